@@ -1,0 +1,1 @@
+"""The Maleo operator: one placement cycle that decides, and a thin shell that reads and writes."""

@@ -1,0 +1,1 @@
+"""What runs in a slot: the entry, the partition server and the loading of model spans."""
