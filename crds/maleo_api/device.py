@@ -1,0 +1,202 @@
+"""DeviceProfile (a catalogue entry), Device (one node's hardware and its state), Link (bandwidth between places)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from maleo_api.meta import Basis, Condition, Name, Resource, Schema, Text, Tier
+from maleo_api.quantities import (
+    Bandwidth,
+    Bytes,
+    ComputeRate,
+    Duration,
+    EnergyPerByte,
+    Power,
+    Ratio,
+    Throughput,
+)
+
+UnitType = Literal["CPU", "GPU", "NPU", "DLA", "DSP"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+ShortText = Annotated[str, StringConstraints(max_length=128)]
+
+
+class Peak(Schema):
+    precision: Precision
+    sparsity: Literal["Dense", "2:4", "Unstructured"] = "Dense"
+    rate: ComputeRate
+    basis: Basis
+    source: Text = ""
+
+
+class Efficiency(Schema):
+    """Which part of the peak real networks reach."""
+
+    precision: Precision
+    value: Ratio
+    basis: Basis
+    source: Text = ""
+
+
+class Memory(Schema):
+    kind: Literal["OnChip", "Dedicated", "Shared"]
+    size: Bytes | None = None
+    bandwidth: Throughput | None = None
+    basis: Basis
+    source: Text = ""
+
+
+class PowerFigure(Schema):
+    """No row for a state means Unknown, and Unknown never beats a known figure."""
+
+    state: Literal["Idle", "Typical", "Peak"]
+    value: Power
+    basis: Basis
+    source: Text = ""
+
+
+class Runtime(Schema):
+    name: ShortText
+    version: ShortText = ""
+    formats: Annotated[list[ShortText], Field(max_length=16)]
+    providers: Annotated[list[ShortText], Field(max_length=16)] = []
+    """ONNX Runtime execution providers by which this unit is driven; empty = the CPU provider."""
+
+
+class Access(Schema):
+    resource: ShortText = ""
+    """Extended resource that a slot requests, where a device plugin advertises one."""
+    sharing: Literal["Exclusive", "TimeShared"] = "TimeShared"
+
+
+class ComputeUnit(Schema):
+    name: Name
+    type: UnitType
+    peak: Annotated[list[Peak], Field(max_length=16)] = []
+    efficiency: Annotated[list[Efficiency], Field(max_length=16)] = []
+    memory: Annotated[list[Memory], Field(max_length=8)] = []
+    power: Annotated[list[PowerFigure], Field(max_length=16)] = []
+    overhead: Duration | None = None
+    """Fixed time of one launch (one span), beside the roofline."""
+    features: Annotated[list[ShortText], Field(max_length=16)] = []
+    runtimes: Annotated[list[Runtime], Field(max_length=16)] = []
+    access: Access = Access()
+
+
+class Detection(Schema):
+    """What the agent matches on a host; `declared` hardware has nothing to detect."""
+
+    pci: Annotated[list[ShortText], Field(max_length=16)] = []
+    usb: Annotated[list[ShortText], Field(max_length=16)] = []
+    device_tree: Annotated[list[ShortText], Field(max_length=16)] = []
+    device_nodes: Annotated[list[ShortText], Field(max_length=16)] = []
+
+
+class DeviceProfileSpec(Schema):
+    vendor: ShortText
+    product: ShortText
+    form_factor: ShortText = ""
+    targets: Annotated[list[ShortText], Field(max_length=16)] = []
+    compute_units: Annotated[list[ComputeUnit], Field(min_length=1, max_length=8)]
+    detection: Detection = Detection()
+
+
+class DeviceProfile(Resource):
+    kind: Literal["DeviceProfile"] = "DeviceProfile"
+    spec: DeviceProfileSpec
+
+
+class DeclaredAccelerator(Schema):
+    name: Name
+    profile: Name
+    simulated: bool = False
+    """True: no such hardware is there; slots are paced to the profile and every figure says Simulated."""
+
+
+class DeviceSpec(Schema):
+    node_name: Name
+    power_cap: Power | None = None
+    declared: Annotated[list[DeclaredAccelerator], Field(max_length=8)] = []
+
+
+class HostInventory(Schema):
+    profile: Name
+
+
+class Accelerator(Schema):
+    name: Name
+    profile: Name
+    address: ShortText = ""
+    simulated: bool = False
+
+
+class Inventory(Schema):
+    """What the agent of this node found; written by it alone."""
+
+    host: HostInventory
+    accelerators: Annotated[list[Accelerator], Field(max_length=8)] = []
+    power_mode: ShortText = "default"
+    simulated: bool = False
+
+
+class Allocatable(Schema):
+    memory: Bytes | None = None
+
+
+class UnitStatus(Schema):
+    """A compute unit of this node; `name` is `<accelerator>/<unit>`, or `host/cpu`."""
+
+    name: ShortText
+    allocatable: Allocatable = Allocatable()
+    state: Literal["Available", "Unavailable"] = "Available"
+
+
+class DeviceStatus(Schema):
+    tier: Tier | None = None
+    site: ShortText = ""
+    inventory: Inventory | None = None
+    units: Annotated[list[UnitStatus], Field(max_length=16)] = []
+    conditions: Annotated[list[Condition], Field(max_length=16)] = []
+    observed_generation: int = 0
+
+
+class Device(Resource):
+    kind: Literal["Device"] = "Device"
+    spec: DeviceSpec
+    status: DeviceStatus = DeviceStatus()
+
+
+class Place(Schema):
+    """One end of a Link; exactly one of the three."""
+
+    node: Name | None = None
+    site: ShortText | None = None
+    tier: Tier | None = None
+
+
+class LinkSpec(Schema):
+    between: Annotated[list[Place], Field(min_length=2, max_length=2)]
+    bandwidth: Bandwidth
+    round_trip: Duration
+    energy_per_byte: EnergyPerByte | None = None
+    metered: bool = False
+
+
+class MeasuredLink(Schema):
+    """A band, not a sample: it changes when the measured figure leaves it."""
+
+    bandwidth: Bandwidth | None = None
+    round_trip: Duration | None = None
+    basis: Basis
+
+
+class LinkStatus(Schema):
+    measured: MeasuredLink | None = None
+    conditions: Annotated[list[Condition], Field(max_length=8)] = []
+    observed_generation: int = 0
+
+
+class Link(Resource):
+    kind: Literal["Link"] = "Link"
+    spec: LinkSpec
+    status: LinkStatus = LinkStatus()

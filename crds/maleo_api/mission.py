@@ -1,0 +1,190 @@
+"""Mission: a declared job with its MALE objectives, and what the operator reports of it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from maleo_api.device import ShortText
+from maleo_api.meta import Basis, Condition, Name, Resource, Schema
+from maleo_api.quantities import Duration, Energy, Power, Rate, Ratio
+
+Enforcement = Literal["Hard", "Soft"]
+Mode = Literal["Local", "Split", "Remote"]
+Reach = Literal["Device", "Site", "Any"]
+Criticality = Literal["Safety", "Mission", "BestEffort"]
+Preset = Literal["balanced", "accuracy-first", "latency-first", "energy-first"]
+
+
+class ModelReference(Schema):
+    name: Name
+    variants: Annotated[list[Name], Field(max_length=16)] = []
+    """Empty = every variant of the model."""
+
+
+class AccuracyObjective(Schema):
+    metric: ShortText
+    dataset: ShortText
+    at_least: Ratio
+    enforcement: Enforcement = "Hard"
+
+
+class LatencyObjective(Schema):
+    """End to end, from the arrival of a request at the entry to its answer."""
+
+    percentile: Annotated[int, Field(ge=50, le=99)] = 95
+    at_most: Duration
+    window: Duration = "10s"
+    min_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 60
+    enforcement: Enforcement = "Hard"
+
+
+class EnergyObjective(Schema):
+    """Marginal: what this mission adds, never idle or neighbours."""
+
+    per_inference: Energy | None = None
+    power: Power | None = None
+    enforcement: Enforcement = "Soft"
+
+
+class Objectives(Schema):
+    accuracy: AccuracyObjective | None = None
+    latency: LatencyObjective | None = None
+    energy: EnergyObjective | None = None
+
+
+class Weights(Schema):
+    accuracy: Annotated[int, Field(ge=0, le=100)]
+    latency: Annotated[int, Field(ge=0, le=100)]
+    energy: Annotated[int, Field(ge=0, le=100)]
+
+
+class Preference(Schema):
+    preset: Preset = "balanced"
+    weights: Weights | None = None
+    """In percent of their sum; wins over the preset."""
+
+
+class Demand(Schema):
+    rate: Rate = "1/s"
+
+
+class InputSource(Schema):
+    """The node where the data is born: by name, or by a label selector that matches exactly one."""
+
+    node: Name | None = None
+    selector: Annotated[dict[str, ShortText], Field(max_length=8)] | None = None
+
+
+class Egress(Schema):
+    """How far each kind of data may travel from the input's node."""
+
+    input: Reach = "Site"
+    features: Reach = "Site"
+    result: Reach = "Any"
+
+
+class Drift(Schema):
+    windows: Annotated[int, Field(ge=1, le=10)] = 2
+    cool_down: Duration = "30s"
+    max_moves_per_hour: Annotated[int, Field(ge=0, le=120)] = 12
+
+
+class Continuity(Schema):
+    max_gap: Duration = "0s"
+
+
+class Offline(Schema):
+    tolerate: Duration = "300s"
+
+
+class MissionSpec(Schema):
+    model: ModelReference
+    objectives: Objectives
+    input: InputSource
+    criticality: Criticality = "Mission"
+    priority_class_name: ShortText = ""
+    preference: Preference = Preference()
+    demand: Demand = Demand()
+    egress: Egress = Egress()
+    offline: Offline = Offline()
+    modes: Annotated[list[Mode], Field(min_length=1, max_length=3)] = ["Local", "Split", "Remote"]
+    continuity: Continuity = Continuity()
+    drift: Drift = Drift()
+    suspend: bool = False
+
+
+class Active(Schema):
+    """The revision that serves, and the leader's epoch that committed it."""
+
+    revision: int
+    epoch: int
+
+
+class Figure(Schema):
+    """A figure as people read it, with where it comes from."""
+
+    value: Annotated[str, StringConstraints(max_length=24)]
+    basis: Basis
+
+
+class Predicted(Schema):
+    """Figures of a plan, mean and percentile end to end."""
+
+    accuracy: Figure | None = None
+    latency_mean: Figure | None = None
+    latency: Figure | None = None
+    """At the objective's percentile (95 when the mission sets none)."""
+    energy: Figure | None = None
+    """Marginal joules of one inference."""
+    rate: Figure | None = None
+    """Largest rate the plan sustains."""
+
+
+class Observed(Schema):
+    """Written when a condition turns or a margin leaves its 10-point band, not with every sample."""
+
+    latency_p50: Figure | None = None
+    latency: Figure | None = None
+    energy: Figure | None = None
+    samples: int = 0
+
+
+class Margins(Schema):
+    """Signed distance to each limit in 10-point bands, such as `+30%`; negative = violated."""
+
+    accuracy: ShortText | None = None
+    latency: ShortText | None = None
+    energy: ShortText | None = None
+
+
+class Move(Schema):
+    """One change of the active revision; the last few are kept."""
+
+    from_revision: int
+    to_revision: int
+    reason: ShortText
+    at: ShortText
+
+
+class MissionStatus(Schema):
+    observed_generation: int = 0
+    phase: ShortText = ""
+    active: Active | None = None
+    mode: ShortText = ""
+    variant: ShortText = ""
+    nodes: ShortText = ""
+    """For the printed column, in the order of the data: `drone-1>edge-1`."""
+    address: ShortText = ""
+    """`host:port` of the entry's Service."""
+    predicted: Predicted | None = None
+    observed: Observed | None = None
+    margins: Margins | None = None
+    explanation: Annotated[str, StringConstraints(max_length=2048)] = ""
+    moves: Annotated[list[Move], Field(max_length=10)] = []
+    conditions: Annotated[list[Condition], Field(max_length=16)] = []
+
+
+class Mission(Resource):
+    kind: Literal["Mission"] = "Mission"
+    spec: MissionSpec
+    status: MissionStatus = MissionStatus()

@@ -1,0 +1,122 @@
+"""Model (a network and its variants, each a chain of blocks) and ModelProfile (what was measured of it)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from maleo_api.device import Precision, ShortText
+from maleo_api.meta import Basis, Digest, Name, Resource, Schema, Text
+from maleo_api.quantities import Bytes, Duration, Energy, Ratio, Work
+
+TensorName = Annotated[str, StringConstraints(max_length=256)]
+Datatype = Literal["BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "FP16", "FP32", "FP64"]
+ArtifactUri = Annotated[str, StringConstraints(pattern=r"^(oci|https|http|file)://.+$", max_length=512)]
+
+
+class Tensor(Schema):
+    """One tensor at a boundary; datatypes are spelled as in the Open Inference Protocol."""
+
+    name: TensorName
+    datatype: Datatype
+    shape: Annotated[list[int], Field(max_length=8)]
+    """-1 is a free dimension (the batch)."""
+
+
+class Cut(Schema):
+    """What crosses to the next block."""
+
+    size: Bytes
+    tensors: Annotated[list[Tensor], Field(min_length=1, max_length=8)]
+
+
+class Block(Schema):
+    name: Name
+    work: Work
+    parameters: Bytes
+    """Size of the weights of this block in this variant's precision."""
+    activations: Bytes
+    """Largest working memory while the block runs, without its weights."""
+    cut: Cut | None = None
+    """None: the model may not be cut after this block (and always on the last one)."""
+
+
+class AccuracyFigure(Schema):
+    metric: ShortText
+    dataset: ShortText
+    value: Ratio
+    basis: Basis
+    source: Text = ""
+
+
+class Exit(Schema):
+    """An early-exit head after a block."""
+
+    name: Name
+    after: Name
+    accuracy: Annotated[list[AccuracyFigure], Field(max_length=8)]
+    taken: Ratio
+
+
+class Artifact(Schema):
+    """`uri` of an `oci` artefact ends in `@sha256:...`; for the others `digest` is mandatory."""
+
+    uri: ArtifactUri
+    digest: Digest
+    format: ShortText
+    size: Bytes
+
+
+class Requirement(Schema):
+    runtime: ShortText
+    version: ShortText = ""
+    features: Annotated[list[ShortText], Field(max_length=16)] = []
+
+
+class Variant(Schema):
+    name: Name
+    precision: Precision
+    cutting: Literal["Graph", "None"]
+    artifacts: Annotated[list[Artifact], Field(min_length=1, max_length=8)]
+    requires: Requirement
+    accuracy: Annotated[list[AccuracyFigure], Field(max_length=8)] = []
+    blocks: Annotated[list[Block], Field(min_length=1, max_length=256)]
+    exits: Annotated[list[Exit], Field(max_length=8)] = []
+
+
+class ModelSpec(Schema):
+    inputs: Annotated[list[Tensor], Field(min_length=1, max_length=8)]
+    outputs: Annotated[list[Tensor], Field(min_length=1, max_length=8)]
+    variants: Annotated[list[Variant], Field(min_length=1, max_length=16)]
+
+
+class Model(Resource):
+    kind: Literal["Model"] = "Model"
+    spec: ModelSpec
+
+
+class MeasuredLatency(Schema):
+    p50: Duration
+    p95: Duration
+
+
+class MeasuredSpan(Schema):
+    """`blocks` names the first and the last block of the span."""
+
+    blocks: Annotated[list[Name], Field(min_length=2, max_length=2)]
+    latency: MeasuredLatency
+    energy: Energy | None = None
+    samples: int
+    basis: Basis
+
+
+class ModelProfileSpec(Schema):
+    variant_digest: Digest
+    profile: Name
+    unit: Name
+    runtime: ShortText
+    spans: Annotated[list[MeasuredSpan], Field(min_length=1, max_length=256)]
+
+
+class ModelProfile(Resource):
+    kind: Literal["ModelProfile"] = "ModelProfile"
+    spec: ModelProfileSpec

@@ -1,0 +1,92 @@
+"""Quantities: strings with units in the API, SI floats inside. No other module parses or prints a unit.
+
+Each quantity is an `Annotated[str, ...]` whose pattern and maxLength reach the CRD schema, so that the API
+server itself refuses `50` where `50ms` is meant. `parse(Latency, "50ms") == 0.05`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Final, get_args
+
+from pydantic import StringConstraints
+
+_SI: Final = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_BINARY: Final = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
+    f"{letter}i": 1024.0**power for power, letter in enumerate("KMGT", start=1)
+}
+_MAX_LENGTH: Final = 24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """One kind of quantity: its spellings, each with the factor to the SI unit named in `si`."""
+
+    name: str
+    si: str
+    factors: dict[str, float]
+    example: str
+
+    @property
+    def pattern(self) -> str:
+        spellings = "|".join(re.escape(s) for s in sorted(self.factors, key=len, reverse=True))
+        return rf"^[0-9]{{1,9}}(\.[0-9]{{1,6}})?({spellings})$"
+
+
+def _scaled(prefixes: str, *stems: str) -> dict[str, float]:
+    return {f"{p}{stem}": _SI[p] for p in [*prefixes, ""] for stem in stems}
+
+
+DURATION: Final = Unit("duration", "s", {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}, "50ms")
+ENERGY: Final = Unit("energy", "J", _scaled("num", "J") | {"kJ": 1e3, "Wh": 3600.0}, "350mJ")
+POWER: Final = Unit("power", "W", _scaled("um", "W") | {"kW": 1e3}, "10W")
+RATIO: Final = Unit("ratio", "1", {"%": 0.01}, "95%")
+RATE: Final = Unit("rate", "1/s", {"/s": 1.0, "/m": 1 / 60, "/h": 1 / 3600}, "15/s")
+BANDWIDTH: Final = Unit("bandwidth", "B/s", {f"{p}bit/s": _SI[p] / 8 for p in ["", "k", "M", "G"]}, "100Mbit/s")
+THROUGHPUT: Final = Unit("throughput", "B/s", {f"{p}B/s": _SI[p] for p in ["M", "G", "T"]}, "100GB/s")
+COMPUTE: Final = Unit("compute rate", "op/s", {f"{p}{s}": _SI[p] for p in "GTP" for s in ["OPS", "FLOPS"]}, "26TOPS")
+WORK: Final = Unit("work", "op", {f"{p}{s}": _SI[p] for p in "kMGT" for s in ["FLOP", "OP"]}, "0.24GFLOP")
+BYTES: Final = Unit("size", "B", _BINARY, "512Mi")
+TEMPERATURE: Final = Unit("temperature", "C", {"C": 1.0}, "70C")
+ENERGY_PER_BYTE: Final = Unit("energy per byte", "J/B", _scaled("num", "J"), "80nJ")
+
+
+def _quantity(unit: Unit) -> tuple[StringConstraints, Unit]:
+    return StringConstraints(pattern=unit.pattern, max_length=_MAX_LENGTH), unit
+
+
+Duration = Annotated[str, *_quantity(DURATION)]
+Energy = Annotated[str, *_quantity(ENERGY)]
+Power = Annotated[str, *_quantity(POWER)]
+Ratio = Annotated[str, *_quantity(RATIO)]
+Rate = Annotated[str, *_quantity(RATE)]
+Bandwidth = Annotated[str, *_quantity(BANDWIDTH)]
+Throughput = Annotated[str, *_quantity(THROUGHPUT)]
+ComputeRate = Annotated[str, *_quantity(COMPUTE)]
+Work = Annotated[str, *_quantity(WORK)]
+Bytes = Annotated[str, *_quantity(BYTES)]
+Temperature = Annotated[str, *_quantity(TEMPERATURE)]
+EnergyPerByte = Annotated[str, *_quantity(ENERGY_PER_BYTE)]
+
+
+def unit_of(quantity: object) -> Unit:
+    """The Unit of a quantity type of this module, e.g. `unit_of(Duration) is DURATION`."""
+    return next(arg for arg in get_args(quantity) if isinstance(arg, Unit))
+
+
+def parse(unit: Unit, text: str) -> float:
+    """The SI value of `text`, in `unit.si`; ValueError names the unit and an example."""
+    match = re.match(unit.pattern, text)
+    if match is None:
+        raise ValueError(f"{text!r} is no {unit.name}: write a number with its unit, for example {unit.example}")
+    spelling = match.group(2)
+    return float(text[: len(text) - len(spelling)]) * unit.factors[spelling]
+
+
+def show(unit: Unit, value: float, *, digits: int = 3) -> str:
+    """`value` (SI) in the largest spelling that keeps it at or above one: `show(DURATION, 0.05) == "50ms"`."""
+    by_size = sorted(unit.factors.items(), key=lambda item: item[1])
+    fitting = [item for item in by_size if value >= item[1]] or by_size[:1]
+    spelling, factor = fitting[-1]
+    scaled = value / factor
+    text = f"{scaled:.{digits}g}" if scaled < 10**digits else f"{scaled:.0f}"
+    return f"{text}{spelling}"
