@@ -1,0 +1,1 @@
+"""The work queue, the one placement cycle, leader election."""

@@ -1,0 +1,1 @@
+"""kopf: parse, mark keys dirty."""

@@ -1,0 +1,1 @@
+"""Telemetry from agents: authenticated, bounded, windowed."""

@@ -1,0 +1,1 @@
+"""PURE: from a frozen world to a plan, or to the reasons why there is none."""

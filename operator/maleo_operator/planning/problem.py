@@ -1,0 +1,184 @@
+"""What the planner is given and what it answers: frozen values in SI units, no API objects."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from maleo_api.device import Device, DeviceProfile, Link, Precision
+from maleo_api.meta import Basis, Tier
+from maleo_api.mission import Mission, Mode
+from maleo_api.model import Artifact, Model, ModelProfile, Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A value in SI units with its standard deviation and where it comes from."""
+
+    value: float
+    sigma: float = 0.0
+    basis: Basis = Basis.UNKNOWN
+    source: str = ""
+
+
+# ------------------------------------------------------------------------------------------------ input
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a Node and its agent say: labels give site and tier."""
+
+    name: str
+    site: str
+    tier: Tier
+    ready: bool
+    schedulable: bool
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """What telemetry teaches the cost model, already smoothed; empty without a cluster.
+
+    bandwidth: (source node, target node) -> bytes/s, a low quantile, Measured
+    correction: (variant digest, node, unit) -> factor on the predicted compute time, Calibrated
+    capacity: (node, unit) -> 0..1 of normal speed (throttling)
+    battery: node -> 0..1
+    """
+
+    bandwidth: Mapping[tuple[str, str], Figure] = field(default_factory=dict)
+    correction: Mapping[tuple[str, str, str], Figure] = field(default_factory=dict)
+    capacity: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    battery: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a planning cycle may see, as parsed API objects; keys are `namespace/name` or `name`."""
+
+    nodes: Mapping[str, NodeFacts]
+    profiles: Mapping[str, DeviceProfile]
+    devices: Mapping[str, Device]
+    links: Mapping[str, Link]
+    models: Mapping[str, Model]
+    model_profiles: Mapping[str, ModelProfile]
+    missions: Mapping[str, Mission]
+    observations: Observations = field(default_factory=Observations)
+    held: Mapping[str, "Plan"] = field(default_factory=dict)
+    """mission key -> the plan that it serves by or that was assumed for it and is not yet observed."""
+
+
+# ------------------------------------------------------------------------------------------------ answer
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPartition:
+    first: int
+    last: int
+    node: str
+    unit: str
+    memory: float  # bytes: weights, activations, boundary buffers
+    compute: Figure  # seconds per request, mean and sigma, queueing included
+    energy: Figure  # marginal joules per request
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    providers: tuple[str, ...]
+    simulated: bool  # then the slot is paced to `compute.value` and `energy.value`
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTransfer:
+    source: str
+    target: str
+    size: float  # bytes
+    link: str
+    time: Figure  # seconds
+    energy: Figure  # joules
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One way to serve one mission. Latency figures are end to end at the entry, in seconds."""
+
+    mission: str
+    model: str
+    mode: Mode
+    variant: str
+    precision: Precision
+    artifact: Artifact
+    exit: str
+    entry_node: str
+    entry_unit: str  # where the entry's slot runs; equals partitions[0].unit when that node is the input's
+    partitions: tuple[PlannedPartition, ...]
+    transfers: tuple[PlannedTransfer, ...]
+    fallback: "Fallback | None"
+    accuracy: Figure | None
+    latency_mean: Figure
+    latency: Figure  # at the objective's percentile, additive bound
+    energy: Figure
+    rate: Figure  # largest sustainable, requests/s
+    margins: Mapping[str, float]  # accuracy, latency, energy: signed, only those with an objective
+    objective: float
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The entry first, then the order of the data, each node once."""
+        return tuple(dict.fromkeys([self.entry_node, *(p.node for p in self.partitions)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """The whole model on the entry's unit, resident for when a partner is lost."""
+
+    variant: str
+    artifact: Artifact
+    partition: PlannedPartition
+
+
+Retry = Literal["CannotEver", "CannotNow", "Waiting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """Why there is no plan, in the order of nearness: the first is what the user should look at."""
+
+    code: str  # LatencyTooTight, EgressForbidden, MemoryTooSmall, ModelMissing, NoInput, AmbiguousInput, ...
+    retry: Retry
+    message: str  # with the shortfall: `best is 62 ms at edge-1, the limit is 50 ms`
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxation:
+    """The least change of one objective that would do, verified by planning again with it."""
+
+    objective: str  # accuracy, latency, energy, egress, model
+    change: str  # `latency.atMost: 62ms`
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A class of candidates that was not taken."""
+
+    candidate: str  # `Split drone-1>edge-1 int8`, or a class of units
+    count: int
+    code: str
+    margin: str
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Feasible:
+    plan: Plan
+    rejected: tuple[Rejected, ...]
+    best_by_mode: Mapping[str, Plan]
+
+
+@dataclass(frozen=True, slots=True)
+class Infeasible:
+    blockers: tuple[Blocker, ...]  # never empty
+    relaxations: tuple[Relaxation, ...]
+    rejected: tuple[Rejected, ...]
+    least_bad: Plan | None  # keeps every structural rule and egress, breaks Hard objectives least; None = none at all
+
+
+Verdict = Feasible | Infeasible

@@ -1,0 +1,1 @@
+"""PURE: decide(scope) -> Outcome, one file per kind."""
