@@ -98,9 +98,11 @@ class Load:
             result = await asyncio.wait_for(
                 client.infer(self.model, [tensor], outputs=[oip.InferRequestedOutput(self.output_name)]), _TIMEOUT_S
             )
-        except Exception as error:  # noqa: BLE001: whatever the client raises is a failed request of the report
+        except Exception as error:  # noqa: BLE001 - whatever the client raises is a failed request of the report
             seconds = time.perf_counter() - start
-            self.samples.append(Sample(sent_at, seconds, revision=0, variant="", error=f"{type(error).__name__}: {error}"))
+            self.samples.append(
+                Sample(sent_at, seconds, revision=0, variant="", error=f"{type(error).__name__}: {error}")
+            )
             return
         seconds = time.perf_counter() - start
         facts: dict[str, Any] = result.get_response().get("parameters", {})

@@ -1,0 +1,95 @@
+"""Watches one mission and keeps every status it had: the report's seconds are those of the API, not of a poll."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from maleo_api.mission import Mission
+from maleo_kube.client import Client
+from maleo_kube.informer import Informer
+from maleo_kube.resources import MISSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    at: float  # Unix time
+    mission: Mission
+
+    def condition(self, kind: str) -> str:
+        """`True`, `False`, `Unknown`; empty when the condition is not there."""
+        return next((c.status for c in self.mission.status.conditions if c.type == kind), "")
+
+    def reason(self, kind: str) -> str:
+        found = next((c for c in self.mission.status.conditions if c.type == kind), None)
+        return f"{found.reason}: {found.message}" if found else ""
+
+    @property
+    def revision(self) -> int:
+        active = self.mission.status.active
+        return active.revision if active else 0
+
+
+class NotReached(Exception):
+    """What was waited for did not come; the message says what the mission said last."""
+
+
+class Observer:
+    """`async with Observer.of(client, key) as observer: await observer.until(...)`."""
+
+    def __init__(self) -> None:
+        self.history: list[Seen] = []
+        self._changed = asyncio.Condition()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def of(cls, client: Client, key: str) -> AsyncIterator["Observer"]:
+        self = cls()
+
+        def note(changed: str, _old: object, new: dict[str, object] | None) -> None:
+            if changed == key and new is not None:
+                self.history.append(Seen(at=time.time(), mission=Mission.model_validate(new)))
+                waking.append(asyncio.create_task(self._wake()))
+                waking[:] = [task for task in waking if not task.done()]
+
+        waking: list[asyncio.Task[None]] = []
+        informer = Informer(client, MISSIONS, on_change=note)
+        task = asyncio.create_task(informer.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _wake(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def until(self, reached: Callable[[Seen], bool], *, what: str, timeout_s: float, since: float = 0.0) -> Seen:
+        """The first status at or after `since` for which `reached` holds; NotReached after `timeout_s` seconds."""
+
+        def first() -> Seen | None:
+            return next((s for s in self.history if s.at >= since and reached(s)), None)
+
+        async def wait() -> Seen:
+            async with self._changed:
+                await self._changed.wait_for(lambda: first() is not None)
+            found = first()
+            assert found is not None
+            return found
+
+        latest = self.history[-1] if self.history else None
+        if since and latest is not None and latest.at < since and reached(latest):
+            return latest  # it already holds, and nothing has changed since
+        try:
+            return await asyncio.wait_for(wait(), timeout_s)
+        except TimeoutError:
+            last = self.history[-1] if self.history else None
+            said = (
+                "nothing yet"
+                if last is None
+                else "; ".join(f"{c.type}={c.status} {c.reason}: {c.message}" for c in last.mission.status.conditions)
+            )
+            raise NotReached(f"{what} did not come within {timeout_s:.0f} s; the mission says: {said}") from None
