@@ -74,6 +74,8 @@ class PlacementSpec(Schema):
     artifact: Artifact
     exit: ShortText = ""
     entry_node: Name
+    entry_unit: ShortText = "host/cpu"
+    """Where the entry's slot runs: the first partition's unit when that partition is on the entry's node."""
     partitions: Annotated[list[Partition], Field(min_length=1, max_length=8)]
     transfers: Annotated[list[Transfer], Field(max_length=8)] = []
     fallback: Fallback | None = None

@@ -1,19 +1,20 @@
-"""What a decision about one mission may see (Scope) and what it may ask for (Outcome)."""
+"""What a decision may see (MissionScope, DeviceScope) and what it may ask for (Outcome)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from maleo_api.device import Device, DeviceProfile
 from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
-from maleo_operator.planning.problem import Snapshot, Verdict
+from maleo_operator.planning.problem import NodeFacts, Snapshot, Verdict
 from maleo_wire.messages import SlotDesired, SlotReport
 
 
 @dataclass(frozen=True, slots=True)
 class SlotPod:
-    """A pod of this mission as the API server shows it."""
+    """A pod of this mission as the API server shows it; `children.parse_slot` makes it."""
 
     name: str
     node: str  # where it must run (label maleo.dev/node), bound or not
@@ -24,6 +25,7 @@ class SlotPod:
     failed: bool  # phase Failed, or evicted, or its container keeps crashing
     message: str
     terminating: bool
+    created_at: float = 0.0  # Unix time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +59,53 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class MissionScope:
-    """Everything about one mission at one instant. `now` is Unix time, `epoch` the leader's."""
+    """Everything about one mission at one instant. `now` is Unix time, `epoch` the leader's.
+
+    trigger: what `trigger.check` said of this scope, None = nothing had to be planned; then `verdict` is None, and
+    `inputs_digest` is empty. planned_at: when this process last planned this mission (0 = never since its start).
+    lost_nodes: not Ready for longer than the grace, or stream lost and Lease expired -> Unix time since when. The
+    snapshot's facts of such a node say `ready=False`, so that no new plan uses it.
+    service_selector: of the mission's Service; None = the Service is missing.
+    """
 
     mission: Mission
     model: Model | None
     placements: tuple[Placement, ...]  # of this mission, by revision
     pods: tuple[SlotPod, ...]
-    has_service: bool
+    service_selector: Mapping[str, str] | None
     service_address: str  # clusterIP:port, or empty
     identity: str | None  # token of the mission's Secret; None = the Secret is missing
     new_identity: str  # a fresh random token, used when `identity` is None
     telemetry: Telemetry
-    verdict: Verdict | None  # None: not planned in this cycle (nothing that matters changed)
     snapshot: Snapshot
-    lost_nodes: frozenset[str]  # not Ready for longer than the grace, or stream lost and Lease expired
+    lost_nodes: Mapping[str, float]
     epoch: int
     now: float
     settings: "SlotSettings"
+    planned_at: float = 0.0
+    trigger: str | None = None
+    verdict: Verdict | None = None
+    inputs_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceScope:
+    """Everything about one node's Device at one instant.
+
+    node: None = there is no such Node any more; its labels decide whether it is a device at all (`maleo.dev/tier`).
+    connected: the agent's stream to the leader is open; lease_fresh: the agent's Lease has not expired;
+    telemetry_fresh: a reading arrived within the last few seconds.
+    """
+
+    name: str
+    node: NodeFacts | None
+    node_uid: str
+    device: Device | None
+    profiles: Mapping[str, DeviceProfile]
+    connected: bool
+    lease_fresh: bool
+    telemetry_fresh: bool
+    now: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +139,15 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the shell is to make true. It compares with the cache first: equal means no request.
+    """What the shell is to make true. A decision asks only for what is not so yet: an unchanged world asks for nothing.
 
-    create: whole objects that must not exist yet (Placements: immutable). apply: server-side apply of whole children
-    (Pods are created when missing, never changed). delete: children to remove. status: the whole Mission status, None =
-    leave alone. commit: `status.active` changes in this status and must carry the mission's resourceVersion.
-    slots: the desired state of every slot of this mission, for the agents. requeue_s: look again then.
+    create: whole objects that must not exist yet (Placements, Devices; Pods: AlreadyExists is fine). apply: server-side
+    apply of whole children (Service, Secret). delete: objects to remove. status: of the Mission (the whole of it) or of
+    the Device (the operator's part: server-side apply by its own field manager), None = it is as it should be.
+    commit: `status.active` changes in this status and must carry the mission's resourceVersion.
+    placement_status: whole status of existing Placements. slots: the desired state of every slot of this mission, for
+    the agents. node_labels: to set (or to remove: None) on the Device's Node. requeue_s: look again then.
+    Order of application: create, apply, placement_status, status, delete, slots; a failure stops the rest of it.
     """
 
     create: tuple[dict[str, Any], ...] = ()
@@ -123,4 +158,5 @@ class Outcome:
     placement_status: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # placement name -> status
     events: tuple[Event, ...] = ()
     slots: tuple[tuple[str, SlotDesired], ...] = ()  # (node, desired)
+    node_labels: Mapping[str, str | None] = field(default_factory=dict)
     requeue_s: float | None = None
