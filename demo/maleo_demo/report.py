@@ -1,0 +1,127 @@
+"""What the demo measured: a page on the terminal and the same as JSON."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maleo_api.mission import Figure, Mission
+from maleo_demo.load import Sample, percentile
+
+
+def _figure(figure: Figure | None) -> dict[str, str] | None:
+    return {"value": figure.value, "basis": figure.basis} if figure else None
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementFacts:
+    """One revision as it served: what the plan said and what the entry saw."""
+
+    revision: int
+    mode: str
+    variant: str
+    nodes: str
+    cut: list[str]  # `drone-1 [0..7]`, in the order of the data
+    predicted: dict[str, Any]
+    observed: dict[str, Any]
+    client: dict[str, float | int | None]  # seconds, at the client
+
+    @classmethod
+    def of(cls, mission: Mission, placement: dict[str, Any], samples: list[Sample]) -> "PlacementFacts":
+        status, spec = mission.status, placement["spec"]
+        predicted, observed = status.predicted, status.observed
+        revision = int(spec["revision"])
+        own = [s for s in samples if s.revision == revision]
+        return cls(
+            revision=revision,
+            mode=spec["mode"],
+            variant=spec["variant"],
+            nodes=status.nodes,
+            cut=[f"{p['node']} [{p['span']['first']}..{p['span']['last']}]" for p in spec["partitions"]],
+            predicted={
+                "p50": _figure(predicted.latency_mean),
+                "p95": _figure(predicted.latency),
+                "energy": _figure(predicted.energy),
+                "accuracy": _figure(predicted.accuracy),
+            }
+            if predicted
+            else {},
+            observed={
+                "p50": _figure(observed.latency_p50),
+                "p95": _figure(observed.latency),
+                "energy": _figure(observed.energy),
+                "samples": observed.samples,
+            }
+            if observed
+            else {},
+            client={"requests": len(own), "p50": percentile(own, 50), "p95": percentile(own, 95)},
+        )
+
+
+@dataclass
+class Report:
+    """`build/demo-report.json`. Durations in seconds; figures of the API as strings with their unit and basis."""
+
+    cluster: str
+    simulated: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)  # at most 10, as examples
+    placements: list[PlacementFacts] = field(default_factory=list)
+    drift: dict[str, Any] = field(default_factory=dict)
+    moves: list[dict[str, Any]] = field(default_factory=list)
+    quiet_minute: dict[str, Any] = field(default_factory=dict)
+
+    def count(self, samples: list[Sample]) -> None:
+        failed = [s for s in samples if s.error]
+        wrong = [s for s in samples if s.wrong]
+        self.requests = {"sent": len(samples), "failed": len(failed), "wrong": len(wrong)}
+        self.failures = [s.error or s.wrong for s in [*failed, *wrong]][:10]
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @property
+    def passed(self) -> bool:
+        return (
+            self.requests.get("sent", 0) > 0
+            and self.requests["failed"] == 0
+            and self.requests["wrong"] == 0
+            and self.quiet_minute.get("writes") == 0
+        )
+
+    def page(self) -> str:
+        """The report for people, at most 100 columns."""
+        lines = [f"Maleo demo on {self.cluster}. {self.simulated}", ""]
+        for facts in self.placements:
+            lines += _describe(facts)
+        drift, requests, quiet = self.drift, self.requests, self.quiet_minute
+        moves = ", ".join(f"r{m['fromRevision']} > r{m['toRevision']} {m['reason']}" for m in self.moves)
+        lines += [
+            "",
+            f"What happened  {drift['what']}",
+            f"  drift proved       {drift['condition_s']:6.1f} s after the disturbance: {drift['condition']}",
+            f"  placed anew        {drift['placement_s']:6.1f} s after the disturbance",
+            f"  objective met      {drift['met_s']:6.1f} s after the disturbance",
+            "",
+            f"Requests       {requests['sent']} sent, {requests['failed']} failed, {requests['wrong']} wrong",
+            *(f"  {failure}" for failure in self.failures),
+            f"Moves          {moves or 'none'}",
+            f"Operator       {quiet['writes']} API writes in a quiet minute under load",
+            *(f"  {count} x {what}" for what, count in quiet["by_kind"].items()),
+        ]
+        return "\n".join(lines)
+
+
+def _describe(facts: PlacementFacts) -> list[str]:
+    return [
+        f"Revision {facts.revision}     {facts.mode}, {facts.variant}: {' > '.join(facts.cut)}",
+        f"  predicted    {_line(facts.predicted)}",
+        f"  observed     {_line(facts.observed)}",
+    ]
+
+
+def _line(figures: dict[str, Any]) -> str:
+    shown = {name: figures.get(name) or {"value": "-", "basis": "Unknown"} for name in ("p50", "p95", "energy")}
+    return ", ".join(f"{name} {figure['value']} {figure['basis']}" for name, figure in shown.items())
