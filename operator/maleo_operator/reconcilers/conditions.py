@@ -1,0 +1,63 @@
+"""Conditions as values: finding them, and writing them only when they say something new."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from maleo_api.meta import Condition
+
+Status = Literal["True", "False", "Unknown"]
+
+_FIGURE: Final = re.compile(r"(?<![\w-])[+-]?\d[\d.]*")
+_MAX_MESSAGE: Final = 1024
+
+
+def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
+    return next((c for c in conditions if c.type == kind), None)
+
+
+def holds(conditions: Iterable[Condition], kind: str) -> bool:
+    found = find(conditions, kind)
+    return found is not None and found.status == "True"
+
+
+def condition(kind: str, status: Status, reason: str, message: str) -> Condition:
+    """A condition without its time and generation: `settle` gives them."""
+    return Condition(type=kind, status=status, reason=reason, message=message[:_MAX_MESSAGE])
+
+
+def settle(before: Sequence[Condition], wanted: Iterable[Condition], *, generation: int, now: float) -> list[Condition]:
+    """`wanted` as it is to be stored; types that are not wanted keep standing.
+
+    The time moves with the status only. A message that differs in its figures alone is no news: the old one stays.
+    """
+    settled = {c.type: c for c in before}
+    for new in wanted:
+        old = settled.get(new.type)
+        if old is None or not _same(old, new, generation):
+            since = old.last_transition_time if old is not None and old.status == new.status else timestamp(now)
+            settled[new.type] = new.model_copy(
+                update={"last_transition_time": since, "observed_generation": generation}
+            )
+    return list(settled.values())
+
+
+def same_but_figures(old: str, new: str) -> bool:
+    """Whether two texts differ in numbers alone; `edge-1` and `edge-2` are names, not numbers."""
+    return _FIGURE.sub("#", old) == _FIGURE.sub("#", new)
+
+
+def _same(old: Condition, new: Condition, generation: int) -> bool:
+    known = (old.status, old.reason, old.observed_generation) == (new.status, new.reason, generation)
+    return known and same_but_figures(old.message, new.message)
+
+
+def timestamp(now: float) -> str:
+    """Unix time as the API writes it: `2026-11-24T01:40:00Z`."""
+    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds(text: str) -> float:
+    """Unix time of an API timestamp; ValueError when it is none."""
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,97 @@
+"""What the Placements of one mission are to each other and to its pods: read from what is stored, never remembered."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from maleo_api.placement import Partition, Placement
+from maleo_operator.reconcilers.conditions import holds
+from maleo_operator.reconcilers.scope import MissionScope, SlotPod
+
+
+class Slot(NamedTuple):
+    """Where one pod of a mission runs."""
+
+    node: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """Placements by role, each tuple by revision.
+
+    draining: served before `active` and may still answer requests; stale: overtaken before they ever served;
+    finished: Superseded or Abandoned, kept to be read.
+    """
+
+    active: Placement | None = None
+    pending: Placement | None = None
+    draining: tuple[Placement, ...] = ()
+    stale: tuple[Placement, ...] = ()
+    finished: tuple[Placement, ...] = ()
+
+    @property
+    def held(self) -> tuple[Placement, ...]:
+        """What slots must have loaded."""
+        return tuple(p for p in (*self.draining, self.active, self.pending) if p is not None)
+
+    @property
+    def current(self) -> Placement | None:
+        """What the mission will run by, if nothing happens."""
+        return self.pending or self.active
+
+
+def observe(scope: MissionScope) -> Revisions:
+    """Roles by `status.active` and the Placements' own conditions."""
+    active_revision = serving_revision(scope)
+    placements = sorted(scope.placements, key=lambda p: p.spec.revision)
+    finished = tuple(p for p in placements if is_finished(p) and p.spec.revision != active_revision)
+    live = [p for p in placements if p not in finished]
+    newer = [p for p in live if active_revision is None or p.spec.revision > active_revision]
+    pending = newer[-1] if newer else None
+    older = [p for p in live if p is not pending and p.spec.revision != active_revision]
+    # While nothing is known to serve, an older revision may be the one that does.
+    stale = tuple(p for p in older if active_revision is not None and p in newer)
+    return Revisions(
+        active=next((p for p in live if p.spec.revision == active_revision), None),
+        pending=pending,
+        draining=tuple(p for p in older if p not in stale),
+        stale=stale,
+        finished=finished,
+    )
+
+
+def serving_revision(scope: MissionScope) -> int | None:
+    return scope.mission.status.active.revision if scope.mission.status.active else None
+
+
+def is_finished(placement: Placement) -> bool:
+    return any(holds(placement.status.conditions, kind) for kind in ("Superseded", "Abandoned"))
+
+
+def entry_of(placement: Placement) -> Slot:
+    return Slot(placement.spec.entry_node, placement.spec.entry_unit)
+
+
+def slots_of(placement: Placement) -> tuple[Slot, ...]:
+    """The entry first, then in the order of the data, each once."""
+    return tuple(dict.fromkeys([entry_of(placement), *(Slot(p.node, p.unit) for p in placement.spec.partitions)]))
+
+
+def nodes_of(placement: Placement) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(slot.node for slot in slots_of(placement)))
+
+
+def partition_at(placement: Placement, slot: Slot) -> Partition | None:
+    return next((p for p in placement.spec.partitions if (p.node, p.unit) == slot), None)
+
+
+def live_pods(pods: Iterable[SlotPod]) -> dict[Slot, SlotPod]:
+    """The one pod that counts in each slot: not terminating, healthy before failed, then by name."""
+    ordered = sorted((p for p in pods if not p.terminating), key=lambda p: (p.failed, p.name))
+    return {Slot(p.node, p.unit): p for p in reversed(ordered)}
+
+
+def describe(placement: Placement) -> str:
+    """`Split drone-1>edge-1, int8`."""
+    return f"{placement.spec.mode} {'>'.join(nodes_of(placement))}, {placement.spec.variant}"

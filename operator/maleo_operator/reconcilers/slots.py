@@ -1,0 +1,133 @@
+"""The desired state of every slot of one mission, from the Placements that are held."""
+
+from maleo_api import quantities
+from maleo_api.model import Artifact, Tensor
+from maleo_api.placement import Partition, Placement
+from maleo_operator.reconcilers.revisions import (
+    Revisions,
+    Slot,
+    entry_of,
+    live_pods,
+    partition_at,
+    slots_of,
+)
+from maleo_operator.reconcilers.scope import MissionScope, SlotPod
+from maleo_wire import messages as wire
+
+
+def desire(scope: MissionScope, revisions: Revisions) -> tuple[tuple[str, wire.SlotDesired], ...]:
+    """(node, what its slot must be), for every pod that a held revision needs; empty without the mission's identity."""
+    if scope.identity is None:
+        return ()
+    pods = live_pods(scope.pods)
+    needed = dict.fromkeys(slot for placement in revisions.held for slot in slots_of(placement))
+    return tuple((slot.node, _slot(scope, revisions, slot, pods)) for slot in needed if slot in pods)
+
+
+def _slot(scope: MissionScope, revisions: Revisions, slot: Slot, pods: dict[Slot, SlotPod]) -> wire.SlotDesired:
+    mission = scope.mission
+    held = [p for p in revisions.held if slot in slots_of(p) and not _gives_way(revisions, p, slot)]
+    fallback = _fallback_holder(revisions, slot)
+    return wire.SlotDesired(
+        slot=f"{mission.metadata.namespace}/{pods[slot].name}",
+        mission=mission.key,
+        model=mission.spec.model.name,
+        unit=slot.unit,
+        entry=any(entry_of(p) == slot for p in revisions.held),
+        identity=scope.identity or "",
+        revisions=tuple(_revision(scope, p, slot, pods) for p in sorted(held, key=lambda p: p.spec.revision)),
+        active=_active_at(revisions, slot),
+        fallback=_fallback(fallback) if fallback else None,
+        policy=_policy(scope),
+    )
+
+
+def _gives_way(revisions: Revisions, placement: Placement, slot: Slot) -> bool:
+    """A revision that is unloaded before its successor can be loaded: both do not fit, the fallback or a gap bridges."""
+    pending = revisions.pending
+    if pending is None or placement is pending or pending.spec.switch.strategy == "SideBySide":
+        return False
+    return partition_at(pending, slot) is not None and partition_at(placement, slot) is not None
+
+
+def _active_at(revisions: Revisions, slot: Slot) -> int | None:
+    """The newest committed revision that has its entry here: an entry that is being left serves on until it is gone."""
+    committed = [p for p in (*revisions.draining, revisions.active) if p is not None and entry_of(p) == slot]
+    return committed[-1].spec.revision if committed and revisions.active is not None else None
+
+
+def _fallback_holder(revisions: Revisions, slot: Slot) -> Placement | None:
+    order = (revisions.active, *reversed(revisions.draining), revisions.pending)
+    return next((p for p in order if p is not None and p.spec.fallback and entry_of(p) == slot), None)
+
+
+def _revision(scope: MissionScope, placement: Placement, slot: Slot, pods: dict[Slot, SlotPod]) -> wire.Revision:
+    spec = placement.spec
+    partition = partition_at(placement, slot)
+    following = spec.partitions[0] if partition is None else _after(placement, partition)
+    return wire.Revision(
+        revision=spec.revision,
+        epoch=spec.epoch,
+        variant=spec.variant,
+        stage=_stage(spec.artifact, partition) if partition else None,
+        next=_hop(scope, following, pods) if following else None,
+    )
+
+
+def _after(placement: Placement, partition: Partition) -> Partition | None:
+    chain = placement.spec.partitions
+    position = chain.index(partition) + 1
+    return chain[position] if position < len(chain) else None
+
+
+def _hop(scope: MissionScope, partition: Partition, pods: dict[Slot, SlotPod]) -> wire.Hop:
+    pod = pods.get(Slot(partition.node, partition.unit))
+    address = f"{pod.ip}:{scope.settings.slot_port}" if pod and pod.ip else ""
+    return wire.Hop(address=address, node=partition.node)
+
+
+def _fallback(placement: Placement) -> wire.Revision:
+    fallback, spec = placement.spec.fallback, placement.spec
+    assert fallback is not None
+    return wire.Revision(
+        revision=spec.revision,
+        epoch=spec.epoch,
+        variant=fallback.variant,
+        stage=_stage(fallback.artifact, fallback.partition),
+        next=None,
+    )
+
+
+def _stage(artifact: Artifact, partition: Partition) -> wire.Stage:
+    return wire.Stage(
+        artifact=wire.Artifact(
+            uri=artifact.uri, digest=artifact.digest, size=int(quantities.parse(quantities.BYTES, artifact.size))
+        ),
+        inputs=_tensors(partition.inputs),
+        outputs=_tensors(partition.outputs),
+        providers=tuple(partition.providers),
+        pace=_pace(partition),
+    )
+
+
+def _tensors(tensors: list[Tensor]) -> tuple[wire.TensorSpec, ...]:
+    return tuple(wire.TensorSpec(name=t.name, datatype=t.datatype, shape=tuple(t.shape)) for t in tensors)
+
+
+def _pace(partition: Partition) -> wire.Pace | None:
+    if partition.pace is None:
+        return None
+    energy = partition.pace.energy
+    return wire.Pace(
+        seconds=quantities.parse(quantities.DURATION, partition.pace.time),
+        joules=quantities.parse(quantities.ENERGY, energy) if energy else None,
+    )
+
+
+def _policy(scope: MissionScope) -> wire.Policy:
+    latency = scope.mission.spec.objectives.latency
+    return wire.Policy(
+        latency_limit_s=quantities.parse(quantities.DURATION, latency.at_most) if latency else None,
+        hop_timeout_s=scope.settings.hop_timeout_s,
+        max_body_bytes=scope.settings.max_body_bytes,
+    )
