@@ -1,0 +1,142 @@
+"""`make demo`: the whole loop with real parts, ending in a report. `make demo-down` removes everything it made."""
+
+import argparse
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from maleo_api.quantities import RATE, parse
+from maleo_demo.audit import count_writes
+from maleo_demo.environment import MISSION, NAMESPACE, OPERATOR, Environment
+from maleo_demo.load import Load, prepare_cases
+from maleo_demo.observer import Observer, Seen
+from maleo_demo.report import PlacementFacts, Report
+from maleo_demo.steps import Steps
+from maleo_kube.client import Client
+from maleo_kube.resources import PLACEMENTS
+
+_QUIET_S: Final = 60.0
+_SLOW: Final = "4Mbit/s"
+_REPORT: Final = Path("build/demo-report.json")
+
+
+def _meets(seen: Seen) -> bool:
+    return seen.condition("Ready") == "True" and seen.condition("LatencyMet") == "True"
+
+
+async def _placement(client: Client, seen: Seen) -> dict[str, Any]:
+    placements = await client.list(PLACEMENTS, namespace=NAMESPACE)
+    return next(
+        p for p in placements.items if p["spec"]["mission"] == MISSION and p["spec"]["revision"] == seen.revision
+    )
+
+
+async def _run_story(environment: Environment, steps: Steps, report: Report) -> None:
+    """Serve, be quiet, slow the link, watch the drift and the move, be inside the objective again."""
+    client = await Client.from_kubeconfig(environment.kubeconfig)
+    async with client, Observer.of(client, f"{NAMESPACE}/{MISSION}") as observer:
+        with steps.step("mission placed") as line:
+            environment.apply_mission()
+            placed = await observer.until(lambda s: s.revision > 0, what="a placement", timeout_s=90)
+            line.note = f"{placed.mission.status.mode}: {placed.mission.status.nodes}"
+        with steps.step("right answers prepared"):
+            input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
+        spec = placed.mission.spec
+        load = Load(
+            address=await environment.reach(placed.mission.status.address),
+            model=spec.model.name,
+            rate=parse(RATE, spec.demand.rate),
+            input_name=input_name,
+            output_name=output_name,
+            cases=cases,
+        )
+        loading = asyncio.create_task(load.run())
+        try:
+            with steps.step("serving inside its MALE") as line:
+                first = await observer.until(_meets, what="LatencyMet", timeout_s=120)
+                line.note = f"{first.mission.status.margins.latency if first.mission.status.margins else '?'} latency"
+            await _stay_quiet(environment, steps, report)
+            first = observer.history[-1]
+            split = await _placement(client, first)
+            steps.say(f"link drone-1 > edge-1 shaped to {_SLOW}")
+            disturbed = time.time()
+            environment.shape("drone-1", "edge-1", _SLOW)
+            with steps.step("drift proved") as line:
+                drifted = await observer.until(
+                    lambda s: s.condition("LatencyMet") == "False", what="the drift", timeout_s=90, since=disturbed
+                )
+                line.note = drifted.reason("LatencyMet")
+            with steps.step("placed anew") as line:
+                moved = await observer.until(
+                    lambda s: s.revision > first.revision, what="a new placement", timeout_s=90, since=disturbed
+                )
+                line.note = f"{moved.mission.status.mode}: {moved.mission.status.nodes}, {moved.mission.status.variant}"
+            with steps.step("objective met again") as line:
+                met = await observer.until(
+                    lambda s: s.revision > first.revision and _meets(s),
+                    what="LatencyMet",
+                    timeout_s=120,
+                    since=disturbed,
+                )
+                line.note = met.reason("LatencyMet")
+            local = await _placement(client, met)
+        finally:
+            load.stop()
+            await loading
+            report.count(load.samples)
+        report.placements = [
+            PlacementFacts.of(first.mission, split, load.samples),
+            PlacementFacts.of(observer.history[-1].mission, local, load.samples),
+        ]
+        report.moves = [move.to_api() for move in observer.history[-1].mission.status.moves]
+        report.drift = {
+            "what": f"link drone-1 > edge-1 slowed to {_SLOW}",
+            "condition": drifted.reason("LatencyMet"),
+            "condition_s": round(drifted.at - disturbed, 2),
+            "placement_s": round(moved.at - disturbed, 2),
+            "met_s": round(met.at - disturbed, 2),
+        }
+
+
+async def _stay_quiet(environment: Environment, steps: Steps, report: Report) -> None:
+    with steps.step("a quiet minute under load") as line:
+        since = time.time()
+        await asyncio.sleep(_QUIET_S)
+        writes = count_writes(environment.audit_log, user=OPERATOR, since=since, until=time.time())
+        report.quiet_minute = {"seconds": _QUIET_S, "writes": writes.total(), "by_kind": dict(writes)}
+        line.note = f"{writes.total()} writes by the operator"
+
+
+def _run_demo(*, yes: bool) -> int:
+    print("Maleo demo: a fleet of four nodes, one mission, one slow link")
+    steps = Steps()
+    environment = Environment.bring_up(steps, yes=yes)
+    report = Report(
+        cluster=environment.description,
+        simulated="NPUs are simulated (slots paced to declared profiles); cluster, models, requests, links are real.",
+    )
+    try:
+        asyncio.run(_run_story(environment, steps, report))
+    finally:
+        report.seconds = steps.seconds
+        report.write(_REPORT)
+    print(f"\n{report.page()}\n\nReport: {_REPORT}\n\n{environment.what_to_try()}")
+    return 0 if report.passed else 1
+
+
+def main() -> None:
+    """Exit code 0: shown; 1: it ran, and something did not hold; the report says what."""
+    parser = argparse.ArgumentParser(prog="maleo-demo", description=__doc__)
+    parser.add_argument("what", choices=["run", "down"])
+    parser.add_argument("--yes", action="store_true", help="install packages and change sysctls without asking")
+    arguments = parser.parse_args()
+    if arguments.what == "down":
+        Environment.tear_down()
+        return
+    sys.exit(_run_demo(yes=arguments.yes))
+
+
+if __name__ == "__main__":
+    main()
