@@ -43,7 +43,7 @@ def _slot(scope: MissionScope, revisions: Revisions, slot: Slot, pods: dict[Slot
 
 
 def _gives_way(revisions: Revisions, placement: Placement, slot: Slot) -> bool:
-    """A revision that is unloaded before its successor can be loaded: both do not fit, the fallback or a gap bridges."""
+    """Both do not fit: this revision is unloaded first, and the fallback or a gap bridges the time."""
     pending = revisions.pending
     if pending is None or placement is pending or pending.spec.switch.strategy == "SideBySide":
         return False

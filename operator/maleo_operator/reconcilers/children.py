@@ -1,0 +1,231 @@
+"""The objects that a mission owns besides Placements: slot pods, one Service, one Secret. Pure builders."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from maleo_api import quantities
+from maleo_api.meta import API_VERSION
+from maleo_api.mission import Mission
+from maleo_api.placement import Placement
+from maleo_operator.planning.problem import Snapshot
+from maleo_operator.reconcilers.conditions import seconds
+from maleo_operator.reconcilers.revisions import Slot, entry_of, partition_at
+from maleo_operator.reconcilers.scope import MissionScope, SlotPod
+
+MISSION: Final = "maleo.dev/mission"
+ENTRY: Final = "maleo.dev/entry"
+NODE: Final = "maleo.dev/node"
+UNIT: Final = "maleo.dev/unit"
+SERVICE_PORT: Final = 8080
+IDENTITY_KEY: Final = "token"
+
+_RUNTIME_MEMORY: Final = 128 * 1024 * 1024  # Python, ONNX Runtime and the server: 77 MB were measured
+_CRASHES: Final = 3  # restarts after which a waiting container counts as failed
+_USER: Final = 65532
+_MAX_NAME: Final = 63
+
+
+def parse_slot(pod: Mapping[str, Any]) -> SlotPod:
+    """A slot's pod as the API server shows it; only for pods that carry the labels above."""
+    meta, status = pod["metadata"], pod.get("status", {})
+    labels_ = meta.get("labels", {})
+    states = status.get("containerStatuses", [])
+    phase = status.get("phase", "Pending")
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+    return SlotPod(
+        name=meta["name"],
+        node=labels_.get(NODE, ""),
+        unit=labels_.get(UNIT, "").replace("_", "/"),
+        entry=labels_.get(ENTRY) == "true",
+        ip=status.get("podIP", ""),
+        ready=ready,
+        failed=phase == "Failed" or any(_crashing(state) for state in states),
+        message=_trouble(status, states),
+        terminating="deletionTimestamp" in meta,
+        created_at=seconds(meta["creationTimestamp"]) if "creationTimestamp" in meta else 0.0,
+    )
+
+
+def _crashing(state: Mapping[str, Any]) -> bool:
+    return state.get("restartCount", 0) >= _CRASHES and "waiting" in state.get("state", {})
+
+
+def _trouble(status: Mapping[str, Any], states: Iterable[Mapping[str, Any]]) -> str:
+    waiting = [s["state"]["waiting"] for s in states if "waiting" in s.get("state", {})]
+    unscheduled = [c for c in status.get("conditions", []) if c["type"] == "PodScheduled" and c["status"] == "False"]
+    told = [status, *waiting, *unscheduled]
+    texts = (": ".join(filter(None, (one.get("reason"), one.get("message")))) for one in told)
+    return next(filter(None, texts), "")
+
+
+def labels(mission: Mission) -> dict[str, str]:
+    return {MISSION: mission.metadata.name, "app.kubernetes.io/managed-by": "maleo"}
+
+
+def slot_labels(mission: Mission, slot: Slot) -> dict[str, str]:
+    """What selects one slot's pod. A unit's name cannot hold `_`, so that `hailo0_npu` is `hailo0/npu` again."""
+    return {MISSION: mission.metadata.name, NODE: slot.node, UNIT: slot.unit.replace("/", "_")}
+
+
+def owner(mission: Mission) -> dict[str, Any]:
+    meta = mission.metadata
+    return {"apiVersion": API_VERSION, "kind": "Mission", "name": meta.name, "uid": meta.uid, "controller": True}
+
+
+def secret_name(mission: Mission) -> str:
+    return f"{mission.metadata.name}-identity"
+
+
+def secret(scope: MissionScope) -> dict[str, Any]:
+    """The mission's identity: it authenticates slot to agent and slot to slot."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _meta(scope.mission, secret_name(scope.mission), labels(scope.mission)),
+        "type": "Opaque",
+        "stringData": {IDENTITY_KEY: scope.new_identity},
+    }
+
+
+def service(mission: Mission, placement: Placement, *, slot_port: int) -> dict[str, Any]:
+    """The mission's only address, on the entry of `placement`."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _meta(mission, mission.metadata.name, labels(mission)),
+        "spec": {
+            "selector": slot_labels(mission, entry_of(placement)),
+            "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": slot_port, "protocol": "TCP"}],
+        },
+    }
+
+
+def pod_name(mission: Mission, slot: Slot, taken: Iterable[str]) -> str:
+    """`<mission>-<node>-<unit>-<hash>`, shortened; a number follows while an older pod still has the name."""
+    key = "/".join((mission.metadata.name, *slot))
+    digest = hashlib.sha256(key.encode()).hexdigest()[:6]
+    stem = key.replace("/", "-")[: _MAX_NAME - len(digest) - 4].rstrip("-.")
+    used, name, number = set(taken), f"{stem}-{digest}", 0
+    while name in used:
+        number += 1
+        name = f"{stem}-{digest}-{number}"
+    return name
+
+
+def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placement]) -> dict[str, Any]:
+    """One slot: pinned to its node by affinity (kube-scheduler still binds it), unprivileged, no host mounts."""
+    mission, settings = scope.mission, scope.settings
+    name = pod_name(mission, slot, (p.name for p in scope.pods))
+    marks = labels(mission) | slot_labels(mission, slot) | {ENTRY: "true" if entry else "false"}
+    spec: dict[str, Any] = {
+        "affinity": _affinity(slot.node),
+        "tolerations": _tolerations(mission),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "slot",
+                "image": settings.image,
+                "imagePullPolicy": settings.image_pull_policy,
+                "ports": [{"name": "http", "containerPort": settings.slot_port}],
+                "env": _environment(scope, name),
+                "readinessProbe": {
+                    "httpGet": {"path": "/v2/health/ready", "port": settings.slot_port},
+                    "periodSeconds": 1,
+                },
+                "resources": _resources(scope.snapshot, slot, held),
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [
+                    {"name": "artifacts", "mountPath": "/artifacts"},
+                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod, not this machine's
+                ],
+            }
+        ],
+        "volumes": [{"name": "artifacts", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}],
+    }
+    if mission.spec.priority_class_name:
+        spec["priorityClassName"] = mission.spec.priority_class_name
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _meta(mission, name, marks), "spec": spec}
+
+
+def extended_resource(snapshot: Snapshot, slot: Slot) -> str:
+    """What a device plugin calls this unit, or empty."""
+    device = snapshot.devices.get(slot.node)
+    inventory = device.status.inventory if device else None
+    accelerator, _, unit = slot.unit.partition("/")
+    found = next((a for a in inventory.accelerators if a.name == accelerator), None) if inventory else None
+    profile = snapshot.profiles.get(found.profile) if found and not found.simulated else None
+    units = profile.spec.compute_units if profile else []
+    return next((u.access.resource for u in units if u.name == unit), "")
+
+
+def _meta(mission: Mission, name: str, marks: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": mission.metadata.namespace,
+        "labels": dict(marks),
+        "ownerReferences": [owner(mission)],
+    }
+
+
+def _affinity(node: str) -> dict[str, Any]:
+    field = {"key": "metadata.name", "operator": "In", "values": [node]}
+    required = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+
+
+def _tolerations(mission: Mission) -> list[dict[str, Any]]:
+    tolerated = int(quantities.parse(quantities.DURATION, mission.spec.offline.tolerate))
+    return [
+        {
+            "key": f"node.kubernetes.io/{trouble}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": tolerated,
+        }
+        for trouble in ("not-ready", "unreachable")
+    ]
+
+
+def _environment(scope: MissionScope, name: str) -> list[dict[str, Any]]:
+    identity = {"name": secret_name(scope.mission), "key": IDENTITY_KEY}
+    return [
+        {"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "MALEO_AGENT", "value": f"http://$(HOST_IP):{scope.settings.agent_port}"},
+        {"name": "MALEO_SLOT", "value": f"{scope.mission.metadata.namespace}/{name}"},
+        {"name": "MALEO_IDENTITY", "valueFrom": {"secretKeyRef": identity}},
+        {"name": "MALEO_ARTIFACTS", "value": "/artifacts"},
+    ]
+
+
+def _resources(snapshot: Snapshot, slot: Slot, held: Iterable[Placement]) -> dict[str, Any]:
+    """A request without a limit: a pod outlives revisions, and the next one may be larger."""
+    resources: dict[str, Any] = {"requests": {"memory": str(_RUNTIME_MEMORY + _memory(slot, held))}}
+    extended = extended_resource(snapshot, slot)
+    if extended:
+        resources["requests"][extended] = "1"
+        resources["limits"] = {extended: "1"}
+    return resources
+
+
+def _memory(slot: Slot, held: Iterable[Placement]) -> int:
+    """Bytes of the largest revision here, with the fallback when this is its entry."""
+    sizes = [0]
+    for placement in held:
+        spare = placement.spec.fallback.partition if placement.spec.fallback and entry_of(placement) == slot else None
+        parts = [part for part in (partition_at(placement, slot), spare) if part is not None]
+        sizes.append(int(sum(quantities.parse(quantities.BYTES, part.memory) for part in parts)))
+    return max(sizes)

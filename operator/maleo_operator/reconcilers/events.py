@@ -1,0 +1,59 @@
+"""Events on a mission, as values; each is told once per transition, its key tells repeats apart."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+from maleo_api.meta import Condition
+from maleo_api.placement import Placement
+from maleo_operator.reconcilers.conditions import find
+from maleo_operator.reconcilers.revisions import describe
+from maleo_operator.reconcilers.scope import Event
+from maleo_operator.reconcilers.switch import Turn
+
+_MAX_MESSAGE: Final = 1000
+_GOOD: Final = {"Ready": "True", "Placed": "True", "Degraded": "False"}
+
+
+def tell(turn: Turn, before: Sequence[Condition], after: Iterable[Condition]) -> tuple[Event, ...]:
+    told = [_turned(new) for new in after if _is_news(find(before, new.type), new)]
+    if turn.created is not None:
+        told.append(_planned(turn.created))
+    if turn.committed and turn.revisions.active is not None:
+        told.append(_committed(turn.revisions.active))
+    told += [_marked(name, mark) for name, mark in turn.marks.items() if mark.type == "Abandoned"]
+    return tuple(told)
+
+
+def _is_news(old: Condition | None, new: Condition) -> bool:
+    """A turn to or from False; that nothing is known yet is no event."""
+    if new.status == "Unknown" or (old is None and new.type == "Degraded" and new.status == "False"):
+        return False
+    return old is None or (old.status, old.reason) != (new.status, new.reason)
+
+
+def _turned(new: Condition) -> Event:
+    good = new.status == _GOOD.get(new.type, "True")
+    return _event(
+        "Normal" if good or new.reason in ("Starting", "Moving", "Suspended") else "Warning",
+        new.reason if new.type in ("Ready", "Placed", "Degraded") else f"{new.type}{new.status}",
+        f"{new.type} is {new.status}: {new.message}",
+        f"{new.type}/{new.status}/{new.reason}",
+    )
+
+
+def _planned(new: Placement) -> Event:
+    revision = new.spec.revision
+    return _event("Normal", "Planned", f"revision {revision} ({new.spec.reason}): {describe(new)}", f"plan/{revision}")
+
+
+def _committed(active: Placement) -> Event:
+    revision = active.spec.revision
+    return _event("Normal", "Committed", f"revision {revision} serves: {describe(active)}", f"commit/{revision}")
+
+
+def _marked(name: str, mark: Condition) -> Event:
+    return _event("Warning", "MoveAbandoned", f"{name}: {mark.reason}: {mark.message}", f"abandon/{name}")
+
+
+def _event(kind: Literal["Normal", "Warning"], reason: str, message: str, key: str) -> Event:
+    return Event(type=kind, reason=reason, message=message[:_MAX_MESSAGE], key=key)

@@ -1,0 +1,105 @@
+"""Observed and declared figures of a mission against its limits: margins, and the bands that they are printed in."""
+
+import math
+
+from maleo_api import quantities
+from maleo_api.meta import Basis
+from maleo_api.mission import AccuracyObjective, Margins
+from maleo_api.model import AccuracyFigure, Model
+from maleo_api.placement import Placement
+from maleo_operator.reconcilers.scope import MissionScope
+
+_BAND = 10  # points
+_STICK = 2  # points beyond its band that a margin must go before another band is printed
+
+
+def declared_accuracy(model: Model | None, variant: str, objective: AccuracyObjective) -> AccuracyFigure | None:
+    """The variant's figure of the same metric on the same data set: a mAP never answers for a top-1."""
+    variants = model.spec.variants if model else []
+    rows = next((v.accuracy for v in variants if v.name == variant), [])
+    return next((r for r in rows if (r.metric, r.dataset) == (objective.metric, objective.dataset)), None)
+
+
+def margin_below(value: float, limit: float) -> float:
+    """Signed relative distance where lower is better; negative = violated."""
+    return (limit - value) / limit
+
+
+def margin_above(value: float, floor: float) -> float:
+    """The same for a ratio with ceiling 1, where higher is better."""
+    return (value - floor) / (1 - floor) if floor < 1 else value - floor
+
+
+def accuracy_margin(scope: MissionScope, active: Placement) -> float | None:
+    objective = scope.mission.spec.objectives.accuracy
+    figure = declared_accuracy(scope.model, active.spec.variant, objective) if objective else None
+    if objective is None or figure is None:
+        return None
+    ratio = quantities.RATIO
+    return margin_above(quantities.parse(ratio, figure.value), quantities.parse(ratio, objective.at_least))
+
+
+def latency_margin(scope: MissionScope, active: Placement) -> float | None:
+    """Observed where enough was observed, else predicted."""
+    objective = scope.mission.spec.objectives.latency
+    if objective is None:
+        return None
+    telemetry, predicted = scope.telemetry, active.spec.predicted.latency
+    enough = telemetry.fresh and telemetry.samples >= objective.min_samples
+    value = telemetry.percentile_s if enough else None
+    if value is None and predicted is not None:
+        value = quantities.parse(quantities.DURATION, predicted.value)
+    limit = quantities.parse(quantities.DURATION, objective.at_most)
+    return None if value is None else margin_below(value, limit)
+
+
+def energy_margin(scope: MissionScope, active: Placement) -> float | None:
+    """Observed where there is a reading, else predicted."""
+    if observed_joules(scope) is not None:
+        return observed_energy_margin(scope)
+    predicted = active.spec.predicted.energy
+    return _energy(scope, quantities.parse(quantities.ENERGY, predicted.value), None) if predicted else None
+
+
+def observed_joules(scope: MissionScope) -> float | None:
+    """Joules of one inference over all partitions; None without a reading whose basis is known."""
+    telemetry = scope.telemetry
+    known = telemetry.fresh and telemetry.joules_basis != Basis.UNKNOWN
+    return telemetry.joules if known else None
+
+
+def observed_energy_margin(scope: MissionScope) -> float | None:
+    joules = observed_joules(scope)
+    return _energy(scope, joules, scope.telemetry.rate) if joules is not None else None
+
+
+def _energy(scope: MissionScope, joules: float, rate: float | None) -> float | None:
+    """The tighter of the limits per inference and on power."""
+    objective = scope.mission.spec.objectives.energy
+    margins = []
+    if objective and objective.per_inference:
+        margins.append(margin_below(joules, quantities.parse(quantities.ENERGY, objective.per_inference)))
+    if objective and objective.power and rate is not None:
+        margins.append(margin_below(joules * rate, quantities.parse(quantities.POWER, objective.power)))
+    return min(margins, default=None)
+
+
+def margins(scope: MissionScope, active: Placement | None, before: Margins | None) -> Margins | None:
+    if active is None:
+        return None
+    old = before or Margins()
+    return Margins(
+        accuracy=band(accuracy_margin(scope, active), old.accuracy),
+        latency=band(latency_margin(scope, active), old.latency),
+        energy=band(energy_margin(scope, active), old.energy),
+    )
+
+
+def band(margin: float | None, before: str | None = None) -> str | None:
+    """The 10-point band that holds `margin`, such as `+30%` for 0.34; the band before sticks at its edges."""
+    if margin is None:
+        return None
+    points = margin * 100
+    if before is not None and int(before[:-1]) - _STICK <= points < int(before[:-1]) + _BAND + _STICK:
+        return before
+    return f"{math.floor(points / _BAND + 1e-9) * _BAND:+d}%"

@@ -1,0 +1,80 @@
+"""The conditions of the objectives, three-valued: AccuracyMet, LatencyMet, EnergyMet. No telemetry is Unknown."""
+
+from maleo_api import quantities
+from maleo_api.meta import Condition
+from maleo_api.placement import Placement
+from maleo_operator.reconcilers import figures
+from maleo_operator.reconcilers.conditions import condition, find
+from maleo_operator.reconcilers.drift import judge_run
+from maleo_operator.reconcilers.scope import MissionScope
+
+
+def judge_objectives(scope: MissionScope, active: Placement | None) -> list[Condition]:
+    """A condition for each objective that the mission has."""
+    objectives = scope.mission.spec.objectives
+    wanted = {
+        "AccuracyMet": (objectives.accuracy, _accuracy),
+        "LatencyMet": (objectives.latency, _latency),
+        "EnergyMet": (objectives.energy, _energy),
+    }
+    return [
+        judge(scope, active) if active is not None else condition(kind, "Unknown", "NotServing", "nothing serves yet")
+        for kind, (objective, judge) in wanted.items()
+        if objective is not None
+    ]
+
+
+def _accuracy(scope: MissionScope, active: Placement) -> Condition:
+    objective = scope.mission.spec.objectives.accuracy
+    assert objective is not None
+    figure = figures.declared_accuracy(scope.model, active.spec.variant, objective)
+    metric = f"{objective.metric} on {objective.dataset}"
+    if figure is None:
+        message = f"variant {active.spec.variant} has no figure for {metric}"
+        return condition("AccuracyMet", "Unknown", "NoFigure", message)
+    told = f"{metric} is {figure.value} ({figure.basis}), the floor is {objective.at_least}"
+    if quantities.parse(quantities.RATIO, figure.value) < quantities.parse(quantities.RATIO, objective.at_least):
+        return condition("AccuracyMet", "False", "BelowFloor", told)
+    return condition("AccuracyMet", "True", "DeclaredFigure", told)
+
+
+def _latency(scope: MissionScope, _: Placement) -> Condition:
+    objective, telemetry = scope.mission.spec.objectives.latency, scope.telemetry
+    assert objective is not None
+    if not telemetry.fresh:
+        return condition("LatencyMet", "Unknown", "NoTelemetry", "the entry does not report")
+    judgement = judge_run(
+        telemetry.windows,
+        percentile=objective.percentile,
+        min_samples=objective.min_samples,
+        running=scope.mission.spec.drift.windows,
+    )
+    if judgement == "TooFewSamples":
+        message = f"a window needs {objective.min_samples} samples, the last had {telemetry.samples}"
+        return condition("LatencyMet", "Unknown", "TooFewSamples", message)
+    told = _told(objective.percentile, telemetry.percentile_s, objective.at_most)
+    if judgement == "Exceeded":
+        return condition("LatencyMet", "False", "LimitExceeded", told)
+    if judgement == "Within":
+        return condition("LatencyMet", "True", "WithinLimit", told)
+    # The windows disagree: what was said last stands until enough of them agree.
+    last = find(scope.mission.status.conditions, "LatencyMet")
+    return last or condition("LatencyMet", "Unknown", "Observing", "the first windows do not agree")
+
+
+def _told(percentile: int, value: float | None, limit: str) -> str:
+    observed = quantities.show(quantities.DURATION, value) if value is not None else "unknown"
+    return f"p{percentile} is {observed}, the limit is {limit}"
+
+
+def _energy(scope: MissionScope, _: Placement) -> Condition:
+    margin, joules = figures.observed_energy_margin(scope), figures.observed_joules(scope)
+    if margin is None or joules is None:
+        return condition("EnergyMet", "Unknown", "NoReading", "no energy reading whose basis is known")
+    limit = scope.mission.spec.objectives.energy
+    limits = " and ".join(filter(None, (limit.per_inference, limit.power))) if limit else ""
+    shown = quantities.show(quantities.ENERGY, joules)
+    told = f"one inference takes {shown} ({scope.telemetry.joules_basis}), the limit is {limits}"
+    if margin < 0:
+        return condition("EnergyMet", "False", "LimitExceeded", told)
+    return condition("EnergyMet", "True", "WithinLimit", told)

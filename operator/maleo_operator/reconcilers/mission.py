@@ -1,0 +1,103 @@
+"""What to do about one mission: observe, propose, advance, and ask for what is not so yet."""
+
+from typing import Any, Final
+
+from maleo_api.placement import Placement
+from maleo_operator.reconcilers import children, events, placement, revisions, slots, status, switch
+from maleo_operator.reconcilers.conditions import find
+from maleo_operator.reconcilers.revisions import Revisions, Slot
+from maleo_operator.reconcilers.scope import MissionScope, Outcome, Reference, SlotPod
+from maleo_operator.reconcilers.trigger import PERIODS
+
+_HEAL_S: Final = 10.0
+"""A failed pod is replaced when it is this old: a slot that fails at once costs a pod every ten seconds, no more."""
+_UNDER_WAY_S: Final = 1.0
+
+
+def decide(scope: MissionScope) -> Outcome:
+    """One turn of one mission. Everything that it asks for can be repeated, and is asked for until it is so."""
+    if scope.mission.metadata.deletion_timestamp is not None:
+        return Outcome()
+    before = revisions.observe(scope)
+    turn = switch.advance(scope, before, placement.propose(scope, before))
+    told = status.report(scope, turn)
+    changed = told != scope.mission.status
+    return Outcome(
+        create=_created(scope, turn),
+        apply=_applied(scope, turn),
+        delete=_deleted(scope, turn),
+        status=told.to_api() if changed else None,
+        commit=told.active != scope.mission.status.active,
+        placement_status=status.report_placements(scope, turn),
+        events=events.tell(turn, scope.mission.status.conditions, told.conditions),
+        slots=slots.desire(scope, turn.revisions),
+        requeue_s=_requeue(scope, turn),
+    )
+
+
+def _created(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ...]:
+    """The new Placement, and a pod for each slot that has none. Nobody starts a pod on a node that is lost."""
+    held, pods = turn.revisions.held, revisions.live_pods(scope.pods)
+    entries = {revisions.entry_of(p) for p in held}
+    missing = [slot for slot in _needed(turn.revisions) if slot not in pods and _can_start(scope, slot)]
+    new = [placement.manifest(scope, turn.created)] if turn.created else []
+    return (*new, *(children.pod(scope, slot, entry=slot in entries, held=held) for slot in missing))
+
+
+def _can_start(scope: MissionScope, slot: Slot) -> bool:
+    """An extended resource is free only when the pod that held it is gone: until then the next would stay Pending."""
+    leaving = any((p.node, p.unit) == slot for p in scope.pods)
+    exclusive = bool(children.extended_resource(scope.snapshot, slot))
+    reachable = slot.node in scope.snapshot.nodes and slot.node not in scope.lost_nodes
+    return reachable and not (leaving and exclusive)
+
+
+def _needed(held: Revisions) -> tuple[Slot, ...]:
+    """Slots of the active and of the coming revision; those of a revision that drains are not made again."""
+    wanted = [p for p in (held.active, held.pending) if p is not None]
+    return tuple(dict.fromkeys(slot for p in wanted for slot in revisions.slots_of(p)))
+
+
+def _applied(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ...]:
+    entry = turn.revisions.active or turn.revisions.pending
+    wanted = []
+    if scope.identity is None:
+        wanted.append(children.secret(scope))
+    if entry is not None:
+        service = children.service(scope.mission, entry, slot_port=scope.settings.slot_port)
+        if service["spec"]["selector"] != scope.service_selector:
+            wanted.append(service)
+    return tuple(wanted)
+
+
+def _deleted(scope: MissionScope, turn: switch.Turn) -> tuple[Reference, ...]:
+    namespace = scope.mission.metadata.namespace
+    pods = [Reference("Pod", namespace, p.name) for p in scope.pods if _is_over(scope, turn, p)]
+    return (*pods, *(Reference("Placement", namespace, p.metadata.name) for p in turn.pruned))
+
+
+def _is_over(scope: MissionScope, turn: switch.Turn, pod: SlotPod) -> bool:
+    unread = turn.active is not None and turn.revisions.active is None  # its Placement was deleted: it serves on
+    if pod.terminating or unread:
+        return False
+    slot = Slot(pod.node, pod.unit)
+    if slot in _needed(turn.revisions):
+        twin = revisions.live_pods(scope.pods)[slot] is not pod
+        return twin or (pod.failed and scope.now >= pod.created_at + _HEAL_S)
+    return not any(
+        slot in revisions.slots_of(p) and not _may_leave(scope, turn, p, slot) for p in turn.revisions.draining
+    )
+
+
+def _may_leave(scope: MissionScope, turn: switch.Turn, draining: Placement, slot: Slot) -> bool:
+    """The old entry goes when the new one serves: it answers what it began, and its clients come to the new one."""
+    return revisions.entry_of(draining) == slot and switch.has_flipped(scope, turn)
+
+
+def _requeue(scope: MissionScope, turn: switch.Turn) -> float:
+    """Reports and watches wake a mission as well; this is for what only time brings."""
+    failed = any(p.failed and not p.terminating for p in scope.pods)
+    if turn.revisions.pending is not None or turn.revisions.draining or turn.committed or failed:
+        return _UNDER_WAY_S
+    placed = find(scope.mission.status.conditions, "Placed")
+    return PERIODS["Improvement"] if placed is not None and placed.status == "True" else PERIODS["Retry"]

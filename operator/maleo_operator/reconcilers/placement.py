@@ -1,0 +1,216 @@
+"""Plan -> Placement: the resource that records one plan as an immutable revision."""
+
+from typing import Any, Final
+
+from maleo_api import mission as api
+from maleo_api import placement as stored
+from maleo_api import quantities
+from maleo_api.meta import API_VERSION, Metadata
+from maleo_operator.planning.problem import Figure, Infeasible, Plan, PlannedPartition, Rejected
+from maleo_operator.reconcilers.children import labels, owner
+from maleo_operator.reconcilers.conditions import timestamp
+from maleo_operator.reconcilers.revisions import Revisions, serving_revision
+from maleo_operator.reconcilers.scope import MissionScope
+
+BLOCKER: Final = "maleo.dev/blocker"
+"""Annotation of a Placement that is the least bad, not feasible: which constraint it breaks first."""
+
+MOVES_TO_LEAST_BAD: Final = frozenset(
+    {"FirstPlacement", "PlacementLost", "SpecChanged", "NodeLost", "SlotLost", "LatencyDrift", "EnergyDrift"}
+)
+_IMPROVEMENT: Final = 0.05
+"""Gain of the objective (a weighted sum of margins) below which nothing is moved only to be better."""
+
+
+def propose(scope: MissionScope, revisions: Revisions) -> stored.Placement | None:
+    """The next revision that the verdict asks for; None when what is there, or on its way, is that plan already."""
+    plan = wanted_plan(scope, revisions)
+    if plan is None or scope.mission.spec.suspend:
+        return None
+    new = _build(scope, plan, revisions)
+    current = revisions.current
+    return None if current is not None and same_plan(current, new) else new
+
+
+def wanted_plan(scope: MissionScope, revisions: Revisions) -> Plan | None:
+    verdict = scope.verdict
+    if verdict is None:
+        return None
+    if isinstance(verdict, Infeasible):
+        return verdict.least_bad if scope.trigger in MOVES_TO_LEAST_BAD or revisions.current is None else None
+    held = scope.snapshot.held.get(scope.mission.key)
+    optional = scope.trigger == "Improvement" and held is not None
+    return None if optional and held and verdict.plan.objective < held.objective + _IMPROVEMENT else verdict.plan
+
+
+def same_plan(one: stored.Placement, other: stored.Placement) -> bool:
+    """Whether both make the slots do the same: predictions, pace and memory estimates do not count."""
+    return _essence(one.spec) == _essence(other.spec)
+
+
+def blocker_of(placement: stored.Placement) -> str | None:
+    """The constraint that this plan breaks, when it is the least bad one."""
+    return placement.metadata.annotations.get(BLOCKER)
+
+
+def manifest(scope: MissionScope, placement: stored.Placement) -> dict[str, Any]:
+    """The object to create; its status follows separately, as for every kind with a status subresource."""
+    meta = placement.metadata
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Placement",
+        "metadata": {
+            "name": meta.name,
+            "namespace": meta.namespace,
+            "labels": meta.labels,
+            "annotations": meta.annotations,
+            "ownerReferences": [owner(scope.mission)],
+        },
+        "spec": placement.spec.to_api(),
+    }
+
+
+def rejections(rejected: tuple[Rejected, ...]) -> list[stored.Rejection]:
+    return [
+        stored.Rejection(
+            candidate=row.candidate[:128],
+            count=row.count,
+            code=row.code[:128],
+            margin=row.margin[:128],
+            example=row.example[:256],
+        )
+        for row in rejected[:16]
+    ]
+
+
+def _build(scope: MissionScope, plan: Plan, revisions: Revisions) -> stored.Placement:
+    revision = _next_revision(scope)
+    meta = scope.mission.metadata
+    blockers = scope.verdict.blockers if isinstance(scope.verdict, Infeasible) else ()
+    return stored.Placement(
+        metadata=Metadata(
+            name=f"{meta.name}-{revision}",
+            namespace=meta.namespace,
+            labels=labels(scope.mission),
+            annotations={BLOCKER: blockers[0].code} if blockers else {},
+            creation_timestamp=timestamp(scope.now),
+        ),
+        spec=stored.PlacementSpec(
+            mission=meta.name,
+            revision=revision,
+            epoch=scope.epoch,
+            mode=plan.mode,
+            model=plan.model,
+            variant=plan.variant,
+            artifact=plan.artifact,
+            exit=plan.exit,
+            entry_node=plan.entry_node,
+            entry_unit=plan.entry_unit,
+            partitions=[_partition(f"part-{i}", part) for i, part in enumerate(plan.partitions)],
+            transfers=[
+                stored.Transfer(
+                    source=t.source, target=t.target, size=quantities.show(quantities.BYTES, t.size), link=t.link
+                )
+                for t in plan.transfers
+            ],
+            fallback=_fallback(plan),
+            predicted=_predicted(plan),
+            reason=scope.trigger or "Planned",
+            inputs_digest=scope.inputs_digest,
+            switch=stored.Switch(strategy=_strategy(scope, plan, revisions.active)),
+        ),
+    )
+
+
+def _next_revision(scope: MissionScope) -> int:
+    """Above everything that was ever seen, so that slots never meet a number twice."""
+    known = [p.spec.revision for p in scope.placements]
+    known += [revision for report in scope.telemetry.reports.values() for revision in report.warm]
+    known += [report.active or 0 for report in scope.telemetry.reports.values()]
+    return max([*known, serving_revision(scope) or 0, 0]) + 1
+
+
+def _partition(name: str, part: PlannedPartition) -> stored.Partition:
+    return stored.Partition(
+        name=name,
+        span=stored.Span(first=part.first, last=part.last),
+        node=part.node,
+        unit=part.unit,
+        memory=quantities.show(quantities.BYTES, part.memory),
+        inputs=list(part.inputs),
+        outputs=list(part.outputs),
+        providers=list(part.providers),
+        pace=_pace(part) if part.simulated else None,
+    )
+
+
+def _pace(part: PlannedPartition) -> stored.Pace:
+    known = part.energy.basis != "Unknown"
+    return stored.Pace(
+        time=quantities.show(quantities.DURATION, part.compute.value),
+        energy=quantities.show(quantities.ENERGY, part.energy.value) if known else None,
+    )
+
+
+def _fallback(plan: Plan) -> stored.Fallback | None:
+    if plan.fallback is None:
+        return None
+    return stored.Fallback(
+        variant=plan.fallback.variant,
+        artifact=plan.fallback.artifact,
+        partition=_partition("fallback", plan.fallback.partition),
+    )
+
+
+def _predicted(plan: Plan) -> api.Predicted:
+    return api.Predicted(
+        accuracy=_figure(quantities.RATIO, plan.accuracy),
+        latency_mean=_figure(quantities.DURATION, plan.latency_mean),
+        latency=_figure(quantities.DURATION, plan.latency),
+        energy=_figure(quantities.ENERGY, plan.energy),
+        rate=_figure(quantities.RATE, plan.rate),
+    )
+
+
+def _figure(unit: quantities.Unit, figure: Figure | None) -> api.Figure | None:
+    if figure is None or figure.basis == "Unknown":
+        return None
+    return api.Figure(value=quantities.show(unit, figure.value), basis=figure.basis)
+
+
+def _strategy(scope: MissionScope, plan: Plan, active: stored.Placement | None) -> stored.Strategy:
+    """SideBySide while both revisions fit; else the fallback bridges, or a gap that the mission allows.
+
+    An Exclusive unit belongs to the slot, and the slot outlives the revisions: it can hold both.
+    """
+    if active is None or not _crowded(scope, plan, active):
+        return "SideBySide"
+    if active.spec.fallback is not None:
+        return "Bridge"
+    gap = quantities.parse(quantities.DURATION, scope.mission.spec.continuity.max_gap)
+    return "InPlace" if gap > 0 else "SideBySide"
+
+
+def _crowded(scope: MissionScope, plan: Plan, active: stored.Placement) -> bool:
+    """Whether some unit cannot hold its part of the old and of the new revision at once."""
+    return any(
+        old.node == new.node
+        and old.unit == new.unit
+        and quantities.parse(quantities.BYTES, old.memory) + new.memory > _allocatable(scope, new.node, new.unit)
+        for old in active.spec.partitions
+        for new in plan.partitions
+    )
+
+
+def _allocatable(scope: MissionScope, node: str, unit: str) -> float:
+    device = scope.snapshot.devices.get(node)
+    row = next((u for u in device.status.units if u.name == unit), None) if device else None
+    memory = row.allocatable.memory if row else None
+    return quantities.parse(quantities.BYTES, memory) if memory else float("inf")
+
+
+def _essence(spec: stored.PlacementSpec) -> tuple[object, ...]:
+    chain = tuple((p.span, p.node, p.unit, tuple(p.providers)) for p in spec.partitions)
+    spare = (spec.fallback.variant, spec.fallback.artifact.digest) if spec.fallback else None
+    entry = (spec.entry_node, spec.entry_unit)
+    return (spec.mode, spec.model, spec.variant, spec.artifact.digest, spec.exit, entry, chain, spare)

@@ -1,0 +1,214 @@
+"""The move from one revision to the next: a state machine whose state is only what can be observed.
+
+Nothing is remembered between turns: Placements, pods, the slots' reports and `status.active` say where a move stands,
+so that a turn may be lost, repeated, or taken by another replica at any point.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from maleo_api import quantities
+from maleo_api.meta import Condition
+from maleo_api.mission import Active, Move, Reach
+from maleo_api.placement import Placement
+from maleo_operator.planning.problem import Infeasible
+from maleo_operator.reconcilers.conditions import condition, holds, seconds, timestamp
+from maleo_operator.reconcilers.placement import same_plan
+from maleo_operator.reconcilers.revisions import (
+    Revisions,
+    Slot,
+    entry_of,
+    live_pods,
+    nodes_of,
+    serving_revision,
+    slots_of,
+)
+from maleo_operator.reconcilers.scope import MissionScope, SlotPod
+
+KEPT: Final = 3
+"""Finished revisions that stay to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of the machine. `revisions` is how things stand after it; marks: Placement name -> what it becomes."""
+
+    revisions: Revisions
+    active: Active | None
+    created: Placement | None = None
+    committed: bool = False
+    move: Move | None = None
+    marks: dict[str, Condition] = field(default_factory=dict)
+    pruned: tuple[Placement, ...] = ()
+
+
+def advance(scope: MissionScope, revisions: Revisions, proposed: Placement | None) -> Turn:
+    """The first of these that applies: stop, rebuild, replace, abandon, commit; and finish what is over."""
+    if _forbidden(scope, revisions):
+        return _stop(revisions)
+    turn = Turn(revisions=revisions, active=scope.mission.status.active)
+    lost = _unrecorded(scope, revisions)
+    if lost is not None:
+        turn = _rebuild(scope, turn, lost)
+    elif proposed is not None:
+        turn = _replace(turn, proposed)
+    elif revisions.pending is not None and not scope.mission.spec.suspend:
+        turn = _push(scope, turn, revisions.pending)
+    return _finish(scope, turn)
+
+
+def waiting_for(scope: MissionScope, placement: Placement) -> tuple[Slot, ...]:
+    """Slots that do not yet hold this revision loaded and warm, with an address to be reached at."""
+    pods = live_pods(scope.pods)
+    return tuple(slot for slot in slots_of(placement) if not _warm(scope, placement, pods.get(slot)))
+
+
+def load_errors(scope: MissionScope, placement: Placement) -> tuple[str, ...]:
+    """What slots say went wrong with this revision: `edge-1 npu0/npu: digest mismatch`."""
+    prefix = f"revision {placement.spec.revision}: "
+    return tuple(
+        f"{slot.node} {slot.unit}: {error.removeprefix(prefix)}"
+        for slot, pod in sorted(live_pods(scope.pods).items())
+        if pod.name in scope.telemetry.reports
+        for error in scope.telemetry.reports[pod.name].errors
+        if error.startswith(prefix)
+    )
+
+
+def load_reason(errors: Iterable[str]) -> str:
+    return "ArtifactInvalid" if any("digest" in error.lower() for error in errors) else "LoadFailed"
+
+
+def has_flipped(scope: MissionScope, turn: Turn) -> bool:
+    """Whether the entry says that it serves the active revision: nothing of the old one is asked for any more."""
+    active = turn.revisions.active
+    pod = live_pods(scope.pods).get(entry_of(active)) if active is not None and not turn.committed else None
+    report = scope.telemetry.reports.get(pod.name) if pod else None
+    return report is not None and active is not None and report.active == active.spec.revision
+
+
+def deadline(placement: Placement) -> float:
+    """Unix time at which a move that has not been committed is abandoned."""
+    created = seconds(placement.metadata.creation_timestamp) if placement.metadata.creation_timestamp else 0.0
+    return created + quantities.parse(quantities.DURATION, placement.spec.switch.progress_deadline)
+
+
+def _warm(scope: MissionScope, placement: Placement, pod: SlotPod | None) -> bool:
+    report = scope.telemetry.reports.get(pod.name) if pod is not None and pod.ip else None
+    return report is not None and placement.spec.revision in report.warm
+
+
+def _forbidden(scope: MissionScope, revisions: Revisions) -> bool:
+    """Only egress stops a mission: what serves carries data where it must not go, and no other plan is left."""
+    nothing_else = isinstance(scope.verdict, Infeasible) and scope.verdict.least_bad is None
+    return nothing_else and any(_breaks_egress(scope, p) for p in revisions.held)
+
+
+def _breaks_egress(scope: MissionScope, placement: Placement) -> bool:
+    """Raw input leaves the entry's node when the first partition is elsewhere; after that it is features."""
+    egress, nodes = scope.mission.spec.egress, nodes_of(placement)
+    carried = [egress.input if placement.spec.partitions[0].node != nodes[0] else egress.features]
+    carried += [egress.features] * (len(nodes) - 2)
+    return any(not _within(scope, reach, nodes[0], to) for reach, to in zip(carried, nodes[1:], strict=False))
+
+
+def _within(scope: MissionScope, reach: Reach, source: str, target: str) -> bool:
+    facts = scope.snapshot.nodes
+    if reach == "Site" and source in facts and target in facts:
+        return facts[source].site == facts[target].site
+    return reach != "Device"
+
+
+def _stop(revisions: Revisions) -> Turn:
+    mark = condition("Superseded", "True", "EgressForbidden", "the mission's egress rules forbid this plan")
+    marks = {p.metadata.name: mark for p in (*revisions.held, *revisions.stale)}
+    return Turn(revisions=Revisions(finished=revisions.finished), active=None, marks=marks)
+
+
+def _unrecorded(scope: MissionScope, revisions: Revisions) -> Placement | None:
+    """What serves although `status.active` does not say so (a restore): by the entry's word, else the Placement's."""
+    if scope.mission.status.active is not None:
+        return None
+    reported = {report.active for report in scope.telemetry.reports.values()}
+    by_entry = [p for p in revisions.held if p.spec.revision in reported]
+    by_record = [p for p in revisions.held if holds(p.status.conditions, "Serving")]
+    return next(iter([*reversed(by_entry), *reversed(by_record)]), None)
+
+
+def _rebuild(scope: MissionScope, turn: Turn, found: Placement) -> Turn:
+    others = [p for p in turn.revisions.held if p is not found]
+    newer = [p for p in others if p.spec.revision > found.spec.revision]
+    older = tuple(p for p in others if p.spec.revision < found.spec.revision)
+    revisions = replace(turn.revisions, active=found, pending=newer[-1] if newer else None, draining=older)
+    return replace(turn, revisions=revisions, active=_active(scope, found), committed=True)
+
+
+def _replace(turn: Turn, proposed: Placement) -> Turn:
+    """A new plan overtakes a move under way; back to the active plan means that the move is off."""
+    before = turn.revisions
+    marks = {}
+    if before.pending is not None:
+        message = f"overtaken before it served ({proposed.spec.reason})"
+        marks = {before.pending.metadata.name: condition("Superseded", "True", "Overtaken", message)}
+    if before.active is not None and same_plan(before.active, proposed):
+        return replace(turn, revisions=replace(before, pending=None), marks=marks)
+    return replace(turn, revisions=replace(before, pending=proposed), created=proposed, marks=marks)
+
+
+def _push(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
+    if not waiting_for(scope, pending):
+        return _commit(scope, turn, pending)
+    if turn.revisions.active is not None and scope.now >= deadline(pending):
+        return _abandon(scope, turn, pending)
+    return turn
+
+
+def _commit(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
+    old = turn.revisions.active
+    draining = (*turn.revisions.draining, old) if old is not None else turn.revisions.draining
+    revisions = replace(turn.revisions, active=pending, pending=None, draining=draining)
+    before = serving_revision(scope)
+    move = None
+    if before is not None:
+        move = Move(
+            from_revision=before,
+            to_revision=pending.spec.revision,
+            reason=pending.spec.reason,
+            at=timestamp(scope.now),
+        )
+    return replace(turn, revisions=revisions, active=_active(scope, pending), committed=True, move=move)
+
+
+def _abandon(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
+    """Only before the commit, and only while something else serves: else giving up would gain nothing."""
+    errors = load_errors(scope, pending)
+    waiting = ", ".join(f"{slot.node} {slot.unit}" for slot in waiting_for(scope, pending))
+    message = "; ".join(errors) or f"not warm within {pending.spec.switch.progress_deadline} on {waiting}"
+    reason = load_reason(errors) if errors else "ProgressDeadlineExceeded"
+    marks = {pending.metadata.name: condition("Abandoned", "True", reason, message)}
+    return replace(turn, revisions=replace(turn.revisions, pending=None), marks=turn.marks | marks)
+
+
+def _finish(scope: MissionScope, turn: Turn) -> Turn:
+    """What was overtaken is superseded at once; what served, when the entry has flipped and nobody is left there."""
+    revisions, marks = turn.revisions, dict(turn.marks)
+    for placement in revisions.stale:
+        marks[placement.metadata.name] = condition("Superseded", "True", "Overtaken", "overtaken before it served")
+    if revisions.active is not None and has_flipped(scope, turn):
+        done = [p for p in revisions.draining if _left(scope, p, revisions)]
+        by = f"revision {revisions.active.spec.revision} serves"
+        marks |= {p.metadata.name: condition("Superseded", "True", "Replaced", by) for p in done}
+        revisions = replace(revisions, draining=tuple(p for p in revisions.draining if p not in done))
+    return replace(turn, revisions=replace(revisions, stale=()), marks=marks, pruned=revisions.finished[:-KEPT])
+
+
+def _left(scope: MissionScope, placement: Placement, revisions: Revisions) -> bool:
+    """Whether no pod answers for this revision any more: one entry flipped, another one is gone."""
+    entry = entry_of(placement)
+    assert revisions.active is not None
+    return entry == entry_of(revisions.active) or not any((p.node, p.unit) == entry for p in scope.pods)
+
+
+def _active(scope: MissionScope, placement: Placement) -> Active:
+    return Active(revision=placement.spec.revision, epoch=scope.epoch)

@@ -1,0 +1,190 @@
+"""Why a mission must be planned now: a chain of policies, the first that applies names the reason.
+
+The reason becomes the Placement's and the move's. A policy reads the scope and nothing else; how often it may speak is
+its period, counted from the last planning of this mission.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from maleo_api import quantities
+from maleo_api.placement import Placement
+from maleo_operator.reconcilers import figures
+from maleo_operator.reconcilers.conditions import find, seconds
+from maleo_operator.reconcilers.drift import judge_run
+from maleo_operator.reconcilers.revisions import (
+    Revisions,
+    Slot,
+    live_pods,
+    nodes_of,
+    observe,
+    serving_revision,
+    slots_of,
+)
+from maleo_operator.reconcilers.scope import MissionScope
+from maleo_operator.reconcilers.standing import input_lost
+
+Policy = Callable[[MissionScope, Revisions], bool]
+
+_KEPT_MOVES: Final = 10  # how many moves a status holds
+
+
+def check(scope: MissionScope) -> str | None:
+    """The reason to plan now, or None."""
+    if scope.mission.metadata.deletion_timestamp is not None:
+        return None
+    revisions = observe(scope)
+    since = scope.now - scope.planned_at
+    return next((name for name, policy in _POLICIES if since >= PERIODS[name] and policy(scope, revisions)), None)
+
+
+def _spec_changed(scope: MissionScope, revisions: Revisions) -> bool:
+    """The mission's spec, or the artefact that the model's variant stands for."""
+    status = scope.mission.status
+    edited = status.observed_generation not in (0, scope.mission.metadata.generation)
+    return edited or (_is_placed(scope) and revisions.current is not None and _replaced(scope, revisions.current))
+
+
+def _replaced(scope: MissionScope, placement: Placement) -> bool:
+    variants = scope.model.spec.variants if scope.model else []
+    return not any(v.name == placement.spec.variant and placement.spec.artifact in v.artifacts for v in variants)
+
+
+def _first_placement(scope: MissionScope, revisions: Revisions) -> bool:
+    never = revisions.current is None and serving_revision(scope) is None
+    return never and scope.mission.status.observed_generation == 0
+
+
+def _placement_lost(scope: MissionScope, revisions: Revisions) -> bool:
+    """`status.active` names a revision whose Placement was deleted."""
+    return revisions.current is None and serving_revision(scope) is not None
+
+
+def _node_lost(scope: MissionScope, revisions: Revisions) -> bool:
+    current = revisions.current
+    if current is None or input_lost(scope, current):
+        return False
+    partners = nodes_of(current)[1:]
+    gone = [node for node in partners if node not in scope.snapshot.nodes]
+    silent = [node for node in partners if node in scope.lost_nodes and _is_given_up(scope, revisions, node)]
+    return bool(gone or silent) or any(_is_out(scope, slot) for slot in slots_of(current))
+
+
+def _is_given_up(scope: MissionScope, revisions: Revisions, node: str) -> bool:
+    """A node that is only cut off from us may serve on: it is given up when the entry misses it, or after the time
+    that the mission tolerates. One that a move was to bring in is given up at once.
+    """
+    missed = scope.telemetry.fresh and (scope.telemetry.fallback > 0 or scope.telemetry.failed > 0)
+    tolerated = quantities.parse(quantities.DURATION, scope.mission.spec.offline.tolerate)
+    return revisions.pending is not None or missed or scope.now - scope.lost_nodes[node] >= tolerated
+
+
+def _is_out(scope: MissionScope, slot: Slot) -> bool:
+    """The unit is Unavailable or no longer there, or its node is cordoned and the pod is gone."""
+    device, facts = scope.snapshot.devices.get(slot.node), scope.snapshot.nodes.get(slot.node)
+    units = device.status.units if device else []
+    drained = facts is not None and not facts.schedulable and slot not in live_pods(scope.pods)
+    return drained or (bool(units) and not any(u.name == slot.unit and u.state == "Available" for u in units))
+
+
+def _slot_lost(scope: MissionScope, revisions: Revisions) -> bool:
+    pods = live_pods(scope.pods)
+    current = revisions.current
+    return current is not None and any(slot in pods and pods[slot].failed for slot in slots_of(current))
+
+
+def _latency_drift(scope: MissionScope, revisions: Revisions) -> bool:
+    objective = scope.mission.spec.objectives.latency
+    if objective is None or not _may_drift(scope, revisions):
+        return False
+    judgement = judge_run(
+        scope.telemetry.windows,
+        percentile=objective.percentile,
+        min_samples=objective.min_samples,
+        running=scope.mission.spec.drift.windows,
+    )
+    return judgement == "Exceeded"
+
+
+def _energy_drift(scope: MissionScope, revisions: Revisions) -> bool:
+    margin = figures.observed_energy_margin(scope) if _may_drift(scope, revisions) else None
+    return margin is not None and margin < 0
+
+
+def _retry(scope: MissionScope, revisions: Revisions) -> bool:
+    """Nothing feasible was found, or the move was given up: the world may have changed since."""
+    if revisions.pending is not None or _is_cut(scope, revisions) or _is_placed(scope):
+        return False
+    given_up = [p for p in scope.placements if find(p.status.conditions, "Abandoned")]
+    return not given_up or scope.now >= _turned_at(given_up[-1]) + _patience(scope, len(given_up))
+
+
+def _improvement(scope: MissionScope, revisions: Revisions) -> bool:
+    return _may_drift(scope, revisions) and _is_placed(scope) and not scope.mission.spec.suspend
+
+
+def _may_drift(scope: MissionScope, revisions: Revisions) -> bool:
+    """Whether a move by choice is allowed: it serves, it is seen, nothing is under way, and the budget has room."""
+    settled = revisions.active is not None and revisions.pending is None and not revisions.draining
+    return settled and scope.telemetry.fresh and not _is_cut(scope, revisions) and _has_budget(scope)
+
+
+def _is_cut(scope: MissionScope, revisions: Revisions) -> bool:
+    """While a node of the plan is only out of our sight, nothing is moved by choice."""
+    current = revisions.current
+    return current is not None and any(
+        n in scope.lost_nodes or n not in scope.snapshot.nodes for n in nodes_of(current)
+    )
+
+
+def _has_budget(scope: MissionScope) -> bool:
+    """`coolDown` since the last move, and `maxMovesPerHour`, as a rate over as many moves as the status holds."""
+    drift, moves = scope.mission.spec.drift, scope.mission.status.moves
+    if not moves:
+        return drift.max_moves_per_hour > 0
+    cool = scope.now - seconds(moves[-1].at) >= quantities.parse(quantities.DURATION, drift.cool_down)
+    counted = min(drift.max_moves_per_hour, _KEPT_MOVES)
+    if counted == 0 or len(moves) < counted:
+        return cool and counted > 0
+    return cool and scope.now - seconds(moves[-counted].at) >= 3600 * counted / drift.max_moves_per_hour
+
+
+def _is_placed(scope: MissionScope) -> bool:
+    placed = find(scope.mission.status.conditions, "Placed")
+    return placed is not None and placed.status == "True"
+
+
+def _turned_at(placement: Placement) -> float:
+    mark = find(placement.status.conditions, "Abandoned")
+    return seconds(mark.last_transition_time) if mark and mark.last_transition_time else 0.0
+
+
+def _patience(scope: MissionScope, times: int) -> float:
+    """Twice as long after each move that was given up."""
+    return quantities.parse(quantities.DURATION, scope.mission.spec.drift.cool_down) * float(1 << min(times, 5))
+
+
+_POLICIES: Final[tuple[tuple[str, Policy], ...]] = (
+    ("SpecChanged", _spec_changed),
+    ("FirstPlacement", _first_placement),
+    ("PlacementLost", _placement_lost),
+    ("NodeLost", _node_lost),
+    ("SlotLost", _slot_lost),
+    ("LatencyDrift", _latency_drift),
+    ("EnergyDrift", _energy_drift),
+    ("Retry", _retry),
+    ("Improvement", _improvement),
+)
+
+PERIODS: Final = {
+    "SpecChanged": 0.0,
+    "FirstPlacement": 0.0,
+    "PlacementLost": 0.0,
+    "NodeLost": 2.0,
+    "SlotLost": 10.0,
+    "LatencyDrift": 5.0,
+    "EnergyDrift": 5.0,
+    "Retry": 10.0,
+    "Improvement": 60.0,
+}
+"""Seconds since the last planning before a policy may speak (again)."""
