@@ -1,0 +1,92 @@
+"""Programs that outlive the command that started them: started with a log, ended by their recorded id."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_STOP_S: Final = 5.0
+
+
+class NotStarted(Exception):
+    """A program ended, or was not ready in time; the message holds the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """`started` is the kernel's start time of the process, so that a reused id is never killed."""
+
+    name: str
+    pid: int
+    started: str
+    log: Path
+
+    @property
+    def running(self) -> bool:
+        return _started(self.pid) == self.started
+
+    def stop(self, *, kill: bool = False) -> None:
+        """SIGTERM, and SIGKILL after 5 s (at once with `kill`). Nothing when it has already ended."""
+        if kill:
+            self._signal(signal.SIGKILL)
+        else:
+            self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_S
+        while self.running and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.running:
+            os.kill(self.pid, number)
+        _reap(self.pid)
+
+
+def start(name: str, command: Sequence[str], *, folder: Path, environment: Mapping[str, str] | None = None) -> Process:
+    """Run `command` in a session of its own, its output in `folder/name.log`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{name}.log"
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **(environment or {})},
+        )
+    child.returncode = 0  # it outlives us: no warning that it still runs
+    return Process(name=name, pid=child.pid, started=_started(child.pid), log=log)
+
+
+def await_ready(process: Process, is_ready: Callable[[], bool], *, timeout_s: float) -> None:
+    """Return when `is_ready()`; NotStarted when the program ended or time is up."""
+    deadline = time.monotonic() + timeout_s
+    while not is_ready():
+        ended = not process.running
+        if ended or time.monotonic() > deadline:
+            said = process.log.read_text(encoding="utf-8", errors="replace")[-1500:]
+            what = "ended" if ended else f"was not ready within {timeout_s:.0f} s"
+            raise NotStarted(f"{process.name} {what}; its log {process.log} ends with:\n{said}")
+        time.sleep(0.05)
+
+
+def _started(pid: int) -> str:
+    """Field 22 of /proc/PID/stat; empty when there is no such process, or only its zombie."""
+    _reap(pid)
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return  # not our child: its own parent reaps it

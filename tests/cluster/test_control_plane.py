@@ -1,0 +1,33 @@
+"""The control plane that the other tests of this folder stand on."""
+
+import json
+import ssl
+import urllib.request
+
+import pytest
+
+from maleo_devcluster.controlplane import ControlPlane
+
+pytestmark = pytest.mark.cluster
+
+
+def _call(plane: ControlPlane, path: str, body: dict[str, object] | None = None) -> dict[str, object]:
+    tls = ssl.create_default_context(cafile=str(plane.ca_file))
+    tls.load_cert_chain(plane.cert_file, plane.key_file)
+    data = json.dumps(body).encode() if body else None
+    request = urllib.request.Request(plane.url + path, data=data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, context=tls, timeout=10) as answer:
+        answered: dict[str, object] = json.load(answer)
+        return answered
+
+
+def test_control_plane__logs_who_wrote_what(api_server: ControlPlane) -> None:
+    name = {"metadata": {"name": "audited"}}
+    _call(api_server, "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", **name})
+    events = [json.loads(line) for line in api_server.audit_log.read_text().splitlines()]
+    written = [(e["verb"], e["user"]["username"]) for e in events if e["objectRef"].get("name") == "audited"]
+    assert written == [("create", "admin")]
+
+
+def test_control_plane__serves_the_version_that_is_pinned(api_server: ControlPlane) -> None:
+    assert _call(api_server, "/version")["gitVersion"] == "v1.35.8"

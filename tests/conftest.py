@@ -1,0 +1,29 @@
+"""What several layers of tests share: a real API server, started once, without root."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from maleo_devcluster import binaries
+from maleo_devcluster.controlplane import ControlPlane, start_control_plane
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """etcd and kube-apiserver, empty. `make test` has put the programs in place before."""
+    sources = binaries.Sources.of()
+    programs = {name: binaries.find(name, sources) for name in binaries.CONTROL_PLANE}
+    missing = [name for name, path in programs.items() if path is None]
+    if missing:
+        message = f"{', '.join(missing)} not on this machine: `maleo cluster binaries` gets them"
+        if os.environ.get("MALEO_REQUIRE_CLUSTER"):
+            pytest.fail(message)
+        pytest.skip(message)
+    folder: Path = tmp_path_factory.mktemp("control-plane")
+    plane = start_control_plane({name: path for name, path in programs.items() if path}, folder)
+    try:
+        yield plane
+    finally:
+        plane.stop()
