@@ -59,7 +59,7 @@ def _needed(held: Revisions) -> tuple[Slot, ...]:
 
 
 def _applied(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ...]:
-    entry = turn.revisions.active or turn.revisions.pending
+    entry = _answering(scope, turn)
     wanted = []
     if scope.identity is None:
         wanted.append(children.secret(scope))
@@ -68,6 +68,15 @@ def _applied(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ..
         if service["spec"]["selector"] != scope.service_selector:
             wanted.append(service)
     return tuple(wanted)
+
+
+def _answering(scope: MissionScope, turn: switch.Turn) -> Placement | None:
+    """Whose entry the Service names: a new one when it says that it serves, until then the one before."""
+    held, pods = turn.revisions, revisions.live_pods(scope.pods)
+    before = [p for p in held.draining if revisions.entry_of(p) in pods]
+    if held.active is not None and before and not switch.has_flipped(scope, turn):
+        return before[-1]
+    return held.active or held.pending
 
 
 def _deleted(scope: MissionScope, turn: switch.Turn) -> tuple[Reference, ...]:

@@ -1,0 +1,166 @@
+"""Small builders of API objects and plans."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from maleo_api.meta import Basis, Metadata, Tier
+from maleo_api.mission import Mission
+from maleo_api.model import Artifact, Model, Tensor
+from maleo_operator.planning.problem import (
+    Blocker,
+    Fallback,
+    Feasible,
+    Figure,
+    Infeasible,
+    NodeFacts,
+    Plan,
+    PlannedPartition,
+    PlannedTransfer,
+    Relaxation,
+    Snapshot,
+)
+from maleo_operator.reconcilers.scope import MissionScope, SlotSettings, Telemetry
+
+CPU = "host/cpu"
+NPU = "hailo0/npu"
+SETTINGS = SlotSettings(image="maleo/slot:1", image_pull_policy="IfNotPresent", agent_port=9808)
+TENSOR = Tensor(name="x", datatype="FP32", shape=[-1, 8])
+
+
+def artifact(letter: str = "a") -> Artifact:
+    digest = "sha256:" + letter * 64
+    return Artifact(uri=f"oci://registry/model@{digest}", digest=digest, format="onnx", size="25Mi")
+
+
+def model(letter: str = "a", accuracy: str = "75.4%") -> Model:
+    tensor = TENSOR.to_api()
+    block = {"name": "stem", "work": "1GFLOP", "parameters": "1Mi", "activations": "1Mi"}
+    variant = {
+        "name": "int8",
+        "precision": "int8",
+        "cutting": "Graph",
+        "artifacts": [artifact(letter).to_api()],
+        "requires": {"runtime": "onnxruntime"},
+        "accuracy": [{"metric": "top-1", "dataset": "imagenet-1k", "value": accuracy, "basis": "Measured"}],
+        "blocks": [block],
+    }
+    spec = {"inputs": [tensor], "outputs": [tensor], "variants": [variant]}
+    return Model.model_validate({"metadata": {"name": "resnet50", "namespace": "demo"}, "spec": spec})
+
+
+def mission(status: Mapping[str, Any] | None = None, generation: int = 1, **spec: Any) -> Mission:
+    """A mission on drone-1; keywords are fields of its spec in their API form."""
+    objectives = {
+        "accuracy": {"metric": "top-1", "dataset": "imagenet-1k", "atLeast": "74%"},
+        "latency": {"atMost": "50ms"},
+    }
+    body = {"model": {"name": "resnet50"}, "objectives": objectives, "input": {"node": "drone-1"}} | spec
+    meta = {"name": "cctv", "namespace": "demo", "uid": "u1", "generation": generation}
+    return Mission.model_validate({"metadata": meta, "spec": body, "status": status or {}})
+
+
+def node(name: str, *, ready: bool = True, schedulable: bool = True, site: str = "field-a") -> NodeFacts:
+    tier = Tier.DEVICE if name.startswith("drone") else Tier.EDGE
+    return NodeFacts(name=name, site=site, tier=tier, ready=ready, schedulable=schedulable)
+
+
+def snapshot(*nodes: NodeFacts, held: Mapping[str, Plan] | None = None) -> Snapshot:
+    facts = nodes or (node("drone-1"), node("edge-1"), node("edge-2"))
+    return Snapshot(
+        nodes={n.name: n for n in facts},
+        profiles={},
+        devices={},
+        links={},
+        models={},
+        model_profiles={},
+        missions={},
+        held=held or {},
+    )
+
+
+def part(where: str, first: int, last: int, *, simulated: bool = False, memory: float = 2.0**20) -> PlannedPartition:
+    on, _, unit = where.partition(":")
+    return PlannedPartition(
+        first=first,
+        last=last,
+        node=on,
+        unit=unit or CPU,
+        memory=memory,
+        compute=Figure(0.010, basis=Basis.MODELLED),
+        energy=Figure(0.050, basis=Basis.MODELLED),
+        inputs=(TENSOR,),
+        outputs=(TENSOR,),
+        providers=(),
+        simulated=simulated,
+    )
+
+
+def plan(*chain: str, objective: float = 0.5, spare: bool = False, simulated: bool = False, unit: str = CPU) -> Plan:
+    """A plan over `node[:unit]` in the order of the data; the entry is drone-1's `unit` or the first part's there."""
+    parts = tuple(part(where, i, i, simulated=simulated) for i, where in enumerate(chain))
+    local = parts[0].node == "drone-1"
+    mode = "Remote" if not local else "Local" if len(parts) == 1 else "Split"
+    entry_unit = parts[0].unit if local else unit
+    hops = ["drone-1"] * (not local) + [p.node for p in parts]
+    figure = Figure(0.040, basis=Basis.MODELLED)
+    return Plan(
+        mission="demo/cctv",
+        model="resnet50",
+        mode=mode,  # type: ignore[arg-type]
+        variant="int8",
+        precision="int8",
+        artifact=artifact(),
+        exit="",
+        entry_node="drone-1",
+        entry_unit=entry_unit,
+        partitions=parts,
+        transfers=tuple(
+            PlannedTransfer(source=a, target=b, size=1e5, link="", time=figure, energy=figure)
+            for a, b in pairwise(hops)
+        ),
+        fallback=Fallback("int8", artifact(), part(f"drone-1:{entry_unit}", 0, len(chain))) if spare else None,
+        accuracy=Figure(0.754, basis=Basis.DECLARED),
+        latency_mean=figure,
+        latency=figure,
+        energy=Figure(0.1, basis=Basis.MODELLED),
+        rate=Figure(20.0, basis=Basis.MODELLED),
+        margins={"latency": 0.2},
+        objective=objective,
+    )
+
+
+def feasible(*chain: str, **options: Any) -> Feasible:
+    return Feasible(plan=plan(*chain, **options), rejected=(), best_by_mode={})
+
+
+def infeasible(code: str = "LatencyTooTight", message: str = "", *, least_bad: Plan | None = None) -> Infeasible:
+    message = message or "best is 62 ms at edge-1, the limit is 50 ms"
+    would_do = (Relaxation("latency", "latency.atMost: 62ms", least_bad),) if least_bad else ()
+    return Infeasible(
+        blockers=(Blocker(code, "CannotNow", message),), relaxations=would_do, rejected=(), least_bad=least_bad
+    )
+
+
+def scope(of: Mission, **changes: Any) -> MissionScope:
+    """A scope in which nothing has happened yet, with `changes`."""
+    nothing: dict[str, Any] = {
+        "model": model(),
+        "placements": (),
+        "pods": (),
+        "service_selector": None,
+        "service_address": "",
+        "identity": "secret",
+        "new_identity": "fresh",
+        "telemetry": Telemetry(),
+        "snapshot": snapshot(),
+        "lost_nodes": {},
+        "epoch": 7,
+        "now": 1_800_000_000.0,
+        "settings": SETTINGS,
+    }
+    return MissionScope(mission=of, **(nothing | changes))
+
+
+def metadata(name: str) -> Metadata:
+    return Metadata(name=name, namespace="demo")

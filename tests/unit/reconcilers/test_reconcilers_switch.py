@@ -1,0 +1,423 @@
+"""Moves in a world of steps: they converge from anywhere, nothing is served twice, and no request is lost."""
+
+from dataclasses import replace
+
+import pytest
+from builders import CPU, NPU, feasible, infeasible, mission, node, plan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from world import World
+
+from maleo_api.mission import Mission
+from maleo_operator.planning.problem import Verdict
+from maleo_operator.reconcilers.conditions import find
+from maleo_operator.reconcilers.scope import Outcome
+
+SPLIT, LOCAL, REMOTE, ON_NPU = ("drone-1", "edge-1"), ("drone-1",), ("edge-1",), (f"drone-1:{NPU}", "edge-2")
+
+
+def always(*chain: str, **options: object) -> World:
+    return World(planner=lambda _: feasible(*chain, **options))
+
+
+def settled(*chain: str, **options: object) -> World:
+    world = always(*chain, **options)
+    world.settle()
+    return world
+
+
+def respec(world: World, *chain: str) -> None:
+    """The spec changes, and from now on another plan is the best."""
+    world.planner = lambda _: feasible(*chain)
+    meta = world.mission.metadata
+    newer = meta.model_copy(update={"generation": meta.generation + 1})
+    world.mission = world.mission.model_copy(update={"metadata": newer})
+
+
+def reason(world: World, kind: str) -> tuple[str, str]:
+    found = find(world.mission.status.conditions, kind)
+    assert found is not None
+    return found.status, found.reason
+
+
+@pytest.mark.parametrize("chain", [LOCAL, SPLIT, REMOTE, ON_NPU])
+def test_first_placement__ends_serving_with_nothing_left_to_do(chain: tuple[str, ...]) -> None:
+    world = settled(*chain)
+    assert world.serves()
+    assert world.commits == [1]
+    assert reason(world, "Ready") == ("True", "Serving")
+    assert reason(world, "Placed") == ("True", "Placed")
+    assert world.last == Outcome(slots=world.last.slots, requeue_s=60.0)
+
+
+def test_remote__keeps_an_entry_that_only_forwards() -> None:
+    world = settled(*REMOTE)
+    entry = next(d for _, d in world.last.slots if d.entry)
+    assert (entry.unit, entry.revisions[0].stage) == (CPU, None)
+    hop = entry.revisions[0].next
+    assert hop is not None
+    assert hop.node == "edge-1"
+    assert world.mission.status.nodes == "drone-1>edge-1"
+
+
+@pytest.mark.parametrize("to", [LOCAL, REMOTE, ON_NPU])
+def test_move__never_leaves_the_mission_unserved(to: tuple[str, ...]) -> None:
+    world = settled(*SPLIT)
+    respec(world, *to)
+    for _ in range(60):
+        for step in (world.turn, world.start, world.load):
+            step()
+            assert world.serves()
+    assert world.commits == [1, 2]
+    assert world.mission.status.moves[-1].reason == "SpecChanged"
+    world.settle()
+
+
+def test_move__removes_slots_that_serve_no_revision() -> None:
+    world = settled(*SPLIT)
+    respec(world, *LOCAL)
+    world.settle()
+    assert {d.unit for _, d in world.last.slots} == {CPU}
+    assert len(world.pods) == 1
+    assert [r.revision for r in world.last.slots[0][1].revisions] == [2]
+    assert reason_of(world, "cctv-1", "Superseded") == ("True", "Replaced")
+
+
+def reason_of(world: World, placement: str, kind: str) -> tuple[str, str]:
+    found = find(world.placements[placement].status.conditions, kind)
+    assert found is not None
+    return found.status, found.reason
+
+
+def test_move_of_the_entry_to_another_unit__turns_the_service_after_the_commit() -> None:
+    world = settled(*LOCAL)
+    assert world.selector == {"maleo.dev/mission": "cctv", "maleo.dev/node": "drone-1", "maleo.dev/unit": "host_cpu"}
+    respec(world, *ON_NPU)
+    world.settle()
+    assert world.selector is not None
+    assert world.selector["maleo.dev/unit"] == "hailo0_npu"
+    assert {d.unit for _, d in world.last.slots} == {NPU, CPU}  # CPU: of edge-2
+    assert len(world.pods) == 2
+
+
+def test_killed_after_every_write_of_every_turn__converges_to_the_same_end() -> None:
+    """The operator dies after each of its writes in turn, all through a first placement and a move."""
+    world = always(*SPLIT)
+    for phase in (SPLIT, ON_NPU):
+        if phase is ON_NPU:
+            respec(world, *phase)
+        for _ in range(40):
+            writes = 0
+            while world.turn(writes) > writes and writes < 20:
+                writes += 1
+                if world.commits and phase is ON_NPU:
+                    assert world.serves()
+            world.start()
+            world.load()
+            world.now += 1
+        world.settle()
+    assert world.serves()
+    assert world.commits == [1, 2]
+    assert world.mission.status.nodes == "drone-1>edge-2"
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("turn"), st.integers(0, 6)),
+        st.tuples(st.just("start"), st.just(0)),
+        st.tuples(st.just("load"), st.integers(0, 4)),
+        st.tuples(st.just("respec"), st.integers(0, 3)),
+        st.tuples(st.just("forget"), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@given(steps=STEPS)
+@settings(max_examples=200, deadline=None)
+def test_any_order_of_steps__keeps_serving_and_converges(steps: list[tuple[str, int]]) -> None:
+    """World.commit asserts: only forward, and never before every slot of the revision is warm."""
+    world = settled(*LOCAL)
+    chains = [LOCAL, SPLIT, REMOTE, ON_NPU]
+    last = LOCAL
+    for name, value in steps:
+        match name:
+            case "turn":
+                world.turn(value or None)
+            case "start":
+                world.start()
+            case "load":
+                world.load(value)
+            case "respec":
+                last = chains[value]
+                respec(world, *last)
+            case "forget":
+                world.epoch += 1
+                world.turn()
+        assert world.serves()
+    world.settle(200)
+    assert world.serves()
+    assert world.mission.status.nodes == ">".join(dict.fromkeys(["drone-1", *(w.partition(":")[0] for w in last)]))
+    assert len([p for p in world.placements.values() if not p.status.conditions or _is_live(p)]) == 1
+
+
+def _is_live(placement: object) -> bool:
+    conditions = placement.status.conditions  # type: ignore[attr-defined]
+    return not any(find(conditions, kind) for kind in ("Superseded", "Abandoned"))
+
+
+@pytest.mark.parametrize("first", ["turn", "load"])
+def test_active_lost_in_a_restore__is_rebuilt_from_the_entry(first: str) -> None:
+    world = settled(*SPLIT)
+    respec(world, *LOCAL)
+    world.turn()
+    world.lose_memory_of_active()
+    getattr(world, first)()
+    world.turn()
+    active = world.mission.status.active
+    assert active is not None
+    assert active.revision == 1
+    world.settle()
+    assert world.commits[-1] == 2
+
+
+def test_active_lost_without_reports__is_rebuilt_from_what_the_placement_says() -> None:
+    world = settled(*SPLIT)
+    world.lose_memory_of_active()
+    world.lost = {"drone-1": world.now, "edge-1": world.now}
+    world.turn()
+    assert world.mission.status.active is not None
+    assert world.mission.status.active.revision == 1
+
+
+def test_partner_lost_while_requests_fall_back__is_left_for_a_new_revision() -> None:
+    world = settled(*SPLIT, spare=True)
+    world.lost = {"edge-1": world.now}
+    world.planner = lambda _: feasible("drone-1", "edge-2", spare=True)
+    world.telemetry = replace(world.telemetry, fallback=5)
+    world.turn(writes=None)
+    assert reason(world, "Degraded") == ("True", "PartnerLost")
+    world.telemetry = replace(world.telemetry, fallback=0)
+    world.settle()
+    assert world.mission.status.nodes == "drone-1>edge-2"
+    assert world.mission.status.moves[-1].reason == "NodeLost"
+    assert reason(world, "Degraded") == ("False", "AsPlanned")
+
+
+def test_partner_only_cut_off__is_tolerated_until_its_time_is_over() -> None:
+    world = settled(*SPLIT)
+    world.lost = {"edge-1": world.now}
+    world.planner = lambda _: feasible("drone-1")
+    world.settle()
+    assert world.mission.status.nodes == "drone-1>edge-1"
+    world.now += 300
+    world.settle()
+    assert world.mission.status.nodes == "drone-1"
+
+
+def test_input_node_lost__moves_nothing() -> None:
+    world = settled(*SPLIT)
+    world.lost = {"drone-1": world.now}
+    world.planner = lambda _: infeasible("NoInput", "drone-1 is not ready")
+    world.now += 1000
+    world.settle()
+    assert reason(world, "Ready") == ("False", "NoInput")
+    assert reason(world, "Placed") == ("True", "Placed")
+    assert list(world.placements) == ["cctv-1"]
+
+
+def test_revision_that_no_slot_can_load__is_abandoned_and_the_old_one_serves_on() -> None:
+    world = settled(*SPLIT)
+    world.broken = {2}
+    respec(world, *LOCAL)
+    for _ in range(5):
+        world.turn()
+        world.load()
+    assert reason(world, "Placed") == ("False", "ArtifactInvalid")
+    found = find(world.mission.status.conditions, "Placed")
+    assert found is not None
+    assert found.message == "drone-1 host/cpu: digest mismatch"
+    world.now += 121
+    world.turn()
+    world.turn()
+    assert reason_of(world, "cctv-2", "Abandoned") == ("True", "ArtifactInvalid")
+    assert reason(world, "Ready") == ("True", "Serving")
+    assert reason(world, "Degraded") == ("False", "AsPlanned")
+    assert world.serves()
+    assert "MoveAbandoned" in world.events
+
+
+def test_move_given_up__is_tried_again_later_each_time() -> None:
+    world = settled(*SPLIT)
+    world.broken = set(range(2, 10))
+    respec(world, *LOCAL)
+    tries = []
+    for _ in range(900):
+        world.turn()
+        world.load()
+        world.now += 1
+        newest = max(p.spec.revision for p in world.placements.values())
+        if newest not in tries:
+            tries.append(newest)
+    assert 3 <= len(tries) <= 6
+    assert world.serves()
+
+
+def test_first_placement_that_cannot_load__says_so_and_keeps_trying() -> None:
+    world = always(*LOCAL)
+    world.broken = {1}
+    for _ in range(300):
+        world.turn()
+        world.start()
+        world.load()
+        world.now += 1
+    assert reason(world, "Ready") == ("False", "ArtifactInvalid")
+    assert list(world.placements) == ["cctv-1"]
+    world.broken = set()
+    world.settle()
+    assert reason(world, "Ready") == ("True", "Serving")
+
+
+def test_plan_overtaken_under_way__never_serves() -> None:
+    world = settled(*LOCAL)
+    respec(world, *SPLIT)
+    world.turn()
+    respec(world, "drone-1", "edge-2")
+    world.settle()
+    assert world.commits == [1, 3]
+    assert reason_of(world, "cctv-2", "Superseded") == ("True", "Overtaken")
+
+
+def test_spec_changed_back_under_way__calls_the_move_off() -> None:
+    world = settled(*LOCAL)
+    respec(world, *SPLIT)
+    world.turn()
+    respec(world, *LOCAL)
+    world.settle()
+    assert world.commits == [1]
+    assert len(world.pods) == 1
+
+
+def test_lost_children__come_back() -> None:
+    world = settled(*SPLIT)
+    world.selector, world.identity = None, None
+    for name in list(world.pods):
+        del world.pods[name], world.slots[name]
+    world.settle()
+    assert world.serves()
+    assert world.commits == [1]
+
+
+def test_failed_pod__is_replaced_but_not_faster_than_every_ten_seconds() -> None:
+    world = settled(*LOCAL)
+    name = next(iter(world.pods))
+    world.pods[name]["status"]["phase"] = "Failed"
+    world.pods[name]["metadata"]["creationTimestamp"] = "2027-01-15T08:00:00Z"
+    world.now = 1_800_000_009.0
+    world.turn()
+    assert "deletionTimestamp" not in world.pods[name]["metadata"]
+    world.now = 1_800_000_010.0
+    world.turn()
+    assert "deletionTimestamp" in world.pods[name]["metadata"]
+    world.turn()
+    assert sorted(world.pods) == [name, f"{name}-1"]
+    world.settle()
+    assert world.serves()
+
+
+def test_old_placements__only_three_finished_ones_are_kept() -> None:
+    world = settled(*LOCAL)
+    for i in range(6):
+        respec(world, *(SPLIT if i % 2 == 0 else LOCAL))
+        world.settle()
+    assert sorted(world.placements) == ["cctv-4", "cctv-5", "cctv-6", "cctv-7"]
+
+
+def test_suspended__plans_and_explains_but_does_not_act() -> None:
+    world = always(*SPLIT)
+    world.mission = mission(suspend=True)
+    world.settle()
+    assert world.placements == {}
+    assert world.pods == {}
+    assert reason(world, "Placed") == ("False", "Suspended")
+    assert world.mission.status.explanation == "Split drone-1>edge-1, int8: latency 40ms (Modelled)"
+
+
+def test_suspended_while_serving__serves_on_and_does_not_move() -> None:
+    world = settled(*SPLIT)
+    respec(world, *LOCAL)
+    suspended = world.mission.spec.model_copy(update={"suspend": True})
+    world.mission = world.mission.model_copy(update={"spec": suspended})
+    world.settle()
+    assert world.serves()
+    assert list(world.placements) == ["cctv-1"]
+
+
+def test_nothing_feasible_at_first__serves_the_least_bad_and_says_so() -> None:
+    world = World(planner=lambda _: infeasible(least_bad=plan(*SPLIT)))
+    world.settle()
+    assert world.serves()
+    assert reason(world, "Ready") == ("True", "Serving")
+    assert reason(world, "Degraded") == ("True", "LatencyTooTight")
+    placed = find(world.mission.status.conditions, "Placed")
+    assert placed is not None
+    assert (placed.status, placed.reason) == ("False", "LatencyTooTight")
+    assert placed.message == "best is 62 ms at edge-1, the limit is 50 ms; would do: latency.atMost: 62ms"
+
+
+def test_nothing_feasible_any_more__serves_on_by_what_served_before() -> None:
+    world = settled(*SPLIT)
+    respec(world)
+    world.planner = lambda _: infeasible(least_bad=plan(*SPLIT))
+    world.settle()
+    assert list(world.placements) == ["cctv-1"]
+    assert reason(world, "Degraded") == ("True", "LatencyTooTight")
+    world.planner = lambda _: feasible(*SPLIT)
+    world.now += 10
+    world.settle()
+    assert reason(world, "Placed") == ("True", "Placed")
+    assert reason(world, "Degraded") == ("False", "AsPlanned")
+
+
+def test_egress_forbids_what_serves_and_all_else__stops_the_mission() -> None:
+    world = settled(*SPLIT)
+    respec(world)
+    strict = Mission.model_validate(
+        world.mission.to_api() | {"spec": world.mission.spec.to_api() | {"egress": {"features": "Device"}}}
+    )
+    world.mission = strict
+    world.planner = lambda _: infeasible("EgressForbidden", "features may not leave drone-1")
+    world.settle()
+    assert world.pods == {}
+    assert world.mission.status.active is None
+    assert reason(world, "Ready") == ("False", "EgressForbidden")
+
+
+def test_egress_names_the_first_blocker_but_is_kept_by_what_serves__serves_on() -> None:
+    world = settled(*SPLIT)
+    respec(world)
+    world.planner = lambda _: infeasible("EgressForbidden", "room only in the cloud")
+    world.settle()
+    assert world.serves()
+
+
+def test_same_message_with_other_figures__is_not_written_again() -> None:
+    figures = iter(range(62, 1000))
+
+    def planner(_: World) -> Verdict:
+        return infeasible(message=f"best is {next(figures)} ms at edge-1, the limit is 50 ms")
+
+    world = World(planner=planner)
+    world.settle()
+    world.now += 100
+    assert world.turn() == 0
+    assert next(figures) > 64
+
+
+def test_nodes_of_another_site__count_as_outside() -> None:
+    world = settled(*SPLIT)
+    world.nodes = (node("drone-1"), node("edge-1", site="elsewhere"), node("edge-2"))
+    respec(world)
+    world.planner = lambda _: infeasible("EgressForbidden", "features may not leave site field-a")
+    world.settle()
+    assert world.pods == {}

@@ -1,0 +1,244 @@
+"""A world that plays API server, kubelets, agents and slots for one mission, one small step at a time.
+
+The operator in it remembers nothing between turns: every turn starts from what is stored, as after a SIGKILL. A turn
+can be killed after any number of its writes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from builders import mission, model, scope, snapshot
+
+from maleo_api.mission import Mission, MissionStatus
+from maleo_api.model import Model
+from maleo_api.placement import Placement, PlacementStatus
+from maleo_operator.planning.problem import NodeFacts, Verdict
+from maleo_operator.reconcilers import children, trigger
+from maleo_operator.reconcilers.conditions import timestamp
+from maleo_operator.reconcilers.mission import decide
+from maleo_operator.reconcilers.scope import MissionScope, Outcome, Telemetry
+from maleo_wire.messages import Revision, SlotDesired, SlotReport
+
+
+@dataclass
+class Slot:
+    """What runs in a pod: it does what it is told one step at a time, and refuses an epoch older than it has seen."""
+
+    desired: SlotDesired | None = None
+    loaded: dict[int, Revision] = field(default_factory=dict)
+    active: int | None = None
+    errors: tuple[str, ...] = ()
+
+    def step(self, broken: set[int]) -> bool:
+        """One step towards what is desired; whether there was one."""
+        if self.desired is None:
+            return False
+        wanted = {r.revision: r for r in self.desired.revisions}
+        self.errors = tuple(f"revision {r}: digest mismatch" for r in sorted(wanted.keys() & broken))
+        missing = [r for r in wanted if r not in self.loaded and r not in broken]
+        if missing:
+            self.loaded[missing[0]] = wanted[missing[0]]
+            return True
+        self.loaded.update({r: wanted[r] for r in wanted.keys() & self.loaded.keys()})  # addresses may have changed
+        if self.desired.entry and self.active != self.desired.active and self.desired.active in self.loaded:
+            self.active = self.desired.active
+            return True
+        extra = [r for r in self.loaded if r not in wanted and r != self.active]
+        if extra:
+            del self.loaded[extra[0]]
+        return bool(extra)
+
+
+@dataclass
+class World:
+    planner: Callable[["World"], Verdict]
+    mission: Mission = field(default_factory=mission)
+    model: Model | None = field(default_factory=model)
+    nodes: tuple[NodeFacts, ...] = field(default_factory=lambda: tuple(snapshot().nodes.values()))
+    placements: dict[str, Placement] = field(default_factory=dict)
+    pods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    slots: dict[str, Slot] = field(default_factory=dict)
+    identity: str | None = None
+    selector: dict[str, str] | None = None
+    telemetry: Telemetry = field(default_factory=lambda: Telemetry(fresh=True))
+    lost: dict[str, float] = field(default_factory=dict)
+    broken: set[int] = field(default_factory=set)  # revisions that no slot can load
+    now: float = 1_800_000_000.0
+    epoch: int = 7
+    addresses: int = 0
+    events: list[str] = field(default_factory=list)
+    commits: list[int] = field(default_factory=list)
+    last: Outcome = field(default_factory=Outcome)
+
+    # ------------------------------------------------------------------------------------------------ operator
+
+    def scope(self) -> MissionScope:
+        reports = {name: self._report(name) for name in self.slots if self._node(name) not in self.lost}
+        facts = [replace(n, ready=n.name not in self.lost) for n in self.nodes]
+        return scope(
+            self.mission,
+            model=self.model,
+            placements=tuple(self.placements.values()),
+            pods=tuple(children.parse_slot(pod) for pod in self.pods.values()),
+            service_selector=self.selector,
+            identity=self.identity,
+            telemetry=replace(self.telemetry, reports=reports),
+            snapshot=snapshot(*facts),
+            lost_nodes=self.lost,
+            epoch=self.epoch,
+            now=self.now,
+        )
+
+    def turn(self, writes: int | None = None) -> int:
+        """One turn of an operator that knows nothing but the world; killed after `writes`. How many it had."""
+        seen = self.scope()
+        why = trigger.check(seen)
+        if why is not None:
+            digest = "sha256:" + "d" * 64
+            seen = replace(seen, trigger=why, verdict=self.planner(self), inputs_digest=digest)
+        self.last = decide(seen)
+        steps = self._writes(self.last)
+        for step in steps[:writes]:
+            step()
+        if writes is None or writes >= len(steps):
+            self.events += [e.reason for e in self.last.events]
+            self._deliver(self.last)
+        return len(steps)
+
+    def _writes(self, outcome: Outcome) -> list[Callable[[], None]]:
+        steps: list[Callable[[], None]] = [lambda o=o: self._create(o) for o in outcome.create]  # type: ignore[misc]
+        steps += [lambda o=o: self._apply(o) for o in outcome.apply]  # type: ignore[misc]
+        for name, status in outcome.placement_status.items():
+            steps.append(lambda n=name, s=status: self._mark(n, s))  # type: ignore[misc]
+        if outcome.status is not None:
+            steps.append(lambda: self._report_status(outcome))
+        return steps + [lambda r=r: self._delete(r.kind, r.name) for r in outcome.delete]  # type: ignore[misc]
+
+    def _create(self, manifest: dict[str, Any]) -> None:
+        name = manifest["metadata"]["name"]
+        if manifest["kind"] == "Placement":
+            assert name not in self.placements, "a revision is made once"
+            stamped = manifest | {"metadata": manifest["metadata"] | {"creationTimestamp": timestamp(self.now)}}
+            self.placements[name] = Placement.model_validate(stamped)
+        elif name not in self.pods:
+            meta = manifest["metadata"] | {"creationTimestamp": timestamp(self.now)}
+            self.pods[name] = manifest | {"metadata": meta, "status": {"phase": "Pending"}}
+            self.slots[name] = Slot()
+
+    def _apply(self, manifest: dict[str, Any]) -> None:
+        if manifest["kind"] == "Secret":
+            self.identity = manifest["stringData"][children.IDENTITY_KEY]
+        else:
+            self.selector = manifest["spec"]["selector"]
+
+    def _mark(self, name: str, status: dict[str, Any]) -> None:
+        update = {"status": PlacementStatus.model_validate(status)}
+        self.placements[name] = self.placements[name].model_copy(update=update)
+
+    def _report_status(self, outcome: Outcome) -> None:
+        before = self.mission.status.active
+        status = MissionStatus.model_validate(outcome.status)
+        assert (status.active != before) == outcome.commit
+        if status.active is not None and outcome.commit:
+            assert before is None or status.active.revision > before.revision, "after a commit only forward"
+            self._assert_warm(status.active.revision)
+            self.commits.append(status.active.revision)
+        self.mission = self.mission.model_copy(update={"status": status})
+
+    def _delete(self, kind: str, name: str) -> None:
+        if kind == "Placement":
+            self.placements.pop(name, None)
+        elif name in self.pods:
+            self.pods[name]["metadata"]["deletionTimestamp"] = timestamp(self.now)
+
+    def _deliver(self, outcome: Outcome) -> None:
+        """Over the stream: the whole desired state; what is not in it is no longer told anything."""
+        for on, desired in outcome.slots:
+            if on not in self.lost:
+                self.slots[desired.slot.partition("/")[2]].desired = desired
+
+    # ------------------------------------------------------------------------------------------------ nodes
+
+    def start(self) -> bool:
+        """A kubelet starts one pod, or ends one that is terminating."""
+        for name, pod in list(self.pods.items()):
+            if self._node(name) in self.lost:
+                continue
+            if "deletionTimestamp" in pod["metadata"]:
+                del self.pods[name], self.slots[name]
+                return True
+            if "podIP" not in pod["status"]:
+                self.addresses += 1
+                ready = {"type": "Ready", "status": "True"}
+                pod["status"] = {"phase": "Running", "podIP": f"10.0.0.{self.addresses}", "conditions": [ready]}
+                return True
+        return False
+
+    def load(self, position: int = 0) -> bool:
+        """One slot takes one step."""
+        names = [n for n in self.slots if "podIP" in self.pods[n]["status"] and self._node(n) not in self.lost]
+        turned = names[position % len(names) :] + names[: position % len(names)] if names else []
+        return any(self.slots[name].step(self.broken) for name in turned)
+
+    def settle(self, turns: int = 60) -> None:
+        """Until nothing happens any more: nobody writes and nobody loads. Fails when it does not settle."""
+        for _ in range(turns):
+            busy = [self.turn() > 0, self.start(), self.load()]
+            self.now += 1
+            if not any(busy):
+                return
+        raise AssertionError(f"does not settle: {self.last}")
+
+    def serves(self) -> bool:
+        """Whether a request that arrives at the Service now would be answered, through the whole chain."""
+        entry = self._entry()
+        return entry is not None and self.slots[entry].active is not None and self._answers(entry)
+
+    def lose_memory_of_active(self) -> None:
+        status = self.mission.status.model_copy(update={"active": None})
+        self.mission = self.mission.model_copy(update={"status": status})
+
+    def _entry(self) -> str | None:
+        return next((name for name, pod in self.pods.items() if self._is_selected(pod)), None)
+
+    def _is_selected(self, pod: dict[str, Any]) -> bool:
+        selected = (self.selector or {"": ""}).items() <= pod["metadata"]["labels"].items()
+        return selected and "podIP" in pod["status"] and "deletionTimestamp" not in pod["metadata"]
+
+    def _answers(self, name: str) -> bool:
+        revision, seen = self.slots[name].active, set()
+        while name and revision in self.slots[name].loaded and name not in seen:
+            seen.add(name)
+            hop = self.slots[name].loaded[revision].next
+            if hop is None:
+                return True
+            name = next((n for n, p in self.pods.items() if f"{p['status'].get('podIP')}:8080" == hop.address), "")
+        return False
+
+    def _assert_warm(self, revision: int) -> None:
+        spec = next(p.spec for p in self.placements.values() if p.spec.revision == revision)
+        for chosen in {(spec.entry_node, spec.entry_unit), *((p.node, p.unit) for p in spec.partitions)}:
+            assert any(revision in self.slots[name].loaded and self._place(name) == chosen for name in self.slots), (
+                f"revision {revision} was committed before {chosen} had it warm"
+            )
+
+    def _place(self, name: str) -> tuple[str, str]:
+        pod = children.parse_slot(self.pods[name])
+        return pod.node, pod.unit
+
+    def _node(self, name: str) -> str:
+        return self._place(name)[0]
+
+    def _report(self, name: str) -> SlotReport:
+        slot = self.slots[name]
+        return SlotReport(
+            slot=f"demo/{name}",
+            warm=tuple(sorted(slot.loaded)),
+            active=slot.active,
+            highest_epoch=self.epoch,
+            fallback_warm=False,
+            address="",
+            revisions=(),
+            errors=slot.errors,
+        )
