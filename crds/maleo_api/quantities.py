@@ -88,5 +88,6 @@ def show(unit: Unit, value: float, *, digits: int = 3) -> str:
     fitting = [item for item in by_size if value >= item[1]] or by_size[:1]
     spelling, factor = fitting[-1]
     scaled = value / factor
-    text = f"{scaled:.{digits}g}" if scaled < 10**digits else f"{scaled:.0f}"
+    rounded = float(f"{scaled:.{digits}g}") if scaled < 10**digits else round(scaled)
+    text = f"{rounded:.6f}".rstrip("0").rstrip(".")  # never an exponent: the schema takes none
     return f"{text}{spelling}"
