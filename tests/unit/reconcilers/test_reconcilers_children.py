@@ -1,0 +1,259 @@
+"""The children as they are sent to the API server, read back from it, and the desired state of slots."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from builders import CPU, NPU, artifact, feasible, mission, plan, scope, snapshot
+from world import World
+
+from maleo_api.device import Device, DeviceProfile
+from maleo_operator.planning.problem import Snapshot
+from maleo_operator.reconcilers import children
+from maleo_operator.reconcilers.mission import decide
+from maleo_operator.reconcilers.revisions import Slot
+from maleo_operator.reconcilers.scope import MissionScope
+from maleo_wire.messages import Pace, SlotDesired
+
+HERE = Slot("drone-1", NPU)
+
+
+def hailo(*, simulated: bool = False, memory: str = "20Mi") -> Snapshot:
+    profile = DeviceProfile.model_validate(
+        {
+            "metadata": {"name": "hailo-8"},
+            "spec": {
+                "vendor": "Hailo",
+                "product": "Hailo-8",
+                "computeUnits": [{"name": "npu", "type": "NPU", "access": {"resource": "hailo.ai/npu"}}],
+            },
+        }
+    )
+    found = {"name": "hailo0", "profile": "hailo-8", "simulated": simulated}
+    units = [{"name": NPU, "allocatable": {"memory": memory}}, {"name": CPU, "allocatable": {"memory": memory}}]
+    status = {"inventory": {"host": {"profile": "pi"}, "accelerators": [found]}, "units": units}
+    device = Device.model_validate({"metadata": {"name": "drone-1"}, "spec": {"nodeName": "drone-1"}, "status": status})
+    return replace(snapshot(), profiles={"hailo-8": profile}, devices={"drone-1": device})
+
+
+def made(of: MissionScope, kind: str) -> list[dict[str, Any]]:
+    outcome = decide(of)
+    return [o for o in (*outcome.create, *outcome.apply) if o["kind"] == kind]
+
+
+def first(**changes: Any) -> MissionScope:
+    verdict = changes.pop("verdict", None) or feasible(f"drone-1:{NPU}", "edge-1", spare=True)
+    digest = "sha256:" + "d" * 64
+    of = changes.pop("mission", None) or mission()
+    return scope(of, verdict=verdict, trigger="FirstPlacement", inputs_digest=digest, **changes)
+
+
+def test_pod__asks_for_its_node_its_resource_and_nothing_of_the_host() -> None:
+    pods = made(first(snapshot=hailo()), "Pod")
+    assert [p["metadata"]["labels"]["maleo.dev/entry"] for p in pods] == ["true", "false"]
+    spec = pods[0]["spec"]
+    container = spec["containers"][0]
+    terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert terms == [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["drone-1"]}]}]
+    assert {t["key"]: t["tolerationSeconds"] for t in spec["tolerations"]} == {
+        "node.kubernetes.io/not-ready": 300,
+        "node.kubernetes.io/unreachable": 300,
+    }
+    mib = 2**20
+    assert container["resources"] == {
+        "requests": {"memory": str(130 * mib), "hailo.ai/npu": "1"},
+        "limits": {"hailo.ai/npu": "1"},
+    }
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert all("hostPath" not in v for v in spec["volumes"])
+    assert "nodeName" not in spec
+    assert pods[0]["metadata"]["ownerReferences"] == [
+        {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "name": "cctv", "uid": "u1", "controller": True}
+    ]
+
+
+def test_pod__hears_where_its_agent_is_and_who_it_is() -> None:
+    pod = made(first(), "Pod")[0]
+    env = {e["name"]: e.get("value", e.get("valueFrom")) for e in pod["spec"]["containers"][0]["env"]}
+    assert env["MALEO_AGENT"] == "http://$(HOST_IP):9808"
+    assert env["MALEO_SLOT"] == f"demo/{pod['metadata']['name']}"
+    assert env["MALEO_IDENTITY"] == {"secretKeyRef": {"name": "cctv-identity", "key": "token"}}
+    assert list(env).index("HOST_IP") < list(env).index("MALEO_AGENT")  # Kubernetes expands what stands before
+
+
+def test_pod_of_a_simulated_unit__asks_for_no_resource() -> None:
+    pod = made(first(snapshot=hailo(simulated=True)), "Pod")[0]
+    assert "limits" not in pod["spec"]["containers"][0]["resources"]
+
+
+def test_pod_with_priority_and_patience__carries_both() -> None:
+    pod = made(first(mission=mission(priorityClassName="high", offline={"tolerate": "10m"})), "Pod")[0]
+    assert pod["spec"]["priorityClassName"] == "high"
+    assert pod["spec"]["tolerations"][0]["tolerationSeconds"] == 600
+
+
+def test_pod_name__is_short_stable_and_its_own() -> None:
+    name = children.pod_name(mission(), HERE, ())
+    assert name == children.pod_name(mission(), HERE, ())
+    assert name.startswith("cctv-drone-1-hailo0-npu-")
+    assert children.pod_name(mission(), HERE, (name,)) == f"{name}-1"
+    long = Slot("n" * 63, NPU)
+    assert len(children.pod_name(mission(), long, (children.pod_name(mission(), long, ()),))) <= 63
+    assert children.pod_name(mission(), long, ()) != children.pod_name(mission(), Slot("n" * 63, CPU), ())
+
+
+def test_exclusive_unit__waits_until_the_pod_that_leaves_is_gone() -> None:
+    world = World(planner=lambda _: feasible(f"drone-1:{NPU}"))
+    world.settle()
+    world.pods[next(iter(world.pods))]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
+    of = world.scope()
+    assert len([o for o in decide(of).create if o["kind"] == "Pod"]) == 1
+    assert decide(replace(of, snapshot=hailo())).create == ()
+
+
+def test_lost_node__gets_no_new_pod() -> None:
+    pods = made(first(lost_nodes={"edge-1": 0.0}), "Pod")
+    assert [p["metadata"]["labels"]["maleo.dev/node"] for p in pods] == ["drone-1"]
+
+
+def test_secret__is_made_once_with_the_fresh_identity() -> None:
+    assert [s["stringData"] for s in made(first(identity=None), "Secret")] == [{"token": "fresh"}]
+    assert made(first(), "Secret") == []
+
+
+def test_service__is_corrected_when_it_selects_another_entry() -> None:
+    service = made(first(), "Service")[0]
+    assert service["spec"]["selector"] == {
+        "maleo.dev/mission": "cctv",
+        "maleo.dev/node": "drone-1",
+        "maleo.dev/unit": "hailo0_npu",
+    }
+    assert made(first(service_selector=service["spec"]["selector"]), "Service") == []
+
+
+@pytest.mark.parametrize(
+    ("case", "status", "want"),
+    [
+        ("new", {}, (False, False, "")),
+        (
+            "ready",
+            {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+            (True, False, ""),
+        ),
+        (
+            "evicted",
+            {"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
+            (False, True, "Evicted: low on memory"),
+        ),
+        (
+            "crashing",
+            {"containerStatuses": [{"restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]},
+            (False, True, "CrashLoopBackOff"),
+        ),
+        (
+            "crashed once",
+            {"containerStatuses": [{"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]},
+            (False, False, "CrashLoopBackOff"),
+        ),
+        (
+            "unschedulable",
+            {
+                "conditions": [
+                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+                ]
+            },
+            (False, False, "Unschedulable: 0/3 nodes"),
+        ),
+    ],
+)
+def test_pod__is_read_back(case: str, status: dict[str, Any], want: tuple[bool, bool, str]) -> None:
+    manifest = made(first(), "Pod")[0]
+    manifest["metadata"]["creationTimestamp"] = "2027-01-15T08:00:00Z"
+    pod = children.parse_slot(manifest | {"status": status})
+    assert (pod.ready, pod.failed, pod.message) == want, case
+    assert (pod.node, pod.unit, pod.entry, pod.terminating) == ("drone-1", NPU, True, False)
+    assert pod.created_at == 1_800_000_000
+
+
+def slots(world: World) -> dict[str, SlotDesired]:
+    return dict(world.last.slots)
+
+
+def test_slots__form_a_chain_from_the_entry_with_its_fallback() -> None:
+    world = World(planner=lambda _: feasible("drone-1", "edge-1", spare=True, simulated=True))
+    world.settle()
+    entry, partner = slots(world)["drone-1"], slots(world)["edge-1"]
+    hop, stage = entry.revisions[0].next, entry.revisions[0].stage
+    assert hop is not None
+    assert stage is not None
+    partner_ip = next(p["status"]["podIP"] for n, p in world.pods.items() if partner.slot == f"demo/{n}")
+    assert hop.address == f"{partner_ip}:8080"
+    assert stage.artifact.digest == artifact().digest
+    assert stage.artifact.size == 25 * 2**20
+    assert stage.pace == Pace(seconds=0.010, joules=0.050)
+    assert entry.fallback is not None
+    assert entry.fallback.next is None
+    assert (entry.active, partner.active, partner.fallback, partner.revisions[0].next) == (1, None, None, None)
+    assert entry.policy.latency_limit_s == 0.05
+    assert entry.model == "resnet50"
+
+
+def test_slots__are_silent_until_the_mission_has_an_identity() -> None:
+    world = World(planner=lambda _: feasible("drone-1"))
+    world.turn()
+    world.start()
+    world.identity = None
+    assert decide(world.scope()).slots == ()
+
+
+@pytest.mark.parametrize(
+    ("case", "memory", "spare", "gap", "want"),
+    [
+        ("both fit", "20Mi", False, "0s", "SideBySide"),
+        ("full, a fallback bridges", "1.5Mi", True, "0s", "Bridge"),
+        ("full, a gap is allowed", "1.5Mi", False, "2s", "InPlace"),
+        ("full, nothing is allowed: it must fit or be abandoned", "1.5Mi", False, "0s", "SideBySide"),
+    ],
+)
+def test_strategy__follows_from_memory(case: str, memory: str, spare: bool, gap: str, want: str) -> None:
+    world = World(planner=lambda _: feasible("drone-1", "edge-1", spare=spare))
+    world.mission = mission(continuity={"maxGap": gap})
+    world.settle()
+    verdict = feasible("drone-1", "edge-2")
+    of = replace(
+        world.scope(),
+        snapshot=hailo(memory=memory),
+        verdict=verdict,
+        trigger="SpecChanged",
+        inputs_digest="sha256:" + "d" * 64,
+    )
+    outcome = decide(of)
+    assert [o["spec"]["switch"]["strategy"] for o in outcome.create if o["kind"] == "Placement"] == [want], case
+    held = {d.slot: [r.revision for r in d.revisions] for n, d in outcome.slots if n == "drone-1"}
+    assert list(held.values()) == [[1, 2] if want == "SideBySide" else [2]], case
+
+
+def test_placement__records_the_plan_in_words_of_the_api() -> None:
+    placement = made(first(verdict=feasible("drone-1", "edge-1", spare=True, simulated=True)), "Placement")[0]
+    spec = placement["spec"]
+    assert placement["metadata"]["name"] == "cctv-1"
+    assert (spec["revision"], spec["epoch"], spec["reason"]) == (1, 7, "FirstPlacement")
+    assert spec["predicted"]["latency"] == {"value": "40ms", "basis": "Modelled"}
+    assert spec["predicted"]["accuracy"] == {"value": "75.4%", "basis": "Declared"}
+    assert [(p["node"], p["pace"]) for p in spec["partitions"]] == [
+        ("drone-1", {"time": "10ms", "energy": "50mJ"}),
+        ("edge-1", {"time": "10ms", "energy": "50mJ"}),
+    ]
+    assert spec["fallback"]["partition"]["node"] == "drone-1"
+    assert "status" not in placement
+
+
+def test_improvement__must_be_worth_a_move() -> None:
+    world = World(planner=lambda _: feasible("drone-1", "edge-1", objective=0.5))
+    world.settle()
+    held = {"demo/cctv": plan("drone-1", "edge-1", objective=0.5)}
+    of = replace(world.scope(), trigger="Improvement", inputs_digest="sha256:" + "d" * 64)
+    for gain, want in ((0.04, 0), (0.06, 1)):
+        verdict = feasible("drone-1", objective=0.5 + gain)
+        asked = decide(replace(of, verdict=verdict, snapshot=snapshot(held=held)))
+        assert len([o for o in asked.create if o["kind"] == "Placement"]) == want

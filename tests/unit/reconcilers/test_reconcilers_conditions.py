@@ -1,0 +1,263 @@
+"""Every condition's status, reason and message, and what is not worth a write."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from builders import feasible, infeasible, mission, model, scope
+from world import World
+
+from maleo_api.meta import Condition
+from maleo_api.mission import Mission
+from maleo_operator.reconcilers.conditions import condition, find, same_but_figures, seconds, settle, timestamp
+from maleo_operator.reconcilers.figures import band, margin_above, margin_below
+from maleo_operator.reconcilers.mission import decide
+from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window
+
+GOOD, BAD = Window(100, 1), Window(100, 30)
+OBSERVED = Telemetry(fresh=True, windows=(GOOD, GOOD), samples=100, p50_s=0.02, percentile_s=0.034)
+
+
+def serving(telemetry: Telemetry, **spec: Any) -> World:
+    world = World(planner=lambda _: feasible("drone-1", "edge-1", spare=True))
+    if spec:
+        world.mission = mission(**spec)
+    world.settle()
+    world.telemetry = telemetry
+    return world
+
+
+def conditions(of: World | MissionScope) -> dict[str, tuple[str, str, str]]:
+    if isinstance(of, World):
+        of.turn()
+        rows = of.mission.status.conditions
+    else:
+        rows = Mission.model_validate(of.mission.to_api() | {"status": decide(of).status}).status.conditions
+    return {c.type: (c.status, c.reason, c.message) for c in rows}
+
+
+@pytest.mark.parametrize(
+    ("case", "telemetry", "want"),
+    [
+        ("silent", Telemetry(), ("Unknown", "NoTelemetry", "the entry does not report")),
+        (
+            "few",
+            replace(OBSERVED, windows=(Window(12, 0),), samples=12),
+            ("Unknown", "TooFewSamples", "a window needs 60 samples, the last had 12"),
+        ),
+        ("good", OBSERVED, ("True", "WithinLimit", "p95 is 34ms, the limit is 50ms")),
+        (
+            "bad",
+            replace(OBSERVED, windows=(BAD, BAD), percentile_s=0.062),
+            ("False", "LimitExceeded", "p95 is 62ms, the limit is 50ms"),
+        ),
+    ],
+)
+def test_latency_met__needs_enough_evidence(case: str, telemetry: Telemetry, want: tuple[str, str, str]) -> None:
+    world = serving(telemetry)
+    forgotten = world.mission.status.model_copy(update={"conditions": []})
+    world.mission = world.mission.model_copy(update={"status": forgotten})
+    assert conditions(world)["LatencyMet"] == want, case
+
+
+def test_latency_met__one_bad_window_changes_nothing() -> None:
+    world = serving(OBSERVED)
+    world.turn()
+    world.telemetry = replace(OBSERVED, windows=(GOOD, BAD), percentile_s=0.070)
+    assert conditions(world)["LatencyMet"][:2] == ("True", "WithinLimit")
+
+
+@pytest.mark.parametrize(
+    ("floor", "metric", "want"),
+    [
+        ("74%", "top-1", ("True", "DeclaredFigure", "top-1 on imagenet-1k is 75.4% (Measured), the floor is 74%")),
+        ("76%", "top-1", ("False", "BelowFloor", "top-1 on imagenet-1k is 75.4% (Measured), the floor is 76%")),
+        ("50%", "mAP", ("Unknown", "NoFigure", "variant int8 has no figure for mAP on imagenet-1k")),
+    ],
+)
+def test_accuracy_met__is_told_by_the_same_metric_only(floor: str, metric: str, want: tuple[str, str, str]) -> None:
+    objectives = {"accuracy": {"metric": metric, "dataset": "imagenet-1k", "atLeast": floor}}
+    assert conditions(serving(OBSERVED, objectives=objectives))["AccuracyMet"] == want
+
+
+LIMITS = {"energy": {"perInference": "350mJ", "power": "10W"}}
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "want"),
+    [
+        ("basis unknown", {"joules": 0.1}, ("Unknown", "NoReading", "no energy reading whose basis is known")),
+        (
+            "within",
+            {"joules": 0.3, "joules_basis": "Measured", "rate": 15.0},
+            ("True", "WithinLimit", "one inference takes 300mJ (Measured), the limit is 350mJ and 10W"),
+        ),
+        (
+            "power exceeded",
+            {"joules": 0.3, "joules_basis": "Simulated", "rate": 40.0},
+            ("False", "LimitExceeded", "one inference takes 300mJ (Simulated), the limit is 350mJ and 10W"),
+        ),
+    ],
+)
+def test_energy_met__never_on_an_unknown_basis(case: str, changes: dict[str, Any], want: tuple[str, str, str]) -> None:
+    assert conditions(serving(replace(OBSERVED, **changes), objectives=LIMITS))["EnergyMet"] == want, case
+
+
+def test_objectives__before_anything_serves_are_unknown() -> None:
+    told = conditions(replace(scope(mission()), verdict=infeasible(), trigger="FirstPlacement"))
+    assert told["LatencyMet"] == ("Unknown", "NotServing", "nothing serves yet")
+    assert told["Placed"][:2] == ("False", "LatencyTooTight")
+    assert told["Ready"] == (
+        "False",
+        "LatencyTooTight",
+        "best is 62 ms at edge-1, the limit is 50 ms",
+    )
+
+
+@pytest.mark.parametrize("code", ["ModelMissing", "NoInput", "AmbiguousInput"])
+def test_blocked_mission__is_told_by_the_first_blocker(code: str) -> None:
+    told = conditions(replace(scope(mission(), model=None), verdict=infeasible(code, "why"), trigger="FirstPlacement"))
+    assert told["Placed"] == ("False", code, "why")
+    assert told["Ready"] == ("False", code, "why")
+
+
+def test_model_deleted_while_it_serves__serves_on_degraded() -> None:
+    world = serving(OBSERVED)
+    world.model = None
+    world.planner = lambda _: infeasible("ModelMissing", "Model demo/resnet50 does not exist: apply it")
+    told = conditions(world)
+    assert told["Ready"][:2] == ("True", "Serving")
+    assert told["Placed"] == ("False", "ModelMissing", "Model demo/resnet50 does not exist: apply it")
+    assert told["Degraded"][:2] == ("True", "ModelMissing")
+
+
+def test_ready__says_what_it_is_waiting_for() -> None:
+    world = World(planner=lambda _: feasible("drone-1", "edge-1"))
+    world.turn()
+    world.start()
+    world.load()
+    assert conditions(world)["Ready"] == ("False", "Starting", "2 of 2 slots are not warm, first drone-1 host/cpu")
+    pod = next(p for p in world.pods.values() if p["metadata"]["labels"]["maleo.dev/node"] == "drone-1")
+    waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
+    pod["status"] = {"containerStatuses": [{"state": {"waiting": waiting}}]}
+    world.mission = mission()  # its status was lost; what is said is derived again
+    assert conditions(world)["Ready"][2].endswith("first drone-1 host/cpu: ImagePullBackOff: no such image")
+
+
+def test_ready__is_false_when_the_entry_is_not() -> None:
+    world = serving(OBSERVED)
+    entry = next(p for p in world.pods.values() if p["metadata"]["labels"]["maleo.dev/node"] == "drone-1")
+    entry["status"]["conditions"] = []
+    assert conditions(world)["Ready"] == ("False", "EntryNotReady", "the entry on drone-1 is not ready")
+
+
+def test_degraded__while_the_fallback_answers() -> None:
+    told = conditions(serving(replace(OBSERVED, fallback=4)))
+    assert told["Degraded"] == (
+        "True",
+        "FallbackServing",
+        "a partner does not answer; int8 on drone-1 answers meanwhile",
+    )
+
+
+def test_live_figures__are_not_written_inside_a_band() -> None:
+    world = serving(OBSERVED)
+    world.turn()
+    assert world.mission.status.margins is not None
+    assert world.mission.status.margins.latency == "+30%"
+    for latency in (0.0331, 0.0349, 0.0309, 0.0355):
+        world.telemetry = replace(OBSERVED, percentile_s=latency, samples=90 + int(latency * 1e4))
+        assert world.turn() == 0
+    world.telemetry = replace(OBSERVED, percentile_s=0.0375)
+    assert world.turn() == 1
+    assert world.mission.status.observed is not None
+    assert world.mission.status.observed.latency is not None
+    assert world.mission.status.observed.latency.value == "37.5ms"
+
+
+def test_events__are_told_on_transitions_only() -> None:
+    world = serving(OBSERVED)
+    told = list(world.events)
+    assert told.count("Committed") == 1
+    assert told.count("Planned") == 1
+    for _ in range(5):
+        world.turn()
+    fresh = world.events[len(told) :]
+    assert fresh == ["LatencyMetTrue"]
+
+
+OLD = Condition(
+    type="Ready",
+    status="True",
+    reason="Serving",
+    message="p95 34ms",
+    observed_generation=1,
+    last_transition_time="then",
+)
+
+
+@pytest.mark.parametrize(
+    ("case", "new", "generation", "want"),
+    [
+        ("figures alone", condition("Ready", "True", "Serving", "p95 37ms"), 1, ("then", "p95 34ms")),
+        ("another reason", condition("Ready", "True", "Moving", "p95 34ms"), 1, ("then", "p95 34ms")),
+        ("another generation", condition("Ready", "True", "Serving", "p95 37ms"), 2, ("then", "p95 37ms")),
+        ("another status", condition("Ready", "False", "NoInput", "no"), 1, ("1970-01-01T00:01:40Z", "no")),
+    ],
+)
+def test_settle__moves_the_time_with_the_status_only(
+    case: str, new: Condition, generation: int, want: tuple[str, str]
+) -> None:
+    settled = settle([OLD], [new], generation=generation, now=100)
+    assert [(c.last_transition_time, c.message) for c in settled] == [want], case
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("best is 62 ms at edge-1", "best is 63.5 ms at edge-1", True),
+        ("best is 62 ms at edge-1", "best is 62 ms at edge-2", False),
+        ("needs +3.1ms", "needs +12ms", True),
+        ("variant int8 allowed", "variant fp16 allowed", False),
+    ],
+)
+def test_messages__differ_by_names_not_by_figures(one: str, other: str, same: bool) -> None:
+    assert same_but_figures(one, other) is same
+
+
+def test_timestamp__reads_back() -> None:
+    assert timestamp(1_800_000_000.9) == "2027-01-15T08:00:00Z"
+    assert seconds("2027-01-15T08:00:00Z") == 1_800_000_000
+
+
+@pytest.mark.parametrize(
+    ("margin", "before", "want"),
+    [
+        (0.34, None, "+30%"),
+        (0.3, None, "+30%"),
+        (0.0, None, "+0%"),
+        (-0.01, None, "-10%"),
+        (0.41, "+30%", "+30%"),
+        (0.42, "+30%", "+40%"),
+        (0.285, "+30%", "+30%"),
+        (0.27, "+30%", "+20%"),
+        (None, "+30%", None),
+    ],
+)
+def test_band__sticks_at_its_edges(margin: float | None, before: str | None, want: str | None) -> None:
+    assert band(margin, before) == want
+
+
+def test_margins__are_on_one_scale() -> None:
+    assert margin_below(0.035, 0.05) == pytest.approx(0.3)
+    assert margin_above(0.87, 0.74) == pytest.approx(0.5)
+    assert margin_above(0.70, 0.74) < 0
+
+
+def test_model_accuracy__reaches_the_margin() -> None:
+    world = serving(OBSERVED)
+    world.model = model(accuracy="87%")
+    world.turn()
+    assert world.mission.status.margins is not None
+    assert world.mission.status.margins.accuracy == "+50%"
+    assert find(world.mission.status.conditions, "AccuracyMet") is not None

@@ -1,0 +1,184 @@
+"""Devices follow their nodes; their units follow what the agent found and what people declared."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from maleo_api.device import Device, DeviceProfile
+from maleo_api.meta import Tier
+from maleo_operator.planning.problem import NodeFacts
+from maleo_operator.reconcilers.device import decide
+from maleo_operator.reconcilers.scope import DeviceScope, Outcome, Reference
+
+LABELS = {"maleo.dev/tier": "Device", "maleo.dev/site": "field-a"}
+
+
+def profile(name: str, vendor: str, product: str, kind: str, memory: list[dict[str, str]]) -> DeviceProfile:
+    unit = {"name": "npu" if kind == "NPU" else "cpu", "type": kind, "memory": memory}
+    spec = {"vendor": vendor, "product": product, "computeUnits": [unit]}
+    return DeviceProfile.model_validate({"metadata": {"name": name}, "spec": spec})
+
+
+PROFILES = {
+    "pi-5": profile("pi-5", "Raspberry Pi", "Pi 5", "CPU", [{"kind": "Shared", "size": "8Gi", "basis": "Datasheet"}]),
+    "hailo-8": profile(
+        "hailo-8",
+        "Hailo",
+        "Hailo-8",
+        "NPU",
+        [
+            {"kind": "OnChip", "size": "32Mi", "basis": "Declared"},
+            {"kind": "OnChip", "size": "20Mi", "basis": "Claimed"},
+        ],
+    ),
+    "hailo-10h": profile(
+        "hailo-10h",
+        "Hailo",
+        "Hailo-10H (M.2)",
+        "NPU",
+        [
+            {"kind": "OnChip", "size": "20Mi", "basis": "Measured"},
+            {"kind": "Dedicated", "size": "4Gi", "basis": "Claimed"},
+        ],
+    ),
+}
+
+
+def node(**changes: Any) -> NodeFacts:
+    facts = NodeFacts("drone-1", "field-a", Tier.DEVICE, ready=True, schedulable=True, labels=LABELS)
+    return replace(facts, **changes)
+
+
+def device(*accelerators: str, declared: tuple[str, ...] = (), inventory: bool = True) -> Device:
+    found = [{"name": f"npu{i}", "profile": p} for i, p in enumerate(accelerators)]
+    status = {"inventory": {"host": {"profile": "pi-5"}, "accelerators": found}} if inventory else {}
+    wanted = [{"name": f"extra{i}", "profile": p} for i, p in enumerate(declared)]
+    spec = {"nodeName": "drone-1", "declared": wanted}
+    meta = {"name": "drone-1", "generation": 2}
+    return Device.model_validate({"metadata": meta, "spec": spec, "status": status})
+
+
+def scope(of: Device | None, **changes: Any) -> DeviceScope:
+    given: dict[str, Any] = {
+        "node": node(),
+        "connected": True,
+        "lease_fresh": True,
+        "telemetry_fresh": True,
+    } | changes
+    return DeviceScope(name="drone-1", node_uid="n1", device=of, profiles=PROFILES, now=100.0, **given)
+
+
+def conditions(of: DeviceScope) -> dict[str, tuple[str, str, str]]:
+    status = decide(of).status
+    assert status is not None
+    return {c["type"]: (c["status"], c["reason"], c["message"]) for c in status["conditions"]}
+
+
+def test_labelled_node__gets_a_device_that_goes_with_it() -> None:
+    (made,) = decide(scope(None)).create
+    assert made["spec"] == {"nodeName": "drone-1"}
+    assert made["metadata"]["ownerReferences"] == [{"apiVersion": "v1", "kind": "Node", "name": "drone-1", "uid": "n1"}]
+
+
+@pytest.mark.parametrize("gone", [None, node(labels={})])
+def test_node_that_is_no_device__loses_it(gone: NodeFacts | None) -> None:
+    assert decide(scope(device(), node=gone)).delete == (Reference("Device", "", "drone-1"),)
+    assert decide(scope(None, node=gone)) == Outcome()
+
+
+def test_units__follow_the_inventory_with_the_memory_a_model_can_use() -> None:
+    status = decide(scope(device("hailo-8", "hailo-10h"))).status
+    assert status is not None
+    assert (status["tier"], status["site"], status["observedGeneration"]) == ("Device", "field-a", 2)
+    assert [(u["name"], u["allocatable"]["memory"]) for u in status["units"]] == [
+        ("host/cpu", "8Gi"),
+        ("npu0/npu", "20Mi"),  # the stronger basis of two rows that conflict
+        ("npu1/npu", "4Gi"),  # memory of its own before on-chip
+    ]
+    assert "inventory" not in status
+
+
+def test_declared_hardware__counts_although_nobody_found_it() -> None:
+    status = decide(scope(device(declared=("hailo-8",)))).status
+    assert status is not None
+    assert [u["name"] for u in status["units"]] == ["host/cpu", "extra0/npu"]
+
+
+@pytest.mark.parametrize(
+    ("case", "of", "changes", "want"),
+    [
+        ("well", device(), {}, ("True", "AgentReports", "node and agent are well")),
+        (
+            "stream lost, lease good",
+            device(),
+            {"connected": False},
+            ("True", "AgentReports", "node and agent are well"),
+        ),
+        (
+            "agent lost",
+            device(),
+            {"connected": False, "lease_fresh": False},
+            ("False", "AgentLost", "the agent on drone-1 has no stream to the operator and its lease has expired"),
+        ),
+        ("node", device(), {"node": node(ready=False)}, ("False", "NodeNotReady", "node drone-1 is not ready")),
+        (
+            "no inventory",
+            device(inventory=False),
+            {},
+            ("False", "NoInventory", "the agent on drone-1 has not reported its hardware yet"),
+        ),
+        (
+            "unknown profile",
+            device("hailo-9"),
+            {},
+            ("False", "UnknownProfile", "no DeviceProfile for npu0: hailo-9: apply one, or correct spec.declared"),
+        ),
+        (
+            "unknown tier",
+            device(),
+            {"node": node(labels={"maleo.dev/tier": "fog"})},
+            ("False", "UnknownTier", "label maleo.dev/tier=fog: use one of Device, Edge, Cloud"),
+        ),
+    ],
+)
+def test_ready__names_what_is_wrong(case: str, of: Device, changes: dict[str, Any], want: tuple[str, str, str]) -> None:
+    assert conditions(scope(of, **changes))["Ready"] == want, case
+
+
+@pytest.mark.parametrize(
+    ("connected", "fresh", "want"),
+    [
+        (True, True, ("True", "Reporting")),
+        (True, False, ("False", "Stale")),
+        (False, False, ("Unknown", "Disconnected")),
+    ],
+)
+def test_telemetry_fresh__is_unknown_without_a_stream(connected: bool, fresh: bool, want: tuple[str, str]) -> None:
+    told = conditions(scope(device(), connected=connected, telemetry_fresh=fresh))
+    assert told["TelemetryFresh"][:2] == want
+
+
+def test_node_labels__say_which_npu_and_go_when_it_goes() -> None:
+    told = decide(scope(device("hailo-10h"))).node_labels
+    assert told == {
+        "maleo.dev/npu": "true",
+        "maleo.dev/npu-vendor": "Hailo",
+        "maleo.dev/npu-product": "Hailo-10H-M.2",
+        "maleo.dev/npu-count": "1",
+    }
+    labelled = node(labels=LABELS | {k: v for k, v in told.items() if v})
+    assert decide(scope(device("hailo-10h"), node=labelled)).node_labels == {}
+    assert decide(scope(device(), node=labelled)).node_labels == dict.fromkeys(told)
+
+
+def test_settled_device__asks_for_nothing() -> None:
+    of = device("hailo-8")
+    first = decide(scope(of))
+    assert first.status is not None
+    merged = of.status.to_api() | first.status
+    sensor = {"type": "ThermallyStable", "status": "True", "reason": "Cool"}
+    merged["conditions"] = [sensor, *merged["conditions"]]
+    stored = Device.model_validate(of.to_api() | {"status": merged})
+    labelled = node(labels=LABELS | {k: v for k, v in first.node_labels.items() if v})
+    assert decide(scope(stored, node=labelled)) == Outcome()

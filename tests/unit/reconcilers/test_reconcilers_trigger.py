@@ -1,0 +1,185 @@
+"""When a mission is planned anew: the chain, in order, with the budget that bounds moves by choice."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from builders import CPU, feasible, infeasible, mission, model, node, plan, scope, snapshot
+from world import World
+
+from maleo_api.device import Device
+from maleo_api.mission import Mission
+from maleo_operator.reconcilers.conditions import timestamp
+from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window
+from maleo_operator.reconcilers.trigger import check
+
+NOW = 1_800_000_000.0
+BAD = (Window(100, 30), Window(100, 30))
+SERVED = Telemetry(fresh=True, windows=(Window(100, 1), Window(100, 1)))
+
+
+def serving(*chain: str, telemetry: Telemetry = SERVED, **changes: Any) -> MissionScope:
+    """A mission that serves by `chain` and was planned this very moment."""
+    world = World(planner=lambda _: feasible(*chain))
+    world.settle()
+    world.telemetry = telemetry
+    return replace(world.scope(), planned_at=world.now, **changes)
+
+
+def later(of: MissionScope, seconds: float) -> MissionScope:
+    return replace(of, now=of.now + seconds)
+
+
+def with_moves(of: MissionScope, *ages: float) -> MissionScope:
+    moves = [
+        {"fromRevision": i, "toRevision": i + 1, "reason": "LatencyDrift", "at": timestamp(of.now - age)}
+        for i, age in enumerate(ages)
+    ]
+    status = of.mission.status.to_api() | {"moves": moves}
+    return replace(of, mission=Mission.model_validate(of.mission.to_api() | {"status": status}))
+
+
+def respec(of: MissionScope, generation: int = 2, **spec: Any) -> MissionScope:
+    body = of.mission.to_api()
+    body["metadata"]["generation"] = generation
+    body["spec"] |= spec
+    return replace(of, mission=Mission.model_validate(body))
+
+
+def test_new_mission__is_placed_first() -> None:
+    assert check(scope(mission())) == "FirstPlacement"
+
+
+def test_deleted_mission__is_left_alone() -> None:
+    deleted = mission()
+    meta = deleted.metadata.model_copy(update={"deletion_timestamp": timestamp(NOW)})
+    assert check(scope(deleted.model_copy(update={"metadata": meta}))) is None
+
+
+def test_settled_mission__has_no_reason() -> None:
+    assert check(later(serving("drone-1", "edge-1"), 59)) is None
+
+
+def test_settled_mission__is_looked_at_for_improvement_once_a_minute() -> None:
+    assert check(later(serving("drone-1", "edge-1"), 60)) == "Improvement"
+
+
+def test_changed_spec__comes_before_everything_else() -> None:
+    assert check(respec(serving("drone-1", telemetry=replace(SERVED, windows=BAD)))) == "SpecChanged"
+
+
+@pytest.mark.parametrize("changed", [model("b"), None])
+def test_model_replaced_or_gone__is_a_changed_spec(changed: Any) -> None:
+    assert check(serving("drone-1", model=changed)) == "SpecChanged"
+
+
+def test_placement_deleted_by_hand__is_planned_again() -> None:
+    assert check(serving("drone-1", placements=())) == "PlacementLost"
+
+
+LOST = {"edge-1": NOW}
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "want"),
+    [
+        ("cut off a moment ago, serves on", {"lost_nodes": LOST}, None),
+        ("requests fall back", {"lost_nodes": LOST, "telemetry": replace(SERVED, fallback=3)}, "NodeLost"),
+        ("requests fail", {"lost_nodes": LOST, "telemetry": replace(SERVED, failed=1)}, "NodeLost"),
+        ("cut off for longer than tolerated", {"lost_nodes": {"edge-1": NOW - 300}}, "NodeLost"),
+        ("deleted", {"snapshot": snapshot(node("drone-1"))}, "NodeLost"),
+        ("the input's own node, too", {"lost_nodes": {"drone-1": 0.0, "edge-1": 0.0}}, None),
+        ("a node that is not in the plan", {"lost_nodes": {"edge-2": 0.0}}, None),
+        (
+            "cordoned, its slot runs on",
+            {"snapshot": snapshot(node("drone-1"), node("edge-1", schedulable=False))},
+            None,
+        ),
+        (
+            "drained",
+            {"snapshot": snapshot(node("drone-1"), node("edge-1", schedulable=False)), "pods": ()},
+            "NodeLost",
+        ),
+    ],
+)
+def test_partner__is_left_when_it_does_not_answer(case: str, changes: dict[str, Any], want: str | None) -> None:
+    telemetry = changes.pop("telemetry", SERVED)
+    assert check(later(serving("drone-1", "edge-1", telemetry=telemetry, **changes), 2)) == want, case
+
+
+@pytest.mark.parametrize(
+    ("state", "unit", "want"),
+    [("Unavailable", CPU, "NodeLost"), ("Available", "gone/npu", "NodeLost"), ("Available", CPU, None)],
+)
+def test_unit__is_left_when_it_is_out(state: str, unit: str, want: str | None) -> None:
+    body = {
+        "metadata": {"name": "edge-1"},
+        "spec": {"nodeName": "edge-1"},
+        "status": {"units": [{"name": unit, "state": state}]},
+    }
+    facts = replace(snapshot(), devices={"edge-1": Device.model_validate(body)})
+    assert check(later(serving("drone-1", "edge-1", snapshot=facts), 2)) == want
+
+
+def test_failed_slot__is_a_reason_every_ten_seconds() -> None:
+    of = serving("drone-1", "edge-1")
+    broken = replace(of, pods=tuple(replace(pod, failed=True) for pod in of.pods))
+    assert check(later(broken, 9)) is None
+    assert check(later(broken, 10)) == "SlotLost"
+
+
+@pytest.mark.parametrize(
+    ("case", "telemetry", "want"),
+    [
+        ("two bad windows", Telemetry(fresh=True, windows=BAD), "LatencyDrift"),
+        ("one bad window", Telemetry(fresh=True, windows=(Window(100, 1), BAD[0])), None),
+        ("too few samples", Telemetry(fresh=True, windows=(Window(9, 9), Window(9, 9))), None),
+        ("the entry has fallen silent", Telemetry(fresh=False, windows=BAD), None),
+        ("joules above, basis unknown", replace(SERVED, joules=9.0, joules_basis="Unknown"), None),
+        ("joules above", replace(SERVED, joules=0.36, joules_basis="Simulated"), "EnergyDrift"),
+        ("joules below", replace(SERVED, joules=0.34, joules_basis="Measured"), None),
+    ],
+)
+def test_drift__needs_evidence(case: str, telemetry: Telemetry, want: str | None) -> None:
+    objectives = {"latency": {"atMost": "50ms"}, "energy": {"perInference": "350mJ"}}
+    of = respec(serving("drone-1", "edge-1", telemetry=telemetry), generation=1, objectives=objectives)
+    assert check(later(of, 5)) == want, case
+
+
+@pytest.mark.parametrize(
+    ("case", "ages", "drift", "want"),
+    [
+        ("just moved", [29.0], {}, None),
+        ("moved a while ago", [30.0], {}, "LatencyDrift"),
+        ("three in the hour of three allowed", [3000.0, 2000.0, 1000.0], {"maxMovesPerHour": 3}, None),
+        ("the oldest of three is over an hour old", [3601.0, 2000.0, 1000.0], {"maxMovesPerHour": 3}, "LatencyDrift"),
+        ("ten in twenty minutes of sixty an hour", [1200.0] + [700.0] * 9, {"maxMovesPerHour": 60}, "LatencyDrift"),
+        ("ten in nine minutes of sixty an hour", [540.0] + [300.0] * 9, {"maxMovesPerHour": 60}, None),
+        ("no moves by choice at all", [], {"maxMovesPerHour": 0}, None),
+    ],
+)
+def test_move_by_choice__keeps_its_budget(
+    case: str, ages: list[float], drift: dict[str, Any], want: str | None
+) -> None:
+    of = respec(serving("drone-1", telemetry=Telemetry(fresh=True, windows=BAD)), generation=1, drift=drift)
+    assert check(with_moves(later(of, 5), *ages)) == want, case
+
+
+def test_lost_node__is_left_whatever_the_budget_says() -> None:
+    of = serving("drone-1", "edge-1", lost_nodes={"edge-1": NOW}, telemetry=replace(SERVED, failed=1))
+    assert check(with_moves(later(of, 2), 1.0)) == "NodeLost"
+
+
+def test_nothing_feasible__is_tried_again_every_ten_seconds() -> None:
+    world = World(planner=lambda _: infeasible(least_bad=plan("drone-1")))
+    world.settle()
+    of = replace(world.scope(), planned_at=world.now)
+    assert check(later(of, 9)) is None
+    assert check(later(of, 10)) == "Retry"
+
+
+def test_move_under_way__is_not_overtaken_by_choice() -> None:
+    world = World(planner=lambda _: feasible("drone-1"))
+    world.turn()
+    world.telemetry = Telemetry(fresh=True, windows=BAD)
+    assert check(later(world.scope(), 100)) is None
