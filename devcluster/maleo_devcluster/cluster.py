@@ -1,0 +1,264 @@
+"""The whole cluster: up, down, and what may happen to a node in between. State is kept in one file."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from maleo_devcluster import binaries, host, network
+from maleo_devcluster.controlplane import start_control_plane
+from maleo_devcluster.images import Builder
+from maleo_devcluster.node import NodeFiles, remove_cgroups, remove_node_files, start_node, write_node_files
+from maleo_devcluster.process import Process
+from maleo_devcluster.registry import start_registry
+from maleo_devcluster.topology import BRIDGE_ADDRESS, REGISTRY, Node
+
+_PORT: Final = 6443
+_NODES_READY_S: Final = 90.0
+
+Say = Callable[[str], None]
+
+
+class NoCluster(Exception):
+    """There is no devcluster, or not such a node in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """`state` belongs to one cluster and goes with it; `cache` (images, layers, models) stays."""
+
+    state: Path
+    cache: Path
+
+    @classmethod
+    def default(cls) -> "Folders":
+        cache = Path(os.environ.get("MALEO_CACHE", Path.home() / ".cache" / "maleo"))
+        return cls(state=Path("/var/lib/maleo-devcluster"), cache=cache)
+
+
+class Cluster:
+    """A devcluster that is up. Made by `up` or, from what `up` recorded, by `current`."""
+
+    def __init__(self, folders: Folders, record: dict[str, Any]) -> None:
+        self.folders = folders
+        self._record = record
+        self.nodes = tuple(Node(**node) for node in record["nodes"])
+        self.kubeconfig = Path(record["kubeconfig"])
+        self.audit_log = Path(record["audit_log"])
+        self.registry = REGISTRY
+
+    @classmethod
+    def current(cls, folders: Folders | None = None) -> "Cluster":
+        folders = folders or Folders.default()
+        try:
+            record = json.loads((folders.state / "state.json").read_text(encoding="utf-8"))
+        except OSError:
+            raise NoCluster("no devcluster is up here: `maleo cluster up` starts one") from None
+        if "kubeconfig" not in record:
+            raise NoCluster("a devcluster is only half up: `maleo cluster up` cleans it and starts anew")
+        return cls(folders, record)
+
+    def node(self, name: str) -> Node:
+        found = next((node for node in self.nodes if node.name == name), None)
+        if found is None:
+            raise NoCluster(f"no node {name!r}; there are {', '.join(n.name for n in self.nodes)}")
+        return found
+
+    def builder(self, source: Path, say: Say) -> Builder:
+        return Builder(source=source, cache=self.folders.cache / "images", registry=self.registry, say=say)
+
+    def shape(self, one: str, other: str, bandwidth: str) -> None:
+        network.shape(self.node(one), self.node(other), bandwidth)
+
+    def unshape(self) -> None:
+        network.unshape(self.nodes)
+
+    def cut_node(self, name: str) -> None:
+        network.cut(self.node(name))
+
+    def heal_node(self, name: str) -> None:
+        network.heal(self.node(name))
+
+    def kill_node(self, name: str) -> None:
+        """Power loss: every process of the node ends at once."""
+        node = self.node(name)
+        self._process(f"node-{node.name}").stop(kill=True)
+
+    def start_node(self, name: str) -> None:
+        """Power returns; nothing to do when the node runs."""
+        node = self.node(name)
+        if self._process(f"node-{node.name}").running:
+            return
+        process = start_node(node, _files(self.folders, node, Path(self._record["programs"])))
+        self._record["processes"] = [p for p in self._record["processes"] if p["name"] != process.name]
+        _remember(self.folders, self._record, process)
+
+    def status(self) -> dict[str, bool]:
+        """Program or node -> whether it runs."""
+        return {p.name: p.running for p in _processes(self._record)}
+
+    def _process(self, name: str) -> Process:
+        return next(p for p in _processes(self._record) if p.name == name)
+
+
+def up(nodes: tuple[Node, ...], *, ask: host.Ask, say: Say, folders: Folders | None = None) -> Cluster:
+    """Start everything and wait until all nodes are Ready; what a crash left behind is removed first."""
+    folders = folders or Folders.default()
+    host.check_machine()
+    with _locked(folders):
+        with contextlib.suppress(NoCluster):
+            running = Cluster.current(folders)
+            if running.nodes == nodes and all(running.status().values()):
+                return running
+        host.install_packages(host.missing_packages(), ask)
+        programs = binaries.ensure(binaries.ALL, binaries.Sources.of(), say)
+        _clean(folders)
+        network.check_free(nodes)
+        record: dict[str, Any] = {"nodes": [asdict(node) for node in nodes], "processes": []}
+        record["settings"] = host.change_settings(ask)
+        _save(folders, record)
+        try:
+            _start_all(folders, record, programs, say)
+        except BaseException:
+            _keep_logs(folders)
+            _clean(folders)
+            raise
+        return Cluster(folders, record)
+
+
+def down(folders: Folders | None = None) -> None:
+    """Remove all that `up` made; the cache stays."""
+    folders = folders or Folders.default()
+    host.check_machine()
+    with _locked(folders):
+        _clean(folders)
+
+
+def _start_all(folders: Folders, record: dict[str, Any], programs: dict[str, Path], say: Say) -> None:
+    nodes = tuple(Node(**node) for node in record["nodes"])
+    say("network and registry")
+    network.make_bridge()
+    for node in nodes:
+        network.make_node_network(node, [other for other in nodes if other != node])
+    network.route_services(nodes[0])
+    registry = start_registry(REGISTRY, folders.cache / "registry", folders.state / "registry")
+    _remember(folders, record, registry)
+    Builder(source=Path(), cache=folders.cache / "images", registry=REGISTRY, say=say).build_pause()
+    say("control plane")
+    record["programs"] = str(_programs_folder(folders, programs))
+    plane = start_control_plane(
+        programs, folders.state / "control-plane", address=BRIDGE_ADDRESS, port=_PORT, controllers=True
+    )
+    _remember(folders, record, *plane.processes, data=str(plane.data))
+    say("nodes")
+    for node in nodes:
+        files = _files(folders, node, Path(record["programs"]))
+        write_node_files(node, files, plane.authority, plane.url)
+        _remember(folders, record, start_node(node, files))
+    tls = ssl.create_default_context(cafile=str(plane.ca_file))
+    tls.load_cert_chain(plane.cert_file, plane.key_file)
+    _await_ready_nodes(plane.url, tls, len(nodes), folders)
+    record |= {"kubeconfig": str(plane.kubeconfig), "audit_log": str(plane.audit_log)}
+    _save(folders, record)
+
+
+def _await_ready_nodes(url: str, tls: ssl.SSLContext, count: int, folders: Folders) -> None:
+    deadline = time.monotonic() + _NODES_READY_S
+    while True:
+        ready = 0
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            with urllib.request.urlopen(f"{url}/api/v1/nodes", context=tls, timeout=5) as answer:  # noqa: S310 - ours
+                nodes = json.load(answer)["items"]
+            ready = sum(
+                any(c["type"] == "Ready" and c["status"] == "True" for c in n["status"].get("conditions", ()))
+                for n in nodes
+            )
+        if ready >= count:
+            return
+        if time.monotonic() > deadline:
+            raise NoCluster(f"{ready} of {count} nodes are Ready; their logs are kept in {folders.state}/failed")
+        time.sleep(0.2)
+
+
+def _clean(folders: Folders) -> None:
+    """Reverse order; every step may find nothing to do."""
+    try:
+        record = json.loads((folders.state / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    nodes = [Node(**node) for node in record["nodes"]]
+    for process in reversed(_processes(record)):
+        process.stop(kill=process.name.startswith("node-"))
+    network.remove(nodes)
+    for node in nodes:
+        remove_cgroups(node)
+        remove_node_files(_files(folders, node, Path()))
+    host.restore_settings(record.get("settings", {}))
+    for name in ("control-plane", "registry", "nodes"):
+        shutil.rmtree(folders.state / name, ignore_errors=True)
+    if "data" in record:
+        shutil.rmtree(record["data"], ignore_errors=True)
+    (folders.state / "state.json").unlink()
+
+
+def _keep_logs(folders: Folders) -> None:
+    """A failed start is cleaned away; what its programs said stays in `failed/`."""
+    kept = folders.state / "failed"
+    shutil.rmtree(kept, ignore_errors=True)
+    for log in folders.state.glob("**/log/*.log"):
+        target = kept / log.relative_to(folders.state)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(log, target)
+
+
+def _programs_folder(folders: Folders, programs: dict[str, Path]) -> Path:
+    """One folder with all programs, wherever they came from."""
+    folder = folders.state / "programs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in programs.items():
+        link = folder / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(path.resolve())
+    return folder
+
+
+def _files(folders: Folders, node: Node, programs: Path) -> NodeFiles:
+    return NodeFiles(folder=folders.state / "nodes" / node.name, programs=programs)
+
+
+def _processes(record: dict[str, Any]) -> list[Process]:
+    return [Process(**{**process, "log": Path(process["log"])}) for process in record["processes"]]
+
+
+def _remember(folders: Folders, record: dict[str, Any], *processes: Process, **facts: str) -> None:
+    """At once, so that a crash in the next line leaves nothing that nobody knows."""
+    record["processes"] += [{**asdict(process), "log": str(process.log)} for process in processes]
+    record |= facts
+    _save(folders, record)
+
+
+def _save(folders: Folders, record: dict[str, Any]) -> None:
+    folders.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = folders.state / "state.json.partial"
+    partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    partial.rename(folders.state / "state.json")
+
+
+@contextlib.contextmanager
+def _locked(folders: Folders) -> Iterator[None]:
+    folders.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folders.state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NoCluster("another `maleo cluster` command is at work here: wait until it has ended") from None
+        yield

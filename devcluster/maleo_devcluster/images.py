@@ -1,0 +1,169 @@
+"""Container images from the components' Dockerfiles, without a Docker engine: buildah in chroot isolation.
+
+A component's packages are installed on the host into its build folder and copied in, so that building needs no network
+inside and layers are cached by content: the tag is the digest of all that goes in.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PAUSE: Final = "pause"
+COMPONENTS: Final = {"operator": "operator", "agent": "node_agent", "slot": "runtime"}  # image -> folder
+_EXTRAS: Final = {"operator": "operator", "agent": "agent", "slot": "runtime"}
+_SOURCES: Final = ("crds/maleo_api", "lib/maleo_wire", "lib/maleo_kube")
+_PACKAGES: Final = {
+    "operator": "operator/maleo_operator",
+    "agent": "node_agent/maleo_agent",
+    "slot": "runtime/maleo_runtime",
+}
+_BASE_PACKAGES: Final = "python3,ca-certificates"
+_SUITE: Final = "bookworm"
+
+Say = Callable[[str], None]
+
+
+class BuildFailed(Exception):
+    """An image could not be built; the message holds the end of what the tool said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """Builds from the checkout `source` and pushes to `registry` (ip:port); `cache` keeps base system and layers."""
+
+    source: Path
+    cache: Path
+    registry: str
+    say: Say
+
+    def build_pause(self) -> str:
+        """The image that holds a pod's namespaces: a busybox that waits."""
+        reference = f"{self.registry}/maleo/{PAUSE}:1"
+        if self._is_pushed(PAUSE, "1"):
+            return reference
+        folder = self.cache / "pause"
+        folder.mkdir(parents=True, exist_ok=True)
+        busybox = shutil.which("busybox")
+        assert busybox is not None, "host.missing_packages was checked before"
+        shutil.copy(busybox, folder / "busybox")
+        dockerfile = 'FROM scratch\nCOPY busybox /busybox\nENTRYPOINT ["/busybox", "tail", "-f", "/dev/null"]\n'
+        (folder / "Dockerfile").write_text(dockerfile, encoding="utf-8")
+        self._buildah("build", "--tag", reference, str(folder))
+        self._push(reference)
+        return reference
+
+    def build(self, component: str) -> str:
+        """The image of `operator`, `agent` or `slot`; at once when nothing in it has changed since the last time."""
+        folder = self.source / COMPONENTS[component]
+        tag = self._digest(component, folder / "Dockerfile")
+        reference = f"{self.registry}/maleo/{component}:{tag}"
+        if self._is_pushed(component, tag):
+            return reference
+        base = self._make_base()
+        context = self.cache / "context" / component
+        shutil.rmtree(context, ignore_errors=True)
+        context.mkdir(parents=True)
+        self.say(f"image {component}: packages")
+        self._install_packages(component, context / "site-packages")
+        for package in (*_SOURCES, _PACKAGES[component]):
+            target = context / "site-packages" / Path(package).name
+            shutil.copytree(self.source / package, target, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(folder / "Dockerfile", context / "Dockerfile")
+        self.say(f"image {component}: building")
+        self._buildah("build", "--build-arg", f"BASE={base}", "--tag", reference, str(context))
+        self.say(f"image {component}: pushing")
+        self._push(reference)
+        return reference
+
+    def _make_base(self) -> str:
+        """A minimal Debian with Python, in place of a public python image; made once."""
+        reference = "localhost/maleo-base:1"
+        if self._has_image(reference):
+            return reference
+        root = self.cache / "base"
+        shutil.rmtree(root, ignore_errors=True)
+        self.say("base system: a minimal Debian with Python, once (about a minute)")
+        _run(["debootstrap", "--variant=minbase", f"--include={_BASE_PACKAGES}", _SUITE, str(root)])
+        for unneeded in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+            shutil.rmtree(root / unneeded, ignore_errors=True)
+        context = self.cache / "base-context"
+        shutil.rmtree(context, ignore_errors=True)
+        context.mkdir()
+        root.rename(context / "root")
+        (context / "Dockerfile").write_text("FROM scratch\nCOPY root /\n", encoding="utf-8")
+        self._buildah("build", "--tag", reference, str(context))
+        shutil.rmtree(context)
+        return reference
+
+    def _install_packages(self, component: str, target: Path) -> None:
+        """The component's dependencies in the locked versions, without Maleo itself."""
+        installer = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(target)]
+        requirements = self.cache / "context" / component / "requirements.txt"
+        exported = _run(
+            [
+                *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
+                *("--extra", _EXTRAS[component], "--constraint", str(self.source / "requirements.lock")),
+                str(self.source / "pyproject.toml"),
+            ]
+        )
+        requirements.write_text(exported, encoding="utf-8")
+        _run([*installer, "--requirement", str(requirements)])
+        for folder in list(target.rglob("__pycache__")) + list(target.rglob("tests")):
+            shutil.rmtree(folder, ignore_errors=True)
+        requirements.unlink()
+
+    def _digest(self, component: str, dockerfile: Path) -> str:
+        digest = hashlib.sha256()
+        files = [dockerfile, self.source / "requirements.lock", self.source / "pyproject.toml", Path(__file__)]
+        for package in (*_SOURCES, _PACKAGES[component]):
+            files += _files(self.source / package)
+        for file in files:
+            name = file.relative_to(self.source) if file.is_relative_to(self.source) else Path(file.name)
+            digest.update(str(name).encode() + b"\0" + file.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def _is_pushed(self, component: str, tag: str) -> bool:
+        url = f"http://{self.registry}/v2/maleo/{component}/manifests/{tag}"
+        accept = "application/vnd.oci.image.manifest.v1+json"
+        request = urllib.request.Request(url, method="HEAD", headers={"Accept": accept})
+        try:
+            with urllib.request.urlopen(request, timeout=5):  # noqa: S310 - our registry
+                return True
+        except urllib.error.HTTPError:
+            return False
+
+    def _has_image(self, reference: str) -> bool:
+        done = subprocess.run(self._command("inspect", "--type", "image", reference), capture_output=True, check=False)
+        return done.returncode == 0
+
+    def _push(self, reference: str) -> None:
+        self._buildah("push", "--quiet", "--tls-verify=false", reference, f"docker://{reference}")
+
+    def _buildah(self, verb: str, *arguments: str) -> None:
+        options = {"build": ["--isolation", "chroot", "--layers", "--quiet"]}.get(verb, [])
+        _run(self._command(verb, *options, *arguments))
+
+    def _command(self, *arguments: str) -> list[str]:
+        storage = self.cache / "buildah"
+        driver = ["--storage-driver", "vfs"]
+        return ["buildah", "--root", str(storage), "--runroot", str(storage / "run"), *driver, *arguments]
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
+
+def _run(command: list[str]) -> str:
+    environment = {**os.environ, "TMPDIR": os.environ.get("TMPDIR", "/var/tmp")}  # noqa: S108 - buildah's own default
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        raise BuildFailed(f"`{' '.join(command[:4])} ...` failed: {(done.stderr or done.stdout).strip()[-1500:]}")
+    return done.stdout

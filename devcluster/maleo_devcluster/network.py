@@ -1,0 +1,141 @@
+"""Bridge, cables and routes of the cluster; links between pairs of nodes made slow, cut and healed."""
+
+import re
+import subprocess
+from collections.abc import Iterable
+from typing import Final
+
+from maleo_api.quantities import BANDWIDTH, parse
+from maleo_devcluster.controlplane import SERVICES
+from maleo_devcluster.topology import BRIDGE, BRIDGE_ADDRESS, Node
+
+_FAST: Final = "40gbit"
+
+
+class CommandFailed(Exception):
+    """A system command refused; the message holds the command and what it said."""
+
+
+def run(*command: str) -> str:
+    """Run, return its output; CommandFailed with its error text."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CommandFailed(f"`{' '.join(command)}` failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def _attempt(*command: str) -> None:
+    """Run for clean-up: what is not there needs no removal."""
+    subprocess.run(command, capture_output=True, check=False)
+
+
+def check_free(nodes: Iterable[Node]) -> None:
+    """CommandFailed when another interface already uses the cluster's addresses."""
+    routes = run("ip", "-4", "route", "show")
+    foreign = [
+        line
+        for line in routes.splitlines()
+        if re.match(r"(172\.30\.99\.|10\.244\.|10\.96\.)", line) and BRIDGE not in line
+    ]
+    if foreign:
+        raise CommandFailed(f"the devcluster's addresses are taken on this machine: {foreign[0]}")
+    for node in nodes:
+        if f"dev {node.veth} " in routes:
+            raise CommandFailed(f"interface {node.veth} is in use")
+
+
+def make_bridge() -> None:
+    _attempt("ip", "link", "add", BRIDGE, "type", "bridge")
+    run("ip", "addr", "replace", f"{BRIDGE_ADDRESS}/24", "dev", BRIDGE)
+    run("ip", "link", "set", BRIDGE, "up")
+
+
+def make_node_network(node: Node, others: Iterable[Node]) -> None:
+    """A namespace with one cable to the bridge, and routes to every other node's pods."""
+    run("ip", "netns", "add", node.name)
+    run("ip", "link", "add", node.veth, "type", "veth", "peer", "name", "eth0", "netns", node.name)
+    run("ip", "link", "set", node.veth, "master", BRIDGE, "up")
+    run("ip", "-n", node.name, "addr", "replace", f"{node.address}/24", "dev", "eth0")
+    run("ip", "-n", node.name, "link", "set", "eth0", "up")
+    run("ip", "-n", node.name, "link", "set", "lo", "up")
+    run("ip", "-n", node.name, "route", "replace", "default", "via", BRIDGE_ADDRESS)
+    run("nsenter", f"--net=/run/netns/{node.name}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+    run("ip", "route", "replace", node.pods, "via", node.address)
+    for other in others:
+        run("ip", "-n", node.name, "route", "replace", other.pods, "via", other.address)
+
+
+def route_services(via: Node) -> None:
+    """The host reaches ClusterIPs through one node's kube-proxy."""
+    run("ip", "route", "replace", SERVICES, "via", via.address)
+
+
+def remove(nodes: Iterable[Node]) -> None:
+    _attempt("ip", "route", "del", SERVICES)
+    for node in nodes:
+        _attempt("ip", "route", "del", node.pods)
+        _attempt("ip", "netns", "del", node.name)
+        _attempt("ip", "link", "del", node.veth)
+    _attempt("ip", "link", "del", BRIDGE)
+
+
+def shape(one: Node, other: Node, bandwidth: str) -> None:
+    """Limit both directions between two nodes to `bandwidth` (such as 4Mbit/s); all other links stay fast. Live."""
+    bits = round(parse(BANDWIDTH, bandwidth) * 8)
+    for source, target in ((one, other), (other, one)):
+        if "htb 1:" not in run("tc", "-n", source.name, "qdisc", "show", "dev", "eth0"):
+            for command in first_shaping(source):
+                run(*command)
+        # u32 rules have no key to replace by: those of this peer are deleted first, if there are any.
+        for command in forget_peer(source, target):
+            _attempt(*command)
+        for command in slow_peer(source, target, bits):
+            run(*command)
+
+
+def first_shaping(source: Node) -> list[list[str]]:
+    """HTB on the sender, with a fast class for all that no rule names."""
+    tc = ["tc", "-n", source.name]
+    return [
+        [*tc, *["qdisc", "replace", "dev", "eth0", "root", "handle", "1:", "htb", "default", "1"]],
+        [*tc, *f"class replace dev eth0 parent 1: classid 1:1 htb rate {_FAST} quantum 60000".split()],
+    ]
+
+
+def slow_peer(source: Node, target: Node, bits: int) -> list[list[str]]:
+    """One class per peer, found by the peer's address and its pods'."""
+    tc, leaf = ["tc", "-n", source.name], f"1:{10 + target.number:x}"
+    return [
+        [*tc, *f"class replace dev eth0 parent 1: classid {leaf} htb rate {bits}bit burst 16k".split()],
+        *(
+            [*tc, *f"filter add {_rule(priority)} u32 match ip dst {destination} flowid {leaf}".split()]
+            for priority, destination in _rules(target)
+        ),
+    ]
+
+
+def forget_peer(source: Node, target: Node) -> list[list[str]]:
+    return [["tc", "-n", source.name, *f"filter del {_rule(p)}".split()] for p, _ in _rules(target)]
+
+
+def _rule(priority: int) -> str:
+    return f"dev eth0 parent 1: protocol ip prio {priority}"
+
+
+def _rules(target: Node) -> tuple[tuple[int, str], ...]:
+    return (100 + target.number, f"{target.address}/32"), (200 + target.number, target.pods)
+
+
+def unshape(nodes: Iterable[Node]) -> None:
+    """Every link at full speed again."""
+    for node in nodes:
+        _attempt("tc", "-n", node.name, "qdisc", "del", "dev", "eth0", "root")
+
+
+def cut(node: Node) -> None:
+    """Pull the node's cable: it runs on, and nobody hears it."""
+    run("ip", "link", "set", node.veth, "down")
+
+
+def heal(node: Node) -> None:
+    run("ip", "link", "set", node.veth, "up")

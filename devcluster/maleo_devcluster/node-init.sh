@@ -1,0 +1,27 @@
+# The first process of a node: mounts of its own, then containerd, kube-proxy and kubelet; bash reaps what shims leave.
+# In: NODE_NAME NODE_FOLDER NODE_ADDRESS PROGRAMS LABELS. The node ends when one of the three does.
+set -euo pipefail
+
+mount --make-rprivate /
+mkdir -p /var/lib/containerd /var/lib/kubelet /var/log/pods /var/log/containers /etc/cni/net.d /var/lib/cni
+mount -t tmpfs tmpfs /run
+mkdir -p /run/containerd /run/netns
+for path in /var/lib/containerd /var/lib/kubelet /var/log/pods /var/log/containers /etc/cni/net.d /var/lib/cni; do
+  mkdir -p "$NODE_FOLDER$path"
+  mount --bind "$NODE_FOLDER$path" "$path"
+done
+mount --make-rshared /var/lib/kubelet
+hostname "$NODE_NAME"
+
+containerd -c "$NODE_FOLDER/containerd.toml" >"$NODE_FOLDER/log/containerd.log" 2>&1 &
+containerd=$!
+until [ -S /run/containerd/containerd.sock ]; do
+  kill -0 "$containerd"
+  sleep 0.05
+done
+"$PROGRAMS/kube-proxy" --config "$NODE_FOLDER/proxy.yaml" >"$NODE_FOLDER/log/kube-proxy.log" 2>&1 &
+proxy=$!
+"$PROGRAMS/kubelet" --config "$NODE_FOLDER/kubelet.yaml" --kubeconfig "$NODE_FOLDER/kubelet.conf" \
+  --hostname-override "$NODE_NAME" --node-ip "$NODE_ADDRESS" --node-labels "$LABELS" \
+  >"$NODE_FOLDER/log/kubelet.log" 2>&1 &
+wait -n "$containerd" "$proxy" "$!"

@@ -1,0 +1,184 @@
+"""One real node: kubelet, containerd and kube-proxy in namespaces of their own."""
+
+import contextlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from maleo_devcluster.keys import Authority
+from maleo_devcluster.process import Process, start
+from maleo_devcluster.topology import PODS, REGISTRY, Node
+
+_INIT: Final = Path(__file__).with_name("node-init.sh")
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_CONTAINERD: Final = """version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{registry}/maleo/pause:1"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{plugins}"
+    conf_dir = "/etc/cni/net.d"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{folder}/certs.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFiles:
+    """What a node needs to start again after it was killed."""
+
+    folder: Path
+    programs: Path
+
+
+def write_node_files(node: Node, files: NodeFiles, authority: Authority, url: str) -> None:
+    """Keys and configuration; done once, a restart uses them again."""
+    folder = files.folder
+    (folder / "log").mkdir(parents=True, exist_ok=True)
+    serving = authority.issue(
+        f"node-{node.name}",
+        common_name=f"system:node:{node.name}",
+        organisation="system:nodes",
+        names=[node.name, node.address],
+        server=True,
+    )
+    authority.write_kubeconfig(folder / "kubelet.conf", server=url, user=serving)
+    proxy = authority.issue("kube-proxy", common_name="system:kube-proxy")
+    authority.write_kubeconfig(folder / "proxy.conf", server=url, user=proxy)
+    kubelet = _kubelet(node) | {"tlsCertFile": str(serving.certificate), "tlsPrivateKeyFile": str(serving.key)}
+    kubelet["authentication"]["x509"]["clientCAFile"] = str(authority.certificate)
+    _write(folder / "kubelet.yaml", kubelet)
+    _write(folder / "proxy.yaml", _kube_proxy(node, folder))
+    _write(folder / "etc/cni/net.d/10-maleo.conflist", _cni(node))
+    plugins = next((p for p in ("/usr/lib/cni", "/opt/cni/bin") if Path(p).is_dir()), "/opt/cni/bin")
+    containerd = _CONTAINERD.format(registry=REGISTRY, plugins=plugins, folder=folder)
+    (folder / "containerd.toml").write_text(containerd, encoding="utf-8")
+    hosts = folder / "certs.d" / REGISTRY / "hosts.toml"
+    hosts.parent.mkdir(parents=True, exist_ok=True)
+    hosts.write_text(f'server = "http://{REGISTRY}"\n', encoding="utf-8")
+
+
+def start_node(node: Node, files: NodeFiles) -> Process:
+    """Boot the node; it is Ready when the API server says so."""
+    make_cgroups(node)
+    # Killing `unshare` kills the node's first process, and with it everything in its process namespace.
+    command = [
+        *("nsenter", f"--net=/run/netns/{node.name}"),
+        *("unshare", "-m", "-p", "-u", "-i", "--fork", "--mount-proc", "--kill-child=SIGKILL"),
+        *("bash", str(_INIT)),
+    ]
+    labels = ",".join(f"{key}={value}" for key, value in sorted(node.labels.items()))
+    environment = {
+        "NODE_NAME": node.name,
+        "NODE_FOLDER": str(files.folder),
+        "NODE_ADDRESS": node.address,
+        "PROGRAMS": str(files.programs),
+        "LABELS": labels,
+    }
+    return start(f"node-{node.name}", command, folder=files.folder / "log", environment=environment)
+
+
+def make_cgroups(node: Node) -> None:
+    """A folder per hierarchy (v1), or one with the controllers switched on (v2); kubelet's `cgroupRoot`."""
+    if (_CGROUPS / "cgroup.controllers").exists():
+        controllers = (_CGROUPS / "cgroup.controllers").read_text(encoding="ascii").split()
+        wanted = " ".join(f"+{c}" for c in ("cpu", "cpuset", "memory", "pids", "io") if c in controllers)
+        (_CGROUPS / "cgroup.subtree_control").write_text(wanted, encoding="ascii")
+        (_CGROUPS / node.name).mkdir(exist_ok=True)
+        (_CGROUPS / node.name / "cgroup.subtree_control").write_text(wanted, encoding="ascii")
+        return
+    for hierarchy in _hierarchies():
+        (hierarchy / node.name).mkdir(exist_ok=True)
+    for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new folder: no process could enter it
+        parent = _CGROUPS / "cpuset" / name
+        if parent.exists():
+            (_CGROUPS / "cpuset" / node.name / name).write_text(parent.read_text(encoding="ascii"), encoding="ascii")
+
+
+def remove_cgroups(node: Node) -> None:
+    """Bottom up; a folder whose processes have not all gone yet stays, empty of limits."""
+    for hierarchy in [_CGROUPS, *_hierarchies()]:
+        top = hierarchy / node.name
+        folders = sorted((p for p in top.rglob("*") if p.is_dir()), key=lambda p: len(p.parts), reverse=True)
+        for folder in [*folders, top]:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def remove_node_files(files: NodeFiles) -> None:
+    shutil.rmtree(files.folder, ignore_errors=True)
+
+
+def _hierarchies() -> list[Path]:
+    return [p for p in _CGROUPS.iterdir() if p.is_dir() and not p.is_symlink() and (p / "cgroup.procs").exists()]
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """JSON, which every reader of YAML takes and the network plugins insist on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _kubelet(node: Node) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "failCgroupV1": False,
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{node.name}",
+        "failSwapOn": False,
+        "oomScoreAdj": 0,
+        "maxOpenFiles": 20000,
+        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True}, "x509": {}},
+        "authorization": {"mode": "Webhook"},
+        "clusterDNS": [],
+        "clusterDomain": "cluster.local",
+        "resolvConf": "",
+        "imageGCHighThresholdPercent": 100,
+        "evictionHard": {
+            "nodefs.available": "0%",
+            "nodefs.inodesFree": "0%",
+            "imagefs.available": "0%",
+            "memory.available": "100Mi",
+        },
+        "serializeImagePulls": False,
+        "readOnlyPort": 0,
+        "nodeStatusUpdateFrequency": "4s",
+        "nodeLeaseDurationSeconds": 10,
+    }
+
+
+def _kube_proxy(node: Node, folder: Path) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "iptables",
+        "hostnameOverride": node.name,
+        "clusterCIDR": PODS,
+        "clientConnection": {"kubeconfig": str(folder / "proxy.conf")},
+        "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        "oomScoreAdj": 0,
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+    }
+
+
+def _cni(node: Node) -> dict[str, Any]:
+    ipam = {"type": "host-local", "ranges": [[{"subnet": node.pods}]], "routes": [{"dst": "0.0.0.0/0"}]}
+    return {
+        "cniVersion": "0.4.0",
+        "name": "maleo",
+        "plugins": [
+            {"type": "ptp", "mtu": 1500, "ipMasq": False, "ipam": ipam},
+            {"type": "portmap", "capabilities": {"portMappings": True}},
+        ],
+    }

@@ -1,0 +1,67 @@
+"""What `kind-config.yaml` asks for, and the addresses that follow from it. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+BRIDGE: Final = "maleobr0"
+BRIDGE_ADDRESS: Final = "172.30.99.1"
+PODS: Final = "10.244.0.0/16"
+REGISTRY: Final = f"{BRIDGE_ADDRESS}:5000"
+_NAME_LABEL: Final = "maleo.dev/name"
+_MOST_NODES: Final = 50
+
+
+class Invalid(Exception):
+    """The file does not describe a cluster; the message names the field and what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A worker. `number` counts from 1 and gives every address."""
+
+    name: str
+    number: int
+    labels: Mapping[str, str]
+
+    @property
+    def address(self) -> str:
+        return f"172.30.99.{10 + self.number}"
+
+    @property
+    def pods(self) -> str:
+        return f"10.244.{self.number}.0/24"
+
+    @property
+    def veth(self) -> str:
+        """The host's end of its cable."""
+        return f"maleo{self.number}"
+
+
+def parse(text: str, *, source: str) -> tuple[Node, ...]:
+    """The workers of a kind configuration; the control plane runs on the host and is no node here."""
+    config: Any = yaml.safe_load(text)
+    if not isinstance(config, dict) or config.get("kind") != "Cluster" or not isinstance(config.get("nodes"), list):
+        raise Invalid(f"{source}: not a kind configuration: it needs `kind: Cluster` and a list `nodes`")
+    workers = [entry for entry in config["nodes"] if entry.get("role", "control-plane") == "worker"]
+    if not 0 < len(workers) <= _MOST_NODES:
+        raise Invalid(f"{source}: nodes: 1 to {_MOST_NODES} workers are possible, not {len(workers)}")
+    nodes = []
+    for number, entry in enumerate(workers, start=1):
+        labels = {str(k): str(v) for k, v in (entry.get("labels") or {}).items()}
+        nodes.append(Node(name=labels.get(_NAME_LABEL, f"worker-{number}"), number=number, labels=labels))
+    names = [node.name for node in nodes]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise Invalid(f"{source}: nodes: label {_NAME_LABEL} is given twice: {', '.join(twice)}")
+    return tuple(nodes)
+
+
+def load(path: Path) -> tuple[Node, ...]:
+    try:
+        return parse(path.read_text(encoding="utf-8"), source=str(path))
+    except (OSError, yaml.YAMLError) as error:
+        raise Invalid(f"{path}: {error}") from error
