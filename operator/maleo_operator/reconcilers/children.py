@@ -17,6 +17,7 @@ MISSION: Final = "maleo.dev/mission"
 ENTRY: Final = "maleo.dev/entry"
 NODE: Final = "maleo.dev/node"
 UNIT: Final = "maleo.dev/unit"
+IDENTITY: Final = "maleo.dev/identity"
 SERVICE_PORT: Final = 8080
 IDENTITY_KEY: Final = "token"
 
@@ -44,6 +45,7 @@ def parse_slot(pod: Mapping[str, Any]) -> SlotPod:
         message=_trouble(status, states),
         terminating="deletionTimestamp" in meta,
         created_at=seconds(meta["creationTimestamp"]) if "creationTimestamp" in meta else 0.0,
+        identity=labels_.get(IDENTITY, ""),
     )
 
 
@@ -75,6 +77,11 @@ def owner(mission: Mission) -> dict[str, Any]:
 
 def secret_name(mission: Mission) -> str:
     return f"{mission.metadata.name}-identity"
+
+
+def identity_mark(identity: str) -> str:
+    """Tells pods of an identity that is no more; says nothing about the identity itself."""
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def secret(scope: MissionScope) -> dict[str, Any]:
@@ -118,6 +125,7 @@ def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placemen
     mission, settings = scope.mission, scope.settings
     name = pod_name(mission, slot, (p.name for p in scope.pods))
     marks = labels(mission) | slot_labels(mission, slot) | {ENTRY: "true" if entry else "false"}
+    marks |= {IDENTITY: identity_mark(scope.identity or "")}
     spec: dict[str, Any] = {
         "affinity": _affinity(slot.node),
         "tolerations": _tolerations(mission),

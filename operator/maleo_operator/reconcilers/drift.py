@@ -4,30 +4,47 @@ With 30 samples a healthy 3 % over the limit makes a sample p95 fail in 23 % of 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from maleo_operator.reconcilers.scope import Window
 
 SIGNIFICANCE: Final = 0.01
+_NEGLIGIBLE: Final = 1e-17
 
 Judgement = Literal["Within", "Exceeded", "TooFewSamples"]
 
 
 def tail(total: int, over: int, share: float) -> float:
-    """P(X >= over) for X binomial(total, share), exact: a sum of terms in logarithms, smallest first."""
+    """P(X >= over) for X binomial(total, share), exact to rounding, in time that grows with sqrt(total)."""
     if over <= 0:
         return 1.0
     if over > total or share <= 0.0:
         return 0.0
     if share >= 1.0:
         return 1.0
-    return min(1.0, math.fsum(math.exp(_log_term(total, k, share)) for k in range(total, over - 1, -1)))
+    odds = share / (1 - share)
+    if over > total * share:
+        return _sum_from(_term(total, over, share), ((total - k) / (k + 1) * odds for k in range(over, total)))
+    below = ((k / (total - k + 1)) / odds for k in range(over - 1, 0, -1))
+    return 1.0 - _sum_from(_term(total, over - 1, share), below)
 
 
-def _log_term(total: int, k: int, share: float) -> float:
+def _term(total: int, k: int, share: float) -> float:
+    """P(X = k), in logarithms: the factorials of large windows do not fit a float."""
     choose = math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
-    return choose + k * math.log(share) + (total - k) * math.log1p(-share)
+    return math.exp(choose + k * math.log(share) + (total - k) * math.log1p(-share))
+
+
+def _sum_from(term: float, ratios: Iterable[float]) -> float:
+    """A sum of terms that fall away from the mean, each `ratio` times the one before, until they do not count."""
+    total = term
+    for ratio in ratios:
+        term *= ratio
+        total += term
+        if term < total * _NEGLIGIBLE:
+            break
+    return min(1.0, total)
 
 
 def judge(window: Window, *, percentile: int, min_samples: int) -> Judgement:

@@ -45,11 +45,13 @@ def _created(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ..
 
 
 def _can_start(scope: MissionScope, slot: Slot) -> bool:
-    """An extended resource is free only when the pod that held it is gone: until then the next would stay Pending."""
+    """Not before the mission has its identity. An extended resource is free only when the pod that held it is gone:
+    until then the next pod would stay Pending.
+    """
     leaving = any((p.node, p.unit) == slot for p in scope.pods)
     exclusive = bool(children.extended_resource(scope.snapshot, slot))
     reachable = slot.node in scope.snapshot.nodes and slot.node not in scope.lost_nodes
-    return reachable and not (leaving and exclusive)
+    return scope.identity is not None and reachable and not (leaving and exclusive)
 
 
 def _needed(held: Revisions) -> tuple[Slot, ...]:
@@ -92,10 +94,15 @@ def _is_over(scope: MissionScope, turn: switch.Turn, pod: SlotPod) -> bool:
     slot = Slot(pod.node, pod.unit)
     if slot in _needed(turn.revisions):
         twin = revisions.live_pods(scope.pods)[slot] is not pod
-        return twin or (pod.failed and scope.now >= pod.created_at + _HEAL_S)
+        return twin or _is_stranger(scope, pod) or (pod.failed and scope.now >= pod.created_at + _HEAL_S)
     return not any(
         slot in revisions.slots_of(p) and not _may_leave(scope, turn, p, slot) for p in turn.revisions.draining
     )
+
+
+def _is_stranger(scope: MissionScope, pod: SlotPod) -> bool:
+    """The mission's Secret was replaced: a pod reads it once, at its start, and is not known any more."""
+    return scope.identity is not None and pod.identity != children.identity_mark(scope.identity)
 
 
 def _may_leave(scope: MissionScope, turn: switch.Turn, draining: Placement, slot: Slot) -> bool:

@@ -26,6 +26,7 @@ class SlotPod:
     message: str
     terminating: bool
     created_at: float = 0.0  # Unix time
+    identity: str = ""  # digest of the identity that it was made with (label maleo.dev/identity)
 
 
 @dataclass(frozen=True, slots=True)

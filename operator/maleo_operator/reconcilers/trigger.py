@@ -115,6 +115,8 @@ def _retry(scope: MissionScope, revisions: Revisions) -> bool:
     """Nothing feasible was found, or the move was given up: the world may have changed since."""
     if revisions.pending is not None or _is_cut(scope, revisions) or _is_placed(scope):
         return False
+    if revisions.active is not None and not _has_budget(scope):
+        return False
     given_up = [p for p in scope.placements if find(p.status.conditions, "Abandoned")]
     return not given_up or scope.now >= _turned_at(given_up[-1]) + _patience(scope, len(given_up))
 

@@ -10,6 +10,7 @@ from world import World
 
 from maleo_api.mission import Mission
 from maleo_operator.planning.problem import Verdict
+from maleo_operator.reconcilers.children import identity_mark
 from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.scope import Outcome
 
@@ -304,6 +305,16 @@ def test_lost_children__come_back() -> None:
     for name in list(world.pods):
         del world.pods[name], world.slots[name]
     world.settle()
+    assert world.serves()
+    assert world.commits == [1]
+
+
+def test_secret_deleted__gives_the_mission_a_new_identity_and_new_pods() -> None:
+    world = settled(*SPLIT)
+    world.identity = "of another time"
+    world.settle()
+    marks = {pod["metadata"]["labels"]["maleo.dev/identity"] for pod in world.pods.values()}
+    assert marks == {identity_mark("of another time")}
     assert world.serves()
     assert world.commits == [1]
 

@@ -176,6 +176,7 @@ def test_nothing_feasible__is_tried_again_every_ten_seconds() -> None:
     of = replace(world.scope(), planned_at=world.now)
     assert check(later(of, 9)) is None
     assert check(later(of, 10)) == "Retry"
+    assert check(with_moves(later(of, 10), 20.0)) is None  # a square wave round the limit keeps the budget as well
 
 
 def test_move_under_way__is_not_overtaken_by_choice() -> None:
