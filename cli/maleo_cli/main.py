@@ -1,0 +1,25 @@
+"""`maleo`, also `kubectl maleo`. Errors are one line with what, where and why, and one with the remedy."""
+
+import sys
+from typing import Final
+
+import typer
+
+from maleo_cli import cluster
+from maleo_cli.failure import Failure
+
+app: Final = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app.add_typer(cluster.app, name="cluster")
+
+
+def main() -> None:
+    """Exit code 0: fine; 1: not fine; 2: wrong use."""
+    try:
+        app(standalone_mode=True)
+    except Failure as failure:
+        print(f"maleo: {failure}", file=sys.stderr)
+        sys.exit(failure.exit_code)
+
+
+if __name__ == "__main__":
+    main()
