@@ -12,6 +12,7 @@ from maleo_operator.reconcilers.switch import Turn
 
 _MAX_MESSAGE: Final = 1000
 _GOOD: Final = {"Ready": "True", "Placed": "True", "Degraded": "False"}
+_PASSING: Final = frozenset({"Starting", "Moving", "Suspended"})
 
 
 def tell(turn: Turn, before: Sequence[Condition], after: Iterable[Condition]) -> tuple[Event, ...]:
@@ -25,17 +26,20 @@ def tell(turn: Turn, before: Sequence[Condition], after: Iterable[Condition]) ->
 
 
 def _is_news(old: Condition | None, new: Condition) -> bool:
-    """A turn to or from False; that nothing is known yet is no event."""
-    if new.status == "Unknown" or (old is None and new.type == "Degraded" and new.status == "False"):
+    """A standing that turned, for better or worse; of an objective, that it is broken, or met again."""
+    before = (old.status, old.reason) if old is not None else None
+    if before == (new.status, new.reason) or new.status == "Unknown":
         return False
-    return old is None or (old.status, old.reason) != (new.status, new.reason)
+    if new.type not in _GOOD:
+        return new.status == "False" or (old is not None and old.status == "False")
+    return old is not None or new.status != _GOOD[new.type]
 
 
 def _turned(new: Condition) -> Event:
-    good = new.status == _GOOD.get(new.type, "True")
+    good = new.status == _GOOD.get(new.type, "True") or new.reason in _PASSING
     return _event(
-        "Normal" if good or new.reason in ("Starting", "Moving", "Suspended") else "Warning",
-        new.reason if new.type in ("Ready", "Placed", "Degraded") else f"{new.type}{new.status}",
+        "Normal" if good else "Warning",
+        new.reason if new.type in _GOOD else f"{new.type}{new.status}",
         f"{new.type} is {new.status}: {new.message}",
         f"{new.type}/{new.status}/{new.reason}",
     )

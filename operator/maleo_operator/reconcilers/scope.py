@@ -63,7 +63,7 @@ class MissionScope:
     """Everything about one mission at one instant. `now` is Unix time, `epoch` the leader's.
 
     trigger: what `trigger.check` said of this scope, None = nothing had to be planned; then `verdict` is None, and
-    `inputs_digest` is empty. planned_at: when this process last planned this mission (0 = never since its start).
+    `inputs_digest` is empty. planned_at: when this process last planned this mission, or began to lead.
     lost_nodes: not Ready for longer than the grace, or stream lost and Lease expired -> Unix time since when. The
     snapshot's facts of such a node say `ready=False`, so that no new plan uses it.
     service_selector: of the mission's Service; None = the Service is missing.

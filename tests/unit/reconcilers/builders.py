@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from maleo_api.meta import Basis, Metadata, Tier
+from maleo_api.device import Device
+from maleo_api.meta import Basis, Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Artifact, Model, Tensor
 from maleo_operator.planning.problem import (
@@ -63,6 +64,13 @@ def mission(status: Mapping[str, Any] | None = None, generation: int = 1, **spec
 def node(name: str, *, ready: bool = True, schedulable: bool = True, site: str = "field-a") -> NodeFacts:
     tier = Tier.DEVICE if name.startswith("drone") else Tier.EDGE
     return NodeFacts(name=name, site=site, tier=tier, ready=ready, schedulable=schedulable)
+
+
+def device(name: str, memory: str) -> Device:
+    """A device whose CPU can hold `memory`."""
+    units = [{"name": CPU, "allocatable": {"memory": memory}}]
+    body = {"metadata": {"name": name}, "spec": {"nodeName": name}, "status": {"units": units}}
+    return Device.model_validate(body)
 
 
 def snapshot(*nodes: NodeFacts, held: Mapping[str, Plan] | None = None) -> Snapshot:
@@ -160,7 +168,3 @@ def scope(of: Mission, **changes: Any) -> MissionScope:
         "settings": SETTINGS,
     }
     return MissionScope(mission=of, **(nothing | changes))
-
-
-def metadata(name: str) -> Metadata:
-    return Metadata(name=name, namespace="demo")

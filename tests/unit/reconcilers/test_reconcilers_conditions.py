@@ -180,10 +180,11 @@ def test_events__are_told_on_transitions_only() -> None:
     told = list(world.events)
     assert told.count("Committed") == 1
     assert told.count("Planned") == 1
-    for _ in range(5):
+    for windows in ((GOOD, GOOD), (BAD, BAD), (BAD, BAD), (GOOD, GOOD), (GOOD, GOOD)):
+        world.telemetry = replace(OBSERVED, windows=windows)
         world.turn()
-    fresh = world.events[len(told) :]
-    assert fresh == ["LatencyMetTrue"]
+        world.turn()
+    assert world.events[len(told) :] == ["LatencyMetFalse", "LatencyMetTrue"]
 
 
 OLD = Condition(

@@ -101,6 +101,32 @@ def test_move_of_the_entry_to_another_unit__turns_the_service_after_the_commit()
     assert len(world.pods) == 2
 
 
+@pytest.mark.parametrize(
+    ("spare", "gap", "want", "broken"),
+    [(True, "0s", "Bridge", set()), (False, "2s", "InPlace", set()), (True, "0s", "Bridge", {2})],
+)
+def test_partner_with_room_for_one_revision__changes_it_in_its_place(
+    spare: bool, gap: str, want: str, broken: set[int]
+) -> None:
+    world = always(*SPLIT, spare=spare)
+    world.mission, world.memory = mission(continuity={"maxGap": gap}), {"edge-1": "1.5Mi"}
+    world.settle()
+    world.broken = broken
+    respec(world, *REMOTE)
+    for _ in range(8):
+        world.turn()
+        world.load(1)
+    assert world.placements["cctv-2"].spec.switch.strategy == want
+    partner = next(slot for name, slot in world.slots.items() if "edge-1" in name)
+    assert set(partner.loaded) == (set() if broken else {2})
+    world.now += 130
+    world.turn()
+    world.settle()
+    assert world.serves()
+    assert set(partner.loaded) == ({1} if broken else {2})  # given up: the old one is loaded again
+    assert world.commits == ([1] if broken else [1, 2])
+
+
 def test_killed_after_every_write_of_every_turn__converges_to_the_same_end() -> None:
     """The operator dies after each of its writes in turn, all through a first placement and a move."""
     world = always(*SPLIT)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from builders import mission, model, scope, snapshot
+from builders import device, mission, model, scope, snapshot
 
 from maleo_api.mission import Mission, MissionStatus
 from maleo_api.model import Model
@@ -28,6 +28,7 @@ class Slot:
     desired: SlotDesired | None = None
     loaded: dict[int, Revision] = field(default_factory=dict)
     active: int | None = None
+    room: int = 9  # revisions that fit its unit at once
     errors: tuple[str, ...] = ()
 
     def step(self, broken: set[int]) -> bool:
@@ -37,14 +38,14 @@ class Slot:
         wanted = {r.revision: r for r in self.desired.revisions}
         self.errors = tuple(f"revision {r}: digest mismatch" for r in sorted(wanted.keys() & broken))
         missing = [r for r in wanted if r not in self.loaded and r not in broken]
-        if missing:
+        if missing and len(self.loaded) < self.room:
             self.loaded[missing[0]] = wanted[missing[0]]
             return True
         self.loaded.update({r: wanted[r] for r in wanted.keys() & self.loaded.keys()})  # addresses may have changed
         if self.desired.entry and self.active != self.desired.active and self.desired.active in self.loaded:
             self.active = self.desired.active
             return True
-        extra = [r for r in self.loaded if r not in wanted and r != self.active]
+        extra = [r for r in self.loaded if r not in wanted]
         if extra:
             del self.loaded[extra[0]]
         return bool(extra)
@@ -64,6 +65,7 @@ class World:
     telemetry: Telemetry = field(default_factory=lambda: Telemetry(fresh=True))
     lost: dict[str, float] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)  # revisions that no slot can load
+    memory: dict[str, str] = field(default_factory=dict)  # node -> what its unit holds; one revision then
     now: float = 1_800_000_000.0
     epoch: int = 7
     addresses: int = 0
@@ -84,7 +86,7 @@ class World:
             service_selector=self.selector,
             identity=self.identity,
             telemetry=replace(self.telemetry, reports=reports),
-            snapshot=snapshot(*facts),
+            snapshot=replace(snapshot(*facts), devices={n: device(n, m) for n, m in self.memory.items()}),
             lost_nodes=self.lost,
             epoch=self.epoch,
             now=self.now,
@@ -124,7 +126,7 @@ class World:
         elif name not in self.pods:
             meta = manifest["metadata"] | {"creationTimestamp": timestamp(self.now)}
             self.pods[name] = manifest | {"metadata": meta, "status": {"phase": "Pending"}}
-            self.slots[name] = Slot()
+            self.slots[name] = Slot(room=1 if self._node(name) in self.memory else 9)
 
     def _apply(self, manifest: dict[str, Any]) -> None:
         if manifest["kind"] == "Secret":
