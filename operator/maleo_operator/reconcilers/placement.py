@@ -1,12 +1,13 @@
 """Plan -> Placement: the resource that records one plan as an immutable revision."""
 
+import math
 from typing import Any, Final
 
 from maleo_api import mission as api
 from maleo_api import placement as stored
 from maleo_api import quantities
 from maleo_api.meta import API_VERSION, Metadata
-from maleo_operator.planning.problem import Figure, Infeasible, Plan, PlannedPartition, Rejected
+from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, PlannedPartition, Rejected
 from maleo_operator.reconcilers.children import labels, owner
 from maleo_operator.reconcilers.conditions import timestamp
 from maleo_operator.reconcilers.revisions import Revisions, serving_revision
@@ -38,9 +39,16 @@ def wanted_plan(scope: MissionScope, revisions: Revisions) -> Plan | None:
         return None
     if isinstance(verdict, Infeasible):
         return verdict.least_bad if scope.trigger in MOVES_TO_LEAST_BAD or revisions.current is None else None
+    return verdict.plan if scope.trigger != "Improvement" or _is_better(scope, verdict, revisions) else None
+
+
+def _is_better(scope: MissionScope, verdict: Feasible, revisions: Revisions) -> bool:
+    """Whether a move by choice gains enough over staying, both judged by what is known now where that is possible."""
     held = scope.snapshot.held.get(scope.mission.key)
-    optional = scope.trigger == "Improvement" and held is not None
-    return None if optional and held and verdict.plan.objective < held.objective + _IMPROVEMENT else verdict.plan
+    active = revisions.active
+    again = [p for p in verdict.best_by_mode.values() if active and same_plan(_build(scope, p, revisions), active)]
+    staying = next((p.objective for p in [*again, held] if p is not None), math.inf)
+    return verdict.plan.objective >= staying + _IMPROVEMENT
 
 
 def same_plan(one: stored.Placement, other: stored.Placement) -> bool:

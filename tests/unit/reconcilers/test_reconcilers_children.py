@@ -248,12 +248,28 @@ def test_placement__records_the_plan_in_words_of_the_api() -> None:
     assert "status" not in placement
 
 
-def test_improvement__must_be_worth_a_move() -> None:
-    world = World(planner=lambda _: feasible("drone-1", "edge-1", objective=0.5))
+@pytest.mark.parametrize(
+    ("case", "held", "again", "offered", "moves"),
+    [
+        ("better enough", 0.5, None, 0.56, True),
+        ("hardly better", 0.5, None, 0.54, False),
+        ("staying has become as good", 0.3, 0.5, 0.54, False),
+        ("staying has become worse", 0.9, 0.4, 0.5, True),
+        ("what staying is worth is unknown", None, None, 0.9, False),
+    ],
+)
+def test_improvement__must_be_worth_a_move(
+    case: str, held: float | None, again: float | None, offered: float, moves: bool
+) -> None:
+    world = World(planner=lambda _: feasible("drone-1", "edge-1"))
     world.settle()
-    held = {"demo/cctv": plan("drone-1", "edge-1", objective=0.5)}
-    of = replace(world.scope(), trigger="Improvement", inputs_digest="sha256:" + "d" * 64)
-    for gain, want in ((0.04, 0), (0.06, 1)):
-        verdict = feasible("drone-1", objective=0.5 + gain)
-        asked = decide(replace(of, verdict=verdict, snapshot=snapshot(held=held)))
-        assert len([o for o in asked.create if o["kind"] == "Placement"]) == want
+    stays = {} if again is None else {"Split": plan("drone-1", "edge-1", objective=again)}
+    known = {} if held is None else {"demo/cctv": plan("drone-1", "edge-1", objective=held)}
+    of = replace(
+        world.scope(),
+        trigger="Improvement",
+        inputs_digest="sha256:" + "d" * 64,
+        verdict=replace(feasible("drone-1", objective=offered), best_by_mode=stays),
+        snapshot=snapshot(held=known),
+    )
+    assert [o["kind"] for o in decide(of).create] == (["Placement"] if moves else []), case
