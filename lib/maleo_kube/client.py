@@ -1,0 +1,323 @@
+"""A thin asynchronous client of the API server: list, watch, apply, create, replace, patch, delete.
+
+Objects are the JSON the server sends. Every call has a timeout; requests in flight are bounded; 429 is waited out.
+"""
+
+import asyncio
+import json
+import os
+import ssl
+import tempfile
+from base64 import b64decode
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiohttp
+import yaml
+
+from maleo_kube.errors import Busy, Gone, Unreachable, of_status
+from maleo_kube.resources import Kind
+
+Object = dict[str, Any]
+Count = Callable[[str, str, str], None]
+"""verb, plural, code (HTTP status, or `unreachable`)."""
+
+_TIMEOUT_S: Final = 10.0
+_IN_FLIGHT: Final = 32
+_ATTEMPTS: Final = 4
+_MOST_WAIT_S: Final = 5.0
+_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_PATCH: Final = {
+    "apply": "application/apply-patch+yaml",
+    "merge": "application/merge-patch+json",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    items: list[Object]
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event of a watch: ADDED, MODIFIED, DELETED or BOOKMARK."""
+
+    type: str
+    object: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the server is and who we are. `token` is read again with every request: it is renewed in its file."""
+
+    url: str
+    tls: ssl.SSLContext | None
+    token: Callable[[], str]
+
+
+class Client:
+    """Use as an async context manager."""
+
+    def __init__(self, access: Access, *, count: Count | None = None) -> None:
+        self._access = access
+        self._count = count or (lambda _verb, _plural, _code: None)
+        self._session: aiohttp.ClientSession | None = None
+        self._slots = asyncio.Semaphore(_IN_FLIGHT)
+
+    @classmethod
+    def from_kubeconfig(cls, path: Path, *, count: Count | None = None) -> Self:
+        """By the current context. Client certificates, inline or in files, and static tokens are understood."""
+        return cls(read_kubeconfig(path), count=count)
+
+    @classmethod
+    def in_cluster(cls, *, count: Count | None = None) -> Self:
+        """By the pod's ServiceAccount and the Service environment variables: no DNS."""
+        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+        tls = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
+        address = f"[{host}]" if ":" in host else host
+
+        def read_token() -> str:
+            return (_ACCOUNT / "token").read_text(encoding="ascii")
+
+        return cls(Access(url=f"https://{address}:{port}", tls=tls, token=read_token), count=count)
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._access.tls or True)
+        self._session = aiohttp.ClientSession(connector=connector)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    # ------------------------------------------------------------------------------------------------ reading
+
+    async def get(self, kind: Kind, name: str, *, namespace: str = "") -> Object:
+        return await self._call("get", kind, "GET", kind.path(namespace=namespace, name=name))
+
+    async def list(
+        self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", consistent: bool = True
+    ) -> Listing:
+        """All objects. Not `consistent`: the server may answer from its cache, which is cheaper and may be behind."""
+        query = _query(labels, fields) | ({} if consistent else {"resourceVersion": "0"})
+        answer = await self._call("list", kind, "GET", kind.path(namespace=namespace), query=query)
+        items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
+        return Listing(items=items, resource_version=answer["metadata"]["resourceVersion"])
+
+    async def watch(
+        self,
+        kind: Kind,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        silence_s: float = 60.0,
+    ) -> AsyncIterator[Change]:
+        """Changes after `resource_version`, until the server ends the stream.
+
+        Gone when that version is too old; Unreachable when nothing, not even a bookmark, came for `silence_s`.
+        """
+        query = _query(labels, fields) | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(int(silence_s * 0.9)),
+        }
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=silence_s)
+        path = kind.path(namespace=namespace)
+        try:
+            async with self._request("GET", path, query=query, timeout=timeout) as response:
+                await self._raise_for(response, "watch", kind)
+                async for line in _lines(response):
+                    change = _parse_change(line, kind)
+                    yield change
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self._count("watch", kind.plural, "unreachable")
+            raise Unreachable(f"watching {kind.plural}: {type(error).__name__}: {error}") from error
+
+    # ------------------------------------------------------------------------------------------------ writing
+
+    async def create(self, kind: Kind, body: Object, *, dry_run: bool = False) -> Object:
+        """Conflict when it exists."""
+        path = kind.path(namespace=_namespace(body))
+        return await self._call("create", kind, "POST", path, body=body, query=_dry(dry_run))
+
+    async def replace(self, kind: Kind, body: Object, *, subresource: str = "") -> Object:
+        """Conflict unless `metadata.resourceVersion` is the newest."""
+        path = kind.path(namespace=_namespace(body), name=body["metadata"]["name"], subresource=subresource)
+        return await self._call("update", kind, "PUT", path, body=body)
+
+    async def apply(
+        self, kind: Kind, body: Object, *, manager: str, subresource: str = "", dry_run: bool = False
+    ) -> Object:
+        """Server-side apply, forced: `manager` owns exactly the fields of `body` afterwards."""
+        path = kind.path(namespace=_namespace(body), name=body["metadata"]["name"], subresource=subresource)
+        query = {"fieldManager": manager, "force": "true", **_dry(dry_run)}
+        return await self._call("patch", kind, "PATCH", path, body=body, query=query, patch="apply")
+
+    async def merge(
+        self, kind: Kind, name: str, patch: Object, *, namespace: str = "", subresource: str = ""
+    ) -> Object:
+        """A JSON merge patch; lists are replaced whole, so never for conditions."""
+        path = kind.path(namespace=namespace, name=name, subresource=subresource)
+        return await self._call("patch", kind, "PATCH", path, body=patch, patch="merge")
+
+    async def delete(
+        self, kind: Kind, name: str, *, namespace: str = "", uid: str = "", grace_s: int | None = None
+    ) -> None:
+        """What is not there is deleted. With `uid` only that very object."""
+        options: Object = {"propagationPolicy": "Background"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
+        from_path = kind.path(namespace=namespace, name=name)
+        await self._call("delete", kind, "DELETE", from_path, body=options, missing_ok=True)
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    async def _call(
+        self,
+        verb: str,
+        kind: Kind,
+        method: str,
+        path: str,
+        *,
+        body: Object | None = None,
+        query: dict[str, str] | None = None,
+        patch: str = "",
+        missing_ok: bool = False,
+    ) -> Object:
+        """One request; again, after the time the server asks for, while it is too busy (429, 503)."""
+        headers = {"Content-Type": _PATCH.get(patch, "application/json")}
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with (
+                    self._slots,
+                    self._request(method, path, query=query, body=body, headers=headers, timeout=timeout) as response,
+                ):
+                    if missing_ok and response.status == 404:  # noqa: PLR2004 - Not Found
+                        return {}
+                    wait = response.headers.get("Retry-After", "")
+                    if response.status not in {429, 503} or not wait.isdigit() or attempt == _ATTEMPTS:
+                        await self._raise_for(response, verb, kind)
+                        self._count(verb, kind.plural, str(response.status))
+                        answer: Object = await response.json()
+                        return answer
+                    self._count(verb, kind.plural, str(response.status))
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._count(verb, kind.plural, "unreachable")
+                raise Unreachable(f"{verb} {path}: {type(error).__name__}: {error}") from error
+            await asyncio.sleep(min(float(wait), _MOST_WAIT_S))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None,
+        timeout: aiohttp.ClientTimeout,
+        body: Object | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> "aiohttp.client._RequestContextManager":
+        assert self._session is not None, "the client is used as a context manager"
+        token = self._access.token()
+        return self._session.request(
+            method,
+            self._access.url + path,
+            params=query,
+            data=json.dumps(body).encode() if body is not None else None,
+            headers={**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})},
+            timeout=timeout,
+        )
+
+    async def _raise_for(self, response: aiohttp.ClientResponse, verb: str, kind: Kind) -> None:
+        if response.status < 400:  # noqa: PLR2004 - HTTP errors begin there
+            return
+        self._count(verb, kind.plural, str(response.status))
+        text = await response.text()
+        try:
+            status = json.loads(text)
+            reason, message = str(status.get("reason", "")), str(status.get("message", text))
+        except (ValueError, AttributeError):
+            reason, message = "", text[:500]
+        raise of_status(response.status, reason, message)
+
+
+def read_kubeconfig(path: Path) -> Access:
+    """The access that the current context of a kubeconfig gives. ValueError names what is missing."""
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        context = _named(config["contexts"], config["current-context"])["context"]
+        cluster = _named(config["clusters"], context["cluster"])["cluster"]
+        user = _named(config["users"], context["user"])["user"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no complete kubeconfig: {error} is missing") from error
+    if "exec" in user or "auth-provider" in user:
+        raise ValueError(f"{path}: credential plugins are not supported; use a certificate or a token")
+    tls: ssl.SSLContext | None = None
+    if cluster["server"].startswith("https:"):
+        authority = _content(cluster, "certificate-authority", path)
+        tls = ssl.create_default_context(cadata=authority.decode() if authority else None)
+        certificate, key = _content(user, "client-certificate", path), _content(user, "client-key", path)
+        if certificate and key:
+            with tempfile.NamedTemporaryFile() as both:  # the ssl module reads client keys from files only
+                both.write(certificate + b"\n" + key)
+                both.flush()
+                tls.load_cert_chain(both.name)
+    token = str(user.get("token", ""))
+    return Access(url=cluster["server"].rstrip("/"), tls=tls, token=lambda: token)
+
+
+def _content(section: Object, name: str, kubeconfig: Path) -> bytes:
+    if f"{name}-data" in section:
+        return b64decode(section[f"{name}-data"])
+    return (kubeconfig.parent / section[name]).read_bytes() if name in section else b""
+
+
+def _named(entries: list[Object], name: str) -> Object:
+    found = next((entry for entry in entries if entry["name"] == name), None)
+    if found is None:
+        raise KeyError(name)
+    return found
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Lines of any length: one object can be longer than the reader's buffer."""
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if line:
+                yield line
+
+
+def _parse_change(line: bytes, kind: Kind) -> Change:
+    try:
+        event = json.loads(line)
+        type_, body = event["type"], event["object"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Busy(f"watching {kind.plural}: the server sent no event: {line[:200]!r}") from error
+    if type_ == "ERROR":
+        code = int(body.get("code", 500))
+        refusal = of_status(code, str(body.get("reason", "")), str(body.get("message", "")))
+        raise refusal if isinstance(refusal, Gone) else Busy(str(refusal), status=code)
+    return Change(type=type_, object={"apiVersion": kind.api_version, "kind": kind.kind, **body})
+
+
+def _query(labels: str, fields: str) -> dict[str, str]:
+    return {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
+
+
+def _dry(dry_run: bool) -> dict[str, str]:
+    return {"dryRun": "All"} if dry_run else {}
+
+
+def _namespace(body: Object) -> str:
+    return str(body["metadata"].get("namespace", ""))

@@ -1,0 +1,60 @@
+"""The kinds Maleo talks about with the API server."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from maleo_api.meta import GROUP, VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind as the API server addresses it; `group` is empty for the core group."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, *, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The URL path; without `namespace` that of all namespaces."""
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        parts += [part for part in (name, subresource) if part]
+        return "/" + "/".join(parts)
+
+
+def _own(plural: str, kind: str, *, namespaced: bool) -> Kind:
+    return Kind(GROUP, VERSION, plural, kind, namespaced)
+
+
+NODES: Final = Kind("", "v1", "nodes", "Node", namespaced=False)
+PODS: Final = Kind("", "v1", "pods", "Pod", namespaced=True)
+SERVICES: Final = Kind("", "v1", "services", "Service", namespaced=True)
+SECRETS: Final = Kind("", "v1", "secrets", "Secret", namespaced=True)
+EVENTS: Final = Kind("", "v1", "events", "Event", namespaced=True)
+NAMESPACES: Final = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
+LEASES: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease", namespaced=True)
+TOKEN_REVIEWS: Final = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
+CRDS: Final = Kind(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
+
+DEVICE_PROFILES: Final = _own("deviceprofiles", "DeviceProfile", namespaced=False)
+DEVICES: Final = _own("devices", "Device", namespaced=False)
+LINKS: Final = _own("links", "Link", namespaced=False)
+MODELS: Final = _own("models", "Model", namespaced=True)
+MODEL_PROFILES: Final = _own("modelprofiles", "ModelProfile", namespaced=True)
+MISSIONS: Final = _own("missions", "Mission", namespaced=True)
+PLACEMENTS: Final = _own("placements", "Placement", namespaced=True)
+
+OWN: Final = (DEVICE_PROFILES, DEVICES, LINKS, MODELS, MODEL_PROFILES, MISSIONS, PLACEMENTS)
+BY_KIND: Final = {
+    kind.kind: kind for kind in (NODES, PODS, SERVICES, SECRETS, EVENTS, NAMESPACES, LEASES, TOKEN_REVIEWS, CRDS, *OWN)
+}
