@@ -1,0 +1,120 @@
+"""The lower end of a control connection: keeps it up, takes desired states, sends frames."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from maleo_wire.messages import Ack, Desired, Frame, Hello, Nack, Redirect, decode_down, encode
+
+HEARTBEAT_S: Final = 5.0
+LARGEST_MESSAGE: Final = 16 * 1024 * 1024
+_PAUSE_S: Final = (0.1, 5.0)
+_CONNECT_S: Final = 5.0
+
+
+class Refused(Exception):
+    """Raised by `on_desired` when it cannot take a desired state; the reason goes up as Nack, the old state stays."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Child:
+    """Dials `url` (ws://host:port/v1/control) until `run` is cancelled; follows a Redirect to the leader.
+
+    hello: made anew for each connection. on_desired: takes one desired state, raises Refused. token: bearer, read for
+    each connection, since it is renewed. A state of an older epoch than the highest seen is refused here.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        hello: Callable[[], Hello],
+        on_desired: Callable[[Desired], Awaitable[None]],
+        token: Callable[[], str],
+    ) -> None:
+        self.connected = asyncio.Event()
+        self.highest_epoch = 0
+        self._url = url
+        self._hello = hello
+        self._on_desired = on_desired
+        self._token = token
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+
+    async def run(self) -> None:
+        pause, url = _PAUSE_S[0], self._url
+        async with aiohttp.ClientSession() as session:
+            while True:
+                leader = ""
+                try:
+                    leader = await self._converse(session, url)
+                    pause = _PAUSE_S[0]
+                except (aiohttp.ClientError, TimeoutError, OSError):
+                    pause = min(pause * 2, _PAUSE_S[1])
+                finally:
+                    self.connected.clear()
+                    self._socket = None
+                url = f"ws://{leader}/v1/control" if leader else self._url
+                if not leader:
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
+
+    async def send(self, frame: Frame) -> bool:
+        """False when there is no connection, or it broke: the frame was not sent, or may be lost."""
+        if self._socket is None:
+            return False
+        try:
+            await self._socket.send_bytes(encode(frame))
+        except (aiohttp.ClientError, ConnectionError, RuntimeError):
+            return False
+        return True
+
+    async def _converse(self, session: aiohttp.ClientSession, url: str) -> str:
+        """One connection from its Hello to its end; the leader's address when the parent names one."""
+        connecting = session.ws_connect(
+            url,
+            heartbeat=HEARTBEAT_S,
+            max_msg_size=LARGEST_MESSAGE,
+            headers={"Authorization": f"Bearer {self._token()}"},
+            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            async with asyncio.timeout(_CONNECT_S):
+                socket = await stack.enter_async_context(connecting)
+            await socket.send_bytes(encode(self._hello()))
+            self._socket = socket
+            self.connected.set()
+            async for message in socket:
+                if message.type is not aiohttp.WSMsgType.BINARY:
+                    continue
+                down = _decode(message.data)
+                if isinstance(down, Redirect):
+                    return down.leader
+                if down is not None:
+                    await socket.send_bytes(encode(await self._take(down)))
+        return ""
+
+    async def _take(self, desired: Desired) -> Ack | Nack:
+        if desired.epoch < self.highest_epoch:
+            message = f"epoch {desired.epoch} is older than {self.highest_epoch}"
+            return Nack(version=desired.version, reason="StaleEpoch", message=message)
+        self.highest_epoch = desired.epoch
+        try:
+            await self._on_desired(desired)
+        except Refused as refusal:
+            return Nack(version=desired.version, reason=refusal.reason, message=str(refusal))
+        return Ack(version=desired.version)
+
+
+def _decode(data: bytes) -> Desired | Redirect | None:
+    """None for what a newer parent may say and we do not know: state of the world, the next one mends it."""
+    try:
+        return decode_down(data)
+    except msgspec.DecodeError:
+        return None

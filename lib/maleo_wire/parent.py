@@ -1,0 +1,148 @@
+"""The upper end of control connections: knows its children, gives each the newest desired state, hears their frames."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from maleo_wire.child import HEARTBEAT_S, LARGEST_MESSAGE
+from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, Redirect, SlotDesired, decode_up, encode
+
+_HELLO_S: Final = 10.0
+
+
+@dataclass
+class _Connection:
+    socket: web.WebSocketResponse
+    hello: Hello
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    sent_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    body: AgentDesired | SlotDesired
+    epoch: int
+
+
+class Parent:
+    """One per server. Callbacks are synchronous and quick; `on_lost` comes when a child's last connection ends."""
+
+    def __init__(
+        self,
+        *,
+        on_frame: Callable[[str, Frame], None],
+        on_hello: Callable[[Hello], None] = lambda _hello: None,
+        on_nack: Callable[[str, Nack], None] = lambda _name, _nack: None,
+        on_lost: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        self._on_frame = on_frame
+        self._on_hello = on_hello
+        self._on_nack = on_nack
+        self._on_lost = on_lost
+        self._wanted: dict[str, _Wanted] = {}
+        self._connections: dict[str, _Connection] = {}
+
+    @property
+    def connected(self) -> frozenset[str]:
+        return frozenset(self._connections)
+
+    def push(self, name: str, body: AgentDesired | SlotDesired, *, epoch: int) -> bool:
+        """What `name` must be from now on, now or when it connects. False when that is what it has been told."""
+        wanted = _Wanted(body=body, epoch=epoch)
+        if self._wanted.get(name) == wanted:
+            return False
+        self._wanted[name] = wanted
+        if name in self._connections:
+            self._connections[name].changed.set()
+        return True
+
+    def forget(self, name: str) -> None:
+        self._wanted.pop(name, None)
+
+    async def redirect(self, leader: str) -> None:
+        """Send every child to the leader (`ip:port`), and forget what this one wanted of them."""
+        self._wanted.clear()
+        for connection in list(self._connections.values()):
+            await _send(connection.socket, Redirect(leader=leader))
+            await connection.socket.close()
+
+    async def serve(
+        self, request: web.Request, *, is_allowed: Callable[[Hello], bool], leader: str | None = None
+    ) -> web.WebSocketResponse:
+        """One connection, to its end. `leader`: this server does not lead; the child is sent there (may be empty)."""
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=LARGEST_MESSAGE)
+        await socket.prepare(request)
+        hello = await _hear_hello(socket)
+        if hello is None or not is_allowed(hello):
+            await socket.close(code=4403, message=b"the name does not belong to this identity")
+            return socket
+        if leader is not None:
+            await _send(socket, Redirect(leader=leader))
+            await socket.close()
+            return socket
+        connection = _Connection(socket=socket, hello=hello)
+        former = self._connections.get(hello.name)
+        self._connections[hello.name] = connection
+        if former is not None:
+            await former.socket.close()
+        self._on_hello(hello)
+        connection.changed.set()
+        sending = asyncio.create_task(self._send_wanted(connection))
+        try:
+            await self._hear(connection)
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            if self._connections.get(hello.name) is connection:
+                del self._connections[hello.name]
+                self._on_lost(hello.name)
+        return socket
+
+    async def _send_wanted(self, connection: _Connection) -> None:
+        while True:
+            await connection.changed.wait()
+            connection.changed.clear()
+            # Only the newest: what changed while the last one was being sent is never queued.
+            wanted = self._wanted.get(connection.hello.name)
+            if wanted is None:
+                continue
+            connection.sent_version += 1
+            agent = wanted.body if isinstance(wanted.body, AgentDesired) else None
+            slot = wanted.body if isinstance(wanted.body, SlotDesired) else None
+            desired = Desired(version=connection.sent_version, epoch=wanted.epoch, agent=agent, slot=slot)
+            await _send(connection.socket, desired)
+
+    async def _hear(self, connection: _Connection) -> None:
+        name = connection.hello.name
+        async for message in connection.socket:
+            if message.type is not WSMsgType.BINARY:
+                continue
+            try:
+                up = decode_up(message.data)
+            except msgspec.DecodeError:
+                await connection.socket.close(code=4400, message=b"malformed message")
+                return
+            if isinstance(up, Frame):
+                self._on_frame(name, up)
+            elif isinstance(up, Nack):
+                self._on_nack(name, up)
+
+
+async def _hear_hello(socket: web.WebSocketResponse) -> Hello | None:
+    try:
+        message = await socket.receive(timeout=_HELLO_S)
+        up = decode_up(message.data) if message.type is WSMsgType.BINARY else None
+    except (TimeoutError, msgspec.DecodeError):
+        return None
+    return up if isinstance(up, Hello) else None
+
+
+async def _send(socket: web.WebSocketResponse, message: Desired | Redirect) -> None:
+    try:
+        await socket.send_bytes(encode(message))
+    except (ConnectionError, RuntimeError):
+        return  # it has just gone: hearing ends too, and it will come again

@@ -1,0 +1,158 @@
+"""Both ends of a control connection over real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from maleo_wire.child import Child, Refused
+from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack
+from maleo_wire.parent import Parent
+
+_WAIT_S = 10
+
+
+class Upper:
+    """A parent behind a real server, and what it heard."""
+
+    def __init__(self) -> None:
+        self.frames: asyncio.Queue[Frame] = asyncio.Queue()
+        self.nacks: asyncio.Queue[Nack] = asyncio.Queue()
+        self.lost: asyncio.Queue[str] = asyncio.Queue()
+        self.leader: str | None = None
+        self.parent = Parent(
+            on_frame=lambda _name, frame: self.frames.put_nowait(frame),
+            on_nack=lambda _name, nack: self.nacks.put_nowait(nack),
+            on_lost=self.lost.put_nowait,
+        )
+        app = web.Application()
+        app.router.add_get("/v1/control", self._serve)
+        self.server = TestServer(app)
+
+    async def _serve(self, request: web.Request) -> web.WebSocketResponse:
+        return await self.parent.serve(
+            request, is_allowed=lambda h: request.headers["Authorization"] == f"Bearer {h.name}", leader=self.leader
+        )
+
+    @property
+    def address(self) -> str:
+        return f"{self.server.host}:{self.server.port}"
+
+
+@pytest.fixture
+async def upper() -> AsyncIterator[Upper]:
+    made = Upper()
+    await made.server.start_server()
+    yield made
+    await made.server.close()
+
+
+class Dial:
+    """Starts children; `refuse` makes one refuse what it is told."""
+
+    def __init__(self) -> None:
+        self._running: list[asyncio.Task[None]] = []
+
+    def __call__(
+        self, address: str, *, token: str = "drone-1", refuse: bool = False
+    ) -> tuple[Child, asyncio.Queue[Desired]]:
+        taken: asyncio.Queue[Desired] = asyncio.Queue()
+
+        async def take(desired: Desired) -> None:
+            if refuse:
+                raise Refused("Malformed", "not like this")
+            taken.put_nowait(desired)
+
+        child = Child(
+            f"ws://{address}/v1/control",
+            hello=lambda: Hello(role="agent", name="drone-1", boot="b", highest_epoch=0),
+            on_desired=take,
+            token=lambda: token,
+        )
+        self._running.append(asyncio.create_task(child.run()))
+        return child, taken
+
+    async def stop(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+
+@pytest.fixture
+async def dial() -> AsyncIterator[Dial]:
+    made = Dial()
+    yield made
+    await made.stop()
+
+
+def _node(name: str = "drone-1") -> AgentDesired:
+    return AgentDesired(node=name, slots=())
+
+
+async def test_child__is_told_what_was_wanted_before_it_came_and_what_changes(upper: Upper, dial: Dial) -> None:
+    upper.parent.push("drone-1", _node(), epoch=3)
+    _, taken = dial(upper.address)
+    first = await asyncio.wait_for(taken.get(), _WAIT_S)
+    assert (first.version, first.epoch, first.agent) == (1, 3, _node())
+    assert not upper.parent.push("drone-1", _node(), epoch=3)  # the same again is nothing new
+    upper.parent.push("drone-1", _node(), epoch=4)
+    assert (await asyncio.wait_for(taken.get(), _WAIT_S)).epoch == 4
+
+
+async def test_child__refuses_an_older_epoch_than_it_has_seen(upper: Upper, dial: Dial) -> None:
+    upper.parent.push("drone-1", _node(), epoch=7)
+    _, taken = dial(upper.address)
+    await asyncio.wait_for(taken.get(), _WAIT_S)
+    upper.parent.push("drone-1", _node(), epoch=6)
+    nack = await asyncio.wait_for(upper.nacks.get(), _WAIT_S)
+    assert (nack.reason, nack.message) == ("StaleEpoch", "epoch 6 is older than 7")
+    assert taken.empty()
+
+
+async def test_child__says_why_it_refuses(upper: Upper, dial: Dial) -> None:
+    upper.parent.push("drone-1", _node(), epoch=1)
+    dial(upper.address, refuse=True)
+    nack = await asyncio.wait_for(upper.nacks.get(), _WAIT_S)
+    assert (nack.version, nack.reason, nack.message) == (1, "Malformed", "not like this")
+
+
+async def test_child__comes_again_when_the_connection_breaks(upper: Upper, dial: Dial) -> None:
+    child, taken = dial(upper.address)
+    await asyncio.wait_for(child.connected.wait(), _WAIT_S)
+    upper.parent.push("drone-1", _node(), epoch=1)
+    await asyncio.wait_for(taken.get(), _WAIT_S)
+    await upper.parent.redirect("")  # closes: there is no leader now
+    upper.parent.push("drone-1", _node(), epoch=2)
+    assert (await asyncio.wait_for(taken.get(), _WAIT_S)).epoch == 2
+
+
+async def test_child__follows_to_the_leader(upper: Upper, dial: Dial) -> None:
+    leader = Upper()
+    await leader.server.start_server()
+    upper.leader = leader.address
+    leader.parent.push("drone-1", _node(), epoch=5)
+    _, taken = dial(upper.address)
+    assert (await asyncio.wait_for(taken.get(), _WAIT_S)).epoch == 5
+    await leader.server.close()
+
+
+async def test_child__with_anothers_token_is_not_served(upper: Upper, dial: Dial) -> None:
+    upper.parent.push("drone-1", _node(), epoch=1)
+    _, stranger = dial(upper.address, token="gate-1")
+    _, taken = dial(upper.address)
+    await asyncio.wait_for(taken.get(), _WAIT_S)
+    assert stranger.empty()
+
+
+async def test_frames__arrive_in_order_and_a_lost_child_is_reported(upper: Upper, dial: Dial) -> None:
+    child, _ = dial(upper.address)
+    assert not await child.send(Frame(sequence=0, at=0.0))  # not connected yet
+    await asyncio.wait_for(child.connected.wait(), _WAIT_S)
+    for number in (1, 2, 3):
+        assert await child.send(Frame(sequence=number, at=float(number)))
+    heard = [await asyncio.wait_for(upper.frames.get(), _WAIT_S) for _ in range(3)]
+    assert [frame.sequence for frame in heard] == [1, 2, 3]
+    await dial.stop()
+    assert await asyncio.wait_for(upper.lost.get(), _WAIT_S) == "drone-1"
