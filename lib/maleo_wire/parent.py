@@ -96,7 +96,6 @@ class Parent:
             await self._hear(connection)
         finally:
             sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
             if self._connections.get(hello.name) is connection:
                 del self._connections[hello.name]
                 self._on_lost(hello.name)
