@@ -101,6 +101,25 @@ def test_move_of_the_entry_to_another_unit__turns_the_service_after_the_commit()
     assert len(world.pods) == 2
 
 
+def test_entry_that_is_left__keeps_its_partners_until_it_is_gone() -> None:
+    """It finishes what it began: while it terminates, the old revision stays loaded behind it."""
+    world = settled(*SPLIT)
+    partner = next(slot for name, slot in world.slots.items() if "edge-1" in name)
+    respec(world, *ON_NPU)
+    while not any("deletionTimestamp" in pod["metadata"] for pod in world.pods.values()):
+        world.turn()
+        if world.start() or world.load():
+            world.now += 1
+    for _ in range(5):
+        world.turn()
+        world.load(1)
+    assert set(partner.loaded) == {1}
+    assert reason_of(world, "cctv-1", "Serving") == ("False", "NotActive")
+    world.settle()
+    assert reason_of(world, "cctv-1", "Superseded") == ("True", "Replaced")
+    assert not any("edge-1" in name for name in world.pods)
+
+
 @pytest.mark.parametrize(
     ("spare", "gap", "want", "broken"),
     [(True, "0s", "Bridge", set()), (False, "2s", "InPlace", set()), (True, "0s", "Bridge", {2})],

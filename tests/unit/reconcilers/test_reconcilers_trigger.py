@@ -153,6 +153,7 @@ def test_drift__needs_evidence(case: str, telemetry: Telemetry, want: str | None
         ("moved a while ago", [30.0], {}, "LatencyDrift"),
         ("three in the hour of three allowed", [3000.0, 2000.0, 1000.0], {"maxMovesPerHour": 3}, None),
         ("the oldest of three is over an hour old", [3601.0, 2000.0, 1000.0], {"maxMovesPerHour": 3}, "LatencyDrift"),
+        ("the budget has room, but just moved", [4000.0, 3700.0, 20.0], {"maxMovesPerHour": 3}, None),
         ("ten in twenty minutes of sixty an hour", [1200.0] + [700.0] * 9, {"maxMovesPerHour": 60}, "LatencyDrift"),
         ("ten in nine minutes of sixty an hour", [540.0] + [300.0] * 9, {"maxMovesPerHour": 60}, None),
         ("no moves by choice at all", [], {"maxMovesPerHour": 0}, None),
