@@ -106,13 +106,18 @@ def test_entry_that_is_left__keeps_its_partners_until_it_is_gone() -> None:
     world = settled(*SPLIT)
     partner = next(slot for name, slot in world.slots.items() if "edge-1" in name)
     respec(world, *ON_NPU)
-    while not any("deletionTimestamp" in pod["metadata"] for pod in world.pods.values()):
+    for _ in range(60):
         world.turn()
-        if world.start() or world.load():
-            world.now += 1
+        if any("deletionTimestamp" in pod["metadata"] for pod in world.pods.values()):
+            break
+        world.start()
+        world.load()
     for _ in range(5):
         world.turn()
         world.load(1)
+    leaving = [name for name, pod in world.pods.items() if "deletionTimestamp" in pod["metadata"]]
+    assert [name for name in leaving if "drone-1-host-cpu" not in name] == []
+    assert leaving
     assert set(partner.loaded) == {1}
     assert reason_of(world, "cctv-1", "Serving") == ("False", "NotActive")
     world.settle()
