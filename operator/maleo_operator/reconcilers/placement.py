@@ -6,7 +6,8 @@ from typing import Any, Final
 from maleo_api import mission as api
 from maleo_api import placement as stored
 from maleo_api import quantities
-from maleo_api.meta import API_VERSION, Metadata
+from maleo_api.meta import API_VERSION, Basis, Metadata
+from maleo_api.model import Artifact
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, PlannedPartition, Rejected
 from maleo_operator.reconcilers.children import labels, owner
 from maleo_operator.reconcilers.conditions import timestamp
@@ -16,7 +17,7 @@ from maleo_operator.reconcilers.scope import MissionScope
 BLOCKER: Final = "maleo.dev/blocker"
 """Annotation of a Placement that is the least bad, not feasible: which constraint it breaks first."""
 
-MOVES_TO_LEAST_BAD: Final = frozenset(
+_MOVES_TO_LEAST_BAD: Final = frozenset(
     {"FirstPlacement", "PlacementLost", "SpecChanged", "NodeLost", "SlotLost", "LatencyDrift", "EnergyDrift"}
 )
 _IMPROVEMENT: Final = 0.05
@@ -25,7 +26,7 @@ _IMPROVEMENT: Final = 0.05
 
 def propose(scope: MissionScope, revisions: Revisions) -> stored.Placement | None:
     """The next revision that the verdict asks for; None when what is there, or on its way, is that plan already."""
-    plan = wanted_plan(scope, revisions)
+    plan = _wanted(scope, revisions)
     if plan is None or scope.mission.spec.suspend:
         return None
     new = _build(scope, plan, revisions)
@@ -33,12 +34,12 @@ def propose(scope: MissionScope, revisions: Revisions) -> stored.Placement | Non
     return None if current is not None and same_plan(current, new) else new
 
 
-def wanted_plan(scope: MissionScope, revisions: Revisions) -> Plan | None:
+def _wanted(scope: MissionScope, revisions: Revisions) -> Plan | None:
     verdict = scope.verdict
     if verdict is None:
         return None
     if isinstance(verdict, Infeasible):
-        return verdict.least_bad if scope.trigger in MOVES_TO_LEAST_BAD or revisions.current is None else None
+        return verdict.least_bad if scope.trigger in _MOVES_TO_LEAST_BAD or revisions.current is None else None
     return verdict.plan if scope.trigger != "Improvement" or _is_better(scope, verdict, revisions) else None
 
 
@@ -114,14 +115,14 @@ def _build(scope: MissionScope, plan: Plan, revisions: Revisions) -> stored.Plac
             exit=plan.exit,
             entry_node=plan.entry_node,
             entry_unit=plan.entry_unit,
-            partitions=[_partition(f"part-{i}", part) for i, part in enumerate(plan.partitions)],
+            partitions=[_partition(scope, f"part-{i}", p, plan.artifact) for i, p in enumerate(plan.partitions)],
             transfers=[
                 stored.Transfer(
                     source=t.source, target=t.target, size=quantities.show(quantities.BYTES, t.size), link=t.link
                 )
                 for t in plan.transfers
             ],
-            fallback=_fallback(plan),
+            fallback=_fallback(scope, plan),
             predicted=_predicted(plan),
             reason=scope.trigger or "Planned",
             inputs_digest=scope.inputs_digest,
@@ -138,7 +139,7 @@ def _next_revision(scope: MissionScope) -> int:
     return max([*known, serving_revision(scope) or 0, 0]) + 1
 
 
-def _partition(name: str, part: PlannedPartition) -> stored.Partition:
+def _partition(scope: MissionScope, name: str, part: PlannedPartition, artifact: Artifact) -> stored.Partition:
     return stored.Partition(
         name=name,
         span=stored.Span(first=part.first, last=part.last),
@@ -148,26 +149,31 @@ def _partition(name: str, part: PlannedPartition) -> stored.Partition:
         inputs=list(part.inputs),
         outputs=list(part.outputs),
         providers=list(part.providers),
-        pace=_pace(part) if part.simulated else None,
+        pace=_pace(scope, part, artifact) if part.simulated else None,
     )
 
 
-def _pace(part: PlannedPartition) -> stored.Pace:
-    known = part.energy.basis != "Unknown"
+def _pace(scope: MissionScope, part: PlannedPartition, artifact: Artifact) -> stored.Pace:
+    """The unit's normal speed: what throttling and the online correction did to the plan is taken out again, for the
+    agent slows a throttled unit itself, and a correction learned from a pace must not feed the next pace.
+    """
+    observed = scope.snapshot.observations
+    capacity = observed.capacity.get((part.node, part.unit), 1.0)
+    correction = observed.correction.get((artifact.digest, part.node, part.unit))
+    normal = part.compute.value * capacity / (correction.value if correction else 1.0)
+    known = part.energy.basis != Basis.UNKNOWN
     return stored.Pace(
-        time=quantities.show(quantities.DURATION, part.compute.value),
+        time=quantities.show(quantities.DURATION, normal),
         energy=quantities.show(quantities.ENERGY, part.energy.value) if known else None,
     )
 
 
-def _fallback(plan: Plan) -> stored.Fallback | None:
-    if plan.fallback is None:
+def _fallback(scope: MissionScope, plan: Plan) -> stored.Fallback | None:
+    spare = plan.fallback
+    if spare is None:
         return None
-    return stored.Fallback(
-        variant=plan.fallback.variant,
-        artifact=plan.fallback.artifact,
-        partition=_partition("fallback", plan.fallback.partition),
-    )
+    partition = _partition(scope, "fallback", spare.partition, spare.artifact)
+    return stored.Fallback(variant=spare.variant, artifact=spare.artifact, partition=partition)
 
 
 def _predicted(plan: Plan) -> api.Predicted:
@@ -181,7 +187,7 @@ def _predicted(plan: Plan) -> api.Predicted:
 
 
 def _figure(unit: quantities.Unit, figure: Figure | None) -> api.Figure | None:
-    if figure is None or figure.basis == "Unknown":
+    if figure is None or figure.basis is Basis.UNKNOWN:
         return None
     return api.Figure(value=quantities.show(unit, figure.value), basis=figure.basis)
 
