@@ -6,6 +6,7 @@ server itself refuses `50` where `50ms` is meant. `parse(Latency, "50ms") == 0.0
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Final, get_args
 
 from pydantic import StringConstraints
@@ -73,6 +74,7 @@ def unit_of(quantity: object) -> Unit:
     return next(arg for arg in get_args(quantity) if isinstance(arg, Unit))
 
 
+@lru_cache(maxsize=8192)  # a fleet repeats few figures, and planning reads them often
 def parse(unit: Unit, text: str) -> float:
     """The SI value of `text`, in `unit.si`; ValueError names the unit and an example."""
     match = re.match(unit.pattern, text)
