@@ -75,6 +75,8 @@ class SlotDesired(msgspec.Struct, frozen=True, kw_only=True):
     active: int | None  # entry only: the revision that serves
     fallback: Revision | None  # entry only: whole model on its own unit, resident; stage set, next None
     policy: Policy
+    inputs: tuple[TensorSpec, ...] = ()  # entry only: of the whole model, for who asks what it takes
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 class AgentDesired(msgspec.Struct, frozen=True, kw_only=True):

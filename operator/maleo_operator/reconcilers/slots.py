@@ -26,6 +26,8 @@ def desire(scope: MissionScope, revisions: Revisions) -> tuple[tuple[str, wire.S
 
 def _slot(scope: MissionScope, revisions: Revisions, slot: Slot, pods: dict[Slot, SlotPod]) -> wire.SlotDesired:
     mission = scope.mission
+    entry = any(entry_of(p) == slot for p in revisions.held)
+    model = scope.model.spec if scope.model is not None and entry else None
     held = [p for p in revisions.held if slot in slots_of(p) and not _gives_way(revisions, p, slot)]
     fallback = _fallback_holder(revisions, slot)
     return wire.SlotDesired(
@@ -33,12 +35,14 @@ def _slot(scope: MissionScope, revisions: Revisions, slot: Slot, pods: dict[Slot
         mission=mission.key,
         model=mission.spec.model.name,
         unit=slot.unit,
-        entry=any(entry_of(p) == slot for p in revisions.held),
+        entry=entry,
         identity=scope.identity or "",
         revisions=tuple(_revision(scope, p, slot, pods) for p in sorted(held, key=lambda p: p.spec.revision)),
         active=_active_at(revisions, slot),
         fallback=_fallback(fallback) if fallback else None,
         policy=_policy(scope),
+        inputs=_tensors(model.inputs) if model else (),
+        outputs=_tensors(model.outputs) if model else (),
     )
 
 

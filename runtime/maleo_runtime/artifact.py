@@ -1,0 +1,57 @@
+"""Artefacts in the slot's own folder, fetched from the agent of the node and verified here once more."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from maleo_wire.messages import Artifact
+
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=600, sock_connect=5, sock_read=60)
+
+
+class FetchFailed(Exception):
+    """The artefact could not be had, or is not what its digest says."""
+
+
+class Artifacts:
+    """`folder` is the pod's emptyDir; `agent` is `http://ip:port`."""
+
+    def __init__(self, folder: Path, *, agent: str, identity: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._agent = agent
+        self._headers = {"Authorization": f"Bearer {identity}"}
+        self._fetching: dict[str, asyncio.Lock] = {}
+
+    async def fetch(self, artifact: Artifact) -> Path:
+        """The file; downloaded once. FetchFailed names the cause."""
+        path = self.folder / artifact.digest.removeprefix("sha256:")
+        async with self._fetching.setdefault(artifact.digest, asyncio.Lock()):
+            if not path.exists():
+                await self._download(artifact, path)
+        return path
+
+    async def _download(self, artifact: Artifact, path: Path) -> None:
+        partial, digest = path.with_suffix(".partial"), hashlib.sha256()
+        url = f"{self._agent}/artifacts/{artifact.digest}"
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=_TIMEOUT, headers=self._headers) as session,
+                session.get(url, params={"uri": artifact.uri}) as response,
+            ):
+                if response.status != 200:  # noqa: PLR2004 - OK
+                    raise FetchFailed(f"{artifact.uri}: {(await response.text())[:300]}")
+                with partial.open("wb") as output:
+                    async for chunk in response.content.iter_chunked(1 << 20):
+                        digest.update(chunk)
+                        output.write(chunk)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            partial.unlink(missing_ok=True)
+            raise FetchFailed(f"{artifact.uri}: the agent at {self._agent} gave {type(error).__name__}") from error
+        if f"sha256:{digest.hexdigest()}" != artifact.digest:
+            partial.unlink()
+            raise FetchFailed(f"{artifact.uri}: content has digest sha256:{digest.hexdigest()}, not {artifact.digest}")
+        partial.rename(path)

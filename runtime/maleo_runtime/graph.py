@@ -1,0 +1,68 @@
+"""Cuts the part between named tensors out of an ONNX graph. Weights stay as they are; a tied one is in both parts."""
+
+from collections.abc import Sequence
+
+import onnx
+
+
+class NoSuchCut(Exception):
+    """The graph has no part between these tensors; the message names the tensor."""
+
+
+def cut(
+    model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+) -> onnx.ModelProto:
+    """The smallest model that computes `outputs` from `inputs`. NoSuchCut when something else would be needed."""
+    graph = model.graph
+    producers = {output: node for node in graph.node for output in node.output if output}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
+    wanted = [value.name for value in outputs]
+    nodes, used = _collect(producers, {value.name for value in inputs}, wanted, {*weights, *sparse})
+    part = onnx.helper.make_graph(
+        [node for node in graph.node if id(node) in nodes],
+        f"{graph.name}-part",
+        inputs,
+        outputs,
+        initializer=[tensor for name, tensor in weights.items() if name in used],
+        sparse_initializer=[tensor for name, tensor in sparse.items() if name in used],
+    )
+    made = onnx.helper.make_model(part, opset_imports=model.opset_import, functions=model.functions)
+    made.ir_version = model.ir_version
+    return made
+
+
+def _collect(
+    producers: dict[str, onnx.NodeProto], given: set[str], wanted: Sequence[str], constants: set[str]
+) -> tuple[set[int], set[str]]:
+    """Walk backwards from `wanted` to `given`: the nodes met (by id), and the constants they use."""
+    nodes: set[int] = set()
+    used: set[str] = set()
+    open_names, seen = list(wanted), set(given)
+    while open_names:
+        name = open_names.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in constants:
+            used.add(name)
+            continue
+        node = producers.get(name)
+        if node is None:
+            raise NoSuchCut(f"tensor {name!r} is not computed from {', '.join(sorted(given))}")
+        nodes.add(id(node))
+        open_names += [*(n for n in node.input if n), *_captured(node)]
+    return nodes, used
+
+
+def _captured(node: onnx.NodeProto) -> list[str]:
+    """Names that sub-graphs (If, Loop, Scan) take from outside."""
+    names: list[str] = []
+    for attribute in node.attribute:
+        graphs = [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+        for graph in graphs:
+            own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+            own |= {output for inner in graph.node for output in inner.output}
+            needed = {n for inner in graph.node for n in (*inner.input, *_captured(inner)) if n}
+            names += sorted((needed | {v.name for v in graph.output}) - own)
+    return names

@@ -1,0 +1,147 @@
+"""Holds the revisions that are wanted of this slot: loads and warms what is missing, flips, and lets go of the rest.
+
+Level-triggered: `take` notes what is wanted, and one task makes it so, again after each failure.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from maleo_runtime.artifact import Artifacts, FetchFailed
+from maleo_runtime.stage import LoadFailed, Stage, load
+from maleo_wire.messages import Pace, Revision, SlotDesired
+from maleo_wire.messages import Stage as StageDesired
+
+_RETRY_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A revision that can serve now: its route, and its part where it has one."""
+
+    revision: Revision
+    stage: Stage | None
+
+    @property
+    def pace(self) -> Pace | None:
+        return self.revision.stage.pace if self.revision.stage else None
+
+
+class Host:
+    def __init__(self, artifacts: Artifacts) -> None:
+        self._artifacts = artifacts
+        self.desired: SlotDesired | None = None
+        self.active: int | None = None
+        self.errors: dict[str, str] = {}
+        self._stages: dict[StageDesired, Stage] = {}  # by what makes a part a different one: all but its pace
+        self._in_flight: dict[StageDesired, int] = {}
+        self._changed = asyncio.Event()
+
+    def take(self, desired: SlotDesired) -> None:
+        self.desired = desired
+        self._flip()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """For ever: load what is missing, one after the other, then let go of what nobody wants."""
+        while True:
+            self._changed.clear()
+            failed = False
+            for stage in self._wanted():
+                if stage not in self._stages:
+                    failed |= not await self._load(stage)
+                    self._flip()
+            self._let_go()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), _RETRY_S if failed else None)
+
+    @property
+    def warm(self) -> tuple[int, ...]:
+        """The wanted revisions that could serve now."""
+        desired = self.desired
+        return tuple(r.revision for r in desired.revisions if self._is_warm(r)) if desired else ()
+
+    @property
+    def fallback_is_warm(self) -> bool:
+        fallback = self.desired.fallback if self.desired else None
+        return fallback is not None and self._is_warm(fallback)
+
+    def describe_errors(self) -> tuple[str, ...]:
+        """`revision N: what went wrong`, for every wanted revision that could not be loaded."""
+        revisions = self.desired.revisions if self.desired else ()
+        failed = [(r.revision, self.errors.get(r.stage.artifact.uri)) for r in revisions if r.stage]
+        return tuple(f"revision {number}: {error}" for number, error in failed if error)
+
+    @contextlib.asynccontextmanager
+    async def holding(self, revision: int) -> AsyncIterator[Held | None]:
+        """The revision for one request, kept loaded until it ends; None when it is not warm here."""
+        found = next((r for r in self.desired.revisions if r.revision == revision), None) if self.desired else None
+        async with self._keeping(found) as held:
+            yield held
+
+    @contextlib.asynccontextmanager
+    async def holding_fallback(self) -> AsyncIterator[Held | None]:
+        async with self._keeping(self.desired.fallback if self.desired else None) as held:
+            yield held
+
+    @contextlib.asynccontextmanager
+    async def _keeping(self, revision: Revision | None) -> AsyncIterator[Held | None]:
+        if revision is None or not self._is_warm(revision):
+            yield None
+            return
+        if revision.stage is None:
+            yield Held(revision, None)
+            return
+        key = _key(revision.stage)
+        self._in_flight[key] = self._in_flight.get(key, 0) + 1
+        try:
+            yield Held(revision, self._stages[key])
+        finally:
+            self._in_flight[key] -= 1
+            if self._in_flight[key] == 0:
+                self._changed.set()
+
+    def _is_warm(self, revision: Revision) -> bool:
+        return revision.stage is None or _key(revision.stage) in self._stages
+
+    def _flip(self) -> None:
+        """At once and as a whole: a request reads `active` when it arrives, and finishes on what it read."""
+        wanted = self.desired.active if self.desired else None
+        if wanted is None or wanted in self.warm:
+            self.active = wanted
+
+    def _wanted(self) -> list[StageDesired]:
+        """Parts in the order of their urgency: what serves, its fallback, then what is to come."""
+        desired = self.desired
+        if desired is None:
+            return []
+        by_urgency = sorted(desired.revisions, key=lambda r: r.revision != desired.active)
+        revisions = [*by_urgency[:1], *([desired.fallback] if desired.fallback else []), *by_urgency[1:]]
+        return list(dict.fromkeys(_key(r.stage) for r in revisions if r.stage is not None))
+
+    async def _load(self, wanted: StageDesired) -> bool:
+        name = wanted.artifact.uri
+        try:
+            file = await self._artifacts.fetch(wanted.artifact)
+            self._stages[wanted] = await asyncio.to_thread(load, wanted, file)
+        except (FetchFailed, LoadFailed) as error:
+            self.errors[name] = str(error)
+            return False
+        self.errors.pop(name, None)
+        return True
+
+    def _let_go(self) -> None:
+        """Unload what is neither wanted nor in use. The active revision stays until another one serves."""
+        wanted = set(self._wanted())
+        for key in [k for k in self._stages if k not in wanted and not self._in_flight.get(k)]:
+            del self._stages[key]
+        known = {key.artifact.uri for key in wanted}
+        self.errors = {uri: error for uri, error in self.errors.items() if uri in known}
+
+
+def _key(stage: StageDesired) -> StageDesired:
+    return msgspec.structs.replace(stage, pace=None)

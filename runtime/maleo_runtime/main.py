@@ -1,0 +1,140 @@
+"""One slot: what its agent tells it to be. `maleo-slot`, in a pod made by the operator."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from maleo_runtime.artifact import Artifacts
+from maleo_runtime.counters import Counters
+from maleo_runtime.hop import Hops
+from maleo_runtime.host import Host
+from maleo_runtime.server import Server
+from maleo_runtime.service import Service
+from maleo_runtime.stage import Unit
+from maleo_wire.child import Child, Refused
+from maleo_wire.messages import Desired, Frame, Hello, SlotReport
+
+_REPORT_S: Final = 1.0
+_LEAVING_S: Final = 3.0  # kube-proxy takes up to a second to forget an endpoint; clients keep connections
+_DRAIN_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """From the environment that the operator writes into the pod."""
+
+    agent: str  # http://ip:port
+    slot: str  # namespace/pod
+    identity: str
+    address: str
+    port: int
+    artifacts: Path
+
+    @classmethod
+    def read(cls) -> "Settings":
+        return cls(
+            agent=os.environ["MALEO_AGENT"],
+            slot=os.environ["MALEO_SLOT"],
+            identity=os.environ["MALEO_IDENTITY"],
+            address=os.environ["POD_IP"],
+            port=int(os.environ.get("MALEO_PORT", "8080")),
+            artifacts=Path(os.environ.get("MALEO_ARTIFACTS", "/artifacts")),
+        )
+
+
+class Slot:
+    """Everything of one slot put together."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.host = Host(Artifacts(settings.artifacts, agent=settings.agent, identity=settings.identity))
+        self.counters = Counters()
+        self.hops = Hops(identity=settings.identity)
+        service = Service(self.host, Unit(), self.hops, self.counters, name=settings.slot.rpartition("/")[2])
+        self.server = Server(self.host, service, identity=settings.identity)
+        self.child = Child(
+            settings.agent.replace("http://", "ws://", 1) + "/v1/control",
+            hello=self._greet,
+            on_desired=self._take,
+            token=lambda: settings.identity,
+        )
+        self._boot = uuid.uuid4().hex
+        self._sequence = 0
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until `stopping`; then readiness fails, requests are answered until none comes, and it ends."""
+        runner = web.AppRunner(self.server.make_app(), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        await web.TCPSite(runner, port=self.settings.port).start()
+        tasks = [asyncio.create_task(work) for work in (self.host.run(), self.child.run(), self._report())]
+        stopped = asyncio.create_task(stopping.wait())
+        done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+        await self._drain()
+        for task in (*tasks, stopped):
+            task.cancel()
+        await runner.cleanup()
+        await self.hops.close()
+        for task in done & set(tasks):
+            task.result()  # a task that ended by itself ended by an error
+
+    async def _drain(self) -> None:
+        self.server.draining = True
+        await asyncio.sleep(_LEAVING_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.server.idle.wait(), _DRAIN_S)
+
+    def _greet(self) -> Hello:
+        return Hello(role="slot", name=self.settings.slot, boot=self._boot, highest_epoch=self.child.highest_epoch)
+
+    async def _take(self, desired: Desired) -> None:
+        if desired.slot is None or desired.slot.slot != self.settings.slot:
+            raise Refused("UnknownSlot", f"this is slot {self.settings.slot}")
+        self.host.take(desired.slot)
+
+    async def _report(self) -> None:
+        """At 1 Hz; what could not be sent stays counted."""
+        while True:
+            await asyncio.sleep(_REPORT_S)
+            if not self.child.connected.is_set() or self.host.desired is None:
+                continue
+            self._sequence += 1
+            frame = Frame(
+                sequence=self._sequence, at=time.time(), slots=(self._make_report(entry=self.host.desired.entry),)
+            )
+            await self.child.send(frame)
+
+    def _make_report(self, *, entry: bool) -> SlotReport:
+        host = self.host
+        return SlotReport(
+            slot=self.settings.slot,
+            warm=host.warm,
+            active=host.active if entry else None,
+            highest_epoch=self.child.highest_epoch,
+            fallback_warm=host.fallback_is_warm,
+            address=f"{self.settings.address}:{self.settings.port}",
+            revisions=self.counters.drain(entry=entry),
+            errors=host.describe_errors(),
+        )
+
+
+async def _run() -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await Slot(Settings.read()).run(stopping)
+
+
+def main() -> None:
+    asyncio.run(_run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Datatypes of the Open Inference Protocol, of numpy and of ONNX."""
+
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from maleo_wire.messages import TensorSpec
+
+Array = NDArray[Any]
+
+_NUMPY: Final[dict[str, Any]] = {
+    "BOOL": np.bool_,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
+_NAMES: Final = {np.dtype(value): name for name, value in _NUMPY.items()}
+
+
+def dtype_of(datatype: str) -> np.dtype[Any] | None:
+    """None for a datatype that is not served (BYTES, BF16)."""
+    found = _NUMPY.get(datatype)
+    return None if found is None else np.dtype(found)
+
+
+def datatype_of(array: Array) -> str:
+    return _NAMES[array.dtype]
+
+
+def to_value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
+    """-1 becomes a free dimension."""
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(_NUMPY[spec.datatype]))
+    shape = [None if size < 0 else size for size in spec.shape]
+    return onnx.helper.make_tensor_value_info(spec.name, element, shape)
+
+
+def make_sample(spec: TensorSpec) -> Array:
+    """Zeros of the right type and shape, free dimensions 1: for the first, slow run."""
+    return np.zeros([max(1, size) for size in spec.shape], dtype=_NUMPY[spec.datatype])
+
+
+def mismatch(spec: TensorSpec, array: Array) -> str:
+    """Empty when `array` fits; else what is wrong with it."""
+    if datatype_of(array) != spec.datatype:
+        return f"input {spec.name!r} is {datatype_of(array)}, the model takes {spec.datatype}"
+    fits = len(spec.shape) == array.ndim and all(
+        want in {-1, got} for want, got in zip(spec.shape, array.shape, strict=True)
+    )
+    return "" if fits else f"input {spec.name!r} has shape {list(array.shape)}, the model takes {list(spec.shape)}"
