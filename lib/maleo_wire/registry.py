@@ -1,0 +1,161 @@
+"""Artefacts by digest: from an OCI registry, an HTTP server or a file, and to a registry.
+
+An artefact is one blob. `oci://host:port/repository@sha256:...` names the blob itself; a small manifest beside it keeps
+the registry from collecting it. Plain HTTP is spoken with private and loopback addresses, and with the hosts named in
+MALEO_INSECURE_REGISTRIES (comma-separated); with all others HTTPS.
+"""
+
+import hashlib
+import ipaddress
+import json
+import os
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+_CHUNK: Final = 1 << 20
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+_OCI: Final = re.compile(
+    r"^oci://(?P<host>[^/@]+)/(?P<repository>[a-z0-9][a-z0-9._/-]*)(@(?P<digest>sha256:[0-9a-f]{64}))?$"
+)
+_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+_TYPE: Final = "application/vnd.maleo.artifact.v1"
+_EMPTY: Final = b"{}"
+
+
+class TransferFailed(Exception):
+    """The artefact could not be moved; the message names where and why."""
+
+
+class NotFound(TransferFailed):
+    """Nothing of that name is there."""
+
+
+class DigestMismatch(TransferFailed):
+    """What came is not what the digest names; nothing was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The parts of an `oci://` address; `digest` is empty where it names a repository only."""
+
+    host: str
+    repository: str
+    digest: str
+
+    @classmethod
+    def parse(cls, uri: str) -> "Location":
+        match = _OCI.match(uri)
+        if match is None:
+            raise TransferFailed(f"{uri!r} is no registry address: write oci://host:port/repository[@sha256:...]")
+        return cls(match["host"], match["repository"], match["digest"] or "")
+
+    @property
+    def url(self) -> str:
+        return f"{'http' if _is_local(self.host) else 'https'}://{self.host}/v2/{self.repository}"
+
+
+async def pull(uri: str, digest: str, destination: Path) -> None:
+    """Fetch the artefact to `destination`, which appears only when whole and verified."""
+    partial = destination.with_name(f"{destination.name}.partial")
+    actual = hashlib.sha256()
+    try:
+        with partial.open("wb") as output:
+            async for chunk in _read(uri, digest):
+                actual.update(chunk)
+                output.write(chunk)
+        if f"sha256:{actual.hexdigest()}" != digest:
+            raise DigestMismatch(f"{uri}: content has digest sha256:{actual.hexdigest()}, not {digest}")
+        partial.rename(destination)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise TransferFailed(f"{uri}: {type(error).__name__}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+async def push(repository: str, path: Path) -> tuple[str, str]:
+    """Store the file under `oci://host:port/repository`; its address with digest, and the digest."""
+    location = Location.parse(repository)
+    digest = digest_of(path)
+    try:
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            await _upload(session, location, digest, path.stat().st_size, _file(path))
+            config = f"sha256:{hashlib.sha256(_EMPTY).hexdigest()}"
+            await _upload(session, location, config, len(_EMPTY), _bytes(_EMPTY))
+            manifest = {
+                "schemaVersion": 2,
+                "mediaType": _MANIFEST,
+                "artifactType": _TYPE,
+                "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": len(_EMPTY)},
+                "layers": [{"mediaType": _TYPE, "digest": digest, "size": path.stat().st_size}],
+            }
+            url = f"{location.url}/manifests/{digest.replace(':', '-')}"
+            body = json.dumps(manifest).encode()
+            async with session.put(url, data=body, headers={"Content-Type": _MANIFEST}) as response:
+                await _check(response, repository)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise TransferFailed(f"{repository}: {type(error).__name__}: {error}") from error
+    return f"oci://{location.host}/{location.repository}@{digest}", digest
+
+
+def digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+async def _upload(
+    session: aiohttp.ClientSession, location: Location, digest: str, size: int, content: AsyncIterator[bytes]
+) -> None:
+    async with session.head(f"{location.url}/blobs/{digest}") as known:
+        if known.status == 200:  # noqa: PLR2004 - OK: it is there
+            return
+    async with session.post(f"{location.url}/blobs/uploads/") as response:
+        await _check(response, location.url)
+        target = response.url.join(URL(response.headers["Location"]))
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+    async with session.put(target.update_query(digest=digest), data=content, headers=headers) as response:
+        await _check(response, location.url)
+
+
+async def _read(uri: str, digest: str) -> AsyncIterator[bytes]:
+    if uri.startswith("file://"):
+        async for chunk in _file(Path(uri.removeprefix("file://"))):
+            yield chunk
+        return
+    url = uri if uri.startswith(("http://", "https://")) else f"{Location.parse(uri).url}/blobs/{digest}"
+    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session, session.get(url) as response:
+        await _check(response, uri)
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            yield chunk
+
+
+async def _check(response: aiohttp.ClientResponse, what: str) -> None:
+    if response.status == 404:  # noqa: PLR2004 - Not Found
+        raise NotFound(f"{what}: not found")
+    if response.status >= 400:  # noqa: PLR2004 - HTTP errors begin there
+        raise TransferFailed(f"{what}: {response.status} {(await response.text())[:300]}")
+
+
+async def _file(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+async def _bytes(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def _is_local(host: str) -> bool:
+    name = host.rpartition(":")[0] or host
+    if host in os.environ.get("MALEO_INSECURE_REGISTRIES", "").split(",") or name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_private
+    except ValueError:
+        return False
