@@ -1,0 +1,76 @@
+"""What hardware this node has: found on its buses by the catalogue's ids, or declared by people. Reads /sys, /proc."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from maleo_api.device import Accelerator, Device, DeviceProfile, HostInventory, Inventory
+
+_HOST: Final = "host-cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Buses:
+    """Ids as `vendor:device`, in lower case -> addresses; and the board's compatible strings."""
+
+    pci: Mapping[str, list[str]]
+    usb: Mapping[str, list[str]]
+    compatible: tuple[str, ...]
+
+    @classmethod
+    def read(cls, root: Path = Path("/")) -> "Buses":
+        tree = root / "proc/device-tree/compatible"
+        strings = tree.read_bytes().split(b"\0") if tree.exists() else []
+        return cls(
+            pci=_ids(root / "sys/bus/pci/devices", "vendor", "device"),
+            usb=_ids(root / "sys/bus/usb/devices", "idVendor", "idProduct"),
+            compatible=tuple(s.decode(errors="replace") for s in strings if s),
+        )
+
+
+def take_inventory(buses: Buses, profiles: Mapping[str, DeviceProfile], device: Device | None) -> Inventory:
+    """Declared hardware first, then what is found and not declared; a host that no profile names is `host-cpu`."""
+    declared = [
+        Accelerator(name=d.name, profile=d.profile, simulated=d.simulated)
+        for d in (device.spec.declared if device else ())
+        if d.name != "host"
+    ]
+    found = [
+        Accelerator(name=f"{name}-{number}", profile=name, address=address)
+        for name, profile in sorted(profiles.items())
+        for number, address in enumerate(_addresses(buses, profile))
+    ]
+    names = {a.profile for a in declared if not a.simulated}
+    host = next((d for d in (device.spec.declared if device else ()) if d.name == "host"), None)
+    return Inventory(
+        host=HostInventory(profile=host.profile if host else _host_profile(buses, profiles)),
+        accelerators=[*declared, *(a for a in found if a.profile not in names)],
+        simulated=any(a.simulated for a in declared) or (host.simulated if host else False),
+    )
+
+
+def _addresses(buses: Buses, profile: DeviceProfile) -> list[str]:
+    detection = profile.spec.detection
+    by_pci = [address for pattern in detection.pci for address in buses.pci.get(pattern.lower(), ())]
+    return by_pci + [address for pattern in detection.usb for address in buses.usb.get(pattern.lower(), ())]
+
+
+def _host_profile(buses: Buses, profiles: Mapping[str, DeviceProfile]) -> str:
+    matching = (
+        name
+        for name, profile in sorted(profiles.items())
+        if any(string in buses.compatible for string in profile.spec.detection.device_tree)
+    )
+    return next(matching, _HOST)
+
+
+def _ids(folder: Path, vendor: str, device: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("*")):
+        try:
+            ids = [(path / name).read_text(encoding="ascii").strip().removeprefix("0x") for name in (vendor, device)]
+        except OSError:
+            continue  # a hub, or a function without ids
+        found.setdefault(":".join(ids).lower(), []).append(path.name)
+    return found

@@ -1,0 +1,207 @@
+"""The node agent: what is this node, how is it, and what do its slots do? `maleo-agent`, one per node."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from maleo_agent import trace
+from maleo_agent.artifacts import ArtifactCache
+from maleo_agent.discovery import Buses, take_inventory
+from maleo_agent.drivers import Counter, Driver, HostCpu, SimulatedUnit
+from maleo_agent.metrics import NodeMetrics
+from maleo_agent.relay import Relay
+from maleo_agent.report import LEASE_S, Reporter, renew_lease
+from maleo_agent.settings import Settings
+from maleo_agent.upstream import Upstream
+from maleo_api.device import ComputeUnit, Device, DeviceProfile, Inventory
+from maleo_api.meta import Basis
+from maleo_api.quantities import POWER, parse
+from maleo_kube.client import Client, Object
+from maleo_kube.errors import ApiError
+from maleo_kube.informer import Informer
+from maleo_kube.resources import DEVICE_PROFILES, DEVICES
+from maleo_wire.messages import NodeReading, UnitReading
+
+log: Final = logging.getLogger("maleo.agent")
+_SAMPLE_S: Final = 1.0
+
+
+class Agent:
+    """Composition root and the one loop of the agent."""
+
+    def __init__(self, settings: Settings, client: Client) -> None:
+        self.settings = settings
+        self._client = client
+        self._device: Device | None = None
+        self._profiles: dict[str, DeviceProfile] = {}
+        self._inventory: Inventory | None = None
+        self._buses = Buses.read()
+        self._trace, self._trace_text, self._trace_began = trace.Trace(), "", time.monotonic()
+        self._drivers: dict[str, Driver] = {}
+        self._counters: dict[tuple[str, str], Counter] = {}
+        self._changed = True
+        self.metrics = NodeMetrics()
+        cache = ArtifactCache(settings.cache / "artifacts", most_bytes=settings.cache_bytes)
+        self.relay = Relay(settings.node, settings.cache / "desired.msgpack", cache, capacity=self._capacity)
+        self.upstream = Upstream(settings.node, settings.operator, settings.token_file, self.relay)
+        self._reporter = Reporter(client, settings.node)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        runner = web.AppRunner(self._make_app(), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        await web.TCPSite(runner, port=self.settings.port).start()
+        fields = f"metadata.name={self.settings.node}"
+        informers = [
+            Informer(self._client, DEVICES, on_change=self._note_device, fields=fields),
+            Informer(self._client, DEVICE_PROFILES, on_change=self._note_profile),
+        ]
+        works = [self._sample(), self._live(), *(informer.run() for informer in informers)]
+        if self.settings.operator:
+            works.append(self.upstream.child.run())
+        tasks = [asyncio.create_task(work) for work in works]
+        stopped = asyncio.create_task(stopping.wait())
+        done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for task in (*tasks, stopped):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await runner.cleanup()
+        for task in done & set(tasks):
+            task.result()  # a task that ended by itself ended by an error
+
+    # ------------------------------------------------------------------------------------------------ the API's side
+
+    def _note_device(self, _key: str, _old: Object | None, new: Object | None) -> None:
+        self._device = Device.model_validate(new) if new else None
+        self._changed = True
+
+    def _note_profile(self, key: str, _old: Object | None, new: Object | None) -> None:
+        if new is None:
+            self._profiles.pop(key, None)
+        else:
+            self._profiles[key] = DeviceProfile.model_validate(new)
+        self._changed = True
+
+    def _refresh(self) -> None:
+        """Inventory and drivers follow the Device and the catalogue."""
+        self._changed = False
+        text = self._device.metadata.annotations.get(trace.ANNOTATION, "") if self._device else ""
+        if text != self._trace_text:
+            self._trace_text, self._trace_began = text, time.monotonic()
+            try:
+                self._trace = trace.parse(text)
+            except trace.Invalid as error:
+                log.warning("trace ignored: %s", error)
+                self._trace = trace.Trace()
+        self._inventory = take_inventory(self._buses, self._profiles, self._device)
+        drivers: dict[str, Driver] = {"host/cpu": self._drivers.get("host/cpu", HostCpu())}
+        types = {"host/cpu": "CPU"}
+        for accelerator in self._inventory.accelerators:
+            profile = self._profiles.get(accelerator.profile)
+            for unit in profile.spec.compute_units if profile else ():
+                name = f"{accelerator.name}/{unit.name}"
+                types[name] = unit.type
+                if accelerator.simulated:
+                    idle, busy = _watts(unit, "Idle"), _watts(unit, "Typical")
+                    drivers[name] = SimulatedUnit(name, idle, busy, step=self._step)
+        self._drivers, self.metrics.types = drivers, types
+
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    async def _sample(self) -> None:
+        """Once a second: read, relay, report."""
+        due = time.monotonic()
+        while True:
+            if self._changed:
+                self._refresh()
+            reports = self.relay.drain()
+            reading = self._read(self.relay.busy_s(reports))
+            self.metrics.reading, self.metrics.slots = reading, self.relay.latest()
+            self.metrics.connected = self.upstream.child.connected.is_set()
+            self.metrics.count(reports)
+            self.relay.tell_slots()
+            await self.upstream.send(reports, reading)
+            if self._device is not None and self._inventory is not None:
+                try:
+                    await self._reporter.report(self._device, self._inventory, reading)
+                except ApiError as error:
+                    log.warning("status of Device %s not written: %s", self.settings.node, error)
+            due = max(due + _SAMPLE_S, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+
+    def _read(self, busy: dict[str, float]) -> NodeReading:
+        units: list[UnitReading] = []
+        for name, driver in self._drivers.items():
+            reading = driver.read(busy_s=busy.get(name, 0.0))
+            counter = self._counters.setdefault((name, reading.basis), Counter())
+            joules = counter.add(reading)
+            units.append(msgspec.structs.replace(reading, energy_j=joules))
+        self.metrics.joules = {key: c.joules for key, c in self._counters.items() if c.joules is not None}
+        return NodeReading(units=tuple(units), battery=self._step().battery)
+
+    async def _live(self) -> None:
+        """The Lease is renewed three times within its duration."""
+        while True:
+            try:
+                await renew_lease(self._client, self.settings.node, self.settings.namespace)
+            except ApiError as error:
+                log.warning("lease not renewed: %s", error)
+            await asyncio.sleep(LEASE_S / 3)
+
+    def _step(self) -> trace.Step:
+        return self._trace.at(time.monotonic() - self._trace_began)
+
+    def _capacity(self) -> dict[str, float]:
+        capacity = self._step().capacity
+        simulated = [name for name, driver in self._drivers.items() if isinstance(driver, SimulatedUnit)]
+        return dict.fromkeys(simulated, capacity) if capacity is not None else {}
+
+    # ------------------------------------------------------------------------------------------------ HTTP
+
+    def _make_app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/metrics", self._metrics)
+        self.relay.add_routes(app)
+        return app
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=self.metrics.render(), headers=headers)
+
+
+def _watts(unit: ComputeUnit, state: str) -> float | None:
+    """The figure of the strongest basis; None when none is known."""
+    order = list(Basis)
+    rows = sorted((p for p in unit.power if p.state == state), key=lambda p: order.index(p.basis))
+    return parse(POWER, rows[0].value) if rows else None
+
+
+async def _run() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    kubeconfig = os.environ.get("KUBECONFIG", "")
+    client = Client.from_kubeconfig(Path(kubeconfig)) if kubeconfig else Client.in_cluster()
+    async with client:
+        with contextlib.suppress(asyncio.CancelledError):
+            await Agent(Settings.read(), client).run(stopping)
+
+
+def main() -> None:
+    asyncio.run(_run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""`/metrics` of one node: base units, joules as counters; a reading that is not there is absent."""
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from maleo_agent.drivers import own_usage
+from maleo_wire.messages import NodeReading, SlotReport
+
+
+class NodeMetrics(Collector):
+    """Filled by the sampling loop, read by scrapes. `types`: unit -> CPU, NPU, ..."""
+
+    def __init__(self) -> None:
+        self.reading = NodeReading(units=())
+        self.joules: Mapping[tuple[str, str], float] = {}  # (unit, basis)
+        self.types: Mapping[str, str] = {}
+        self.slots: tuple[SlotReport, ...] = ()
+        self.connected = False
+        self._requests: dict[tuple[str, str, str], float] = {}
+
+    def count(self, reports: tuple[SlotReport, ...]) -> None:
+        for report in reports:
+            for revision in report.revisions:
+                answered = revision.total - revision.failed - revision.fallback
+                outcomes = {"answered": answered, "fallback": revision.fallback, "failed": revision.failed}
+                for outcome, count in outcomes.items():
+                    key = (report.slot, revision.variant, outcome)
+                    self._requests[key] = self._requests.get(key, 0) + count
+
+    def render(self) -> bytes:
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["unit", "type", "basis"]
+        gauges = {
+            "maleo_unit_temperature_celsius": ("Temperature of the unit.", "temperature_c"),
+            "maleo_unit_power_watts": ("Power of the unit.", "power_w"),
+            "maleo_unit_utilization_ratio": ("Share of the last second that the unit was busy.", "utilization"),
+            "maleo_unit_capacity_ratio": ("Speed of the unit relative to normal; below 1 while throttled.", "capacity"),
+        }
+        for name, (text, attribute) in gauges.items():
+            family = GaugeMetricFamily(name, text, labels=labels)
+            for unit in self.reading.units:
+                value = getattr(unit, attribute)
+                if value is not None:
+                    family.add_metric([unit.unit, self.types.get(unit.unit, ""), unit.basis], value)
+            yield family
+        energy = CounterMetricFamily("maleo_unit_energy_joules", "Energy since the agent's start.", labels=labels)
+        for (unit_name, basis), joules in self.joules.items():
+            energy.add_metric([unit_name, self.types.get(unit_name, ""), basis], joules)
+        yield energy
+        battery = GaugeMetricFamily("maleo_device_battery_ratio", "Charge of the battery.")
+        if self.reading.battery is not None:
+            battery.add_metric([], self.reading.battery)
+        yield battery
+        yield from self._collect_slots()
+        yield from self._collect_self()
+
+    def _collect_slots(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "maleo_slot_requests", "Requests at entries, by outcome.", labels=["slot", "variant", "outcome"]
+        )
+        for key, count in self._requests.items():
+            requests.add_metric(list(key), count)
+        yield requests
+        warm = GaugeMetricFamily("maleo_slot_warm_revisions", "Revisions that are loaded and warm.", labels=["slot"])
+        for report in self.slots:
+            warm.add_metric([report.slot], len(report.warm))
+        yield warm
+
+    def _collect_self(self) -> Iterator[Metric]:
+        seconds, resident = own_usage()
+        cpu = CounterMetricFamily("maleo_agent_cpu_seconds", "CPU time of the agent itself.")
+        cpu.add_metric([], seconds)
+        yield cpu
+        memory = GaugeMetricFamily("maleo_agent_resident_memory_bytes", "Memory of the agent itself.")
+        memory.add_metric([], resident)
+        yield memory
+        connected = GaugeMetricFamily("maleo_agent_connected", "1 while the stream to the operator is open.")
+        connected.add_metric([], float(self.connected))
+        yield connected

@@ -1,0 +1,178 @@
+"""Between the operator and the slots of this node: desired state down, reports up, and the last word kept on disk."""
+
+import hmac
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from maleo_agent.artifacts import ArtifactCache
+from maleo_wire.child import Refused
+from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Pace, Revision, SlotDesired, SlotReport
+from maleo_wire.parent import Parent
+from maleo_wire.registry import NotFound, TransferFailed
+
+_STALE_S: Final = 5.0
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What survives a restart of the agent."""
+
+    epoch: int
+    desired: AgentDesired
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    report: SlotReport
+    at: float  # monotonic
+
+
+class Relay:
+    """capacity: unit -> 0..1 of normal speed of the simulated units; a slot's pace follows it."""
+
+    def __init__(
+        self, node: str, file: Path, cache: ArtifactCache, *, capacity: Callable[[], Mapping[str, float]]
+    ) -> None:
+        self._node = node
+        self._file = file
+        self._cache = cache
+        self._capacity = capacity
+        self._slots: dict[str, SlotDesired] = {}
+        self._heard: dict[str, _Heard] = {}
+        self._fresh: dict[str, SlotReport] = {}
+        self.epoch = 0
+        self.parent = Parent(on_frame=self._hear, on_lost=self._lose)
+        self._restore()
+
+    # ------------------------------------------------------------------------------------------------ downwards
+
+    async def take(self, desired: Desired) -> None:
+        """The operator's word: to disk first, then to the slots. Refused when it is not for this node."""
+        if desired.agent is None or desired.agent.node != self._node:
+            raise Refused("Malformed", f"this is the agent of node {self._node}")
+        self.epoch = max(self.epoch, desired.epoch)
+        partial = self._file.with_suffix(".partial")
+        partial.write_bytes(msgspec.msgpack.encode(Kept(epoch=self.epoch, desired=desired.agent)))
+        partial.rename(self._file)
+        self._adopt(desired.agent)
+
+    def tell_slots(self) -> None:
+        """Everything again, with the paces of now; slots that know it hear nothing."""
+        for name, slot in self._slots.items():
+            self.parent.push(name, _paced(slot, self._capacity().get(slot.unit, 1.0)), epoch=self.epoch)
+
+    def _adopt(self, desired: AgentDesired) -> None:
+        for name in set(self._slots) - {slot.slot for slot in desired.slots}:
+            self.parent.forget(name)
+        self._slots = {slot.slot: slot for slot in desired.slots}
+        self.tell_slots()
+
+    def _restore(self) -> None:
+        try:
+            kept = msgspec.msgpack.decode(self._file.read_bytes(), type=Kept)
+        except (OSError, msgspec.DecodeError):
+            return  # the operator will say it again
+        self.epoch = kept.epoch
+        self._adopt(kept.desired)
+
+    # ------------------------------------------------------------------------------------------------ upwards
+
+    def drain(self) -> tuple[SlotReport, ...]:
+        """What slots reported since the last time; a slot is passed on once for each of its reports."""
+        fresh, self._fresh = tuple(self._fresh.values()), {}
+        return fresh
+
+    def latest(self) -> tuple[SlotReport, ...]:
+        """The newest report of every slot that is alive, for `/metrics`."""
+        oldest = time.monotonic() - _STALE_S
+        return tuple(heard.report for heard in self._heard.values() if heard.at > oldest)
+
+    def busy_s(self, reports: tuple[SlotReport, ...]) -> dict[str, float]:
+        """Unit -> seconds that slots computed on it, by their reports."""
+        busy: dict[str, float] = {}
+        for report in reports:
+            slot = self._slots.get(report.slot)
+            if slot is not None:
+                busy[slot.unit] = busy.get(slot.unit, 0.0) + sum(r.compute.total for r in report.revisions)
+        return busy
+
+    def _hear(self, name: str, frame: Frame) -> None:
+        for report in frame.slots:
+            if report.slot == name:
+                self._heard[name] = _Heard(report=report, at=time.monotonic())
+                waiting = self._fresh.get(name)
+                self._fresh[name] = report if waiting is None else _join(waiting, report)
+
+    def _lose(self, name: str) -> None:
+        self._heard.pop(name, None)
+
+    # ------------------------------------------------------------------------------------------------ serving slots
+
+    def add_routes(self, app: web.Application) -> None:
+        app.router.add_get("/v1/control", self._serve_slot)
+        app.router.add_get("/artifacts/{digest}", self._serve_artifact)
+
+    async def _serve_slot(self, request: web.Request) -> web.WebSocketResponse:
+        return await self.parent.serve(request, is_allowed=lambda hello: self._is_slot(request, hello))
+
+    def _is_slot(self, request: web.Request, hello: Hello) -> bool:
+        """A slot that is not wanted here yet is told so by closing; it comes again until its operator has spoken."""
+        slot = self._slots.get(hello.name)
+        return hello.role == "slot" and slot is not None and _carries(request, slot.identity)
+
+    async def _serve_artifact(self, request: web.Request) -> web.StreamResponse:
+        """Only to a slot of this node, and only what its desired state names."""
+        digest = request.match_info["digest"]
+        uris = {
+            artifact.digest: artifact.uri
+            for slot in self._slots.values()
+            if _carries(request, slot.identity)
+            for revision in (*slot.revisions, *([slot.fallback] if slot.fallback else []))
+            if revision.stage is not None
+            for artifact in [revision.stage.artifact]
+        }
+        if digest not in uris:
+            return web.Response(status=403, text="no slot of this identity needs this artefact here")
+        try:
+            path = await self._cache.get(uris[digest], digest, wanted=self._wanted())
+        except NotFound as error:
+            return web.Response(status=404, text=str(error))
+        except TransferFailed as error:
+            return web.Response(status=502, text=str(error))
+        return web.FileResponse(path)
+
+    def _wanted(self) -> set[str]:
+        slots = self._slots.values()
+        revisions = [r for s in slots for r in (*s.revisions, *([s.fallback] if s.fallback else []))]
+        return {r.stage.artifact.digest for r in revisions if r.stage is not None}
+
+
+def _carries(request: web.Request, identity: str) -> bool:
+    return hmac.compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {identity}".encode())
+
+
+def _paced(slot: SlotDesired, capacity: float) -> SlotDesired:
+    """A throttled unit takes longer."""
+    if capacity >= 1.0:
+        return slot
+    revisions = tuple(_slowed(revision, capacity) for revision in slot.revisions)
+    fallback = _slowed(slot.fallback, capacity) if slot.fallback else None
+    return msgspec.structs.replace(slot, revisions=revisions, fallback=fallback)
+
+
+def _slowed(revision: Revision, capacity: float) -> Revision:
+    if revision.stage is None or revision.stage.pace is None:
+        return revision
+    pace = revision.stage.pace
+    slower = Pace(seconds=pace.seconds / capacity, joules=pace.joules)
+    return msgspec.structs.replace(revision, stage=msgspec.structs.replace(revision.stage, pace=slower))
+
+
+def _join(older: SlotReport, newer: SlotReport) -> SlotReport:
+    """Counters of both, state of the newer."""
+    return msgspec.structs.replace(newer, revisions=older.revisions + newer.revisions)

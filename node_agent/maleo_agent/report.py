@@ -1,0 +1,88 @@
+"""What the agent writes to the API server, on transitions only: inventory and sensor conditions of its own Device."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from maleo_api.device import Device, Inventory
+from maleo_api.meta import Condition
+from maleo_kube.client import Client
+from maleo_kube.errors import NotFound
+from maleo_kube.resources import DEVICES, LEASES
+from maleo_wire.messages import NodeReading
+
+_MANAGER: Final = "maleo-agent"
+_THROTTLED_BELOW: Final = 0.98
+_BATTERY_LOW: Final = 0.15
+_BATTERY_FINE: Final = 0.25
+LEASE_S: Final = 30
+
+
+def judge(reading: NodeReading, before: dict[str, str]) -> list[tuple[str, str, str, str]]:
+    """(type, status, reason, message) of the conditions this node's sensors decide; hysteresis by `before`. Pure."""
+    slow = [u for u in reading.units if u.capacity is not None and u.capacity < _THROTTLED_BELOW]
+    names = ", ".join(sorted(unit.unit for unit in slow))
+    thermal = ("False", "Throttled", f"running below normal speed: {names}") if slow else ("True", "NotThrottled", "")
+    found = [("ThermallyStable", *thermal)]
+    if reading.battery is not None:
+        limit = _BATTERY_FINE if before.get("BatterySufficient") == "False" else _BATTERY_LOW
+        low = reading.battery < limit
+        state = ("False", "BatteryLow", f"below {limit:.0%}") if low else ("True", "BatteryFine", "")
+        found.append(("BatterySufficient", *state))
+    return found
+
+
+class Reporter:
+    """Writes when what it would write differs from what the Device says."""
+
+    def __init__(self, client: Client, node: str) -> None:
+        self._client = client
+        self._node = node
+
+    async def report(self, device: Device, inventory: Inventory, reading: NodeReading) -> bool:
+        """True when something was written. ApiError when it could not be: the next second tries again."""
+        known = {c.type: c for c in device.status.conditions}
+        found = judge(reading, {name: c.status for name, c in known.items()})
+        conditions = [_settle(known.get(row[0]), row, device.metadata.generation) for row in found]
+        unchanged = all(c == known.get(c.type) for c in conditions)
+        if unchanged and device.status.inventory == inventory:
+            return False
+        status = {"inventory": inventory.to_api(), "conditions": [c.to_api() for c in conditions]}
+        body: dict[str, Any] = {
+            "apiVersion": DEVICES.api_version,
+            "kind": DEVICES.kind,
+            "metadata": {"name": self._node},
+            "status": status,
+        }
+        await self._client.apply(DEVICES, body, manager=_MANAGER, subresource="status")
+        return True
+
+
+def _settle(before: Condition | None, row: tuple[str, str, str, str], generation: int) -> Condition:
+    """The time of transition moves with the status only."""
+    type_, status, reason, message = row
+    moved = before is None or before.status != status
+    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moved or before is None else before.last_transition_time
+    return Condition.model_validate(
+        {
+            "type": type_,
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "observedGeneration": generation,
+            "lastTransitionTime": at,
+        }
+    )
+
+
+async def renew_lease(client: Client, node: str, namespace: str) -> None:
+    """The agent's sign of life in the API. ApiError when it could not be given."""
+    now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": node, "leaseDurationSeconds": LEASE_S, "renewTime": now}
+    name = f"maleo-agent-{node}"
+    try:
+        await client.merge(LEASES, name, {"spec": spec}, namespace=namespace)
+    except NotFound:
+        metadata = {"name": name, "namespace": namespace, "labels": {"maleo.dev/agent": node}}
+        body = {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}
+        await client.create(LEASES, body)

@@ -1,0 +1,32 @@
+"""What the chart tells the agent, by its environment."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`operator` is `ip:port` of its Service; empty: there is none, and the agent goes on by what it has on disk."""
+
+    node: str
+    namespace: str
+    operator: str
+    token_file: Path
+    cache: Path
+    cache_bytes: int
+    port: int
+
+    @classmethod
+    def read(cls) -> "Settings":
+        host = os.environ.get("MALEO_OPERATOR_SERVICE_HOST", "")
+        port = os.environ.get("MALEO_OPERATOR_SERVICE_PORT", "9807")
+        return cls(
+            node=os.environ["NODE_NAME"],
+            namespace=os.environ.get("MALEO_NAMESPACE", "maleo-system"),
+            operator=f"{host}:{port}" if host else "",
+            token_file=Path(os.environ.get("MALEO_TOKEN_FILE", "/var/run/secrets/maleo/token")),
+            cache=Path(os.environ.get("MALEO_CACHE", "/var/lib/maleo")),
+            cache_bytes=int(os.environ.get("MALEO_CACHE_BYTES", str(8 * 1024**3))),
+            port=int(os.environ.get("MALEO_AGENT_PORT", "9808")),
+        )

@@ -1,0 +1,66 @@
+"""The scripted life of a simulated device: how fast, how warm, how full its battery is, by time. Pure."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+ANNOTATION: Final = "maleo.dev/trace"
+_MOST_STEPS: Final = 1000
+
+
+class Invalid(Exception):
+    """The annotation is no trace; the message names the step and field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From `at` seconds after the trace was first seen; None = not said."""
+
+    at: float
+    capacity: float | None = None  # 0..1 of the normal speed
+    temperature_c: float | None = None
+    battery: float | None = None  # 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    steps: tuple[Step, ...] = ()
+
+    def at(self, seconds: float) -> Step:
+        """The step that holds at `seconds`; before the first one nothing is said."""
+        begun = [step for step in self.steps if step.at <= seconds]
+        return begun[-1] if begun else Step(at=0.0)
+
+
+def parse(text: str) -> Trace:
+    """A JSON list of {at, capacity, temperature, battery}, growing in `at`."""
+    if not text:
+        return Trace()
+    try:
+        entries = json.loads(text)
+    except ValueError as error:
+        raise Invalid(f"{ANNOTATION}: no JSON: {error}") from error
+    if not isinstance(entries, list) or len(entries) > _MOST_STEPS:
+        raise Invalid(f"{ANNOTATION}: a list of at most {_MOST_STEPS} steps is needed")
+    steps = tuple(_parse_step(entry, number) for number, entry in enumerate(entries))
+    if list(steps) != sorted(steps, key=lambda step: step.at):
+        raise Invalid(f"{ANNOTATION}: the steps must grow in `at`")
+    return Trace(steps)
+
+
+def _parse_step(entry: Any, number: int) -> Step:
+    if not isinstance(entry, dict) or not set(entry) <= {"at", "capacity", "temperature", "battery"}:
+        raise Invalid(f"{ANNOTATION}[{number}]: an object of at, capacity, temperature, battery is needed")
+    values = {name: _number(entry.get(name), f"{ANNOTATION}[{number}].{name}") for name in entry}
+    capacity, battery = values.get("capacity"), values.get("battery")
+    if capacity is not None and not 0 < capacity <= 1:
+        raise Invalid(f"{ANNOTATION}[{number}].capacity: {capacity} is not in (0, 1]")
+    if battery is not None and not 0 <= battery <= 1:
+        raise Invalid(f"{ANNOTATION}[{number}].battery: {battery} is not in [0, 1]")
+    return Step(at=values.get("at", 0.0), capacity=capacity, temperature_c=values.get("temperature"), battery=battery)
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Invalid(f"{where}: a number is needed, not {value!r}")
+    return float(value)
