@@ -1,0 +1,192 @@
+"""Manifests as people write them: YAML files and folders, read into the API models without a cluster.
+
+Readers of the API ignore unknown fields; a person's file deserves to hear of them, so here they are errors.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from maleo_api.fields import of_model, unit_at
+from maleo_api.kinds import KINDS, KindInfo
+from maleo_api.meta import API_VERSION, GROUP, Metadata, Resource, Schema
+
+_SUFFIXES: Final = (".yaml", ".yml", ".json")
+_FREE_FORM: Final = "metadata"  # Kubernetes' own, Maleo models only a part of it
+
+AnyResource = TypeVar("AnyResource", bound=Resource)
+
+
+class NodeSpec(Schema):
+    unschedulable: bool = False
+
+
+class Node(Resource):
+    """A Kubernetes Node, as far as planning without a cluster needs it: labels give tier and site."""
+
+    spec: NodeSpec = NodeSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """Everything that was read, by kind and key (`namespace/name`, or `name` for cluster-scoped kinds)."""
+
+    resources: Mapping[str, dict[str, Resource]] = field(default_factory=dict)
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+
+    def of(self, kind: type[AnyResource]) -> dict[str, AnyResource]:
+        """The resources of one kind: `manifests.of(Mission)["default/cctv"]`."""
+        found = self.resources.get(kind.__name__, {})
+        return {key: resource for key, resource in found.items() if isinstance(resource, kind)}
+
+
+class ManifestError(Exception):
+    """Every mistake that was found, one line each: `file: doc N kind/name: field.path: value: what and remedy`."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+def load(paths: Iterable[Path]) -> Manifests:
+    """Read files and, recursively, folders; objects of other API groups are passed over.
+
+    Raises ManifestError with all mistakes of all files: nothing is returned half read.
+    """
+    reading = _Reading()
+    for file in _files(paths, reading):
+        reading.read(file)
+    if reading.mistakes:
+        raise ManifestError(reading.mistakes)
+    return Manifests(reading.resources, reading.nodes)
+
+
+def _files(paths: Iterable[Path], reading: "_Reading") -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
+            if not found:
+                reading.mistakes.append(f"{path}: no {', '.join(_SUFFIXES)} file in this folder")
+            yield from found
+        elif path.is_file():
+            yield path
+        else:
+            reading.mistakes.append(f"{path}: no such file or folder")
+
+
+class _Reading:
+    def __init__(self) -> None:
+        self.mistakes: list[str] = []
+        self.resources: dict[str, dict[str, Resource]] = {}
+        self.nodes: dict[str, Node] = {}
+        self._places: dict[tuple[str, str], str] = {}
+
+    def read(self, file: Path) -> None:
+        try:
+            documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            self.mistakes.append(f"{file}: not readable as YAML: {' '.join(str(error).split())}")
+            return
+        for number, document in enumerate(documents, start=1):
+            if document is not None:
+                self._take(f"{file}: doc {number}", document)
+
+    def _take(self, place: str, document: object) -> None:
+        if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
+            self.mistakes.append(f"{place}: no Kubernetes object: apiVersion, kind and metadata.name are needed")
+        elif document["kind"] == "List":
+            for item in document.get("items") or []:
+                self._take(place, item)
+        elif document["kind"] == "Node" and document.get("apiVersion") == "v1":
+            self._keep(f"{place} Node", document, Node, namespaced=False)
+        elif str(document.get("apiVersion", "")).partition("/")[0] == GROUP:
+            self._take_own(place, document)
+        elif document["kind"] in KINDS:
+            self.mistakes.append(
+                f"{place} {document['kind']}: apiVersion: {document.get('apiVersion')}: write {API_VERSION}"
+            )
+
+    def _take_own(self, place: str, document: dict[str, Any]) -> None:
+        kind = document["kind"]
+        info: KindInfo | None = KINDS.get(kind)
+        if info is None:
+            self.mistakes.append(f"{place}: kind: {kind}: no kind of {GROUP}{_nearest(kind, KINDS)}")
+        elif document["apiVersion"] != API_VERSION:
+            self.mistakes.append(f"{place} {kind}: apiVersion: {document['apiVersion']}: write {API_VERSION}")
+        else:
+            self._keep(f"{place} {kind}", document, info.model, namespaced=info.namespaced)
+
+    def _keep(self, place: str, document: dict[str, Any], model: type[Resource], *, namespaced: bool) -> None:
+        metadata = document.get("metadata")
+        name = metadata.get("name") if isinstance(metadata, dict) else None
+        place = f"{place}/{name}" if name else place
+        unknown = () if model is Node else _unknown_fields(document, model)
+        self.mistakes += [f"{place}: {mistake}" for mistake in unknown]
+        try:
+            # As JSON and strict: what the API server would refuse (a number as text) is refused here too.
+            resource = model.model_validate_json(json.dumps(document, default=str), strict=True)
+        except ValidationError as error:
+            self.mistakes += [f"{place}: {_describe(detail, model)}" for detail in error.errors()]
+            return
+        if namespaced and not resource.metadata.namespace:
+            resource = resource.model_copy(update={"metadata": _in_default_namespace(resource.metadata)})
+        self._store(place, resource)
+
+    def _store(self, place: str, resource: Resource) -> None:
+        first = self._places.setdefault((resource.kind, resource.key), place)
+        if first is not place:
+            self.mistakes.append(
+                f"{place}: metadata.name: {resource.key}: already defined in {first}: rename or remove it"
+            )
+        elif isinstance(resource, Node):
+            self.nodes[resource.key] = resource
+        else:
+            self.resources.setdefault(resource.kind, {})[resource.key] = resource
+
+
+def _in_default_namespace(metadata: Metadata) -> Metadata:
+    return metadata.model_copy(update={"namespace": "default"})
+
+
+def _unknown_fields(value: object, annotation: object, path: str = "") -> Iterator[str]:
+    """Fields that the model does not have, anywhere below `value`, each with the nearest name that it has."""
+    model = of_model(annotation)
+    if model is None:
+        return
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown_fields(item, model, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        known = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+        for name, item in value.items():
+            here = f"{path}.{name}" if path else str(name)
+            if name not in known:
+                yield f"{here}: unknown field{_nearest(str(name), known)}"
+            elif here != _FREE_FORM:
+                yield from _unknown_fields(item, known[name], here)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = get_close_matches(name.lower(), [n.lower() for n in names], n=1)
+    if close:
+        return f": did you mean {next(n for n in names if n.lower() == close[0])}?"
+    return f": one of {', '.join(names)}"
+
+
+def _describe(detail: ErrorDetails, model: type[Schema]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
+    if detail["type"] == "missing":
+        return f"{path}: missing: this field is required"
+    shown = json.dumps(detail["input"], default=str)
+    unit = unit_at(model, detail["loc"])
+    if unit is not None:
+        return f"{path}: {shown}: no {unit.name}: write a number with its unit, for example {unit.example}"
+    return f"{path}: {shown}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"
