@@ -96,6 +96,13 @@ class Informer:
                 if change.type != "BOOKMARK":
                     self._set(key_of(change.object), None if change.type == "DELETED" else change.object)
 
+    def hear(self, item: Object, *, deleted: bool) -> None:
+        """A change that another watch heard, for kinds that `run` is not used for; older than known: ignored."""
+        if deleted:
+            self._set(key_of(item), None)
+        else:
+            self.note(item)
+
     def note(self, written: Object) -> None:
         """What a write of our own returned, unless the watch has already shown something newer."""
         key = key_of(written)

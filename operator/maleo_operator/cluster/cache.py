@@ -1,0 +1,285 @@
+"""What the API server holds, parsed once per version, and the views of it that decisions need."""
+
+import asyncio
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
+
+from pydantic import ValidationError
+
+from maleo_api.device import Device, DeviceProfile, Link
+from maleo_api.meta import Resource, Tier
+from maleo_api.mission import Mission
+from maleo_api.model import Model, ModelProfile
+from maleo_api.placement import Placement
+from maleo_kube.client import Client, Object
+from maleo_kube.informer import Informer
+from maleo_kube.resources import (
+    DEVICE_PROFILES,
+    DEVICES,
+    LEASES,
+    LINKS,
+    MISSIONS,
+    MODEL_PROFILES,
+    MODELS,
+    NODES,
+    PLACEMENTS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    Kind,
+)
+from maleo_operator.planning.problem import NodeFacts, Observations, Plan, Snapshot
+from maleo_operator.reconcilers import children
+from maleo_operator.reconcilers.conditions import seconds
+from maleo_operator.reconcilers.scope import SlotPod
+
+# What people write is rare: kopf hears it. The rest is heard by our own watches. A re-list with a diff covers both.
+WRITTEN_BY_PEOPLE: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
+_WATCHED: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, SECRETS, LEASES)
+_SELECTORS: Final = {
+    PODS: children.MISSION,
+    SERVICES: children.MISSION,
+    SECRETS: children.MISSION,
+    LEASES: "maleo.dev/agent",
+}
+_PARSED: Final[dict[Kind, type[Resource]]] = {
+    MISSIONS: Mission,
+    MODELS: Model,
+    MODEL_PROFILES: ModelProfile,
+    DEVICE_PROFILES: DeviceProfile,
+    LINKS: Link,
+    DEVICES: Device,
+    PLACEMENTS: Placement,
+}
+_RELIST_S: Final = 300.0
+
+AnyResource = TypeVar("AnyResource", bound=Resource)
+
+
+@dataclass(frozen=True, slots=True)
+class Dirty:
+    """A key whose decision may have changed: `mission` (namespace/name) or `device` (node name)."""
+
+    kind: str
+    key: str
+
+
+ALL_MISSIONS: Final = Dirty("mission", "*")
+MarkDirty = Callable[[Dirty], None]
+
+
+class Cache:
+    """`problems`: key of what cannot be parsed -> why; such an object is as good as not there."""
+
+    def __init__(self, client: Client, *, mark: MarkDirty, on_restart: Callable[[str, str], None]) -> None:
+        self._mark = mark
+        self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
+        self.problems: dict[tuple[str, str], str] = {}
+        self._facts: dict[str, NodeFacts] = {}
+        self._informers = {
+            kind: Informer(
+                client,
+                kind,
+                on_change=self._listener(kind),
+                labels=_SELECTORS.get(kind, ""),
+                resync_s=_RELIST_S,
+                on_restart=on_restart,
+            )
+            for kind in (*WRITTEN_BY_PEOPLE, *_WATCHED)
+        }
+
+    async def run(self) -> None:
+        """Watches, and the re-lists of what kopf hears; for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for kind in _WATCHED:
+                tasks.create_task(self._informers[kind].run())
+            tasks.create_task(self._relist_rare())
+
+    async def relist(self) -> None:
+        """Everything, consistently: what a new leader does before its first write."""
+        await asyncio.gather(*(informer.relist() for informer in self._informers.values()))
+
+    @property
+    def synced(self) -> bool:
+        return all(informer.synced.is_set() for informer in self._informers.values())
+
+    def hear(self, kind: Kind, item: Object, *, deleted: bool) -> None:
+        """From kopf."""
+        self._informers[kind].hear(item, deleted=deleted)
+
+    def note(self, kind: Kind, written: Object) -> None:
+        """What a write of our own returned: read-your-writes, until the watch shows it."""
+        if kind in self._informers and "resourceVersion" in written.get("metadata", {}):
+            self._informers[kind].note(written)
+
+    # ------------------------------------------------------------------------------------------------ views
+
+    @property
+    def nodes(self) -> Mapping[str, NodeFacts]:
+        return self._facts
+
+    @property
+    def missions(self) -> dict[str, Mission]:
+        return self._all(MISSIONS, Mission)
+
+    @property
+    def devices(self) -> dict[str, Device]:
+        return self._all(DEVICES, Device)
+
+    @property
+    def profiles(self) -> dict[str, DeviceProfile]:
+        return self._all(DEVICE_PROFILES, DeviceProfile)
+
+    def raw(self, kind: Kind, key: str) -> Object | None:
+        return self._informers[kind].store.get(key)
+
+    def snapshot(self, observations: Observations, held: Mapping[str, Plan], lost: Mapping[str, float]) -> Snapshot:
+        """A lost node is not ready, whatever the API still says."""
+        facts = {n: _unready(f) if n in lost else f for n, f in self._facts.items()}
+        return Snapshot(
+            nodes=facts,
+            profiles=self.profiles,
+            devices=self.devices,
+            links=self._all(LINKS, Link),
+            models=self._all(MODELS, Model),
+            model_profiles=self._all(MODEL_PROFILES, ModelProfile),
+            missions=self.missions,
+            observations=observations,
+            held=dict(held),
+        )
+
+    def placements(self, mission: str) -> tuple[Placement, ...]:
+        namespace, _, name = mission.partition("/")
+        found = [
+            p
+            for p in self._all(PLACEMENTS, Placement).values()
+            if p.metadata.namespace == namespace and p.spec.mission == name
+        ]
+        return tuple(sorted(found, key=lambda p: p.spec.revision))
+
+    def pods(self, mission: str) -> tuple[SlotPod, ...]:
+        namespace, _, name = mission.partition("/")
+        return tuple(
+            children.parse_slot(pod)
+            for key, pod in sorted(self._informers[PODS].items())
+            if pod["metadata"]["namespace"] == namespace and pod["metadata"]["labels"][children.MISSION] == name
+        )
+
+    def mission_of_pod(self, pod: str) -> str | None:
+        """Key of the mission that pod `namespace/name` is a slot of."""
+        found = self.raw(PODS, pod)
+        return f"{pod.partition('/')[0]}/{found['metadata']['labels'][children.MISSION]}" if found else None
+
+    def service(self, mission: str) -> tuple[Mapping[str, str] | None, str]:
+        """Selector and `clusterIP:port` of the mission's Service; None and empty while there is none."""
+        found = self.raw(SERVICES, mission)
+        if found is None:
+            return None, ""
+        address = found["spec"].get("clusterIP", "")
+        return found["spec"].get("selector", {}), f"{address}:{children.SERVICE_PORT}" if address else ""
+
+    def identity(self, mission: Mission) -> str | None:
+        """The token of the mission's Secret."""
+        found = self.raw(SECRETS, f"{mission.metadata.namespace}/{children.secret_name(mission)}")
+        token = found.get("data", {}).get(children.IDENTITY_KEY) if found else None
+        return b64decode(token).decode() if token else None
+
+    def lease_ends_at(self, node: str, namespace: str) -> float:
+        """Unix time at which the Lease of the node's agent runs out; 0 without one."""
+        lease = self.raw(LEASES, f"{namespace}/maleo-agent-{node}")
+        spec = lease["spec"] if lease else {}
+        renewed = spec.get("renewTime")
+        return seconds(renewed) + float(spec.get("leaseDurationSeconds", 0)) if renewed else 0.0
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    def _all(self, kind: Kind, model: type[AnyResource]) -> dict[str, AnyResource]:  # noqa: ARG002 - names the type
+        return cast("dict[str, AnyResource]", dict(self._parsed[kind]))
+
+    async def _relist_rare(self) -> None:
+        while True:
+            await asyncio.gather(
+                *(self._informers[kind].relist() for kind in WRITTEN_BY_PEOPLE), return_exceptions=True
+            )
+            listed = all(self._informers[kind].synced.is_set() for kind in WRITTEN_BY_PEOPLE)
+            await asyncio.sleep(_RELIST_S if listed else 1.0)
+
+    def _listener(self, kind: Kind) -> Callable[[str, Object | None, Object | None], None]:
+        def note(key: str, old: Object | None, new: Object | None) -> None:
+            self._note_change(kind, key, old, new)
+
+        return note
+
+    def _note_change(self, kind: Kind, key: str, old: Object | None, new: Object | None) -> None:
+        if kind in _PARSED:
+            self._parse(kind, key, new)
+        if kind == NODES:
+            self._note_node(key, new)
+        elif kind == LEASES:
+            if old is None or new is None:
+                self._mark(Dirty("device", key.rpartition("maleo-agent-")[2]))
+        elif kind == MISSIONS:
+            self._mark(Dirty("mission", key))
+        elif kind in {PODS, SERVICES, SECRETS}:
+            item = new or old
+            assert item is not None
+            self._mark(Dirty("mission", f"{key.partition('/')[0]}/{item['metadata']['labels'][children.MISSION]}"))
+        elif kind == PLACEMENTS:
+            item = new or old
+            assert item is not None
+            self._mark(Dirty("mission", f"{key.partition('/')[0]}/{item['spec']['mission']}"))
+        else:
+            if kind == DEVICES:
+                self._mark(Dirty("device", key))
+            self._mark(ALL_MISSIONS)
+
+    def _parse(self, kind: Kind, key: str, new: Object | None) -> None:
+        self._parsed[kind].pop(key, None)
+        self.problems.pop((kind.kind, key), None)
+        if new is None:
+            return
+        try:
+            self._parsed[kind][key] = _PARSED[kind].model_validate(new)
+        except ValidationError as error:
+            first = error.errors()[0]
+            self.problems[kind.kind, key] = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+    def _note_node(self, name: str, node: Object | None) -> None:
+        """Kubelets report every few seconds; only what planning knows of a node makes anything dirty."""
+        facts = _parse_node(node) if node is not None else None
+        if self._facts.get(name) == facts:
+            return
+        if facts is None:
+            del self._facts[name]
+        else:
+            self._facts[name] = facts
+        self._mark(Dirty("device", name))
+        self._mark(ALL_MISSIONS)
+
+
+def _parse_node(node: Object) -> NodeFacts:
+    metadata: dict[str, Any] = node["metadata"]
+    labels = metadata.get("labels", {})
+    conditions = node.get("status", {}).get("conditions", [])
+    tier = labels.get("maleo.dev/tier", "")
+    return NodeFacts(
+        name=metadata["name"],
+        site=labels.get("maleo.dev/site", ""),
+        tier=Tier(tier) if tier in set(Tier) else Tier.DEVICE,
+        ready=any(c["type"] == "Ready" and c["status"] == "True" for c in conditions),
+        schedulable=not node.get("spec", {}).get("unschedulable", False),
+        labels=labels,
+    )
+
+
+def _unready(facts: NodeFacts) -> NodeFacts:
+    return NodeFacts(
+        name=facts.name,
+        site=facts.site,
+        tier=facts.tier,
+        ready=False,
+        schedulable=facts.schedulable,
+        labels=facts.labels,
+    )

@@ -1,0 +1,270 @@
+"""The one placement cycle: take dirty keys, look, plan, assume, decide, write. Nothing else decides anything."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from maleo_api.mission import Mission
+from maleo_api.quantities import DURATION, parse
+from maleo_kube.errors import ApiError
+from maleo_kube.resources import MISSIONS, NODES
+from maleo_operator.cluster.cache import ALL_MISSIONS, Cache, Dirty
+from maleo_operator.cluster.gateway import Gateway
+from maleo_operator.engine.live import report_mission
+from maleo_operator.engine.queue import DirtyQueue
+from maleo_operator.ingest.hub import Hub
+from maleo_operator.ingest.telemetry import TelemetryStore
+from maleo_operator.metrics import Metrics
+from maleo_operator.planning.digest import digest
+from maleo_operator.planning.planner import plan, restore
+from maleo_operator.planning.problem import Feasible, Plan, Snapshot
+from maleo_operator.reconcilers import device, mission, trigger
+from maleo_operator.reconcilers.device import TIER
+from maleo_operator.reconcilers.scope import DeviceScope, MissionScope, Outcome, SlotSettings
+
+log: Final = logging.getLogger("maleo.cycle")
+_IDLE_S: Final = 5.0
+_DEVICE_CHECK_S: Final = 10.0
+_RETRY_S: Final = (0.2, 30.0)
+_CRITICALITY: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
+
+
+@dataclass
+class _Memory:
+    """What the engine remembers of a mission between turns; all of it can be lost."""
+
+    planned_at: float
+    failures: int = 0
+    plan: Plan | None = None
+    plan_revision: int = 0  # 0: assumed, its Placement is not written yet
+
+
+class Cycle:
+    """`last_turn`: monotonic, for `/healthz`."""
+
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        gateway: Gateway,
+        hub: Hub,
+        telemetry: TelemetryStore,
+        queue: DirtyQueue,
+        metrics: Metrics,
+        slots: SlotSettings,
+        namespace: str,
+        connected: Callable[[], frozenset[str]],
+    ) -> None:
+        self.last_turn = time.monotonic()
+        self._cache = cache
+        self._gateway = gateway
+        self._hub = hub
+        self._telemetry = telemetry
+        self._queue = queue
+        self._metrics = metrics
+        self._slots = slots
+        self._namespace = namespace
+        self._connected = connected
+        self._epoch = 0
+        self._memory: dict[str, _Memory] = {}
+        self._lost: dict[str, float] = {}
+        self._began = 0.0
+
+    async def lead(self, epoch: int) -> None:
+        """Until cancelled: with a consistent view first, then turn after turn."""
+        self._epoch, self._began = epoch, time.time()
+        self._memory.clear()
+        self._lost.clear()
+        try:
+            await self._relist()
+            self._queue.clear()
+            for name in [*self._cache.nodes, *self._cache.devices]:
+                self._queue.mark(Dirty("device", name))
+            await self._turn({ALL_MISSIONS, *await self._queue.take(most_wait_s=0.0)})
+            self._hub.lead(epoch, self._cache.nodes)
+            while True:
+                self.last_turn = time.monotonic()
+                keys = await self._queue.take(most_wait_s=_IDLE_S)
+                self._metrics.queue.set(len(self._queue))
+                if keys:
+                    with self._metrics.cycle.time():
+                        await self._turn(keys)
+        finally:
+            self._hub.resign()
+
+    async def _relist(self) -> None:
+        while True:
+            try:
+                await self._cache.relist()
+            except ApiError as error:
+                log.warning("not listed yet: %s", error)
+                await asyncio.sleep(1.0)
+            else:
+                return
+
+    async def _turn(self, keys: set[Dirty]) -> None:
+        """Devices first: missions are planned on what they say."""
+        for key in sorted(k.key for k in keys if k.kind == "device"):
+            await self._guard(Dirty("device", key), self._decide_device(key))
+        missions = self._cache.missions
+        self._forget(set(missions))
+        wanted = set(missions) if ALL_MISSIONS in keys else {k.key for k in keys if k.kind == "mission"} & set(missions)
+        for key in sorted(wanted, key=lambda k: (_CRITICALITY[missions[k].spec.criticality], k)):
+            self.last_turn = time.monotonic()
+            await self._guard(Dirty("mission", key), self._decide_mission(key))
+
+    async def _guard(self, key: Dirty, work: Coroutine[None, None, None]) -> None:
+        """One key's trouble is its own: a refused write is tried again later, a bug is logged and stops no others."""
+        try:
+            await work
+        except ApiError as error:
+            log.info("%s %s: %s", key.kind, key.key, error)
+        except Exception:
+            self._metrics.errors.labels(key.kind).inc()
+            log.exception("deciding %s %s failed", key.kind, key.key)
+        else:
+            self._remember(key).failures = 0
+            return
+        memory = self._remember(key)
+        memory.failures += 1
+        self._queue.mark(key, after_s=min(_RETRY_S[0] * 2**memory.failures, _RETRY_S[1]))
+
+    def _remember(self, key: Dirty) -> _Memory:
+        return self._memory.setdefault(f"{key.kind} {key.key}", _Memory(planned_at=self._began))
+
+    # ------------------------------------------------------------------------------------------------ devices
+
+    async def _decide_device(self, name: str) -> None:
+        now = time.time()
+        facts, raw = self._cache.nodes.get(name), self._cache.raw(NODES, name)
+        scope = DeviceScope(
+            name=name,
+            node=facts,
+            node_uid=raw["metadata"]["uid"] if raw else "",
+            device=self._cache.devices.get(name),
+            profiles=self._cache.profiles,
+            connected=name in self._connected(),
+            lease_fresh=self._cache.lease_ends_at(name, self._namespace) > now,
+            telemetry_fresh=self._telemetry.telemetry_is_fresh(name, now),
+            now=now,
+        )
+        self._note_loss(scope)
+        outcome = device.decide(scope)
+        await self._gateway.apply_device(name, outcome)
+        if facts is not None and TIER in facts.labels:
+            self._queue.mark(Dirty("device", name), after_s=outcome.requeue_s or _DEVICE_CHECK_S)
+
+    def _note_loss(self, scope: DeviceScope) -> None:
+        """Lost is a node that Kubernetes calls not ready, or whose agent is silent on both of its ways."""
+        silent = not scope.connected and not scope.lease_fresh and scope.device is not None
+        lost = scope.node is None or not scope.node.ready or (silent and scope.device is not None and _was_heard(scope))
+        if lost and scope.name not in self._lost:
+            self._lost[scope.name] = scope.now
+            self._queue.mark(ALL_MISSIONS)
+        elif not lost and self._lost.pop(scope.name, None) is not None:
+            self._queue.mark(ALL_MISSIONS)
+
+    # ------------------------------------------------------------------------------------------------ missions
+
+    async def _decide_mission(self, key: str) -> None:
+        declared = self._cache.missions[key]
+        memory = self._remember(Dirty("mission", key))
+        snapshot = self._cache.snapshot(self._telemetry.observe(time.time()), self._held(), self._lost)
+        scope = self._scope(declared, snapshot, memory)
+        reason = trigger.check(scope)
+        if reason is not None:
+            with self._metrics.planning.time():
+                verdict = await asyncio.to_thread(plan, snapshot, key)
+            memory.planned_at = time.time()
+            scope = replace(scope, trigger=reason, verdict=verdict, inputs_digest=digest(snapshot, key))
+            log.info("planned %s for %s: %s", key, reason, type(verdict).__name__)
+        outcome = mission.decide(scope)
+        self._assume(scope, outcome, memory)
+        raw = self._cache.raw(MISSIONS, key)
+        assert raw is not None
+        try:
+            await self._gateway.apply_mission(raw, outcome)
+        except ApiError:
+            memory.plan, memory.plan_revision = None, 0  # refused: the assumption ends
+            raise
+        self._hub.desire(key, outcome.slots)
+        report_mission(self._metrics, scope, outcome)
+        if outcome.requeue_s is not None:
+            self._queue.mark(Dirty("mission", key), after_s=outcome.requeue_s)
+
+    def _scope(self, declared: Mission, snapshot: Snapshot, memory: _Memory) -> MissionScope:
+        key, now, latency = declared.key, time.time(), declared.spec.objectives.latency
+        selector, address = self._cache.service(key)
+        active = declared.status.active
+        telemetry = self._telemetry.summarise(
+            key,
+            revision=active.revision if active else None,
+            window_s=parse(DURATION, latency.window) if latency else 10.0,
+            percentile=latency.percentile if latency else 95,
+            windows=declared.spec.drift.windows,
+            now=now,
+        )
+        return MissionScope(
+            mission=declared,
+            model=snapshot.models.get(f"{declared.metadata.namespace}/{declared.spec.model.name}"),
+            placements=self._cache.placements(key),
+            pods=self._cache.pods(key),
+            service_selector=selector,
+            service_address=address,
+            identity=self._cache.identity(declared),
+            new_identity=secrets.token_urlsafe(32),
+            telemetry=telemetry,
+            snapshot=snapshot,
+            lost_nodes=dict(self._lost),
+            epoch=self._epoch,
+            now=now,
+            settings=self._slots,
+            planned_at=memory.planned_at,
+        )
+
+    def _held(self) -> Mapping[str, Plan]:
+        """What missions serve by, or will: read back from their Placements after a restart."""
+        held = {}
+        for key, declared in self._cache.missions.items():
+            memory = self._remember(Dirty("mission", key))
+            if memory.plan is None:
+                self._restore(declared, memory)
+            if memory.plan is not None:
+                held[key] = memory.plan
+        return held
+
+    def _restore(self, declared: Mission, memory: _Memory) -> None:
+        placements = self._cache.placements(declared.key)
+        active = declared.status.active
+        serving = [p for p in placements if active is not None and p.spec.revision == active.revision]
+        if serving:
+            snapshot = self._cache.snapshot(self._telemetry.observe(time.time()), {}, self._lost)
+            memory.plan = restore(snapshot, declared.key, serving[-1])
+            memory.plan_revision = serving[-1].spec.revision
+
+    def _assume(self, scope: MissionScope, outcome: Outcome, memory: _Memory) -> None:
+        """A plan that becomes a Placement holds its units from this moment on, before anything is written."""
+        made = [body for body in outcome.create if body["kind"] == "Placement"]
+        if not made:
+            return
+        verdict = scope.verdict
+        memory.plan = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad if verdict else None
+        memory.plan_revision = int(made[-1]["spec"]["revision"])
+
+    def _forget(self, known: set[str]) -> None:
+        """Of deleted missions nothing is left: their slots go, and their series."""
+        for name in [name for name in self._memory if name.startswith("mission ") and name[8:] not in known]:
+            del self._memory[name]
+            key = name[8:]
+            self._hub.desire(key, ())
+            self._telemetry.forget(key)
+            self._metrics.forget_mission(*key.split("/", 1))
+
+
+def _was_heard(scope: DeviceScope) -> bool:
+    """An agent that never came cannot fall silent: its node may simply not run one."""
+    return scope.device is not None and scope.device.status.inventory is not None

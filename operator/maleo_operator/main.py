@@ -1,0 +1,201 @@
+"""The operator: `maleo-operator`. Everything is put together here, and nowhere else."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import time
+from typing import Final
+
+from aiohttp import web
+
+from maleo_kube.client import Client, Object
+from maleo_kube.resources import Kind
+from maleo_operator.cluster.cache import WRITTEN_BY_PEOPLE, Cache, Dirty
+from maleo_operator.cluster.gateway import Gateway
+from maleo_operator.engine.cycle import Cycle
+from maleo_operator.engine.elector import Elector
+from maleo_operator.engine.queue import DirtyQueue
+from maleo_operator.handlers.people import Listener
+from maleo_operator.ingest.hub import Hub
+from maleo_operator.ingest.server import IngestServer
+from maleo_operator.ingest.telemetry import TelemetryStore
+from maleo_operator.metrics import Metrics
+from maleo_operator.settings import Settings
+from maleo_wire.messages import Frame, Hello, Nack
+from maleo_wire.parent import Parent
+
+log: Final = logging.getLogger("maleo.operator")
+_STALLED_S: Final = 30.0
+_GC_THRESHOLDS: Final = (50_000, 20, 100)  # the default collects in the middle of bursts: p99 150 ms instead of 30
+
+
+class Operator:
+    """One replica. All replicas watch and hear; the leader alone decides and writes."""
+
+    def __init__(self, settings: Settings, client: Client, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self._client = client
+        self._queue = DirtyQueue()
+        self.cache = Cache(
+            client,
+            mark=self._queue.mark,
+            on_restart=lambda kind, reason: metrics.restarts.labels(kind, reason).inc(),
+        )
+        self._telemetry = TelemetryStore()
+        self.parent = Parent(
+            on_frame=self._hear_frame, on_hello=self._hear_hello, on_nack=_log_nack, on_lost=self._lose_agent
+        )
+        self.elector = Elector(
+            client,
+            namespace=settings.namespace,
+            name=settings.lease,
+            identity=settings.identity,
+            address=settings.address,
+        )
+        self.cycle = Cycle(
+            cache=self.cache,
+            gateway=Gateway(client, self.cache),
+            hub=Hub(self.parent),
+            telemetry=self._telemetry,
+            queue=self._queue,
+            metrics=metrics,
+            slots=settings.slots,
+            namespace=settings.namespace,
+            connected=lambda: self.parent.connected,
+        )
+        self._listener: Listener | None = None
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until `stopping`; then the Lease is given up, so that the next leader need not wait."""
+        self._listener = Listener(WRITTEN_BY_PEOPLE, self._hear_people)
+        self._listener.start()
+        runners = [
+            await _serve(self._make_health(), self.settings.health_port),
+            await _serve(self._make_metrics(), self.settings.metrics_port),
+            await _serve(self._make_ingest(), self.settings.ingest_port),
+        ]
+        tasks = [asyncio.create_task(self.cache.run()), asyncio.create_task(self.elector.run(self._lead))]
+        stopped = asyncio.create_task(stopping.wait())
+        done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for task in (*tasks, stopped):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.elector.release()
+        await asyncio.to_thread(self._listener.stop)
+        for runner in runners:
+            await runner.cleanup()
+        for task in done & set(tasks):
+            task.result()  # a task that ended by itself ended by an error
+
+    async def _lead(self, epoch: int) -> None:
+        log.info("leading, epoch %d", epoch)
+        self.metrics.leading.set(1)
+        gc.freeze()
+        try:
+            await self.cycle.lead(epoch)
+        finally:
+            self.metrics.leading.set(0)
+            await self.parent.redirect("")
+
+    # ------------------------------------------------------------------------------------------------ hearing
+
+    def _hear_people(self, kind: Kind, item: Object, deleted: bool) -> None:
+        self.cache.hear(kind, item, deleted=deleted)
+
+    def _hear_hello(self, hello: Hello) -> None:
+        self.metrics.connections.set(len(self.parent.connected))
+        self._queue.mark(Dirty("device", hello.name))
+
+    def _lose_agent(self, name: str) -> None:
+        self.metrics.connections.set(len(self.parent.connected))
+        self._queue.mark(Dirty("device", name))
+
+    def _hear_frame(self, node: str, frame: Frame) -> None:
+        """Wake a mission when its slots' state turns, and once a second while it is served: windows close by time."""
+        self.metrics.frames.labels("backfilled" if frame.backfilled else "live").inc()
+        missions = {report.slot: key for report in frame.slots if (key := self.cache.mission_of_pod(report.slot))}
+        before = {key: self._telemetry.state_of(key) for key in set(missions.values())}
+        for counted in self._telemetry.hear(node, frame, missions=missions, now=time.time()):
+            names = counted.mission.split("/", 1)
+            for outcome in ("answered", "fallback", "failed"):
+                self.metrics.requests.labels(*names, outcome).inc(getattr(counted, outcome))
+            self.metrics.over_limit.labels(*names).inc(counted.over_limit)
+        for key, state in before.items():
+            turned = self._telemetry.state_of(key) != state
+            self._queue.mark(Dirty("mission", key), after_s=0.0 if turned else 1.0)
+
+    # ------------------------------------------------------------------------------------------------ serving
+
+    def _make_ingest(self) -> web.Application:
+        def leader() -> str | None:
+            return None if self.elector.epoch is not None else self.elector.leader
+
+        server = IngestServer(self._client, self.parent, audience=self.settings.audience, leader=leader)
+        return server.make_app()
+
+    def _make_health(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        return app
+
+    def _make_metrics(self) -> web.Application:
+        async def render(_request: web.Request) -> web.Response:
+            headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+            return web.Response(body=self.metrics.render(), headers=headers)
+
+        app = web.Application()
+        app.router.add_get("/metrics", render)
+        return app
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        """Fails when the leader's cycle has not turned, or kopf has ended: a restart is the remedy."""
+        age = time.monotonic() - self.cycle.last_turn
+        if self.elector.epoch is not None and age > _STALLED_S:
+            return web.Response(status=503, text=f"the cycle has not turned for {age:.0f} s")
+        if self._listener is None or not self._listener.alive:
+            return web.Response(status=503, text="kopf has ended")
+        return web.Response(text="ok")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok") if self.cache.synced else web.Response(status=503, text="caches are not synced")
+
+
+async def _serve(app: web.Application, port: int) -> web.AppRunner:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner
+
+
+def _log_nack(name: str, nack: Nack) -> None:
+    log.warning("%s refused version %d: %s: %s", name, nack.version, nack.reason, nack.message)
+
+
+async def _run() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    gc.set_threshold(*_GC_THRESHOLDS)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    settings, metrics = Settings.read(), Metrics()
+
+    def count(verb: str, kind: str, code: str) -> None:
+        metrics.api.labels(verb, kind, code).inc()
+
+    path = settings.kubeconfig
+    client = Client.from_kubeconfig(path, count=count) if path else Client.in_cluster(count=count)
+    async with client:
+        with contextlib.suppress(asyncio.CancelledError):
+            await Operator(settings, client, metrics).run(stopping)
+
+
+def main() -> None:
+    asyncio.run(_run())
+
+
+if __name__ == "__main__":
+    main()

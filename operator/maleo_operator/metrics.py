@@ -1,0 +1,74 @@
+"""What the operator counts. One registry, filled by whoever knows, rendered for `/metrics`."""
+
+import gc
+import time
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_MISSION: Final = ["namespace", "mission"]
+_SECONDS: Final = (0.0005, 0.001, 0.002, 0.004, 0.0083, 0.0167, 0.0333, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """Names are documented in docs/concepts/telemetry.md."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.margin = Gauge(
+            "maleo_mission_margin_ratio", "Signed distance to the limit.", [*_MISSION, "objective"], registry=r
+        )
+        self.latency = Gauge(
+            "maleo_mission_latency_seconds",
+            "End to end at the entry, last window.",
+            [*_MISSION, "quantile"],
+            registry=r,
+        )
+        self.limit = Gauge("maleo_mission_latency_limit_seconds", "The latency objective.", _MISSION, registry=r)
+        self.energy = Gauge(
+            "maleo_mission_energy_joules_per_inference", "Marginal, last window.", [*_MISSION, "basis"], registry=r
+        )
+        self.rate = Gauge("maleo_mission_request_rate_hertz", "Requests a second, last window.", _MISSION, registry=r)
+        self.requests = Counter(
+            "maleo_mission_requests", "Requests at the entry, by outcome.", [*_MISSION, "outcome"], registry=r
+        )
+        self.over_limit = Counter(
+            "maleo_mission_requests_over_limit", "Requests above the latency limit.", _MISSION, registry=r
+        )
+        self.moves = Counter(
+            "maleo_mission_moves", "Changes of the active revision.", [*_MISSION, "reason"], registry=r
+        )
+        self.condition = Gauge(
+            "maleo_mission_condition", "1 True, 0 False; absent while Unknown.", [*_MISSION, "type"], registry=r
+        )
+        self.cycle = Histogram("maleo_cycle_seconds", "One turn of the cycle.", buckets=_SECONDS, registry=r)
+        self.planning = Histogram("maleo_planning_seconds", "One mission planned.", buckets=_SECONDS, registry=r)
+        self.queue = Gauge("maleo_queue_depth", "Dirty keys waiting.", registry=r)
+        self.leading = Gauge("maleo_leader", "1 while this replica leads.", registry=r)
+        self.api = Counter("maleo_api_requests", "Calls of the API server.", ["verb", "kind", "code"], registry=r)
+        self.restarts = Counter("maleo_watch_restarts", "Watches begun anew.", ["kind", "reason"], registry=r)
+        self.frames = Counter("maleo_ingest_frames", "Frames of agents.", ["outcome"], registry=r)
+        self.connections = Gauge("maleo_ingest_connections", "Agents connected.", registry=r)
+        self.errors = Counter("maleo_decision_errors", "Decisions that failed by a bug.", ["kind"], registry=r)
+        self.pauses = Counter("maleo_gc_pause_seconds", "Time spent collecting garbage.", registry=r)
+        self._collecting = 0.0
+        gc.callbacks.append(self._note_collection)
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def forget_mission(self, namespace: str, name: str) -> None:
+        """A deleted mission leaves no series."""
+        for family in (self.margin, self.latency, self.energy, self.requests, self.moves, self.condition):
+            for labels in [key for key in family._metrics if key[:2] == (namespace, name)]:  # noqa: SLF001 - no public way
+                family.remove(*labels)
+        for single in (self.limit, self.rate, self.over_limit):
+            if (namespace, name) in single._metrics:  # noqa: SLF001 - as above
+                single.remove(namespace, name)
+
+    def _note_collection(self, phase: str, _info: dict[str, Any]) -> None:
+        if phase == "start":
+            self._collecting = time.perf_counter()
+        else:
+            self.pauses.inc(time.perf_counter() - self._collecting)

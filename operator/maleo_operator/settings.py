@@ -1,0 +1,46 @@
+"""What the chart tells the operator, by its environment."""
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from maleo_operator.reconcilers.scope import SlotSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`kubeconfig` empty: the pod's ServiceAccount. `address` is where agents reach this replica, `ip:port`."""
+
+    namespace: str
+    identity: str
+    address: str
+    lease: str
+    ingest_port: int
+    health_port: int
+    metrics_port: int
+    kubeconfig: Path | None
+    audience: str
+    slots: SlotSettings
+
+    @classmethod
+    def read(cls) -> "Settings":
+        kubeconfig = os.environ.get("KUBECONFIG", "")
+        port = int(os.environ.get("MALEO_INGEST_PORT", "9807"))
+        return cls(
+            namespace=os.environ.get("MALEO_NAMESPACE", "maleo-system"),
+            identity=os.environ.get("MALEO_POD_NAME", socket.gethostname()),
+            address=f"{os.environ.get('MALEO_POD_IP', '127.0.0.1')}:{port}",
+            lease=os.environ.get("MALEO_LEASE", "maleo-operator"),
+            ingest_port=port,
+            health_port=int(os.environ.get("MALEO_HEALTH_PORT", "8081")),
+            metrics_port=int(os.environ.get("MALEO_METRICS_PORT", "8082")),
+            kubeconfig=Path(kubeconfig) if kubeconfig else None,
+            audience="maleo-operator",
+            slots=SlotSettings(
+                image=os.environ["MALEO_SLOT_IMAGE"],
+                image_pull_policy=os.environ.get("MALEO_SLOT_PULL_POLICY", "IfNotPresent"),
+                agent_port=int(os.environ.get("MALEO_AGENT_PORT", "9808")),
+                hop_timeout_s=float(os.environ.get("MALEO_HOP_TIMEOUT_SECONDS", "1.0")),
+            ),
+        )
