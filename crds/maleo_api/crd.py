@@ -1,0 +1,214 @@
+"""CustomResourceDefinitions from the pydantic models: `python -m maleo_api.crd (--write | --check) DIR ...`.
+
+pydantic's JSON Schema is not structural: references are resolved here, nullable unions become optional fields,
+titles go, and rules, list keys and descriptions of fields (the texts below them in the source) are added.
+"""
+
+import argparse
+import ast
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from maleo_api.columns import COLUMNS, Column
+from maleo_api.kinds import KINDS, KindInfo
+from maleo_api.meta import GROUP, VERSION, Schema
+from maleo_api.rules import KEYS, RULES
+
+JsonObject = dict[str, Any]
+
+_HEADER: Final = "# Generated from crds/maleo_api by `python -m maleo_api.crd`; do not edit.\n"
+_KEPT: Final[tuple[str, ...]] = (
+    "type", "enum", "pattern", "maxLength", "minLength", "maxItems", "minItems", "minimum", "maximum", "maxProperties",
+)  # fmt: skip
+_TOP: Final[JsonObject] = {
+    "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
+    "kind": {"type": "string", "description": "The kind of this resource."},
+    "metadata": {"type": "object"},
+}
+
+
+def definition(info: KindInfo) -> JsonObject:
+    """The CustomResourceDefinition of one kind."""
+    schema = info.model.model_json_schema(by_alias=True)
+    root = _Structure(schema.get("$defs", {})).of(schema, default=True)
+    has_status = "status" in root["properties"]
+    root["properties"] |= _TOP
+    root["required"] = ["spec"]
+    version: JsonObject = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": root},
+        "additionalPrinterColumns": [_column(column) for column in COLUMNS[info.kind]],
+    }
+    if has_status:
+        version["subresources"] = {"status": {}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{info.plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced" if info.namespaced else "Cluster",
+            "names": {
+                "kind": info.kind,
+                "listKind": f"{info.kind}List",
+                "plural": info.plural,
+                "singular": info.kind.lower(),
+                "shortNames": [info.short],
+                "categories": ["maleo"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def files() -> dict[str, str]:
+    """File name -> text, for every kind."""
+    return {f"{info.plural}.yaml": _HEADER + _dump(definition(info)) for info in KINDS.values()}
+
+
+class _Structure:
+    """Rewrites the JSON Schema of one kind."""
+
+    def __init__(self, definitions: Mapping[str, JsonObject]) -> None:
+        self._definitions = definitions
+        self._models = {model.__name__: model for model in _below(Schema)}  # a definition's title is its class's name
+
+    def of(self, schema: JsonObject, *, default: bool) -> JsonObject:
+        """`default` False: defaults are left out, as in a status, which only its writers fill."""
+        source = self._resolve(schema)
+        result: JsonObject = {key: source[key] for key in _KEPT if key in source}
+        if source.get("type") == "integer":
+            result["format"] = "int64"
+        if description := schema.get("description", source.get("description")):
+            result["description"] = " ".join(description.split())
+        if default and "default" in schema and schema["default"] is not None:
+            result["default"] = _without_nulls(schema["default"])
+        if "items" in source:
+            result["items"] = self.of(source["items"], default=default)
+        if "properties" in source:
+            result |= self._object(source, default=default)
+        elif isinstance(source.get("additionalProperties"), dict):
+            result["additionalProperties"] = self.of(source["additionalProperties"], default=default)
+        return result
+
+    def _object(self, source: JsonObject, *, default: bool) -> JsonObject:
+        model = self._models[source["title"]]
+        texts = _field_texts(model)
+        properties = {}
+        for name, field in source["properties"].items():
+            described = {**field, "description": texts[name]} if name in texts else field
+            properties[name] = self._property(model, name, described, default=default and name != "status")
+        result: JsonObject = {"properties": properties}
+        if required := source.get("required"):
+            result["required"] = required
+        if rules := RULES.get(model):
+            result["x-kubernetes-validations"] = [{"rule": rule.cel, "message": rule.message} for rule in rules]
+        return result
+
+    def _property(self, model: type[Schema], name: str, field: JsonObject, *, default: bool) -> JsonObject:
+        if name == "metadata":
+            return {"type": "object"}
+        result = self.of(field, default=default)
+        key = "type" if name == "conditions" else KEYS.get(model, {}).get(name)
+        if key is not None:
+            result |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+        elif result.get("type") == "array":
+            result["x-kubernetes-list-type"] = "atomic"
+        return result
+
+    def _resolve(self, schema: JsonObject) -> JsonObject:
+        """What `schema` stands for: the target of a reference, the one alternative that is not null."""
+        if "anyOf" in schema:
+            (schema,) = (choice for choice in schema["anyOf"] if choice.get("type") != "null")
+            return self._resolve(schema)
+        if "$ref" in schema:
+            return self._definitions[schema["$ref"].rpartition("/")[2]]
+        return schema
+
+
+def _below(model: type[Schema]) -> Iterator[type[Schema]]:
+    for child in model.__subclasses__():
+        yield child
+        yield from _below(child)
+
+
+@cache
+def _field_texts(model: type[Schema]) -> dict[str, str]:
+    """Field (as in the API) -> the text below it in the source."""
+    classes = (node for node in ast.walk(_source(model.__module__)) if isinstance(node, ast.ClassDef))
+    body = next(node.body for node in classes if node.name == model.__name__)
+    texts: dict[str, str] = {}
+    for statement, below in pairwise(body):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            match below:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    alias = model.model_fields[statement.target.id].alias
+                    texts[alias or statement.target.id] = text
+    return texts
+
+
+@cache
+def _source(module: str) -> ast.Module:
+    return ast.parse(inspect.getsource(sys.modules[module]))
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def _column(column: Column) -> JsonObject:
+    result: JsonObject = {"name": column.name, "type": column.type, "jsonPath": column.path}
+    if column.priority:
+        result["priority"] = column.priority
+    if column.description:
+        result["description"] = column.description
+    return result
+
+
+def _dump(document: JsonObject) -> str:
+    return yaml.dump(document, Dumper=_PlainDumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes equal lists twice instead of by reference."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the interface of yaml
+        return True
+
+
+def main() -> int:
+    """Exit code 1: --check found a difference."""
+    parser = argparse.ArgumentParser(prog="python -m maleo_api.crd", description=__doc__)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--write", nargs="+", type=Path, metavar="DIR")
+    action.add_argument("--check", nargs="+", type=Path, metavar="DIR")
+    arguments = parser.parse_args()
+    for folder in arguments.write or ():
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files().items():
+            (folder / name).write_text(text, encoding="utf-8")
+    different = [path for folder in arguments.check or () for path in _differences(folder)]
+    for path in different:
+        sys.stderr.write(f"{path} differs from the models: run `python -m maleo_api.crd --write {path.parent}`\n")
+    return 1 if different else 0
+
+
+def _differences(folder: Path) -> list[Path]:
+    wanted = files()
+    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")}
+    return [folder / name for name in sorted(wanted.keys() | there.keys()) if wanted.get(name) != there.get(name)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
