@@ -1,0 +1,91 @@
+"""What one mission asks for, parsed: its objectives as numbers, its weights, how far its data may travel."""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
+
+from maleo_api.meta import Basis
+from maleo_api.mission import Mission, Reach
+from maleo_api.model import Variant
+from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, parse
+from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
+from maleo_operator.planning.units import strongest
+
+PRESETS: Final = {  # accuracy, latency, energy
+    "balanced": (1 / 3, 1 / 3, 1 / 3),
+    "accuracy-first": (0.6, 0.3, 0.1),
+    "latency-first": (0.1, 0.7, 0.2),
+    "energy-first": (0.2, 0.1, 0.7),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`value` in SI units; a Hard one decides what is feasible, a Soft one only what is better."""
+
+    value: float
+    hard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    mission: Mission
+    accuracy: Limit | None
+    latency: Limit | None
+    energy: Limit | None  # joules of one inference; a power objective is this at the demanded rate
+    z: float  # of the latency percentile
+    rate: float
+    weights: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, mission: Mission) -> "Demand":
+        objectives, rate = mission.spec.objectives, parse(RATE, mission.spec.demand.rate)
+        accuracy, latency, energy = objectives.accuracy, objectives.latency, objectives.energy
+        joules = []
+        if energy is not None and energy.per_inference is not None:
+            joules.append(parse(ENERGY, energy.per_inference))
+        if energy is not None and energy.power is not None:
+            joules.append(parse(POWER, energy.power) / rate if rate > 0 else float("inf"))
+        return cls(
+            mission=mission,
+            accuracy=Limit(parse(RATIO, accuracy.at_least), accuracy.enforcement == "Hard") if accuracy else None,
+            latency=Limit(parse(DURATION, latency.at_most), latency.enforcement == "Hard") if latency else None,
+            energy=Limit(min(joules), energy.enforcement == "Hard") if energy and joules else None,
+            z=NormalDist().inv_cdf((latency.percentile if latency else 95) / 100),
+            rate=rate,
+            weights=_weights(mission),
+        )
+
+    def accuracy_of(self, variant: Variant) -> Figure | None:
+        """The variant's figure for the metric and data set of the objective; None when there is none."""
+        objective = self.mission.spec.objectives.accuracy
+        if objective is None:
+            return None
+        wanted = (objective.metric, objective.dataset)
+        row = strongest(a for a in variant.accuracy if (a.metric, a.dataset) == wanted and a.basis is not Basis.UNKNOWN)
+        return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source) if row else None
+
+    def may_receive(self, reach: Reach, source: NodeFacts, target: NodeFacts) -> bool:
+        """Whether data born at `source` may go to `target`."""
+        if source.name == target.name or reach == "Any":
+            return True
+        return reach == "Site" and source.site != "" and source.site == target.site
+
+
+def _weights(mission: Mission) -> tuple[float, float, float]:
+    chosen = mission.spec.preference.weights
+    if chosen is None:
+        return PRESETS[mission.spec.preference.preset]
+    total = chosen.accuracy + chosen.latency + chosen.energy
+    if total == 0:
+        return PRESETS["balanced"]
+    return chosen.accuracy / total, chosen.latency / total, chosen.energy / total
+
+
+def find_input(snapshot: Snapshot, mission: Mission) -> list[str]:
+    """Names of the nodes that the mission's input could be: exactly one, or the mission has no input."""
+    source = mission.spec.input
+    if source.node is not None:
+        return [source.node] if source.node in snapshot.nodes else []
+    wanted = (source.selector or {}).items()
+    return sorted(n for n, facts in snapshot.nodes.items() if wanted and wanted <= facts.labels.items())
