@@ -5,11 +5,13 @@ from typing import Final
 
 import typer
 
-from maleo_cli import cluster
+from maleo_cli import cluster, install
 from maleo_cli.failure import Failure
 
 app: Final = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(cluster.app, name="cluster")
+app.command("install")(install.install_command)
+app.command("uninstall")(install.uninstall_command)
 
 
 def main() -> None:

@@ -1,0 +1,194 @@
+"""`maleo install`, `maleo uninstall`: the two charts by Helm, as a library where it is there, else the program."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, Protocol
+
+import typer
+import yaml
+
+from maleo_cli.failure import Failure
+
+CHARTS: Final = Path(__file__).resolve().parents[2] / "charts"
+NAMESPACE: Final = "maleo-system"
+_CRDS: Final = "maleo-crds"
+_RELEASES: Final = (_CRDS, "maleo")  # in this order: the second holds resources of the first one's kinds
+_CRDS_WAIT_S: Final = 60
+
+
+class Helm(Protocol):
+    """What both forms of Helm do. HelmFailed holds what Helm said."""
+
+    def apply(self, release: str, chart: Path, values: Mapping[str, Any], *, wait_s: int) -> None:
+        """Install, or upgrade what is installed; wait_s 0: do not wait for readiness."""
+
+    def remove(self, release: str) -> None:
+        """Remove a release; none there is fine."""
+
+
+class HelmFailed(Exception):
+    pass
+
+
+def install(
+    kubeconfig: Path,
+    images: Mapping[str, str],
+    namespace: str = NAMESPACE,
+    values: Mapping[str, Any] | None = None,
+    *,
+    charts: Path = CHARTS,
+    wait_s: int = 0,
+) -> None:
+    """Install or upgrade CRDs and Maleo. `images`: operator, agent, slot -> reference; `values` over the chart's own.
+
+    wait_s: how long to wait until all is ready; 0 does not wait. Failure tells what Helm said.
+    """
+    merged = {**(values or {})}
+    if images:
+        merged["images"] = {**merged.get("images", {}), **images}
+    helm = find_helm(kubeconfig, namespace)
+    _run(partial(helm.apply, _CRDS, _chart(charts, _CRDS), {}, wait_s=_CRDS_WAIT_S))
+    _run(partial(helm.apply, "maleo", _chart(charts, "maleo"), merged, wait_s=wait_s))
+
+
+def uninstall(kubeconfig: Path, namespace: str = NAMESPACE, *, crds: bool = False) -> None:
+    """Remove Maleo. `crds`: the custom resources too, and with them every mission."""
+    helm = find_helm(kubeconfig, namespace)
+    for release in reversed(_RELEASES if crds else _RELEASES[1:]):
+        _run(partial(helm.remove, release))
+
+
+def find_helm(kubeconfig: Path, namespace: str) -> Helm:
+    """The library, else the program. Failure when there is neither."""
+    if importlib.util.find_spec("helm_python"):
+        return HelmLibrary(kubeconfig, namespace)
+    program = shutil.which("helm")
+    if program is None:
+        raise Failure("Helm is not on this machine", "install `helm`, or the Python package helm-python-sdk")
+    return HelmProgram(program, kubeconfig, namespace)
+
+
+class HelmLibrary:
+    """Helm inside this process."""
+
+    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+        self._kubeconfig = kubeconfig
+        self._namespace = namespace
+
+    def apply(self, release: str, chart: Path, values: Mapping[str, Any], *, wait_s: int) -> None:
+        import helm_python  # noqa: PLC0415 - not everybody has it
+
+        options: dict[str, Any] = {"namespace": self._namespace}
+        if wait_s:
+            options |= {"timeout": wait_s, "wait": "watcher"}
+        try:
+            with self._connect() as config:
+                if self._is_installed(config, release):
+                    config.upgrade(chart, release, dict(values), **options)
+                else:
+                    config.install(chart, release, dict(values), create_namespace=True, **options)
+        except helm_python.HelmError as error:
+            raise HelmFailed(str(error)) from error
+
+    def remove(self, release: str) -> None:
+        import helm_python  # noqa: PLC0415 - as above
+
+        try:
+            with self._connect() as config:
+                config.uninstall(release, ignore_not_found=True)
+        except helm_python.HelmError as error:
+            raise HelmFailed(str(error)) from error
+
+    def _connect(self) -> Any:
+        from helm_python.config import Config  # noqa: PLC0415 - as above
+
+        return Config(kubeconfig_path=self._kubeconfig, namespace=self._namespace)
+
+    @staticmethod
+    def _is_installed(config: Any, release: str) -> bool:
+        import helm_python  # noqa: PLC0415 - as above
+
+        try:
+            config.status(release)
+        except helm_python.HelmError as error:
+            if "not found" in str(error):
+                return False
+            raise
+        return True
+
+
+class HelmProgram:
+    """The program on PATH."""
+
+    def __init__(self, program: str, kubeconfig: Path, namespace: str) -> None:
+        self._command = [program, "--kubeconfig", str(kubeconfig), "--namespace", namespace]
+
+    def apply(self, release: str, chart: Path, values: Mapping[str, Any], *, wait_s: int) -> None:
+        options = ["--create-namespace", "--values", "-"]
+        if wait_s:
+            options += ["--wait", "--timeout", f"{wait_s}s"]
+        self._call(["upgrade", "--install", release, str(chart), *options], json.dumps(values))
+
+    def remove(self, release: str) -> None:
+        self._call(["uninstall", release, "--ignore-not-found"])
+
+    def _call(self, arguments: list[str], stdin: str = "") -> None:
+        command = [*self._command, *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)  # noqa: S603 - helm
+        if done.returncode:
+            raise HelmFailed(done.stderr.strip())
+
+
+def _chart(charts: Path, name: str) -> Path:
+    if not (charts / name / "Chart.yaml").is_file():
+        raise Failure(f"no chart in {charts / name}", "name the folder of the charts by --charts", exit_code=2)
+    return charts / name
+
+
+def _run(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except HelmFailed as error:
+        raise Failure(f"Helm: {error}", "mend what it names and run the command again") from error
+
+
+Kubeconfig = Annotated[Path, typer.Option(envvar="KUBECONFIG", help="Whom to talk to.")]
+Namespace = Annotated[str, typer.Option(help="Where the operator and the agents live.")]
+_DEFAULT_KUBECONFIG: Final = Path.home() / ".kube" / "config"
+
+
+def install_command(
+    kubeconfig: Kubeconfig = _DEFAULT_KUBECONFIG,
+    namespace: Namespace = NAMESPACE,
+    values: Annotated[Path | None, typer.Option(help="YAML file with values for the chart.")] = None,
+    charts: Annotated[Path, typer.Option(help="Folder with the charts.")] = CHARTS,
+    wait: Annotated[int, typer.Option(help="Seconds to wait until all is ready; 0: do not wait.")] = 300,
+) -> None:
+    """Install or upgrade Maleo in a cluster."""
+    install(kubeconfig, {}, namespace, _read_values(values), charts=charts, wait_s=wait)
+
+
+def uninstall_command(
+    kubeconfig: Kubeconfig = _DEFAULT_KUBECONFIG,
+    namespace: Namespace = NAMESPACE,
+    crds: Annotated[bool, typer.Option("--crds", help="Also the custom resources, with every mission.")] = False,
+) -> None:
+    """Remove Maleo from a cluster; missions stay in the API unless --crds is given."""
+    uninstall(kubeconfig, namespace, crds=crds)
+
+
+def _read_values(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise Failure(f"{path}: {error}", "give a YAML file with values of the chart", exit_code=2) from error
+    if not isinstance(values, dict):
+        raise Failure(f"{path}: no mapping", "give a YAML file with values of the chart", exit_code=2)
+    return values

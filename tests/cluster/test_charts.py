@@ -1,0 +1,200 @@
+"""The charts on a real API server: everything is accepted, and the policies deny what they are there to deny."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from maleo_cli.failure import Failure
+from maleo_cli.install import NAMESPACE, install, uninstall
+from maleo_devcluster.controlplane import ControlPlane
+
+pytestmark = pytest.mark.cluster
+
+_IMAGES = {"operator": "registry/operator:1", "agent": "registry/agent:1", "slot": "registry/slot:1"}
+_VALUES = {"dashboards": {"enabled": True}, "registry": {"enabled": True}, "networkPolicy": {"enabled": True}}
+_DIGEST = "sha256:" + "0" * 64
+
+
+class Kubectl:
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+
+    def as_agent_of(self, node: str, folder: Path) -> "Kubectl":
+        """With the user that the API server makes of the token of an agent's pod on `node`."""
+        config = yaml.safe_load(self._kubeconfig.read_text(encoding="utf-8"))
+        config["users"][0]["user"] |= {
+            "as": f"system:serviceaccount:{NAMESPACE}:maleo-agent",
+            "as-user-extra": {"authentication.kubernetes.io/node-name": [node]},
+        }
+        file = folder / f"agent-{node}"
+        file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        return Kubectl(file)
+
+    def run(self, *arguments: str, body: Any = None) -> subprocess.CompletedProcess[str]:
+        command = ["kubectl", "--kubeconfig", str(self._kubeconfig), *arguments]
+        stdin = None if body is None else json.dumps(body)
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
+
+    def get(self, *arguments: str) -> Any:
+        done = self.run("get", *arguments, "-o", "json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def create(self, body: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("create", "-f", "-", *arguments, body=body)
+
+
+@pytest.fixture(scope="module")
+def installed(api_server: ControlPlane) -> Iterator[Kubectl]:
+    install(api_server.kubeconfig, _IMAGES, values=_VALUES)
+    yield Kubectl(api_server.kubeconfig)
+    uninstall(api_server.kubeconfig, crds=True)
+
+
+def _lease(transitions: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "maleo-operator", "namespace": NAMESPACE},
+        "spec": {"holderIdentity": "a", "leaseTransitions": transitions},
+    }
+
+
+def _placement(name: str, *, epoch: int) -> dict[str, Any]:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1]}
+    partition = {
+        "name": "p0", "span": {"first": 0, "last": 0}, "node": "n1", "unit": "host/cpu", "memory": "1Mi",
+        "inputs": [tensor], "outputs": [tensor],
+    }  # fmt: skip
+    spec = {
+        "mission": "m", "revision": 1, "epoch": epoch, "mode": "Local", "model": "m", "variant": "v",
+        "artifact": {"uri": "file:///m.onnx", "digest": _DIGEST, "format": "onnx", "size": "1Mi"},
+        "entryNode": "n1", "partitions": [partition], "predicted": {}, "reason": "FirstPlacement",
+        "inputsDigest": _DIGEST,
+    }  # fmt: skip
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": "maleo.dev/v1alpha1", "kind": "Placement", "metadata": metadata, "spec": spec}
+
+
+def _mission(name: str, **spec: Any) -> dict[str, Any]:
+    least = {"model": {"name": "m"}, "input": {"node": "n1"}, "objectives": {"latency": {"atMost": "50ms"}}}
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "metadata": metadata, "spec": least | spec}
+
+
+def _await_denied(create: Any, message: str) -> None:
+    """A new policy or parameter is enforced within a moment: dry runs change nothing until then."""
+    said = ""
+    for _ in range(200):
+        said = create().stderr
+        if message in said:
+            return
+    pytest.fail(f"never denied by {message!r}, last: {said}")
+
+
+def test_charts__install_and_upgrade_what_they_hold(installed: Kubectl, api_server: ControlPlane) -> None:
+    install(api_server.kubeconfig, _IMAGES | {"slot": "registry/slot:2"}, values=_VALUES)
+    deployment = installed.get("deployment/maleo-operator", "-n", NAMESPACE)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert {"name": "MALEO_SLOT_IMAGE", "value": "registry/slot:2"} in container["env"]
+    assert installed.get("daemonset/maleo-agent", "-n", NAMESPACE)["spec"]["template"]["spec"]["hostNetwork"]
+    ports = installed.get("service/maleo-operator", "-n", NAMESPACE)["spec"]["ports"]
+    assert ports[0]["port"] == 9807, "MALEO_OPERATOR_SERVICE_PORT is the first port"
+
+
+def test_charts__name_a_wrong_value(api_server: ControlPlane) -> None:
+    with pytest.raises(Failure, match="replicas"):
+        install(api_server.kubeconfig, _IMAGES, values={"operator": {"replicas": "many"}})
+
+
+def test_charts__policies_compile(installed: Kubectl) -> None:
+    """The API server's own type check finds no wrong field or function in an expression."""
+    policies = installed.get("validatingadmissionpolicies")["items"]
+    assert {p["metadata"]["name"] for p in policies} == {
+        "maleo-epoch",
+        "maleo-active-epoch",
+        "maleo-agent",
+        "maleo-safety",
+    }
+    assert [p["status"]["typeChecking"] for p in policies if p.get("status", {}).get("typeChecking")] == []
+
+
+def test_epoch_policy__refuses_placements_of_a_leader_of_the_past(installed: Kubectl) -> None:
+    assert installed.run("apply", "-f", "-", body=_lease(7)).returncode == 0
+    _await_denied(
+        lambda: installed.create(_placement("m-1", epoch=6), "--dry-run=server"),
+        "stale epoch 6: the leader has 7",
+    )
+    assert installed.create(_placement("m-2", epoch=7)).returncode == 0
+    assert installed.run("apply", "-f", "-", body=_lease(8)).returncode == 0
+    _await_denied(
+        lambda: installed.create(_placement("m-3", epoch=7), "--dry-run=server"),
+        "stale epoch 7: the leader has 8",
+    )
+    labelled = installed.run("label", "placement/m-2", "-n", "default", "kept=true")
+    assert labelled.returncode == 0, "revisions of earlier leaders stay editable"
+
+
+def test_epoch_policy__refuses_an_active_revision_of_a_leader_of_the_past(installed: Kubectl) -> None:
+    assert installed.run("apply", "-f", "-", body=_lease(9)).returncode == 0
+    assert installed.create(_mission("moved")).returncode == 0
+
+    def commit(epoch: int, *more: str) -> subprocess.CompletedProcess[str]:
+        patch = json.dumps({"status": {"active": {"revision": 1, "epoch": epoch}}})
+        return installed.run(
+            "patch", "mission/moved", "-n", "default", "--subresource=status", "--type=merge", "-p", patch, *more
+        )
+
+    _await_denied(lambda: commit(8, "--dry-run=server"), "stale epoch 8: the leader has 9")
+    assert commit(9).returncode == 0
+    assert installed.run("apply", "-f", "-", body=_lease(10)).returncode == 0
+    phase = json.dumps({"status": {"phase": "Serving"}})
+    other = installed.run(
+        "patch", "mission/moved", "-n", "default", "--subresource=status", "--type=merge", "-p", phase
+    )
+    assert other.returncode == 0, "what a leader of the past made active may stay"
+
+
+def test_safety_policy__asks_for_its_verb(installed: Kubectl) -> None:
+    person = ["--as=anna", "--as-group=system:authenticated"]
+    binding = ["create", "clusterrolebinding"]
+    assert installed.run(*binding, "anna-edits", "--clusterrole=maleo-edit", "--user=anna").returncode == 0
+    safety = _mission("brakes", criticality="Safety")
+    _await_denied(
+        lambda: installed.create(safety, *person, "--dry-run=server"), "needs the verb `use` on criticalities/safety"
+    )
+    assert installed.run(*binding, "anna-safety", "--clusterrole=maleo-safety", "--user=anna").returncode == 0
+    assert installed.create(_mission("camera"), *person).returncode == 0
+    assert any(installed.create(safety, *person).returncode == 0 for _ in range(100)), (
+        "allowed once the binding is seen"
+    )
+
+
+def test_agent_policy__lets_an_agent_write_for_its_own_node_only(installed: Kubectl, tmp_path: Path) -> None:
+    for node in ("n1", "n2"):
+        device = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Device", "metadata": {"name": node}}
+        assert installed.create(device | {"spec": {"nodeName": node}}).returncode == 0
+    agent = installed.as_agent_of("n1", tmp_path)
+    patch = json.dumps({"status": {"inventory": {"host": {"profile": "generic"}}}})
+
+    def report(node: str) -> subprocess.CompletedProcess[str]:
+        patching = ["patch", f"device/{node}", "--subresource=status", "--type=merge", "-p", patch]
+        return agent.run(*patching, "--dry-run=server")
+
+    _await_denied(lambda: report("n2"), "an agent writes for its own node only: this token is of node n1")
+    assert report("n1").returncode == 0, report("n1").stderr
+    lease = _lease(1) | {"metadata": {"name": "maleo-operator-2", "namespace": NAMESPACE}}
+    _await_denied(lambda: agent.create(lease, "--dry-run=server"), "an agent writes for its own node only")
+
+
+def test_crds_chart__equals_the_generated_files() -> None:
+    root = Path(__file__).resolve().parents[2]
+    ours = {p.name: p.read_text(encoding="utf-8") for p in (root / "crds").glob("*.yaml")}
+    theirs = {p.name: p.read_text(encoding="utf-8") for p in (root / "charts/maleo-crds/templates").glob("*.yaml")}
+    assert ours == theirs
+    assert all(yaml.safe_load(text)["kind"] == "CustomResourceDefinition" for text in ours.values())
