@@ -4,6 +4,7 @@ Each quantity is an `Annotated[str, ...]` whose pattern and maxLength reach the 
 server itself refuses `50` where `50ms` is meant. `parse(Latency, "50ms") == 0.05`.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ _BINARY: Final = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
     f"{letter}i": 1024.0**power for power, letter in enumerate("KMGT", start=1)
 }
 _MAX_LENGTH: Final = 24
+_WHOLE_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +32,7 @@ class Unit:
     @property
     def pattern(self) -> str:
         spellings = "|".join(re.escape(s) for s in sorted(self.factors, key=len, reverse=True))
-        return rf"^[0-9]{{1,9}}(\.[0-9]{{1,6}})?({spellings})$"
+        return rf"^[0-9]{{1,{_WHOLE_DIGITS}}}(\.[0-9]{{1,6}})?({spellings})$"
 
 
 def _scaled(prefixes: str, *stems: str) -> dict[str, float]:
@@ -77,7 +79,7 @@ def unit_of(quantity: object) -> Unit:
 @lru_cache(maxsize=8192)  # a fleet repeats few figures, and planning reads them often
 def parse(unit: Unit, text: str) -> float:
     """The SI value of `text`, in `unit.si`; ValueError names the unit and an example."""
-    match = re.match(unit.pattern, text)
+    match = re.fullmatch(unit.pattern[1:-1], text)  # `$` would let a line end pass
     if match is None:
         raise ValueError(f"{text!r} is no {unit.name}: write a number with its unit, for example {unit.example}")
     spelling = match.group(2)
@@ -85,11 +87,24 @@ def parse(unit: Unit, text: str) -> float:
 
 
 def show(unit: Unit, value: float, *, digits: int = 3) -> str:
-    """`value` (SI) in the largest spelling that keeps it at or above one: `show(DURATION, 0.05) == "50ms"`."""
+    """`value` (SI) in the largest spelling that keeps it at or above one: `show(DURATION, 0.05) == "50ms"`.
+
+    What it returns can be parsed again and is off by less than one in the last of `digits`. ValueError for what the
+    schema has no text for: below zero, not finite, too large. What is too small for any text is shown as 0.
+    """
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{value!r} is no {unit.name}: quantities are finite and not negative")
     by_size = sorted(unit.factors.items(), key=lambda item: item[1])
-    fitting = [item for item in by_size if value >= item[1]] or by_size[:1]
-    spelling, factor = fitting[-1]
-    scaled = value / factor
-    rounded = float(f"{scaled:.{digits}g}") if scaled < 10**digits else round(scaled)
-    text = f"{rounded:.6f}".rstrip("0").rstrip(".")  # never an exponent: the schema takes none
-    return f"{text}{spelling}"
+    at = max((at for at, (_, factor) in enumerate(by_size) if value >= factor), default=0)
+    rounded = _round(value / by_size[at][1], digits)
+    if at + 1 < len(by_size) and rounded * by_size[at][1] >= by_size[at + 1][1]:
+        at, rounded = at + 1, 1.0  # 999.9ms is rounded to 1000ms, which is 1s
+    text = f"{rounded + 0.0:.6f}".rstrip("0").rstrip(".")  # no exponent, no minus zero: the schema takes neither
+    if len(text.partition(".")[0]) > _WHOLE_DIGITS:
+        raise ValueError(f"{value:g} {unit.si} is more than a {unit.name} can say: {_WHOLE_DIGITS} digits")
+    return f"{text}{by_size[at][0]}"
+
+
+def _round(value: float, digits: int) -> float:
+    """To `digits` significant digits; whole numbers keep all of theirs."""
+    return float(f"{value:.{digits}g}") if value < 10**digits else round(value)

@@ -1,0 +1,102 @@
+"""The API server refuses what the models and their rules refuse, and prints what people look for."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maleo_api.columns import COLUMNS
+from maleo_api.kinds import KINDS
+from maleo_devcluster.controlplane import ControlPlane
+
+pytestmark = pytest.mark.cluster
+
+_ROOT = Path(__file__).resolve().parents[2]
+_MUST_FAIL = sorted((_ROOT / "tests" / "must_fail").glob("*.yaml"))
+_EXAMPLES = sorted((_ROOT / "examples").rglob("*.yaml"))
+
+
+class Api:
+    def __init__(self, plane: ControlPlane) -> None:
+        self._kubeconfig = plane.kubeconfig
+
+    def call(self, *arguments: str, body: Any = None) -> subprocess.CompletedProcess[str]:
+        command = ["kubectl", "--kubeconfig", str(self._kubeconfig), *arguments]
+        stdin = None if body is None else json.dumps(body)
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def api(api_server: ControlPlane) -> Api:
+    api = Api(api_server)
+    applied = api.call("apply", "--server-side", "-f", str(_ROOT / "crds"))
+    assert applied.returncode == 0, applied.stderr
+    established = api.call("wait", "--for=condition=Established", "--timeout=60s", "-f", str(_ROOT / "crds"))
+    assert established.returncode == 0, established.stderr
+    return api
+
+
+@pytest.mark.parametrize("file", _MUST_FAIL, ids=lambda file: file.stem)
+def test_schema__refuses_with_the_message(api: Api, file: Path) -> None:
+    first = file.read_text(encoding="utf-8").splitlines()[0]
+    expected = first.removeprefix("# expect: ")
+    assert expected != first, f"{file} begins with `# expect: <message>`"
+    refused = api.call("create", "--dry-run=server", "-f", str(file))
+    assert refused.returncode == 1
+    assert expected in refused.stderr
+
+
+@pytest.mark.parametrize("file", _EXAMPLES, ids=lambda file: str(file.relative_to(_ROOT)))
+def test_schema__accepts_the_examples(api: Api, file: Path) -> None:
+    accepted = api.call("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", str(file))
+    assert accepted.returncode == 0, accepted.stderr
+
+
+def test_schema__fills_in_defaults_and_leaves_the_status_alone(api: Api) -> None:
+    spec = {"model": {"name": "m"}, "input": {"node": "n"}, "objectives": {"latency": {"atMost": "50ms"}}}
+    metadata = {"name": "least", "namespace": "default"}
+    body = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "metadata": metadata, "spec": spec}
+    made = json.loads(api.call("create", "-f", "-", "--dry-run=server", "-o", "json", body=body).stdout)
+    assert made["spec"]["objectives"]["latency"]["window"] == "10s"
+    assert made["spec"]["modes"] == ["Local", "Split", "Remote"]
+    assert "status" not in made
+
+
+def test_schema__keeps_the_spec_of_a_placement(api: Api) -> None:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1]}
+    digest = "sha256:" + "0" * 64
+    partition = {"name": "p0", "span": {"first": 0, "last": 0}, "node": "n", "unit": "host/cpu", "memory": "1Mi"}
+    spec: dict[str, Any] = {
+        "mission": "m", "revision": 1, "epoch": 1, "mode": "Local", "model": "m", "variant": "v", "entryNode": "n",
+        "artifact": {"uri": "file:///m.onnx", "digest": digest, "format": "onnx", "size": "1Mi"},
+        "partitions": [partition | {"inputs": [tensor], "outputs": [tensor]}],
+        "predicted": {}, "reason": "FirstPlacement", "inputsDigest": digest,
+    }  # fmt: skip
+    metadata = {"name": "kept", "namespace": "default"}
+    body = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Placement", "metadata": metadata, "spec": spec}
+    assert api.call("create", "-f", "-", body=body).returncode == 0
+    changed = api.call(
+        "apply", "--server-side", "--force-conflicts", "-f", "-", body=body | {"spec": spec | {"mode": "Split"}}
+    )
+    api.call("delete", "placement/kept")
+    assert "the spec of a placement never changes" in changed.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kind__prints_its_columns_and_explains_itself(api: Api, kind: str) -> None:
+    info = KINDS[kind]
+    table = json.loads(api.call("get", "--raw", f"/apis/maleo.dev/v1alpha1/{info.plural}").stdout)
+    assert table["kind"] == f"{kind}List"
+    shown = json.loads(api.call("get", f"crd/{info.plural}.maleo.dev", "-o", "json").stdout)
+    columns = [column["name"] for column in shown["spec"]["versions"][0]["additionalPrinterColumns"]]
+    assert columns == [column.name for column in COLUMNS[kind]]
+    explained = api.call("explain", f"{info.plural}.spec")
+    assert explained.returncode == 0
+    assert "FIELDS:" in explained.stdout
+
+
+def test_explain__tells_what_a_field_means(api: Api) -> None:
+    explained = api.call("explain", "missions.spec.objectives.latency")
+    assert "End to end, from the arrival of a request at the entry to its answer." in explained.stdout

@@ -1,0 +1,56 @@
+"""The generated files are those of the models, and structural."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from maleo_api.columns import COLUMNS
+from maleo_api.crd import definition, files
+from maleo_api.kinds import KINDS
+
+_ROOT = Path(__file__).resolve().parents[2]
+_NOT_STRUCTURAL = {"$ref", "anyOf", "const", "title", "prefixItems", "exclusiveMinimum", "exclusiveMaximum", "$defs"}
+
+
+@pytest.mark.parametrize("folder", ["crds", "charts/maleo-crds/templates"])
+def test_files__are_committed_as_the_models_say(folder: str) -> None:
+    there = {path.name: path.read_text(encoding="utf-8") for path in (_ROOT / folder).glob("*.yaml")}
+    assert there == files(), f"run `python -m maleo_api.crd --write {folder}`"
+
+
+def _schemas(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield schema
+    below = [*schema.get("properties", {}).values()]
+    below += [schema[key] for key in ("items", "additionalProperties") if key in schema]
+    for inner in below:
+        yield from _schemas(inner)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_schema__is_structural_and_bounded(kind: str) -> None:
+    root = definition(KINDS[kind])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    del root["properties"]["apiVersion"], root["properties"]["kind"]
+    for schema in _schemas(root):
+        assert not _NOT_STRUCTURAL & schema.keys()
+        assert "type" in schema
+        if schema["type"] == "array":
+            assert "maxItems" in schema
+        if schema["type"] == "string":
+            assert "maxLength" in schema or "enum" in schema
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns__are_few_enough_to_read(kind: str) -> None:
+    shown = [column for column in COLUMNS[kind] if column.priority == 0]
+    assert len(shown) <= 8
+    assert shown[-1].name == "Age"
+
+
+def test_descriptions__come_from_the_text_below_a_field() -> None:
+    spec = yaml.safe_load(files()["missions.yaml"])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    status = spec["properties"]["status"]
+    assert status["properties"]["nodes"]["description"].startswith("For the printed column")
+    assert "default" not in status

@@ -1,0 +1,58 @@
+"""Quantities: what is shown can be read again, and is what the schema takes."""
+
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maleo_api import quantities
+from maleo_api.quantities import BANDWIDTH, BYTES, DURATION, ENERGY, POWER, RATIO, Unit, parse, show
+
+_UNITS = [unit for unit in vars(quantities).values() if isinstance(unit, Unit)]
+_SHOWN = {
+    "fifty milliseconds": (DURATION, 0.05, "50ms"),
+    "half a second": (DURATION, 0.5, "500ms"),
+    "what is rounded up to the next unit is told in it": (DURATION, 0.9999, "1s"),
+    "a third": (DURATION, 1 / 3, "333ms"),
+    "zero": (DURATION, 0.0, "0ns"),
+    "minus zero": (DURATION, -0.0, "0ns"),
+    "less than the smallest unit": (ENERGY, 2.5e-10, "0.25nJ"),
+    "ten thousand of the largest unit": (POWER, 12_345_678.0, "12346kW"),
+    "powers of two": (BYTES, 512 * 1024.0**2, "512Mi"),
+    "bits of bytes": (BANDWIDTH, 12.5e6, "100Mbit/s"),
+    "a share": (RATIO, 0.754, "75.4%"),
+    "a share of less than one percent": (RATIO, 0.001, "0.1%"),
+}
+
+
+@pytest.mark.parametrize("case", _SHOWN)
+def test_show__reads_as_people_write(case: str) -> None:
+    unit, value, want = _SHOWN[case]
+    assert show(unit, value) == want
+
+
+@given(unit=st.sampled_from(_UNITS), value=st.floats(0, 1e24), digits=st.integers(1, 6))
+def test_show__can_be_parsed_again(unit: Unit, value: float, digits: int) -> None:
+    """Within the last digit shown, or one millionth of the smallest unit; else it says that there is no text."""
+    smallest, largest = min(unit.factors.values()), max(unit.factors.values())
+    if round(value / largest) > 999_999_999:
+        with pytest.raises(ValueError, match="more than"):
+            show(unit, value, digits=digits)
+        return
+    text = show(unit, value, digits=digits)
+    assert re.match(unit.pattern, text)
+    assert math.isclose(parse(unit, text), value, rel_tol=10.0 ** (1 - digits), abs_tol=smallest * 1e-6)
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_show__refuses_what_has_no_text(value: float) -> None:
+    with pytest.raises(ValueError, match="finite and not negative"):
+        show(DURATION, value)
+
+
+@pytest.mark.parametrize("text", ["50", "50 ms", "-1ms", "5e1ms", "ms", "50ms ", "50MS", "50ms\n"])
+def test_parse__names_the_unit_and_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="no duration: write a number with its unit, for example 50ms"):
+        parse(DURATION, text)
