@@ -1,0 +1,157 @@
+"""`maleo model zoo`, `import`, `push`."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import onnx
+import typer
+import yaml
+
+from maleo_api.meta import API_VERSION
+from maleo_api.model import Model
+from maleo_api.quantities import BYTES, RATIO, parse, show
+from maleo_cli.failure import Failure
+from maleo_cli.model import zoo
+from maleo_cli.model.analysis import Unsuitable, analyse
+from maleo_wire import registry
+
+app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
+
+
+@app.command("zoo")
+def make_zoo(
+    name: Annotated[str, typer.Argument(help="squeezenet, shufflenet, resnet50 or digits.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("build/models"),
+) -> None:
+    """Write a network to try Maleo with: fp32, and int8."""
+    made = zoo.make(name, out)
+    for variant, path in made.files.items():
+        measured = made.accuracy.get(variant)
+        print(f"{path}" + (f"  {measured[0]} on {measured[1]}: {measured[2]:.2%}" if measured else ""))
+
+
+@app.command("import")
+def import_model(
+    files: Annotated[list[str], typer.Argument(help="VARIANT:PRECISION=FILE.onnx, such as fast:int8=model.onnx.")],
+    name: Annotated[str, typer.Option(help="Name of the Model.")],
+    push: Annotated[
+        str, typer.Option(help="Registry, such as oci://host:5000/models/name; else files are named.")
+    ] = "",
+    accuracy: Annotated[
+        list[str] | None, typer.Option(help="VARIANT:METRIC:DATASET=VALUE, such as fast:top-1:imagenet-1k=74.1%.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", help="Where to write the manifest; else it is printed.")] = None,
+) -> None:
+    """Find where ONNX files may be cut and what their blocks cost; write one Model with a variant for each."""
+    manifest = asyncio.run(build(name, _parse_files(files), repository=push, accuracy=_parse_accuracy(accuracy or [])))
+    text = yaml.safe_dump(manifest, sort_keys=False)
+    if out is None:
+        print(text, end="")
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    for variant in manifest["spec"]["variants"]:
+        cuts = sum("cut" in block for block in variant["blocks"])
+        print(
+            f"{name} {variant['name']}: {len(variant['blocks'])} blocks, {cuts} cuts, {variant['artifacts'][0]['uri']}"
+        )
+
+
+@app.command("push")
+def push_model(
+    file: Annotated[Path, typer.Argument(exists=True)],
+    repository: Annotated[str, typer.Argument(help="Such as oci://host:5000/models/name.")],
+) -> None:
+    """Store a file in a registry; prints its address by digest."""
+    try:
+        print(asyncio.run(registry.push(repository, file))[0])
+    except registry.TransferFailed as error:
+        raise Failure(str(error), "is the registry there, and may this machine reach it?") from error
+
+
+async def build(
+    name: str,
+    variants: Mapping[str, tuple[str, Path]],
+    *,
+    repository: str,
+    accuracy: Mapping[str, Sequence[Mapping[str, str]]],
+) -> dict[str, Any]:
+    """The Model's manifest. variants: name -> (precision, file). Failure names the file and what is wrong with it."""
+    built, shape = [], None
+    for variant, (precision, file) in variants.items():
+        found = _analyse(file)
+        if shape is not None and shape != (found.inputs, found.outputs):
+            raise Failure(f"{file}: inputs and outputs differ from those of the other variants", "import it as a Model")
+        shape = (found.inputs, found.outputs)
+        built.append(
+            {
+                "name": variant,
+                "precision": precision,
+                "cutting": "Graph" if any(block.cut for block in found.blocks) else "None",
+                "artifacts": [await _store(file, repository)],
+                "requires": {"runtime": "onnxruntime"},
+                "accuracy": list(accuracy.get(variant, ())),
+                "blocks": [block.to_api() for block in found.blocks],
+            }
+        )
+    if shape is None:
+        raise Failure("no file was given", exit_code=2)
+    spec = {"inputs": [t.to_api() for t in shape[0]], "outputs": [t.to_api() for t in shape[1]], "variants": built}
+    manifest = {"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": name}, "spec": spec}
+    Model.model_validate(manifest)
+    return manifest
+
+
+def _analyse(file: Path) -> Any:
+    try:
+        return analyse(onnx.load(str(file)))
+    except Unsuitable as error:
+        raise Failure(f"{file}: {error}") from error
+    except Exception as error:  # the protobuf runtime raises classes of its own
+        raise Failure(f"{file}: no ONNX model: {type(error).__name__}") from error
+
+
+async def _store(file: Path, repository: str) -> dict[str, str]:
+    size = show(BYTES, file.stat().st_size, digits=6)
+    if not repository:
+        return {"uri": file.resolve().as_uri(), "digest": registry.digest_of(file), "format": "onnx", "size": size}
+    try:
+        uri, digest = await registry.push(repository, file)
+    except registry.TransferFailed as error:
+        raise Failure(f"{file}: {error}", "is the registry there, and may this machine reach it?") from error
+    return {"uri": uri, "digest": digest, "format": "onnx", "size": size}
+
+
+def _parse_files(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
+    found = {}
+    for text in texts:
+        head, separator, path = text.partition("=")
+        variant, colon, precision = head.partition(":")
+        if not separator or not colon:
+            raise Failure(
+                f"{text!r} is no variant",
+                "write VARIANT:PRECISION=FILE.onnx, such as fast:int8=model.onnx",
+                exit_code=2,
+            )
+        if not Path(path).is_file():
+            raise Failure(f"there is no file {path}", exit_code=2)
+        found[variant] = (precision, Path(path))
+    return found
+
+
+def _parse_accuracy(texts: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for text in texts:
+        head, _, value = text.partition("=")
+        parts = head.split(":")
+        if len(parts) != 3:  # noqa: PLR2004 - variant, metric, data set
+            raise Failure(f"{text!r} is no accuracy", "write VARIANT:METRIC:DATASET=VALUE", exit_code=2)
+        try:
+            parse(RATIO, value)
+        except ValueError as error:
+            raise Failure(f"{text}: {error}", exit_code=2) from error
+        row = {"metric": parts[1], "dataset": parts[2], "value": value, "basis": "Declared"}
+        found.setdefault(parts[0], []).append(row)
+    return found

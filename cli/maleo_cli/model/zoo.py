@@ -1,0 +1,167 @@
+"""Networks to try Maleo with. Real architectures with seeded random weights, which is said in their metadata; and one
+small classifier that is really trained, so that its accuracy figures are real.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from maleo_cli.failure import Failure
+
+_SEED: Final = 20251
+_IR: Final = 8
+_OPSET: Final = 17
+_RANDOM: Final = "seeded random weights: the architecture is real, the answers mean nothing"
+NETWORKS: Final = ("squeezenet", "shufflenet", "resnet50")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Files by variant, and by variant what was measured of it: (metric, data set, share)."""
+
+    files: dict[str, Path]
+    accuracy: dict[str, tuple[str, str, float]]
+
+
+def make(name: str, folder: Path) -> Made:
+    """Write the variants of a zoo network to `folder`. Failure names what can be made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if name == "digits":
+        return _make_digits(folder)
+    if name not in NETWORKS:
+        raise Failure(f"the zoo has no {name!r}", f"it has {', '.join([*NETWORKS, 'digits'])}", exit_code=2)
+    model = _randomise(_load_light(name))
+    samples = [np.random.default_rng(_SEED + i).standard_normal((1, 3, 224, 224), dtype=np.float32) for i in range(4)]
+    return Made(files=_write_variants(name, model, samples, folder), accuracy={})
+
+
+def _load_light(name: str) -> onnx.ModelProto:
+    path = Path(onnx.__file__).parent / "backend/test/data/light" / f"light_{name}.onnx"
+    return onnx.load(str(path))
+
+
+def _randomise(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The light models make their weights with ConstantOfShape: put scaled random ones in their place."""
+    graph, random = model.graph, np.random.default_rng(_SEED)
+    shapes = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    weights = [_draw(t.name, tuple(t.dims), random) for t in graph.initializer if not t.name.endswith("__SHAPE")]
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "ConstantOfShape" and node.input[0] in shapes:
+            weights.append(_draw(node.output[0], tuple(int(d) for d in shapes[node.input[0]]), random))
+        else:
+            nodes.append(node)
+    known = {t.name for t in graph.initializer} | {w.name for w in weights}
+    made = helper.make_graph(
+        nodes, graph.name, [v for v in graph.input if v.name not in known], graph.output, initializer=weights
+    )
+    remade = helper.make_model(made, opset_imports=model.opset_import, ir_version=_IR)
+    helper.set_model_props(remade, {"weights": _RANDOM})
+    return onnx.version_converter.convert_version(remade, 13)
+
+
+def _draw(name: str, shape: tuple[int, ...], random: np.random.Generator) -> TensorProto:
+    """He's scaling keeps activations in range through any depth; vectors are small, variances positive."""
+    if len(shape) > 1:
+        values = random.standard_normal(shape) * np.sqrt(2.0 / max(1, int(np.prod(shape[1:]))))
+    else:
+        values = np.abs(random.standard_normal(shape)) * 0.1 + (0.5 if "var" in name or "_s_" in name else 0.0)
+    return numpy_helper.from_array(values.astype(np.float32), name)
+
+
+def _write_variants(
+    name: str, model: onnx.ModelProto, samples: list[NDArray[np.float32]], folder: Path
+) -> dict[str, Path]:
+    """fp32, and int8 by static quantisation calibrated on `samples`."""
+    whole, small = folder / f"{name}-fp32.onnx", folder / f"{name}-int8.onnx"
+    onnx.save(model, str(whole))
+    _quantise(whole, small, model.graph.input[0].name, samples)
+    return {"fp32": whole, "int8": small}
+
+
+def _quantise(source: Path, target: Path, input_name: str, samples: list[NDArray[np.float32]]) -> None:
+    from onnxruntime.quantization import (  # noqa: PLC0415 - slow to import, for the zoo only
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._rest = iter(samples)
+
+        def get_next(self) -> dict[str, Any] | None:
+            sample = next(self._rest, None)
+            return None if sample is None else {input_name: sample}
+
+    quantize_static(
+        str(source),
+        str(target),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+    )
+
+
+# ------------------------------------------------------------------------------------------------ digits
+
+
+def _make_digits(folder: Path) -> Made:
+    """A multi-layer perceptron trained on scikit-learn's digits; accuracy is measured on a held-out third."""
+    try:
+        from sklearn.datasets import load_digits  # noqa: PLC0415 - development only
+        from sklearn.model_selection import train_test_split  # noqa: PLC0415
+        from sklearn.neural_network import MLPClassifier  # noqa: PLC0415
+    except ImportError:
+        raise Failure("training the digits classifier needs scikit-learn", "pip install scikit-learn") from None
+    data, labels = load_digits(return_X_y=True)
+    train, test, train_labels, test_labels = train_test_split(
+        data.astype(np.float32) / 16, labels, test_size=1 / 3, random_state=_SEED
+    )
+    network = MLPClassifier(hidden_layer_sizes=(128, 96, 64, 48, 32), max_iter=300, random_state=_SEED)
+    network.fit(train, train_labels)
+    model = _export_perceptron(network.coefs_, network.intercepts_)
+    samples = [row[None].astype(np.float32) for row in train[:200]]
+    files = _write_variants("digits", model, samples, folder)
+    accuracy = {
+        variant: ("top-1", "sklearn-digits-test", _measure(path, test.astype(np.float32), test_labels))
+        for variant, path in files.items()
+    }
+    return Made(files=files, accuracy=accuracy)
+
+
+def _export_perceptron(weights: list[NDArray[Any]], biases: list[NDArray[Any]]) -> onnx.ModelProto:
+    nodes, initializers, before = [], [], "pixels"
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        initializers += [
+            numpy_helper.from_array(weight.astype(np.float32), f"w{layer}"),
+            numpy_helper.from_array(bias.astype(np.float32), f"b{layer}"),
+        ]
+        last = layer == len(weights) - 1
+        made = "logits" if last else f"sum{layer}"
+        nodes.append(helper.make_node("Gemm", [before, f"w{layer}", f"b{layer}"], [made], name=f"gemm{layer}"))
+        if not last:
+            nodes.append(helper.make_node("Relu", [made], [f"relu{layer}"], name=f"relu{layer}"))
+            before = f"relu{layer}"
+    inputs = [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, weights[0].shape[0]])]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, weights[-1].shape[1]])]
+    graph = helper.make_graph(nodes, "digits", inputs, outputs, initializer=initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+
+
+def _measure(path: Path, data: NDArray[np.float32], labels: NDArray[Any]) -> float:
+    import onnxruntime  # noqa: PLC0415 - slow to import
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    run: Callable[[NDArray[np.float32]], Any] = lambda row: session.run(None, {"pixels": row[None]})[0]  # noqa: E731
+    right = sum(int(np.argmax(run(row))) == label for row, label in zip(data, labels, strict=True))
+    return float(right / len(labels))
