@@ -1,7 +1,10 @@
 """The charts on a real API server: everything is accepted, and the policies deny what they are there to deny."""
 
 import json
+import ssl
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,17 +26,6 @@ _DIGEST = "sha256:" + "0" * 64
 class Kubectl:
     def __init__(self, kubeconfig: Path) -> None:
         self._kubeconfig = kubeconfig
-
-    def as_agent_of(self, node: str, folder: Path) -> "Kubectl":
-        """With the user that the API server makes of the token of an agent's pod on `node`."""
-        config = yaml.safe_load(self._kubeconfig.read_text(encoding="utf-8"))
-        config["users"][0]["user"] |= {
-            "as": f"system:serviceaccount:{NAMESPACE}:maleo-agent",
-            "as-user-extra": {"authentication.kubernetes.io/node-name": [node]},
-        }
-        file = folder / f"agent-{node}"
-        file.write_text(yaml.safe_dump(config), encoding="utf-8")
-        return Kubectl(file)
 
     def run(self, *arguments: str, body: Any = None) -> subprocess.CompletedProcess[str]:
         command = ["kubectl", "--kubeconfig", str(self._kubeconfig), *arguments]
@@ -175,21 +167,44 @@ def test_safety_policy__asks_for_its_verb(installed: Kubectl) -> None:
     )
 
 
-def test_agent_policy__lets_an_agent_write_for_its_own_node_only(installed: Kubectl, tmp_path: Path) -> None:
+def _send_as_agent_of(node: str, plane: ControlPlane, method: str, path: str, body: Any) -> tuple[int, str]:
+    """As the user that the API server makes of the token of an agent's pod on `node`; a dry run."""
+    tls = ssl.create_default_context(cafile=str(plane.ca_file))
+    tls.load_cert_chain(plane.cert_file, plane.key_file)
+    headers = {
+        "Content-Type": "application/merge-patch+json" if method == "PATCH" else "application/json",
+        "Impersonate-User": f"system:serviceaccount:{NAMESPACE}:maleo-agent",
+        "Impersonate-Extra-authentication.kubernetes.io%2fnode-name": node,
+    }
+    url = f"{plane.url}{path}?dryRun=All"
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers, method=method)
+    try:
+        with urllib.request.urlopen(request, context=tls, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_agent_policy__lets_an_agent_write_for_its_own_node_only(installed: Kubectl, api_server: ControlPlane) -> None:
     for node in ("n1", "n2"):
         device = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Device", "metadata": {"name": node}}
         assert installed.create(device | {"spec": {"nodeName": node}}).returncode == 0
-    agent = installed.as_agent_of("n1", tmp_path)
-    patch = json.dumps({"status": {"inventory": {"host": {"profile": "generic"}}}})
+    found = {"status": {"inventory": {"host": {"profile": "generic"}}}}
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 
-    def report(node: str) -> subprocess.CompletedProcess[str]:
-        patching = ["patch", f"device/{node}", "--subresource=status", "--type=merge", "-p", patch]
-        return agent.run(*patching, "--dry-run=server")
+    def report(node: str) -> tuple[int, str]:
+        path = f"/apis/maleo.dev/v1alpha1/devices/{node}/status"
+        return _send_as_agent_of("n1", api_server, "PATCH", path, found)
 
-    _await_denied(lambda: report("n2"), "an agent writes for its own node only: this token is of node n1")
-    assert report("n1").returncode == 0, report("n1").stderr
-    lease = _lease(1) | {"metadata": {"name": "maleo-operator-2", "namespace": NAMESPACE}}
-    _await_denied(lambda: agent.create(lease, "--dry-run=server"), "an agent writes for its own node only")
+    def renew(name: str) -> tuple[int, str]:
+        body = _lease(1) | {"metadata": {"name": name}}
+        return _send_as_agent_of("n1", api_server, "POST", leases, body)
+
+    denied = "an agent writes for its own node only: this token is of node n1"
+    assert report("n1")[0] == 200
+    assert (report("n2")[0], denied in report("n2")[1]) == (403, True)
+    assert renew("maleo-agent-n1")[0] == 201
+    assert (renew("maleo-other")[0], denied in renew("maleo-other")[1]) == (403, True)
 
 
 def test_crds_chart__equals_the_generated_files() -> None:

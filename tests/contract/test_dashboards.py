@@ -1,0 +1,151 @@
+"""Every panel's query returns series from a real Prometheus that scrapes what the programs really expose."""
+
+import http.server
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from maleo_agent.metrics import NodeMetrics
+from maleo_operator.metrics import Metrics
+from maleo_wire.messages import NodeReading, SlotReport, UnitReading
+
+_ROOT = Path(__file__).resolve().parents[2]
+_DASHBOARDS = sorted((_ROOT / "charts/maleo/dashboards").glob("*.json"))
+_RULES = _ROOT / "charts/maleo/rules/maleo.yaml"
+
+
+def _expose_operator() -> bytes:
+    metrics, mission = Metrics(), ("default", "cctv")
+    metrics.margin.labels(*mission, "latency").set(0.3)
+    metrics.latency.labels(*mission, "0.95").set(0.04)
+    metrics.limit.labels(*mission).set(0.05)
+    metrics.energy.labels(*mission, "Modelled").set(0.3)
+    metrics.rate.labels(*mission).set(15)
+    metrics.requests.labels(*mission, "answered").inc()
+    metrics.over_limit.labels(*mission).inc()
+    metrics.moves.labels(*mission, "FirstPlacement").inc()
+    metrics.condition.labels(*mission, "Ready").set(1)
+    metrics.leading.set(1)
+    return metrics.render()
+
+
+def _expose_agent() -> bytes:
+    metrics = NodeMetrics()
+    unit = UnitReading(
+        unit="host/cpu", basis="Measured", temperature_c=50.0, power_w=5.0, utilization=0.5, capacity=1.0
+    )
+    metrics.reading = NodeReading(units=(unit,), battery=0.8)
+    metrics.joules = {("host/cpu", "Measured"): 12.0}
+    report = SlotReport(
+        slot="default/cctv-0", warm=(1,), active=1, highest_epoch=1, fallback_warm=False, address="", revisions=()
+    )
+    metrics.slots = (report,)
+    metrics.connected = True
+    return metrics.render()
+
+
+class _Exposition(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = _expose_operator() if self.path == "/operator" else _expose_agent()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the interface
+        return
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not on this machine (Debian package prometheus)")
+    folder = tmp_path_factory.mktemp("prometheus")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Exposition)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    target = {"targets": [f"127.0.0.1:{server.server_port}"]}
+    jobs = [
+        {"job_name": "operator", "metrics_path": "/operator", "static_configs": [target]},
+        {"job_name": "agent", "metrics_path": "/agent", "static_configs": [target | {"labels": {"node": "n1"}}]},
+    ]
+    config = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": jobs}
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
+    try:
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        server.shutdown()
+        server.server_close()
+
+
+def _query(url: str, expression: str) -> Any:
+    query = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(f"{url}/api/v1/query?{query}", timeout=10) as answer:
+        return json.load(answer)["data"]["result"]
+
+
+def _await_series(url: str, expression: str) -> None:
+    deadline, waiting = time.monotonic() + 30, threading.Event()
+    while time.monotonic() < deadline:
+        try:
+            if _query(url, expression):
+                return
+        except urllib.error.HTTPError as error:
+            pytest.fail(f"{expression}: {error.read().decode()}")
+        except OSError:
+            pass  # it is starting
+        waiting.wait(0.1)
+    pytest.fail(f"no series for {expression}")
+
+
+@pytest.mark.parametrize("file", _DASHBOARDS, ids=lambda file: file.stem)
+def test_dashboard__shows_something_in_every_panel(prometheus: str, file: Path) -> None:
+    dashboard = json.loads(file.read_text(encoding="utf-8"))
+    for panel in dashboard["panels"]:
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        for target in panel["targets"]:
+            expression = target["expr"]
+            for variable in dashboard["templating"]["list"]:
+                expression = expression.replace(f"${variable['name']}", ".*")
+            _await_series(prometheus, expression)
+
+
+def test_dashboards__are_those_of_the_generator() -> None:
+    done = subprocess.run([sys.executable, _ROOT / "tools/dashboards.py", "--check"], check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    uids = [json.loads(file.read_text(encoding="utf-8"))["uid"] for file in _DASHBOARDS]
+    assert len(set(uids)) == len(uids) == 2
+
+
+def test_alerts__parse_and_watch_what_is_exposed() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not on this machine (Debian package prometheus)")
+    done = subprocess.run([promtool, "check", "rules", str(_RULES)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    exposed = (_expose_operator() + _expose_agent()).decode()
+    for rule in yaml.safe_load(_RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]:
+        names = [word for word in rule["expr"].replace("(", " ").replace("{", " ").split() if word.startswith("maleo_")]
+        assert names
+        assert all(f"\n{name}" in exposed for name in names), names
