@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -146,6 +147,6 @@ def test_alerts__parse_and_watch_what_is_exposed() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     exposed = (_expose_operator() + _expose_agent()).decode()
     for rule in yaml.safe_load(_RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]:
-        names = [word for word in rule["expr"].replace("(", " ").replace("{", " ").split() if word.startswith("maleo_")]
+        names = re.findall(r"maleo_\w+", rule["expr"])
         assert names
         assert all(f"\n{name}" in exposed for name in names), names
