@@ -18,7 +18,7 @@ from maleo_kube.client import Client
 from maleo_kube.resources import PLACEMENTS
 
 _QUIET_S: Final = 60.0
-_SLOW: Final = "4Mbit/s"
+_SLOW: Final = "16Mbit/s"
 _REPORT: Final = Path("build/demo-report.json")
 
 
@@ -35,7 +35,7 @@ async def _placement(client: Client, seen: Seen) -> dict[str, Any]:
 
 async def _run_story(environment: Environment, steps: Steps, report: Report) -> None:
     """Serve, be quiet, slow the link, watch the drift and the move, be inside the objective again."""
-    client = await Client.from_kubeconfig(environment.kubeconfig)
+    client = Client.from_kubeconfig(environment.kubeconfig)
     async with client, Observer.of(client, f"{NAMESPACE}/{MISSION}") as observer:
         with steps.step("mission placed") as line:
             environment.apply_mission()
@@ -45,7 +45,7 @@ async def _run_story(environment: Environment, steps: Steps, report: Report) -> 
             input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
         spec = placed.mission.spec
         load = Load(
-            address=await environment.reach(placed.mission.status.address),
+            address=placed.mission.status.address,
             model=spec.model.name,
             rate=parse(RATE, spec.demand.rate),
             input_name=input_name,

@@ -28,6 +28,13 @@ class Steps:
         self.seconds[title] = round(time.monotonic() - start, 2)
         self._end("✓", title, self.seconds[title], line.note)
 
+    def tell(self, text: str) -> None:
+        """What a long step is doing now."""
+        if self._terminal:
+            print(f"\r\033[K  … {text}", end="", flush=True)
+        else:
+            print(f"    {text}", flush=True)
+
     def say(self, text: str) -> None:
         print(f"  · {text}", flush=True)
 

@@ -1,0 +1,140 @@
+"""The cluster with Maleo on it and the demo's fleet and model: what the demo and the tests on real nodes stand on."""
+
+import asyncio
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from maleo_cli.cluster import asker
+from maleo_cli.install import install
+from maleo_cli.model import commands, zoo
+from maleo_demo.steps import Steps
+from maleo_devcluster import cluster as devcluster
+from maleo_devcluster import images, topology
+
+NAMESPACE: Final = "default"
+MISSION: Final = "drone-surveillance"
+OPERATOR: Final = "system:serviceaccount:maleo-system:maleo-operator"
+_MODEL: Final = "squeezenet"
+_SOURCE: Final = Path(__file__).resolve().parents[2]
+_BUILD: Final = Path("build")
+_FIRST_SPEED: Final = "100Mbit/s"
+_READY_S: Final = 120
+
+
+class NotReady(Exception):
+    """A part of the environment did not come up; the message says which, and what it says of itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    cluster: devcluster.Cluster
+    kubeconfig: Path
+    models: dict[str, Path]
+
+    @classmethod
+    def bring_up(cls, steps: Steps, *, yes: bool) -> "Environment":
+        """Everything but the mission; what is up already stays. Missing packages are asked for."""
+        with steps.step("cluster of 4 nodes") as line:
+            running = devcluster.up(
+                topology.load(_SOURCE / "kind-config.yaml"), ask=asker(yes=yes), say=lambda text: steps.tell(text)
+            )
+            kubeconfig = _BUILD / "kubeconfig"
+            kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(running.kubeconfig, kubeconfig)
+            running.unshape()
+            running.shape("drone-1", "edge-1", _FIRST_SPEED)
+            line.note = f"devcluster; kubeconfig: {kubeconfig}"
+        with steps.step("images") as line:
+            builder = running.builder(_SOURCE, lambda text: steps.tell(text))
+            built = {component: builder.build(component) for component in images.COMPONENTS}
+            line.note = ", ".join(reference.rpartition("/")[2] for reference in built.values())
+        self = cls(running, kubeconfig, {})
+        with steps.step("Maleo installed") as line:
+            install(kubeconfig, built, charts=_SOURCE / "charts", wait_s=_READY_S)
+            line.note = "helm: maleo-crds, maleo"
+        with steps.step("devices") as line:
+            self.kubectl("apply", "-f", str(_SOURCE / "examples/demo/devices.yaml"))
+            line.note = self._await_devices()
+        with steps.step("model pushed") as line:
+            files = zoo.make(_MODEL, _BUILD / "models").files
+            line.note = self._apply_model(files)
+        return cls(running, kubeconfig, files)
+
+    @staticmethod
+    def tear_down() -> None:
+        """Remove all that `bring_up` made on this machine; caches stay."""
+        devcluster.down()
+
+    @property
+    def description(self) -> str:
+        return f"a devcluster of {len(self.cluster.nodes)} nodes"
+
+    @property
+    def audit_log(self) -> Path:
+        return self.cluster.audit_log
+
+    def apply_mission(self) -> None:
+        self.kubectl("apply", "-f", str(_SOURCE / "examples/demo/mission.yaml"))
+
+    def shape(self, one: str, other: str, bandwidth: str) -> None:
+        self.cluster.shape(one, other, bandwidth)
+
+    def kubectl(self, *arguments: str, check: bool = True) -> str:
+        """Output of the cluster's own kubectl; NotReady with its error text."""
+        program = self.cluster.folders.state / "programs/kubectl"
+        done = subprocess.run(  # noqa: S603 - the cluster's own program
+            [str(program), "--kubeconfig", str(self.kubeconfig), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise NotReady(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def what_to_try(self) -> str:
+        commands_ = [
+            "kubectl get missions,placements,devices",
+            f"kubectl describe mission {MISSION}",
+            "maleo cluster shape drone-1 edge-1 100Mbit/s",
+            "maleo cluster kill-node edge-1",
+            "make demo-down",
+        ]
+        lines = "\n".join(f"  {command}" for command in commands_)
+        return f"Try:\n  export KUBECONFIG={self.kubeconfig.resolve()}\n{lines}"
+
+    def _await_devices(self) -> str:
+        """Until every device is Ready and its node labelled."""
+        names = [node.name for node in self.cluster.nodes]
+        deadline = time.monotonic() + _READY_S
+        columns = "custom-columns=N:.metadata.name,P:.metadata.labels.maleo\\.dev/npu-product"
+        while True:
+            labelled = self.kubectl("get", "nodes", "--no-headers", "-o", columns)
+            ready = self.kubectl("get", "devices", "-o", "yaml")
+            states = {
+                item["metadata"]["name"]: {c["type"]: c["status"] for c in item.get("status", {}).get("conditions", [])}
+                for item in yaml.safe_load(ready)["items"]
+            }
+            done = [n for n in names if states.get(n, {}).get("Ready") == "True"]
+            if len(done) == len(names) and "<none>" not in labelled:
+                return ", ".join(" ".join(line.split()) for line in labelled.splitlines())
+            if time.monotonic() > deadline:
+                raise NotReady(f"devices are not ready: {states}; labels:\n{labelled}")
+            time.sleep(0.3)
+
+    def _apply_model(self, files: dict[str, Path]) -> str:
+        variants = {variant: (variant, path) for variant, path in files.items()}
+        repository = f"oci://{self.cluster.registry}/models/{_MODEL}"
+        manifest = asyncio.run(commands.build(_MODEL, variants, repository=repository, accuracy={}))
+        path = _BUILD / "models" / f"{_MODEL}.yaml"
+        path.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
+        self.kubectl("apply", "-f", str(path))
+        first = manifest["spec"]["variants"][0]
+        cuts = sum("cut" in block for block in first["blocks"])
+        return f"{_MODEL} {first['artifacts'][0]['digest'][:19]}, {cuts} fusion-safe cuts"
