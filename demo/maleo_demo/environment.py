@@ -41,9 +41,7 @@ class Environment:
     def bring_up(cls, steps: Steps, *, yes: bool) -> "Environment":
         """Everything but the mission; what is up already stays. Missing packages are asked for."""
         with steps.step("cluster of 4 nodes") as line:
-            running = devcluster.up(
-                topology.load(_SOURCE / "kind-config.yaml"), ask=asker(yes=yes), say=lambda text: steps.tell(text)
-            )
+            running = devcluster.up(topology.load(_SOURCE / "kind-config.yaml"), ask=asker(yes=yes), say=steps.tell)
             kubeconfig = _BUILD / "kubeconfig"
             kubeconfig.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(running.kubeconfig, kubeconfig)
@@ -51,7 +49,7 @@ class Environment:
             running.shape("drone-1", "edge-1", _FIRST_SPEED)
             line.note = f"devcluster; kubeconfig: {kubeconfig}"
         with steps.step("images") as line:
-            builder = running.builder(_SOURCE, lambda text: steps.tell(text))
+            builder = running.builder(_SOURCE, steps.tell)
             built = {component: builder.build(component) for component in images.COMPONENTS}
             line.note = ", ".join(reference.rpartition("/")[2] for reference in built.values())
         self = cls(running, kubeconfig, {})

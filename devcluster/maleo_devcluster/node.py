@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from maleo_devcluster.keys import Authority
 from maleo_devcluster.process import Process, start
-from maleo_devcluster.topology import PODS, REGISTRY, Node
+from maleo_devcluster.topology import BRIDGE_ADDRESS, PODS, REGISTRY, Node
 
 _INIT: Final = Path(__file__).with_name("node-init.sh")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -63,7 +63,8 @@ def write_node_files(node: Node, files: NodeFiles, authority: Authority, url: st
     (folder / "containerd.toml").write_text(containerd, encoding="utf-8")
     hosts = folder / "certs.d" / REGISTRY / "hosts.toml"
     hosts.parent.mkdir(parents=True, exist_ok=True)
-    hosts.write_text(f'server = "http://{REGISTRY}"\n', encoding="utf-8")
+    mirror = f'[host."http://{REGISTRY}"]\n  capabilities = ["pull", "resolve"]\n'
+    hosts.write_text(f'server = "http://{REGISTRY}"\n\n{mirror}', encoding="utf-8")
 
 
 def start_node(node: Node, files: NodeFiles) -> Process:
@@ -140,7 +141,9 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True}, "x509": {}},
         "authorization": {"mode": "Webhook"},
-        "clusterDNS": [],
+        "clusterDNS": [
+            BRIDGE_ADDRESS
+        ],  # nobody answers there: Maleo needs no DNS, and pods without one are warned about
         "clusterDomain": "cluster.local",
         "resolvConf": "",
         "imageGCHighThresholdPercent": 100,
