@@ -53,7 +53,7 @@ _PARSED: Final[dict[Kind, type[Resource]]] = {
     DEVICES: Device,
     PLACEMENTS: Placement,
 }
-_RELIST_S: Final = 300.0
+_RELIST_S: Final = 120.0
 
 AnyResource = TypeVar("AnyResource", bound=Resource)
 
@@ -231,8 +231,9 @@ class Cache:
             assert item is not None
             self._mark(Dirty("mission", f"{key.partition('/')[0]}/{item['spec']['mission']}"))
         else:
-            if kind == DEVICES:
-                self._mark(Dirty("device", key))
+            devices = [key] if kind == DEVICES else list(self._facts) if kind == DEVICE_PROFILES else []
+            for device in devices:
+                self._mark(Dirty("device", device))
             self._mark(ALL_MISSIONS)
 
     def _parse(self, kind: Kind, key: str, new: Object | None) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any, Final
 
 import kopf
@@ -68,7 +69,12 @@ def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     if os.environ.get("KUBECONFIG"):
         return kopf.login_with_kubeconfig(**kwargs)
-    return kopf.login_with_service_account(**kwargs)
+    account = kopf.login_with_service_account(**kwargs)
+    if account is None:
+        return None
+    # kopf would ask DNS for kubernetes.default.svc; every pod has the address in its environment.
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    return replace(account, server=f"https://{host}:{port}")
 
 
 class Listener:
