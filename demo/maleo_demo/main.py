@@ -18,7 +18,7 @@ from maleo_kube.client import Client
 from maleo_kube.resources import PLACEMENTS
 
 _QUIET_S: Final = 60.0
-_SLOW: Final = "16Mbit/s"
+_SLOW: Final = "14Mbit/s"
 _REPORT: Final = Path("build/demo-report.json")
 
 

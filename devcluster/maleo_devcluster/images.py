@@ -71,10 +71,10 @@ class Builder:
         context = self.cache / "context" / component
         shutil.rmtree(context, ignore_errors=True)
         context.mkdir(parents=True)
-        self.say(f"image {component}: packages")
-        self._install_packages(component, context / "site-packages")
+        # Dependencies apart from our own code: their layer, most of the image, changes with the lock file only.
+        shutil.copytree(self._packages(component), context / "site-packages", copy_function=os.link)
         for package in (*_SOURCES, _PACKAGES[component]):
-            target = context / "site-packages" / Path(package).name
+            target = context / "maleo" / Path(package).name
             shutil.copytree(self.source / package, target, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(folder / "Dockerfile", context / "Dockerfile")
         self.say(f"image {component}: building")
@@ -103,22 +103,33 @@ class Builder:
         shutil.rmtree(context)
         return reference
 
-    def _install_packages(self, component: str, target: Path) -> None:
-        """The component's dependencies in the locked versions, without Maleo itself."""
-        installer = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(target)]
-        requirements = self.cache / "context" / component / "requirements.txt"
-        exported = _run(
-            [
-                *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
-                *("--extra", _EXTRAS[component], "--constraint", str(self.source / "requirements.lock")),
-                str(self.source / "pyproject.toml"),
-            ]
+    def _packages(self, component: str) -> Path:
+        """The component's dependencies in the locked versions, without Maleo itself; installed once per lock file."""
+        locked = [self.source / "requirements.lock", self.source / "pyproject.toml"]
+        digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in locked)).hexdigest()[:16]
+        target = self.cache / "packages" / f"{component}-{digest}"
+        if target.exists():
+            return target
+        self.say(f"image {component}: packages")
+        partial = target.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        requirements = target.with_suffix(".txt")
+        requirements.write_text(
+            _run(
+                [
+                    *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
+                    *("--extra", _EXTRAS[component], "--constraint", str(locked[0]), str(locked[1])),
+                ]
+            ),
+            encoding="utf-8",
         )
-        requirements.write_text(exported, encoding="utf-8")
+        installer = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(partial)]
         _run([*installer, "--requirement", str(requirements)])
-        for folder in list(target.rglob("__pycache__")) + list(target.rglob("tests")):
+        for folder in [*partial.rglob("__pycache__"), *partial.rglob("tests")]:
             shutil.rmtree(folder, ignore_errors=True)
-        requirements.unlink()
+        partial.rename(target)
+        return target
 
     def _digest(self, component: str, dockerfile: Path) -> str:
         digest = hashlib.sha256()
