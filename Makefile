@@ -5,7 +5,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-down test lint format unit cluster e2e bench clean
+.PHONY: help demo demo-down test lint format unit cluster e2e crds clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,11 +34,25 @@ unit: $(STAMP)  ## pure code and single processes
 
 cluster: $(STAMP)  ## what needs a real API server; no root
 	@echo "== tests against a real API server"
-	@$(BIN)/pytest -q -m cluster tests/cluster
+	@$(BIN)/maleo cluster binaries --control-plane >/dev/null
+	@MALEO_REQUIRE_CLUSTER=1 $(BIN)/pytest -q tests/cluster
 
-e2e: $(STAMP)  ## what needs real nodes (root or Docker)
+e2e: $(STAMP)  ## what needs real nodes: the demo, then what can go wrong
 	@echo "== tests on real nodes"
-	@$(BIN)/pytest -q -m e2e tests/e2e
+	@if [ "$$(uname)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
+	  $(BIN)/maleo cluster up && $(BIN)/maleo cluster build && $(BIN)/pytest -q tests/e2e; \
+	else \
+	  echo "   left out: nodes need Linux and root (or Docker, with kind)"; \
+	fi
+
+demo: $(STAMP)  ## the main job on a real cluster, ending in a report; it stays up
+	@PYTHONPATH=demo $(BIN)/python -m maleo_demo.main run $(if $(YES),--yes)
+
+demo-down: $(STAMP)  ## remove everything the demo made
+	@PYTHONPATH=demo $(BIN)/python -m maleo_demo.main down
+
+crds: $(STAMP)  ## write the CRDs from the models
+	@$(BIN)/python -m maleo_api.crd --write crds charts/maleo-crds/templates
 
 clean:  ## remove what was built here (not the caches of binaries and images)
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

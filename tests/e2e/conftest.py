@@ -1,0 +1,44 @@
+"""The demo, run once as users run it, and the cluster that it leaves up for the tests of what can go wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maleo_demo.environment import Environment
+from maleo_devcluster.cluster import Cluster
+
+ROOT = Path(__file__).parents[2]
+_DEMO_S = 900
+
+
+@pytest.fixture(scope="session")
+def demo_report() -> Iterator[dict[str, Any]]:
+    """`build/demo-report.json` of a fresh run; the cluster goes when the last test has ended."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("nodes need Linux and root: tests on real nodes are left out")
+    command = [sys.executable, "-m", "maleo_demo.main", "run", "--yes"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "demo")}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_DEMO_S, check=False
+    )
+    try:
+        assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        yield json.loads((ROOT / "build/demo-report.json").read_text())
+    finally:
+        if not os.environ.get("MALEO_KEEP_CLUSTER"):
+            Environment.tear_down()
+
+
+@pytest.fixture(scope="session")
+def environment(demo_report: dict[str, Any]) -> Environment:
+    """The demo's cluster after the demo: links at full speed again."""
+    cluster = Cluster.current()
+    cluster.unshape()
+    models = {variant: ROOT / f"build/models/squeezenet-{variant}.onnx" for variant in ("fp32", "int8")}
+    return Environment(cluster, ROOT / "build/kubeconfig", models)

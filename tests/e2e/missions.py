@@ -1,0 +1,77 @@
+"""Missions for the tests on real nodes: made, loaded, watched, removed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maleo_demo.environment import Environment
+from maleo_demo.load import Load, prepare_cases
+from maleo_demo.observer import Observer, Seen
+from maleo_kube.client import Client
+
+GATE: dict[str, Any] = {
+    "model": {"name": "squeezenet", "variants": ["fp32"]},
+    "objectives": {"latency": {"percentile": 95, "atMost": "120ms", "window": "10s", "minSamples": 60}},
+    "demand": {"rate": "8/s"},
+    "input": {"node": "gate-1"},
+    "egress": {"input": "Device", "features": "Any"},
+}
+
+
+def apply(environment: Environment, name: str, spec: dict[str, Any]) -> None:
+    manifest = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "metadata": {"name": name}, "spec": spec}
+    path = Path("build") / f"mission-{name}.yaml"
+    path.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    environment.kubectl("apply", "-f", str(path))
+
+
+@contextlib.asynccontextmanager
+async def observing(environment: Environment, name: str) -> AsyncIterator[Observer]:
+    async with (
+        Client.from_kubeconfig(environment.kubeconfig) as client,
+        Observer.of(client, f"default/{name}") as found,
+    ):
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def mission(environment: Environment, name: str, spec: dict[str, Any]) -> AsyncIterator[Observer]:
+    """A mission for as long as the block; with all that it owns it is gone afterwards."""
+    apply(environment, name, spec)
+    try:
+        async with observing(environment, name) as observer:
+            yield observer
+    finally:
+        environment.kubectl("delete", "mission", name, "--ignore-not-found", "--wait=false")
+
+
+@contextlib.asynccontextmanager
+async def load(environment: Environment, seen: Seen, *, rate: float = 8.0) -> AsyncIterator[Load]:
+    """Continuous load on the mission's address, every answer compared."""
+    input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
+    made = Load(
+        address=seen.mission.status.address,
+        model=seen.mission.spec.model.name,
+        rate=rate,
+        input_name=input_name,
+        output_name=output_name,
+        cases=cases,
+    )
+    running = asyncio.create_task(made.run())
+    try:
+        yield made
+    finally:
+        made.stop()
+        await running
+
+
+def is_ready(seen: Seen) -> bool:
+    return seen.revision > 0 and seen.condition("Ready") == "True"
+
+
+def faults(made: Load) -> list[str]:
+    return [sample.error or sample.wrong for sample in made.samples if sample.error or sample.wrong]

@@ -1,0 +1,163 @@
+"""What can go wrong on real nodes, and what Maleo does about it. Named after the failure."""
+
+import asyncio
+import copy
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+from aiohttp import ClientSession
+from missions import GATE, apply, faults, is_ready, load, mission
+
+from maleo_demo.environment import Environment
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+_WAIT_S = 120
+
+
+async def test_deleted_children__come_back_and_the_mission_serves_on(environment: Environment) -> None:
+    async with mission(environment, "healed", GATE) as observer:
+        await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        for kind in ("pod", "service", "placement"):
+            before = environment.kubectl("get", kind, "-l", "maleo.dev/mission=healed", "-o", "name").split()
+            assert before
+            environment.kubectl("delete", kind, "-l", "maleo.dev/mission=healed", "--wait=false")
+            await _until(lambda kind=kind: _is_served_again(environment, kind), what=f"a new {kind}")
+        await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S, since=time.time())
+
+
+async def test_deleted_device_and_node_label__come_back(environment: Environment) -> None:
+    environment.kubectl("label", "node", "cloud-1", "maleo.dev/npu-")
+    await _until(lambda: "true" in _label(environment, "cloud-1"), what="the label")
+    environment.kubectl("delete", "device", "cloud-1")
+    await _until(lambda: "cloud-1" in environment.kubectl("get", "devices", "-o", "name"), what="the Device")
+
+
+async def test_partner_loses_power__fallback_answers_then_a_new_revision_without_it(environment: Environment) -> None:
+    async with mission(environment, "powerloss", GATE) as observer:
+        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        assert placed.mission.status.mode == "Split"
+        async with load(environment, placed) as made:
+            await asyncio.sleep(5)
+            lost_at = time.time()
+            environment.cluster.kill_node("edge-1")
+            try:
+                degraded = await observer.until(
+                    lambda s: s.condition("Degraded") == "True", what="Degraded", timeout_s=_WAIT_S, since=lost_at
+                )
+                moved = await observer.until(
+                    lambda s: s.revision > placed.revision and is_ready(s),
+                    what="a move",
+                    timeout_s=_WAIT_S,
+                    since=lost_at,
+                )
+                await asyncio.sleep(3)
+            finally:
+                environment.cluster.start_node("edge-1")
+        assert degraded.at <= moved.at
+        assert "edge-1" not in moved.mission.status.nodes
+        assert faults(made) == []
+        assert {sample.revision for sample in made.samples} == {placed.revision, moved.revision}
+
+
+async def test_operator_killed_in_the_middle_of_a_move__old_or_new_serves(environment: Environment) -> None:
+    async with mission(environment, "killed", GATE) as observer:
+        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        async with load(environment, placed) as made:
+            local = copy.deepcopy(GATE) | {"modes": ["Local"]}
+            changed_at = time.time()
+            apply(environment, "killed", local)
+            pods = ["-n", "maleo-system", "pod", "-l", "app.kubernetes.io/name=maleo-operator"]
+            environment.kubectl("delete", *pods, "--force", "--grace-period=0")
+            moved = await observer.until(
+                lambda s: s.mission.status.mode == "Local" and is_ready(s),
+                what="Local",
+                timeout_s=_WAIT_S,
+                since=changed_at,
+            )
+            await asyncio.sleep(3)
+        assert faults(made) == []
+        assert {s.revision for s in made.samples} <= {placed.revision, moved.revision}
+        placements = environment.kubectl("get", "placements", "-l", "maleo.dev/mission=killed", "-o", "name").split()
+        assert len(placements) == len(set(placements)) == 2
+
+
+async def test_impossible_mission__names_its_blocker_and_what_would_do(environment: Environment) -> None:
+    spec = copy.deepcopy(GATE)
+    spec["objectives"]["latency"]["atMost"] = "5ms"
+    async with mission(environment, "impossible", spec) as observer:
+        seen = await observer.until(
+            lambda s: "LatencyTooTight" in json.dumps([c.reason for c in s.mission.status.conditions]),
+            what="the blocker",
+            timeout_s=_WAIT_S,
+        )
+        assert "needs +" in seen.mission.status.explanation
+        assert "atMost" in seen.mission.status.explanation
+
+
+async def test_missing_model__is_named(environment: Environment) -> None:
+    spec = copy.deepcopy(GATE) | {"model": {"name": "no-such-model"}}
+    async with mission(environment, "modelless", spec) as observer:
+        seen = await observer.until(
+            lambda s: any(c.reason == "ModelMissing" for c in s.mission.status.conditions),
+            what="ModelMissing",
+            timeout_s=_WAIT_S,
+        )
+        assert any("no-such-model" in c.message for c in seen.mission.status.conditions)
+
+
+async def test_bad_requests__get_their_error_and_the_mission_serves_on(environment: Environment) -> None:
+    async with mission(environment, "fuzzed", GATE) as observer:
+        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        url = f"http://{placed.mission.status.address}/v2/models/squeezenet/infer"
+        bodies = {b"not json": 400, b"{}": 400, b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}]}': 400}
+        async with ClientSession() as session:
+            for body, status in bodies.items():
+                async with session.post(url, data=body) as response:
+                    assert (response.status, bool((await response.json())["error"])) == (status, True)
+            async with session.post(url, data=b"x" * (65 * 1024 * 1024)) as response:
+                assert response.status == 413
+            async with session.post(url.replace("squeezenet", "other"), data=b"{}") as response:
+                assert response.status == 404
+        async with load(environment, placed) as made:
+            await asyncio.sleep(3)
+        assert len(made.samples) > 10
+        assert faults(made) == []
+
+
+async def test_input_node_lost__nothing_is_moved(environment: Environment) -> None:
+    async with mission(environment, "blind", GATE) as observer:
+        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        lost_at = time.time()
+        environment.cluster.kill_node("gate-1")
+        try:
+            seen = await observer.until(
+                lambda s: any(c.reason == "NoInput" for c in s.mission.status.conditions),
+                what="NoInput",
+                timeout_s=_WAIT_S,
+                since=lost_at,
+            )
+            assert seen.condition("Ready") == "False"
+            assert seen.revision == placed.revision
+        finally:
+            environment.cluster.start_node("gate-1")
+        await observer.until(is_ready, what="Ready again", timeout_s=_WAIT_S, since=time.time())
+
+
+def _label(environment: Environment, node: str) -> str:
+    return environment.kubectl("get", "node", node, "-o", "jsonpath={.metadata.labels.maleo\\.dev/npu}")
+
+
+def _is_served_again(environment: Environment, kind: str) -> bool:
+    status = '{range .items[*]}{.metadata.deletionTimestamp}{"\\n"}{end}'
+    lines = environment.kubectl("get", kind, "-l", "maleo.dev/mission=healed", "-o", f"jsonpath={status}")
+    return bool(lines) and "" in lines.split("\n")[:-1]
+
+
+async def _until(reached: Callable[[], bool], *, what: str) -> None:
+    deadline = time.monotonic() + _WAIT_S
+    while not reached():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        await asyncio.sleep(0.5)
