@@ -51,11 +51,11 @@ def _collect(
         if node is None:
             raise NoSuchCut(f"tensor {name!r} is not computed from {', '.join(sorted(given))}")
         nodes.add(id(node))
-        open_names += [*(n for n in node.input if n), *_captured(node)]
+        open_names += [*(n for n in node.input if n), *captured(node)]
     return nodes, used
 
 
-def _captured(node: onnx.NodeProto) -> list[str]:
+def captured(node: onnx.NodeProto) -> list[str]:
     """Names that sub-graphs (If, Loop, Scan) take from outside."""
     names: list[str] = []
     for attribute in node.attribute:
@@ -63,6 +63,6 @@ def _captured(node: onnx.NodeProto) -> list[str]:
         for graph in graphs:
             own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
             own |= {output for inner in graph.node for output in inner.output}
-            needed = {n for inner in graph.node for n in (*inner.input, *_captured(inner)) if n}
+            needed = {n for inner in graph.node for n in (*inner.input, *captured(inner)) if n}
             names += sorted((needed | {v.name for v in graph.output}) - own)
     return names

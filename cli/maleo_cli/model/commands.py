@@ -3,20 +3,27 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import onnx
+import onnxruntime
 import typer
 import yaml
+from pydantic import ValidationError
 
+from maleo_api.device import Precision
 from maleo_api.meta import API_VERSION
 from maleo_api.model import Model
 from maleo_api.quantities import BYTES, RATIO, parse, show
 from maleo_cli.failure import Failure
 from maleo_cli.model import zoo
-from maleo_cli.model.analysis import Unsuitable, analyse
+from maleo_cli.model.analysis import Analysis, analyse
+from maleo_cli.model.values import Unsuitable
 from maleo_wire import registry
 
+_UNCUT: Final = (
+    "runs whole only (everywhere more than three tensors cross, shapes are not fixed, or ONNX Runtime fuses)"
+)
 app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
 
 
@@ -54,9 +61,8 @@ def import_model(
     out.write_text(text, encoding="utf-8")
     for variant in manifest["spec"]["variants"]:
         cuts = sum("cut" in block for block in variant["blocks"])
-        print(
-            f"{name} {variant['name']}: {len(variant['blocks'])} blocks, {cuts} cuts, {variant['artifacts'][0]['uri']}"
-        )
+        said = f"{len(variant['blocks'])} blocks, {cuts} cuts" if cuts else _UNCUT
+        print(f"{name} {variant['name']}: {said}, {variant['artifacts'][0]['uri']}")
 
 
 @app.command("push")
@@ -79,38 +85,56 @@ async def build(
     accuracy: Mapping[str, Sequence[Mapping[str, str]]],
 ) -> dict[str, Any]:
     """The Model's manifest. variants: name -> (precision, file). Failure names the file and what is wrong with it."""
-    built, shape = [], None
-    for variant, (precision, file) in variants.items():
-        found = _analyse(file)
-        if shape is not None and shape != (found.inputs, found.outputs):
-            raise Failure(f"{file}: inputs and outputs differ from those of the other variants", "import it as a Model")
-        shape = (found.inputs, found.outputs)
-        built.append(
+    if not variants:
+        raise Failure("no file was given", exit_code=2)
+    unknown = next((name for name in accuracy if name not in variants), None)
+    if unknown is not None:
+        raise Failure(f"there is no variant {unknown!r} to give an accuracy to", f"there is {', '.join(variants)}")
+    found = {variant: _analyse(file) for variant, (_, file) in variants.items()}
+    first = next(iter(found.values()))
+    for variant, analysis in found.items():
+        if (analysis.inputs, analysis.outputs) != (first.inputs, first.outputs):
+            file = variants[variant][1]
+            raise Failure(f"{file}: inputs and outputs differ from those of the first variant", "import it as a Model")
+    spec = {
+        "inputs": [tensor.to_api() for tensor in first.inputs],
+        "outputs": [tensor.to_api() for tensor in first.outputs],
+        "variants": [
             {
                 "name": variant,
                 "precision": precision,
-                "cutting": "Graph" if any(block.cut for block in found.blocks) else "None",
+                "cutting": "Graph" if any(block.cut for block in found[variant].blocks) else "None",
                 "artifacts": [await _store(file, repository)],
                 "requires": {"runtime": "onnxruntime"},
                 "accuracy": list(accuracy.get(variant, ())),
-                "blocks": [block.to_api() for block in found.blocks],
+                "blocks": [block.to_api() for block in found[variant].blocks],
             }
-        )
-    if shape is None:
-        raise Failure("no file was given", exit_code=2)
-    spec = {"inputs": [t.to_api() for t in shape[0]], "outputs": [t.to_api() for t in shape[1]], "variants": built}
+            for variant, (precision, file) in variants.items()
+        ],
+    }
     manifest = {"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": name}, "spec": spec}
-    Model.model_validate(manifest)
+    try:
+        Model.model_validate(manifest)
+    except ValidationError as error:
+        raise Failure(f"{name}: {error.errors()[0]['msg']}: {error.errors()[0]['input']!r}") from error
     return manifest
 
 
-def _analyse(file: Path) -> Any:
+def _analyse(file: Path) -> Analysis:
+    """Only what the runtime takes: a model that does not load here would not load on a drone."""
     try:
-        return analyse(onnx.load(str(file)))
+        found = analyse(onnx.load(str(file), load_external_data=False))
     except Unsuitable as error:
         raise Failure(f"{file}: {error}") from error
     except Exception as error:  # the protobuf runtime raises classes of its own
         raise Failure(f"{file}: no ONNX model: {type(error).__name__}") from error
+    try:
+        onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen classes, RuntimeError among them
+        said = " ".join(str(error).split())[-300:]
+        remedy = f"ONNX Runtime {onnxruntime.__version__} does not take it: export it anew with an older opset"
+        raise Failure(f"{file}: {said}", remedy) from error
+    return found
 
 
 async def _store(file: Path, repository: str) -> dict[str, str]:
@@ -135,6 +159,10 @@ def _parse_files(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
                 "write VARIANT:PRECISION=FILE.onnx, such as fast:int8=model.onnx",
                 exit_code=2,
             )
+        if precision not in get_args(Precision):
+            raise Failure(f"{precision!r} is no precision", f"it is {', '.join(get_args(Precision))}", exit_code=2)
+        if variant in found:
+            raise Failure(f"variant {variant!r} is given twice", "give each file a name of its own", exit_code=2)
         if not Path(path).is_file():
             raise Failure(f"there is no file {path}", exit_code=2)
         found[variant] = (precision, Path(path))

@@ -49,18 +49,20 @@ def _load_light(name: str) -> onnx.ModelProto:
 def _randomise(model: onnx.ModelProto) -> onnx.ModelProto:
     """The light models make their weights with ConstantOfShape: put scaled random ones in their place."""
     graph, random = model.graph, np.random.default_rng(_SEED)
-    shapes = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    weights = [_draw(t.name, tuple(t.dims), random) for t in graph.initializer if not t.name.endswith("__SHAPE")]
-    nodes = []
+    stored = {t.name: t for t in graph.initializer}
+    weights, nodes = [], []
     for node in graph.node:
-        if node.op_type == "ConstantOfShape" and node.input[0] in shapes:
-            weights.append(_draw(node.output[0], tuple(int(d) for d in shapes[node.input[0]]), random))
+        if node.op_type == "ConstantOfShape" and node.input[0] in stored:
+            shape = tuple(int(length) for length in numpy_helper.to_array(stored[node.input[0]]))
+            weights.append(_draw(node.output[0], shape, random))
         else:
             nodes.append(node)
-    known = {t.name for t in graph.initializer} | {w.name for w in weights}
-    made = helper.make_graph(
-        nodes, graph.name, [v for v in graph.input if v.name not in known], graph.output, initializer=weights
-    )
+    used = {name for node in nodes for name in node.input}
+    for tensor in (t for t in graph.initializer if t.name in used):
+        is_weight = tensor.data_type == TensorProto.FLOAT  # integers are shapes to reshape to
+        weights.append(_draw(tensor.name, tuple(tensor.dims), random) if is_weight else tensor)
+    inputs = [v for v in graph.input if v.name not in stored]
+    made = helper.make_graph(nodes, graph.name, inputs, graph.output, initializer=weights)
     remade = helper.make_model(made, opset_imports=model.opset_import, ir_version=_IR)
     helper.set_model_props(remade, {"weights": _RANDOM})
     return onnx.version_converter.convert_version(remade, 13)

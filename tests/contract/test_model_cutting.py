@@ -1,0 +1,85 @@
+"""The zoo's networks, cut at all their boundaries and run by ONNX Runtime: the parts in turn answer as the whole."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from maleo_api.model import Block, Tensor
+from maleo_cli.model import zoo
+from maleo_cli.model.analysis import analyse
+from maleo_runtime.graph import cut
+from maleo_runtime.tensor import to_value_info
+
+_RANDOM = np.random.default_rng(7)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("zoo")
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", [*zoo.NETWORKS, "digits"])
+def test_network__answers_the_same_in_parts(name: str, folder: Path) -> None:
+    for variant, path in zoo.make(name, folder).files.items():
+        model = onnx.load(str(path))
+        found = analyse(model)
+        assert len(found.blocks) >= 6, (name, variant)
+        inputs = {t.name: _RANDOM.random(t.shape, dtype=np.float32) for t in found.inputs}
+        wanted = [t.name for t in found.outputs]
+        whole = dict(zip(wanted, _open(model).run(wanted, inputs), strict=True))
+        parts = _run_in_parts(model, found.blocks, found.inputs, found.outputs, inputs)
+        # A rounding at a boundary moves a quantised value by one step of its scale.
+        tolerance = 1e-5 if variant == "fp32" else 0.05
+        for output in wanted:
+            assert np.max(np.abs(parts[output] - whole[output])) <= tolerance * np.max(np.abs(whole[output]))
+
+
+def _run_in_parts(
+    model: onnx.ModelProto,
+    blocks: list[Block],
+    inputs: list[Tensor],
+    outputs: list[Tensor],
+    values: dict[str, NDArray[np.generic]],
+) -> dict[str, NDArray[np.generic]]:
+    given = inputs
+    for block in blocks:
+        wanted = block.cut.tensors if block.cut else outputs
+        passed = {t.name for t in given}
+        computed = [t for t in wanted if t.name not in passed]
+        part = cut(model, [to_value_info(t) for t in given], [to_value_info(t) for t in computed])
+        session = _open(part)
+        used = {i.name for i in session.get_inputs()}
+        made = session.run([t.name for t in computed], {name: values[name] for name in used})
+        values = {t.name: values[t.name] for t in wanted if t.name in passed} | dict(
+            zip([t.name for t in computed], made, strict=True)
+        )
+        given = wanted
+    return values
+
+
+def _open(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def test_zoo__makes_the_same_networks_again(folder: Path, tmp_path: Path) -> None:
+    first, again = zoo.make("squeezenet", folder).files, zoo.make("squeezenet", tmp_path).files
+    assert first["fp32"].read_bytes() == again["fp32"].read_bytes()
+    (said,) = onnx.load(str(again["fp32"])).metadata_props
+    assert (said.key, "random" in said.value) == ("weights", True)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_digits__were_really_learned(tmp_path: Path) -> None:
+    accuracy = zoo.make("digits", tmp_path).accuracy
+    assert {variant: row[:2] for variant, row in accuracy.items()} == dict.fromkeys(
+        ("fp32", "int8"), ("top-1", "sklearn-digits-test")
+    )
+    assert all(row[2] > 0.9 for row in accuracy.values())  # guessing gives 0.1

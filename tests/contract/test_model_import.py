@@ -1,0 +1,92 @@
+"""`maleo model import` on real files: the Model it writes, and what it says of files that are no use."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+
+from maleo_api.manifests import load
+from maleo_api.model import Model
+from maleo_cli.failure import Failure
+from maleo_cli.model.commands import app
+
+
+def _write(path: Path, *, width: int = 4, opset: int = 17) -> Path:
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["a"]),
+            helper.make_node("Sqrt", ["a"], ["b"]),
+            helper.make_node("MatMul", ["b", "w"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, width])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, width])],
+        initializer=[numpy_helper.from_array(np.eye(width, dtype=np.float32), "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), str(path))
+    return path
+
+
+def _import(*arguments: str) -> str:
+    return CliRunner().invoke(app, ["import", *arguments], catch_exceptions=False).stdout
+
+
+def test_import__writes_one_model_of_several_variants(tmp_path: Path) -> None:
+    one, other = _write(tmp_path / "one.onnx"), _write(tmp_path / "other.onnx")
+    out = tmp_path / "made" / "model.yaml"
+    said = _import(
+        f"fp32:fp32={one}",
+        f"small:int8={other}",
+        "--name",
+        "net",
+        "-o",
+        str(out),
+        "--accuracy",
+        "small:top-1:set=97.4%",
+    )
+    assert "net small: 3 blocks, 2 cuts" in said
+    model = load([out]).of(Model)["default/net"]
+    assert [(v.name, v.precision, v.cutting) for v in model.spec.variants] == [
+        ("fp32", "fp32", "Graph"),
+        ("small", "int8", "Graph"),
+    ]
+    figure = model.spec.variants[1].accuracy[0]
+    assert (figure.metric, figure.dataset, figure.value, figure.basis) == ("top-1", "set", "97.4%", "Declared")
+    assert [t.name for t in (*model.spec.inputs, *model.spec.outputs)] == ["x", "y"]
+
+
+def test_import__prints_the_model_when_no_file_is_named(tmp_path: Path) -> None:
+    printed = yaml.safe_load(_import(f"fp32:fp32={_write(tmp_path / 'one.onnx')}", "--name", "net"))
+    assert printed["spec"]["variants"][0]["artifacts"][0]["uri"] == (tmp_path / "one.onnx").as_uri()
+
+
+_WRONG = {
+    "unlike inputs": (["a:fp32=good.onnx", "b:fp32=wide.onnx"], "wide.onnx: inputs and outputs differ"),
+    "an opset from the future": (["a:fp32=new.onnx"], "new.onnx: .*opset"),
+    "no model at all": (["a:fp32=text.onnx"], "text.onnx: no ONNX model"),
+    "no such file": (["a:fp32=none.onnx"], "there is no file"),
+    "no precision": (["a=good.onnx"], "write VARIANT:PRECISION=FILE.onnx"),
+    "an unknown precision": (["a:int5=good.onnx"], "'int5' is no precision"),
+    "a bare accuracy": (["a:fp32=good.onnx", "--accuracy", "a:top-1:set=97"], "for example 95%"),
+    "accuracy of no variant": (["a:fp32=good.onnx", "--accuracy", "b:top-1:set=97%"], "no variant 'b'"),
+    "a repeated variant": (["a:fp32=good.onnx", "a:fp32=wide.onnx"], "'a' is given twice"),
+}
+
+
+@pytest.mark.parametrize("case", _WRONG)
+def test_import__says_what_is_wrong_and_writes_nothing(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, want = _WRONG[case]
+    monkeypatch.chdir(tmp_path)
+    _write(tmp_path / "good.onnx")
+    _write(tmp_path / "wide.onnx", width=8)
+    _write(tmp_path / "new.onnx", opset=999)
+    (tmp_path / "text.onnx").write_text("no protobuf", encoding="ascii")
+    with pytest.raises(Failure, match=want):
+        _import(*arguments, "--name", "net", "-o", "model.yaml")
+    assert not (tmp_path / "model.yaml").exists()

@@ -1,0 +1,183 @@
+"""ONNX graphs as chains of blocks: where they may be cut, what crosses, what blocks cost, what is refused."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from maleo_api.quantities import BYTES, WORK, parse
+from maleo_cli.model.analysis import analyse
+from maleo_cli.model.values import Unsuitable
+
+_F = TensorProto.FLOAT
+_KERNEL = np.ones((4, 4, 3, 3), dtype=np.float32)
+
+
+def _model(
+    nodes: Sequence[onnx.NodeProto],
+    *,
+    shape: Sequence[int | str] = (1, 4, 8, 8),
+    outputs: Sequence[str] = ("y",),
+    **weights: np.ndarray,
+) -> onnx.ModelProto:
+    stored = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", _F, list(shape))],
+        [helper.make_tensor_value_info(name, _F, None) for name in outputs],
+        initializer=stored,
+    )
+    return helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("example", 1)], ir_version=8
+    )
+
+
+def _conv(source: str, target: str) -> onnx.NodeProto:
+    return helper.make_node("Conv", [source, "k"], [target], pads=[1, 1, 1, 1])
+
+
+def _relu(source: str, target: str) -> onnx.NodeProto:
+    return helper.make_node("Relu", [source], [target])
+
+
+def _if_adding(name: str, target: str) -> onnx.NodeProto:
+    branch = helper.make_graph(
+        [helper.make_node("Identity", [name], ["out"])], "branch", [], [helper.make_tensor_value_info("out", _F, None)]
+    )
+    return helper.make_node("If", ["yes"], [target], then_branch=branch, else_branch=branch)
+
+
+_WHOLE = [_conv("x", "a"), _relu("a", "b"), _conv("b", "c"), _relu("c", "y")]
+_CROSSING = {
+    "never between a convolution and what is fused into it": (_model(_WHOLE, k=_KERNEL), [["b"]]),
+    "a skipped connection crosses beside the chain": (
+        _model([_relu("x", "a"), helper.make_node("Sqrt", ["a"], ["b"]), helper.make_node("Max", ["a", "b"], ["y"])]),
+        [["a"], ["a", "b"]],
+    ),
+    "not where more than three tensors cross": (
+        _model(
+            [helper.make_node("Split", ["x"], list("abcd"), axis=1),
+             helper.make_node("Concat", list("abcd"), ["y"], axis=1)],
+        ),
+        [],
+    ),
+    "an output made early crosses to the end": (
+        _model([_relu("x", "early"), helper.make_node("Sqrt", ["early"], ["y"])], outputs=("early", "y")),
+        [["early"]],
+    ),
+    "what is computed from weights alone stays where it is used": (
+        _model(
+            [
+                helper.make_node("Sqrt", ["k"], ["root"]),
+                helper.make_node("Sqrt", ["x"], ["a"]),
+                helper.make_node("Conv", ["a", "root"], ["y"], pads=[1, 1, 1, 1]),
+            ],
+            k=_KERNEL,
+        ),
+        [["a"]],
+    ),
+    "what only a branch uses crosses to it": (
+        _model(
+            [_relu("x", "a"), helper.make_node("Sqrt", ["x"], ["b"]), _if_adding("a", "c"),
+             helper.make_node("Max", ["b", "c"], ["y"])],
+            yes=np.array(True),
+        ),
+        [["x", "a"], ["a", "b"], ["b", "c"]],
+    ),
+    "a free batch crosses": (_model(_WHOLE, shape=("batch", 4, 8, 8), k=_KERNEL), [["b"]]),
+    "a free height does not": (_model(_WHOLE, shape=(1, 4, "height", 8), k=_KERNEL), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", _CROSSING)
+def test_cuts__are_where_few_known_tensors_cross_outside_fusions(case: str) -> None:
+    model, want = _CROSSING[case]
+    if "branch" in case:  # inference does not look into branches for a rank
+        model.graph.value_info.append(helper.make_tensor_value_info("c", _F, [1, 4, 8, 8]))
+    for output in model.graph.output:
+        output.type.CopyFrom(helper.make_tensor_type_proto(_F, [d.dim_param or d.dim_value for d in _dims(model)]))
+    blocks = analyse(model).blocks
+    assert [[t.name for t in block.cut.tensors] for block in blocks if block.cut] == want
+    assert len(blocks) == len(want) + 1
+
+
+def _dims(model: onnx.ModelProto) -> Sequence[onnx.TensorShapeProto.Dimension]:
+    return list(model.graph.input[0].type.tensor_type.shape.dim)
+
+
+def test_blocks__count_operations_weights_and_the_largest_working_set() -> None:
+    first, second = analyse(_model(_WHOLE, k=_KERNEL)).blocks
+    convolution, relu, tensor = 2 * 256 * 4 * 9, 256, 256 * 4
+    assert parse(WORK, first.work) == pytest.approx(convolution + relu, rel=1e-3)
+    assert (
+        parse(BYTES, first.parameters) == _KERNEL.nbytes == parse(BYTES, second.parameters)
+    )  # tied: apart, both hold it
+    assert parse(BYTES, first.activations) == 2 * tensor
+    assert first.cut is not None
+    assert parse(BYTES, first.cut.size) == tensor
+
+
+def test_blocks__count_weights_that_were_quantised_or_stored_in_nodes() -> None:
+    small = numpy_helper.from_array(np.ones((4, 4, 3, 3), dtype=np.int8), "stored")
+    nodes = [
+        helper.make_node("Constant", [], ["small"], value=small),
+        helper.make_node("DequantizeLinear", ["small", "scale"], ["k"]),
+        _conv("x", "y"),
+    ]
+    (only,) = analyse(_model(nodes, scale=np.array(0.5, dtype=np.float32))).blocks
+    assert parse(BYTES, only.parameters) == 144 + 4
+
+
+def test_blocks__of_a_quantised_graph_end_after_quantising() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("Sqrt", ["d"], ["y"]),
+    ]
+    weights = {"scale": np.array(0.5, dtype=np.float32), "zero": np.array(3, dtype=np.uint8)}
+    blocks = analyse(_model(nodes, **weights)).blocks
+    assert [[(t.name, t.datatype) for t in block.cut.tensors] for block in blocks if block.cut] == [[("q", "UINT8")]]
+
+
+def test_blocks__are_at_most_32_and_keep_the_cuts_where_least_crosses() -> None:
+    nodes = [helper.make_node("Sqrt", [f"t{i}"], [f"t{i + 1}"]) for i in range(33)]
+    nodes[20] = helper.make_node("MaxPool", ["t20"], ["t21"], kernel_shape=[2, 2], strides=[2, 2])
+    nodes[0].input[0], nodes[-1].output[0] = "x", "y"
+    blocks = analyse(_model(nodes)).blocks
+    crossing = [parse(BYTES, block.cut.size) for block in blocks if block.cut]
+    assert crossing == [1024] * 19 + [256] * 12  # of the lightest block's two cuts the one before the pooling is gone
+    assert sum(parse(WORK, block.work) for block in blocks) == pytest.approx(20 * 256 + 13 * 64, rel=1e-3)
+
+
+def _with_external_weight() -> onnx.ModelProto:
+    model = _model(_WHOLE, k=_KERNEL)
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], location="weights.bin")
+    return model
+
+
+_REFUSED = {
+    "weights in a file beside": (_with_external_weight(), "'k' is kept in a file beside"),
+    "shapes that contradict": (
+        _model([helper.make_node("MatMul", ["x", "k"], ["y"])], k=_KERNEL),
+        "shapes cannot be inferred",
+    ),
+    "nothing between input and output": (_model([]), "0 nodes"),
+    "more outputs than a Model can name": (
+        _model([_relu("x", f"y{i}") for i in range(9)], outputs=[f"y{i}" for i in range(9)]),
+        "9 outputs",
+    ),
+    "an operator of unknown shape before the output": (
+        _model([helper.make_node("Mystery", ["x"], ["y"], domain="example")]),
+        "'y' has no known type and shape: export the model with fixed shapes",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _REFUSED)
+def test_analyse__says_why_a_graph_cannot_be_imported(case: str) -> None:
+    model, want = _REFUSED[case]
+    with pytest.raises(Unsuitable, match=want):
+        analyse(model)
