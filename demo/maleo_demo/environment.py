@@ -78,6 +78,8 @@ class Environment:
         return self.cluster.audit_log
 
     def apply_mission(self) -> None:
+        """Anew: one that an earlier run left behind goes first."""
+        self.kubectl("delete", "mission", MISSION, "--ignore-not-found")
         self.kubectl("apply", "-f", str(_SOURCE / "examples/demo/mission.yaml"))
 
     def shape(self, one: str, other: str, bandwidth: str) -> None:

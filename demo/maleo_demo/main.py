@@ -39,7 +39,8 @@ async def _run_story(environment: Environment, steps: Steps, report: Report) -> 
     async with client, Observer.of(client, f"{NAMESPACE}/{MISSION}") as observer:
         with steps.step("mission placed") as line:
             environment.apply_mission()
-            placed = await observer.until(lambda s: s.revision > 0, what="a placement", timeout_s=90)
+            applied = time.time()
+            placed = await observer.until(lambda s: s.revision > 0, what="a placement", timeout_s=90, since=applied)
             line.note = f"{placed.mission.status.mode}: {placed.mission.status.nodes}"
         with steps.step("right answers prepared"):
             input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
@@ -55,7 +56,7 @@ async def _run_story(environment: Environment, steps: Steps, report: Report) -> 
         loading = asyncio.create_task(load.run())
         try:
             with steps.step("serving inside its MALE") as line:
-                first = await observer.until(_meets, what="LatencyMet", timeout_s=120)
+                first = await observer.until(_meets, what="LatencyMet", timeout_s=120, since=applied)
                 line.note = f"{first.mission.status.margins.latency if first.mission.status.margins else '?'} latency"
             await _stay_quiet(environment, steps, report)
             first = observer.history[-1]

@@ -177,7 +177,7 @@ def _log_nack(name: str, nack: Nack) -> None:
 
 async def _run() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("kopf").setLevel(logging.WARNING)  # it tells of every event that it handed on
+    logging.getLogger("kopf").setLevel(logging.ERROR)  # it tells of every event that it handed on
     gc.set_threshold(*_GC_THRESHOLDS)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -17,6 +17,7 @@ _LINK_SAMPLES: Final = 20
 _LEAST_LINK_SAMPLES: Final = 3
 _LINK_S: Final = 600.0  # what was measured of a link is forgotten after this, so that it is tried again
 _LOW_QUANTILE: Final = 0.25
+_ALIKE: Final = 0.7  # transfers whose sizes differ by less are compared
 _BAND: Final = 0.1  # figures move in steps of this share: an unchanged world gives the same snapshot
 _CORRECTION: Final = (0.2, 5.0)
 
@@ -44,7 +45,10 @@ class _Mission:
 
 @dataclass
 class _LinkSamples:
+    """`size`: bytes of one transfer, of those that the estimate stands on."""
+
     rates: deque[float] = field(default_factory=lambda: deque(maxlen=_LINK_SAMPLES))
+    size: float = 0.0
     at: float = 0.0
 
 
@@ -194,16 +198,26 @@ class TelemetryStore:
             if revision.compute.count:
                 known.compute.setdefault((revision.revision, pod), Histogram()).merge(revision.compute)
             for transfer in revision.transfers:
-                if transfer.bytes and transfer.seconds > 0:
-                    self._note_link((node, transfer.node), transfer.bytes / transfer.seconds, now)
+                if transfer.requests and transfer.seconds > 0:
+                    size, rate = transfer.bytes / transfer.requests, transfer.bytes / transfer.seconds
+                    self._note_link((node, transfer.node), size, rate, now)
         for key in [k for k in known.compute if k[0] < max((r.revision for r in report.revisions), default=0) - 3]:
             del known.compute[key]
 
-    def _note_link(self, pair: tuple[str, str], rate: float, now: float) -> None:
-        """bytes/s as requests saw them; the low quantile of the last seconds, in bands."""
+    def _note_link(self, pair: tuple[str, str], size: float, rate: float, now: float) -> None:
+        """bytes/s as requests saw them; the low quantile of the last seconds, in bands.
+
+        Buffers and shapers let the first bytes of a transfer pass quickly: small transfers prove a slow link, never
+        a fast one, while larger ones are remembered.
+        """
         samples = self._links.setdefault(pair, _LinkSamples())
+        known = self._bandwidth.get(pair)
+        if known is not None and size < samples.size * _ALIKE and rate > known.value:
+            return
+        if size > samples.size / _ALIKE or size < samples.size * _ALIKE:
+            samples.rates.clear()
         samples.rates.append(rate)
-        samples.at = now
+        samples.size, samples.at = size, now
         if len(samples.rates) < _LEAST_LINK_SAMPLES:
             return
         recent = sorted(list(samples.rates)[-8:])

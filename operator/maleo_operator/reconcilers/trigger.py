@@ -11,7 +11,7 @@ from maleo_api import quantities
 from maleo_api.placement import Placement
 from maleo_operator.reconcilers import figures
 from maleo_operator.reconcilers.conditions import find, seconds
-from maleo_operator.reconcilers.drift import judge_run
+from maleo_operator.reconcilers.drift import judge, judge_run
 from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
@@ -122,7 +122,16 @@ def _retry(scope: MissionScope, revisions: Revisions) -> bool:
 
 
 def _improvement(scope: MissionScope, revisions: Revisions) -> bool:
-    return _may_drift(scope, revisions) and _is_placed(scope) and not scope.mission.spec.suspend
+    """Only while it is well: what looks like drift is left to the test of drift, which proves it or not."""
+    well = not _looks_like_drift(scope)
+    return well and _may_drift(scope, revisions) and _is_placed(scope) and not scope.mission.spec.suspend
+
+
+def _looks_like_drift(scope: MissionScope) -> bool:
+    objective, newest = scope.mission.spec.objectives.latency, scope.telemetry.windows[-1:]
+    if objective is None or not newest:
+        return False
+    return judge(newest[0], percentile=objective.percentile, min_samples=objective.min_samples) == "Exceeded"
 
 
 def _may_drift(scope: MissionScope, revisions: Revisions) -> bool:
@@ -187,6 +196,6 @@ PERIODS: Final = {
     "LatencyDrift": 5.0,
     "EnergyDrift": 5.0,
     "Retry": 10.0,
-    "Improvement": 60.0,
+    "Improvement": 300.0,
 }
 """Seconds since the last planning before a policy may speak (again)."""

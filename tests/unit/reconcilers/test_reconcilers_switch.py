@@ -48,7 +48,7 @@ def test_first_placement__ends_serving_with_nothing_left_to_do(chain: tuple[str,
     assert world.commits == [1]
     assert reason(world, "Ready") == ("True", "Serving")
     assert reason(world, "Placed") == ("True", "Placed")
-    assert world.last == Outcome(slots=world.last.slots, requeue_s=60.0)
+    assert world.last == Outcome(slots=world.last.slots, requeue_s=300.0)
 
 
 def test_remote__keeps_an_entry_that_only_forwards() -> None:

@@ -57,11 +57,16 @@ def test_deleted_mission__is_left_alone() -> None:
 
 
 def test_settled_mission__has_no_reason() -> None:
-    assert check(later(serving("drone-1", "edge-1"), 59)) is None
+    assert check(later(serving("drone-1", "edge-1"), 299)) is None
 
 
-def test_settled_mission__is_looked_at_for_improvement_once_a_minute() -> None:
-    assert check(later(serving("drone-1", "edge-1"), 60)) == "Improvement"
+def test_settled_mission__is_looked_at_for_improvement_every_five_minutes() -> None:
+    assert check(later(serving("drone-1", "edge-1"), 300)) == "Improvement"
+
+
+def test_what_looks_like_drift__is_not_improved_but_left_to_be_proved() -> None:
+    suspicious = serving("drone-1", "edge-1", telemetry=replace(SERVED, windows=BAD[-1:]))
+    assert check(later(suspicious, 300)) is None
 
 
 def test_changed_spec__comes_before_everything_else() -> None:
