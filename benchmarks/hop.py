@@ -1,0 +1,81 @@
+"""One hop between two slots against a plain TCP frame of the same size, on loopback: p50 and p95, and their ratio."""
+
+import asyncio
+import struct
+import time
+
+import numpy as np
+from aiohttp import web
+from measure import percentiles, report
+
+from maleo_runtime.hop import Hops
+from maleo_runtime.protocol import HEADER_LENGTH, Request, parse_request, write_response
+
+_ROUNDS = 300
+_SIZES = (1_000, 100_000, 400_000, 1_600_000)
+
+
+async def _serve_frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while True:
+            (size,) = struct.unpack("!I", await reader.readexactly(4))
+            await reader.readexactly(size)
+            writer.write(b"ok")
+            await writer.drain()
+    except asyncio.IncompleteReadError:
+        writer.close()
+
+
+async def _time_frames(size: int) -> list[float]:
+    server = await asyncio.start_server(_serve_frames, "127.0.0.1", 0, limit=1 << 24)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+    frame, seconds = struct.pack("!I", size) + bytes(size), []
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        writer.write(frame)
+        await writer.drain()
+        await reader.readexactly(2)
+        seconds.append(time.perf_counter() - start)
+    writer.close()
+    server.close()
+    return seconds
+
+
+async def _answer(request: web.Request) -> web.Response:
+    parsed = parse_request(await request.read(), request.headers.get(HEADER_LENGTH))
+    outputs = {"y": next(iter(parsed.tensors.values())).reshape(-1)[:1]}
+    body = write_response(
+        Request(id="", tensors={}, default_binary=True), outputs, model="m", version=1, parameters={"inside_s": 0.0}
+    )
+    return web.Response(body=body.data, headers=body.headers)
+
+
+async def _time_hops(size: int) -> list[float]:
+    app = web.Application(client_max_size=1 << 26)
+    app.router.add_post("/v2/models/m/versions/1/infer", _answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    address = "{}:{}".format(*runner.addresses[0][:2])
+    hops, tensors, seconds = Hops(identity="x"), {"x": np.zeros(size // 4, dtype=np.float32)}, []
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        await hops.call(address, model="m", revision=1, tensors=tensors, timeout_s=5.0)
+        seconds.append(time.perf_counter() - start)
+    await hops.close()
+    await runner.cleanup()
+    return seconds
+
+
+async def main() -> None:
+    rows = []
+    for size in _SIZES:
+        frame, hop = percentiles(await _time_frames(size)), percentiles(await _time_hops(size))
+        rows.append(
+            {"bytes": size, **hop, "frame_p50_ms": frame["p50_ms"], "ratio": round(hop["p50_ms"] / frame["p50_ms"], 2)}
+        )
+    report("hop", rows, baseline="a plain TCP frame of the same size, answered with two bytes")
+
+
+asyncio.run(main())
