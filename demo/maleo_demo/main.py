@@ -18,6 +18,7 @@ from maleo_kube.client import Client
 from maleo_kube.resources import PLACEMENTS
 
 _QUIET_S: Final = 60.0
+_SETTLED_S: Final = 21.0  # two windows of the mission
 _SLOW: Final = "14Mbit/s"
 _REPORT: Final = Path("build/demo-report.json")
 
@@ -58,6 +59,8 @@ async def _run_story(environment: Environment, steps: Steps, report: Report) -> 
             with steps.step("serving inside its MALE") as line:
                 first = await observer.until(_meets, what="LatencyMet", timeout_s=120, since=applied)
                 line.note = f"{first.mission.status.margins.latency if first.mission.status.margins else '?'} latency"
+            with steps.step("figures have settled"):
+                await observer.settle(quiet_s=_SETTLED_S, timeout_s=90)
             await _stay_quiet(environment, steps, report)
             first = observer.history[-1]
             split = await _placement(client, first)

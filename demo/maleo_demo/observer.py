@@ -67,6 +67,14 @@ class Observer:
         async with self._changed:
             self._changed.notify_all()
 
+    async def settle(self, *, quiet_s: float, timeout_s: float) -> None:
+        """Until nothing was written to the mission for `quiet_s`: the first windows move its figures through bands."""
+        deadline = time.time() + timeout_s
+        while (left := self.history[-1].at + quiet_s - time.time()) > 0:
+            if time.time() > deadline:
+                raise NotReached(f"the mission's status was not quiet for {quiet_s:.0f} s within {timeout_s:.0f} s")
+            await asyncio.sleep(left)
+
     async def until(self, reached: Callable[[Seen], bool], *, what: str, timeout_s: float, since: float = 0.0) -> Seen:
         """The first status at or after `since` for which `reached` holds; NotReached after `timeout_s` seconds."""
 

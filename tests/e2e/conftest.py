@@ -19,7 +19,14 @@ _DEMO_S = 900
 
 @pytest.fixture(scope="session")
 def demo_report() -> Iterator[dict[str, Any]]:
-    """`build/demo-report.json` of a fresh run; the cluster goes when the last test has ended."""
+    """`build/demo-report.json` of a fresh run; the cluster goes when the last test has ended.
+
+    For work on these tests: MALEO_KEEP_CLUSTER=1 leaves the cluster up, and uses what a former run left.
+    """
+    report, keep = ROOT / "build/demo-report.json", bool(os.environ.get("MALEO_KEEP_CLUSTER"))
+    if keep and report.exists():
+        yield json.loads(report.read_text())
+        return
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("nodes need Linux and root: tests on real nodes are left out")
     command = [sys.executable, "-m", "maleo_demo.main", "run", "--yes"]
@@ -29,9 +36,9 @@ def demo_report() -> Iterator[dict[str, Any]]:
     )
     try:
         assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        yield json.loads((ROOT / "build/demo-report.json").read_text())
+        yield json.loads(report.read_text())
     finally:
-        if not os.environ.get("MALEO_KEEP_CLUSTER"):
+        if not keep:
             Environment.tear_down()
 
 

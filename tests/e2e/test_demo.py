@@ -26,7 +26,7 @@ def test_demo__moves_because_of_the_drift_and_meets_the_objective_again(demo_rep
 def test_demo__says_where_its_figures_come_from(demo_report: dict[str, Any]) -> None:
     assert "simulated" in demo_report["simulated"]
     for placement in demo_report["placements"]:
-        assert placement["observed"]["p95"]["basis"] == "Measured"
+        assert placement["observed"]["p95"]["basis"] == "Simulated"
         assert placement["observed"]["energy"]["basis"] == "Simulated"
         assert placement["client"]["requests"] > 0
 
