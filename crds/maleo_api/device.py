@@ -22,7 +22,8 @@ ShortText = Annotated[str, StringConstraints(max_length=128)]
 
 
 class Peak(Schema):
-    precision: Precision
+    precision: Precision | None = None
+    """None: the source does not say. Shown side by side with others, never planned with."""
     sparsity: Literal["Dense", "2:4", "Unstructured"] = "Dense"
     rate: ComputeRate
     basis: Basis
@@ -49,7 +50,8 @@ class Memory(Schema):
 class PowerFigure(Schema):
     """No row for a state means Unknown, and Unknown never beats a known figure."""
 
-    state: Literal["Idle", "Typical", "Peak"]
+    state: Literal["Idle", "Minimum", "Typical", "Peak"]
+    """Minimum and Peak: also the ends of a stated range, or of the power modes."""
     value: Power
     basis: Basis
     source: Text = ""
@@ -84,7 +86,10 @@ class ComputeUnit(Schema):
 
 
 class Detection(Schema):
-    """What the agent matches on a host; `declared` hardware has nothing to detect."""
+    """What the agent matches on a host; `declared` hardware has nothing to detect.
+
+    Ids are `vendor:device`, or `vendor:*`.
+    """
 
     pci: Annotated[list[ShortText], Field(max_length=16)] = []
     usb: Annotated[list[ShortText], Field(max_length=16)] = []
@@ -96,6 +101,8 @@ class DeviceProfileSpec(Schema):
     vendor: ShortText
     product: ShortText
     form_factor: ShortText = ""
+    compiler: ShortText = ""
+    """The vendor's program that makes artefacts for it; shown in the catalogue."""
     targets: Annotated[list[ShortText], Field(max_length=16)] = []
     compute_units: Annotated[list[ComputeUnit], Field(min_length=1, max_length=8)]
     detection: Detection = Detection()

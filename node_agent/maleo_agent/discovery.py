@@ -1,7 +1,8 @@
 """What hardware this node has: found on its buses by the catalogue's ids, or declared by people. Reads /sys, /proc."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
@@ -52,8 +53,12 @@ def take_inventory(buses: Buses, profiles: Mapping[str, DeviceProfile], device: 
 
 def _addresses(buses: Buses, profile: DeviceProfile) -> list[str]:
     detection = profile.spec.detection
-    by_pci = [address for pattern in detection.pci for address in buses.pci.get(pattern.lower(), ())]
-    return by_pci + [address for pattern in detection.usb for address in buses.usb.get(pattern.lower(), ())]
+    return [*_matching(buses.pci, detection.pci), *_matching(buses.usb, detection.usb)]
+
+
+def _matching(found: Mapping[str, list[str]], patterns: Sequence[str]) -> list[str]:
+    """Some vendors register no device ids: `209f:*`."""
+    return [a for ids, addresses in found.items() if any(fnmatch(ids, p.lower()) for p in patterns) for a in addresses]
 
 
 def _host_profile(buses: Buses, profiles: Mapping[str, DeviceProfile]) -> str:
