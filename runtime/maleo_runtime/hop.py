@@ -1,5 +1,6 @@
 """The call of the slot that takes over: binary tensors over kept connections, with a deadline and a circuit."""
 
+import io
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -83,7 +84,7 @@ class Hops:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=self._headers)
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
-            async with self._session.post(url, data=data, headers=headers, timeout=timeout) as response:
+            async with self._session.post(url, data=io.BytesIO(data), headers=headers, timeout=timeout) as response:
                 answer = await response.read()
                 if response.status == 400:  # noqa: PLR2004 - Bad Request: the client's fault, whoever finds it
                     raise Unfit((await response.text())[:500])

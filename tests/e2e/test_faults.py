@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import io
 import json
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ async def test_deleted_device_and_node_label__come_back(environment: Environment
 
 
 async def test_partner_loses_power__fallback_answers_then_a_new_revision_without_it(environment: Environment) -> None:
+    await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
     async with mission(environment, "powerloss", GATE) as observer:
         placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
         assert placed.mission.status.mode == "Split"
@@ -63,7 +65,8 @@ async def test_partner_loses_power__fallback_answers_then_a_new_revision_without
 
 
 async def test_operator_killed_in_the_middle_of_a_move__old_or_new_serves(environment: Environment) -> None:
-    async with mission(environment, "killed", GATE) as observer:
+    await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
+    async with mission(environment, "killed", copy.deepcopy(GATE) | {"modes": ["Split"]}) as observer:
         placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
         async with load(environment, placed) as made:
             local = copy.deepcopy(GATE) | {"modes": ["Local"]}
@@ -81,7 +84,7 @@ async def test_operator_killed_in_the_middle_of_a_move__old_or_new_serves(enviro
         assert faults(made) == []
         assert {s.revision for s in made.samples} <= {placed.revision, moved.revision}
         placements = environment.kubectl("get", "placements", "-l", "maleo.dev/mission=killed", "-o", "name").split()
-        assert len(placements) == len(set(placements)) == 2
+        assert len(placements) == 2  # decided once, whoever led
 
 
 async def test_impossible_mission__names_its_blocker_and_what_would_do(environment: Environment) -> None:
@@ -117,7 +120,7 @@ async def test_bad_requests__get_their_error_and_the_mission_serves_on(environme
             for body, status in bodies.items():
                 async with session.post(url, data=body) as response:
                     assert (response.status, bool((await response.json())["error"])) == (status, True)
-            async with session.post(url, data=b"x" * (65 * 1024 * 1024)) as response:
+            async with session.post(url, data=io.BytesIO(bytes(65 * 1024 * 1024))) as response:
                 assert response.status == 413
             async with session.post(url.replace("squeezenet", "other"), data=b"{}") as response:
                 assert response.status == 404
@@ -148,6 +151,11 @@ async def test_input_node_lost__nothing_is_moved(environment: Environment) -> No
 
 def _label(environment: Environment, node: str) -> str:
     return environment.kubectl("get", "node", node, "-o", "jsonpath={.metadata.labels.maleo\\.dev/npu}")
+
+
+def _is_device_ready(environment: Environment, name: str) -> bool:
+    query = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+    return environment.kubectl("get", "device", name, "-o", query) == "True"
 
 
 def _is_served_again(environment: Environment, kind: str) -> bool:
