@@ -1,0 +1,37 @@
+"""A snapshot from manifests, with no cluster: what people wrote is what there is."""
+
+from maleo_api.device import Device, DeviceProfile, Link
+from maleo_api.manifests import Manifests
+from maleo_api.meta import Tier
+from maleo_api.mission import Mission
+from maleo_api.model import Model, ModelProfile
+from maleo_operator.planning.problem import NodeFacts, Observations, Snapshot
+
+
+def from_manifests(manifests: Manifests, observations: Observations | None = None) -> Snapshot:
+    """Nodes are ready; their labels give tier and site."""
+    return Snapshot(
+        nodes={
+            name: _facts(name, node.metadata.labels, unschedulable=node.spec.unschedulable)
+            for name, node in manifests.nodes.items()
+        },
+        profiles=manifests.of(DeviceProfile),
+        devices=manifests.of(Device),
+        links=manifests.of(Link),
+        models=manifests.of(Model),
+        model_profiles=manifests.of(ModelProfile),
+        missions=manifests.of(Mission),
+        observations=observations or Observations(),
+    )
+
+
+def _facts(name: str, labels: dict[str, str], *, unschedulable: bool) -> NodeFacts:
+    tier = labels.get("maleo.dev/tier", "")
+    return NodeFacts(
+        name=name,
+        site=labels.get("maleo.dev/site", ""),
+        tier=Tier(tier) if tier in set(Tier) else Tier.DEVICE,
+        ready=True,
+        schedulable=not unschedulable,
+        labels=labels,
+    )

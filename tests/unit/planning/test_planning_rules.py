@@ -1,0 +1,170 @@
+"""The rules of planning, one small world each: exact codes and messages, because people read them."""
+
+from dataclasses import replace
+
+import pytest
+from worlds import block, link, mission, model, profile, snapshot, variant
+
+from maleo_api.meta import Basis
+from maleo_operator.planning.fleet import plan_all
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Observations, Snapshot, Verdict
+
+BLOCKS = [block("a", mop=100, cut=1000), block("b", mop=100, cut=1000), block("c", mop=800, cut=None)]
+NET = model(variant("fp32", BLOCKS))
+FAST = [link("drone", "edge", "100Mbit/s")]
+
+
+def _plan(found: Snapshot) -> Verdict:
+    return plan(found, "default/watch")
+
+
+def _two(spec: dict[str, object] | None = None, **changes: object) -> Snapshot:
+    """A slow drone (200 ms for the whole) and a quick edge (20 ms)."""
+    base: dict[str, object] = {
+        "profiles": {"drone": profile("slow", gops=5), "edge": profile("quick", gops=50)},
+        "missions": [mission(**(spec or {}))],
+        "net": NET,
+        "links": FAST,
+    }
+    return snapshot(**(base | changes))  # type: ignore[arg-type]
+
+
+def _feasible(verdict: Verdict) -> Feasible:
+    assert isinstance(verdict, Feasible), verdict
+    return verdict
+
+
+def _infeasible(verdict: Verdict) -> Infeasible:
+    assert isinstance(verdict, Infeasible), verdict
+    return verdict
+
+
+def test_cheap_input_far_and_heavy_model__goes_to_the_edge() -> None:
+    chosen = _feasible(_plan(_two(net=model(variant("fp32", BLOCKS), inputs=100)))).plan
+    assert (chosen.mode, [p.node for p in chosen.partitions]) == ("Remote", ["edge"])
+    assert (chosen.entry_node, chosen.entry_unit) == ("drone", "acc/npu")
+
+
+def test_raw_input_must_stay__the_first_block_stays_with_it() -> None:
+    chosen = _feasible(_plan(_two({"egress": {"input": "Device", "features": "Any"}}))).plan
+    assert chosen.mode == "Split"
+    assert [(p.node, p.first, p.last) for p in chosen.partitions] == [("drone", 0, 0), ("edge", 1, 2)]
+    assert [t.name for t in chosen.partitions[0].outputs] == ["a-out"]
+    assert chosen.partitions[1].inputs == chosen.partitions[0].outputs
+
+
+def test_split_plan__keeps_a_fallback_on_the_entrys_own_unit() -> None:
+    chosen = _feasible(_plan(_two({"egress": {"input": "Device", "features": "Any"}}))).plan
+    assert chosen.fallback is not None
+    spare = chosen.fallback.partition
+    assert (spare.node, spare.unit, spare.first, spare.last) == ("drone", "acc/npu", 0, 2)
+
+
+def test_nothing_may_leave__local_is_least_bad_and_the_relaxation_is_named() -> None:
+    verdict = _infeasible(_plan(_two({"egress": {"input": "Device", "features": "Device"}})))
+    assert [b.code for b in verdict.blockers] == ["LatencyTooTight"]
+    assert verdict.blockers[0].message == (
+        "the least bad way is Local on drone with fp32: 216ms where 100ms is allowed, needs +116ms"
+    )
+    assert [(r.objective, r.change) for r in verdict.relaxations] == [("latency", "objectives.latency.atMost: 221ms")]
+    assert verdict.least_bad is not None
+    assert verdict.least_bad.mode == "Local"
+
+
+def test_no_link__no_way_between_nodes() -> None:
+    verdict = _infeasible(_plan(_two({"modes": ["Split", "Remote"]}, links=[])))
+    assert verdict.blockers[0].code == "NoLink"
+
+
+def test_too_little_memory__is_named() -> None:
+    tiny = {"drone": profile("slow", gops=5, memory="1Mi")}
+    verdict = _infeasible(_plan(snapshot(profiles=tiny, missions=[mission()], net=NET)))
+    assert verdict.blockers[0].code == "MemoryTooSmall"
+    assert verdict.least_bad is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "words"),
+    [
+        ({"model": {"name": "other"}}, "ModelMissing", "no Model other in namespace default"),
+        ({"input": {"node": "moon"}}, "NoInput", "node moon"),
+        ({"model": {"name": "net", "variants": ["int4"]}}, "VariantMissing", "none of the variants int4"),
+    ],
+)
+def test_wrong_reference__is_waited_for_and_named(spec: dict[str, object], code: str, words: str) -> None:
+    verdict = _infeasible(_plan(_two(spec)))
+    assert (verdict.blockers[0].code, verdict.blockers[0].retry) == (code, "Waiting")
+    assert words in verdict.blockers[0].message
+
+
+def test_unknown_power__satisfies_no_hard_limit_and_never_beats_a_known_one() -> None:
+    silent = {"drone": profile("silent", gops=50, watts=None), "edge": profile("quick", gops=50)}
+    energy = {"objectives": {"energy": {"perInference": "1J", "enforcement": "Hard"}}, "modes": ["Local"]}
+    verdict = _infeasible(_plan(snapshot(profiles=silent, missions=[mission(**energy)], net=NET, links=FAST)))
+    assert verdict.blockers[0].code == "EnergyTooTight"
+    assert "unknown satisfies no Hard limit" in verdict.blockers[0].message
+    soft = {"objectives": {"energy": {"perInference": "1J", "enforcement": "Soft"}}}
+    chosen = _feasible(_plan(snapshot(profiles=silent, missions=[mission(**soft)], net=NET, links=FAST))).plan
+    assert [p.node for p in chosen.partitions] == ["edge"]
+
+
+@pytest.mark.parametrize(("floor", "want"), [("75%", "fp32"), ("70%", "int8")])
+def test_accuracy_floor__decides_the_variant(floor: str, want: str) -> None:
+    """The smaller variant is four times quicker; only where its accuracy is allowed is it taken."""
+    small = [block(b["name"], mop=25, cut=1000 if "cut" in b else None) for b in BLOCKS]
+    net = model(variant("fp32", BLOCKS, accuracy="76%"), variant("int8", small, precision="int8", accuracy="74%"))
+    objectives = {"accuracy": {"metric": "top-1", "dataset": "d", "atLeast": floor}, "latency": {"atMost": "300ms"}}
+    spec = {"objectives": objectives, "preference": {"preset": "latency-first"}, "modes": ["Local"]}
+    assert _feasible(_plan(_two(spec, net=net))).plan.variant == want
+
+
+def test_slow_measured_link__brings_the_mission_home() -> None:
+    spec = {"egress": {"input": "Device", "features": "Any"}, "objectives": {"latency": {"atMost": "250ms"}}}
+    assert _feasible(_plan(_two(spec))).plan.mode == "Split"
+    slow = Observations(bandwidth={("drone", "edge"): Figure(20_000.0, 1000.0, Basis.MEASURED)})
+    assert _feasible(_plan(_two(spec, observations=slow))).plan.mode == "Local"
+
+
+def test_throttled_unit__takes_longer_by_its_capacity() -> None:
+    spec = {"modes": ["Local"], "objectives": {"latency": {"atMost": "1s"}}}
+    cool = _feasible(_plan(_two(spec))).plan.latency_mean.value
+    hot = Observations(capacity={("drone", "acc/npu"): 0.5})
+    assert _feasible(_plan(_two(spec, observations=hot))).plan.latency_mean.value == pytest.approx(2 * cool)
+
+
+def test_rate_beyond_the_slowest_stage__is_refused() -> None:
+    verdict = _infeasible(
+        _plan(_two({"modes": ["Local"], "objectives": {"latency": {"atMost": "1s"}}, "demand": {"rate": "6/s"}}))
+    )
+    assert verdict.blockers[0].code == "RateTooHigh"
+    assert "it sustains 5.0/s where 6.0/s is asked for" in verdict.blockers[0].message
+
+
+def test_safety_comes_first__best_effort_takes_what_is_left() -> None:
+    one = {"drone": profile("quick", gops=50, sharing="Exclusive")}
+    missions = [mission("a-best-effort", criticality="BestEffort"), mission("z-safety", criticality="Safety")]
+    verdicts = plan_all(snapshot(profiles=one, missions=missions, net=NET))
+    assert isinstance(verdicts["default/z-safety"], Feasible)
+    assert _infeasible(verdicts["default/a-best-effort"]).blockers[0].code == "UnitOccupied"
+
+
+def test_plans_of_a_fleet__never_overcommit_a_units_memory() -> None:
+    room = {"drone": profile("small", gops=50, memory="11Mi")}  # one whole model with its activations: 4 Mi
+    missions = [mission(f"m{i}") for i in range(5)]
+    verdicts = plan_all(snapshot(profiles=room, missions=missions, net=NET))
+    held = [v.plan for v in verdicts.values() if isinstance(v, Feasible)]
+    assert len(held) == 2
+    assert sum(p.memory for plan_ in held for p in plan_.partitions) <= 11 * 1024**2
+
+
+def test_held_plan__stays_when_nothing_is_gained() -> None:
+    twins = {"drone": profile("slow", gops=5), "edge": profile("quick", gops=50), "other": profile("quick", gops=50)}
+    links = [link("drone", "edge", "100Mbit/s"), link("drone", "other", "100Mbit/s")]
+    found = snapshot(profiles=twins, missions=[mission()], net=model(variant("fp32", BLOCKS), inputs=100), links=links)
+    first = _feasible(_plan(found)).plan
+    assert first.partitions[0].node == "edge"  # ties by name
+    elsewhere = replace(found, devices={k: v for k, v in found.devices.items() if k != "edge"})
+    moved = _feasible(_plan(elsewhere)).plan
+    assert moved.partitions[0].node == "other"
+    assert _feasible(_plan(replace(found, held={"default/watch": moved}))).plan.partitions[0].node == "other"

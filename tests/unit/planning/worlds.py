@@ -1,0 +1,110 @@
+"""Builders: snapshots of a few nodes, written in the units that people use."""
+
+from typing import Any
+
+from maleo_api.device import Device, DeviceProfile, Link
+from maleo_api.meta import Tier
+from maleo_api.mission import Mission
+from maleo_api.model import Model
+from maleo_operator.planning.problem import NodeFacts, Observations, Plan, Snapshot
+
+DIGEST = f"sha256:{'a' * 64}"
+
+
+def meta(name: str, namespace: str = "") -> dict[str, str]:
+    return {"name": name, "namespace": namespace} if namespace else {"name": name}
+
+
+def profile(
+    name: str, *, gops: int = 10, memory: str = "1Gi", watts: str | None = "2W", sharing: str = "TimeShared"
+) -> DeviceProfile:
+    power = [{"state": "Typical", "value": watts, "basis": "Measured"}] if watts else []
+    unit = {
+        "name": "npu",
+        "type": "NPU",
+        "peak": [{"precision": p, "rate": f"{gops}GOPS", "basis": "Measured"} for p in ("fp32", "int8")],
+        "efficiency": [{"precision": p, "value": "100%", "basis": "Measured"} for p in ("fp32", "int8")],
+        "memory": [{"kind": "Dedicated", "size": memory, "basis": "Measured"}],
+        "power": power,
+        "runtimes": [{"name": "onnxruntime", "formats": ["onnx"]}],
+        "access": {"sharing": sharing},
+    }
+    spec = {"vendor": "v", "product": name, "computeUnits": [unit]}
+    return DeviceProfile.model_validate({"metadata": meta(name), "spec": spec})
+
+
+def device(node: str, profile_name: str) -> Device:
+    spec = {"nodeName": node, "declared": [{"name": "acc", "profile": profile_name}]}
+    return Device.model_validate({"metadata": meta(node), "spec": spec})
+
+
+def link(one: str, other: str, bandwidth: str, round_trip: str = "1ms") -> Link:
+    spec = {"between": [{"node": one}, {"node": other}], "bandwidth": bandwidth, "roundTrip": round_trip}
+    return Link.model_validate({"metadata": meta(f"{one}-{other}"), "spec": spec})
+
+
+def block(name: str, *, mop: int, cut: int | None, parameters: str = "1Mi") -> dict[str, Any]:
+    """`cut`: FP32 elements that cross after it; None: no cut."""
+    made = {"name": name, "work": f"{mop}MOP", "parameters": parameters, "activations": "1Mi"}
+    if cut is None:
+        return made
+    return made | {
+        "cut": {"size": f"{cut * 4}", "tensors": [{"name": f"{name}-out", "datatype": "FP32", "shape": [1, cut]}]}
+    }
+
+
+def variant(
+    name: str, blocks: list[dict[str, Any]], *, precision: str = "fp32", accuracy: str | None = None
+) -> dict[str, Any]:
+    figures = [{"metric": "top-1", "dataset": "d", "value": accuracy, "basis": "Measured"}] if accuracy else []
+    return {
+        "name": name,
+        "precision": precision,
+        "cutting": "Graph",
+        "artifacts": [{"uri": f"oci://r/m@{DIGEST}", "digest": DIGEST, "format": "onnx", "size": "1Mi"}],
+        "requires": {"runtime": "onnxruntime"},
+        "accuracy": figures,
+        "blocks": blocks,
+    }
+
+
+def model(*variants: dict[str, Any], inputs: int = 100_000) -> Model:
+    spec = {
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, inputs]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 10]}],
+        "variants": list(variants),
+    }
+    return Model.model_validate({"metadata": meta("net", "default"), "spec": spec})
+
+
+def mission(name: str = "watch", **spec: Any) -> Mission:
+    body = {
+        "model": {"name": "net"},
+        "objectives": {"latency": {"atMost": "100ms"}},
+        "input": {"node": "drone"},
+        "egress": {"input": "Any", "features": "Any"},
+    } | spec
+    return Mission.model_validate({"metadata": meta(name, "default"), "spec": body})
+
+
+def snapshot(
+    *,
+    profiles: dict[str, DeviceProfile],
+    missions: list[Mission],
+    net: Model,
+    links: list[Link] | None = None,
+    observations: Observations | None = None,
+    held: dict[str, Plan] | None = None,
+) -> Snapshot:
+    """profiles: node -> what is in it. Every node is a site of its own."""
+    return Snapshot(
+        nodes={n: NodeFacts(n, f"site-{n}", Tier.DEVICE, ready=True, schedulable=True, labels={}) for n in profiles},
+        profiles={p.metadata.name: p for p in profiles.values()},
+        devices={n: device(n, p.metadata.name) for n, p in profiles.items()},
+        links={item.metadata.name: item for item in links or []},
+        models={"default/net": net},
+        model_profiles={},
+        missions={m.key: m for m in missions},
+        observations=observations or Observations(),
+        held=held or {},
+    )
