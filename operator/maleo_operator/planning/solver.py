@@ -197,7 +197,8 @@ class Search:
         shortfalls, margins = self._compare(variant, tail, energy, bottleneck)
         short = np.sum([np.maximum(0.0, s) for s in shortfalls.values()], axis=0) if shortfalls else np.zeros_like(mean)
         moves = self._moves(variant, chain, spans)
-        uncertainty = (tail - mean) / np.maximum(tail, _TIE)
+        # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
+        uncertainty = (tail - mean) / (self.demand.latency.value if self.demand.latency else np.maximum(tail, _TIE))
         objective = _weigh(self.demand.weights, margins, mean.shape) - _MOVE_COST * moves - _UNCERTAINTY * uncertainty
         rank = np.lexsort(
             (np.nan_to_num(energy, nan=np.inf).round(9), moves, -objective.round(9), short.round(9), ~fits)
