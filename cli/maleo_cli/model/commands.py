@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from maleo_api.device import Precision
-from maleo_api.meta import API_VERSION
+from maleo_api.meta import API_VERSION, Basis
 from maleo_api.model import Model
 from maleo_api.quantities import BYTES, RATIO, parse, show
 from maleo_cli.failure import Failure
@@ -24,6 +24,7 @@ from maleo_wire import registry
 _UNCUT: Final = (
     "runs whole only (everywhere more than three tensors cross, shapes are not fixed, or ONNX Runtime fuses)"
 )
+_UNBROKEN: Final = 1 << 16
 app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
 
 
@@ -47,13 +48,14 @@ def import_model(
         str, typer.Option(help="Registry, such as oci://host:5000/models/name; else files are named.")
     ] = "",
     accuracy: Annotated[
-        list[str] | None, typer.Option(help="VARIANT:METRIC:DATASET=VALUE, such as fast:top-1:imagenet-1k=74.1%.")
+        list[str] | None,
+        typer.Option(help="VARIANT:METRIC:DATASET=VALUE[:BASIS], such as fast:top-1:imagenet-1k=74.1%:Measured."),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", help="Where to write the manifest; else it is printed.")] = None,
 ) -> None:
     """Find where ONNX files may be cut and what their blocks cost; write one Model with a variant for each."""
     manifest = asyncio.run(build(name, _parse_files(files), repository=push, accuracy=_parse_accuracy(accuracy or [])))
-    text = yaml.safe_dump(manifest, sort_keys=False)
+    text = to_yaml(manifest)
     if out is None:
         print(text, end="")
         return
@@ -120,6 +122,26 @@ async def build(
     return manifest
 
 
+def to_yaml(manifest: Mapping[str, Any]) -> str:
+    """Text of a Model with one line for each block: there are many, and people compare them."""
+    variants = [v | {"blocks": [_Line(block) for block in v["blocks"]]} for v in manifest["spec"]["variants"]]
+    spec = manifest["spec"] | {"variants": variants}
+    return yaml.dump({**manifest, "spec": spec}, Dumper=_Dumper, sort_keys=False, width=_UNBROKEN)
+
+
+class _Line(dict[str, Any]):
+    """A mapping that is printed on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Dumper.add_representer(
+    _Line, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True)
+)
+
+
 def _analyse(file: Path) -> Analysis:
     """Only what the runtime takes: a model that does not load here would not load on a drone."""
     try:
@@ -175,11 +197,12 @@ def _parse_accuracy(texts: Sequence[str]) -> dict[str, list[dict[str, str]]]:
         head, _, value = text.partition("=")
         parts = head.split(":")
         if len(parts) != 3:  # noqa: PLR2004 - variant, metric, data set
-            raise Failure(f"{text!r} is no accuracy", "write VARIANT:METRIC:DATASET=VALUE", exit_code=2)
+            raise Failure(f"{text!r} is no accuracy", "write VARIANT:METRIC:DATASET=VALUE[:BASIS]", exit_code=2)
+        value, _, basis = value.partition(":")
         try:
             parse(RATIO, value)
+            row = {"metric": parts[1], "dataset": parts[2], "value": value, "basis": Basis(basis or "Declared").value}
         except ValueError as error:
             raise Failure(f"{text}: {error}", exit_code=2) from error
-        row = {"metric": parts[1], "dataset": parts[2], "value": value, "basis": "Declared"}
         found.setdefault(parts[0], []).append(row)
     return found

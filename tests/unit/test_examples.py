@@ -1,0 +1,102 @@
+"""The examples as people would use them: they load, name only what exists, and plan as their comments tell."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from maleo_api.device import Device, DeviceProfile, Link
+from maleo_api.manifests import Manifests, load
+from maleo_api.meta import Tier
+from maleo_api.mission import Mission
+from maleo_api.model import Model, ModelProfile
+from maleo_operator.planning.fleet import plan_all
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Feasible, Figure, Infeasible, NodeFacts, Observations, Snapshot
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PROFILES = _ROOT / "charts/maleo/profiles"
+_MODELS = _ROOT / "examples/models"
+_DEMO = "default/drone-surveillance"
+
+
+def _node(name: str, labels: dict[str, str]) -> NodeFacts:
+    tier = Tier(labels["maleo.dev/tier"])
+    return NodeFacts(name, labels["maleo.dev/site"], tier, ready=True, schedulable=True, labels=labels)
+
+
+def _snapshot(manifests: Manifests, nodes: Iterable[NodeFacts]) -> Snapshot:
+    return Snapshot(
+        nodes={node.name: node for node in nodes},
+        profiles=manifests.of(DeviceProfile),
+        devices=manifests.of(Device),
+        links=manifests.of(Link),
+        models=manifests.of(Model),
+        model_profiles=manifests.of(ModelProfile),
+        missions=manifests.of(Mission),
+    )
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Snapshot:
+    manifests = load([_PROFILES, _MODELS, _ROOT / "examples/fleet", _ROOT / "examples/missions"])
+    return _snapshot(manifests, [_node(name, node.metadata.labels) for name, node in manifests.nodes.items()])
+
+
+@pytest.fixture(scope="module")
+def demo() -> Snapshot:
+    rows = yaml.safe_load((_ROOT / "kind-config.yaml").read_text(encoding="utf-8"))["nodes"]
+    labelled = [row["labels"] for row in rows if "labels" in row]
+    manifests = load([_PROFILES, _MODELS, _ROOT / "examples/demo"])
+    return _snapshot(manifests, [_node(labels["maleo.dev/name"], labels) for labels in labelled])
+
+
+@pytest.mark.parametrize("which", ["fleet", "demo"])
+def test_examples__name_only_what_there_is(which: str, request: pytest.FixtureRequest) -> None:
+    snapshot: Snapshot = request.getfixturevalue(which)
+    declared = {d.profile for device in snapshot.devices.values() for d in device.spec.declared}
+    nodes = {device.spec.node_name for device in snapshot.devices.values()}
+    places = [place for link in snapshot.links.values() for place in link.spec.between]
+    assert declared <= set(snapshot.profiles)
+    assert nodes == set(snapshot.nodes)
+    assert {p.node for p in places if p.node} <= nodes
+    assert {p.site for p in places if p.site} <= {node.site for node in snapshot.nodes.values()}
+    assert {f"default/{m.spec.model.name}" for m in snapshot.missions.values()} <= set(snapshot.models)
+
+
+def test_examples__load_all_together() -> None:
+    assert len(load([_ROOT / "examples", _PROFILES]).of(Mission)) >= 9
+
+
+_PLANS = {
+    "drone-patrol": ("Split", "fp32", ("drone-a1", "edge-a1")),
+    "guide-dog-obstacles": ("Local", "int8", ("robot-b1",)),
+    "cctv-query": ("Remote", "int8", ("camera-b1", "edge-b1")),
+    "factory-inspection": ("Local", "fp32", ("camera-b1",)),
+    "hospital-imaging": ("Local", "fp32", ("edge-b1",)),
+    "emergency-vehicle": ("Local", "int8", ("edge-a1",)),
+    "iot-sensor-net": ("Local", "fp32", ("drone-a1",)),
+}
+
+
+def test_missions__are_placed_together_as_they_tell(fleet: Snapshot) -> None:
+    verdicts = plan_all(fleet)
+    placed = {key: v.plan for key, v in verdicts.items() if isinstance(v, Feasible)}
+    assert {k.removeprefix("default/"): (p.mode, p.variant, p.nodes) for k, p in placed.items()} == _PLANS
+    refused = {key: v for key, v in verdicts.items() if isinstance(v, Infeasible)}
+    assert list(refused) == ["default/uam-detect-avoid"]
+    verdict = refused["default/uam-detect-avoid"]
+    assert verdict.blockers[0].code == "LatencyTooTight"
+    assert [r.objective for r in verdict.relaxations] == ["latency"]
+
+
+def test_demo__cuts_inside_the_network_and_comes_home_when_the_link_is_slow(demo: Snapshot) -> None:
+    fast = plan(demo, _DEMO)
+    assert isinstance(fast, Feasible)
+    assert (fast.plan.mode, fast.plan.nodes) == ("Split", ("drone-1", "edge-1"))
+    slow_link = Observations(bandwidth={("drone-1", "edge-1"): Figure(4e6 / 8, 2e4)})
+    slow = plan(replace(demo, observations=slow_link, held={_DEMO: fast.plan}), _DEMO)
+    assert isinstance(slow, Feasible)
+    assert slow.plan.mode == "Local"
