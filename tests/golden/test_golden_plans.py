@@ -1,0 +1,48 @@
+"""Plans of the example fleet, reviewed as files: a changed decision shows as a diff.
+
+To accept new answers: MALEO_ACCEPT=1 pytest tests/golden, then read the diff.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from maleo_api.manifests import load
+from maleo_cli.plan import describe
+from maleo_operator.planning.fleet import plan_all
+from maleo_operator.planning.problem import Verdict
+from maleo_operator.planning.snapshot import from_manifests
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = (
+    "examples/fleet",
+    "examples/missions",
+    "examples/models",
+    "charts/maleo/profiles",
+    "examples/demo/devices.yaml",
+)
+
+
+def _round(value: object) -> object:
+    """Three digits are a plan; the tenth is the machine's."""
+    if isinstance(value, dict):
+        return {key: _round(item) for key, item in value.items() if key != "rejected"}
+    if isinstance(value, list):
+        return [_round(item) for item in value]
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, Verdict]:
+    return plan_all(from_manifests(load([ROOT / folder for folder in FOLDERS])))
+
+
+@pytest.mark.parametrize("mission", sorted(p.stem for p in (ROOT / "examples/missions").glob("*.yaml")))
+def test_example_mission__is_planned_as_reviewed(verdicts: dict[str, Verdict], mission: str) -> None:
+    got = _round(describe(verdicts[f"default/{mission}"]))
+    golden = Path(__file__).parent / f"{mission}.yaml"
+    if os.environ.get("MALEO_ACCEPT"):
+        golden.write_text(yaml.safe_dump(got, sort_keys=False), encoding="utf-8")
+    assert got == yaml.safe_load(golden.read_text(encoding="utf-8"))
