@@ -1,4 +1,4 @@
-"""Artefacts by digest: from an OCI registry, an HTTP server or a file, and to a registry.
+"""Artefacts by digest: from an OCI registry or an HTTP server, and to a registry.
 
 An artefact is one blob. `oci://host:port/repository@sha256:...` names the blob itself; a small manifest beside it keeps
 the registry from collecting it. Plain HTTP is spoken with private and loopback addresses, and with the hosts named in
@@ -124,9 +124,8 @@ async def _upload(
 
 async def _read(uri: str, digest: str) -> AsyncIterator[bytes]:
     if uri.startswith("file://"):
-        async for chunk in _file(Path(uri.removeprefix("file://"))):
-            yield chunk
-        return
+        # A manifest's author must not read a node's files, not even learn their digests.
+        raise TransferFailed(f"{uri}: nodes take no files: store it with `maleo model push`, and name what that prints")
     url = uri if uri.startswith(("http://", "https://")) else f"{Location.parse(uri).url}/blobs/{digest}"
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session, session.get(url) as response:
         await _check(response, uri)

@@ -57,6 +57,33 @@ async def test_pull__keeps_nothing_that_is_not_what_the_digest_names(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_pull__keeps_nothing_of_an_answer_that_is_cut_off(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"half")
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/model", answer)
+    async with TestServer(app) as server:
+        digest = f"sha256:{hashlib.sha256(b'half').hexdigest()}"  # what came would even fit
+        with pytest.raises(TransferFailed, match="/model: Client"):
+            await pull(str(server.make_url("/model")), digest, tmp_path / "pulled")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_pull__reads_no_files_of_the_node(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"mine")
+    digest = f"sha256:{hashlib.sha256(b'mine').hexdigest()}"
+    with pytest.raises(TransferFailed, match="maleo model push"):
+        await pull(secret.as_uri(), digest, tmp_path / "pulled")
+    assert list(tmp_path.iterdir()) == [secret]
+
+
 async def test_pull__from_nobody_is_an_error_of_the_transfer(tmp_path: Path) -> None:
     digest = f"sha256:{'0' * 64}"
     with pytest.raises(TransferFailed, match="Connect"):

@@ -1,20 +1,18 @@
 """The examples as people would use them: they load, name only what exists, and plan as their comments tell."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from maleo_api.device import Device, DeviceProfile, Link
-from maleo_api.manifests import Manifests, load
-from maleo_api.meta import Tier
+from maleo_api.manifests import Node, load
+from maleo_api.meta import Metadata
 from maleo_api.mission import Mission
-from maleo_api.model import Model, ModelProfile
 from maleo_operator.planning.fleet import plan_all
 from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Figure, Infeasible, NodeFacts, Observations, Snapshot
+from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Observations, Snapshot
+from maleo_operator.planning.snapshot import from_manifests
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PROFILES = _ROOT / "charts/maleo/profiles"
@@ -22,35 +20,21 @@ _MODELS = _ROOT / "examples/models"
 _DEMO = "default/drone-surveillance"
 
 
-def _node(name: str, labels: dict[str, str]) -> NodeFacts:
-    tier = Tier(labels["maleo.dev/tier"])
-    return NodeFacts(name, labels["maleo.dev/site"], tier, ready=True, schedulable=True, labels=labels)
-
-
-def _snapshot(manifests: Manifests, nodes: Iterable[NodeFacts]) -> Snapshot:
-    return Snapshot(
-        nodes={node.name: node for node in nodes},
-        profiles=manifests.of(DeviceProfile),
-        devices=manifests.of(Device),
-        links=manifests.of(Link),
-        models=manifests.of(Model),
-        model_profiles=manifests.of(ModelProfile),
-        missions=manifests.of(Mission),
-    )
+def _node(labels: dict[str, str]) -> Node:
+    return Node(kind="Node", metadata=Metadata(name=labels["maleo.dev/name"], labels=labels))
 
 
 @pytest.fixture(scope="module")
 def fleet() -> Snapshot:
-    manifests = load([_PROFILES, _MODELS, _ROOT / "examples/fleet", _ROOT / "examples/missions"])
-    return _snapshot(manifests, [_node(name, node.metadata.labels) for name, node in manifests.nodes.items()])
+    return from_manifests(load([_PROFILES, _MODELS, _ROOT / "examples/fleet", _ROOT / "examples/missions"]))
 
 
 @pytest.fixture(scope="module")
 def demo() -> Snapshot:
     rows = yaml.safe_load((_ROOT / "kind-config.yaml").read_text(encoding="utf-8"))["nodes"]
-    labelled = [row["labels"] for row in rows if "labels" in row]
+    nodes = [_node(row["labels"]) for row in rows if "labels" in row]
     manifests = load([_PROFILES, _MODELS, _ROOT / "examples/demo"])
-    return _snapshot(manifests, [_node(labels["maleo.dev/name"], labels) for labels in labelled])
+    return from_manifests(replace(manifests, nodes={node.key: node for node in nodes}))
 
 
 @pytest.mark.parametrize("which", ["fleet", "demo"])
