@@ -101,9 +101,9 @@ class Environment:
     def what_to_try(self) -> str:
         commands_ = [
             "kubectl get missions,placements,devices",
-            f"kubectl describe mission {MISSION}",
-            "maleo cluster shape drone-1 edge-1 100Mbit/s",
-            "maleo cluster kill-node edge-1",
+            f".venv/bin/maleo explain {MISSION}",
+            ".venv/bin/maleo cluster shape drone-1 edge-1 100Mbit/s",
+            ".venv/bin/maleo cluster kill-node edge-1",
             "make demo-down",
         ]
         lines = "\n".join(f"  {command}" for command in commands_)

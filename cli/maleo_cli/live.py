@@ -1,0 +1,41 @@
+"""A planning snapshot of a running cluster, by what its API server holds; telemetry stays with the operator."""
+
+from pathlib import Path
+from typing import Any
+
+from maleo_api.device import Device, DeviceProfile, Link
+from maleo_api.manifests import Manifests, Node
+from maleo_api.meta import Resource
+from maleo_api.mission import Mission
+from maleo_api.model import Model, ModelProfile
+from maleo_api.placement import Placement
+from maleo_cli.failure import Failure
+from maleo_kube.client import Client
+from maleo_kube.errors import ApiError
+from maleo_kube.resources import BY_KIND
+
+_KINDS: tuple[type[Resource], ...] = (DeviceProfile, Device, Link, Model, ModelProfile, Mission, Placement)
+
+
+async def read_cluster(kubeconfig: Path) -> Manifests:
+    """Everything that planning looks at. Failure when the cluster cannot be read."""
+    try:
+        async with Client.from_kubeconfig(kubeconfig) as client:
+            found = {kind.__name__: await _list(client, kind) for kind in _KINDS}
+            nodes = await client.list(BY_KIND["Node"])
+    except (OSError, ValueError) as error:
+        raise Failure(
+            f"{kubeconfig}: {error}", "name a kubeconfig with --kubeconfig or KUBECONFIG", exit_code=2
+        ) from error
+    except ApiError as error:
+        raise Failure(
+            f"the cluster of {kubeconfig} cannot be read: {error}", "is it up, and is Maleo installed?"
+        ) from error
+    named = {item["metadata"]["name"]: Node.model_validate(item) for item in nodes.items}
+    return Manifests(found, named)
+
+
+async def _list(client: Client, kind: type[Resource]) -> dict[str, Resource]:
+    items: list[dict[str, Any]] = (await client.list(BY_KIND[kind.__name__])).items
+    parsed = [kind.model_validate(item) for item in items]
+    return {resource.key: resource for resource in parsed}
