@@ -8,11 +8,13 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from maleo_api.model import Block, Tensor
+from maleo_api.manifests import load
+from maleo_api.model import Block, Model, Tensor
 from maleo_cli.model import zoo
 from maleo_cli.model.analysis import analyse
 from maleo_runtime.graph import cut
 from maleo_runtime.tensor import to_value_info
+from maleo_wire.registry import digest_of
 
 _RANDOM = np.random.default_rng(7)
 
@@ -69,9 +71,11 @@ def _open(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def test_zoo__makes_the_same_networks_again(folder: Path, tmp_path: Path) -> None:
+def test_zoo__makes_the_same_network_again_and_examples_name_it(folder: Path, tmp_path: Path) -> None:
     first, again = zoo.make("squeezenet", folder).files, zoo.make("squeezenet", tmp_path).files
     assert first["fp32"].read_bytes() == again["fp32"].read_bytes()
+    example = load([Path(__file__).parents[2] / "examples/models/squeezenet.yaml"]).of(Model)["default/squeezenet"]
+    assert digest_of(again["fp32"]) == example.spec.variants[0].artifacts[0].digest
     (said,) = onnx.load(str(again["fp32"])).metadata_props
     assert (said.key, "random" in said.value) == ("weights", True)
 
