@@ -87,6 +87,8 @@ def load(desired: StageDesired, file: Path) -> Stage:
         samples = {spec.name: make_sample(spec) for spec in desired.inputs}
         for _ in range(_WARM_RUNS):
             stage.compute(samples)
+    except LoadFailed:
+        raise
     except NoSuchCut as error:
         raise LoadFailed(f"{desired.artifact.uri}: {error}") from error
     except Exception as error:  # onnx and onnxruntime raise a dozen classes, RuntimeError among them
@@ -117,5 +119,10 @@ def _open(path: Path, providers: tuple[str, ...]) -> onnxruntime.InferenceSessio
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("MALEO_THREADS", "1"))
     options.log_severity_level = 3
-    available = [p for p in providers if p in onnxruntime.get_available_providers()]
-    return onnxruntime.InferenceSession(str(path), options, providers=[*available, _CPU])
+    missing = [p for p in providers if p not in onnxruntime.get_available_providers()]
+    if missing:
+        # Not silently on the CPU: the plan counts on the unit's speed.
+        raise LoadFailed(
+            f"this slot's ONNX Runtime has no {missing[0]}: use an image that has it (DeviceProfile.runtimes)"
+        )
+    return onnxruntime.InferenceSession(str(path), options, providers=list(dict.fromkeys([*providers, _CPU])))
