@@ -12,7 +12,17 @@ from maleo_devcluster.controlplane import ControlPlane, start_control_plane
 
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """etcd and kube-apiserver, empty. `make test` has put the programs in place before."""
+    """etcd and kube-apiserver, shared by all tests. `make test` has put the programs in place before."""
+    yield from _start(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def own_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """For a module that needs the API server for itself, such as one that installs charts."""
+    yield from _start(tmp_path_factory)
+
+
+def _start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     sources = binaries.Sources.of()
     programs = {name: binaries.find(name, sources) for name in binaries.CONTROL_PLANE}
     missing = [name for name, path in programs.items() if path is None]

@@ -42,10 +42,10 @@ class Kubectl:
 
 
 @pytest.fixture(scope="module")
-def installed(api_server: ControlPlane) -> Iterator[Kubectl]:
-    install(api_server.kubeconfig, _IMAGES, values=_VALUES)
-    yield Kubectl(api_server.kubeconfig)
-    uninstall(api_server.kubeconfig, crds=True)
+def installed(own_api_server: ControlPlane) -> Iterator[Kubectl]:
+    install(own_api_server.kubeconfig, _IMAGES, values=_VALUES)
+    yield Kubectl(own_api_server.kubeconfig)
+    uninstall(own_api_server.kubeconfig, crds=True)
 
 
 def _lease(transitions: int) -> dict[str, Any]:
@@ -89,8 +89,8 @@ def _await_denied(create: Any, message: str) -> None:
     pytest.fail(f"never denied by {message!r}, last: {said}")
 
 
-def test_charts__install_and_upgrade_what_they_hold(installed: Kubectl, api_server: ControlPlane) -> None:
-    install(api_server.kubeconfig, _IMAGES | {"slot": "registry/slot:2"}, values=_VALUES)
+def test_charts__install_and_upgrade_what_they_hold(installed: Kubectl, own_api_server: ControlPlane) -> None:
+    install(own_api_server.kubeconfig, _IMAGES | {"slot": "registry/slot:2"}, values=_VALUES)
     deployment = installed.get("deployment/maleo-operator", "-n", NAMESPACE)
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert {"name": "MALEO_SLOT_IMAGE", "value": "registry/slot:2"} in container["env"]
@@ -99,9 +99,9 @@ def test_charts__install_and_upgrade_what_they_hold(installed: Kubectl, api_serv
     assert ports[0]["port"] == 9807, "MALEO_OPERATOR_SERVICE_PORT is the first port"
 
 
-def test_charts__name_a_wrong_value(api_server: ControlPlane) -> None:
+def test_charts__name_a_wrong_value(own_api_server: ControlPlane) -> None:
     with pytest.raises(Failure, match="replicas"):
-        install(api_server.kubeconfig, _IMAGES, values={"operator": {"replicas": "many"}})
+        install(own_api_server.kubeconfig, _IMAGES, values={"operator": {"replicas": "many"}})
 
 
 def test_charts__policies_compile(installed: Kubectl) -> None:
@@ -185,7 +185,9 @@ def _send_as_agent_of(node: str, plane: ControlPlane, method: str, path: str, bo
         return error.code, error.read().decode()
 
 
-def test_agent_policy__lets_an_agent_write_for_its_own_node_only(installed: Kubectl, api_server: ControlPlane) -> None:
+def test_agent_policy__lets_an_agent_write_for_its_own_node_only(
+    installed: Kubectl, own_api_server: ControlPlane
+) -> None:
     for node in ("n1", "n2"):
         device = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Device", "metadata": {"name": node}}
         assert installed.create(device | {"spec": {"nodeName": node}}).returncode == 0
@@ -194,11 +196,11 @@ def test_agent_policy__lets_an_agent_write_for_its_own_node_only(installed: Kube
 
     def report(node: str) -> tuple[int, str]:
         path = f"/apis/maleo.dev/v1alpha1/devices/{node}/status"
-        return _send_as_agent_of("n1", api_server, "PATCH", path, found)
+        return _send_as_agent_of("n1", own_api_server, "PATCH", path, found)
 
     def renew(name: str) -> tuple[int, str]:
         body = _lease(1) | {"metadata": {"name": name}}
-        return _send_as_agent_of("n1", api_server, "POST", leases, body)
+        return _send_as_agent_of("n1", own_api_server, "POST", leases, body)
 
     denied = "an agent writes for its own node only: this token is of node n1"
     assert report("n1")[0] == 200
