@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the virtual environment in $1 from requirements.lock, with uv where it is at hand, else with venv and pip.
+# Make the virtual environment in $1 from requirements.lock, with uv.
 set -euo pipefail
 venv=$1
 
@@ -16,16 +16,19 @@ if [ -z "$python" ]; then
 fi
 
 echo "== Python environment in $venv ($("$python" --version); about a minute when nothing is cached)"
-if command -v uv >/dev/null; then
-  uv venv --quiet --clear --python "$python" "$venv"
-  uv pip install --quiet --python "$venv" --require-hashes -r requirements.lock
-  uv pip install --quiet --python "$venv" --no-deps --no-build-isolation -e .
+installer=$(command -v uv || true)
+if [ -n "$installer" ]; then
+  "$installer" venv --quiet --clear --python "$python" "$venv"
 else
   if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     echo "Python's venv module is missing. On Debian: apt install python3-venv" >&2
     exit 1
   fi
   "$python" -m venv --clear "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+  # uv first, in its locked version: it installs the rest in a fraction of pip's time.
+  awk '/^uv==/ {on=1} on {print} on && !/\\$/ {exit}' requirements.lock >"$venv/uv.txt"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
+  installer=$venv/bin/uv
 fi
+"$installer" pip install --quiet --python "$venv" --require-hashes -r requirements.lock
+"$installer" pip install --quiet --python "$venv" --no-deps --no-build-isolation -e .

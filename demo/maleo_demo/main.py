@@ -36,72 +36,83 @@ async def _placement(client: Client, seen: Seen) -> dict[str, Any]:
 
 async def _run_story(environment: Environment, steps: Steps, report: Report) -> None:
     """Serve, be quiet, slow the link, watch the drift and the move, be inside the objective again."""
-    client = Client.from_kubeconfig(environment.kubeconfig)
-    async with client, Observer.of(client, f"{NAMESPACE}/{MISSION}") as observer:
+    async with (
+        Client.from_kubeconfig(environment.kubeconfig) as client,
+        Observer.of(client, f"{NAMESPACE}/{MISSION}") as observer,
+    ):
         with steps.step("mission placed") as line:
             environment.apply_mission()
             applied = time.time()
             placed = await observer.until(lambda s: s.revision > 0, what="a placement", timeout_s=90, since=applied)
             line.note = f"{placed.mission.status.mode}: {placed.mission.status.nodes}"
-        with steps.step("right answers prepared"):
-            input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
-        spec = placed.mission.spec
-        load = Load(
-            address=placed.mission.status.address,
-            model=spec.model.name,
-            rate=parse(RATE, spec.demand.rate),
-            input_name=input_name,
-            output_name=output_name,
-            cases=cases,
-        )
+        load = await _prepare_load(environment, steps, placed)
         loading = asyncio.create_task(load.run())
         try:
             with steps.step("serving inside its MALE") as line:
-                first = await observer.until(_meets, what="LatencyMet", timeout_s=120, since=applied)
-                line.note = f"{first.mission.status.margins.latency if first.mission.status.margins else '?'} latency"
+                met = await observer.until(_meets, what="LatencyMet", timeout_s=120, since=applied)
+                line.note = f"{met.mission.status.margins.latency if met.mission.status.margins else '?'} latency"
             with steps.step("figures have settled"):
                 await observer.settle(quiet_s=_SETTLED_S, timeout_s=90)
             await _stay_quiet(environment, steps, report)
             first = observer.history[-1]
             split = await _placement(client, first)
-            steps.say(f"link drone-1 > edge-1 shaped to {_SLOW}")
-            disturbed = time.time()
-            environment.shape("drone-1", "edge-1", _SLOW)
-            with steps.step("drift proved") as line:
-                drifted = await observer.until(
-                    lambda s: s.condition("LatencyMet") == "False", what="the drift", timeout_s=90, since=disturbed
-                )
-                line.note = drifted.reason("LatencyMet")
-            with steps.step("placed anew") as line:
-                moved = await observer.until(
-                    lambda s: s.revision > first.revision, what="a new placement", timeout_s=90, since=disturbed
-                )
-                line.note = f"{moved.mission.status.mode}: {moved.mission.status.nodes}, {moved.mission.status.variant}"
-            with steps.step("objective met again") as line:
-                met = await observer.until(
-                    lambda s: s.revision > first.revision and _meets(s),
-                    what="LatencyMet",
-                    timeout_s=120,
-                    since=disturbed,
-                )
-                line.note = met.reason("LatencyMet")
-            local = await _placement(client, met)
+            moved = await _disturb(environment, steps, observer, report)
+            then = await _placement(client, moved)
         finally:
             load.stop()
             await loading
             report.count(load.samples)
+        last = observer.history[-1].mission
         report.placements = [
             PlacementFacts.of(first.mission, split, load.samples),
-            PlacementFacts.of(observer.history[-1].mission, local, load.samples),
+            PlacementFacts.of(last, then, load.samples),
         ]
-        report.moves = [move.to_api() for move in observer.history[-1].mission.status.moves]
-        report.drift = {
-            "what": f"link drone-1 > edge-1 slowed to {_SLOW}",
-            "condition": drifted.reason("LatencyMet"),
-            "condition_s": round(drifted.at - disturbed, 2),
-            "placement_s": round(moved.at - disturbed, 2),
-            "met_s": round(met.at - disturbed, 2),
-        }
+        report.moves = [move.to_api() for move in last.status.moves]
+
+
+async def _prepare_load(environment: Environment, steps: Steps, placed: Seen) -> Load:
+    with steps.step("right answers prepared"):
+        input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
+    spec = placed.mission.spec
+    return Load(
+        address=placed.mission.status.address,
+        model=spec.model.name,
+        rate=parse(RATE, spec.demand.rate),
+        input_name=input_name,
+        output_name=output_name,
+        cases=cases,
+    )
+
+
+async def _disturb(environment: Environment, steps: Steps, observer: Observer, report: Report) -> Seen:
+    """Slow the link; the status in which the objective is met again, on another revision."""
+    before = observer.history[-1].revision
+    steps.say(f"link drone-1 > edge-1 shaped to {_SLOW}")
+    disturbed = time.time()
+    environment.shape("drone-1", "edge-1", _SLOW)
+    with steps.step("drift proved") as line:
+        drifted = await observer.until(
+            lambda s: s.condition("LatencyMet") == "False", what="the drift", timeout_s=90, since=disturbed
+        )
+        line.note = drifted.reason("LatencyMet")
+    with steps.step("placed anew") as line:
+        moved = await observer.until(
+            lambda s: s.revision > before, what="a new placement", timeout_s=90, since=disturbed
+        )
+        line.note = f"{moved.mission.status.mode}: {moved.mission.status.nodes}, {moved.mission.status.variant}"
+    with steps.step("objective met again") as line:
+        met = await observer.until(
+            lambda s: s.revision > before and _meets(s), what="LatencyMet", timeout_s=120, since=disturbed
+        )
+        line.note = met.reason("LatencyMet")
+    report.drift = {
+        "what": f"link drone-1 > edge-1 slowed to {_SLOW}",
+        "condition": drifted.reason("LatencyMet"),
+        "condition_s": round(drifted.at - disturbed, 2),
+        "placement_s": round(moved.at - disturbed, 2),
+        "met_s": round(met.at - disturbed, 2),
+    }
+    return met
 
 
 async def _stay_quiet(environment: Environment, steps: Steps, report: Report) -> None:

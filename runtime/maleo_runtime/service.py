@@ -44,17 +44,11 @@ class Service:
             raise NotServing("no revision of this mission serves yet")
         limit = desired.policy.latency_limit_s
         async with self._host.holding(active) as held:
-            if held is not None:
-                try:
-                    answer = await self._run(held, tensors, arrived)
-                except PartnerLost:
-                    pass  # counted where it happened; the fallback answers
-                else:
-                    self._counters.note_answer(
-                        active, answer.variant, seconds=answer.inside_s, limit_s=limit, fallback=False
-                    )
-                    return answer
-        return await self._serve_fallback(active, tensors, arrived, limit)
+            answer = await self._try(held, tensors, arrived) if held is not None else None
+        if answer is None:
+            return await self._serve_fallback(active, tensors, arrived, limit)
+        self._counters.note_answer(active, answer.variant, seconds=answer.inside_s, limit_s=limit, fallback=False)
+        return answer
 
     async def serve_part(self, revision: int, tensors: Mapping[str, Array]) -> Answer:
         """Another slot's call. NotWarm, Unfit, PartnerLost."""
@@ -63,6 +57,13 @@ class Service:
             if held is None:
                 raise NotWarm(f"revision {revision} is not warm at {self._name}; warm are {list(self._host.warm)}")
             return await self._run(held, tensors, arrived)
+
+    async def _try(self, held: Held, tensors: Mapping[str, Array], arrived: float) -> Answer | None:
+        """None when a partner was lost; that is counted where it happened."""
+        try:
+            return await self._run(held, tensors, arrived)
+        except PartnerLost:
+            return None
 
     async def _serve_fallback(
         self, active: int, tensors: Mapping[str, Array], arrived: float, limit: float | None

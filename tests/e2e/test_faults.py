@@ -33,7 +33,8 @@ async def test_deleted_device_and_node_label__come_back(environment: Environment
     environment.kubectl("label", "node", "cloud-1", "maleo.dev/npu-")
     await _until(lambda: "true" in _label(environment, "cloud-1"), what="the label")
     environment.kubectl("delete", "device", "cloud-1")
-    await _until(lambda: "cloud-1" in environment.kubectl("get", "devices", "-o", "name"), what="the Device")
+    await _until(lambda: _is_device_ready(environment, "cloud-1"), what="the Device")
+    assert _label(environment, "cloud-1") == "true"
 
 
 async def test_partner_loses_power__fallback_answers_then_a_new_revision_without_it(environment: Environment) -> None:
@@ -155,7 +156,7 @@ def _label(environment: Environment, node: str) -> str:
 
 def _is_device_ready(environment: Environment, name: str) -> bool:
     query = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-    return environment.kubectl("get", "device", name, "-o", query) == "True"
+    return environment.kubectl("get", "device", name, "--ignore-not-found", "-o", query) == "True"
 
 
 def _is_served_again(environment: Environment, kind: str) -> bool:
