@@ -1,0 +1,86 @@
+"""Traces, counters, simulated units, and what sensors make of a Device's conditions."""
+
+from pathlib import Path
+
+import pytest
+
+from maleo_agent.drivers import Counter, HostCpu, SimulatedUnit
+from maleo_agent.report import judge
+from maleo_agent.trace import Invalid, Step, parse
+from maleo_wire.messages import NodeReading, UnitReading
+
+
+def test_trace__holds_from_step_to_step() -> None:
+    trace = parse('[{"at": 10, "capacity": 0.5, "temperature": 90}, {"at": 20, "battery": 0.1}]')
+    assert trace.at(9.9) == Step(at=0.0)
+    assert trace.at(10).capacity == 0.5
+    assert trace.at(500) == Step(at=20.0, battery=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "no JSON"),
+        ("{}", "a list of at most"),
+        ('[{"at": 0, "colour": 1}]', r"\[0\]: an object of at, capacity"),
+        ('[{"at": 0, "capacity": 0}]', r"\[0\].capacity: 0.0 is not in \(0, 1\]"),
+        ('[{"at": 0, "battery": 2}]', r"\[0\].battery"),
+        ('[{"at": "now"}]', r"\[0\].at: a number is needed"),
+        ('[{"at": 2}, {"at": 1}]', "must grow"),
+    ],
+)
+def test_trace__names_what_is_wrong(text: str, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        parse(text)
+
+
+def _reading(**figures: float) -> UnitReading:
+    return UnitReading(unit="npu", basis="Measured", **figures)
+
+
+def test_counter__integrates_power_where_there_is_no_counter() -> None:
+    counter = Counter()
+    assert counter.add(_reading(power_w=2.0), now=0.0) == 0.0
+    assert counter.add(_reading(power_w=4.0), now=1.0) == 3.0  # trapezoid
+    assert counter.add(_reading(), now=2.0) == 3.0  # nothing was read: nothing is added
+
+
+def test_counter__of_a_device_that_begins_anew_never_falls() -> None:
+    counter = Counter()
+    readings = [100.0, 103.0, 1.0, 2.5]
+    assert [counter.add(_reading(energy_j=j), now=float(i)) for i, j in enumerate(readings)] == [0.0, 3.0, 3.0, 4.5]
+
+
+def test_simulated_unit__draws_power_by_how_busy_its_slots_are() -> None:
+    unit = SimulatedUnit("npu", idle_w=1.0, busy_w=3.0, step=lambda: Step(at=0.0, capacity=0.5))
+    reading = unit.read(busy_s=0.5)
+    assert (reading.power_w, reading.utilization, reading.capacity, reading.basis) == (2.0, 0.5, 0.5, "Simulated")
+    assert SimulatedUnit("npu", None, None, step=lambda: Step(at=0.0)).read(busy_s=1.0).power_w is None
+
+
+def test_host_cpu__tells_what_the_board_shows_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text("cpu 100 0 100 800 0 0 0 0 0 0\n")
+    cpu = HostCpu(proc=tmp_path, sys=tmp_path)
+    first = cpu.read(busy_s=0.0)
+    assert (first.utilization, first.temperature_c, first.energy_j) == (None, None, None)
+    (tmp_path / "stat").write_text("cpu 150 0 150 900 0 0 0 0 0 0\n")
+    zone = tmp_path / "class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "temp").write_text("51500")
+    second = cpu.read(busy_s=0.0)
+    assert (second.utilization, second.temperature_c) == (0.5, 51.5)
+
+
+def test_throttled_unit__makes_the_device_thermally_unstable() -> None:
+    reading = NodeReading(units=(_reading(capacity=0.5),))
+    assert judge(reading, {}) == [("ThermallyStable", "False", "Throttled", "running below normal speed: npu")]
+    assert judge(NodeReading(units=(_reading(capacity=1.0),)), {}) == [("ThermallyStable", "True", "NotThrottled", "")]
+
+
+@pytest.mark.parametrize(
+    ("charge", "before", "want"),
+    [(0.5, "", "True"), (0.14, "True", "False"), (0.2, "False", "False"), (0.2, "True", "True")],
+)
+def test_battery__is_low_with_hysteresis(charge: float, before: str, want: str) -> None:
+    found = judge(NodeReading(units=(), battery=charge), {"BatterySufficient": before})
+    assert [row[1] for row in found if row[0] == "BatterySufficient"] == [want]

@@ -1,0 +1,149 @@
+"""Frames in, windows and observations out: by time given, within bounded memory."""
+
+from maleo_operator.ingest.hub import Hub
+from maleo_operator.ingest.telemetry import TelemetryStore
+from maleo_wire.messages import (
+    AgentDesired,
+    Frame,
+    NodeReading,
+    Policy,
+    RevisionReport,
+    SlotDesired,
+    SlotReport,
+    TransferReport,
+    UnitReading,
+)
+from maleo_wire.parent import Parent
+from maleo_wire.sketch import Histogram
+
+KEY, SLOT, POD = "default/watch", "default/watch-entry", "watch-entry"
+
+
+def _frame(*, revision: int = 1, total: int = 8, over: int = 0, seconds: float = 0.05, backfilled: bool = False,
+           transfers: tuple[TransferReport, ...] = (), capacity: float | None = None) -> Frame:  # fmt: skip
+    latency = Histogram()
+    for _ in range(total):
+        latency.add(seconds)
+    report = RevisionReport(
+        revision=revision,
+        variant="fp32",
+        compute=latency.to_wire(),
+        joules=0.1 * total,
+        basis="Simulated",
+        transfers=transfers,
+        end_to_end=latency.to_wire(),
+        total=total,
+        over_limit=over,
+    )
+    slot = SlotReport(
+        slot=SLOT,
+        warm=(revision,),
+        active=revision,
+        highest_epoch=1,
+        fallback_warm=False,
+        address="",
+        revisions=(report,),
+    )
+    unit = UnitReading(unit="accel/npu", basis="Simulated", capacity=capacity)
+    return Frame(sequence=1, at=0.0, slots=(slot,), reading=NodeReading(units=(unit,)), backfilled=backfilled)
+
+
+def _hear(store: TelemetryStore, frame: Frame, at: float) -> None:
+    store.hear("drone-1", frame, missions={SLOT: KEY}, now=at)
+
+
+def _summary(store: TelemetryStore, now: float, *, revision: int = 1):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return store.summarise(KEY, revision=revision, window_s=10.0, percentile=95, windows=2, now=now)
+
+
+def test_windows__are_whole_ones_of_the_active_revision() -> None:
+    store = TelemetryStore()
+    for second in range(100, 125):
+        _hear(store, _frame(over=2), float(second))
+    seen = _summary(store, 125.0)
+    assert [(w.total, w.over_limit) for w in seen.windows] == [(80, 20), (80, 20)]
+    assert (seen.samples, seen.rate, seen.fresh) == (80, 8.0, True)
+    assert abs(seen.joules - 0.1) < 1e-9
+    assert abs(seen.percentile_s - 0.05) < 0.001
+    assert _summary(store, 125.0, revision=2).windows == ()
+
+
+def test_backfilled_frames__count_but_never_judge() -> None:
+    store = TelemetryStore()
+    counted = store.hear("drone-1", _frame(backfilled=True), missions={SLOT: KEY}, now=100.0)
+    assert [c.answered for c in counted] == [8]
+    assert _summary(store, 125.0).windows == ()
+
+
+def test_silent_entry__is_not_fresh_any_more() -> None:
+    store = TelemetryStore()
+    _hear(store, _frame(), 100.0)
+    assert _summary(store, 104.0).fresh
+    assert not _summary(store, 106.0).fresh
+
+
+def _transfer(size: int, seconds: float) -> tuple[TransferReport, ...]:
+    return (TransferReport(node="edge-1", requests=8, bytes=8 * size, seconds=8 * seconds, failures=0),)
+
+
+def _bandwidth(store: TelemetryStore, now: float) -> float | None:
+    found = store.observe(now).bandwidth.get(("drone-1", "edge-1"))
+    return found.value if found else None
+
+
+def test_link__is_what_transfers_reached_once_there_are_enough() -> None:
+    store = TelemetryStore()
+    for second in range(3):
+        assert _bandwidth(store, 100.0) is None
+        _hear(store, _frame(transfers=_transfer(200_000, 0.1)), 100.0 + second)
+    assert _bandwidth(store, 103.0) == 2_000_000.0
+    assert _bandwidth(store, 103.0 + 601) is None  # forgotten, so that it is tried again
+
+
+def test_small_transfers__never_prove_a_fast_link() -> None:
+    store = TelemetryStore()
+    for second in range(3):
+        _hear(store, _frame(transfers=_transfer(200_000, 0.1)), 100.0 + second)
+    for second in range(20):
+        _hear(store, _frame(transfers=_transfer(30_000, 0.003)), 103.0 + second)
+    assert _bandwidth(store, 124.0) == 2_000_000.0
+    for second in range(20):
+        _hear(store, _frame(transfers=_transfer(30_000, 0.3)), 124.0 + second)
+    assert _bandwidth(store, 145.0) == 100_000.0  # but they prove a slow one
+
+
+def test_throttling__reaches_planning() -> None:
+    store = TelemetryStore()
+    _hear(store, _frame(capacity=0.5), 100.0)
+    assert store.observe(101.0).capacity == {("drone-1", "accel/npu"): 0.5}
+
+
+def _slot(name: str) -> SlotDesired:
+    policy = Policy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1)
+    return SlotDesired(slot=name, mission=KEY, model="m", unit="u", entry=True, identity="t", revisions=(), active=None, fallback=None, policy=policy)  # fmt: skip  # noqa: E501
+
+
+class _Told(Parent):
+    def __init__(self) -> None:
+        super().__init__(on_frame=lambda _name, _frame: None)
+        self.told: list[tuple[str, tuple[str, ...], int]] = []
+
+    def push(self, name: str, body: AgentDesired | SlotDesired, *, epoch: int) -> bool:
+        assert isinstance(body, AgentDesired)
+        self.told.append((name, tuple(slot.slot for slot in body.slots), epoch))
+        return True
+
+
+def test_hub__tells_nothing_before_it_knows_everything() -> None:
+    told = _Told()
+    hub = Hub(told)
+    hub.desire("default/a", (("drone-1", _slot("default/a-1")),))
+    hub.desire("default/b", (("drone-1", _slot("default/b-1")),))
+    assert told.told == []
+    hub.lead(7, ["drone-1", "edge-1"])
+    assert told.told == [("drone-1", ("default/a-1", "default/b-1"), 7), ("edge-1", (), 7)]
+    hub.desire("default/a", ())
+    assert told.told[-1] == ("drone-1", ("default/b-1",), 7)
+    hub.resign()
+    hub.desire("default/b", ())
+    assert len(told.told) == 3
