@@ -154,7 +154,8 @@ class UnitStatus(Schema):
     """A compute unit of this node; `name` is `<accelerator>/<unit>`, or `host/cpu`."""
 
     name: ShortText
-    allocatable: Allocatable = Allocatable()
+    allocatable: Allocatable | None = None
+    """Absent when nothing limits the unit as far as known."""
     state: Literal["Available", "Unavailable"] = "Available"
 
 

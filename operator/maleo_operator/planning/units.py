@@ -113,7 +113,7 @@ def _facts(
     snapshot: Snapshot, node: NodeFacts, device: Device, name: str, profile: str, unit: ComputeUnit, simulated: bool
 ) -> UnitFacts:
     status = next((row for row in device.status.units if row.name == name), None)
-    stated = status.allocatable.memory if status else None
+    stated = status.allocatable.memory if status and status.allocatable else None
     rows = sorted((m for m in unit.memory if m.size), key=lambda m: (_MEMORY_KINDS.index(m.kind), _STRENGTH[m.basis]))
     own = rows[0].size if rows else None
     size = stated or own

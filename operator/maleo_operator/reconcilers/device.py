@@ -80,11 +80,17 @@ def _status(scope: DeviceScope, device: Device, profiles: Mapping[str, str]) -> 
 def _units(scope: DeviceScope, profiles: Mapping[str, str]) -> list[UnitStatus]:
     """One row per compute unit of each known profile; what is not there any more has no row."""
     return [
-        UnitStatus(name=f"{name}/{unit.name}", allocatable=Allocatable(memory=_memory(unit)))
+        UnitStatus(name=f"{name}/{unit.name}", allocatable=_allocatable(unit))
         for name, profile in profiles.items()
         if profile in scope.profiles
         for unit in scope.profiles[profile].spec.compute_units
     ]
+
+
+def _allocatable(unit: ComputeUnit) -> Allocatable | None:
+    """None, never an empty object: server-side apply makes null of one whose last field is given up."""
+    memory = _memory(unit)
+    return Allocatable(memory=memory) if memory else None
 
 
 def _memory(unit: ComputeUnit) -> str | None:

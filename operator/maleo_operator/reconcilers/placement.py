@@ -219,7 +219,7 @@ def _crowded(scope: MissionScope, plan: Plan, active: stored.Placement) -> bool:
 def _allocatable(scope: MissionScope, node: str, unit: str) -> float:
     device = scope.snapshot.devices.get(node)
     row = next((u for u in device.status.units if u.name == unit), None) if device else None
-    memory = row.allocatable.memory if row else None
+    memory = row.allocatable.memory if row and row.allocatable else None
     return quantities.parse(quantities.BYTES, memory) if memory else float("inf")
 
 
