@@ -34,7 +34,7 @@ unit: $(STAMP)  ## pure code and single processes
 
 cluster: $(STAMP)  ## what needs a real API server; no root
 	@echo "== tests against a real API server"
-	@$(BIN)/maleo cluster binaries --control-plane >/dev/null
+	@$(BIN)/maleo cluster binaries --control-plane
 	@MALEO_REQUIRE_CLUSTER=1 $(BIN)/pytest -q tests/cluster
 
 e2e: $(STAMP)  ## what needs real nodes: the demo, then what can go wrong
