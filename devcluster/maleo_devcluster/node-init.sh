@@ -3,10 +3,10 @@
 set -euo pipefail
 
 mount --make-rprivate /
-mkdir -p /var/lib/containerd /var/lib/kubelet /var/log/pods /var/log/containers /etc/cni/net.d /var/lib/cni
+mkdir -p /var/lib/containerd /var/lib/kubelet /var/log/pods /var/log/containers /etc/cni/net.d /var/lib/cni /var/lib/maleo
 mount -t tmpfs tmpfs /run
 mkdir -p /run/containerd /run/netns
-for path in /var/lib/containerd /var/lib/kubelet /var/log/pods /var/log/containers /etc/cni/net.d /var/lib/cni; do
+for path in /var/lib/containerd /var/lib/kubelet /var/log/pods /var/log/containers /etc/cni/net.d /var/lib/cni /var/lib/maleo; do
   mkdir -p "$NODE_FOLDER$path"
   mount --bind "$NODE_FOLDER$path" "$path"
 done

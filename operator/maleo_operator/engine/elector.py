@@ -79,7 +79,8 @@ class Elector:
         try:
             lease = await self._client.get(LEASES, self._name, namespace=self._namespace)
         except NotFound:
-            return await self._client.create(LEASES, self._body(transitions=1))
+            # Not from 1: after a Lease was deleted, or a cluster restored, agents still know the old epochs.
+            return await self._client.create(LEASES, self._body(transitions=int(time.time())))
         version, spec = lease["metadata"]["resourceVersion"], lease["spec"]
         if version != self._seen[0]:
             self._seen = (version, time.monotonic())
