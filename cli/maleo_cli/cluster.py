@@ -19,10 +19,11 @@ app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
 
 Yes = Annotated[bool, typer.Option("--yes", help="Install packages and change settings without asking.")]
 NodeName = Annotated[str, typer.Argument(help="Name of a node, such as drone-1.")]
+UNSUITABLE: Final = 3
+"""Exit code: this machine lacks something; nothing is wrong with Maleo or with how it was called."""
+_UNSUITABLE: Final = (binaries.NotFound, host.Unsuitable)
 _FAILURES: Final = (
-    binaries.NotFound,
     cluster.NoCluster,
-    host.Unsuitable,
     images.BuildFailed,
     network.CommandFailed,
     process.NotStarted,
@@ -35,6 +36,8 @@ def reporting() -> Iterator[None]:
     """What the devcluster refuses is the command's failure, told without a stack trace."""
     try:
         yield
+    except _UNSUITABLE as error:
+        raise Failure(str(error), exit_code=UNSUITABLE) from error
     except _FAILURES as error:
         raise Failure(str(error)) from error
 
