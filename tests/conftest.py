@@ -5,9 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from maleo_devcluster import binaries
 from maleo_devcluster.controlplane import ControlPlane, start_control_plane
+
+
+# The same examples every time, so that a red run is never chance; MALEO_EXPLORE=1 looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore", max_examples=2000)
+settings.load_profile("explore" if os.environ.get("MALEO_EXPLORE") else "repeatable")
 
 
 @pytest.fixture(scope="session")

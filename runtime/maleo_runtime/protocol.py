@@ -16,6 +16,7 @@ from maleo_runtime.tensor import Array, datatype_of, dtype_of
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 _MOST_TENSORS: Final = 64
 _MOST_DIMENSIONS: Final = 8
+_MOST_DIGITS: Final = 18
 _MOST_ELEMENTS: Final = 1 << 31
 
 
@@ -103,7 +104,7 @@ def write_response(
 def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
     length = len(body)
     if header_length is not None:
-        if not header_length.isdigit() or int(header_length) > len(body):
+        if not _is_number(header_length) or int(header_length) > len(body):
             raise BadRequest(f"{HEADER_LENGTH}: {header_length!r} is no length within the body of {len(body)} bytes")
         length = int(header_length)
     try:
@@ -166,6 +167,11 @@ def _from_json(data: Any, dtype: np.dtype[Any], shape: list[int], place: str) ->
         return array.astype(dtype).reshape(shape)
     except (ValueError, OverflowError, TypeError, RecursionError) as error:
         raise BadRequest(f"{place}.data: does not fill shape {shape}: {error}"[:300]) from error
+
+
+def _is_number(text: str) -> bool:
+    """Of ASCII digits, and not of more than `int` reads: other alphabets have digits too."""
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 def _count(shape: list[int]) -> int:

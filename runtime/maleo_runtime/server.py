@@ -17,6 +17,7 @@ from maleo_wire.messages import TensorSpec
 
 _MOST_HEADER: Final = 64 * 1024 * 1024
 _CHUNK: Final = 1 << 20
+_MOST_DIGITS: Final = 18
 
 
 class TooLarge(Exception):
@@ -120,7 +121,7 @@ class Server:
         if request.match_info["model"] != served:
             raise Unknown(f"model {request.match_info['model']!r} is not served here; {served!r} is")
         version = request.match_info.get("version")
-        if version is not None and not version.isdigit():
+        if version is not None and not (version.isascii() and version.isdigit() and len(version) < _MOST_DIGITS):
             raise Unknown(f"version {version!r} is not served here; versions are revision numbers")
 
     def _check_version(self, version: str | None) -> None:
