@@ -10,7 +10,6 @@ from hypothesis import settings
 from maleo_devcluster import binaries
 from maleo_devcluster.controlplane import ControlPlane, start_control_plane
 
-
 # The same examples every time, so that a red run is never chance; MALEO_EXPLORE=1 looks for new ones.
 settings.register_profile("repeatable", derandomize=True)
 settings.register_profile("explore", max_examples=2000)
