@@ -19,7 +19,7 @@ from maleo_kube.resources import PLACEMENTS
 
 _QUIET_S: Final = 60.0
 _SETTLED_S: Final = 21.0  # two windows of the mission
-_SLOW: Final = "14Mbit/s"
+_SLOW: Final = "13Mbit/s"
 _REPORT: Final = Path("build/demo-report.json")
 
 
@@ -92,7 +92,7 @@ async def _disturb(environment: Environment, steps: Steps, observer: Observer, r
     environment.shape("drone-1", "edge-1", _SLOW)
     with steps.step("drift proved") as line:
         drifted = await observer.until(
-            lambda s: s.condition("LatencyMet") == "False", what="the drift", timeout_s=90, since=disturbed
+            lambda s: s.condition("LatencyMet") == "False", what="the drift", timeout_s=150, since=disturbed
         )
         line.note = drifted.reason("LatencyMet")
     with steps.step("placed anew") as line:

@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
@@ -16,6 +17,7 @@ from maleo_demo.environment import Environment
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 _WAIT_S = 120
+ROOT = Path(__file__).parents[2]
 
 
 async def test_deleted_children__come_back_and_the_mission_serves_on(environment: Environment) -> None:
@@ -32,9 +34,13 @@ async def test_deleted_children__come_back_and_the_mission_serves_on(environment
 async def test_deleted_device_and_node_label__come_back(environment: Environment) -> None:
     environment.kubectl("label", "node", "cloud-1", "maleo.dev/npu-")
     await _until(lambda: "true" in _label(environment, "cloud-1"), what="the label")
+    before = _uid(environment, "cloud-1")
     environment.kubectl("delete", "device", "cloud-1")
-    await _until(lambda: _is_device_ready(environment, "cloud-1"), what="the Device")
-    assert _label(environment, "cloud-1") == "true"
+    await _until(lambda: _uid(environment, "cloud-1") not in {"", before}, what="the Device")
+    # What people declared went with it: they apply it again.
+    environment.kubectl("apply", "-f", str(ROOT / "examples/demo/devices.yaml"))
+    await _until(lambda: "true" in _label(environment, "cloud-1"), what="the label")
+    assert _uid(environment, "cloud-1") != before
 
 
 async def test_partner_loses_power__fallback_answers_then_a_new_revision_without_it(environment: Environment) -> None:
@@ -152,6 +158,10 @@ async def test_input_node_lost__nothing_is_moved(environment: Environment) -> No
 
 def _label(environment: Environment, node: str) -> str:
     return environment.kubectl("get", "node", node, "-o", "jsonpath={.metadata.labels.maleo\\.dev/npu}")
+
+
+def _uid(environment: Environment, device: str) -> str:
+    return environment.kubectl("get", "device", device, "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
 
 
 def _is_device_ready(environment: Environment, name: str) -> bool:
