@@ -103,14 +103,14 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True):
 class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
     """What left this slot towards `node` since the last report, without the partner's own time.
 
-    `seconds` sums, per request, the time of the hop minus what the partner says it spent inside.
+    `seconds` sums, per request, the time of the hop minus what the partner says it spent inside. A transfer that was
+    given up counts with the time until then: bytes/seconds is what the way carries at most.
     """
 
     node: str
     requests: int
     bytes: int
     seconds: float
-    failures: int
 
 
 class RevisionReport(msgspec.Struct, frozen=True, kw_only=True):

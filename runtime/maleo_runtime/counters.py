@@ -11,7 +11,6 @@ class _Transfer:
     requests: int = 0
     bytes: int = 0
     seconds: float = 0.0
-    failures: int = 0
 
 
 @dataclass
@@ -48,9 +47,6 @@ class Counters:
         transfer.bytes += size
         transfer.seconds += max(0.0, seconds)
 
-    def note_lost_transfer(self, revision: int, variant: str, *, node: str) -> None:
-        self._of(revision, variant).transfers.setdefault(node, _Transfer()).failures += 1
-
     def note_answer(
         self, revision: int, variant: str, *, seconds: float, limit_s: float | None, fallback: bool
     ) -> None:
@@ -85,7 +81,7 @@ def _report(revision: int, variant: str, counted: _Revision, *, entry: bool) -> 
         joules=counted.joules,
         basis="Simulated" if counted.simulated else "Measured",
         transfers=tuple(
-            TransferReport(node=node, requests=t.requests, bytes=t.bytes, seconds=t.seconds, failures=t.failures)
+            TransferReport(node=node, requests=t.requests, bytes=t.bytes, seconds=t.seconds)
             for node, t in counted.transfers.items()
         ),
         end_to_end=counted.end_to_end.to_wire() if entry else None,

@@ -19,6 +19,14 @@ class PartnerLost(Exception):
     """The partner did not answer rightly and in time; the message says how."""
 
 
+class TooSlow(PartnerLost):
+    """No answer before the deadline, to a request of `size` bytes."""
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
 class Circuit:
     """After three failures in a row nothing is sent for a while that doubles; then one request tries again."""
 
@@ -91,5 +99,7 @@ class Hops:
                 if response.status != 200:  # noqa: PLR2004 - OK
                     raise PartnerLost(f"{url}: {response.status} {answer[:200]!r}")
                 return parse_response(answer, response.headers.get(HEADER_LENGTH))
-        except (aiohttp.ClientError, TimeoutError, OSError, BadRequest) as error:
+        except TimeoutError as error:
+            raise TooSlow(f"{url}: no answer within {timeout_s} s", len(data)) from error
+        except (aiohttp.ClientError, OSError, BadRequest) as error:
             raise PartnerLost(f"{url}: {type(error).__name__} {error}") from error

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from maleo_runtime.counters import Counters
-from maleo_runtime.hop import Hops, PartnerLost
+from maleo_runtime.hop import Hops, PartnerLost, TooSlow
 from maleo_runtime.host import Held, Host
 from maleo_runtime.stage import Unit
 from maleo_runtime.tensor import Array
@@ -109,8 +109,10 @@ class Service:
                 tensors=tensors,
                 timeout_s=desired.policy.hop_timeout_s,
             )
-        except PartnerLost:
-            self._counters.note_lost_transfer(number, variant, node=node)
+        except TooSlow as late:
+            self._counters.note_transfer(
+                number, variant, node=node, size=late.size, seconds=time.perf_counter() - start
+            )
             raise
         inside = float(parameters.get("inside_s", 0.0))
         self._counters.note_transfer(

@@ -1,7 +1,10 @@
 """Frames in, windows and observations out: by time given, within bounded memory."""
 
+from builders import artifact, plan
+
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
+from maleo_operator.planning.problem import Plan
 from maleo_wire.messages import (
     AgentDesired,
     Frame,
@@ -83,7 +86,7 @@ def test_silent_entry__is_not_fresh_any_more() -> None:
 
 
 def _transfer(size: int, seconds: float) -> tuple[TransferReport, ...]:
-    return (TransferReport(node="edge-1", requests=8, bytes=8 * size, seconds=8 * seconds, failures=0),)
+    return (TransferReport(node="edge-1", requests=8, bytes=8 * size, seconds=8 * seconds),)
 
 
 def _bandwidth(store: TelemetryStore, now: float) -> float | None:
@@ -116,6 +119,26 @@ def test_throttling__reaches_planning() -> None:
     store = TelemetryStore()
     _hear(store, _frame(capacity=0.5), 100.0)
     assert store.observe(101.0).capacity == {("drone-1", "accel/npu"): 0.5}
+
+
+def _serve(plan: Plan, store: TelemetryStore, seconds: float, now: float) -> dict[tuple[str, str, str], float]:
+    """40 requests computed in `seconds` each, compared with the plan."""
+    for second in range(5):
+        _hear(store, _frame(seconds=seconds), now + second)
+    store.calibrate(KEY, plan, 1, {("drone-1", "host/cpu"): POD})
+    return {key: figure.value for key, figure in store.observe(now + 5).correction.items()}
+
+
+def test_computing_that_takes_longer__corrects_the_plan_once() -> None:
+    """The plan says 10 ms; again and again 20 ms are measured: a factor of 2, not of 4 or 8."""
+    store, key = TelemetryStore(), (artifact().digest, "drone-1", "host/cpu")
+    for start in (100.0, 200.0, 300.0):
+        found = _serve(plan("drone-1:host/cpu"), store, 0.020, start)
+        assert abs(found[key] - 2.0) < 0.05
+
+
+def test_simulated_computing__corrects_nothing() -> None:
+    assert _serve(plan("drone-1:host/cpu", simulated=True), TelemetryStore(), 0.020, 100.0) == {}
 
 
 def _slot(name: str) -> SlotDesired:

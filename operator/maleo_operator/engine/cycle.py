@@ -175,6 +175,10 @@ class Cycle:
         memory = self._remember(Dirty("mission", key))
         snapshot = self._cache.snapshot(self._telemetry.observe(time.time()), self._held(), self._lost)
         scope = self._scope(declared, snapshot, memory)
+        active = declared.status.active
+        if memory.plan is not None and active is not None and memory.plan_revision == active.revision:
+            pods = {(pod.node, pod.unit): pod.name for pod in scope.pods if not pod.terminating}
+            self._telemetry.calibrate(key, memory.plan, active.revision, pods)
         reason = trigger.check(scope)
         if reason is not None:
             with self._metrics.planning.time():

@@ -13,6 +13,7 @@ from maleo_wire.sketch import Histogram
 
 _FRESH_S: Final = 5.0
 _KEPT_S: Final = 300  # slices of one second that are kept of a mission
+_LEAST_COMPUTE_SAMPLES: Final = 30
 _LINK_SAMPLES: Final = 20
 _LEAST_LINK_SAMPLES: Final = 3
 _LINK_S: Final = 600.0  # what was measured of a link is forgotten after this, so that it is tried again
@@ -132,7 +133,7 @@ class TelemetryStore:
         joules, basis = self._joules(known, revision, since=end - window_s, until=end)
         return Telemetry(
             reports=alive,
-            windows=tuple(Window(sum(s.total for s in w), sum(s.over_limit for s in w)) for w in closed),
+            windows=tuple(_window(slices) for slices in closed),
             samples=total,
             p50_s=latency.quantile(0.5),
             percentile_s=latency.quantile(percentile / 100),
@@ -166,23 +167,32 @@ class TelemetryStore:
         )
 
     def calibrate(self, mission: str, plan: Plan, revision: int, pods: Mapping[tuple[str, str], str]) -> None:
-        """Compare measured computing with the plan's; `pods`: (node, unit) -> pod. Moves nothing by itself."""
+        """Compare measured computing with the plan's nominal; `pods`: (node, unit) -> pod. Moves nothing by itself.
+
+        Simulated units are left out: a correction learned from a pace would feed the next pace.
+        """
         known = self._missions.get(mission)
         if known is None:
             return
         for partition in plan.partitions:
             measured = known.compute.get((revision, pods.get((partition.node, partition.unit), "")))
-            if partition.simulated or measured is None or measured.count < 30 or partition.compute.value <= 0:  # noqa: PLR2004
+            if partition.simulated or measured is None or measured.count < _LEAST_COMPUTE_SAMPLES:
                 continue
             key = (plan.artifact.digest, partition.node, partition.unit)
             before = self._correction.get(key, Figure(1.0))
-            mean = measured.mean or 0.0
-            factor = min(max(before.value * mean / partition.compute.value, _CORRECTION[0]), _CORRECTION[1])
+            capacity = self._capacity(partition.node, partition.unit)
+            factor = (measured.mean or 0.0) * capacity / partition.nominal
+            factor = min(max(factor, _CORRECTION[0]), _CORRECTION[1])
             if abs(factor - before.value) > _BAND * before.value:
                 self._correction[key] = Figure(round(factor, 3), 0.05 * factor, Basis.CALIBRATED, "slots' own timing")
             del known.compute[revision, pods[partition.node, partition.unit]]
 
     # ------------------------------------------------------------------------------------------------ inside
+
+    def _capacity(self, node: str, unit: str) -> float:
+        known = self._nodes.get(node)
+        readings = known.reading.units if known and known.reading else ()
+        return next((r.capacity for r in readings if r.unit == unit and r.capacity is not None), 1.0)
 
     def _take(self, mission: str, node: str, report: SlotReport, now: float) -> None:
         known = self._missions.setdefault(mission, _Mission())
@@ -233,6 +243,14 @@ class TelemetryStore:
             return None, "Unknown"
         bases = {basis for _, basis in pieces}
         return sum(j for j, _ in pieces), bases.pop() if len(bases) == 1 else "Modelled"
+
+
+def _window(slices: list[_Slice]) -> Window:
+    return Window(
+        total=sum(s.total for s in slices),
+        over_limit=sum(s.over_limit for s in slices),
+        fallback=sum(s.fallback for s in slices),
+    )
 
 
 def _slice(report: RevisionReport, now: float) -> _Slice:

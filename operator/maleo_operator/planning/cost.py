@@ -28,8 +28,12 @@ def size_of(tensors: list[Tensor]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class SpanCosts:
-    """Entry [first, last]: seconds, their deviation, joules (nan = unknown), bytes. nan below the diagonal."""
+    """Entry [first, last]: seconds, their deviation, joules (nan = unknown), bytes. nan below the diagonal.
 
+    nominal: seconds at full capacity and before online correction.
+    """
+
+    nominal: Matrix
     mean: Matrix
     sigma: Matrix
     energy: Matrix
@@ -62,16 +66,17 @@ def cost_spans(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> SpanCos
         basis, source = Basis.CALIBRATED, f"scaled to the measured whole on {unit.profile}"
     for (first, last), (seconds, deviation) in measured.items():
         mean[first, last], spread[first, last] = seconds, deviation / seconds
+    nominal = mean
     digest = variant.artifacts[0].digest
     correction = snapshot.observations.correction.get((digest, unit.node.name, unit.name))
     if correction is not None:
-        mean *= correction.value
+        mean = mean * correction.value
         basis, source = Basis.CALIBRATED, correction.source
-    mean /= unit.capacity
+    mean = mean / unit.capacity
     watts = unit.power("Typical")
     energy = mean * watts if watts is not None else np.full_like(mean, np.nan)
     memory = _sums(weights) + _maxima(activations)
-    return SpanCosts(mean, mean * spread, energy, memory, basis, source)
+    return SpanCosts(nominal, mean, mean * spread, energy, memory, basis, source)
 
 
 def _measured(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> dict[tuple[int, int], tuple[float, float]]:

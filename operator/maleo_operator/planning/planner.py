@@ -144,7 +144,8 @@ def _build(search: Search, candidate: Candidate) -> Plan:
     partitions = tuple(_partition(search, variant, piece) for piece in candidate.pieces)
     transfers = _transfers(search, variant, candidate.pieces)
     entry_unit, fallback = _entry(search, candidate, partitions)
-    steps = [p.compute for p in partitions] + [t.time for t in transfers]
+    steps = [p.compute for p in partitions] + [p.wait for p in partitions if p.wait.value]
+    steps += [t.time for t in transfers]
     latency_mean = _sum(steps)
     tail = sum(step.value + demand.z * step.sigma for step in steps)
     energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value])
@@ -189,7 +190,9 @@ def _partition(search: Search, variant: Variant, piece: Piece) -> PlannedPartiti
         node=piece.unit.node.name,
         unit=piece.unit.name,
         memory=float(costs.memory[at]),
-        compute=Figure(float(costs.mean[at]) + wait, float(costs.sigma[at]) + wait, costs.basis, costs.source),
+        compute=Figure(float(costs.mean[at]), float(costs.sigma[at]), costs.basis, costs.source),
+        nominal=float(costs.nominal[at]),
+        wait=Figure(wait, wait, Basis.MODELLED, "queue of a shared unit"),
         energy=Figure(joules, 0.0, Basis.MODELLED, "typical power x time") if known else Figure(0.0),
         inputs=_boundary(search.model, variant, piece.first - 1),
         outputs=_boundary(search.model, variant, piece.last),

@@ -77,12 +77,14 @@ class PlannedPartition:
     node: str
     unit: str
     memory: float  # bytes: weights, activations, boundary buffers
-    compute: Figure  # seconds per request, mean and sigma, queueing included
+    compute: Figure  # seconds per request on the unit itself
+    nominal: float  # seconds at full capacity and before online correction
+    wait: Figure  # seconds per request behind those of other missions
     energy: Figure  # marginal joules per request
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     providers: tuple[str, ...]
-    simulated: bool  # then the slot is paced to `compute.value` and `energy.value`
+    simulated: bool  # then the slot is paced to `nominal` and `energy.value`
 
 
 @dataclass(frozen=True, slots=True)

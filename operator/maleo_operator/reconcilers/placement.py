@@ -7,7 +7,6 @@ from maleo_api import mission as api
 from maleo_api import placement as stored
 from maleo_api import quantities
 from maleo_api.meta import API_VERSION, Basis, Metadata
-from maleo_api.model import Artifact
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, PlannedPartition, Rejected
 from maleo_operator.reconcilers.children import labels, owner
 from maleo_operator.reconcilers.conditions import timestamp
@@ -18,7 +17,16 @@ BLOCKER: Final = "maleo.dev/blocker"
 """Annotation of a Placement that is the least bad, not feasible: which constraint it breaks first."""
 
 _MOVES_TO_LEAST_BAD: Final = frozenset(
-    {"FirstPlacement", "PlacementLost", "SpecChanged", "NodeLost", "SlotLost", "LatencyDrift", "EnergyDrift"}
+    {
+        "FirstPlacement",
+        "PlacementLost",
+        "SpecChanged",
+        "NodeLost",
+        "SlotLost",
+        "LatencyDrift",
+        "FallbackDrift",
+        "EnergyDrift",
+    }
 )
 _IMPROVEMENT: Final = 0.05
 """Gain of the objective (a weighted sum of margins) below which nothing is moved only to be better."""
@@ -115,14 +123,14 @@ def _build(scope: MissionScope, plan: Plan, revisions: Revisions) -> stored.Plac
             exit=plan.exit,
             entry_node=plan.entry_node,
             entry_unit=plan.entry_unit,
-            partitions=[_partition(scope, f"part-{i}", p, plan.artifact) for i, p in enumerate(plan.partitions)],
+            partitions=[_partition(f"part-{i}", p) for i, p in enumerate(plan.partitions)],
             transfers=[
                 stored.Transfer(
                     source=t.source, target=t.target, size=quantities.show(quantities.BYTES, t.size), link=t.link
                 )
                 for t in plan.transfers
             ],
-            fallback=_fallback(scope, plan),
+            fallback=_fallback(plan),
             predicted=_predicted(plan),
             reason=scope.trigger or "Planned",
             inputs_digest=scope.inputs_digest,
@@ -139,7 +147,7 @@ def _next_revision(scope: MissionScope) -> int:
     return max([*known, serving_revision(scope) or 0, 0]) + 1
 
 
-def _partition(scope: MissionScope, name: str, part: PlannedPartition, artifact: Artifact) -> stored.Partition:
+def _partition(name: str, part: PlannedPartition) -> stored.Partition:
     return stored.Partition(
         name=name,
         span=stored.Span(first=part.first, last=part.last),
@@ -149,30 +157,24 @@ def _partition(scope: MissionScope, name: str, part: PlannedPartition, artifact:
         inputs=list(part.inputs),
         outputs=list(part.outputs),
         providers=list(part.providers),
-        pace=_pace(scope, part, artifact) if part.simulated else None,
+        pace=_pace(part) if part.simulated else None,
     )
 
 
-def _pace(scope: MissionScope, part: PlannedPartition, artifact: Artifact) -> stored.Pace:
-    """The unit's normal speed: what throttling and the online correction did to the plan is taken out again, for the
-    agent slows a throttled unit itself, and a correction learned from a pace must not feed the next pace.
-    """
-    observed = scope.snapshot.observations
-    capacity = observed.capacity.get((part.node, part.unit), 1.0)
-    correction = observed.correction.get((artifact.digest, part.node, part.unit))
-    normal = part.compute.value * capacity / (correction.value if correction else 1.0)
+def _pace(part: PlannedPartition) -> stored.Pace:
+    """The unit's normal speed: the agent slows a throttled unit itself."""
     known = part.energy.basis != Basis.UNKNOWN
     return stored.Pace(
-        time=quantities.show(quantities.DURATION, normal),
+        time=quantities.show(quantities.DURATION, part.nominal),
         energy=quantities.show(quantities.ENERGY, part.energy.value) if known else None,
     )
 
 
-def _fallback(scope: MissionScope, plan: Plan) -> stored.Fallback | None:
+def _fallback(plan: Plan) -> stored.Fallback | None:
     spare = plan.fallback
     if spare is None:
         return None
-    partition = _partition(scope, "fallback", spare.partition, spare.artifact)
+    partition = _partition("fallback", spare.partition)
     return stored.Fallback(variant=spare.variant, artifact=spare.artifact, partition=partition)
 
 

@@ -35,6 +35,7 @@ class Window:
 
     total: int
     over_limit: int
+    fallback: int = 0  # of total: answered by the fallback, in time or not
 
 
 @dataclass(frozen=True, slots=True)

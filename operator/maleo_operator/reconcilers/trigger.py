@@ -21,11 +21,13 @@ from maleo_operator.reconcilers.revisions import (
     serving_revision,
     slots_of,
 )
-from maleo_operator.reconcilers.scope import MissionScope
+from maleo_operator.reconcilers.scope import MissionScope, Window
 from maleo_operator.reconcilers.standing import input_lost
 
 Policy = Callable[[MissionScope, Revisions], bool]
 
+_PERCENTILE: Final = 95  # of a mission without a latency objective: what its partners may leave to the fallback
+_MIN_SAMPLES: Final = 60
 _KEPT_MOVES: Final = 10  # how many moves a status holds
 
 
@@ -106,6 +108,19 @@ def _latency_drift(scope: MissionScope, revisions: Revisions) -> bool:
     return judgement == "Exceeded"
 
 
+def _fallback_drift(scope: MissionScope, revisions: Revisions) -> bool:
+    """Partners answer too seldom: more than the tolerated tail of requests is left to the fallback, in time or not."""
+    objective = scope.mission.spec.objectives.latency
+    left = tuple(Window(w.total, w.fallback) for w in scope.telemetry.windows)
+    judgement = judge_run(
+        left,
+        percentile=objective.percentile if objective else _PERCENTILE,
+        min_samples=objective.min_samples if objective else _MIN_SAMPLES,
+        running=scope.mission.spec.drift.windows,
+    )
+    return judgement == "Exceeded" and _may_drift(scope, revisions)
+
+
 def _energy_drift(scope: MissionScope, revisions: Revisions) -> bool:
     margin = figures.observed_energy_margin(scope) if _may_drift(scope, revisions) else None
     return margin is not None and margin < 0
@@ -182,6 +197,7 @@ _POLICIES: Final[tuple[tuple[str, Policy], ...]] = (
     ("NodeLost", _node_lost),
     ("SlotLost", _slot_lost),
     ("LatencyDrift", _latency_drift),
+    ("FallbackDrift", _fallback_drift),
     ("EnergyDrift", _energy_drift),
     ("Retry", _retry),
     ("Improvement", _improvement),
@@ -194,6 +210,7 @@ PERIODS: Final = {
     "NodeLost": 2.0,
     "SlotLost": 10.0,
     "LatencyDrift": 5.0,
+    "FallbackDrift": 5.0,
     "EnergyDrift": 5.0,
     "Retry": 10.0,
     "Improvement": 300.0,

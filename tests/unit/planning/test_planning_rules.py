@@ -130,7 +130,9 @@ def test_throttled_unit__takes_longer_by_its_capacity() -> None:
     spec = {"modes": ["Local"], "objectives": {"latency": {"atMost": "1s"}}}
     cool = _feasible(_plan(_two(spec))).plan.latency_mean.value
     hot = Observations(capacity={("drone", "acc/npu"): 0.5})
-    assert _feasible(_plan(_two(spec, observations=hot))).plan.latency_mean.value == pytest.approx(2 * cool)
+    throttled = _feasible(_plan(_two(spec, observations=hot))).plan
+    assert throttled.latency_mean.value == pytest.approx(2 * cool)
+    assert throttled.partitions[0].nominal == pytest.approx(cool)  # what a simulated slot is paced to
 
 
 def test_rate_beyond_the_slowest_stage__is_refused() -> None:

@@ -95,6 +95,8 @@ def part(where: str, first: int, last: int, *, simulated: bool = False, memory: 
         node=on,
         unit=unit or CPU,
         memory=memory,
+        nominal=0.010,
+        wait=Figure(0.0),
         compute=Figure(0.010, basis=Basis.MODELLED),
         energy=Figure(0.050, basis=Basis.MODELLED),
         inputs=(TENSOR,),

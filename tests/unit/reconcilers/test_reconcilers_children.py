@@ -8,7 +8,7 @@ from builders import CPU, NPU, artifact, feasible, mission, plan, scope, snapsho
 from world import World
 
 from maleo_api.device import Device, DeviceProfile
-from maleo_operator.planning.problem import Figure, Observations, Snapshot
+from maleo_operator.planning.problem import Snapshot
 from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.mission import decide
 from maleo_operator.reconcilers.revisions import Slot
@@ -246,16 +246,6 @@ def test_placement__records_the_plan_in_words_of_the_api() -> None:
     ]
     assert spec["fallback"]["partition"]["node"] == "drone-1"
     assert "status" not in placement
-
-
-def test_pace__is_the_normal_speed_of_a_unit_that_is_throttled_now() -> None:
-    """The plan has 10 ms at half the speed and a correction of 1.25: normally it takes 4 ms."""
-    observed = Observations(
-        capacity={("drone-1", CPU): 0.5}, correction={(artifact().digest, "drone-1", CPU): Figure(1.25)}
-    )
-    throttled = replace(snapshot(), observations=observed)
-    spec = made(first(verdict=feasible("drone-1", simulated=True), snapshot=throttled), "Placement")[0]["spec"]
-    assert spec["partitions"][0]["pace"] == {"time": "4ms", "energy": "50mJ"}
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,12 @@ def test_failed_slot__is_a_reason_every_ten_seconds() -> None:
     ("case", "telemetry", "want"),
     [
         ("two bad windows", Telemetry(fresh=True, windows=BAD), "LatencyDrift"),
+        (
+            "partners leave requests to the fallback, in time",
+            Telemetry(fresh=True, windows=(Window(100, 1, 30),) * 2),
+            "FallbackDrift",
+        ),
+        ("the fallback helped out now and then", Telemetry(fresh=True, windows=(Window(100, 1, 4),) * 2), None),
         ("one bad window", Telemetry(fresh=True, windows=(Window(100, 1), BAD[0])), None),
         ("too few samples", Telemetry(fresh=True, windows=(Window(9, 9), Window(9, 9))), None),
         ("the entry has fallen silent", Telemetry(fresh=False, windows=BAD), None),
