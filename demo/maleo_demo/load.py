@@ -66,6 +66,7 @@ class Load:
     cases: list[Case]
     samples: list[Sample] = field(default_factory=list)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Until `stop`; then the requests in flight are awaited, so that none is lost uncounted."""
@@ -90,7 +91,17 @@ class Load:
     def stop(self) -> None:
         self._stopping.set()
 
+    async def until(self, count: int) -> None:
+        """Until this many requests have ended, well or not."""
+        while len(self.samples) < count:
+            self._ended.clear()
+            await self._ended.wait()
+
     async def _ask(self, client: oip.InferenceServerClient, case: Case) -> None:
+        self.samples.append(await self._sample(client, case))
+        self._ended.set()
+
+    async def _sample(self, client: oip.InferenceServerClient, case: Case) -> Sample:
         tensor = oip.InferInput(self.input_name, list(case.data.shape), "FP32")
         tensor.set_data_from_numpy(case.data)
         sent_at, start = time.time(), time.perf_counter()
@@ -100,15 +111,12 @@ class Load:
             )
         except Exception as error:  # noqa: BLE001 - whatever the client raises is a failed request of the report
             seconds = time.perf_counter() - start
-            self.samples.append(
-                Sample(sent_at, seconds, revision=0, variant="", error=f"{type(error).__name__}: {error}")
-            )
-            return
+            return Sample(sent_at, seconds, revision=0, variant="", error=f"{type(error).__name__}: {error}")
         seconds = time.perf_counter() - start
         facts: dict[str, Any] = result.get_response().get("parameters", {})
         variant, revision = str(facts.get("variant", "")), int(facts.get("revision", 0))
         wrong = _compare(result.as_numpy(self.output_name), case.answers.get(variant), variant)
-        self.samples.append(Sample(sent_at, seconds, revision, variant, wrong=wrong))
+        return Sample(sent_at, seconds, revision, variant, wrong=wrong)
 
 
 def _compare(got: NDArray[np.float32] | None, want: NDArray[np.float32] | None, variant: str) -> str:

@@ -95,17 +95,16 @@ class Server:
         )
 
     async def _infer(self, request: web.Request) -> web.Response:
-        self._check_model(request)
-        desired = self._host.desired
-        assert desired is not None
+        desired, version = self._host.desired, _version(request)
         partner = hmac.compare_digest(request.headers.get("Authorization", "").encode(), self._authorization)
-        if not partner and not desired.entry:
+        if not (partner and version is not None):
+            self._check_model(request)  # partners name the revision: a mission may be changing its model just now
+        if desired is None or not (partner or desired.entry):
             raise Unknown("this slot holds a part of a mission: ask the mission's entry")
         body = await _read(request, desired.policy.max_body_bytes)
         parsed = parse_request(body, request.headers.get(HEADER_LENGTH))
-        version = request.match_info.get("version")
         if partner and version is not None:
-            answer = await self._service.serve_part(int(version), parsed.tensors)
+            answer = await self._service.serve_part(version, parsed.tensors)
         else:
             self._check_version(version)
             answer = await self._service.serve_entry(parsed.tensors)
@@ -117,15 +116,13 @@ class Server:
     # ------------------------------------------------------------------------------------------------ inside
 
     def _check_model(self, request: web.Request) -> None:
+        _version(request)
         served = self._host.desired.model if self._host.desired else ""
         if request.match_info["model"] != served:
             raise Unknown(f"model {request.match_info['model']!r} is not served here; {served!r} is")
-        version = request.match_info.get("version")
-        if version is not None and not (version.isascii() and version.isdigit() and len(version) < _MOST_DIGITS):
-            raise Unknown(f"version {version!r} is not served here; versions are revision numbers")
 
-    def _check_version(self, version: str | None) -> None:
-        if version is not None and int(version) != self._host.active:
+    def _check_version(self, version: int | None) -> None:
+        if version is not None and version != self._host.active:
             raise Unknown(f"version {version} is not served here; {self._host.active} is, ask without a version")
 
     @web.middleware
@@ -147,6 +144,13 @@ class Server:
         if self.draining:
             response.force_close()
         return response
+
+
+def _version(request: web.Request) -> int | None:
+    version = request.match_info.get("version")
+    if version is not None and not (version.isascii() and version.isdigit() and len(version) < _MOST_DIGITS):
+        raise Unknown(f"version {version!r} is not served here; versions are revision numbers")
+    return int(version) if version is not None else None
 
 
 async def _read(request: web.Request, most: int) -> bytes:

@@ -152,6 +152,8 @@ class Search:
 
     def _chains(self, variant: Variant, units: Sequence[UnitFacts]) -> Iterator[tuple[UnitFacts, ...]]:
         most = MOST_PARTITIONS if variant.cutting == "Graph" else 1
+        if most == 1 and "Split" in self.demand.mission.spec.modes:
+            self.refused.append(Refused("Split", "NoLegalCut", f"{variant.name} runs as one piece"))
         for length in range(1, min(most, len(variant.blocks)) + 1):
             for chain in permutations(units, length):
                 code = self._refusal(chain)

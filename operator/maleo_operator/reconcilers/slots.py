@@ -27,22 +27,23 @@ def desire(scope: MissionScope, revisions: Revisions) -> tuple[tuple[str, wire.S
 def _slot(scope: MissionScope, revisions: Revisions, slot: Slot, pods: dict[Slot, SlotPod]) -> wire.SlotDesired:
     mission = scope.mission
     entry = any(entry_of(p) == slot for p in revisions.held)
-    model = scope.model.spec if scope.model is not None and entry else None
+    active = _active_at(revisions, slot)
+    serving = active or revisions.active or revisions.held[-1]  # its name turns with the flip, not with the spec
     held = [p for p in revisions.held if slot in slots_of(p) and not _gives_way(revisions, p, slot)]
     fallback = _fallback_holder(revisions, slot)
     return wire.SlotDesired(
         slot=f"{mission.metadata.namespace}/{pods[slot].name}",
         mission=mission.key,
-        model=mission.spec.model.name,
+        model=serving.spec.model,
         unit=slot.unit,
         entry=entry,
         identity=scope.identity or "",
         revisions=tuple(_revision(scope, p, slot, pods) for p in sorted(held, key=lambda p: p.spec.revision)),
-        active=_active_at(revisions, slot),
+        active=active.spec.revision if active else None,
         fallback=_fallback(fallback) if fallback else None,
         policy=_policy(scope),
-        inputs=_tensors(model.inputs) if model else (),
-        outputs=_tensors(model.outputs) if model else (),
+        inputs=_tensors(serving.spec.partitions[0].inputs) if entry else (),
+        outputs=_tensors(serving.spec.partitions[-1].outputs) if entry else (),
     )
 
 
@@ -54,10 +55,10 @@ def _gives_way(revisions: Revisions, placement: Placement, slot: Slot) -> bool:
     return partition_at(pending, slot) is not None and partition_at(placement, slot) is not None
 
 
-def _active_at(revisions: Revisions, slot: Slot) -> int | None:
+def _active_at(revisions: Revisions, slot: Slot) -> Placement | None:
     """The newest committed revision that has its entry here: an entry that is being left serves on until it is gone."""
     committed = [p for p in (*revisions.draining, revisions.active) if p is not None and entry_of(p) == slot]
-    return committed[-1].spec.revision if committed and revisions.active is not None else None
+    return committed[-1] if committed and revisions.active is not None else None
 
 
 def _fallback_holder(revisions: Revisions, slot: Slot) -> Placement | None:

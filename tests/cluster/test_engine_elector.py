@@ -1,0 +1,99 @@
+"""Electors against a real API server: one leads, an epoch never falls, who loses the Lease stops at once."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from maleo_devcluster.controlplane import ControlPlane
+from maleo_kube.client import Client
+from maleo_kube.resources import LEASES
+from maleo_operator.engine.elector import Elector
+
+pytestmark = pytest.mark.cluster
+
+_WAIT_S = 20
+
+
+@pytest.fixture
+async def client(api_server: ControlPlane) -> AsyncIterator[Client]:
+    async with Client.from_kubeconfig(api_server.kubeconfig) as made:
+        yield made
+        await made.delete(LEASES, "elector", namespace="default")
+
+
+@dataclass
+class Candidate:
+    """An elector with what it did: epochs it led, and whether it leads."""
+
+    elector: Elector
+    led: list[int] = field(default_factory=list)
+    leads: bool = False
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def lead(self, epoch: int) -> None:
+        self.led.append(epoch)
+        await self._turn(leads=True)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self._turn(leads=False)
+
+    async def _turn(self, *, leads: bool) -> None:
+        async with self.changed:
+            self.leads = leads
+            self.changed.notify_all()
+
+    async def until(self, *, leads: bool) -> None:
+        async with self.changed:
+            await asyncio.wait_for(self.changed.wait_for(lambda: self.leads is leads), _WAIT_S)
+
+
+@contextlib.asynccontextmanager
+async def candidate(client: Client, identity: str) -> AsyncIterator[Candidate]:
+    made = Elector(client, namespace="default", name="elector", identity=identity, address=f"{identity}:8443")
+    found = Candidate(made)
+    task = asyncio.create_task(made.run(found.lead))
+    try:
+        yield found
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_second__waits_and_follows_with_a_higher_epoch(client: Client) -> None:
+    async with candidate(client, "first") as first:
+        await first.until(leads=True)
+        async with candidate(client, "second") as second:
+            async with asyncio.timeout(_WAIT_S):
+                while second.elector.leader != "first:8443":
+                    await asyncio.sleep(0.05)
+            assert second.led == []
+            await first.elector.release()
+            await first.until(leads=False)
+            await asyncio.wait([asyncio.create_task(c.until(leads=True)) for c in (first, second)], return_when="FIRST_COMPLETED")  # fmt: skip  # noqa: E501
+    epochs = [*first.led, *second.led]
+    assert len(epochs) == 2
+    assert epochs[1] == epochs[0] + 1
+
+
+async def test_lease_taken_by_another__ends_leading_and_is_not_taken_back(client: Client) -> None:
+    async with candidate(client, "first") as first:
+        await first.until(leads=True)
+        lease = await client.get(LEASES, "elector", namespace="default")
+        await client.merge(LEASES, "elector", {"spec": {"holderIdentity": "other"}}, namespace="default")
+        await first.until(leads=False)
+        held = await client.get(LEASES, "elector", namespace="default")
+        assert held["spec"]["holderIdentity"] == "other"
+        assert held["spec"]["leaseTransitions"] == lease["spec"]["leaseTransitions"]
+
+
+async def test_deleted_lease__the_next_epoch_is_still_higher(client: Client) -> None:
+    async with candidate(client, "first") as first:
+        await first.until(leads=True)
+        await client.delete(LEASES, "elector", namespace="default")
+        await first.until(leads=False)
+        await first.until(leads=True)
+        assert first.led[1] > first.led[0]

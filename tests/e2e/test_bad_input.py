@@ -1,0 +1,125 @@
+"""What people get wrong: it is told where they look, and what ran before runs on."""
+
+import copy
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from aiohttp import ClientSession
+from missions import GATE, apply, faults, is_ready, load, mission
+from onnx import TensorProto, helper, numpy_helper
+
+from maleo_cli.model import commands
+from maleo_demo.environment import Environment
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+_WAIT_S = 120
+ROOT = Path(__file__).parents[2]
+
+
+async def test_impossible_mission__names_its_blocker_and_what_would_do(environment: Environment) -> None:
+    spec = copy.deepcopy(GATE)
+    spec["objectives"]["latency"]["atMost"] = "5ms"
+    async with mission(environment, "impossible", spec) as observer:
+        seen = await observer.until(
+            lambda s: "LatencyTooTight" in json.dumps([c.reason for c in s.mission.status.conditions]),
+            what="the blocker",
+            timeout_s=_WAIT_S,
+        )
+        assert "needs +" in seen.mission.status.explanation
+        assert "atMost" in seen.mission.status.explanation
+
+
+async def test_missing_model__is_named(environment: Environment) -> None:
+    spec = copy.deepcopy(GATE) | {"model": {"name": "no-such-model"}}
+    async with mission(environment, "modelless", spec) as observer:
+        seen = await observer.until(
+            lambda s: s.reason("Placed").startswith("ModelMissing"), what="ModelMissing", timeout_s=_WAIT_S
+        )
+        assert "no-such-model" in seen.reason("Placed")
+
+
+async def test_wrong_digest__is_named_and_what_ran_before_serves_on(environment: Environment) -> None:
+    """The mission is told to use a model whose artefact nobody has: the old one answers every request."""
+    wrong = yaml.safe_load((ROOT / "build/models/squeezenet.yaml").read_text())
+    wrong["metadata"]["name"] = "squeezenet-wrong"
+    for variant in wrong["spec"]["variants"]:
+        for artifact in variant["artifacts"]:
+            lost = f"sha256:{'0' * 64}"
+            artifact["uri"] = artifact["uri"].replace(artifact["digest"], lost)
+            artifact["digest"] = lost
+    _apply(environment, wrong)
+    async with mission(environment, "steady", GATE) as observer:
+        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        async with load(environment, placed) as made:
+            apply(environment, "steady", copy.deepcopy(GATE) | {"model": {"name": "squeezenet-wrong"}})
+            seen = await observer.until(
+                lambda s: s.reason("Placed").startswith("ArtifactInvalid"), what="ArtifactInvalid", timeout_s=_WAIT_S
+            )
+        assert "000000" in seen.reason("Placed")
+        assert (seen.revision, seen.condition("Ready")) == (placed.revision, "True")
+        assert faults(made) == []
+        assert {sample.revision for sample in made.samples} == {placed.revision}
+    environment.kubectl("delete", "model", "squeezenet-wrong")
+
+
+async def test_model_without_a_legal_cut__is_never_split_and_says_so(environment: Environment, tmp_path: Path) -> None:
+    """One layer, which the runtime fuses. Whole it runs; asked to be split the mission says why not."""
+    await _import(environment, _one_layer(tmp_path / "layer.onnx"), "one-layer")
+    spec = copy.deepcopy(GATE) | {"model": {"name": "one-layer"}, "egress": {"input": "Any", "features": "Any"}}
+    async with mission(environment, "whole", spec) as observer:
+        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        assert placed.mission.status.mode in ("Local", "Remote")
+        apply(environment, "whole", spec | {"modes": ["Split"]})
+        seen = await observer.until(
+            lambda s: s.reason("Placed").startswith("NoLegalCut"), what="NoLegalCut", timeout_s=_WAIT_S
+        )
+        assert (seen.revision, seen.condition("Ready")) == (placed.revision, "True")
+
+
+async def test_bad_requests__get_their_error_and_the_mission_serves_on(environment: Environment) -> None:
+    async with mission(environment, "fuzzed", GATE) as observer:
+        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        url = f"http://{placed.mission.status.address}/v2/models/squeezenet/infer"
+        bodies = {b"not json": 400, b"{}": 400, b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}]}': 400}
+        async with ClientSession() as session:
+            for body, status in bodies.items():
+                async with session.post(url, data=body) as response:
+                    assert (response.status, bool((await response.json())["error"])) == (status, True)
+            async with session.post(url, data=io.BytesIO(bytes(65 * 1024 * 1024))) as response:
+                assert response.status == 413
+            async with session.post(url.replace("squeezenet", "other"), data=b"{}") as response:
+                assert response.status == 404
+        async with load(environment, placed) as made:
+            await made.until(20)
+        assert faults(made) == []
+
+
+def _apply(environment: Environment, manifest: dict[str, Any]) -> None:
+    path = Path("build") / f"model-{manifest['metadata']['name']}.yaml"
+    path.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    environment.kubectl("apply", "-f", str(path))
+
+
+async def _import(environment: Environment, file: Path, name: str) -> None:
+    repository = f"oci://{environment.cluster.registry}/models/{name}"
+    manifest = await commands.build(name, {"fp32": ("fp32", file)}, repository=repository, accuracy={})
+    _apply(environment, manifest)
+
+
+def _one_layer(path: Path) -> Path:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Add", ["a", "b"], ["y"])]
+    weights = [
+        numpy_helper.from_array(np.eye(8, dtype=np.float32), "w"),
+        numpy_helper.from_array(np.ones(8, dtype=np.float32), "b"),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 8]) for name in "xy")
+    graph = helper.make_graph(nodes, "layer", [x], [y], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
