@@ -4,18 +4,18 @@ import asyncio
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
-from maleo_cli.cluster import asker
 from maleo_cli.install import install
 from maleo_cli.model import commands, zoo
+from maleo_demo.given import Given
+from maleo_demo.provider import Provider, bring_up
 from maleo_demo.steps import Steps
-from maleo_devcluster import cluster as devcluster
-from maleo_devcluster import images, topology
 
 NAMESPACE: Final = "default"
 MISSION: Final = "drone-surveillance"
@@ -33,63 +33,53 @@ class NotReady(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    cluster: devcluster.Cluster
-    kubeconfig: Path
+    cluster: Provider
     models: dict[str, Path]
 
     @classmethod
-    def bring_up(cls, steps: Steps, *, yes: bool) -> "Environment":
+    def bring_up(cls, steps: Steps, provider: str, *, yes: bool, given: Given | None = None) -> "Environment":
         """Everything but the mission; what is up already stays. Missing packages are asked for."""
-        with steps.step("cluster of 4 nodes") as line:
-            running = devcluster.up(topology.load(_SOURCE / "kind-config.yaml"), ask=asker(yes=yes), say=steps.tell)
-            kubeconfig = _BUILD / "kubeconfig"
-            kubeconfig.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(running.kubeconfig, kubeconfig)
-            running.unshape()
-            running.shape("drone-1", "edge-1", _FIRST_SPEED)
-            line.note = f"devcluster; kubeconfig: {kubeconfig}"
+        with steps.step("cluster") as line:
+            cluster = bring_up(provider, _SOURCE, steps.tell, yes=yes, given=given)
+            cluster.unshape()
+            cluster.shape("drone-1", "edge-1", _FIRST_SPEED)
+            line.note = f"{cluster.description}; kubeconfig: {cluster.kubeconfig}"
         with steps.step("images") as line:
-            builder = running.builder(_SOURCE, steps.tell)
-            built = {component: builder.build(component) for component in images.COMPONENTS}
+            built = cluster.build_images(_SOURCE, steps.tell)
             line.note = ", ".join(reference.rpartition("/")[2] for reference in built.values())
-        self = cls(running, kubeconfig, {})
+        self = cls(cluster, {})
         with steps.step("Maleo installed") as line:
-            install(kubeconfig, built, charts=_SOURCE / "charts", wait_s=_READY_S)
+            install(cluster.kubeconfig, built, charts=_SOURCE / "charts", wait_s=_READY_S)
             line.note = "helm: maleo-crds, maleo"
         with steps.step("devices") as line:
-            self.kubectl("apply", "-f", str(_SOURCE / "examples/demo/devices.yaml"))
+            self.apply(_SOURCE / "examples/demo/devices.yaml")
             line.note = self._await_devices()
         with steps.step("model pushed") as line:
             files = zoo.make(_MODEL, _BUILD / "models").files
             line.note = self._apply_model(files)
-        return cls(running, kubeconfig, files)
-
-    @staticmethod
-    def tear_down() -> None:
-        """Remove all that `bring_up` made on this machine; caches stay."""
-        devcluster.down()
+        return cls(cluster, files)
 
     @property
-    def description(self) -> str:
-        return f"a devcluster of {len(self.cluster.nodes)} nodes"
-
-    @property
-    def audit_log(self) -> Path:
-        return self.cluster.audit_log
+    def kubeconfig(self) -> Path:
+        return self.cluster.kubeconfig
 
     def apply_mission(self) -> None:
         """Anew: one that an earlier run left behind goes first."""
         self.kubectl("delete", "mission", MISSION, "--ignore-not-found")
-        self.kubectl("apply", "-f", str(_SOURCE / "examples/demo/mission.yaml"))
+        self.apply(_SOURCE / "examples/demo/mission.yaml")
 
-    def shape(self, one: str, other: str, bandwidth: str) -> None:
-        self.cluster.shape(one, other, bandwidth)
+    def apply(self, file: Path) -> None:
+        """The manifests of `file`, with the names that its nodes have in this cluster."""
+        documents = [rename(doc, self.cluster.nodes) for doc in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
+        path = _BUILD / "applied" / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump_all(documents, sort_keys=False), encoding="utf-8")
+        self.kubectl("apply", "-f", str(path))
 
     def kubectl(self, *arguments: str, check: bool = True) -> str:
-        """Output of the cluster's own kubectl; NotReady with its error text."""
-        program = self.cluster.folders.state / "programs/kubectl"
+        """Output of kubectl; NotReady with its error text."""
         done = subprocess.run(  # noqa: S603 - the cluster's own program
-            [str(program), "--kubeconfig", str(self.kubeconfig), *arguments],
+            [self.cluster.kubectl, "--kubeconfig", str(self.kubeconfig), *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -107,11 +97,13 @@ class Environment:
             "make demo-down",
         ]
         lines = "\n".join(f"  {command}" for command in commands_)
-        return f"Try:\n  export KUBECONFIG={self.kubeconfig.resolve()}\n{lines}"
+        program = Path(self.cluster.kubectl)
+        path = f'  export PATH="$PATH:{program.parent}"\n' if shutil.which("kubectl") is None else ""
+        return f"Try:\n  export KUBECONFIG={self.kubeconfig.resolve()}\n{path}{lines}"
 
     def _await_devices(self) -> str:
         """Until every device is Ready and its node labelled."""
-        names = [node.name for node in self.cluster.nodes]
+        names = list(self.cluster.nodes.values())
         deadline = time.monotonic() + _READY_S
         columns = "custom-columns=N:.metadata.name,P:.metadata.labels.maleo\\.dev/npu-product"
         while True:
@@ -138,3 +130,12 @@ class Environment:
         first = manifest["spec"]["variants"][0]
         cuts = sum("cut" in block for block in first["blocks"])
         return f"{_MODEL} {first['artifacts'][0]['digest'][:19]}, {cuts} fusion-safe cuts"
+
+
+def rename(value: Any, names: Mapping[str, str]) -> Any:
+    """The same document, with every text that is a node's name in the examples replaced by its name here."""
+    if isinstance(value, dict):
+        return {key: rename(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rename(item, names) for item in value]
+    return names.get(value, value) if isinstance(value, str) else value

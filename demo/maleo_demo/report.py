@@ -70,7 +70,7 @@ class Report:
     placements: list[PlacementFacts] = field(default_factory=list)
     drift: dict[str, Any] = field(default_factory=dict)
     moves: list[dict[str, Any]] = field(default_factory=list)
-    quiet_minute: dict[str, Any] = field(default_factory=dict)
+    quiet_minute: dict[str, Any] = field(default_factory=dict)  # empty: writes could not be counted
 
     def count(self, samples: list[Sample]) -> None:
         failed = [s for s in samples if s.error]
@@ -88,7 +88,7 @@ class Report:
             self.requests.get("sent", 0) > 0
             and self.requests["failed"] == 0
             and self.requests["wrong"] == 0
-            and self.quiet_minute.get("writes") == 0
+            and self.quiet_minute.get("writes", 0) == 0
         )
 
     def page(self) -> str:
@@ -108,9 +108,10 @@ class Report:
             f"Requests       {requests['sent']} sent, {requests['failed']} failed, {requests['wrong']} wrong",
             *(f"  {failure}" for failure in self.failures),
             f"Moves          {moves or 'none'}",
-            f"Operator       {quiet['writes']} API writes in a quiet minute under load",
-            *(f"  {count} x {what}" for what, count in quiet["by_kind"].items()),
         ]
+        if quiet:
+            lines.append(f"Operator       {quiet['writes']} API writes in a quiet minute under load")
+            lines += [f"  {count} x {what}" for what, count in quiet["by_kind"].items()]
         return "\n".join(lines)
 
 

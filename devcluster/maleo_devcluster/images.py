@@ -27,6 +27,8 @@ _PACKAGES: Final = {
 }
 _BASE_PACKAGES: Final = "python3,ca-certificates"
 _SUITE: Final = "bookworm"
+_PYTHON: Final = "3.11"
+"""Of that suite, and of the Dockerfiles' base: whatever this machine runs, wheels are chosen for it."""
 
 Say = Callable[[str], None]
 
@@ -62,12 +64,19 @@ class Builder:
 
     def build(self, component: str) -> str:
         """The image of `operator`, `agent` or `slot`; at once when nothing in it has changed since the last time."""
-        folder = self.source / COMPONENTS[component]
-        tag = self._digest(component, folder / "Dockerfile")
-        reference = f"{self.registry}/maleo/{component}:{tag}"
-        if self._is_pushed(component, tag):
+        reference = f"{self.registry}/maleo/{component}:{self._tag(component)}"
+        if self._is_pushed(component, self._tag(component)):
             return reference
         base = self._make_base()
+        context, _ = self.prepare(component)
+        self.say(f"image {component}: building")
+        self._buildah("build", "--build-arg", f"BASE={base}", "--tag", reference, str(context))
+        self.say(f"image {component}: pushing")
+        self._push(reference)
+        return reference
+
+    def prepare(self, component: str) -> tuple[Path, str]:
+        """The folder that the component's Dockerfile is built in, by whatever tool, and the tag of its content."""
         context = self.cache / "context" / component
         shutil.rmtree(context, ignore_errors=True)
         context.mkdir(parents=True)
@@ -76,12 +85,8 @@ class Builder:
         for package in (*_SOURCES, _PACKAGES[component]):
             target = context / "maleo" / Path(package).name
             shutil.copytree(self.source / package, target, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(folder / "Dockerfile", context / "Dockerfile")
-        self.say(f"image {component}: building")
-        self._buildah("build", "--build-arg", f"BASE={base}", "--tag", reference, str(context))
-        self.say(f"image {component}: pushing")
-        self._push(reference)
-        return reference
+        shutil.copy(self.source / COMPONENTS[component] / "Dockerfile", context / "Dockerfile")
+        return context, self._tag(component)
 
     def _make_base(self) -> str:
         """A minimal Debian with Python, in place of a public python image; made once."""
@@ -119,20 +124,29 @@ class Builder:
             _run(
                 [
                     *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
-                    *("--extra", _EXTRAS[component], "--constraint", str(locked[0]), str(locked[1])),
+                    *(
+                        "--python-version",
+                        _PYTHON,
+                        "--extra",
+                        _EXTRAS[component],
+                        "--constraint",
+                        str(locked[0]),
+                        str(locked[1]),
+                    ),
                 ]
             ),
             encoding="utf-8",
         )
         installer = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(partial)]
+        installer += ["--python-version", _PYTHON]
         _run([*installer, "--requirement", str(requirements)])
         for folder in [*partial.rglob("__pycache__"), *partial.rglob("tests")]:
             shutil.rmtree(folder, ignore_errors=True)
         partial.rename(target)
         return target
 
-    def _digest(self, component: str, dockerfile: Path) -> str:
-        digest = hashlib.sha256()
+    def _tag(self, component: str) -> str:
+        digest, dockerfile = hashlib.sha256(), self.source / COMPONENTS[component] / "Dockerfile"
         files = [dockerfile, self.source / "requirements.lock", self.source / "pyproject.toml", Path(__file__)]
         for package in (*_SOURCES, _PACKAGES[component]):
             files += _files(self.source / package)

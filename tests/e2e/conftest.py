@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from maleo_demo.devcluster import Devcluster
 from maleo_demo.environment import Environment
-from maleo_devcluster.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 _DEMO_S = 900
@@ -29,7 +29,7 @@ def demo_report() -> Iterator[dict[str, Any]]:
         return
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("nodes need Linux and root: tests on real nodes are left out")
-    command = [sys.executable, "-m", "maleo_demo.main", "run", "--yes"]
+    command = [sys.executable, "-m", "maleo_demo.main", "run", "--yes", "--provider", "devcluster"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "demo")}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_DEMO_S, check=False
@@ -39,13 +39,13 @@ def demo_report() -> Iterator[dict[str, Any]]:
         yield json.loads(report.read_text())
     finally:
         if not keep:
-            Environment.tear_down()
+            Devcluster.tear_down()
 
 
 @pytest.fixture(scope="session")
 def environment(demo_report: dict[str, Any]) -> Environment:
     """The demo's cluster after the demo: links at full speed again."""
-    cluster = Cluster.current()
+    cluster = Devcluster.current()
     cluster.unshape()
     models = {variant: ROOT / f"build/models/squeezenet-{variant}.onnx" for variant in ("fp32", "int8")}
-    return Environment(cluster, ROOT / "build/kubeconfig", models)
+    return Environment(cluster, models)

@@ -1,0 +1,74 @@
+"""Maleo's own devcluster as the demo's cluster."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from maleo_cli.cluster import asker
+from maleo_devcluster import cluster, images, topology
+from maleo_devcluster.images import Say
+
+_KUBECONFIG: Final = Path("build/kubeconfig")
+
+
+@dataclass(frozen=True, slots=True)
+class Devcluster:
+    running: cluster.Cluster
+
+    @classmethod
+    def bring_up(cls, config: Path, say: Say, *, yes: bool) -> "Devcluster":
+        """Missing packages and settings are asked for, unless `yes`."""
+        running = cluster.up(topology.load(config), ask=asker(yes=yes), say=say)
+        _KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(running.kubeconfig, _KUBECONFIG)
+        return cls(running)
+
+    @classmethod
+    def current(cls) -> "Devcluster":
+        return cls(cluster.Cluster.current())
+
+    @staticmethod
+    def tear_down() -> None:
+        cluster.down()
+
+    @property
+    def description(self) -> str:
+        return f"a devcluster of {len(self.running.nodes)} nodes"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return _KUBECONFIG
+
+    @property
+    def kubectl(self) -> str:
+        return str(self.running.folders.state / "programs/kubectl")
+
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        return {node.name: node.name for node in self.running.nodes}
+
+    @property
+    def registry(self) -> str:
+        return self.running.registry
+
+    @property
+    def audit_log(self) -> Path:
+        return self.running.audit_log
+
+    def build_images(self, source: Path, say: Say) -> dict[str, str]:
+        builder = self.running.builder(source, say)
+        return {component: builder.build(component) for component in images.COMPONENTS}
+
+    def shape(self, one: str, other: str, bandwidth: str) -> None:
+        self.running.shape(one, other, bandwidth)
+
+    def unshape(self) -> None:
+        self.running.unshape()
+
+    def kill_node(self, name: str) -> None:
+        self.running.kill_node(name)
+
+    def start_node(self, name: str) -> None:
+        self.running.start_node(name)

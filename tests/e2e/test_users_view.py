@@ -1,0 +1,40 @@
+"""What users see and type: columns that fit their terminal, and a tutorial that works as it stands."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from missions import GATE, is_ready, mission
+
+from maleo_demo.environment import Environment
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+ROOT = Path(__file__).parents[2]
+_WIDTH = 100
+_COMMANDS = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+async def test_kubectl_get__fits_a_terminal_of_100_columns(environment: Environment) -> None:
+    async with mission(environment, "gate-inspection", GATE) as observer:
+        await observer.until(is_ready, what="Ready", timeout_s=120)
+        lines = environment.kubectl("get", "missions,placements,devices").splitlines()
+    assert [line for line in lines if len(line.rstrip()) > _WIDTH] == []
+    assert any(line.startswith("mission.maleo.dev/gate-inspection") and "True" in line for line in lines)
+
+
+def test_tutorial__works_as_it_stands(environment: Environment) -> None:
+    """Its commands, one after the other in one shell, as a reader types them."""
+    script = "\n".join(_COMMANDS.findall((ROOT / "docs/tutorial.md").read_text(encoding="utf-8")))
+    settings = {
+        **os.environ,
+        "KUBECONFIG": str(environment.kubeconfig),
+        "PATH": f"{os.environ['PATH']}:{Path(environment.cluster.kubectl).parent}",
+    }
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert '"variant":"exact"' in done.stdout.replace(" ", "")
+    assert "atMost" in done.stdout
