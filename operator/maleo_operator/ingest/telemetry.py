@@ -126,14 +126,12 @@ class TelemetryStore:
             if end - (n + 1) * window_s >= first // window_s * window_s
         ]
         newest = closed[-1] if closed else []
-        latency = Histogram()
-        for piece in newest:
-            latency.merge(piece.end_to_end.to_wire())
+        latency = _merge(newest)
         total = sum(s.total for s in newest)
         joules, basis = self._joules(known, revision, since=end - window_s, until=end)
         return Telemetry(
             reports=alive,
-            windows=tuple(_window(slices) for slices in closed),
+            windows=tuple(_window(slices, percentile) for slices in closed),
             samples=total,
             p50_s=latency.quantile(0.5),
             percentile_s=latency.quantile(percentile / 100),
@@ -245,11 +243,19 @@ class TelemetryStore:
         return sum(j for j, _ in pieces), bases.pop() if len(bases) == 1 else "Modelled"
 
 
-def _window(slices: list[_Slice]) -> Window:
+def _merge(slices: list[_Slice]) -> Histogram:
+    latency = Histogram()
+    for piece in slices:
+        latency.merge(piece.end_to_end.to_wire())
+    return latency
+
+
+def _window(slices: list[_Slice], percentile: int) -> Window:
     return Window(
         total=sum(s.total for s in slices),
         over_limit=sum(s.over_limit for s in slices),
         fallback=sum(s.fallback for s in slices),
+        percentile_s=_merge(slices).quantile(percentile / 100),
     )
 
 

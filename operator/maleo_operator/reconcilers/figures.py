@@ -90,9 +90,20 @@ def margins(scope: MissionScope, active: Placement | None, before: Margins | Non
     old = before or Margins()
     return Margins(
         accuracy=band(accuracy_margin(scope, active), old.accuracy),
-        latency=band(latency_margin(scope, active), old.latency),
+        latency=_latency_band(scope, active, old.latency),
         energy=band(energy_margin(scope, active), old.energy),
     )
+
+
+def _latency_band(scope: MissionScope, active: Placement, before: str | None) -> str | None:
+    """One odd window is not told: the band before stands until every window that is looked at has left it."""
+    objective = scope.mission.spec.objectives.latency
+    seen = [w.percentile_s for w in scope.telemetry.windows if w.percentile_s is not None] if objective else []
+    if objective is not None and before is not None and scope.telemetry.fresh:
+        limit = quantities.parse(quantities.DURATION, objective.at_most)
+        if any(band(margin_below(value, limit), before) == before for value in seen):
+            return before
+    return band(latency_margin(scope, active), before)
 
 
 def band(margin: float | None, before: str | None = None) -> str | None:

@@ -36,6 +36,7 @@ class Window:
     total: int
     over_limit: int
     fallback: int = 0  # of total: answered by the fallback, in time or not
+    percentile_s: float | None = None  # at the objective's percentile
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,18 @@ def test_live_figures__are_not_written_inside_a_band() -> None:
     assert world.mission.status.observed.latency.value == "37.5ms"
 
 
+def test_one_odd_window__writes_nothing() -> None:
+    """50 ms are allowed; a margin is told anew when all windows that are looked at have left its band."""
+    world = serving(OBSERVED)
+    world.turn()
+    usual, odd = replace(GOOD, percentile_s=0.0331), replace(GOOD, percentile_s=0.042)
+    for windows in ((usual, odd), (odd, usual), (usual, usual)):
+        world.telemetry = replace(OBSERVED, windows=windows, percentile_s=windows[-1].percentile_s)
+        assert world.turn() == 0
+    world.telemetry = replace(OBSERVED, windows=(odd, odd), percentile_s=0.042)
+    assert world.turn() == 1
+
+
 def test_events__are_told_on_transitions_only() -> None:
     world = serving(OBSERVED)
     told = list(world.events)
