@@ -10,7 +10,7 @@ from maleo_api.placement import Placement
 from maleo_operator.reconcilers.scope import MissionScope
 
 _BAND = 10  # points
-_STICK = 2  # points beyond its band that a margin must go before another band is printed
+_STICK = 5  # points beyond its band that a margin must go before another band is printed; never across zero
 
 
 def declared_accuracy(model: Model | None, variant: str, objective: AccuracyObjective) -> AccuracyFigure | None:
@@ -111,6 +111,7 @@ def band(margin: float | None, before: str | None = None) -> str | None:
     if margin is None:
         return None
     points = margin * 100
-    if before is not None and int(before[:-1]) - _STICK <= points < int(before[:-1]) + _BAND + _STICK:
+    low = int(before[:-1]) if before is not None else 0
+    if before is not None and low - _STICK <= points < low + _BAND + _STICK and (points < 0) == (low < 0):
         return before
     return f"{math.floor(points / _BAND + 1e-9) * _BAND:+d}%"
