@@ -6,14 +6,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_api.device import Link, Place
+from maleo_api.device import Link
 from maleo_api.meta import Basis
 from maleo_api.model import Tensor, Variant
 from maleo_api.quantities import BANDWIDTH, BYTES, DURATION, ENERGY_PER_BYTE, WORK, parse
-from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
+from maleo_operator.planning.problem import Figure, Snapshot
 from maleo_operator.planning.units import DEFAULT_SPREAD, SPREAD, UnitFacts
 
 Matrix = NDArray[np.float64]
+Vector = NDArray[np.float64]
 
 _MESSAGE_S: Final = (
     0.001  # serialisation and protocol on both sides of a hop; 0.3 to 0.7 ms were measured for 1 to 400 KB
@@ -42,23 +43,38 @@ class SpanCosts:
     source: str
 
 
-def cost_spans(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> SpanCosts | None:
-    """None when the variant's precision cannot run there."""
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A variant's blocks as arrays: operations, bytes of weights, of activations; `memory` [first, last] of a span."""
+
+    work: Vector
+    weights: Vector
+    activations: Vector
+    memory: Matrix
+
+    @classmethod
+    def of(cls, variant: Variant) -> "Shape":
+        work = np.array([parse(WORK, b.work) for b in variant.blocks])
+        weights = np.array([parse(BYTES, b.parameters) for b in variant.blocks])
+        activations = np.array([parse(BYTES, b.activations) for b in variant.blocks])
+        return cls(work, weights, activations, _sums(weights) + _maxima(activations))
+
+
+def cost_spans(
+    snapshot: Snapshot, variant: Variant, shape: Shape, unit: UnitFacts, correction: Figure | None
+) -> SpanCosts | None:
+    """None when the variant's precision cannot run there. `correction`: factor on the time, learned online."""
     speed = unit.speed(variant)
     if speed is None:
         return None
-    blocks = variant.blocks
-    work = np.array([parse(WORK, b.work) for b in blocks])
-    weights = np.array([parse(BYTES, b.parameters) for b in blocks])
-    activations = np.array([parse(BYTES, b.activations) for b in blocks])
-    per_block = work / speed.value
+    per_block = shape.work / speed.value
     if unit.bandwidth:
-        per_block = np.maximum(per_block, (weights + activations) / unit.bandwidth)
+        per_block = np.maximum(per_block, (shape.weights + shape.activations) / unit.bandwidth)
     mean = _sums(per_block) + unit.overhead
     spread = np.full_like(mean, speed.sigma / speed.value)
     basis, source = Basis.MODELLED, speed.source
     measured = _measured(snapshot, variant, unit)
-    whole = measured.get((0, len(blocks) - 1))
+    whole = measured.get((0, len(variant.blocks) - 1))
     if whole is not None:
         # Blocks are not additive, but the whole tells how far the prior is off.
         mean *= whole[0] / mean[0, -1]
@@ -67,16 +83,13 @@ def cost_spans(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> SpanCos
     for (first, last), (seconds, deviation) in measured.items():
         mean[first, last], spread[first, last] = seconds, deviation / seconds
     nominal = mean
-    digest = variant.artifacts[0].digest
-    correction = snapshot.observations.correction.get((digest, unit.node.name, unit.name))
     if correction is not None:
         mean = mean * correction.value
         basis, source = Basis.CALIBRATED, correction.source
     mean = mean / unit.capacity
     watts = unit.power("Typical")
     energy = mean * watts if watts is not None else np.full_like(mean, np.nan)
-    memory = _sums(weights) + _maxima(activations)
-    return SpanCosts(nominal, mean, mean * spread, energy, memory, basis, source)
+    return SpanCosts(nominal, mean, mean * spread, energy, shape.memory, basis, source)
 
 
 def _measured(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> dict[tuple[int, int], tuple[float, float]]:
@@ -101,12 +114,13 @@ def _sums(values: NDArray[np.float64]) -> Matrix:
 
 
 def _maxima(values: NDArray[np.float64]) -> Matrix:
-    table = np.array([np.concatenate([np.zeros(i), np.maximum.accumulate(values[i:])]) for i in range(len(values))])
-    return _upper(table)
+    """[first, last] -> the largest value of the span."""
+    rows = np.where(np.triu(np.ones((len(values), len(values)), dtype=bool)), values[None, :], 0.0)
+    return _upper(np.maximum.accumulate(rows, axis=1))
 
 
 def _upper(table: Matrix) -> Matrix:
-    return np.where(np.triu(np.ones_like(table)) > 0, table, np.nan)
+    return np.where(np.triu(np.ones(table.shape, dtype=bool)), table, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +142,10 @@ class LinkFacts:
         return (size + answer) * self.energy_per_byte
 
 
-def find_link(snapshot: Snapshot, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
-    """The most specific Link between two nodes, its bandwidth as measured where slots have measured it."""
-    matching = [(s, key, link) for key, link in snapshot.links.items() if (s := _match(link, source, target))]
-    if not matching:
-        return None
-    _, key, link = min(matching, key=lambda row: (-row[0], row[1]))
+def describe_link(key: str, link: Link, observed: Figure | None) -> LinkFacts:
+    """The Link's figures, its bandwidth as `observed` where slots have measured it."""
     declared = parse(BANDWIDTH, link.spec.bandwidth)
     bandwidth = Figure(declared, DEFAULT_SPREAD * declared, Basis.DECLARED, f"Link {key}")
-    observed = snapshot.observations.bandwidth.get((source.name, target.name))
     per_byte = link.spec.energy_per_byte
     return LinkFacts(
         bandwidth=observed or bandwidth,
@@ -144,18 +153,3 @@ def find_link(snapshot: Snapshot, source: NodeFacts, target: NodeFacts) -> LinkF
         energy_per_byte=parse(ENERGY_PER_BYTE, per_byte) if per_byte else 0.0,
         name=key,
     )
-
-
-def _match(link: Link, source: NodeFacts, target: NodeFacts) -> int:
-    """How specific: 3 a named node, 2 a site, 1 a tier, summed over both ends; 0 = it does not join these two."""
-    one, other = link.spec.between
-    both = [(_at(one, source), _at(other, target)), (_at(one, target), _at(other, source))]
-    return max((a + b for a, b in both if a and b), default=0)
-
-
-def _at(place: Place, node: NodeFacts) -> int:
-    if place.node is not None:
-        return 3 if place.node == node.name else 0
-    if place.site is not None:
-        return 2 if place.site == node.site else 0
-    return 1 if place.tier == node.tier else 0

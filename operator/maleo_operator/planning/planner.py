@@ -13,6 +13,8 @@ from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, ENERGY, RATIO, show
 from maleo_operator.planning.cost import size_of
 from maleo_operator.planning.demand import Demand, find_input
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.lattice import Load
 from maleo_operator.planning.problem import (
     Blocker,
     Fallback,
@@ -28,8 +30,8 @@ from maleo_operator.planning.problem import (
     Snapshot,
     Verdict,
 )
-from maleo_operator.planning.solver import Candidate, Load, Piece, Refused, Search
-from maleo_operator.planning.units import UnitFacts, list_units
+from maleo_operator.planning.solver import Aim, Candidate, Piece, Refused, Search
+from maleo_operator.planning.units import UnitFacts
 
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
 _CODES: Final = {
@@ -42,17 +44,21 @@ _TEMPORARY: Final = {"NotAvailable", "UnitOccupied"}
 _ROUND_UP: Final = 1.02  # a relaxation leaves room for its own rounding
 
 
-def plan(snapshot: Snapshot, key: str) -> Verdict:
-    """Plan mission `key` (namespace/name) of the snapshot. Same input, same answer."""
-    verdict = _plan(snapshot, snapshot.missions[key])
+def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | None = None) -> Verdict:
+    """Plan mission `key` (namespace/name) of the snapshot. Same input, same answer.
+
+    index: of this snapshot, or of one that differs in who holds what only; made anew without one.
+    """
+    index = index or Index(snapshot)
+    verdict = _plan(snapshot, snapshot.missions[key], index, aim)
     if isinstance(verdict, Infeasible) and verdict.least_bad is not None:
-        return replace(verdict, relaxations=tuple(_relax(snapshot, key, verdict.least_bad)))
+        return replace(verdict, relaxations=tuple(_relax(snapshot, key, verdict.least_bad, index, aim)))
     return verdict
 
 
 def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
     """The plan that a stored Placement records, with today's figures; None when its parts are not there any more."""
-    prepared = _prepare(snapshot, snapshot.missions[key])
+    prepared = _prepare(snapshot, snapshot.missions[key], Index(snapshot), "margins")
     if isinstance(prepared, Infeasible):
         return None
     search = prepared
@@ -70,8 +76,8 @@ def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
     return _build(search, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
 
 
-def _plan(snapshot: Snapshot, mission: Mission) -> Verdict:
-    prepared = _prepare(snapshot, mission)
+def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdict:
+    prepared = _prepare(snapshot, mission, index, aim)
     if isinstance(prepared, Infeasible):
         return prepared
     found = prepared.run()
@@ -103,7 +109,7 @@ def _held_again(search: Search, snapshot: Snapshot, mission: Mission, found: Seq
     return {}
 
 
-def _prepare(snapshot: Snapshot, mission: Mission) -> Search | Infeasible:
+def _prepare(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Search | Infeasible:
     """The search, or why there can be none."""
     model = snapshot.models.get(f"{mission.metadata.namespace}/{mission.spec.model.name}")
     sources = find_input(snapshot, mission)
@@ -122,7 +128,7 @@ def _prepare(snapshot: Snapshot, mission: Mission) -> Search | Infeasible:
     if blocker is not None:
         return Infeasible((blocker,), (), (), None)
     assert model is not None
-    search = Search(snapshot, Demand.of(mission), model, snapshot.nodes[sources[0]], list_units(snapshot))
+    search = Search(snapshot, Demand.of(mission), model, snapshot.nodes[sources[0]], index, aim)
     if not search.variants():
         wanted = ", ".join(mission.spec.model.variants)
         message = f"model {mission.spec.model.name} has none of the variants {wanted}"
@@ -339,12 +345,12 @@ def _shortfall(demand: Demand, name: str, built: Plan) -> str:
     return f"it sustains {built.rate.value:.1f}/s where {demand.rate:.1f}/s is asked for"
 
 
-def _relax(snapshot: Snapshot, key: str, least_bad: Plan) -> Iterable[Relaxation]:
+def _relax(snapshot: Snapshot, key: str, least_bad: Plan, index: Index, aim: Aim) -> Iterable[Relaxation]:
     """Per objective the least change that would do alone, each verified by planning again with it."""
     mission = snapshot.missions[key]
     for name, field, text in _proposals(Demand.of(mission), least_bad):
         relaxed = _with_objective(mission, name, field, text)
-        verdict = _plan(replace(snapshot, missions={**snapshot.missions, key: relaxed}), relaxed)
+        verdict = _plan(replace(snapshot, missions={**snapshot.missions, key: relaxed}), relaxed, index, aim)
         if isinstance(verdict, Feasible):
             yield Relaxation(name, f"objectives.{name}.{field}: {text}", verdict.plan)
 

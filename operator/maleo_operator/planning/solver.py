@@ -1,38 +1,33 @@
-"""One mission, exactly: every variant, every sequence of up to three units (by equivalence class), every cut.
+"""One mission, exactly: the best way of every variant and mode, and what becomes of every unit that is not taken."""
 
-For one sequence all cuts are judged at once, as numpy arrays over the ways to cut: costs of spans are looked up,
-transfers added, limits compared. Nothing is pruned but what cannot be: so the best is the best.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, permutations
-from typing import Final
+from itertools import product
+from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maleo_api.mission import Mode
 from maleo_api.model import Model, Variant
-from maleo_operator.planning.cost import LinkFacts, SpanCosts, cost_spans, find_link, size_of
+from maleo_operator.planning import lattice
+from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
 from maleo_operator.planning.demand import Demand
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.lattice import Amount, Crossing, Lattice, Load
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
+from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.units import UnitFacts
 
-Array = NDArray[np.float64]
-MOST_PARTITIONS: Final = 3
+Aim = Literal["margins", "latency", "energy", "rate"]
+"""What is made best: the weighted margins; the tail latency or the energy of a request; the sustained rate."""
+
+MOST_PARTITIONS: Final = 4
+_MOST_STAGES: Final = 8
+"""Of a pipeline that is made for its rate."""
+_PER_CLASS: Final = MOST_PARTITIONS
 _MOVE_COST: Final = 0.05
 _UNCERTAINTY: Final = 0.1
-_TIE: Final = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What others hold of a unit: share of its time, mean seconds of one of their requests, bytes."""
-
-    share: float = 0.0
-    service: float = 0.0
-    memory: float = 0.0
+_MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +49,17 @@ class Candidate:
     latency: float
     energy: float
     moves: int
+    bound: float = np.inf
+    """No way of this variant and mode has a higher objective."""
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Better is smaller: feasible, objective, fewer moves, energy, names."""
-        energy = np.inf if np.isnan(self.energy) else self.energy
+        """Better is smaller: feasible, objective, fewer moves, energy, latency, names."""
         names = tuple((p.unit.node.name, p.unit.name, p.first) for p in self.pieces)
         short = round(sum(self.shortfalls.values()), 9)
-        return short, -round(self.objective / _TIE) * _TIE, self.moves, round(energy, 9), self.variant.name, names
+        objective = -round(self.objective / TIE) * TIE
+        figures = (self.moves, round(self.energy, 9), round(self.latency, 9))
+        return short, objective, *figures, self.variant.name, names
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,50 +75,54 @@ class Search:
     """The question of one mission in one snapshot."""
 
     def __init__(
-        self, snapshot: Snapshot, demand: Demand, model: Model, source: NodeFacts, units: Sequence[UnitFacts]
+        self,
+        snapshot: Snapshot,
+        demand: Demand,
+        model: Model,
+        source: NodeFacts,
+        index: Index,
+        aim: Aim = "margins",
     ) -> None:
         self.demand = demand
         self.model = model
         self.source = source
-        self.units = [unit for unit in units if unit.available]
+        self.aim = aim
+        self.units = [unit for unit in index.units if unit.available]
         self.loads = _loads(snapshot, demand)
-        self.refused: list[Refused] = [_unavailable(unit) for unit in units if not unit.available]
+        self.refused: list[Refused] = [_unavailable(unit) for unit in index.units if not unit.available]
         self._snapshot = snapshot
         self._held = snapshot.held.get(demand.mission.key)
-        self._links: dict[tuple[str, str], LinkFacts | None] = {}
-        self._costs: dict[tuple[str, tuple[str, str]], SpanCosts | None] = {}
+        self._index = index
 
     def run(self) -> list[Candidate]:
-        """The best candidate of every variant and sequence, best first."""
-        found: list[Candidate] = []
-        for variant in self.variants():
-            usable = [unit for unit in self._members() if self._is_usable(variant, unit)]
-            for chain in self._chains(variant, usable):
-                best = self._judge(variant, chain)
-                if best is not None:
-                    found.append(best)
-        return sorted(found, key=lambda candidate: candidate.order)
+        """The best of every variant and mode, what is held, and the best over each unit; best first."""
+        members = self._members()
+        lattices = [(v, made) for v in self.variants() if (made := self._build(v, members)) is not None]
+        found = [c for variant, made in lattices for c in self._solve(variant, made, strict=True)]
+        if not found:
+            found = [c for variant, made in lattices for c in self._solve(variant, made, strict=False)]
+        for variant, made in lattices:
+            found += self._survey(variant, made)
+        return sorted({_identity(c): c for c in reversed(found)}.values(), key=lambda candidate: candidate.order)
 
     def variants(self) -> list[Variant]:
         wanted = self.demand.mission.spec.model.variants
         return [v for v in self.model.spec.variants if not wanted or v.name in wanted]
 
     def costs(self, variant: Variant, unit: UnitFacts) -> SpanCosts | None:
-        key = (variant.name, unit.key)
-        if key not in self._costs:
-            self._costs[key] = cost_spans(self._snapshot, variant, unit)
-        return self._costs[key]
+        return self._index.costs(self.model, variant, unit)
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
-        key = (source.name, target.name)
-        if key not in self._links:
-            self._links[key] = find_link(self._snapshot, source, target)
-        return self._links[key]
+        return self._index.link(source, target)
+
+    def mode_of(self, chain: Sequence[UnitFacts]) -> Mode:
+        here = [unit.node.name == self.source.name for unit in chain]
+        return "Local" if all(here) else "Split" if any(here) else "Remote"
 
     # ------------------------------------------------------------------------------------------------ structure
 
     def _members(self) -> list[UnitFacts]:
-        """Up to three of each equivalence class, by name; the input's node and nodes named in links are their own."""
+        """A few of each equivalence class, by name; the input's node and nodes named in links are their own."""
         named = {p.node for link in self._snapshot.links.values() for p in link.spec.between if p.node}
         named |= {node for pair in self._snapshot.observations.bandwidth for node in pair}
         named |= {node for _, node, _ in self._snapshot.observations.correction}
@@ -131,7 +133,7 @@ class Search:
             own = unit.node.name if unit.node.name in named or unit.node.name == self.source.name else ""
             key = (own, unit.profile, unit.name, unit.node.site, unit.node.tier, unit.capacity, unit.memory, load)
             classes.setdefault(key, []).append(unit)
-        return [unit for members in classes.values() for unit in sorted(members, key=lambda u: u.key)[:MOST_PARTITIONS]]
+        return [unit for members in classes.values() for unit in sorted(members, key=lambda u: u.key)[:_PER_CLASS]]
 
     def _is_usable(self, variant: Variant, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant at all; if not it is noted why."""
@@ -150,172 +152,253 @@ class Search:
             self.refused.append(Refused(candidate=f"{unit.profile} {unit.unit.name}", code=code, example=example))
         return not code
 
-    def _chains(self, variant: Variant, units: Sequence[UnitFacts]) -> Iterator[tuple[UnitFacts, ...]]:
-        most = MOST_PARTITIONS if variant.cutting == "Graph" else 1
-        if most == 1 and "Split" in self.demand.mission.spec.modes:
+    def _build(self, variant: Variant, members: Sequence[UnitFacts]) -> Lattice | None:
+        """All ways of the variant; what no way can use is noted. None without a unit."""
+        usable = [unit for unit in members if self._is_usable(variant, unit)]
+        costs = [cost for unit in usable if (cost := self.costs(variant, unit)) is not None]
+        if not usable:
+            return None
+        made = lattice.build(
+            variant,
+            usable,
+            costs,
+            [self.loads.get(unit.key, Load()) for unit in usable],
+            Crossing(
+                link=self._index.link,
+                input_bytes=size_of(self.model.spec.inputs),
+                answer_bytes=size_of(self.model.spec.outputs),
+                may_receive=self._may_receive,
+            ),
+            source=self.source,
+            z=self.demand.z,
+        )
+        self._note_rules(variant, made)
+        return made
+
+    def _may_receive(self, node: NodeFacts, raw: bool) -> bool:
+        egress = self.demand.mission.spec.egress
+        return self.demand.may_receive(egress.input if raw else egress.features, self.source, node)
+
+    def _note_rules(self, variant: Variant, made: Lattice) -> None:
+        """Structural rules that stop a unit, by code: egress, link, memory; and modes that are not to be had."""
+        modes, last = self.demand.mission.spec.modes, len(variant.blocks) - 1
+        if made.last == 1 and "Split" in modes:
             self.refused.append(Refused("Split", "NoLegalCut", f"{variant.name} runs as one piece"))
-        for length in range(1, min(most, len(variant.blocks)) + 1):
-            for chain in permutations(units, length):
-                code = self._refusal(chain)
-                if code == "":
-                    yield chain
-                elif code is not None:
-                    names = ">".join(dict.fromkeys(u.node.name for u in chain))
-                    self.refused.append(
-                        Refused(candidate=f"{self.mode_of(chain)} {names}", code=code, example=variant.name)
-                    )
-
-    def _refusal(self, chain: Sequence[UnitFacts]) -> str | None:
-        """Empty: allowed; None: pointless, not worth a word; else the code of the rule it breaks."""
-        source, spec = self.source, self.demand.mission.spec
-        if any(unit.node.name == source.name for unit in chain[1:]) and chain[0].node.name != source.name:
-            return None  # the data is born here: a part that runs here comes first
-        if self.mode_of(chain) not in spec.modes:
-            return "ModeNotAllowed"
-        if not self.demand.may_receive(spec.egress.input, source, chain[0].node):
-            return "EgressForbidden"
-        if any(not self.demand.may_receive(spec.egress.features, source, unit.node) for unit in chain[1:]):
-            return "EgressForbidden"
-        nodes = [source, *(unit.node for unit in chain)]
-        hops = [(a, b) for a, b in pairwise(nodes) if a.name != b.name]
-        return "NoLink" if any(self.link(a, b) is None for a, b in hops) else ""
-
-    def mode_of(self, chain: Sequence[UnitFacts]) -> Mode:
-        here = [unit.node.name == self.source.name for unit in chain]
-        return "Local" if all(here) else "Split" if any(here) else "Remote"
+        for mode in _MODES:
+            if mode not in modes:
+                self.refused.append(Refused(mode, "ModeNotAllowed", variant.name))
+        for i, unit in enumerate(made.units):
+            name = unit.node.name
+            if not made.local[i]:
+                kinds = (("input", True), ("features", False))
+                barred = [kind for kind, raw in kinds if not self._may_receive(unit.node, raw)]
+                if barred:
+                    self.refused.append(Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.name))
+                if self.link(self.source, unit.node) is None:
+                    self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.name))
+            if not made.fits[i, 0, made.last]:
+                part = f"{variant.name} [0..{last}]"
+                self.refused.append(Refused(f"all on {name} {unit.name}", "MemoryTooSmall", part))
 
     # ------------------------------------------------------------------------------------------------ judgement
 
-    def _judge(self, variant: Variant, chain: tuple[UnitFacts, ...]) -> Candidate | None:
-        """The best cuts of this sequence; None when it does not fit into memory anywhere."""
-        spans = _spans(variant, len(chain))
-        if spans.shape[0] == 0:
-            return None
-        mean, tail, energy, bottleneck, fits = self._sum_up(variant, chain, spans)
-        if not fits.any():
-            names = ">".join(f"{u.node.name} {u.name}" for u in chain)
-            self.refused.append(Refused(f"{self.mode_of(chain)} {names}", "MemoryTooSmall", variant.name))
-            return None
-        shortfalls, margins = self._compare(variant, tail, energy, bottleneck)
-        short = np.sum([np.maximum(0.0, s) for s in shortfalls.values()], axis=0) if shortfalls else np.zeros_like(mean)
-        moves = self._moves(variant, chain, spans)
-        # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
-        uncertainty = (tail - mean) / (self.demand.latency.value if self.demand.latency else np.maximum(tail, _TIE))
-        objective = _weigh(self.demand.weights, margins, mean.shape) - _MOVE_COST * moves - _UNCERTAINTY * uncertainty
-        rank = np.lexsort(
-            (np.nan_to_num(energy, nan=np.inf).round(9), moves, -objective.round(9), short.round(9), ~fits)
-        )
-        best = int(rank[0])
-        pieces = tuple(Piece(u, int(f), int(t)) for u, (f, t) in zip(chain, spans[best], strict=True))
-        return Candidate(
-            variant=variant,
-            mode=self.mode_of(chain),
-            pieces=pieces,
-            objective=float(objective[best]),
-            shortfalls={name: float(s[best]) for name, s in shortfalls.items() if s[best] > 0},
-            latency=float(tail[best]),
-            energy=float(energy[best]),
-            moves=int(moves[best]),
-        )
+    def _solve(self, variant: Variant, made: Lattice, *, strict: bool) -> list[Candidate]:
+        """The best way of each allowed mode."""
+        if strict and self._accuracy_shortfall(variant) > 0:
+            return []
+        modes = [mode for mode in _MODES if mode in self.demand.mission.spec.modes]
+        best: dict[Mode, Candidate] = {}
+        for question in self._questions(made, strict=strict):
+            searcher = Searcher(made, question)
+            for mode in modes:
+                found = searcher.run(mode)
+                for candidate in self._candidates(variant, mode, made, found):
+                    if mode not in best or candidate.order < best[mode].order:
+                        best[mode] = candidate
+        return list(best.values())
 
-    def _sum_up(
-        self, variant: Variant, chain: Sequence[UnitFacts], spans: NDArray[np.int64]
-    ) -> tuple[Array, Array, Array, Array, NDArray[np.bool_]]:
-        """Mean and tail latency, energy, sustainable rate, and whether everything fits, for every cut."""
-        count, z = spans.shape[0], self.demand.z
-        mean, tail, energy = np.zeros(count), np.zeros(count), np.zeros(count)
-        busiest, fits = np.full(count, _TIE), np.ones(count, dtype=bool)
-        answer, crossing = size_of(self.model.spec.outputs), self._crossing(variant)
-        before = self.source
-        for position, unit in enumerate(chain):
-            first, last = spans[:, position, 0], spans[:, position, 1]
-            costs, load = self.costs(variant, unit), self.loads.get(unit.key, Load())
-            assert costs is not None
-            own, sigma = costs.mean[first, last], costs.sigma[first, last]
-            wait = load.share * load.service / (2 * (1 - load.share)) if load.share < 1 else np.inf
-            mean += own + wait
-            tail += own + wait + z * (sigma + wait)
-            energy += costs.energy[first, last]
-            busiest = np.maximum(busiest, own / max(1 - load.share, _TIE))
-            if unit.memory is not None:
-                fits &= costs.memory[first, last] + load.memory <= unit.memory
-            if unit.node.name != before.name:
-                link = self.link(before, unit.node)
-                assert link is not None
-                size = size_of(self.model.spec.inputs) if position == 0 else crossing[first - 1]
-                wire = (size + answer) / link.bandwidth.value
-                overhead = link.time(0.0, 0.0).value
-                spread = link.bandwidth.sigma / link.bandwidth.value
-                mean += wire + overhead
-                tail += wire * (1 + z * spread) + overhead
-                energy += (size + answer) * link.energy_per_byte
-                busiest = np.maximum(busiest, wire)
-            before = unit.node
-        return mean, tail, energy, 1 / busiest, fits & np.isfinite(mean)
+    def _candidates(self, variant: Variant, mode: Mode, made: Lattice, found: Found) -> Iterator[Candidate]:
+        gap = found.ways[0][0] - found.bound if found.ways else 0.0
+        for _, way in found.ways:
+            yield self._judge(variant, mode, made, way, gap=gap)
 
-    def _crossing(self, variant: Variant) -> Array:
-        """Bytes that cross after each block; infinite where the model may not be cut."""
-        return np.array([size_of(b.cut.tensors) if b.cut else np.inf for b in variant.blocks])
+    def _questions(self, made: Lattice, *, strict: bool) -> Iterator[Question]:
+        """What is minimised is the least of a few sums: each is asked for by itself."""
+        limits = tuple(self._limits(made))
+        if self.aim == "rate":
+            fastest = _best_rate(made, limits, strict=strict)
+            limits = (*limits, Limit(made.busy, fastest, peak=True))
+        most = MOST_PARTITIONS if self.aim != "rate" else min(_MOST_STAGES, len(made.units))
+        for cost in self._costs_of_way(made):
+            yield Question(cost, limits, most, strict=strict)
 
-    def _compare(
-        self, variant: Variant, tail: Array, energy: Array, bottleneck: Array
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Shortfalls of Hard limits (relative, positive = broken), and margins of every objective."""
-        demand, shortfalls, margins = self.demand, {}, {}
-        if demand.latency is not None:
-            margins["latency"] = (demand.latency.value - tail) / demand.latency.value
-            if demand.latency.hard:
-                shortfalls["latency"] = -margins["latency"]
-        if demand.energy is not None:
-            known = np.nan_to_num((demand.energy.value - energy) / demand.energy.value, nan=-1.0)
-            margins["energy"] = known
-            if demand.energy.hard:
-                shortfalls["energy"] = np.where(np.isnan(energy), 1.0, -known)
+    def _limits(self, made: Lattice) -> Iterator[Limit]:
+        demand = self.demand
+        if demand.latency is not None and demand.latency.hard:
+            yield Limit(made.tail, demand.latency.value)
+        if demand.energy is not None and demand.energy.hard:
+            yield Limit(self._energy(made), demand.energy.value)
+        if demand.rate > 0 and np.max(made.busy.spans, where=np.isfinite(made.busy.spans), initial=0.0) > 0:
+            yield Limit(made.busy, 1 / demand.rate, peak=True)
+
+    def _costs_of_way(self, made: Lattice) -> Iterator[Amount]:
+        """Weighted latency and energy, each as it is or, where a Soft limit lets it be more than twice over, as two."""
+        demand, (_, by_latency, by_energy) = self.demand, self.demand.weights
+        if self.aim == "latency":
+            yield made.tail
+            return
+        if self.aim == "energy":
+            yield self._energy(made)
+            return
+        latency, energy = demand.latency, demand.energy
+        soft = [limit is not None and not limit.hard for limit in (latency, energy)]
+        for over in product(*((False, True) if each else (False,) for each in soft)):
+            parts = []
+            if latency is not None:
+                weight = 0.0 if over[0] else by_latency
+                parts += [
+                    ((weight + _UNCERTAINTY) / latency.value, made.tail),
+                    (-_UNCERTAINTY / latency.value, made.mean),
+                ]
+            if energy is not None and not over[1]:
+                parts.append((by_energy / energy.value, self._energy(made)))
+            yield _sum(parts, made)
+
+    def _energy(self, made: Lattice) -> Amount:
+        """Unknown power counts as twice what is allowed: it satisfies no Hard limit, and is never better than known."""
+        limit = self.demand.energy
+        if limit is None:
+            return made.energy
+        unknown = ~made.powered[:, None, None] & np.isfinite(made.mean.spans)
+        return Amount(np.where(unknown, 2 * limit.value, made.energy.spans), made.energy.hops)
+
+    def _judge(self, variant: Variant, mode: Mode, made: Lattice, way: Way, *, gap: float = 0.0) -> Candidate:
+        """A way with its true figures: margins clipped, shortfalls of Hard limits, whether it is a move."""
+        demand, figures = self.demand, {n: total(getattr(made, n), made, way) for n in ("mean", "tail")}
+        energy = total(self._energy(made), made, way)
+        busy = total(made.busy, made, way, peak=True)
+        margins, shortfalls = {}, {}
+        rows = (("latency", demand.latency, figures["tail"]), ("energy", demand.energy, energy))
+        for name, limit, value in rows:
+            if limit is not None:
+                margins[name] = max(-1.0, min(1.0, (limit.value - value) / limit.value))
+                shortfalls[name] = value / limit.value - 1 if limit.hard else 0.0
         if demand.accuracy is not None:
             figure = demand.accuracy_of(variant)
-            margin = _accuracy_margin(figure.value, demand.accuracy.value) if figure else -1.0
-            margins["accuracy"] = np.full_like(tail, margin)
-            if demand.accuracy.hard:
-                shortfalls["accuracy"] = np.full_like(tail, -margin)
-        shortfalls["rate"] = demand.rate / bottleneck - 1
-        return shortfalls, margins
+            margins["accuracy"] = _accuracy_margin(figure.value, demand.accuracy.value) if figure else -1.0
+            shortfalls["accuracy"] = self._accuracy_shortfall(variant)
+        shortfalls["rate"] = demand.rate * busy - 1
+        pieces = tuple(Piece(*piece) for piece in made.pieces(way))
+        moves = self._moves(variant, pieces)
+        objective = self._value(margins, figures, energy, busy) - _MOVE_COST * moves
+        return Candidate(
+            variant=variant,
+            mode=mode,
+            pieces=pieces,
+            objective=objective,
+            shortfalls={name: short for name, short in shortfalls.items() if short > TIE},
+            latency=figures["tail"],
+            energy=energy,
+            moves=moves,
+            bound=objective + gap,
+        )
 
-    def _moves(self, variant: Variant, chain: Sequence[UnitFacts], spans: NDArray[np.int64]) -> Array:
-        """1 where the plan differs from the one held."""
-        held, count = self._held, spans.shape[0]
+    def _value(self, margins: Mapping[str, float], figures: Mapping[str, float], energy: float, busy: float) -> float:
+        """What is made as large as possible, by aim: weighted margins, or minus seconds, minus joules, requests/s."""
+        if self.aim == "latency":
+            return -figures["tail"]
+        if self.aim == "energy":
+            return -energy
+        if self.aim == "rate":
+            return 1 / busy
+        weights = zip(("accuracy", "latency", "energy"), self.demand.weights, strict=True)
+        value = sum(weight * margins[name] for name, weight in weights if name in margins)
+        if self.demand.latency is None:
+            return value
+        # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
+        return value - _UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
+
+    def _accuracy_shortfall(self, variant: Variant) -> float:
+        limit, figure = self.demand.accuracy, self.demand.accuracy_of(variant)
+        if limit is None or not limit.hard:
+            return 0.0
+        return max(0.0, -_accuracy_margin(figure.value, limit.value)) if figure else 1.0
+
+    def _moves(self, variant: Variant, pieces: Sequence[Piece]) -> int:
+        """1 when the plan differs from the one held."""
+        held = self._held
         if held is None:
-            return np.zeros(count)
-        places = [(p.node, p.unit) for p in held.partitions]
-        if held.variant != variant.name or places != [unit.key for unit in chain]:
-            return np.ones(count)
-        kept = np.array([[p.first, p.last] for p in held.partitions])
-        changed: Array = np.any(spans != kept[None], axis=(1, 2)).astype(np.float64)
-        return changed
+            return 0
+        kept = [(p.node, p.unit, p.first, p.last) for p in held.partitions]
+        same = [(p.unit.node.name, p.unit.name, p.first, p.last) for p in pieces]
+        return int(held.variant != variant.name or kept != same)
+
+    # ------------------------------------------------------------------------------------------------ surveying
+
+    def _survey(self, variant: Variant, made: Lattice) -> Iterable[Candidate]:
+        """What is held, and per unit the best way that is it alone, or it after a part where the data is born."""
+        held = self._held_way(variant, made)
+        ways = [held] if held is not None else []
+        modes = self.demand.mission.spec.modes
+        question = next(iter(self._questions(made, strict=False)), None)
+        for unit in range(len(made.units)):
+            alone: Way = ((unit, made.last),)
+            mode: Mode = "Local" if made.local[unit] else "Remote"
+            if mode in modes:
+                ways.append(alone)
+            if question is not None and "Split" in modes and not made.local[unit]:
+                ways += _best_splits(made, question, unit)
+        for way in ways:
+            if np.isfinite(total(made.tail, made, way)):
+                yield self._judge(variant, self.mode_of([made.units[unit] for unit, _ in way]), made, way)
+
+    def _held_way(self, variant: Variant, made: Lattice) -> Way | None:
+        if self._held is None or self._held.variant != variant.name:
+            return None
+        units = {unit.key: i for i, unit in enumerate(made.units)}
+        ends = {last: boundary for boundary, last in enumerate(made.ends)}
+        parts = self._held.partitions
+        if any((p.node, p.unit) not in units or p.last not in ends for p in parts):
+            return None
+        return tuple((units[p.node, p.unit], ends[p.last]) for p in parts)
+
+
+def _best_splits(made: Lattice, question: Question, unit: int) -> list[Way]:
+    """For each unit where the data is born, the best cut between it and `unit`."""
+    found: list[Way] = []
+    for here in np.flatnonzero(made.local):
+        first = question.cost.hops[made.source, here, 0] + question.cost.spans[here, 0, :]
+        cost = first + question.cost.hops[here, unit, :] + question.cost.spans[unit, :, made.last]
+        cut = int(np.argmin(cost))
+        if np.isfinite(cost[cut]):
+            found.append(((int(here), cut), (unit, made.last)))
+    return found
+
+
+def _best_rate(made: Lattice, limits: tuple[Limit, ...], *, strict: bool) -> float:
+    """Seconds of the slowest stage of the pipeline whose slowest stage is the quickest."""
+    most = min(_MOST_STAGES, len(made.units))
+    searcher = Searcher(made, Question(made.busy, limits, most, peak=True, strict=strict))
+    return min(searcher.run(mode).bound for mode in _MODES) * (1 + TIE)
+
+
+def _sum(parts: Sequence[tuple[float, Amount]], made: Lattice) -> Amount:
+    """The weighted sum of amounts; infinite where a step is impossible."""
+    spans, hops = np.zeros_like(made.mean.spans), np.zeros_like(made.mean.hops)
+    possible, crossable = np.isfinite(made.mean.spans), np.isfinite(made.mean.hops)
+    for weight, amount in parts:
+        if weight:
+            spans += weight * np.where(possible, amount.spans, 0.0)
+            hops += weight * np.where(crossable, amount.hops, 0.0)
+    return Amount(np.where(possible, spans, np.inf), np.where(crossable, hops, np.inf))
+
+
+def _identity(candidate: Candidate) -> tuple[object, ...]:
+    return candidate.variant.name, tuple((p.unit.key, p.first, p.last) for p in candidate.pieces)
 
 
 def _accuracy_margin(value: float, floor: float) -> float:
     return (value - floor) / (1 - floor) if floor < 1 else value - floor
-
-
-def _weigh(weights: tuple[float, float, float], margins: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
-    total = np.zeros(shape)
-    for name, weight in zip(("accuracy", "latency", "energy"), weights, strict=True):
-        if name in margins:
-            total += weight * np.clip(margins[name], -1.0, 1.0)
-    return total
-
-
-def _spans(variant: Variant, length: int) -> NDArray[np.int64]:
-    """Every way to cut the chain of blocks into `length` spans at legal cuts: (ways, length, 2), ends included."""
-    last = len(variant.blocks) - 1
-    cuts = [i for i, block in enumerate(variant.blocks[:-1]) if block.cut is not None]
-    if length == 1:
-        return np.array([[[0, last]]])
-    if length == 2:  # noqa: PLR2004 - two spans
-        return np.array([[[0, c], [c + 1, last]] for c in cuts], dtype=np.int64).reshape(-1, 2, 2)
-    pairs = [(a, b) for i, a in enumerate(cuts) for b in cuts[i + 1 :]]
-    ways = [[[0, a], [a + 1, b], [b + 1, last]] for a, b in pairs]
-    return np.array(ways, dtype=np.int64).reshape(-1, 3, 2)
 
 
 _TIERS: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}

@@ -1,0 +1,202 @@
+"""All ways of one variant at once: boundaries x units, with what each step costs, as arrays in SI units.
+
+A way is a walk: from the input's node (place D) over units d = 0..D-1 from boundary 0 to the last one. A step
+(p, d, a, b) crosses from place p to unit d at boundary a and computes there up to boundary b. Boundaries are the
+model's legal cuts. What is impossible costs infinitely much.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maleo_api.model import Variant
+from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
+from maleo_operator.planning.problem import NodeFacts
+from maleo_operator.planning.units import UnitFacts
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+_NEVER = np.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What others hold of a unit: share of its time, mean seconds of one of their requests, bytes."""
+
+    share: float = 0.0
+    service: float = 0.0
+    memory: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """One quantity of every step: `spans` (D, B, B) of computing, `hops` (D+1, D, B) of crossing."""
+
+    spans: Array
+    hops: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """`ends`: boundary -> last block done, -1 before the first.
+
+    mean, tail: seconds, tail at the objective's percentile; energy: joules, infinite where it is unknown; busy: seconds
+    that a stage is taken by one request, the reciprocal of the rate it sustains.
+    """
+
+    units: tuple[UnitFacts, ...]
+    ends: tuple[int, ...]
+    mean: Amount
+    tail: Amount
+    energy: Amount
+    busy: Amount
+    fits: Mask  # (D, B, B) of a span into the unit's free memory
+    may: Mask  # (D+1, D) link, egress
+    local: Mask  # (D,) units of the input's node
+    powered: Mask  # (D,) units whose power is known
+
+    @property
+    def source(self) -> int:
+        """The place where the data is born."""
+        return len(self.units)
+
+    @property
+    def last(self) -> int:
+        return len(self.ends) - 1
+
+    def pieces(self, way: Sequence[tuple[int, int]]) -> list[tuple[UnitFacts, int, int]]:
+        """(unit, first block, last block) of a way given as (unit, boundary that it ends at)."""
+        found, begin = [], 0
+        for unit, end in way:
+            found.append((self.units[unit], begin, self.ends[end]))
+            begin = self.ends[end] + 1
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """What may cross between nodes, and over what.
+
+    link: None where none joins two nodes; may_receive: (node, whether it gets the raw input) by the mission's egress.
+    """
+
+    link: Callable[[NodeFacts, NodeFacts], LinkFacts | None]
+    input_bytes: float
+    answer_bytes: float
+    may_receive: Callable[[NodeFacts, bool], bool]
+
+
+def build(
+    variant: Variant,
+    units: Sequence[UnitFacts],
+    costs: Sequence[SpanCosts],
+    loads: Sequence[Load],
+    crossing: Crossing,
+    *,
+    source: NodeFacts,
+    z: float,
+) -> Lattice:
+    """units, costs and loads in the same order; z: of the latency's percentile."""
+    cuts = [i for i, block in enumerate(variant.blocks[:-1]) if block.cut is not None]
+    if variant.cutting != "Graph":
+        cuts = []
+    ends = (-1, *cuts, len(variant.blocks) - 1)
+    sizes = np.array([crossing.input_bytes, *(size_of(variant.blocks[c].cut.tensors) for c in cuts), 0.0])  # type: ignore[union-attr]
+    local = np.array([unit.node.name == source.name for unit in units], dtype=bool)
+    may = _may(units, crossing, source)
+    hops = [np.where(may[:, :, None], hop, _NEVER) for hop in _hops(units, crossing, source, sizes, z)]
+    spans = [_spans(cost, ends) for cost in costs]
+    own, sigma, joules, memory = (np.stack([s[i] for s in spans]) for i in range(4))
+    waits = np.array([_wait(load) for load in loads])[:, None, None]
+    free = np.array([max(1 - load.share, 1e-9) for load in loads])[:, None, None]
+    room = np.array([_room(unit, load) for unit, load in zip(units, loads, strict=True)])[:, None, None]
+    fits = memory <= room
+    possible = fits & np.isfinite(own + waits)
+
+    def amount(each: Array, hop: Array) -> Amount:
+        return Amount(np.where(possible, each, _NEVER), hop)
+
+    return Lattice(
+        units=tuple(units),
+        ends=ends,
+        mean=amount(own + waits, hops[0]),
+        tail=amount(own + waits + z * (sigma + waits), hops[1]),
+        energy=amount(np.where(np.isnan(joules), _NEVER, joules), hops[2]),
+        busy=amount(own / free, hops[3]),
+        fits=fits,
+        may=may,
+        local=local,
+        powered=np.array([not np.isnan(cost.energy[0, 0]) for cost in costs], dtype=bool),
+    )
+
+
+def _spans(costs: SpanCosts, ends: Sequence[int]) -> tuple[Array, Array, Array, Array]:
+    """mean, sigma, energy, memory as (B, B) over boundaries; inf where nothing would be computed."""
+    first, last = np.array(ends) + 1, np.array(ends)
+    index = np.ix_(np.minimum(first, costs.mean.shape[0] - 1), np.maximum(last, 0))
+    empty = np.tril(np.ones((len(ends), len(ends)), dtype=bool))
+    return (
+        np.where(empty, _NEVER, costs.mean[index]),
+        np.where(empty, _NEVER, costs.sigma[index]),
+        np.where(empty, _NEVER, costs.energy[index]),
+        np.where(empty, _NEVER, costs.memory[index]),
+    )
+
+
+def _hops(
+    units: Sequence[UnitFacts], crossing: Crossing, source: NodeFacts, sizes: Array, z: float
+) -> tuple[Array, Array, Array, Array]:
+    """mean, tail, energy, busy of crossing, each (D+1, D, B); zero inside a node, inf without a link."""
+    shape = (len(units) + 1, len(units), len(sizes))
+    mean, tail, energy, busy = (np.zeros(shape) for _ in range(4))
+    nodes = [*(unit.node for unit in units), source]
+    known: dict[tuple[str, str], tuple[Array, Array, Array, Array]] = {}
+    for i, origin in enumerate(nodes):
+        for j, unit in enumerate(units):
+            target = unit.node
+            if origin.name == target.name:
+                continue
+            key = (origin.name, target.name)
+            if key not in known:
+                known[key] = _hop(crossing.link(origin, target), sizes + crossing.answer_bytes, z)
+            mean[i, j], tail[i, j], energy[i, j], busy[i, j] = known[key]
+    return mean, tail, energy, busy
+
+
+def _hop(link: LinkFacts | None, sizes: Array, z: float) -> tuple[Array, Array, Array, Array]:
+    if link is None:
+        never = np.full_like(sizes, _NEVER)
+        return never, never, never, never
+    wire = sizes / link.bandwidth.value
+    overhead = link.time(0.0, 0.0).value
+    spread = link.bandwidth.sigma / link.bandwidth.value
+    return wire + overhead, wire * (1 + z * spread) + overhead, sizes * link.energy_per_byte, wire
+
+
+def _may(units: Sequence[UnitFacts], crossing: Crossing, source: NodeFacts) -> Mask:
+    """Whether a step from a place to a unit is allowed by egress and link; a unit serves once, so never from itself."""
+    nodes = [*(unit.node for unit in units), source]
+    may = np.array(
+        [
+            [
+                crossing.may_receive(unit.node, i == len(units))
+                and (origin.name == unit.node.name or crossing.link(origin, unit.node) is not None)
+                for unit in units
+            ]
+            for i, origin in enumerate(nodes)
+        ],
+        dtype=bool,
+    ).reshape(len(nodes), len(units))
+    np.fill_diagonal(may[: len(units)], val=False)
+    return may
+
+
+def _wait(load: Load) -> float:
+    """Mean seconds in the queue of a shared unit: half a request of the others, by how busy they keep it."""
+    return load.share * load.service / (2 * (1 - load.share)) if load.share < 1 else _NEVER
+
+
+def _room(unit: UnitFacts, load: Load) -> float:
+    return _NEVER if unit.memory is None else unit.memory - load.memory
