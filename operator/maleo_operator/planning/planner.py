@@ -6,6 +6,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
 
+import numpy as np
+
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.model import Model, Tensor, Variant
@@ -13,6 +15,7 @@ from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, ENERGY, RATIO, show
 from maleo_operator.planning.cost import size_of
 from maleo_operator.planning.demand import Demand, find_input
+from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import Load
 from maleo_operator.planning.problem import (
@@ -56,6 +59,12 @@ def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | N
     return verdict
 
 
+def frontier(snapshot: Snapshot, key: str) -> tuple[Plan, ...]:
+    """Every plan of the mission that no other beats in latency, energy and accuracy at once; the quickest first."""
+    prepared = _prepare(snapshot, snapshot.missions[key], Index(snapshot), "margins")
+    return () if isinstance(prepared, Infeasible) else tuple(_build(prepared, point) for point in trace(prepared))
+
+
 def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
     """The plan that a stored Placement records, with today's figures; None when its parts are not there any more."""
     prepared = _prepare(snapshot, snapshot.missions[key], Index(snapshot), "margins")
@@ -93,7 +102,8 @@ def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdi
         if not candidate.shortfalls and candidate.mode not in by_mode:
             by_mode[candidate.mode] = _build(prepared, candidate)
     held = _held_again(prepared, snapshot, mission, found)
-    return Feasible(by_mode[best.mode], rejected, by_mode | held)
+    bound = max(candidate.bound for candidate in found if np.isfinite(candidate.bound))
+    return Feasible(by_mode[best.mode], rejected, by_mode | held, bound)
 
 
 def _held_again(search: Search, snapshot: Snapshot, mission: Mission, found: Sequence[Candidate]) -> dict[str, Plan]:
@@ -158,7 +168,7 @@ def _build(search: Search, candidate: Candidate) -> Plan:
     accuracy = demand.accuracy_of(variant)
     loads = [search.loads.get((p.node, p.unit), Load()) for p in partitions]
     spare = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
-    slowest = max([*spare, *(t.time.value for t in transfers)])
+    slowest = max([*spare, *(t.wire for t in transfers)])
     built = Plan(
         mission=demand.mission.key,
         model=search.model.metadata.name,
@@ -227,7 +237,10 @@ def _transfers(search: Search, variant: Variant, pieces: Sequence[Piece]) -> tup
             assert link is not None
             size = size_of(list(_boundary(search.model, variant, piece.first - 1)))
             joules = Figure(link.energy(size, answer), 0.0, Basis.MODELLED, f"Link {link.name}")
-            found.append(PlannedTransfer(before.name, node.name, size, link.name, link.time(size, answer), joules))
+            wire = (size + answer) / link.bandwidth.value
+            found.append(
+                PlannedTransfer(before.name, node.name, size, link.name, link.time(size, answer), wire, joules)
+            )
         before = node
     return tuple(found)
 

@@ -94,6 +94,7 @@ class PlannedTransfer:
     size: float  # bytes
     link: str
     time: Figure  # seconds
+    wire: float  # seconds of it that the link is taken
     energy: Figure  # joules
 
 
@@ -173,6 +174,8 @@ class Feasible:
     plan: Plan
     rejected: tuple[Rejected, ...]
     best_by_mode: Mapping[str, Plan]
+    bound: float
+    """No plan has a higher objective; equal to the plan's own unless the search was cut short."""
 
 
 @dataclass(frozen=True, slots=True)

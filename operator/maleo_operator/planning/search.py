@@ -71,13 +71,17 @@ class Searcher:
     def __init__(self, lattice: Lattice, question: Question) -> None:
         self._lattice = lattice
         self._question = question
+        self._most = [limit.most for limit in question.limits]
         self._ahead = look_ahead(lattice, question.cost, question.most, _operation(question.peak))
         self._limits_ahead = [
             look_ahead(lattice, limit.amount, question.most, _operation(limit.peak)) for limit in question.limits
         ]
 
-    def run(self, mode: Mode, *, cutoff: float = np.inf, patience: int = 20_000) -> Found:
-        """The best ways of this mode that cost at most `cutoff`; cut short after `patience` expansions."""
+    def run(self, mode: Mode, *, first: float | None = None, patience: int = 20_000) -> Found:
+        """The best ways of this mode; cut short after `patience` expansions. `first`: in place of the first limit's."""
+        if first is not None:
+            self._most[0] = first
+        cutoff = np.inf
         source, last = self._lattice.source, self._lattice.last
         root = _State(0.0, (0.0,) * len(self._question.limits), (), source, 0, away=False)
         serial, queue = count(), []  # type: ignore[var-annotated]
@@ -128,9 +132,11 @@ class Searcher:
         question, left = self._question, self._question.most - len(state.way) - 1
         bounds = self._bound(question.cost, state.value, self._ahead[left], state, peak=question.peak)
         short = np.zeros_like(bounds)
-        for limit, spent, ahead in zip(question.limits, state.spent, self._limits_ahead, strict=True):
+        for limit, most, spent, ahead in zip(question.limits, self._most, state.spent, self._limits_ahead, strict=True):
             least = self._bound(limit.amount, spent, ahead[left], state, peak=limit.peak)
-            short += np.maximum(0.0, least / limit.most - 1 - TIE) if limit.most > 0 else np.where(least > 0, 1.0, 0.0)
+            possible = np.isfinite(least)
+            over = np.where(possible, least, 0.0) / most - 1 if most > 0 else np.where(least > 0, 1.0, 0.0)
+            short += np.where(possible, np.maximum(0.0, over - TIE), np.inf)
         bounds = np.where(short > 0, np.inf, bounds) if question.strict else bounds + _SHORT * short
         self._forbid(bounds, state, mode)
         flat = bounds.ravel()

@@ -27,7 +27,7 @@ _MOST_STAGES: Final = 8
 _PER_CLASS: Final = MOST_PARTITIONS
 _MOVE_COST: Final = 0.05
 _UNCERTAINTY: Final = 0.1
-_MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
+MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,21 @@ class Search:
 
     def run(self) -> list[Candidate]:
         """The best of every variant and mode, what is held, and the best over each unit; best first."""
-        members = self._members()
-        lattices = [(v, made) for v in self.variants() if (made := self._build(v, members)) is not None]
+        lattices = list(self.lattices())
         found = [c for variant, made in lattices for c in self._solve(variant, made, strict=True)]
         if not found:
             found = [c for variant, made in lattices for c in self._solve(variant, made, strict=False)]
         for variant, made in lattices:
             found += self._survey(variant, made)
         return sorted({_identity(c): c for c in reversed(found)}.values(), key=lambda candidate: candidate.order)
+
+    def lattices(self) -> Iterator[tuple[Variant, Lattice]]:
+        """All ways of each variant that some unit can run; what no way can use is noted in `refused`."""
+        members = self._members()
+        for variant in self.variants():
+            made = self._build(variant, members)
+            if made is not None:
+                yield variant, made
 
     def variants(self) -> list[Variant]:
         wanted = self.demand.mission.spec.model.variants
@@ -153,7 +160,6 @@ class Search:
         return not code
 
     def _build(self, variant: Variant, members: Sequence[UnitFacts]) -> Lattice | None:
-        """All ways of the variant; what no way can use is noted. None without a unit."""
         usable = [unit for unit in members if self._is_usable(variant, unit)]
         costs = [cost for unit in usable if (cost := self.costs(variant, unit)) is not None]
         if not usable:
@@ -184,7 +190,7 @@ class Search:
         modes, last = self.demand.mission.spec.modes, len(variant.blocks) - 1
         if made.last == 1 and "Split" in modes:
             self.refused.append(Refused("Split", "NoLegalCut", f"{variant.name} runs as one piece"))
-        for mode in _MODES:
+        for mode in MODES:
             if mode not in modes:
                 self.refused.append(Refused(mode, "ModeNotAllowed", variant.name))
         for i, unit in enumerate(made.units):
@@ -206,25 +212,25 @@ class Search:
         """The best way of each allowed mode."""
         if strict and self._accuracy_shortfall(variant) > 0:
             return []
-        modes = [mode for mode in _MODES if mode in self.demand.mission.spec.modes]
+        modes = [mode for mode in MODES if mode in self.demand.mission.spec.modes]
         best: dict[Mode, Candidate] = {}
         for question in self._questions(made, strict=strict):
             searcher = Searcher(made, question)
             for mode in modes:
                 found = searcher.run(mode)
-                for candidate in self._candidates(variant, mode, made, found):
+                for candidate in self._candidates(variant, made, found):
                     if mode not in best or candidate.order < best[mode].order:
                         best[mode] = candidate
         return list(best.values())
 
-    def _candidates(self, variant: Variant, mode: Mode, made: Lattice, found: Found) -> Iterator[Candidate]:
+    def _candidates(self, variant: Variant, made: Lattice, found: Found) -> Iterator[Candidate]:
         gap = found.ways[0][0] - found.bound if found.ways else 0.0
         for _, way in found.ways:
-            yield self._judge(variant, mode, made, way, gap=gap)
+            yield self.judge(variant, made, way, gap=gap)
 
     def _questions(self, made: Lattice, *, strict: bool) -> Iterator[Question]:
         """What is minimised is the least of a few sums: each is asked for by itself."""
-        limits = tuple(self._limits(made))
+        limits = tuple(self.limits(made))
         if self.aim == "rate":
             fastest = _best_rate(made, limits, strict=strict)
             limits = (*limits, Limit(made.busy, fastest, peak=True))
@@ -232,7 +238,7 @@ class Search:
         for cost in self._costs_of_way(made):
             yield Question(cost, limits, most, strict=strict)
 
-    def _limits(self, made: Lattice) -> Iterator[Limit]:
+    def limits(self, made: Lattice) -> Iterator[Limit]:
         demand = self.demand
         if demand.latency is not None and demand.latency.hard:
             yield Limit(made.tail, demand.latency.value)
@@ -272,7 +278,7 @@ class Search:
         unknown = ~made.powered[:, None, None] & np.isfinite(made.mean.spans)
         return Amount(np.where(unknown, 2 * limit.value, made.energy.spans), made.energy.hops)
 
-    def _judge(self, variant: Variant, mode: Mode, made: Lattice, way: Way, *, gap: float = 0.0) -> Candidate:
+    def judge(self, variant: Variant, made: Lattice, way: Way, *, gap: float = 0.0) -> Candidate:
         """A way with its true figures: margins clipped, shortfalls of Hard limits, whether it is a move."""
         demand, figures = self.demand, {n: total(getattr(made, n), made, way) for n in ("mean", "tail")}
         energy = total(self._energy(made), made, way)
@@ -293,7 +299,7 @@ class Search:
         objective = self._value(margins, figures, energy, busy) - _MOVE_COST * moves
         return Candidate(
             variant=variant,
-            mode=mode,
+            mode=self.mode_of([piece.unit for piece in pieces]),
             pieces=pieces,
             objective=objective,
             shortfalls={name: short for name, short in shortfalls.items() if short > TIE},
@@ -350,7 +356,7 @@ class Search:
                 ways += _best_splits(made, question, unit)
         for way in ways:
             if np.isfinite(total(made.tail, made, way)):
-                yield self._judge(variant, self.mode_of([made.units[unit] for unit, _ in way]), made, way)
+                yield self.judge(variant, made, way)
 
     def _held_way(self, variant: Variant, made: Lattice) -> Way | None:
         if self._held is None or self._held.variant != variant.name:
@@ -379,7 +385,7 @@ def _best_rate(made: Lattice, limits: tuple[Limit, ...], *, strict: bool) -> flo
     """Seconds of the slowest stage of the pipeline whose slowest stage is the quickest."""
     most = min(_MOST_STAGES, len(made.units))
     searcher = Searcher(made, Question(made.busy, limits, most, peak=True, strict=strict))
-    return min(searcher.run(mode).bound for mode in _MODES) * (1 + TIE)
+    return min(searcher.run(mode).bound for mode in MODES) * (1 + TIE)
 
 
 def _sum(parts: Sequence[tuple[float, Amount]], made: Lattice) -> Amount:

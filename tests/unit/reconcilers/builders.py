@@ -126,7 +126,7 @@ def plan(*chain: str, objective: float = 0.5, spare: bool = False, simulated: bo
         entry_unit=entry_unit,
         partitions=parts,
         transfers=tuple(
-            PlannedTransfer(source=a, target=b, size=1e5, link="", time=figure, energy=figure)
+            PlannedTransfer(source=a, target=b, size=1e5, link="", time=figure, wire=0.01, energy=figure)
             for a, b in pairwise(hops)
         ),
         fallback=Fallback("int8", artifact(), part(f"drone-1:{entry_unit}", 0, len(chain))) if spare else None,
@@ -141,7 +141,7 @@ def plan(*chain: str, objective: float = 0.5, spare: bool = False, simulated: bo
 
 
 def feasible(*chain: str, **options: Any) -> Feasible:
-    return Feasible(plan=plan(*chain, **options), rejected=(), best_by_mode={})
+    return Feasible(plan=plan(*chain, **options), rejected=(), best_by_mode={}, bound=0.5)
 
 
 def infeasible(code: str = "LatencyTooTight", message: str = "", *, least_bad: Plan | None = None) -> Infeasible:

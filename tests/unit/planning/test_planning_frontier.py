@@ -1,0 +1,102 @@
+"""The whole trade-off against an enumeration, and plans made for one figure alone."""
+
+from itertools import product
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import block, link, mission, model, profile, snapshot, variant
+
+from maleo_operator.planning.planner import frontier, plan
+from maleo_operator.planning.problem import Feasible, Snapshot
+
+_NODES = ("drone", "edge", "cloud")
+
+worlds = st.fixed_dictionaries(
+    {
+        "blocks": st.lists(st.tuples(st.integers(1, 300), st.integers(10, 100_000)), min_size=1, max_size=4),
+        "gops": st.tuples(*[st.integers(1, 60)] * 3),
+        "watts": st.tuples(*[st.integers(1, 40)] * 3),
+        "mbit": st.tuples(*[st.integers(1, 500)] * 3),
+    }
+)
+
+
+def _world(world: dict[str, object], **spec: object) -> Snapshot:
+    count = len(world["blocks"])
+    chain = [block(f"b{i}", mop=m, cut=c if i < count - 1 else None) for i, (m, c) in enumerate(world["blocks"])]
+    wanted = {"objectives": {"latency": {"atMost": "1s", "enforcement": "Soft"}}, "demand": {"rate": "1/h"}} | spec
+    profiles = {
+        node: profile(f"p-{node}", gops=gops, watts=f"{watts}W")
+        for node, gops, watts in zip(_NODES, world["gops"], world["watts"], strict=True)
+    }
+    pairs = (("drone", "edge"), ("drone", "cloud"), ("edge", "cloud"))
+    return snapshot(
+        profiles=profiles,
+        missions=[mission(**wanted)],
+        net=model(variant("fp32", chain), inputs=20_000),
+        links=[link(*pair, f"{rate}Mbit/s") for pair, rate in zip(pairs, world["mbit"], strict=True)],
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(world=worlds)
+def test_frontier__has_no_point_that_another_beats(world: dict[str, object]) -> None:
+    points = [(p.latency.value, p.energy.value) for p in frontier(_world(world), "default/watch")]
+    assert points == sorted(points)
+    assert [e for _, e in points] == sorted((e for _, e in points), reverse=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(world=worlds)
+def test_frontier__ends_where_one_figure_alone_is_made_best(world: dict[str, object]) -> None:
+    points = frontier(_world(world), "default/watch")
+    quickest = plan(_world(world), "default/watch", aim="latency")
+    thriftiest = plan(_world(world), "default/watch", aim="energy")
+    assert isinstance(quickest, Feasible)
+    assert isinstance(thriftiest, Feasible)
+    assert abs(points[0].latency.value - quickest.plan.latency.value) < 1e-9
+    assert abs(points[-1].energy.value - thriftiest.plan.energy.value) < 1e-9
+
+
+@settings(max_examples=40, deadline=None)
+@given(world=worlds, share=st.floats(0.05, 0.95))
+def test_frontier__holds_the_best_plan_of_every_limit(world: dict[str, object], share: float) -> None:
+    """Of all that keep a latency limit, the thriftiest is a point of the frontier."""
+    points = frontier(_world(world), "default/watch")
+    low, high = points[0].latency.value, points[-1].latency.value
+    limit = low + share * (high - low) + 1e-6
+    objectives = {"latency": {"atMost": f"{limit * 1000:.6f}ms"}}
+    verdict = plan(_world(world, objectives=objectives), "default/watch", aim="energy")
+    assert isinstance(verdict, Feasible)
+    best = min(p.energy.value for p in points if p.latency.value <= limit * (1 + 1e-9))
+    assert abs(verdict.plan.energy.value - best) < 1e-9
+
+
+@settings(max_examples=40, deadline=None)
+@given(world=worlds)
+def test_rate__is_that_of_the_pipeline_whose_slowest_stage_is_quickest(world: dict[str, object]) -> None:
+    verdict = plan(_world(world), "default/watch", aim="rate")
+    assert isinstance(verdict, Feasible)
+    assert verdict.plan.rate.value >= max(_rates(world)) * (1 - 1e-6)
+
+
+def _rates(world: dict[str, object]) -> list[float]:
+    """Of every way over distinct nodes in any order, written out by hand."""
+    blocks, found = world["blocks"], []
+    speeds = {n: g * 1e9 for n, g in zip(_NODES, world["gops"], strict=True)}
+    wires = {
+        frozenset(p): m * 1e6 / 8 for p, m in zip((_NODES[:2], _NODES[::2], _NODES[1:]), world["mbit"], strict=True)
+    }
+    for places in product(_NODES, repeat=len(blocks)):
+        order = [p for i, p in enumerate(places) if i == 0 or places[i - 1] != p]
+        if len(set(order)) != len(order) or "drone" in order[1:]:
+            continue
+        stages = [sum(m * 1e6 for (m, _), p in zip(blocks, places, strict=True) if p == n) / speeds[n] for n in order]
+        before = "drone"
+        for i, place in enumerate(places):
+            if place != before:
+                size = 20_000 * 4 if i == 0 else blocks[i - 1][1] * 4
+                stages.append((size + 40) / wires[frozenset((before, place))])
+            before = place
+        found.append(1 / max(stages))
+    return found
