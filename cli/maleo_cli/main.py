@@ -5,7 +5,7 @@ from typing import Final
 
 import typer
 
-from maleo_cli import cluster, explain, install, plan
+from maleo_cli import cluster, explain, install, plan, replay
 from maleo_cli.failure import Failure
 from maleo_cli.model import commands as model
 
@@ -13,6 +13,7 @@ app: Final = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc_
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(model.app, name="model")
 app.command("plan")(plan.plan_command)
+app.command("replay")(replay.replay_command)
 app.command("explain")(explain.explain_command)
 app.command("install")(install.install_command)
 app.command("uninstall")(install.uninstall_command)

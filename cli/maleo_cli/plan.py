@@ -1,6 +1,8 @@
 """`maleo plan`: where would these missions run? On manifests, with no cluster; the operator's own planner decides."""
 
+import asyncio
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,25 +10,31 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 import yaml
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from maleo_api.manifests import ManifestError, load
-from maleo_api.meta import Basis
-from maleo_api.mission import Mission
-from maleo_api.quantities import BANDWIDTH, DURATION, ENERGY, RATIO, Unit, parse, show
+from maleo_api.meta import Basis, Tier
+from maleo_api.quantities import DURATION, ENERGY, RATIO, Unit, show
+from maleo_cli import whatif
 from maleo_cli.failure import Failure
-from maleo_operator.planning.fleet import plan_all
+from maleo_cli.live import read_cluster
+from maleo_cli.replay import keep
+from maleo_operator.planning.fleet import plan_each
+from maleo_operator.planning.planner import frontier as trade_off
 from maleo_operator.planning.problem import Feasible, Figure, Plan, Snapshot, Verdict
 from maleo_operator.planning.snapshot import from_manifests
+from maleo_operator.planning.solver import Aim
 
 Output = Literal["table", "json", "yaml"]
 
 
 def plan_command(
-    files: Annotated[list[Path], typer.Option("-f", help="Files or folders with manifests.")],
+    files: Annotated[list[Path] | None, typer.Option("-f", help="Files or folders with manifests.")] = None,
     output: Annotated[Output, typer.Option("-o")] = "table",
+    objective: Annotated[
+        Aim, typer.Option(help="What is made best within the limits: the weighted margins, or one figure alone.")
+    ] = "margins",
     without: Annotated[list[str] | None, typer.Option(help="Plan as if this node were not there.")] = None,
     link: Annotated[
         list[str] | None, typer.Option(help="A/B=10Mbit/s: as if this were measured between two nodes.")
@@ -34,32 +42,64 @@ def plan_command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="MISSION.objectives.latency.atMost=30ms: as if the spec said so.")
     ] = None,
+    add_device: Annotated[
+        list[str] | None, typer.Option(help="As if there were more nodes with this DeviceProfile.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="Of --add-device: how many.")] = 1,
+    site: Annotated[str, typer.Option(help="Of --add-device: where.")] = "",
+    tier: Annotated[Tier, typer.Option(help="Of --add-device: which tier.")] = Tier.EDGE,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder to store what each plan follows from, for `maleo replay`.")
+    ] = None,
     *,
+    live: Annotated[bool, typer.Option(help="Plan what a cluster holds (KUBECONFIG), by declared figures.")] = False,
+    frontier: Annotated[bool, typer.Option(help="Also every plan that no other beats in all figures.")] = False,
     explain: Annotated[bool, typer.Option(help="Also what was not taken, and why.")] = False,
 ) -> None:
     """Plan every mission of the manifests. Exit code 1 when one does not fit, 2 when the manifests are wrong."""
-    try:
-        snapshot = from_manifests(load(files))
-    except ManifestError as error:
-        raise Failure("\n".join(error.mistakes), exit_code=2) from error
+    snapshot = _read(files or [], live=live)
     for node in without or []:
-        snapshot = _without(snapshot, node)
+        snapshot = whatif.without_node(snapshot, node)
+    for profile in add_device or []:
+        snapshot = whatif.with_devices(snapshot, profile, count=count, site=site, tier=tier)
     for text in link or []:
-        snapshot = _with_link(snapshot, text)
+        snapshot = whatif.with_link(snapshot, text)
     for text in set_ or []:
-        snapshot = _with_spec(snapshot, text)
+        snapshot = whatif.with_spec(snapshot, text)
     if not snapshot.missions:
         raise Failure("the manifests hold no Mission", "add one, or name its file with -f", exit_code=2)
-    verdicts = plan_all(snapshot)
+    planned = list(plan_each(snapshot, aim=objective))
+    verdicts = {key: verdict for key, _, verdict in planned}
+    points = {key: trade_off(snapshot, key) for key in verdicts} if frontier else {}
+    if store is not None:
+        keep(store, planned, aim=objective)
     if output == "table":
-        _print_table(verdicts, explain=explain)
+        _print_table(verdicts, points, explain=explain)
     else:
-        described = {"missions": {key: describe(verdict) for key, verdict in sorted(verdicts.items())}}
-        print(
-            json.dumps(described, indent=2) if output == "json" else yaml.safe_dump(described, sort_keys=False), end=""
-        )
+        described = {key: describe(verdict) for key, verdict in sorted(verdicts.items())}
+        for key, plans in points.items():
+            described[key]["frontier"] = [_describe_plan(plan) for plan in plans]
+        body = {"missions": described}
+        print(json.dumps(body, indent=2) if output == "json" else yaml.safe_dump(body, sort_keys=False), end="")
     if not all(isinstance(verdict, Feasible) for verdict in verdicts.values()):
         raise typer.Exit(1)
+
+
+def _read(files: list[Path], *, live: bool) -> Snapshot:
+    """From manifests, from a cluster, or both: then manifests replace what the cluster has of the same name."""
+    if not live and not files:
+        raise Failure("nothing to plan", "name manifests with -f, or a cluster with --live", exit_code=2)
+    try:
+        written = from_manifests(load(files))
+    except ManifestError as error:
+        raise Failure("\n".join(error.mistakes), exit_code=2) from error
+    if not live:
+        return written
+    path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
+    there = from_manifests(asyncio.run(read_cluster(path)))
+    parts = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions")
+    both: dict[str, Any] = {name: {**getattr(there, name), **getattr(written, name)} for name in parts}
+    return replace(there, **both)
 
 
 def describe(verdict: Verdict) -> dict[str, Any]:
@@ -68,14 +108,14 @@ def describe(verdict: Verdict) -> dict[str, Any]:
     chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
     blockers = [] if isinstance(verdict, Feasible) else verdict.blockers
     relaxations = [] if isinstance(verdict, Feasible) else verdict.relaxations
-    # Every way was judged: the bound is the optimum itself.
     objective = chosen.objective if chosen else None
+    bound = verdict.bound if isinstance(verdict, Feasible) else objective
     return {
         "feasible": feasible,
         **(_describe_plan(chosen) if chosen else {"mode": None, "variant": None, "exit": None, "partitions": []}),
         "objective": objective,
-        "bound": objective,
-        "gap": 0.0 if chosen else None,
+        "bound": bound,
+        "gap": bound - objective if bound is not None and objective is not None else None,
         "blockers": [{"code": b.code, "retry": b.retry, "message": b.message} for b in blockers],
         "relaxations": [{"objective": r.objective, "change": r.change} for r in relaxations],
         "rejected": [
@@ -114,60 +154,12 @@ def _figure(figure: Figure | None) -> dict[str, Any] | None:
     return {"value": figure.value, "basis": figure.basis.value}
 
 
-# ------------------------------------------------------------------------------------------------ what if
-
-
-def _without(snapshot: Snapshot, node: str) -> Snapshot:
-    if node not in snapshot.nodes:
-        raise Failure(
-            f"--without: there is no node {node}", f"there are {', '.join(sorted(snapshot.nodes))}", exit_code=2
-        )
-    return replace(snapshot, nodes={name: facts for name, facts in snapshot.nodes.items() if name != node})
-
-
-def _with_link(snapshot: Snapshot, text: str) -> Snapshot:
-    ends, _, bandwidth = text.partition("=")
-    one, _, other = ends.partition("/")
-    if not {one, other} <= set(snapshot.nodes):
-        raise Failure(f"--link {text}: {one!r} or {other!r} is no node", "write NODE/NODE=10Mbit/s", exit_code=2)
-    try:
-        value = parse(BANDWIDTH, bandwidth)
-    except ValueError as error:
-        raise Failure(f"--link {text}: {error}", exit_code=2) from error
-    figure = Figure(value, 0.0, Basis.DECLARED, "--link")
-    known: Mapping[tuple[str, str], Figure] = snapshot.observations.bandwidth
-    changed = dict(known) | {(one, other): figure, (other, one): figure}
-    return replace(snapshot, observations=replace(snapshot.observations, bandwidth=changed))
-
-
-def _with_spec(snapshot: Snapshot, text: str) -> Snapshot:
-    path, separator, value = text.partition("=")
-    name, _, field = path.partition(".")
-    keys = [key for key in snapshot.missions if key.rpartition("/")[2] == name]
-    if not separator or not field or len(keys) != 1:
-        raise Failure(
-            f"--set {text}: no such mission or field", "write MISSION.objectives.latency.atMost=30ms", exit_code=2
-        )
-    body = snapshot.missions[keys[0]].to_api()
-    *parents, last = field.split(".")
-    place = body["spec"]
-    for parent in parents:
-        place = place.setdefault(parent, {})
-    place[last] = yaml.safe_load(value)
-    try:
-        changed = Mission.model_validate(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Failure(f"--set {text}: {first['msg']}", exit_code=2) from error
-    return replace(snapshot, missions={**snapshot.missions, keys[0]: changed})
-
-
 # ------------------------------------------------------------------------------------------------ for people
 
 _COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "WHERE", "LATENCY", "ENERGY", "ACCURACY")
 
 
-def _print_table(verdicts: Mapping[str, Verdict], *, explain: bool) -> None:
+def _print_table(verdicts: Mapping[str, Verdict], points: Mapping[str, tuple[Plan, ...]], *, explain: bool) -> None:
     table = Table(*_COLUMNS, box=None, pad_edge=False)
     notes: list[str] = []
     for key, verdict in sorted(verdicts.items()):
@@ -177,6 +169,11 @@ def _print_table(verdicts: Mapping[str, Verdict], *, explain: bool) -> None:
         notes += _notes(key, verdict, explain=explain)
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     console.print(table)
+    for key, plans in sorted(points.items()):
+        front = Table(*_COLUMNS[2:], box=None, pad_edge=False, title=f"frontier of {key}", title_justify="left")
+        for plan in plans:
+            front.add_row(*_row(plan))
+        console.print(front)
     for note in notes:
         print(note)
 

@@ -19,7 +19,7 @@ from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
-from maleo_operator.planning.digest import digest
+from maleo_operator.planning import store
 from maleo_operator.planning.planner import plan, restore
 from maleo_operator.planning.problem import Feasible, Plan, Snapshot
 from maleo_operator.reconcilers import device, mission, trigger
@@ -184,7 +184,9 @@ class Cycle:
             with self._metrics.planning.time():
                 verdict = await asyncio.to_thread(plan, snapshot, key)
             memory.planned_at = time.time()
-            scope = replace(scope, trigger=reason, verdict=verdict, inputs_digest=digest(snapshot, key))
+            scope = replace(
+                scope, trigger=reason, verdict=verdict, inputs_digest=store.digest(store.encode(snapshot, key))
+            )
             log.info("planned %s for %s: %s", key, reason, type(verdict).__name__)
         outcome = mission.decide(scope)
         self._assume(scope, outcome, memory)

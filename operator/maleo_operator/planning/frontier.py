@@ -1,10 +1,12 @@
 """The whole trade-off of one mission: every plan that no other beats in latency, energy and accuracy at once."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from maleo_operator.planning.lattice import Lattice
+from maleo_operator.planning.problem import Figure
 from maleo_operator.planning.search import TIE, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.solver import MODES, MOST_PARTITIONS, Candidate, Search
 
@@ -14,9 +16,27 @@ _MOST = 200
 
 def trace(search: Search) -> list[Candidate]:
     """Quickest first; structural rules and the rate hold, limits of latency, energy and accuracy do not count."""
-    points = [search.judge(variant, made, way) for variant, made in search.lattices() for way in _ways(search, made)]
-    front = [p for p in points if not any(_dominates(search, other, p) for other in points)]
-    return sorted(front, key=lambda p: (p.latency, p.energy, p.variant.name))
+    points = [
+        _Point(search.judge(variant, made, way), total(made.energy, made, way), search.demand.accuracy_of(variant))
+        for variant, made in search.lattices()
+        for way in _ways(search, made)
+    ]
+    front = [p for p in points if not any(_dominates(other, p) for other in points)]
+    return [p.candidate for p in sorted(front, key=lambda p: (p.candidate.latency, p.energy, p.candidate.variant.name))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """energy: joules, infinite where a unit's power is unknown."""
+
+    candidate: Candidate
+    energy: float
+    accuracy: Figure | None
+
+    @property
+    def figures(self) -> tuple[float, float, float]:
+        """Less is better in each."""
+        return self.candidate.latency, self.energy, -self.accuracy.value if self.accuracy else 0.0
 
 
 def _ways(search: Search, made: Lattice) -> Iterator[Way]:
@@ -38,16 +58,14 @@ def _ways(search: Search, made: Lattice) -> Iterator[Way]:
         way = best(quick, total(made.energy, made, way) * (1 + TIE)) or way
         yield way
         most = total(made.tail, made, way) * _STEP
-    if most == np.inf:  # no unit tells its power: the quickest is all there is to say
-        blind = Searcher(made, Question(made.tail, rate, MOST_PARTITIONS))
-        found = [way for mode in modes for way in blind.run(mode).ways]
-        yield from [min(found)[1]] if found else []
+    # Quicker still may be a way over units whose power is unknown.
+    blind = Searcher(made, Question(made.tail, rate, MOST_PARTITIONS))
+    found = [way for mode in modes for way in blind.run(mode).ways]
+    if found and min(found)[0] <= most:
+        yield min(found)[1]
 
 
-def _dominates(search: Search, one: Candidate, other: Candidate) -> bool:
+def _dominates(one: _Point, other: _Point) -> bool:
     """At least as good in all three, and better in one."""
-    a, b = (
-        (c.latency, c.energy, -figure.value if (figure := search.demand.accuracy_of(c.variant)) else 0.0)
-        for c in (one, other)
-    )
-    return all(x <= y * (1 + TIE) for x, y in zip(a[:2], b[:2], strict=True)) and a[2] <= b[2] and a != b
+    pairs = list(zip(one.figures, other.figures, strict=True))
+    return all(a <= b or abs(a - b) <= TIE * abs(b) for a, b in pairs) and any(a < b - TIE * abs(b) for a, b in pairs)

@@ -1,0 +1,95 @@
+"""All that one mission's plan follows from, as bytes: stored, it can be planned again anywhere, to the same answer."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from pydantic import BaseModel
+
+from maleo_api.device import Device, DeviceProfile, Link
+from maleo_api.meta import Resource
+from maleo_api.mission import Mission
+from maleo_api.model import Model, ModelProfile
+from maleo_operator.planning.problem import Figure, NodeFacts, Observations, Plan, Snapshot
+
+_KINDS: Final[dict[str, type[Resource]]] = {
+    "profiles": DeviceProfile,
+    "devices": Device,
+    "links": Link,
+    "models": Model,
+    "model_profiles": ModelProfile,
+    "missions": Mission,
+}
+
+
+def encode(snapshot: Snapshot, key: str) -> bytes:
+    """JSON, the same bytes for the same inputs: the mission, its model, all devices and links, and what others hold."""
+    mission = snapshot.missions[key]
+    model = f"{mission.metadata.namespace}/{mission.spec.model.name}"
+    kept = {"missions": {key, *snapshot.held}, "models": {model}}
+    body: dict[str, Any] = {
+        name: [_resource(item) for k, item in sorted(getattr(snapshot, name).items()) if k in kept.get(name, {k})]
+        for name in _KINDS
+    }
+    seen = snapshot.observations
+    body |= {
+        "mission": key,
+        "nodes": [facts for _, facts in sorted(snapshot.nodes.items())],
+        "bandwidth": sorted([*pair, figure] for pair, figure in seen.bandwidth.items()),
+        "correction": sorted([*unit, figure] for unit, figure in seen.correction.items()),
+        "capacity": sorted([*unit, share] for unit, share in seen.capacity.items()),
+        "battery": sorted([node, share] for node, share in seen.battery.items()),
+        "held": [plan for _, plan in sorted(snapshot.held.items())],
+    }
+    return msgspec.json.encode(body, enc_hook=_to_plain, order="deterministic")
+
+
+def decode(data: bytes) -> tuple[Snapshot, str]:
+    """The snapshot and the mission's key. ValueError when this is no stored planning problem."""
+    try:
+        body = msgspec.json.decode(data)
+        found: dict[str, Any] = {
+            name: {item.key: item for item in map(kind.model_validate, body[name])} for name, kind in _KINDS.items()
+        }
+        seen = Observations(
+            bandwidth={(a, b): _convert(f, Figure) for a, b, f in body["bandwidth"]},
+            correction={(d, n, u): _convert(f, Figure) for d, n, u, f in body["correction"]},
+            capacity={(n, u): share for n, u, share in body["capacity"]},
+            battery=dict(body["battery"]),
+        )
+        nodes = [_convert(item, NodeFacts) for item in body["nodes"]]
+        held = [_convert(item, Plan) for item in body["held"]]
+    except (KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise ValueError(f"not a stored planning problem: {error}") from error
+    snapshot = Snapshot(
+        **found, nodes={n.name: n for n in nodes}, observations=seen, held={plan.mission: plan for plan in held}
+    )
+    return snapshot, str(body["mission"])
+
+
+def digest(data: bytes) -> str:
+    """`sha256:...`: the same digest gives the same plan."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _resource(item: Resource) -> dict[str, Any]:
+    """Without what the API server counts: generations and versions change, the plan does not."""
+    body = item.to_api()
+    metadata: Mapping[str, Any] = body["metadata"]
+    names = {name: metadata[name] for name in ("name", "namespace") if metadata.get(name)}
+    status = {"status": body["status"]} if isinstance(item, Device) and body.get("status") else {}
+    return {"metadata": names, "spec": body["spec"], **status}
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    raise NotImplementedError(type(value))
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    def to_model(wanted: type[Any], plain: Any) -> Any:
+        return wanted.model_validate(plain)
+
+    return msgspec.convert(value, kind, dec_hook=to_model)
