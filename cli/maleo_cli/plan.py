@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -20,7 +20,7 @@ from maleo_cli import whatif
 from maleo_cli.failure import Failure
 from maleo_cli.live import read_cluster
 from maleo_cli.replay import keep
-from maleo_operator.planning.fleet import plan_each
+from maleo_operator.planning.fleet import plan_fleet
 from maleo_operator.planning.planner import frontier as trade_off
 from maleo_operator.planning.problem import Feasible, Figure, Plan, Snapshot, Verdict
 from maleo_operator.planning.snapshot import from_manifests
@@ -68,18 +68,19 @@ def plan_command(
         snapshot = whatif.with_spec(snapshot, text)
     if not snapshot.missions:
         raise Failure("the manifests hold no Mission", "add one, or name its file with -f", exit_code=2)
-    planned = list(plan_each(snapshot, aim=objective))
-    verdicts = {key: verdict for key, _, verdict in planned}
+    fleet = plan_fleet(snapshot, aim=objective)
+    verdicts = fleet.verdicts
     points = {key: trade_off(snapshot, key) for key in verdicts} if frontier else {}
     if store is not None:
-        keep(store, planned, aim=objective)
+        keep(store, fleet, aim=objective)
     if output == "table":
         _print_table(verdicts, points, explain=explain)
     else:
         described = {key: describe(verdict) for key, verdict in sorted(verdicts.items())}
         for key, plans in points.items():
             described[key]["frontier"] = [_describe_plan(plan) for plan in plans]
-        body = {"missions": described}
+        tiers = {name: {**asdict(tier), "gap": tier.gap} for name, tier in fleet.tiers.items()}
+        body = {"missions": described, "tiers": tiers}
         print(json.dumps(body, indent=2) if output == "json" else yaml.safe_dump(body, sort_keys=False), end="")
     if not all(isinstance(verdict, Feasible) for verdict in verdicts.values()):
         raise typer.Exit(1)

@@ -1,6 +1,5 @@
 """`maleo replay`: plan again from what `maleo plan --store` kept, and see that the answer is the same."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,17 +8,18 @@ import typer
 
 from maleo_cli.failure import Failure
 from maleo_operator.planning import store
+from maleo_operator.planning.fleet import FleetPlan
 from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Snapshot, Verdict
+from maleo_operator.planning.problem import Feasible, Verdict
 from maleo_operator.planning.solver import Aim
 
 
-def keep(folder: Path, planned: Iterable[tuple[str, Snapshot, Verdict]], *, aim: Aim) -> None:
+def keep(folder: Path, fleet: FleetPlan, *, aim: Aim) -> None:
     """A file for each mission: what its plan follows from, and the plan. Named by the digest of the former."""
     folder.mkdir(parents=True, exist_ok=True)
-    for key, snapshot, verdict in planned:
-        inputs = store.encode(snapshot, key)
-        body = {"aim": aim, "answer": _essence(verdict), "inputs": msgspec.Raw(inputs)}
+    for key, seen in fleet.seen.items():
+        inputs = store.encode(seen, key)
+        body = {"aim": aim, "answer": _essence(plan(seen, key, aim=aim)), "inputs": msgspec.Raw(inputs)}
         (folder / f"{key.replace('/', '_')}-{store.digest(inputs)[7:19]}.json").write_bytes(msgspec.json.encode(body))
 
 

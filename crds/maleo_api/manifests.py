@@ -4,6 +4,7 @@ Readers of the API ignore unknown fields; a person's file deserves to hear of th
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -53,6 +54,18 @@ class ManifestError(Exception):
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
         self.mistakes = mistakes
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes what kubectl, which reads YAML 1.1 to the letter, takes for a boolean: a tensor named `y`."""
+
+
+Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))
+
+
+def dump(documents: Iterable[Mapping[str, Any]]) -> str:
+    """YAML that every reader reads alike."""
+    return yaml.dump_all(documents, Dumper=Dumper, sort_keys=False)
 
 
 def load(paths: Iterable[Path]) -> Manifests:

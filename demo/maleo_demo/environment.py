@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import yaml
 
+from maleo_api.manifests import dump
 from maleo_cli.install import install
 from maleo_cli.model import commands, zoo
 from maleo_demo.given import Given
@@ -73,7 +74,7 @@ class Environment:
         documents = [rename(doc, self.cluster.nodes) for doc in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
         path = _BUILD / "applied" / file.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump_all(documents, sort_keys=False), encoding="utf-8")
+        path.write_text(dump(documents), encoding="utf-8")
         self.kubectl("apply", "-f", str(path))
 
     def kubectl(self, *arguments: str, check: bool = True) -> str:
@@ -125,7 +126,7 @@ class Environment:
         repository = f"oci://{self.cluster.registry}/models/{_MODEL}"
         manifest = asyncio.run(commands.build(_MODEL, variants, repository=repository, accuracy={}))
         path = _BUILD / "models" / f"{_MODEL}.yaml"
-        path.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
+        path.write_text(dump([manifest]), encoding="utf-8")
         self.kubectl("apply", "-f", str(path))
         first = manifest["spec"]["variants"][0]
         cuts = sum("cut" in block for block in first["blocks"])

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from maleo_api.manifests import dump
 from maleo_demo.environment import Environment
 from maleo_demo.load import Load, prepare_cases
 from maleo_demo.observer import Observer, Seen
@@ -25,7 +24,7 @@ GATE: dict[str, Any] = {
 def apply(environment: Environment, name: str, spec: dict[str, Any]) -> None:
     manifest = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "metadata": {"name": name}, "spec": spec}
     path = Path("build") / f"mission-{name}.yaml"
-    path.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    path.write_text(dump([manifest]), encoding="utf-8")
     environment.kubectl("apply", "-f", str(path))
 
 

@@ -14,6 +14,7 @@ from aiohttp import ClientSession
 from missions import GATE, apply, faults, is_ready, load, mission
 from onnx import TensorProto, helper, numpy_helper
 
+from maleo_api.manifests import dump
 from maleo_cli.model import commands
 from maleo_demo.environment import Environment
 
@@ -60,7 +61,7 @@ async def test_wrong_digest__is_named_and_what_ran_before_serves_on(environment:
         async with load(environment, placed) as made:
             apply(environment, "steady", copy.deepcopy(GATE) | {"model": {"name": "squeezenet-wrong"}})
             seen = await observer.until(
-                lambda s: s.reason("Placed").startswith("ArtifactInvalid"), what="ArtifactInvalid", timeout_s=_WAIT_S
+                lambda s: s.reason("Placed").startswith("LoadFailed"), what="LoadFailed", timeout_s=_WAIT_S
             )
         assert "000000" in seen.reason("Placed")
         assert (seen.revision, seen.condition("Ready")) == (placed.revision, "True")
@@ -103,7 +104,7 @@ async def test_bad_requests__get_their_error_and_the_mission_serves_on(environme
 
 def _apply(environment: Environment, manifest: dict[str, Any]) -> None:
     path = Path("build") / f"model-{manifest['metadata']['name']}.yaml"
-    path.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    path.write_text(dump([manifest]), encoding="utf-8")
     environment.kubectl("apply", "-f", str(path))
 
 

@@ -80,7 +80,7 @@ async def test_link_that_carries_next_to_nothing__fallback_answers_until_the_mis
         async with load(environment, placed) as made:
             await made.until(40)
             starved_at = time.time()
-            environment.shape("gate-1", partner, "500kbit/s")
+            environment.cluster.shape("gate-1", partner, "500kbit/s")
             try:
                 moved = await observer.until(
                     lambda s: s.revision > placed.revision and is_ready(s),

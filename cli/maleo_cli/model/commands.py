@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from maleo_api.device import Precision
+from maleo_api.manifests import Dumper
 from maleo_api.meta import API_VERSION, Basis
 from maleo_api.model import Model
 from maleo_api.quantities import BYTES, RATIO, parse, show
@@ -133,7 +134,7 @@ class _Line(dict[str, Any]):
     """A mapping that is printed on one line."""
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(Dumper):
     pass
 
 

@@ -5,8 +5,8 @@ A way is a walk: from the input's node (place D) over units d = 0..D-1 from boun
 model's legal cuts. What is impossible costs infinitely much.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,15 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Prices:
+    """(node, unit) -> what one request's second there costs, a byte of its memory, using it at all; in objective."""
+
+    time: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    memory: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    use: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Amount:
     """One quantity of every step: `spans` (D, B, B) of computing, `hops` (D+1, D, B) of crossing."""
 
@@ -52,6 +61,8 @@ class Lattice:
     tail: Amount
     energy: Amount
     busy: Amount
+    own: Array  # (D, B, B) seconds of computing, without waiting for others
+    memory: Array  # (D, B, B) bytes
     fits: Mask  # (D, B, B) of a span into the unit's free memory
     may: Mask  # (D+1, D) link, egress
     local: Mask  # (D,) units of the input's node
@@ -65,6 +76,25 @@ class Lattice:
     @property
     def last(self) -> int:
         return len(self.ends) - 1
+
+    def price(self, prices: Prices) -> Amount:
+        """What steps cost by prices; infinite where they are impossible."""
+        time, memory, use = (
+            np.array([by.get(unit.key, 0.0) for unit in self.units])[:, None, None]
+            for by in (prices.time, prices.memory, prices.use)
+        )
+        possible = np.isfinite(self.mean.spans)
+        own, size = (np.where(possible, each, 0.0) for each in (self.own, self.memory))
+        spans = np.where(possible, time * own + memory * size + use, _NEVER)
+        return Amount(spans, np.where(np.isfinite(self.mean.hops), 0.0, _NEVER))
+
+    def find(self, parts: Sequence[tuple[str, str, int]]) -> tuple[tuple[int, int], ...] | None:
+        """The way over (node, unit, last block); None where a unit or a boundary is not here."""
+        units = {unit.key: i for i, unit in enumerate(self.units)}
+        ends = {last: boundary for boundary, last in enumerate(self.ends)}
+        if any((node, unit) not in units or last not in ends for node, unit, last in parts):
+            return None
+        return tuple((units[node, unit], ends[last]) for node, unit, last in parts)
 
     def pieces(self, way: Sequence[tuple[int, int]]) -> list[tuple[UnitFacts, int, int]]:
         """(unit, first block, last block) of a way given as (unit, boundary that it ends at)."""
@@ -125,6 +155,8 @@ def build(
         tail=amount(own + waits + z * (sigma + waits), hops[1]),
         energy=amount(np.where(np.isnan(joules), _NEVER, joules), hops[2]),
         busy=amount(own / free, hops[3]),
+        own=own,
+        memory=memory,
         fits=fits,
         may=may,
         local=local,

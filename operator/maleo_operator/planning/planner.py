@@ -61,13 +61,13 @@ def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | N
 
 def frontier(snapshot: Snapshot, key: str) -> tuple[Plan, ...]:
     """Every plan of the mission that no other beats in latency, energy and accuracy at once; the quickest first."""
-    prepared = _prepare(snapshot, snapshot.missions[key], Index(snapshot), "margins")
-    return () if isinstance(prepared, Infeasible) else tuple(_build(prepared, point) for point in trace(prepared))
+    prepared = prepare(snapshot, snapshot.missions[key], Index(snapshot), "margins")
+    return () if isinstance(prepared, Infeasible) else tuple(build(prepared, point) for point in trace(prepared))
 
 
 def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
     """The plan that a stored Placement records, with today's figures; None when its parts are not there any more."""
-    prepared = _prepare(snapshot, snapshot.missions[key], Index(snapshot), "margins")
+    prepared = prepare(snapshot, snapshot.missions[key], Index(snapshot), "margins")
     if isinstance(prepared, Infeasible):
         return None
     search = prepared
@@ -82,11 +82,11 @@ def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
     if pieces[-1].last >= len(variant.blocks) or not _is_connected(search, pieces):
         return None
     mode = search.mode_of([piece.unit for piece in pieces])
-    return _build(search, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
+    return build(search, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
 
 
 def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdict:
-    prepared = _prepare(snapshot, mission, index, aim)
+    prepared = prepare(snapshot, mission, index, aim)
     if isinstance(prepared, Infeasible):
         return prepared
     found = prepared.run()
@@ -95,12 +95,12 @@ def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdi
         return Infeasible((_no_candidate(prepared),), (), rejected, None)
     best = found[0]
     if best.shortfalls:
-        built = _build(prepared, best)
+        built = build(prepared, best)
         return Infeasible(tuple(_blockers(prepared, best, built)), (), rejected, built)
     by_mode: dict[str, Plan] = {}
     for candidate in found:
         if not candidate.shortfalls and candidate.mode not in by_mode:
-            by_mode[candidate.mode] = _build(prepared, candidate)
+            by_mode[candidate.mode] = build(prepared, candidate)
     held = _held_again(prepared, snapshot, mission, found)
     bound = max(candidate.bound for candidate in found if np.isfinite(candidate.bound))
     return Feasible(by_mode[best.mode], rejected, by_mode | held, bound)
@@ -115,11 +115,11 @@ def _held_again(search: Search, snapshot: Snapshot, mission: Mission, found: Seq
         if candidate.variant.name == held.variant and places == [
             (p.node, p.unit, p.first, p.last) for p in held.partitions
         ]:
-            return {"Held": _build(search, candidate)}
+            return {"Held": build(search, candidate)}
     return {}
 
 
-def _prepare(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Search | Infeasible:
+def prepare(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Search | Infeasible:
     """The search, or why there can be none."""
     model = snapshot.models.get(f"{mission.metadata.namespace}/{mission.spec.model.name}")
     sources = find_input(snapshot, mission)
@@ -154,7 +154,7 @@ def _is_connected(search: Search, pieces: Sequence[Piece]) -> bool:
 # ------------------------------------------------------------------------------------------------ building plans
 
 
-def _build(search: Search, candidate: Candidate) -> Plan:
+def build(search: Search, candidate: Candidate) -> Plan:
     """The candidate with all its figures and its fallback."""
     demand, variant, source = search.demand, candidate.variant, search.source
     partitions = tuple(_partition(search, variant, piece) for piece in candidate.pieces)

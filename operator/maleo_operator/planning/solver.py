@@ -13,7 +13,7 @@ from maleo_operator.planning import lattice
 from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
 from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import Amount, Crossing, Lattice, Load
+from maleo_operator.planning.lattice import Amount, Crossing, Lattice, Load, Prices
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
 from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.units import UnitFacts
@@ -93,6 +93,7 @@ class Search:
         self._snapshot = snapshot
         self._held = snapshot.held.get(demand.mission.key)
         self._index = index
+        self._made: list[tuple[Variant, Lattice]] | None = None
 
     def run(self) -> list[Candidate]:
         """The best of every variant and mode, what is held, and the best over each unit; best first."""
@@ -111,6 +112,41 @@ class Search:
             made = self._build(variant, members)
             if made is not None:
                 yield variant, made
+
+    def best(self, prices: Prices) -> list[tuple[float, Candidate]]:
+        """Per mode the feasible plan of the highest objective less what its steps cost by `prices`; that, and the plan.
+
+        What a fallback holds is not a step, so it has no price here.
+        """
+        if self._made is None:
+            self._made = [(variant, made) for variant, made in self.lattices()]
+        found: dict[Mode, tuple[float, Candidate]] = {}
+        for variant, made in self._made:
+            price = made.price(prices)
+            candidates = [*self._solve(variant, made, strict=True, price=price), *self._held_again(variant, made)]
+            for candidate in candidates:
+                way = made.find([(p.unit.node.name, p.unit.name, p.last) for p in candidate.pieces])
+                assert way is not None
+                net = candidate.objective - total(price, made, way)
+                if candidate.mode not in found or net > found[candidate.mode][0]:
+                    found[candidate.mode] = net, candidate
+        return list(found.values())
+
+    def find(self, plan: Plan) -> Candidate | None:
+        """The plan as it is judged here and now; None when it is not possible any more."""
+        variant = next((v for v in self.variants() if v.name == plan.variant), None)
+        named = {(p.node, p.unit) for p in plan.partitions}
+        made = self._build(variant, [u for u in self.units if u.key in named]) if variant else None
+        way = made.find([(p.node, p.unit, p.last) for p in plan.partitions]) if made else None
+        if variant is None or made is None or way is None or not np.isfinite(total(made.tail, made, way)):
+            return None
+        judged = self.judge(variant, made, way)
+        return judged if judged.mode in self.demand.mission.spec.modes else None
+
+    def memory_of(self, unit: tuple[str, str]) -> float:
+        """Bytes; infinite where it is not limited."""
+        found = next(u for u in self.units if u.key == unit)
+        return np.inf if found.memory is None else found.memory
 
     def variants(self) -> list[Variant]:
         wanted = self.demand.mission.spec.model.variants
@@ -208,27 +244,30 @@ class Search:
 
     # ------------------------------------------------------------------------------------------------ judgement
 
-    def _solve(self, variant: Variant, made: Lattice, *, strict: bool) -> list[Candidate]:
-        """The best way of each allowed mode."""
+    def _solve(
+        self, variant: Variant, made: Lattice, *, strict: bool, price: Amount | None = None
+    ) -> Iterator[Candidate]:
+        """The best ways of each allowed mode, by each of the sums that are minimised."""
         if strict and self._accuracy_shortfall(variant) > 0:
-            return []
+            return
         modes = [mode for mode in MODES if mode in self.demand.mission.spec.modes]
-        best: dict[Mode, Candidate] = {}
-        for question in self._questions(made, strict=strict):
+        for question in self._questions(made, strict=strict, price=price):
             searcher = Searcher(made, question)
             for mode in modes:
-                found = searcher.run(mode)
-                for candidate in self._candidates(variant, made, found):
-                    if mode not in best or candidate.order < best[mode].order:
-                        best[mode] = candidate
-        return list(best.values())
+                yield from self._candidates(variant, made, searcher.run(mode))
 
     def _candidates(self, variant: Variant, made: Lattice, found: Found) -> Iterator[Candidate]:
         gap = found.ways[0][0] - found.bound if found.ways else 0.0
         for _, way in found.ways:
             yield self.judge(variant, made, way, gap=gap)
 
-    def _questions(self, made: Lattice, *, strict: bool) -> Iterator[Question]:
+    def _held_again(self, variant: Variant, made: Lattice) -> list[Candidate]:
+        """What is held, while it is feasible: staying is no move."""
+        held = self._held_way(variant, made)
+        again = self.judge(variant, made, held) if held else None
+        return [again] if again is not None and not again.shortfalls else []
+
+    def _questions(self, made: Lattice, *, strict: bool, price: Amount | None = None) -> Iterator[Question]:
         """What is minimised is the least of a few sums: each is asked for by itself."""
         limits = tuple(self.limits(made))
         if self.aim == "rate":
@@ -236,7 +275,8 @@ class Search:
             limits = (*limits, Limit(made.busy, fastest, peak=True))
         most = MOST_PARTITIONS if self.aim != "rate" else min(_MOST_STAGES, len(made.units))
         for cost in self._costs_of_way(made):
-            yield Question(cost, limits, most, strict=strict)
+            priced = _sum([(1.0, cost), (1.0, price)], made) if price else cost
+            yield Question(priced, limits, most, strict=strict)
 
     def limits(self, made: Lattice) -> Iterator[Limit]:
         demand = self.demand
@@ -359,14 +399,12 @@ class Search:
                 yield self.judge(variant, made, way)
 
     def _held_way(self, variant: Variant, made: Lattice) -> Way | None:
-        if self._held is None or self._held.variant != variant.name:
+        """None where it is not possible any more, or not allowed."""
+        held = self._held
+        if held is None or held.variant != variant.name or held.mode not in self.demand.mission.spec.modes:
             return None
-        units = {unit.key: i for i, unit in enumerate(made.units)}
-        ends = {last: boundary for boundary, last in enumerate(made.ends)}
-        parts = self._held.partitions
-        if any((p.node, p.unit) not in units or p.last not in ends for p in parts):
-            return None
-        return tuple((units[p.node, p.unit], ends[p.last]) for p in parts)
+        way = made.find([(p.node, p.unit, p.last) for p in held.partitions])
+        return way if way is not None and np.isfinite(total(made.tail, made, way)) else None
 
 
 def _best_splits(made: Lattice, question: Question, unit: int) -> list[Way]:
@@ -418,7 +456,7 @@ def _loads(snapshot: Snapshot, demand: Demand) -> dict[tuple[str, str], Load]:
         other = snapshot.missions.get(key)
         if key == demand.mission.key or other is None or _TIERS[other.spec.criticality] > rank:
             continue
-        for unit, memory, service in _uses(plan):
+        for unit, memory, service in uses(plan):
             before = loads.get(unit, Load())
             share = Demand.of(other).rate * service
             total = before.share + share
@@ -427,7 +465,7 @@ def _loads(snapshot: Snapshot, demand: Demand) -> dict[tuple[str, str], Load]:
     return loads
 
 
-def _uses(plan: Plan) -> Iterator[tuple[tuple[str, str], float, float]]:
+def uses(plan: Plan) -> Iterator[tuple[tuple[str, str], float, float]]:
     for partition in plan.partitions:
         yield (partition.node, partition.unit), partition.memory, partition.compute.value
     if plan.fallback is not None:

@@ -160,6 +160,15 @@ def test_plans_of_a_fleet__never_overcommit_a_units_memory() -> None:
     assert sum(p.memory for plan_ in held for p in plan_.partitions) <= 11 * 1024**2
 
 
+def test_held_plan__goes_when_its_mode_is_not_allowed_any_more() -> None:
+    held = _feasible(_plan(_two({"egress": {"input": "Device", "features": "Any"}}))).plan
+    assert held.mode == "Split"
+    local = replace(_two({"modes": ["Local"]}), held={"default/watch": held})
+    least_bad = _infeasible(_plan(local)).least_bad
+    assert least_bad is not None
+    assert least_bad.mode == "Local"
+
+
 def test_held_plan__stays_when_nothing_is_gained() -> None:
     twins = {"drone": profile("slow", gops=5), "edge": profile("quick", gops=50), "other": profile("quick", gops=50)}
     links = [link("drone", "edge", "100Mbit/s"), link("drone", "other", "100Mbit/s")]
