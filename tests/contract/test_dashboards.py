@@ -113,9 +113,10 @@ def _await_series(url: str, expression: str) -> None:
             if _query(url, expression):
                 return
         except urllib.error.HTTPError as error:
-            pytest.fail(f"{expression}: {error.read().decode()}")
+            if error.code != http.HTTPStatus.SERVICE_UNAVAILABLE:  # it answers so while it is starting
+                pytest.fail(f"{expression}: {error.read().decode()}")
         except OSError:
-            pass  # it is starting
+            pass  # it does not listen yet
         waiting.wait(0.1)
     pytest.fail(f"no series for {expression}")
 
