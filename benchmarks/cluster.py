@@ -1,0 +1,115 @@
+"""On the demo's cluster (`make demo` leaves it up): apply to Ready, decision to served, CPU and memory of the programs.
+
+PYTHONPATH=demo:tests/e2e .venv/bin/python benchmarks/cluster.py
+"""
+
+import asyncio
+import copy
+import json
+import os
+import time
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from measure import report
+from missions import GATE, apply, is_ready, load, mission
+
+from maleo_demo.devcluster import Devcluster
+from maleo_demo.environment import Environment
+
+_RUNS = 5
+_WATCHED_S = 30.0
+_SPEC = copy.deepcopy(GATE) | {"model": {"name": "squeezenet", "variants": ["fp32"]}, "drift": {"coolDown": "1s"}}
+
+
+async def _time_mission(environment: Environment, name: str) -> dict[str, float]:
+    """Seconds from apply to Ready with new pods; from an edit to the next revision on running slots; to its answers."""
+    async with mission(environment, name, _SPEC) as observer:
+        applied = time.time()
+        first = await observer.until(is_ready, what="Ready", timeout_s=120)
+        async with load(environment, first, rate=20) as made:
+            await made.until(20)
+            edited = time.time()
+            apply(environment, name, _SPEC | {"model": {"name": "squeezenet", "variants": ["int8"]}})
+            moved = await observer.until(
+                lambda s: s.revision > first.revision and is_ready(s), what="a move", timeout_s=60, since=edited
+            )
+            await made.until(len(made.samples) + 20)
+        served = min(s.sent_at + s.seconds for s in made.samples if s.revision == moved.revision)
+        decided = _created(environment.cluster.audit_log, f"{name}-{moved.revision}")
+        assert not [s for s in made.samples if s.error or s.wrong]
+    return {"new_pods": first.at - applied, "running_slots": moved.at - edited, "decision_to_served": served - decided}
+
+
+def _created(log: Path | None, placement: str) -> float:
+    """Unix time at which the API server got the Placement."""
+    assert log is not None
+    for line in log.read_text(encoding="utf-8").splitlines():
+        event: dict[str, Any] = json.loads(line)
+        target = event.get("objectRef", {})
+        named = target.get("name") or (event.get("responseObject") or {}).get("metadata", {}).get("name")
+        if event["verb"] == "create" and target.get("resource") == "placements" and named == placement:
+            return datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
+    raise LookupError(placement)
+
+
+def _processes(module: str) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if module.encode() in command:
+            found.append(int(folder.name))
+    return found
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _resident(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+async def _watch(environment: Environment) -> list[dict[str, Any]]:
+    """Share of one CPU and resident memory of each program, while one mission serves 8 requests a second."""
+    async with mission(environment, "bench-watch", _SPEC) as observer:
+        first = await observer.until(is_ready, what="Ready", timeout_s=120)
+        async with load(environment, first):
+            rows = []
+            programs = {m: _processes(f"maleo_{m}.main") for m in ("agent", "operator", "runtime")}
+            before = {pid: _cpu_seconds(pid) for pids in programs.values() for pid in pids}
+            await asyncio.sleep(_WATCHED_S)
+            for program, pids in programs.items():
+                shares = [(_cpu_seconds(pid) - before[pid]) / _WATCHED_S for pid in pids]
+                rows.append(
+                    {
+                        "program": program,
+                        "processes": len(pids),
+                        "cpu_percent_max": round(100 * max(shares), 2),
+                        "rss_mib_max": round(max(_resident(pid) for pid in pids), 1),
+                    }
+                )
+    return rows
+
+
+async def main() -> None:
+    cluster = Devcluster.current()
+    models = {variant: Path(f"build/models/squeezenet-{variant}.onnx") for variant in ("fp32", "int8")}
+    environment = Environment(cluster, models)
+    runs = [await _time_mission(environment, f"bench-{i}") for i in range(_RUNS)]
+    rows = [
+        {"what": what, "p50_s": round(median(r[what] for r in runs), 2), "max_s": round(max(r[what] for r in runs), 2)}
+        for what in runs[0]
+    ]
+    report("cluster-latency", rows, baseline="none: seconds of the API and of answers")
+    report("cluster-footprint", await _watch(environment), baseline="one CPU")
+
+
+asyncio.run(main())
