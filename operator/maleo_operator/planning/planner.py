@@ -318,9 +318,10 @@ def _reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Rej
 
 
 def _no_candidate(search: Search) -> Blocker:
-    """Every way broke a structural rule: the one that stopped most."""
+    """Every way broke a structural rule: one that may pass is told first, then the one that stopped most."""
     counts = Counter(r.code for r in search.refused)
-    order = sorted(counts, key=lambda code: (code in {"ModeNotAllowed", "FormatUnsupported"}, -counts[code], code))
+    usual = {"ModeNotAllowed", "FormatUnsupported"}
+    order = sorted(counts, key=lambda code: (code in usual, code not in _TEMPORARY, -counts[code], code))
     if not order:
         return Blocker("NoDevice", "Waiting", "no device is known that could run a part of this model")
     example = next(r for r in search.refused if r.code == order[0])

@@ -1,0 +1,54 @@
+"""One file for each rule of planning: what it says, the fewest manifests that show it, and what must come of them.
+
+`Expected` is written by hand. `alone`: each mission is planned as if the others were not there.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from maleo_api.manifests import load
+from maleo_cli.plan import describe
+from maleo_operator.planning.fleet import plan_all
+from maleo_operator.planning.problem import Verdict
+from maleo_operator.planning.snapshot import from_manifests
+
+RULES = Path(__file__).parent / "rules"
+COMMON = RULES / "common.yaml"
+
+
+def _plan(file: Path, *, alone: bool) -> dict[str, Verdict]:
+    snapshot = from_manifests(load([COMMON, file]))
+    if not alone:
+        return plan_all(snapshot)
+    return {key: plan_all(replace(snapshot, missions={key: m}))[key] for key, m in snapshot.missions.items()}
+
+
+@pytest.mark.parametrize("file", [f for f in sorted(RULES.glob("*.yaml")) if f != COMMON], ids=lambda f: f.stem)
+def test_rule__holds(file: Path) -> None:
+    expected = next(d for d in yaml.safe_load_all(file.read_text(encoding="utf-8")) if d["kind"] == "Expected")
+    verdicts = _plan(file, alone=expected.get("alone", False))
+    assert {key.removeprefix("default/") for key in verdicts} == set(expected["missions"])
+    for name, want in expected["missions"].items():
+        got = describe(verdicts[f"default/{name}"])
+        assert got["feasible"] is want.get("feasible", True), got
+        assert _facts(got, want) == want | {"feasible": want.get("feasible", True)}
+
+
+def _facts(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
+    """Of the answer what the rule speaks of, in its words."""
+    told = [b["message"] for b in got["blockers"]] + [r["change"] for r in got["relaxations"]]
+    facts = {
+        "mode": got["mode"],
+        "variant": got["variant"],
+        "nodes": [part["node"] for part in got["partitions"]],
+        "spans": [part["span"] for part in got["partitions"]],
+        "blockers": [blocker["code"] for blocker in got["blockers"]],
+        "retry": got["blockers"][0]["retry"] if got["blockers"] else "",
+        "says": [words for words in want.get("says", ()) if any(words in text for text in told)],
+        "rejected": [row for row in want.get("rejected", ()) if any(row.items() <= r.items() for r in got["rejected"])],
+    }
+    return {"feasible": got["feasible"]} | {name: facts[name] for name in want if name != "feasible"}
