@@ -24,7 +24,7 @@ _ITEM: Final = {"BOOL": 1, "INT8": 1, "UINT8": 1, "INT16": 2, "UINT16": 2, "FP16
 
 def size_of(tensors: list[Tensor]) -> float:
     """Bytes of one request; free dimensions count one."""
-    return float(sum(_ITEM.get(t.datatype, 4) * int(np.prod([max(1, s) for s in t.shape])) for t in tensors))
+    return float(sum(_ITEM.get(t.datatype, 4) * int(np.prod([s if s >= 0 else 1 for s in t.shape])) for t in tensors))
 
 
 @dataclass(frozen=True, slots=True)

@@ -320,8 +320,11 @@ def _reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Rej
 def _no_candidate(search: Search) -> Blocker:
     """Every way broke a structural rule: one that may pass is told first, then the one that stopped most."""
     counts = Counter(r.code for r in search.refused)
-    usual = {"ModeNotAllowed", "FormatUnsupported"}
-    order = sorted(counts, key=lambda code: (code in usual, code not in _TEMPORARY, -counts[code], code))
+    usual, split_only = {"ModeNotAllowed", "FormatUnsupported"}, search.demand.mission.spec.modes == ["Split"]
+    whole = {"NoLegalCut"} if split_only else set()  # what stops a model whatever the fleet
+    order = sorted(
+        counts, key=lambda code: (code in usual, code not in whole, code not in _TEMPORARY, -counts[code], code)
+    )
     if not order:
         return Blocker("NoDevice", "Waiting", "no device is known that could run a part of this model")
     example = next(r for r in search.refused if r.code == order[0])
