@@ -133,7 +133,10 @@ def _describe_plan(chosen: Plan) -> dict[str, Any]:
         "partitions": [
             {"span": [p.first, p.last], "node": p.node, "unit": p.unit, "memory": p.memory} for p in chosen.partitions
         ],
-        "transfers": [{"from": t.source, "to": t.target, "size": t.size, "link": t.link} for t in chosen.transfers],
+        "transfers": [
+            {"from": t.source, "to": t.target, "size": t.size, "link": t.link, "codec": t.codec or None}
+            for t in chosen.transfers
+        ],
         "fallback": chosen.fallback.variant if chosen.fallback else None,
         "predicted": {
             "latency": {

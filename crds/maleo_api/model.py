@@ -22,11 +22,47 @@ class Tensor(Schema):
     """-1 is a free dimension (the batch)."""
 
 
+class AccuracyFigure(Schema):
+    metric: ShortText
+    dataset: ShortText
+    value: Ratio
+    basis: Basis
+    source: Text = ""
+
+
+class Artifact(Schema):
+    """`uri` of an `oci` artefact ends in `@sha256:...`; for the others `digest` is mandatory."""
+
+    uri: ArtifactUri
+    digest: Digest
+    format: ShortText
+    size: Bytes
+
+
+class Codec(Schema):
+    """Another form in which a cut may be crossed: fewer bytes for some work on both sides, and perhaps some accuracy.
+
+    Two small models do it, on the processors of both nodes: `encoder` makes `tensors` of the cut's tensors, `decoder`
+    makes the cut's tensors of them again.
+    """
+
+    name: Name
+    size: Bytes
+    tensors: Annotated[list[Tensor], Field(min_length=1, max_length=8)]
+    encoder: Artifact
+    decoder: Artifact
+    encode: Work
+    decode: Work
+    accuracy: Annotated[list[AccuracyFigure], Field(max_length=8)] = []
+    """Of the whole variant when this cut is crossed in this form."""
+
+
 class Cut(Schema):
     """What crosses to the next block."""
 
     size: Bytes
     tensors: Annotated[list[Tensor], Field(min_length=1, max_length=8)]
+    codecs: Annotated[list[Codec], Field(max_length=4)] = []
 
 
 class Block(Schema):
@@ -40,30 +76,20 @@ class Block(Schema):
     """None: the model may not be cut after this block (and always on the last one)."""
 
 
-class AccuracyFigure(Schema):
-    metric: ShortText
-    dataset: ShortText
-    value: Ratio
-    basis: Basis
-    source: Text = ""
-
-
 class Exit(Schema):
-    """An early-exit head after a block."""
+    """An early-exit head: a plan that takes it ends there, with less work and another accuracy, for every request.
+
+    The head is one more block after block `after`; no later block runs.
+    """
 
     name: Name
     after: Name
-    accuracy: Annotated[list[AccuracyFigure], Field(max_length=8)]
-    taken: Ratio
-
-
-class Artifact(Schema):
-    """`uri` of an `oci` artefact ends in `@sha256:...`; for the others `digest` is mandatory."""
-
-    uri: ArtifactUri
-    digest: Digest
-    format: ShortText
-    size: Bytes
+    work: Work
+    parameters: Bytes
+    activations: Bytes
+    outputs: Annotated[list[TensorName], Field(min_length=1, max_length=8)]
+    """Tensors of the graph that stand for the model's outputs, in their order."""
+    accuracy: Annotated[list[AccuracyFigure], Field(max_length=8)] = []
 
 
 class Requirement(Schema):

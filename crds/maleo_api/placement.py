@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints
 from maleo_api.device import ShortText
 from maleo_api.meta import Condition, Digest, Name, Resource, Schema
 from maleo_api.mission import Mode, Predicted
-from maleo_api.model import Artifact, Tensor
+from maleo_api.model import Artifact, Tensor, TensorName
 from maleo_api.quantities import Bytes, Duration, Energy
 
 Strategy = Literal["SideBySide", "InPlace", "Bridge", "Restart"]
@@ -27,8 +27,19 @@ class Pace(Schema):
     energy: Energy | None = None
 
 
+class Coder(Schema):
+    """One side of a codec: `tensors` are what crosses, in place of the cut's own."""
+
+    codec: Name
+    artifact: Artifact
+    tensors: Annotated[list[Tensor], Field(min_length=1, max_length=8)]
+
+
 class Partition(Schema):
-    """A span on one unit of one node. `inputs` and `outputs` name what is cut out of the graph."""
+    """A span on one unit of one node. `inputs` and `outputs` name what is cut out of the graph.
+
+    A span that ends one block after the variant's exit `after` ends in the exit's head.
+    """
 
     name: Name
     span: Span
@@ -37,6 +48,10 @@ class Partition(Schema):
     memory: Bytes
     inputs: Annotated[list[Tensor], Field(min_length=1, max_length=8)]
     outputs: Annotated[list[Tensor], Field(min_length=1, max_length=8)]
+    taken_from: Annotated[list[TensorName], Field(max_length=8)] = []
+    """Tensors of the graph that are answered as `outputs`, in their order, where an exit stands for the model's end."""
+    decoder: Coder | None = None
+    encoder: Coder | None = None
     providers: Annotated[list[ShortText], Field(max_length=16)] = []
     pace: Pace | None = None
     """Set on simulated units only."""
@@ -49,12 +64,14 @@ class Transfer(Schema):
     target: Name
     size: Bytes
     link: ShortText = ""
+    codec: ShortText = ""
 
 
 class Fallback(Schema):
     """The whole model on the entry's own unit, resident while a partner can be lost."""
 
     variant: Name
+    exit: ShortText = ""
     artifact: Artifact
     partition: Partition
 

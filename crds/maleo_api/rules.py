@@ -13,7 +13,7 @@ from maleo_api.mission import (
     Objectives,
     Weights,
 )
-from maleo_api.model import Artifact, ModelSpec, Variant
+from maleo_api.model import Artifact, Cut, ModelSpec, Variant
 from maleo_api.placement import Placement, PlacementSpec, PlacementStatus, Span
 
 
@@ -65,6 +65,16 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
             "an end of a link is exactly one of node, site and tier",
         ),
     ),
+    Variant: (
+        Rule(
+            "self.exits.all(exit, self.blocks.exists(block, block.name == exit.after))",
+            "an exit comes after a block of this variant: name it in after",
+        ),
+        Rule(
+            "self.exits.all(exit, !self.blocks.exists(block, block.name == exit.name))",
+            "an exit needs a name of its own: it is one more block",
+        ),
+    ),
     Artifact: (
         Rule(
             "!self.uri.startsWith('oci://') || self.uri.endsWith('@' + self.digest)",
@@ -85,6 +95,7 @@ KEYS: Final[dict[type[Schema], dict[str, str]]] = {
     DeviceStatus: {"units": "name"},
     ModelSpec: {"variants": "name", "inputs": "name", "outputs": "name"},
     Variant: {"blocks": "name", "exits": "name"},
+    Cut: {"codecs": "name"},
     PlacementSpec: {"partitions": "name"},
     PlacementStatus: {"slots": "unit"},
 }

@@ -29,14 +29,32 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     joules: float | None = None
 
 
+class Coder(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of a codec: a model between the tensors of a cut and `tensors`, which cross in their place."""
+
+    artifact: Artifact
+    tensors: tuple[TensorSpec, ...]
+
+
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """What this slot computes in one revision: a part of the graph between named tensors."""
+    """What this slot computes in one revision: a part of the graph between named tensors.
+
+    With a decoder it is called with the decoder's tensors, with an encoder it calls with the encoder's.
+    """
 
     artifact: Artifact
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    taken_from: tuple[str, ...] = ()  # names in the graph of `outputs`, where they are others: an early exit's
+    decoder: Coder | None = None
+    encoder: Coder | None = None
     providers: tuple[str, ...] = ()
     pace: Pace | None = None
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """All that must be there before it can be loaded."""
+        return (self.artifact, *(coder.artifact for coder in (self.decoder, self.encoder) if coder is not None))
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True):

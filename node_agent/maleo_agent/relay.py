@@ -12,7 +12,7 @@ from aiohttp import web
 
 from maleo_agent.artifacts import ArtifactCache
 from maleo_wire.child import Refused
-from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Pace, Revision, SlotDesired, SlotReport
+from maleo_wire.messages import AgentDesired, Artifact, Desired, Frame, Hello, Pace, Revision, SlotDesired, SlotReport
 from maleo_wire.parent import Parent
 from maleo_wire.registry import NotFound, TransferFailed
 
@@ -132,9 +132,7 @@ class Relay:
             artifact.digest: artifact.uri
             for slot in self._slots.values()
             if _carries(request, slot.identity)
-            for revision in (*slot.revisions, *([slot.fallback] if slot.fallback else []))
-            if revision.stage is not None
-            for artifact in [revision.stage.artifact]
+            for artifact in _artifacts(slot)
         }
         if digest not in uris:
             return web.Response(status=403, text="no slot of this identity needs this artefact here")
@@ -147,9 +145,12 @@ class Relay:
         return web.FileResponse(path)
 
     def _wanted(self) -> set[str]:
-        slots = self._slots.values()
-        revisions = [r for s in slots for r in (*s.revisions, *([s.fallback] if s.fallback else []))]
-        return {r.stage.artifact.digest for r in revisions if r.stage is not None}
+        return {artifact.digest for slot in self._slots.values() for artifact in _artifacts(slot)}
+
+
+def _artifacts(slot: SlotDesired) -> list[Artifact]:
+    revisions = (*slot.revisions, *([slot.fallback] if slot.fallback else []))
+    return [artifact for revision in revisions if revision.stage for artifact in revision.stage.artifacts]
 
 
 def _carries(request: web.Request, identity: str) -> bool:

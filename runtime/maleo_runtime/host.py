@@ -126,8 +126,8 @@ class Host:
     async def _load(self, wanted: StageDesired) -> bool:
         name = wanted.artifact.uri
         try:
-            file = await self._artifacts.fetch(wanted.artifact)
-            self._stages[wanted] = await asyncio.to_thread(load, wanted, file)
+            files = {artifact.digest: await self._artifacts.fetch(artifact) for artifact in wanted.artifacts}
+            self._stages[wanted] = await asyncio.to_thread(load, wanted, files)
         except (FetchFailed, LoadFailed) as error:
             self.errors[name] = str(error)
             return False

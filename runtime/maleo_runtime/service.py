@@ -81,7 +81,9 @@ class Service:
         revision, outputs, served_by = held.revision, dict(tensors), self._name
         if held.stage is not None:
             held.stage.check(tensors)
-            outputs, seconds = await self._unit.run(held.stage, tensors, held.pace)
+            decoder, encoder = held.stage.decoder, held.stage.encoder
+            given = await decoder.run(tensors) if decoder is not None else tensors
+            outputs, seconds = await self._unit.run(held.stage, given, held.pace)
             self._counters.note_compute(
                 revision.revision,
                 revision.variant,
@@ -89,6 +91,7 @@ class Service:
                 joules=held.pace.joules if held.pace else None,
                 simulated=held.pace is not None,
             )
+            outputs = await encoder.run(outputs) if encoder is not None else outputs
         if revision.next is not None:
             outputs, chain = await self._call_next(held, outputs)
             served_by = f"{served_by}>{chain}"

@@ -1,10 +1,10 @@
-"""One part of a model, loaded: computes outputs from inputs on this slot's unit."""
+"""One part of a model, loaded: computes outputs from inputs on this slot's unit, between the codecs of its cuts."""
 
 import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,8 @@ import onnxruntime
 
 from maleo_runtime.graph import NoSuchCut, cut
 from maleo_runtime.tensor import Array, make_sample, mismatch, to_value_info
-from maleo_wire.messages import Pace
+from maleo_wire.messages import Coder as CoderDesired
+from maleo_wire.messages import Pace, TensorSpec
 from maleo_wire.messages import Stage as StageDesired
 
 _CPU: Final = "CPUExecutionProvider"
@@ -49,19 +50,44 @@ class Unit:
             return outputs, time.perf_counter() - start
 
 
+class Coder:
+    """One side of a codec, on the node's processor. `tensors`: what crosses."""
+
+    def __init__(self, tensors: Sequence[TensorSpec], session: onnxruntime.InferenceSession) -> None:
+        self.tensors = tuple(tensors)
+        self._session = session
+
+    async def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """In a thread of its own: the unit goes on meanwhile."""
+        return await asyncio.to_thread(self.compute, inputs)
+
+    def compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+
+
 class Stage:
     """Made by `load`. `compute` blocks: call it through a Unit."""
 
-    def __init__(self, desired: StageDesired, session: onnxruntime.InferenceSession | None) -> None:
+    def __init__(
+        self,
+        desired: StageDesired,
+        session: onnxruntime.InferenceSession | None,
+        *,
+        decoder: Coder | None = None,
+        encoder: Coder | None = None,
+    ) -> None:
         self.desired = desired
+        self.decoder = decoder
+        self.encoder = encoder
         self._session = session
         given = {spec.name for spec in desired.inputs}
-        self._computed = [spec.name for spec in desired.outputs if spec.name not in given]
+        self._computed = {name: spec.name for name, spec in _sources(desired).items() if name not in given}
         self._used = [i.name for i in session.get_inputs()] if session else []
 
     def check(self, inputs: Mapping[str, Array]) -> None:
-        """Unfit unless `inputs` are exactly what the part takes."""
-        specs = {spec.name: spec for spec in self.desired.inputs}
+        """Unfit unless `inputs` are exactly what the part takes, as it crosses."""
+        specs = {spec.name: spec for spec in (self.decoder.tensors if self.decoder else self.desired.inputs)}
         wrong = sorted(set(inputs) ^ set(specs))
         if wrong:
             raise Unfit(f"the model takes the inputs {', '.join(specs)}; {wrong[0]!r} is missing or unknown")
@@ -72,21 +98,25 @@ class Stage:
     def compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         computed: dict[str, Array] = {}
         if self._session is not None:
-            values = self._session.run(self._computed, {name: inputs[name] for name in self._used})
-            computed = dict(zip(self._computed, values, strict=True))
+            values = self._session.run(list(self._computed), {name: inputs[name] for name in self._used})
+            computed = dict(zip(self._computed.values(), values, strict=True))
         # What this part only passes on to a later one crosses it unchanged.
         return {spec.name: computed.get(spec.name, inputs.get(spec.name)) for spec in self.desired.outputs}  # type: ignore[misc]
 
 
-def load(desired: StageDesired, file: Path) -> Stage:
-    """Cut, load and warm. Blocks for 0.1 to some seconds. LoadFailed says why not."""
+def load(desired: StageDesired, files: Mapping[str, Path]) -> Stage:
+    """Cut, load and warm. `files`: digest -> file. Blocks for 0.1 to some seconds. LoadFailed says why not."""
     try:
         given = {spec.name for spec in desired.inputs}
-        passed = all(spec.name in given for spec in desired.outputs)
-        stage = Stage(desired, None if passed else _open(_cut_file(desired, file), desired.providers))
-        samples = {spec.name: make_sample(spec) for spec in desired.inputs}
-        for _ in range(_WARM_RUNS):
-            stage.compute(samples)
+        passed = all(name in given for name in _sources(desired))
+        file = files[desired.artifact.digest]
+        stage = Stage(
+            desired,
+            None if passed else _open(_cut_file(desired, file), desired.providers),
+            decoder=_open_coder(desired.decoder, files),
+            encoder=_open_coder(desired.encoder, files),
+        )
+        _warm(stage)
     except LoadFailed:
         raise
     except NoSuchCut as error:
@@ -96,19 +126,40 @@ def load(desired: StageDesired, file: Path) -> Stage:
     return stage
 
 
+def _warm(stage: Stage) -> None:
+    """By zeros, from what arrives to what leaves: tensors that do not fit together are found here."""
+    arriving = stage.decoder.tensors if stage.decoder else stage.desired.inputs
+    for _ in range(_WARM_RUNS):
+        tensors = {spec.name: make_sample(spec) for spec in arriving}
+        tensors = stage.decoder.compute(tensors) if stage.decoder else tensors
+        tensors = stage.compute(tensors)
+        if stage.encoder is not None:
+            stage.encoder.compute(tensors)
+
+
+def _open_coder(desired: CoderDesired | None, files: Mapping[str, Path]) -> Coder | None:
+    return Coder(desired.tensors, _open(files[desired.artifact.digest], ())) if desired is not None else None
+
+
+def _sources(desired: StageDesired) -> dict[str, TensorSpec]:
+    """Name in the graph -> the output that it is answered as."""
+    names = desired.taken_from or tuple(spec.name for spec in desired.outputs)
+    return dict(zip(names, desired.outputs, strict=True))
+
+
 def _cut_file(desired: StageDesired, file: Path) -> Path:
     """The part as a file beside the whole, made once; the whole itself when all of it is wanted."""
     model = onnx.load(str(file))
     whole_inputs = {v.name for v in model.graph.input} - {t.name for t in model.graph.initializer}
     whole_outputs = {v.name for v in model.graph.output}
-    given, wanted = {s.name for s in desired.inputs}, {s.name for s in desired.outputs}
+    given, wanted = {s.name for s in desired.inputs}, set(_sources(desired))
     if given == whole_inputs and wanted == whole_outputs:
         return file
     names = "\n".join([*sorted(given), "", *sorted(wanted)])
     path = file.with_name(f"{file.name[:16]}-{hashlib.sha256(names.encode()).hexdigest()[:16]}.onnx")
     if not path.exists():
         inputs = [to_value_info(spec) for spec in desired.inputs]
-        outputs = [to_value_info(spec) for spec in desired.outputs if spec.name not in given]
+        outputs = [to_value_info(spec, name) for name, spec in _sources(desired).items() if name not in given]
         partial = path.with_suffix(".partial")
         onnx.save(cut(model, inputs, outputs), str(partial))
         partial.rename(path)

@@ -37,11 +37,11 @@ def datatype_of(array: Array) -> str:
     return _NAMES[array.dtype]
 
 
-def to_value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
-    """-1 becomes a free dimension."""
+def to_value_info(spec: TensorSpec, name: str = "") -> onnx.ValueInfoProto:
+    """-1 becomes a free dimension. `name`: in place of the tensor's own."""
     element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(_NUMPY[spec.datatype]))
     shape = [None if size < 0 else size for size in spec.shape]
-    return onnx.helper.make_tensor_value_info(spec.name, element, shape)
+    return onnx.helper.make_tensor_value_info(name or spec.name, element, shape)
 
 
 def make_sample(spec: TensorSpec) -> Array:

@@ -12,16 +12,18 @@ import onnxruntime
 import pytest
 import tritonclient.http.aio as oip
 from aiohttp import ClientSession, web
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
 from maleo_runtime.main import Settings, Slot
-from maleo_wire.messages import Artifact, Frame, Hop, Policy, Revision, SlotDesired, Stage, TensorSpec
+from maleo_wire.messages import Artifact, Coder, Frame, Hop, Policy, Revision, SlotDesired, Stage, TensorSpec
 from maleo_wire.parent import Parent
 from maleo_wire.registry import digest_of
 
 _WAIT_S = 20
 _TOKEN = "token"
 _X, _H, _Y = (TensorSpec(name=n, datatype="FP32", shape=(1, 8)) for n in ("x", "h1", "y"))
+_HALF = TensorSpec(name="h1-half", datatype="FP16", shape=(1, 8))
 
 
 def _free_port() -> int:
@@ -31,25 +33,39 @@ def _free_port() -> int:
 
 
 def _write_model(path: Path) -> None:
-    """Four layers; `h1` is what crosses between the second and the third."""
+    """Four layers; `h1` is what crosses between the second and the third, and `early` an exit's answer after it."""
     random, nodes, weights, before = np.random.default_rng(1), [], [], "x"
     for layer, made in enumerate(["h0", "h1", "h2", "y"]):
         weights.append(numpy_helper.from_array(random.standard_normal((8, 8)).astype(np.float32), f"w{layer}"))
         nodes.append(helper.make_node("MatMul", [before, f"w{layer}"], [made]))
         before = made
+    weights.append(numpy_helper.from_array(random.standard_normal((8, 8)).astype(np.float32), "we"))
+    nodes.append(helper.make_node("MatMul", ["h1", "we"], ["early"]))
     info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in ("x", "y")]
     graph = helper.make_graph(nodes, "net", info[:1], info[1:], initializer=weights)
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
 
 
+def _write_cast(path: Path, source: TensorSpec, target: TensorSpec) -> None:
+    """One side of a codec that ships half precision."""
+    types = {"FP32": TensorProto.FLOAT, "FP16": TensorProto.FLOAT16}
+    one, other = (helper.make_tensor_value_info(t.name, types[t.datatype], list(t.shape)) for t in (source, target))
+    node = helper.make_node("Cast", [source.name], [target.name], to=types[target.datatype])
+    graph = helper.make_graph([node], "cast", [one], [other])
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
+
+
 class World:
-    """An agent that serves one artefact, and slots."""
+    """An agent that serves a model and both sides of a codec for its middle, and slots."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.model = folder / "model.onnx"
         _write_model(self.model)
-        self.artifact = Artifact(uri="oci://r/m", digest=digest_of(self.model), size=self.model.stat().st_size)
+        _write_cast(folder / "encoder.onnx", _H, _HALF)
+        _write_cast(folder / "decoder.onnx", _HALF, _H)
+        self._files = {digest_of(file): file for file in folder.glob("*.onnx")}
+        self.artifact = self._describe(self.model)
         self.parent = Parent(on_frame=self._hear)
         self.reports: dict[str, Frame] = {}
         self.heard = asyncio.Condition()
@@ -81,6 +97,12 @@ class World:
         stopping, task = self._stops.pop(name)
         stopping.set()
         await task
+
+    def coder(self, side: str) -> Coder:
+        return Coder(artifact=self._describe(self.folder / f"{side}.onnx"), tensors=(_HALF,))
+
+    def _describe(self, file: Path) -> Artifact:
+        return Artifact(uri=f"oci://r/{file.stem}", digest=digest_of(file), size=file.stat().st_size)
 
     def stage(self, source: TensorSpec, target: TensorSpec) -> Stage:
         return Stage(artifact=self.artifact, inputs=(source,), outputs=(target,))
@@ -131,8 +153,7 @@ class World:
         return await self.parent.serve(request, is_allowed=lambda _hello: True)
 
     async def _artifact(self, request: web.Request) -> web.FileResponse:
-        assert request.match_info["digest"] == self.artifact.digest
-        return web.FileResponse(self.model)
+        return web.FileResponse(self._files[request.match_info["digest"]])
 
 
 @pytest.fixture
@@ -214,6 +235,60 @@ async def test_flips_under_load__lose_no_request_and_answer_none_wrongly(world: 
         await caller.until(3)
     assert caller.faults == []
     assert {revision for revision, _ in caller.served} == {1, 2, 3}
+
+
+async def test_codec__crosses_in_half_the_bytes_and_changes_the_answer_as_the_codec_does(world: World) -> None:
+    world.start_slot("entry")
+    world.start_slot("partner")
+    first, second = world.halves(1)
+    assert first.stage is not None
+    assert second.stage is not None
+    first = replace(first, stage=replace(first.stage, encoder=world.coder("encoder")))
+    second = replace(second, stage=replace(second.stage, decoder=world.coder("decoder")))
+    world.tell("partner", second)
+    world.tell("entry", first, active=1)
+    await world.until_warm("partner", 1)
+    await world.until_warm("entry", 1, active=1)
+    data = np.random.default_rng(2).standard_normal((1, 8)).astype(np.float32)
+    answer, facts = await _infer(world, data)
+    h1, whole = (_run_to(world.model, name, data) for name in ("h1", "y"))
+    rounded = h1.astype(np.float16).astype(np.float32)
+    np.testing.assert_allclose(answer, rounded @ _weight(world, "w2") @ _weight(world, "w3"), rtol=1e-4, atol=1e-4)
+    assert not np.array_equal(answer, whole)
+    assert facts["served_by"] == "entry>partner"
+
+
+async def test_exit__answers_by_its_head_under_the_models_name(world: World) -> None:
+    world.start_slot("entry")
+    stage = replace(world.stage(_X, _Y), taken_from=("early",))
+    world.tell("entry", Revision(revision=1, epoch=1, variant="fp32:exit-1", stage=stage, next=None), active=1)
+    await world.until_warm("entry", 1, active=1)
+    data = np.random.default_rng(2).standard_normal((1, 8)).astype(np.float32)
+    answer, facts = await _infer(world, data)
+    np.testing.assert_allclose(answer, _run_to(world.model, "early", data), rtol=1e-5)
+    assert facts["variant"] == "fp32:exit-1"
+
+
+async def _infer(world: World, data: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
+    async with oip.InferenceServerClient(f"127.0.0.1:{world.ports['entry']}") as client:
+        tensor = oip.InferInput("x", [1, 8], "FP32")
+        tensor.set_data_from_numpy(data)
+        result = await client.infer("net", [tensor])
+        return result.as_numpy("y"), result.get_response()["parameters"]
+
+
+def _weight(world: World, name: str) -> np.ndarray:
+    tensors = onnx.load(str(world.model)).graph.initializer
+    return numpy_helper.to_array(next(tensor for tensor in tensors if tensor.name == name))
+
+
+def _run_to(file: Path, tensor: str, data: np.ndarray) -> np.ndarray:
+    """What the uncut graph has in this tensor."""
+    model = onnx.load(str(file))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [1, 8]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run([tensor], {"x": data})[0])
 
 
 async def test_partner_lost__the_fallback_answers_and_is_counted(world: World) -> None:

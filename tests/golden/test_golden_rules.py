@@ -44,6 +44,8 @@ def _facts(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
     facts = {
         "mode": got["mode"],
         "variant": got["variant"],
+        "exit": got["exit"],
+        "codecs": [t["codec"] for t in got.get("transfers", ()) if t["codec"]],
         "nodes": [part["node"] for part in got["partitions"]],
         "spans": [part["span"] for part in got["partitions"]],
         "blockers": [blocker["code"] for blocker in got["blockers"]],

@@ -1,12 +1,13 @@
 """What one mission asks for, parsed: its objectives as numbers, its weights, how far its data may travel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission, Reach
-from maleo_api.model import Variant
+from maleo_api.model import AccuracyFigure, Codec, Variant
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, parse
 from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 from maleo_operator.planning.units import strongest
@@ -58,11 +59,21 @@ class Demand:
 
     def accuracy_of(self, variant: Variant) -> Figure | None:
         """The variant's figure for the metric and data set of the objective; None when there is none."""
+        return self._find_accuracy(variant.accuracy)
+
+    def loss(self, variant: Variant, codec: Codec | None) -> float:
+        """Share of accuracy that crossing a cut by this codec costs; infinite where it is asked for and not known."""
+        if self.accuracy is None or codec is None:
+            return 0.0
+        plain, coded = self.accuracy_of(variant), self._find_accuracy(codec.accuracy)
+        return max(0.0, plain.value - coded.value) if plain and coded else float("inf")
+
+    def _find_accuracy(self, rows: Sequence[AccuracyFigure]) -> Figure | None:
         objective = self.mission.spec.objectives.accuracy
         if objective is None:
             return None
         wanted = (objective.metric, objective.dataset)
-        row = strongest(a for a in variant.accuracy if (a.metric, a.dataset) == wanted and a.basis is not Basis.UNKNOWN)
+        row = strongest(a for a in rows if (a.metric, a.dataset) == wanted and a.basis is not Basis.UNKNOWN)
         return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source) if row else None
 
     def may_receive(self, reach: Reach, source: NodeFacts, target: NodeFacts) -> bool:
@@ -70,6 +81,11 @@ class Demand:
         if source.name == target.name or reach == "Any":
             return True
         return reach == "Site" and source.site != "" and source.site == target.site
+
+
+def accuracy_margin(value: float, floor: float) -> float:
+    """Of a ratio whose ceiling is 1."""
+    return (value - floor) / (1 - floor) if floor < 1 else value - floor
 
 
 def _weights(mission: Mission) -> tuple[float, float, float]:

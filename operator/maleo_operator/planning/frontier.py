@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import Lattice
-from maleo_operator.planning.problem import Figure
 from maleo_operator.planning.search import TIE, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.solver import MODES, MOST_PARTITIONS, Candidate, Search
 
@@ -17,12 +17,14 @@ _MOST = 200
 def trace(search: Search) -> list[Candidate]:
     """Quickest first; structural rules and the rate hold, limits of latency, energy and accuracy do not count."""
     points = [
-        _Point(search.judge(variant, made, way), total(made.energy, made, way), search.demand.accuracy_of(variant))
+        _point(search, variant, made, way)
         for variant, made in search.lattices()
-        for way in _ways(search, made)
+        for way in _lossy_ways(search, variant, made)
     ]
     front = [p for p in points if not any(_dominates(other, p) for other in points)]
-    return [p.candidate for p in sorted(front, key=lambda p: (p.candidate.latency, p.energy, p.candidate.variant.name))]
+    return [
+        p.candidate for p in sorted(front, key=lambda p: (p.candidate.latency, p.energy, p.candidate.variant.label))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +33,35 @@ class _Point:
 
     candidate: Candidate
     energy: float
-    accuracy: Figure | None
+    accuracy: float
 
     @property
     def figures(self) -> tuple[float, float, float]:
         """Less is better in each."""
-        return self.candidate.latency, self.energy, -self.accuracy.value if self.accuracy else 0.0
+        return self.candidate.latency, self.energy, -self.accuracy
 
 
-def _ways(search: Search, made: Lattice) -> Iterator[Way]:
+def _point(search: Search, variant: Edition, made: Lattice, way: Way) -> _Point:
+    figure = search.demand.accuracy_of(variant)
+    accuracy = figure.value - total(made.loss, made, way) if figure else 0.0
+    return _Point(search.judge(variant, made, way), total(made.energy, made, way), accuracy)
+
+
+def _lossy_ways(search: Search, variant: Edition, made: Lattice) -> Iterator[Way]:
+    """First whatever codecs cost, then less than the dearest that was found, until none costs any accuracy."""
+    rate = tuple(limit for limit in search.limits(variant, made) if limit.peak)
+    found = list(_ways(search, made, rate))
+    yield from found
+    while any(made.codecs) and (most := max((total(made.loss, made, way) for way in found), default=0.0)) > 0:
+        found = list(_ways(search, made, (*rate, Limit(made.loss, most * _STEP))))
+        yield from found
+
+
+def _ways(search: Search, made: Lattice, limits: tuple[Limit, ...]) -> Iterator[Way]:
     """From the least energy to the least latency: each is the thriftiest of those that are quicker than the last."""
     modes = [mode for mode in MODES if mode in search.demand.mission.spec.modes]
-    rate = tuple(limit for limit in search.limits(made) if limit.peak)
-    thrifty = Searcher(made, Question(made.energy, (Limit(made.tail, np.inf), *rate), MOST_PARTITIONS))
-    quick = Searcher(made, Question(made.tail, (Limit(made.energy, np.inf), *rate), MOST_PARTITIONS))
+    thrifty = Searcher(made, Question(made.energy, (Limit(made.tail, np.inf), *limits), MOST_PARTITIONS))
+    quick = Searcher(made, Question(made.tail, (Limit(made.energy, np.inf), *limits), MOST_PARTITIONS))
 
     def best(searcher: Searcher, most: float) -> Way | None:
         found = [way for mode in modes for way in searcher.run(mode, first=most).ways]
@@ -59,7 +76,7 @@ def _ways(search: Search, made: Lattice) -> Iterator[Way]:
         yield way
         most = total(made.tail, made, way) * _STEP
     # Quicker still may be a way over units whose power is unknown.
-    blind = Searcher(made, Question(made.tail, rate, MOST_PARTITIONS))
+    blind = Searcher(made, Question(made.tail, limits, MOST_PARTITIONS))
     found = [way for mode in modes for way in blind.run(mode).ways]
     if found and min(found)[0] <= most:
         yield min(found)[1]

@@ -3,8 +3,9 @@
 from itertools import product
 
 from maleo_api.device import Place
-from maleo_api.model import Model, Variant
+from maleo_api.model import Model
 from maleo_operator.planning.cost import LinkFacts, Shape, SpanCosts, cost_spans, describe_link
+from maleo_operator.planning.edition import Edition, list_editions
 from maleo_operator.planning.problem import NodeFacts, Snapshot
 from maleo_operator.planning.units import UnitFacts, list_units
 
@@ -25,6 +26,9 @@ class Index:
         self._links: dict[tuple[str, str], LinkFacts | None] = {}
         self._shapes: dict[tuple[str, str], Shape] = {}
         self._costs: dict[tuple[object, ...], SpanCosts | None] = {}
+        self._editions: dict[str, list[Edition]] = {}
+        processors = [unit for unit in self.units if unit.unit.type == "CPU" and unit.available]
+        self._processors = {unit.node.name: unit for unit in reversed(processors)}
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
         """The most specific Link between two nodes, its bandwidth as measured where slots have measured it."""
@@ -33,19 +37,29 @@ class Index:
             self._links[pair] = self._find_link(source, target)
         return self._links[pair]
 
-    def costs(self, model: Model, variant: Variant, unit: UnitFacts) -> SpanCosts | None:
+    def editions(self, model: Model) -> list[Edition]:
+        """The same objects at every call."""
+        if model.key not in self._editions:
+            self._editions[model.key] = list_editions(model)
+        return self._editions[model.key]
+
+    def processor(self, node: NodeFacts) -> UnitFacts | None:
+        """The node's own, of several the first by name; None where no profile knows it."""
+        return self._processors.get(node.name)
+
+    def costs(self, model: Model, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
         """The same object for all units that are alike; None when the variant's precision cannot run there."""
         correction = self._snapshot.observations.correction.get(
             (variant.artifacts[0].digest, unit.node.name, unit.name)
         )
-        key = (model.key, variant.name, unit.profile, unit.unit.name, unit.capacity, correction)
+        key = (model.key, variant.label, unit.profile, unit.unit.name, unit.capacity, correction)
         if key not in self._costs:
             shape = self._shape(model, variant)
             self._costs[key] = cost_spans(self._snapshot, variant, shape, unit, correction)
         return self._costs[key]
 
-    def _shape(self, model: Model, variant: Variant) -> Shape:
-        key = (model.key, variant.name)
+    def _shape(self, model: Model, variant: Edition) -> Shape:
+        key = (model.key, variant.label)
         if key not in self._shapes:
             self._shapes[key] = Shape.of(variant)
         return self._shapes[key]

@@ -1,18 +1,22 @@
-"""All ways of one variant at once: boundaries x units, with what each step costs, as arrays in SI units.
+"""All ways of one variant at once: boundaries x places, with what each step costs, as arrays in SI units.
 
-A way is a walk: from the input's node (place D) over units d = 0..D-1 from boundary 0 to the last one. A step
-(p, d, a, b) crosses from place p to unit d at boundary a and computes there up to boundary b. Boundaries are the
-model's legal cuts. What is impossible costs infinitely much.
+A place is a unit, and the codec in which its input arrives: one for each that the variant's cuts offer. A way is a
+walk: from the input's node (place D) over places d = 0..D-1 from boundary 0 to the last one. A step (p, d, a, b)
+crosses from place p to place d at boundary a and computes there up to boundary b. Boundaries are the model's legal
+cuts. What is impossible costs infinitely much.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maleo_api.model import Variant
-from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
+from maleo_operator.planning.coding import list_codecs
+from maleo_operator.planning.cost import SpanCosts
+from maleo_operator.planning.crossing import Crossing, Hops, find_allowed
 from maleo_operator.planning.problem import NodeFacts
 from maleo_operator.planning.units import UnitFacts
 
@@ -52,15 +56,18 @@ class Lattice:
     """`ends`: boundary -> last block done, -1 before the first.
 
     mean, tail: seconds, tail at the objective's percentile; energy: joules, infinite where it is unknown; busy: seconds
-    that a stage is taken by one request, the reciprocal of the rate it sustains.
+    that a stage is taken by one request, the reciprocal of the rate it sustains; loss: share of accuracy.
     """
 
-    units: tuple[UnitFacts, ...]
+    units: tuple[UnitFacts, ...]  # of each place
+    codecs: tuple[str, ...]  # of each place; empty: as the cut's own tensors
+    same: Mask  # (D, D) places of one unit
     ends: tuple[int, ...]
     mean: Amount
     tail: Amount
     energy: Amount
     busy: Amount
+    loss: Amount
     own: Array  # (D, B, B) seconds of computing, without waiting for others
     memory: Array  # (D, B, B) bytes
     fits: Mask  # (D, B, B) of a span into the unit's free memory
@@ -88,34 +95,21 @@ class Lattice:
         spans = np.where(possible, time * own + memory * size + use, _NEVER)
         return Amount(spans, np.where(np.isfinite(self.mean.hops), 0.0, _NEVER))
 
-    def find(self, parts: Sequence[tuple[str, str, int]]) -> tuple[tuple[int, int], ...] | None:
-        """The way over (node, unit, last block); None where a unit or a boundary is not here."""
-        units = {unit.key: i for i, unit in enumerate(self.units)}
+    def find(self, parts: Sequence[tuple[str, str, int, str]]) -> tuple[tuple[int, int], ...] | None:
+        """The way over (node, unit, last block, codec); None where a place or a boundary is not here."""
+        places = {(*unit.key, codec): i for i, (unit, codec) in enumerate(zip(self.units, self.codecs, strict=True))}
         ends = {last: boundary for boundary, last in enumerate(self.ends)}
-        if any((node, unit) not in units or last not in ends for node, unit, last in parts):
+        if any((node, unit, codec) not in places or last not in ends for node, unit, last, codec in parts):
             return None
-        return tuple((units[node, unit], ends[last]) for node, unit, last in parts)
+        return tuple((places[node, unit, codec], ends[last]) for node, unit, last, codec in parts)
 
-    def pieces(self, way: Sequence[tuple[int, int]]) -> list[tuple[UnitFacts, int, int]]:
-        """(unit, first block, last block) of a way given as (unit, boundary that it ends at)."""
+    def pieces(self, way: Sequence[tuple[int, int]]) -> list[tuple[UnitFacts, int, int, str]]:
+        """(unit, first block, last block, codec) of a way given as (place, boundary that it ends at)."""
         found, begin = [], 0
-        for unit, end in way:
-            found.append((self.units[unit], begin, self.ends[end]))
+        for place, end in way:
+            found.append((self.units[place], begin, self.ends[end], self.codecs[place]))
             begin = self.ends[end] + 1
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class Crossing:
-    """What may cross between nodes, and over what.
-
-    link: None where none joins two nodes; may_receive: (node, whether it gets the raw input) by the mission's egress.
-    """
-
-    link: Callable[[NodeFacts, NodeFacts], LinkFacts | None]
-    input_bytes: float
-    answer_bytes: float
-    may_receive: Callable[[NodeFacts, bool], bool]
 
 
 def build(
@@ -129,14 +123,14 @@ def build(
     z: float,
 ) -> Lattice:
     """units, costs and loads in the same order; z: of the latency's percentile."""
-    cuts = [i for i, block in enumerate(variant.blocks[:-1]) if block.cut is not None]
-    if variant.cutting != "Graph":
-        cuts = []
-    ends = (-1, *cuts, len(variant.blocks) - 1)
-    sizes = np.array([crossing.input_bytes, *(size_of(variant.blocks[c].cut.tensors) for c in cuts), 0.0])  # type: ignore[union-attr]
+    ends = find_ends(variant)
+    places = list(product(range(len(units)), ["", *(list_codecs(variant) if len(ends) > 2 else [])]))  # noqa: PLR2004 - both ends
+    codecs = [codec for _, codec in places]
+    units, costs, loads = [units[i] for i, _ in places], [costs[i] for i, _ in places], [loads[i] for i, _ in places]
     local = np.array([unit.node.name == source.name for unit in units], dtype=bool)
-    may = _may(units, crossing, source)
-    hops = [np.where(may[:, :, None], hop, _NEVER) for hop in _hops(units, crossing, source, sizes, z)]
+    may = find_allowed(units, crossing, source)
+    never = ~may[:, :, None]
+    hops = [np.where(never, np.inf, hop) for hop in Hops(variant, ends, crossing, z).table(units, codecs, source)]
     spans = [_spans(cost, ends) for cost in costs]
     own, sigma, joules, memory = (np.stack([s[i] for s in spans]) for i in range(4))
     waits = np.array([_wait(load) for load in loads])[:, None, None]
@@ -150,11 +144,14 @@ def build(
 
     return Lattice(
         units=tuple(units),
+        codecs=tuple(codecs),
+        same=np.array([[one.key == other.key for one in units] for other in units], dtype=bool),
         ends=ends,
         mean=amount(own + waits, hops[0]),
         tail=amount(own + waits + z * (sigma + waits), hops[1]),
         energy=amount(np.where(np.isnan(joules), _NEVER, joules), hops[2]),
         busy=amount(own / free, hops[3]),
+        loss=amount(np.zeros_like(own), hops[4]),
         own=own,
         memory=memory,
         fits=fits,
@@ -162,6 +159,12 @@ def build(
         local=local,
         powered=np.array([not np.isnan(cost.energy[0, 0]) for cost in costs], dtype=bool),
     )
+
+
+def find_ends(variant: Variant) -> tuple[int, ...]:
+    """Boundary -> last block done: legal cuts, and both ends."""
+    legal = [i for i, block in enumerate(variant.blocks[:-1]) if block.cut is not None]
+    return (-1, *(legal if variant.cutting == "Graph" else []), len(variant.blocks) - 1)
 
 
 def _spans(costs: SpanCosts, ends: Sequence[int]) -> tuple[Array, Array, Array, Array]:
@@ -175,54 +178,6 @@ def _spans(costs: SpanCosts, ends: Sequence[int]) -> tuple[Array, Array, Array, 
         np.where(empty, _NEVER, costs.energy[index]),
         np.where(empty, _NEVER, costs.memory[index]),
     )
-
-
-def _hops(
-    units: Sequence[UnitFacts], crossing: Crossing, source: NodeFacts, sizes: Array, z: float
-) -> tuple[Array, Array, Array, Array]:
-    """mean, tail, energy, busy of crossing, each (D+1, D, B); zero inside a node, inf without a link."""
-    shape = (len(units) + 1, len(units), len(sizes))
-    mean, tail, energy, busy = (np.zeros(shape) for _ in range(4))
-    nodes = [*(unit.node for unit in units), source]
-    known: dict[tuple[str, str], tuple[Array, Array, Array, Array]] = {}
-    for i, origin in enumerate(nodes):
-        for j, unit in enumerate(units):
-            target = unit.node
-            if origin.name == target.name:
-                continue
-            key = (origin.name, target.name)
-            if key not in known:
-                known[key] = _hop(crossing.link(origin, target), sizes + crossing.answer_bytes, z)
-            mean[i, j], tail[i, j], energy[i, j], busy[i, j] = known[key]
-    return mean, tail, energy, busy
-
-
-def _hop(link: LinkFacts | None, sizes: Array, z: float) -> tuple[Array, Array, Array, Array]:
-    if link is None:
-        never = np.full_like(sizes, _NEVER)
-        return never, never, never, never
-    wire = sizes / link.bandwidth.value
-    overhead = link.time(0.0, 0.0).value
-    spread = link.bandwidth.sigma / link.bandwidth.value
-    return wire + overhead, wire * (1 + z * spread) + overhead, sizes * link.energy_per_byte, wire
-
-
-def _may(units: Sequence[UnitFacts], crossing: Crossing, source: NodeFacts) -> Mask:
-    """Whether a step from a place to a unit is allowed by egress and link; a unit serves once, so never from itself."""
-    nodes = [*(unit.node for unit in units), source]
-    may = np.array(
-        [
-            [
-                crossing.may_receive(unit.node, i == len(units))
-                and (origin.name == unit.node.name or crossing.link(origin, unit.node) is not None)
-                for unit in units
-            ]
-            for i, origin in enumerate(nodes)
-        ],
-        dtype=bool,
-    ).reshape(len(nodes), len(units))
-    np.fill_diagonal(may[: len(units)], val=False)
-    return may
 
 
 def _wait(load: Load) -> float:

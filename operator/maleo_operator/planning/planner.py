@@ -10,11 +10,13 @@ import numpy as np
 
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission
-from maleo_api.model import Model, Tensor, Variant
+from maleo_api.model import Codec, Model, Tensor
 from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, ENERGY, RATIO, show
+from maleo_operator.planning.coding import effort, find_codec
 from maleo_operator.planning.cost import size_of
-from maleo_operator.planning.demand import Demand, find_input
+from maleo_operator.planning.demand import Demand, accuracy_margin, find_input
+from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import Load
@@ -24,6 +26,7 @@ from maleo_operator.planning.problem import (
     Feasible,
     Figure,
     Infeasible,
+    NodeFacts,
     Plan,
     PlannedPartition,
     PlannedTransfer,
@@ -33,7 +36,7 @@ from maleo_operator.planning.problem import (
     Snapshot,
     Verdict,
 )
-from maleo_operator.planning.solver import Aim, Candidate, Piece, Refused, Search
+from maleo_operator.planning.solver import Aim, Candidate, Piece, Refused, Search, list_parts
 from maleo_operator.planning.units import UnitFacts
 
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
@@ -44,6 +47,8 @@ _CODES: Final = {
     "rate": "RateTooHigh",
 }
 _TEMPORARY: Final = {"NotAvailable", "UnitOccupied"}
+_HIGHEST: Final = {"margins": 1.0, "latency": 0.0, "energy": 0.0, "rate": float("inf")}
+"""No plan's objective is above it: weights sum to one, and margins are at most one."""
 _ROUND_UP: Final = 1.02  # a relaxation leaves room for its own rounding
 
 
@@ -72,14 +77,18 @@ def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
         return None
     search = prepared
     units = {unit.key: unit for unit in search.units}
-    variant = next((v for v in search.model.spec.variants if v.name == placement.spec.variant), None)
-    parts = placement.spec.partitions
+    spec, parts = placement.spec, placement.spec.partitions
+    variant = next((v for v in search.variants() if (v.name, v.exit) == (spec.variant, spec.exit)), None)
     if variant is None or any((p.node, p.unit) not in units for p in parts):
         return None
-    pieces = tuple(Piece(units[p.node, p.unit], p.span.first, p.span.last) for p in parts)
+    pieces = tuple(
+        Piece(units[p.node, p.unit], p.span.first, p.span.last, p.decoder.codec if p.decoder else "") for p in parts
+    )
     if any(search.costs(variant, piece.unit) is None for piece in pieces):
         return None
     if pieces[-1].last >= len(variant.blocks) or not _is_connected(search, pieces):
+        return None
+    if any(piece.codec and find_codec(variant, piece.first - 1, piece.codec) is None for piece in pieces):
         return None
     mode = search.mode_of([piece.unit for piece in pieces])
     return build(search, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
@@ -102,7 +111,8 @@ def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdi
         if not candidate.shortfalls and candidate.mode not in by_mode:
             by_mode[candidate.mode] = build(prepared, candidate)
     held = _held_again(prepared, snapshot, mission, found)
-    bound = max(candidate.bound for candidate in found if np.isfinite(candidate.bound))
+    bound = max(candidate.bound for candidate in found if not candidate.shortfalls)
+    bound = bound if prepared.is_complete else max(bound, _HIGHEST[aim])
     return Feasible(by_mode[best.mode], rejected, by_mode | held, bound)
 
 
@@ -111,10 +121,9 @@ def _held_again(search: Search, snapshot: Snapshot, mission: Mission, found: Seq
     held = snapshot.held.get(mission.key)
     for candidate in found if held else ():
         assert held is not None
-        places = [(p.unit.node.name, p.unit.name, p.first, p.last) for p in candidate.pieces]
-        if candidate.variant.name == held.variant and places == [
-            (p.node, p.unit, p.first, p.last) for p in held.partitions
-        ]:
+        places = [(*p.unit.key, p.last, p.codec) for p in candidate.pieces]
+        same = (candidate.variant.name, candidate.variant.exit) == (held.variant, held.exit)
+        if same and places == list_parts(held):
             return {"Held": build(search, candidate)}
     return {}
 
@@ -164,8 +173,8 @@ def build(search: Search, candidate: Candidate) -> Plan:
     steps += [t.time for t in transfers]
     latency_mean = _sum(steps)
     tail = sum(step.value + demand.z * step.sigma for step in steps)
-    energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value])
-    accuracy = demand.accuracy_of(variant)
+    energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value or t.codec])
+    accuracy = _accuracy(demand, variant, partitions)
     loads = [search.loads.get((p.node, p.unit), Load()) for p in partitions]
     spare = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
     slowest = max([*spare, *(t.wire for t in transfers)])
@@ -176,7 +185,7 @@ def build(search: Search, candidate: Candidate) -> Plan:
         variant=variant.name,
         precision=variant.precision,
         artifact=variant.artifacts[0],
-        exit="",
+        exit=variant.exit,
         entry_node=source.name,
         entry_unit=entry_unit,
         partitions=partitions,
@@ -193,7 +202,13 @@ def build(search: Search, candidate: Candidate) -> Plan:
     return replace(built, margins=_margins(demand, built))
 
 
-def _partition(search: Search, variant: Variant, piece: Piece) -> PlannedPartition:
+def _accuracy(demand: Demand, variant: Edition, partitions: Sequence[PlannedPartition]) -> Figure | None:
+    """The variant's, less what the codecs on the way cost."""
+    figure, loss = demand.accuracy_of(variant), sum(demand.loss(variant, p.codec) for p in partitions)
+    return replace(figure, value=figure.value - loss) if figure is not None else None
+
+
+def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartition:
     costs, load = search.costs(variant, piece.unit), search.loads.get(piece.unit.key, Load())
     assert costs is not None
     at = (piece.first, piece.last)
@@ -210,6 +225,8 @@ def _partition(search: Search, variant: Variant, piece: Piece) -> PlannedPartiti
         nominal=float(costs.nominal[at]),
         wait=Figure(wait, wait, Basis.MODELLED, "queue of a shared unit"),
         energy=Figure(joules, 0.0, Basis.MODELLED, "typical power x time") if known else Figure(0.0),
+        taken_from=variant.taken_from if piece.last == len(variant.blocks) - 1 else (),
+        codec=_codec(variant, piece),
         inputs=_boundary(search.model, variant, piece.first - 1),
         outputs=_boundary(search.model, variant, piece.last),
         providers=piece.unit.providers(variant) or (),
@@ -217,7 +234,11 @@ def _partition(search: Search, variant: Variant, piece: Piece) -> PlannedPartiti
     )
 
 
-def _boundary(model: Model, variant: Variant, after: int) -> tuple[Tensor, ...]:
+def _codec(variant: Edition, piece: Piece) -> Codec | None:
+    return find_codec(variant, piece.first - 1, piece.codec) if piece.codec else None
+
+
+def _boundary(model: Model, variant: Edition, after: int) -> tuple[Tensor, ...]:
     """The tensors that cross after block `after`: -1 the model's inputs, the last block's its outputs."""
     if after < 0:
         return tuple(model.spec.inputs)
@@ -228,21 +249,39 @@ def _boundary(model: Model, variant: Variant, after: int) -> tuple[Tensor, ...]:
     return tuple(cut.tensors)
 
 
-def _transfers(search: Search, variant: Variant, pieces: Sequence[Piece]) -> tuple[PlannedTransfer, ...]:
-    found, before, answer = [], search.source, size_of(search.model.spec.outputs)
-    for piece in pieces:
+def _transfers(search: Search, variant: Edition, pieces: Sequence[Piece]) -> tuple[PlannedTransfer, ...]:
+    found, before = [], search.source
+    for i, piece in enumerate(pieces):
         node = piece.unit.node
         if node.name != before.name:
-            link = search.link(before, node)
-            assert link is not None
-            size = size_of(list(_boundary(search.model, variant, piece.first - 1)))
-            joules = Figure(link.energy(size, answer), 0.0, Basis.MODELLED, f"Link {link.name}")
-            wire = (size + answer) / link.bandwidth.value
-            found.append(
-                PlannedTransfer(before.name, node.name, size, link.name, link.time(size, answer), wire, joules)
-            )
+            found.append(_transfer(search, variant, before, pieces[i - 1].unit if i else piece.unit, piece))
         before = node
     return tuple(found)
+
+
+def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitFacts, piece: Piece) -> PlannedTransfer:
+    """There, and the answer back; with a codec, the work on both sides too."""
+    node, link, codec = piece.unit.node, search.link(before, piece.unit.node), _codec(variant, piece)
+    assert link is not None
+    crossing = codec.tensors if codec else _boundary(search.model, variant, piece.first - 1)
+    size, answer = size_of(list(crossing)), size_of(search.model.spec.outputs)
+    time, joules = link.time(size, answer), link.energy(size, answer)
+    slowest = (size + answer) / link.bandwidth.value
+    for work, unit in ((codec.encode, sender), (codec.decode, piece.unit)) if codec else ():
+        side = effort(work, variant, unit, search.processor(unit.node))
+        time = replace(time, value=time.value + side.seconds, sigma=time.sigma + side.sigma)
+        joules, slowest = joules + side.joules, max(slowest, side.seconds)
+    known = np.isfinite(joules)
+    return PlannedTransfer(
+        source=before.name,
+        target=node.name,
+        size=size,
+        link=link.name,
+        time=time,
+        wire=slowest,
+        energy=Figure(joules, 0.0, Basis.MODELLED, f"Link {link.name}") if known else Figure(0.0, source="codec"),
+        codec=piece.codec,
+    )
 
 
 def _entry(search: Search, candidate: Candidate, partitions: Sequence[PlannedPartition]) -> tuple[str, Fallback | None]:
@@ -275,7 +314,8 @@ def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[Planned
             continue
         figure = search.demand.accuracy_of(variant)
         below = floor is not None and floor.hard and (figure is None or figure.value < floor.value)
-        options.append((below, whole.compute.value, variant.name, Fallback(variant.name, variant.artifacts[0], whole)))
+        spare = Fallback(variant.name, variant.artifacts[0], whole, variant.exit)
+        options.append((below, whole.compute.value, variant.label, spare))
     return min(options, key=lambda row: row[:3])[3] if options else None
 
 
@@ -294,10 +334,7 @@ def _margins(demand: Demand, built: Plan) -> dict[str, float]:
     if demand.energy is not None and built.energy.basis is not Basis.UNKNOWN:
         margins["energy"] = (demand.energy.value - built.energy.value) / demand.energy.value
     if demand.accuracy is not None and built.accuracy is not None:
-        floor = demand.accuracy.value
-        margins["accuracy"] = (
-            (built.accuracy.value - floor) / (1 - floor) if floor < 1 else built.accuracy.value - floor
-        )
+        margins["accuracy"] = accuracy_margin(built.accuracy.value, demand.accuracy.value)
     return margins
 
 
@@ -312,7 +349,7 @@ def _reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Rej
     for candidate in found:
         for name, amount in candidate.shortfalls.items():
             where = ">".join(dict.fromkeys(p.unit.node.name for p in candidate.pieces))
-            label = f"{candidate.mode} {where} {candidate.variant.name}"
+            label = f"{candidate.mode} {where} {candidate.variant.label}"
             rows.append(Rejected(label, 1, _CODES[name], f"-{amount:.0%}", label))
     return tuple(sorted(rows, key=lambda r: (-r.count, r.candidate, r.code))[:16])
 

@@ -7,7 +7,7 @@ from typing import Literal
 from maleo_api.device import Device, DeviceProfile, Link, Precision
 from maleo_api.meta import Basis, Tier
 from maleo_api.mission import Mission, Mode
-from maleo_api.model import Artifact, Model, ModelProfile, Tensor
+from maleo_api.model import Artifact, Codec, Model, ModelProfile, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,8 @@ class PlannedPartition:
     outputs: tuple[Tensor, ...]
     providers: tuple[str, ...]
     simulated: bool  # then the slot is paced to `nominal` and `energy.value`
+    taken_from: tuple[str, ...] = ()  # tensors of an exit's head that are answered as `outputs`
+    codec: Codec | None = None  # in which `inputs` arrive
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class PlannedTransfer:
     time: Figure  # seconds
     wire: float  # seconds of it that the link is taken
     energy: Figure  # joules
+    codec: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +133,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """The whole model on the entry's unit, resident for when a partner is lost."""
+    """A whole chain on the entry's unit, resident for when a partner is lost."""
 
     variant: str
     artifact: Artifact
     partition: PlannedPartition
+    exit: str = ""
 
 
 Retry = Literal["CannotEver", "CannotNow", "Waiting"]

@@ -36,7 +36,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """ways: (cost, way), the best and its equals; bound: no way costs less; exact unless the search was cut short."""
+    """ways: (cost, way), the best and its equals; bound: no way costs less. Cut short: the best so far, or none."""
 
     ways: tuple[tuple[float, Way], ...]
     bound: float
@@ -81,16 +81,22 @@ class Searcher:
         """The best ways of this mode; cut short after `patience` expansions. `first`: in place of the first limit's."""
         if first is not None:
             self._most[0] = first
-        cutoff = np.inf
+        cutoff, incumbent = np.inf, list[tuple[float, Way]]()
         source, last = self._lattice.source, self._lattice.last
         root = _State(0.0, (0.0,) * len(self._question.limits), (), source, 0, away=False)
         serial, queue = count(), []  # type: ignore[var-annotated]
         ways: list[tuple[float, Way]] = []
 
         def push(state: _State) -> None:
+            nonlocal cutoff, incumbent
             bounds, order = self._expand(state, mode, cutoff)
-            if order.size:
-                heapq.heappush(queue, (bounds[order[0]], next(serial), state, bounds, order, 0))
+            if not order.size:
+                return
+            heapq.heappush(queue, (bounds[order[0]], next(serial), state, bounds, order, 0))
+            ended = bounds[last :: last + 1]  # nothing is still to come: these are costs
+            unit = int(np.argmin(ended))
+            if ended[unit] + TIE < cutoff:
+                cutoff, incumbent = float(ended[unit]) + TIE, [(float(ended[unit]), (*state.way, (unit, last)))]
 
         push(root)
         while queue and patience and len(ways) < _MOST_TIES:
@@ -106,8 +112,9 @@ class Searcher:
                 continue
             patience -= 1
             push(self._step(state, unit, boundary))
-        lowest = ways[0][0] if ways else float(queue[0][0]) if queue else np.inf
-        return Found(tuple(ways), lowest)
+        if ways:
+            return Found(tuple(ways), ways[0][0])
+        return Found(tuple(incumbent), float(queue[0][0]) if queue else np.inf)
 
     def _step(self, state: _State, unit: int, boundary: int) -> _State:
         question, at = self._question, (state.place, unit, state.boundary)
@@ -153,7 +160,7 @@ class Searcher:
         """What a mode, and a unit's single use, rule out: in place."""
         local, last = self._lattice.local, self._lattice.last
         for unit, _ in state.way:
-            bounds[unit] = np.inf
+            bounds[self._lattice.same[unit]] = np.inf
         if mode == "Local":
             bounds[~local] = np.inf
         elif mode == "Remote":

@@ -8,12 +8,15 @@ from typing import Final, Literal
 import numpy as np
 
 from maleo_api.mission import Mode
-from maleo_api.model import Model, Variant
+from maleo_api.model import Model
 from maleo_operator.planning import lattice
+from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
-from maleo_operator.planning.demand import Demand
+from maleo_operator.planning.crossing import Crossing
+from maleo_operator.planning.demand import Demand, accuracy_margin
+from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import Amount, Crossing, Lattice, Load, Prices
+from maleo_operator.planning.lattice import Amount, Lattice, Load, Prices
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
 from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.units import UnitFacts
@@ -32,16 +35,19 @@ MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
+    """`codec`: in which the input arrives; empty: as it is."""
+
     unit: UnitFacts
     first: int
     last: int
+    codec: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One way, judged. `shortfalls`: Hard limits that it breaks -> relative amount; empty = feasible."""
 
-    variant: Variant
+    variant: Edition
     mode: Mode
     pieces: tuple[Piece, ...]
     objective: float
@@ -55,11 +61,11 @@ class Candidate:
     @property
     def order(self) -> tuple[object, ...]:
         """Better is smaller: feasible, objective, fewer moves, energy, latency, names."""
-        names = tuple((p.unit.node.name, p.unit.name, p.first) for p in self.pieces)
+        names = tuple((p.unit.node.name, p.unit.name, p.first, p.codec) for p in self.pieces)
         short = round(sum(self.shortfalls.values()), 9)
         objective = -round(self.objective / TIE) * TIE
         figures = (self.moves, round(self.energy, 9), round(self.latency, 9))
-        return short, objective, *figures, self.variant.name, names
+        return short, objective, *figures, self.variant.label, names
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,8 @@ class Search:
         self._snapshot = snapshot
         self._held = snapshot.held.get(demand.mission.key)
         self._index = index
-        self._made: list[tuple[Variant, Lattice]] | None = None
+        self._made: list[tuple[Edition, Lattice]] | None = None
+        self.is_complete = True  # False: a search was cut short before it found any way
 
     def run(self) -> list[Candidate]:
         """The best of every variant and mode, what is held, and the best over each unit; best first."""
@@ -105,7 +112,7 @@ class Search:
             found += self._survey(variant, made)
         return sorted({_identity(c): c for c in reversed(found)}.values(), key=lambda candidate: candidate.order)
 
-    def lattices(self) -> Iterator[tuple[Variant, Lattice]]:
+    def lattices(self) -> Iterator[tuple[Edition, Lattice]]:
         """All ways of each variant that some unit can run; what no way can use is noted in `refused`."""
         members = self._members()
         for variant in self.variants():
@@ -125,7 +132,7 @@ class Search:
             price = made.price(prices)
             candidates = [*self._solve(variant, made, strict=True, price=price), *self._held_again(variant, made)]
             for candidate in candidates:
-                way = made.find([(p.unit.node.name, p.unit.name, p.last) for p in candidate.pieces])
+                way = made.find([(*p.unit.key, p.last, p.codec) for p in candidate.pieces])
                 assert way is not None
                 net = candidate.objective - total(price, made, way)
                 if candidate.mode not in found or net > found[candidate.mode][0]:
@@ -134,10 +141,10 @@ class Search:
 
     def find(self, plan: Plan) -> Candidate | None:
         """The plan as it is judged here and now; None when it is not possible any more."""
-        variant = next((v for v in self.variants() if v.name == plan.variant), None)
+        variant = next((v for v in self.variants() if (v.name, v.exit) == (plan.variant, plan.exit)), None)
         named = {(p.node, p.unit) for p in plan.partitions}
         made = self._build(variant, [u for u in self.units if u.key in named]) if variant else None
-        way = made.find([(p.node, p.unit, p.last) for p in plan.partitions]) if made else None
+        way = made.find(list_parts(plan)) if made else None
         if variant is None or made is None or way is None or not np.isfinite(total(made.tail, made, way)):
             return None
         judged = self.judge(variant, made, way)
@@ -148,15 +155,18 @@ class Search:
         found = next(u for u in self.units if u.key == unit)
         return np.inf if found.memory is None else found.memory
 
-    def variants(self) -> list[Variant]:
+    def variants(self) -> list[Edition]:
         wanted = self.demand.mission.spec.model.variants
-        return [v for v in self.model.spec.variants if not wanted or v.name in wanted]
+        return [v for v in self._index.editions(self.model) if not wanted or v.name in wanted]
 
-    def costs(self, variant: Variant, unit: UnitFacts) -> SpanCosts | None:
+    def costs(self, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
         return self._index.costs(self.model, variant, unit)
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
         return self._index.link(source, target)
+
+    def processor(self, node: NodeFacts) -> UnitFacts | None:
+        return self._index.processor(node)
 
     def mode_of(self, chain: Sequence[UnitFacts]) -> Mode:
         here = [unit.node.name == self.source.name for unit in chain]
@@ -178,7 +188,7 @@ class Search:
             classes.setdefault(key, []).append(unit)
         return [unit for members in classes.values() for unit in sorted(members, key=lambda u: u.key)[:_PER_CLASS]]
 
-    def _is_usable(self, variant: Variant, unit: UnitFacts) -> bool:
+    def _is_usable(self, variant: Edition, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant at all; if not it is noted why."""
         load = self.loads.get(unit.key, Load())
         code = ""
@@ -191,11 +201,11 @@ class Search:
         elif unit.exclusive and (load.share or load.memory):
             code = "UnitOccupied"
         if code:
-            example = f"{variant.name} on {unit.node.name} {unit.name} ({unit.profile})"
+            example = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile})"
             self.refused.append(Refused(candidate=f"{unit.profile} {unit.unit.name}", code=code, example=example))
         return not code
 
-    def _build(self, variant: Variant, members: Sequence[UnitFacts]) -> Lattice | None:
+    def _build(self, variant: Edition, members: Sequence[UnitFacts]) -> Lattice | None:
         usable = [unit for unit in members if self._is_usable(variant, unit)]
         costs = [cost for unit in usable if (cost := self.costs(variant, unit)) is not None]
         if not usable:
@@ -210,6 +220,8 @@ class Search:
                 input_bytes=size_of(self.model.spec.inputs),
                 answer_bytes=size_of(self.model.spec.outputs),
                 may_receive=self._may_receive,
+                processor=self._index.processor,
+                loss=lambda block, codec: self.demand.loss(variant, find_codec(variant, block, codec)),
             ),
             source=self.source,
             z=self.demand.z,
@@ -221,55 +233,61 @@ class Search:
         egress = self.demand.mission.spec.egress
         return self.demand.may_receive(egress.input if raw else egress.features, self.source, node)
 
-    def _note_rules(self, variant: Variant, made: Lattice) -> None:
+    def _note_rules(self, variant: Edition, made: Lattice) -> None:
         """Structural rules that stop a unit, by code: egress, link, memory; and modes that are not to be had."""
         modes, last = self.demand.mission.spec.modes, len(variant.blocks) - 1
         if made.last == 1 and "Split" in modes:
-            self.refused.append(Refused("Split", "NoLegalCut", f"{variant.name} runs as one piece"))
+            self.refused.append(Refused("Split", "NoLegalCut", f"{variant.label} runs as one piece"))
         for mode in MODES:
             if mode not in modes:
-                self.refused.append(Refused(mode, "ModeNotAllowed", variant.name))
+                self.refused.append(Refused(mode, "ModeNotAllowed", variant.label))
         for i, unit in enumerate(made.units):
+            if made.codecs[i]:
+                continue  # the same unit once more
             name = unit.node.name
             if not made.local[i]:
                 kinds = (("input", True), ("features", False))
                 barred = [kind for kind, raw in kinds if not self._may_receive(unit.node, raw)]
                 if barred:
-                    self.refused.append(Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.name))
+                    self.refused.append(Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.label))
                 if self.link(self.source, unit.node) is None:
-                    self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.name))
+                    self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.label))
             if not made.fits[i, 0, made.last]:
-                part = f"{variant.name} [0..{last}]"
+                part = f"{variant.label} [0..{last}]"
                 self.refused.append(Refused(f"all on {name} {unit.name}", "MemoryTooSmall", part))
 
     # ------------------------------------------------------------------------------------------------ judgement
 
     def _solve(
-        self, variant: Variant, made: Lattice, *, strict: bool, price: Amount | None = None
+        self, variant: Edition, made: Lattice, *, strict: bool, price: Amount | None = None
     ) -> Iterator[Candidate]:
         """The best ways of each allowed mode, by each of the sums that are minimised."""
         if strict and self._accuracy_shortfall(variant) > 0:
             return
         modes = [mode for mode in MODES if mode in self.demand.mission.spec.modes]
-        for question in self._questions(made, strict=strict, price=price):
+        for question in self._questions(variant, made, strict=strict, price=price):
             searcher = Searcher(made, question)
             for mode in modes:
                 yield from self._candidates(variant, made, searcher.run(mode))
 
-    def _candidates(self, variant: Variant, made: Lattice, found: Found) -> Iterator[Candidate]:
+    def _candidates(self, variant: Edition, made: Lattice, found: Found) -> Iterator[Candidate]:
         gap = found.ways[0][0] - found.bound if found.ways else 0.0
+        if not found.ways and np.isfinite(found.bound):
+            self.is_complete = False
         for _, way in found.ways:
             yield self.judge(variant, made, way, gap=gap)
 
-    def _held_again(self, variant: Variant, made: Lattice) -> list[Candidate]:
+    def _held_again(self, variant: Edition, made: Lattice) -> list[Candidate]:
         """What is held, while it is feasible: staying is no move."""
         held = self._held_way(variant, made)
         again = self.judge(variant, made, held) if held else None
         return [again] if again is not None and not again.shortfalls else []
 
-    def _questions(self, made: Lattice, *, strict: bool, price: Amount | None = None) -> Iterator[Question]:
+    def _questions(
+        self, variant: Edition, made: Lattice, *, strict: bool, price: Amount | None = None
+    ) -> Iterator[Question]:
         """What is minimised is the least of a few sums: each is asked for by itself."""
-        limits = tuple(self.limits(made))
+        limits = tuple(self.limits(variant, made))
         if self.aim == "rate":
             fastest = _best_rate(made, limits, strict=strict)
             limits = (*limits, Limit(made.busy, fastest, peak=True))
@@ -278,8 +296,11 @@ class Search:
             priced = _sum([(1.0, cost), (1.0, price)], made) if price else cost
             yield Question(priced, limits, most, strict=strict)
 
-    def limits(self, made: Lattice) -> Iterator[Limit]:
+    def limits(self, variant: Edition, made: Lattice) -> Iterator[Limit]:
         demand = self.demand
+        figure = demand.accuracy_of(variant)
+        if any(made.codecs) and demand.accuracy is not None and demand.accuracy.hard and figure is not None:
+            yield Limit(made.loss, max(0.0, figure.value - demand.accuracy.value))
         if demand.latency is not None and demand.latency.hard:
             yield Limit(made.tail, demand.latency.value)
         if demand.energy is not None and demand.energy.hard:
@@ -289,7 +310,7 @@ class Search:
 
     def _costs_of_way(self, made: Lattice) -> Iterator[Amount]:
         """Weighted latency and energy, each as it is or, where a Soft limit lets it be more than twice over, as two."""
-        demand, (_, by_latency, by_energy) = self.demand, self.demand.weights
+        demand, (by_accuracy, by_latency, by_energy) = self.demand, self.demand.weights
         if self.aim == "latency":
             yield made.tail
             return
@@ -308,6 +329,9 @@ class Search:
                 ]
             if energy is not None and not over[1]:
                 parts.append((by_energy / energy.value, self._energy(made)))
+            if any(made.codecs) and demand.accuracy is not None:
+                floor = demand.accuracy.value
+                parts.append((by_accuracy / (1 - floor if floor < 1 else 1.0), made.loss))
             yield _sum(parts, made)
 
     def _energy(self, made: Lattice) -> Amount:
@@ -316,9 +340,13 @@ class Search:
         if limit is None:
             return made.energy
         unknown = ~made.powered[:, None, None] & np.isfinite(made.mean.spans)
-        return Amount(np.where(unknown, 2 * limit.value, made.energy.spans), made.energy.hops)
+        unmetered = np.isinf(made.energy.hops) & np.isfinite(made.mean.hops)
+        return Amount(
+            np.where(unknown, 2 * limit.value, made.energy.spans),
+            np.where(unmetered, 2 * limit.value, made.energy.hops),
+        )
 
-    def judge(self, variant: Variant, made: Lattice, way: Way, *, gap: float = 0.0) -> Candidate:
+    def judge(self, variant: Edition, made: Lattice, way: Way, *, gap: float = 0.0) -> Candidate:
         """A way with its true figures: margins clipped, shortfalls of Hard limits, whether it is a move."""
         demand, figures = self.demand, {n: total(getattr(made, n), made, way) for n in ("mean", "tail")}
         energy = total(self._energy(made), made, way)
@@ -330,9 +358,10 @@ class Search:
                 margins[name] = max(-1.0, min(1.0, (limit.value - value) / limit.value))
                 shortfalls[name] = value / limit.value - 1 if limit.hard else 0.0
         if demand.accuracy is not None:
+            loss = total(made.loss, made, way)
             figure = demand.accuracy_of(variant)
-            margins["accuracy"] = _accuracy_margin(figure.value, demand.accuracy.value) if figure else -1.0
-            shortfalls["accuracy"] = self._accuracy_shortfall(variant)
+            margins["accuracy"] = accuracy_margin(figure.value - loss, demand.accuracy.value) if figure else -1.0
+            shortfalls["accuracy"] = self._accuracy_shortfall(variant, loss)
         shortfalls["rate"] = demand.rate * busy - 1
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))
         moves = self._moves(variant, pieces)
@@ -364,29 +393,28 @@ class Search:
         # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
         return value - _UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
 
-    def _accuracy_shortfall(self, variant: Variant) -> float:
+    def _accuracy_shortfall(self, variant: Edition, loss: float = 0.0) -> float:
         limit, figure = self.demand.accuracy, self.demand.accuracy_of(variant)
         if limit is None or not limit.hard:
             return 0.0
-        return max(0.0, -_accuracy_margin(figure.value, limit.value)) if figure else 1.0
+        return max(0.0, -accuracy_margin(figure.value - loss, limit.value)) if figure else 1.0
 
-    def _moves(self, variant: Variant, pieces: Sequence[Piece]) -> int:
+    def _moves(self, variant: Edition, pieces: Sequence[Piece]) -> int:
         """1 when the plan differs from the one held."""
         held = self._held
         if held is None:
             return 0
-        kept = [(p.node, p.unit, p.first, p.last) for p in held.partitions]
-        same = [(p.unit.node.name, p.unit.name, p.first, p.last) for p in pieces]
-        return int(held.variant != variant.name or kept != same)
+        same = [(*p.unit.key, p.last, p.codec) for p in pieces]
+        return int((held.variant, held.exit) != (variant.name, variant.exit) or list_parts(held) != same)
 
     # ------------------------------------------------------------------------------------------------ surveying
 
-    def _survey(self, variant: Variant, made: Lattice) -> Iterable[Candidate]:
+    def _survey(self, variant: Edition, made: Lattice) -> Iterable[Candidate]:
         """What is held, and per unit the best way that is it alone, or it after a part where the data is born."""
         held = self._held_way(variant, made)
         ways = [held] if held is not None else []
         modes = self.demand.mission.spec.modes
-        question = next(iter(self._questions(made, strict=False)), None)
+        question = next(iter(self._questions(variant, made, strict=False)), None)
         for unit in range(len(made.units)):
             alone: Way = ((unit, made.last),)
             mode: Mode = "Local" if made.local[unit] else "Remote"
@@ -398,12 +426,12 @@ class Search:
             if np.isfinite(total(made.tail, made, way)):
                 yield self.judge(variant, made, way)
 
-    def _held_way(self, variant: Variant, made: Lattice) -> Way | None:
+    def _held_way(self, variant: Edition, made: Lattice) -> Way | None:
         """None where it is not possible any more, or not allowed."""
         held = self._held
-        if held is None or held.variant != variant.name or held.mode not in self.demand.mission.spec.modes:
+        if held is None or (held.variant, held.exit) != (variant.name, variant.exit):
             return None
-        way = made.find([(p.node, p.unit, p.last) for p in held.partitions])
+        way = made.find(list_parts(held)) if held.mode in self.demand.mission.spec.modes else None
         return way if way is not None and np.isfinite(total(made.tail, made, way)) else None
 
 
@@ -438,11 +466,12 @@ def _sum(parts: Sequence[tuple[float, Amount]], made: Lattice) -> Amount:
 
 
 def _identity(candidate: Candidate) -> tuple[object, ...]:
-    return candidate.variant.name, tuple((p.unit.key, p.first, p.last) for p in candidate.pieces)
+    return candidate.variant.label, tuple((p.unit.key, p.last, p.codec) for p in candidate.pieces)
 
 
-def _accuracy_margin(value: float, floor: float) -> float:
-    return (value - floor) / (1 - floor) if floor < 1 else value - floor
+def list_parts(plan: Plan) -> list[tuple[str, str, int, str]]:
+    """(node, unit, last block, codec) of each partition, as a lattice finds them."""
+    return [(p.node, p.unit, p.last, p.codec.name if p.codec else "") for p in plan.partitions]
 
 
 _TIERS: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}

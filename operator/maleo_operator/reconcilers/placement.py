@@ -1,12 +1,14 @@
 """Plan -> Placement: the resource that records one plan as an immutable revision."""
 
 import math
+from itertools import zip_longest
 from typing import Any, Final
 
 from maleo_api import mission as api
 from maleo_api import placement as stored
 from maleo_api import quantities
 from maleo_api.meta import API_VERSION, Basis, Metadata
+from maleo_api.model import Artifact, Codec
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, PlannedPartition, Rejected
 from maleo_operator.reconcilers.children import labels, owner
 from maleo_operator.reconcilers.conditions import timestamp
@@ -123,10 +125,17 @@ def _build(scope: MissionScope, plan: Plan, revisions: Revisions) -> stored.Plac
             exit=plan.exit,
             entry_node=plan.entry_node,
             entry_unit=plan.entry_unit,
-            partitions=[_partition(f"part-{i}", p) for i, p in enumerate(plan.partitions)],
+            partitions=[
+                _partition(f"part-{i}", part, following)
+                for i, (part, following) in enumerate(zip_longest(plan.partitions, plan.partitions[1:]))
+            ],
             transfers=[
                 stored.Transfer(
-                    source=t.source, target=t.target, size=quantities.show(quantities.BYTES, t.size), link=t.link
+                    source=t.source,
+                    target=t.target,
+                    size=quantities.show(quantities.BYTES, t.size),
+                    link=t.link,
+                    codec=t.codec,
                 )
                 for t in plan.transfers
             ],
@@ -147,7 +156,9 @@ def _next_revision(scope: MissionScope) -> int:
     return max([*known, serving_revision(scope) or 0, 0]) + 1
 
 
-def _partition(name: str, part: PlannedPartition) -> stored.Partition:
+def _partition(name: str, part: PlannedPartition, following: PlannedPartition | None) -> stored.Partition:
+    """What the following one decodes is encoded here."""
+    codec, onward = part.codec, following.codec if following else None
     return stored.Partition(
         name=name,
         span=stored.Span(first=part.first, last=part.last),
@@ -156,9 +167,16 @@ def _partition(name: str, part: PlannedPartition) -> stored.Partition:
         memory=quantities.show(quantities.BYTES, part.memory),
         inputs=list(part.inputs),
         outputs=list(part.outputs),
+        taken_from=list(part.taken_from),
+        decoder=_coder(codec, codec.decoder) if codec else None,
+        encoder=_coder(onward, onward.encoder) if onward else None,
         providers=list(part.providers),
         pace=_pace(part) if part.simulated else None,
     )
+
+
+def _coder(codec: Codec, artifact: Artifact) -> stored.Coder:
+    return stored.Coder(codec=codec.name, artifact=artifact, tensors=codec.tensors)
 
 
 def _pace(part: PlannedPartition) -> stored.Pace:
@@ -174,8 +192,8 @@ def _fallback(plan: Plan) -> stored.Fallback | None:
     spare = plan.fallback
     if spare is None:
         return None
-    partition = _partition("fallback", spare.partition)
-    return stored.Fallback(variant=spare.variant, artifact=spare.artifact, partition=partition)
+    partition = _partition("fallback", spare.partition, None)
+    return stored.Fallback(variant=spare.variant, exit=spare.exit, artifact=spare.artifact, partition=partition)
 
 
 def _predicted(plan: Plan) -> api.Predicted:
@@ -226,7 +244,7 @@ def _allocatable(scope: MissionScope, node: str, unit: str) -> float:
 
 
 def _essence(spec: stored.PlacementSpec) -> tuple[object, ...]:
-    chain = tuple((p.span, p.node, p.unit, tuple(p.providers)) for p in spec.partitions)
-    spare = (spec.fallback.variant, spec.fallback.artifact.digest) if spec.fallback else None
+    chain = tuple((p.span, p.node, p.unit, tuple(p.providers), p.decoder, p.encoder) for p in spec.partitions)
+    spare = (spec.fallback.variant, spec.fallback.exit, spec.fallback.artifact.digest) if spec.fallback else None
     entry = (spec.entry_node, spec.entry_unit)
     return (spec.mode, spec.model, spec.variant, spec.artifact.digest, spec.exit, entry, chain, spare)

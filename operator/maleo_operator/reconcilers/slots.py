@@ -2,7 +2,7 @@
 
 from maleo_api import quantities
 from maleo_api.model import Artifact, Tensor
-from maleo_api.placement import Partition, Placement
+from maleo_api.placement import Coder, Partition, Placement
 from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
@@ -73,7 +73,7 @@ def _revision(scope: MissionScope, placement: Placement, slot: Slot, pods: dict[
     return wire.Revision(
         revision=spec.revision,
         epoch=spec.epoch,
-        variant=spec.variant,
+        variant=_label(spec.variant, spec.exit),
         stage=_stage(spec.artifact, partition) if partition else None,
         next=_hop(scope, following, pods) if following else None,
     )
@@ -97,7 +97,7 @@ def _fallback(placement: Placement) -> wire.Revision:
     return wire.Revision(
         revision=spec.revision,
         epoch=spec.epoch,
-        variant=fallback.variant,
+        variant=_label(fallback.variant, fallback.exit),
         stage=_stage(fallback.artifact, fallback.partition),
         next=None,
     )
@@ -105,14 +105,29 @@ def _fallback(placement: Placement) -> wire.Revision:
 
 def _stage(artifact: Artifact, partition: Partition) -> wire.Stage:
     return wire.Stage(
-        artifact=wire.Artifact(
-            uri=artifact.uri, digest=artifact.digest, size=int(quantities.parse(quantities.BYTES, artifact.size))
-        ),
+        artifact=_artifact(artifact),
         inputs=_tensors(partition.inputs),
         outputs=_tensors(partition.outputs),
+        taken_from=tuple(partition.taken_from),
+        decoder=_coder(partition.decoder),
+        encoder=_coder(partition.encoder),
         providers=tuple(partition.providers),
         pace=_pace(partition),
     )
+
+
+def _label(variant: str, exit_: str) -> str:
+    """What a response names: `fp32`, or `fp32:exit-1`."""
+    return f"{variant}:{exit_}" if exit_ else variant
+
+
+def _coder(coder: Coder | None) -> wire.Coder | None:
+    return wire.Coder(artifact=_artifact(coder.artifact), tensors=_tensors(coder.tensors)) if coder else None
+
+
+def _artifact(artifact: Artifact) -> wire.Artifact:
+    size = int(quantities.parse(quantities.BYTES, artifact.size))
+    return wire.Artifact(uri=artifact.uri, digest=artifact.digest, size=size)
 
 
 def _tensors(tensors: list[Tensor]) -> tuple[wire.TensorSpec, ...]:

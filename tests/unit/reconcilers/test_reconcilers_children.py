@@ -8,6 +8,7 @@ from builders import CPU, NPU, artifact, feasible, mission, plan, scope, snapsho
 from world import World
 
 from maleo_api.device import Device, DeviceProfile
+from maleo_api.model import Codec
 from maleo_operator.planning.problem import Snapshot
 from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.mission import decide
@@ -196,6 +197,36 @@ def test_slots__form_a_chain_from_the_entry_with_its_fallback() -> None:
     assert (entry.active, partner.active, partner.fallback, partner.revisions[0].next) == (1, None, None, None)
     assert entry.policy.latency_limit_s == 0.05
     assert entry.model == "resnet50"
+
+
+def test_slots__encode_what_the_next_one_decodes_and_answer_by_the_exit() -> None:
+    codec = Codec.model_validate(
+        {
+            "name": "half",
+            "size": "16",
+            "tensors": [{"name": "h", "datatype": "FP16", "shape": [1, 8]}],
+            "encoder": artifact("e").to_api(),
+            "decoder": artifact("d").to_api(),
+            "encode": "1kOP",
+            "decode": "1kOP",
+        }
+    )
+    split = plan("drone-1", "edge-1")
+    first, last = split.partitions
+    coded = replace(split, exit="exit-1", partitions=(first, replace(last, codec=codec, taken_from=("early",))))
+    world = World(planner=lambda _: replace(feasible("drone-1"), plan=coded))
+    world.settle()
+    entry, partner = (slots(world)[n].revisions[0] for n in ("drone-1", "edge-1"))
+    assert entry.stage is not None
+    assert partner.stage is not None
+    assert (entry.variant, partner.variant) == ("int8:exit-1", "int8:exit-1")
+    assert (entry.stage.decoder, partner.stage.encoder) == (None, None)
+    assert entry.stage.encoder is not None
+    assert partner.stage.decoder is not None
+    assert entry.stage.encoder.artifact.digest == artifact("e").digest
+    assert partner.stage.decoder.artifact.digest == artifact("d").digest
+    assert entry.stage.encoder.tensors == partner.stage.decoder.tensors
+    assert (entry.stage.taken_from, partner.stage.taken_from) == ((), ("early",))
 
 
 def test_slots__are_silent_until_the_mission_has_an_identity() -> None:

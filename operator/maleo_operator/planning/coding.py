@@ -1,0 +1,36 @@
+"""What it costs to send a cut through a codec: work on the processors of both nodes, and some accuracy. SI units."""
+
+from dataclasses import dataclass
+
+from maleo_api.model import Codec, Variant
+from maleo_api.quantities import WORK, parse
+from maleo_operator.planning.units import UnitFacts
+
+
+def find_codec(variant: Variant, block: int, name: str) -> Codec | None:
+    """The codec of this name for the cut after `block`; None where the cut does not offer it."""
+    cut = variant.blocks[block].cut
+    return next((codec for codec in cut.codecs if codec.name == name), None) if cut else None
+
+
+def list_codecs(variant: Variant) -> list[str]:
+    """Names of the codecs that some cut of the variant offers, in their order."""
+    return sorted({codec.name for block in variant.blocks if block.cut for codec in block.cut.codecs})
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """seconds of one side, their deviation, joules (infinite where nobody knows the power)."""
+
+    seconds: float
+    sigma: float
+    joules: float
+
+
+def effort(work: str, variant: Variant, unit: UnitFacts, processor: UnitFacts | None) -> Effort:
+    """Of `work` on the node's own processor; where no profile knows that one, at the pace of the unit beside it."""
+    worker = processor if processor is not None and processor.speed(variant) is not None else unit
+    speed, watts = worker.speed(variant), worker.power("Typical")
+    assert speed is not None, "a unit that cannot run the variant is no step of a way"
+    seconds = parse(WORK, work) / (speed.value * worker.capacity)
+    return Effort(seconds, seconds * speed.sigma / speed.value, seconds * watts if watts is not None else float("inf"))

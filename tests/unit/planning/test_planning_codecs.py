@@ -1,0 +1,253 @@
+"""Early exits and codecs: the planner against an enumeration in plain Python, and what each of them is for."""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations, pairwise, product
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import DIGEST, block, link, mission, model, profile, snapshot, variant
+
+from maleo_operator.planning.planner import frontier, plan
+from maleo_operator.planning.problem import Feasible, Plan, Snapshot
+
+_NODES = ("drone", "edge", "cloud")
+_Z, _SPREAD, _LINK_SPREAD, _ANSWER = 1.6448536269514722, 0.05, 0.15, 40
+_BASE = 0.80
+World = dict[str, Any]
+
+worlds = st.fixed_dictionaries(
+    {
+        "blocks": st.lists(st.tuples(st.integers(1, 200), st.integers(0, 40_000)), min_size=1, max_size=4),
+        # per cut: codec -> (elements that cross, work on each side, accuracy); None where nobody has measured it
+        "codecs": st.lists(
+            st.dictionaries(
+                st.sampled_from(["half", "tiny"]),
+                st.tuples(st.integers(0, 5_000), st.integers(1, 9), st.sampled_from([None, 0.75, 0.79, 0.80])),
+                min_size=1,
+                max_size=2,
+            ),
+            min_size=3,
+            max_size=3,
+        ),
+        "exit": st.one_of(st.none(), st.tuples(st.integers(0, 3), st.integers(1, 30), st.sampled_from([0.60, 0.74]))),
+        "gops": st.fixed_dictionaries({n: st.integers(1, 50) for n in _NODES}),
+        "watts": st.fixed_dictionaries({n: st.integers(1, 40) for n in _NODES}),
+        "mbit": st.fixed_dictionaries(
+            {pair: st.one_of(st.none(), st.integers(1, 400)) for pair in combinations(sorted(_NODES), 2)}
+        ),
+        "modes": st.sampled_from([("Local", "Split", "Remote"), ("Split",), ("Split", "Remote")]),
+        "inputs": st.integers(1, 60_000),
+        "rate": st.sampled_from([0.001, 5.0]),
+        "latency": st.integers(1, 400),
+        "energy": st.one_of(st.none(), st.tuples(st.integers(1, 4000), st.booleans())),
+        "accuracy": st.one_of(st.none(), st.tuples(st.integers(58, 81), st.booleans())),
+        "hard": st.booleans(),
+        "weights": st.tuples(*[st.integers(0, 5)] * 3).filter(any),
+    }
+)
+
+
+def _figure(value: float) -> list[dict[str, str]]:
+    return [{"metric": "top-1", "dataset": "d", "value": f"{value:.1%}", "basis": "Measured"}]
+
+
+def _codec(name: str, elements: int, work: int, accuracy: float | None) -> dict[str, Any]:
+    side = {"uri": f"oci://r/{name}@{DIGEST}", "digest": DIGEST, "format": "onnx", "size": "1Ki"}
+    return {
+        "name": name,
+        "size": f"{elements * 4}",
+        "tensors": [{"name": name, "datatype": "FP32", "shape": [1, elements]}],
+        "encoder": side,
+        "decoder": side,
+        "encode": f"{work}MOP",
+        "decode": f"{work}MOP",
+        "accuracy": _figure(accuracy) if accuracy else [],
+    }
+
+
+def _snapshot(world: World) -> Snapshot:
+    count = len(world["blocks"])
+    chain = []
+    for i, (mop, cut) in enumerate(world["blocks"]):
+        made = block(f"b{i}", mop=mop, cut=cut if i < count - 1 else None)
+        if i < count - 1:
+            made["cut"]["codecs"] = [_codec(name, *figures) for name, figures in sorted(world["codecs"][i].items())]
+        chain.append(made)
+    network = variant("fp32", chain, accuracy=f"{_BASE:.0%}")
+    if _exit(world):
+        after, mop, accuracy = _exit(world)
+        head = {"name": "early", "after": f"b{after}", "work": f"{mop}MOP", "parameters": "1Mi", "activations": "1Mi"}
+        network["exits"] = [head | {"outputs": ["e"], "accuracy": _figure(accuracy)}]
+    hard = {True: "Hard", False: "Soft"}
+    objectives: dict[str, Any] = {"latency": {"atMost": f"{world['latency']}ms", "enforcement": hard[world["hard"]]}}
+    if world["energy"]:
+        limit, is_hard = world["energy"]
+        objectives["energy"] = {"perInference": f"{limit}mJ", "enforcement": hard[is_hard]}
+    if world["accuracy"]:
+        floor, is_hard = world["accuracy"]
+        row = {"metric": "top-1", "dataset": "d", "atLeast": f"{floor}%", "enforcement": hard[is_hard]}
+        objectives["accuracy"] = row
+    weights = dict(zip(("accuracy", "latency", "energy"), world["weights"], strict=True))
+    return snapshot(
+        profiles={n: profile(f"p-{n}", gops=world["gops"][n], watts=f"{world['watts'][n]}W") for n in _NODES},
+        missions=[
+            mission(
+                objectives=objectives,
+                demand={"rate": f"{world['rate']}/s"},
+                preference={"weights": weights},
+                modes=list(world["modes"]),
+            )
+        ],
+        net=model(network, inputs=world["inputs"]),
+        links=[link(*pair, f"{rate}Mbit/s") for pair, rate in world["mbit"].items() if rate],
+    )
+
+
+def _exit(world: World) -> Any:
+    found = world["exit"]
+    return (min(found[0], len(world["blocks"]) - 1), *found[1:]) if found else None
+
+
+Way = tuple[str, tuple[str, ...], tuple[str, ...]]
+"""Exit, node of each block, codec of each block's input."""
+
+
+def _ways(world: World) -> list[Way]:
+    found = []
+    count = len(world["blocks"])
+    chains = [("", count)] + ([("early", _exit(world)[0] + 2)] if world["exit"] else [])
+    for exit_, length in chains:
+        for places in product(_NODES, repeat=length):
+            order = [p for i, p in enumerate(places) if i == 0 or places[i - 1] != p]
+            hops = [tuple(sorted(h)) for h in pairwise(["drone", *order]) if h[0] != h[1]]
+            whole_only = exit_ and _exit(world)[0] == count - 1 and length > 1 and places[-1] != places[-2]
+            if len(set(order)) < len(order) or "drone" in order[1:] or whole_only:
+                continue
+            here = [p == "drone" for p in order]
+            mode = "Local" if all(here) else "Split" if any(here) else "Remote"
+            if mode not in world["modes"] or not all(world["mbit"][h] for h in hops):
+                continue
+            offered = [
+                ["", *(world["codecs"][i - 1] if i and places[i] != places[i - 1] else [])] for i in range(length)
+            ]
+            found += [(exit_, places, codecs) for codecs in product(*offered)]
+    return found
+
+
+@dataclass(frozen=True)
+class Figures:
+    """accuracy: None where nobody has measured a codec on the way; stages: seconds of each."""
+
+    mean: float
+    tail: float
+    energy: float
+    accuracy: float | None
+    stages: tuple[float, ...]
+
+
+def _follow(world: World, way: Way) -> Figures:
+    exit_, places, codecs = way
+    work = [mop for mop, _ in world["blocks"]]
+    work = [*work[: _exit(world)[0] + 1], _exit(world)[1]] if exit_ else work
+    base = _exit(world)[2] if exit_ else _BASE
+    mean = tail = energy = loss = 0.0
+    units: dict[str, float] = {}
+    alone, before, known = [], "drone", True
+
+    def compute(node: str, mop: int) -> float:
+        nonlocal mean, tail, energy
+        seconds = mop * 1e6 / (world["gops"][node] * 1e9)
+        mean, tail, energy = (
+            mean + seconds,
+            tail + seconds * (1 + _Z * _SPREAD),
+            energy + seconds * world["watts"][node],
+        )
+        return seconds
+
+    for i, (place, codec) in enumerate(zip(places, codecs, strict=True)):
+        if place != before:
+            elements = world["inputs"] if i == 0 else world["blocks"][i - 1][1]
+            if codec:
+                elements, mop, coded = world["codecs"][i - 1][codec]
+                known, loss = known and coded is not None, loss + max(0.0, base - (coded or 0.0))
+                alone += [compute(side, mop) for side in (before, place)]
+            wire = (elements * 4 + _ANSWER) / (world["mbit"][tuple(sorted((before, place)))] * 1e6 / 8)
+            mean, tail = mean + wire + 0.002, tail + wire * (1 + _Z * _LINK_SPREAD) + 0.002
+            alone.append(wire)
+            before = place
+        units[place] = units.get(place, 0.0) + compute(place, work[i])
+    return Figures(mean, tail, energy, base - loss if known else None, (*units.values(), *alone))
+
+
+def _judge(world: World, way: Way) -> tuple[bool, float]:
+    """Whether every Hard limit is kept, and the objective."""
+    found, weights = _follow(world, way), [w / sum(world["weights"]) for w in world["weights"]]
+    feasible, limit = max(found.stages) * world["rate"] <= 1 + 1e-9, world["latency"] / 1000
+    objective = weights[1] * max(-1.0, (limit - found.tail) / limit) - 0.1 * (found.tail - found.mean) / limit
+    feasible &= not world["hard"] or found.tail <= limit * (1 + 1e-9)
+    if world["energy"]:
+        limit = world["energy"][0] / 1000
+        objective += weights[2] * max(-1.0, (limit - found.energy) / limit)
+        feasible &= not world["energy"][1] or found.energy <= limit * (1 + 1e-9)
+    if world["accuracy"]:
+        floor, is_hard = world["accuracy"][0] / 100, world["accuracy"][1]
+        if found.accuracy is None:
+            return False, 0.0
+        objective += weights[0] * (found.accuracy - floor) / (1 - floor)
+        feasible &= not is_hard or found.accuracy >= floor - 1e-9
+    return feasible, objective
+
+
+def _way_of(chosen: Plan) -> Way:
+    length = chosen.partitions[-1].last + 1
+    places, codecs = [""] * length, [""] * length
+    for part in chosen.partitions:
+        places[part.first : part.last + 1] = [part.node] * (part.last + 1 - part.first)
+        codecs[part.first] = part.codec.name if part.codec else ""
+    return chosen.exit, tuple(places), tuple(codecs)
+
+
+@settings(max_examples=200, deadline=None)
+@given(world=worlds)
+def test_plan__is_the_best_of_all_ways_with_their_exits_and_codecs(world: World) -> None:
+    judged = {way: _judge(world, way) for way in _ways(world)}
+    feasible = [objective for kept, objective in judged.values() if kept]
+    verdict = plan(_snapshot(world), "default/watch")
+    assert isinstance(verdict, Feasible) is bool(feasible)
+    if isinstance(verdict, Feasible):
+        assert verdict.plan.objective == pytest.approx(max(feasible), abs=1e-7)
+        assert verdict.bound == pytest.approx(verdict.plan.objective)
+        kept, objective = judged[_way_of(verdict.plan)]
+        assert kept
+        assert objective == pytest.approx(verdict.plan.objective, abs=1e-7)
+        assert _sums_agree(verdict.plan)
+
+
+def _sums_agree(chosen: Plan) -> bool:
+    """What the plan says of its parts adds up to what it says of the whole."""
+    mean = sum(p.compute.value for p in chosen.partitions) + sum(t.time.value for t in chosen.transfers)
+    return math.isclose(mean, chosen.latency_mean.value, rel_tol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(world=worlds)
+def test_frontier__holds_every_way_that_no_other_beats(world: World) -> None:
+    world = {**world, "rate": 0.001, "accuracy": (60, False)}
+    all_figures = [_follow(world, way) for way in _ways(world)]
+    figures = {_rounded(f.tail, f.energy, -f.accuracy) for f in all_figures if f.accuracy is not None}
+    want = {f for f in figures if not any(_beats(other, f) for other in figures)}
+    points = frontier(_snapshot(world), "default/watch")
+    found = {_rounded(p.latency.value, p.energy.value, -p.accuracy.value) for p in points if p.accuracy}
+    assert found == want
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def _rounded(*figures: float) -> tuple[float, ...]:
+    return tuple(round(f, 8) for f in figures)
