@@ -331,7 +331,7 @@ class Search:
                 shortfalls[name] = value / limit.value - 1 if limit.hard else 0.0
         if demand.accuracy is not None:
             figure = demand.accuracy_of(variant)
-            margins["accuracy"] = _accuracy_margin(figure.value, demand.accuracy.value) if figure else -1.0
+            margins["accuracy"] = max(-1.0, _accuracy_margin(figure.value, demand.accuracy.value)) if figure else -1.0
             shortfalls["accuracy"] = self._accuracy_shortfall(variant)
         shortfalls["rate"] = demand.rate * busy - 1
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))

@@ -119,6 +119,18 @@ def test_accuracy_floor__decides_the_variant(floor: str, want: str) -> None:
     assert _feasible(_plan(_two(spec, net=net))).plan.variant == want
 
 
+def test_accuracy_far_below_a_soft_floor__counts_no_less_than_unknown() -> None:
+    """(70 - 90) / 10 would be -2; every margin ends at -1, so what nobody knows is never better than what is known."""
+    net = model(variant("fp32", BLOCKS), variant("int8", BLOCKS, precision="int8", accuracy="70%"))
+    floor = {"metric": "top-1", "dataset": "d", "atLeast": "90%", "enforcement": "Soft"}
+    spec = {"objectives": {"accuracy": floor}, "preference": {"preset": "accuracy-first"}, "modes": ["Local"]}
+
+    def objective(name: str) -> float:
+        return _feasible(_plan(_two(spec | {"model": {"name": "net", "variants": [name]}}, net=net))).plan.objective
+
+    assert objective("int8") == objective("fp32") == pytest.approx(-0.6)
+
+
 def test_slow_measured_link__brings_the_mission_home() -> None:
     spec = {"egress": {"input": "Device", "features": "Any"}, "objectives": {"latency": {"atMost": "250ms"}}}
     assert _feasible(_plan(_two(spec))).plan.mode == "Split"
