@@ -88,6 +88,12 @@ class Program:
             )
         return max(judged)
 
+    def seconds(self, places: tuple[Spot, ...]) -> dict[Spot, float]:
+        """Of computing one request, on each unit of a way."""
+        values = self.values(places)
+        rows = zip(self.of.units, self._own, strict=True)
+        return {unit.spot: float(own @ values) for unit, own in rows if unit.spot in places}
+
     def values(self, places: tuple[Spot, ...]) -> Vector:
         """All variables of a way."""
         at = {unit.spot: u for u, unit in enumerate(self.of.units)}
