@@ -318,7 +318,8 @@ class Search:
             yield self._energy(made)
             return
         latency, energy = demand.latency, demand.energy
-        soft = [limit is not None and not limit.hard for limit in (latency, energy)]
+        lossy = demand.accuracy if any(made.codecs) else None
+        soft = [limit is not None and not limit.hard for limit in (latency, energy, lossy)]
         for over in product(*((False, True) if each else (False,) for each in soft)):
             parts = []
             if latency is not None:
@@ -329,8 +330,8 @@ class Search:
                 ]
             if energy is not None and not over[1]:
                 parts.append((by_energy / energy.value, self._energy(made)))
-            if any(made.codecs) and demand.accuracy is not None:
-                floor = demand.accuracy.value
+            if lossy is not None and not over[2]:
+                floor = lossy.value
                 parts.append((by_accuracy / (1 - floor if floor < 1 else 1.0), made.loss))
             yield _sum(parts, made)
 
@@ -360,7 +361,8 @@ class Search:
         if demand.accuracy is not None:
             loss = total(made.loss, made, way)
             figure = demand.accuracy_of(variant)
-            margins["accuracy"] = accuracy_margin(figure.value - loss, demand.accuracy.value) if figure else -1.0
+            left = accuracy_margin(figure.value - loss, demand.accuracy.value) if figure else -1.0
+            margins["accuracy"] = max(-1.0, left)
             shortfalls["accuracy"] = self._accuracy_shortfall(variant, loss)
         shortfalls["rate"] = demand.rate * busy - 1
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))

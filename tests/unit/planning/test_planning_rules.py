@@ -119,6 +119,28 @@ def test_accuracy_floor__decides_the_variant(floor: str, want: str) -> None:
     assert _feasible(_plan(_two(spec, net=net))).plan.variant == want
 
 
+def test_accuracy_far_below_a_soft_floor__counts_no_less_than_unknown() -> None:
+    """(70 - 90) / 10 would be -2; every margin ends at -1, so what nobody knows is never better than what is known."""
+    net = model(variant("fp32", BLOCKS), variant("int8", BLOCKS, precision="int8", accuracy="70%"))
+    floor = {"metric": "top-1", "dataset": "d", "atLeast": "90%", "enforcement": "Soft"}
+    spec = {"objectives": {"accuracy": floor}, "preference": {"preset": "accuracy-first"}, "modes": ["Local"]}
+
+    def objective(name: str) -> float:
+        return _feasible(_plan(_two(spec | {"model": {"name": "net", "variants": [name]}}, net=net))).plan.objective
+
+    assert objective("int8") == objective("fp32") == pytest.approx(-0.6)
+
+
+def test_bound__is_of_plans_that_keep_the_limits() -> None:
+    """The edge alone would be better, were its energy allowed: what may not be taken is no bound of what may."""
+    spec = {"objectives": {"latency": {"atMost": "1s"}, "energy": {"perInference": "500mJ", "enforcement": "Hard"}}}
+    profiles = {"drone": profile("slow", gops=5, watts="2W"), "edge": profile("quick", gops=50, watts="40W")}
+    only_latency = {"preference": {"weights": {"accuracy": 0, "latency": 1, "energy": 0}}}
+    verdict = _feasible(_plan(_two(spec | only_latency, profiles=profiles)))
+    assert verdict.plan.mode == "Local"
+    assert verdict.bound == pytest.approx(verdict.plan.objective)
+
+
 def test_slow_measured_link__brings_the_mission_home() -> None:
     spec = {"egress": {"input": "Device", "features": "Any"}, "objectives": {"latency": {"atMost": "250ms"}}}
     assert _feasible(_plan(_two(spec))).plan.mode == "Split"

@@ -16,16 +16,25 @@ def meta(name: str, namespace: str = "") -> dict[str, str]:
 
 
 def profile(
-    name: str, *, gops: int = 10, memory: str = "1Gi", watts: str | None = "2W", sharing: str = "TimeShared"
+    name: str,
+    *,
+    gops: int = 10,
+    memory: str = "1Gi",
+    watts: str | None = "2W",
+    sharing: str = "TimeShared",
+    reads: str | None = None,
+    overhead: str | None = None,
 ) -> DeviceProfile:
+    """`reads`: bandwidth of its memory."""
     power = [{"state": "Typical", "value": watts, "basis": "Measured"}] if watts else []
     unit = {
         "name": "npu",
         "type": "NPU",
         "peak": [{"precision": p, "rate": f"{gops}GOPS", "basis": "Measured"} for p in ("fp32", "int8")],
         "efficiency": [{"precision": p, "value": "100%", "basis": "Measured"} for p in ("fp32", "int8")],
-        "memory": [{"kind": "Dedicated", "size": memory, "basis": "Measured"}],
+        "memory": [{"kind": "Dedicated", "size": memory, "bandwidth": reads, "basis": "Measured"}],
         "power": power,
+        "overhead": overhead,
         "runtimes": [{"name": "onnxruntime", "formats": ["onnx"]}],
         "access": {"sharing": sharing},
     }
@@ -38,8 +47,8 @@ def device(node: str, profile_name: str) -> Device:
     return Device.model_validate({"metadata": meta(node), "spec": spec})
 
 
-def link(one: str, other: str, bandwidth: str, round_trip: str = "1ms") -> Link:
-    spec = {"between": [{"node": one}, {"node": other}], "bandwidth": bandwidth, "roundTrip": round_trip}
+def link(one: str, other: str, bandwidth: str, round_trip: str = "1ms", **more: Any) -> Link:
+    spec = {"between": [{"node": one}, {"node": other}], "bandwidth": bandwidth, "roundTrip": round_trip} | more
     return Link.model_validate({"metadata": meta(f"{one}-{other}"), "spec": spec})
 
 

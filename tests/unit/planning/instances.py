@@ -1,0 +1,232 @@
+"""Random planning problems with every kind of constraint, each drawn from one source of chance."""
+
+from dataclasses import replace
+from itertools import combinations
+from random import Random
+from typing import Any
+
+from worlds import DIGEST, block, device, link, meta, mission, model, profile, snapshot, variant
+
+from maleo_api.device import Device, DeviceProfile
+from maleo_api.meta import Basis
+from maleo_api.mission import Mission
+from maleo_api.model import Model, ModelProfile
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Feasible, Figure, Observations, Plan, Snapshot
+
+NAMES = ("drone", "cam", "edge", "gate", "hub", "cloud", "rack", "van")
+_SITES = ("field", "yard", "")
+_HARD = ("Hard", "Soft")
+_MODES = ("Local", "Split", "Remote")
+_REACH = ("Device", "Site", "Any", "Any")
+
+
+def one_mission(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
+    """One mission, default/watch, born on the drone; loads of others, what is held and what was measured included."""
+    names = list(NAMES[:nodes])
+    profiles = {name: _profile(chance, name, largest=10 + 3 * blocks) for name in names}
+    net = _model(chance, blocks)
+    found = snapshot(profiles=profiles, missions=[_mission(chance)], net=net, links=_links(chance, names))
+    found = replace(
+        found,
+        nodes={n: replace(facts, site=chance.choice(_SITES)) for n, facts in found.nodes.items()},
+        observations=_observations(chance, names),
+        model_profiles=_measured(chance, net, profiles),
+    )
+    if chance.random() < 0.4:
+        found = replace(found, devices=found.devices | {"drone": _two_units(found.devices["drone"], chance)})
+    for name in names:
+        if chance.random() < 0.25:
+            found = _with_load(chance, found, name)
+    return _with_held(chance, found) if chance.random() < 0.3 else found
+
+
+def fleet(chance: Random, *, missions: int, nodes: int, blocks: int = 2, tight: float = 0.5) -> Snapshot:
+    """Many missions on few units; `tight` 0..1: how much of memory, time and exclusive use there is too little."""
+    names = list(NAMES[:nodes])
+    chain = [
+        block(
+            f"b{i}",
+            mop=chance.randint(20, 120),
+            cut=chance.randint(100, 6000) if i < blocks - 1 else None,
+            parameters=f"{chance.randint(1, 4)}Mi",
+        )
+        for i in range(blocks)
+    ]
+    largest = round(40 - 32 * tight)
+    profiles = {
+        name: profile(
+            f"p-{name}",
+            gops=chance.randint(5, 60),
+            memory=f"{chance.randint(4, max(5, largest))}Mi",
+            sharing="Exclusive" if chance.random() < tight / 2 else "TimeShared",
+        )
+        for name in names
+    }
+    wanted = [
+        mission(
+            f"m{i}",
+            objectives={"latency": {"atMost": f"{chance.randint(20, 250)}ms", "enforcement": chance.choice(_HARD)}},
+            demand={"rate": f"{chance.randint(1, round(4 + 60 * tight))}/s"},
+            input={"node": chance.choice(names)},
+        )
+        for i in range(missions)
+    ]
+    links = [
+        link(*pair, f"{chance.randint(20, 400)}Mbit/s") for pair in combinations(names, 2) if chance.random() < 0.8
+    ]
+    return snapshot(
+        profiles=profiles,
+        missions=wanted,
+        net=model(variant("fp32", chain), inputs=chance.randint(100, 9000)),
+        links=links,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ parts
+
+
+def _profile(chance: Random, name: str, *, largest: int) -> DeviceProfile:
+    return profile(
+        f"p-{name}",
+        gops=chance.choice((2, 10, 50)) + chance.randint(0, 10),
+        memory=f"{chance.randint(5, largest)}Mi",
+        watts=f"{chance.randint(1, 40)}W" if chance.random() < 0.8 else None,
+        sharing="Exclusive" if chance.random() < 0.2 else "TimeShared",
+        reads=f"{chance.randint(100, 900)}MB/s" if chance.random() < 0.3 else None,
+        overhead=f"{chance.randint(1, 20)}ms" if chance.random() < 0.3 else None,
+    )
+
+
+def _model(chance: Random, blocks: int) -> Model:
+    """Two variants, each with a chain of its own."""
+    chains = [
+        [
+            block(
+                f"b{i}",
+                mop=chance.randint(1, 200),
+                cut=chance.choice((0, 500, chance.randint(10, 40_000)))
+                if i < count - 1 and chance.random() < 0.85
+                else None,
+                parameters=f"{chance.randint(1, 6)}Mi",
+            )
+            for i in range(count)
+        ]
+        for count in (blocks, chance.randint(1, blocks))
+    ]
+    variants = [
+        variant(name, chain, precision=name, accuracy=f"{chance.randint(55, 85)}%" if chance.random() < 0.9 else None)
+        for name, chain in zip(("fp32", "int8"), chains, strict=True)
+    ]
+    if chance.random() < 0.2:
+        chance.choice(variants)["cutting"] = "None"
+    variants[1]["artifacts"] = [variants[1]["artifacts"][0] | {"uri": f"oci://r/m@{_OTHER}", "digest": _OTHER}]
+    return model(*variants, inputs=chance.randint(1, 60_000))
+
+
+_OTHER = f"sha256:{'b' * 64}"
+
+
+def _mission(chance: Random) -> Mission:
+    objectives: dict[str, Any] = {}
+    if chance.random() < 0.8:
+        objectives["latency"] = {
+            "atMost": f"{chance.choice((20, 100, 400, 1500)) + chance.randint(0, 100)}ms",
+            "percentile": chance.choice((90, 95, 99)),
+            "enforcement": chance.choice(_HARD),
+        }
+    if chance.random() < 0.5 or not objectives:
+        limits = {"perInference": f"{chance.randint(50, 6000)}mJ", "power": f"{chance.randint(1, 30)}W"}
+        for kind in chance.sample(sorted(limits), k=chance.choice((0, 0, 1))):
+            del limits[kind]
+        objectives["energy"] = limits | {"enforcement": chance.choice(_HARD)}
+    if chance.random() < 0.4:
+        floor = {"metric": "top-1", "dataset": "d", "atLeast": f"{chance.randint(50, 85)}%"}
+        objectives["accuracy"] = floor | {"enforcement": chance.choice(_HARD)}
+    weights = {name: chance.randint(0, 5) for name in ("accuracy", "latency", "energy")}
+    return mission(
+        objectives=objectives,
+        demand={"rate": chance.choice(("1/m", "2/s", "8/s"))},
+        egress={"input": chance.choice(_REACH), "features": chance.choice(_REACH)},
+        modes=sorted(chance.sample(_MODES, k=chance.choice((1, 2, 3, 3)))),
+        preference={"weights": weights} if chance.random() < 0.7 else {"preset": "latency-first"},
+    )
+
+
+def _links(chance: Random, names: list[str]) -> list[Any]:
+    return [
+        link(
+            *pair,
+            f"{chance.choice((5, 50, 500)) + chance.randint(0, 50)}Mbit/s",
+            f"{chance.randint(0, 10)}ms",
+            **({"energyPerByte": f"{chance.randint(10, 5000)}nJ"} if chance.random() < 0.3 else {}),
+        )
+        for pair in combinations(names, 2)
+        if chance.random() < 0.85
+    ]
+
+
+def _observations(chance: Random, names: list[str]) -> Observations:
+    """Links as slots have measured them, one way only; throttled units; models that run slower than was thought."""
+    pairs = [pair for pair in combinations(names, 2) if chance.random() < 0.15]
+    rates = [chance.uniform(2e5, 5e7) for _ in pairs]
+    slow = [name for name in names if chance.random() < 0.15]
+    off = [name for name in names if chance.random() < 0.15]
+    return Observations(
+        bandwidth={p: Figure(r, chance.random() * 0.3 * r, Basis.MEASURED) for p, r in zip(pairs, rates, strict=True)},
+        capacity={(name, "acc/npu"): chance.uniform(0.3, 1.0) for name in slow},
+        correction={(DIGEST, n, "acc/npu"): Figure(chance.uniform(0.8, 1.5), 0.0, Basis.CALIBRATED) for n in off},
+    )
+
+
+def _measured(chance: Random, net: Model, profiles: dict[str, DeviceProfile]) -> dict[str, ModelProfile]:
+    """Spans that were measured: no sums of their blocks."""
+    blocks, found = net.spec.variants[0].blocks, {}
+    for name in profiles:
+        spans = []
+        for _ in range(chance.choice((0, 0, 0, 1, 2))):
+            first = chance.randrange(len(blocks))
+            last = chance.choice((len(blocks) - 1, chance.randrange(first, len(blocks))))
+            p50 = chance.randint(2, 60) * (last - first + 1)
+            latency = {"p50": f"{p50}ms", "p95": f"{p50 + chance.randint(0, 20)}ms"}
+            ends = [blocks[chance.choice((0, first))].name, blocks[last].name]
+            spans.append({"blocks": ends, "latency": latency, "samples": 100, "basis": "Measured"})
+        if spans:
+            spec = {"variantDigest": DIGEST, "profile": f"p-{name}", "unit": "npu", "runtime": "onnxruntime"}
+            body = {"metadata": meta(name, "default"), "spec": spec | {"spans": spans}}
+            found[f"default/{name}"] = ModelProfile.model_validate(body)
+    return found
+
+
+def _two_units(drone: Device, chance: Random) -> Device:
+    """A second accelerator of the same or another kind in the node where the data is born."""
+    kind = chance.choice(("p-drone", "p-cam"))
+    second = device("drone", kind).spec.declared[0].model_copy(update={"name": "spare"})
+    return drone.model_copy(update={"spec": drone.spec.model_copy(update={"declared": [*drone.spec.declared, second]})})
+
+
+def _with_load(chance: Random, found: Snapshot, node: str) -> Snapshot:
+    """Another mission that runs on one node, more or less critical than the one that is planned."""
+    other = mission(
+        f"other-{node}",
+        input={"node": node},
+        modes=["Local"],
+        objectives={"latency": {"atMost": "9s", "enforcement": "Soft"}},
+        criticality=chance.choice(("Safety", "Mission", "Mission", "BestEffort")),
+        demand={"rate": f"{chance.randint(1, 100)}/m"},
+    )
+    wider = replace(found, missions=found.missions | {other.key: other}, held={})
+    verdict = plan(wider, other.key)
+    return replace(wider, held=found.held | {other.key: verdict.plan}) if isinstance(verdict, Feasible) else found
+
+
+def _with_held(chance: Random, found: Snapshot) -> Snapshot:
+    """The mission itself is held where it was best when the links were ten times as quick."""
+    quick = {
+        key: each.model_copy(update={"spec": each.spec.model_copy(update={"round_trip": "0ms"})})
+        for key, each in found.links.items()
+        if chance.random() < 0.8
+    }
+    verdict = plan(replace(found, links=quick), "default/watch")
+    held: Plan | None = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+    return replace(found, held=found.held | {"default/watch": held}) if held is not None else found

@@ -1,0 +1,47 @@
+"""The planner against an independent mixed-integer program, on problems that are too large to be enumerated."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+from instances import one_mission
+from meaning import places_of, read
+from milp import Program, best
+
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Feasible, Snapshot
+
+_KEY = "default/watch"
+_SEEDS = range(100)
+
+
+def _instance(seed: int) -> Snapshot:
+    chance = Random(seed)
+    return one_mission(chance, blocks=chance.randint(8, 12), nodes=chance.choice((4, 5)))
+
+
+@pytest.mark.parametrize("seed", _SEEDS)
+def test_plan__is_that_of_highs_with_every_constraint(seed: int) -> None:
+    found = _instance(seed)
+    verdict, wanted = plan(found, _KEY), best(found, _KEY)
+    assert isinstance(verdict, Feasible) is (wanted is not None)
+    if isinstance(verdict, Feasible) and wanted is not None:
+        own = verdict.plan
+        assert own.objective == pytest.approx(wanted.objective, abs=1e-7)
+        assert verdict.bound == pytest.approx(own.objective)
+        # HiGHS's model agrees that the planner's own way keeps every rule and is worth what it says.
+        meaning = next(m for m in read(found, _KEY) if m.variant.name == own.variant)
+        kept, objective = Program(meaning).judge(places_of(own, len(meaning.variant.blocks)))
+        assert kept
+        assert objective == pytest.approx(own.objective, abs=1e-9)
+
+
+def test_instances__have_answers_of_every_kind() -> None:
+    """Otherwise what agrees above would say little."""
+    verdicts = [plan(_instance(seed), _KEY) for seed in _SEEDS]
+    plans = [verdict.plan for verdict in verdicts if isinstance(verdict, Feasible)]
+    assert len(_SEEDS) * 0.3 < len(plans) < len(_SEEDS) * 0.9
+    assert {len(each.partitions) for each in plans} == {1, 2, 3, 4}
+    assert set(Counter(each.mode for each in plans)) == {"Local", "Split", "Remote"}
+    assert {each.variant for each in plans} == {"fp32", "int8"}
+    assert sum(any(p.wait.value for p in each.partitions) for each in plans) > 3
