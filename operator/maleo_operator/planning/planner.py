@@ -1,10 +1,9 @@
 """The answer for one mission: the best plan with its figures, or what blocks and what would do."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -12,11 +11,11 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.model import Codec, Model, Tensor
 from maleo_api.placement import Placement
-from maleo_api.quantities import DURATION, ENERGY, RATIO, show
 from maleo_operator.planning.coding import effort, find_codec
 from maleo_operator.planning.cost import size_of
 from maleo_operator.planning.demand import Demand, accuracy_margin, find_input
 from maleo_operator.planning.edition import Edition
+from maleo_operator.planning.explanation import block_all, block_best, reject
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import Load
@@ -30,26 +29,16 @@ from maleo_operator.planning.problem import (
     Plan,
     PlannedPartition,
     PlannedTransfer,
-    Rejected,
-    Relaxation,
-    Retry,
     Snapshot,
     Verdict,
 )
-from maleo_operator.planning.solver import Aim, Candidate, Piece, Refused, Search, list_parts
+from maleo_operator.planning.relaxation import relax
+from maleo_operator.planning.solver import Aim, Candidate, Piece, Search, list_parts
 from maleo_operator.planning.units import UnitFacts
 
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
-_CODES: Final = {
-    "latency": "LatencyTooTight",
-    "energy": "EnergyTooTight",
-    "accuracy": "AccuracyTooHigh",
-    "rate": "RateTooHigh",
-}
-_TEMPORARY: Final = {"NotAvailable", "UnitOccupied"}
 _HIGHEST: Final = {"margins": 1.0, "latency": 0.0, "energy": 0.0, "rate": float("inf")}
 """No plan's objective is above it: weights sum to one, and margins are at most one."""
-_ROUND_UP: Final = 1.02  # a relaxation leaves room for its own rounding
 
 
 def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | None = None) -> Verdict:
@@ -60,7 +49,11 @@ def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | N
     index = index or Index(snapshot)
     verdict = _plan(snapshot, snapshot.missions[key], index, aim)
     if isinstance(verdict, Infeasible) and verdict.least_bad is not None:
-        return replace(verdict, relaxations=tuple(_relax(snapshot, key, verdict.least_bad, index, aim)))
+
+        def decide(changed: Snapshot, of: str) -> Verdict:
+            return _plan(changed, changed.missions[of], index, aim)
+
+        return replace(verdict, relaxations=tuple(relax(snapshot, key, verdict.least_bad, decide)))
     return verdict
 
 
@@ -99,13 +92,13 @@ def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdi
     if isinstance(prepared, Infeasible):
         return prepared
     found = prepared.run()
-    rejected = _reject(found, prepared.refused)
+    rejected = reject(found, prepared.refused)
     if not found:
-        return Infeasible((_no_candidate(prepared),), (), rejected, None)
+        return Infeasible((block_all(prepared),), (), rejected, None)
     best = found[0]
     if best.shortfalls:
         built = build(prepared, best)
-        return Infeasible(tuple(_blockers(prepared, best, built)), (), rejected, built)
+        return Infeasible(tuple(block_best(prepared, best, built)), (), rejected, built)
     by_mode: dict[str, Plan] = {}
     for candidate in found:
         if not candidate.shortfalls and candidate.mode not in by_mode:
@@ -336,92 +329,3 @@ def _margins(demand: Demand, built: Plan) -> dict[str, float]:
     if demand.accuracy is not None and built.accuracy is not None:
         margins["accuracy"] = accuracy_margin(built.accuracy.value, demand.accuracy.value)
     return margins
-
-
-# ------------------------------------------------------------------------------------------------ explaining
-
-
-def _reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Rejected, ...]:
-    """Classes of what was not taken, the largest first; of what is feasible only the chosen is taken."""
-    counts = Counter((r.candidate, r.code) for r in refused)
-    examples = {(r.candidate, r.code): r.example for r in refused}
-    rows = [Rejected(c, count, code, "", examples[c, code]) for (c, code), count in counts.items()]
-    for candidate in found:
-        for name, amount in candidate.shortfalls.items():
-            where = ">".join(dict.fromkeys(p.unit.node.name for p in candidate.pieces))
-            label = f"{candidate.mode} {where} {candidate.variant.label}"
-            rows.append(Rejected(label, 1, _CODES[name], f"-{amount:.0%}", label))
-    return tuple(sorted(rows, key=lambda r: (-r.count, r.candidate, r.code))[:16])
-
-
-def _no_candidate(search: Search) -> Blocker:
-    """Every way broke a structural rule: one that may pass is told first, then the one that stopped most."""
-    counts = Counter(r.code for r in search.refused)
-    usual, split_only = {"ModeNotAllowed", "FormatUnsupported"}, search.demand.mission.spec.modes == ["Split"]
-    whole = {"NoLegalCut"} if split_only else set()  # what stops a model whatever the fleet
-    order = sorted(
-        counts, key=lambda code: (code in usual, code not in whole, code not in _TEMPORARY, -counts[code], code)
-    )
-    if not order:
-        return Blocker("NoDevice", "Waiting", "no device is known that could run a part of this model")
-    example = next(r for r in search.refused if r.code == order[0])
-    rest = ", ".join(f"{code} {counts[code]}" for code in order[1:])
-    message = f"{order[0]} rules out {counts[order[0]]} ways, such as {example.candidate} ({example.example})"
-    retry: Retry = "CannotNow" if _TEMPORARY & set(counts) else "CannotEver"
-    return Blocker(order[0], retry, f"{message}; also {rest}" if rest else message)
-
-
-def _blockers(search: Search, best: Candidate, built: Plan) -> Iterable[Blocker]:
-    """What the least bad plan breaks, the largest shortfall first."""
-    temporary = any(r.code in _TEMPORARY for r in search.refused) or any(u.capacity < 1 for u in search.units)
-    where = ">".join(built.nodes)
-    for name in sorted(best.shortfalls, key=lambda n: (-best.shortfalls[n], n)):
-        told = _shortfall(search.demand, name, built)
-        message = f"the least bad way is {built.mode} on {where} with {built.variant}: {told}"
-        yield Blocker(_CODES[name], "CannotNow" if temporary else "CannotEver", message)
-
-
-def _shortfall(demand: Demand, name: str, built: Plan) -> str:
-    if name == "latency" and demand.latency:
-        over = built.latency.value - demand.latency.value
-        limit = show(DURATION, demand.latency.value)
-        return f"{show(DURATION, built.latency.value)} where {limit} is allowed, needs +{show(DURATION, over)}"
-    if name == "energy" and demand.energy:
-        if built.energy.basis is Basis.UNKNOWN:
-            return "its energy is unknown, and unknown satisfies no Hard limit"
-        over = built.energy.value - demand.energy.value
-        limit = show(ENERGY, demand.energy.value)
-        return f"{show(ENERGY, built.energy.value)} where {limit} is allowed, needs +{show(ENERGY, over)}"
-    if name == "accuracy" and demand.accuracy:
-        if built.accuracy is None:
-            return "no variant states an accuracy for this metric and data set"
-        return f"{built.accuracy.value:.1%} where {demand.accuracy.value:.1%} is asked for"
-    return f"it sustains {built.rate.value:.1f}/s where {demand.rate:.1f}/s is asked for"
-
-
-def _relax(snapshot: Snapshot, key: str, least_bad: Plan, index: Index, aim: Aim) -> Iterable[Relaxation]:
-    """Per objective the least change that would do alone, each verified by planning again with it."""
-    mission = snapshot.missions[key]
-    for name, field, text in _proposals(Demand.of(mission), least_bad):
-        relaxed = _with_objective(mission, name, field, text)
-        verdict = _plan(replace(snapshot, missions={**snapshot.missions, key: relaxed}), relaxed, index, aim)
-        if isinstance(verdict, Feasible):
-            yield Relaxation(name, f"objectives.{name}.{field}: {text}", verdict.plan)
-
-
-def _proposals(demand: Demand, least_bad: Plan) -> Iterable[tuple[str, str, str]]:
-    latency, energy, accuracy = demand.latency, demand.energy, demand.accuracy
-    stated = demand.mission.spec.objectives.energy
-    if latency is not None and least_bad.latency.value > latency.value:
-        yield "latency", "atMost", show(DURATION, least_bad.latency.value * _ROUND_UP)
-    over = energy is not None and least_bad.energy.value > energy.value
-    if over and stated is not None and stated.per_inference is not None:
-        yield "energy", "perInference", show(ENERGY, least_bad.energy.value * _ROUND_UP)
-    if accuracy is not None and least_bad.accuracy is not None and least_bad.accuracy.value < accuracy.value:
-        yield "accuracy", "atLeast", show(RATIO, least_bad.accuracy.value / _ROUND_UP)
-
-
-def _with_objective(mission: Mission, name: str, field: str, text: str) -> Mission:
-    changed: dict[str, Any] = mission.to_api()
-    changed["spec"]["objectives"][name][field] = text
-    return Mission.model_validate(changed)
