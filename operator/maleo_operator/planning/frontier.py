@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maleo_operator.planning.analog import lower
 from maleo_operator.planning.lattice import Lattice
 from maleo_operator.planning.problem import Figure
 from maleo_operator.planning.search import TIE, Limit, Question, Searcher, Way, total
@@ -17,7 +18,11 @@ _MOST = 200
 def trace(search: Search) -> list[Candidate]:
     """Quickest first; structural rules and the rate hold, limits of latency, energy and accuracy do not count."""
     points = [
-        _Point(search.judge(variant, made, way), total(made.energy, made, way), search.demand.accuracy_of(variant))
+        _Point(
+            candidate=search.judge(variant, made, way),
+            energy=total(made.energy, made, way),
+            accuracy=lower(search.demand.accuracy_of(variant), [unit for unit, _, _ in made.pieces(way)]),
+        )
         for variant, made in search.lattices()
         for way in _ways(search, made)
     ]

@@ -13,6 +13,8 @@ from maleo_api.mission import Mission
 from maleo_api.model import Model, Tensor, Variant
 from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, ENERGY, RATIO, show
+from maleo_operator.planning.analog import lower
+from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.cost import size_of
 from maleo_operator.planning.demand import Demand, find_input
 from maleo_operator.planning.frontier import trace
@@ -34,6 +36,7 @@ from maleo_operator.planning.problem import (
     Verdict,
 )
 from maleo_operator.planning.solver import Aim, Candidate, Piece, Refused, Search
+from maleo_operator.planning.turns import turn
 from maleo_operator.planning.units import UnitFacts
 
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
@@ -43,7 +46,7 @@ _CODES: Final = {
     "accuracy": "AccuracyTooHigh",
     "rate": "RateTooHigh",
 }
-_TEMPORARY: Final = {"NotAvailable", "UnitOccupied"}
+_TEMPORARY: Final = {"NotAvailable", "UnitOccupied", "ReconfigurationTooSlow", "ReconfigurationUnknown"}
 _ROUND_UP: Final = 1.02  # a relaxation leaves room for its own rounding
 
 
@@ -165,7 +168,7 @@ def build(search: Search, candidate: Candidate) -> Plan:
     latency_mean = _sum(steps)
     tail = sum(step.value + demand.z * step.sigma for step in steps)
     energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value])
-    accuracy = demand.accuracy_of(variant)
+    accuracy = lower(demand.accuracy_of(variant), [piece.unit for piece in candidate.pieces])
     loads = [search.loads.get((p.node, p.unit), Load()) for p in partitions]
     spare = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
     slowest = max([*spare, *(t.wire for t in transfers)])
@@ -212,8 +215,9 @@ def _partition(search: Search, variant: Variant, piece: Piece) -> PlannedPartiti
         energy=Figure(joules, 0.0, Basis.MODELLED, "typical power x time") if known else Figure(0.0),
         inputs=_boundary(search.model, variant, piece.first - 1),
         outputs=_boundary(search.model, variant, piece.last),
-        providers=piece.unit.providers(variant) or (),
+        providers=piece.unit.providers(variant),
         simulated=piece.unit.simulated,
+        turn=turn(variant, piece.unit, load),
     )
 
 
@@ -267,13 +271,13 @@ def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[Planned
     floor = search.demand.accuracy
     options = []
     for variant in search.variants():
-        if unit.providers(variant) is None or unit.lacks(variant) or search.costs(variant, unit) is None:
+        if find_mismatch(variant, unit) is not None:
             continue
         whole = _partition(search, variant, Piece(unit, 0, len(variant.blocks) - 1))
         held = search.loads.get(unit.key, Load()).memory
         if unit.memory is not None and whole.memory + beside + held > unit.memory:
             continue
-        figure = search.demand.accuracy_of(variant)
+        figure = lower(search.demand.accuracy_of(variant), [unit])
         below = floor is not None and floor.hard and (figure is None or figure.value < floor.value)
         options.append((below, whole.compute.value, variant.name, Fallback(variant.name, variant.artifacts[0], whole)))
     return min(options, key=lambda row: row[:3])[3] if options else None
@@ -320,7 +324,10 @@ def _reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Rej
 def _no_candidate(search: Search) -> Blocker:
     """Every way broke a structural rule: one that may pass is told first, then the one that stopped most."""
     counts = Counter(r.code for r in search.refused)
-    usual, split_only = {"ModeNotAllowed", "FormatUnsupported"}, search.demand.mission.spec.modes == ["Split"]
+    usual, split_only = (
+        {"ModeNotAllowed", "FormatUnsupported", "RuntimeUnsupported"},
+        search.demand.mission.spec.modes == ["Split"],
+    )
     whole = {"NoLegalCut"} if split_only else set()  # what stops a model whatever the fleet
     order = sorted(
         counts, key=lambda code: (code in usual, code not in whole, code not in _TEMPORARY, -counts[code], code)

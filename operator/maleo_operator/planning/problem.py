@@ -85,6 +85,7 @@ class PlannedPartition:
     outputs: tuple[Tensor, ...]
     providers: tuple[str, ...]
     simulated: bool  # then the slot is paced to `nominal` and `energy.value`
+    turn: float = 0.0  # seconds of `compute` for reconfiguring the unit after a request of another model
 
 
 @dataclass(frozen=True, slots=True)
