@@ -45,6 +45,7 @@ def _facts(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
         "mode": got["mode"],
         "variant": got["variant"],
         "nodes": [part["node"] for part in got["partitions"]],
+        "units": [part["unit"] for part in got["partitions"]],
         "spans": [part["span"] for part in got["partitions"]],
         "blockers": [blocker["code"] for blocker in got["blockers"]],
         "retry": got["blockers"][0]["retry"] if got["blockers"] else "",

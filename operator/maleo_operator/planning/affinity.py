@@ -8,10 +8,10 @@ from maleo_operator.planning.units import UnitFacts
 
 
 def rank(preference: Preference, units: Sequence[UnitFacts]) -> tuple[float, ...]:
-    """Smaller is better: what is preferred and no unit of the plan offers; then the price of its devices in dollars."""
-    offered = {each for unit in units for each in (*unit.hardware.targets, *unit.unit.features)}
+    """Smaller is better: how much of what is preferred a unit of the plan lacks on average; dollars for its devices."""
     wanted = {*preference.targets, *preference.features}
-    return float(len(wanted - offered)), _price(units) if preference.cheaper else 0.0
+    lacking = sum(len(wanted - {*unit.hardware.targets, *unit.unit.features}) for unit in units) if wanted else 0
+    return lacking / len(units), _price(units) if preference.cheaper else 0.0
 
 
 def _price(units: Sequence[UnitFacts]) -> float:
