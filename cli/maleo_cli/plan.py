@@ -120,7 +120,8 @@ def describe(verdict: Verdict) -> dict[str, Any]:
         "blockers": [{"code": b.code, "retry": b.retry, "message": b.message} for b in blockers],
         "relaxations": [{"objective": r.objective, "change": r.change} for r in relaxations],
         "rejected": [
-            {"candidate": r.candidate, "count": r.count, "code": r.code, "margin": r.margin} for r in verdict.rejected
+            {"candidate": r.candidate, "count": r.count, "code": r.code, "margin": r.margin, "example": r.example}
+            for r in verdict.rejected
         ],
     }
 

@@ -12,20 +12,25 @@ from maleo_api.quantities import (
     Duration,
     EnergyPerByte,
     Power,
+    Price,
     Ratio,
     Throughput,
 )
 
 UnitType = Literal["CPU", "GPU", "NPU", "DLA", "DSP"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+Sparsity = Literal["Dense", "2:4", "Unstructured"]
 ShortText = Annotated[str, StringConstraints(max_length=128)]
 
 
 class Peak(Schema):
     precision: Precision | None = None
     """None: the source does not say. Shown side by side with others, never planned with."""
-    sparsity: Literal["Dense", "2:4", "Unstructured"] = "Dense"
+    sparsity: Sparsity = "Dense"
+    """Another than Dense counts only for variants that declare this sparsity."""
     rate: ComputeRate
+    power_mode: ShortText = ""
+    """The device's power mode that it holds in; empty = any."""
     basis: Basis
     source: Text = ""
 
@@ -34,6 +39,8 @@ class Efficiency(Schema):
     """Which part of the peak real networks reach."""
 
     precision: Precision
+    sparsity: Sparsity = "Dense"
+    """Of which peak it is the share."""
     value: Ratio
     basis: Basis
     source: Text = ""
@@ -43,6 +50,8 @@ class Memory(Schema):
     kind: Literal["OnChip", "Dedicated", "Shared"]
     size: Bytes | None = None
     bandwidth: Throughput | None = None
+    power_mode: ShortText = ""
+    """The device's power mode that it holds in; empty = any."""
     basis: Basis
     source: Text = ""
 
@@ -53,13 +62,40 @@ class PowerFigure(Schema):
     state: Literal["Idle", "Minimum", "Typical", "Peak"]
     """Minimum and Peak: also the ends of a stated range, or of the power modes."""
     value: Power
+    power_mode: ShortText = ""
+    """The device's power mode that it holds in; empty = any."""
+    basis: Basis
+    source: Text = ""
+
+
+class Reconfiguration(Schema):
+    """How long a Reconfigurable unit takes to change from one model to another."""
+
+    time: Duration
+    basis: Basis
+    source: Text = ""
+
+
+class AccuracyTolerance(Schema):
+    """By how much an Analog unit may miss the accuracy that a model was measured to have."""
+
+    value: Ratio
+    basis: Basis
+    source: Text = ""
+
+
+class PriceFigure(Schema):
+    value: Price
     basis: Basis
     source: Text = ""
 
 
 class Runtime(Schema):
     name: ShortText
-    version: ShortText = ""
+    version: Annotated[
+        str, StringConstraints(pattern=r"^((>=)?[0-9]+(\.[0-9]+){0,3}|[0-9]+(\.[0-9]+){0,2}\.x)?$", max_length=32)
+    ] = ""
+    """What is installed: `5.2.0`, a series `4.x`, or `>=4.17`; empty = unknown, which satisfies no required version."""
     formats: Annotated[list[ShortText], Field(max_length=16)]
     providers: Annotated[list[ShortText], Field(max_length=16)] = []
     """ONNX Runtime execution providers by which this unit is driven; empty = the CPU provider."""
@@ -80,7 +116,12 @@ class ComputeUnit(Schema):
     power: Annotated[list[PowerFigure], Field(max_length=16)] = []
     overhead: Duration | None = None
     """Fixed time of one launch (one span), beside the roofline."""
+    reconfiguration: Annotated[list[Reconfiguration], Field(max_length=4)] = []
+    """None for a unit with the feature Reconfigurable = unknown: then two models never take turns on it."""
+    accuracy_tolerance: Annotated[list[AccuracyTolerance], Field(max_length=4)] = []
+    """None for a unit with the feature Analog = unknown, which keeps no Hard accuracy."""
     features: Annotated[list[ShortText], Field(max_length=16)] = []
+    """What it can do beyond computing, such as LLM, ISP, Sparsity; Analog and Reconfigurable have their own rules."""
     runtimes: Annotated[list[Runtime], Field(max_length=16)] = []
     access: Access = Access()
 
@@ -103,7 +144,12 @@ class DeviceProfileSpec(Schema):
     form_factor: ShortText = ""
     compiler: ShortText = ""
     """The vendor's program that makes artefacts for it; shown in the catalogue."""
+    os: Annotated[list[ShortText], Field(max_length=8)] = []
+    """Operating systems that its driver is there for; empty = unknown, which satisfies no required one."""
+    price: Annotated[list[PriceFigure], Field(max_length=4)] = []
+    """None = unknown, which is dearer than any known price."""
     targets: Annotated[list[ShortText], Field(max_length=16)] = []
+    """Uses that it is made for: missions may prefer one; never a condition."""
     compute_units: Annotated[list[ComputeUnit], Field(min_length=1, max_length=8)]
     detection: Detection = Detection()
 

@@ -62,6 +62,12 @@ class Preference(Schema):
     preset: Preset = "balanced"
     weights: Weights | None = None
     """In percent of their sum; wins over the preset."""
+    targets: Annotated[list[ShortText], Field(max_length=8)] = []
+    """Hardware made for these uses is taken first among plans that are equal otherwise; it decides no feasibility."""
+    features: Annotated[list[ShortText], Field(max_length=8)] = []
+    """Units with these features, such as ISP, likewise."""
+    cheaper: bool = False
+    """Of plans that are equal so far, the one on the cheaper hardware; unknown is dearer than any known price."""
 
 
 class Demand(Schema):

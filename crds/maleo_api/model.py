@@ -4,13 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from maleo_api.device import Precision, ShortText
+from maleo_api.device import Precision, ShortText, Sparsity
 from maleo_api.meta import Basis, Digest, Name, Resource, Schema, Text
 from maleo_api.quantities import Bytes, Duration, Energy, Ratio, Work
 
 TensorName = Annotated[str, StringConstraints(max_length=256)]
 Datatype = Literal["BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "FP16", "FP32", "FP64"]
 ArtifactUri = Annotated[str, StringConstraints(pattern=r"^(oci|https|http|file)://.+$", max_length=512)]
+
+VersionRange = Annotated[
+    str, StringConstraints(pattern=r"^((>=|<)[0-9]+(\.[0-9]+){0,3}(,(>=|<)[0-9]+(\.[0-9]+){0,3})?)?$", max_length=64)
+]
 
 
 class Tensor(Schema):
@@ -93,14 +97,24 @@ class Exit(Schema):
 
 
 class Requirement(Schema):
+    """What a unit must offer; the first filter of planning."""
+
     runtime: ShortText
-    version: ShortText = ""
+    version: VersionRange = ""
+    """Of the runtime: `>=1.17`, `<2` or `>=1.17,<2`; empty = any. A unit that states no version does not satisfy it."""
+    providers: Annotated[list[ShortText], Field(max_length=8)] = []
+    """Back ends of the runtime, any one of which will do; empty = any, the CPU's too."""
     features: Annotated[list[ShortText], Field(max_length=16)] = []
+    """All of them, of the unit."""
+    os: ShortText = ""
+    """Operating system of the device; empty = any."""
 
 
 class Variant(Schema):
     name: Name
     precision: Precision
+    sparsity: Sparsity = "Dense"
+    """Of its weights: a sparse variant uses the sparse peak of a unit that has one, else the dense one."""
     cutting: Literal["Graph", "None"]
     artifacts: Annotated[list[Artifact], Field(min_length=1, max_length=8)]
     requires: Requirement

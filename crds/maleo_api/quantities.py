@@ -52,6 +52,8 @@ BYTES: Final = Unit("size", "B", _BINARY, "512Mi")
 TEMPERATURE: Final = Unit("temperature", "C", {"C": 1.0}, "70C")
 ENERGY_PER_BYTE: Final = Unit("energy per byte", "J/B", _scaled("num", "J"), "80nJ")
 
+PRICE: Final = Unit("price", "USD", {"USD": 1.0}, "69USD")
+
 
 def _quantity(unit: Unit) -> tuple[StringConstraints, Unit]:
     return StringConstraints(pattern=unit.pattern, max_length=_MAX_LENGTH), unit
@@ -69,6 +71,7 @@ Work = Annotated[str, *_quantity(WORK)]
 Bytes = Annotated[str, *_quantity(BYTES)]
 Temperature = Annotated[str, *_quantity(TEMPERATURE)]
 EnergyPerByte = Annotated[str, *_quantity(ENERGY_PER_BYTE)]
+Price = Annotated[str, *_quantity(PRICE)]
 
 
 def unit_of(quantity: object) -> Unit:

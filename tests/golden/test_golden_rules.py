@@ -47,6 +47,7 @@ def _facts(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
         "exit": got["exit"],
         "codecs": [t["codec"] for t in got.get("transfers", ()) if t["codec"]],
         "nodes": [part["node"] for part in got["partitions"]],
+        "units": [part["unit"] for part in got["partitions"]],
         "spans": [part["span"] for part in got["partitions"]],
         "blockers": [blocker["code"] for blocker in got["blockers"]],
         "retry": got["blockers"][0]["retry"] if got["blockers"] else "",

@@ -16,7 +16,7 @@ _CODES: Final = {
     "accuracy": "AccuracyTooHigh",
     "rate": "RateTooHigh",
 }
-_TEMPORARY: Final = {"NotAvailable", "UnitOccupied"}
+_TEMPORARY: Final = {"NotAvailable", "UnitOccupied", "ReconfigurationTooSlow", "ReconfigurationUnknown"}
 
 
 def reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Rejected, ...]:
@@ -35,7 +35,8 @@ def reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Reje
 def block_all(search: Search) -> Blocker:
     """Every way broke a structural rule: one that may pass is told first, then the one that stopped most."""
     counts = Counter(r.code for r in search.refused)
-    usual, split_only = {"ModeNotAllowed", "FormatUnsupported"}, search.demand.mission.spec.modes == ["Split"]
+    usual = {"ModeNotAllowed", "FormatUnsupported", "RuntimeUnsupported"}
+    split_only = search.demand.mission.spec.modes == ["Split"]
     whole = {"NoLegalCut"} if split_only else set()  # what stops a model whatever the fleet
     order = sorted(
         counts, key=lambda code: (code in usual, code not in whole, code not in _TEMPORARY, -counts[code], code)

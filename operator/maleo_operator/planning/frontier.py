@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maleo_operator.planning.analog import lower
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import Lattice
 from maleo_operator.planning.search import TIE, Limit, Question, Searcher, Way, total
@@ -42,7 +43,7 @@ class _Point:
 
 
 def _point(search: Search, variant: Edition, made: Lattice, way: Way) -> _Point:
-    figure = search.demand.accuracy_of(variant)
+    figure = lower(search.demand.accuracy_of(variant), [made.units[place] for place, _ in way])
     accuracy = figure.value - total(made.loss, made, way) if figure else 0.0
     return _Point(search.judge(variant, made, way), total(made.energy, made, way), accuracy)
 

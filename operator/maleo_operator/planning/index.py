@@ -52,7 +52,7 @@ class Index:
         correction = self._snapshot.observations.correction.get(
             (variant.artifacts[0].digest, unit.node.name, unit.name)
         )
-        key = (model.key, variant.label, unit.profile, unit.unit.name, unit.capacity, correction)
+        key = (model.key, variant.label, unit.profile, unit.power_mode, unit.unit.name, unit.capacity, correction)
         if key not in self._costs:
             shape = self._shape(model, variant)
             self._costs[key] = cost_spans(self._snapshot, variant, shape, unit, correction)

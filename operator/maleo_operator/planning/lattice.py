@@ -27,11 +27,18 @@ _NEVER = np.inf
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What others hold of a unit: share of its time, mean seconds of one of their requests, bytes."""
+    """What others hold of a unit: share of its time, mean seconds of one of their requests, bytes.
+
+    artifacts: digests of what they run there; rate: their requests/s that pay no reconfiguration yet; slack: seconds by
+    which the tightest of their Hard latency limits is kept.
+    """
 
     share: float = 0.0
     service: float = 0.0
     memory: float = 0.0
+    artifacts: frozenset[str] = frozenset()
+    rate: float = 0.0
+    slack: float = np.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +142,8 @@ def build(
     own, sigma, joules, memory = (np.stack([s[i] for s in spans]) for i in range(4))
     waits = np.array([_wait(load) for load in loads])[:, None, None]
     free = np.array([max(1 - load.share, 1e-9) for load in loads])[:, None, None]
-    room = np.array([_room(unit, load) for unit, load in zip(units, loads, strict=True)])[:, None, None]
-    fits = memory <= room
+    space = np.array([room(unit, load) for unit, load in zip(units, loads, strict=True)])[:, None, None]
+    fits = memory <= space
     possible = fits & np.isfinite(own + waits)
 
     def amount(each: Array, hop: Array) -> Amount:
@@ -185,5 +192,6 @@ def _wait(load: Load) -> float:
     return load.share * load.service / (2 * (1 - load.share)) if load.share < 1 else _NEVER
 
 
-def _room(unit: UnitFacts, load: Load) -> float:
+def room(unit: UnitFacts, load: Load) -> float:
+    """Bytes that are free; infinite where the memory is not limited as far as known."""
     return _NEVER if unit.memory is None else unit.memory - load.memory

@@ -11,7 +11,9 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.model import Codec, Model, Tensor
 from maleo_api.placement import Placement
+from maleo_operator.planning.analog import lower
 from maleo_operator.planning.coding import effort, find_codec
+from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.cost import size_of
 from maleo_operator.planning.demand import Demand, accuracy_margin, find_input
 from maleo_operator.planning.edition import Edition
@@ -34,6 +36,7 @@ from maleo_operator.planning.problem import (
 )
 from maleo_operator.planning.relaxation import relax
 from maleo_operator.planning.solver import Aim, Candidate, Piece, Search, list_parts
+from maleo_operator.planning.turns import turn
 from maleo_operator.planning.units import UnitFacts
 
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
@@ -167,7 +170,7 @@ def build(search: Search, candidate: Candidate) -> Plan:
     latency_mean = _sum(steps)
     tail = sum(step.value + demand.z * step.sigma for step in steps)
     energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value or t.codec])
-    accuracy = _accuracy(demand, variant, partitions)
+    accuracy = _accuracy(demand, variant, candidate.pieces)
     loads = [search.loads.get((p.node, p.unit), Load()) for p in partitions]
     spare = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
     slowest = max([*spare, *(t.wire for t in transfers)])
@@ -195,9 +198,10 @@ def build(search: Search, candidate: Candidate) -> Plan:
     return replace(built, margins=_margins(demand, built))
 
 
-def _accuracy(demand: Demand, variant: Edition, partitions: Sequence[PlannedPartition]) -> Figure | None:
-    """The variant's, less what the codecs on the way cost."""
-    figure, loss = demand.accuracy_of(variant), sum(demand.loss(variant, p.codec) for p in partitions)
+def _accuracy(demand: Demand, variant: Edition, pieces: Sequence[Piece]) -> Figure | None:
+    """The variant's, less what analogue units may miss and what the codecs on the way cost."""
+    figure = lower(demand.accuracy_of(variant), [piece.unit for piece in pieces])
+    loss = sum(demand.loss(variant, _codec(variant, piece)) for piece in pieces)
     return replace(figure, value=figure.value - loss) if figure is not None else None
 
 
@@ -222,8 +226,9 @@ def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartiti
         codec=_codec(variant, piece),
         inputs=_boundary(search.model, variant, piece.first - 1),
         outputs=_boundary(search.model, variant, piece.last),
-        providers=piece.unit.providers(variant) or (),
+        providers=piece.unit.providers(variant),
         simulated=piece.unit.simulated,
+        turn=turn(variant, piece.unit, load),
     )
 
 
@@ -299,13 +304,13 @@ def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[Planned
     floor = search.demand.accuracy
     options = []
     for variant in search.variants():
-        if unit.providers(variant) is None or unit.lacks(variant) or search.costs(variant, unit) is None:
+        if find_mismatch(variant, unit) is not None:
             continue
         whole = _partition(search, variant, Piece(unit, 0, len(variant.blocks) - 1))
         held = search.loads.get(unit.key, Load()).memory
         if unit.memory is not None and whole.memory + beside + held > unit.memory:
             continue
-        figure = search.demand.accuracy_of(variant)
+        figure = lower(search.demand.accuracy_of(variant), [unit])
         below = floor is not None and floor.hard and (figure is None or figure.value < floor.value)
         spare = Fallback(variant.name, variant.artifacts[0], whole, variant.exit)
         options.append((below, whole.compute.value, variant.label, spare))

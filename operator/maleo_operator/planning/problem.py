@@ -87,6 +87,7 @@ class PlannedPartition:
     simulated: bool  # then the slot is paced to `nominal` and `energy.value`
     taken_from: tuple[str, ...] = ()  # tensors of an exit's head that are answered as `outputs`
     codec: Codec | None = None  # in which `inputs` arrive
+    turn: float = 0.0  # seconds of `compute` for reconfiguring the unit after a request of another model
 
 
 @dataclass(frozen=True, slots=True)

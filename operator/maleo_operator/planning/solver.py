@@ -1,7 +1,7 @@
 """One mission, exactly: the best way of every variant and mode, and what becomes of every unit that is not taken."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final, Literal
 
@@ -9,16 +9,21 @@ import numpy as np
 
 from maleo_api.mission import Mode
 from maleo_api.model import Model
+from maleo_api.quantities import BYTES, show
 from maleo_operator.planning import lattice
+from maleo_operator.planning.affinity import rank
+from maleo_operator.planning.analog import find_miss, lower, without_the_widest
 from maleo_operator.planning.coding import find_codec
+from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
 from maleo_operator.planning.crossing import Crossing
 from maleo_operator.planning.demand import Demand, accuracy_margin
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import Amount, Lattice, Load, Prices
+from maleo_operator.planning.lattice import Amount, Lattice, Load, Prices, room
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
 from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
+from maleo_operator.planning.turns import add_turn, find_clash, note_holder
 from maleo_operator.planning.units import UnitFacts
 
 Aim = Literal["margins", "latency", "energy", "rate"]
@@ -57,14 +62,16 @@ class Candidate:
     moves: int
     bound: float = np.inf
     """No way of this variant and mode has a higher objective."""
+    preferred: tuple[float, ...] = ()
+    """What the mission would rather have, smaller is better; see `affinity`."""
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Better is smaller: feasible, objective, fewer moves, energy, latency, names."""
+        """Better is smaller: feasible, objective, fewer moves, preferred hardware, energy, latency, names."""
         names = tuple((p.unit.node.name, p.unit.name, p.first, p.codec) for p in self.pieces)
         short = round(sum(self.shortfalls.values()), 9)
         objective = -round(self.objective / TIE) * TIE
-        figures = (self.moves, round(self.energy, 9), round(self.latency, 9))
+        figures = (self.moves, *self.preferred, round(self.energy, 9), round(self.latency, 9))
         return short, objective, *figures, self.variant.label, names
 
 
@@ -119,6 +126,8 @@ class Search:
             made = self._build(variant, members)
             if made is not None:
                 yield variant, made
+            if made is not None and self.demand.accuracy is not None:
+                yield from ((variant, narrower) for narrower in without_the_widest(made))
 
     def best(self, prices: Prices) -> list[tuple[float, Candidate]]:
         """Per mode the feasible plan of the highest objective less what its steps cost by `prices`; that, and the plan.
@@ -160,7 +169,8 @@ class Search:
         return [v for v in self._index.editions(self.model) if not wanted or v.name in wanted]
 
     def costs(self, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
-        return self._index.costs(self.model, variant, unit)
+        costs = self._index.costs(self.model, variant, unit)
+        return costs and add_turn(costs, variant, unit, self.loads.get(unit.key, Load()))
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
         return self._index.link(source, target)
@@ -184,26 +194,20 @@ class Search:
         for unit in self.units:
             load = self.loads.get(unit.key, Load())
             own = unit.node.name if unit.node.name in named or unit.node.name == self.source.name else ""
-            key = (own, unit.profile, unit.name, unit.node.site, unit.node.tier, unit.capacity, unit.memory, load)
+            kind, place = (unit.profile, unit.power_mode, unit.name), (unit.node.site, unit.node.tier)
+            key = (own, kind, place, unit.capacity, unit.memory, load)
             classes.setdefault(key, []).append(unit)
         return [unit for members in classes.values() for unit in sorted(members, key=lambda u: u.key)[:_PER_CLASS]]
 
     def _is_usable(self, variant: Edition, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant at all; if not it is noted why."""
         load = self.loads.get(unit.key, Load())
-        code = ""
-        if unit.providers(variant) is None:
-            code = "FormatUnsupported"
-        elif unit.lacks(variant):
-            code = "FeatureMissing"
-        elif self.costs(variant, unit) is None:
-            code = "PrecisionUnsupported"
-        elif unit.exclusive and (load.share or load.memory):
-            code = "UnitOccupied"
-        if code:
+        found = find_mismatch(variant, unit) or find_miss(self.demand, variant, unit) or find_clash(variant, unit, load)
+        if found is not None:
             example = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile})"
-            self.refused.append(Refused(candidate=f"{unit.profile} {unit.unit.name}", code=code, example=example))
-        return not code
+            told = f"{example}: {found.what}" if found.what else example
+            self.refused.append(Refused(candidate=f"{unit.profile} {unit.unit.name}", code=found.code, example=told))
+        return found is None
 
     def _build(self, variant: Edition, members: Sequence[UnitFacts]) -> Lattice | None:
         usable = [unit for unit in members if self._is_usable(variant, unit)]
@@ -253,7 +257,9 @@ class Search:
                 if self.link(self.source, unit.node) is None:
                     self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.label))
             if not made.fits[i, 0, made.last]:
-                part = f"{variant.label} [0..{last}]"
+                needs, load = float(made.memory[i, 0, made.last]), self.loads.get(unit.key, Load())
+                sizes = f"needs {show(BYTES, needs)}, {show(BYTES, max(0.0, room(unit, load)))} is free"
+                part = f"{variant.label} [0..{last}]: {sizes}"
                 self.refused.append(Refused(f"all on {name} {unit.name}", "MemoryTooSmall", part))
 
     # ------------------------------------------------------------------------------------------------ judgement
@@ -360,7 +366,7 @@ class Search:
                 shortfalls[name] = value / limit.value - 1 if limit.hard else 0.0
         if demand.accuracy is not None:
             loss = total(made.loss, made, way)
-            figure = demand.accuracy_of(variant)
+            figure = lower(demand.accuracy_of(variant), [made.units[place] for place, _ in way])
             left = accuracy_margin(figure.value - loss, demand.accuracy.value) if figure else -1.0
             margins["accuracy"] = max(-1.0, left)
             shortfalls["accuracy"] = self._accuracy_shortfall(variant, loss)
@@ -378,6 +384,7 @@ class Search:
             energy=energy,
             moves=moves,
             bound=objective + gap,
+            preferred=rank(demand.mission.spec.preference, [piece.unit for piece in pieces]),
         )
 
     def _value(self, margins: Mapping[str, float], figures: Mapping[str, float], energy: float, busy: float) -> float:
@@ -492,7 +499,8 @@ def _loads(snapshot: Snapshot, demand: Demand) -> dict[tuple[str, str], Load]:
             share = Demand.of(other).rate * service
             total = before.share + share
             mean = (before.share * before.service + share * service) / total if total else 0.0
-            loads[unit] = Load(share=total, service=mean, memory=before.memory + memory)
+            loads[unit] = replace(before, share=total, service=mean, memory=before.memory + memory)
+        note_holder(loads, plan, Demand.of(other))
     return loads
 
 

@@ -1,13 +1,13 @@
 """Which compute units the snapshot offers, with the figures that planning uses of each: the strongest basis wins."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from maleo_api.device import ComputeUnit, Device
+from maleo_api.device import ComputeUnit, Device, DeviceProfileSpec, Runtime
 from maleo_api.meta import Basis
 from maleo_api.model import Variant
-from maleo_api.quantities import BYTES, COMPUTE, DURATION, POWER, RATIO, THROUGHPUT, Unit, parse
+from maleo_api.quantities import BYTES, COMPUTE, DURATION, POWER, PRICE, RATIO, THROUGHPUT, Unit, parse
 from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
@@ -23,16 +23,24 @@ class _Row(Protocol):
     def basis(self) -> Basis: ...
 
 
+class _ModedRow(Protocol):
+    @property
+    def power_mode(self) -> str: ...
+
+
 Row = TypeVar("Row", bound=_Row)
+ModedRow = TypeVar("ModedRow", bound=_ModedRow)
 
 
 @dataclass(frozen=True, slots=True)
 class UnitFacts:
-    """One compute unit of one node, as far as it can be planned with."""
+    """One compute unit of one node, as far as it can be planned with. `unit`: as it is in the present power mode."""
 
     node: NodeFacts
     name: str
     profile: str
+    hardware: DeviceProfileSpec
+    power_mode: str
     unit: ComputeUnit
     simulated: bool
     memory: float | None  # bytes; None = not limited as far as known
@@ -53,15 +61,21 @@ class UnitFacts:
         return parse(POWER, row.value) if row else None
 
     def speed(self, variant: Variant) -> Figure | None:
-        """Operations a second that this variant reaches here; None when its precision cannot run."""
-        peak = strongest(p for p in self.unit.peak if p.precision == variant.precision and p.sparsity == "Dense")
+        """Operations a second that this variant reaches here; None when no peak is stated for it.
+
+        A sparse peak counts only for a variant of that sparsity, and a sparse variant runs by the dense peak elsewhere.
+        """
+        peaks = [p for p in self.unit.peak if p.precision == variant.precision]
+        sparse = strongest(p for p in peaks if p.sparsity == variant.sparsity)
+        peak = sparse or strongest(p for p in peaks if p.sparsity == "Dense")
         if peak is None:
             return None
-        efficiency = strongest(e for e in self.unit.efficiency if e.precision == variant.precision)
+        shares = [e for e in self.unit.efficiency if e.precision == variant.precision]
+        efficiency = strongest(e for e in shares if e.sparsity == peak.sparsity)
         share = parse(RATIO, efficiency.value) if efficiency else _DEFAULT_EFFICIENCY.value
         spread = SPREAD.get(peak.basis, DEFAULT_SPREAD) if efficiency else DEFAULT_SPREAD * 2
         rate = parse(COMPUTE, peak.rate) * share
-        return Figure(rate, spread * rate, Basis.MODELLED, f"roofline on {self.profile}")
+        return Figure(rate, spread * rate, Basis.MODELLED, f"roofline on {self.profile}: {peak.rate} {peak.basis}")
 
     @property
     def bandwidth(self) -> float | None:
@@ -73,16 +87,38 @@ class UnitFacts:
     def overhead(self) -> float:
         return parse(DURATION, self.unit.overhead) if self.unit.overhead else 0.0
 
-    def providers(self, variant: Variant) -> tuple[str, ...] | None:
-        """Execution providers of the runtime that takes this variant; None when none does."""
-        wanted, formats = variant.requires.runtime, {a.format for a in variant.artifacts}
-        for runtime in self.unit.runtimes:
-            if runtime.name == wanted and formats & set(runtime.formats):
-                return () if self.simulated else tuple(runtime.providers)
-        return None
+    @property
+    def reconfiguration(self) -> float | None:
+        """Seconds to change from one model to another: 0 where nothing is reconfigured; None = unknown."""
+        row = strongest(self.unit.reconfiguration)
+        if row is None:
+            return None if "Reconfigurable" in self.unit.features else 0.0
+        return parse(DURATION, row.time)
 
-    def lacks(self, variant: Variant) -> list[str]:
-        return [feature for feature in variant.requires.features if feature not in self.unit.features]
+    @property
+    def tolerance(self) -> Figure | None:
+        """By how much an accuracy may be missed here: 0 on what is not Analog; None = unknown."""
+        row = strongest(self.unit.accuracy_tolerance)
+        if row is None:
+            return None if "Analog" in self.unit.features else Figure(0.0, basis=Basis.MEASURED)
+        return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source)
+
+    @property
+    def price(self) -> float | None:
+        """US dollars for the whole device that the unit is part of; None = unknown."""
+        row = strongest(self.hardware.price)
+        return parse(PRICE, row.value) if row else None
+
+    def runtime(self, variant: Variant) -> Runtime | None:
+        """The runtime of the name that the variant requires."""
+        return next((r for r in self.unit.runtimes if r.name == variant.requires.runtime), None)
+
+    def providers(self, variant: Variant) -> tuple[str, ...]:
+        """Execution providers by which the variant is driven here; none where it is simulated."""
+        runtime, wanted = self.runtime(variant), variant.requires.providers
+        if runtime is None or self.simulated:
+            return ()
+        return tuple(p for p in runtime.providers if not wanted or p in wanted)
 
 
 def strongest(rows: Iterable[Row]) -> Row | None:
@@ -92,14 +128,47 @@ def strongest(rows: Iterable[Row]) -> Row | None:
 
 def list_units(snapshot: Snapshot) -> list[UnitFacts]:
     """Every unit of every device whose node and profile are known, by name."""
-    return [
-        _facts(snapshot, node, device, f"{accelerator}/{unit.name}", profile, unit, simulated)
-        for _, device in sorted(snapshot.devices.items())
-        if (node := snapshot.nodes.get(device.spec.node_name)) is not None
-        for accelerator, profile, simulated in _installed(device)
-        if profile in snapshot.profiles
-        for unit in snapshot.profiles[profile].spec.compute_units
-    ]
+    known: dict[tuple[str, str], list[ComputeUnit]] = {}  # a fleet has few profiles and modes, and many devices
+    found = []
+    for _, device in sorted(snapshot.devices.items()):
+        if device.spec.node_name not in snapshot.nodes:
+            continue
+        for accelerator, profile, simulated in _installed(device):
+            if profile not in snapshot.profiles:
+                continue
+            kind = (profile, _power_mode(device))
+            if kind not in known:
+                known[kind] = [_in_mode(unit, kind[1]) for unit in snapshot.profiles[profile].spec.compute_units]
+            found += [
+                _facts(snapshot, device, f"{accelerator}/{unit.name}", profile, unit, simulated=simulated)
+                for unit in known[kind]
+            ]
+    return found
+
+
+def _facts(
+    snapshot: Snapshot, device: Device, name: str, profile: str, unit: ComputeUnit, *, simulated: bool
+) -> UnitFacts:
+    node = snapshot.nodes[device.spec.node_name]
+    status = next((row for row in device.status.units if row.name == name), None)
+    stated = status.allocatable.memory if status and status.allocatable else None
+    up = status is None or status.state == "Available"
+    return UnitFacts(
+        node=node,
+        name=name,
+        profile=profile,
+        hardware=snapshot.profiles[profile].spec,
+        power_mode=_power_mode(device),
+        unit=unit,
+        simulated=simulated,
+        memory=_parse(BYTES, stated or _memory(unit)),
+        capacity=snapshot.observations.capacity.get((node.name, name), 1.0),
+        available=node.ready and node.schedulable and up and _is_ready(device),
+    )
+
+
+def _power_mode(device: Device) -> str:
+    return device.status.inventory.power_mode if device.status.inventory else ""
 
 
 def _installed(device: Device) -> Sequence[tuple[str, str, bool]]:
@@ -109,25 +178,27 @@ def _installed(device: Device) -> Sequence[tuple[str, str, bool]]:
     return list((rows | {d.name: (d.name, d.profile, d.simulated) for d in device.spec.declared}).values())
 
 
-def _facts(
-    snapshot: Snapshot, node: NodeFacts, device: Device, name: str, profile: str, unit: ComputeUnit, simulated: bool
-) -> UnitFacts:
-    status = next((row for row in device.status.units if row.name == name), None)
-    stated = status.allocatable.memory if status and status.allocatable else None
+def _memory(unit: ComputeUnit) -> str | None:
+    """Where models live: the unit's own memory before what it shares, and before what is on the chip."""
     rows = sorted((m for m in unit.memory if m.size), key=lambda m: (_MEMORY_KINDS.index(m.kind), _STRENGTH[m.basis]))
-    own = rows[0].size if rows else None
-    size = stated or own
-    up = status is None or status.state == "Available"
-    return UnitFacts(
-        node=node,
-        name=name,
-        profile=profile,
-        unit=unit,
-        simulated=simulated,
-        memory=_parse(BYTES, size),
-        capacity=snapshot.observations.capacity.get((node.name, name), 1.0),
-        available=node.ready and node.schedulable and up and _is_ready(device),
+    return rows[0].size if rows else None
+
+
+def _in_mode(unit: ComputeUnit, mode: str) -> ComputeUnit:
+    """With the figures that hold in this power mode."""
+    return unit.model_copy(
+        update={
+            "peak": _held_in(mode, unit.peak, lambda row: (row.precision, row.sparsity)),
+            "memory": _held_in(mode, unit.memory, lambda row: (row.kind, row.size is None, row.bandwidth is None)),
+            "power": _held_in(mode, unit.power, lambda row: row.state),
+        }
     )
+
+
+def _held_in(mode: str, rows: Sequence[ModedRow], figure: Callable[[ModedRow], object]) -> list[ModedRow]:
+    """Of each figure the rows stated for this mode; where there is none, those for any."""
+    stated = {figure(row) for row in rows if row.power_mode == mode}
+    return [row for row in rows if row.power_mode == mode or (not row.power_mode and figure(row) not in stated)]
 
 
 def _is_ready(device: Device) -> bool:

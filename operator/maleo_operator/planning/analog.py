@@ -1,0 +1,61 @@
+"""Analogue units: a model may miss its measured accuracy on them, by as much as their tolerance says.
+
+The tolerance is that of a whole model on such hardware, so of several units in a plan the widest counts, not their sum.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from maleo_api.meta import Basis
+from maleo_api.model import Variant
+from maleo_operator.planning.compatibility import Mismatch
+from maleo_operator.planning.demand import Demand
+from maleo_operator.planning.lattice import Amount, Lattice, Mask
+from maleo_operator.planning.problem import Figure
+from maleo_operator.planning.units import UnitFacts
+
+
+def find_miss(demand: Demand, variant: Variant, unit: UnitFacts) -> Mismatch | None:
+    """Why the unit cannot be trusted with a Hard accuracy: its tolerance is unknown, or wider than the floor leaves."""
+    limit, figure, tolerance = demand.accuracy, demand.accuracy_of(variant), unit.tolerance
+    if limit is None or not limit.hard or figure is None:
+        return None
+    if tolerance is None:
+        return Mismatch("AccuracyToleranceUnknown", "analogue, and by how much it misses an accuracy nobody states")
+    room = figure.value - limit.value
+    if tolerance.value <= max(room, 0.0):
+        return None
+    return Mismatch(
+        "AccuracyToleranceTooWide", f"may miss {tolerance.value:.2%}, the floor leaves {max(room, 0.0):.2%}"
+    )
+
+
+def lower(figure: Figure | None, units: Iterable[UnitFacts]) -> Figure | None:
+    """The accuracy that can be counted on over these units; None where it is unknown."""
+    widest = Figure(0.0, basis=Basis.MEASURED)
+    for tolerance in (unit.tolerance for unit in units):
+        if tolerance is None:
+            return None
+        widest = max(widest, tolerance, key=lambda each: each.value)
+    if figure is None or not widest.value:
+        return figure
+    weaker = max(figure.basis, widest.basis, key=list(Basis).index)
+    source = f"{figure.source}, less what an analogue unit may miss".lstrip(", ")
+    return Figure(max(0.0, figure.value - widest.value), figure.sigma, weaker, source)
+
+
+def without_the_widest(made: Lattice) -> Iterator[Lattice]:
+    """The same ways without those over the units of the widest tolerance, then without the next: so that for each
+    tolerance the best way that is no wider is found by itself."""
+    widths = np.array([np.inf if (found := unit.tolerance) is None else found.value for unit in made.units])
+    for width in sorted(set(widths))[-2::-1]:
+        barred = (widths > width)[:, None, None]
+
+        def narrow(amount: Amount, barred: Mask = barred) -> Amount:
+            return Amount(np.where(barred, np.inf, amount.spans), amount.hops)
+
+        yield replace(
+            made, mean=narrow(made.mean), tail=narrow(made.tail), energy=narrow(made.energy), busy=narrow(made.busy)
+        )

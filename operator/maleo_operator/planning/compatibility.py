@@ -1,0 +1,76 @@
+"""Whether a unit can run a variant at all: the first filter of planning, with a code for each thing that may not match.
+
+Unknown satisfies no requirement: a runtime without a version, a device without an operating system.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from maleo_api.device import Runtime
+from maleo_api.model import Variant
+from maleo_operator.planning.units import UnitFacts
+from maleo_operator.planning.versions import Fit, compare
+
+_VERSIONS: Final[dict[Fit, str]] = {
+    "Below": "RuntimeTooOld",
+    "Above": "RuntimeTooNew",
+    "Unknown": "RuntimeVersionUnknown",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """`code` for programs, `what` for people: what the variant needs and what there is."""
+
+    code: str
+    what: str
+
+
+def find_mismatch(variant: Variant, unit: UnitFacts) -> Mismatch | None:
+    """The first thing that does not match, None where the variant can run: runtime, its version, format, back end,
+    operating system, features, precision."""
+    runtime = unit.runtime(variant)
+    if runtime is None:
+        there = ", ".join(r.name for r in unit.unit.runtimes) or "none"
+        return Mismatch("RuntimeUnsupported", f"needs {variant.requires.runtime}, there is {there}")
+    return _mismatch_of_runtime(variant, runtime) or _mismatch_of_unit(variant, unit)
+
+
+def _mismatch_of_runtime(variant: Variant, runtime: Runtime) -> Mismatch | None:
+    needs, formats = variant.requires, [artifact.format for artifact in variant.artifacts]
+    fit = compare(runtime.version, needs.version)
+    if fit != "Inside":
+        there = runtime.version or "of unknown version"
+        return Mismatch(_VERSIONS[fit], f"needs {runtime.name} {needs.version}, there is {runtime.name} {there}")
+    if not set(formats) & set(runtime.formats):
+        there = ", ".join(runtime.formats) or "none that is known"
+        return Mismatch("FormatUnsupported", f"is {', '.join(formats)}, {runtime.name} takes {there}")
+    if needs.providers and not set(needs.providers) & set(runtime.providers):
+        there = ", ".join(runtime.providers) or "the CPU alone"
+        return Mismatch("BackEndMissing", f"needs {' or '.join(needs.providers)}, {runtime.name} has {there}")
+    return None
+
+
+def _mismatch_of_unit(variant: Variant, unit: UnitFacts) -> Mismatch | None:
+    needs = variant.requires
+    if needs.os and needs.os not in unit.hardware.os:
+        return Mismatch("OsUnsupported", f"needs {needs.os}, there is {', '.join(unit.hardware.os) or 'unknown'}")
+    lacking = [feature for feature in needs.features if feature not in unit.unit.features]
+    if lacking:
+        return Mismatch("FeatureMissing", f"needs {', '.join(lacking)}")
+    if unit.speed(variant) is None:
+        return _mismatch_of_precision(variant, unit)
+    return None
+
+
+def _mismatch_of_precision(variant: Variant, unit: UnitFacts) -> Mismatch:
+    peaks = unit.unit.peak
+    sparse = sorted({p.sparsity for p in peaks if p.precision == variant.precision})
+    if sparse:
+        return Mismatch(
+            "PeakUnknown", f"is {variant.sparsity}, {variant.precision} is stated {' and '.join(sparse)} only"
+        )
+    declared = list(dict.fromkeys(p.precision for p in peaks if p.precision))
+    if not declared:
+        return Mismatch("PeakUnknown", f"is {variant.precision}, and no peak is stated")
+    return Mismatch("PrecisionUnsupported", f"is {variant.precision}, there is {', '.join(declared)}")

@@ -1,0 +1,182 @@
+"""The first filter: what may not match between a variant and a unit has its own code, and says what there is."""
+
+from typing import Any
+
+import pytest
+from worlds import block, link, mission, model, profile, snapshot, variant
+
+from maleo_api.device import DeviceProfile
+from maleo_api.model import Variant
+from maleo_operator.planning.compatibility import Mismatch, find_mismatch
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Feasible, Infeasible
+from maleo_operator.planning.units import UnitFacts, list_units
+from maleo_operator.planning.versions import compare
+
+BLOCKS = [block("a", mop=100, cut=None)]
+
+
+def _profile(unit: dict[str, Any] | None = None, **spec: Any) -> DeviceProfile:
+    """A unit of ONNX Runtime 1.17 on QNN, under Linux, with the feature LLM and an int8 peak; with changes to it."""
+    plain = {
+        "name": "npu",
+        "type": "NPU",
+        "peak": [{"precision": "int8", "rate": "10GOPS", "basis": "Measured"}],
+        "features": ["LLM"],
+        "runtimes": [
+            {"name": "onnxruntime", "version": "1.17", "formats": ["onnx"], "providers": ["QNNExecutionProvider"]}
+        ],
+    }
+    body = {"vendor": "v", "product": "p", "os": ["Linux"], "computeUnits": [plain | (unit or {})]} | spec
+    return DeviceProfile.model_validate({"metadata": {"name": "npu"}, "spec": body})
+
+
+def _unit(unit: dict[str, Any] | None = None, **spec: Any) -> UnitFacts:
+    world = snapshot(profiles={"drone": _profile(unit, **spec)}, missions=[], net=model(variant("v", BLOCKS)))
+    return list_units(world)[0]
+
+
+def _variant(requires: dict[str, Any] | None = None, **changes: Any) -> Variant:
+    body = variant("v", BLOCKS, precision="int8") | changes
+    return Variant.model_validate(body | {"requires": {"runtime": "onnxruntime"} | (requires or {})})
+
+
+def _runtime(**changes: Any) -> dict[str, Any]:
+    return {"runtimes": [{"name": "onnxruntime", "version": "1.17", "formats": ["onnx"]} | changes]}
+
+
+def test_variant_that_matches_in_everything__has_no_mismatch() -> None:
+    needs = {"version": ">=1.17,<2", "providers": ["QNNExecutionProvider"], "features": ["LLM"], "os": "Linux"}
+    assert find_mismatch(_variant(needs), _unit()) is None
+
+
+@pytest.mark.parametrize(
+    ("requires", "unit", "code", "what"),
+    [
+        ({"runtime": "hailort"}, {}, "RuntimeUnsupported", "needs hailort, there is onnxruntime"),
+        ({}, {"runtimes": []}, "RuntimeUnsupported", "needs onnxruntime, there is none"),
+        ({}, _runtime(formats=["tflite"]), "FormatUnsupported", "is onnx, onnxruntime takes tflite"),
+        ({"version": ">=1.18"}, {}, "RuntimeTooOld", "needs onnxruntime >=1.18, there is onnxruntime 1.17"),
+        ({"version": "<1.17"}, {}, "RuntimeTooNew", "needs onnxruntime <1.17, there is onnxruntime 1.17"),
+        (
+            {"version": ">=1.17"},
+            _runtime(version=""),
+            "RuntimeVersionUnknown",
+            "needs onnxruntime >=1.17, there is onnxruntime of unknown version",
+        ),
+        (
+            {"providers": ["CUDAExecutionProvider", "TensorrtExecutionProvider"]},
+            {},
+            "BackEndMissing",
+            "needs CUDAExecutionProvider or TensorrtExecutionProvider, onnxruntime has QNNExecutionProvider",
+        ),
+        ({"os": "Zephyr"}, {}, "OsUnsupported", "needs Zephyr, there is Linux"),
+        ({"features": ["LLM", "ISP"]}, {}, "FeatureMissing", "needs ISP"),
+        (
+            {},
+            {"peak": [{"precision": "fp16", "rate": "1TOPS", "basis": "Claimed"}]},
+            "PrecisionUnsupported",
+            "is int8, there is fp16",
+        ),
+        ({}, {"peak": []}, "PeakUnknown", "is int8, and no peak is stated"),
+        (
+            {},
+            {"peak": [{"precision": "int8", "sparsity": "2:4", "rate": "1TOPS", "basis": "Claimed"}]},
+            "PeakUnknown",
+            "is Dense, int8 is stated 2:4 only",
+        ),
+    ],
+)
+def test_one_mismatch__has_its_own_code_and_says_what_there_is(
+    requires: dict[str, Any], unit: dict[str, Any], code: str, what: str
+) -> None:
+    assert find_mismatch(_variant(requires), _unit(unit)) == Mismatch(code, what)
+
+
+def test_back_end_of_an_npu__is_not_satisfied_by_the_same_runtime_on_the_cpu() -> None:
+    needs = _variant({"providers": ["QNNExecutionProvider"]})
+    cpu = _unit(_runtime(providers=["CPUExecutionProvider"]))
+    assert find_mismatch(_variant(), cpu) is None
+    assert find_mismatch(needs, cpu) == Mismatch(
+        "BackEndMissing", "needs QNNExecutionProvider, onnxruntime has CPUExecutionProvider"
+    )
+
+
+def test_slot__is_given_the_required_back_end_alone() -> None:
+    unit = _unit(_runtime(providers=["CUDAExecutionProvider", "QNNExecutionProvider"]))
+    assert unit.providers(_variant({"providers": ["QNNExecutionProvider"]})) == ("QNNExecutionProvider",)
+    assert unit.providers(_variant()) == ("CUDAExecutionProvider", "QNNExecutionProvider")
+
+
+def test_device_whose_operating_system_nobody_states__satisfies_no_required_one() -> None:
+    mismatch = find_mismatch(_variant({"os": "Linux"}), _unit(os=[]))
+    assert mismatch == Mismatch("OsUnsupported", "needs Linux, there is unknown")
+
+
+@pytest.mark.parametrize(
+    ("installed", "required", "fit"),
+    [
+        ("", "", "Inside"),
+        ("", ">=1", "Unknown"),
+        ("1.17", ">=1.17.0", "Inside"),
+        ("1.9", ">=1.17", "Below"),
+        ("1.17.3", ">=1.17,<1.18", "Inside"),
+        ("1.18", ">=1.17,<1.18", "Above"),
+        ("4.x", ">=4", "Inside"),
+        ("4.x", ">=4.17", "Unknown"),
+        ("4.x", ">=5", "Below"),
+        ("5.0.x", "<5.1", "Inside"),
+        ("5.0.x", ">=5.1", "Below"),
+        (">=4.17", ">=4.10", "Inside"),
+        (">=4.17", ">=5", "Unknown"),
+        (">=4.17", "<5", "Unknown"),
+        (">=5", "<5", "Above"),
+    ],
+)
+def test_version__lies_in_the_range_or_not_or_nobody_knows(installed: str, required: str, fit: str) -> None:
+    assert compare(installed, required) == fit
+
+
+def test_variant_that_runs_nowhere__is_told_what_is_missing_where() -> None:
+    net = model(variant("v", BLOCKS, precision="int8") | {"requires": {"runtime": "onnxruntime", "version": ">=1.18"}})
+    verdict = plan(snapshot(profiles={"drone": _profile()}, missions=[mission()], net=net), "default/watch")
+    assert isinstance(verdict, Infeasible)
+    (blocker,) = verdict.blockers
+    assert (blocker.code, blocker.retry) == ("RuntimeTooOld", "CannotEver")
+    assert blocker.message == (
+        "RuntimeTooOld rules out 1 ways, such as npu npu "
+        "(v on drone acc/npu (npu): needs onnxruntime >=1.18, there is onnxruntime 1.17)"
+    )
+
+
+def test_fallback__is_no_variant_that_the_entrys_unit_cannot_run() -> None:
+    """The whole needs a back end that only the edge has: there is no spare at home, and the plan stands without it."""
+    needs = {"requires": {"runtime": "onnxruntime", "providers": ["QNNExecutionProvider"]}}
+
+    world = snapshot(
+        profiles={"drone": profile("plain", gops=50), "edge": _profile()},
+        missions=[mission()],
+        net=model(variant("v", BLOCKS, precision="int8") | needs, inputs=100),
+        links=[link("drone", "edge", "100Mbit/s")],
+    )
+    verdict = plan(world, "default/watch")
+    assert isinstance(verdict, Feasible)
+    assert (verdict.plan.mode, verdict.plan.fallback) == ("Remote", None)
+
+
+def test_model_larger_than_the_chip__is_refused_with_both_sizes() -> None:
+    chip = [{"kind": "OnChip", "size": "20Mi", "basis": "Claimed"}]
+    net = model(variant("v", [block("a", mop=100, cut=None, parameters="24Mi")], precision="int8"))
+    world = snapshot(profiles={"drone": _profile({"memory": chip})}, missions=[mission()], net=net)
+    verdict = plan(world, "default/watch")
+    assert isinstance(verdict, Infeasible)
+    assert verdict.blockers[0].code == "MemoryTooSmall"
+    assert "v [0..0]: needs 25Mi, 20Mi is free" in verdict.blockers[0].message
+
+
+def test_memory_of_its_own__counts_before_what_is_on_the_chip() -> None:
+    rows = [
+        {"kind": "OnChip", "size": "20Mi", "basis": "Datasheet"},
+        {"kind": "Dedicated", "size": "4Gi", "basis": "Claimed"},
+    ]
+    assert _unit({"memory": rows}).memory == 4 * 1024**3

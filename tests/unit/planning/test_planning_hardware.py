@@ -1,0 +1,508 @@
+"""Rules that follow from hardware: turns on a reconfigurable unit, analogue tolerance, sparsity, power modes, taste."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import DIGEST, block, device, link, meta, mission, model, profile, snapshot, variant
+
+from maleo_api.device import Device, DeviceProfile
+from maleo_api.manifests import load
+from maleo_api.mission import Mission
+from maleo_api.model import Model, Variant
+from maleo_operator.planning.compatibility import find_mismatch
+from maleo_operator.planning.fleet import plan_all
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Feasible, Infeasible, NodeFacts, Plan, Snapshot
+from maleo_operator.planning.units import UnitFacts, list_units
+
+CATALOGUE = Path(__file__).resolve().parents[3] / "charts" / "maleo" / "profiles"
+BLOCKS = [block("a", mop=100, cut=None)]
+NET = model(variant("v", BLOCKS))
+OTHER = f"sha256:{'b' * 64}"
+
+
+def _with(plain: DeviceProfile, *, spec: dict[str, Any] | None = None, **unit: Any) -> DeviceProfile:
+    body = plain.to_api()
+    body["spec"] |= spec or {}
+    body["spec"]["computeUnits"][0] |= unit
+    return DeviceProfile.model_validate(body)
+
+
+def _chosen(world: Snapshot, name: str = "watch") -> Plan:
+    verdict = plan(world, f"default/{name}")
+    assert isinstance(verdict, Feasible), verdict
+    return verdict.plan
+
+
+def _refused(world: Snapshot, name: str = "watch") -> Infeasible:
+    verdict = plan(world, f"default/{name}")
+    assert isinstance(verdict, Infeasible), verdict
+    return verdict
+
+
+# ------------------------------------------------------------------------------------------------ turns
+
+
+def _reconfigurable(time: str | None, *, gops: int = 10) -> DeviceProfile:
+    rows = [{"time": time, "basis": "Claimed"}] if time else []
+    return _with(profile("soft", gops=gops), features=["Reconfigurable"], reconfiguration=rows)
+
+
+def _other_model() -> Model:
+    body = NET.to_api()
+    body["metadata"]["name"] = "other"
+    body["spec"]["variants"][0]["artifacts"] = [
+        {"uri": f"oci://r/m@{OTHER}", "digest": OTHER, "format": "onnx", "size": "1Mi"}
+    ]
+    return Model.model_validate(body)
+
+
+def _two_models(hardware: DeviceProfile, *missions: Mission, **profiles: DeviceProfile) -> Snapshot:
+    """`drone` has the hardware; the model of each mission is 10 ms of work at 10 GOPS."""
+    links = [link("drone", name, "1Gbit/s") for name in profiles]
+    world = snapshot(profiles={"drone": hardware} | profiles, missions=list(missions), net=NET, links=links)
+    return replace(world, models=world.models | {"default/other": _other_model()})
+
+
+def _hold(world: Snapshot, name: str) -> Snapshot:
+    """The world in which this mission already has its plan."""
+    return replace(world, held={**world.held, f"default/{name}": _chosen(world, name)})
+
+
+def _mission(name: str, net: str, at_most: str, rate: str = "1/s") -> Mission:
+    return mission(
+        name, model={"name": net}, objectives={"latency": {"atMost": at_most, "window": "60s"}}, demand={"rate": rate}
+    )
+
+
+def test_two_models_in_turns__pay_the_reconfiguration_in_mean_tail_energy_and_rate() -> None:
+    first, second = _mission("first", "net", "1s"), _mission("second", "other", "1s")
+    world = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
+    alone, (part,) = world.held["default/first"], _chosen(world, "second").partitions
+    assert part.turn == pytest.approx(0.2)
+    assert part.compute.value == pytest.approx(alone.partitions[0].compute.value + 0.2)
+    assert part.energy.value == pytest.approx(2.0 * part.compute.value)  # 2 W
+    assert part.nominal == pytest.approx(alone.partitions[0].nominal)
+    taken = _chosen(world, "second")
+    assert taken.latency.value > alone.latency.value + 0.2
+    assert taken.rate.value == pytest.approx((1 - 1.0 * alone.partitions[0].compute.value) / part.compute.value)
+
+
+def test_same_model_of_another_mission__needs_no_reconfiguration() -> None:
+    first, second = _mission("first", "net", "1s"), _mission("second", "net", "100ms")
+    world = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
+    assert _chosen(world, "second").partitions[0].turn == 0
+
+
+def test_reconfiguration_of_200ms__is_not_taken_under_a_limit_of_100ms() -> None:
+    first, second = _mission("first", "net", "1s"), _mission("second", "other", "100ms")
+    elsewhere = _hold(_two_models(_reconfigurable("200ms"), first, second, spare=profile("spare", gops=5)), "first")
+    assert [p.node for p in _chosen(elsewhere, "second").partitions] == ["spare"]
+    alone = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
+    blocker = _refused(alone, "second").blockers[0]
+    assert blocker.code == "LatencyTooTight"
+    assert "where 100ms is allowed" in blocker.message
+
+
+def test_mission_that_came_first__is_not_made_late_by_another_model() -> None:
+    """The second could wait for the reconfiguration; the first could not."""
+    first, second = _mission("first", "net", "100ms"), _mission("second", "other", "1s")
+    world = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
+    blocker = _refused(world, "second").blockers[0]
+    assert (blocker.code, blocker.retry) == ("ReconfigurationTooSlow", "CannotNow")
+    assert "takes 200ms, the mission there has 89.2ms left" in blocker.message
+
+
+def test_mission_that_came_first__keeps_its_rate() -> None:
+    first, second = _mission("first", "net", "1s", rate="20/s"), _mission("second", "other", "1s")
+    world = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
+    blocker = _refused(world, "second").blockers[0]
+    assert blocker.code == "ReconfigurationTooSlow"
+    assert "the rate there leaves no time for it" in blocker.message
+
+
+def test_missions_that_take_turns__both_keep_their_plans_when_planned_again() -> None:
+    first, second = _mission("first", "net", "1s"), _mission("second", "other", "400ms")
+    world = _hold(_hold(_two_models(_reconfigurable("200ms"), first, second), "first"), "second")
+    again = _hold(world, "first")
+    assert again.held["default/first"].partitions[0].turn == pytest.approx(0.2)
+    assert _chosen(again, "second").partitions[0].turn == pytest.approx(0.2)
+
+
+def test_unknown_reconfiguration_time__means_no_turns() -> None:
+    first, second = _mission("first", "net", "1s"), _mission("second", "other", "1s")
+    world = _hold(_two_models(_reconfigurable(None), first, second), "first")
+    assert _refused(world, "second").blockers[0].code == "ReconfigurationUnknown"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    limits=st.lists(st.integers(40, 900), min_size=2, max_size=4),
+    rates=st.lists(st.integers(1, 6), min_size=4, max_size=4),
+    time=st.integers(1, 300),
+)
+def test_missions_of_a_fleet__keep_their_limits_when_all_of_them_take_turns(
+    limits: list[int], rates: list[int], time: int
+) -> None:
+    """Planned again with all the others in place, nobody's latency limit is broken by a reconfiguration."""
+    missions = [
+        _mission(f"m{i}", ("net", "other")[i % 2], f"{limit}ms", rate=f"{rates[i]}/s") for i, limit in enumerate(limits)
+    ]
+    world = _two_models(_reconfigurable(f"{time}ms"), *missions)
+    held = {key: v.plan for key, v in plan_all(world).items() if isinstance(v, Feasible)}
+    for key, kept in held.items():
+        others = {k: p for k, p in held.items() if k != key and p.artifact.digest != kept.artifact.digest}
+        turn = time / 1000 if others else 0.0
+        waits = sum(p.wait.value for p in kept.partitions)
+        limit = limits[int(key[-1])] / 1000
+        assert kept.latency.value - waits - kept.partitions[0].turn + turn <= limit + 1e-9
+
+
+# ------------------------------------------------------------------------------------------------ analogue
+
+
+def _analog(tolerance: str | None, *, gops: int = 100) -> DeviceProfile:
+    rows = [{"value": tolerance, "basis": "Claimed"}] if tolerance else []
+    return _with(profile("analog", gops=gops), features=["Analog"], accuracyTolerance=rows)
+
+
+def _floor(at_least: str, enforcement: str = "Hard", **spec: Any) -> Mission:
+    accuracy = {"metric": "top-1", "dataset": "d", "atLeast": at_least, "enforcement": enforcement}
+    return mission(objectives={"accuracy": accuracy, "latency": {"atMost": "100ms"}}, **spec)
+
+
+def _beside_digital(tolerance: str | None, wanted: Mission) -> Snapshot:
+    """A quick analogue unit where the data is born, a slower digital one beside it; the model reaches 76 %."""
+    return snapshot(
+        profiles={"drone": _analog(tolerance), "edge": profile("digital", gops=10)},
+        missions=[wanted],
+        net=model(variant("v", BLOCKS, accuracy="76%"), inputs=100),
+        links=[link("drone", "edge", "1Gbit/s")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "floor", "want"), [("2%", "74%", "drone"), ("2%", "74.5%", "edge"), (None, "1%", "edge")]
+)
+def test_hard_accuracy__excludes_the_analogue_unit_that_might_miss_it(
+    tolerance: str | None, floor: str, want: str
+) -> None:
+    assert [p.node for p in _chosen(_beside_digital(tolerance, _floor(floor))).partitions] == [want]
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "code", "words"),
+    [
+        ("2%", "AccuracyToleranceTooWide", "may miss 2.00%, the floor leaves 0.00%"),
+        (None, "AccuracyToleranceUnknown", "by how much it misses an accuracy nobody states"),
+    ],
+)
+def test_mission_without_tolerance__is_told_that_analogue_is_excluded(
+    tolerance: str | None, code: str, words: str
+) -> None:
+    world = snapshot(
+        profiles={"drone": _analog(tolerance)},
+        missions=[_floor("76%")],
+        net=model(variant("v", BLOCKS, accuracy="76%")),
+    )
+    blocker = _refused(world).blockers[0]
+    assert blocker.code == code
+    assert words in blocker.message
+
+
+def test_planned_accuracy__is_lower_by_the_tolerance_and_of_the_weaker_basis() -> None:
+    accuracy = _chosen(_beside_digital("2%", _floor("70%"))).accuracy
+    assert accuracy is not None
+    assert (accuracy.value, accuracy.basis) == (pytest.approx(0.74), "Claimed")
+
+
+@pytest.mark.parametrize(("weights", "want"), [((100, 1, 0), "edge"), ((1, 100, 0), "drone")])
+def test_soft_accuracy__weighs_the_tolerance_against_speed(weights: tuple[int, int, int], want: str) -> None:
+    preference = {"weights": dict(zip(("accuracy", "latency", "energy"), weights, strict=True))}
+    world = _beside_digital("2%", _floor("70%", "Soft", preference=preference))
+    assert [p.node for p in _chosen(world).partitions] == [want]
+
+
+def test_unknown_tolerance__makes_a_soft_accuracy_unknown() -> None:
+    world = snapshot(
+        profiles={"drone": _analog(None)},
+        missions=[_floor("70%", "Soft")],
+        net=model(variant("v", BLOCKS, accuracy="76%")),
+    )
+    assert _chosen(world).accuracy is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    gops=st.lists(st.integers(1, 30), min_size=4, max_size=4),
+    room=st.lists(st.sampled_from([3, 5, 20]), min_size=4, max_size=4),
+    misses=st.lists(st.sampled_from([0, 1, 4]), min_size=4, max_size=4),
+    weights=st.tuples(st.integers(0, 5), st.integers(1, 5)),
+)
+def test_plan_over_analogue_units__is_as_good_as_the_best_without_any_of_them(
+    gops: list[int], room: list[int], misses: list[int], weights: tuple[int, int]
+) -> None:
+    names = ("drone", "east", "north", "south")
+    profiles = {
+        name: _with(
+            profile(f"p-{name}", gops=gops[i], memory=f"{room[i]}Mi"),
+            accuracyTolerance=[{"value": f"{misses[i]}%", "basis": "Claimed"}],
+        )
+        for i, name in enumerate(names)
+    }
+    chain = [block(name, mop=100, cut=100 if name != "c" else None) for name in "abc"]
+    preference = {"weights": {"accuracy": weights[0], "latency": weights[1], "energy": 0}}
+    world = snapshot(
+        profiles=profiles,
+        missions=[_floor("70%", "Soft", preference=preference)],
+        net=model(variant("v", chain, accuracy="76%"), inputs=100),
+        links=[link(a, b, "1Gbit/s") for a in names for b in names if a < b],
+    )
+    verdict = plan(world, "default/watch")
+    best = verdict.plan.objective if isinstance(verdict, Feasible) else -1e9
+    for widest in (0, 1):
+        kept = {n: d for n, d in world.devices.items() if misses[names.index(n)] <= widest}
+        less = plan(replace(world, devices=kept), "default/watch")
+        assert not isinstance(less, Feasible) or less.plan.objective <= best + 1e-7
+
+
+# ------------------------------------------------------------------------------------------------ sparsity
+
+
+def _peaks(*rows: tuple[str, str], efficiency: tuple[tuple[str, str], ...] = ()) -> UnitFacts:
+    peaks = [{"precision": "int8", "sparsity": s, "rate": rate, "basis": "Claimed"} for s, rate in rows]
+    shares = [{"precision": "int8", "sparsity": s, "value": share, "basis": "Claimed"} for s, share in efficiency]
+    made = _with(profile("npu"), peak=peaks, efficiency=shares)
+    return list_units(snapshot(profiles={"drone": made}, missions=[], net=NET))[0]
+
+
+def _sparse(sparsity: str) -> Variant:
+    return Variant.model_validate(variant("v", BLOCKS, precision="int8") | {"sparsity": sparsity})
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "rate"),
+    [("Dense", 100e9), ("2:4", 160e9), ("Unstructured", 100e9)],
+)
+def test_sparse_peak__counts_for_variants_of_that_sparsity_only(sparsity: str, rate: float) -> None:
+    unit = _peaks(("2:4", "200GOPS"), ("Dense", "100GOPS"), efficiency=(("Dense", "100%"), ("2:4", "80%")))
+    speed = unit.speed(_sparse(sparsity))
+    assert speed is not None
+    assert speed.value == pytest.approx(rate)
+
+
+def test_unit_with_a_sparse_peak_alone__runs_no_dense_variant() -> None:
+    unit = _peaks(("2:4", "200GOPS"))
+    assert find_mismatch(_sparse("2:4"), unit) is None
+    assert find_mismatch(_sparse("Dense"), unit) is not None
+    assert find_mismatch(_sparse("Unstructured"), unit) is not None
+
+
+# ------------------------------------------------------------------------------------------------ power modes
+
+
+def _in_mode(made: DeviceProfile, mode: str) -> UnitFacts:
+    body = device("drone", made.metadata.name).to_api()
+    body["status"] = {"inventory": {"host": {"profile": "none"}, "powerMode": mode}}
+    world = snapshot(profiles={"drone": made}, missions=[], net=NET)
+    return list_units(replace(world, devices={"drone": Device.model_validate(body)}))[0]
+
+
+def test_power_mode__chooses_the_figures_that_hold_in_it() -> None:
+    """A weaker basis of the right mode counts before a stronger one of any."""
+    made = _with(
+        profile("board"),
+        peak=[
+            {"precision": "int8", "rate": "40TOPS", "basis": "Datasheet"},
+            {"precision": "int8", "rate": "67TOPS", "powerMode": "super", "basis": "Claimed"},
+        ],
+        memory=[
+            {"kind": "Shared", "size": "8Gi", "basis": "Claimed"},
+            {"kind": "Shared", "bandwidth": "68GB/s", "basis": "Claimed"},
+            {"kind": "Shared", "bandwidth": "102GB/s", "powerMode": "super", "basis": "Claimed"},
+        ],
+        power=[
+            {"state": "Typical", "value": "15W", "basis": "Claimed"},
+            {"state": "Typical", "value": "25W", "powerMode": "super", "basis": "Claimed"},
+        ],
+    )
+    for mode, rate, bandwidth, watts in (("default", 40e12, 68e9, 15.0), ("super", 67e12, 102e9, 25.0)):
+        unit = _in_mode(made, mode)
+        speed = unit.speed(Variant.model_validate(variant("v", BLOCKS, precision="int8")))
+        assert speed is not None
+        assert (speed.value, unit.bandwidth, unit.power("Typical")) == (rate, bandwidth, watts)
+        assert unit.memory == 8 * 1024**3
+
+
+# ------------------------------------------------------------------------------------------------ taste
+
+
+def _twins(**changes: dict[str, Any]) -> dict[str, DeviceProfile]:
+    """Equal in every figure; with changes to the profile of each."""
+    return {
+        name: _with(
+            profile(f"p-{name}"), spec=changes.get(name, {}).get("spec"), **changes.get(name, {}).get("unit", {})
+        )
+        for name in ("drone", "north", "south")
+    }
+
+
+def _remote(preference: dict[str, Any], **changes: dict[str, Any]) -> Snapshot:
+    links = [link("drone", name, "1Gbit/s") for name in ("north", "south")]
+    wanted = mission(preference=preference, modes=["Remote"])
+    return snapshot(profiles=_twins(**changes), missions=[wanted], net=NET, links=links)
+
+
+@pytest.mark.parametrize(
+    ("preference", "south"),
+    [
+        ({"features": ["ISP"]}, {"unit": {"features": ["ISP"]}}),
+        ({"targets": ["camera"]}, {"spec": {"targets": ["camera"]}}),
+        ({"cheaper": True}, {"spec": {"price": [{"value": "70USD", "basis": "Claimed"}]}}),
+    ],
+)
+def test_preferred_hardware__is_taken_among_equals(preference: dict[str, Any], south: dict[str, Any]) -> None:
+    assert _chosen(_remote({}, south=south)).partitions[0].node == "north"  # by name
+    assert _chosen(_remote(preference, south=south)).partitions[0].node == "south"
+
+
+def test_cheaper_hardware__wins_only_where_that_is_wished_for() -> None:
+    prices = {
+        "north": {"spec": {"price": [{"value": "99USD", "basis": "Claimed"}]}},
+        "south": {"spec": {"price": [{"value": "70USD", "basis": "Claimed"}]}},
+    }
+    assert _chosen(_remote({}, **prices)).partitions[0].node == "north"
+    assert _chosen(_remote({"cheaper": True}, **prices)).partitions[0].node == "south"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    gops=st.lists(st.integers(1, 40), min_size=3, max_size=3),
+    offers=st.lists(st.sampled_from([(), ("ISP",), ("LLM",), ("ISP", "LLM")]), min_size=3, max_size=3),
+    prices=st.lists(st.one_of(st.none(), st.integers(1, 500)), min_size=3, max_size=3),
+    limit=st.integers(2, 200),
+    wanted=st.fixed_dictionaries(
+        {
+            "features": st.lists(st.sampled_from(["ISP", "LLM", "none has it"]), max_size=2),
+            "targets": st.lists(st.sampled_from(["camera", "robot"]), max_size=2),
+            "cheaper": st.booleans(),
+        }
+    ),
+)
+def test_preference__never_changes_what_is_feasible_nor_how_good_the_plan_is(
+    gops: list[int], offers: list[tuple[str, ...]], prices: list[int | None], limit: int, wanted: dict[str, Any]
+) -> None:
+    names = ("drone", "north", "south")
+    profiles = {
+        name: _with(
+            profile(f"p-{name}", gops=gops[i]),
+            spec={
+                "price": [{"value": f"{prices[i]}USD", "basis": "Claimed"}] if prices[i] else [],
+                "targets": ["robot"],
+            },
+            features=list(offers[i]),
+        )
+        for i, name in enumerate(names)
+    }
+    links = [link("drone", name, "1Gbit/s") for name in names[1:]]
+    found = []
+    for preference in ({}, wanted):
+        asked = mission(preference=preference, objectives={"latency": {"atMost": f"{limit}ms"}})
+        found.append(plan(snapshot(profiles=profiles, missions=[asked], net=NET, links=links), "default/watch"))
+    without, with_it = found
+    assert type(without) is type(with_it)
+    if isinstance(without, Feasible):
+        assert isinstance(with_it, Feasible)
+        assert with_it.plan.objective == pytest.approx(without.plan.objective, abs=1e-8)
+
+
+# ------------------------------------------------------------------------------------------------ unknown power
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    quick=st.integers(10, 1000),
+    milliwatts=st.integers(1, 10_000),
+    limit=st.integers(15, 500),
+    allowed=st.integers(1, 1000),
+    preset=st.sampled_from(["energy-first", "balanced"]),
+)
+def test_unknown_power__never_ranks_above_a_known_figure_inside_a_soft_limit(
+    quick: int, milliwatts: int, limit: int, allowed: int, preset: str
+) -> None:
+    """However quick the silent unit is, and however little the known one leaves of what is wished for."""
+    energy = {"perInference": f"{allowed}mJ", "enforcement": "Soft"}
+    asked = mission(objectives={"energy": energy, "latency": {"atMost": f"{limit}ms"}}, preference={"preset": preset})
+    world = snapshot(
+        profiles={
+            "drone": profile("silent", gops=quick, watts=None),
+            "edge": profile("known", gops=10, watts=f"{milliwatts}mW"),
+        },
+        missions=[asked],
+        net=NET,
+        links=[link("drone", "edge", "1Gbit/s")],
+    )
+    chosen = _chosen(world)
+    known = _chosen(replace(world, devices={"edge": world.devices["edge"]})) if _serves(world, "edge") else None
+    if known is not None and known.energy.value <= allowed / 1000:
+        assert chosen.energy.basis != "Unknown"
+
+
+def _serves(world: Snapshot, node: str) -> bool:
+    alone = replace(world, devices={node: world.devices[node]})
+    return isinstance(plan(alone, "default/watch"), Feasible)
+
+
+# ------------------------------------------------------------------------------------------------ the catalogue
+
+
+def _catalogued(*names: str) -> Snapshot:
+    """One node for each product of the catalogue, each declared with it; `drone` is the first."""
+    profiles = load([CATALOGUE]).of(DeviceProfile)
+    nodes = ("drone", *(f"n{i}" for i in range(1, len(names))))
+    world = snapshot(profiles={}, missions=[], net=NET, links=[link(nodes[0], node, "1Gbit/s") for node in nodes[1:]])
+    return replace(
+        world,
+        nodes={n: NodeFacts(n, "site", "Device", ready=True, schedulable=True) for n in nodes},  # type: ignore[arg-type]
+        profiles=profiles,
+        devices={node: device(node, name) for node, name in zip(nodes, names, strict=True)},
+    )
+
+
+def _hef(precision: str, features: list[str]) -> Model:
+    body = variant("slm", BLOCKS, precision=precision)
+    body["artifacts"][0] |= {"format": "hef"}
+    body["requires"] = {"runtime": "hailort", "features": features}
+    return Model.model_validate(model(body).to_api() | {"metadata": meta("net", "default")})
+
+
+def test_small_language_model__lands_on_hailo_10h_and_never_on_hailo_8() -> None:
+    world = replace(_catalogued("hailo-8", "hailo-10h"), models={"default/net": _hef("int8", ["LLM"])})
+    world = replace(world, missions={"default/watch": mission()})
+    verdict = plan(world, "default/watch")
+    assert isinstance(verdict, Feasible)
+    assert [p.node for p in verdict.plan.partitions] == ["n1"]
+    assert [(r.candidate, r.code) for r in verdict.rejected if r.code == "FeatureMissing"] == [
+        ("hailo-8 npu", "FeatureMissing")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "runtime", "format_", "code"),
+    [
+        ("hailo-10h", "hailort", "hef", None),
+        ("hailo-8", "hailort", "hef", "PrecisionUnsupported"),
+        ("kneron-kl730", "kneron-plus", "nef", None),
+        ("kneron-kl720", "kneron-plus", "nef", "PrecisionUnsupported"),
+    ],
+)
+def test_int4__runs_only_where_int4_is_declared(name: str, runtime: str, format_: str, code: str | None) -> None:
+    body = variant("v", BLOCKS, precision="int4") | {"requires": {"runtime": runtime}}
+    body["artifacts"][0] |= {"format": format_, "digest": DIGEST}
+    (unit,) = list_units(_catalogued(name))
+    mismatch = find_mismatch(Variant.model_validate(body), unit)
+    assert (mismatch.code if mismatch else None) == code
