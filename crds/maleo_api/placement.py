@@ -1,6 +1,6 @@
 """Placement: one plan for one mission; the spec never changes, a new plan is a new revision."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -11,6 +11,8 @@ from maleo_api.model import Artifact, Tensor, TensorName
 from maleo_api.quantities import Bytes, Duration, Energy
 
 Strategy = Literal["SideBySide", "InPlace", "Bridge", "Restart"]
+MOST_STAGES: Final = 16
+"""Partitions of one placement."""
 
 
 class Span(Schema):
@@ -93,8 +95,8 @@ class PlacementSpec(Schema):
     entry_node: Name
     entry_unit: ShortText = "host/cpu"
     """Where the entry's slot runs: the first partition's unit when that partition is on the entry's node."""
-    partitions: Annotated[list[Partition], Field(min_length=1, max_length=8)]
-    transfers: Annotated[list[Transfer], Field(max_length=8)] = []
+    partitions: Annotated[list[Partition], Field(min_length=1, max_length=MOST_STAGES)]
+    transfers: Annotated[list[Transfer], Field(max_length=MOST_STAGES)] = []
     fallback: Fallback | None = None
     predicted: Predicted
     reason: ShortText
@@ -122,7 +124,7 @@ class Rejection(Schema):
 
 
 class PlacementStatus(Schema):
-    slots: Annotated[list[SlotState], Field(max_length=16)] = []
+    slots: Annotated[list[SlotState], Field(max_length=MOST_STAGES + 1)] = []
     rejected: Annotated[list[Rejection], Field(max_length=16)] = []
     conditions: Annotated[list[Condition], Field(max_length=8)] = []
 

@@ -25,6 +25,14 @@ def list_editions(model: Model) -> list[Edition]:
     ]
 
 
+def without_codecs(edition: Edition) -> Edition:
+    """Where a pipeline is made for its rate alone, cuts are crossed as they are."""
+    if not any(block.cut and block.cut.codecs for block in edition.blocks):
+        return edition
+    plain = [b.model_copy(update={"cut": b.cut and b.cut.model_copy(update={"codecs": []})}) for b in edition.blocks]
+    return _make(edition, blocks=plain, exit=edition.exit, taken_from=edition.taken_from)
+
+
 def _make(variant: Variant, **changes: object) -> Edition:
     same = {name: getattr(variant, name) for name in Variant.model_fields}
     return Edition.model_construct(**same | changes)

@@ -9,6 +9,7 @@ import numpy as np
 
 from maleo_api.mission import Mode
 from maleo_api.model import Model
+from maleo_api.placement import MOST_STAGES
 from maleo_api.quantities import BYTES, show
 from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
@@ -18,9 +19,10 @@ from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
 from maleo_operator.planning.crossing import Crossing
 from maleo_operator.planning.demand import Demand, accuracy_margin
-from maleo_operator.planning.edition import Edition
+from maleo_operator.planning.edition import Edition, without_codecs
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import Amount, Lattice, Load, Prices, room
+from maleo_operator.planning.pipeline import cheapest, find_pipeline
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
 from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.turns import add_turn, find_clash, note_holder
@@ -30,8 +32,6 @@ Aim = Literal["margins", "latency", "energy", "rate"]
 """What is made best: the weighted margins; the tail latency or the energy of a request; the sustained rate."""
 
 MOST_PARTITIONS: Final = 4
-_MOST_STAGES: Final = 8
-"""Of a pipeline that is made for its rate."""
 _PER_CLASS: Final = MOST_PARTITIONS
 _MOVE_COST: Final = 0.05
 _UNCERTAINTY: Final = 0.1
@@ -197,7 +197,8 @@ class Search:
             kind, place = (unit.profile, unit.power_mode, unit.name), (unit.node.site, unit.node.tier)
             key = (own, kind, place, unit.capacity, unit.memory, load)
             classes.setdefault(key, []).append(unit)
-        return [unit for members in classes.values() for unit in sorted(members, key=lambda u: u.key)[:_PER_CLASS]]
+        most = MOST_STAGES if self.aim == "rate" else _PER_CLASS
+        return [unit for members in classes.values() for unit in sorted(members, key=lambda u: u.key)[:most]]
 
     def _is_usable(self, variant: Edition, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant at all; if not it is noted why."""
@@ -215,7 +216,7 @@ class Search:
         if not usable:
             return None
         made = lattice.build(
-            variant,
+            variant if self.aim != "rate" else without_codecs(variant),
             usable,
             costs,
             [self.loads.get(unit.key, Load()) for unit in usable],
@@ -271,10 +272,28 @@ class Search:
         if strict and self._accuracy_shortfall(variant) > 0:
             return
         modes = [mode for mode in MODES if mode in self.demand.mission.spec.modes]
+        if self.aim == "rate":
+            yield from self._solve_rate(variant, made, modes, strict=strict)
+            if strict:
+                return
         for question in self._questions(variant, made, strict=strict, price=price):
             searcher = Searcher(made, question)
             for mode in modes:
                 yield from self._candidates(variant, made, searcher.run(mode))
+
+    def _solve_rate(
+        self, variant: Edition, made: Lattice, modes: Sequence[Mode], *, strict: bool
+    ) -> Iterator[Candidate]:
+        """The pipeline of the highest rate in each mode, and those as quick with the least energy and latency."""
+        limits = tuple(self.limits(variant, made)) if strict else ()
+        for mode in modes:
+            best = find_pipeline(made, mode, limits, MOST_STAGES)
+            if best.way is None:
+                continue
+            costs = (self._energy(made), made.tail)
+            equals = [cheapest(made, mode, cost, limits, best.seconds, MOST_STAGES).ways for cost in costs]
+            for way in [best.way, *(way for ways in equals for _, way in ways)]:
+                yield self.judge(variant, made, way, gap=1 / best.bound - 1 / best.seconds)
 
     def _candidates(self, variant: Edition, made: Lattice, found: Found) -> Iterator[Candidate]:
         gap = found.ways[0][0] - found.bound if found.ways else 0.0
@@ -294,13 +313,9 @@ class Search:
     ) -> Iterator[Question]:
         """What is minimised is the least of a few sums: each is asked for by itself."""
         limits = tuple(self.limits(variant, made))
-        if self.aim == "rate":
-            fastest = _best_rate(made, limits, strict=strict)
-            limits = (*limits, Limit(made.busy, fastest, peak=True))
-        most = MOST_PARTITIONS if self.aim != "rate" else min(_MOST_STAGES, len(made.units))
         for cost in self._costs_of_way(made):
             priced = _sum([(1.0, cost), (1.0, price)], made) if price else cost
-            yield Question(priced, limits, most, strict=strict)
+            yield Question(priced, limits, MOST_PARTITIONS, strict=strict)
 
     def limits(self, variant: Edition, made: Lattice) -> Iterator[Limit]:
         demand = self.demand
@@ -454,13 +469,6 @@ def _best_splits(made: Lattice, question: Question, unit: int) -> list[Way]:
         if np.isfinite(cost[cut]):
             found.append(((int(here), cut), (unit, made.last)))
     return found
-
-
-def _best_rate(made: Lattice, limits: tuple[Limit, ...], *, strict: bool) -> float:
-    """Seconds of the slowest stage of the pipeline whose slowest stage is the quickest."""
-    most = min(_MOST_STAGES, len(made.units))
-    searcher = Searcher(made, Question(made.busy, limits, most, peak=True, strict=strict))
-    return min(searcher.run(mode).bound for mode in MODES) * (1 + TIE)
 
 
 def _sum(parts: Sequence[tuple[float, Amount]], made: Lattice) -> Amount:

@@ -1,0 +1,262 @@
+"""The pipeline kernels against an enumeration of all orders and cuts, and against one another."""
+
+from itertools import combinations, pairwise, permutations
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import block, link, mission, model, profile, snapshot, variant
+
+from maleo_api.placement import MOST_STAGES
+from maleo_operator.planning.counts import Counts, count_states
+from maleo_operator.planning.lattice import Array
+from maleo_operator.planning.orders import OrderProbe, fastest
+from maleo_operator.planning.pipeline import solve
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot
+from maleo_operator.planning.search import Way
+from maleo_operator.planning.stages import Stages
+
+_SECONDS = st.sampled_from([0.0, 1.0, 2.0, 3.0, 5.0, 8.0, np.inf])
+
+
+@st.composite
+def instances(draw: st.DrawFn, units: int = 4, boundaries: int = 5) -> Stages:
+    """Tables that are not smooth, with free cuts, missing links, spans that do not fit, and units that are equal."""
+    count, last = draw(st.integers(1, units)), draw(st.integers(1, boundaries - 1))
+    kinds = draw(st.lists(st.integers(0, 1), min_size=count, max_size=count) | st.just(list(range(count))))
+    different = max(kinds) + 1
+
+    def table(*shape: int) -> Array:
+        size = int(np.prod(shape))
+        return np.array(draw(st.lists(_SECONDS, min_size=size, max_size=size))).reshape(shape)
+
+    spans, hops = table(different, last + 1, last + 1), table(different + 1, different, last + 1)
+    spans[:, *np.tril_indices(last + 1)] = np.inf
+    needed = np.array(draw(st.lists(st.booleans(), min_size=different, max_size=different)))
+    hops = hops[np.ix_([*kinds, different], kinds)]
+    hops[np.arange(count), np.arange(count)] = np.inf
+    return Stages(tuple(range(count)), spans[kinds], hops, needed[kinds], draw(st.integers(1, count)))
+
+
+def _ways(stages: Stages, order: tuple[int, ...] | None = None) -> list[Way]:
+    """Every way over distinct units; only those that keep the order where one is given."""
+    inner, found = range(1, stages.last), []
+    for length in range(1, stages.most + 1):
+        chains = permutations(range(stages.source), length) if order is None else combinations(order, length)
+        for chain in chains:
+            if stages.needed.any() and not any(stages.needed[unit] for unit in chain):
+                continue
+            cuts = combinations(inner, length - 1)
+            found += [tuple(zip(chain, (*chosen, stages.last), strict=True)) for chosen in cuts]
+    return found
+
+
+def _seconds(stages: Stages, way: Way) -> float:
+    at = [0, *(end for _, end in way)]
+    spans = [stages.spans[unit, at[i], end] for i, (unit, end) in enumerate(way)]
+    places = [stages.source, *(unit for unit, _ in way)]
+    hops = [stages.hops[a, b, at[i]] for i, (a, b) in enumerate(pairwise(places))]
+    return float(max(*spans, *hops))
+
+
+def _best(stages: Stages, order: tuple[int, ...] | None = None) -> float:
+    return min((_seconds(stages, way) for way in _ways(stages, order)), default=np.inf)
+
+
+def _is_legal(stages: Stages, way: Way) -> bool:
+    return way in _ways(stages)
+
+
+@settings(max_examples=300, deadline=None)
+@given(stages=instances())
+def test_solve__is_as_quick_as_the_best_of_all_orders_and_cuts(stages: Stages) -> None:
+    found, best = solve(stages), _best(stages)
+    assert (found.seconds, found.bound) == (best, best)
+    assert found.way is None if np.isinf(best) else _seconds(stages, found.way) == best
+    assert found.way is None or _is_legal(stages, found.way)
+
+
+@settings(max_examples=200, deadline=None)
+@given(stages=instances(), chance=st.randoms(use_true_random=False))
+def test_fixed_order__is_as_quick_as_the_best_of_all_cuts_in_that_order(stages: Stages, chance: Random) -> None:
+    order = tuple(chance.sample(range(stages.source), stages.source))
+    candidates = stages.candidates()
+    at, way = fastest(stages, candidates, order, below=len(candidates))
+    best = _best(stages, order)
+    assert (float(candidates[at]) if way else np.inf) == best
+    assert way is None or (way in _ways(stages, order) and _seconds(stages, way) == best)
+
+
+@settings(max_examples=150, deadline=None)
+@given(stages=instances())
+def test_kernels__agree_on_what_is_possible_at_every_time(stages: Stages) -> None:
+    """Any order at once, by types or by units, is what some fixed order can do."""
+    by_type = Counts(stages, stages.types())
+    by_unit = Counts(stages, [[unit] for unit in range(stages.source)])
+    for seconds in stages.candidates():
+        probe = OrderProbe(stages, float(seconds))
+        orders = [probe.run(order) for order in permutations(range(stages.source))]
+        lengths = {len(way) for way in orders if way is not None}
+        for way in (by_type.probe(float(seconds)), by_unit.probe(float(seconds))):
+            assert (way is None) == (not lengths)
+            if way is not None:
+                assert len(way) == min(lengths)
+                assert _is_legal(stages, way)
+                assert _seconds(stages, way) <= seconds
+
+
+@settings(max_examples=150, deadline=None)
+@given(stages=instances())
+def test_bound__is_true_where_not_every_order_is_looked_at(stages: Stages) -> None:
+    found, best = solve(stages, exact=0, orders=0), _best(stages)
+    assert found.bound <= best <= found.seconds
+    assert found.way is None or (_is_legal(stages, found.way) and _seconds(stages, found.way) == found.seconds)
+
+
+@settings(max_examples=100, deadline=None)
+@given(stages=instances())
+def test_one_unit_more__never_makes_the_pipeline_slower(stages: Stages) -> None:
+    if stages.source == 1 or stages.needed.any():
+        return
+    fewer = np.arange(stages.source - 1)
+    without = Stages(
+        stages.units[:-1],
+        stages.spans[fewer],
+        stages.hops[np.ix_([*fewer, stages.source], fewer)],
+        stages.needed[fewer],
+        min(stages.most, len(fewer)),
+    )
+    assert solve(stages).seconds <= solve(without).seconds
+
+
+def _chain(*speeds: float, blocks: int, most: int = MOST_STAGES) -> Stages:
+    """Units of so many blocks a second, all joined at no cost."""
+    count, ends = len(speeds), np.arange(blocks + 1)
+    length = np.where(ends[None, :] > ends[:, None], ends[None, :] - ends[:, None], np.inf)
+    hops = np.zeros((count + 1, count, blocks + 1))
+    hops[np.arange(count), np.arange(count)] = np.inf
+    spans = length[None] / np.array(speeds)[:, None, None]
+    return Stages(tuple(range(count)), spans, hops, np.zeros(count, dtype=bool), min(most, count))
+
+
+def test_types__of_units_that_differ_have_each_their_own_rows() -> None:
+    """Lists by unit are not read by type: of units a, a, b, b the second type is a b, but the second unit is an a."""
+    stages = _chain(1.0, 1.0, 4.0, 4.0, blocks=10)
+    assert stages.types() == [[0, 1], [2, 3]]
+    found = solve(stages)
+    assert found.way is not None
+    taken = dict.fromkeys(range(4), 0)
+    for (unit, end), before in zip(found.way, [0, *(end for _, end in found.way)], strict=False):
+        taken[unit] = end - before
+    assert found.seconds == found.bound == 1.0
+    assert taken == {0: 1, 1: 1, 2: 4, 3: 4}
+
+
+def test_types__are_units_that_can_be_exchanged_in_every_crossing() -> None:
+    stages = _chain(1.0, 1.0, 1.0, blocks=3)
+    stages.hops[0, 1, :] = 5.0  # from 0 to 1, but not back
+    assert stages.types() == [[0], [1], [2]]
+    stages.hops[1, 0, :] = 5.0
+    assert stages.types() == [[0, 1], [2]]
+
+
+def test_stages__sixteen_equal_units_share_a_long_chain() -> None:
+    found = solve(_chain(*[1.0] * 40, blocks=256))
+    assert (found.seconds, found.bound) == (16.0, 16.0)
+    assert found.way is not None
+    assert len(found.way) == MOST_STAGES
+
+
+def test_four_types__of_sixteen_units_each_are_answered_exactly() -> None:
+    speeds = [speed for speed in (1.0, 2.0, 3.0, 4.0) for _ in range(16)]
+    found = solve(_chain(*speeds, blocks=64))
+    assert (found.seconds, found.bound) == (1.0, 1.0)
+    assert count_states([16] * 4, MOST_STAGES) == 4845
+
+
+def test_a_unit_that_is_quick_for_three_blocks_but_not_for_two__is_used_for_three() -> None:
+    """Nothing is interpolated, and nothing assumed to grow."""
+    stages = _chain(1.0, 1.0, blocks=4)
+    stages.spans[0, 0, :] = [np.inf, 1.0, 9.0, 1.5, 9.0]
+    assert solve(stages).seconds == 1.5
+
+
+def test_a_wide_cut__is_passed_over_though_the_unit_could_reach_it() -> None:
+    """The furthest boundary is not the best one: from there nothing crosses in time."""
+    stages = _chain(1.0, 1.0, blocks=4)
+    stages.hops[:2, :, 2] = 50.0
+    assert solve(stages).seconds == 3.0
+
+
+# ------------------------------------------------------------------------------------------------ through plan()
+
+
+def _world(gops: dict[str, int], mops: list[int], *, cut: int = 100, mbit: int = 1000, **spec: object) -> Snapshot:
+    chain = [block(f"b{i}", mop=mop, cut=cut if i < len(mops) - 1 else None) for i, mop in enumerate(mops)]
+    wanted = {"objectives": {"latency": {"atMost": "10s", "enforcement": "Soft"}}, "demand": {"rate": "1/h"}} | spec
+    return snapshot(
+        profiles={node: profile(f"p{speed}", gops=speed) for node, speed in gops.items()},
+        missions=[mission(**wanted)],
+        net=model(variant("fp32", chain), inputs=100),
+        links=[link(a, b, f"{mbit}Mbit/s") for a, b in combinations(gops, 2)],
+    )
+
+
+def _rate(world: Snapshot) -> tuple[float, int]:
+    verdict = plan(world, "default/watch", aim="rate")
+    assert isinstance(verdict, Feasible)
+    assert verdict.bound == pytest.approx(verdict.plan.objective, rel=1e-12)
+    return verdict.plan.rate.value, len(verdict.plan.partitions)
+
+
+def test_plan_for_rate__uses_as_many_units_as_pay() -> None:
+    """Ten equal blocks, ten equal nodes: each takes one. Two nodes take five each."""
+    ten = {"drone": 10, **{f"n{i}": 10 for i in range(9)}}
+    assert _rate(_world(ten, [100] * 10)) == (pytest.approx(100.0), 10)
+    assert _rate(_world({"drone": 10, "edge": 10}, [100] * 10)) == (pytest.approx(20.0), 2)
+
+
+def test_plan_for_rate__of_equally_quick_pipelines_takes_the_one_of_least_energy() -> None:
+    """The last block bounds the rate whoever runs the rest: fewer hops cost nothing here, the same power everywhere."""
+    verdict = plan(_world({"drone": 10, "edge": 20}, [10, 10, 400]), "default/watch", aim="rate")
+    assert isinstance(verdict, Feasible)
+    assert verdict.plan.rate.value == pytest.approx(50.0)
+    assert [(p.node, p.first, p.last) for p in verdict.plan.partitions] == [("drone", 0, 1), ("edge", 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("modes", "want"), [(["Local"], 5.0), (["Remote"], 20.0), (["Split"], 25.0), (["Local", "Remote", "Split"], 25.0)]
+)
+def test_plan_for_rate__keeps_the_modes(modes: list[str], want: float) -> None:
+    """The drone alone 5/s, the edge alone 20/s; the drone with one block of five, and the edge with four, 25/s."""
+    world = _world({"drone": 10, "edge": 40}, [400] * 5, modes=modes)
+    assert _rate(world)[0] == pytest.approx(want)
+
+
+def test_plan_for_rate__keeps_a_hard_latency_limit() -> None:
+    """Each crossing takes 2 ms: no more than two fit into 113 ms beside 108 ms of computing at the 95th percentile."""
+    nodes = {"drone": 10, **{f"n{i}": 10 for i in range(4)}}
+    world = _world(nodes, [100] * 10, objectives={"latency": {"atMost": "113ms"}})
+    verdict = plan(world, "default/watch", aim="rate")
+    assert isinstance(verdict, Feasible)
+    assert verdict.plan.latency.value <= 0.113
+    assert verdict.plan.rate.value == pytest.approx(25.0)
+    assert len(verdict.plan.partitions) == 3
+    assert verdict.bound == pytest.approx(25.0)
+
+
+def test_plan_for_rate__of_a_limit_that_nothing_keeps_tells_it() -> None:
+    world = _world({"drone": 10, "edge": 10}, [100] * 10, objectives={"latency": {"atMost": "1ms"}})
+    verdict = plan(world, "default/watch", aim="rate")
+    assert isinstance(verdict, Infeasible)
+    assert [b.code for b in verdict.blockers] == ["LatencyTooTight"]
+
+
+def test_plan_for_rate__beyond_what_is_exact_tells_a_bound() -> None:
+    speeds = {"drone": 5, **{f"n{i}": 3 + 2 * i for i in range(19)}}
+    verdict = plan(_world(speeds, [90 + 7 * (i * i % 11) for i in range(20)]), "default/watch", aim="rate")
+    assert isinstance(verdict, Feasible)
+    assert verdict.plan.objective <= verdict.bound <= verdict.plan.objective * 1.25
