@@ -17,7 +17,6 @@ from maleo_operator.planning.cost import size_of
 from maleo_operator.planning.demand import Demand, find_input
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import Load
 from maleo_operator.planning.problem import (
     Blocker,
     Fallback,
@@ -166,7 +165,7 @@ def build(search: Search, candidate: Candidate) -> Plan:
     tail = sum(step.value + demand.z * step.sigma for step in steps)
     energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value])
     accuracy = demand.accuracy_of(variant)
-    loads = [search.loads.get((p.node, p.unit), Load()) for p in partitions]
+    loads = [search.loads[p.node, p.unit] for p in partitions]
     spare = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
     slowest = max([*spare, *(t.wire for t in transfers)])
     built = Plan(
@@ -194,7 +193,7 @@ def build(search: Search, candidate: Candidate) -> Plan:
 
 
 def _partition(search: Search, variant: Variant, piece: Piece) -> PlannedPartition:
-    costs, load = search.costs(variant, piece.unit), search.loads.get(piece.unit.key, Load())
+    costs, load = search.costs(variant, piece.unit), search.loads[piece.unit.key]
     assert costs is not None
     at = (piece.first, piece.last)
     wait = load.share * load.service / (2 * (1 - load.share)) if load.share < 1 else float("inf")
@@ -270,7 +269,7 @@ def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[Planned
         if unit.providers(variant) is None or unit.lacks(variant) or search.costs(variant, unit) is None:
             continue
         whole = _partition(search, variant, Piece(unit, 0, len(variant.blocks) - 1))
-        held = search.loads.get(unit.key, Load()).memory
+        held = search.loads[unit.key].memory
         if unit.memory is not None and whole.memory + beside + held > unit.memory:
             continue
         figure = search.demand.accuracy_of(variant)

@@ -12,8 +12,9 @@ from maleo_api.model import Model, Variant
 from maleo_operator.planning import lattice
 from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
 from maleo_operator.planning.demand import Demand
+from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import Amount, Crossing, Lattice, Load, Prices
+from maleo_operator.planning.lattice import Amount, Crossing, Lattice, Prices
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
 from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.units import UnitFacts
@@ -82,13 +83,14 @@ class Search:
         source: NodeFacts,
         index: Index,
         aim: Aim = "margins",
+        holdings: Holdings | None = None,
     ) -> None:
         self.demand = demand
         self.model = model
         self.source = source
         self.aim = aim
         self.units = [unit for unit in index.units if unit.available]
-        self.loads = _loads(snapshot, demand)
+        self.loads = (holdings or Holdings.of(snapshot)).seen_by(demand.mission)
         self.refused: list[Refused] = [_unavailable(unit) for unit in index.units if not unit.available]
         self._snapshot = snapshot
         self._held = snapshot.held.get(demand.mission.key)
@@ -165,22 +167,17 @@ class Search:
     # ------------------------------------------------------------------------------------------------ structure
 
     def _members(self) -> list[UnitFacts]:
-        """A few of each equivalence class, by name; the input's node and nodes named in links are their own."""
-        named = {p.node for link in self._snapshot.links.values() for p in link.spec.between if p.node}
-        named |= {node for pair in self._snapshot.observations.bandwidth for node in pair}
-        named |= {node for _, node, _ in self._snapshot.observations.correction}
-        named |= {p.node for p in self._held.partitions} if self._held else set()
-        classes: dict[tuple[object, ...], list[UnitFacts]] = {}
-        for unit in self.units:
-            load = self.loads.get(unit.key, Load())
-            own = unit.node.name if unit.node.name in named or unit.node.name == self.source.name else ""
-            key = (own, unit.profile, unit.name, unit.node.site, unit.node.tier, unit.capacity, unit.memory, load)
-            classes.setdefault(key, []).append(unit)
-        return [unit for members in classes.values() for unit in sorted(members, key=lambda u: u.key)[:_PER_CLASS]]
+        """A few of each equivalence class, the least loaded first; and all of the input's node and of what is held."""
+        source = self.source.name
+        own = {(p.node, p.unit) for p in self._held.partitions} if self._held else set[tuple[str, str]]()
+        members = [unit for unit in self.units if unit.node.name == source or unit.key in own]
+        for each in self._index.classes:
+            members += [u for u in each.front(self.loads, _PER_CLASS, but=source) if u.key not in own]
+        return members
 
     def _is_usable(self, variant: Variant, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant at all; if not it is noted why."""
-        load = self.loads.get(unit.key, Load())
+        load = self.loads[unit.key]
         code = ""
         if unit.providers(variant) is None:
             code = "FormatUnsupported"
@@ -204,7 +201,7 @@ class Search:
             variant,
             usable,
             costs,
-            [self.loads.get(unit.key, Load()) for unit in usable],
+            [self.loads[unit.key] for unit in usable],
             Crossing(
                 link=self._index.link,
                 input_bytes=size_of(self.model.spec.inputs),
@@ -443,34 +440,6 @@ def _identity(candidate: Candidate) -> tuple[object, ...]:
 
 def _accuracy_margin(value: float, floor: float) -> float:
     return (value - floor) / (1 - floor) if floor < 1 else value - floor
-
-
-_TIERS: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
-
-
-def _loads(snapshot: Snapshot, demand: Demand) -> dict[tuple[str, str], Load]:
-    """What other missions hold; those of a lower criticality give way and do not count."""
-    rank = _TIERS[demand.mission.spec.criticality]
-    loads: dict[tuple[str, str], Load] = {}
-    for key, plan in sorted(snapshot.held.items()):
-        other = snapshot.missions.get(key)
-        if key == demand.mission.key or other is None or _TIERS[other.spec.criticality] > rank:
-            continue
-        for unit, memory, service in uses(plan):
-            before = loads.get(unit, Load())
-            share = Demand.of(other).rate * service
-            total = before.share + share
-            mean = (before.share * before.service + share * service) / total if total else 0.0
-            loads[unit] = Load(share=total, service=mean, memory=before.memory + memory)
-    return loads
-
-
-def uses(plan: Plan) -> Iterator[tuple[tuple[str, str], float, float]]:
-    for partition in plan.partitions:
-        yield (partition.node, partition.unit), partition.memory, partition.compute.value
-    if plan.fallback is not None:
-        spare = plan.fallback.partition
-        yield (spare.node, spare.unit), spare.memory, 0.0
 
 
 def _unavailable(unit: UnitFacts) -> Refused:
