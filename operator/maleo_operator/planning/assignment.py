@@ -13,9 +13,10 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_matrix
 
+from maleo_operator.planning.holdings import uses
 from maleo_operator.planning.lattice import Prices
 from maleo_operator.planning.problem import Plan
-from maleo_operator.planning.solver import Candidate, Search, uses
+from maleo_operator.planning.solver import Candidate, Search
 
 SERVED: Final = 10.0
 """Worth of serving a mission at all: more than any sum of margins that its neighbours could lose by it."""
@@ -138,12 +139,12 @@ class Assignment:
         """What is free of it, given what is held beyond this tier. Memory in units of the unit's own memory."""
         search = next(iter(self.searches.values()))
         kind, *unit = row
-        load = search.loads.get((unit[0], unit[1]))
+        load = search.loads[unit[0], unit[1]]
         if kind == "time":
-            return max(0.0, 1.0 - (load.share if load else 0.0))
+            return max(0.0, 1.0 - load.share)
         if kind == "memory":
             size = search.memory_of((unit[0], unit[1]))
-            return max(0.0, 1.0 - (load.memory / size if load else 0.0))
+            return max(0.0, 1.0 - load.memory / size)
         return 1.0
 
 

@@ -4,6 +4,7 @@ from itertools import product
 
 from maleo_api.device import Place
 from maleo_api.model import Model
+from maleo_operator.planning.classes import Classes
 from maleo_operator.planning.cost import LinkFacts, Shape, SpanCosts, cost_spans, describe_link
 from maleo_operator.planning.edition import Edition, list_editions
 from maleo_operator.planning.problem import NodeFacts, Snapshot
@@ -19,6 +20,7 @@ class Index:
     def __init__(self, snapshot: Snapshot) -> None:
         self.units = list_units(snapshot)
         self._snapshot = snapshot
+        self.classes = Classes((unit for unit in self.units if unit.available), _named(snapshot))
         self._declared: dict[tuple[_Spot, _Spot], str] = {}
         for key, link in sorted(snapshot.links.items(), reverse=True):
             one, other = (_spot(place) for place in link.spec.between)
@@ -75,6 +77,13 @@ class Index:
         _, key = min(matching)
         observed = self._snapshot.observations.bandwidth.get((source.name, target.name))
         return describe_link(key, self._snapshot.links[key], observed)
+
+
+def _named(snapshot: Snapshot) -> frozenset[str]:
+    """Nodes that a link or an observation speaks of by name: no other is like them."""
+    named = {place.node for link in snapshot.links.values() for place in link.spec.between if place.node}
+    named |= {node for pair in snapshot.observations.bandwidth for node in pair}
+    return frozenset(named | {node for _, node, _ in snapshot.observations.correction})
 
 
 def _spots(node: NodeFacts) -> tuple[_Spot, _Spot, _Spot]:

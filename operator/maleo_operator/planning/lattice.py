@@ -140,7 +140,7 @@ def build(
     hops = [np.where(never, np.inf, hop) for hop in Hops(variant, ends, crossing, z).table(units, codecs, source)]
     spans = [_spans(cost, ends) for cost in costs]
     own, sigma, joules, memory = (np.stack([s[i] for s in spans]) for i in range(4))
-    waits = np.array([_wait(load) for load in loads])[:, None, None]
+    waits = np.array([waiting(load) for load in loads])[:, None, None]
     free = np.array([max(1 - load.share, 1e-9) for load in loads])[:, None, None]
     space = np.array([room(unit, load) for unit, load in zip(units, loads, strict=True)])[:, None, None]
     fits = memory <= space
@@ -187,7 +187,7 @@ def _spans(costs: SpanCosts, ends: Sequence[int]) -> tuple[Array, Array, Array, 
     )
 
 
-def _wait(load: Load) -> float:
+def waiting(load: Load) -> float:
     """Mean seconds in the queue of a shared unit: half a request of the others, by how busy they keep it."""
     return load.share * load.service / (2 * (1 - load.share)) if load.share < 1 else _NEVER
 

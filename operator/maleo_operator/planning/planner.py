@@ -20,7 +20,6 @@ from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.explanation import block_all, block_best, reject
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import Load
 from maleo_operator.planning.problem import (
     Blocker,
     Fallback,
@@ -171,7 +170,7 @@ def build(search: Search, candidate: Candidate) -> Plan:
     tail = sum(step.value + demand.z * step.sigma for step in steps)
     energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value or t.codec])
     accuracy = _accuracy(demand, variant, candidate.pieces)
-    loads = [search.loads.get((p.node, p.unit), Load()) for p in partitions]
+    loads = [search.loads[p.node, p.unit] for p in partitions]
     spare = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
     slowest = max([*spare, *(t.wire for t in transfers)])
     built = Plan(
@@ -206,7 +205,7 @@ def _accuracy(demand: Demand, variant: Edition, pieces: Sequence[Piece]) -> Figu
 
 
 def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartition:
-    costs, load = search.costs(variant, piece.unit), search.loads.get(piece.unit.key, Load())
+    costs, load = search.costs(variant, piece.unit), search.loads[piece.unit.key]
     assert costs is not None
     at = (piece.first, piece.last)
     wait = load.share * load.service / (2 * (1 - load.share)) if load.share < 1 else float("inf")
@@ -307,7 +306,7 @@ def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[Planned
         if find_mismatch(variant, unit) is not None:
             continue
         whole = _partition(search, variant, Piece(unit, 0, len(variant.blocks) - 1))
-        held = search.loads.get(unit.key, Load()).memory
+        held = search.loads[unit.key].memory
         if unit.memory is not None and whole.memory + beside + held > unit.memory:
             continue
         figure = lower(search.demand.accuracy_of(variant), [unit])

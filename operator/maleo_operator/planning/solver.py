@@ -1,7 +1,7 @@
 """One mission, exactly: the best way of every variant and mode, and what becomes of every unit that is not taken."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Final, Literal
 
@@ -20,12 +20,13 @@ from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
 from maleo_operator.planning.crossing import Crossing
 from maleo_operator.planning.demand import Demand, accuracy_margin
 from maleo_operator.planning.edition import Edition, without_codecs
+from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import Amount, Lattice, Load, Prices, room
+from maleo_operator.planning.lattice import Amount, Lattice, Prices, room
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
 from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
-from maleo_operator.planning.turns import add_turn, find_clash, note_holder
+from maleo_operator.planning.turns import add_turn, find_clash
 from maleo_operator.planning.units import UnitFacts
 
 Aim = Literal["margins", "latency", "energy", "rate"]
@@ -95,13 +96,14 @@ class Search:
         source: NodeFacts,
         index: Index,
         aim: Aim = "margins",
+        holdings: Holdings | None = None,
     ) -> None:
         self.demand = demand
         self.model = model
         self.source = source
         self.aim = aim
         self.units = [unit for unit in index.units if unit.available]
-        self.loads = _loads(snapshot, demand)
+        self.loads = (holdings or Holdings.of(snapshot)).seen_by(demand.mission)
         self.refused: list[Refused] = [_unavailable(unit) for unit in index.units if not unit.available]
         self._snapshot = snapshot
         self._held = snapshot.held.get(demand.mission.key)
@@ -170,7 +172,7 @@ class Search:
 
     def costs(self, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
         costs = self._index.costs(self.model, variant, unit)
-        return costs and add_turn(costs, variant, unit, self.loads.get(unit.key, Load()))
+        return costs and add_turn(costs, variant, unit, self.loads[unit.key])
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
         return self._index.link(source, target)
@@ -185,24 +187,17 @@ class Search:
     # ------------------------------------------------------------------------------------------------ structure
 
     def _members(self) -> list[UnitFacts]:
-        """A few of each equivalence class, by name; the input's node and nodes named in links are their own."""
-        named = {p.node for link in self._snapshot.links.values() for p in link.spec.between if p.node}
-        named |= {node for pair in self._snapshot.observations.bandwidth for node in pair}
-        named |= {node for _, node, _ in self._snapshot.observations.correction}
-        named |= {p.node for p in self._held.partitions} if self._held else set()
-        classes: dict[tuple[object, ...], list[UnitFacts]] = {}
-        for unit in self.units:
-            load = self.loads.get(unit.key, Load())
-            own = unit.node.name if unit.node.name in named or unit.node.name == self.source.name else ""
-            kind, place = (unit.profile, unit.power_mode, unit.name), (unit.node.site, unit.node.tier)
-            key = (own, kind, place, unit.capacity, unit.memory, load)
-            classes.setdefault(key, []).append(unit)
-        most = MOST_STAGES if self.aim == "rate" else _PER_CLASS
-        return [unit for members in classes.values() for unit in sorted(members, key=lambda u: u.key)[:most]]
+        """A few of each equivalence class, the least loaded first; and all of the input's node and of what is held."""
+        source, most = self.source.name, MOST_STAGES if self.aim == "rate" else _PER_CLASS
+        own = {(p.node, p.unit) for p in self._held.partitions} if self._held else set[tuple[str, str]]()
+        members = [unit for unit in self.units if unit.node.name == source or unit.key in own]
+        for each in self._index.classes:
+            members += [u for u in each.front(self.loads, most, but=source) if u.key not in own]
+        return members
 
     def _is_usable(self, variant: Edition, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant at all; if not it is noted why."""
-        load = self.loads.get(unit.key, Load())
+        load = self.loads[unit.key]
         found = find_mismatch(variant, unit) or find_miss(self.demand, variant, unit) or find_clash(variant, unit, load)
         if found is not None:
             example = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile})"
@@ -219,7 +214,7 @@ class Search:
             variant if self.aim != "rate" else without_codecs(variant),
             usable,
             costs,
-            [self.loads.get(unit.key, Load()) for unit in usable],
+            [self.loads[unit.key] for unit in usable],
             Crossing(
                 link=self._index.link,
                 input_bytes=size_of(self.model.spec.inputs),
@@ -258,7 +253,7 @@ class Search:
                 if self.link(self.source, unit.node) is None:
                     self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.label))
             if not made.fits[i, 0, made.last]:
-                needs, load = float(made.memory[i, 0, made.last]), self.loads.get(unit.key, Load())
+                needs, load = float(made.memory[i, 0, made.last]), self.loads[unit.key]
                 sizes = f"needs {show(BYTES, needs)}, {show(BYTES, max(0.0, room(unit, load)))} is free"
                 part = f"{variant.label} [0..{last}]: {sizes}"
                 self.refused.append(Refused(f"all on {name} {unit.name}", "MemoryTooSmall", part))
@@ -489,35 +484,6 @@ def _identity(candidate: Candidate) -> tuple[object, ...]:
 def list_parts(plan: Plan) -> list[tuple[str, str, int, str]]:
     """(node, unit, last block, codec) of each partition, as a lattice finds them."""
     return [(p.node, p.unit, p.last, p.codec.name if p.codec else "") for p in plan.partitions]
-
-
-_TIERS: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
-
-
-def _loads(snapshot: Snapshot, demand: Demand) -> dict[tuple[str, str], Load]:
-    """What other missions hold; those of a lower criticality give way and do not count."""
-    rank = _TIERS[demand.mission.spec.criticality]
-    loads: dict[tuple[str, str], Load] = {}
-    for key, plan in sorted(snapshot.held.items()):
-        other = snapshot.missions.get(key)
-        if key == demand.mission.key or other is None or _TIERS[other.spec.criticality] > rank:
-            continue
-        for unit, memory, service in uses(plan):
-            before = loads.get(unit, Load())
-            share = Demand.of(other).rate * service
-            total = before.share + share
-            mean = (before.share * before.service + share * service) / total if total else 0.0
-            loads[unit] = replace(before, share=total, service=mean, memory=before.memory + memory)
-        note_holder(loads, plan, Demand.of(other))
-    return loads
-
-
-def uses(plan: Plan) -> Iterator[tuple[tuple[str, str], float, float]]:
-    for partition in plan.partitions:
-        yield (partition.node, partition.unit), partition.memory, partition.compute.value
-    if plan.fallback is not None:
-        spare = plan.fallback.partition
-        yield (spare.node, spare.unit), spare.memory, 0.0
 
 
 def _unavailable(unit: UnitFacts) -> Refused:

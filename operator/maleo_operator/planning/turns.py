@@ -3,17 +3,13 @@
 A request pays a whole reconfiguration, as if each came after one of another model. Parts of one artefact are one model.
 """
 
-from collections.abc import MutableMapping
 from dataclasses import replace
-from math import inf
 
 from maleo_api.model import Variant
 from maleo_api.quantities import DURATION, show
 from maleo_operator.planning.compatibility import Mismatch
 from maleo_operator.planning.cost import SpanCosts
-from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.lattice import Load
-from maleo_operator.planning.problem import Plan
 from maleo_operator.planning.units import UnitFacts
 
 
@@ -55,20 +51,6 @@ def add_turn(costs: SpanCosts, variant: Variant, unit: UnitFacts, load: Load) ->
         energy=costs.energy + seconds * (watts if watts is not None else 0.0),
         source=f"{costs.source}, reconfigured for each request",
     )
-
-
-def note_holder(loads: MutableMapping[tuple[str, str], Load], plan: Plan, demand: Demand) -> None:
-    """Beside what the plan takes of its units: of which artefact, how often, and how much later it may answer."""
-    limit = demand.latency
-    for part in plan.partitions:
-        load = loads[part.node, part.unit]
-        slack = limit.value - plan.latency.value + part.turn if limit is not None and limit.hard else inf
-        loads[part.node, part.unit] = replace(
-            load,
-            artifacts=load.artifacts | {plan.artifact.digest},
-            rate=load.rate + (0.0 if part.turn else demand.rate),
-            slack=min(load.slack, slack),
-        )
 
 
 def _alternates(variant: Variant, unit: UnitFacts, load: Load) -> bool:
