@@ -4,7 +4,6 @@ The tolerance is that of a whole model on such hardware, so of several units in 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from maleo_api.meta import Basis
 from maleo_api.model import Variant
 from maleo_operator.planning.compatibility import Mismatch
 from maleo_operator.planning.demand import Demand
-from maleo_operator.planning.lattice import Amount, Lattice, Mask
+from maleo_operator.planning.lattice import Lattice
 from maleo_operator.planning.problem import Figure
 from maleo_operator.planning.units import UnitFacts
 
@@ -51,11 +50,4 @@ def without_the_widest(made: Lattice) -> Iterator[Lattice]:
     tolerance the best way that is no wider is found by itself."""
     widths = np.array([np.inf if (found := unit.tolerance) is None else found.value for unit in made.units])
     for width in sorted(set(widths))[-2::-1]:
-        barred = (widths > width)[:, None, None]
-
-        def narrow(amount: Amount, barred: Mask = barred) -> Amount:
-            return Amount(np.where(barred, np.inf, amount.spans), amount.hops)
-
-        yield replace(
-            made, mean=narrow(made.mean), tail=narrow(made.tail), energy=narrow(made.energy), busy=narrow(made.busy)
-        )
+        yield made.without(widths > width)

@@ -1,5 +1,6 @@
-"""What a span costs on a unit, and a boundary on a link. SI units; spans as matrices over (first, last) block."""
+"""What a span costs on a unit, and a boundary on a link. SI units."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from maleo_api.device import Link
 from maleo_api.meta import Basis
 from maleo_api.model import Tensor, Variant
-from maleo_api.quantities import BANDWIDTH, BYTES, DURATION, ENERGY_PER_BYTE, WORK, parse
+from maleo_api.quantities import BANDWIDTH, BYTES, DURATION, ENERGY, ENERGY_PER_BYTE, WORK, parse
 from maleo_operator.planning.problem import Figure, Snapshot
 from maleo_operator.planning.units import DEFAULT_SPREAD, SPREAD, UnitFacts
 
@@ -28,19 +29,67 @@ def size_of(tensors: list[Tensor]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class SpanCosts:
-    """Entry [first, last]: seconds, their deviation, joules (nan = unknown), bytes. nan below the diagonal.
+class MeasuredSpan:
+    """seconds at the median, their deviation; joules: None where they were not measured."""
 
-    nominal: seconds at full capacity and before online correction.
-    """
+    seconds: float
+    sigma: float
+    joules: float | None
 
-    nominal: Matrix
-    mean: Matrix
-    sigma: Matrix
-    energy: Matrix
-    memory: Matrix
+
+@dataclass(frozen=True, slots=True)
+class SpanFigures:
+    """Of one span. nominal: seconds at full capacity and before online correction; energy: joules, nan = unknown."""
+
+    nominal: float
+    mean: float
+    sigma: float
+    energy: float
     basis: Basis
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpanCosts:
+    """What spans of one variant cost on a unit: what was measured; else the sum of their blocks and one launch.
+
+    before: (L+1,) nominal seconds of the blocks before each; launch: nominal seconds; spread: relative deviation;
+    factor: expected seconds for a nominal one, by online correction and present capacity; turn: seconds of
+    reconfiguration, whatever the span; watts: None = unknown.
+    """
+
+    before: Vector
+    launch: float
+    spread: float
+    measured: Mapping[tuple[int, int], MeasuredSpan]
+    factor: float
+    watts: float | None
+    shape: "Shape"
+    basis: Basis
+    source: str
+    corrected: bool
+    turn: float = 0.0
+
+    def at(self, first: int, last: int) -> SpanFigures:
+        """Of blocks `first` to `last`."""
+        known = self.measured.get((first, last))
+        nominal = known.seconds if known else float(self.before[last + 1] - self.before[first]) + self.launch
+        spread = known.sigma / known.seconds if known else self.spread
+        mean = nominal * self.factor
+        watts = self.watts if self.watts is not None else float("nan")
+        energy = known.joules if known and known.joules is not None else mean * watts
+        own = known is not None and not self.corrected
+        basis, source = (Basis.MEASURED, f"measured span; {self.source}") if own else (self.basis, self.source)
+        if self.turn:
+            source = f"{source}, reconfigured for each request"
+        return SpanFigures(
+            nominal=nominal,
+            mean=mean + self.turn,
+            sigma=mean * spread,
+            energy=energy + self.turn * watts if self.turn else energy,
+            basis=basis,
+            source=source,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +119,33 @@ def cost_spans(
     per_block = shape.work / speed.value
     if unit.bandwidth:
         per_block = np.maximum(per_block, (shape.weights + shape.activations) / unit.bandwidth)
-    mean = _sums(per_block) + unit.overhead
-    spread = np.full_like(mean, speed.sigma / speed.value)
+    before, launch, spread = np.concatenate([[0.0], np.cumsum(per_block)]), unit.overhead, speed.sigma / speed.value
     basis, source = Basis.MODELLED, speed.source
     measured = _measured(snapshot, variant, unit)
     whole = measured.get((0, len(variant.blocks) - 1))
     if whole is not None:
         # Blocks are not additive, but the whole tells how far the prior is off.
-        mean *= whole[0] / mean[0, -1]
-        spread[:] = SPREAD[Basis.MEASURED]
+        scale = whole.seconds / (float(before[-1]) + launch)
+        before, launch, spread = before * scale, launch * scale, SPREAD[Basis.MEASURED]
         basis, source = Basis.CALIBRATED, f"scaled to the measured whole on {unit.profile}"
-    for (first, last), (seconds, deviation) in measured.items():
-        mean[first, last], spread[first, last] = seconds, deviation / seconds
-    nominal = mean
     if correction is not None:
-        mean = mean * correction.value
         basis, source = Basis.CALIBRATED, correction.source
-    mean = mean / unit.capacity
-    watts = unit.power("Typical")
-    energy = mean * watts if watts is not None else np.full_like(mean, np.nan)
-    return SpanCosts(nominal, mean, mean * spread, energy, shape.memory, basis, source)
+    return SpanCosts(
+        before=before,
+        launch=launch,
+        spread=spread,
+        measured=measured,
+        factor=(correction.value if correction is not None else 1.0) / unit.capacity,
+        watts=unit.power("Typical"),
+        shape=shape,
+        basis=basis,
+        source=source,
+        corrected=correction is not None,
+    )
 
 
-def _measured(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> dict[tuple[int, int], tuple[float, float]]:
-    """(first, last) -> seconds at the median and their deviation, from the ModelProfiles of this variant and unit."""
+def _measured(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> dict[tuple[int, int], MeasuredSpan]:
+    """(first, last) -> what the ModelProfiles of this variant and unit say."""
     index = {block.name: i for i, block in enumerate(variant.blocks)}
     digests = {artifact.digest for artifact in variant.artifacts}
     found = {}
@@ -104,7 +156,9 @@ def _measured(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> dict[tup
         for span in spec.spans:
             p50, p95 = parse(DURATION, span.latency.p50), parse(DURATION, span.latency.p95)
             if set(span.blocks) <= set(index):
-                found[index[span.blocks[0]], index[span.blocks[1]]] = (p50, max(0.0, p95 - p50) / 1.645)
+                joules = parse(ENERGY, span.energy) if span.energy else None
+                place = (index[span.blocks[0]], index[span.blocks[1]])
+                found[place] = MeasuredSpan(p50, max(0.0, p95 - p50) / 1.645, joules)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_operator.planning.lattice import Mask
+from maleo_operator.planning.amount import Mask
 from maleo_operator.planning.search import Way
 from maleo_operator.planning.stages import Stages, pack, strides
 

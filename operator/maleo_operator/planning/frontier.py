@@ -7,8 +7,8 @@ import numpy as np
 
 from maleo_operator.planning.analog import lower
 from maleo_operator.planning.edition import Edition
-from maleo_operator.planning.lattice import Lattice
-from maleo_operator.planning.search import TIE, Limit, Question, Searcher, Way, total
+from maleo_operator.planning.lattice import TIE, Lattice
+from maleo_operator.planning.search import Limit, Question, Searcher, Way, total
 from maleo_operator.planning.solver import MODES, MOST_PARTITIONS, Candidate, Search
 
 _STEP = 1 - 1e-6
@@ -18,9 +18,7 @@ _MOST = 200
 def trace(search: Search) -> list[Candidate]:
     """Quickest first; structural rules and the rate hold, limits of latency, energy and accuracy do not count."""
     points = [
-        _point(search, variant, made, way)
-        for variant, made in search.lattices()
-        for way in _lossy_ways(search, variant, made)
+        _point(search, variant, made, way) for variant, made in search.lattices() for way in _lossy_ways(search, made)
     ]
     front = [p for p in points if not any(_dominates(other, p) for other in points)]
     return [
@@ -48,13 +46,14 @@ def _point(search: Search, variant: Edition, made: Lattice, way: Way) -> _Point:
     return _Point(search.judge(variant, made, way), total(made.energy, made, way), accuracy)
 
 
-def _lossy_ways(search: Search, variant: Edition, made: Lattice) -> Iterator[Way]:
+def _lossy_ways(search: Search, made: Lattice) -> Iterator[Way]:
     """First whatever codecs cost, then less than the dearest that was found, until none costs any accuracy."""
-    rate = tuple(limit for limit in search.limits(variant, made) if limit.peak)
-    found = list(_ways(search, made, rate))
+    rate = search.demand.rate
+    made = made.no_slower(1 / rate) if rate > 0 else made
+    found = list(_ways(search, made, ()))
     yield from found
     while any(made.codecs) and (most := max((total(made.loss, made, way) for way in found), default=0.0)) > 0:
-        found = list(_ways(search, made, (*rate, Limit(made.loss, most * _STEP))))
+        found = list(_ways(search, made, (Limit(made.loss, most * _STEP),)))
         yield from found
 
 

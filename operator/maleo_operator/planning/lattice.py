@@ -7,22 +7,22 @@ cuts. What is impossible costs infinitely much.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maleo_api.model import Variant
+from maleo_operator.planning.amount import Amount, Array, Frame, Mask, Numbers, add
 from maleo_operator.planning.coding import list_codecs
-from maleo_operator.planning.cost import SpanCosts
-from maleo_operator.planning.crossing import Crossing, Hops, find_allowed
+from maleo_operator.planning.cost import Shape, SpanCosts
+from maleo_operator.planning.crossing import Crossing, find_crossings
 from maleo_operator.planning.problem import NodeFacts
 from maleo_operator.planning.units import UnitFacts
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-_NEVER = np.inf
+_NEVER: Final = np.inf
+TIE: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +51,28 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
-    """One quantity of every step: `spans` (D, B, B) of computing, `hops` (D+1, D, B) of crossing."""
-
-    spans: Array
-    hops: Array
-
-
-@dataclass(frozen=True, slots=True)
 class Lattice:
     """`ends`: boundary -> last block done, -1 before the first.
 
-    mean, tail: seconds, tail at the objective's percentile; energy: joules, infinite where it is unknown; busy: seconds
-    that a stage is taken by one request, the reciprocal of the rate it sustains; loss: share of accuracy.
+    mean, tail: seconds, tail at the objective's percentile; doubt: what the tail is above the mean; energy: joules,
+    infinite where it is unknown; busy: seconds that a stage is taken by one request, the reciprocal of the rate it
+    sustains; loss: share of accuracy; own: seconds of computing, without waiting for others.
     """
 
     units: tuple[UnitFacts, ...]  # of each place
     codecs: tuple[str, ...]  # of each place; empty: as the cut's own tensors
     same: Mask  # (D, D) places of one unit
     ends: tuple[int, ...]
+    frame: Frame
     mean: Amount
     tail: Amount
+    doubt: Amount
     energy: Amount
     busy: Amount
     loss: Amount
-    own: Array  # (D, B, B) seconds of computing, without waiting for others
-    memory: Array  # (D, B, B) bytes
-    fits: Mask  # (D, B, B) of a span into the unit's free memory
-    may: Mask  # (D+1, D) link, egress
+    own: Amount
+    memory: Array  # (B, B) bytes of a span
     local: Mask  # (D,) units of the input's node
-    powered: Mask  # (D,) units whose power is known
 
     @property
     def source(self) -> int:
@@ -91,16 +83,39 @@ class Lattice:
     def last(self) -> int:
         return len(self.ends) - 1
 
+    def fits(self, place: int, begin: int, end: int) -> bool:
+        """Whether the span fits into the unit's free memory."""
+        return bool(self.frame.reach[place, begin] >= end)
+
+    def no_slower(self, seconds: float) -> "Lattice":
+        """The ways of which no stage is taken longer by a request."""
+        most = seconds * (1 + TIE)
+        slow = self.busy.hops > most
+        return self._within(replace(restrict(self.frame, self.busy, np.full(self.source, most)), slow=slow))
+
+    def without(self, places: Mask) -> "Lattice":
+        """The ways that do not lead over these places (D,)."""
+        return self._within(replace(self.frame, reach=np.where(places[:, None], -1, self.frame.reach)))
+
+    def _within(self, frame: Frame) -> "Lattice":
+        names = ("mean", "tail", "doubt", "energy", "busy", "loss", "own")
+        return replace(self, frame=frame, **{name: getattr(self, name).within(frame) for name in names})
+
     def price(self, prices: Prices) -> Amount:
-        """What steps cost by prices; infinite where they are impossible."""
+        """What steps cost by prices."""
         time, memory, use = (
-            np.array([by.get(unit.key, 0.0) for unit in self.units])[:, None, None]
-            for by in (prices.time, prices.memory, prices.use)
+            np.array([by.get(unit.key, 0.0) for unit in self.units]) for by in (prices.time, prices.memory, prices.use)
         )
-        possible = np.isfinite(self.mean.spans)
-        own, size = (np.where(possible, each, 0.0) for each in (self.own, self.memory))
-        spans = np.where(possible, time * own + memory * size + use, _NEVER)
-        return Amount(spans, np.where(np.isfinite(self.mean.hops), 0.0, _NEVER))
+        scaled = replace(
+            self.own,
+            prefix=time[:, None] * self.own.prefix,
+            fixed=time * self.own.fixed + use,
+            tables={place: time[place] * table + use[place] for place, table in self.own.tables.items()},
+            per_byte=np.zeros_like(self.own.per_byte),
+            per_crossing=np.where(np.isinf(self.own.per_crossing), _NEVER, 0.0),
+        )
+        dear = {int(place): scaled.table(int(place)) + memory[place] * self.memory for place in np.flatnonzero(memory)}
+        return replace(scaled, tables={**scaled.tables, **dear})
 
     def find(self, parts: Sequence[tuple[str, str, int, str]]) -> tuple[tuple[int, int], ...] | None:
         """The way over (node, unit, last block, codec); None where a place or a boundary is not here."""
@@ -129,62 +144,130 @@ def build(
     source: NodeFacts,
     z: float,
 ) -> Lattice:
-    """units, costs and loads in the same order; z: of the latency's percentile."""
+    """units, costs and loads in the same order, at least one; z: of the latency's percentile."""
     ends = find_ends(variant)
     places = list(product(range(len(units)), ["", *(list_codecs(variant) if len(ends) > 2 else [])]))  # noqa: PLR2004 - both ends
     codecs = [codec for _, codec in places]
     units, costs, loads = [units[i] for i, _ in places], [costs[i] for i, _ in places], [loads[i] for i, _ in places]
-    local = np.array([unit.node.name == source.name for unit in units], dtype=bool)
-    may = find_allowed(units, crossing, source)
-    never = ~may[:, :, None]
-    hops = [np.where(never, np.inf, hop) for hop in Hops(variant, ends, crossing, z).table(units, codecs, source)]
+    crossings = find_crossings(variant, ends, units, codecs, crossing, source=source, z=z)
     spans = [_spans(cost, ends) for cost in costs]
-    own, sigma, joules, memory = (np.stack([s[i] for s in spans]) for i in range(4))
-    waits = np.array([waiting(load) for load in loads])[:, None, None]
-    free = np.array([max(1 - load.share, 1e-9) for load in loads])[:, None, None]
-    space = np.array([room(unit, load) for unit, load in zip(units, loads, strict=True)])[:, None, None]
-    fits = memory <= space
-    possible = fits & np.isfinite(own + waits)
+    memory = _memory(costs[0].shape, ends)
+    rooms = [room(unit, load) for unit, load in zip(units, loads, strict=True)]
+    reaches = {space: _reach(memory, space) for space in set(rooms)}
+    frame = Frame(np.stack([reaches[space] for space in rooms]), crossings.sizes, {})
+    waits = np.array([waiting(load) for load in loads])
+    free = np.array([max(1 - load.share, 1e-9) for load in loads])
 
-    def amount(each: Array, hop: Array) -> Amount:
-        return Amount(np.where(possible, each, _NEVER), hop)
+    def amount(name: str, scale: Array, extra: Array, per_byte: Array, per_crossing: Array, coded: int) -> Amount:
+        """`name` of the spans times `scale` (D,) and `extra` (D,) to each."""
+        sums: list[_Sums] = [getattr(span, name) for span in spans]
+        return Amount(
+            frame=frame,
+            prefix=np.stack([each.prefix for each in sums]) * scale[:, None],
+            fixed=np.array([each.fixed for each in sums]) * scale + extra,
+            tables={i: each.table * scale[i] + extra[i] for i, each in enumerate(sums) if each.table is not None},
+            per_byte=per_byte,
+            per_crossing=np.where(crossings.open, per_crossing, _NEVER),
+            coded={pair: figures[coded] for pair, figures in crossings.coded.items()},
+        )
 
+    none, once, nothing = np.zeros(len(units)), np.ones(len(units)), np.zeros_like(crossings.wire)
+    mean = amount("seconds", once, waits, crossings.wire, crossings.overhead, 0)
+    doubt = amount("sigma", z * once, z * waits, crossings.wire * crossings.doubt, nothing, 1)
     return Lattice(
         units=tuple(units),
         codecs=tuple(codecs),
         same=np.array([[one.key == other.key for one in units] for other in units], dtype=bool),
         ends=ends,
-        mean=amount(own + waits, hops[0]),
-        tail=amount(own + waits + z * (sigma + waits), hops[1]),
-        energy=amount(np.where(np.isnan(joules), _NEVER, joules), hops[2]),
-        busy=amount(own / free, hops[3]),
-        loss=amount(np.zeros_like(own), hops[4]),
-        own=own,
+        frame=frame,
+        mean=mean,
+        tail=add([(1.0, mean), (1.0, doubt)]),
+        doubt=doubt,
+        energy=amount("joules", once, none, crossings.joules, nothing, 2),
+        busy=amount("seconds", 1 / free, none, crossings.wire, nothing, 3),
+        loss=amount("seconds", none, none, nothing, nothing, 4),
+        own=amount("seconds", once, none, nothing, nothing, 4),
         memory=memory,
-        fits=fits,
-        may=may,
-        local=local,
-        powered=np.array([not np.isnan(cost.energy[0, 0]) for cost in costs], dtype=bool),
+        local=np.array([unit.node.name == source.name for unit in units], dtype=bool),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Of one unit's spans: (B,) of the blocks before each boundary; of each span; (B, B) where spans were measured."""
+
+    prefix: Array
+    fixed: float
+    table: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Spans:
+    """joules: infinite where they are unknown."""
+
+    seconds: _Sums
+    sigma: _Sums
+    joules: _Sums
+
+
+def _spans(costs: SpanCosts, ends: Sequence[int]) -> _Spans:
+    before, launch = costs.before[np.array(ends) + 1] * costs.factor, costs.launch * costs.factor
+    if costs.watts is None:
+        joules = _Sums(np.zeros_like(before), _NEVER, None)
+    else:
+        joules = _Sums(before * costs.watts, (launch + costs.turn) * costs.watts, None)
+    sums = _Spans(
+        _Sums(before, launch + costs.turn, None), _Sums(before * costs.spread, launch * costs.spread, None), joules
+    )
+    at = {end: boundary for boundary, end in enumerate(ends)}
+    measured = [span for span in costs.measured if span[0] - 1 in at and span[1] in at]
+    if not measured:
+        return sums
+    tables = [
+        each.prefix[None, :] - each.prefix[:, None] + each.fixed for each in (sums.seconds, sums.sigma, sums.joules)
+    ]
+    for first, last in measured:
+        figures = costs.at(first, last)
+        energy = _NEVER if np.isnan(figures.energy) else figures.energy
+        for table, value in zip(tables, (figures.mean, figures.sigma, energy), strict=True):
+            table[at[first - 1], at[last]] = value
+    return _Spans(
+        *(replace(each, table=t) for each, t in zip((sums.seconds, sums.sigma, sums.joules), tables, strict=True))
+    )
+
+
+def _memory(shape: Shape, ends: Sequence[int]) -> Array:
+    """(B, B) bytes of a span; infinite where nothing would be computed."""
+    first, last = np.array(ends) + 1, np.array(ends)
+    found = shape.memory[np.ix_(np.minimum(first, len(shape.work) - 1), np.maximum(last, 0))]
+    return np.where(np.tril(np.ones(found.shape, dtype=bool)), _NEVER, found)
+
+
+def _reach(memory: Array, space: float) -> Numbers:
+    """(B,) the last boundary to which a span that begins at each fits; a longer span never needs less."""
+    found: Numbers = np.arange(len(memory)) + (memory <= space).sum(axis=1)
+    return found
+
+
+def restrict(frame: Frame, amount: Amount, most: Array) -> Frame:
+    """Only spans that amount to no more than `most` (D,) of their place; a longer span never amounts to less."""
+    reach = np.stack(
+        [
+            np.searchsorted(prefix, prefix + (limit - fixed), side="right") - 1
+            for prefix, fixed, limit in zip(amount.prefix, amount.fixed, most, strict=True)
+        ]
+    )
+    barred = {place: table > most[place] for place, table in amount.tables.items()}
+    for place in barred:
+        reach[place] = frame.reach[place]
+        barred[place] |= frame.barred.get(place, False)
+    return replace(frame, reach=np.minimum(reach, frame.reach), barred={**frame.barred, **barred})
 
 
 def find_ends(variant: Variant) -> tuple[int, ...]:
     """Boundary -> last block done: legal cuts, and both ends."""
     legal = [i for i, block in enumerate(variant.blocks[:-1]) if block.cut is not None]
     return (-1, *(legal if variant.cutting == "Graph" else []), len(variant.blocks) - 1)
-
-
-def _spans(costs: SpanCosts, ends: Sequence[int]) -> tuple[Array, Array, Array, Array]:
-    """mean, sigma, energy, memory as (B, B) over boundaries; inf where nothing would be computed."""
-    first, last = np.array(ends) + 1, np.array(ends)
-    index = np.ix_(np.minimum(first, costs.mean.shape[0] - 1), np.maximum(last, 0))
-    empty = np.tril(np.ones((len(ends), len(ends)), dtype=bool))
-    return (
-        np.where(empty, _NEVER, costs.mean[index]),
-        np.where(empty, _NEVER, costs.sigma[index]),
-        np.where(empty, _NEVER, costs.energy[index]),
-        np.where(empty, _NEVER, costs.memory[index]),
-    )
 
 
 def waiting(load: Load) -> float:

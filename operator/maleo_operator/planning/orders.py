@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_operator.planning.lattice import Array
+from maleo_operator.planning.amount import Array
 from maleo_operator.planning.search import Way
 from maleo_operator.planning.stages import Stages
 

@@ -7,7 +7,7 @@ best. Models are chains of blocks, so stages are spans.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,10 +15,11 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_matrix
 
 from maleo_api.mission import Mode
+from maleo_operator.planning.amount import Amount, Array, Mask
 from maleo_operator.planning.counts import Counts, count_states
-from maleo_operator.planning.lattice import Amount, Array, Lattice, Mask
+from maleo_operator.planning.lattice import TIE, Lattice
 from maleo_operator.planning.orders import improve
-from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
+from maleo_operator.planning.search import Found, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.stages import Stages
 
 _MOST_STATES: Final = 4_000_000
@@ -138,15 +139,14 @@ def _within(
     lattice: Lattice, mode: Mode, limits: Sequence[Limit], most: int, candidates: Array, free: Pipeline
 ) -> Pipeline:
     """The quickest that keeps the limits too: at one time after the other the least of the first limit is asked for."""
-    slowest = min((limit.most * (1 + TIE) for limit in limits if limit.amount is lattice.busy), default=np.inf)
-    candidates = candidates[(candidates >= free.bound) & (candidates <= slowest)]
+    candidates = candidates[candidates >= free.bound]
     low, high, proven, way = 0, len(candidates), 0, None
     while low < high:
         middle = (low + high) // 2
         found = cheapest(lattice, mode, limits[0].amount, limits, float(candidates[middle]), most)
         if found.ways:
             way = found.ways[0][1]
-            high = int(np.searchsorted(candidates, total(lattice.busy, lattice, way, peak=True)))
+            high = min(middle, int(np.searchsorted(candidates, total(lattice.busy, lattice, way, peak=True))))
         else:
             low = middle + 1
             proven = low if np.isinf(found.bound) else proven
@@ -156,13 +156,7 @@ def _within(
 
 def cheapest(lattice: Lattice, mode: Mode, cost: Amount, limits: Sequence[Limit], seconds: float, most: int) -> Found:
     """The least cost of a pipeline with no step slower than `seconds`."""
-    quick = Amount(
-        np.where(lattice.busy.spans <= seconds, 0.0, np.inf), np.where(lattice.busy.hops <= seconds, 0.0, np.inf)
-    )
-
-    def within(amount: Amount) -> Amount:
-        return Amount(amount.spans + quick.spans, amount.hops + quick.hops)
-
-    kept = tuple(Limit(within(limit.amount), limit.most, limit.peak) for limit in limits)
-    question = Question(within(cost), kept, min(most, len(lattice.units)))
-    return Searcher(lattice, question).run(mode, patience=_PATIENCE)
+    quick = lattice.no_slower(seconds)
+    kept = tuple(replace(limit, amount=limit.amount.within(quick.frame)) for limit in limits)
+    question = Question(cost.within(quick.frame), kept, min(most, len(lattice.units)))
+    return Searcher(quick, question).run(mode, patience=_PATIENCE)

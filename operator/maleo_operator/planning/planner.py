@@ -20,6 +20,7 @@ from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.explanation import block_all, block_best, reject
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.index import Index
+from maleo_operator.planning.lattice import waiting
 from maleo_operator.planning.problem import (
     Blocker,
     Fallback,
@@ -207,20 +208,18 @@ def _accuracy(demand: Demand, variant: Edition, pieces: Sequence[Piece]) -> Figu
 def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartition:
     costs, load = search.costs(variant, piece.unit), search.loads[piece.unit.key]
     assert costs is not None
-    at = (piece.first, piece.last)
-    wait = load.share * load.service / (2 * (1 - load.share)) if load.share < 1 else float("inf")
-    joules = float(costs.energy[at])
-    known = joules == joules  # noqa: PLR0124 - nan is unknown
+    figures, wait = costs.at(piece.first, piece.last), waiting(load)
+    known = figures.energy == figures.energy
     return PlannedPartition(
         first=piece.first,
         last=piece.last,
         node=piece.unit.node.name,
         unit=piece.unit.name,
-        memory=float(costs.memory[at]),
-        compute=Figure(float(costs.mean[at]), float(costs.sigma[at]), costs.basis, costs.source),
-        nominal=float(costs.nominal[at]),
+        memory=float(costs.shape.memory[piece.first, piece.last]),
+        compute=Figure(figures.mean, figures.sigma, figures.basis, figures.source),
+        nominal=figures.nominal,
         wait=Figure(wait, wait, Basis.MODELLED, "queue of a shared unit"),
-        energy=Figure(joules, 0.0, Basis.MODELLED, "typical power x time") if known else Figure(0.0),
+        energy=Figure(figures.energy, 0.0, Basis.MODELLED, "typical power x time") if known else Figure(0.0),
         taken_from=variant.taken_from if piece.last == len(variant.blocks) - 1 else (),
         codec=_codec(variant, piece),
         inputs=_boundary(search.model, variant, piece.first - 1),

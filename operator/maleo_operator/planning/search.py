@@ -5,7 +5,7 @@ first complete way that leaves the queue is the best. Ways as good as that one f
 """
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maleo_api.mission import Mode
-from maleo_operator.planning.lattice import Amount, Array, Lattice
+from maleo_operator.planning.amount import Amount, Array
+from maleo_operator.planning.lattice import TIE, Lattice
 
 Way = tuple[tuple[int, int], ...]
 """(unit, boundary that it ends at) in the order of the data."""
-Combine = Callable[[Array, Array], Array]
 
-TIE: Final = 1e-9
 _SHORT: Final = 1e6  # weight of a relative shortfall against cost, where the least bad way is looked for
 _MOST_TIES: Final = 64
 
@@ -44,12 +43,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Minimise `cost` (its sum, or its `peak`) within limits; if not `strict`, the least relative shortfall first."""
+    """Minimise the sum of `cost` within limits; if not `strict`, the least relative shortfall first."""
 
     cost: Amount
     limits: tuple[Limit, ...]
     most: int  # partitions
-    peak: bool = False
     strict: bool = True
 
 
@@ -72,9 +70,13 @@ class Searcher:
         self._lattice = lattice
         self._question = question
         self._most = [limit.most for limit in question.limits]
-        self._ahead = look_ahead(lattice, question.cost, question.most, _operation(question.peak))
+        self._ahead = look_ahead(lattice, question.cost, question.most)
         self._limits_ahead = [
-            look_ahead(lattice, limit.amount, question.most, _operation(limit.peak)) for limit in question.limits
+            # Of the largest of its steps no more is known than that it is not negative.
+            [np.zeros_like(ahead) for ahead in self._ahead]
+            if limit.peak
+            else look_ahead(lattice, limit.amount, question.most)
+            for limit in question.limits
         ]
 
     def run(self, mode: Mode, *, first: float | None = None, patience: int = 20_000) -> Found:
@@ -117,14 +119,14 @@ class Searcher:
         return Found(tuple(incumbent), float(queue[0][0]) if queue else np.inf)
 
     def _step(self, state: _State, unit: int, boundary: int) -> _State:
-        question, at = self._question, (state.place, unit, state.boundary)
+        question, place, begin = self._question, state.place, state.boundary
 
-        def add(amount: Amount, before: float, *, peak: bool) -> float:
-            hop, span = float(amount.hops[at]), float(amount.spans[unit, state.boundary, boundary])
+        def add(amount: Amount, before: float, *, peak: bool = False) -> float:
+            hop, span = float(amount.hops[place, unit, begin]), amount.span(unit, begin, boundary)
             return max(before, hop, span) if peak else before + hop + span
 
         return _State(
-            value=add(question.cost, state.value, peak=question.peak),
+            value=add(question.cost, state.value),
             spent=tuple(
                 add(limit.amount, s, peak=limit.peak) for limit, s in zip(question.limits, state.spent, strict=True)
             ),
@@ -137,23 +139,28 @@ class Searcher:
     def _expand(self, state: _State, mode: Mode, cutoff: float) -> tuple[Array, NDArray[np.intp]]:
         """Lower bounds of every way that goes on from here, (D * B) flat, and the order of those worth a look."""
         question, left = self._question, self._question.most - len(state.way) - 1
-        bounds = self._bound(question.cost, state.value, self._ahead[left], state, peak=question.peak)
+        bounds = state.value + self._bound(question.cost, self._ahead[left], state)
         short = np.zeros_like(bounds)
         for limit, most, spent, ahead in zip(question.limits, self._most, state.spent, self._limits_ahead, strict=True):
-            least = self._bound(limit.amount, spent, ahead[left], state, peak=limit.peak)
-            possible = np.isfinite(least)
-            over = np.where(possible, least, 0.0) / most - 1 if most > 0 else np.where(least > 0, 1.0, 0.0)
-            short += np.where(possible, np.maximum(0.0, over - TIE), np.inf)
+            if np.isinf(most):
+                continue
+            if limit.peak:
+                hop = limit.amount.hops[state.place, :, state.boundary, None]
+                least = np.maximum(spent, np.maximum(hop, limit.amount.row(state.boundary)))
+            else:
+                least = spent + self._bound(limit.amount, ahead[left], state)
+            over = least / most - 1 if most > 0 else np.where(least > 0, 1.0, 0.0)
+            short += np.maximum(0.0, over - TIE)
         bounds = np.where(short > 0, np.inf, bounds) if question.strict else bounds + _SHORT * short
+        bounds[~self._lattice.frame.ends(state.boundary)] = np.inf
         self._forbid(bounds, state, mode)
         flat = bounds.ravel()
         worth = np.flatnonzero((flat <= cutoff) & np.isfinite(flat))
         return flat, worth[np.argsort(flat[worth], kind="stable")]
 
-    def _bound(self, amount: Amount, spent: float, ahead: Array, state: _State, *, peak: bool) -> Array:
-        combine = _operation(peak)
-        step = combine(amount.hops[state.place, :, state.boundary, None], amount.spans[:, state.boundary, :])
-        total: Array = combine(combine(step, ahead[:-1]), np.asarray(spent))
+    def _bound(self, amount: Amount, ahead: Array, state: _State) -> Array:
+        """(D, B) of the next step, and the least of what is still to come."""
+        total: Array = amount.hops[state.place, :, state.boundary, None] + amount.row(state.boundary) + ahead[:-1]
         return total
 
     def _forbid(self, bounds: Array, state: _State, mode: Mode) -> None:
@@ -172,28 +179,22 @@ class Searcher:
             bounds[local, last] = np.inf
 
 
-def look_ahead(lattice: Lattice, amount: Amount, most: int, combine: Combine) -> list[Array]:
+def look_ahead(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
     """[k][place, boundary]: the least that is still to come with at most k more steps. Units may serve again in it."""
-    shape = (lattice.source + 1, lattice.last + 1)
-    least = np.full(shape, np.inf)
+    least = np.full((lattice.source + 1, lattice.last + 1), np.inf)
     least[:, -1] = 0.0
     found = [least]
-    for _ in range(most):
-        spans = combine(amount.spans, found[-1][:-1, None, :]).min(axis=2)
-        least = combine(amount.hops, spans[None]).min(axis=1)
+    for _ in range(most - 1):
+        least = (amount.hops + amount.least(found[-1][:-1])[None]).min(axis=1)
         least[:, -1] = 0.0
         found.append(np.minimum(found[-1], least))
     return found
 
 
 def total(amount: Amount, lattice: Lattice, way: Sequence[tuple[int, int]], *, peak: bool = False) -> float:
-    """What a complete way amounts to."""
+    """What a complete way amounts to; infinite where it is not possible."""
     place, boundary, steps = lattice.source, 0, []
     for unit, end in way:
-        steps += [float(amount.hops[place, unit, boundary]), float(amount.spans[unit, boundary, end])]
+        steps += [float(amount.hops[place, unit, boundary]), amount.span(unit, boundary, end)]
         place, boundary = unit, end
     return max(steps) if peak else sum(steps)
-
-
-def _operation(peak: bool) -> Combine:
-    return np.maximum if peak else np.add

@@ -1,7 +1,7 @@
 """One mission, exactly: the best way of every variant and mode, and what becomes of every unit that is not taken."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final, Literal
 
@@ -13,6 +13,7 @@ from maleo_api.placement import MOST_STAGES
 from maleo_api.quantities import BYTES, show
 from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
+from maleo_operator.planning.amount import Amount, Array, add
 from maleo_operator.planning.analog import find_miss, lower, without_the_widest
 from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.compatibility import find_mismatch
@@ -22,10 +23,10 @@ from maleo_operator.planning.demand import Demand, accuracy_margin
 from maleo_operator.planning.edition import Edition, without_codecs
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import Amount, Lattice, Prices, room
+from maleo_operator.planning.lattice import TIE, Lattice, Prices, room
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
-from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
+from maleo_operator.planning.search import Found, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.turns import add_turn, find_clash
 from maleo_operator.planning.units import UnitFacts
 
@@ -252,8 +253,8 @@ class Search:
                     self.refused.append(Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.label))
                 if self.link(self.source, unit.node) is None:
                     self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.label))
-            if not made.fits[i, 0, made.last]:
-                needs, load = float(made.memory[i, 0, made.last]), self.loads[unit.key]
+            if not made.fits(i, 0, made.last):
+                needs, load = float(made.memory[0, made.last]), self.loads[unit.key]
                 sizes = f"needs {show(BYTES, needs)}, {show(BYTES, max(0.0, room(unit, load)))} is free"
                 part = f"{variant.label} [0..{last}]: {sizes}"
                 self.refused.append(Refused(f"all on {name} {unit.name}", "MemoryTooSmall", part))
@@ -266,6 +267,8 @@ class Search:
         """The best ways of each allowed mode, by each of the sums that are minimised."""
         if strict and self._accuracy_shortfall(variant) > 0:
             return
+        rate = self.demand.rate
+        made = made.no_slower(1 / rate) if strict and rate > 0 else made
         modes = [mode for mode in MODES if mode in self.demand.mission.spec.modes]
         if self.aim == "rate":
             yield from self._solve_rate(variant, made, modes, strict=strict)
@@ -308,11 +311,14 @@ class Search:
     ) -> Iterator[Question]:
         """What is minimised is the least of a few sums: each is asked for by itself."""
         limits = tuple(self.limits(variant, made))
+        if not strict and self.demand.rate > 0:
+            limits = (*limits, Limit(made.busy, 1 / self.demand.rate, peak=True))
         for cost in self._costs_of_way(made):
-            priced = _sum([(1.0, cost), (1.0, price)], made) if price else cost
+            priced = add([(1.0, cost), (1.0, price)]) if price else cost
             yield Question(priced, limits, MOST_PARTITIONS, strict=strict)
 
     def limits(self, variant: Edition, made: Lattice) -> Iterator[Limit]:
+        """Of accuracy that codecs cost, of latency, of energy; those of a rate are in the lattice."""
         demand = self.demand
         figure = demand.accuracy_of(variant)
         if any(made.codecs) and demand.accuracy is not None and demand.accuracy.hard and figure is not None:
@@ -321,8 +327,6 @@ class Search:
             yield Limit(made.tail, demand.latency.value)
         if demand.energy is not None and demand.energy.hard:
             yield Limit(self._energy(made), demand.energy.value)
-        if demand.rate > 0 and np.max(made.busy.spans, where=np.isfinite(made.busy.spans), initial=0.0) > 0:
-            yield Limit(made.busy, 1 / demand.rate, peak=True)
 
     def _costs_of_way(self, made: Lattice) -> Iterator[Amount]:
         """Weighted latency and energy, each as it is or, where a Soft limit lets it be more than twice over, as two."""
@@ -340,27 +344,29 @@ class Search:
             parts = []
             if latency is not None:
                 weight = 0.0 if over[0] else by_latency
-                parts += [
-                    ((weight + _UNCERTAINTY) / latency.value, made.tail),
-                    (-_UNCERTAINTY / latency.value, made.mean),
-                ]
+                parts += [(weight / latency.value, made.tail), (_UNCERTAINTY / latency.value, made.doubt)]
             if energy is not None and not over[1]:
                 parts.append((by_energy / energy.value, self._energy(made)))
             if lossy is not None and not over[2]:
                 floor = lossy.value
                 parts.append((by_accuracy / (1 - floor if floor < 1 else 1.0), made.loss))
-            yield _sum(parts, made)
+            yield add(parts or [(0.0, made.mean)])
 
     def _energy(self, made: Lattice) -> Amount:
         """Unknown power counts as twice what is allowed: it satisfies no Hard limit, and is never better than known."""
         limit = self.demand.energy
         if limit is None:
             return made.energy
-        unknown = ~made.powered[:, None, None] & np.isfinite(made.mean.spans)
-        unmetered = np.isinf(made.energy.hops) & np.isfinite(made.mean.hops)
-        return Amount(
-            np.where(unknown, 2 * limit.value, made.energy.spans),
-            np.where(unmetered, 2 * limit.value, made.energy.hops),
+        twice, known = 2 * limit.value, made.energy
+
+        def fill(values: Array) -> Array:
+            return np.where(np.isinf(values), twice, values)
+
+        return replace(
+            known,
+            fixed=fill(known.fixed),
+            tables={place: fill(table) for place, table in known.tables.items()},
+            coded={pair: np.where(np.isinf(made.mean.coded[pair]), np.inf, fill(v)) for pair, v in known.coded.items()},
         )
 
     def judge(self, variant: Edition, made: Lattice, way: Way, *, gap: float = 0.0) -> Candidate:
@@ -458,23 +464,14 @@ def _best_splits(made: Lattice, question: Question, unit: int) -> list[Way]:
     """For each unit where the data is born, the best cut between it and `unit`."""
     found: list[Way] = []
     for here in np.flatnonzero(made.local):
-        first = question.cost.hops[made.source, here, 0] + question.cost.spans[here, 0, :]
-        cost = first + question.cost.hops[here, unit, :] + question.cost.spans[unit, :, made.last]
+        first = question.cost.hops[made.source, here, 0] + question.cost.row(0)[here]
+        cost = first + question.cost.hops[here, unit, :] + question.cost.column(unit, made.last)
+        possible = made.frame.ends(0)[here] & made.frame.ends_of(unit)[:, made.last]
+        cost = np.where(possible, cost, np.inf)
         cut = int(np.argmin(cost))
         if np.isfinite(cost[cut]):
             found.append(((int(here), cut), (unit, made.last)))
     return found
-
-
-def _sum(parts: Sequence[tuple[float, Amount]], made: Lattice) -> Amount:
-    """The weighted sum of amounts; infinite where a step is impossible."""
-    spans, hops = np.zeros_like(made.mean.spans), np.zeros_like(made.mean.hops)
-    possible, crossable = np.isfinite(made.mean.spans), np.isfinite(made.mean.hops)
-    for weight, amount in parts:
-        if weight:
-            spans += weight * np.where(possible, amount.spans, 0.0)
-            hops += weight * np.where(crossable, amount.hops, 0.0)
-    return Amount(np.where(possible, spans, np.inf), np.where(crossable, hops, np.inf))
 
 
 def _identity(candidate: Candidate) -> tuple[object, ...]:

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maleo_api.mission import Mode
-from maleo_operator.planning.lattice import Array, Lattice, Mask
+from maleo_operator.planning.amount import Array, Mask
+from maleo_operator.planning.lattice import Lattice
 from maleo_operator.planning.search import Way
 
 

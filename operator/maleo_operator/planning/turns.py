@@ -42,15 +42,7 @@ def turn(variant: Variant, unit: UnitFacts, load: Load) -> float:
 def add_turn(costs: SpanCosts, variant: Variant, unit: UnitFacts, load: Load) -> SpanCosts:
     """The costs with the reconfiguration, during which the unit draws what it draws."""
     seconds = turn(variant, unit, load)
-    if not seconds:
-        return costs
-    watts = unit.power("Typical")
-    return replace(
-        costs,
-        mean=costs.mean + seconds,
-        energy=costs.energy + seconds * (watts if watts is not None else 0.0),
-        source=f"{costs.source}, reconfigured for each request",
-    )
+    return replace(costs, turn=seconds) if seconds else costs
 
 
 def _alternates(variant: Variant, unit: UnitFacts, load: Load) -> bool:

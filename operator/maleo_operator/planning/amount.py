@@ -1,0 +1,179 @@
+"""One quantity of every step of a lattice, kept as the few numbers that it is made of.
+
+What a span costs is the sum of its blocks and something fixed, but where single spans were measured; what a crossing
+costs is so much a byte and so much a crossing, but where a codec is used. So sums of amounts, and the least over all
+ends of a span, need no table of all spans.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Numbers = NDArray[np.intp]
+
+_NEVER: Final = np.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Which steps are possible, for D places and B boundaries.
+
+    reach: (D, B) last boundary at which a span that begins here may end; barred: place -> (B, B) spans that are not
+    possible all the same; slow: (D+1, D, B) crossings that are not; sizes: (B,) bytes that cross, and the answer.
+    """
+
+    reach: Numbers
+    sizes: Array
+    barred: Mapping[int, Mask]
+    slow: Mask | None = None
+
+    def ends(self, begin: int) -> Mask:
+        """(D, B) where a span that begins at this boundary may end."""
+        boundaries = np.arange(self.sizes.size)
+        found: Mask = (boundaries > begin) & (boundaries <= self.reach[:, begin, None])
+        for place, mask in self.barred.items():
+            found[place] &= ~mask[begin]
+        return found
+
+    def ends_of(self, place: int) -> Mask:
+        """(B, B) spans that are possible at a place."""
+        boundaries = np.arange(self.sizes.size)
+        found: Mask = (boundaries[None, :] > boundaries[:, None]) & (boundaries[None, :] <= self.reach[place][:, None])
+        return found & ~self.barred[place] if place in self.barred else found
+
+    @cached_property
+    def possible(self) -> Mask:
+        """(D, B, B)."""
+        return np.stack([self.ends_of(place) for place in range(len(self.reach))])
+
+    @cached_property
+    def windows(self) -> tuple[Numbers, Numbers, Numbers] | None:
+        """For the least over a window of ends: level, and where its two halves begin; None where all reach the last."""
+        count = self.sizes.size
+        begins = np.arange(count)[None, :] + 1
+        if (self.reach >= count - 1).all():
+            return None
+        length = np.maximum(self.reach - begins + 1, 0)
+        level = np.where(length > 0, np.log2(np.maximum(length, 1)).astype(np.intp), 0)
+        return level, np.minimum(begins, count - 1) + 0 * level, np.maximum(self.reach - (1 << level) + 1, 0)
+
+    def least(self, values: Array) -> Array:
+        """(D, B) the least of `values` (D, B) over the window of ends of each beginning."""
+        if self.windows is None:
+            suffix = np.minimum.accumulate(values[:, ::-1], axis=1)[:, ::-1]
+            return np.concatenate([suffix[:, 1:], np.full((len(values), 1), _NEVER)], axis=1)
+        level, left, right = self.windows
+        levels = [values]
+        for step in range(int(level.max(initial=0))):
+            before, shift = levels[-1], 1 << step
+            moved = np.full_like(before, _NEVER)
+            moved[:, :-shift] = before[:, shift:]
+            levels.append(np.minimum(before, moved))
+        table, rows = np.stack(levels), np.arange(len(values))[:, None]
+        found = np.minimum(table[level, rows, left], table[level, rows, right])
+        return np.where(self.reach > np.arange(values.shape[1]), found, _NEVER)
+
+
+@dataclass(frozen=True, eq=False)
+class Amount:
+    """prefix: (D, B) of the blocks before each boundary; fixed: (D,) of each span; tables: place -> (B, B) of its spans
+    in place of both; per_byte, per_crossing: (D+1, D), infinite where there is no way; coded: (place, place) -> (B,) of
+    a crossing by codec in place of both.
+    """
+
+    frame: Frame
+    prefix: Array
+    fixed: Array
+    per_byte: Array
+    per_crossing: Array
+    tables: Mapping[int, Array]
+    coded: Mapping[tuple[int, int], Array]
+
+    def span(self, place: int, begin: int, end: int) -> float:
+        """Infinite where it is not possible."""
+        barred = self.frame.barred.get(place)
+        if not begin < end <= self.frame.reach[place, begin] or (barred is not None and barred[begin, end]):
+            return _NEVER
+        if place in self.tables:
+            return float(self.tables[place][begin, end])
+        return float(self.prefix[place, end] - self.prefix[place, begin] + self.fixed[place])
+
+    def row(self, begin: int) -> Array:
+        """(D, B) of all spans that begin at this boundary, whether they are possible or not."""
+        found: Array = self.prefix - self.prefix[:, begin, None] + self.fixed[:, None]
+        for place, table in self.tables.items():
+            found[place] = table[begin]
+        return found
+
+    def column(self, place: int, end: int) -> Array:
+        """(B,) of a place's spans to this boundary, whether they are possible or not."""
+        if place in self.tables:
+            return self.tables[place][:, end]
+        found: Array = self.prefix[place, end] - self.prefix[place] + self.fixed[place]
+        return found
+
+    def least(self, ahead: Array) -> Array:
+        """(D, B) for each beginning the least, over all ends, of a span and what is `ahead` (D, B) of its end."""
+        found: Array = self.frame.least(self.prefix + ahead) - self.prefix + self.fixed[:, None]
+        for place, table in self.tables.items():
+            ends = self.frame.ends_of(place)
+            found[place] = np.where(ends, table + ahead[place], _NEVER).min(axis=1)
+        return found
+
+    def table(self, place: int) -> Array:
+        """(B, B) of all spans of a place, whether they are possible or not."""
+        if place in self.tables:
+            return self.tables[place]
+        found: Array = self.prefix[place][None, :] - self.prefix[place][:, None] + self.fixed[place]
+        return found
+
+    @cached_property
+    def hops(self) -> Array:
+        """(D+1, D, B) of all crossings; infinite where they are not possible."""
+        found: Array = self.per_byte[:, :, None] * self.frame.sizes + self.per_crossing[:, :, None]
+        for (origin, target), values in self.coded.items():
+            found[origin, target] = values
+        if self.frame.slow is not None:
+            found[self.frame.slow] = _NEVER
+        return found
+
+    @cached_property
+    def spans(self) -> Array:
+        """(D, B, B) of all spans; infinite where they are not possible."""
+        rows = np.stack([self.row(begin) for begin in range(self.frame.sizes.size)], axis=1)
+        return np.where(self.frame.possible, rows, _NEVER)
+
+    def within(self, frame: Frame) -> "Amount":
+        return replace(self, frame=frame)
+
+
+def add(parts: Sequence[tuple[float, Amount]]) -> Amount:
+    """The weighted sum of at least one amount of one lattice; no weight is negative, what has none does not count."""
+    counted = [(weight, amount) for weight, amount in parts if weight] or [(0.0, parts[0][1])]
+    places = {place for _, amount in counted for place in amount.tables}
+    first = counted[0][1]
+
+    def total(name: str) -> Array:
+        found: Array = sum(_scale(weight, getattr(amount, name)) for weight, amount in counted)  # type: ignore[assignment]
+        return found
+
+    return Amount(
+        frame=first.frame,
+        prefix=total("prefix"),
+        fixed=total("fixed"),
+        per_byte=total("per_byte"),
+        per_crossing=total("per_crossing"),
+        tables={place: sum(_scale(w, amount.table(place)) for w, amount in counted) for place in places},  # type: ignore[misc]
+        coded={pair: sum(_scale(w, amount.coded[pair]) for w, amount in counted) for pair in first.coded},  # type: ignore[misc]
+    )
+
+
+def _scale(weight: float, values: Array) -> Array:
+    """Infinite stays infinite, also by nothing."""
+    return np.where(np.isinf(values), values, weight * np.where(np.isinf(values), 0.0, values))
