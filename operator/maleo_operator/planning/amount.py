@@ -104,6 +104,15 @@ class Amount:
             return float(self.tables[place][begin, end])
         return float(self.prefix[place, end] - self.prefix[place, begin] + self.fixed[place])
 
+    def hop(self, origin: int, target: int, boundary: int) -> float:
+        """Infinite where it is not possible."""
+        if self.frame.slow is not None and self.frame.slow[origin, target, boundary]:
+            return _NEVER
+        if (origin, target) in self.coded:
+            return float(self.coded[origin, target][boundary])
+        wire = self.per_byte[origin, target] * self.frame.sizes[boundary]
+        return float(wire + self.per_crossing[origin, target])
+
     def row(self, begin: int) -> Array:
         """(D, B) of all spans that begin at this boundary, whether they are possible or not."""
         found: Array = self.prefix - self.prefix[:, begin, None] + self.fixed[:, None]

@@ -83,14 +83,20 @@ class Lattice:
     def last(self) -> int:
         return len(self.ends) - 1
 
+    @property
+    def open(self) -> Mask:
+        """(D+1, D) where there is a way to cross."""
+        return np.isfinite(self.mean.per_crossing)
+
     def fits(self, place: int, begin: int, end: int) -> bool:
         """Whether the span fits into the unit's free memory."""
         return bool(self.frame.reach[place, begin] >= end)
 
     def no_slower(self, seconds: float) -> "Lattice":
         """The ways of which no stage is taken longer by a request."""
-        most = seconds * (1 + TIE)
-        slow = self.busy.hops > most
+        most, busy = seconds * (1 + TIE), self.busy
+        slowest = float((busy.per_byte * self.frame.sizes.max() + busy.per_crossing).max(where=self.open, initial=0.0))
+        slow = busy.hops > most if slowest > most or busy.coded else None
         return self._within(replace(restrict(self.frame, self.busy, np.full(self.source, most)), slow=slow))
 
     def without(self, places: Mask) -> "Lattice":

@@ -122,7 +122,7 @@ class Searcher:
         question, place, begin = self._question, state.place, state.boundary
 
         def add(amount: Amount, before: float, *, peak: bool = False) -> float:
-            hop, span = float(amount.hops[place, unit, begin]), amount.span(unit, begin, boundary)
+            hop, span = amount.hop(place, unit, begin), amount.span(unit, begin, boundary)
             return max(before, hop, span) if peak else before + hop + span
 
         return _State(
@@ -195,6 +195,6 @@ def total(amount: Amount, lattice: Lattice, way: Sequence[tuple[int, int]], *, p
     """What a complete way amounts to; infinite where it is not possible."""
     place, boundary, steps = lattice.source, 0, []
     for unit, end in way:
-        steps += [float(amount.hops[place, unit, boundary]), amount.span(unit, boundary, end)]
+        steps += [amount.hop(place, unit, boundary), amount.span(unit, boundary, end)]
         place, boundary = unit, end
     return max(steps) if peak else sum(steps)
