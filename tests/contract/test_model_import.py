@@ -4,15 +4,22 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import yaml
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from maleo_api.manifests import load
-from maleo_api.model import Model
+from maleo_api.model import Model, Tensor
+from maleo_api.quantities import BYTES, parse
 from maleo_cli.failure import Failure
+from maleo_cli.model import zoo
 from maleo_cli.model.commands import app
+from maleo_runtime.stage import Coder
+from maleo_runtime.tensor import datatype_of
+from maleo_wire.messages import TensorSpec
 
 
 def _write(path: Path, *, width: int = 4, opset: int = 17) -> Path:
@@ -90,3 +97,41 @@ def test_import__says_what_is_wrong_and_writes_nothing(
     with pytest.raises(Failure, match=want):
         _import(*arguments, "--name", "net", "-o", "model.yaml")
     assert not (tmp_path / "model.yaml").exists()
+
+
+def test_import_with_codecs__writes_models_that_cross_and_come_back(tmp_path: Path) -> None:
+    """Every cut of a real network through both codecs: what comes back is what went in, within the grain."""
+    file = zoo.make("digits", tmp_path).files["fp32"]
+    out = tmp_path / "model.yaml"
+    figure = "exact+int8:top-1:digits=90%:Measured"
+    codecs_wanted = ("--codec", "int8", "--codec", "fp16", "--accuracy", figure)
+    _import(f"exact:fp32={file}", "--name", "net", "-o", str(out), *codecs_wanted)
+    variant = load([out]).of(Model)["default/net"].spec.variants[0]
+    codecs = [(block.cut, codec) for block in variant.blocks if block.cut for codec in block.cut.codecs]
+    assert len(codecs) == 2 * sum(block.cut is not None for block in variant.blocks)
+    for cut, codec in codecs:
+        tensors = [_spec(tensor) for tensor in codec.tensors]
+        sides = [Path(side.uri.removeprefix("file://")) for side in (codec.encoder, codec.decoder)]
+        encoder, decoder = (Coder(tensors, onnxruntime.InferenceSession(str(side))) for side in sides)
+        random = np.random.default_rng(1)
+        given = {t.name: random.standard_normal([max(1, s) for s in t.shape]).astype(np.float32) for t in cut.tensors}
+        codes = encoder.compute(given)
+        assert {name: datatype_of(code) for name, code in codes.items()} == {t.name: t.datatype for t in codec.tensors}
+        assert sum(code.nbytes for code in codes.values()) == pytest.approx(parse(BYTES, codec.size))
+        grain = {"fp16": 1e-3, "int8": 0.6 * _width(given) / 255}[codec.name]
+        for name, back in decoder.compute(codes).items():
+            np.testing.assert_allclose(back, given[name], rtol=grain, atol=grain)
+    assert {codec.name: [row.value for row in codec.accuracy] for _, codec in codecs} == {"fp16": [], "int8": ["90%"]}
+
+
+def _spec(tensor: Tensor) -> TensorSpec:
+    return TensorSpec(name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape))
+
+
+def _width(tensors: dict[str, NDArray[np.float32]]) -> float:
+    return max(float(np.ptp(np.append(values, 0.0))) for values in tensors.values())
+
+
+def test_import_with_an_unknown_codec__says_which_there_are(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="'zip' is no codec"):
+        _import(f"fp32:fp32={_write(tmp_path / 'one.onnx')}", "--name", "net", "--codec", "zip")

@@ -14,12 +14,15 @@ from pydantic import ValidationError
 from maleo_api.device import Precision
 from maleo_api.manifests import Dumper
 from maleo_api.meta import API_VERSION, Basis
-from maleo_api.model import Model
-from maleo_api.quantities import BYTES, RATIO, parse, show
+from maleo_api.model import Block, Model
+from maleo_api.quantities import BYTES, RATIO, WORK, parse, show
 from maleo_cli.failure import Failure
 from maleo_cli.model import zoo
 from maleo_cli.model.analysis import Analysis, analyse
+from maleo_cli.model.codecs import NAMES, CodecName, save
+from maleo_cli.model.codecs import make as make_codec
 from maleo_cli.model.values import Unsuitable
+from maleo_operator.planning.cost import size_of
 from maleo_wire import registry
 
 _UNCUT: Final = (
@@ -50,12 +53,25 @@ def import_model(
     ] = "",
     accuracy: Annotated[
         list[str] | None,
-        typer.Option(help="VARIANT:METRIC:DATASET=VALUE[:BASIS], such as fast:top-1:imagenet-1k=74.1%:Measured."),
+        typer.Option(
+            help="VARIANT[+CODEC]:METRIC:DATASET=VALUE[:BASIS], such as fast:top-1:imagenet-1k=74.1%:Measured."
+        ),
+    ] = None,
+    codec: Annotated[
+        list[str] | None, typer.Option(help="fp16, int8: other forms in which FP32 cuts may be crossed.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", help="Where to write the manifest; else it is printed.")] = None,
 ) -> None:
     """Find where ONNX files may be cut and what their blocks cost; write one Model with a variant for each."""
-    manifest = asyncio.run(build(name, _parse_files(files), repository=push, accuracy=_parse_accuracy(accuracy or [])))
+    manifest = asyncio.run(
+        build(
+            name,
+            _parse_files(files),
+            repository=push,
+            accuracy=_parse_accuracy(accuracy or []),
+            codecs=_parse_codecs(codec or []),
+        )
+    )
     text = to_yaml(manifest)
     if out is None:
         print(text, end="")
@@ -86,13 +102,18 @@ async def build(
     *,
     repository: str,
     accuracy: Mapping[str, Sequence[Mapping[str, str]]],
+    codecs: Sequence[CodecName] = (),
 ) -> dict[str, Any]:
-    """The Model's manifest. variants: name -> (precision, file). Failure names the file and what is wrong with it."""
+    """The Model's manifest. variants: name -> (precision, file); accuracy: rows of a variant, or of `variant+codec`.
+
+    Failure names the file and what is wrong with it.
+    """
     if not variants:
         raise Failure("no file was given", exit_code=2)
-    unknown = next((name for name in accuracy if name not in variants), None)
+    known = [*variants, *(f"{variant}+{codec}" for variant in variants for codec in codecs)]
+    unknown = next((name for name in accuracy if name not in known), None)
     if unknown is not None:
-        raise Failure(f"there is no variant {unknown!r} to give an accuracy to", f"there is {', '.join(variants)}")
+        raise Failure(f"there is no variant {unknown!r} to give an accuracy to", f"there is {', '.join(known)}")
     found = {variant: _analyse(file) for variant, (_, file) in variants.items()}
     first = next(iter(found.values()))
     for variant, analysis in found.items():
@@ -110,7 +131,10 @@ async def build(
                 "artifacts": [await _store(file, repository)],
                 "requires": {"runtime": "onnxruntime"},
                 "accuracy": list(accuracy.get(variant, ())),
-                "blocks": [block.to_api() for block in found[variant].blocks],
+                "blocks": [
+                    block.to_api() | await _add_codecs(variant, file, block, codecs, repository, accuracy)
+                    for block in found[variant].blocks
+                ],
             }
             for variant, (precision, file) in variants.items()
         ],
@@ -160,6 +184,38 @@ def _analyse(file: Path) -> Analysis:
     return found
 
 
+async def _add_codecs(
+    variant: str,
+    file: Path,
+    block: Block,
+    codecs: Sequence[CodecName],
+    repository: str,
+    accuracy: Mapping[str, Sequence[Mapping[str, str]]],
+) -> dict[str, Any]:
+    """The block's cut with its codecs, whose files are written beside the model's; empty where there are none."""
+    made = [(name, found) for name in codecs if block.cut and (found := make_codec(name, block.cut)) is not None]
+    if block.cut is None or not made:
+        return {}
+    rows = [
+        {
+            "name": name,
+            "size": show(BYTES, size_of(found.tensors), digits=6),
+            "tensors": [tensor.to_api() for tensor in found.tensors],
+            "encoder": await _store(save(found.encoder, _beside(file, block, name, "encoder")), repository),
+            "decoder": await _store(save(found.decoder, _beside(file, block, name, "decoder")), repository),
+            "encode": show(WORK, found.encode),
+            "decode": show(WORK, found.decode),
+            "accuracy": list(accuracy.get(f"{variant}+{name}", ())),
+        }
+        for name, found in made
+    ]
+    return {"cut": block.cut.to_api() | {"codecs": rows}}
+
+
+def _beside(file: Path, block: Block, codec: str, side: str) -> Path:
+    return file.with_name(f"{file.stem}-{block.name}-{codec}-{side}.onnx")
+
+
 async def _store(file: Path, repository: str) -> dict[str, str]:
     size = show(BYTES, file.stat().st_size, digits=6)
     if not repository:
@@ -190,6 +246,13 @@ def _parse_files(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
             raise Failure(f"there is no file {path}", exit_code=2)
         found[variant] = (precision, Path(path))
     return found
+
+
+def _parse_codecs(texts: Sequence[str]) -> list[CodecName]:
+    for text in texts:
+        if text not in NAMES:
+            raise Failure(f"{text!r} is no codec", f"it is {' or '.join(NAMES)}", exit_code=2)
+    return [name for name in NAMES if name in texts]
 
 
 def _parse_accuracy(texts: Sequence[str]) -> dict[str, list[dict[str, str]]]:
