@@ -29,20 +29,21 @@ format: $(STAMP)  ## let ruff rewrite the code
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 unit: $(STAMP)  ## pure code and single processes
+	@$(BIN)/python tools/packages.py
 	@echo "== unit, golden and contract tests"
 	@$(BIN)/pytest -q tests/unit tests/golden tests/contract
 
 cluster: $(STAMP)  ## what needs a real API server; no root
 	@echo "== tests against a real API server"
 	@$(BIN)/maleo cluster binaries --control-plane
-	@MALEO_REQUIRE_CLUSTER=1 $(BIN)/pytest -q tests/cluster
+	@MALEO_COMPLETE=1 $(BIN)/pytest -q tests/cluster
 
 e2e: $(STAMP)  ## what needs real nodes: the demo, then what can go wrong
 	@echo "== tests on real nodes"
 	@$(BIN)/maleo cluster up; code=$$?; \
 	if [ $$code = 0 ]; then \
 	  $(BIN)/maleo cluster build && $(BIN)/pytest -q tests/e2e; \
-	elif [ $$code = 3 ]; then \
+	elif [ $$code = 3 ] && [ -z "$$MALEO_COMPLETE" ]; then \
 	  echo "   left out: this machine cannot run nodes (see above)"; \
 	else \
 	  exit $$code; \

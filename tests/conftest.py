@@ -1,8 +1,10 @@
 """What several layers of tests share: a real API server, started once, without root."""
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -14,6 +16,29 @@ from maleo_devcluster.controlplane import ControlPlane, start_control_plane
 settings.register_profile("repeatable", derandomize=True)
 settings.register_profile("explore", max_examples=2000)
 settings.load_profile("explore" if os.environ.get("MALEO_EXPLORE") else "repeatable")
+
+
+@pytest.fixture(scope="session")
+def leave_out() -> Callable[[str], NoReturn]:
+    """Skips the test, and says why. Where nothing may be left out (MALEO_COMPLETE=1, as in CI) the test fails."""
+    return _leave_out
+
+
+def _leave_out(why: str) -> NoReturn:
+    if os.environ.get("MALEO_COMPLETE"):
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str, str], str]:
+    """`program(name, package)`: the path of a program that only tests need; without it the test is left out."""
+
+    def find(name: str, package: str) -> str:
+        path = shutil.which(name)
+        return path if path is not None else _leave_out(f"{name} is not on this machine (Debian package {package})")
+
+    return find
 
 
 @pytest.fixture(scope="session")
@@ -33,10 +58,7 @@ def _start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     programs = {name: binaries.find(name, sources) for name in binaries.CONTROL_PLANE}
     missing = [name for name, path in programs.items() if path is None]
     if missing:
-        message = f"{', '.join(missing)} not on this machine: `maleo cluster binaries` gets them"
-        if os.environ.get("MALEO_REQUIRE_CLUSTER"):
-            pytest.fail(message)
-        pytest.skip(message)
+        _leave_out(f"{', '.join(missing)} not on this machine: `maleo cluster binaries` gets them")
     folder: Path = tmp_path_factory.mktemp("control-plane")
     plane = start_control_plane({name: path for name, path in programs.items() if path}, folder)
     try:

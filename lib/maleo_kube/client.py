@@ -132,9 +132,12 @@ class Client:
         try:
             async with self._request("GET", path, query=query, timeout=timeout) as response:
                 await self._raise_for(response, "watch", kind)
-                async for line in _lines(response):
-                    change = _parse_change(line, kind)
-                    yield change
+                try:
+                    async for line in _lines(response):
+                        change = _parse_change(line, kind)
+                        yield change
+                finally:
+                    _hang_up(response)
         except (aiohttp.ClientError, TimeoutError) as error:
             self._count("watch", kind.plural, "unreachable")
             raise Unreachable(f"watching {kind.plural}: {type(error).__name__}: {error}") from error
@@ -286,6 +289,13 @@ def _named(entries: list[Object], name: str) -> Object:
     if found is None:
         raise KeyError(name)
     return found
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """A stream that is left before its end: a polite end of TLS would wait for an answer that nobody reads."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

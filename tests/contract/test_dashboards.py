@@ -3,19 +3,14 @@
 import http.server
 import json
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import prometheus
 import pytest
 import yaml
 
@@ -24,7 +19,6 @@ from maleo_operator.metrics import Metrics
 from maleo_wire.messages import NodeReading, SlotReport, UnitReading
 
 _ROOT = Path(__file__).resolve().parents[2]
-_DASHBOARDS = sorted((_ROOT / "charts/maleo/dashboards").glob("*.json"))
 _RULES = _ROOT / "charts/maleo/rules/maleo.yaml"
 
 
@@ -71,11 +65,9 @@ class _Exposition(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is not on this machine (Debian package prometheus)")
-    folder = tmp_path_factory.mktemp("prometheus")
+def scraped(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str, str], str]) -> Iterator[str]:
+    """URL of a Prometheus that scrapes what the programs' own metrics render."""
+    path = program("prometheus", "prometheus")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Exposition)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     target = {"targets": [f"127.0.0.1:{server.server_port}"]}
@@ -83,67 +75,29 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         {"job_name": "operator", "metrics_path": "/operator", "static_configs": [target]},
         {"job_name": "agent", "metrics_path": "/agent", "static_configs": [target | {"labels": {"node": "n1"}}]},
     ]
-    config = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": jobs}
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
-    try:
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        server.shutdown()
-        server.server_close()
+    with prometheus.running(path, tmp_path_factory.mktemp("prometheus"), jobs, interval="200ms") as url:
+        yield url
+    server.shutdown()
+    server.server_close()
 
 
-def _query(url: str, expression: str) -> Any:
-    query = urllib.parse.urlencode({"query": expression})
-    with urllib.request.urlopen(f"{url}/api/v1/query?{query}", timeout=10) as answer:
-        return json.load(answer)["data"]["result"]
-
-
-def _await_series(url: str, expression: str) -> None:
-    deadline, waiting = time.monotonic() + 30, threading.Event()
-    while time.monotonic() < deadline:
-        try:
-            if _query(url, expression):
-                return
-        except urllib.error.HTTPError as error:
-            if error.code != http.HTTPStatus.SERVICE_UNAVAILABLE:  # it answers so while it is starting
-                pytest.fail(f"{expression}: {error.read().decode()}")
-        except OSError:
-            pass  # it does not listen yet
-        waiting.wait(0.1)
-    pytest.fail(f"no series for {expression}")
-
-
-@pytest.mark.parametrize("file", _DASHBOARDS, ids=lambda file: file.stem)
-def test_dashboard__shows_something_in_every_panel(prometheus: str, file: Path) -> None:
+@pytest.mark.parametrize("file", prometheus.DASHBOARDS, ids=lambda file: file.stem)
+def test_dashboard__shows_something_in_every_panel(scraped: str, file: Path) -> None:
     dashboard = json.loads(file.read_text(encoding="utf-8"))
-    for panel in dashboard["panels"]:
-        assert panel["fieldConfig"]["defaults"]["unit"]
-        for target in panel["targets"]:
-            expression = target["expr"]
-            for variable in dashboard["templating"]["list"]:
-                expression = expression.replace(f"${variable['name']}", ".*")
-            _await_series(prometheus, expression)
+    assert all(panel["fieldConfig"]["defaults"]["unit"] for panel in dashboard["panels"])
+    for _, expression in prometheus.queries(dashboard):
+        prometheus.await_series(scraped, expression)
 
 
 def test_dashboards__are_those_of_the_generator() -> None:
     done = subprocess.run([sys.executable, _ROOT / "tools/dashboards.py", "--check"], check=False, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
-    uids = [json.loads(file.read_text(encoding="utf-8"))["uid"] for file in _DASHBOARDS]
+    uids = [json.loads(file.read_text(encoding="utf-8"))["uid"] for file in prometheus.DASHBOARDS]
     assert len(set(uids)) == len(uids) == 2
 
 
-def test_alerts__parse_and_watch_what_is_exposed() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not on this machine (Debian package prometheus)")
+def test_alerts__parse_and_watch_what_is_exposed(program: Callable[[str, str], str]) -> None:
+    promtool = program("promtool", "prometheus")
     done = subprocess.run([promtool, "check", "rules", str(_RULES)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     exposed = (_expose_operator() + _expose_agent()).decode()

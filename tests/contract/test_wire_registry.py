@@ -1,9 +1,8 @@
 """Artefacts against a real registry, and against servers that misbehave."""
 
 import hashlib
-import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,10 @@ from aiohttp.test_utils import TestServer
 from maleo_devcluster.registry import start_registry
 from maleo_wire.registry import DigestMismatch, NotFound, TransferFailed, pull, push
 
-pytestmark = pytest.mark.skipif(shutil.which("docker-registry") is None, reason="Debian's docker-registry is needed")
-
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def registry(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str, str], str]) -> Iterator[str]:
+    program("docker-registry", "docker-registry")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listener.getsockname()[1]}"

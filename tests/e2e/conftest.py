@@ -4,9 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -18,7 +18,7 @@ _DEMO_S = 900
 
 
 @pytest.fixture(scope="session")
-def demo_report() -> Iterator[dict[str, Any]]:
+def demo_report(leave_out: Callable[[str], NoReturn]) -> Iterator[dict[str, Any]]:
     """`build/demo-report.json` of a fresh run; the cluster goes when the last test has ended.
 
     For work on these tests: MALEO_KEEP_CLUSTER=1 leaves the cluster up, and uses what a former run left.
@@ -28,7 +28,7 @@ def demo_report() -> Iterator[dict[str, Any]]:
         yield json.loads(report.read_text())
         return
     if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("nodes need Linux and root: tests on real nodes are left out")
+        leave_out("nodes need Linux and root: tests on real nodes are left out")
     command = [sys.executable, "-m", "maleo_demo.main", "run", "--yes", "--provider", "devcluster"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "demo")}
     done = subprocess.run(

@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from maleo_api.mission import Mission
+from maleo_api.mission import Active, Mission
+from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, parse
 from maleo_kube.errors import ApiError
 from maleo_kube.resources import MISSIONS, NODES
@@ -41,6 +42,7 @@ class _Memory:
     failures: int = 0
     plan: Plan | None = None
     plan_revision: int = 0  # 0: assumed, its Placement is not written yet
+    serving: Placement | None = None  # as last seen, for when somebody deletes it
 
 
 class Cycle:
@@ -205,7 +207,7 @@ class Cycle:
     def _scope(self, declared: Mission, snapshot: Snapshot, memory: _Memory) -> MissionScope:
         key, now, latency = declared.key, time.time(), declared.spec.objectives.latency
         selector, address = self._cache.service(key)
-        active = declared.status.active
+        active, placements = declared.status.active, self._cache.placements(key)
         telemetry = self._telemetry.summarise(
             key,
             revision=active.revision if active else None,
@@ -217,7 +219,7 @@ class Cycle:
         return MissionScope(
             mission=declared,
             model=snapshot.models.get(f"{declared.metadata.namespace}/{declared.spec.model.name}"),
-            placements=self._cache.placements(key),
+            placements=placements,
             pods=self._cache.pods(key),
             service_selector=selector,
             service_address=address,
@@ -229,6 +231,7 @@ class Cycle:
             epoch=self._epoch,
             now=now,
             settings=self._slots,
+            deleted=_note_serving(memory, active, placements),
             planned_at=memory.planned_at,
         )
 
@@ -269,6 +272,16 @@ class Cycle:
             self._hub.desire(key, ())
             self._telemetry.forget(key)
             self._metrics.forget_mission(*key.split("/", 1))
+
+
+def _note_serving(memory: _Memory, active: Active | None, placements: tuple[Placement, ...]) -> Placement | None:
+    """Remembers the Placement that serves; gives it back when somebody has deleted it meanwhile."""
+    stored = next((p for p in placements if active is not None and p.spec.revision == active.revision), None)
+    if stored is not None:
+        memory.serving = stored
+        return None
+    known = memory.serving
+    return known if active is not None and known is not None and known.spec.revision == active.revision else None
 
 
 def _was_heard(scope: DeviceScope) -> bool:

@@ -12,7 +12,7 @@ from maleo_api.model import Artifact, Codec
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, PlannedPartition, Rejected
 from maleo_operator.reconcilers.children import labels, owner
 from maleo_operator.reconcilers.conditions import timestamp
-from maleo_operator.reconcilers.revisions import Revisions, serving_revision
+from maleo_operator.reconcilers.revisions import Revisions, is_stored, serving_revision
 from maleo_operator.reconcilers.scope import MissionScope
 
 BLOCKER: Final = "maleo.dev/blocker"
@@ -41,7 +41,7 @@ def propose(scope: MissionScope, revisions: Revisions) -> stored.Placement | Non
         return None
     new = _build(scope, plan, revisions)
     current = revisions.current
-    return None if current is not None and same_plan(current, new) else new
+    return None if current is not None and is_stored(scope, current) and same_plan(current, new) else new
 
 
 def _wanted(scope: MissionScope, revisions: Revisions) -> Plan | None:

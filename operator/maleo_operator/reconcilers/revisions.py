@@ -42,7 +42,7 @@ class Revisions:
 
 
 def observe(scope: MissionScope) -> Revisions:
-    """Roles by `status.active` and the Placements' own conditions."""
+    """Roles by `status.active` and the Placements' own conditions. What was deleted while it serves is active still."""
     active_revision = serving_revision(scope)
     placements = sorted(scope.placements, key=lambda p: p.spec.revision)
     finished = tuple(p for p in placements if is_finished(p) and p.spec.revision != active_revision)
@@ -53,12 +53,16 @@ def observe(scope: MissionScope) -> Revisions:
     # While nothing is known to serve, an older revision may be the one that does.
     stale = tuple(p for p in older if active_revision is not None and p in newer)
     return Revisions(
-        active=next((p for p in live if p.spec.revision == active_revision), None),
+        active=next((p for p in live if p.spec.revision == active_revision), scope.deleted),
         pending=pending,
         draining=tuple(p for p in older if p not in stale),
         stale=stale,
         finished=finished,
     )
+
+
+def is_stored(scope: MissionScope, placement: Placement) -> bool:
+    return any(p.spec.revision == placement.spec.revision for p in scope.placements)
 
 
 def serving_revision(scope: MissionScope) -> int | None:

@@ -69,6 +69,7 @@ class MissionScope:
     lost_nodes: not Ready for longer than the grace, or stream lost and Lease expired -> Unix time since when. The
     snapshot's facts of such a node say `ready=False`, so that no new plan uses it.
     service_selector: of the mission's Service; None = the Service is missing.
+    deleted: the Placement that `status.active` names, as it was last seen; None while it is stored, or was never seen.
     """
 
     mission: Mission
@@ -85,6 +86,7 @@ class MissionScope:
     epoch: int
     now: float
     settings: "SlotSettings"
+    deleted: Placement | None = None
     planned_at: float = 0.0
     trigger: str | None = None
     verdict: Verdict | None = None

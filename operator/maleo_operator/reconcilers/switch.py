@@ -19,6 +19,7 @@ from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
     entry_of,
+    is_stored,
     live_pods,
     nodes_of,
     serving_revision,
@@ -52,7 +53,7 @@ def advance(scope: MissionScope, revisions: Revisions, proposed: Placement | Non
     if lost is not None:
         turn = _rebuild(scope, turn, lost)
     elif proposed is not None:
-        turn = _replace(turn, proposed)
+        turn = _replace(scope, turn, proposed)
     elif revisions.pending is not None and not scope.mission.spec.suspend:
         turn = _push(scope, turn, revisions.pending)
     return _finish(scope, turn)
@@ -144,14 +145,14 @@ def _rebuild(scope: MissionScope, turn: Turn, found: Placement) -> Turn:
     return replace(turn, revisions=revisions, active=_active(scope, found), committed=True)
 
 
-def _replace(turn: Turn, proposed: Placement) -> Turn:
+def _replace(scope: MissionScope, turn: Turn, proposed: Placement) -> Turn:
     """A new plan overtakes a move under way; back to the active plan means that the move is off."""
     before = turn.revisions
     marks = {}
     if before.pending is not None:
         message = f"overtaken before it served ({proposed.spec.reason})"
         marks = {before.pending.metadata.name: condition("Superseded", "True", "Overtaken", message)}
-    if before.active is not None and same_plan(before.active, proposed):
+    if before.active is not None and is_stored(scope, before.active) and same_plan(before.active, proposed):
         return replace(turn, revisions=replace(before, pending=None), marks=marks)
     return replace(turn, revisions=replace(before, pending=proposed), created=proposed, marks=marks)
 

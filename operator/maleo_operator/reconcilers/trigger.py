@@ -15,6 +15,7 @@ from maleo_operator.reconcilers.drift import judge, judge_run
 from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
+    is_stored,
     live_pods,
     nodes_of,
     observe,
@@ -58,8 +59,10 @@ def _first_placement(scope: MissionScope, revisions: Revisions) -> bool:
 
 
 def _placement_lost(scope: MissionScope, revisions: Revisions) -> bool:
-    """`status.active` names a revision whose Placement was deleted."""
-    return revisions.current is None and serving_revision(scope) is not None
+    """`status.active` names a revision whose Placement was deleted, and none is under way in its place."""
+    active = revisions.active
+    lost = active is None or not is_stored(scope, active)
+    return lost and revisions.pending is None and serving_revision(scope) is not None
 
 
 def _node_lost(scope: MissionScope, revisions: Revisions) -> bool:

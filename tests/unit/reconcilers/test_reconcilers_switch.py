@@ -359,6 +359,34 @@ def test_lost_children__come_back() -> None:
     assert world.commits == [1]
 
 
+@pytest.mark.parametrize("chain", [LOCAL, SPLIT, REMOTE])
+def test_placement_deleted__serves_on_until_it_is_written_anew(chain: tuple[str, ...]) -> None:
+    world = settled(*chain)
+    (world.deleted,) = world.placements.values()
+    world.placements.clear()
+    for _ in range(60):
+        for step in (world.turn, world.start, world.load):
+            step()
+            assert world.serves()
+            assert reason(world, "Ready")[0] == "True"
+    assert world.commits == [1, 2]
+    assert world.mission.status.moves[-1].reason == "PlacementLost"
+    assert [p.spec.revision for p in world.placements.values()] == [2]
+    world.settle()
+
+
+def test_placement_deleted_and_nobody_knows_it__is_written_anew() -> None:
+    """The operator was restarted between: what runs stays until the new revision has taken its place."""
+    world = settled(*SPLIT)
+    pods = set(world.pods)
+    world.placements.clear()
+    world.turn()
+    assert {p for p in world.pods if "deletionTimestamp" not in world.pods[p]["metadata"]} == pods
+    world.settle()
+    assert world.serves()
+    assert world.commits == [1, 2]
+
+
 def test_secret_deleted__gives_the_mission_a_new_identity_and_new_pods() -> None:
     world = settled(*SPLIT)
     world.identity = "of another time"

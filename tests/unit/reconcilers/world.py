@@ -72,6 +72,7 @@ class World:
     events: list[str] = field(default_factory=list)
     commits: list[int] = field(default_factory=list)
     last: Outcome = field(default_factory=Outcome)
+    deleted: Placement | None = None  # what the operator still knows of a Placement that somebody deleted
 
     # ------------------------------------------------------------------------------------------------ operator
 
@@ -90,7 +91,13 @@ class World:
             lost_nodes=self.lost,
             epoch=self.epoch,
             now=self.now,
+            deleted=self._known(),
         )
+
+    def _known(self) -> Placement | None:
+        active = self.mission.status.active
+        wanted = self.deleted is not None and active is not None and self.deleted.spec.revision == active.revision
+        return self.deleted if wanted else None
 
     def turn(self, writes: int | None = None) -> int:
         """One turn of an operator that knows nothing but the world; killed after `writes`. How many it had."""

@@ -1,0 +1,147 @@
+"""What is deleted behind Maleo's back comes back: a test for each kind; a mission that can serve meanwhile does."""
+
+import time
+from pathlib import Path
+
+import pytest
+from missions import GATE, faults, is_ready, load, mission
+from watching import is_condition, is_leaving, watching
+
+from maleo_demo.environment import Environment
+from maleo_demo.observer import Seen
+from maleo_kube.client import Object
+from maleo_kube.resources import DEVICES, NODES, PLACEMENTS, PODS, SERVICES
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+_WAIT_S = 120
+ROOT = Path(__file__).parents[2]
+
+
+async def test_deleted_slot_of_a_partner__comes_back_and_no_request_fails(environment: Environment) -> None:
+    async with (
+        mission(environment, "healed", GATE) as observer,
+        watching(environment, PODS, labels="maleo.dev/mission=healed,maleo.dev/node=edge-1") as pods,
+    ):
+        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        async with load(environment, placed) as made:
+            await made.until(20)
+            (before,) = pods.objects.values()
+            deleted_at = time.time()
+            environment.kubectl("delete", "pod", before["metadata"]["name"], "--wait=false")
+            await pods.until(
+                lambda found: any(_is_new(pod, before) and is_condition(pod, "Ready", "True") for pod in found),
+                what="another slot on edge-1",
+            )
+            await observer.until(_is_as_planned, what="as planned", timeout_s=_WAIT_S, since=deleted_at)
+            await made.until(len(made.samples) + 20)
+        assert faults(made) == []
+
+
+async def test_deleted_slot_of_the_entry__comes_back_and_the_mission_answers_again(environment: Environment) -> None:
+    async with (
+        mission(environment, "healed", GATE) as observer,
+        watching(environment, PODS, labels="maleo.dev/mission=healed,maleo.dev/entry=true") as pods,
+    ):
+        await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        (before,) = pods.objects.values()
+        deleted_at = time.time()
+        environment.kubectl("delete", "pod", before["metadata"]["name"], "--wait=false")
+        await pods.until(
+            lambda found: any(_is_new(pod, before) and is_condition(pod, "Ready", "True") for pod in found),
+            what="another entry",
+        )
+        again = await observer.until(is_ready, what="Ready again", timeout_s=_WAIT_S, since=deleted_at)
+        async with load(environment, again) as made:
+            await made.until(20)
+        assert faults(made) == []
+
+
+async def test_deleted_service__comes_back_and_its_address_is_told(environment: Environment) -> None:
+    async with (
+        mission(environment, "healed", GATE) as observer,
+        watching(environment, SERVICES, labels="maleo.dev/mission=healed") as services,
+    ):
+        await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        (before,) = services.objects.values()
+        environment.kubectl("delete", "service", "healed")
+        (after,) = await services.until(
+            lambda found: len(found) == 1 and _is_new(found[0], before), what="another Service"
+        )
+        address = f"{after['spec']['clusterIP']}:{after['spec']['ports'][0]['port']}"
+        told = await observer.until(
+            lambda s: s.mission.status.address == address and is_ready(s), what="its address", timeout_s=_WAIT_S
+        )
+        async with load(environment, told) as made:
+            await made.until(20)
+        assert faults(made) == []
+
+
+async def test_deleted_placement__is_written_anew_and_no_request_fails(environment: Environment) -> None:
+    async with (
+        mission(environment, "healed", GATE) as observer,
+        watching(environment, PLACEMENTS, labels="maleo.dev/mission=healed") as placements,
+    ):
+        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        async with load(environment, placed) as made:
+            await made.until(20)
+            (before,) = placements.objects.values()
+            deleted_at = time.time()
+            environment.kubectl("delete", "placement", before["metadata"]["name"], "--wait=false")
+            await placements.until(
+                lambda found: any(_is_new(p, before) and is_condition(p, "Serving", "True") for p in found),
+                what="a Placement that serves",
+            )
+            await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S, since=deleted_at)
+            await made.until(len(made.samples) + 20)
+        assert faults(made) == []
+
+
+@pytest.mark.parametrize("change", ["maleo.dev/npu-product-", "maleo.dev/npu-product=something-else"])
+async def test_changed_label_of_a_node__is_corrected(environment: Environment, change: str) -> None:
+    label = "maleo.dev/npu-product"
+    async with watching(environment, NODES) as nodes:
+        before = nodes.objects["cloud-1"]["metadata"]["labels"][label]
+        seen: list[str] = []
+
+        def is_corrected(found: list[Object]) -> bool:
+            value = next(n for n in found if n["metadata"]["name"] == "cloud-1")["metadata"]["labels"].get(label, "")
+            seen.append(value)
+            return value == before and any(other != before for other in seen)
+
+        environment.kubectl("label", "node", "cloud-1", change, "--overwrite")
+        await nodes.until(is_corrected, what=f"label {label}={before}")
+
+
+async def test_deleted_device__comes_back_with_its_inventory(environment: Environment) -> None:
+    async with watching(environment, DEVICES) as devices:
+        before = devices.objects["cloud-1"]
+        environment.kubectl("delete", "device", "cloud-1")
+        await devices.until(
+            lambda found: any(
+                _is_new(device, before) and is_condition(device, "Ready", "True")
+                for device in found
+                if device["metadata"]["name"] == "cloud-1"
+            ),
+            what="another Device of cloud-1",
+        )
+        # What people declared went with it: they apply it again.
+        environment.kubectl("apply", "-f", str(ROOT / "examples/demo/devices.yaml"))
+        await devices.until(
+            lambda found: any(
+                _units(device) == _units(before) for device in found if device["metadata"]["name"] == "cloud-1"
+            ),
+            what="the units that it had",
+        )
+
+
+def _is_new(item: Object, before: Object) -> bool:
+    return item["metadata"]["uid"] != before["metadata"]["uid"] and not is_leaving(item)
+
+
+def _is_as_planned(seen: Seen) -> bool:
+    return is_ready(seen) and seen.condition("Degraded") == "False"
+
+
+def _units(device: Object) -> list[tuple[str, str]]:
+    return [(unit["name"], unit["state"]) for unit in device.get("status", {}).get("units", [])]

@@ -1,0 +1,100 @@
+"""SIGKILL of every replica of the operator in the middle of a move: before and after the commit."""
+
+import copy
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import programs
+import pytest
+from missions import GATE, apply, faults, is_ready, load, mission
+from watching import is_condition, is_leaving, watching
+
+from maleo_demo.environment import Environment
+from maleo_kube.client import Object
+from maleo_kube.resources import MISSIONS, PLACEMENTS, PODS
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+_WAIT_S = 120
+_OPERATOR = "maleo_operator.main"
+
+
+def _spec(mode: str, variant: str) -> dict[str, object]:
+    return copy.deepcopy(GATE) | {"modes": [mode], "model": {"name": "squeezenet", "variants": [variant]}}
+
+
+class Killer:
+    """Kills as soon as the API server shows the moment, and once."""
+
+    def __init__(self, mission: str, moment: str) -> None:
+        self.mission = mission
+        self.kind = {"decided": PLACEMENTS, "committed": MISSIONS}[moment]
+        self.killed: list[int] = []
+
+    def note(self, item: Object) -> None:
+        if not self.killed and self._is_time(item):
+            self.killed = programs.kill(_OPERATOR)
+
+    def _is_time(self, item: Object) -> bool:
+        if self.kind is PLACEMENTS:
+            return bool(item["spec"]["mission"] == self.mission and item["spec"]["mode"] == "Split")
+        active = item.get("status", {}).get("active") or {}
+        return item["metadata"]["name"] == self.mission and active.get("revision") == 2
+
+
+@pytest.fixture(autouse=True)
+def _start_afresh(environment: Environment) -> Iterator[None]:
+    """A kubelet waits longer with each restart of the same container: the next test gets other pods."""
+    yield
+    its_pods = ["-n", "maleo-system", "pods", "-l", "app.kubernetes.io/name=maleo-operator"]
+    environment.kubectl("delete", *its_pods, "--wait=false")
+
+
+@pytest.mark.parametrize("moment", ["decided", "committed"])
+async def test_operator_killed_in_the_middle_of_a_move__old_or_new_serves_and_nothing_is_booked_twice(
+    environment: Environment, moment: str
+) -> None:
+    """From one variant here to another one in two parts there: an answer of a mixture would be a wrong one."""
+    name = f"killed-when-{moment}"
+    killer = Killer(name, moment)
+    async with mission(environment, name, _spec("Local", "fp32")) as observer:
+        first = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        assert first.revision == 1
+        async with load(environment, first) as made, watching(environment, killer.kind, on_change=killer.note) as seen:
+            await made.until(20)
+            apply(environment, name, _spec("Split", "int8"))
+            await seen.until(lambda _: bool(killer.killed), what=moment)
+            killed_at = time.time()
+            assert len(killer.killed) == 2
+            if moment == "decided":  # its slots are not even made: the new revision cannot be serving yet
+                assert observer.history[-1].revision == 1
+            second = await observer.until(
+                lambda s: s.revision == 2 and is_ready(s), what="revision 2", timeout_s=_WAIT_S, since=killed_at
+            )
+            await _await_end_of_the_move(environment, name)
+            await made.until(len(made.samples) + 20)
+        assert faults(made) == []
+        served = [(s.revision, s.variant) for s in sorted(made.samples, key=lambda s: s.sent_at)]
+        assert set(served) == {(1, "fp32"), (2, "int8")}
+        assert all(one <= other for one, other in pairwise(served)), (
+            "once the new revision serves the old one never does"
+        )
+        assert [(m.from_revision, m.to_revision) for m in second.mission.status.moves] == [(1, 2)]
+
+
+async def _await_end_of_the_move(environment: Environment, name: str) -> None:
+    """Two revisions, the old one let go; one slot for each unit, and no other."""
+    mine = f"maleo.dev/mission={name}"
+    async with (
+        watching(environment, PLACEMENTS, labels=mine) as placements,
+        watching(environment, PODS, labels=mine) as pods,
+    ):
+        found = await placements.until(
+            lambda ps: any(p["spec"]["revision"] == 1 and is_condition(p, "Superseded", "True") for p in ps),
+            what="the end of revision 1",
+        )
+        assert sorted(p["spec"]["revision"] for p in found) == [1, 2]
+        there = [p["metadata"]["labels"] for p in pods.objects.values() if not is_leaving(p)]
+        units = [(labels["maleo.dev/node"], labels["maleo.dev/unit"]) for labels in there]
+        assert sorted(units) == [("edge-1", "accel_npu"), ("gate-1", "accel_npu")]
