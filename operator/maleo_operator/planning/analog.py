@@ -14,6 +14,7 @@ from maleo_operator.planning.compatibility import Mismatch
 from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.lattice import Amount, Lattice, Mask
 from maleo_operator.planning.problem import Figure
+from maleo_operator.planning.search import TIE
 from maleo_operator.planning.units import UnitFacts
 
 
@@ -25,7 +26,7 @@ def find_miss(demand: Demand, variant: Variant, unit: UnitFacts) -> Mismatch | N
     if tolerance is None:
         return Mismatch("AccuracyToleranceUnknown", "analogue, and by how much it misses an accuracy nobody states")
     room = figure.value - limit.value
-    if tolerance.value <= max(room, 0.0):
+    if tolerance.value <= max(room, 0.0) + TIE:
         return None
     return Mismatch(
         "AccuracyToleranceTooWide", f"may miss {tolerance.value:.2%}, the floor leaves {max(room, 0.0):.2%}"

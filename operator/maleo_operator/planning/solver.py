@@ -195,7 +195,7 @@ class Search:
         found = find_mismatch(variant, unit) or find_miss(self.demand, variant, unit) or find_clash(variant, unit, load)
         if found is not None:
             example = f"{variant.name} on {unit.node.name} {unit.name} ({unit.profile})"
-            told = f"{example}: {found.what}" if found.what else example
+            told = f"{example}: {found.what}"
             self.refused.append(Refused(candidate=f"{unit.profile} {unit.unit.name}", code=found.code, example=told))
         return found is None
 
@@ -463,13 +463,14 @@ def _loads(snapshot: Snapshot, demand: Demand) -> dict[tuple[str, str], Load]:
         other = snapshot.missions.get(key)
         if key == demand.mission.key or other is None or _TIERS[other.spec.criticality] > rank:
             continue
+        asked = Demand.of(other)
         for unit, memory, service in uses(plan):
             before = loads.get(unit, Load())
-            share = Demand.of(other).rate * service
+            share = asked.rate * service
             total = before.share + share
             mean = (before.share * before.service + share * service) / total if total else 0.0
             loads[unit] = replace(before, share=total, service=mean, memory=before.memory + memory)
-        note_holder(loads, plan, Demand.of(other))
+        note_holder(loads, plan, asked)
     return loads
 
 
