@@ -5,12 +5,12 @@ It invents nothing: what a profile has no row for is printed as unknown.
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from maleo_api.device import ComputeUnit, DeviceProfile, Memory
+from maleo_api.device import ComputeUnit, DeviceProfile, Memory, Runtime
 from maleo_api.manifests import load
 
 PROFILES: Final = Path("charts/maleo/profiles")
@@ -23,10 +23,12 @@ _INTRO: Final = """\
 
 Generated from `charts/maleo/profiles` by `python -m maleo_cli.catalogue --write`; do not edit.
 
-One DeviceProfile for each class of hardware; the chart installs them (`kubectl get deviceprofiles`). Every figure has a
-basis and a source. Rows that conflict stand side by side: planning takes the first of the strongest basis (Measured,
-Calibrated, Modelled, Datasheet, Claimed, Simulated, Declared). What nobody states is unknown, and unknown never beats a
-known figure. A claimed figure is a prior: a ModelProfile with measured spans replaces it.
+One DeviceProfile for each class of hardware; the chart installs them (`kubectl get deviceprofiles`). Every figure has
+a basis and a source. Rows that conflict stand side by side: planning takes the first of the strongest basis
+(Measured, Calibrated, Modelled, Datasheet, Claimed, Simulated, Declared). What nobody states is unknown, and unknown
+never beats a known figure. A claimed figure is a prior: a ModelProfile with measured spans replaces it. What is
+stated for a mode of power counts in that mode alone; energy is planned with the typical power. Features are those
+that the survey's hardware table claims; operating systems are those for which our sources name a driver.
 """
 
 
@@ -35,7 +37,15 @@ def render(profiles: Mapping[str, DeviceProfile]) -> str:
     ordered = sorted(
         profiles.items(), key=lambda item: (item[1].spec.vendor not in _survey_vendors(profiles), *_key(item))
     )
-    lines = [_INTRO, *_summary(profiles), "", "## Products of the survey", "", *_survey_table(profiles)]
+    lines = [
+        _INTRO,
+        *_summary(profiles),
+        *_stated_nowhere(profiles),
+        "",
+        "## Products of the survey",
+        "",
+        *_survey_table(profiles),
+    ]
     for vendor, group in groupby(ordered, key=lambda item: item[1].spec.vendor):
         lines += ["", f"## {vendor}"]
         for name, profile in group:
@@ -66,6 +76,21 @@ def _summary(profiles: Mapping[str, DeviceProfile]) -> list[str]:
     return [f"{len(profiles)} profiles. The {found} in the ETRI survey of 2025 are all among them."]
 
 
+def _stated_nowhere(profiles: Mapping[str, DeviceProfile]) -> Iterator[str]:
+    """Kinds of figures for which there is a place and no source yet: told once, not with each profile."""
+    specs = [profile.spec for profile in profiles.values()]
+    units = [unit for spec in specs for unit in spec.compute_units]
+    known = {
+        "price": any(spec.price for spec in specs),
+        "target application": any(spec.targets for spec in specs),
+        "reconfiguration time": any(unit.reconfiguration for unit in units),
+        "analogue tolerance": any(unit.accuracy_tolerance for unit in units),
+    }
+    missing = [name for name, stated in known.items() if not stated]
+    if missing:
+        yield f"No source that we have states any of these, for any of them: {', '.join(missing)}."
+
+
 def _survey_table(profiles: Mapping[str, DeviceProfile]) -> Iterator[str]:
     yield "| vendor | product | profiles |"
     yield "| --- | --- | --- |"
@@ -82,6 +107,9 @@ def _section(name: str, profile: DeviceProfile) -> Iterator[str]:
     if note := annotations.get(NOTE):
         yield f"{note[:1].upper()}{note[1:]}."
     yield _detection(profile)
+    yield f"Runs under {', '.join(spec.os)}." if spec.os else "Its operating system is unknown."
+    if spec.targets:
+        yield f"Made for {', '.join(spec.targets)}."
     yield ""
     yield from _figures(profile)
     for unit in spec.compute_units:
@@ -101,12 +129,19 @@ def _compiler(profile: DeviceProfile) -> str:
 def _detection(profile: DeviceProfile) -> str:
     detection = profile.spec.detection
     ids = {"PCI": detection.pci, "USB": detection.usb, "device tree": detection.device_tree}
-    known = [f"{bus} {', '.join(f'`{text}`' for text in texts)}" for bus, texts in ids.items() if texts]
-    return f"Found by {'; '.join(known)}." if known else "There is nothing to find it by: a person declares it."
+    known = [f"{bus} {_names(texts)}" for bus, texts in ids.items() if texts]
+    nodes = f" Its device nodes: {_names(detection.device_nodes)}." if detection.device_nodes else ""
+    found = f"Found by {'; '.join(known)}." if known else "There is nothing to find it by: a person declares it."
+    return found + nodes
+
+
+def _names(texts: Sequence[str]) -> str:
+    return ", ".join(f"`{text}`" for text in texts)
 
 
 def _figures(profile: DeviceProfile) -> Iterator[str]:
     rows = [row for unit in profile.spec.compute_units for row in _rows(unit)]
+    rows += [("device", "price", price.value, price.basis, price.source) for price in profile.spec.price]
     if rows:
         yield "| unit | figure | value | basis | source |"
         yield "| --- | --- | --- | --- | --- |"
@@ -117,15 +152,27 @@ def _figures(profile: DeviceProfile) -> Iterator[str]:
 
 def _rows(unit: ComputeUnit) -> Iterator[tuple[str, ...]]:
     for peak in unit.peak:
-        precision = peak.precision or "precision not stated"
-        sparsity = "" if peak.sparsity == "Dense" else f", {peak.sparsity} sparse"
-        yield unit.name, f"peak, {precision}{sparsity}", peak.rate, peak.basis, peak.source
-    for efficiency in unit.efficiency:
-        yield unit.name, f"share of peak, {efficiency.precision}", efficiency.value, efficiency.basis, efficiency.source
+        what = f"peak, {peak.precision or 'precision not stated'}{_sparse(peak.sparsity)}{_mode(peak.power_mode)}"
+        yield unit.name, what, peak.rate, peak.basis, peak.source
+    for share in unit.efficiency:
+        what = f"share of peak, {share.precision}{_sparse(share.sparsity)}"
+        yield unit.name, what, share.value, share.basis, share.source
     for memory in unit.memory:
-        yield unit.name, f"memory, {memory.kind}", _size(memory), memory.basis, memory.source
+        yield unit.name, f"memory, {memory.kind}{_mode(memory.power_mode)}", _size(memory), memory.basis, memory.source
     for power in unit.power:
-        yield unit.name, f"power, {power.state}", power.value, power.basis, power.source
+        yield unit.name, f"power, {power.state}{_mode(power.power_mode)}", power.value, power.basis, power.source
+    for change in unit.reconfiguration:
+        yield unit.name, "reconfiguration", change.time, change.basis, change.source
+    for tolerance in unit.accuracy_tolerance:
+        yield unit.name, "accuracy tolerance", tolerance.value, tolerance.basis, tolerance.source
+
+
+def _sparse(sparsity: str) -> str:
+    return "" if sparsity == "Dense" else f", {sparsity} sparse"
+
+
+def _mode(mode: str) -> str:
+    return f", in power mode {mode}" if mode else ""
 
 
 def _size(memory: Memory) -> str:
@@ -133,15 +180,30 @@ def _size(memory: Memory) -> str:
 
 
 def _facts(unit: ComputeUnit) -> str:
-    runtimes = ", ".join(f"{r.name} {r.version}".strip() for r in unit.runtimes) or "none known"
-    unknown = [
-        what for what, known in (("peak", unit.peak), ("memory", unit.memory), ("power", unit.power)) if not known
-    ]
-    parts = [f"runtimes {runtimes}"]
+    parts = [f"runtimes {', '.join(_runtime(r) for r in unit.runtimes) or 'none known'}"]
     parts += [f"features {', '.join(unit.features)}"] if unit.features else []
     parts += [f"requested as `{unit.access.resource}`"] if unit.access.resource else []
-    parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
+    parts += [f"unknown: {', '.join(unknown)}"] if (unknown := list(_unknown(unit))) else []
     return f"Unit `{unit.name}` ({unit.type}): {'; '.join(parts)}."
+
+
+def _runtime(runtime: Runtime) -> str:
+    formats = ", ".join(runtime.formats) or "formats unknown"
+    back_ends = f" by {', '.join(runtime.providers)}" if runtime.providers else ""
+    return f"{runtime.name} {runtime.version}".strip() + f" ({formats}{back_ends})"
+
+
+def _unknown(unit: ComputeUnit) -> Iterator[str]:
+    """What planning would use and nobody states."""
+    stated = {
+        "peak": any(row.precision for row in unit.peak),
+        "memory": any(row.size for row in unit.memory),
+        "bandwidth": any(row.bandwidth for row in unit.memory),
+        "typical power": any(row.state == "Typical" for row in unit.power),
+        "reconfiguration time": bool(unit.reconfiguration) or "Reconfigurable" not in unit.features,
+        "accuracy tolerance": bool(unit.accuracy_tolerance) or "Analog" not in unit.features,
+    }
+    yield from (name for name, known in stated.items() if not known)
 
 
 def main() -> int:

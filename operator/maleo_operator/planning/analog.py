@@ -11,7 +11,7 @@ from maleo_api.meta import Basis
 from maleo_api.model import Variant
 from maleo_operator.planning.compatibility import Mismatch
 from maleo_operator.planning.demand import Demand
-from maleo_operator.planning.lattice import Lattice
+from maleo_operator.planning.lattice import TIE, Lattice
 from maleo_operator.planning.problem import Figure
 from maleo_operator.planning.units import UnitFacts
 
@@ -24,7 +24,7 @@ def find_miss(demand: Demand, variant: Variant, unit: UnitFacts) -> Mismatch | N
     if tolerance is None:
         return Mismatch("AccuracyToleranceUnknown", "analogue, and by how much it misses an accuracy nobody states")
     room = figure.value - limit.value
-    if tolerance.value <= max(room, 0.0):
+    if tolerance.value <= max(room, 0.0) + TIE:
         return None
     return Mismatch(
         "AccuracyToleranceTooWide", f"may miss {tolerance.value:.2%}, the floor leaves {max(room, 0.0):.2%}"

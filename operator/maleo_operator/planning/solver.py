@@ -202,7 +202,7 @@ class Search:
         found = find_mismatch(variant, unit) or find_miss(self.demand, variant, unit) or find_clash(variant, unit, load)
         if found is not None:
             example = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile})"
-            told = f"{example}: {found.what}" if found.what else example
+            told = f"{example}: {found.what}"
             self.refused.append(Refused(candidate=f"{unit.profile} {unit.unit.name}", code=found.code, example=told))
         return found is None
 

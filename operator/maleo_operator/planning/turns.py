@@ -16,7 +16,7 @@ from maleo_operator.planning.units import UnitFacts
 def find_clash(variant: Variant, unit: UnitFacts, load: Load) -> Mismatch | None:
     """Why the variant cannot run beside what others hold of the unit."""
     if unit.exclusive and (load.share or load.memory):
-        return Mismatch("UnitOccupied", "")
+        return Mismatch("UnitOccupied", "another mission has it to itself")
     if not _alternates(variant, unit, load):
         return None
     seconds = unit.reconfiguration
