@@ -264,14 +264,15 @@ def _entry(search: Search, candidate: Candidate, partitions: Sequence[PlannedPar
 def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[PlannedPartition]) -> Fallback | None:
     """The quickest variant that keeps the accuracy floor and fits beside the unit's own partition."""
     beside = sum(p.memory for p in partitions if (p.node, p.unit) == unit.key)
-    floor = search.demand.accuracy
+    floor, load = search.demand.accuracy, search.loads.get(unit.key, Load())
+    if unit.exclusive and (load.share or load.memory):
+        return None  # it serves one mission, and others hold it
     options = []
     for variant in search.variants():
         if unit.providers(variant) is None or unit.lacks(variant) or search.costs(variant, unit) is None:
             continue
         whole = _partition(search, variant, Piece(unit, 0, len(variant.blocks) - 1))
-        held = search.loads.get(unit.key, Load()).memory
-        if unit.memory is not None and whole.memory + beside + held > unit.memory:
+        if unit.memory is not None and whole.memory + beside + load.memory > unit.memory:
             continue
         figure = search.demand.accuracy_of(variant)
         below = floor is not None and floor.hard and (figure is None or figure.value < floor.value)
