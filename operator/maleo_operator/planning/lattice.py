@@ -19,6 +19,7 @@ from maleo_operator.planning.units import UnitFacts
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _NEVER = np.inf
+_TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +128,9 @@ def build(
     *,
     source: NodeFacts,
     z: float,
+    rate: float,
 ) -> Lattice:
-    """units, costs and loads in the same order; z: of the latency's percentile."""
+    """units, costs and loads in the same order; z: of the latency's percentile; rate: requests/s."""
     cuts = [i for i, block in enumerate(variant.blocks[:-1]) if block.cut is not None]
     if variant.cutting != "Graph":
         cuts = []
@@ -143,7 +145,10 @@ def build(
     free = np.array([max(1 - load.share, 1e-9) for load in loads])[:, None, None]
     room = np.array([_room(unit, load) for unit, load in zip(units, loads, strict=True)])[:, None, None]
     fits = memory <= room
-    possible = fits & np.isfinite(own + waits)
+    shared = np.array([load.share > 0 for load in loads])[:, None, None]
+    # What others were promised is never taken, not even by the least bad way.
+    promised = shared & (rate * own > free * (1 + _TIE))
+    possible = fits & np.isfinite(own + waits) & ~promised
 
     def amount(each: Array, hop: Array) -> Amount:
         return Amount(np.where(possible, each, _NEVER), hop)

@@ -213,6 +213,7 @@ class Search:
             ),
             source=self.source,
             z=self.demand.z,
+            rate=self.demand.rate,
         )
         self._note_rules(variant, made)
         return made
@@ -238,9 +239,11 @@ class Search:
                     self.refused.append(Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.name))
                 if self.link(self.source, unit.node) is None:
                     self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.name))
-            if not made.fits[i, 0, made.last]:
-                part = f"{variant.name} [0..{last}]"
+            part, whole = f"{variant.name} [0..{last}]", (i, 0, made.last)
+            if not made.fits[whole]:
                 self.refused.append(Refused(f"all on {name} {unit.name}", "MemoryTooSmall", part))
+            elif not np.isfinite(made.mean.spans[whole]):
+                self.refused.append(Refused(f"all on {name} {unit.name}", "UnitOccupied", part))
 
     # ------------------------------------------------------------------------------------------------ judgement
 
