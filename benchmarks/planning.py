@@ -1,117 +1,256 @@
-"""The planner: seconds by size, and what it reaches against the rules people use, on the same random instances."""
+"""The planner: seconds and gaps by size, against HiGHS and against the rules people use; fleets and many missions.
 
-import random
+`python benchmarks/planning.py [one] [highs] [rules] [fleet] [many] [large]`; without a name all but `large`. Seconds
+are those of the processor, so that neighbours on the machine count little.
+"""
+
+import resource
 import sys
 import time
-from dataclasses import replace
-from itertools import combinations
-from pathlib import Path
-from statistics import median
-from typing import Any
+import tracemalloc
+from collections.abc import Callable
+from random import Random
+from statistics import mean, median
+from typing import Any, ParamSpec, TypeVar
+from unittest.mock import patch
 
+import scipy.optimize
 from measure import report
+from problems import KEY, Scarcity, fleet, many, one
+from rules import RULES
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/unit/planning"))
-from worlds import block, link, mission, model, profile, snapshot, variant
+# What follows is found by problems.py: the builders and the independent program of the tests.
+from instances import one_mission  # isort: skip
+from meaning import places_of, read  # isort: skip
+from milp import Optimum, Program, best  # isort: skip
 
-from maleo_operator.planning.fleet import plan_all
+from maleo_operator.planning import solver
+from maleo_operator.planning.fleet import plan_fleet
+from maleo_operator.planning.index import Index
 from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Snapshot
+from maleo_operator.planning.problem import Feasible, Snapshot, Verdict
 
-_INSTANCES = 20
-
-
-def _world(blocks: int, nodes: int, chance: random.Random, *, missions: int = 1) -> Snapshot:
-    names = [f"n{i}" for i in range(nodes)]
-    chain = [
-        block(f"b{i}", mop=chance.randint(1, 100), cut=chance.randint(100, 200_000) if i < blocks - 1 else None)
-        for i in range(blocks)
-    ]
-    spec: dict[str, Any] = {
-        "objectives": {"latency": {"atMost": "1s", "enforcement": "Soft"}},
-        "demand": {"rate": "1/m"},
-    }
-    return snapshot(
-        profiles={name: profile(f"p{i}", gops=chance.randint(1, 100)) for i, name in enumerate(names)},
-        missions=[mission(f"m{i}", **spec, input={"node": names[i % nodes]}) for i in range(missions)],
-        net=model(variant("fp32", chain), inputs=150_528),
-        links=[link(a, b, f"{chance.randint(5, 1000)}Mbit/s") for a, b in combinations(names, 2)],
-    )
+_LEVELS: tuple[Scarcity, ...] = ("ample", "moderate", "scarce")
+Given = ParamSpec("Given")
+Done = TypeVar("Done")
 
 
-def _time_one(blocks: int, nodes: int) -> dict[str, Any]:
-    chance, seconds = random.Random(blocks * 1000 + nodes), []
-    for _ in range(_INSTANCES):
-        world = _world(blocks, nodes, chance)
-        start = time.perf_counter()
-        plan(world, "default/m0")
-        seconds.append(time.perf_counter() - start)
+def _timed(run: Callable[Given, Done], *args: Given.args, **kwargs: Given.kwargs) -> tuple[float, Done]:
+    start = time.process_time()
+    done = run(*args, **kwargs)
+    return time.process_time() - start, done
+
+
+def _spread(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    at95 = ordered[min(len(ordered) - 1, round(0.95 * len(ordered)))]
     return {
-        "blocks": blocks,
-        "nodes": nodes,
-        "p50_ms": round(median(seconds) * 1e3, 1),
-        "max_ms": round(max(seconds) * 1e3, 1),
+        f"{name}_ms": round(value * 1e3, 2)
+        for name, value in (("p50", median(ordered)), ("p95", at95), ("max", ordered[-1]))
     }
 
 
-def _compare(blocks: int, nodes: int) -> list[dict[str, Any]]:
-    """Objective of each rule: everything here, everything at the best other node, one cut at the best place."""
-    chance, reached = random.Random(7), {"maleo": [], "one cut by scan": [], "all remote": [], "all local": []}
-    rules = {"all local": ["Local"], "all remote": ["Remote"]}
-    for _ in range(_INSTANCES):
-        world = _world(blocks, nodes, chance)
-        reached["maleo"].append(_objective(world, None))
-        for rule, modes in rules.items():
-            reached[rule].append(_objective(_within(world, {"n0"} if rule == "all local" else None, modes), None))
-        pairs = [_within(world, {"n0", f"n{i}"}, ["Local", "Split", "Remote"]) for i in range(1, nodes)]
-        reached["one cut by scan"].append(max(_objective(pair, 2) for pair in pairs))
-    best = reached["maleo"]
-    return [
-        {
-            "rule": rule,
-            "mean_objective": round(sum(values) / len(values), 4),
-            "as_good_as_maleo": sum(v >= b - 1e-9 for v, b in zip(values, best, strict=True)),
-            "of": len(values),
-        }
-        for rule, values in reached.items()
-    ]
+def _gap(verdict: Verdict) -> float:
+    return verdict.bound - verdict.plan.objective if isinstance(verdict, Feasible) else 0.0
 
 
-def _within(world: Snapshot, nodes: set[str] | None, modes: list[str]) -> Snapshot:
-    only = {
-        k: v.model_copy(update={"spec": v.spec.model_copy(update={"modes": modes})}) for k, v in world.missions.items()
-    }
-    devices = {k: v for k, v in world.devices.items() if nodes is None or k in nodes}
-    return replace(world, missions=only, devices=devices)
+# ------------------------------------------------------------------------------------------------ one mission
 
 
-def _objective(world: Snapshot, most_partitions: int | None) -> float:
-    verdict = plan(world, "default/m0")
-    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
-    if chosen is None or (most_partitions and len(chosen.partitions) > most_partitions):
-        return -1.0
-    return chosen.objective
+def time_one() -> None:
+    """By blocks, devices, partitions and scarcity."""
+    rows = [_time_size(b, d, 4, "moderate", n) for b, d, n in _SIZES]
+    rows += [_time_size(100, 10, k, "moderate", 20) for k in (2, 3)]
+    rows += [_time_size(100, 10, 4, level, 20) for level in _LEVELS if level != "moderate"]
+    report("planning-one", rows, baseline="none: milliseconds of one plan, its index included")
 
 
-def _time_fleet(missions: int, nodes: int) -> dict[str, Any]:
-    world = _world(16, nodes, random.Random(3), missions=missions)
-    start = time.perf_counter()
-    verdicts = plan_all(world)
-    seconds = time.perf_counter() - start
-    fits = sum(isinstance(verdict, Feasible) for verdict in verdicts.values())
+_SIZES = ((16, 5, 40), (50, 5, 40), (50, 10, 40), (100, 10, 40), (256, 20, 8), (400, 50, 3))
+
+
+def _time_size(blocks: int, devices: int, partitions: int, scarcity: Scarcity, count: int) -> dict[str, Any]:
+    chance, seconds, gaps, most = Random(blocks * 1000 + devices), list[float](), list[float](), 0
+    for _ in range(count):
+        found = one(chance, blocks=blocks, nodes=devices, scarcity=scarcity)
+        with patch.object(solver, "MOST_PARTITIONS", partitions):
+            took, verdict = _timed(plan, found, KEY)
+        seconds.append(took)
+        gaps.append(_gap(verdict))
+        most = max(most, len(verdict.plan.partitions) if isinstance(verdict, Feasible) else 0)
+    size = {"blocks": blocks, "devices": devices, "most_partitions": partitions, "scarcity": scarcity, "of": count}
+    return size | _spread(seconds) | {"most_used": most, "worst_gap": round(max(gaps), 9)}
+
+
+# ------------------------------------------------------------------------------------------------ HiGHS
+
+
+def compare_highs() -> None:
+    """The same instances, with every constraint; equal: objective within 1e-7, or both find nothing feasible."""
+    rows = []
+    for blocks, nodes, count in ((6, 4, 40), (10, 5, 40), (18, 5, 20), (24, 6, 10)):
+        chance, own, theirs, equal, feasible = Random(blocks), list[float](), list[float](), 0, 0
+        for _ in range(count):
+            found = one_mission(chance, blocks=blocks, nodes=nodes)
+            took, verdict = _timed(plan, found, KEY_OF_TESTS)
+            longer, optimum = _solve(found)
+            own.append(took)
+            theirs.append(longer)
+            feasible += optimum is not None
+            if isinstance(verdict, Feasible) and optimum is not None:
+                equal += abs(verdict.plan.objective - optimum.objective) <= 1e-7
+            else:
+                equal += not isinstance(verdict, Feasible) and optimum is None
+        rows.append(
+            {"blocks": blocks, "nodes": nodes, "of": count, "feasible": feasible, "equal": equal}
+            | _spread(own)
+            | {"highs_p50_ms": round(median(theirs) * 1e3, 1), "ratio": round(median(own) / median(theirs), 3)}
+        )
+    report("planning-highs", rows, baseline="seconds inside HiGHS with an independent model of the same instances")
+
+
+KEY_OF_TESTS = "default/watch"
+
+
+def _solve(found: Snapshot) -> tuple[float, Optimum | None]:
+    """Seconds inside HiGHS alone, without making its model."""
+    seconds = []
+
+    def solve(*args: Any, **kwargs: Any) -> Any:
+        took, done = _timed(scipy.optimize.milp, *args, **kwargs)
+        seconds.append(took)
+        return done
+
+    with patch("milp.milp", solve):
+        optimum = best(found, KEY_OF_TESTS)
+    return sum(seconds), optimum
+
+
+# ------------------------------------------------------------------------------------------------ rules
+
+
+def compare_rules() -> None:
+    """All judged alike, by the independent model of the tests: who is served, at what objective, with what energy."""
+    rows = []
+    for level in _LEVELS:
+        chance = Random(11)
+        problems = [one(chance, blocks=16, nodes=4, scarcity=level) for _ in range(40)]
+        reached = {rule: [_judge(found, rule) for found in problems] for rule in ("maleo", *RULES)}
+        # Objective and energy are means over what the rule serves, against Maleo's on the same missions.
+        for rule, results in reached.items():
+            pairs = [(r, m) for r, m in zip(results, reached["maleo"], strict=True) if r and m]
+            row: dict[str, Any] = {
+                "scarcity": level,
+                "rule": rule,
+                "served": sum(map(bool, results)),
+                "of": len(results),
+            }
+            if pairs:
+                row |= {
+                    "objective": round(mean(r[0] for r, _ in pairs), 4),
+                    "maleo_objective": round(mean(m[0] for _, m in pairs), 4),
+                    "as_good": sum(r[0] >= m[0] - 1e-7 for r, m in pairs),
+                    "energy_ratio": round(mean(r[1] for r, _ in pairs) / mean(m[1] for _, m in pairs), 3),
+                }
+            rows.append(row)
+    report("planning-rules", rows, baseline="Maleo on the missions that the rule serves")
+
+
+def _judge(found: Snapshot, rule: str) -> tuple[float, float] | None:
+    """(objective, joules); None where the mission is not served within its limits."""
+    program = Program(next(read(found, KEY)))
+    if rule == "maleo":
+        verdict = plan(found, KEY)
+        places = places_of(verdict.plan, len(program.of.variant.blocks)) if isinstance(verdict, Feasible) else None
+    else:
+        places = RULES[rule](program)
+    if places is None:
+        return None
+    kept, objective = program.judge(places)
+    return (objective, program.figures(places)[1]) if kept else None
+
+
+# ------------------------------------------------------------------------------------------------ fleets
+
+
+def time_fleet() -> None:
+    """One mission after the other on fleets of classes; the index of the fleet is made once."""
+    rows = []
+    for nodes, sites, kinds, count in ((100, 4, 3, 20), (1000, 4, 3, 20), (1000, 10, 4, 10), (5000, 10, 3, 5)):
+        found = fleet(Random(nodes), missions=count, nodes=nodes, sites=sites, kinds=kinds)
+        indexing, index = _timed(Index, found)
+        seconds = [_timed(plan, found, key, index=index)[0] for key in found.missions]
+        rows.append(
+            {"nodes": nodes, "classes": sites * kinds, "index_ms": round(indexing * 1e3, 1), "of": count}
+            | _spread(seconds)
+            | {"missions_per_s": round(1 / mean(seconds), 1)}
+        )
+    report("planning-fleet", rows, baseline="none: milliseconds of one plan")
+
+
+def time_many() -> None:
+    """Tiers one after the other (greedy), then each improved as a whole with its bound (certified)."""
+    rows = [_time_many(50, 50, level, 4) for level in _LEVELS]
+    report("planning-many", rows, baseline="none: processor seconds; gaps relative to the certified bound of a tier")
+
+
+def time_large() -> None:
+    rows = [_time_many(500, 200, "moderate", 1)]
+    report("planning-large", rows, baseline="none: processor seconds; gaps relative to the certified bound of a tier")
+
+
+def _time_many(missions: int, nodes: int, scarcity: Scarcity, count: int) -> dict[str, Any]:
+    chance, greedy, certified, gaps, served, first = Random(5), list[float](), list[float](), list[float](), 0, 0
+    for _ in range(count):
+        found = many(chance, missions=missions, nodes=nodes, scarcity=scarcity)
+        took, plain = _timed(plan_fleet, found, rounds=0)
+        longer, whole = _timed(plan_fleet, found)
+        greedy.append(took)
+        certified.append(longer)
+        gaps += [float(tier.gap) for tier in whole.tiers.values()]
+        first += sum(tier.served for tier in plain.tiers.values())
+        served += sum(tier.served for tier in whole.tiers.values())
+    gaps.sort()
     return {
         "missions": missions,
         "nodes": nodes,
-        "seconds": round(seconds, 2),
-        "missions_per_s": round(missions / seconds, 1),
-        "fit": fits,
+        "scarcity": scarcity,
+        "of": count,
+        "greedy_s": round(median(greedy), 2),
+        "certified_s": round(median(certified), 2),
+        "served_greedy": first,
+        "served": served,
+        "asked": missions * count,
+        "gap_p50": round(median(gaps), 5),
+        "gap_p95": round(gaps[min(len(gaps) - 1, round(0.95 * len(gaps)))], 4),
+        "gap_worst": round(gaps[-1], 4),
+        "peak_mib": _peak(many(Random(5), missions=missions, nodes=nodes, scarcity=scarcity)),
     }
 
 
-report(
-    "planning-one",
-    [_time_one(b, n) for b, n in ((16, 3), (32, 3), (32, 6), (64, 6), (32, 10))],
-    baseline="none: milliseconds",
-)
-report("planning-rules", _compare(24, 5), baseline="objective reached on the same 20 instances")
-report("planning-fleet", [_time_fleet(10, 10), _time_fleet(20, 10)], baseline="none: every node a class of its own")
+def _peak(found: Snapshot) -> float:
+    """MiB that planning all of it one after the other holds at most."""
+    tracemalloc.start()
+    plan_fleet(found, rounds=0)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return round(most / 2**20, 1)
+
+
+_PARTS = {
+    "one": time_one,
+    "highs": compare_highs,
+    "rules": compare_rules,
+    "fleet": time_fleet,
+    "many": time_many,
+    "large": time_large,
+}
+
+
+def main() -> None:
+    for part in sys.argv[1:] or [name for name in _PARTS if name != "large"]:
+        _PARTS[part]()
+    print(f"largest resident size: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -88,22 +88,18 @@ class Lattice:
         """(D+1, D) where there is a way to cross."""
         return np.isfinite(self.mean.per_crossing)
 
-    def fits(self, place: int, begin: int, end: int) -> bool:
-        """Whether the span fits into the unit's free memory."""
-        return bool(self.frame.reach[place, begin] >= end)
-
     def no_slower(self, seconds: float) -> "Lattice":
         """The ways of which no stage is taken longer by a request."""
         most, busy = seconds * (1 + TIE), self.busy
         slowest = float((busy.per_byte * self.frame.sizes.max() + busy.per_crossing).max(where=self.open, initial=0.0))
         slow = busy.hops > most if slowest > most or busy.coded else None
-        return self._within(replace(restrict(self.frame, self.busy, np.full(self.source, most)), slow=slow))
+        return self.within(replace(restrict(self.frame, self.busy, np.full(self.source, most)), slow=slow))
 
     def without(self, places: Mask) -> "Lattice":
         """The ways that do not lead over these places (D,)."""
-        return self._within(replace(self.frame, reach=np.where(places[:, None], -1, self.frame.reach)))
+        return self.within(replace(self.frame, reach=np.where(places[:, None], -1, self.frame.reach)))
 
-    def _within(self, frame: Frame) -> "Lattice":
+    def within(self, frame: Frame) -> "Lattice":
         names = ("mean", "tail", "doubt", "energy", "busy", "loss", "own")
         return replace(self, frame=frame, **{name: getattr(self, name).within(frame) for name in names})
 
@@ -149,8 +145,9 @@ def build(
     *,
     source: NodeFacts,
     z: float,
+    rate: float,
 ) -> Lattice:
-    """units, costs and loads in the same order, at least one; z: of the latency's percentile."""
+    """units, costs and loads in the same order, at least one; z: of the latency's percentile; rate: requests/s."""
     ends = find_ends(variant)
     places = list(product(range(len(units)), ["", *(list_codecs(variant) if len(ends) > 2 else [])]))  # noqa: PLR2004 - both ends
     codecs = [codec for _, codec in places]
@@ -180,7 +177,7 @@ def build(
     none, once, nothing = np.zeros(len(units)), np.ones(len(units)), np.zeros_like(crossings.wire)
     mean = amount("seconds", once, waits, crossings.wire, crossings.overhead, 0)
     doubt = amount("sigma", z * once, z * waits, crossings.wire * crossings.doubt, nothing, 1)
-    return Lattice(
+    made = Lattice(
         units=tuple(units),
         codecs=tuple(codecs),
         same=np.array([[one.key == other.key for one in units] for other in units], dtype=bool),
@@ -196,6 +193,10 @@ def build(
         memory=memory,
         local=np.array([unit.node.name == source.name for unit in units], dtype=bool),
     )
+    shared = np.array([load.share > 0 for load in loads])
+    # What others were promised is never taken, not even by the least bad way.
+    most = np.where(shared, (1 + TIE) / rate, _NEVER) if rate > 0 else np.full(len(units), _NEVER)
+    return made.within(restrict(frame, made.busy, most)) if np.isfinite(most).any() else made
 
 
 @dataclass(frozen=True, slots=True)

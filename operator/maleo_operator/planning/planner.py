@@ -299,14 +299,15 @@ def _entry(search: Search, candidate: Candidate, partitions: Sequence[PlannedPar
 def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[PlannedPartition]) -> Fallback | None:
     """The quickest variant that keeps the accuracy floor and fits beside the unit's own partition."""
     beside = sum(p.memory for p in partitions if (p.node, p.unit) == unit.key)
-    floor = search.demand.accuracy
+    floor, load = search.demand.accuracy, search.loads[unit.key]
+    if unit.exclusive and (load.share or load.memory):
+        return None  # it serves one mission, and others hold it
     options = []
     for variant in search.variants():
         if find_mismatch(variant, unit) is not None:
             continue
         whole = _partition(search, variant, Piece(unit, 0, len(variant.blocks) - 1))
-        held = search.loads[unit.key].memory
-        if unit.memory is not None and whole.memory + beside + held > unit.memory:
+        if unit.memory is not None and whole.memory + beside + load.memory > unit.memory:
             continue
         figure = lower(search.demand.accuracy_of(variant), [unit])
         below = floor is not None and floor.hard and (figure is None or figure.value < floor.value)

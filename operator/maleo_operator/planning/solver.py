@@ -226,6 +226,7 @@ class Search:
             ),
             source=self.source,
             z=self.demand.z,
+            rate=self.demand.rate,
         )
         self._note_rules(variant, made)
         return made
@@ -235,29 +236,37 @@ class Search:
         return self.demand.may_receive(egress.input if raw else egress.features, self.source, node)
 
     def _note_rules(self, variant: Edition, made: Lattice) -> None:
-        """Structural rules that stop a unit, by code: egress, link, memory; and modes that are not to be had."""
-        modes, last = self.demand.mission.spec.modes, len(variant.blocks) - 1
+        """Structural rules, by code: modes that are not to be had, and what stops a unit."""
+        modes = self.demand.mission.spec.modes
         if made.last == 1 and "Split" in modes:
             self.refused.append(Refused("Split", "NoLegalCut", f"{variant.label} runs as one piece"))
-        for mode in MODES:
-            if mode not in modes:
-                self.refused.append(Refused(mode, "ModeNotAllowed", variant.label))
+        self.refused += [Refused(mode, "ModeNotAllowed", variant.label) for mode in MODES if mode not in modes]
         for i, unit in enumerate(made.units):
             if made.codecs[i]:
                 continue  # the same unit once more
-            name = unit.node.name
             if not made.local[i]:
-                kinds = (("input", True), ("features", False))
-                barred = [kind for kind, raw in kinds if not self._may_receive(unit.node, raw)]
-                if barred:
-                    self.refused.append(Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.label))
-                if self.link(self.source, unit.node) is None:
-                    self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.label))
-            if not made.fits(i, 0, made.last):
-                needs, load = float(made.memory[0, made.last]), self.loads[unit.key]
-                sizes = f"needs {show(BYTES, needs)}, {show(BYTES, max(0.0, room(unit, load)))} is free"
-                part = f"{variant.label} [0..{last}]: {sizes}"
-                self.refused.append(Refused(f"all on {name} {unit.name}", "MemoryTooSmall", part))
+                self._note_way(variant, unit)
+            self._note_room(variant, made, i)
+
+    def _note_way(self, variant: Edition, unit: UnitFacts) -> None:
+        """Whether data may go there, and can."""
+        name, kinds = unit.node.name, (("input", True), ("features", False))
+        barred = [kind for kind, raw in kinds if not self._may_receive(unit.node, raw)]
+        if barred:
+            self.refused.append(Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.label))
+        if self.link(self.source, unit.node) is None:
+            self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.label))
+
+    def _note_room(self, variant: Edition, made: Lattice, place: int) -> None:
+        """Whether all of it has room there, in memory and in time."""
+        unit = made.units[place]
+        all_, part = f"all on {unit.node.name} {unit.name}", f"{variant.label} [0..{len(variant.blocks) - 1}]"
+        needs, space = float(made.memory[0, made.last]), room(unit, self.loads[unit.key])
+        if needs > space:
+            sizes = f"needs {show(BYTES, needs)}, {show(BYTES, max(0.0, space))} is free"
+            self.refused.append(Refused(all_, "MemoryTooSmall", f"{part}: {sizes}"))
+        elif not np.isfinite(made.mean.span(place, 0, made.last)):
+            self.refused.append(Refused(all_, "UnitOccupied", part))
 
     # ------------------------------------------------------------------------------------------------ judgement
 

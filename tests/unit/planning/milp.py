@@ -94,6 +94,11 @@ class Program:
         rows = zip(self.of.units, self._own, strict=True)
         return {unit.spot: float(own @ values) for unit, own in rows if unit.spot in places}
 
+    def figures(self, places: tuple[Spot, ...]) -> tuple[float, float]:
+        """Seconds at the objective's percentile and joules of one request."""
+        values = self.values(places)
+        return float(self._tail @ values), float(self._joules @ values)
+
     def values(self, places: tuple[Spot, ...]) -> Vector:
         """All variables of a way."""
         at = {unit.spot: u for u, unit in enumerate(self.of.units)}

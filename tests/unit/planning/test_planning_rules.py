@@ -173,6 +173,27 @@ def test_safety_comes_first__best_effort_takes_what_is_left() -> None:
     assert _infeasible(verdicts["default/a-best-effort"]).blockers[0].code == "UnitOccupied"
 
 
+def test_least_bad_way__takes_no_time_that_others_were_promised() -> None:
+    """Each needs 0.8 of the only unit: who comes second gets nothing, where alone it would get the least bad."""
+    alone = {"drone": profile("slow", gops=5)}
+    spec = {"demand": {"rate": "4/s"}, "objectives": {"latency": {"atMost": "1s"}}}
+    missions = [mission("first", criticality="Safety", **spec), mission("second", **spec)]
+    verdicts = plan_all(snapshot(profiles=alone, missions=missions, net=NET))
+    assert isinstance(verdicts["default/first"], Feasible)
+    second = _infeasible(verdicts["default/second"])
+    assert (second.blockers[0].code, second.blockers[0].retry, second.least_bad) == ("UnitOccupied", "CannotNow", None)
+
+
+def test_fallback__takes_no_exclusive_unit_that_others_hold() -> None:
+    one = {"drone": profile("slow", gops=5, sharing="Exclusive"), "edge": profile("quick", gops=50)}
+    missions = [mission("first", modes=["Local"], objectives={"latency": {"atMost": "1s"}}), mission("second")]
+    found = snapshot(profiles=one, missions=missions, net=model(variant("fp32", BLOCKS), inputs=100), links=FAST)
+    assert _feasible(plan(found, "default/second")).plan.fallback is not None
+    verdicts = plan_all(found)
+    assert _feasible(verdicts["default/first"]).plan.nodes == ("drone",)
+    assert _feasible(verdicts["default/second"]).plan.fallback is None
+
+
 def test_plans_of_a_fleet__never_overcommit_a_units_memory() -> None:
     room = {"drone": profile("small", gops=50, memory="11Mi")}  # one whole model with its activations: 4 Mi
     missions = [mission(f"m{i}") for i in range(5)]

@@ -1,0 +1,293 @@
+"""What must hold of every plan: the same for the same question, no worse with more, and no promise broken."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
+from itertools import chain
+from random import Random
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from instances import fleet, one_mission
+from worlds import block, device, link, mission, model, profile, snapshot, variant
+
+from maleo_api.device import DeviceProfile, Link
+from maleo_api.mission import Mission
+from maleo_api.quantities import BYTES, RATE, parse
+from maleo_operator.planning.fleet import plan_fleet
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Feasible, Infeasible, Plan, PlannedPartition, Snapshot, Verdict
+from maleo_operator.planning.store import encode
+
+KEY = "default/watch"
+seeds = st.integers(0, 2**32)
+Made = TypeVar("Made", DeviceProfile, Link, Mission)
+
+
+def _one(seed: int) -> Snapshot:
+    chance = Random(seed)
+    return one_mission(chance, blocks=chance.randint(1, 6), nodes=chance.randint(1, 5))
+
+
+# ------------------------------------------------------------------------------------------------ the same
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds)
+def test_plan__is_the_same_in_whatever_order_the_world_is_told(seed: int) -> None:
+    found, chance = _one(seed), Random(seed)
+    other = _shuffled(found, chance)
+    assert plan(other, KEY) == plan(found, KEY)
+    assert encode(other, KEY) == encode(found, KEY)
+
+
+def _shuffled(found: Snapshot, chance: Random) -> Snapshot:
+    def shuffle(each: Mapping[Any, Any]) -> dict[Any, Any]:
+        return dict(chance.sample(list(each.items()), k=len(each)))
+
+    kept = {each.name: getattr(found, each.name) for each in fields(found)}
+    seen = kept.pop("observations")
+    turned = {each.name: shuffle(getattr(seen, each.name)) for each in fields(seen)}
+    return Snapshot(**{name: shuffle(each) for name, each in kept.items()}, observations=replace(seen, **turned))
+
+
+# ------------------------------------------------------------------------------------------------ no worse with more
+
+
+def _with(made: Made, change: Callable[[dict[str, Any]], None]) -> Made:
+    """Changed by its plain form, and read again."""
+    body = made.model_dump(mode="json", by_alias=True, exclude_none=True)
+    change(body["spec"])
+    return type(made).model_validate(body)
+
+
+def _more_memory(found: Snapshot) -> Snapshot:
+    def grow(spec: dict[str, Any]) -> None:
+        for row in spec["computeUnits"][0]["memory"]:
+            row["size"] = f"{parse(BYTES, row['size']) * 1.5:.0f}"
+
+    return replace(found, profiles={name: _with(each, grow) for name, each in found.profiles.items()})
+
+
+def _quicker_units(found: Snapshot) -> Snapshot:
+    """Those on which nothing was measured: a measured whole sets what its blocks take, however quick the unit."""
+    measured = {each.spec.profile for each in found.model_profiles.values()}
+
+    def speed_up(spec: dict[str, Any]) -> None:
+        for row in spec["computeUnits"][0]["peak"]:
+            row["rate"] = f"{int(row['rate'].removesuffix('GOPS')) * 2}GOPS"
+
+    quicker = {name: _with(each, speed_up) for name, each in found.profiles.items() if name not in measured}
+    return replace(found, profiles=found.profiles | quicker)
+
+
+def _more_bandwidth(found: Snapshot) -> Snapshot:
+    """Declared and measured; the deviation stays the same share of it, so every transfer is quicker and surer."""
+
+    def widen(spec: dict[str, Any]) -> None:
+        spec["bandwidth"] = f"{int(spec['bandwidth'].removesuffix('Mbit/s')) * 2}Mbit/s"
+
+    seen = found.observations
+    measured = {pair: replace(f, value=2 * f.value, sigma=2 * f.sigma) for pair, f in seen.bandwidth.items()}
+    links = {name: _with(each, widen) for name, each in found.links.items()}
+    return replace(found, links=links, observations=replace(seen, bandwidth=measured))
+
+
+def _one_device_more(found: Snapshot) -> Snapshot:
+    """As quick as the drone's own, and joined to all that there are."""
+    nodes = found.nodes | {"new": replace(found.nodes["drone"], name="new")}
+    links = {f"{name}-new": link(name, "new", "300Mbit/s") for name in found.nodes}
+    return replace(
+        found, nodes=nodes, devices=found.devices | {"new": device("new", "p-drone")}, links=found.links | links
+    )
+
+
+def _longer_deadline(found: Snapshot) -> Snapshot:
+    return _asking(found, "latency", "atMost", lambda text: f"{int(text.removesuffix('ms')) * 2}ms")
+
+
+def _more_energy_allowed(found: Snapshot) -> Snapshot:
+    return _asking(found, "energy", "perInference", lambda text: f"{int(text.removesuffix('mJ')) * 2}mJ")
+
+
+def _lower_accuracy_allowed(found: Snapshot) -> Snapshot:
+    return _asking(found, "accuracy", "atLeast", lambda text: f"{int(text.removesuffix('%')) - 5}%")
+
+
+def _asking(found: Snapshot, objective: str, field: str, change: Callable[[str], str]) -> Snapshot:
+    def relax(spec: dict[str, Any]) -> None:
+        stated = spec["objectives"].get(objective, {})
+        if field in stated:
+            stated[field] = change(stated[field])
+
+    return replace(found, missions=found.missions | {KEY: _with(found.missions[KEY], relax)})
+
+
+def _fewer_requests(found: Snapshot) -> Snapshot:
+    """A limit of power allows each request more."""
+
+    def slow_down(spec: dict[str, Any]) -> None:
+        spec["demand"]["rate"] = "1/h"
+
+    return replace(found, missions=found.missions | {KEY: _with(found.missions[KEY], slow_down)})
+
+
+def _nobody_else(found: Snapshot) -> Snapshot:
+    return replace(found, held={key: each for key, each in found.held.items() if key == KEY})
+
+
+def _all_cool(found: Snapshot) -> Snapshot:
+    return replace(found, observations=replace(found.observations, capacity={}))
+
+
+def _every_mode_and_reach(found: Snapshot) -> Snapshot:
+    def open_up(spec: dict[str, Any]) -> None:
+        spec |= {"modes": ["Local", "Split", "Remote"], "egress": {"input": "Any", "features": "Any"}}
+
+    return replace(found, missions=found.missions | {KEY: _with(found.missions[KEY], open_up)})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        _more_memory,
+        _quicker_units,
+        _more_bandwidth,
+        _one_device_more,
+        _longer_deadline,
+        _more_energy_allowed,
+        _lower_accuracy_allowed,
+        _fewer_requests,
+        _nobody_else,
+        _all_cool,
+        _every_mode_and_reach,
+    ],
+)
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds)
+def test_plan__is_never_worse_with(more: Callable[[Snapshot], Snapshot], seed: int) -> None:
+    """Each makes every way at least as good as it was, or adds ways: then so is the best."""
+    found = _one(seed)
+    less, better = plan(found, KEY), plan(more(found), KEY)
+    if isinstance(less, Feasible):
+        assert isinstance(better, Feasible)
+        assert better.plan.objective >= less.plan.objective - 1e-9
+
+
+# ------------------------------------------------------------------------------------------------ many missions
+
+
+def _many(seed: int) -> Snapshot:
+    chance = Random(seed)
+    found = fleet(chance, missions=chance.randint(2, 6), nodes=chance.randint(1, 4), tight=chance.random())
+
+    def rank(spec: dict[str, Any]) -> None:
+        spec["criticality"] = chance.choice(("Safety", "Mission", "BestEffort"))
+
+    return replace(found, missions={key: _with(each, rank) for key, each in found.missions.items()})
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds)
+def test_fleet__never_overcommits_a_units_memory_time_or_exclusive_use(seed: int) -> None:
+    found = _many(seed)
+    verdicts = plan_fleet(found).verdicts.values()
+    plans = [kept for v in verdicts if (kept := v.plan if isinstance(v, Feasible) else v.least_bad) is not None]
+    memory, time, users = Counter[tuple[str, str]](), Counter[tuple[str, str]](), defaultdict[Any, set[str]](set)
+    for each in plans:
+        for part in _resident(each):
+            memory[part.node, part.unit] += part.memory  # type: ignore[assignment]
+            users[part.node, part.unit].add(each.mission)
+        for part in each.partitions:
+            rate = parse(RATE, found.missions[each.mission].spec.demand.rate)
+            time[part.node, part.unit] += rate * part.compute.value  # type: ignore[assignment]
+    for node, name in users:
+        unit = found.profiles[f"p-{node}"].spec.compute_units[0]
+        assert memory[node, name] <= parse(BYTES, str(unit.memory[0].size)) * (1 + 1e-9)
+        assert time[node, name] <= 1 + 1e-9 or len(users[node, name]) == 1  # whom it is too slow for by itself
+        assert len(users[node, name]) == 1 or unit.access.sharing == "TimeShared"
+
+
+def _resident(each: Plan) -> Iterable[PlannedPartition]:
+    return chain(each.partitions, [each.fallback.partition] if each.fallback else [])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds)
+def test_tier__has_the_same_plans_with_and_without_those_below(seed: int) -> None:
+    found = _many(seed)
+    everything = plan_fleet(found).verdicts
+    for tiers in (("Safety",), ("Safety", "Mission")):
+        above = {key: each for key, each in found.missions.items() if each.spec.criticality in tiers}
+        alone = plan_fleet(replace(found, missions=above)).verdicts
+        assert {key: everything[key] for key in above} == alone
+
+
+# ------------------------------------------------------------------------------------------------ egress
+
+
+def test_thousand_runs__let_nothing_out_that_must_stay() -> None:
+    """Every plan that is told, the least bad and those that would do with another limit among them."""
+    transfers = 0
+    for seed in range(1000):
+        found = _one(seed)
+        egress, nodes = found.missions[KEY].spec.egress, found.nodes
+        for each in _told(plan(found, KEY)):
+            before = "drone"
+            for part in each.partitions:
+                reach = egress.features if part.first else egress.input
+                near = "" != nodes["drone"].site == nodes[part.node].site
+                assert part.node == "drone" or reach == "Any" or (reach == "Site" and near), (seed, part)
+                transfers += part.node != before
+                before = part.node
+            assert each.fallback is None or each.fallback.partition.node == "drone"
+    assert transfers > 500
+
+
+def _told(verdict: Verdict) -> Iterable[Plan]:
+    if isinstance(verdict, Infeasible):
+        return [each for each in (verdict.least_bad, *(r.plan for r in verdict.relaxations)) if each is not None]
+    return [verdict.plan, *verdict.best_by_mode.values()]
+
+
+# ------------------------------------------------------------------------------------------------ ties
+
+
+def _equals(watts: Mapping[str, str], **spec: Any) -> Snapshot:
+    """Nodes as quick and as far as each other, and the drone, which may not compute."""
+    chain_of = [block("a", mop=100, cut=None)]
+    far = {name: profile(f"p-{name}", gops=50, watts=each) for name, each in watts.items()}
+    return snapshot(
+        profiles={"drone": profile("tiny", memory="1Mi")} | far,
+        missions=[mission(**{"objectives": {"latency": {"atMost": "100ms"}}} | spec)],
+        net=model(variant("fp32", chain_of), inputs=100),
+        links=[link("drone", name, "100Mbit/s") for name in far],
+    )
+
+
+def _taken(found: Snapshot) -> Plan:
+    verdict = plan(found, KEY)
+    assert isinstance(verdict, Feasible)
+    return verdict.plan
+
+
+def test_tie__goes_to_less_energy_before_the_name() -> None:
+    assert _taken(_equals({"alpha": "3W", "beta": "2W", "gamma": "2W"})).nodes == ("drone", "beta")
+
+
+def test_tie__goes_to_less_energy_among_many_equals() -> None:
+    watts = {f"node-{i:03}": "3W" for i in range(120)} | {"node-090": "2W"}
+    assert _taken(_equals(watts)).nodes == ("drone", "node-090")
+
+
+def test_tie__goes_to_fewer_moves_before_less_energy() -> None:
+    """Moving would spare just what a move costs: 0.05 of the energy that is allowed."""
+    spec = {"objectives": {"energy": {"perInference": "1J"}}, "preference": {"weights": {"accuracy": 0, "latency": 0, "energy": 1}}}  # fmt: skip  # noqa: E501
+    found = _equals({"alpha": "100W"}, **spec)
+    held = _taken(found)
+    assert held.energy.value == pytest.approx(0.2)
+    both = _equals({"alpha": "100W", "beta": "75W"}, **spec)
+    assert _taken(both).nodes == ("drone", "beta")
+    assert _taken(replace(both, held={KEY: held})).nodes == ("drone", "alpha")
