@@ -1,146 +1,126 @@
 """The quickest pipeline over any order of units: every count of each type of unit at once.
 
 A state is how many units of each type serve so far, and the type of the last one: crossings depend on it. Its value is
-the *set* of boundaries that it can reach, as bits, not the furthest: tables are not smooth and cuts differ in size, so
-that from further on there may be no way ahead. With every unit a type of its own this is the subset DP.
+the *set* of boundaries that it can reach, not the furthest: tables are not smooth and cuts differ in size, so that from
+further on there may be no way ahead. With every unit a type of its own this is the DP over subsets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_operator.planning.lattice import Mask
+from maleo_operator.planning.bits import Bits, has, pack, spread, tabulate, unpack
+from maleo_operator.planning.cover import Cover
+from maleo_operator.planning.lattice import Array
 from maleo_operator.planning.search import Way
-from maleo_operator.planning.stages import Stages, pack, strides
+from maleo_operator.planning.stages import Types
 
-Bits = NDArray[np.uint64]
-Rows = NDArray[np.intp]
-_BYTE: Final = 8
+_WORD: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """All counts of one more stage. moves: by type, rows before it that may take one more, and the rows they become.
+    """All states of so many stages, a row for each count of types. parents: by last type, the row before."""
 
-    met: rows where what the mode needs has served.
-    """
-
-    rows: int
-    moves: tuple[tuple[Rows, Rows], ...]
-    met: Mask
+    counts: NDArray[np.uint8]  # (N, T)
+    reached: Bits  # (T+1, N, W) by last type, or the source
+    parents: NDArray[np.intp]  # (N, T)
 
 
-def count_states(sizes: Sequence[int], most: int) -> int:
-    """How many counts there are of types with so many units each, at most `most` units in all."""
-    by_total = [1] + [0] * most
-    for size in sizes:
-        by_total = [sum(by_total[max(0, total - size) : total + 1]) for total in range(most + 1)]
-    return sum(by_total)
+class CountProbe:
+    """What is possible over any order with no step slower than `seconds`."""
 
-
-class Counts:
-    """The layers are made once; each probe asks what is possible with no step slower than a given time."""
-
-    def __init__(self, stages: Stages, types: Sequence[Sequence[int]]) -> None:
-        """types: numbers of equal units; count_states of their sizes bounds memory and time."""
-        first = [members[0] for members in types]
-        again = [members[1] if len(members) > 1 else members[0] for members in types]
-        self._stages = stages
+    def __init__(self, types: Types, seconds: float) -> None:
         self._types = types
-        self._spans = stages.spans[first]  # by type: a unit's number would give another one's rows
-        self._hops = stages.hops[np.ix_([*first, stages.source], first)].copy()
-        for kind, (one, other) in enumerate(zip(first, again, strict=True)):
-            self._hops[kind, kind] = stages.hops[one, other]
-        self._words = stages.last // 64 + 1
-        self._layers = list(_layers([len(t) for t in types], stages.needed[first], stages.most))
+        self._spans, self._hops = types.spans <= seconds, types.hops <= seconds
+        self._tables = [tabulate(steps) for steps in self._spans]
+        self._crossable = pack(self._hops)
 
-    def probe(self, seconds: float) -> Way | None:
-        """A way of the fewest stages, none of which nor of the crossings takes longer; None where there is none."""
-        spans, hops = self._spans <= seconds, self._hops <= seconds
-        tables, crossable = _tables(spans, self._words), pack(hops, self._words)
-        born = np.zeros((1, len(self._types) + 1, self._stages.last + 1), dtype=bool)
-        born[0, -1, 0] = True
-        reached = [pack(born, self._words)]
-        for layer in self._layers:
-            before, after = reached[-1], np.zeros((layer.rows, len(self._types) + 1, self._words), dtype=np.uint64)
-            for kind, (sources, targets) in enumerate(layer.moves):
-                arrived = np.bitwise_or.reduce(before[sources] & crossable[:, kind], axis=1)
-                after[targets, kind] = _spread(arrived, tables[kind])
-            reached.append(after)
-            done = _has(after, self._stages.last) & layer.met[:, None]
-            if done.any():
-                row, kind = (int(i) for i in np.argwhere(done)[0])
-                return self._members(self._trace(reached, row, kind, spans, hops))
-            if not after.any():
+    def run(self, *, width: int | None = None, guide: Cover | None = None) -> Way | None:
+        """A way of the fewest stages; None where there is none.
+
+        width: only so many states are kept of each number of stages, those ahead by the guide; then None says nothing.
+        """
+        layers = [self._begin()]
+        for _ in range(self._types.most):
+            layer = self._grow(layers[-1])
+            if layer is None:
                 break
+            layers.append(layer)
+            done = has(layer.reached, self._types.last)
+            if self._types.needed.any():
+                done &= layer.counts[:, self._types.needed].max(axis=1) > 0
+            if done.any():
+                kind, row = (int(i) for i in np.argwhere(done)[0])
+                return self._types.name(self._trace(layers, row, kind))
+            if width is not None and guide is not None and len(layer.counts) > width:
+                layers[-1] = self._keep(layer, width, guide)
         return None
 
-    def _trace(self, reached: Sequence[Bits], row: int, kind: int, spans: Mask, hops: Mask) -> list[tuple[int, int]]:
+    def _begin(self) -> _Layer:
+        kinds = len(self._types.members)
+        born = np.zeros((kinds + 1, 1, self._types.last + 1), dtype=bool)
+        born[kinds, 0, 0] = True
+        return _Layer(np.zeros((1, kinds), dtype=np.uint8), pack(born), np.zeros((1, kinds), dtype=np.intp))
+
+    def _grow(self, before: _Layer) -> _Layer | None:
+        """One stage more, of each type that has a unit left."""
+        moves = list(self._moves(before))
+        if not moves:
+            return None
+        kinds = np.concatenate([np.full(len(rows), kind) for kind, rows, _ in moves])
+        parents = np.concatenate([rows for _, rows, _ in moves])
+        grown = before.counts[parents]
+        grown[np.arange(len(grown)), kinds] += 1
+        first, row = _distinct(grown)
+        counts = grown[first]
+        reached = np.zeros((len(before.reached), len(counts), before.reached.shape[2]), dtype=np.uint64)
+        reached[kinds, row] = np.concatenate([ends for _, _, ends in moves])
+        origins = np.zeros(counts.shape, dtype=np.intp)
+        origins[row, kinds] = parents
+        return _Layer(counts, reached, origins)
+
+    def _moves(self, before: _Layer) -> Iterator[tuple[int, NDArray[np.intp], Bits]]:
+        """By type: the rows that one more of it leads on from, and the boundaries that it then ends at."""
+        for kind, size in enumerate(self._types.sizes):
+            rows = np.flatnonzero(before.counts[:, kind] < size)
+            arrived = np.bitwise_or.reduce(before.reached & self._crossable[:, kind, None], axis=0)
+            ends = spread(arrived[rows], self._tables[kind])
+            alive = ends.any(axis=1)
+            if alive.any():
+                yield kind, rows[alive], ends[alive]
+
+    def _keep(self, layer: _Layer, width: int, guide: Cover) -> _Layer:
+        """The states that have covered most for what their units are worth."""
+        reached = unpack(np.bitwise_or.reduce(layer.reached, axis=0), self._types.last + 1)
+        furthest = self._types.last - np.argmax(reached[:, ::-1], axis=1)
+        ahead: Array = guide.worth[furthest] - layer.counts @ guide.price
+        best = np.sort(np.argsort(-ahead, kind="stable")[:width])
+        return _Layer(layer.counts[best], layer.reached[:, best], layer.parents[best])
+
+    def _trace(self, layers: Sequence[_Layer], row: int, kind: int) -> list[tuple[int, int]]:
         """Back from a state that is done: (type, boundary that it ends at) of each stage."""
-        boundary, found = self._stages.last, list[tuple[int, int]]()
-        for depth in range(len(reached) - 1, 0, -1):
+        boundary, found = self._types.last, list[tuple[int, int]]()
+        for before, layer in zip(layers[-2::-1], layers[:0:-1], strict=True):
             found.append((kind, boundary))
-            sources, targets = self._layers[depth - 1].moves[kind]
-            row = int(sources[np.flatnonzero(targets == row)[0]])
-            starts = np.flatnonzero(spans[kind, :, boundary])
-            arrived = (
-                np.array([_has(reached[depth - 1][row], int(start)) for start in starts]) & hops[:, kind, starts].T
-            )
-            at, kind = (int(i) for i in np.argwhere(arrived)[0])
-            boundary = int(starts[at])
+            row = int(layer.parents[row, kind])
+            reached = unpack(before.reached[:, row], self._types.last + 1)
+            arrived = reached & self._hops[:, kind] & self._spans[kind, :, boundary]
+            kind, boundary = (int(i) for i in np.argwhere(arrived)[0])
         return found[::-1]
 
-    def _members(self, way: Sequence[tuple[int, int]]) -> Way:
-        left = [iter(members) for members in self._types]
-        return tuple((next(left[kind]), boundary) for kind, boundary in way)
 
-
-def _layers(sizes: Sequence[int], needed: Mask, most: int) -> Sequence[_Layer]:
-    layers, counts, weights = [], np.zeros((1, len(sizes)), dtype=np.int64), strides([size + 1 for size in sizes])
-    for _ in range(most):
-        codes = counts @ weights
-        sources = [np.flatnonzero(counts[:, kind] < size) for kind, size in enumerate(sizes)]
-        grown = [codes[rows] + weight for rows, weight in zip(sources, weights, strict=True)]
-        known, at = np.unique(np.concatenate(grown), return_index=True)
-        if not known.size:
-            break
-        bigger = np.concatenate(
-            [counts[rows] + step for rows, step in zip(sources, np.eye(len(sizes), dtype=int), strict=True)]
-        )
-        counts = bigger[at]
-        moves = tuple((rows, np.searchsorted(known, code)) for rows, code in zip(sources, grown, strict=True))
-        met: Mask = np.asarray((counts[:, needed] > 0).any(axis=1) | (not needed.any()))
-        layers.append(_Layer(len(known), moves, met))
-    return layers
-
-
-def _tables(spans: Mask, words: int) -> Bits:
-    """(T, B/8, 256, words): for eight boundaries, whatever of them are reached, all that a span from there ends at."""
-    types, boundaries, _ = spans.shape
-    chunks = -(-boundaries // _BYTE)
-    ends = np.zeros((types, chunks * _BYTE, words), dtype=np.uint64)
-    ends[:, :boundaries] = pack(spans, words)
-    ends = ends.reshape(types, chunks, _BYTE, words)
-    table = np.zeros((types, chunks, 1, words), dtype=np.uint64)
-    for bit in range(_BYTE):
-        table = np.concatenate([table, table | ends[:, :, bit, None]], axis=2)
-    return table
-
-
-def _spread(arrived: Bits, table: Bits) -> Bits:
-    """From boundaries (rows, words) to all that spans from them end at."""
-    pieces, ends = arrived.view(np.uint8), np.zeros_like(arrived)
-    for chunk in range(table.shape[0]):
-        ends |= table[chunk, pieces[:, chunk]]
-    return ends
-
-
-def _has(bits: Bits, boundary: int) -> Mask:
-    """Whether the boundary is among the bits."""
-    held: Mask = (np.ascontiguousarray(bits).view(np.uint8)[..., boundary // _BYTE] >> (boundary % _BYTE) & 1).astype(
-        bool
-    )
-    return held
+def _distinct(rows: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where each distinct row is first, and which of those each row is."""
+    wide = np.zeros((len(rows), -(-rows.shape[1] // _WORD) * _WORD), dtype=np.uint8)
+    wide[:, : rows.shape[1]] = rows
+    words = wide.view(np.uint64)
+    order = np.lexsort(words.T)
+    fresh = np.ones(len(rows), dtype=bool)
+    fresh[1:] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
+    which = np.empty(len(rows), dtype=np.intp)
+    which[order] = np.cumsum(fresh) - 1
+    return order[fresh], which

@@ -1,33 +1,31 @@
 """The pipeline whose slowest step is the quickest, over any number of units: what rate a model can be sustained at.
 
 The optimum is the time of one of the steps, so the search is over those, never over numbers with a tolerance. Each
-probe asks whether a pipeline keeps a given time. Up to 14 units, or 4 types of equal units, in any order that is
-answered exactly; for more, orders are searched, and what no set of units could do says how far that may be from the
-best. Models are chains of blocks, so stages are spans.
+probe asks whether a pipeline keeps a given time. Up to 16 units, or 4 types of equal units, that is answered exactly
+over all orders. For more, the states that the duals of a cover tell to be ahead are followed, and the cover bounds how
+far that may be from the best. Models are chains of blocks, so a stage is a span.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import csr_matrix
 
 from maleo_api.mission import Mode
-from maleo_operator.planning.counts import Counts, count_states
-from maleo_operator.planning.lattice import Amount, Array, Lattice, Mask
+from maleo_operator.planning.counts import CountProbe
+from maleo_operator.planning.cover import cover
+from maleo_operator.planning.lattice import Amount, Array, Lattice
 from maleo_operator.planning.orders import improve
 from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
-from maleo_operator.planning.stages import Stages
+from maleo_operator.planning.stages import Stages, Types
 
-_MOST_STATES: Final = 4_000_000
-"""Counts of units times pairs of types: 14 units of their own are 3.2 million."""
+_MOST_STATES: Final = 17_000_000
+"""Counts of units times pairs of types: four types of 16 units are 77,520, 16 units of their own 16.8 million."""
+_WIDTH: Final = 6000
+"""Counts kept of each number of stages where that is more, times types."""
 _ORDERS: Final = 60
-_MORE_ORDERS: Final = 1500
-"""Orders tried before the exact answer, and where there is none."""
 _PATIENCE: Final = 2000
-_INFEASIBLE: Final = 2  # as linprog says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +37,10 @@ class Pipeline:
     bound: float
 
 
-NONE: Final = Pipeline(None, np.inf, np.inf)
-
-
 def find_pipeline(lattice: Lattice, mode: Mode, limits: Sequence[Limit], most: int) -> Pipeline:
     """The best of a mode with at most `most` stages that keeps all limits."""
     stages = Stages.of(lattice, mode, most)
-    free = solve(stages)
+    free = solve(stages) if stages.units else Pipeline(None, np.inf, np.inf)
     if free.way is None:
         return free
     way = stages.name(free.way)
@@ -55,76 +50,38 @@ def find_pipeline(lattice: Lattice, mode: Mode, limits: Sequence[Limit], most: i
     return _within(lattice, mode, limits, most, stages.candidates(), best)
 
 
-def solve(stages: Stages, *, exact: int = _MOST_STATES, orders: int = _MORE_ORDERS) -> Pipeline:
-    """Without limits. exact: states up to which every order is looked at; orders: how many are tried beyond."""
-    floor = stages.floor()
-    candidates = stages.candidates()
+def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH) -> Pipeline:
+    """Without limits; exact where the states of a probe are at most `exact`, else of some `width` states."""
+    floor, candidates = stages.floor(), stages.candidates()
     candidates = candidates[candidates >= floor]
-    if not candidates.size:
-        return NONE
-    types = stages.types()
-    small = count_states([len(t) for t in types], stages.most) * len(types) ** 2 <= exact
-    best, way = improve(stages, candidates, patience=_ORDERS if small else orders)
-    if best == 0 and way is not None:
-        return Pipeline(way, float(candidates[0]), float(candidates[0]))
-    if small:
-        best, way = _narrow(Counts(stages, types).probe, stages, candidates, best, way)
-        return Pipeline(way, float(candidates[best]), float(candidates[best])) if way is not None else NONE
-    low = _cover_least(stages, types, candidates[:best])
-    bound = float(candidates[low]) if low < len(candidates) else np.inf
-    return Pipeline(way, float(candidates[best]) if way is not None else np.inf, bound)
-
-
-def _narrow(
-    probe: Callable[[float], Way | None], stages: Stages, candidates: Array, best: int, way: Way | None
-) -> tuple[int, Way | None]:
-    """The first candidate for which the probe finds a way, and the way; those from `best` on need no probe."""
-    low = 0
+    types = Types.of(stages, stages.groups())
+    best, way = improve(stages, candidates, patience=_ORDERS)
+    low = _first_covered(types, candidates[:best])
+    all_states = types.count_states() * len(types.members) ** 2 <= exact
+    proven = low
     while low < best:
         middle = (low + best) // 2
-        found = probe(float(candidates[middle]))
+        seconds = float(candidates[middle])
+        probe = CountProbe(types, seconds)
+        found = probe.run() if all_states else probe.run(width=width // len(types.members), guide=cover(types, seconds))
         if found is None:
             low = middle + 1
         else:
             best, way = int(np.searchsorted(candidates, stages.slowest(found))), found
-    return best, way
+    times = np.append(candidates, np.inf)
+    return Pipeline(way, float(times[best]), float(times[best if all_states else proven]))
 
 
-# ------------------------------------------------------------------------------------------------ bounds
-
-
-def _cover_least(stages: Stages, types: Sequence[Sequence[int]], candidates: Array) -> int:
-    """The first candidate at which units could cover all blocks, each by one span, or by shares of several.
-
-    In a pipeline spans do not overlap, and each crossing is quick enough: what is not possible here never is.
-    """
+def _first_covered(types: Types, candidates: Array) -> int:
+    """Of candidates; no pipeline keeps an earlier one."""
     low, high = 0, len(candidates)
     while low < high:
         middle = (low + high) // 2
-        if _can_cover(stages, types, float(candidates[middle])):
-            high = middle
-        else:
+        if cover(types, float(candidates[middle])) is None:
             low = middle + 1
+        else:
+            high = middle
     return low
-
-
-def _can_cover(stages: Stages, types: Sequence[Sequence[int]], seconds: float) -> bool:
-    first = [members[0] for members in types]
-    quick: Mask = np.array(stages.hops <= seconds, dtype=bool)
-    entered = quick[:-1].any(axis=0)[first]
-    entered[:, 0] = quick[-1, first, 0]
-    possible = (stages.spans[first] <= seconds) & entered[:, :, None]
-    ends = np.where(possible, np.arange(stages.last + 1), 0).max(axis=2)  # of the longest span from each boundary
-    kind, start = np.nonzero(ends)
-    if not kind.size:
-        return False
-    piece = np.arange(stages.last)[:, None]
-    covered = (start <= piece) & (piece < ends[kind, start])
-    served = np.arange(len(types))[:, None] == kind
-    rows = csr_matrix(np.concatenate([-covered.astype(float), served.astype(float)]))
-    sides = np.concatenate([-np.ones(stages.last), [len(members) for members in types]])
-    done = linprog(np.ones(kind.size), A_ub=rows, b_ub=sides, bounds=(0, None), method="highs")
-    return not (done.status == _INFEASIBLE or (done.status == 0 and done.fun > stages.most + TIE * 1e3))
 
 
 # ------------------------------------------------------------------------------------------------ limits

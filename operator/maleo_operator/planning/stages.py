@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maleo_api.mission import Mode
 from maleo_operator.planning.lattice import Array, Lattice, Mask
@@ -28,7 +27,8 @@ class Stages:
     def of(cls, lattice: Lattice, mode: Mode, most: int) -> "Stages":
         """Without the units that the mode rules out, and those that can run nothing."""
         able = np.isfinite(lattice.busy.spans).any(axis=(1, 2))
-        keep = np.flatnonzero(able & {"Local": lattice.local, "Remote": ~lattice.local, "Split": able}[mode])
+        away = able & ~lattice.local
+        keep = np.flatnonzero({"Local": able & lattice.local, "Remote": away, "Split": able & away.any()}[mode])
         hops = lattice.busy.hops[np.ix_(np.append(keep, lattice.source), keep)].copy()
         needed = ~lattice.local[keep] & (mode == "Split")
         hops[-1, needed] = np.inf  # a split begins where the data is born
@@ -72,12 +72,11 @@ class Stages:
                 break
         return float(least[self.source, 0])
 
-    def types(self) -> list[list[int]]:
-        """Units that can stand for one another: exchanging two of a type changes no step."""
+    def groups(self) -> list[list[int]]:
+        """Units that can stand for one another: exchanging two of a group changes no step."""
         found: list[list[int]] = []
         for unit in range(self.source):
-            same = (group for group in found if self._are_equal(group[0], unit))
-            group = next(same, None)
+            group = next((group for group in found if self._are_equal(group[0], unit)), None)
             if group is None:
                 found.append([unit])
             else:
@@ -94,14 +93,44 @@ class Stages:
         return np.array_equal(*from_them) and np.array_equal(*to_them)
 
 
-def pack(table: Mask, words: int) -> NDArray[np.uint64]:
-    """(..., B) of truths as (..., words) of bits."""
-    bits = np.packbits(table, axis=-1, bitorder="little")
-    wide = np.zeros((*bits.shape[:-1], 8 * words), dtype=np.uint8)
-    wide[..., : bits.shape[-1]] = bits
-    return wide.view(np.uint64)
+@dataclass(frozen=True, slots=True)
+class Types:
+    """Stages by type of unit. A unit's number indexes nothing here, nor a type's number anything of a unit.
 
+    members: the units of each type.
+    """
 
-def strides(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Of a number in mixed radix: what one more of each digit adds."""
-    return np.cumprod([1, *sizes[:-1]], dtype=np.int64)
+    members: tuple[tuple[int, ...], ...]
+    spans: Array  # (T, B, B)
+    hops: Array  # (T+1, T, B), between two units even where they are of one type
+    needed: Mask  # (T,)
+    most: int
+
+    @classmethod
+    def of(cls, stages: Stages, groups: Sequence[Sequence[int]]) -> "Types":
+        first = np.array([units[0] for units in groups], dtype=int)
+        hops = stages.hops[np.ix_(np.append(first, stages.source), first)].copy()
+        for kind, units in enumerate(groups):
+            hops[kind, kind] = stages.hops[units[0], units[1]] if len(units) > 1 else np.inf
+        members = tuple(tuple(units) for units in groups)
+        return cls(members, stages.spans[first], hops, stages.needed[first], stages.most)
+
+    @property
+    def last(self) -> int:
+        return int(self.spans.shape[1]) - 1
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(len(units) for units in self.members)
+
+    def count_states(self) -> int:
+        """How many ways there are to take units of each type, at most `most` in all."""
+        by_total = [1] + [0] * self.most
+        for size in self.sizes:
+            by_total = [sum(by_total[max(0, total - size) : total + 1]) for total in range(self.most + 1)]
+        return sum(by_total)
+
+    def name(self, way: Sequence[tuple[int, int]]) -> Way:
+        """A way over types as one over units."""
+        left = [iter(units) for units in self.members]
+        return tuple((next(left[kind]), boundary) for kind, boundary in way)

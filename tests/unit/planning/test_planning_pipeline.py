@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.placement import MOST_STAGES
-from maleo_operator.planning.counts import Counts, count_states
+from maleo_operator.planning.counts import CountProbe
+from maleo_operator.planning.cover import cover
 from maleo_operator.planning.lattice import Array
 from maleo_operator.planning.orders import OrderProbe, fastest
 from maleo_operator.planning.pipeline import solve
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot
 from maleo_operator.planning.search import Way
-from maleo_operator.planning.stages import Stages
+from maleo_operator.planning.stages import Stages, Types
 
 _SECONDS = st.sampled_from([0.0, 1.0, 2.0, 3.0, 5.0, 8.0, np.inf])
 
@@ -94,13 +95,13 @@ def test_fixed_order__is_as_quick_as_the_best_of_all_cuts_in_that_order(stages: 
 @given(stages=instances())
 def test_kernels__agree_on_what_is_possible_at_every_time(stages: Stages) -> None:
     """Any order at once, by types or by units, is what some fixed order can do."""
-    by_type = Counts(stages, stages.types())
-    by_unit = Counts(stages, [[unit] for unit in range(stages.source)])
+    by_type = Types.of(stages, stages.groups())
+    by_unit = Types.of(stages, [[unit] for unit in range(stages.source)])
     for seconds in stages.candidates():
         probe = OrderProbe(stages, float(seconds))
         orders = [probe.run(order) for order in permutations(range(stages.source))]
         lengths = {len(way) for way in orders if way is not None}
-        for way in (by_type.probe(float(seconds)), by_unit.probe(float(seconds))):
+        for way in (CountProbe(types, float(seconds)).run() for types in (by_type, by_unit)):
             assert (way is None) == (not lengths)
             if way is not None:
                 assert len(way) == min(lengths)
@@ -111,7 +112,7 @@ def test_kernels__agree_on_what_is_possible_at_every_time(stages: Stages) -> Non
 @settings(max_examples=150, deadline=None)
 @given(stages=instances())
 def test_bound__is_true_where_not_every_order_is_looked_at(stages: Stages) -> None:
-    found, best = solve(stages, exact=0, orders=0), _best(stages)
+    found, best = solve(stages, exact=0, width=stages.source), _best(stages)
     assert found.bound <= best <= found.seconds
     assert found.way is None or (_is_legal(stages, found.way) and _seconds(stages, found.way) == found.seconds)
 
@@ -145,7 +146,7 @@ def _chain(*speeds: float, blocks: int, most: int = MOST_STAGES) -> Stages:
 def test_types__of_units_that_differ_have_each_their_own_rows() -> None:
     """Lists by unit are not read by type: of units a, a, b, b the second type is a b, but the second unit is an a."""
     stages = _chain(1.0, 1.0, 4.0, 4.0, blocks=10)
-    assert stages.types() == [[0, 1], [2, 3]]
+    assert stages.groups() == [[0, 1], [2, 3]]
     found = solve(stages)
     assert found.way is not None
     taken = dict.fromkeys(range(4), 0)
@@ -158,9 +159,9 @@ def test_types__of_units_that_differ_have_each_their_own_rows() -> None:
 def test_types__are_units_that_can_be_exchanged_in_every_crossing() -> None:
     stages = _chain(1.0, 1.0, 1.0, blocks=3)
     stages.hops[0, 1, :] = 5.0  # from 0 to 1, but not back
-    assert stages.types() == [[0], [1], [2]]
+    assert stages.groups() == [[0], [1], [2]]
     stages.hops[1, 0, :] = 5.0
-    assert stages.types() == [[0, 1], [2]]
+    assert stages.groups() == [[0, 1], [2]]
 
 
 def test_stages__sixteen_equal_units_share_a_long_chain() -> None:
@@ -174,7 +175,9 @@ def test_four_types__of_sixteen_units_each_are_answered_exactly() -> None:
     speeds = [speed for speed in (1.0, 2.0, 3.0, 4.0) for _ in range(16)]
     found = solve(_chain(*speeds, blocks=64))
     assert (found.seconds, found.bound) == (1.0, 1.0)
-    assert count_states([16] * 4, MOST_STAGES) == 4845
+    types = Types.of(_chain(*speeds, blocks=64), _chain(*speeds, blocks=64).groups())
+    assert types.sizes == (16, 16, 16, 16)
+    assert types.count_states() == 4845
 
 
 def test_a_unit_that_is_quick_for_three_blocks_but_not_for_two__is_used_for_three() -> None:
@@ -182,6 +185,19 @@ def test_a_unit_that_is_quick_for_three_blocks_but_not_for_two__is_used_for_thre
     stages = _chain(1.0, 1.0, blocks=4)
     stages.spans[0, 0, :] = [np.inf, 1.0, 9.0, 1.5, 9.0]
     assert solve(stages).seconds == 1.5
+
+
+@settings(max_examples=150, deadline=None)
+@given(stages=instances(), width=st.integers(1, 3))
+def test_cover__is_never_refused_where_there_is_a_pipeline(stages: Stages, width: int) -> None:
+    """And what is found along its duals is a pipeline, however few states are kept."""
+    types = Types.of(stages, stages.groups())
+    for seconds in stages.candidates():
+        guide = cover(types, float(seconds))
+        there_is = _best(stages) <= seconds
+        assert guide is not None or not there_is
+        way = CountProbe(types, float(seconds)).run(width=width, guide=guide) if guide else None
+        assert way is None or (_is_legal(stages, way) and _seconds(stages, way) <= seconds)
 
 
 def test_a_wide_cut__is_passed_over_though_the_unit_could_reach_it() -> None:
