@@ -7,27 +7,52 @@ further on there may be no way ahead. With every unit a type of its own this is 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_operator.planning.bits import Bits, has, pack, spread, tabulate, unpack
+from maleo_operator.planning.bits import has, pack, spread, tabulate, unpack
 from maleo_operator.planning.cover import Cover
 from maleo_operator.planning.lattice import Array
 from maleo_operator.planning.search import Way
 from maleo_operator.planning.stages import Types
 
 _WORD: Final = 8
+Value = TypeVar("Value", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class Layer(Generic[Value]):
     """All states of so many stages, a row for each count of types. parents: by last type, the row before."""
 
     counts: NDArray[np.uint8]  # (N, T)
-    reached: Bits  # (T+1, N, W) by last type, or the source
+    values: NDArray[Value]  # (T+1, N, ...) by last type, or the source
     parents: NDArray[np.intp]  # (N, T)
+
+    @classmethod
+    def begin(cls, kinds: int, values: NDArray[Value]) -> "Layer[Value]":
+        return cls(np.zeros((1, kinds), dtype=np.uint8), values, np.zeros((1, kinds), dtype=np.intp))
+
+    def grow(self, moves: Sequence["Move[Value]"], nothing: float) -> "Layer[Value]":
+        """One stage more. nothing: the value of what no move leads to."""
+        kinds = np.concatenate([np.full(len(rows), kind) for kind, rows, _ in moves])
+        parents = np.concatenate([rows for _, rows, _ in moves])
+        grown = self.counts[parents]
+        grown[np.arange(len(grown)), kinds] += 1
+        first, row = _distinct(grown)
+        values = np.full((len(self.values), len(first), *self.values.shape[2:]), nothing, dtype=self.values.dtype)
+        values[kinds, row] = np.concatenate([ends for _, _, ends in moves])
+        origins = np.zeros((len(first), grown.shape[1]), dtype=np.intp)
+        origins[row, kinds] = parents
+        return Layer(grown[first], values, origins)
+
+    def keep(self, rows: NDArray[np.intp]) -> "Layer[Value]":
+        return Layer(self.counts[rows], self.values[:, rows], self.parents[rows])
+
+
+Move = tuple[int, NDArray[np.intp], NDArray[Value]]
+"""One more of a type: the type, the rows that it leads on from, and what it then reaches."""
 
 
 class CountProbe:
@@ -46,11 +71,12 @@ class CountProbe:
         """
         layers = [self._begin()]
         for _ in range(self._types.most):
-            layer = self._grow(layers[-1])
-            if layer is None:
+            moves = list(self._moves(layers[-1]))
+            if not moves:
                 break
+            layer = layers[-1].grow(moves, 0)
             layers.append(layer)
-            done = has(layer.reached, self._types.last)
+            done = has(layer.values, self._types.last)
             if self._types.needed.any():
                 done &= layer.counts[:, self._types.needed].max(axis=1) > 0
             if done.any():
@@ -60,54 +86,35 @@ class CountProbe:
                 layers[-1] = self._keep(layer, width, guide)
         return None
 
-    def _begin(self) -> _Layer:
+    def _begin(self) -> Layer[np.uint64]:
         kinds = len(self._types.members)
         born = np.zeros((kinds + 1, 1, self._types.last + 1), dtype=bool)
         born[kinds, 0, 0] = True
-        return _Layer(np.zeros((1, kinds), dtype=np.uint8), pack(born), np.zeros((1, kinds), dtype=np.intp))
+        return Layer.begin(kinds, pack(born))
 
-    def _grow(self, before: _Layer) -> _Layer | None:
-        """One stage more, of each type that has a unit left."""
-        moves = list(self._moves(before))
-        if not moves:
-            return None
-        kinds = np.concatenate([np.full(len(rows), kind) for kind, rows, _ in moves])
-        parents = np.concatenate([rows for _, rows, _ in moves])
-        grown = before.counts[parents]
-        grown[np.arange(len(grown)), kinds] += 1
-        first, row = _distinct(grown)
-        counts = grown[first]
-        reached = np.zeros((len(before.reached), len(counts), before.reached.shape[2]), dtype=np.uint64)
-        reached[kinds, row] = np.concatenate([ends for _, _, ends in moves])
-        origins = np.zeros(counts.shape, dtype=np.intp)
-        origins[row, kinds] = parents
-        return _Layer(counts, reached, origins)
-
-    def _moves(self, before: _Layer) -> Iterator[tuple[int, NDArray[np.intp], Bits]]:
-        """By type: the rows that one more of it leads on from, and the boundaries that it then ends at."""
+    def _moves(self, before: Layer[np.uint64]) -> Iterator[Move[np.uint64]]:
         for kind, size in enumerate(self._types.sizes):
             rows = np.flatnonzero(before.counts[:, kind] < size)
-            arrived = np.bitwise_or.reduce(before.reached & self._crossable[:, kind, None], axis=0)
+            arrived = np.bitwise_or.reduce(before.values & self._crossable[:, kind, None], axis=0)
             ends = spread(arrived[rows], self._tables[kind])
             alive = ends.any(axis=1)
             if alive.any():
                 yield kind, rows[alive], ends[alive]
 
-    def _keep(self, layer: _Layer, width: int, guide: Cover) -> _Layer:
+    def _keep(self, layer: Layer[np.uint64], width: int, guide: Cover) -> Layer[np.uint64]:
         """The states that have covered most for what their units are worth."""
-        reached = unpack(np.bitwise_or.reduce(layer.reached, axis=0), self._types.last + 1)
+        reached = unpack(np.bitwise_or.reduce(layer.values, axis=0), self._types.last + 1)
         furthest = self._types.last - np.argmax(reached[:, ::-1], axis=1)
         ahead: Array = guide.worth[furthest] - layer.counts @ guide.price
-        best = np.sort(np.argsort(-ahead, kind="stable")[:width])
-        return _Layer(layer.counts[best], layer.reached[:, best], layer.parents[best])
+        return layer.keep(np.sort(np.argsort(-ahead, kind="stable")[:width]))
 
-    def _trace(self, layers: Sequence[_Layer], row: int, kind: int) -> list[tuple[int, int]]:
+    def _trace(self, layers: Sequence[Layer[np.uint64]], row: int, kind: int) -> list[tuple[int, int]]:
         """Back from a state that is done: (type, boundary that it ends at) of each stage."""
         boundary, found = self._types.last, list[tuple[int, int]]()
         for before, layer in zip(layers[-2::-1], layers[:0:-1], strict=True):
             found.append((kind, boundary))
             row = int(layer.parents[row, kind])
-            reached = unpack(before.reached[:, row], self._types.last + 1)
+            reached = unpack(before.values[:, row], self._types.last + 1)
             arrived = reached & self._hops[:, kind] & self._spans[kind, :, boundary]
             kind, boundary = (int(i) for i in np.argwhere(arrived)[0])
         return found[::-1]

@@ -16,14 +16,19 @@ from maleo_api.mission import Mode
 from maleo_operator.planning.counts import CountProbe
 from maleo_operator.planning.cover import cover
 from maleo_operator.planning.lattice import Amount, Array, Lattice
+from maleo_operator.planning.least import LeastProbe
 from maleo_operator.planning.orders import improve
 from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.stages import Stages, Types
 
 _MOST_STATES: Final = 17_000_000
 """Counts of units times pairs of types: four types of 16 units are 77,520, 16 units of their own 16.8 million."""
+_FEW_STATES: Final = 500_000
+"""Up to which a probe is quicker than a cover."""
 _WIDTH: Final = 6000
 """Counts kept of each number of stages where that is more, times types."""
+_MOST_VALUES: Final = 3_000_000
+"""Of each number of stages, where a limit is looked at too."""
 _ORDERS: Final = 60
 _PATIENCE: Final = 2000
 
@@ -45,9 +50,7 @@ def find_pipeline(lattice: Lattice, mode: Mode, limits: Sequence[Limit], most: i
         return free
     way = stages.name(free.way)
     best = Pipeline(way, free.seconds, free.bound)
-    if all(_keeps(lattice, limit, way) for limit in limits):
-        return best
-    return _within(lattice, mode, limits, most, stages.candidates(), best)
+    return best if _keep_all(lattice, limits, way) else _within(lattice, mode, limits, stages, best)
 
 
 def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH) -> Pipeline:
@@ -56,8 +59,9 @@ def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH) -> 
     candidates = candidates[candidates >= floor]
     types = Types.of(stages, stages.groups())
     best, way = improve(stages, candidates, patience=_ORDERS)
-    low = _first_covered(types, candidates[:best])
-    all_states = types.count_states() * len(types.members) ** 2 <= exact
+    states = types.count_states() * len(types.members) ** 2
+    all_states = states <= exact
+    low = _first_covered(types, candidates[:best]) if states > min(exact, _FEW_STATES) else 0
     proven = low
     while low < best:
         middle = (low + best) // 2
@@ -87,28 +91,36 @@ def _first_covered(types: Types, candidates: Array) -> int:
 # ------------------------------------------------------------------------------------------------ limits
 
 
-def _keeps(lattice: Lattice, limit: Limit, way: Way) -> bool:
-    return total(limit.amount, lattice, way, peak=limit.peak) <= limit.most * (1 + TIE)
+def _keep_all(lattice: Lattice, limits: Sequence[Limit], way: Way) -> bool:
+    return all(total(limit.amount, lattice, way, peak=limit.peak) <= limit.most * (1 + TIE) for limit in limits)
 
 
-def _within(
-    lattice: Lattice, mode: Mode, limits: Sequence[Limit], most: int, candidates: Array, free: Pipeline
-) -> Pipeline:
-    """The quickest that keeps the limits too: at one time after the other the least of the first limit is asked for."""
+def _within(lattice: Lattice, mode: Mode, limits: Sequence[Limit], stages: Stages, free: Pipeline) -> Pipeline:
+    """The quickest that keeps the limits too."""
     slowest = min((limit.most * (1 + TIE) for limit in limits if limit.amount is lattice.busy), default=np.inf)
+    candidates = stages.candidates()
     candidates = candidates[(candidates >= free.bound) & (candidates <= slowest)]
     low, high, proven, way = 0, len(candidates), 0, None
+    costs = Stages.of(lattice, mode, stages.most, amount=limits[0].amount)
+    groups = stages.groups(costs)
+    types, prices = Types.of(stages, groups), Types.of(costs, groups)
+    width = _MOST_VALUES // (len(groups) * (stages.last + 1))
     while low < high:
         middle = (low + high) // 2
-        found = cheapest(lattice, mode, limits[0].amount, limits, float(candidates[middle]), most)
-        if found.ways:
-            way = found.ways[0][1]
-            high = int(np.searchsorted(candidates, total(lattice.busy, lattice, way, peak=True)))
+        seconds = float(candidates[middle])
+        probe = LeastProbe(types, prices, seconds=seconds, limit=limits[0].most * (1 + TIE))
+        found, certain = probe.run(width=width), probe.complete
+        better = stages.name(found) if found is not None else None
+        if (better is None and not certain) or (better is not None and not _keep_all(lattice, limits, better)):
+            searched = cheapest(lattice, mode, limits[0].amount, limits, seconds, stages.most)
+            better, certain = searched.ways[0][1] if searched.ways else None, np.isinf(searched.bound)
+        if better is not None:
+            way, high = better, int(np.searchsorted(candidates, total(lattice.busy, lattice, better, peak=True)))
         else:
             low = middle + 1
-            proven = low if np.isinf(found.bound) else proven
-    bound = float(candidates[proven]) if proven < len(candidates) else np.inf
-    return Pipeline(way, float(candidates[high]) if way is not None else np.inf, bound)
+            proven = low if certain else proven
+    times = np.append(candidates, np.inf)
+    return Pipeline(way, float(times[high]) if way is not None else np.inf, float(times[proven]))
 
 
 def cheapest(lattice: Lattice, mode: Mode, cost: Amount, limits: Sequence[Limit], seconds: float, most: int) -> Found:

@@ -411,7 +411,7 @@ class Search:
                 ways += _best_splits(made, question, unit)
         for way in ways:
             if np.isfinite(total(made.tail, made, way)):
-                yield self.judge(variant, made, way)
+                yield self.judge(variant, made, way, gap=np.inf)  # it says nothing about what else there is
 
     def _held_way(self, variant: Variant, made: Lattice) -> Way | None:
         """None where it is not possible any more, or not allowed."""

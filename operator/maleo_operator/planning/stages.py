@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from maleo_api.mission import Mode
-from maleo_operator.planning.lattice import Array, Lattice, Mask
-from maleo_operator.planning.search import Way
+from maleo_operator.planning.lattice import Amount, Array, Lattice, Mask
+from maleo_operator.planning.search import Combine, Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,16 @@ class Stages:
     most: int
 
     @classmethod
-    def of(cls, lattice: Lattice, mode: Mode, most: int) -> "Stages":
-        """Without the units that the mode rules out, and those that can run nothing."""
+    def of(cls, lattice: Lattice, mode: Mode, most: int, *, amount: Amount | None = None) -> "Stages":
+        """Without the units that the mode rules out, and those that can run nothing. amount: in place of `busy`."""
+        amount = amount or lattice.busy
         able = np.isfinite(lattice.busy.spans).any(axis=(1, 2))
         away = able & ~lattice.local
         keep = np.flatnonzero({"Local": able & lattice.local, "Remote": away, "Split": able & away.any()}[mode])
-        hops = lattice.busy.hops[np.ix_(np.append(keep, lattice.source), keep)].copy()
+        hops = amount.hops[np.ix_(np.append(keep, lattice.source), keep)].copy()
         needed = ~lattice.local[keep] & (mode == "Split")
         hops[-1, needed] = np.inf  # a split begins where the data is born
-        return cls(tuple(int(unit) for unit in keep), lattice.busy.spans[keep], hops, needed, min(most, len(keep)))
+        return cls(tuple(int(unit) for unit in keep), amount.spans[keep], hops, needed, min(most, len(keep)))
 
     @property
     def source(self) -> int:
@@ -62,28 +63,22 @@ class Stages:
 
     def floor(self) -> float:
         """Seconds that no pipeline's slowest step undercuts: the optimum where a unit may serve again and again."""
-        least = np.full((self.source + 1, self.last + 1), np.inf)
-        least[:, -1] = 0.0
-        for _ in range(self.most):
-            spans = np.maximum(self.spans, least[:-1, None, :]).min(axis=2)
-            before, least = least, np.maximum(self.hops, spans[None]).min(axis=1)
-            least[:, -1] = 0.0
-            if np.array_equal(before, least):
-                break
-        return float(least[self.source, 0])
+        return float(look_on(self.spans, self.hops, self.most, np.maximum)[self.source, 0])
 
-    def groups(self) -> list[list[int]]:
-        """Units that can stand for one another: exchanging two of a group changes no step."""
+    def groups(self, *others: "Stages") -> list[list[int]]:
+        """Units that can stand for one another: exchanging two of a group changes no step, in the others neither."""
         found: list[list[int]] = []
         for unit in range(self.source):
-            group = next((group for group in found if self._are_equal(group[0], unit)), None)
+            same = (g for g in found if all(each.are_equal(g[0], unit) for each in (self, *others)))
+            group = next(same, None)
             if group is None:
                 found.append([unit])
             else:
                 group.append(unit)
         return found
 
-    def _are_equal(self, one: int, other: int) -> bool:
+    def are_equal(self, one: int, other: int) -> bool:
+        """Whether exchanging the two units changes nothing."""
         if self.needed[one] != self.needed[other] or not np.array_equal(self.spans[one], self.spans[other]):
             return False
         swapped = np.arange(self.source + 1)
@@ -134,3 +129,16 @@ class Types:
         """A way over types as one over units."""
         left = [iter(units) for units in self.members]
         return tuple((next(left[kind]), boundary) for kind, boundary in way)
+
+
+def look_on(spans: Array, hops: Array, most: int, combine: Combine) -> Array:
+    """(D+1, B) from each place and boundary the least to the end, with units that may serve again and again."""
+    least = np.full(hops.shape[::2], np.inf)
+    least[:, -1] = 0.0
+    for _ in range(most):
+        before, ends = least, combine(spans, least[:-1, None, :]).min(axis=2)
+        least = combine(hops, ends[None]).min(axis=1)
+        least[:, -1] = 0.0
+        if np.array_equal(before, least):
+            break
+    return least
