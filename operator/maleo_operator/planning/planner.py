@@ -102,7 +102,7 @@ def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdi
         if not candidate.shortfalls and candidate.mode not in by_mode:
             by_mode[candidate.mode] = build(prepared, candidate)
     held = _held_again(prepared, snapshot, mission, found)
-    bound = max(candidate.bound for candidate in found if np.isfinite(candidate.bound))
+    bound = max(c.bound for c in found if np.isfinite(c.bound) and not c.shortfalls)
     return Feasible(by_mode[best.mode], rejected, by_mode | held, bound)
 
 
