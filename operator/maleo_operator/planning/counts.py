@@ -64,10 +64,11 @@ class CountProbe:
         self._tables = [tabulate(steps) for steps in self._spans]
         self._crossable = pack(self._hops)
 
-    def run(self, *, width: int | None = None, guide: Cover | None = None) -> Way | None:
+    def run(self, guide: Cover | None = None, *, width: int = 1) -> Way | None:
         """A way of the fewest stages; None where there is none.
 
-        width: only so many states are kept of each number of stages, those ahead by the guide; then None says nothing.
+        guide: only `width` states are kept of each number of stages, those that it tells to be ahead; then None says
+        nothing.
         """
         layers = [self._begin()]
         for _ in range(self._types.most):
@@ -82,7 +83,7 @@ class CountProbe:
             if done.any():
                 kind, row = (int(i) for i in np.argwhere(done)[0])
                 return self._types.name(self._trace(layers, row, kind))
-            if width is not None and guide is not None and len(layer.counts) > width:
+            if guide is not None and len(layer.counts) > width:
                 layers[-1] = self._keep(layer, width, guide)
         return None
 

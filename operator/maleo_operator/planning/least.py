@@ -5,6 +5,7 @@ come to an end within the limit, even if units could serve again, is dropped.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from maleo_operator.planning.counts import Layer, Move
 from maleo_operator.planning.lattice import Array
 from maleo_operator.planning.search import Way
 from maleo_operator.planning.stages import Types, look_on
+
+_MOST_WORK: Final = 10_000_000
+_USUAL_LENGTH: Final = 30
+"""Of spans, in boundaries: where they are shorter it is memory that bounds the states."""
 
 
 class LeastProbe:
@@ -28,9 +33,10 @@ class LeastProbe:
         self._longest = int(np.max(end - first, initial=0))
         self.complete = True
 
-    def run(self, *, width: int) -> Way | None:
-        """A way of the fewest stages within the limit. width: states that are kept of each number of stages."""
+    def run(self, *, work: int = _MOST_WORK) -> Way | None:
+        """A way of the fewest stages within the limit. work: sums of one stage; beyond, not all states are kept."""
         kinds = len(self._types.members)
+        width = 1 + work // (kinds * self._types.last * max(_USUAL_LENGTH, self._longest))
         born = np.full((kinds + 1, 1, self._types.last + 1), np.inf)
         born[kinds, 0, 0] = 0.0
         layers = [Layer.begin(kinds, born)]

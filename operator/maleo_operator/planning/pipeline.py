@@ -27,8 +27,6 @@ _FEW_STATES: Final = 500_000
 """Up to which a probe is quicker than a cover."""
 _WIDTH: Final = 6000
 """Counts kept of each number of stages where that is more, times types."""
-_MOST_VALUES: Final = 3_000_000
-"""Of each number of stages, where a limit is looked at too."""
 _ORDERS: Final = 60
 _PATIENCE: Final = 2000
 
@@ -50,7 +48,10 @@ def find_pipeline(lattice: Lattice, mode: Mode, limits: Sequence[Limit], most: i
         return free
     way = stages.name(free.way)
     best = Pipeline(way, free.seconds, free.bound)
-    return best if _keep_all(lattice, limits, way) else _within(lattice, mode, limits, stages, best)
+    if _keep_all(lattice, limits, way):
+        return best
+    broken_first = sorted(limits, key=lambda limit: _keep_all(lattice, [limit], way))
+    return _within(lattice, mode, broken_first, stages, best)
 
 
 def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH) -> Pipeline:
@@ -66,8 +67,11 @@ def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH) -> 
     while low < best:
         middle = (low + best) // 2
         seconds = float(candidates[middle])
-        probe = CountProbe(types, seconds)
-        found = probe.run() if all_states else probe.run(width=width // len(types.members), guide=cover(types, seconds))
+        guide = None if all_states else cover(types, seconds)
+        if all_states or guide is not None:
+            found = CountProbe(types, seconds).run(guide, width=width // len(types.members))
+        else:
+            found = None
         if found is None:
             low = middle + 1
         else:
@@ -96,7 +100,7 @@ def _keep_all(lattice: Lattice, limits: Sequence[Limit], way: Way) -> bool:
 
 
 def _within(lattice: Lattice, mode: Mode, limits: Sequence[Limit], stages: Stages, free: Pipeline) -> Pipeline:
-    """The quickest that keeps the limits too."""
+    """The quickest that keeps the limits too: exactly the first, which the quickest of all breaks."""
     slowest = min((limit.most * (1 + TIE) for limit in limits if limit.amount is lattice.busy), default=np.inf)
     candidates = stages.candidates()
     candidates = candidates[(candidates >= free.bound) & (candidates <= slowest)]
@@ -104,14 +108,13 @@ def _within(lattice: Lattice, mode: Mode, limits: Sequence[Limit], stages: Stage
     costs = Stages.of(lattice, mode, stages.most, amount=limits[0].amount)
     groups = stages.groups(costs)
     types, prices = Types.of(stages, groups), Types.of(costs, groups)
-    width = _MOST_VALUES // (len(groups) * (stages.last + 1))
     while low < high:
         middle = (low + high) // 2
         seconds = float(candidates[middle])
         probe = LeastProbe(types, prices, seconds=seconds, limit=limits[0].most * (1 + TIE))
-        found, certain = probe.run(width=width), probe.complete
+        found, certain = probe.run(), probe.complete
         better = stages.name(found) if found is not None else None
-        if (better is None and not certain) or (better is not None and not _keep_all(lattice, limits, better)):
+        if better is not None and not _keep_all(lattice, limits, better):
             searched = cheapest(lattice, mode, limits[0].amount, limits, seconds, stages.most)
             better, certain = searched.ways[0][1] if searched.ways else None, np.isinf(searched.bound)
         if better is not None:

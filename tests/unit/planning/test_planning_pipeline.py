@@ -149,7 +149,7 @@ def test_cover__is_never_refused_where_there_is_a_pipeline(stages: Stages, width
         guide = cover(types, float(seconds))
         there_is = _best(stages) <= seconds
         assert guide is not None or not there_is
-        way = CountProbe(types, float(seconds)).run(width=width, guide=guide) if guide else None
+        way = CountProbe(types, float(seconds)).run(guide, width=width) if guide else None
         assert way is None or (_is_legal(stages, way) and _seconds(stages, way) <= seconds)
 
 
@@ -178,7 +178,7 @@ def test_limit_beside_the_rate__is_kept_wherever_it_can_be(both: tuple[Stages, S
     cheap = [_seconds(stages, way) for way in _ways(stages) if sum(_steps(costs, way)) <= limit]
     for seconds in stages.candidates():
         probe = LeastProbe(types, prices, seconds=float(seconds), limit=float(limit))
-        way = probe.run(width=1000)
+        way = probe.run()
         assert probe.complete
         assert (way is not None) == (min(cheap, default=np.inf) <= seconds)
         assert way is None or (sum(_steps(costs, way)) <= limit and _seconds(stages, way) <= seconds)
