@@ -1,146 +1,134 @@
 """The quickest pipeline over any order of units: every count of each type of unit at once.
 
 A state is how many units of each type serve so far, and the type of the last one: crossings depend on it. Its value is
-the *set* of boundaries that it can reach, as bits, not the furthest: tables are not smooth and cuts differ in size, so
-that from further on there may be no way ahead. With every unit a type of its own this is the subset DP.
+the *set* of boundaries that it can reach, not the furthest: tables are not smooth and cuts differ in size, so that from
+further on there may be no way ahead. With every unit a type of its own this is the DP over subsets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_operator.planning.amount import Mask
+from maleo_operator.planning.amount import Array
+from maleo_operator.planning.bits import has, pack, spread, tabulate, unpack
+from maleo_operator.planning.cover import Cover
 from maleo_operator.planning.search import Way
-from maleo_operator.planning.stages import Stages, pack, strides
+from maleo_operator.planning.stages import Types
 
-Bits = NDArray[np.uint64]
-Rows = NDArray[np.intp]
-_BYTE: Final = 8
+_WORD: Final = 8
+Value = TypeVar("Value", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
-    """All counts of one more stage. moves: by type, rows before it that may take one more, and the rows they become.
+class Layer(Generic[Value]):
+    """All states of so many stages, a row for each count of types. parents: by last type, the row before."""
 
-    met: rows where what the mode needs has served.
-    """
+    counts: NDArray[np.uint8]  # (N, T)
+    values: NDArray[Value]  # (T+1, N, ...) by last type, or the source
+    parents: NDArray[np.intp]  # (N, T)
 
-    rows: int
-    moves: tuple[tuple[Rows, Rows], ...]
-    met: Mask
+    @classmethod
+    def begin(cls, kinds: int, values: NDArray[Value]) -> "Layer[Value]":
+        return cls(np.zeros((1, kinds), dtype=np.uint8), values, np.zeros((1, kinds), dtype=np.intp))
+
+    def grow(self, moves: Sequence["Move[Value]"], nothing: float) -> "Layer[Value]":
+        """One stage more. nothing: the value of what no move leads to."""
+        kinds = np.concatenate([np.full(len(rows), kind) for kind, rows, _ in moves])
+        parents = np.concatenate([rows for _, rows, _ in moves])
+        grown = self.counts[parents]
+        grown[np.arange(len(grown)), kinds] += 1
+        first, row = _distinct(grown)
+        values = np.full((len(self.values), len(first), *self.values.shape[2:]), nothing, dtype=self.values.dtype)
+        values[kinds, row] = np.concatenate([ends for _, _, ends in moves])
+        origins = np.zeros((len(first), grown.shape[1]), dtype=np.intp)
+        origins[row, kinds] = parents
+        return Layer(grown[first], values, origins)
+
+    def keep(self, rows: NDArray[np.intp]) -> "Layer[Value]":
+        return Layer(self.counts[rows], self.values[:, rows], self.parents[rows])
 
 
-def count_states(sizes: Sequence[int], most: int) -> int:
-    """How many counts there are of types with so many units each, at most `most` units in all."""
-    by_total = [1] + [0] * most
-    for size in sizes:
-        by_total = [sum(by_total[max(0, total - size) : total + 1]) for total in range(most + 1)]
-    return sum(by_total)
+Move = tuple[int, NDArray[np.intp], NDArray[Value]]
+"""One more of a type: the type, the rows that it leads on from, and what it then reaches."""
 
 
-class Counts:
-    """The layers are made once; each probe asks what is possible with no step slower than a given time."""
+class CountProbe:
+    """What is possible over any order with no step slower than `seconds`."""
 
-    def __init__(self, stages: Stages, types: Sequence[Sequence[int]]) -> None:
-        """types: numbers of equal units; count_states of their sizes bounds memory and time."""
-        first = [members[0] for members in types]
-        again = [members[1] if len(members) > 1 else members[0] for members in types]
-        self._stages = stages
+    def __init__(self, types: Types, seconds: float) -> None:
         self._types = types
-        self._spans = stages.spans[first]  # by type: a unit's number would give another one's rows
-        self._hops = stages.hops[np.ix_([*first, stages.source], first)].copy()
-        for kind, (one, other) in enumerate(zip(first, again, strict=True)):
-            self._hops[kind, kind] = stages.hops[one, other]
-        self._words = stages.last // 64 + 1
-        self._layers = list(_layers([len(t) for t in types], stages.needed[first], stages.most))
+        self._spans, self._hops = types.spans <= seconds, types.hops <= seconds
+        self._tables = [tabulate(steps) for steps in self._spans]
+        self._crossable = pack(self._hops)
 
-    def probe(self, seconds: float) -> Way | None:
-        """A way of the fewest stages, none of which nor of the crossings takes longer; None where there is none."""
-        spans, hops = self._spans <= seconds, self._hops <= seconds
-        tables, crossable = _tables(spans, self._words), pack(hops, self._words)
-        born = np.zeros((1, len(self._types) + 1, self._stages.last + 1), dtype=bool)
-        born[0, -1, 0] = True
-        reached = [pack(born, self._words)]
-        for layer in self._layers:
-            before, after = reached[-1], np.zeros((layer.rows, len(self._types) + 1, self._words), dtype=np.uint64)
-            for kind, (sources, targets) in enumerate(layer.moves):
-                arrived = np.bitwise_or.reduce(before[sources] & crossable[:, kind], axis=1)
-                after[targets, kind] = _spread(arrived, tables[kind])
-            reached.append(after)
-            done = _has(after, self._stages.last) & layer.met[:, None]
-            if done.any():
-                row, kind = (int(i) for i in np.argwhere(done)[0])
-                return self._members(self._trace(reached, row, kind, spans, hops))
-            if not after.any():
+    def run(self, guide: Cover | None = None, *, width: int = 1) -> Way | None:
+        """A way of the fewest stages; None where there is none.
+
+        guide: only `width` states are kept of each number of stages, those that it tells to be ahead; then None says
+        nothing.
+        """
+        layers = [self._begin()]
+        for _ in range(self._types.most):
+            moves = list(self._moves(layers[-1]))
+            if not moves:
                 break
+            layer = layers[-1].grow(moves, 0)
+            layers.append(layer)
+            done = has(layer.values, self._types.last)
+            if self._types.needed.any():
+                done &= layer.counts[:, self._types.needed].max(axis=1) > 0
+            if done.any():
+                kind, row = (int(i) for i in np.argwhere(done)[0])
+                return self._types.name(self._trace(layers, row, kind))
+            if guide is not None and len(layer.counts) > width:
+                layers[-1] = self._keep(layer, width, guide)
         return None
 
-    def _trace(self, reached: Sequence[Bits], row: int, kind: int, spans: Mask, hops: Mask) -> list[tuple[int, int]]:
+    def _begin(self) -> Layer[np.uint64]:
+        kinds = len(self._types.members)
+        born = np.zeros((kinds + 1, 1, self._types.last + 1), dtype=bool)
+        born[kinds, 0, 0] = True
+        return Layer.begin(kinds, pack(born))
+
+    def _moves(self, before: Layer[np.uint64]) -> Iterator[Move[np.uint64]]:
+        for kind, size in enumerate(self._types.sizes):
+            rows = np.flatnonzero(before.counts[:, kind] < size)
+            arrived = np.bitwise_or.reduce(before.values & self._crossable[:, kind, None], axis=0)
+            ends = spread(arrived[rows], self._tables[kind])
+            alive = ends.any(axis=1)
+            if alive.any():
+                yield kind, rows[alive], ends[alive]
+
+    def _keep(self, layer: Layer[np.uint64], width: int, guide: Cover) -> Layer[np.uint64]:
+        """The states that have covered most for what their units are worth."""
+        reached = unpack(np.bitwise_or.reduce(layer.values, axis=0), self._types.last + 1)
+        furthest = self._types.last - np.argmax(reached[:, ::-1], axis=1)
+        ahead: Array = guide.worth[furthest] - layer.counts @ guide.price
+        return layer.keep(np.sort(np.argsort(-ahead, kind="stable")[:width]))
+
+    def _trace(self, layers: Sequence[Layer[np.uint64]], row: int, kind: int) -> list[tuple[int, int]]:
         """Back from a state that is done: (type, boundary that it ends at) of each stage."""
-        boundary, found = self._stages.last, list[tuple[int, int]]()
-        for depth in range(len(reached) - 1, 0, -1):
+        boundary, found = self._types.last, list[tuple[int, int]]()
+        for before, layer in zip(layers[-2::-1], layers[:0:-1], strict=True):
             found.append((kind, boundary))
-            sources, targets = self._layers[depth - 1].moves[kind]
-            row = int(sources[np.flatnonzero(targets == row)[0]])
-            starts = np.flatnonzero(spans[kind, :, boundary])
-            arrived = (
-                np.array([_has(reached[depth - 1][row], int(start)) for start in starts]) & hops[:, kind, starts].T
-            )
-            at, kind = (int(i) for i in np.argwhere(arrived)[0])
-            boundary = int(starts[at])
+            row = int(layer.parents[row, kind])
+            reached = unpack(before.values[:, row], self._types.last + 1)
+            arrived = reached & self._hops[:, kind] & self._spans[kind, :, boundary]
+            kind, boundary = (int(i) for i in np.argwhere(arrived)[0])
         return found[::-1]
 
-    def _members(self, way: Sequence[tuple[int, int]]) -> Way:
-        left = [iter(members) for members in self._types]
-        return tuple((next(left[kind]), boundary) for kind, boundary in way)
 
-
-def _layers(sizes: Sequence[int], needed: Mask, most: int) -> Sequence[_Layer]:
-    layers, counts, weights = [], np.zeros((1, len(sizes)), dtype=np.int64), strides([size + 1 for size in sizes])
-    for _ in range(most):
-        codes = counts @ weights
-        sources = [np.flatnonzero(counts[:, kind] < size) for kind, size in enumerate(sizes)]
-        grown = [codes[rows] + weight for rows, weight in zip(sources, weights, strict=True)]
-        known, at = np.unique(np.concatenate(grown), return_index=True)
-        if not known.size:
-            break
-        bigger = np.concatenate(
-            [counts[rows] + step for rows, step in zip(sources, np.eye(len(sizes), dtype=int), strict=True)]
-        )
-        counts = bigger[at]
-        moves = tuple((rows, np.searchsorted(known, code)) for rows, code in zip(sources, grown, strict=True))
-        met: Mask = np.asarray((counts[:, needed] > 0).any(axis=1) | (not needed.any()))
-        layers.append(_Layer(len(known), moves, met))
-    return layers
-
-
-def _tables(spans: Mask, words: int) -> Bits:
-    """(T, B/8, 256, words): for eight boundaries, whatever of them are reached, all that a span from there ends at."""
-    types, boundaries, _ = spans.shape
-    chunks = -(-boundaries // _BYTE)
-    ends = np.zeros((types, chunks * _BYTE, words), dtype=np.uint64)
-    ends[:, :boundaries] = pack(spans, words)
-    ends = ends.reshape(types, chunks, _BYTE, words)
-    table = np.zeros((types, chunks, 1, words), dtype=np.uint64)
-    for bit in range(_BYTE):
-        table = np.concatenate([table, table | ends[:, :, bit, None]], axis=2)
-    return table
-
-
-def _spread(arrived: Bits, table: Bits) -> Bits:
-    """From boundaries (rows, words) to all that spans from them end at."""
-    pieces, ends = arrived.view(np.uint8), np.zeros_like(arrived)
-    for chunk in range(table.shape[0]):
-        ends |= table[chunk, pieces[:, chunk]]
-    return ends
-
-
-def _has(bits: Bits, boundary: int) -> Mask:
-    """Whether the boundary is among the bits."""
-    held: Mask = (np.ascontiguousarray(bits).view(np.uint8)[..., boundary // _BYTE] >> (boundary % _BYTE) & 1).astype(
-        bool
-    )
-    return held
+def _distinct(rows: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where each distinct row is first, and which of those each row is."""
+    wide = np.zeros((len(rows), -(-rows.shape[1] // _WORD) * _WORD), dtype=np.uint8)
+    wide[:, : rows.shape[1]] = rows
+    words = wide.view(np.uint64)
+    order = np.lexsort(words.T)
+    fresh = np.ones(len(rows), dtype=bool)
+    fresh[1:] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
+    which = np.empty(len(rows), dtype=np.intp)
+    which[order] = np.cumsum(fresh) - 1
+    return order[fresh], which

@@ -1,34 +1,35 @@
 """The pipeline whose slowest step is the quickest, over any number of units: what rate a model can be sustained at.
 
 The optimum is the time of one of the steps, so the search is over those, never over numbers with a tolerance. Each
-probe asks whether a pipeline keeps a given time. Up to 14 units, or 4 types of equal units, in any order that is
-answered exactly; for more, orders are searched, and what no set of units could do says how far that may be from the
-best. Models are chains of blocks, so stages are spans.
+probe asks whether a pipeline keeps a given time. Up to 16 units, or 4 types of equal units, that is answered exactly
+over all orders. For more, the states that the duals of a cover tell to be ahead are followed, and the cover bounds how
+far that may be from the best. Models are chains of blocks, so a stage is a span.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import csr_matrix
 
 from maleo_api.mission import Mode
-from maleo_operator.planning.amount import Amount, Array, Mask
-from maleo_operator.planning.counts import Counts, count_states
+from maleo_operator.planning.amount import Amount, Array
+from maleo_operator.planning.counts import CountProbe
+from maleo_operator.planning.cover import cover
 from maleo_operator.planning.lattice import TIE, Lattice
+from maleo_operator.planning.least import LeastProbe
 from maleo_operator.planning.orders import improve
 from maleo_operator.planning.search import Found, Limit, Question, Searcher, Way, total
-from maleo_operator.planning.stages import Stages
+from maleo_operator.planning.stages import Stages, Types
 
-_MOST_STATES: Final = 4_000_000
-"""Counts of units times pairs of types: 14 units of their own are 3.2 million."""
+_MOST_STATES: Final = 17_000_000
+"""Counts of units times pairs of types: four types of 16 units are 77,520, 16 units of their own 16.8 million."""
+_FEW_STATES: Final = 500_000
+"""Up to which a probe is quicker than a cover."""
+_WIDTH: Final = 6000
+"""Counts kept of each number of stages where that is more, times types."""
 _ORDERS: Final = 60
-_MORE_ORDERS: Final = 1500
-"""Orders tried before the exact answer, and where there is none."""
 _PATIENCE: Final = 2000
-_INFEASIBLE: Final = 2  # as linprog says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,118 +41,90 @@ class Pipeline:
     bound: float
 
 
-NONE: Final = Pipeline(None, np.inf, np.inf)
-
-
 def find_pipeline(lattice: Lattice, mode: Mode, limits: Sequence[Limit], most: int) -> Pipeline:
     """The best of a mode with at most `most` stages that keeps all limits."""
     stages = Stages.of(lattice, mode, most)
-    free = solve(stages)
+    free = solve(stages) if stages.units else Pipeline(None, np.inf, np.inf)
     if free.way is None:
         return free
     way = stages.name(free.way)
     best = Pipeline(way, free.seconds, free.bound)
-    if all(_keeps(lattice, limit, way) for limit in limits):
+    if _keep_all(lattice, limits, way):
         return best
-    return _within(lattice, mode, limits, most, stages.candidates(), best)
+    broken_first = sorted(limits, key=lambda limit: _keep_all(lattice, [limit], way))
+    return _within(lattice, mode, broken_first, stages, best)
 
 
-def solve(stages: Stages, *, exact: int = _MOST_STATES, orders: int = _MORE_ORDERS) -> Pipeline:
-    """Without limits. exact: states up to which every order is looked at; orders: how many are tried beyond."""
-    floor = stages.floor()
-    candidates = stages.candidates()
+def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH) -> Pipeline:
+    """Without limits; exact where the states of a probe are at most `exact`, else of some `width` states."""
+    floor, candidates = stages.floor(), stages.candidates()
     candidates = candidates[candidates >= floor]
-    if not candidates.size:
-        return NONE
-    types = stages.types()
-    small = count_states([len(t) for t in types], stages.most) * len(types) ** 2 <= exact
-    best, way = improve(stages, candidates, patience=_ORDERS if small else orders)
-    if best == 0 and way is not None:
-        return Pipeline(way, float(candidates[0]), float(candidates[0]))
-    if small:
-        best, way = _narrow(Counts(stages, types).probe, stages, candidates, best, way)
-        return Pipeline(way, float(candidates[best]), float(candidates[best])) if way is not None else NONE
-    low = _cover_least(stages, types, candidates[:best])
-    bound = float(candidates[low]) if low < len(candidates) else np.inf
-    return Pipeline(way, float(candidates[best]) if way is not None else np.inf, bound)
-
-
-def _narrow(
-    probe: Callable[[float], Way | None], stages: Stages, candidates: Array, best: int, way: Way | None
-) -> tuple[int, Way | None]:
-    """The first candidate for which the probe finds a way, and the way; those from `best` on need no probe."""
-    low = 0
+    types = Types.of(stages, stages.groups())
+    best, way = improve(stages, candidates, patience=_ORDERS)
+    states = types.count_states() * len(types.members) ** 2
+    all_states = states <= exact
+    low = _first_covered(types, candidates[:best]) if states > min(exact, _FEW_STATES) else 0
+    proven = low
     while low < best:
         middle = (low + best) // 2
-        found = probe(float(candidates[middle]))
+        seconds = float(candidates[middle])
+        guide = None if all_states else cover(types, seconds)
+        if all_states or guide is not None:
+            found = CountProbe(types, seconds).run(guide, width=width // len(types.members))
+        else:
+            found = None
         if found is None:
             low = middle + 1
         else:
             best, way = int(np.searchsorted(candidates, stages.slowest(found))), found
-    return best, way
+    times = np.append(candidates, np.inf)
+    return Pipeline(way, float(times[best]), float(times[best if all_states else proven]))
 
 
-# ------------------------------------------------------------------------------------------------ bounds
-
-
-def _cover_least(stages: Stages, types: Sequence[Sequence[int]], candidates: Array) -> int:
-    """The first candidate at which units could cover all blocks, each by one span, or by shares of several.
-
-    In a pipeline spans do not overlap, and each crossing is quick enough: what is not possible here never is.
-    """
+def _first_covered(types: Types, candidates: Array) -> int:
+    """Of candidates; no pipeline keeps an earlier one."""
     low, high = 0, len(candidates)
     while low < high:
         middle = (low + high) // 2
-        if _can_cover(stages, types, float(candidates[middle])):
-            high = middle
-        else:
+        if cover(types, float(candidates[middle])) is None:
             low = middle + 1
+        else:
+            high = middle
     return low
-
-
-def _can_cover(stages: Stages, types: Sequence[Sequence[int]], seconds: float) -> bool:
-    first = [members[0] for members in types]
-    quick: Mask = np.array(stages.hops <= seconds, dtype=bool)
-    entered = np.asarray(quick[:-1].any(axis=0))[first]
-    entered[:, 0] = quick[-1, first, 0]
-    possible = (stages.spans[first] <= seconds) & entered[:, :, None]
-    ends = np.where(possible, np.arange(stages.last + 1), 0).max(axis=2)  # of the longest span from each boundary
-    kind, start = np.nonzero(ends)
-    if not kind.size:
-        return False
-    piece = np.arange(stages.last)[:, None]
-    covered = (start <= piece) & (piece < ends[kind, start])
-    served = np.arange(len(types))[:, None] == kind
-    rows = csr_matrix(np.concatenate([-covered.astype(float), served.astype(float)]))
-    sides = np.concatenate([-np.ones(stages.last), [len(members) for members in types]])
-    done = linprog(np.ones(kind.size), A_ub=rows, b_ub=sides, bounds=(0, None), method="highs")
-    return not (done.status == _INFEASIBLE or (done.status == 0 and done.fun > stages.most + TIE * 1e3))
 
 
 # ------------------------------------------------------------------------------------------------ limits
 
 
-def _keeps(lattice: Lattice, limit: Limit, way: Way) -> bool:
-    return total(limit.amount, lattice, way, peak=limit.peak) <= limit.most * (1 + TIE)
+def _keep_all(lattice: Lattice, limits: Sequence[Limit], way: Way) -> bool:
+    return all(total(limit.amount, lattice, way, peak=limit.peak) <= limit.most * (1 + TIE) for limit in limits)
 
 
-def _within(
-    lattice: Lattice, mode: Mode, limits: Sequence[Limit], most: int, candidates: Array, free: Pipeline
-) -> Pipeline:
-    """The quickest that keeps the limits too: at one time after the other the least of the first limit is asked for."""
+def _within(lattice: Lattice, mode: Mode, limits: Sequence[Limit], stages: Stages, free: Pipeline) -> Pipeline:
+    """The quickest that keeps the limits too: exactly the first, which the quickest of all breaks."""
+    candidates = stages.candidates()
     candidates = candidates[candidates >= free.bound]
     low, high, proven, way = 0, len(candidates), 0, None
+    costs = Stages.of(lattice, mode, stages.most, amount=limits[0].amount)
+    groups = stages.groups(costs)
+    types, prices = Types.of(stages, groups), Types.of(costs, groups)
     while low < high:
         middle = (low + high) // 2
-        found = cheapest(lattice, mode, limits[0].amount, limits, float(candidates[middle]), most)
-        if found.ways:
-            way = found.ways[0][1]
-            high = min(middle, int(np.searchsorted(candidates, total(lattice.busy, lattice, way, peak=True))))
+        seconds = float(candidates[middle])
+        probe = LeastProbe(types, prices, seconds=seconds, limit=limits[0].most * (1 + TIE))
+        found, certain = probe.run(), probe.complete
+        better = stages.name(found) if found is not None else None
+        if better is not None and not _keep_all(lattice, limits, better):
+            searched = cheapest(lattice, mode, limits[0].amount, limits, seconds, stages.most)
+            better, certain = searched.ways[0][1] if searched.ways else None, np.isinf(searched.bound)
+        if better is not None:
+            quickest = int(np.searchsorted(candidates, total(lattice.busy, lattice, better, peak=True)))
+            way, high = better, min(middle, quickest)
         else:
             low = middle + 1
-            proven = low if np.isinf(found.bound) else proven
-    bound = float(candidates[proven]) if proven < len(candidates) else np.inf
-    return Pipeline(way, float(candidates[high]) if way is not None else np.inf, bound)
+            proven = low if certain else proven
+    times = np.append(candidates, np.inf)
+    return Pipeline(way, float(times[high]) if way is not None else np.inf, float(times[proven]))
 
 
 def cheapest(lattice: Lattice, mode: Mode, cost: Amount, limits: Sequence[Limit], seconds: float, most: int) -> Found:

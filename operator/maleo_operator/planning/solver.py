@@ -281,8 +281,7 @@ class Search:
         modes = [mode for mode in MODES if mode in self.demand.mission.spec.modes]
         if self.aim == "rate":
             yield from self._solve_rate(variant, made, modes, strict=strict)
-            if strict:
-                return
+            return
         for question in self._questions(variant, made, strict=strict, price=price):
             searcher = Searcher(made, question)
             for mode in modes:
@@ -291,16 +290,24 @@ class Search:
     def _solve_rate(
         self, variant: Edition, made: Lattice, modes: Sequence[Mode], *, strict: bool
     ) -> Iterator[Candidate]:
-        """The pipeline of the highest rate in each mode, and those as quick with the least energy and latency."""
-        limits = tuple(self.limits(variant, made)) if strict else ()
+        """The pipeline of the highest rate in each mode, and those as quick with the least energy and latency.
+
+        If not `strict`: the highest rate of all, and what falls least short of the limits.
+        """
+        limits, highest = tuple(self.limits(variant, made)) if strict else (), 0.0
         for mode in modes:
             best = find_pipeline(made, mode, limits, MOST_STAGES)
+            highest = max(highest, 1 / best.bound)
             if best.way is None:
                 continue
-            costs = (self._energy(made), made.tail)
+            costs = (self._energy(made), made.tail) if strict else ()
             equals = [cheapest(made, mode, cost, limits, best.seconds, MOST_STAGES).ways for cost in costs]
             for way in [best.way, *(way for ways in equals for _, way in ways)]:
                 yield self.judge(variant, made, way, gap=1 / best.bound - 1 / best.seconds)
+        for question in () if strict else self._questions(variant, made, strict=False):
+            searcher = Searcher(made, question)
+            for candidate in (self.judge(variant, made, way) for mode in modes for _, way in searcher.run(mode).ways):
+                yield replace(candidate, bound=highest)
 
     def _candidates(self, variant: Edition, made: Lattice, found: Found) -> Iterator[Candidate]:
         gap = found.ways[0][0] - found.bound if found.ways else 0.0

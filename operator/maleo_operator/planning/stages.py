@@ -1,13 +1,12 @@
 """What a pipeline in one mode is made of: every step it may take, by the seconds that one request keeps it busy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maleo_api.mission import Mode
-from maleo_operator.planning.amount import Array, Mask
+from maleo_operator.planning.amount import Amount, Array, Mask
 from maleo_operator.planning.lattice import Lattice
 from maleo_operator.planning.search import Way
 
@@ -26,14 +25,16 @@ class Stages:
     most: int
 
     @classmethod
-    def of(cls, lattice: Lattice, mode: Mode, most: int) -> "Stages":
-        """Without the units that the mode rules out, and those that can run nothing."""
+    def of(cls, lattice: Lattice, mode: Mode, most: int, *, amount: Amount | None = None) -> "Stages":
+        """Without the units that the mode rules out, and those that can run nothing. amount: in place of `busy`."""
+        amount = amount or lattice.busy
         able = np.isfinite(lattice.busy.spans).any(axis=(1, 2))
-        keep = np.flatnonzero(able & {"Local": lattice.local, "Remote": ~lattice.local, "Split": able}[mode])
-        hops = lattice.busy.hops[np.ix_(np.append(keep, lattice.source), keep)].copy()
+        away = able & ~lattice.local
+        keep = np.flatnonzero({"Local": able & lattice.local, "Remote": away, "Split": able & away.any()}[mode])
+        hops = amount.hops[np.ix_(np.append(keep, lattice.source), keep)].copy()
         needed = ~lattice.local[keep] & (mode == "Split")
         hops[-1, needed] = np.inf  # a split begins where the data is born
-        return cls(tuple(int(unit) for unit in keep), lattice.busy.spans[keep], hops, needed, min(most, len(keep)))
+        return cls(tuple(int(unit) for unit in keep), amount.spans[keep], hops, needed, min(most, len(keep)))
 
     @property
     def source(self) -> int:
@@ -63,21 +64,13 @@ class Stages:
 
     def floor(self) -> float:
         """Seconds that no pipeline's slowest step undercuts: the optimum where a unit may serve again and again."""
-        least = np.full((self.source + 1, self.last + 1), np.inf)
-        least[:, -1] = 0.0
-        for _ in range(self.most):
-            spans = np.maximum(self.spans, least[:-1, None, :]).min(axis=2)
-            before, least = least, np.maximum(self.hops, spans[None]).min(axis=1)
-            least[:, -1] = 0.0
-            if np.array_equal(before, least):
-                break
-        return float(least[self.source, 0])
+        return float(look_on(self.spans, self.hops, self.most, np.maximum)[self.source, 0])
 
-    def types(self) -> list[list[int]]:
-        """Units that can stand for one another: exchanging two of a type changes no step."""
+    def groups(self, *others: "Stages") -> list[list[int]]:
+        """Units that can stand for one another: exchanging two of a group changes no step, in the others neither."""
         found: list[list[int]] = []
         for unit in range(self.source):
-            same = (group for group in found if self._are_equal(group[0], unit))
+            same = (g for g in found if all(each.are_equal(g[0], unit) for each in (self, *others)))
             group = next(same, None)
             if group is None:
                 found.append([unit])
@@ -85,7 +78,8 @@ class Stages:
                 group.append(unit)
         return found
 
-    def _are_equal(self, one: int, other: int) -> bool:
+    def are_equal(self, one: int, other: int) -> bool:
+        """Whether exchanging the two units changes nothing."""
         if self.needed[one] != self.needed[other] or not np.array_equal(self.spans[one], self.spans[other]):
             return False
         swapped = np.arange(self.source + 1)
@@ -95,14 +89,57 @@ class Stages:
         return np.array_equal(*from_them) and np.array_equal(*to_them)
 
 
-def pack(table: Mask, words: int) -> NDArray[np.uint64]:
-    """(..., B) of truths as (..., words) of bits."""
-    bits = np.packbits(table, axis=-1, bitorder="little")
-    wide = np.zeros((*bits.shape[:-1], 8 * words), dtype=np.uint8)
-    wide[..., : bits.shape[-1]] = bits
-    return wide.view(np.uint64)
+@dataclass(frozen=True, slots=True)
+class Types:
+    """Stages by type of unit. A unit's number indexes nothing here, nor a type's number anything of a unit.
+
+    members: the units of each type.
+    """
+
+    members: tuple[tuple[int, ...], ...]
+    spans: Array  # (T, B, B)
+    hops: Array  # (T+1, T, B), between two units even where they are of one type
+    needed: Mask  # (T,)
+    most: int
+
+    @classmethod
+    def of(cls, stages: Stages, groups: Sequence[Sequence[int]]) -> "Types":
+        first = np.array([units[0] for units in groups], dtype=int)
+        hops = stages.hops[np.ix_(np.append(first, stages.source), first)].copy()
+        for kind, units in enumerate(groups):
+            hops[kind, kind] = stages.hops[units[0], units[1]] if len(units) > 1 else np.inf
+        members = tuple(tuple(units) for units in groups)
+        return cls(members, stages.spans[first], hops, stages.needed[first], stages.most)
+
+    @property
+    def last(self) -> int:
+        return int(self.spans.shape[1]) - 1
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(len(units) for units in self.members)
+
+    def count_states(self) -> int:
+        """How many ways there are to take units of each type, at most `most` in all."""
+        by_total = [1] + [0] * self.most
+        for size in self.sizes:
+            by_total = [sum(by_total[max(0, total - size) : total + 1]) for total in range(self.most + 1)]
+        return sum(by_total)
+
+    def name(self, way: Sequence[tuple[int, int]]) -> Way:
+        """A way over types as one over units."""
+        left = [iter(units) for units in self.members]
+        return tuple((next(left[kind]), boundary) for kind, boundary in way)
 
 
-def strides(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Of a number in mixed radix: what one more of each digit adds."""
-    return np.cumprod([1, *sizes[:-1]], dtype=np.int64)
+def look_on(spans: Array, hops: Array, most: int, combine: Callable[[Array, Array], Array]) -> Array:
+    """(D+1, B) from each place and boundary the least to the end, with units that may serve again and again."""
+    least = np.full(hops.shape[::2], np.inf)
+    least[:, -1] = 0.0
+    for _ in range(most):
+        before, ends = least, combine(spans, least[:-1, None, :]).min(axis=2)
+        least = combine(hops, ends[None]).min(axis=1)
+        least[:, -1] = 0.0
+        if np.array_equal(before, least):
+            break
+    return least

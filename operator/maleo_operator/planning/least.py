@@ -1,0 +1,82 @@
+"""The least cost of a pipeline with no step slower than a given time, in any order of units: a limit beside the rate.
+
+The states are those of `counts`; the value of each is the least cost by which every boundary is reached. What cannot
+come to an end within the limit, even if units could serve again, is dropped.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from maleo_operator.planning.amount import Array
+from maleo_operator.planning.counts import Layer, Move
+from maleo_operator.planning.search import Way
+from maleo_operator.planning.stages import Types, look_on
+
+_MOST_WORK: Final = 10_000_000
+_USUAL_LENGTH: Final = 30
+"""Of spans, in boundaries: where they are shorter it is memory that bounds the states."""
+
+
+class LeastProbe:
+    """One time and one limit. `complete`: nothing was left out, so that None means that there is nothing."""
+
+    def __init__(self, types: Types, costs: Types, *, seconds: float, limit: float) -> None:
+        """costs: of the same types."""
+        self._types = types
+        self._limit = limit
+        self._spans = np.where(types.spans <= seconds, costs.spans, np.inf)
+        self._hops = np.where(types.hops <= seconds, costs.hops, np.inf)
+        self._ahead = look_on(self._spans, self._hops, types.most, np.add)
+        first, end = np.nonzero(np.isfinite(self._spans).any(axis=0))
+        self._longest = int(np.max(end - first, initial=0))
+        self.complete = True
+
+    def run(self, *, work: int = _MOST_WORK) -> Way | None:
+        """A way of the fewest stages within the limit. work: sums of one stage; beyond, not all states are kept."""
+        kinds = len(self._types.members)
+        width = 1 + work // (kinds * self._types.last * max(_USUAL_LENGTH, self._longest))
+        born = np.full((kinds + 1, 1, self._types.last + 1), np.inf)
+        born[kinds, 0, 0] = 0.0
+        layers = [Layer.begin(kinds, born)]
+        for _ in range(self._types.most):
+            moves = list(self._moves(layers[-1]))
+            if not moves:
+                break
+            layer = layers[-1].grow(moves, np.inf)
+            layers.append(layer)
+            done = layer.values[:-1, :, -1].copy()
+            if self._types.needed.any():
+                done[:, layer.counts[:, self._types.needed].max(axis=1) == 0] = np.inf
+            kind, row = (int(i) for i in np.unravel_index(np.argmin(done), done.shape))
+            if np.isfinite(done[kind, row]):
+                return self._types.name(self._trace(layers, row, kind))
+            if len(layer.counts) > width:
+                lowest = (layer.values + self._ahead[:, None]).min(axis=(0, 2))
+                layers[-1] = layer.keep(np.sort(np.argsort(lowest, kind="stable")[:width]))
+                self.complete = False
+        return None
+
+    def _moves(self, before: Layer[np.float64]) -> Iterator[Move[np.float64]]:
+        for kind, size in enumerate(self._types.sizes):
+            rows = np.flatnonzero(before.counts[:, kind] < size)
+            arrived = (before.values[:, rows] + self._hops[:, kind, None]).min(axis=0)
+            ends = np.full(arrived.shape, np.inf)
+            for length in range(1, self._longest + 1):
+                steps = np.diagonal(self._spans[kind], length)
+                np.minimum(ends[:, length:], arrived[:, :-length] + steps, out=ends[:, length:])
+            ends[ends + self._ahead[kind] > self._limit] = np.inf
+            alive = np.isfinite(ends).any(axis=1)
+            if alive.any():
+                yield kind, rows[alive], ends[alive]
+
+    def _trace(self, layers: Sequence[Layer[np.float64]], row: int, kind: int) -> list[tuple[int, int]]:
+        """Back from a state that is done: (type, boundary that it ends at) of each stage."""
+        boundary, found = self._types.last, list[tuple[int, int]]()
+        for before, layer in zip(layers[-2::-1], layers[:0:-1], strict=True):
+            found.append((kind, boundary))
+            row = int(layer.parents[row, kind])
+            cost: Array = before.values[:, row] + self._hops[:, kind] + self._spans[kind, :, boundary]
+            kind, boundary = (int(i) for i in np.unravel_index(np.argmin(cost), cost.shape))
+        return found[::-1]
