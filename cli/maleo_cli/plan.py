@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -17,12 +17,16 @@ from maleo_api.manifests import ManifestError, load
 from maleo_api.meta import Basis, Tier
 from maleo_api.quantities import DURATION, ENERGY, RATIO, Unit, show
 from maleo_cli import whatif
+from maleo_cli.answer import answer_all
 from maleo_cli.failure import Failure
-from maleo_cli.live import read_cluster
+from maleo_cli.live import read_cluster, snapshot_of
 from maleo_cli.replay import keep
+from maleo_cli.wording import tell, tell_blockers, tell_changes
+from maleo_operator.planning.explanation import Explanation
 from maleo_operator.planning.fleet import plan_fleet
+from maleo_operator.planning.planner import explain as explanation_of
 from maleo_operator.planning.planner import frontier as trade_off
-from maleo_operator.planning.problem import Feasible, Figure, Plan, Snapshot, Verdict
+from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.snapshot import from_manifests
 from maleo_operator.planning.solver import Aim
 
@@ -71,16 +75,13 @@ def plan_command(
     fleet = plan_fleet(snapshot, aim=objective)
     verdicts = fleet.verdicts
     points = {key: trade_off(snapshot, key) for key in verdicts} if frontier else {}
+    told = {key: explanation_of(fleet.seen[key], key, verdicts[key], aim=objective) for key in verdicts if explain}
     if store is not None:
         keep(store, fleet, aim=objective)
     if output == "table":
-        _print_table(verdicts, points, explain=explain)
+        _print_table(snapshot, verdicts, points, told)
     else:
-        described = {key: describe(verdict) for key, verdict in sorted(verdicts.items())}
-        for key, plans in points.items():
-            described[key]["frontier"] = [_describe_plan(plan) for plan in plans]
-        tiers = {name: {**asdict(tier), "gap": tier.gap} for name, tier in fleet.tiers.items()}
-        body = {"missions": described, "tiers": tiers}
+        body = answer_all(snapshot.missions, fleet, told, points)
         print(json.dumps(body, indent=2) if output == "json" else yaml.safe_dump(body, sort_keys=False), end="")
     if not all(isinstance(verdict, Feasible) for verdict in verdicts.values()):
         raise typer.Exit(1)
@@ -97,62 +98,10 @@ def _read(files: list[Path], *, live: bool) -> Snapshot:
     if not live:
         return written
     path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
-    there = from_manifests(asyncio.run(read_cluster(path)))
+    there = snapshot_of(asyncio.run(read_cluster(path)))
     parts = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions")
     both: dict[str, Any] = {name: {**getattr(there, name), **getattr(written, name)} for name in parts}
     return replace(there, **both)
-
-
-def describe(verdict: Verdict) -> dict[str, Any]:
-    """The stable form of one verdict: SI floats with basis. `plan` is the least bad one when it is not feasible."""
-    feasible = isinstance(verdict, Feasible)
-    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
-    blockers = [] if isinstance(verdict, Feasible) else verdict.blockers
-    relaxations = [] if isinstance(verdict, Feasible) else verdict.relaxations
-    objective = chosen.objective if chosen else None
-    bound = verdict.bound if isinstance(verdict, Feasible) else objective
-    return {
-        "feasible": feasible,
-        **(_describe_plan(chosen) if chosen else {"mode": None, "variant": None, "exit": None, "partitions": []}),
-        "objective": objective,
-        "bound": bound,
-        "gap": bound - objective if bound is not None and objective is not None else None,
-        "blockers": [{"code": b.code, "retry": b.retry, "message": b.message} for b in blockers],
-        "relaxations": [{"objective": r.objective, "change": r.change} for r in relaxations],
-        "rejected": [
-            {"candidate": r.candidate, "count": r.count, "code": r.code, "margin": r.margin} for r in verdict.rejected
-        ],
-    }
-
-
-def _describe_plan(chosen: Plan) -> dict[str, Any]:
-    return {
-        "mode": chosen.mode,
-        "variant": chosen.variant,
-        "exit": chosen.exit or None,
-        "partitions": [
-            {"span": [p.first, p.last], "node": p.node, "unit": p.unit, "memory": p.memory} for p in chosen.partitions
-        ],
-        "transfers": [{"from": t.source, "to": t.target, "size": t.size, "link": t.link} for t in chosen.transfers],
-        "fallback": chosen.fallback.variant if chosen.fallback else None,
-        "predicted": {
-            "latency": {
-                "mean": chosen.latency_mean.value,
-                "percentile": chosen.latency.value,
-                "basis": chosen.latency.basis.value,
-            },
-            "energy": _figure(chosen.energy),
-            "accuracy": _figure(chosen.accuracy),
-            "rate": _figure(chosen.rate),
-        },
-        "margins": dict(chosen.margins),
-    }
-
-
-def _figure(figure: Figure | None) -> dict[str, Any] | None:
-    if figure is None or figure.basis is Basis.UNKNOWN:
-        return None
-    return {"value": figure.value, "basis": figure.basis.value}
 
 
 # ------------------------------------------------------------------------------------------------ for people
@@ -160,14 +109,23 @@ def _figure(figure: Figure | None) -> dict[str, Any] | None:
 _COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "WHERE", "LATENCY", "ENERGY", "ACCURACY")
 
 
-def _print_table(verdicts: Mapping[str, Verdict], points: Mapping[str, tuple[Plan, ...]], *, explain: bool) -> None:
+def _print_table(
+    snapshot: Snapshot,
+    verdicts: Mapping[str, Verdict],
+    points: Mapping[str, tuple[Plan, ...]],
+    explanations: Mapping[str, Explanation],
+) -> None:
     table = Table(*_COLUMNS, box=None, pad_edge=False)
     notes: list[str] = []
     for key, verdict in sorted(verdicts.items()):
         chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
         fits = "yes" if isinstance(verdict, Feasible) else "no"
         table.add_row(key.removeprefix("default/"), fits, *(_row(chosen) if chosen else ("",) * 6))
-        notes += _notes(key, verdict, explain=explain)
+        if key in explanations:
+            notes += ["", key, *tell(snapshot.missions[key], verdict, explanations[key])]
+        elif isinstance(verdict, Infeasible):
+            notes += [key, *tell_blockers(verdict.blockers)]
+            notes += [f"  would do: {tell_changes(r.changes)}" for r in verdict.relaxations]
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     console.print(table)
     for key, plans in sorted(points.items()):
@@ -195,21 +153,3 @@ def _cell(unit: Unit, figure: Figure | None, margin: float | None) -> str:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"
     return show(unit, figure.value) + (f" ({margin:+.0%})" if margin is not None else "")
-
-
-def _notes(key: str, verdict: Verdict, *, explain: bool) -> list[str]:
-    lines = []
-    if not isinstance(verdict, Feasible):
-        lines += [f"{key}: {b.code} ({b.retry}): {b.message}" for b in verdict.blockers]
-        lines += [f"{key}: would do: {r.change}" for r in verdict.relaxations]
-    elif explain:
-        chosen = verdict.plan
-        for mode, other in verdict.best_by_mode.items():
-            if mode not in {chosen.mode, "Held"}:
-                difference = chosen.objective - other.objective
-                lines.append(
-                    f"{key}: best {mode} takes {show(DURATION, other.latency.value)}, objective -{difference:.2f}"
-                )
-    if explain:
-        lines += [f"{key}: rejected {r.count} x {r.candidate}: {r.code} {r.margin}".rstrip() for r in verdict.rejected]
-    return lines

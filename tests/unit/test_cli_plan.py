@@ -36,7 +36,7 @@ def test_objective__makes_one_figure_best(aim: str) -> None:
     def figure(found: dict[str, object]) -> float:
         predicted: dict[str, dict[str, float]] = found["predicted"]  # type: ignore[assignment]
         if aim == "latency":
-            return -predicted["latency"]["percentile"]
+            return -predicted["latency"]["tail"]
         return predicted["rate"]["value"] if aim == "rate" else -predicted["energy"]["value"]
 
     assert figure(_planned("--objective", aim)) >= figure(_planned()) - 1e-12
@@ -45,9 +45,9 @@ def test_objective__makes_one_figure_best(aim: str) -> None:
 def test_frontier__holds_the_quickest_and_the_thriftiest_plan() -> None:
     front = _planned("--frontier")["frontier"]
     assert isinstance(front, list)
-    latencies = [point["predicted"]["latency"]["percentile"] for point in front]
+    latencies = [point["predicted"]["latency"]["tail"] for point in front]
     quickest: dict[str, dict[str, float]] = _planned("--objective", "latency")["predicted"]  # type: ignore[assignment]
-    assert latencies[0] == pytest.approx(quickest["latency"]["percentile"])
+    assert latencies[0] == pytest.approx(quickest["latency"]["tail"])
     assert latencies == sorted(latencies)
 
 

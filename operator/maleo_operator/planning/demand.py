@@ -63,7 +63,11 @@ class Demand:
             return None
         wanted = (objective.metric, objective.dataset)
         row = strongest(a for a in variant.accuracy if (a.metric, a.dataset) == wanted and a.basis is not Basis.UNKNOWN)
-        return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source) if row else None
+        return (
+            Figure(parse(RATIO, row.value), 0.0, row.basis, row.source or f"Model, variant {variant.name}")
+            if row
+            else None
+        )
 
     def may_receive(self, reach: Reach, source: NodeFacts, target: NodeFacts) -> bool:
         """Whether data born at `source` may go to `target`."""

@@ -1,6 +1,6 @@
 """The answer for one mission: the best plan with its figures, or what blocks and what would do."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Final
@@ -11,9 +11,10 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.model import Model, Tensor, Variant
 from maleo_api.placement import Placement
+from maleo_operator.planning.blockers import block_all, block_best, diagnose
 from maleo_operator.planning.cost import size_of
 from maleo_operator.planning.demand import Demand, find_input
-from maleo_operator.planning.explanation import block_all, block_best, reject
+from maleo_operator.planning.explanation import Explanation, classify, compare, reject
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import Load
@@ -29,11 +30,12 @@ from maleo_operator.planning.problem import (
     Snapshot,
     Verdict,
 )
-from maleo_operator.planning.relaxation import relax
+from maleo_operator.planning.relaxation import Decide, relax
 from maleo_operator.planning.solver import Aim, Candidate, Piece, Search
 from maleo_operator.planning.units import UnitFacts
 
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
+_NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput"}
 
 
 def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | None = None) -> Verdict:
@@ -42,14 +44,56 @@ def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | N
     index: of this snapshot, or of one that differs in who holds what only; made anew without one.
     """
     index = index or Index(snapshot)
-    verdict = _plan(snapshot, snapshot.missions[key], index, aim)
-    if isinstance(verdict, Infeasible) and verdict.least_bad is not None:
+    verdict = decide(snapshot, key, aim=aim, index=index)
+    if isinstance(verdict, Feasible):
+        return verdict
+    again = _again(snapshot, index, aim)
+    return replace(
+        verdict,
+        blockers=diagnose(snapshot, key, verdict, again),
+        relaxations=relax(snapshot, key, verdict, again) if verdict.blockers[0].code not in _NO_QUESTION else (),
+    )
 
-        def decide(changed: Snapshot, of: str) -> Verdict:
-            return _plan(changed, changed.missions[of], index, aim)
 
-        return replace(verdict, relaxations=tuple(relax(snapshot, key, verdict.least_bad, decide)))
-    return verdict
+def explain(
+    snapshot: Snapshot, key: str, verdict: Verdict, *, aim: Aim = "margins", index: Index | None = None
+) -> Explanation:
+    """What else there was, beside the verdict that `plan` gave for the same question."""
+    index = index or Index(snapshot)
+    prepared = prepare(snapshot, snapshot.missions[key], index, aim)
+    if isinstance(prepared, Infeasible):
+        return Explanation((), (), ())
+    found = prepared.run()
+    return Explanation(
+        alternatives=compare(snapshot, key, verdict, _again(snapshot, index, aim)),
+        classes=classify(prepared, index.units, found),
+        displaced=tuple(_displaced(snapshot, verdict.plan, index)) if isinstance(verdict, Feasible) else (),
+    )
+
+
+def _again(snapshot: Snapshot, index: Index, aim: Aim) -> Decide:
+    """Plans changed forms of one snapshot; its index serves those that differ in missions and what is held only."""
+
+    def again(changed: Snapshot, key: str, /, *, aim: Aim = aim) -> Verdict:
+        kept = all(getattr(changed, part) is getattr(snapshot, part) for part in ("nodes", "devices", "observations"))
+        return decide(changed, key, aim=aim, index=index if kept else Index(changed))
+
+    return again
+
+
+def _displaced(snapshot: Snapshot, chosen: Plan, index: Index) -> Iterator[str]:
+    """Missions whose held plan stands without the chosen one and not beside it."""
+    others = {key: plan for key, plan in snapshot.held.items() if key != chosen.mission}
+
+    def stands(key: str, plan: Plan, held: Mapping[str, Plan]) -> bool:
+        search = prepare(replace(snapshot, held=held), snapshot.missions[key], index, "margins")
+        judged = search.find(plan) if isinstance(search, Search) else None
+        return judged is not None and not judged.shortfalls
+
+    for key, plan in sorted(others.items()):
+        before = key in snapshot.missions and stands(key, plan, others)
+        if before and not stands(key, plan, {**others, chosen.mission: chosen}):
+            yield key
 
 
 def frontier(snapshot: Snapshot, key: str) -> tuple[Plan, ...]:
@@ -78,7 +122,9 @@ def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
     return build(search, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
 
 
-def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdict:
+def decide(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | None = None) -> Verdict:
+    """As `plan`, for plans that are only tried: no relaxations, and a rough word on whether what blocks will pass."""
+    mission, index = snapshot.missions[key], index or Index(snapshot)
     prepared = prepare(snapshot, mission, index, aim)
     if isinstance(prepared, Infeasible):
         return prepared
@@ -95,7 +141,7 @@ def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdi
         if not candidate.shortfalls and candidate.mode not in by_mode:
             by_mode[candidate.mode] = build(prepared, candidate)
     held = _held_again(prepared, snapshot, mission, found)
-    bound = max(candidate.bound for candidate in found if np.isfinite(candidate.bound))
+    bound = max((candidate.bound for candidate in found if np.isfinite(candidate.bound)), default=best.objective)
     return Feasible(by_mode[best.mode], rejected, by_mode | held, bound)
 
 
@@ -182,6 +228,7 @@ def build(search: Search, candidate: Candidate) -> Plan:
         rate=Figure(1 / slowest, 0.0, latency_mean.basis, "the slowest stage"),
         margins={},
         objective=candidate.objective,
+        terms=candidate.terms,
     )
     return replace(built, margins=_margins(demand, built))
 

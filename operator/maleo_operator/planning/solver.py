@@ -1,13 +1,13 @@
 """One mission, exactly: the best way of every variant and mode, and what becomes of every unit that is not taken."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Final, Literal
 
 import numpy as np
 
-from maleo_api.mission import Mode
+from maleo_api.mission import Mission, Mode
 from maleo_api.model import Model, Variant
 from maleo_operator.planning import lattice
 from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
@@ -51,24 +51,34 @@ class Candidate:
     moves: int
     bound: float = np.inf
     """No way of this variant and mode has a higher objective."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """What the objective is the sum of."""
 
     @property
     def order(self) -> tuple[object, ...]:
         """Better is smaller: feasible, objective, fewer moves, energy, latency, names."""
         names = tuple((p.unit.node.name, p.unit.name, p.first) for p in self.pieces)
         short = round(sum(self.shortfalls.values()), 9)
-        objective = -round(self.objective / TIE) * TIE
+        objective = -self.objective
+        if np.isfinite(objective):  # unknown energy, where energy is the aim, is worse than any
+            objective = round(objective / TIE) * TIE
         figures = (self.moves, round(self.energy, 9), round(self.latency, 9))
         return short, objective, *figures, self.variant.name, names
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A class of candidates that breaks a structural rule."""
+    """A class of candidates that breaks a structural rule.
+
+    unit: (node, unit) that it is about, where it is about one; variant: "" = any; missing: relative, of a quantity.
+    """
 
     candidate: str
     code: str
     example: str
+    variant: str = ""
+    unit: tuple[str, str] | None = None
+    missing: float | None = None
 
 
 class Search:
@@ -164,19 +174,24 @@ class Search:
 
     # ------------------------------------------------------------------------------------------------ structure
 
-    def _members(self) -> list[UnitFacts]:
-        """A few of each equivalence class, by name; the input's node and nodes named in links are their own."""
+    def alike(self, units: Iterable[UnitFacts]) -> list[list[UnitFacts]]:
+        """Equivalence classes, each by name; the input's node and nodes named in links are their own."""
         named = {p.node for link in self._snapshot.links.values() for p in link.spec.between if p.node}
         named |= {node for pair in self._snapshot.observations.bandwidth for node in pair}
         named |= {node for _, node, _ in self._snapshot.observations.correction}
         named |= {p.node for p in self._held.partitions} if self._held else set()
         classes: dict[tuple[object, ...], list[UnitFacts]] = {}
-        for unit in self.units:
+        for unit in units:
             load = self.loads.get(unit.key, Load())
             own = unit.node.name if unit.node.name in named or unit.node.name == self.source.name else ""
-            key = (own, unit.profile, unit.name, unit.node.site, unit.node.tier, unit.capacity, unit.memory, load)
+            place = (own, unit.node.site, unit.node.tier, unit.available)
+            key = (*place, unit.profile, unit.name, unit.capacity, unit.memory, load)
             classes.setdefault(key, []).append(unit)
-        return [unit for members in classes.values() for unit in sorted(members, key=lambda u: u.key)[:_PER_CLASS]]
+        return [sorted(members, key=lambda u: u.key) for members in classes.values()]
+
+    def _members(self) -> list[UnitFacts]:
+        """A few of each equivalence class."""
+        return [unit for members in self.alike(self.units) for unit in members[:_PER_CLASS]]
 
     def _is_usable(self, variant: Variant, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant at all; if not it is noted why."""
@@ -192,7 +207,8 @@ class Search:
             code = "UnitOccupied"
         if code:
             example = f"{variant.name} on {unit.node.name} {unit.name} ({unit.profile})"
-            self.refused.append(Refused(candidate=f"{unit.profile} {unit.unit.name}", code=code, example=example))
+            label = f"{unit.profile} {unit.unit.name}"
+            self.refused.append(Refused(label, code, example, variant=variant.name, unit=unit.key))
         return not code
 
     def _build(self, variant: Variant, members: Sequence[UnitFacts]) -> Lattice | None:
@@ -230,17 +246,20 @@ class Search:
             if mode not in modes:
                 self.refused.append(Refused(mode, "ModeNotAllowed", variant.name))
         for i, unit in enumerate(made.units):
-            name = unit.node.name
+            name, noted = unit.node.name, (variant.name, unit.key)
             if not made.local[i]:
                 kinds = (("input", True), ("features", False))
                 barred = [kind for kind, raw in kinds if not self._may_receive(unit.node, raw)]
                 if barred:
-                    self.refused.append(Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.name))
+                    label = f"{' and '.join(barred)} to {name}"
+                    self.refused.append(Refused(label, "EgressForbidden", variant.name, *noted))
                 if self.link(self.source, unit.node) is None:
-                    self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.name))
+                    self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.name, *noted))
             if not made.fits[i, 0, made.last]:
-                part = f"{variant.name} [0..{last}]"
-                self.refused.append(Refused(f"all on {name} {unit.name}", "MemoryTooSmall", part))
+                whole = float(made.memory[i, 0, made.last])
+                room = self.memory_of(unit.key) - self.loads.get(unit.key, Load()).memory
+                label, part = f"all on {name} {unit.name}", f"{variant.name} [0..{last}]"
+                self.refused.append(Refused(label, "MemoryTooSmall", part, *noted, missing=(whole - room) / whole))
 
     # ------------------------------------------------------------------------------------------------ judgement
 
@@ -336,7 +355,8 @@ class Search:
         shortfalls["rate"] = demand.rate * busy - 1
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))
         moves = self._moves(variant, pieces)
-        objective = self._value(margins, figures, energy, busy) - _MOVE_COST * moves
+        terms = self._terms(margins, figures, energy, busy) | ({"move": -_MOVE_COST} if moves else {})
+        objective = sum(terms.values())
         return Candidate(
             variant=variant,
             mode=self.mode_of([piece.unit for piece in pieces]),
@@ -347,22 +367,25 @@ class Search:
             energy=energy,
             moves=moves,
             bound=objective + gap,
+            terms=terms,
         )
 
-    def _value(self, margins: Mapping[str, float], figures: Mapping[str, float], energy: float, busy: float) -> float:
+    def _terms(
+        self, margins: Mapping[str, float], figures: Mapping[str, float], energy: float, busy: float
+    ) -> dict[str, float]:
         """What is made as large as possible, by aim: weighted margins, or minus seconds, minus joules, requests/s."""
         if self.aim == "latency":
-            return -figures["tail"]
+            return {"latency": -figures["tail"]}
         if self.aim == "energy":
-            return -energy
+            return {"energy": -energy}
         if self.aim == "rate":
-            return 1 / busy
+            return {"rate": 1 / busy}
         weights = zip(("accuracy", "latency", "energy"), self.demand.weights, strict=True)
-        value = sum(weight * margins[name] for name, weight in weights if name in margins)
-        if self.demand.latency is None:
-            return value
-        # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
-        return value - _UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
+        terms = {name: weight * margins[name] for name, weight in weights if name in margins}
+        if self.demand.latency is not None:
+            # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
+            terms["uncertainty"] = -_UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
+        return terms
 
     def _accuracy_shortfall(self, variant: Variant) -> float:
         limit, figure = self.demand.accuracy, self.demand.accuracy_of(variant)
@@ -448,17 +471,25 @@ def _accuracy_margin(value: float, floor: float) -> float:
 _TIERS: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
 
 
+def holders(snapshot: Snapshot, mission: Mission) -> dict[str, Plan]:
+    """Plans of others that this mission must leave room for; those of a lower criticality give way to it."""
+    rank = _TIERS[mission.spec.criticality]
+    others = {key: other for key, other in snapshot.missions.items() if key != mission.key}
+    return {
+        key: plan
+        for key, plan in sorted(snapshot.held.items())
+        if key in others and _TIERS[others[key].spec.criticality] <= rank
+    }
+
+
 def _loads(snapshot: Snapshot, demand: Demand) -> dict[tuple[str, str], Load]:
-    """What other missions hold; those of a lower criticality give way and do not count."""
-    rank = _TIERS[demand.mission.spec.criticality]
+    """What other missions hold."""
     loads: dict[tuple[str, str], Load] = {}
-    for key, plan in sorted(snapshot.held.items()):
-        other = snapshot.missions.get(key)
-        if key == demand.mission.key or other is None or _TIERS[other.spec.criticality] > rank:
-            continue
+    for key, plan in holders(snapshot, demand.mission).items():
+        rate = Demand.of(snapshot.missions[key]).rate
         for unit, memory, service in uses(plan):
             before = loads.get(unit, Load())
-            share = Demand.of(other).rate * service
+            share = rate * service
             total = before.share + share
             mean = (before.share * before.service + share * service) / total if total else 0.0
             loads[unit] = Load(share=total, service=mean, memory=before.memory + memory)
@@ -474,4 +505,4 @@ def uses(plan: Plan) -> Iterator[tuple[tuple[str, str], float, float]]:
 
 
 def _unavailable(unit: UnitFacts) -> Refused:
-    return Refused(f"{unit.profile} {unit.unit.name}", "NotAvailable", f"{unit.node.name} {unit.name}")
+    return Refused(f"{unit.profile} {unit.unit.name}", "NotAvailable", f"{unit.node.name} {unit.name}", unit=unit.key)
