@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,7 @@ def plan_command(
     explain: Annotated[bool, typer.Option(help="Also what was not taken, and why.")] = False,
 ) -> None:
     """Plan every mission of the manifests. Exit code 1 when one does not fit, 2 when the manifests are wrong."""
-    snapshot = _read(files or [], live=live)
+    read = snapshot = _read(files or [], live=live)
     for node in without or []:
         snapshot = whatif.without_node(snapshot, node)
     for profile in add_device or []:
@@ -70,6 +71,8 @@ def plan_command(
         snapshot = whatif.with_link(snapshot, text)
     for text in set_ or []:
         snapshot = whatif.with_spec(snapshot, text)
+    if lonely := whatif.unjoined(read, snapshot):
+        print(f"note: no Link joins {', '.join(lonely[:3])}: name a --site that has one, or a --link", file=sys.stderr)
     if not snapshot.missions:
         raise Failure("the manifests hold no Mission", "add one, or name its file with -f", exit_code=2)
     fleet = plan_fleet(snapshot, aim=objective)
@@ -91,14 +94,17 @@ def _read(files: list[Path], *, live: bool) -> Snapshot:
     """From manifests, from a cluster, or both: then manifests replace what the cluster has of the same name."""
     if not live and not files:
         raise Failure("nothing to plan", "name manifests with -f, or a cluster with --live", exit_code=2)
+    path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
+    cluster = asyncio.run(read_cluster(path)) if live else None
     try:
-        written = from_manifests(load(files))
+        manifests = load(files)
+        manifests.check(cluster)
     except ManifestError as error:
         raise Failure("\n".join(error.mistakes), exit_code=2) from error
-    if not live:
+    written = from_manifests(manifests)
+    if cluster is None:
         return written
-    path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
-    there = snapshot_of(asyncio.run(read_cluster(path)))
+    there = snapshot_of(cluster)
     parts = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions")
     both: dict[str, Any] = {name: {**getattr(there, name), **getattr(written, name)} for name in parts}
     return replace(there, **both)

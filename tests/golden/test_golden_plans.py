@@ -21,7 +21,6 @@ FOLDERS = (
     "examples/missions",
     "examples/models",
     "charts/maleo/profiles",
-    "examples/demo/devices.yaml",
 )
 
 

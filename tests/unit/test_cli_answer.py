@@ -23,7 +23,6 @@ FILES = (
     "examples/fleet",
     "examples/models",
     "charts/maleo/profiles",
-    "examples/demo/devices.yaml",
     "examples/missions",
 )
 SCHEMA = ROOT / "docs/reference/plan.schema.json"

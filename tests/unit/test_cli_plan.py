@@ -10,7 +10,7 @@ from maleo_cli.failure import Failure
 from maleo_cli.main import app
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("examples/fleet", "examples/models", "charts/maleo/profiles", "examples/demo/devices.yaml")
+FOLDERS = ("examples/fleet", "examples/models", "charts/maleo/profiles")
 
 
 def _run(*arguments: str, missions: tuple[str, ...] = ("drone-patrol",)) -> Result:
@@ -64,7 +64,7 @@ def test_added_device__never_makes_it_worse_and_is_used_when_it_is_better() -> N
     ("arguments", "told"),
     [
         (("--without", "nowhere"), "no node nowhere"),
-        (("--add-device", "sim-edgy"), "sim-edge"),
+        (("--add-device", "sim-servr"), "sim-server"),
         (("--link", "drone-a1/edge-a1=fast"), "--link"),
         (("--set", "drone-patrol.objectives.latency.atMost=-3ms"), "--set"),
     ],

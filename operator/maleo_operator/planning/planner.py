@@ -164,7 +164,10 @@ def prepare(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Sea
     sources = find_input(snapshot, mission)
     blocker = None
     if model is None:
-        message = f"there is no Model {mission.spec.model.name} in namespace {mission.metadata.namespace}: apply it"
+        message = (
+            f"there is no Model {mission.spec.model.name} in namespace {mission.metadata.namespace}: "
+            "apply it, or correct spec.model.name"
+        )
         blocker = Blocker("ModelMissing", "Waiting", message)
     elif len(sources) > 1:
         message = (
@@ -173,14 +176,19 @@ def prepare(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Sea
         blocker = Blocker("AmbiguousInput", "Waiting", message)
     elif not sources or not snapshot.nodes[sources[0]].ready:
         named = mission.spec.input.node or "matched by the input's selector"
-        blocker = Blocker("NoInput", "Waiting", f"node {named}, where the data is born, is not there or not ready")
+        blocker = Blocker(
+            "NoInput", "Waiting", f"node {named}, where the data is born, is not there or not ready: see spec.input"
+        )
     if blocker is not None:
         return Infeasible((blocker,), (), (), None)
     assert model is not None
     search = Search(snapshot, Demand.of(mission), model, snapshot.nodes[sources[0]], index, aim)
     if not search.variants():
         wanted = ", ".join(mission.spec.model.variants)
-        message = f"model {mission.spec.model.name} has none of the variants {wanted}"
+        there = ", ".join(variant.name for variant in model.spec.variants)
+        message = (
+            f"model {mission.spec.model.name} has none of the variants {wanted} of spec.model.variants: it has {there}"
+        )
         return Infeasible((Blocker("VariantMissing", "Waiting", message),), (), (), None)
     return search
 
