@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -17,7 +17,7 @@ from rich.table import Table
 from maleo_api.manifests import ManifestError, load
 from maleo_api.meta import Basis, Tier
 from maleo_api.quantities import DURATION, ENERGY, RATIO, Unit, show
-from maleo_cli import whatif
+from maleo_cli import drawing, whatif
 from maleo_cli.answer import answer_all
 from maleo_cli.failure import Failure
 from maleo_cli.live import read_cluster, snapshot_of
@@ -54,23 +54,18 @@ def plan_command(
     site: Annotated[str, typer.Option(help="Of --add-device: where.")] = "",
     tier: Annotated[Tier, typer.Option(help="Of --add-device: which tier.")] = Tier.EDGE,
     store: Annotated[
-        Path | None, typer.Option(help="Folder to store what each plan follows from, for `maleo replay`.")
+        Path | None, typer.Option(help="Folder to store what the plans follow from, for `maleo replay`.")
     ] = None,
+    draw: Annotated[Path | None, typer.Option(help="SVG file to draw the plans into.")] = None,
     *,
     live: Annotated[bool, typer.Option(help="Plan what a cluster holds (KUBECONFIG), by declared figures.")] = False,
     frontier: Annotated[bool, typer.Option(help="Also every plan that no other beats in all figures.")] = False,
     explain: Annotated[bool, typer.Option(help="Also what was not taken, and why.")] = False,
 ) -> None:
     """Plan every mission of the manifests. Exit code 1 when one does not fit, 2 when the manifests are wrong."""
-    read = snapshot = _read(files or [], live=live)
-    for node in without or []:
-        snapshot = whatif.without_node(snapshot, node)
-    for profile in add_device or []:
-        snapshot = whatif.with_devices(snapshot, profile, count=count, site=site, tier=tier)
-    for text in link or []:
-        snapshot = whatif.with_link(snapshot, text)
-    for text in set_ or []:
-        snapshot = whatif.with_spec(snapshot, text)
+    read = _read(files or [], live=live)
+    more = whatif.Devices(add_device or [], count=count, site=site, tier=tier)
+    snapshot = whatif.suppose(read, without=without or [], more=more, links=link or [], specs=set_ or [])
     if lonely := whatif.unjoined(read, snapshot):
         print(f"note: no Link joins {', '.join(lonely[:3])}: name a --site that has one, or a --link", file=sys.stderr)
     if not snapshot.missions:
@@ -80,7 +75,9 @@ def plan_command(
     points = {key: trade_off(snapshot, key) for key in verdicts} if frontier else {}
     told = {key: explanation_of(fleet.seen[key], key, verdicts[key], aim=objective) for key in verdicts if explain}
     if store is not None:
-        keep(store, fleet, aim=objective)
+        keep(store, snapshot, fleet, aim=objective)
+    if draw is not None:
+        draw.write_text(drawing.draw(list(_sketch(snapshot, verdicts))), encoding="utf-8")
     if output == "table":
         _print_table(snapshot, verdicts, points, told)
     else:
@@ -108,6 +105,16 @@ def _read(files: list[Path], *, live: bool) -> Snapshot:
     parts = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions")
     both: dict[str, Any] = {name: {**getattr(there, name), **getattr(written, name)} for name in parts}
     return replace(there, **both)
+
+
+def _sketch(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Iterator[drawing.Sketch]:
+    """Of every mission that has a plan, the least bad one too."""
+    for key, verdict in sorted(verdicts.items()):
+        mission, fits = snapshot.missions[key], isinstance(verdict, Feasible)
+        plan = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+        if plan is not None:
+            model = snapshot.models[f"{mission.metadata.namespace}/{plan.model}"]
+            yield drawing.Sketch(mission, model, plan, fits)
 
 
 # ------------------------------------------------------------------------------------------------ for people

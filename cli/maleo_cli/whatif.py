@@ -2,7 +2,8 @@
 
 import difflib
 import itertools
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import yaml
@@ -17,6 +18,31 @@ from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 from maleo_operator.planning.units import DEFAULT_SPREAD
 
 _ROUND_TRIP: Final = "2ms"  # of a link that nobody has declared: a local network
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """`count` nodes with each of these profiles."""
+
+    profiles: Sequence[str]
+    count: int
+    site: str
+    tier: Tier
+
+
+def suppose(
+    snapshot: Snapshot, *, without: Sequence[str], more: Devices, links: Sequence[str], specs: Sequence[str]
+) -> Snapshot:
+    """All of it, in this order: a link may name an added node. Failure, exit code 2, for what makes no sense."""
+    for node in without:
+        snapshot = without_node(snapshot, node)
+    for profile in more.profiles:
+        snapshot = with_devices(snapshot, profile, count=more.count, site=more.site, tier=more.tier)
+    for text in links:
+        snapshot = with_link(snapshot, text)
+    for text in specs:
+        snapshot = with_spec(snapshot, text)
+    return snapshot
 
 
 def without_node(snapshot: Snapshot, node: str) -> Snapshot:

@@ -46,7 +46,7 @@ def tell(mission: Mission, verdict: Verdict, explanation: Explanation, *, everyt
 
 def tell_plan(plan: Plan) -> str:
     """`Split int8: drone-1 [0..7] ─ 189 KB ─> edge-1 [8..21]`."""
-    sizes = {(t.source, t.target): f" -- {_bytes(t.size)} --> " for t in plan.transfers}
+    sizes = {(t.source, t.target): f" -- {tell_bytes(t.size)} --> " for t in plan.transfers}
     text, before = f"{plan.mode} {plan.variant}: ", ""
     first = plan.partitions[0].node
     if first != plan.entry_node:
@@ -63,16 +63,16 @@ def tell_figures(mission: Mission, plan: Plan) -> list[str]:
     objectives, rows = mission.spec.objectives, [("", "limit", "predicted", "margin", "term")]
     if objectives.accuracy is not None:
         limit = f">= {objectives.accuracy.at_least} {objectives.accuracy.enforcement}"
-        rows.append(("accuracy", limit, _figure(RATIO, plan.accuracy), *_worth(plan, "accuracy")))
+        rows.append(("accuracy", limit, tell_figure(RATIO, plan.accuracy), *_worth(plan, "accuracy")))
     if objectives.latency is not None:
         limit = f"<= {objectives.latency.at_most} {objectives.latency.enforcement}"
         name = f"latency p{objectives.latency.percentile}"
-        rows.append((name, limit, _figure(DURATION, plan.latency), *_worth(plan, "latency")))
+        rows.append((name, limit, tell_figure(DURATION, plan.latency), *_worth(plan, "latency")))
     if objectives.energy is not None:
         stated = " and ".join(filter(None, (objectives.energy.per_inference, objectives.energy.power)))
         limit = f"<= {stated} {objectives.energy.enforcement}"
-        rows.append(("energy", limit, _figure(ENERGY, plan.energy), *_worth(plan, "energy")))
-    rows.append(("rate", f">= {mission.spec.demand.rate}", _figure(RATE, plan.rate), "", ""))
+        rows.append(("energy", limit, tell_figure(ENERGY, plan.energy), *_worth(plan, "energy")))
+    rows.append(("rate", f">= {mission.spec.demand.rate}", tell_figure(RATE, plan.rate), "", ""))
     return align(rows)
 
 
@@ -147,13 +147,14 @@ def _worth(plan: Plan, name: str) -> tuple[str, str]:
     return "" if margin is None else f"{margin:+.0%}", "" if term is None else f"{term:+.3f}"
 
 
-def _figure(unit: Unit, figure: Figure | None) -> str:
+def tell_figure(unit: Unit, figure: Figure | None) -> str:
+    """`61.3ms Declared`."""
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"
     return f"{show(unit, figure.value)} {figure.basis.value}"
 
 
-def _bytes(size: float) -> str:
+def tell_bytes(size: float) -> str:
     """Decimal, as networks count: `189 KB`."""
     for factor, name in ((1e6, "MB"), (1e3, "KB")):
         if size >= factor:
