@@ -20,6 +20,7 @@ from maleo_api.fields import of_model, unit_at
 from maleo_api.kinds import KINDS, KindInfo
 from maleo_api.meta import API_VERSION, GROUP, Metadata, Resource, Schema
 
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same by libyaml, five times as quick
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _FREE_FORM: Final = "metadata"  # Kubernetes' own, Maleo models only a part of it
 
@@ -145,7 +146,7 @@ class _Reading:
 
     def read(self, file: Path) -> None:
         try:
-            documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+            documents = list(yaml.load_all(file.read_text(encoding="utf-8"), Loader=_LOADER))  # noqa: S506 - both are safe
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             self.mistakes.append(f"{file}: not readable as YAML: {' '.join(str(error).split())}")
             return

@@ -74,7 +74,7 @@ random_worlds = st.fixed_dictionaries(
 )
 
 
-def _random(world: dict[str, Any]) -> Snapshot:
+def random_world(world: dict[str, Any]) -> Snapshot:
     count = len(world["mops"])
     blocks = [block(f"b{i}", mop=m, cut=2000 if i < count - 1 else None) for i, m in enumerate(world["mops"])]
     quick = [block(f"b{i}", mop=m // 4 + 1, cut=2000 if i < count - 1 else None) for i, m in enumerate(world["mops"])]
@@ -122,7 +122,7 @@ def _held(found: Snapshot) -> Snapshot:
 @settings(max_examples=60, deadline=None)
 @given(world=random_worlds)
 def test_terms__sum_to_the_objective(world: dict[str, Any]) -> None:
-    verdict = plan(_held(_random(world)), KEY)
+    verdict = plan(_held(random_world(world)), KEY)
     plans = verdict.best_by_mode.values() if isinstance(verdict, Feasible) else filter(None, [verdict.least_bad])
     for found in plans:
         assert sum(found.terms.values()) == pytest.approx(found.objective, abs=1e-12)
@@ -134,7 +134,7 @@ def test_terms__sum_to_the_objective(world: dict[str, Any]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(world=random_worlds)
 def test_classes__hold_every_unit_with_every_variant_by_score_or_code(world: dict[str, Any]) -> None:
-    found = _held(_random(world))
+    found = _held(random_world(world))
     rows = explain(found, KEY, plan(found, KEY)).classes
     for name in ("fp32", "int8"):
         of = [row for row in rows if row.variant == name]
@@ -148,7 +148,7 @@ def test_classes__hold_every_unit_with_every_variant_by_score_or_code(world: dic
 @settings(max_examples=60, deadline=None)
 @given(world=random_worlds)
 def test_relaxations_and_alternatives__would_do_when_tried(world: dict[str, Any]) -> None:
-    found = _held(_random(world))
+    found = _held(random_world(world))
     verdict = plan(found, KEY)
     for other in explain(found, KEY, verdict).alternatives:
         for changes in other.would_do:
@@ -164,7 +164,7 @@ def test_relaxations_and_alternatives__would_do_when_tried(world: dict[str, Any]
 def test_relaxed_latency__is_the_least_that_three_digits_can_say(world: dict[str, Any]) -> None:
     easy = {"energy": None, "floor": None, "rate": 1, "memory": (20, 20, 20, 20), "egress": ("Any", "Any")}
     heavy = {"mops": [400 + mop for mop in world["mops"]]}
-    found = _random(world | easy | heavy | {"latency": (1, True), "modes": {"Local", *world["modes"]}})
+    found = random_world(world | easy | heavy | {"latency": (1, True), "modes": {"Local", *world["modes"]}})
     changes = _relaxed(found)["latency"]
     limit = parse(DURATION, changes["objectives.latency.atMost"])
     less = show(DURATION, limit * (1 - 1e-6), rounding="down")
