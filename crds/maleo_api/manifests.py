@@ -146,7 +146,7 @@ class _Reading:
 
     def read(self, file: Path) -> None:
         try:
-            documents = list(yaml.load_all(file.read_text(encoding="utf-8"), Loader=_LOADER))  # noqa: S506 - both are safe
+            documents = list(yaml.load_all(file.read_text(encoding="utf-8"), Loader=_LOADER))
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             self.mistakes.append(f"{file}: not readable as YAML: {' '.join(str(error).split())}")
             return
