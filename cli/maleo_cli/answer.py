@@ -152,11 +152,15 @@ class Class(Struct):
 
 
 class Explained(Struct):
-    """With --explain. displaced: missions whose held plan must give way to this one."""
+    """With --explain. displaced: missions whose held plan must give way to this one.
+
+    better: what this mission would get by itself, where its tier, planned together, gave it less.
+    """
 
     alternatives: list[Other]
     classes: list[Class]
     displaced: list[str]
+    better: Planned | None
 
 
 class Answer(Struct, omit_defaults=True):
@@ -331,6 +335,7 @@ def _explained(mission: Mission, explanation: Explanation) -> Explained:
             for row in explanation.classes
         ],
         displaced=list(explanation.displaced),
+        better=_planned(mission, explanation.better) if explanation.better else None,
     )
 
 

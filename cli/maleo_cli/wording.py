@@ -37,7 +37,7 @@ def tell(mission: Mission, verdict: Verdict, explanation: Explanation, *, everyt
         lines += [f"{'Plan' if isinstance(verdict, Feasible) else 'Least bad'}: {tell_plan(chosen)}"]
         lines += tell_figures(mission, chosen)
     if isinstance(verdict, Feasible):
-        lines.append(_tell_terms(verdict))
+        lines.append(_tell_terms(verdict, explanation.better))
     lines += [f"Displaces {', '.join(explanation.displaced)}: of a lower tier"] if explanation.displaced else []
     return (
         lines + tell_alternatives(explanation.alternatives) + tell_classes(explanation.classes, everything=everything)
@@ -118,10 +118,12 @@ def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
 _RETRY: Final = {"CannotEver": "cannot ever", "CannotNow": "cannot now", "Waiting": "waiting"}
 
 
-def _tell_terms(verdict: Feasible) -> str:
+def _tell_terms(verdict: Feasible, better: Plan | None) -> str:
     plan, gap = verdict.plan, verdict.bound - verdict.plan.objective
     terms = ", ".join(f"{name} {value:+.3f}" for name, value in plan.terms.items())
     proof = "no plan has more" if gap <= _CLEAR else f"no plan has more than {verdict.bound:.3f}"
+    if better is not None:
+        proof = f"for the others of its tier; alone it would get {better.objective:.3f} by {tell_plan(better)}"
     return f"Why this: {terms}; in all {plan.objective:.3f}, {proof}"
 
 

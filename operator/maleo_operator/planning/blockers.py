@@ -1,7 +1,7 @@
 """What blocks a mission that has no plan, the nearest first, and whether it will pass."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -21,6 +21,7 @@ CODES: Final = {
     "rate": "RateTooHigh",
 }
 """Of a Hard limit that is broken."""
+_MOST_NAMED: Final = 3
 _TEMPORARY: Final = {"NotAvailable", "UnitOccupied"}
 
 
@@ -87,22 +88,26 @@ def _cause(snapshot: Snapshot, mission: Mission, code: str, plan: Plan) -> Block
     if code == "Throttled":
         slow = {unit: share for unit, share in snapshot.observations.capacity.items() if share < 1}
         named = {unit: share for unit, share in slow.items() if unit in parts} or slow
-        texts = (f"{node} {unit} runs at {share:.0%} of its speed" for (node, unit), share in sorted(named.items()))
-        return Blocker(code, "CannotNow", f"{', '.join(texts)}; at full speed {would}")
+        texts = [f"{node} {unit} runs at {share:.0%} of its speed" for (node, unit), share in sorted(named.items())]
+        return Blocker(code, "CannotNow", f"{_few(texts)}; at full speed {would}")
     if code == "NotAvailable":
-        return Blocker(code, "CannotNow", f"{', '.join(_absent(snapshot, parts))} not ready; if ready {would}")
+        return Blocker(code, "CannotNow", f"{_few(list(_absent(snapshot, parts)))} not ready; if ready {would}")
     held = holders(snapshot, mission)
     own = snapshot.held.get(mission.key)
     mine = {unit for unit, _, _ in uses(own)} if own else set()
     takers = [k for k, p in held.items() if mine & _units(p) and _criticality(snapshot, k) != mission.spec.criticality]
     named_holders = takers or [k for k, p in held.items() if parts & _units(p)] or list(held)
     where = parts | mine if takers else parts
-    texts = (
+    texts = [
         f"{', '.join(f'{n} {u}' for n, u in sorted(where & _units(held[k]) or _units(held[k])))} "
         f"{'was taken' if takers else 'is held'} by {k} ({_criticality(snapshot, k)})"
         for k in named_holders
-    )
-    return Blocker("Preempted" if takers else code, "CannotNow", f"{'; '.join(texts)}; without that {would}")
+    ]
+    return Blocker("Preempted" if takers else code, "CannotNow", f"{_few(texts)}; without that {would}")
+
+
+def _few(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:_MOST_NAMED]) + (f" and {more} more" if (more := len(texts) - _MOST_NAMED) > 0 else "")
 
 
 def _units(plan: Plan) -> set[tuple[str, str]]:

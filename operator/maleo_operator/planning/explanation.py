@@ -40,11 +40,15 @@ class UnitClass:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """alternatives: one for each other mode; displaced: missions that must give way."""
+    """alternatives: one for each other mode; displaced: missions that must give way.
+
+    better: what this mission would get by itself, where a tier that is planned together gave it less.
+    """
 
     alternatives: tuple[Alternative, ...]
     classes: tuple[UnitClass, ...]
     displaced: tuple[str, ...]
+    better: Plan | None = None
 
 
 def reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Rejected, ...]:

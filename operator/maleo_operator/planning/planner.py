@@ -31,6 +31,7 @@ from maleo_operator.planning.problem import (
     Verdict,
 )
 from maleo_operator.planning.relaxation import Decide, relax
+from maleo_operator.planning.search import TIE
 from maleo_operator.planning.solver import Aim, Candidate, Piece, Search
 from maleo_operator.planning.units import UnitFacts
 
@@ -68,7 +69,13 @@ def explain(
         alternatives=compare(snapshot, key, verdict, _again(snapshot, index, aim)),
         classes=classify(prepared, index.units, found),
         displaced=tuple(_displaced(snapshot, verdict.plan, index)) if isinstance(verdict, Feasible) else (),
+        better=_better(prepared, found[0], verdict) if found else None,
     )
+
+
+def _better(search: Search, best: Candidate, verdict: Verdict) -> Plan | None:
+    beaten = isinstance(verdict, Feasible) and best.objective > verdict.plan.objective + TIE
+    return build(search, best) if beaten and not best.shortfalls else None
 
 
 def _again(snapshot: Snapshot, index: Index, aim: Aim) -> Decide:

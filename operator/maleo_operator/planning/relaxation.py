@@ -34,8 +34,12 @@ class Decide(Protocol):
 def relax(
     snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide, *, modes: bool = True
 ) -> tuple[Relaxation, ...]:
-    """Where no single letter would do: all that the least bad plan breaks, together. modes: whether to add one."""
+    """Letters that the least bad plan breaks come first. Where none would do alone: all that it breaks, together.
+
+    modes: whether to add one.
+    """
     ask = _Question(snapshot, key, decide)
+    broken = _limits_of(ask.mission, verdict.least_bad) if verdict.least_bad is not None else {}
     found = []
     for letter, proposals in _LETTERS.items():
         if letter == "modes" and not modes:
@@ -44,11 +48,10 @@ def relax(
         if options:
             changes, plan = max(options, key=lambda option: option[1].objective)
             found.append(Relaxation(letter, changes, plan))
-    if not found and verdict.least_bad is not None:
-        changes = _limits_of(ask.mission, verdict.least_bad)
-        together = ask.plan(changes) if changes else None
-        found += [Relaxation("several", changes, together)] if together else []
-    return tuple(found)
+    if not found and broken:
+        together = ask.plan(broken)
+        found += [Relaxation("several", broken, together)] if together else []
+    return tuple(sorted(found, key=lambda relaxation: not relaxation.changes.keys() & broken.keys()))
 
 
 def _limits_of(mission: Mission, plan: Plan) -> dict[str, Any]:
