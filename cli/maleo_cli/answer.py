@@ -73,7 +73,7 @@ class Partition(Struct):
     memory: float
     compute: Known
     sigma: float
-    wait: float
+    wait: Known
     energy: Known | None
 
 
@@ -86,7 +86,7 @@ class Transfer(Struct, rename={"source": "from", "target": "to"}):
     link: str
     time: Known
     sigma: float
-    energy: float
+    energy: Known
 
 
 class Planned(Struct):
@@ -301,7 +301,7 @@ def _partition(part: PlannedPartition) -> Partition:
         memory=part.memory,
         compute=Known(part.compute.value, part.compute.basis, part.compute.source),
         sigma=part.compute.sigma,
-        wait=part.wait.value,
+        wait=Known(part.wait.value, part.wait.basis, part.wait.source),
         energy=_known(part.energy),
     )
 
@@ -314,7 +314,7 @@ def _transfer(transfer: PlannedTransfer) -> Transfer:
         link=transfer.link,
         time=Known(transfer.time.value, transfer.time.basis, transfer.time.source),
         sigma=transfer.time.sigma,
-        energy=transfer.energy.value,
+        energy=Known(transfer.energy.value, transfer.energy.basis, transfer.energy.source),
     )
 
 

@@ -45,7 +45,7 @@ def tell(mission: Mission, verdict: Verdict, explanation: Explanation, *, everyt
 
 
 def tell_plan(plan: Plan) -> str:
-    """`Split int8: drone-1 [0..7] ─ 189 KB ─> edge-1 [8..21]`."""
+    """`Split int8: drone-1 [0..7] -- 189 KB --> edge-1 [8..21]`."""
     sizes = {(t.source, t.target): f" -- {tell_bytes(t.size)} --> " for t in plan.transfers}
     text, before = f"{plan.mode} {plan.variant}: ", ""
     first = plan.partitions[0].node
@@ -139,8 +139,8 @@ def _lack(other: Alternative) -> str:
 
 
 def _outcome(row: UnitClass) -> str:
-    if not row.code:
-        return "taken" if row.objective is None else f"objective {row.objective:.3f}"
+    if row.objective is not None:
+        return f"objective {row.objective:.3f}"
     return row.code + (f" {row.margin:+.0%}" if row.margin is not None else "")
 
 

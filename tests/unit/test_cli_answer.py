@@ -81,7 +81,7 @@ def test_answer__sums_up(written: dict[str, Any]) -> None:
     for found in written["missions"].values():
         assert sum(found["terms"].values()) == pytest.approx(found["objective"])
         assert found["gap"] == pytest.approx(found["bound"] - found["objective"])
-        parts = [part["compute"]["value"] + part["wait"] for part in found["partitions"]]
+        parts = [part["compute"]["value"] + part["wait"]["value"] for part in found["partitions"]]
         crossed = [transfer["time"]["value"] for transfer in found["transfers"]]
         assert sum(parts + crossed) == pytest.approx(found["predicted"]["latency"]["mean"])
 

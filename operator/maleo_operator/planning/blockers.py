@@ -39,11 +39,12 @@ def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide) 
         if changed is not snapshot:
             eased[code], everything = changed, ease(everything, mission)
     would = {code: plan for code, changed in eased.items() if (plan := _plan_of(decide(changed, key))) is not None}
+    alone = bool(would)
     if not would and len(eased) > 1 and (plan := _plan_of(decide(everything, key))) is not None:
         would = dict.fromkeys(eased, plan)
     if not would:
         return tuple(replace(blocker, retry="CannotEver") for blocker in base)
-    causes = tuple(_cause(snapshot, mission, code, plan) for code, plan in would.items())
+    causes = tuple(_cause(snapshot, mission, code, plan, alone=alone) for code, plan in would.items())
     told = {"UnitOccupied", *(cause.code for cause in causes)}
     return causes + tuple(replace(blocker, retry="CannotNow") for blocker in base if blocker.code not in told)
 
@@ -65,13 +66,21 @@ def _cool(snapshot: Snapshot, _: Mission) -> Snapshot:
 
 
 def _complete(snapshot: Snapshot, _: Mission) -> Snapshot:
-    nodes = {name: replace(node, ready=True, schedulable=True) for name, node in snapshot.nodes.items()}
-    devices = {name: _healthy(device) for name, device in snapshot.devices.items()}
-    same = nodes == dict(snapshot.nodes) and devices == dict(snapshot.devices)
-    return snapshot if same else replace(snapshot, nodes=nodes, devices=devices)
+    absent = {name: node for name, node in snapshot.nodes.items() if not (node.ready and node.schedulable)}
+    sick = {name: device for name, device in snapshot.devices.items() if not _is_healthy(device)}
+    if not absent and not sick:
+        return snapshot
+    back = {name: replace(node, ready=True, schedulable=True) for name, node in absent.items()}
+    healed = {name: _heal(device) for name, device in sick.items()}
+    return replace(snapshot, nodes={**snapshot.nodes, **back}, devices={**snapshot.devices, **healed})
 
 
-def _healthy(device: Device) -> Device:
+def _is_healthy(device: Device) -> bool:
+    units, conditions = device.status.units, device.status.conditions
+    return all(unit.state == "Available" for unit in units) and all(c.status == "True" for c in conditions)
+
+
+def _heal(device: Device) -> Device:
     units = [unit.model_copy(update={"state": "Available"}) for unit in device.status.units]
     conditions = [c.model_copy(update={"status": "True"}) for c in device.status.conditions]
     status = device.status.model_copy(update={"units": units, "conditions": conditions})
@@ -81,10 +90,12 @@ def _healthy(device: Device) -> Device:
 _EASES: Final = {"UnitOccupied": _empty, "Throttled": _cool, "NotAvailable": _complete}
 
 
-def _cause(snapshot: Snapshot, mission: Mission, code: str, plan: Plan) -> Blocker:
-    """In whose place `plan` would do."""
+def _cause(snapshot: Snapshot, mission: Mission, code: str, plan: Plan, *, alone: bool) -> Blocker:
+    """Without which `plan` would do; not alone: without this and the other causes together."""
     parts = {(part.node, part.unit) for part in plan.partitions}
-    would = f"{plan.mode} on {'>'.join(plan.nodes)} with {plan.variant} would do"
+    would = (
+        f"{'' if alone else 'and without the rest '}{plan.mode} on {'>'.join(plan.nodes)} with {plan.variant} would do"
+    )
     if code == "Throttled":
         slow = {unit: share for unit, share in snapshot.observations.capacity.items() if share < 1}
         named = {unit: share for unit, share in slow.items() if unit in parts} or slow
@@ -121,7 +132,7 @@ def _criticality(snapshot: Snapshot, key: str) -> str:
 def _absent(snapshot: Snapshot, parts: set[tuple[str, str]]) -> Iterator[str]:
     for node, unit in sorted(parts):
         facts, device = snapshot.nodes[node], snapshot.devices.get(node)
-        healthy = device is None or device == _healthy(device)
+        healthy = device is None or _is_healthy(device)
         if not (facts.ready and facts.schedulable and healthy):
             yield f"{node} {unit}"
 
