@@ -5,8 +5,6 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
-import numpy as np
-
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.model import Model, Tensor, Variant
@@ -148,7 +146,7 @@ def decide(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index |
         if not candidate.shortfalls and candidate.mode not in by_mode:
             by_mode[candidate.mode] = build(prepared, candidate)
     held = _held_again(prepared, snapshot, mission, found)
-    bound = max((candidate.bound for candidate in found if np.isfinite(candidate.bound)), default=best.objective)
+    bound = max(candidate.bound for candidate in found if not candidate.shortfalls)
     return Feasible(by_mode[best.mode], rejected, by_mode | held, bound)
 
 
