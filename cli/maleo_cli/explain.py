@@ -3,27 +3,24 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from maleo_api.manifests import Manifests
 from maleo_api.mission import Figure, Mission
 from maleo_api.placement import Placement
-from maleo_api.quantities import DURATION, show
 from maleo_cli.failure import Failure
-from maleo_cli.live import read_cluster
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Verdict
-from maleo_operator.planning.snapshot import from_manifests
-
-_WIDTH: Final = 18
+from maleo_cli.live import read_cluster, serving, snapshot_of
+from maleo_cli.wording import align, tell
+from maleo_operator.planning.planner import explain, plan
 
 
 def explain_command(
     mission: Annotated[str, typer.Argument(help="Name of a mission.")],
     namespace: Annotated[str, typer.Option("-n")] = "default",
     kubeconfig: Annotated[Path | None, typer.Option(help="Else KUBECONFIG, else ~/.kube/config.")] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Every unit and variant that was not taken.")] = False,
 ) -> None:
     """Explain one mission of a running cluster. Exit code 1 when it is not Ready."""
     path = kubeconfig or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
@@ -31,14 +28,18 @@ def explain_command(
     found = cluster.of(Mission).get(f"{namespace}/{mission}")
     if found is None:
         raise Failure(f"there is no mission {mission} in namespace {namespace}", "kubectl get missions -A lists them")
-    verdict = plan(from_manifests(cluster), found.key)
-    print("\n".join(describe(found, _serving(cluster, found), verdict)))
+    snapshot = snapshot_of(cluster)
+    verdict = plan(snapshot, found.key)
+    by_figures = tell(found, verdict, explain(snapshot, found.key, verdict), everything=everything)
+    print("\n".join([*describe(found, serving(cluster, found)), "By declared figures", *by_figures]))
+    if not everything:
+        print(f"  each of them: maleo explain {mission} --all")
     if _status(found, "Ready") != "True":
         raise typer.Exit(1)
 
 
-def describe(mission: Mission, serving: Placement | None, verdict: Verdict) -> list[str]:
-    """The answer in lines. `verdict`: what planning on declared figures says now, without what slots have measured."""
+def describe(mission: Mission, placement: Placement | None) -> list[str]:
+    """What the operator reports of the mission, in lines."""
     status = mission.status
     where = f"revision {status.active.revision}, {status.mode} on {status.nodes}" if status.active else "not placed"
     ready = "Ready" if _status(mission, "Ready") == "True" else "not Ready"
@@ -47,8 +48,7 @@ def describe(mission: Mission, serving: Placement | None, verdict: Verdict) -> l
         *_figures(mission),
         *([f"Why: {status.explanation}"] if status.explanation else []),
         *(f"  {c.type}={c.status}  {c.reason}: {c.message}" for c in status.conditions),
-        *_parts(serving),
-        *_alternatives(verdict),
+        *_parts(placement),
         *_history(mission),
     ]
 
@@ -87,43 +87,21 @@ def _figures(mission: Mission) -> list[str]:
                 (margins.energy if margins else None) or "",
             )
         )
-    return ["  " + "".join(cell.ljust(_WIDTH) for cell in row).rstrip() for row in rows]
+    return align(rows)
 
 
-def _parts(serving: Placement | None) -> list[str]:
-    if serving is None:
+def _parts(placement: Placement | None) -> list[str]:
+    if placement is None:
         return []
-    spec = serving.spec
+    spec = placement.spec
     parts = [f"{p.node} {p.unit} [{p.span.first}..{p.span.last}]" for p in spec.partitions]
     fallback = f"; fallback {spec.fallback.variant} on {spec.fallback.partition.node}" if spec.fallback else ""
     return [f"Parts: {' > '.join(parts)}{fallback}"]
 
 
-def _alternatives(verdict: Verdict) -> list[str]:
-    if not isinstance(verdict, Feasible):
-        lines = ["By declared figures nothing fits:"]
-        lines += [f"  {b.code} ({b.retry}): {b.message}" for b in verdict.blockers]
-        return lines + [f"  would do: {r.change}" for r in verdict.relaxations]
-    chosen = verdict.plan
-    lines = ["By declared figures:"]
-    for mode, other in sorted(verdict.best_by_mode.items()):
-        where = " > ".join(f"{p.node} [{p.first}..{p.last}]" for p in other.partitions)
-        mark = "best" if other == chosen else f"objective {other.objective - chosen.objective:+.2f}"
-        latency = show(DURATION, other.latency.value)
-        lines.append(f"  {mode:<7} {other.variant} {where}  latency {latency} {other.latency.basis.value}  {mark}")
-    return lines + [f"  rejected {r.count} x {r.candidate}: {r.code} {r.margin}".rstrip() for r in verdict.rejected[:5]]
-
-
 def _history(mission: Mission) -> list[str]:
     moves = [f"  {m.at}  r{m.from_revision} > r{m.to_revision}  {m.reason}" for m in mission.status.moves]
     return ["Moves:", *moves] if moves else []
-
-
-def _serving(cluster: Manifests, mission: Mission) -> Placement | None:
-    active = mission.status.active
-    mine = [p for p in cluster.of(Placement).values() if p.spec.mission == mission.metadata.name]
-    same = [p for p in mine if p.metadata.namespace == mission.metadata.namespace]
-    return next((p for p in same if active is not None and p.spec.revision == active.revision), None)
 
 
 def _status(mission: Mission, kind: str) -> str:

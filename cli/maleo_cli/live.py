@@ -1,5 +1,6 @@
 """A planning snapshot of a running cluster, by what its API server holds; telemetry stays with the operator."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from maleo_cli.failure import Failure
 from maleo_kube.client import Client
 from maleo_kube.errors import ApiError
 from maleo_kube.resources import BY_KIND
+from maleo_operator.planning.planner import restore
+from maleo_operator.planning.problem import Snapshot
+from maleo_operator.planning.snapshot import from_manifests
 
 _KINDS: tuple[type[Resource], ...] = (DeviceProfile, Device, Link, Model, ModelProfile, Mission, Placement)
 
@@ -33,6 +37,25 @@ async def read_cluster(kubeconfig: Path) -> Manifests:
         ) from error
     named = {item["metadata"]["name"]: Node.model_validate(item) for item in nodes.items}
     return Manifests(found, named)
+
+
+def snapshot_of(cluster: Manifests) -> Snapshot:
+    """With what each mission serves by as held: others must leave room for it, and leaving it is a move."""
+    snapshot, held = from_manifests(cluster), {}
+    for key, mission in snapshot.missions.items():
+        placement = serving(cluster, mission)
+        plan = restore(snapshot, key, placement) if placement is not None else None
+        if plan is not None:
+            held[key] = plan
+    return replace(snapshot, held=held)
+
+
+def serving(cluster: Manifests, mission: Mission) -> Placement | None:
+    """The placement that the mission serves by."""
+    active = mission.status.active
+    mine = [p for p in cluster.of(Placement).values() if p.spec.mission == mission.metadata.name]
+    same = [p for p in mine if p.metadata.namespace == mission.metadata.namespace]
+    return next((p for p in same if active is not None and p.spec.revision == active.revision), None)
 
 
 async def _list(client: Client, kind: type[Resource]) -> dict[str, Resource]:

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -16,13 +17,17 @@ from rich.table import Table
 from maleo_api.manifests import ManifestError, load
 from maleo_api.meta import Basis, Tier
 from maleo_api.quantities import DURATION, ENERGY, RATIO, Unit, show
-from maleo_cli import whatif
+from maleo_cli import drawing, whatif
+from maleo_cli.answer import answer_all
 from maleo_cli.failure import Failure
-from maleo_cli.live import read_cluster
+from maleo_cli.live import read_cluster, snapshot_of
 from maleo_cli.replay import keep
+from maleo_cli.wording import tell, tell_blockers, tell_changes
+from maleo_operator.planning.explanation import Explanation
 from maleo_operator.planning.fleet import plan_fleet
+from maleo_operator.planning.planner import explain as explanation_of
 from maleo_operator.planning.planner import frontier as trade_off
-from maleo_operator.planning.problem import Feasible, Figure, Plan, Snapshot, Verdict
+from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.snapshot import from_manifests
 from maleo_operator.planning.solver import Aim
 
@@ -49,38 +54,34 @@ def plan_command(
     site: Annotated[str, typer.Option(help="Of --add-device: where.")] = "",
     tier: Annotated[Tier, typer.Option(help="Of --add-device: which tier.")] = Tier.EDGE,
     store: Annotated[
-        Path | None, typer.Option(help="Folder to store what each plan follows from, for `maleo replay`.")
+        Path | None, typer.Option(help="Folder to store what the plans follow from, for `maleo replay`.")
     ] = None,
+    draw: Annotated[Path | None, typer.Option(help="SVG file to draw the plans into.")] = None,
     *,
     live: Annotated[bool, typer.Option(help="Plan what a cluster holds (KUBECONFIG), by declared figures.")] = False,
     frontier: Annotated[bool, typer.Option(help="Also every plan that no other beats in all figures.")] = False,
     explain: Annotated[bool, typer.Option(help="Also what was not taken, and why.")] = False,
 ) -> None:
     """Plan every mission of the manifests. Exit code 1 when one does not fit, 2 when the manifests are wrong."""
-    snapshot = _read(files or [], live=live)
-    for node in without or []:
-        snapshot = whatif.without_node(snapshot, node)
-    for profile in add_device or []:
-        snapshot = whatif.with_devices(snapshot, profile, count=count, site=site, tier=tier)
-    for text in link or []:
-        snapshot = whatif.with_link(snapshot, text)
-    for text in set_ or []:
-        snapshot = whatif.with_spec(snapshot, text)
+    read = _read(files or [], live=live)
+    more = whatif.Devices(add_device or [], count=count, site=site, tier=tier)
+    snapshot = whatif.suppose(read, without=without or [], more=more, links=link or [], specs=set_ or [])
+    if lonely := whatif.unjoined(read, snapshot):
+        print(f"note: no Link joins {', '.join(lonely[:3])}: name a --site that has one, or a --link", file=sys.stderr)
     if not snapshot.missions:
         raise Failure("the manifests hold no Mission", "add one, or name its file with -f", exit_code=2)
     fleet = plan_fleet(snapshot, aim=objective)
     verdicts = fleet.verdicts
     points = {key: trade_off(snapshot, key) for key in verdicts} if frontier else {}
+    told = {key: explanation_of(fleet.seen[key], key, verdicts[key], aim=objective) for key in verdicts if explain}
     if store is not None:
-        keep(store, fleet, aim=objective)
+        keep(store, snapshot, fleet, aim=objective)
+    if draw is not None:
+        draw.write_text(drawing.draw(list(_sketch(snapshot, verdicts))), encoding="utf-8")
     if output == "table":
-        _print_table(verdicts, points, explain=explain)
+        _print_table(snapshot, verdicts, points, told)
     else:
-        described = {key: describe(verdict) for key, verdict in sorted(verdicts.items())}
-        for key, plans in points.items():
-            described[key]["frontier"] = [_describe_plan(plan) for plan in plans]
-        tiers = {name: {**asdict(tier), "gap": tier.gap} for name, tier in fleet.tiers.items()}
-        body = {"missions": described, "tiers": tiers}
+        body = answer_all(snapshot.missions, fleet, told, points)
         print(json.dumps(body, indent=2) if output == "json" else yaml.safe_dump(body, sort_keys=False), end="")
     if not all(isinstance(verdict, Feasible) for verdict in verdicts.values()):
         raise typer.Exit(1)
@@ -90,73 +91,30 @@ def _read(files: list[Path], *, live: bool) -> Snapshot:
     """From manifests, from a cluster, or both: then manifests replace what the cluster has of the same name."""
     if not live and not files:
         raise Failure("nothing to plan", "name manifests with -f, or a cluster with --live", exit_code=2)
+    path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
+    cluster = asyncio.run(read_cluster(path)) if live else None
     try:
-        written = from_manifests(load(files))
+        manifests = load(files)
+        manifests.check(cluster)
     except ManifestError as error:
         raise Failure("\n".join(error.mistakes), exit_code=2) from error
-    if not live:
+    written = from_manifests(manifests)
+    if cluster is None:
         return written
-    path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
-    there = from_manifests(asyncio.run(read_cluster(path)))
+    there = snapshot_of(cluster)
     parts = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions")
     both: dict[str, Any] = {name: {**getattr(there, name), **getattr(written, name)} for name in parts}
     return replace(there, **both)
 
 
-def describe(verdict: Verdict) -> dict[str, Any]:
-    """The stable form of one verdict: SI floats with basis. `plan` is the least bad one when it is not feasible."""
-    feasible = isinstance(verdict, Feasible)
-    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
-    blockers = [] if isinstance(verdict, Feasible) else verdict.blockers
-    relaxations = [] if isinstance(verdict, Feasible) else verdict.relaxations
-    objective = chosen.objective if chosen else None
-    bound = verdict.bound if isinstance(verdict, Feasible) else objective
-    return {
-        "feasible": feasible,
-        **(_describe_plan(chosen) if chosen else {"mode": None, "variant": None, "exit": None, "partitions": []}),
-        "objective": objective,
-        "bound": bound,
-        "gap": bound - objective if bound is not None and objective is not None else None,
-        "blockers": [{"code": b.code, "retry": b.retry, "message": b.message} for b in blockers],
-        "relaxations": [{"objective": r.objective, "change": r.change} for r in relaxations],
-        "rejected": [
-            {"candidate": r.candidate, "count": r.count, "code": r.code, "margin": r.margin, "example": r.example}
-            for r in verdict.rejected
-        ],
-    }
-
-
-def _describe_plan(chosen: Plan) -> dict[str, Any]:
-    return {
-        "mode": chosen.mode,
-        "variant": chosen.variant,
-        "exit": chosen.exit or None,
-        "partitions": [
-            {"span": [p.first, p.last], "node": p.node, "unit": p.unit, "memory": p.memory} for p in chosen.partitions
-        ],
-        "transfers": [
-            {"from": t.source, "to": t.target, "size": t.size, "link": t.link, "codec": t.codec or None}
-            for t in chosen.transfers
-        ],
-        "fallback": chosen.fallback.variant if chosen.fallback else None,
-        "predicted": {
-            "latency": {
-                "mean": chosen.latency_mean.value,
-                "percentile": chosen.latency.value,
-                "basis": chosen.latency.basis.value,
-            },
-            "energy": _figure(chosen.energy),
-            "accuracy": _figure(chosen.accuracy),
-            "rate": _figure(chosen.rate),
-        },
-        "margins": dict(chosen.margins),
-    }
-
-
-def _figure(figure: Figure | None) -> dict[str, Any] | None:
-    if figure is None or figure.basis is Basis.UNKNOWN:
-        return None
-    return {"value": figure.value, "basis": figure.basis.value}
+def _sketch(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Iterator[drawing.Sketch]:
+    """Of every mission that has a plan, the least bad one too."""
+    for key, verdict in sorted(verdicts.items()):
+        mission, fits = snapshot.missions[key], isinstance(verdict, Feasible)
+        plan = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+        if plan is not None:
+            model = snapshot.models[f"{mission.metadata.namespace}/{plan.model}"]
+            yield drawing.Sketch(mission, model, plan, fits)
 
 
 # ------------------------------------------------------------------------------------------------ for people
@@ -164,14 +122,23 @@ def _figure(figure: Figure | None) -> dict[str, Any] | None:
 _COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "WHERE", "LATENCY", "ENERGY", "ACCURACY")
 
 
-def _print_table(verdicts: Mapping[str, Verdict], points: Mapping[str, tuple[Plan, ...]], *, explain: bool) -> None:
+def _print_table(
+    snapshot: Snapshot,
+    verdicts: Mapping[str, Verdict],
+    points: Mapping[str, tuple[Plan, ...]],
+    explanations: Mapping[str, Explanation],
+) -> None:
     table = Table(*_COLUMNS, box=None, pad_edge=False)
     notes: list[str] = []
     for key, verdict in sorted(verdicts.items()):
         chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
         fits = "yes" if isinstance(verdict, Feasible) else "no"
         table.add_row(key.removeprefix("default/"), fits, *(_row(chosen) if chosen else ("",) * 6))
-        notes += _notes(key, verdict, explain=explain)
+        if key in explanations:
+            notes += ["", key, *tell(snapshot.missions[key], verdict, explanations[key])]
+        elif isinstance(verdict, Infeasible):
+            notes += [key, *tell_blockers(verdict.blockers)]
+            notes += [f"  would do: {tell_changes(r.changes)}" for r in verdict.relaxations]
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     console.print(table)
     for key, plans in sorted(points.items()):
@@ -199,21 +166,3 @@ def _cell(unit: Unit, figure: Figure | None, margin: float | None) -> str:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"
     return show(unit, figure.value) + (f" ({margin:+.0%})" if margin is not None else "")
-
-
-def _notes(key: str, verdict: Verdict, *, explain: bool) -> list[str]:
-    lines = []
-    if not isinstance(verdict, Feasible):
-        lines += [f"{key}: {b.code} ({b.retry}): {b.message}" for b in verdict.blockers]
-        lines += [f"{key}: would do: {r.change}" for r in verdict.relaxations]
-    elif explain:
-        chosen = verdict.plan
-        for mode, other in verdict.best_by_mode.items():
-            if mode not in {chosen.mode, "Held"}:
-                difference = chosen.objective - other.objective
-                lines.append(
-                    f"{key}: best {mode} takes {show(DURATION, other.latency.value)}, objective -{difference:.2f}"
-                )
-    if explain:
-        lines += [f"{key}: rejected {r.count} x {r.candidate}: {r.code} {r.margin}".rstrip() for r in verdict.rejected]
-    return lines

@@ -8,19 +8,18 @@ import typer
 
 from maleo_cli.failure import Failure
 from maleo_operator.planning import store
-from maleo_operator.planning.fleet import FleetPlan
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Verdict
+from maleo_operator.planning.fleet import FleetPlan, plan_fleet
+from maleo_operator.planning.problem import Feasible, Snapshot, Verdict
 from maleo_operator.planning.solver import Aim
 
 
-def keep(folder: Path, fleet: FleetPlan, *, aim: Aim) -> None:
-    """A file for each mission: what its plan follows from, and the plan. Named by the digest of the former."""
+def keep(folder: Path, snapshot: Snapshot, fleet: FleetPlan, *, aim: Aim) -> None:
+    """A file with all that these plans follow from, and the plans. Named by the digest of the former."""
     folder.mkdir(parents=True, exist_ok=True)
-    for key, seen in fleet.seen.items():
-        inputs = store.encode(seen, key)
-        body = {"aim": aim, "answer": _essence(plan(seen, key, aim=aim)), "inputs": msgspec.Raw(inputs)}
-        (folder / f"{key.replace('/', '_')}-{store.digest(inputs)[7:19]}.json").write_bytes(msgspec.json.encode(body))
+    inputs = store.encode(snapshot)
+    answers = {key: _essence(verdict) for key, verdict in sorted(fleet.verdicts.items())}
+    body = {"aim": aim, "answers": answers, "inputs": msgspec.Raw(inputs)}
+    (folder / f"plan-{store.digest(inputs)[7:19]}.json").write_bytes(msgspec.json.encode(body))
 
 
 def replay_command(
@@ -32,14 +31,15 @@ def replay_command(
         try:
             body = msgspec.json.decode(file.read_bytes(), type=dict[str, msgspec.Raw])
             inputs = bytes(body["inputs"])
-            snapshot, key = store.decode(inputs)
-            aim, before = msgspec.json.decode(body["aim"], type=Aim), msgspec.json.decode(body["answer"])
+            snapshot, _ = store.decode(inputs)
+            aim, before = msgspec.json.decode(body["aim"], type=Aim), msgspec.json.decode(body["answers"])
         except (OSError, ValueError, KeyError) as error:
             raise Failure(f"{file}: {error}", "name a file that `maleo plan --store` wrote", exit_code=2) from error
-        again = _essence(plan(snapshot, key, aim=aim))
-        same = again == before
-        differs |= not same
-        print(f"{'same' if same else 'DIFFERS'}  {key}  {store.digest(inputs)[:19]}  {again}")
+        for key, verdict in sorted(plan_fleet(snapshot, aim=aim).verdicts.items()):
+            again = _essence(verdict)
+            same = again == before.get(key)
+            differs |= not same
+            print(f"{'same' if same else 'DIFFERS'}  {key}  {store.digest(inputs)[:19]}  {again}")
     if differs:
         raise typer.Exit(1)
 

@@ -145,7 +145,7 @@ class MeasuredSpan(Schema):
     blocks: Annotated[list[Name], Field(min_length=2, max_length=2)]
     latency: MeasuredLatency
     energy: Energy | None = None
-    samples: int
+    samples: Annotated[int, Field(ge=1)]
     basis: Basis
 
 

@@ -7,8 +7,9 @@ server itself refuses `50` where `50ms` is meant. `parse(Latency, "50ms") == 0.0
 import math
 import re
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from functools import lru_cache
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import StringConstraints
 
@@ -17,6 +18,7 @@ _BINARY: Final = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
     f"{letter}i": 1024.0**power for power, letter in enumerate("KMGT", start=1)
 }
 _MAX_LENGTH: Final = 24
+Rounding = Literal["near", "up", "down"]
 _WHOLE_DIGITS: Final = 9
 
 
@@ -89,17 +91,18 @@ def parse(unit: Unit, text: str) -> float:
     return float(text[: len(text) - len(spelling)]) * unit.factors[spelling]
 
 
-def show(unit: Unit, value: float, *, digits: int = 3) -> str:
+def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "near") -> str:
     """`value` (SI) in the largest spelling that keeps it at or above one: `show(DURATION, 0.05) == "50ms"`.
 
-    What it returns can be parsed again and is off by less than one in the last of `digits`. ValueError for what the
-    schema has no text for: below zero, not finite, too large. What is too small for any text is shown as 0.
+    What it returns can be parsed again and is off by less than one in the last of `digits`; rounded up (down) it is
+    never below (above) the value. ValueError for what the schema has no text for: below zero, not finite, too large.
+    What is too small for any text is shown as 0.
     """
     if not 0 <= value < math.inf:
         raise ValueError(f"{value!r} is no {unit.name}: quantities are finite and not negative")
     by_size = sorted(unit.factors.items(), key=lambda item: item[1])
     at = max((at for at, (_, factor) in enumerate(by_size) if value >= factor), default=0)
-    rounded = _round(value / by_size[at][1], digits)
+    rounded = _round(value / by_size[at][1], digits, rounding)
     if at + 1 < len(by_size) and rounded * by_size[at][1] >= by_size[at + 1][1]:
         at, rounded = at + 1, 1.0  # 999.9ms is rounded to 1000ms, which is 1s
     text = f"{rounded + 0.0:.6f}".rstrip("0").rstrip(".")  # no exponent, no minus zero: the schema takes neither
@@ -108,6 +111,11 @@ def show(unit: Unit, value: float, *, digits: int = 3) -> str:
     return f"{text}{by_size[at][0]}"
 
 
-def _round(value: float, digits: int) -> float:
+def _round(value: float, digits: int, rounding: Rounding) -> float:
     """To `digits` significant digits; whole numbers keep all of theirs."""
-    return float(f"{value:.{digits}g}") if value < 10**digits else round(value)
+    if rounding == "near":
+        return float(f"{value:.{digits}g}") if value < 10**digits else round(value)
+    if value >= 10**digits:
+        return math.ceil(value) if rounding == "up" else math.floor(value)
+    towards = ROUND_CEILING if rounding == "up" else ROUND_FLOOR
+    return float(Context(prec=digits, rounding=towards).create_decimal(repr(value)))

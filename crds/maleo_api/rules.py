@@ -1,28 +1,74 @@
-"""What the schema's types cannot say: rules between fields (CEL, checked by the API server), and lists with keys."""
+"""What the schema's types cannot say: rules between fields, and lists with keys.
 
+Each rule stands twice: in CEL, checked by the API server, and in Python, for manifests that never see one.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from maleo_api.device import ComputeUnit, DeviceProfileSpec, DeviceSpec, DeviceStatus, Inventory, LinkSpec, Place
+from maleo_api.device import (
+    ComputeUnit,
+    DeviceProfileSpec,
+    DeviceSpec,
+    DeviceStatus,
+    Efficiency,
+    Inventory,
+    LinkSpec,
+    Memory,
+    Peak,
+    Place,
+)
 from maleo_api.meta import Schema
 from maleo_api.mission import (
+    AccuracyObjective,
+    Demand,
     EnergyObjective,
     InputSource,
     LatencyObjective,
     Mission,
+    MissionSpec,
     Objectives,
     Weights,
 )
-from maleo_api.model import Artifact, Cut, ModelSpec, Variant
+from maleo_api.model import AccuracyFigure, Artifact, Cut, MeasuredLatency, ModelSpec, Tensor, Variant
 from maleo_api.placement import Placement, PlacementSpec, PlacementStatus, Span
+from maleo_api.quantities import DURATION, RATIO, parse
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`cel` must hold for the object it is attached to; `message` says what is wrong and what to write instead."""
+    """`cel` must hold for the object it is attached to; `message` says what is wrong and what to write instead.
+
+    holds: the same for a parsed object; None: of a change, so there is nothing to check in one manifest.
+    at: the field that the message is about; empty = the object itself.
+    """
 
     cel: str
     message: str
+    holds: Callable[[Any], bool] | None = None
+    at: str = ""
+
+
+def _above_zero(field: str, name: str, message: str) -> Rule:
+    """`field` is the API's, `name` ours; one that is not there is no mistake."""
+    cel = f"!has(self.{field}) || self.{field}.matches('[1-9]')"
+    return Rule(cel, message, lambda item: _is_above_zero(getattr(item, name)), field)
+
+
+def _is_above_zero(text: str | None) -> bool:
+    return text is None or any(digit in text for digit in "123456789")
+
+
+def _at_most_one(field: str, name: str, message: str) -> Rule:
+    cel = f"double(self.{field}.replace('%', '')) <= 100.0"
+    return Rule(cel, message, lambda item: parse(RATIO, getattr(item, name)) <= 1, field)
+
+
+def _has_a_mode(spec: MissionSpec) -> bool:
+    egress, modes = spec.egress, spec.modes
+    remote, split = egress.input != "Device", egress.features != "Device"
+    return "Local" in modes or ("Remote" in modes and remote) or ("Split" in modes and split)
 
 
 RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
@@ -30,58 +76,140 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
         Rule(
             "self.metadata.name.size() <= 40",
             "a mission's name has at most 40 characters: names of its pods and Service are made from it",
+            lambda mission: len(mission.metadata.name) <= 40,  # noqa: PLR2004 - as in CEL
+            "metadata.name",
         ),
     ),
     Objectives: (
         Rule(
             "has(self.accuracy) || has(self.latency) || has(self.energy)",
             "a mission needs at least one objective: accuracy, latency or energy",
+            lambda objectives: bool(objectives.accuracy or objectives.latency or objectives.energy),
         ),
     ),
     LatencyObjective: (
         Rule(
             "duration(self.atMost) < duration(self.window)",
             "latency.atMost must be shorter than latency.window: raise the window",
+            lambda latency: parse(DURATION, latency.at_most) < parse(DURATION, latency.window),
+            "atMost",
         ),
         Rule(
             "self.minSamples * (100 - self.percentile) >= 300",
             "too few samples to judge this percentile: minSamples x (100 - percentile) must be at least 300",
+            lambda latency: latency.min_samples * (100 - latency.percentile) >= 300,  # noqa: PLR2004 - as in CEL
+            "minSamples",
         ),
+        _above_zero("atMost", "at_most", "latency.atMost must be above zero: nothing answers in no time"),
     ),
     EnergyObjective: (
         Rule(
             "has(self.perInference) || has(self.power)",
             "an energy objective needs perInference (such as 350mJ) or power (such as 10W)",
+            lambda energy: bool(energy.per_inference or energy.power),
+        ),
+        _above_zero("perInference", "per_inference", "energy.perInference must be above zero: nothing runs on nothing"),
+        _above_zero("power", "power", "energy.power must be above zero: nothing runs on nothing"),
+    ),
+    AccuracyObjective: (_at_most_one("atLeast", "at_least", "accuracy.atLeast is a share: 100% at most"),),
+    MissionSpec: (
+        Rule(
+            "'Local' in self.modes || ('Remote' in self.modes && self.egress.input != 'Device') ||"
+            " ('Split' in self.modes && self.egress.features != 'Device')",
+            "no mode is left: Remote sends the input, Split the features, and egress keeps them on the Device: "
+            "allow Local, or widen egress",
+            _has_a_mode,
+            "modes",
         ),
     ),
-    InputSource: (Rule("has(self.node) != has(self.selector)", "input needs exactly one of node and selector"),),
-    Weights: (
-        Rule("self.accuracy + self.latency + self.energy > 0", "weights cannot all be 0: one of them must count"),
+    Demand: (_above_zero("rate", "rate", "demand.rate must be above zero: the least may be such as 1/h"),),
+    InputSource: (
+        Rule(
+            "has(self.node) != has(self.selector)",
+            "input needs exactly one of node and selector",
+            lambda source: (source.node is None) != (source.selector is None),
+        ),
     ),
-    LinkSpec: (Rule("self.between[0] != self.between[1]", "the two ends of a link must differ"),),
+    Weights: (
+        Rule(
+            "self.accuracy + self.latency + self.energy > 0",
+            "weights cannot all be 0: one of them must count",
+            lambda weights: weights.accuracy + weights.latency + weights.energy > 0,
+        ),
+    ),
+    LinkSpec: (
+        Rule(
+            "self.between[0] != self.between[1]",
+            "the two ends of a link must differ",
+            lambda link: link.between[0] != link.between[1],
+            "between",
+        ),
+        _above_zero("bandwidth", "bandwidth", "a link's bandwidth must be above zero: remove a link that is not there"),
+    ),
     Place: (
         Rule(
             "[has(self.node), has(self.site), has(self.tier)].filter(given, given).size() == 1",
             "an end of a link is exactly one of node, site and tier",
-        ),
-    ),
-    Variant: (
-        Rule(
-            "self.exits.all(exit, self.blocks.exists(block, block.name == exit.after))",
-            "an exit comes after a block of this variant: name it in after",
-        ),
-        Rule(
-            "self.exits.all(exit, !self.blocks.exists(block, block.name == exit.name))",
-            "an exit needs a name of its own: it is one more block",
+            lambda place: [place.node, place.site, place.tier].count(None) == 2,  # noqa: PLR2004 - of three
         ),
     ),
     Artifact: (
         Rule(
             "!self.uri.startsWith('oci://') || self.uri.endsWith('@' + self.digest)",
             "the uri of an oci artifact ends with @ and the artifact's digest (@sha256:...)",
+            lambda artifact: not artifact.uri.startswith("oci://") or artifact.uri.endswith(f"@{artifact.digest}"),
+            "uri",
         ),
     ),
-    Span: (Rule("self.first <= self.last", "a span ends at or after the block where it starts"),),
+    Peak: (_above_zero("rate", "rate", "a peak rate must be above zero: leave out what the unit cannot run"),),
+    Efficiency: (
+        _above_zero("value", "value", "an efficiency must be above zero: leave out what is not known"),
+        _at_most_one("value", "value", "an efficiency is a share of the peak: 100% at most"),
+    ),
+    Memory: (
+        _above_zero("size", "size", "a memory's size must be above zero: leave out what is not known"),
+        _above_zero("bandwidth", "bandwidth", "a memory's bandwidth must be above zero: leave out what is not known"),
+    ),
+    AccuracyFigure: (_at_most_one("value", "value", "an accuracy is a share: 100% at most"),),
+    Tensor: (
+        Rule(
+            "self.shape.all(size, size == -1 || size > 0)",
+            "a dimension is above zero, or -1 where it is free",
+            lambda tensor: all(size == -1 or size > 0 for size in tensor.shape),
+            "shape",
+        ),
+    ),
+    Variant: (
+        Rule(
+            "self.exits.all(exit, self.blocks.exists(block, block.name == exit.after))",
+            "an exit comes after a block that there is: exits.after must be the name of one",
+            lambda variant: {end.after for end in variant.exits} <= {block.name for block in variant.blocks},
+            "exits",
+        ),
+        Rule(
+            "self.exits.all(exit, !self.blocks.exists(block, block.name == exit.name))",
+            "an exit needs a name of its own: it is one more block",
+            lambda variant: not {end.name for end in variant.exits} & {block.name for block in variant.blocks},
+            "exits",
+        ),
+    ),
+    MeasuredLatency: (
+        _above_zero("p50", "p50", "a measured latency must be above zero"),
+        Rule(
+            "duration(self.p50) <= duration(self.p95)",
+            "p95 cannot be below p50: they may have been swapped",
+            lambda latency: parse(DURATION, latency.p50) <= parse(DURATION, latency.p95),
+            "p95",
+        ),
+    ),
+    Span: (
+        Rule(
+            "self.first <= self.last",
+            "a span ends at or after the block where it starts",
+            lambda span: span.first <= span.last,
+            "last",
+        ),
+    ),
     Placement: (
         Rule("self.spec == oldSelf.spec", "the spec of a placement never changes: a new plan is a new revision"),
     ),

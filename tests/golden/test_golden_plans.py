@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from maleo_api.manifests import load
-from maleo_cli.plan import describe
+from maleo_cli.answer import describe
 from maleo_operator.planning.fleet import plan_all
-from maleo_operator.planning.problem import Verdict
+from maleo_operator.planning.problem import Snapshot, Verdict
 from maleo_operator.planning.snapshot import from_manifests
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,6 @@ FOLDERS = (
     "examples/missions",
     "examples/models",
     "charts/maleo/profiles",
-    "examples/demo/devices.yaml",
 )
 
 
@@ -35,13 +34,19 @@ def _round(value: object) -> object:
 
 
 @pytest.fixture(scope="module")
-def verdicts() -> dict[str, Verdict]:
-    return plan_all(from_manifests(load([ROOT / folder for folder in FOLDERS])))
+def fleet() -> Snapshot:
+    return from_manifests(load([ROOT / folder for folder in FOLDERS]))
+
+
+@pytest.fixture(scope="module")
+def verdicts(fleet: Snapshot) -> dict[str, Verdict]:
+    return plan_all(fleet)
 
 
 @pytest.mark.parametrize("mission", sorted(p.stem for p in (ROOT / "examples/missions").glob("*.yaml")))
-def test_example_mission__is_planned_as_reviewed(verdicts: dict[str, Verdict], mission: str) -> None:
-    got = _round(describe(verdicts[f"default/{mission}"]))
+def test_example_mission__is_planned_as_reviewed(fleet: Snapshot, verdicts: dict[str, Verdict], mission: str) -> None:
+    key = f"default/{mission}"
+    got = _round(describe(fleet.missions[key], verdicts[key]))
     golden = Path(__file__).parent / f"{mission}.yaml"
     if os.environ.get("MALEO_ACCEPT"):
         golden.write_text(yaml.safe_dump(got, sort_keys=False), encoding="utf-8")

@@ -11,17 +11,16 @@ import pytest
 import yaml
 
 from maleo_api.manifests import load
-from maleo_cli.plan import describe
+from maleo_cli.answer import describe
 from maleo_operator.planning.fleet import plan_all
-from maleo_operator.planning.problem import Verdict
+from maleo_operator.planning.problem import Snapshot, Verdict
 from maleo_operator.planning.snapshot import from_manifests
 
 RULES = Path(__file__).parent / "rules"
 COMMON = RULES / "common.yaml"
 
 
-def _plan(file: Path, *, alone: bool) -> dict[str, Verdict]:
-    snapshot = from_manifests(load([COMMON, file]))
+def _plan(snapshot: Snapshot, *, alone: bool) -> dict[str, Verdict]:
     if not alone:
         return plan_all(snapshot)
     return {key: plan_all(replace(snapshot, missions={key: m}))[key] for key, m in snapshot.missions.items()}
@@ -30,10 +29,11 @@ def _plan(file: Path, *, alone: bool) -> dict[str, Verdict]:
 @pytest.mark.parametrize("file", [f for f in sorted(RULES.glob("*.yaml")) if f != COMMON], ids=lambda f: f.stem)
 def test_rule__holds(file: Path) -> None:
     expected = next(d for d in yaml.safe_load_all(file.read_text(encoding="utf-8")) if d["kind"] == "Expected")
-    verdicts = _plan(file, alone=expected.get("alone", False))
+    snapshot = from_manifests(load([COMMON, file]))
+    verdicts = _plan(snapshot, alone=expected.get("alone", False))
     assert {key.removeprefix("default/") for key in verdicts} == set(expected["missions"])
     for name, want in expected["missions"].items():
-        got = describe(verdicts[f"default/{name}"])
+        got = describe(snapshot.missions[f"default/{name}"], verdicts[f"default/{name}"])
         assert got["feasible"] is want.get("feasible", True), got
         assert _facts(got, want) == want | {"feasible": want.get("feasible", True)}
 

@@ -1,11 +1,14 @@
 """Reading people's files: what is taken, and what every mistake says."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from maleo_api.manifests import ManifestError, load
+from maleo_api.manifests import ManifestError, load, revise
 from maleo_api.mission import Mission
+from maleo_api.rules import RULES
 
 _HEAD = "apiVersion: maleo.dev/v1alpha1\nkind: Mission\nmetadata: {name: cctv}\n"
 _SPEC = "spec: {model: {name: m}, input: {node: n1}, objectives: {latency: {atMost: 50ms}}}\n"
@@ -74,6 +77,146 @@ _WRONG = {
 def test_load__says_what_is_wrong_where_and_what_to_do(tmp_path: Path, case: str) -> None:
     text, want = _WRONG[case]
     assert _mistakes(tmp_path, text) == want
+
+
+_MUST_FAIL = sorted((Path(__file__).parents[1] / "must_fail").glob("*.yaml"))
+_MESSAGES = [rule.message for rules in RULES.values() for rule in rules]
+
+
+@pytest.mark.parametrize("file", _MUST_FAIL, ids=lambda file: file.stem)
+def test_load__refuses_what_the_api_server_refuses_by_the_same_words(file: Path) -> None:
+    expected = file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# expect: ")
+    with pytest.raises(ManifestError) as caught:
+        load([file])
+    (mistake,) = caught.value.mistakes
+    place, _, told = mistake.partition(": doc 1 ")
+    assert place == str(file)
+    assert re.match(r"[A-Z]\w+/[-\w]+: (spec|metadata)[.\w\[\]]*: ", told), told
+    of_a_rule = any(expected in message for message in _MESSAGES)
+    assert not of_a_rule or expected in told
+
+
+def test_rules__each_has_a_manifest_that_breaks_it() -> None:
+    broken = "".join(
+        file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# expect: ") + "\n" for file in _MUST_FAIL
+    )
+    for rules in RULES.values():
+        for rule in rules:
+            if rule.holds is not None and rule.at != "last":  # a span is of a Placement: only the operator writes it
+                assert any(words in rule.message for words in broken.splitlines()), rule.message
+
+
+_NODE = "apiVersion: v1\nkind: Node\nmetadata: {name: %s, labels: {maleo.dev/site: %s}}\n---\n"
+_FLEET = _NODE % ("gate-1", "yard") + _NODE % ("edge-1", "yard")
+_OWN = "apiVersion: maleo.dev/v1alpha1\nkind: %s\nmetadata: {name: %s}\nspec: %s\n---\n"
+_PROFILE = _OWN % ("DeviceProfile", "small", "{vendor: v, product: p, computeUnits: [{name: npu, type: NPU}]}")
+_LINK = "{between: [%s], bandwidth: 10Mbit/s, roundTrip: 1ms}"
+_DIGEST = f"sha256:{'a' * 64}"
+_BLOCK = "{name: %s, work: 1MOP, parameters: 1Mi, activations: 1Mi}"
+_MODEL = _OWN % (
+    "Model",
+    "net",
+    (
+        "{inputs: [{name: x, datatype: FP32, shape: [1]}], outputs: [{name: y, datatype: FP32, shape: [1]}], variants: "
+        f"[{{name: fp32, precision: fp32, cutting: Graph, requires: {{runtime: onnxruntime}}, "
+        f"artifacts: [{{uri: 'file:///n', digest: '{_DIGEST}', format: onnx, size: 1Mi}}], "
+        f"blocks: [{_BLOCK % 'stem'}, {_BLOCK % 'head'}]}}]}}"
+    ),
+)
+
+
+def _measured(spans: str, *, profile: str = "small", unit: str = "npu") -> str:
+    timed = "latency: {p50: 1ms, p95: 2ms}, samples: 9, basis: Measured"
+    return (
+        _FLEET
+        + _PROFILE
+        + _MODEL
+        + _OWN
+        % (
+            "ModelProfile",
+            "table",
+            (
+                f"{{variantDigest: '{_DIGEST}', profile: {profile}, unit: {unit}, runtime: r, "
+                f"spans: [{{blocks: [{spans}], {timed}}}]}}"
+            ),
+        )
+    )
+
+
+_DANGLING = {
+    "a device of no node": (
+        _FLEET + _OWN % ("Device", "gate", "{nodeName: gate-2}"),
+        'doc 3 Device/gate: spec.nodeName: "gate-2": no such Node: did you mean gate-1?',
+    ),
+    "a device of no profile": (
+        _FLEET + _PROFILE + _OWN % ("Device", "gate", "{nodeName: gate-1, declared: [{name: a, profile: smal}]}"),
+        'doc 4 Device/gate: spec.declared[0].profile: "smal": no such DeviceProfile: did you mean small?',
+    ),
+    "two devices of one node": (
+        _FLEET + _OWN % ("Device", "a", "{nodeName: gate-1}") + _OWN % ("Device", "b", "{nodeName: gate-1}"),
+        'doc 4 Device/b: spec.nodeName: "gate-1": already described by Device/a: a node has one Device',
+    ),
+    "a link to no node": (
+        _FLEET + _OWN % ("Link", "up", _LINK % "{node: gate-1}, {node: moon}"),
+        'doc 3 Link/up: spec.between[1].node: "moon": no such Node: there are edge-1, gate-1',
+    ),
+    "a link to no site": (
+        _FLEET + _OWN % ("Link", "up", _LINK % "{site: yard}, {site: yart}"),
+        'doc 3 Link/up: spec.between[1].site: "yart": no Node has this label maleo.dev/site: did you mean yard?',
+    ),
+    "two links between the same ends": (
+        _FLEET
+        + _OWN % ("Link", "a", _LINK % "{node: gate-1}, {node: edge-1}")
+        + _OWN % ("Link", "b", _LINK % "{node: edge-1}, {node: gate-1}"),
+        ('doc 4 Link/b: spec.between: [{"node": "edge-1"}, {"node": "gate-1"}]: '
+        "already joined by Link/a: remove one of them"),
+    ),
+    "a measured span of no block": (
+        _measured("stem, hed"),
+        'doc 5 ModelProfile/table: spec.spans[0].blocks: "hed": the model has no such block: did you mean head?',
+    ),
+    "a measured span out of order": (
+        _measured("head, stem"),
+        ('doc 5 ModelProfile/table: spec.spans[0].blocks: ["head", "stem"]: '
+        "ends before it starts: write the first block, then the last"),
+    ),
+    "measured on no profile": (
+        _measured("stem, head", profile="smaller"),
+        'doc 5 ModelProfile/table: spec.profile: "smaller": no such DeviceProfile: did you mean small?',
+    ),
+    "measured on no unit": (
+        _measured("stem, head", unit="gpu"),
+        'doc 5 ModelProfile/table: spec.unit: "gpu": small has no such unit: did you mean npu?',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", _DANGLING)
+def test_check__names_what_leads_nowhere_or_is_there_twice(tmp_path: Path, case: str) -> None:
+    text, want = _DANGLING[case]
+    (tmp_path / "m.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ManifestError) as caught:
+        load([tmp_path]).check()
+    assert [mistake.removeprefix(f"{tmp_path}/m.yaml: ") for mistake in caught.value.mistakes] == [want]
+
+
+def test_check__takes_names_from_the_cluster_too(tmp_path: Path) -> None:
+    (tmp_path / "there.yaml").write_text(_FLEET + _PROFILE, encoding="utf-8")
+    device = "{nodeName: gate-1, declared: [{name: a, profile: small}]}"
+    (tmp_path / "here.yaml").write_text(_OWN % ("Device", "gate", device), encoding="utf-8")
+    load([tmp_path / "here.yaml"]).check(load([tmp_path / "there.yaml"]))
+
+
+def test_revise__takes_what_a_file_may_say_and_no_more() -> None:
+    mission = Mission.model_validate(yaml.safe_load(_HEAD + _SPEC))
+    assert revise(mission, {"modes": ["Local"]}).spec.modes == ["Local"]
+    for path, value, told in (
+        ("objectives.latenzy.atMost", "5ms", "spec.objectives.latenzy: unknown field: did you mean latency?"),
+        ("objectives.latency.atMost", "20s", "must be shorter than latency.window"),
+        ("model.name.first", "x", "spec.model.name.first: name holds no fields"),
+    ):
+        with pytest.raises(ManifestError, match=re.escape(told)):
+            revise(mission, {path: value})
 
 
 def test_load__tells_all_mistakes_of_all_files_at_once(tmp_path: Path) -> None:

@@ -46,6 +46,14 @@ def test_show__can_be_parsed_again(unit: Unit, value: float, digits: int) -> Non
     assert math.isclose(parse(unit, text), value, rel_tol=10.0 ** (1 - digits), abs_tol=smallest * 1e-6)
 
 
+@given(value=st.floats(1e-8, 1e6), digits=st.integers(2, 6))
+def test_show__rounded_up_or_down_is_on_that_side_and_the_next_text(value: float, digits: int) -> None:
+    up, down = (parse(DURATION, show(DURATION, value, digits=digits, rounding=way)) for way in ("up", "down"))
+    assert down <= value * (1 + 1e-12)
+    assert up >= value * (1 - 1e-12)
+    assert up - down <= value * 10.0 ** (1 - digits) * (1 + 1e-9)
+
+
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
 def test_show__refuses_what_has_no_text(value: float) -> None:
     with pytest.raises(ValueError, match="finite and not negative"):

@@ -73,7 +73,7 @@ def test_missions__are_placed_together_as_they_tell(fleet: Snapshot) -> None:
     assert list(refused) == ["default/uam-detect-avoid"]
     verdict = refused["default/uam-detect-avoid"]
     assert verdict.blockers[0].code == "LatencyTooTight"
-    assert [r.objective for r in verdict.relaxations] == ["latency"]
+    assert [r.letter for r in verdict.relaxations] == ["latency"]
 
 
 def test_demo__cuts_inside_the_network_and_comes_home_when_the_link_is_slow(demo: Snapshot) -> None:

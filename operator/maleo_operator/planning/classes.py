@@ -52,10 +52,10 @@ class Classes:
         return iter(self._classes.values())
 
     def add(self, unit: UnitFacts) -> None:
-        key = self._key(unit)
+        key = self.key(unit)
         insort(self._classes.setdefault(key, UnitClass(key)).members, unit, key=lambda u: u.key)
 
-    def _key(self, unit: UnitFacts) -> ClassKey:
+    def key(self, unit: UnitFacts) -> ClassKey:
         apart = unit.node.name in self.named or unit.reconfiguration != 0  # it matters what is held there, not how much
         own = unit.node.name if apart else ""
         return (

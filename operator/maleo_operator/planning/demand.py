@@ -59,22 +59,23 @@ class Demand:
 
     def accuracy_of(self, variant: Variant) -> Figure | None:
         """The variant's figure for the metric and data set of the objective; None when there is none."""
-        return self._find_accuracy(variant.accuracy)
+        return self._find_accuracy(variant.accuracy, f"Model, variant {variant.name}")
 
     def loss(self, variant: Variant, codec: Codec | None) -> float:
         """Share of accuracy that crossing a cut by this codec costs; infinite where it is asked for and not known."""
         if self.accuracy is None or codec is None:
             return 0.0
-        plain, coded = self.accuracy_of(variant), self._find_accuracy(codec.accuracy)
+        plain, coded = self.accuracy_of(variant), self._find_accuracy(codec.accuracy, f"Model, codec {codec.name}")
         return max(0.0, plain.value - coded.value) if plain and coded else float("inf")
 
-    def _find_accuracy(self, rows: Sequence[AccuracyFigure]) -> Figure | None:
+    def _find_accuracy(self, rows: Sequence[AccuracyFigure], told: str) -> Figure | None:
+        """`told`: where it comes from, if the row does not say."""
         objective = self.mission.spec.objectives.accuracy
         if objective is None:
             return None
         wanted = (objective.metric, objective.dataset)
         row = strongest(a for a in rows if (a.metric, a.dataset) == wanted and a.basis is not Basis.UNKNOWN)
-        return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source) if row else None
+        return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source or told) if row else None
 
     def may_receive(self, reach: Reach, source: NodeFacts, target: NodeFacts) -> bool:
         """Whether data born at `source` may go to `target`."""

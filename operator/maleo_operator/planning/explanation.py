@@ -1,78 +1,148 @@
-"""Why a plan is what it is: what was not taken, and what blocks where nothing fits."""
+"""Why a plan is what it is: what was not taken, and what it lacks."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from maleo_api.meta import Basis
-from maleo_api.quantities import DURATION, ENERGY, show
-from maleo_operator.planning.demand import Demand
-from maleo_operator.planning.problem import Blocker, Plan, Rejected, Retry
-from maleo_operator.planning.solver import Candidate, Refused, Search
+from maleo_api.mission import Mission, Mode
+from maleo_operator.planning.blockers import CODES
+from maleo_operator.planning.problem import Blocker, Feasible, Plan, Rejected, Snapshot, Verdict
+from maleo_operator.planning.relaxation import Decide, change, relax
+from maleo_operator.planning.solver import MODES, Candidate, Refused, Search
+from maleo_operator.planning.units import UnitFacts
 
-_CODES: Final = {
-    "latency": "LatencyTooTight",
-    "energy": "EnergyTooTight",
-    "accuracy": "AccuracyTooHigh",
-    "rate": "RateTooHigh",
-}
-_TEMPORARY: Final = {"NotAvailable", "UnitOccupied", "ReconfigurationTooSlow", "ReconfigurationUnknown"}
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """The best plan of another mode; where none is feasible the one that breaks least, None where there is no way."""
+
+    mode: Mode
+    plan: Plan | None
+    lacks: Mapping[str, float]  # term of the objective -> how much less than the chosen plan's
+    blockers: tuple[Blocker, ...]  # empty: feasible
+    would_do: tuple[Mapping[str, Any], ...]  # each the least change of a letter (path -> value) that makes it do
+
+
+@dataclass(frozen=True, slots=True)
+class UnitClass:
+    """All units of one profile that came to the same with one variant: a score, or a code."""
+
+    unit: str  # `hailo-8 npu`
+    variant: str
+    count: int
+    code: str  # "" = feasible: `objective` is that of the best plan with such a unit
+    margin: float | None  # of a quantity that is missing: relative, negative
+    objective: float | None
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """alternatives: one for each other mode; displaced: missions that must give way.
+
+    better: what this mission would get by itself, where a tier that is planned together gave it less.
+    """
+
+    alternatives: tuple[Alternative, ...]
+    classes: tuple[UnitClass, ...]
+    displaced: tuple[str, ...]
+    better: Plan | None = None
 
 
 def reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Rejected, ...]:
     """Classes of what was not taken, the largest first; of what is feasible only the chosen is taken."""
     counts = Counter((r.candidate, r.code) for r in refused)
-    examples = {(r.candidate, r.code): r.example for r in refused}
-    rows = [Rejected(c, count, code, "", examples[c, code]) for (c, code), count in counts.items()]
+    last = {(r.candidate, r.code): r for r in refused}
+    rows = [
+        Rejected(
+            c, count, code, "" if (short := last[c, code].missing) is None else f"-{short:.0%}", last[c, code].example
+        )
+        for (c, code), count in counts.items()
+    ]
     for candidate in found:
         for name, amount in candidate.shortfalls.items():
             where = ">".join(dict.fromkeys(p.unit.node.name for p in candidate.pieces))
             label = f"{candidate.mode} {where} {candidate.variant.label}"
-            rows.append(Rejected(label, 1, _CODES[name], f"-{amount:.0%}", label))
+            rows.append(Rejected(label, 1, CODES[name], f"-{amount:.0%}", label))
     return tuple(sorted(rows, key=lambda r: (-r.count, r.candidate, r.code))[:16])
 
 
-def block_all(search: Search) -> Blocker:
-    """Every way broke a structural rule: one that may pass is told first, then the one that stopped most."""
-    counts = Counter(r.code for r in search.refused)
-    usual = {"ModeNotAllowed", "FormatUnsupported", "RuntimeUnsupported"}
-    split_only = search.demand.mission.spec.modes == ["Split"]
-    whole = {"NoLegalCut"} if split_only else set()  # what stops a model whatever the fleet
-    order = sorted(
-        counts, key=lambda code: (code in usual, code not in whole, code not in _TEMPORARY, -counts[code], code)
+def classify(search: Search, units: Iterable[UnitFacts], found: Sequence[Candidate]) -> tuple[UnitClass, ...]:
+    """Each of `units`, available or not, with each variant: the best score of a plan with it, or why there is none."""
+    rows: dict[tuple[str, str, str], UnitClass] = {}
+    for group in search.alike(units):
+        for variant in search.variants():
+            row = _outcome(search, group, variant.label, found)
+            before = rows.get((row.unit, row.variant, row.code))
+            if before is not None:
+                best = max((r for r in (before, row)), key=lambda r: (r.objective or 0.0, r.margin or 0.0))
+                row = replace(best, count=before.count + row.count)
+            rows[row.unit, row.variant, row.code] = row
+    return tuple(sorted(rows.values(), key=lambda r: (r.code != "", r.unit, r.variant, r.code)))
+
+
+def _outcome(search: Search, group: Sequence[UnitFacts], variant: str, found: Sequence[Candidate]) -> UnitClass:
+    keys, first = {unit.key for unit in group}, group[0]
+    label, example = f"{first.profile} {first.unit.name}", f"{first.node.name} {first.name}"
+    best = next((c for c in found if c.variant.label == variant and keys & {p.unit.key for p in c.pieces}), None)
+    if best is not None:
+        short = max(best.shortfalls, key=lambda name: best.shortfalls[name], default="")
+        where = f"{best.mode} {'>'.join(dict.fromkeys(p.unit.node.name for p in best.pieces))}"
+        margin = -best.shortfalls[short] if short else None
+        objective = None if short else best.objective
+        return UnitClass(label, variant, len(group), CODES.get(short, ""), margin, objective, where)
+    noted = next((r for r in search.refused if r.unit in keys and r.variant in {"", variant}), None)
+    code, missing = (noted.code, noted.missing) if noted else (_why_unused(search, first, variant), None)
+    return UnitClass(label, variant, len(group), code, None if missing is None else -missing, None, example)
+
+
+def _why_unused(search: Search, unit: UnitFacts, variant: str) -> str:
+    """Of a unit that breaks no rule by itself, and yet is part of no way."""
+    modes = search.demand.mission.spec.modes
+    if search.loads[unit.key].share >= 1:
+        return "UnitOccupied"
+    if "Split" not in modes:
+        return "ModeNotAllowed"
+    uncut = any(r.code == "NoLegalCut" and r.example.startswith(f"{variant} ") for r in search.refused)
+    return "NoLegalCut" if uncut else "NoPartner"
+
+
+def compare(snapshot: Snapshot, key: str, verdict: Verdict, decide: Decide) -> tuple[Alternative, ...]:
+    """What each other mode has to offer, those that the mission does not allow too."""
+    mission = snapshot.missions[key]
+    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+    known = verdict.best_by_mode if isinstance(verdict, Feasible) else {}
+    return tuple(
+        _feasible(mission, mode, chosen, known[mode])
+        if mode in known
+        else _other(snapshot, mission, mode, chosen, decide)
+        for mode in MODES
+        if chosen is None or mode != chosen.mode
     )
-    if not order:
-        return Blocker("NoDevice", "Waiting", "no device is known that could run a part of this model")
-    example = next(r for r in search.refused if r.code == order[0])
-    rest = ", ".join(f"{code} {counts[code]}" for code in order[1:])
-    message = f"{order[0]} rules out {counts[order[0]]} ways, such as {example.candidate} ({example.example})"
-    retry: Retry = "CannotNow" if _TEMPORARY & set(counts) else "CannotEver"
-    return Blocker(order[0], retry, f"{message}; also {rest}" if rest else message)
 
 
-def block_best(search: Search, best: Candidate, built: Plan) -> Iterable[Blocker]:
-    """What the least bad plan breaks, the largest shortfall first."""
-    temporary = any(r.code in _TEMPORARY for r in search.refused) or any(u.capacity < 1 for u in search.units)
-    where = ">".join(built.nodes)
-    for name in sorted(best.shortfalls, key=lambda n: (-best.shortfalls[n], n)):
-        told = _shortfall(search.demand, name, built)
-        message = f"the least bad way is {built.mode} on {where} with {built.variant}: {told}"
-        yield Blocker(_CODES[name], "CannotNow" if temporary else "CannotEver", message)
+def _other(snapshot: Snapshot, mission: Mission, mode: Mode, chosen: Plan | None, decide: Decide) -> Alternative:
+    only = change(mission, {"modes": [mode]})
+    alone = replace(snapshot, missions={**snapshot.missions, mission.key: only})
+    verdict = decide(alone, mission.key)
+    if isinstance(verdict, Feasible):
+        return _feasible(mission, mode, chosen, verdict.plan)
+    more = {} if mode in mission.spec.modes else {"modes": [*mission.spec.modes, mode]}
+    relaxations = relax(alone, mission.key, verdict, decide, modes=False)
+    blockers = (*_not_allowed(mission, mode), *verdict.blockers)
+    return Alternative(mode, verdict.least_bad, {}, blockers, tuple({**more, **r.changes} for r in relaxations))
 
 
-def _shortfall(demand: Demand, name: str, built: Plan) -> str:
-    if name == "latency" and demand.latency:
-        over = built.latency.value - demand.latency.value
-        limit = show(DURATION, demand.latency.value)
-        return f"{show(DURATION, built.latency.value)} where {limit} is allowed, needs +{show(DURATION, over)}"
-    if name == "energy" and demand.energy:
-        if built.energy.basis is Basis.UNKNOWN:
-            return "its energy is unknown, and unknown satisfies no Hard limit"
-        over = built.energy.value - demand.energy.value
-        limit = show(ENERGY, demand.energy.value)
-        return f"{show(ENERGY, built.energy.value)} where {limit} is allowed, needs +{show(ENERGY, over)}"
-    if name == "accuracy" and demand.accuracy:
-        if built.accuracy is None:
-            return "no variant states an accuracy for this metric and data set"
-        return f"{built.accuracy.value:.1%} where {demand.accuracy.value:.1%} is asked for"
-    return f"it sustains {built.rate.value:.1f}/s where {demand.rate:.1f}/s is asked for"
+def _feasible(mission: Mission, mode: Mode, chosen: Plan | None, plan: Plan) -> Alternative:
+    terms = chosen.terms if chosen else {}
+    lacks = {name: value - plan.terms.get(name, 0.0) for name, value in terms.items()}
+    lacks |= {name: -value for name, value in plan.terms.items() if name not in terms}
+    blockers = _not_allowed(mission, mode)
+    return Alternative(mode, plan, lacks, blockers, ({"modes": [*mission.spec.modes, mode]},) if blockers else ())
+
+
+def _not_allowed(mission: Mission, mode: Mode) -> tuple[Blocker, ...]:
+    if mode in mission.spec.modes:
+        return ()
+    return (Blocker("ModeNotAllowed", "CannotEver", f"the mission allows {', '.join(mission.spec.modes)} only"),)

@@ -22,6 +22,13 @@ def rank_of(mission: Mission) -> Rank:
     return _TIERS[mission.spec.criticality]
 
 
+def holders(snapshot: Snapshot, mission: Mission) -> dict[str, Plan]:
+    """Plans of others that this mission must leave room for; those of a larger rank give way to it."""
+    rank, missions = rank_of(mission), snapshot.missions
+    others = {key: plan for key, plan in sorted(snapshot.held.items()) if key in missions and key != mission.key}
+    return {key: plan for key, plan in others.items() if rank_of(missions[key]) <= rank}
+
+
 def uses(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
     """(unit, bytes, seconds of a request) of each partition, and of the fallback that takes no time."""
     for partition in plan.partitions:

@@ -1,26 +1,26 @@
 """The answer for one mission: the best plan with its figures, or what blocks and what would do."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from math import isfinite
 from typing import Final
-
-import numpy as np
 
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.model import Codec, Model, Tensor
 from maleo_api.placement import Placement
 from maleo_operator.planning.analog import lower
+from maleo_operator.planning.blockers import block_all, block_best, diagnose
 from maleo_operator.planning.coding import effort, find_codec
 from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.cost import size_of
 from maleo_operator.planning.demand import Demand, accuracy_margin, find_input
 from maleo_operator.planning.edition import Edition
-from maleo_operator.planning.explanation import block_all, block_best, reject
+from maleo_operator.planning.explanation import Explanation, classify, compare, reject
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import waiting
+from maleo_operator.planning.lattice import TIE, waiting
 from maleo_operator.planning.problem import (
     Blocker,
     Fallback,
@@ -34,7 +34,7 @@ from maleo_operator.planning.problem import (
     Snapshot,
     Verdict,
 )
-from maleo_operator.planning.relaxation import relax
+from maleo_operator.planning.relaxation import Decide, relax
 from maleo_operator.planning.solver import Aim, Candidate, Piece, Search, list_parts
 from maleo_operator.planning.turns import turn
 from maleo_operator.planning.units import UnitFacts
@@ -42,6 +42,7 @@ from maleo_operator.planning.units import UnitFacts
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
 _HIGHEST: Final = {"margins": 1.0, "latency": 0.0, "energy": 0.0, "rate": float("inf")}
 """No plan's objective is above it: weights sum to one, and margins are at most one."""
+_NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput"}
 
 
 def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | None = None) -> Verdict:
@@ -50,14 +51,62 @@ def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | N
     index: of this snapshot, or of one that differs in who holds what only; made anew without one.
     """
     index = index or Index(snapshot)
-    verdict = _plan(snapshot, snapshot.missions[key], index, aim)
-    if isinstance(verdict, Infeasible) and verdict.least_bad is not None:
+    verdict = decide(snapshot, key, aim=aim, index=index)
+    if isinstance(verdict, Feasible):
+        return verdict
+    again = _again(snapshot, index, aim)
+    return replace(
+        verdict,
+        blockers=diagnose(snapshot, key, verdict, again),
+        relaxations=relax(snapshot, key, verdict, again) if verdict.blockers[0].code not in _NO_QUESTION else (),
+    )
 
-        def decide(changed: Snapshot, of: str) -> Verdict:
-            return _plan(changed, changed.missions[of], index, aim)
 
-        return replace(verdict, relaxations=tuple(relax(snapshot, key, verdict.least_bad, decide)))
-    return verdict
+def explain(
+    snapshot: Snapshot, key: str, verdict: Verdict, *, aim: Aim = "margins", index: Index | None = None
+) -> Explanation:
+    """What else there was, beside the verdict that `plan` gave for the same question."""
+    index = index or Index(snapshot)
+    prepared = prepare(snapshot, snapshot.missions[key], index, aim)
+    if isinstance(prepared, Infeasible):
+        return Explanation((), (), ())
+    found = prepared.run()
+    return Explanation(
+        alternatives=compare(snapshot, key, verdict, _again(snapshot, index, aim)),
+        classes=classify(prepared, index.units, found),
+        displaced=tuple(_displaced(snapshot, verdict.plan, index)) if isinstance(verdict, Feasible) else (),
+        better=_better(prepared, found[0], verdict) if found else None,
+    )
+
+
+def _better(search: Search, best: Candidate, verdict: Verdict) -> Plan | None:
+    beaten = isinstance(verdict, Feasible) and best.objective > verdict.plan.objective + TIE
+    return build(search, best) if beaten and not best.shortfalls else None
+
+
+def _again(snapshot: Snapshot, index: Index, aim: Aim) -> Decide:
+    """Plans changed forms of one snapshot; its index serves those that differ in missions and what is held only."""
+
+    def again(changed: Snapshot, key: str, /, *, aim: Aim = aim) -> Verdict:
+        kept = all(getattr(changed, part) is getattr(snapshot, part) for part in ("nodes", "devices", "observations"))
+        return decide(changed, key, aim=aim, index=index if kept else Index(changed))
+
+    return again
+
+
+def _displaced(snapshot: Snapshot, chosen: Plan, index: Index) -> Iterator[str]:
+    """Missions whose held plan stands without the chosen one and not beside it."""
+    others = {key: plan for key, plan in snapshot.held.items() if key != chosen.mission}
+
+    def stands(key: str, plan: Plan, held: Mapping[str, Plan]) -> bool:
+        search = prepare(replace(snapshot, held=held), snapshot.missions[key], index, "margins")
+        judged = search.find(plan) if isinstance(search, Search) else None
+        return judged is not None and not judged.shortfalls
+
+    for key, plan in sorted(others.items()):
+        before = key in snapshot.missions and stands(key, plan, others)
+        if before and not stands(key, plan, {**others, chosen.mission: chosen}):
+            yield key
 
 
 def frontier(snapshot: Snapshot, key: str) -> tuple[Plan, ...]:
@@ -90,7 +139,9 @@ def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
     return build(search, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
 
 
-def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdict:
+def decide(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | None = None) -> Verdict:
+    """As `plan`, for plans that are only tried: no relaxations, and a rough word on whether what blocks will pass."""
+    mission, index = snapshot.missions[key], index or Index(snapshot)
     prepared = prepare(snapshot, mission, index, aim)
     if isinstance(prepared, Infeasible):
         return prepared
@@ -130,7 +181,10 @@ def prepare(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Sea
     sources = find_input(snapshot, mission)
     blocker = None
     if model is None:
-        message = f"there is no Model {mission.spec.model.name} in namespace {mission.metadata.namespace}: apply it"
+        message = (
+            f"there is no Model {mission.spec.model.name} in namespace {mission.metadata.namespace}: "
+            "apply it, or correct spec.model.name"
+        )
         blocker = Blocker("ModelMissing", "Waiting", message)
     elif len(sources) > 1:
         message = (
@@ -139,14 +193,19 @@ def prepare(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Sea
         blocker = Blocker("AmbiguousInput", "Waiting", message)
     elif not sources or not snapshot.nodes[sources[0]].ready:
         named = mission.spec.input.node or "matched by the input's selector"
-        blocker = Blocker("NoInput", "Waiting", f"node {named}, where the data is born, is not there or not ready")
+        blocker = Blocker(
+            "NoInput", "Waiting", f"node {named}, where the data is born, is not there or not ready: see spec.input"
+        )
     if blocker is not None:
         return Infeasible((blocker,), (), (), None)
     assert model is not None
     search = Search(snapshot, Demand.of(mission), model, snapshot.nodes[sources[0]], index, aim)
     if not search.variants():
         wanted = ", ".join(mission.spec.model.variants)
-        message = f"model {mission.spec.model.name} has none of the variants {wanted}"
+        there = ", ".join(variant.name for variant in model.spec.variants)
+        message = (
+            f"model {mission.spec.model.name} has none of the variants {wanted} of spec.model.variants: it has {there}"
+        )
         return Infeasible((Blocker("VariantMissing", "Waiting", message),), (), (), None)
     return search
 
@@ -194,6 +253,7 @@ def build(search: Search, candidate: Candidate) -> Plan:
         rate=Figure(1 / slowest, 0.0, latency_mean.basis, "the slowest stage"),
         margins={},
         objective=candidate.objective,
+        terms=candidate.terms,
     )
     return replace(built, margins=_margins(demand, built))
 
@@ -267,7 +327,7 @@ def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitF
         side = effort(work, variant, unit, search.processor(unit.node))
         time = replace(time, value=time.value + side.seconds, sigma=time.sigma + side.sigma)
         joules, slowest = joules + side.joules, max(slowest, side.seconds)
-    known = np.isfinite(joules)
+    known = isfinite(joules)
     return PlannedTransfer(
         source=before.name,
         target=node.name,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from maleo_api.device import Device, DeviceProfile, Link, Precision
 from maleo_api.meta import Basis, Tier
@@ -125,6 +125,13 @@ class Plan:
     rate: Figure  # largest sustainable, requests/s
     margins: Mapping[str, float]  # accuracy, latency, energy: signed, only those with an objective
     objective: float
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """The objective is their sum: accuracy, latency, energy (weight x clipped margin), uncertainty, move."""
+
+    @property
+    def label(self) -> str:
+        """`fp32`, or `fp32:exit-1`."""
+        return f"{self.variant}:{self.exit}" if self.exit else self.variant
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -156,11 +163,17 @@ class Blocker:
 
 @dataclass(frozen=True, slots=True)
 class Relaxation:
-    """The least change of one objective that would do, verified by planning again with it."""
+    """The least change of one letter that would do, verified by planning again with it."""
 
-    objective: str  # accuracy, latency, energy, egress, model
-    change: str  # `latency.atMost: 62ms`
+    letter: str  # accuracy, latency, energy, rate, egress, modes, model; several: no single one would do
+    changes: Mapping[str, Any]  # `objectives.latency.atMost` -> `62ms`
     plan: Plan
+
+    @property
+    def change(self) -> str:
+        """`objectives.latency.atMost: 62ms`, more than one joined by `and`."""
+        texts = {path: v if isinstance(v, str) else f"[{', '.join(v)}]" for path, v in self.changes.items()}
+        return " and ".join(f"{path}: {text}" for path, text in texts.items())
 
 
 @dataclass(frozen=True, slots=True)

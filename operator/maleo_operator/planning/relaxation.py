@@ -1,42 +1,228 @@
-"""The least change of a mission's objectives that would do, where nothing fits."""
+"""What would do where nothing fits: per letter of MALE the least change, each verified by planning again with it.
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import Any, Final
+Least: of a figure the best that can be reached when its limit alone is dropped, as a quantity of three digits; of
+`egress` the fewest steps from Device over Site to Any; of modes and variants one more.
+"""
 
-from maleo_api.mission import Mission
-from maleo_api.quantities import DURATION, ENERGY, RATIO, show
-from maleo_operator.planning.demand import Demand
-from maleo_operator.planning.problem import Feasible, Plan, Relaxation, Snapshot, Verdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Final, Protocol
 
-_ROUND_UP: Final = 1.02  # a relaxation leaves room for its own rounding
+from maleo_api.meta import Basis
+from maleo_api.mission import Mission, Objectives
+from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show
+from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, Relaxation, Snapshot, Verdict
+from maleo_operator.planning.solver import MODES, Aim
+
+Changes = Mapping[str, Any]
+"""Path below `spec` -> its new value; None: not set."""
+
+_REACHES: Final = ("Device", "Site", "Any")
+_NOISE: Final = 1e-10  # less than what limits are compared with
+_HALVINGS: Final = 12
+_SOFT: Final = {name: {f"objectives.{name}.enforcement": "Soft"} for name in ("accuracy", "energy")}
+"""Where the figure is unknown: that satisfies no Hard limit, however wide."""
+
+
+class Decide(Protocol):
+    """Plans one mission of a snapshot, and says no more than whether and how it fits."""
+
+    def __call__(self, snapshot: Snapshot, key: str, /, *, aim: Aim = ...) -> Verdict: ...
 
 
 def relax(
-    snapshot: Snapshot, key: str, least_bad: Plan, decide: Callable[[Snapshot, str], Verdict]
-) -> Iterable[Relaxation]:
-    """Per objective the least change that would do alone, each verified by planning again with it."""
-    mission = snapshot.missions[key]
-    for name, field, text in _proposals(Demand.of(mission), least_bad):
-        relaxed = _with_objective(mission, name, field, text)
-        verdict = decide(replace(snapshot, missions={**snapshot.missions, key: relaxed}), key)
-        if isinstance(verdict, Feasible):
-            yield Relaxation(name, f"objectives.{name}.{field}: {text}", verdict.plan)
+    snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide, *, modes: bool = True
+) -> tuple[Relaxation, ...]:
+    """Letters that the least bad plan breaks come first. Where none would do alone: all that it breaks, together.
+
+    modes: whether to add one.
+    """
+    ask = _Question(snapshot, key, decide)
+    broken = _limits_of(ask.mission, verdict.least_bad) if verdict.least_bad is not None else {}
+    found = []
+    for letter, proposals in _LETTERS.items():
+        if letter == "modes" and not modes:
+            continue
+        options = [(changes, plan) for changes in proposals(ask) if (plan := ask.plan(changes)) is not None]
+        if options:
+            changes, plan = max(options, key=lambda option: option[1].objective)
+            found.append(Relaxation(letter, changes, plan))
+    if not found and broken:
+        together = ask.plan(broken)
+        found += [Relaxation("several", broken, together)] if together else []
+    return tuple(sorted(found, key=lambda relaxation: not relaxation.changes.keys() & broken.keys()))
 
 
-def _proposals(demand: Demand, least_bad: Plan) -> Iterable[tuple[str, str, str]]:
-    latency, energy, accuracy = demand.latency, demand.energy, demand.accuracy
-    stated = demand.mission.spec.objectives.energy
-    if latency is not None and least_bad.latency.value > latency.value:
-        yield "latency", "atMost", show(DURATION, least_bad.latency.value * _ROUND_UP)
-    over = energy is not None and least_bad.energy.value > energy.value
-    if over and stated is not None and stated.per_inference is not None:
-        yield "energy", "perInference", show(ENERGY, least_bad.energy.value * _ROUND_UP)
-    if accuracy is not None and least_bad.accuracy is not None and least_bad.accuracy.value < accuracy.value:
-        yield "accuracy", "atLeast", show(RATIO, least_bad.accuracy.value / _ROUND_UP)
+def _limits_of(mission: Mission, plan: Plan) -> dict[str, Any]:
+    """The Hard limits that the plan breaks, moved to what it reaches."""
+    objectives, found = mission.spec.objectives, dict[str, Any]()
+    if objectives.accuracy is not None and objectives.accuracy.enforcement == "Hard":
+        found |= _moved(mission, "accuracy", plan.accuracy) if plan.accuracy else _SOFT["accuracy"]
+    if objectives.latency is not None and objectives.latency.enforcement == "Hard":
+        found |= _moved(mission, "latency", plan.latency)
+    if objectives.energy is not None and objectives.energy.enforcement == "Hard":
+        known = plan.energy.basis is not Basis.UNKNOWN
+        found |= _moved(mission, "energy", plan.energy) if known else _SOFT["energy"]
+    slower = plan.rate.value < parse(RATE, mission.spec.demand.rate) * (1 - _NOISE)
+    return found | ({"demand.rate": show(RATE, plan.rate.value, rounding="down")} if slower else {})
 
 
-def _with_objective(mission: Mission, name: str, field: str, text: str) -> Mission:
-    changed: dict[str, Any] = mission.to_api()
-    changed["spec"]["objectives"][name][field] = text
-    return Mission.model_validate(changed)
+@dataclass(frozen=True, slots=True)
+class _Question:
+    snapshot: Snapshot
+    key: str
+    decide: Decide
+
+    @property
+    def mission(self) -> Mission:
+        return self.snapshot.missions[self.key]
+
+    @property
+    def objectives(self) -> Objectives:
+        return self.mission.spec.objectives
+
+    def plan(self, changes: Changes, **options: Aim) -> Plan | None:
+        """The plan of the changed mission, where there is one."""
+        changed = change(self.mission, changes)
+        snapshot = replace(self.snapshot, missions={**self.snapshot.missions, self.key: changed})
+        verdict = self.decide(snapshot, self.key, **options)
+        return verdict.plan if isinstance(verdict, Feasible) else None
+
+
+def change(mission: Mission, changes: Changes) -> Mission:
+    """The mission with another spec. pydantic.ValidationError where a value is none that its field takes."""
+    body = mission.to_api()
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        place = body["spec"]
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        if value is None:
+            place.pop(last, None)
+        else:
+            place[last] = value
+    return Mission.model_validate(body)
+
+
+# ------------------------------------------------------------------------------------------------ one letter each
+
+
+def _accuracy(ask: _Question) -> Iterator[Changes]:
+    """From the floor that anything keeps upwards, as long as something better is found."""
+    objective, path = ask.objectives.accuracy, "objectives.accuracy.atLeast"
+    if objective is None or objective.enforcement == "Soft":
+        return
+    first = {"preference": {"weights": {"accuracy": 100, "latency": 0, "energy": 0}}}
+    best, better = None, ask.plan({path: "0%"} | first)
+    while better is not None and better.accuracy is not None:
+        best = better
+        above = show(RATIO, better.accuracy.value * (1 + 1e-9), digits=8, rounding="up")
+        better = ask.plan({path: above} | first)
+    yield _moved(ask.mission, "accuracy", best.accuracy) if best and best.accuracy else _SOFT["accuracy"]
+
+
+def _latency(ask: _Question) -> Iterator[Changes]:
+    objective = ask.objectives.latency
+    if objective is not None and objective.enforcement == "Hard":
+        best = ask.plan({"objectives.latency.enforcement": "Soft"}, aim="latency")
+        yield from [_moved(ask.mission, "latency", best.latency)] if best else []
+
+
+def _energy(ask: _Question) -> Iterator[Changes]:
+    objective = ask.objectives.energy
+    if objective is not None and objective.enforcement == "Hard":
+        best = ask.plan({"objectives.energy": None}, aim="energy")
+        known = best is not None and best.energy.basis is not Basis.UNKNOWN
+        yield _moved(ask.mission, "energy", best.energy) if best and known else _SOFT["energy"]
+
+
+def _rate(ask: _Question) -> Iterator[Changes]:
+    """By halving: the best plan changes with the rate, for so do the joules that a power limit leaves a request."""
+    path, asked = "demand.rate", parse(RATE, ask.mission.spec.demand.rate)
+    best, least, most = ask.plan({path: "0/s"}), 0.0, asked
+    for _ in range(_HALVINGS if best else 0):
+        middle = (least + most) / 2
+        found = ask.plan({path: show(RATE, middle, digits=6, rounding="down")})
+        best, least, most = (found, middle, most) if found else (best, least, middle)
+    if best is not None:
+        reached = min(best.rate.value, most)  # less than `most` by itself, unless power is what limits
+        texts = [show(RATE, rate, rounding="down") for rate in (reached * (1 + _NOISE), least)]
+        slower = ({path: text} for text in texts if 0 < parse(RATE, text) < asked)
+        yield from [changes for changes in slower if ask.plan(changes) is not None][:1]
+
+
+def _egress(ask: _Question) -> Iterator[Changes]:
+    """Fewest steps first, features before the raw input; no more is asked for once one does."""
+    egress = ask.mission.spec.egress
+    now = tuple(_REACHES.index(reach) for reach in (egress.features, egress.input))
+    wider = [to for to in product(range(len(_REACHES)), repeat=2) if to != now and all(map(int.__ge__, to, now))]
+    for to in sorted(wider, key=lambda to: (sum(to), to[1])) if ask.plan(_reach(ask, *now, widest=True)) else ():
+        changes = _reach(ask, *to)
+        if ask.plan(changes) is not None:
+            yield changes
+            return
+
+
+def _reach(ask: _Question, features: int, raw: int, *, widest: bool = False) -> Changes:
+    to = {"egress.features": _REACHES[-1 if widest else features], "egress.input": _REACHES[-1 if widest else raw]}
+    now = {"egress.features": ask.mission.spec.egress.features, "egress.input": ask.mission.spec.egress.input}
+    return {path: value for path, value in to.items() if value != now[path]}
+
+
+def _modes(ask: _Question) -> Iterator[Changes]:
+    modes = ask.mission.spec.modes
+    return ({"modes": [*modes, mode]} for mode in MODES if mode not in modes)
+
+
+def _variants(ask: _Question) -> Iterator[Changes]:
+    named = ask.mission.spec.model
+    model = ask.snapshot.models.get(f"{ask.mission.metadata.namespace}/{named.name}")
+    if model is not None and named.variants and ask.plan({"model.variants": []}) is not None:
+        others = [variant.name for variant in model.spec.variants if variant.name not in named.variants]
+        yield from ({"model.variants": [*named.variants, other]} for other in others)
+
+
+_LETTERS: Final = {
+    "accuracy": _accuracy,
+    "latency": _latency,
+    "energy": _energy,
+    "rate": _rate,
+    "egress": _egress,
+    "modes": _modes,
+    "model": _variants,
+}
+
+
+# ------------------------------------------------------------------------------------------------ limits as texts
+
+
+def _moved(mission: Mission, name: str, figure: Figure) -> dict[str, Any]:
+    """The limits of one objective that `figure` breaks, moved to it."""
+    objectives = mission.spec.objectives
+    if name == "accuracy" and objectives.accuracy is not None:
+        limit = objectives.accuracy.at_least
+        broken = figure.value < parse(RATIO, limit) * (1 - _NOISE)
+        text = show(RATIO, figure.value * (1 + _NOISE), rounding="down")
+        return {"objectives.accuracy.atLeast": text} if broken else {}
+    if name == "latency" and objectives.latency is not None:
+        limits = _raised(DURATION, figure.value, {"objectives.latency.atMost": objectives.latency.at_most})
+        window = parse(DURATION, objectives.latency.window)
+        if limits and figure.value >= window:
+            limits["objectives.latency.window"] = show(DURATION, 2 * figure.value, rounding="up")
+        return limits
+    if objectives.energy is None:
+        return {}
+    rate = parse(RATE, mission.spec.demand.rate)
+    joules, watts = objectives.energy.per_inference, objectives.energy.power
+    return _raised(ENERGY, figure.value, {"objectives.energy.perInference": joules}) | _raised(
+        POWER, figure.value * rate, {"objectives.energy.power": watts}
+    )
+
+
+def _raised(unit: Unit, value: float, limits: Mapping[str, str | None]) -> dict[str, Any]:
+    return {
+        path: show(unit, value * (1 - _NOISE), rounding="up")
+        for path, limit in limits.items()
+        if limit is not None and value > parse(unit, limit) * (1 + _NOISE)
+    }

@@ -1,7 +1,7 @@
 """One mission, exactly: the best way of every variant and mode, and what becomes of every unit that is not taken."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Final, Literal
 
@@ -66,24 +66,34 @@ class Candidate:
     """No way of this variant and mode has a higher objective."""
     preferred: tuple[float, ...] = ()
     """What the mission would rather have, smaller is better; see `affinity`."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """What the objective is the sum of."""
 
     @property
     def order(self) -> tuple[object, ...]:
         """Better is smaller: feasible, objective, fewer moves, preferred hardware, energy, latency, names."""
         names = tuple((p.unit.node.name, p.unit.name, p.first, p.codec) for p in self.pieces)
         short = round(sum(self.shortfalls.values()), 9)
-        objective = -round(self.objective / TIE) * TIE
+        objective = -self.objective
+        if np.isfinite(objective):  # unknown energy, where energy is the aim, is worse than any
+            objective = round(objective / TIE) * TIE
         figures = (self.moves, *self.preferred, round(self.energy, 9), round(self.latency, 9))
         return short, objective, *figures, self.variant.label, names
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A class of candidates that breaks a structural rule."""
+    """A class of candidates that breaks a structural rule.
+
+    unit: (node, unit) that it is about, where it is about one; variant: "" = any; missing: relative, of a quantity.
+    """
 
     candidate: str
     code: str
     example: str
+    variant: str = ""
+    unit: tuple[str, str] | None = None
+    missing: float | None = None
 
 
 class Search:
@@ -187,6 +197,16 @@ class Search:
 
     # ------------------------------------------------------------------------------------------------ structure
 
+    def alike(self, units: Iterable[UnitFacts]) -> list[list[UnitFacts]]:
+        """Equivalence classes of any units, each by name; the input's node and what is held are their own."""
+        named = {self.source.name, *(p.node for p in (self._held.partitions if self._held else ()))}
+        classes: dict[tuple[object, ...], list[UnitFacts]] = {}
+        for unit in units:
+            own = unit.node.name if unit.node.name in named else ""
+            key = (own, *self._index.classes.key(unit), unit.available, self.loads[unit.key])
+            classes.setdefault(key, []).append(unit)
+        return [sorted(members, key=lambda u: u.key) for members in classes.values()]
+
     def _members(self) -> list[UnitFacts]:
         """A few of each equivalence class, the least loaded first; and all of the input's node and of what is held."""
         source, most = self.source.name, MOST_STAGES if self.aim == "rate" else _PER_CLASS
@@ -201,9 +221,9 @@ class Search:
         load = self.loads[unit.key]
         found = find_mismatch(variant, unit) or find_miss(self.demand, variant, unit) or find_clash(variant, unit, load)
         if found is not None:
-            example = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile})"
-            told = f"{example}: {found.what}"
-            self.refused.append(Refused(candidate=f"{unit.profile} {unit.unit.name}", code=found.code, example=told))
+            told = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile}): {found.what}"
+            label = f"{unit.profile} {unit.unit.name}"
+            self.refused.append(Refused(label, found.code, told, variant=variant.label, unit=unit.key))
         return found is None
 
     def _build(self, variant: Edition, members: Sequence[UnitFacts]) -> Lattice | None:
@@ -250,23 +270,29 @@ class Search:
 
     def _note_way(self, variant: Edition, unit: UnitFacts) -> None:
         """Whether data may go there, and can."""
-        name, kinds = unit.node.name, (("input", True), ("features", False))
+        name, kinds, noted = unit.node.name, (("input", True), ("features", False)), (variant.label, unit.key)
         barred = [kind for kind, raw in kinds if not self._may_receive(unit.node, raw)]
         if barred:
-            self.refused.append(Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.label))
+            label = f"{' and '.join(barred)} to {name}"
+            self.refused.append(Refused(label, "EgressForbidden", variant.label, *noted))
         if self.link(self.source, unit.node) is None:
-            self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.label))
+            self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.label, *noted))
 
     def _note_room(self, variant: Edition, made: Lattice, place: int) -> None:
         """Whether all of it has room there, in memory and in time."""
         unit = made.units[place]
-        all_, part = f"all on {unit.node.name} {unit.name}", f"{variant.label} [0..{len(variant.blocks) - 1}]"
-        needs, space = float(made.memory[0, made.last]), room(unit, self.loads[unit.key])
+        label, part = f"all on {unit.node.name} {unit.name}", f"{variant.label} [0..{len(variant.blocks) - 1}]"
+        needs, space, noted = (
+            float(made.memory[0, made.last]),
+            room(unit, self.loads[unit.key]),
+            (variant.label, unit.key),
+        )
         if needs > space:
             sizes = f"needs {show(BYTES, needs)}, {show(BYTES, max(0.0, space))} is free"
-            self.refused.append(Refused(all_, "MemoryTooSmall", f"{part}: {sizes}"))
+            missing = (needs - space) / needs
+            self.refused.append(Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=missing))
         elif not np.isfinite(made.mean.span(place, 0, made.last)):
-            self.refused.append(Refused(all_, "UnitOccupied", part))
+            self.refused.append(Refused(label, "UnitOccupied", part, *noted))
 
     # ------------------------------------------------------------------------------------------------ judgement
 
@@ -405,7 +431,8 @@ class Search:
         shortfalls["rate"] = demand.rate * busy - 1
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))
         moves = self._moves(variant, pieces)
-        objective = self._value(margins, figures, energy, busy) - _MOVE_COST * moves
+        terms = self._terms(margins, figures, energy, busy) | ({"move": -_MOVE_COST} if moves else {})
+        objective = sum(terms.values())
         return Candidate(
             variant=variant,
             mode=self.mode_of([piece.unit for piece in pieces]),
@@ -417,22 +444,25 @@ class Search:
             moves=moves,
             bound=objective + gap,
             preferred=rank(demand.mission.spec.preference, [piece.unit for piece in pieces]),
+            terms=terms,
         )
 
-    def _value(self, margins: Mapping[str, float], figures: Mapping[str, float], energy: float, busy: float) -> float:
+    def _terms(
+        self, margins: Mapping[str, float], figures: Mapping[str, float], energy: float, busy: float
+    ) -> dict[str, float]:
         """What is made as large as possible, by aim: weighted margins, or minus seconds, minus joules, requests/s."""
         if self.aim == "latency":
-            return -figures["tail"]
+            return {"latency": -figures["tail"]}
         if self.aim == "energy":
-            return -energy
+            return {"energy": -energy}
         if self.aim == "rate":
-            return 1 / busy
+            return {"rate": 1 / busy}
         weights = zip(("accuracy", "latency", "energy"), self.demand.weights, strict=True)
-        value = sum(weight * margins[name] for name, weight in weights if name in margins)
-        if self.demand.latency is None:
-            return value
-        # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
-        return value - _UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
+        terms = {name: weight * margins[name] for name, weight in weights if name in margins}
+        if self.demand.latency is not None:
+            # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
+            terms["uncertainty"] = -_UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
+        return terms
 
     def _accuracy_shortfall(self, variant: Edition, loss: float = 0.0) -> float:
         limit, figure = self.demand.accuracy, self.demand.accuracy_of(variant)
@@ -500,4 +530,4 @@ def list_parts(plan: Plan) -> list[tuple[str, str, int, str]]:
 
 
 def _unavailable(unit: UnitFacts) -> Refused:
-    return Refused(f"{unit.profile} {unit.unit.name}", "NotAvailable", f"{unit.node.name} {unit.name}")
+    return Refused(f"{unit.profile} {unit.unit.name}", "NotAvailable", f"{unit.node.name} {unit.name}", unit=unit.key)

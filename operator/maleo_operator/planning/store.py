@@ -1,4 +1,4 @@
-"""All that one mission's plan follows from, as bytes: stored, it can be planned again anywhere, to the same answer."""
+"""All that a plan follows from, as bytes: stored, it can be planned again anywhere, to the same answer."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,11 +23,14 @@ _KINDS: Final[dict[str, type[Resource]]] = {
 }
 
 
-def encode(snapshot: Snapshot, key: str) -> bytes:
-    """JSON, the same bytes for the same inputs: the mission, its model, all devices and links, and what others hold."""
-    mission = snapshot.missions[key]
-    model = f"{mission.metadata.namespace}/{mission.spec.model.name}"
-    kept = {"missions": {key, *snapshot.held}, "models": {model}}
+def encode(snapshot: Snapshot, key: str = "") -> bytes:
+    """JSON, the same bytes for the same inputs: the mission, its model, all devices and links, and what others hold.
+
+    Without a key all missions with their models.
+    """
+    planned = [snapshot.missions[key]] if key else list(snapshot.missions.values())
+    models = {f"{mission.metadata.namespace}/{mission.spec.model.name}" for mission in planned}
+    kept = {"missions": {*(mission.key for mission in planned), *snapshot.held}, "models": models}
     body: dict[str, Any] = {
         name: [_resource(item) for k, item in sorted(getattr(snapshot, name).items()) if k in kept.get(name, {k})]
         for name in _KINDS
@@ -46,7 +49,7 @@ def encode(snapshot: Snapshot, key: str) -> bytes:
 
 
 def decode(data: bytes) -> tuple[Snapshot, str]:
-    """The snapshot and the mission's key. ValueError when this is no stored planning problem."""
+    """The snapshot and the mission's key, empty for all of them. ValueError when this is no stored planning problem."""
     try:
         body = msgspec.json.decode(data)
         found: dict[str, Any] = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from worlds import block, device, link, mission, model, profile, snapshot, variant
 
 from maleo_api.placement import MOST_STAGES
-from maleo_cli.plan import describe
+from maleo_cli.answer import describe
 from maleo_operator.planning.counts import CountProbe
 from maleo_operator.planning.cover import cover
 from maleo_operator.planning.lattice import Array
@@ -372,7 +372,7 @@ def test_plan_for_rate__beyond_what_is_exact_tells_the_gap() -> None:
     links = [link(*nodes, f"{20 + 7 * (i * i % 23)}Mbit/s") for i, nodes in enumerate(combinations(speeds, 2))]
     verdict = plan(replace(world, links={each.metadata.name: each for each in links}), "default/watch", aim="rate")
     assert isinstance(verdict, Feasible)
-    told = describe(verdict)
+    told = describe(mission(), verdict)
     assert told["objective"] == pytest.approx(verdict.plan.rate.value)
     assert 0 < told["gap"] < 0.1 * told["objective"]
     assert told["gap"] == told["bound"] - told["objective"]

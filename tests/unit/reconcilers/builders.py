@@ -146,7 +146,7 @@ def feasible(*chain: str, **options: Any) -> Feasible:
 
 def infeasible(code: str = "LatencyTooTight", message: str = "", *, least_bad: Plan | None = None) -> Infeasible:
     message = message or "best is 62 ms at edge-1, the limit is 50 ms"
-    would_do = (Relaxation("latency", "latency.atMost: 62ms", least_bad),) if least_bad else ()
+    would_do = (Relaxation("latency", {"latency.atMost": "62ms"}, least_bad),) if least_bad else ()
     return Infeasible(
         blockers=(Blocker(code, "CannotNow", message),), relaxations=would_do, rejected=(), least_bad=least_bad
     )

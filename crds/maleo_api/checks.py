@@ -1,0 +1,153 @@
+"""What is wrong with manifests beyond the types of their fields: broken rules of one object, names that lead nowhere.
+
+Planning would pass over most of it in silence: a device of an unknown profile is no device, a link to nowhere no link.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, Final, TypeVar
+
+from maleo_api.device import Device, DeviceProfile, Link, Place
+from maleo_api.meta import Resource, Schema
+from maleo_api.model import MeasuredSpan, Model, ModelProfile, Variant
+from maleo_api.rules import KEYS, RULES
+
+_MOST_NAMES: Final = 8
+_MOST_SHOWN: Final = 80
+
+Kind = TypeVar("Kind", bound=Resource)
+
+
+def broken_rules(item: Schema, path: str = "") -> Iterator[str]:
+    """`field.path: value: what and remedy` for every rule that `item` or anything in it breaks."""
+    for rule in RULES.get(type(item), ()):
+        if rule.holds is not None and not rule.holds(item):
+            yield _mistake(_join(path, rule.at), _value_at(item, rule.at), rule.message)
+    keys = KEYS.get(type(item), {})
+    for name, info in type(item).model_fields.items():
+        alias, value = info.alias or name, getattr(item, name)
+        if isinstance(value, list):
+            yield from _repeated(value, keys.get(alias), _join(path, alias))
+            for index, inner in enumerate(value):
+                if isinstance(inner, Schema):
+                    yield from broken_rules(inner, f"{_join(path, alias)}[{index}]")
+        elif isinstance(value, Schema):
+            yield from broken_rules(value, _join(path, alias))
+
+
+def _repeated(items: list[Any], key: str | None, path: str) -> Iterator[str]:
+    seen = set[str]()
+    for index, item in enumerate(items) if key is not None else ():
+        name = str(getattr(item, str(key)))
+        if name in seen:
+            yield _mistake(f"{path}[{index}].{key}", name, "already in this list: give each its own")
+        seen.add(name)
+
+
+def dangling_names(
+    resources: Mapping[str, Mapping[str, Resource]], labels: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[Resource, str]]:
+    """(object, mistake) for what leads nowhere or is there twice. labels: node -> its labels.
+
+    A mission's model and input are not looked at: planning waits for them, and says so.
+    """
+    devices = _of(resources, Device)
+    profiles = {profile.key: profile for profile in _of(resources, DeviceProfile)}
+    for device in devices:
+        yield from ((device, mistake) for mistake in _device(device, devices, profiles, labels))
+    links = _of(resources, Link)
+    for link in links:
+        yield from ((link, mistake) for mistake in _link(link, links, labels))
+    variants = {a.digest: v for model in _of(resources, Model) for v in model.spec.variants for a in v.artifacts}
+    for measured in _of(resources, ModelProfile):
+        yield from ((measured, mistake) for mistake in _model_profile(measured, variants, profiles))
+
+
+def _of(resources: Mapping[str, Mapping[str, Resource]], kind: type[Kind]) -> list[Kind]:
+    return [item for _, item in sorted(resources.get(kind.__name__, {}).items()) if isinstance(item, kind)]
+
+
+def _device(
+    device: Device, devices: list[Device], profiles: Mapping[str, DeviceProfile], nodes: Iterable[str]
+) -> Iterator[str]:
+    node = device.spec.node_name
+    if node not in set(nodes):
+        yield _mistake("spec.nodeName", node, f"no such Node{_nearest(node, nodes)}")
+    first = next(other for other in devices if other.spec.node_name == node)
+    if first is not device:
+        yield _mistake("spec.nodeName", node, f"already described by Device/{first.key}: a node has one Device")
+    for index, accelerator in enumerate(device.spec.declared):
+        if accelerator.profile not in profiles:
+            told = f"no such DeviceProfile{_nearest(accelerator.profile, profiles)}"
+            yield _mistake(f"spec.declared[{index}].profile", accelerator.profile, told)
+
+
+def _link(link: Link, links: list[Link], labels: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    sites = {found["maleo.dev/site"] for found in labels.values() if "maleo.dev/site" in found}
+    for index, place in enumerate(link.spec.between):
+        if place.node is not None and place.node not in labels:
+            told = f"no such Node{_nearest(place.node, labels)}"
+            yield _mistake(f"spec.between[{index}].node", place.node, told)
+        if place.site is not None and place.site not in sites:
+            told = f"no Node has this label maleo.dev/site{_nearest(place.site, sites)}"
+            yield _mistake(f"spec.between[{index}].site", place.site, told)
+    first = next(other for other in links if _ends(other) == _ends(link))
+    if first is not link:
+        told = f"already joined by Link/{first.key}: remove one of them"
+        yield _mistake("spec.between", [end.to_api() for end in link.spec.between], told)
+
+
+def _ends(link: Link) -> set[tuple[str | None, str | None, str | None]]:
+    def name(end: Place) -> tuple[str | None, str | None, str | None]:
+        return end.node, end.site, end.tier
+
+    return {name(end) for end in link.spec.between}
+
+
+def _model_profile(
+    measured: ModelProfile, variants: Mapping[str, Variant], profiles: Mapping[str, DeviceProfile]
+) -> Iterator[str]:
+    spec = measured.spec
+    profile = profiles.get(spec.profile)
+    if profile is None:
+        yield _mistake("spec.profile", spec.profile, f"no such DeviceProfile{_nearest(spec.profile, profiles)}")
+    elif spec.unit not in (units := [unit.name for unit in profile.spec.compute_units]):
+        yield _mistake("spec.unit", spec.unit, f"{spec.profile} has no such unit{_nearest(spec.unit, units)}")
+    variant = variants.get(spec.variant_digest)
+    for index, span in enumerate(spec.spans) if variant is not None else ():
+        yield from _span(span, variant, f"spec.spans[{index}].blocks")
+
+
+def _span(span: MeasuredSpan, variant: Variant | None, path: str) -> Iterator[str]:
+    blocks = [block.name for block in variant.blocks] if variant else []
+    unknown = [name for name in span.blocks if name not in blocks]
+    for name in unknown:
+        yield _mistake(path, name, f"the model has no such block{_nearest(name, blocks)}")
+    if not unknown and blocks.index(span.blocks[0]) > blocks.index(span.blocks[1]):
+        yield _mistake(path, span.blocks, "ends before it starts: write the first block, then the last")
+
+
+def _mistake(path: str, value: Any, told: str) -> str:
+    shown = json.dumps(value, default=str)
+    shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
+    return ": ".join(filter(None, (path, shown, told)))
+
+
+def _value_at(item: Schema, path: str) -> Any:
+    value: Any = item.to_api()
+    for part in path.split(".") if path else ():
+        value = value.get(part)
+    return value
+
+
+def _join(path: str, name: str) -> str:
+    return ".".join(filter(None, (path, name)))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1) or names[:_MOST_NAMES]
+    if len(close) == 1:
+        return f": did you mean {close[0]}?"
+    return f": there are {', '.join(close)}" if close else ""

@@ -1,0 +1,184 @@
+"""What blocks a mission that has no plan, the nearest first, and whether it will pass."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from maleo_api.device import Device
+from maleo_api.meta import Basis
+from maleo_api.mission import Mission
+from maleo_api.quantities import DURATION, ENERGY, show
+from maleo_operator.planning.demand import Demand
+from maleo_operator.planning.holdings import holders, uses
+from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Retry, Snapshot, Verdict
+from maleo_operator.planning.relaxation import Decide
+from maleo_operator.planning.solver import Candidate, Search
+
+CODES: Final = {
+    "latency": "LatencyTooTight",
+    "energy": "EnergyTooTight",
+    "accuracy": "AccuracyTooHigh",
+    "rate": "RateTooHigh",
+}
+"""Of a Hard limit that is broken."""
+_MOST_NAMED: Final = 3
+_TEMPORARY: Final = {"NotAvailable", "UnitOccupied", "ReconfigurationTooSlow", "ReconfigurationUnknown"}
+
+
+def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide) -> tuple[Blocker, ...]:
+    """What blocks: for ever, where the mission would not fit an empty, cool and complete fleet either; else for now.
+
+    What will pass is told first: each cause without which, alone, there is a plan; else all of them together.
+    """
+    mission, base = snapshot.missions[key], verdict.blockers
+    if base[0].retry == "Waiting":
+        return base
+    eased, everything = dict[str, Snapshot](), snapshot
+    for code, ease in _EASES.items():
+        changed = ease(snapshot, mission)
+        if changed is not snapshot:
+            eased[code], everything = changed, ease(everything, mission)
+    would = {code: plan for code, changed in eased.items() if (plan := _plan_of(decide(changed, key))) is not None}
+    alone = bool(would)
+    if not would and len(eased) > 1 and (plan := _plan_of(decide(everything, key))) is not None:
+        would = dict.fromkeys(eased, plan)
+    if not would:
+        return tuple(replace(blocker, retry="CannotEver") for blocker in base)
+    causes = tuple(_cause(snapshot, mission, code, plan, alone=alone) for code, plan in would.items())
+    told = {"UnitOccupied", *(cause.code for cause in causes)}
+    return causes + tuple(replace(blocker, retry="CannotNow") for blocker in base if blocker.code not in told)
+
+
+def _plan_of(verdict: Verdict) -> Plan | None:
+    return verdict.plan if isinstance(verdict, Feasible) else None
+
+
+def _empty(snapshot: Snapshot, mission: Mission) -> Snapshot:
+    others = holders(snapshot, mission)
+    held = {key: plan for key, plan in snapshot.held.items() if key not in others}
+    return replace(snapshot, held=held) if others else snapshot
+
+
+def _cool(snapshot: Snapshot, _: Mission) -> Snapshot:
+    seen = snapshot.observations
+    throttled = any(share < 1 for share in seen.capacity.values())
+    return replace(snapshot, observations=replace(seen, capacity={})) if throttled else snapshot
+
+
+def _complete(snapshot: Snapshot, _: Mission) -> Snapshot:
+    absent = {name: node for name, node in snapshot.nodes.items() if not (node.ready and node.schedulable)}
+    sick = {name: device for name, device in snapshot.devices.items() if not _is_healthy(device)}
+    if not absent and not sick:
+        return snapshot
+    back = {name: replace(node, ready=True, schedulable=True) for name, node in absent.items()}
+    healed = {name: _heal(device) for name, device in sick.items()}
+    return replace(snapshot, nodes={**snapshot.nodes, **back}, devices={**snapshot.devices, **healed})
+
+
+def _is_healthy(device: Device) -> bool:
+    units, conditions = device.status.units, device.status.conditions
+    return all(unit.state == "Available" for unit in units) and all(c.status == "True" for c in conditions)
+
+
+def _heal(device: Device) -> Device:
+    units = [unit.model_copy(update={"state": "Available"}) for unit in device.status.units]
+    conditions = [c.model_copy(update={"status": "True"}) for c in device.status.conditions]
+    status = device.status.model_copy(update={"units": units, "conditions": conditions})
+    return device.model_copy(update={"status": status})
+
+
+_EASES: Final = {"UnitOccupied": _empty, "Throttled": _cool, "NotAvailable": _complete}
+
+
+def _cause(snapshot: Snapshot, mission: Mission, code: str, plan: Plan, *, alone: bool) -> Blocker:
+    """Without which `plan` would do; not alone: without this and the other causes together."""
+    parts = {(part.node, part.unit) for part in plan.partitions}
+    would = (
+        f"{'' if alone else 'and without the rest '}{plan.mode} on {'>'.join(plan.nodes)} with {plan.variant} would do"
+    )
+    if code == "Throttled":
+        slow = {unit: share for unit, share in snapshot.observations.capacity.items() if share < 1}
+        named = {unit: share for unit, share in slow.items() if unit in parts} or slow
+        texts = [f"{node} {unit} runs at {share:.0%} of its speed" for (node, unit), share in sorted(named.items())]
+        return Blocker(code, "CannotNow", f"{_few(texts)}; at full speed {would}")
+    if code == "NotAvailable":
+        return Blocker(code, "CannotNow", f"{_few(list(_absent(snapshot, parts)))} not ready; if ready {would}")
+    held = holders(snapshot, mission)
+    own = snapshot.held.get(mission.key)
+    mine = {unit for unit, _, _ in uses(own)} if own else set()
+    takers = [k for k, p in held.items() if mine & _units(p) and _criticality(snapshot, k) != mission.spec.criticality]
+    named_holders = takers or [k for k, p in held.items() if parts & _units(p)] or list(held)
+    where = parts | mine if takers else parts
+    texts = [
+        f"{', '.join(f'{n} {u}' for n, u in sorted(where & _units(held[k]) or _units(held[k])))} "
+        f"{'was taken' if takers else 'is held'} by {k} ({_criticality(snapshot, k)})"
+        for k in named_holders
+    ]
+    return Blocker("Preempted" if takers else code, "CannotNow", f"{_few(texts)}; without that {would}")
+
+
+def _few(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:_MOST_NAMED]) + (f" and {more} more" if (more := len(texts) - _MOST_NAMED) > 0 else "")
+
+
+def _units(plan: Plan) -> set[tuple[str, str]]:
+    return {unit for unit, _, _ in uses(plan)}
+
+
+def _criticality(snapshot: Snapshot, key: str) -> str:
+    return snapshot.missions[key].spec.criticality
+
+
+def _absent(snapshot: Snapshot, parts: set[tuple[str, str]]) -> Iterator[str]:
+    for node, unit in sorted(parts):
+        facts, device = snapshot.nodes[node], snapshot.devices.get(node)
+        healthy = device is None or _is_healthy(device)
+        if not (facts.ready and facts.schedulable and healthy):
+            yield f"{node} {unit}"
+
+
+def block_all(search: Search) -> Blocker:
+    """Every way broke a structural rule: one that may pass is told first, then the one that stopped most."""
+    counts = Counter(r.code for r in search.refused)
+    usual = {"ModeNotAllowed", "FormatUnsupported", "RuntimeUnsupported"}
+    split_only = search.demand.mission.spec.modes == ["Split"]
+    whole = {"NoLegalCut"} if split_only else set()  # what stops a model whatever the fleet
+    order = sorted(
+        counts, key=lambda code: (code in usual, code not in whole, code not in _TEMPORARY, -counts[code], code)
+    )
+    if not order:
+        return Blocker("NoDevice", "Waiting", "no device is known that could run a part of this model")
+    example = next(r for r in search.refused if r.code == order[0])
+    rest = ", ".join(f"{code} {counts[code]}" for code in order[1:])
+    message = f"{order[0]} rules out {counts[order[0]]} ways, such as {example.candidate} ({example.example})"
+    retry: Retry = "CannotNow" if _TEMPORARY & set(counts) else "CannotEver"
+    return Blocker(order[0], retry, f"{message}; also {rest}" if rest else message)
+
+
+def block_best(search: Search, best: Candidate, built: Plan) -> Iterable[Blocker]:
+    """What the least bad plan breaks, the largest shortfall first."""
+    temporary = any(r.code in _TEMPORARY for r in search.refused) or any(u.capacity < 1 for u in search.units)
+    where = ">".join(built.nodes)
+    for name in sorted(best.shortfalls, key=lambda n: (-best.shortfalls[n], n)):
+        told = _shortfall(search.demand, name, built)
+        message = f"the least bad way is {built.mode} on {where} with {built.variant}: {told}"
+        yield Blocker(CODES[name], "CannotNow" if temporary else "CannotEver", message)
+
+
+def _shortfall(demand: Demand, name: str, built: Plan) -> str:
+    if name == "latency" and demand.latency:
+        over = built.latency.value - demand.latency.value
+        limit = show(DURATION, demand.latency.value)
+        return f"{show(DURATION, built.latency.value)} where {limit} is allowed, needs +{show(DURATION, over)}"
+    if name == "energy" and demand.energy:
+        if built.energy.basis is Basis.UNKNOWN:
+            return "its energy is unknown, and unknown satisfies no Hard limit"
+        over = built.energy.value - demand.energy.value
+        limit = show(ENERGY, demand.energy.value)
+        return f"{show(ENERGY, built.energy.value)} where {limit} is allowed, needs +{show(ENERGY, over)}"
+    if name == "accuracy" and demand.accuracy:
+        if built.accuracy is None:
+            return "no variant states an accuracy for this metric and data set"
+        return f"{built.accuracy.value:.1%} where {demand.accuracy.value:.1%} is asked for"
+    return f"it sustains {built.rate.value:.1f}/s where {demand.rate:.1f}/s is asked for"

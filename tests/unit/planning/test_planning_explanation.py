@@ -1,0 +1,358 @@
+"""Why a plan is what it is, and what would do where there is none: complete, exact, and true when tried."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import block, link, mission, model, profile, snapshot, variant
+
+from maleo_api.quantities import DURATION, parse, show
+from maleo_operator.planning.fleet import plan_all, plan_fleet
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.planner import explain, plan
+from maleo_operator.planning.problem import Feasible, Infeasible, Observations, Snapshot, Verdict
+from maleo_operator.planning.relaxation import change
+
+KEY = "default/watch"
+BLOCKS = [block("a", mop=100, cut=1000), block("b", mop=100, cut=1000), block("c", mop=800, cut=None)]
+SMALL = [block(b["name"], mop=25, cut=1000 if "cut" in b else None) for b in BLOCKS]
+NET = model(variant("fp32", BLOCKS, accuracy="76%"), variant("int8", SMALL, precision="int8", accuracy="74%"))
+FAST = [link("drone", "edge", "100Mbit/s")]
+
+
+def _two(spec: dict[str, Any] | None = None, **changes: Any) -> Snapshot:
+    """A slow drone (200 ms for the whole) and a quick edge (20 ms)."""
+    base: dict[str, Any] = {
+        "profiles": {"drone": profile("slow", gops=5), "edge": profile("quick", gops=50)},
+        "missions": [mission(**(spec or {}))],
+        "net": model(variant("fp32", BLOCKS)),
+        "links": FAST,
+    }
+    return snapshot(**(base | changes))
+
+
+def _infeasible(found: Snapshot) -> Infeasible:
+    verdict = plan(found, KEY)
+    assert isinstance(verdict, Infeasible), verdict
+    return verdict
+
+
+def _feasible(found: Snapshot) -> Feasible:
+    verdict = plan(found, KEY)
+    assert isinstance(verdict, Feasible), verdict
+    return verdict
+
+
+def _changed(found: Snapshot, changes: dict[str, Any]) -> Snapshot:
+    return replace(found, missions={**found.missions, KEY: change(found.missions[KEY], changes)})
+
+
+def _relaxed(found: Snapshot) -> dict[str, dict[str, Any]]:
+    return {r.letter: dict(r.changes) for r in _infeasible(found).relaxations}
+
+
+# ------------------------------------------------------------------------------------------------ random worlds
+
+_NODES = ("drone", "edge", "peer", "cloud")
+random_worlds = st.fixed_dictionaries(
+    {
+        "mops": st.lists(st.integers(10, 400), min_size=1, max_size=4),
+        "gops": st.tuples(*[st.integers(2, 60)] * 4),
+        "memory": st.tuples(*[st.integers(2, 20)] * 4),
+        "watts": st.tuples(*[st.sampled_from([None, "1W", "5W"])] * 4),
+        "mbit": st.tuples(*[st.sampled_from([None, 2, 50, 500])] * 3),
+        "latency": st.tuples(st.integers(1, 300), st.booleans()),
+        "energy": st.one_of(st.none(), st.tuples(st.integers(1, 500), st.booleans())),
+        "floor": st.sampled_from([None, "50%", "75%", "77%"]),
+        "rate": st.integers(1, 60),
+        "modes": st.sets(st.sampled_from(["Local", "Split", "Remote"]), min_size=1),
+        "egress": st.tuples(*[st.sampled_from(["Device", "Site", "Any"])] * 2),
+        "sharing": st.sampled_from(["Exclusive", "TimeShared"]),
+    }
+)
+
+
+def random_world(world: dict[str, Any]) -> Snapshot:
+    count = len(world["mops"])
+    blocks = [block(f"b{i}", mop=m, cut=2000 if i < count - 1 else None) for i, m in enumerate(world["mops"])]
+    quick = [block(f"b{i}", mop=m // 4 + 1, cut=2000 if i < count - 1 else None) for i, m in enumerate(world["mops"])]
+    hard = {True: "Hard", False: "Soft"}
+    objectives: dict[str, Any] = {
+        "latency": {"atMost": f"{world['latency'][0]}ms", "enforcement": hard[world["latency"][1]]}
+    }
+    if world["energy"]:
+        objectives["energy"] = {"perInference": f"{world['energy'][0]}mJ", "enforcement": hard[world["energy"][1]]}
+    if world["floor"]:
+        objectives["accuracy"] = {"metric": "top-1", "dataset": "d", "atLeast": world["floor"]}
+    pairs = [("drone", "edge"), ("edge", "cloud"), ("drone", "peer")]
+    return snapshot(
+        profiles={
+            node: profile(f"p-{node}", gops=gops, memory=f"{memory}Mi", watts=watts, sharing=world["sharing"])
+            for node, gops, memory, watts in zip(_NODES, world["gops"], world["memory"], world["watts"], strict=True)
+        },
+        missions=[
+            mission(
+                objectives=objectives,
+                demand={"rate": f"{world['rate']}/s"},
+                modes=sorted(world["modes"]),
+                egress={"input": world["egress"][0], "features": world["egress"][1]},
+            ),
+            mission("neighbour", criticality="Safety", demand={"rate": "3/s"}, modes=["Local"]),
+        ],
+        net=model(
+            variant("fp32", blocks, accuracy="76%"), variant("int8", quick, precision="int8", accuracy="74%"),
+            inputs=20_000,
+        ),
+        links=[link(*pair, f"{rate}Mbit/s") for pair, rate in zip(pairs, world["mbit"], strict=True) if rate],
+    )  # fmt: skip
+
+
+def _held(found: Snapshot) -> Snapshot:
+    """What the neighbour holds, and what the mission held before it."""
+    held = {}
+    for key in (KEY, "default/neighbour"):
+        verdict = plan(found, key)
+        if isinstance(verdict, Feasible):
+            held[key] = verdict.plan
+    return replace(found, held=held)
+
+
+@settings(max_examples=60, deadline=None)
+@given(world=random_worlds)
+def test_terms__sum_to_the_objective(world: dict[str, Any]) -> None:
+    verdict = plan(_held(random_world(world)), KEY)
+    plans = verdict.best_by_mode.values() if isinstance(verdict, Feasible) else filter(None, [verdict.least_bad])
+    for found in plans:
+        assert sum(found.terms.values()) == pytest.approx(found.objective, abs=1e-12)
+        assert set(found.terms) <= {"accuracy", "latency", "energy", "uncertainty", "move"}
+        for letter, margin in found.margins.items():
+            assert found.terms[letter] == pytest.approx(max(-1.0, min(1.0, margin)) / 3)  # balanced weights
+
+
+@settings(max_examples=60, deadline=None)
+@given(world=random_worlds)
+def test_classes__hold_every_unit_with_every_variant_by_score_or_code(world: dict[str, Any]) -> None:
+    found = _held(random_world(world))
+    rows = explain(found, KEY, plan(found, KEY)).classes
+    for name in ("fp32", "int8"):
+        of = [row for row in rows if row.variant == name]
+        assert sum(row.count for row in of) == len(Index(found).units)
+        assert {row.unit for row in of} == {f"p-{node} npu" for node in _NODES}
+    for row in rows:
+        assert bool(row.code) is (row.objective is None)
+        assert row.margin is None or row.margin < 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(world=random_worlds)
+def test_relaxations_and_alternatives__would_do_when_tried(world: dict[str, Any]) -> None:
+    found = _held(random_world(world))
+    verdict = plan(found, KEY)
+    for other in explain(found, KEY, verdict).alternatives:
+        for changes in other.would_do:
+            assert isinstance(plan(_changed(found, {**changes, "modes": [other.mode]}), KEY), Feasible)
+    for relaxation in verdict.relaxations if isinstance(verdict, Infeasible) else ():
+        again = plan(_changed(found, dict(relaxation.changes)), KEY)
+        assert isinstance(again, Feasible)
+        assert again.plan == relaxation.plan
+
+
+@settings(max_examples=60, deadline=None)
+@given(world=random_worlds)
+def test_relaxed_latency__is_the_least_that_three_digits_can_say(world: dict[str, Any]) -> None:
+    easy = {"energy": None, "floor": None, "rate": 1, "memory": (20, 20, 20, 20), "egress": ("Any", "Any")}
+    heavy = {"mops": [400 + mop for mop in world["mops"]]}
+    found = random_world(world | easy | heavy | {"latency": (1, True), "modes": {"Local", *world["modes"]}})
+    changes = _relaxed(found)["latency"]
+    limit = parse(DURATION, changes["objectives.latency.atMost"])
+    less = show(DURATION, limit * (1 - 1e-6), rounding="down")
+    assert isinstance(plan(_changed(found, {"objectives.latency.atMost": less}), KEY), Infeasible)
+
+
+# ------------------------------------------------------------------------------------------------ one letter each
+
+
+def test_relaxed_energy__moves_each_limit_that_is_broken() -> None:
+    energy = {"perInference": "10mJ", "power": "1W", "enforcement": "Hard"}
+    found = _two({"objectives": {"energy": energy}, "modes": ["Local"], "demand": {"rate": "4/s"}})
+    want = {"objectives.energy.perInference": "400mJ", "objectives.energy.power": "1.6W"}  # 200 ms at 2 W
+    assert _relaxed(found)["energy"] == want
+
+
+def test_relaxed_energy__can_only_be_soft_where_power_is_unknown() -> None:
+    silent = {"drone": profile("silent", gops=50, watts=None)}
+    energy = {"perInference": "1J", "enforcement": "Hard"}
+    found = _two({"objectives": {"energy": energy}}, profiles=silent, links=[])
+    assert _relaxed(found)["energy"] == {"objectives.energy.enforcement": "Soft"}
+
+
+def test_relaxed_accuracy__is_the_best_that_the_other_limits_leave() -> None:
+    accuracy = {"metric": "top-1", "dataset": "d", "atLeast": "76%"}
+    found = _two({"objectives": {"accuracy": accuracy, "latency": {"atMost": "100ms"}}, "modes": ["Local"]}, net=NET)
+    assert _relaxed(found) == {
+        "accuracy": {"objectives.accuracy.atLeast": "74%"},
+        "latency": {"objectives.latency.atMost": "217ms"},
+        "modes": {"modes": ["Local", "Split"]},
+    }
+
+
+def test_relaxed_rate__is_what_the_slowest_stage_sustains() -> None:
+    found = _two({"modes": ["Local"], "objectives": {"latency": {"atMost": "1s"}}, "demand": {"rate": "6/s"}})
+    assert _relaxed(found)["rate"] == {"demand.rate": "5/s"}
+
+
+def test_relaxed_rate__under_a_power_limit_is_what_the_power_leaves() -> None:
+    energy = {"power": "1W", "enforcement": "Hard"}
+    found = _two({"modes": ["Local"], "objectives": {"energy": energy}, "demand": {"rate": "4/s"}})
+    assert _relaxed(found)["rate"] == {"demand.rate": "2.5/s"}  # 400 mJ each
+
+
+def test_relaxed_egress__takes_the_fewest_steps_and_features_before_the_input() -> None:
+    near = _two({"egress": {"input": "Device", "features": "Device"}})
+    assert _relaxed(near)["egress"] == {"egress.features": "Any"}
+    same_site = replace(near, nodes={name: replace(node, site="yard") for name, node in near.nodes.items()})
+    assert _relaxed(same_site)["egress"] == {"egress.features": "Site"}
+
+
+def test_relaxed_modes_and_variants__are_one_more_and_the_better_of_those_that_do() -> None:
+    assert _relaxed(_two({"modes": ["Local"]}))["modes"] == {"modes": ["Local", "Split"]}
+    named = {"model": {"name": "net", "variants": ["fp32"]}, "modes": ["Local"]}
+    assert _relaxed(_two(named, net=NET))["model"] == {"model.variants": ["fp32", "int8"]}
+
+
+def test_no_single_change_does__all_that_the_least_bad_breaks_is_told_together() -> None:
+    objectives = {
+        "latency": {"atMost": "100ms"},
+        "energy": {"perInference": "10mJ", "enforcement": "Hard"},
+    }
+    relaxed = _relaxed(_two({"objectives": objectives, "modes": ["Local"]}, links=[]))
+    want = {"objectives.latency.atMost": "217ms", "objectives.energy.perInference": "400mJ"}
+    assert relaxed == {"several": want}
+
+
+def test_relaxed_latency__beyond_the_window_raises_the_window_too() -> None:
+    slow = {"drone": profile("slow", gops=5)}
+    heavy = model(variant("fp32", [block("a", mop=60_000, cut=None)]))
+    assert _relaxed(_two({"demand": {"rate": "1/h"}}, profiles=slow, net=heavy, links=[]))["latency"] == {
+        "objectives.latency.atMost": "13s",
+        "objectives.latency.window": "26s",
+    }
+
+
+# ------------------------------------------------------------------------------------------------ what blocks
+
+
+def test_held_unit__names_its_holder_and_what_would_do_without_it() -> None:
+    one = {"drone": profile("quick", gops=50, sharing="Exclusive")}
+    missions = [mission("a-safety", criticality="Safety"), mission(criticality="BestEffort")]
+    blockers = _infeasible_of(plan_all(_two(profiles=one, missions=missions, links=[]))).blockers
+    assert [(b.code, b.retry) for b in blockers] == [("UnitOccupied", "CannotNow")]
+    assert blockers[0].message == (
+        "drone acc/npu is held by default/a-safety (Safety); without that Local on drone with fp32 would do"
+    )
+
+
+def _infeasible_of(verdicts: dict[str, Verdict]) -> Infeasible:
+    verdict = verdicts[KEY]
+    assert isinstance(verdict, Infeasible)
+    return verdict
+
+
+def test_preemption__is_told_on_both_sides() -> None:
+    one = {"drone": profile("quick", gops=50, sharing="Exclusive")}
+    alone = _two(profiles=one, missions=[mission(criticality="BestEffort")], links=[])
+    served = _feasible(alone).plan
+    safety = mission("a-safety", criticality="Safety")
+    both = replace(alone, missions={**alone.missions, safety.key: safety}, held={KEY: served})
+    taken = plan(both, safety.key)
+    assert isinstance(taken, Feasible)
+    assert explain(both, safety.key, taken).displaced == (KEY,)
+    left = _infeasible(replace(both, held={**both.held, safety.key: taken.plan}))
+    assert [(b.code, b.retry) for b in left.blockers] == [("Preempted", "CannotNow")]
+    assert left.blockers[0].message.startswith("drone acc/npu was taken by default/a-safety (Safety)")
+
+
+def test_throttled_unit__is_told_before_the_limit_that_it_breaks() -> None:
+    hot = Observations(capacity={("drone", "acc/npu"): 0.1})
+    objectives = {"latency": {"atMost": "300ms"}}
+    spec = {"modes": ["Local"], "objectives": objectives, "demand": {"rate": "1/m"}}
+    found = _two(spec, observations=hot)
+    assert [(b.code, b.retry) for b in _infeasible(found).blockers] == [
+        ("Throttled", "CannotNow"),
+        ("LatencyTooTight", "CannotNow"),
+    ]
+    assert _infeasible(found).blockers[0].message == (
+        "drone acc/npu runs at 10% of its speed; at full speed Local on drone with fp32 would do"
+    )
+
+
+def test_node_that_is_not_ready__is_told_when_it_would_do() -> None:
+    whole = _two({"modes": ["Remote"], "objectives": {"latency": {"atMost": "100ms"}}})
+    found = replace(whole, nodes={**whole.nodes, "edge": replace(whole.nodes["edge"], ready=False)})
+    blockers = _infeasible(found).blockers
+    assert [(b.code, b.retry) for b in blockers] == [("NotAvailable", "CannotNow")]
+    assert "edge acc/npu not ready; if ready Remote on drone>edge with fp32 would do" in blockers[0].message
+
+
+def test_two_causes_that_block_together_only__are_both_told() -> None:
+    """The edge is not ready, and were it, it would be too slow now."""
+    whole = _two({"modes": ["Remote"]}, observations=Observations(capacity={("edge", "acc/npu"): 0.1}))
+    found = replace(whole, nodes={**whole.nodes, "edge": replace(whole.nodes["edge"], ready=False)})
+    assert [b.code for b in _infeasible(found).blockers] == ["Throttled", "NotAvailable"]
+
+
+def test_what_not_even_an_empty_fleet_could_do__is_for_ever() -> None:
+    hot = Observations(capacity={("drone", "acc/npu"): 0.5})
+    found = _two({"modes": ["Local"], "objectives": {"latency": {"atMost": "10ms"}}}, observations=hot)
+    assert [(b.code, b.retry) for b in _infeasible(found).blockers] == [("LatencyTooTight", "CannotEver")]
+
+
+# ------------------------------------------------------------------------------------------------ other modes
+
+
+def test_alternatives__say_what_each_other_mode_lacks() -> None:
+    found = _two({"objectives": {"latency": {"atMost": "100ms"}}})
+    verdict = _feasible(found)
+    others = {other.mode: other for other in explain(found, KEY, verdict).alternatives}
+    assert verdict.plan.mode == "Split"
+    assert set(others) == {"Local", "Remote"}
+    assert others["Local"].would_do == ({"objectives.latency.atMost": "217ms"},)
+    assert [b.code for b in others["Local"].blockers] == ["LatencyTooTight"]
+    remote = others["Remote"]
+    assert remote.blockers == ()
+    assert remote.plan is not None
+    assert sum(remote.lacks.values()) == pytest.approx(verdict.plan.objective - remote.plan.objective)
+
+
+def test_alternatives__of_a_mode_that_is_not_allowed_say_so() -> None:
+    found = _two({"modes": ["Remote"]})
+    others = {other.mode: other for other in explain(found, KEY, _feasible(found)).alternatives}
+    assert [b.code for b in others["Split"].blockers] == ["ModeNotAllowed"]
+    assert others["Split"].would_do == ({"modes": ["Remote", "Split"]},)
+
+
+def test_plan_that_gave_way_to_its_tier__tells_what_it_would_get_alone() -> None:
+    """Both want the quick edge; only one of them has another way, so that one takes it."""
+    three = {
+        "drone": profile("slow", gops=5),
+        "edge": profile("quick", gops=50, sharing="Exclusive"),
+        "gate": profile("slower", gops=4),
+    }
+    links = [link("drone", "edge", "100Mbit/s"), link("gate", "edge", "100Mbit/s")]
+    missions = [
+        mission("a-patient", objectives={"latency": {"atMost": "900ms"}}, demand={"rate": "1/s"}),
+        mission(objectives={"latency": {"atMost": "100ms"}}, input={"node": "gate"}),
+    ]
+    found = _two(profiles=three, missions=missions, links=links)
+    fleet = plan_fleet(found)
+    gave, got = fleet.verdicts["default/a-patient"], fleet.verdicts[KEY]
+    assert isinstance(gave, Feasible)
+    assert isinstance(got, Feasible)
+    assert gave.plan.mode == "Local"
+    better = explain(fleet.seen["default/a-patient"], "default/a-patient", gave).better
+    first = plan(found, "default/a-patient")
+    assert isinstance(first, Feasible)
+    assert better is not None
+    assert (better.mode, better.objective) == (first.plan.mode, first.plan.objective)

@@ -1,0 +1,147 @@
+"""The picture of a plan: well-formed, complete, its bars the plan's own figures; and those of the docs are current.
+
+To draw them anew: MALEO_ACCEPT=1 pytest tests/unit/test_cli_drawing.py
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from typer.testing import CliRunner
+from worlds import block, link, mission, model, profile, snapshot, variant
+
+from maleo_cli.drawing import Sketch, draw
+from maleo_cli.main import app
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Feasible, Figure, Plan
+
+ROOT = Path(__file__).parents[2]
+SVG = "{http://www.w3.org/2000/svg}"
+FLEET = ("examples/fleet", "examples/models", "charts/maleo/profiles")
+PICTURES = {"split": "drone-patrol", "remote": "cctv-query", "refused": "uam-detect-avoid"}
+
+BLOCKS = [
+    block("stem", mop=100, cut=20_000),
+    block("body", mop=200, cut=8_000, parameters="6Mi"),
+    block("head", mop=900, cut=None, parameters="6Mi"),
+]
+NET = model(variant("fp32", BLOCKS), inputs=100_000)
+
+
+def _sketch(**spec: Any) -> Sketch:
+    """A drone that keeps its input, an edge with room for the middle, a cloud behind it."""
+    egress = {"input": "Device", "features": "Any"}
+    found = snapshot(
+        profiles={
+            "drone": profile("small", gops=20, memory="4Mi"),
+            "edge": profile("middle", gops=60, memory="8Mi"),
+            "cloud": profile("large", gops=900, memory="8Mi"),
+        },
+        missions=[mission(egress=egress, **spec)],
+        net=NET,
+        links=[link("drone", "edge", "100Mbit/s"), link("edge", "cloud", "50Mbit/s")],
+    )
+    verdict = plan(found, "default/watch")
+    assert isinstance(verdict, Feasible), verdict
+    return Sketch(found.missions["default/watch"], NET, verdict.plan, fits=True)
+
+
+def _parse(sketch: Sketch) -> ET.Element:
+    return ET.fromstring(draw([sketch]))
+
+
+def _texts(tree: ET.Element) -> list[str]:
+    return [text.text or "" for text in tree.iter(f"{SVG}text")]
+
+
+def _seconds(tree: ET.Element) -> list[float]:
+    return [float(rect.attrib["data-seconds"]) for rect in tree.iter(f"{SVG}rect") if "data-seconds" in rect.attrib]
+
+
+def test_picture__shows_every_partition_with_its_blocks_and_every_cut_with_its_bytes() -> None:
+    sketch = _sketch()
+    assert len(sketch.plan.partitions) == 3
+    tree = _parse(sketch)
+    groups = [group for group in tree.iter(f"{SVG}g") if group.attrib.get("class") == "partition"]
+    drawn = [(*(g.attrib[f"data-{n}"] for n in ("node", "unit", "span")), len(g.findall(f"{SVG}rect"))) for g in groups]
+    want = [(p.node, p.unit, f"{p.first}..{p.last}", p.last - p.first + 1) for p in sketch.plan.partitions]
+    assert drawn == want
+    assert {"80 KB over drone-edge", "32 KB over edge-cloud"} <= set(_texts(tree))
+    assert {"drone", "edge", "cloud"} <= set(_texts(tree))
+
+
+def test_picture__of_a_remote_plan_begins_with_the_input() -> None:
+    sketch = _sketch()
+    there = replace(sketch.plan.transfers[0], source="gate", target="drone")
+    alone = replace(sketch.plan, entry_node="gate", transfers=(there, *sketch.plan.transfers))
+    texts = _texts(_parse(replace(sketch, plan=alone)))
+    assert {"gate", "the input", "80 KB over drone-edge"} <= set(texts)
+
+
+def _waiting(plan_: Plan) -> Plan:
+    """As if others kept the first unit busy; the tail is the sum of all steps by 1.645 deviations."""
+    wait = Figure(0.004, 0.004)
+    first, *rest = plan_.partitions
+    longer = replace(plan_.latency, value=plan_.latency.value + 0.004 * (1 + 1.6448536269514722))
+    return replace(plan_, partitions=(replace(first, wait=wait), *rest), latency=longer)
+
+
+@pytest.mark.parametrize("percentile", [95, 99])
+def test_bars__sum_to_the_predicted_tail(percentile: int) -> None:
+    latency = {"latency": {"atMost": "100ms", "percentile": percentile, "minSamples": 300}}
+    sketch = _sketch(objectives=latency)
+    tree = _parse(sketch)
+    assert sum(_seconds(tree)) == pytest.approx(sketch.plan.latency.value, abs=1e-8)
+    assert len(_seconds(tree)) == 5  # three of computing, two of crossing
+    widths = [float(rect.attrib["width"]) for rect in tree.iter(f"{SVG}rect") if "data-seconds" in rect.attrib]
+    left = [float(r.attrib["width"]) for r in tree.iter(f"{SVG}rect") if r.attrib["class"] == "left"]
+    assert sum(widths) / (sum(widths) + left[0]) == pytest.approx(sketch.plan.latency.value / 0.1, rel=1e-3)
+
+
+def test_bars__show_waiting_apart() -> None:
+    sketch = _sketch()
+    waiting = _waiting(sketch.plan)
+    tree = _parse(replace(sketch, plan=waiting))
+    assert sum(_seconds(tree)) == pytest.approx(waiting.latency.value, abs=1e-8)
+    assert any(text.startswith("wait for drone acc/npu: 10.6ms") for text in _texts(tree))
+
+
+def test_picture__of_the_least_bad_plan_says_so_and_by_how_much_it_is_over() -> None:
+    sketch = _sketch()
+    tight = mission(objectives={"latency": {"atMost": "10ms"}})
+    texts = _texts(_parse(replace(sketch, mission=tight, fits=False)))
+    assert "does not fit: the least bad plan" in texts
+    assert any(text.startswith("over by ") for text in texts)
+
+
+def test_names__are_escaped() -> None:
+    sketch = _sketch()
+    first = sketch.plan.partitions[0]
+    odd = replace(sketch.plan, partitions=(replace(first, unit='a<b&"c"'), *sketch.plan.partitions[1:]))
+    tree = _parse(replace(sketch, plan=odd))
+    assert 'a<b&"c"' in _texts(tree)
+
+
+def test_picture__is_described_for_those_who_cannot_see_it() -> None:
+    tree = _parse(_sketch())
+    assert tree.attrib["role"] == "img"
+    assert tree.findtext(f"{SVG}title") == "Plans of watch"
+    told = tree.findtext(f"{SVG}desc") or ""
+    assert told.startswith("watch: Split fp32, blocks 0 to 0 on drone acc/npu, then blocks 1 to 1 on edge acc/npu")
+    assert "transfer 80 KB drone > edge" in told
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_of_the_docs__are_what_the_command_draws(name: str, tmp_path: Path) -> None:
+    files = [*FLEET, f"examples/missions/{PICTURES[name]}.yaml"]
+    named = [word for file in files for word in ("-f", str(ROOT / file))]
+    drawn = tmp_path / "plan.svg"
+    result = CliRunner().invoke(app, ["plan", *named, "--draw", str(drawn)])
+    assert result.exit_code == (1 if name == "refused" else 0)
+    kept = ROOT / f"docs/images/plan-{name}.svg"
+    if os.environ.get("MALEO_ACCEPT"):
+        kept.write_text(drawn.read_text(encoding="utf-8"), encoding="utf-8")
+    assert drawn.read_text(encoding="utf-8") == kept.read_text(encoding="utf-8")
