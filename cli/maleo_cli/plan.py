@@ -42,7 +42,7 @@ def plan_command(
     ] = "margins",
     without: Annotated[list[str] | None, typer.Option(help="Plan as if this node were not there.")] = None,
     link: Annotated[
-        list[str] | None, typer.Option(help="A/B=10Mbit/s: as if this were measured between two nodes.")
+        list[str] | None, typer.Option(help="A/B=10Mbit/s: as if this were declared between two nodes.")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="MISSION.objectives.latency.atMost=30ms: as if the spec said so.")
@@ -58,9 +58,15 @@ def plan_command(
     ] = None,
     draw: Annotated[Path | None, typer.Option(help="SVG file to draw the plans into.")] = None,
     *,
-    live: Annotated[bool, typer.Option(help="Plan what a cluster holds (KUBECONFIG), by declared figures.")] = False,
-    frontier: Annotated[bool, typer.Option(help="Also every plan that no other beats in all figures.")] = False,
-    explain: Annotated[bool, typer.Option(help="Also what was not taken, and why.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Plan what a cluster holds (KUBECONFIG), by declared figures.")
+    ] = False,
+    frontier: Annotated[
+        bool, typer.Option("--frontier", help="Also every plan that no other beats in all figures.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also why, what else there is, and what was not taken.")
+    ] = False,
 ) -> None:
     """Plan every mission of the manifests. Exit code 1 when one does not fit, 2 when the manifests are wrong."""
     read = _read(files or [], live=live)
@@ -77,7 +83,7 @@ def plan_command(
     if store is not None:
         keep(store, snapshot, fleet, aim=objective)
     if draw is not None:
-        draw.write_text(drawing.draw(list(_sketch(snapshot, verdicts))), encoding="utf-8")
+        _draw(draw, snapshot, verdicts)
     if output == "table":
         _print_table(snapshot, verdicts, points, told)
     else:
@@ -105,6 +111,19 @@ def _read(files: list[Path], *, live: bool) -> Snapshot:
     parts = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions")
     both: dict[str, Any] = {name: {**getattr(there, name), **getattr(written, name)} for name in parts}
     return replace(there, **both)
+
+
+def _draw(file: Path, snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> None:
+    sketches = list(_sketch(snapshot, verdicts))
+    if not sketches:
+        print(f"note: {file} is not written: no mission has a plan that could be drawn", file=sys.stderr)
+        return
+    try:
+        file.write_text(drawing.draw(sketches), encoding="utf-8")
+    except OSError as error:
+        raise Failure(
+            f"--draw {file}: {error.strerror}", "name a file in a folder that is there", exit_code=2
+        ) from error
 
 
 def _sketch(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Iterator[drawing.Sketch]:

@@ -99,6 +99,8 @@ def tell_alternatives(others: Sequence[Alternative]) -> list[str]:
 
 def tell_classes(classes: Sequence[UnitClass], *, everything: bool) -> list[str]:
     """Units and variants that were not taken: how many by code, and each class."""
+    if not classes:
+        return []
     refused = [row for row in classes if row.code]
     counts = Counter[str]()
     for row in refused:

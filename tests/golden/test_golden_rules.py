@@ -1,6 +1,7 @@
 """One file for each rule of planning: what it says, the fewest manifests that show it, and what must come of them.
 
-`Expected` is written by hand. `alone`: each mission is planned as if the others were not there.
+`Expected` is written by hand. `alone`: each mission is planned as if the others were not there; `says`: words of
+blockers and relaxations; `explains`: words of one line of the explanation.
 """
 
 from dataclasses import replace
@@ -12,7 +13,9 @@ import yaml
 
 from maleo_api.manifests import load
 from maleo_cli.answer import describe
-from maleo_operator.planning.fleet import plan_all
+from maleo_cli.wording import tell
+from maleo_operator.planning.fleet import plan_fleet
+from maleo_operator.planning.planner import explain
 from maleo_operator.planning.problem import Snapshot, Verdict
 from maleo_operator.planning.snapshot import from_manifests
 
@@ -20,10 +23,11 @@ RULES = Path(__file__).parent / "rules"
 COMMON = RULES / "common.yaml"
 
 
-def _plan(snapshot: Snapshot, *, alone: bool) -> dict[str, Verdict]:
-    if not alone:
-        return plan_all(snapshot)
-    return {key: plan_all(replace(snapshot, missions={key: m}))[key] for key, m in snapshot.missions.items()}
+def _plan(snapshot: Snapshot, *, alone: bool) -> dict[str, tuple[Verdict, Snapshot]]:
+    """Mission -> its verdict, and the snapshot that it was planned on."""
+    questions = [replace(snapshot, missions={k: m}) for k, m in snapshot.missions.items()] if alone else [snapshot]
+    fleets = [plan_fleet(question) for question in questions]
+    return {key: (verdict, fleet.seen[key]) for fleet in fleets for key, verdict in fleet.verdicts.items()}
 
 
 @pytest.mark.parametrize("file", [f for f in sorted(RULES.glob("*.yaml")) if f != COMMON], ids=lambda f: f.stem)
@@ -33,12 +37,16 @@ def test_rule__holds(file: Path) -> None:
     verdicts = _plan(snapshot, alone=expected.get("alone", False))
     assert {key.removeprefix("default/") for key in verdicts} == set(expected["missions"])
     for name, want in expected["missions"].items():
-        got = describe(snapshot.missions[f"default/{name}"], verdicts[f"default/{name}"])
+        key = f"default/{name}"
+        verdict, seen = verdicts[key]
+        mission = snapshot.missions[key]
+        got = describe(mission, verdict)
         assert got["feasible"] is want.get("feasible", True), got
-        assert _facts(got, want) == want | {"feasible": want.get("feasible", True)}
+        lines = tell(mission, verdict, explain(seen, key, verdict)) if "explains" in want else []
+        assert _facts(got, want, lines) == want | {"feasible": want.get("feasible", True)}
 
 
-def _facts(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
+def _facts(got: dict[str, Any], want: dict[str, Any], lines: list[str]) -> dict[str, Any]:
     """Of the answer what the rule speaks of, in its words."""
     told = [b["message"] for b in got["blockers"]] + [r["change"] for r in got["relaxations"]]
     facts = {
@@ -52,6 +60,7 @@ def _facts(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
         "blockers": [blocker["code"] for blocker in got["blockers"]],
         "retry": got["blockers"][0]["retry"] if got["blockers"] else "",
         "says": [words for words in want.get("says", ()) if any(words in text for text in told)],
+        "explains": [words for words in want.get("explains", ()) if any(words in " ".join(x.split()) for x in lines)],
         "rejected": [row for row in want.get("rejected", ()) if any(row.items() <= r.items() for r in got["rejected"])],
     }
     return {"feasible": got["feasible"]} | {name: facts[name] for name in want if name != "feasible"}

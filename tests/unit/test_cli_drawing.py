@@ -10,10 +10,11 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_cli.drawing import Sketch, draw
+from maleo_cli.failure import Failure
 from maleo_cli.main import app
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Figure, Plan
@@ -134,12 +135,30 @@ def test_picture__is_described_for_those_who_cannot_see_it() -> None:
     assert "transfer 80 KB drone > edge" in told
 
 
+def _command(mission_name: str, *arguments: str) -> Result:
+    files = [*FLEET, f"examples/missions/{mission_name}.yaml"]
+    named = [word for file in files for word in ("-f", str(ROOT / file))]
+    return CliRunner().invoke(app, ["plan", *named, *arguments])
+
+
+def test_draw__into_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    failure = _command("drone-patrol", "--draw", str(tmp_path / "nowhere/plan.svg")).exception
+    assert isinstance(failure, Failure)
+    assert failure.exit_code == 2
+    assert "nowhere/plan.svg: No such file or directory" in str(failure)
+
+
+def test_draw__of_nothing_writes_nothing_and_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "plan.svg"
+    result = _command("drone-patrol", "--draw", str(file), "--without", "drone-a1")
+    assert (result.exit_code, file.exists()) == (1, False)
+    assert "no mission has a plan that could be drawn" in result.stderr
+
+
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_of_the_docs__are_what_the_command_draws(name: str, tmp_path: Path) -> None:
-    files = [*FLEET, f"examples/missions/{PICTURES[name]}.yaml"]
-    named = [word for file in files for word in ("-f", str(ROOT / file))]
     drawn = tmp_path / "plan.svg"
-    result = CliRunner().invoke(app, ["plan", *named, "--draw", str(drawn)])
+    result = _command(PICTURES[name], "--draw", str(drawn))
     assert result.exit_code == (1 if name == "refused" else 0)
     kept = ROOT / f"docs/images/plan-{name}.svg"
     if os.environ.get("MALEO_ACCEPT"):

@@ -161,7 +161,7 @@ def test_explain__tells_why_what_else_and_every_class() -> None:
     assert "Best of the other modes" in text
     assert "objective -0.504: energy -0.321, latency -0.177, uncertainty -0.006" in text
     assert "EgressForbidden  would do with egress of input Site" in text
-    assert "1 x hailo-8 npu         fp32  FormatUnsupported" in text
+    assert "1 x hailo-8 npu         fp32  RuntimeUnsupported" in text
 
 
 def test_what_does_not_fit__tells_the_blocker_and_what_would_do() -> None:

@@ -13,7 +13,7 @@ from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.holdings import holders, uses
 from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Retry, Snapshot, Verdict
 from maleo_operator.planning.relaxation import Decide
-from maleo_operator.planning.solver import Candidate, Search
+from maleo_operator.planning.solver import Candidate, Refused, Search
 
 CODES: Final = {
     "latency": "LatencyTooTight",
@@ -140,7 +140,8 @@ def _absent(snapshot: Snapshot, parts: set[tuple[str, str]]) -> Iterator[str]:
 
 def block_all(search: Search) -> Blocker:
     """Every way broke a structural rule: one that may pass is told first, then the one that stopped most."""
-    counts = Counter(r.code for r in search.refused)
+    refused = _concerned(search)
+    counts = Counter(r.code for r in refused)
     usual = {"ModeNotAllowed", "FormatUnsupported", "RuntimeUnsupported"}
     split_only = search.demand.mission.spec.modes == ["Split"]
     whole = {"NoLegalCut"} if split_only else set()  # what stops a model whatever the fleet
@@ -149,11 +150,21 @@ def block_all(search: Search) -> Blocker:
     )
     if not order:
         return Blocker("NoDevice", "Waiting", "no device is known that could run a part of this model")
-    example = next(r for r in search.refused if r.code == order[0])
+    example = next(r for r in refused if r.code == order[0])
     rest = ", ".join(f"{code} {counts[code]}" for code in order[1:])
     message = f"{order[0]} rules out {counts[order[0]]} ways, such as {example.candidate} ({example.example})"
     retry: Retry = "CannotNow" if _TEMPORARY & set(counts) else "CannotEver"
     return Blocker(order[0], retry, f"{message}; also {rest}" if rest else message)
+
+
+def _concerned(search: Search) -> list[Refused]:
+    """Of what was refused that of units which the only mode allowed could use: those of the input's node, or others."""
+    modes, source = search.demand.mission.spec.modes, search.source.name
+    if modes == ["Local"] and (here := [r for r in search.refused if r.unit is not None and r.unit[0] == source]):
+        return here
+    if modes == ["Remote"] and (there := [r for r in search.refused if r.unit is not None and r.unit[0] != source]):
+        return there
+    return search.refused
 
 
 def block_best(search: Search, best: Candidate, built: Plan) -> Iterable[Blocker]:

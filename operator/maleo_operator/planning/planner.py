@@ -51,10 +51,16 @@ def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | N
     index: of this snapshot, or of one that differs in who holds what only; made anew without one.
     """
     index = index or Index(snapshot)
-    verdict = decide(snapshot, key, aim=aim, index=index)
+    return advise(snapshot, key, decide(snapshot, key, aim=aim, index=index), aim=aim, index=index)
+
+
+def advise(
+    snapshot: Snapshot, key: str, verdict: Verdict, *, aim: Aim = "margins", index: Index | None = None
+) -> Verdict:
+    """The verdict of `decide`, where nothing fits with what is in the way and what would do: some ten plans more."""
     if isinstance(verdict, Feasible):
         return verdict
-    again = _again(snapshot, index, aim)
+    again = _again(snapshot, index or Index(snapshot), aim)
     return replace(
         verdict,
         blockers=diagnose(snapshot, key, verdict, again),
@@ -140,7 +146,7 @@ def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
 
 
 def decide(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | None = None) -> Verdict:
-    """As `plan`, for plans that are only tried: no relaxations, and a rough word on whether what blocks will pass."""
+    """As `plan` without advice, for what is only tried: no relaxations, a rough guess whether what blocks will pass."""
     mission, index = snapshot.missions[key], index or Index(snapshot)
     prepared = prepare(snapshot, mission, index, aim)
     if isinstance(prepared, Infeasible):
