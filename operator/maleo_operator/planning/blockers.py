@@ -23,7 +23,9 @@ CODES: Final = {
 }
 """Of a Hard limit that is broken."""
 _MOST_NAMED: Final = 3
-_TEMPORARY: Final = {"NotAvailable", "UnitOccupied", "ReconfigurationTooSlow", "ReconfigurationUnknown"}
+_TURNS: Final = {"ReconfigurationTooSlow", "ReconfigurationUnknown"}
+"""Of a unit that others hold: why it cannot be shared tells more than that it is held."""
+_TEMPORARY: Final = {"NotAvailable", "UnitOccupied", *_TURNS}
 
 
 def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide) -> tuple[Blocker, ...]:
@@ -47,7 +49,8 @@ def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide) 
         return tuple(replace(blocker, retry="CannotEver") for blocker in base)
     causes = tuple(_cause(snapshot, mission, code, plan, alone=alone) for code, plan in would.items())
     told = {"UnitOccupied", *(cause.code for cause in causes)}
-    return causes + tuple(replace(blocker, retry="CannotNow") for blocker in base if blocker.code not in told)
+    rest = tuple(replace(blocker, retry="CannotNow") for blocker in base if blocker.code not in told)
+    return rest + causes if base[0].code in _TURNS else causes + rest
 
 
 def _plan_of(verdict: Verdict) -> Plan | None:

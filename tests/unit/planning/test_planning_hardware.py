@@ -103,9 +103,10 @@ def test_reconfiguration_of_200ms__is_not_taken_under_a_limit_of_100ms() -> None
     elsewhere = _hold(_two_models(_reconfigurable("200ms"), first, second, spare=profile("spare", gops=5)), "first")
     assert [p.node for p in _chosen(elsewhere, "second").partitions] == ["spare"]
     alone = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
-    blocker = _refused(alone, "second").blockers[0]
-    assert blocker.code == "LatencyTooTight"
-    assert "where 100ms is allowed" in blocker.message
+    held, late = _refused(alone, "second").blockers
+    assert (held.code, late.code) == ("UnitOccupied", "LatencyTooTight")
+    assert "held by default/first" in held.message
+    assert "where 100ms is allowed" in late.message
 
 
 def test_mission_that_came_first__is_not_made_late_by_another_model() -> None:
