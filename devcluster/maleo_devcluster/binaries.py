@@ -68,6 +68,12 @@ def ensure(names: tuple[str, ...], sources: Sources, say: Say) -> dict[str, Path
     return found
 
 
+def foresee(names: tuple[str, ...], sources: Sources) -> int:
+    """Seconds that `ensure` takes at most, when nothing can be downloaded and all that is missing is built."""
+    missing = [name for name in names if find(name, sources) is None]
+    return sum(_BUILD_SECONDS.get(name, 10) for name in missing)
+
+
 def _obtain(name: str, sources: Sources, say: Say) -> Path:
     target = sources.cache / name
     target.parent.mkdir(parents=True, exist_ok=True)
