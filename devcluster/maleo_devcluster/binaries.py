@@ -15,7 +15,8 @@ from typing import Final
 VERSION: Final = "v1.35.8"
 ETCD: Final = "etcd"
 CONTROL_PLANE: Final = (ETCD, "kube-apiserver")
-ALL: Final = (*CONTROL_PLANE, "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
+KUBECTL: Final = "kubectl"
+ALL: Final = (*CONTROL_PLANE, "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", KUBECTL)
 
 _DOWNLOADS: Final = "https://dl.k8s.io/release"
 _CONNECT_S: Final = 5.0
