@@ -43,7 +43,7 @@ def program() -> Callable[[str, str], str]:
 
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """etcd and kube-apiserver, shared by all tests. `make test` has put the programs in place before."""
+    """etcd and kube-apiserver, shared by all tests, their kubectl on PATH. `make test` has got the programs before."""
     yield from _start(tmp_path_factory)
 
 
@@ -55,13 +55,16 @@ def own_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control
 
 def _start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     sources = binaries.Sources.of()
-    programs = {name: binaries.find(name, sources) for name in binaries.CONTROL_PLANE}
+    programs = {name: binaries.find(name, sources) for name in (*binaries.CONTROL_PLANE, binaries.KUBECTL)}
     missing = [name for name, path in programs.items() if path is None]
     if missing:
         _leave_out(f"{', '.join(missing)} not on this machine: `maleo cluster binaries` gets them")
     folder: Path = tmp_path_factory.mktemp("control-plane")
-    plane = start_control_plane({name: path for name, path in programs.items() if path}, folder)
-    try:
-        yield plane
-    finally:
-        plane.stop()
+    found = {name: path for name, path in programs.items() if path}
+    plane = start_control_plane(found, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(found[binaries.KUBECTL].parent), prepend=os.pathsep)  # of the version of the server
+        try:
+            yield plane
+        finally:
+            plane.stop()

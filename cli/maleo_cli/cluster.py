@@ -155,9 +155,9 @@ def build() -> None:
 
 
 @app.command("binaries")
-def get_binaries(*, control_plane: Annotated[bool, typer.Option(help="etcd and kube-apiserver only.")] = False) -> None:
+def get_binaries(*, control_plane: Annotated[bool, typer.Option(help="For a bare API server only.")] = False) -> None:
     """Get the programs of Kubernetes: find, download or build them."""
-    wanted = binaries.CONTROL_PLANE if control_plane else binaries.ALL
+    wanted = (*binaries.CONTROL_PLANE, binaries.KUBECTL) if control_plane else binaries.ALL
     with reporting():
         for path in binaries.ensure(wanted, binaries.Sources.of(), say).values():
             print(path)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from maleo_cli.cluster import asker
-from maleo_devcluster import cluster, images, topology
+from maleo_cli.cluster import asker, reporting
+from maleo_devcluster import binaries, cluster, images, topology
 from maleo_devcluster.images import Say
 
 _KUBECONFIG: Final = Path("build/kubeconfig")
+_IMAGES_S: Final = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,21 @@ class Devcluster:
     @classmethod
     def bring_up(cls, config: Path, say: Say, *, yes: bool) -> "Devcluster":
         """Missing packages and settings are asked for, unless `yes`."""
-        running = cluster.up(topology.load(config), ask=asker(yes=yes), say=say)
+        with reporting():
+            running = cluster.up(topology.load(config), ask=asker(yes=yes), say=say)
         _KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(running.kubeconfig, _KUBECONFIG)
         return cls(running)
+
+    @staticmethod
+    def foresee() -> str:
+        """Names the longest step while something is not cached yet; empty when all is."""
+        build_s = binaries.foresee(binaries.ALL, binaries.Sources.of())
+        steps = {f"the programs of Kubernetes ({build_s // 60 + 1} min if they must be built from source)": build_s}
+        if not images.Builder.is_prepared(cluster.Folders.default().cache / "images"):
+            steps["images (3 min)"] = _IMAGES_S
+        ahead = sorted((name for name, seconds in steps.items() if seconds), key=lambda name: -steps[name])
+        return f"not cached yet, longest first: {', '.join(ahead)}" if ahead else ""
 
     @classmethod
     def current(cls) -> "Devcluster":
@@ -31,7 +43,9 @@ class Devcluster:
 
     @staticmethod
     def tear_down() -> None:
-        cluster.down()
+        with reporting():
+            cluster.down()
+        _KUBECONFIG.unlink(missing_ok=True)
 
     @property
     def description(self) -> str:
@@ -59,7 +73,12 @@ class Devcluster:
 
     def build_images(self, source: Path, say: Say) -> dict[str, str]:
         builder = self.running.builder(source, say)
-        return {component: builder.build(component) for component in images.COMPONENTS}
+        with reporting():
+            return {component: builder.build(component) for component in images.COMPONENTS}
+
+    def what_to_try(self) -> list[str]:
+        tool = ".venv/bin/maleo cluster"
+        return [f"{tool} shape drone-1 edge-1 100Mbit/s", f"{tool} kill-node edge-1", "make demo-down"]
 
     def shape(self, one: str, other: str, bandwidth: str) -> None:
         self.running.shape(one, other, bandwidth)

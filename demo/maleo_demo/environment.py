@@ -93,9 +93,7 @@ class Environment:
         commands_ = [
             "kubectl get missions,placements,devices",
             f".venv/bin/maleo explain {MISSION}",
-            ".venv/bin/maleo cluster shape drone-1 edge-1 100Mbit/s",
-            ".venv/bin/maleo cluster kill-node edge-1",
-            "make demo-down",
+            *self.cluster.what_to_try(),
         ]
         lines = "\n".join(f"  {command}" for command in commands_)
         program = Path(self.cluster.kubectl)

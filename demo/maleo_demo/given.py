@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from maleo_cli.install import uninstall
 from maleo_demo.kubectl import find_kubectl, find_nodes
 from maleo_devcluster.images import COMPONENTS, Say
 
@@ -43,6 +44,15 @@ class Given:
     @property
     def kubectl(self) -> str:
         return find_kubectl()
+
+    def tear_down(self) -> None:
+        """Maleo goes, with its resources and all that they own; the cluster is the user's."""
+        uninstall(self.kubeconfig, crds=True)
+
+    def what_to_try(self) -> list[str]:
+        faster = self.slow.format(one=self.nodes["drone-1"], other=self.nodes["edge-1"], bandwidth="100Mbit/s")
+        down = f"PYTHONPATH=demo .venv/bin/python -m maleo_demo.main down --kubeconfig {self.kubeconfig}"
+        return [faster, "kubectl describe mission drone-surveillance", down]
 
     def build_images(self, _source: Path, say: Say) -> dict[str, str]:
         say("images: as given")

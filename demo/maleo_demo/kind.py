@@ -52,10 +52,17 @@ class Kind:
         return cls(nodes, f"{_start_registry(say)}:5000")
 
     @staticmethod
+    def foresee() -> str:
+        """Names the longest step while there is no cluster yet."""
+        there = _CLUSTER in _run("kind", "get", "clusters").split()
+        return "" if there else "the longest step the first time: kind pulls its node image, then images (3 min)"
+
+    @staticmethod
     def tear_down() -> None:
         _run("kind", "delete", "cluster", "--name", _CLUSTER)
         _attempt("docker", "rm", "--force", _REGISTRY)
         _attempt("ip", "route", "del", _SERVICES)
+        _KUBECONFIG.unlink(missing_ok=True)
 
     @property
     def description(self) -> str:
@@ -77,6 +84,10 @@ class Kind:
         say("kind load docker-image")
         _run("kind", "load", "docker-image", "--name", _CLUSTER, *references.values())
         return references
+
+    def what_to_try(self) -> list[str]:
+        faster = f"docker exec {self.nodes['drone-1']} tc qdisc del dev eth0 root"
+        return [faster, f"docker kill {self.nodes['edge-1']}", "make demo-down"]
 
     def shape(self, one: str, other: str, bandwidth: str) -> None:
         """Both directions, found by the peer's address and its pods'; of each node one link at a time."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from maleo_api.quantities import RATE, parse
+from maleo_cli.failure import Failure
 from maleo_demo.audit import count_writes
 from maleo_demo.environment import MISSION, NAMESPACE, OPERATOR, Environment, NotReady
 from maleo_demo.given import Given, NotGiven
@@ -15,7 +16,7 @@ from maleo_demo.kind import Unavailable
 from maleo_demo.kubectl import NoKubectl
 from maleo_demo.load import Load, prepare_cases
 from maleo_demo.observer import NotReached, Observer, Seen
-from maleo_demo.provider import choose, tear_down
+from maleo_demo.provider import choose, foresee, tear_down
 from maleo_demo.report import PlacementFacts, Report
 from maleo_demo.steps import Steps
 from maleo_kube.client import Client
@@ -133,16 +134,18 @@ async def _stay_quiet(environment: Environment, steps: Steps, report: Report) ->
 
 def _run_demo(provider: str, given: Given | None, *, yes: bool) -> int:
     print("Maleo demo: a fleet of four nodes, one mission, one slow link")
-    steps = Steps()
+    steps, began = Steps(), time.monotonic()
+    if ahead := foresee(provider):
+        steps.say(ahead)
     environment = Environment.bring_up(steps, provider, yes=yes, given=given)
     report = Report(
         cluster=environment.cluster.description,
-        simulated="NPUs are simulated (slots paced to declared profiles); cluster, models, requests, links are real.",
+        simulated="NPUs are simulated (paced to declared profiles); cluster, models, requests and links are real.",
     )
     try:
         asyncio.run(_run_story(environment, steps, report))
     finally:
-        report.seconds = steps.seconds
+        report.seconds, report.total_s = steps.seconds, round(time.monotonic() - began, 2)
         report.write(_REPORT)
     print(f"\n{report.page()}\n\nReport: {_REPORT}\n\n{environment.what_to_try()}")
     return 0 if report.passed else 1
@@ -166,9 +169,12 @@ def main() -> None:
     provider = choose(told.provider, kubeconfig=told.kubeconfig)
     try:
         if told.what == "down":
-            tear_down(provider)
+            tear_down(provider, given)
         else:
             sys.exit(_run_demo(provider, given, yes=told.yes))
+    except Failure as failure:
+        print(f"maleo-demo: {failure}", file=sys.stderr)
+        sys.exit(failure.exit_code)
     except (NotGiven, NoKubectl, Unavailable, NotReady, NotReached) as error:
         sys.exit(f"maleo-demo: {error}")
 

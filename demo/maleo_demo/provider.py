@@ -46,6 +46,10 @@ class Provider(Protocol):
         """operator, agent, slot -> reference that nodes can pull."""
         ...
 
+    def what_to_try(self) -> list[str]:
+        """Three commands: a link, a fault, and the one that removes everything."""
+        ...
+
     def shape(self, one: str, other: str, bandwidth: str) -> None: ...
 
     def unshape(self) -> None: ...
@@ -71,9 +75,17 @@ def bring_up(name: str, source: Path, say: Say, *, yes: bool, given: "Given | No
     return Kind.bring_up(config, say) if name == "kind" else Devcluster.bring_up(config, say, yes=yes)
 
 
-def tear_down(name: str) -> None:
-    """Remove the cluster that `bring_up` made; caches stay."""
-    if name == "kind":
+def foresee(name: str) -> str:
+    """What takes long the first time, the longest step first; empty when nothing does, or nothing is known."""
+    return "" if name == "given" else Kind.foresee() if name == "kind" else Devcluster.foresee()
+
+
+def tear_down(name: str, given: "Given | None" = None) -> None:
+    """Remove what `bring_up` and the demo made; caches stay."""
+    if name == "given":
+        assert given is not None, "the command line asks for it"
+        given.tear_down()
+    elif name == "kind":
         Kind.tear_down()
-    elif name == "devcluster":
+    else:
         Devcluster.tear_down()

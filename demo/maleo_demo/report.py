@@ -64,7 +64,8 @@ class Report:
 
     cluster: str
     simulated: str
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # by phase
+    total_s: float = 0.0
     requests: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)  # at most 10, as examples
     placements: list[PlacementFacts] = field(default_factory=list)
@@ -93,7 +94,7 @@ class Report:
 
     def page(self) -> str:
         """The report for people, at most 100 columns."""
-        lines = [f"Maleo demo on {self.cluster}. {self.simulated}", ""]
+        lines = [f"Maleo demo on {self.cluster}, {self.total_s:.0f} s in all.", self.simulated, ""]
         for facts in self.placements:
             lines += _describe(facts)
         drift, requests, quiet = self.drift, self.requests, self.quiet_minute
@@ -101,9 +102,9 @@ class Report:
         lines += [
             "",
             f"What happened  {drift['what']}",
-            f"  drift proved       {drift['condition_s']:6.1f} s after the disturbance: {drift['condition']}",
-            f"  placed anew        {drift['placement_s']:6.1f} s after the disturbance",
-            f"  objective met      {drift['met_s']:6.1f} s after the disturbance",
+            f"  drift proved {drift['condition_s']:6.1f} s later: {drift['condition']}",
+            f"  placed anew  {drift['placement_s']:6.1f} s later",
+            f"  objective met{drift['met_s']:6.1f} s later",
             "",
             f"Requests       {requests['sent']} sent, {requests['failed']} failed, {requests['wrong']} wrong",
             *(f"  {failure}" for failure in self.failures),

@@ -15,7 +15,8 @@ from typing import Final
 VERSION: Final = "v1.35.8"
 ETCD: Final = "etcd"
 CONTROL_PLANE: Final = (ETCD, "kube-apiserver")
-ALL: Final = (*CONTROL_PLANE, "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
+KUBECTL: Final = "kubectl"
+ALL: Final = (*CONTROL_PLANE, "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", KUBECTL)
 
 _DOWNLOADS: Final = "https://dl.k8s.io/release"
 _CONNECT_S: Final = 5.0
@@ -66,6 +67,12 @@ def ensure(names: tuple[str, ...], sources: Sources, say: Say) -> dict[str, Path
         path = find(name, sources)
         found[name] = path if path is not None else _obtain(name, sources, say)
     return found
+
+
+def foresee(names: tuple[str, ...], sources: Sources) -> int:
+    """Seconds that `ensure` takes at most, when nothing can be downloaded and all that is missing is built."""
+    missing = [name for name in names if find(name, sources) is None]
+    return sum(_BUILD_SECONDS.get(name, 10) for name in missing)
 
 
 def _obtain(name: str, sources: Sources, say: Say) -> Path:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from maleo_devcluster import binaries, host, network
 from maleo_devcluster.controlplane import start_control_plane
 from maleo_devcluster.images import Builder
-from maleo_devcluster.node import NodeFiles, remove_cgroups, remove_node_files, start_node, write_node_files
+from maleo_devcluster.node import NodeFiles, remove_cgroups, start_node, write_node_files
 from maleo_devcluster.process import Process
 from maleo_devcluster.registry import start_registry
 from maleo_devcluster.topology import BRIDGE_ADDRESS, REGISTRY, Node
@@ -34,15 +34,16 @@ class NoCluster(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """`state` belongs to one cluster and goes with it; `cache` (images, layers, models) stays."""
+    """`state` belongs to one cluster and goes with it; `cache` (images, layers, models) stays. `lock` is a file."""
 
     state: Path
     cache: Path
+    lock: Path
 
     @classmethod
     def default(cls) -> "Folders":
         cache = Path(os.environ.get("MALEO_CACHE", Path.home() / ".cache" / "maleo"))
-        return cls(state=Path("/var/lib/maleo-devcluster"), cache=cache)
+        return cls(state=Path("/var/lib/maleo-devcluster"), cache=cache, lock=Path("/run/maleo-devcluster.lock"))
 
 
 class Cluster:
@@ -125,6 +126,7 @@ def up(nodes: tuple[Node, ...], *, ask: host.Ask, say: Say, folders: Folders | N
         network.check_free(nodes)
         record: dict[str, Any] = {"nodes": [asdict(node) for node in nodes], "processes": []}
         record["settings"] = host.change_settings(ask)
+        record["mount_points"] = host.make_mount_points()
         _save(folders, record)
         try:
             _start_all(folders, record, programs, say)
@@ -160,6 +162,7 @@ def _start_all(folders: Folders, record: dict[str, Any], programs: dict[str, Pat
     )
     _remember(folders, record, *plane.processes, data=str(plane.data))
     say("nodes")
+    host.keep_in_memory(folders.state / "nodes")
     for node in nodes:
         files = _files(folders, node, Path(record["programs"]))
         write_node_files(node, files, plane.authority, plane.url)
@@ -201,13 +204,16 @@ def _clean(folders: Folders) -> None:
     network.remove(nodes)
     for node in nodes:
         remove_cgroups(node)
-        remove_node_files(_files(folders, node, Path()))
+    host.unmount(folders.state / "nodes")
     host.restore_settings(record.get("settings", {}))
-    for name in ("control-plane", "registry", "nodes"):
+    host.remove_mount_points(record.get("mount_points", []))
+    for name in ("control-plane", "registry", "nodes", "programs"):
         shutil.rmtree(folders.state / name, ignore_errors=True)
     if "data" in record:
         shutil.rmtree(record["data"], ignore_errors=True)
     (folders.state / "state.json").unlink()
+    with contextlib.suppress(OSError):  # logs of a failed start stay
+        folders.state.rmdir()
 
 
 def _keep_logs(folders: Folders) -> None:
@@ -255,8 +261,7 @@ def _save(folders: Folders, record: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _locked(folders: Folders) -> Iterator[None]:
-    folders.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folders.state / "lock").open("w") as lock:
+    with folders.lock.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,10 +1,11 @@
 """What this machine must have for a devcluster, and the settings it changes for as long as the cluster is up."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,28 @@ PROGRAMS: Final = {
     "docker-registry": "docker-registry",
 }
 _PLUGINS: Final = (Path("/usr/lib/cni/ptp"), Path("/opt/cni/bin/ptp"))
-_SETTINGS: Final = {"net.ipv4.ip_forward": "1", "fs.inotify.max_user_instances": "1024"}
+_AT_LEAST: Final = {"net.ipv4.ip_forward": "1", "fs.inotify.max_user_instances": "1024"}
+# Kubelet sets these for the whole machine when it starts, and never back.
+_OF_KUBELET: Final = {
+    "vm.overcommit_memory": "1",
+    "vm.panic_on_oom": "0",
+    "kernel.panic": "10",
+    "kernel.panic_on_oops": "1",
+    "kernel.keys.root_maxkeys": "1000000",
+    "kernel.keys.root_maxbytes": "25000000",
+}
+# A node mounts its own over these; on the host they stay empty.
+MOUNT_POINTS: Final = (
+    "/var/lib/containerd",
+    "/var/lib/kubelet",
+    "/var/log/pods",
+    "/var/log/containers",
+    "/etc/cni/net.d",
+    "/var/lib/cni",
+    "/var/lib/maleo",
+)
+
+_MEMORY_FOR_FILES: Final = 12 * 1024**3  # four nodes with Maleo: 1.5 GiB of files, 1.5 GiB of programs
 
 Ask = Callable[[str], bool]
 
@@ -63,16 +85,55 @@ def install_packages(packages: list[str], ask: Ask) -> None:
 
 def change_settings(ask: Ask) -> dict[str, str]:
     """Set what nodes need; the former values come back, for `restore_settings`."""
-    former = {name: _setting(name).read_text(encoding="ascii").strip() for name in _SETTINGS}
-    wanted = {name: value for name, value in _SETTINGS.items() if int(former[name]) < int(value)}
-    if wanted and not ask(f"Set {', '.join(f'{n}={v}' for n, v in wanted.items())} until `maleo cluster down`?"):
-        raise Unsuitable("nodes cannot run without these settings; nothing was changed")
+    names = [name for name in (*_AT_LEAST, *_OF_KUBELET) if _setting(name).exists()]
+    former = {name: _setting(name).read_text(encoding="ascii").strip() for name in names}
+    wanted = {name: value for name, value in _AT_LEAST.items() if name in former and int(former[name]) < int(value)}
+    wanted |= {name: value for name, value in _OF_KUBELET.items() if name in former and former[name] != value}
+    told = ", ".join(f"{name}={value}" for name, value in wanted.items())
+    if wanted and not ask(f"Set {told} until `maleo cluster down`?"):
+        raise Unsuitable(f"nodes cannot run without {told}: allow it with --yes or MALEO_YES=1; nothing was changed")
     _write(wanted)
     return {name: former[name] for name in wanted}
 
 
 def restore_settings(former: Mapping[str, str]) -> None:
     _write(former)
+
+
+def make_mount_points(folders: Iterable[str] = MOUNT_POINTS) -> list[str]:
+    """Those that were missing, parents first, for `remove_mount_points`."""
+    made = []
+    for folder in folders:
+        missing = [path for path in (Path(folder), *Path(folder).parents) if not path.exists()]
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        made += [str(path) for path in reversed(missing)]
+    return made
+
+
+def remove_mount_points(made: Sequence[str]) -> None:
+    """A folder that somebody else uses by now stays."""
+    for folder in reversed(made):
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()
+
+
+def keep_in_memory(folder: Path) -> None:
+    """What nodes unpack is many small files, gone with the cluster: where there is room they never see the disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = _free_memory()
+    if free >= _MEMORY_FOR_FILES:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={free // 2},mode=0700", "tmpfs", folder], check=True)
+
+
+def unmount(folder: Path) -> None:
+    """A folder that is on the disk needs none."""
+    subprocess.run(["umount", "--lazy", folder], capture_output=True, check=False)
+
+
+def _free_memory() -> int:
+    """Bytes that programs can have."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
 def _write(settings: Mapping[str, str]) -> None:

@@ -75,6 +75,11 @@ class Builder:
         self._push(reference)
         return reference
 
+    @staticmethod
+    def is_prepared(cache: Path) -> bool:
+        """Whether base system and packages were made here before, maybe of an older lock file."""
+        return (cache / "buildah").is_dir() and (cache / "packages").is_dir()
+
     def prepare(self, component: str) -> tuple[Path, str]:
         """The folder that the component's Dockerfile is built in, by whatever tool, and the tag of its content."""
         context = self.cache / "context" / component

@@ -1,12 +1,11 @@
 # The first process of a node: mounts of its own, then containerd, kube-proxy and kubelet; bash reaps what shims leave.
-# In: NODE_NAME NODE_FOLDER NODE_ADDRESS PROGRAMS LABELS. The node ends when one of the three does.
+# In: NODE_NAME NODE_FOLDER NODE_ADDRESS PROGRAMS LABELS MOUNT_POINTS. The node ends when one of the three does.
 set -euo pipefail
 
 mount --make-rprivate /
-mkdir -p /var/lib/containerd /var/lib/kubelet /var/log/pods /var/log/containers /etc/cni/net.d /var/lib/cni /var/lib/maleo
 mount -t tmpfs tmpfs /run
 mkdir -p /run/containerd /run/netns
-for path in /var/lib/containerd /var/lib/kubelet /var/log/pods /var/log/containers /etc/cni/net.d /var/lib/cni /var/lib/maleo; do
+for path in $MOUNT_POINTS; do
   mkdir -p "$NODE_FOLDER$path"
   mount --bind "$NODE_FOLDER$path" "$path"
 done

@@ -2,11 +2,11 @@
 
 import contextlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from maleo_devcluster.host import MOUNT_POINTS
 from maleo_devcluster.keys import Authority
 from maleo_devcluster.process import Process, start
 from maleo_devcluster.topology import BRIDGE_ADDRESS, PODS, REGISTRY, Node
@@ -83,6 +83,7 @@ def start_node(node: Node, files: NodeFiles) -> Process:
         "NODE_ADDRESS": node.address,
         "PROGRAMS": str(files.programs),
         "LABELS": labels,
+        "MOUNT_POINTS": " ".join(MOUNT_POINTS),
     }
     return start(f"node-{node.name}", command, folder=files.folder / "log", environment=environment)
 
@@ -112,10 +113,6 @@ def remove_cgroups(node: Node) -> None:
         for folder in [*folders, top]:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-def remove_node_files(files: NodeFiles) -> None:
-    shutil.rmtree(files.folder, ignore_errors=True)
 
 
 def _hierarchies() -> list[Path]:

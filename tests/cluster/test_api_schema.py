@@ -9,6 +9,8 @@ import pytest
 
 from maleo_api.columns import COLUMNS
 from maleo_api.kinds import KINDS
+from maleo_api.placement import Placement, Span
+from maleo_api.rules import RULES
 from maleo_devcluster.controlplane import ControlPlane
 
 pytestmark = pytest.mark.cluster
@@ -54,6 +56,13 @@ def test_schema__accepts_the_examples(api: Api, file: Path) -> None:
     assert accepted.returncode == 0, accepted.stderr
 
 
+def test_schema__has_a_refusal_for_each_rule() -> None:
+    """The rules of what people write; a Placement's are tested below, with a whole one."""
+    expected = [file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# expect: ") for file in _MUST_FAIL]
+    told = [r.message for of, rules in RULES.items() if of not in (Placement, Span) for r in rules]
+    assert [message for message in told if not any(message.startswith(start) for start in expected)] == []
+
+
 def test_schema__fills_in_defaults_and_leaves_the_status_alone(api: Api) -> None:
     spec = {"model": {"name": "m"}, "input": {"node": "n"}, "objectives": {"latency": {"atMost": "50ms"}}}
     metadata = {"name": "least", "namespace": "default"}
@@ -64,7 +73,7 @@ def test_schema__fills_in_defaults_and_leaves_the_status_alone(api: Api) -> None
     assert "status" not in made
 
 
-def test_schema__keeps_the_spec_of_a_placement(api: Api) -> None:
+def _placement(**changes: Any) -> dict[str, Any]:
     tensor = {"name": "x", "datatype": "FP32", "shape": [1]}
     digest = "sha256:" + "0" * 64
     partition = {"name": "p0", "span": {"first": 0, "last": 0}, "node": "n", "unit": "host/cpu", "memory": "1Mi"}
@@ -75,13 +84,21 @@ def test_schema__keeps_the_spec_of_a_placement(api: Api) -> None:
         "predicted": {}, "reason": "FirstPlacement", "inputsDigest": digest,
     }  # fmt: skip
     metadata = {"name": "kept", "namespace": "default"}
-    body = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Placement", "metadata": metadata, "spec": spec}
-    assert api.call("create", "-f", "-", body=body).returncode == 0
-    changed = api.call(
-        "apply", "--server-side", "--force-conflicts", "-f", "-", body=body | {"spec": spec | {"mode": "Split"}}
-    )
+    return {"apiVersion": "maleo.dev/v1alpha1", "kind": "Placement", "metadata": metadata, "spec": spec | changes}
+
+
+def test_schema__keeps_the_spec_of_a_placement(api: Api) -> None:
+    assert api.call("create", "-f", "-", body=_placement()).returncode == 0
+    changed = api.call("apply", "--server-side", "--force-conflicts", "-f", "-", body=_placement(mode="Split"))
     api.call("delete", "placement/kept")
     assert "the spec of a placement never changes" in changed.stderr
+
+
+def test_schema__refuses_a_span_that_ends_before_it_starts(api: Api) -> None:
+    (partition,) = _placement()["spec"]["partitions"]
+    backwards = _placement(partitions=[partition | {"span": {"first": 2, "last": 1}}])
+    refused = api.call("create", "--dry-run=server", "-f", "-", body=backwards)
+    assert "a span ends at or after the block where it starts" in refused.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)

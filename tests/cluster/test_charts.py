@@ -209,6 +209,50 @@ def test_agent_policy__lets_an_agent_write_for_its_own_node_only(
     assert (renew("maleo-other")[0], denied in renew("maleo-other")[1]) == (403, True)
 
 
+def _definition(plural: str, kind: str) -> dict[str, Any]:
+    """A kind of the Prometheus operator as far as the chart needs it: any object of its name."""
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    names = {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.monitoring.coreos.com"},
+        "spec": {"group": "monitoring.coreos.com", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+def test_monitors__name_labels_and_ports_that_are_there(installed: Kubectl, own_api_server: ControlPlane) -> None:
+    kinds = {"servicemonitors": "ServiceMonitor", "podmonitors": "PodMonitor", "prometheusrules": "PrometheusRule"}
+    for plural, kind in kinds.items():
+        assert installed.create(_definition(plural, kind)).returncode == 0
+        crd = f"crd/{plural}.monitoring.coreos.com"
+        assert installed.run("wait", "--for=condition=Established", crd, "--timeout=30s").returncode == 0
+    labelled = {"enabled": True, "labels": {"release": "prometheus"}}
+    install(
+        own_api_server.kubeconfig, _IMAGES, values=_VALUES | {"serviceMonitor": labelled, "prometheusRule": labelled}
+    )
+    found = {plural: installed.get(plural, "-n", NAMESPACE)["items"] for plural in kinds}
+    assert [item["metadata"]["labels"]["release"] for items in found.values() for item in items] == ["prometheus"] * 3
+    (of_service,), (of_pods,), (rules,) = found.values()
+
+    service = installed.get("service/maleo-operator", "-n", NAMESPACE)
+    assert of_service["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (endpoint,) = of_service["spec"]["endpoints"]
+    (port,) = [port for port in service["spec"]["ports"] if port["name"] == endpoint["port"]]
+    operator = installed.get("deployment/maleo-operator", "-n", NAMESPACE)["spec"]["template"]["spec"]["containers"][0]
+    assert port["targetPort"] in [port["name"] for port in operator["ports"]]
+    assert port["port"] == 8082
+
+    agents = installed.get("daemonset/maleo-agent", "-n", NAMESPACE)["spec"]["template"]
+    assert of_pods["spec"]["selector"]["matchLabels"].items() <= agents["metadata"]["labels"].items()
+    (endpoint,) = of_pods["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in [port["name"] for port in agents["spec"]["containers"][0]["ports"]]
+    assert [rule["targetLabel"] for rule in endpoint["relabelings"]] == ["node"], "the dashboards' queries need it"
+    file = Path(__file__).resolve().parents[2] / "charts/maleo/rules/maleo.yaml"
+    assert rules["spec"] == yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
 def test_crds_chart__equals_the_generated_files() -> None:
     root = Path(__file__).resolve().parents[2]
     ours = {p.name: p.read_text(encoding="utf-8") for p in (root / "crds").glob("*.yaml")}

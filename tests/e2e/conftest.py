@@ -19,24 +19,26 @@ _DEMO_S = 900
 
 @pytest.fixture(scope="session")
 def demo_report(leave_out: Callable[[str], NoReturn]) -> Iterator[dict[str, Any]]:
-    """`build/demo-report.json` of a fresh run; the cluster goes when the last test has ended.
+    """`build/demo-report.json` of a fresh run, and what it `printed`; the cluster goes when the last test has ended.
 
     For work on these tests: MALEO_KEEP_CLUSTER=1 leaves the cluster up, and uses what a former run left.
     """
-    report, keep = ROOT / "build/demo-report.json", bool(os.environ.get("MALEO_KEEP_CLUSTER"))
-    if keep and report.exists():
-        yield json.loads(report.read_text())
+    report, printed = ROOT / "build/demo-report.json", ROOT / "build/demo.log"
+    keep = bool(os.environ.get("MALEO_KEEP_CLUSTER"))
+    if keep and printed.exists():
+        yield json.loads(report.read_text()) | {"printed": printed.read_text()}
         return
     if sys.platform != "linux" or os.geteuid() != 0:
         leave_out("nodes need Linux and root: tests on real nodes are left out")
     command = [sys.executable, "-m", "maleo_demo.main", "run", "--yes", "--provider", "devcluster"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "demo")}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_DEMO_S, check=False
-    )
     try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_DEMO_S, check=False
+        )
         assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        yield json.loads(report.read_text())
+        printed.write_text(done.stdout)
+        yield json.loads(report.read_text()) | {"printed": done.stdout}
     finally:
         if not keep:
             Devcluster.tear_down()

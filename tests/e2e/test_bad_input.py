@@ -37,7 +37,7 @@ async def test_impossible_mission__names_its_blocker_and_what_would_do(environme
         assert "atMost" in seen.mission.status.explanation
 
 
-async def test_missing_model__is_named(environment: Environment) -> None:
+async def test_missing_model__is_named_at_once(environment: Environment) -> None:
     spec = copy.deepcopy(GATE) | {"model": {"name": "no-such-model"}}
     async with mission(environment, "modelless", spec) as observer:
         seen = await observer.until(
@@ -46,8 +46,10 @@ async def test_missing_model__is_named(environment: Environment) -> None:
         assert "no-such-model" in seen.reason("Placed")
 
 
-async def test_wrong_digest__is_named_and_what_ran_before_serves_on(environment: Environment) -> None:
-    """The mission is told to use a model whose artefact nobody has: the old one answers every request."""
+async def test_wrong_digest_and_missing_model__are_named_and_what_ran_before_serves_on(
+    environment: Environment,
+) -> None:
+    """The mission is told to use a model whose artefact nobody has, then none: the old one answers every request."""
     wrong = yaml.safe_load((ROOT / "build/models/squeezenet.yaml").read_text())
     wrong["metadata"]["name"] = "squeezenet-wrong"
     for variant in wrong["spec"]["variants"]:
@@ -63,8 +65,14 @@ async def test_wrong_digest__is_named_and_what_ran_before_serves_on(environment:
             seen = await observer.until(
                 lambda s: s.reason("Placed").startswith("LoadFailed"), what="LoadFailed", timeout_s=_WAIT_S
             )
+            apply(environment, "steady", copy.deepcopy(GATE) | {"model": {"name": "no-such-model"}})
+            then = await observer.until(
+                lambda s: s.reason("Placed").startswith("ModelMissing"), what="ModelMissing", timeout_s=_WAIT_S
+            )
+            await made.until(len(made.samples) + 20)
         assert "000000" in seen.reason("Placed")
-        assert (seen.revision, seen.condition("Ready")) == (placed.revision, "True")
+        assert [(s.revision, s.condition("Ready")) for s in (seen, then)] == [(placed.revision, "True")] * 2
+        assert then.condition("Degraded") == "True"
         assert faults(made) == []
         assert {sample.revision for sample in made.samples} == {placed.revision}
     environment.kubectl("delete", "model", "squeezenet-wrong")

@@ -1,10 +1,16 @@
 """The main job: placed, served, drifted, placed anew, served again, and no request failed."""
 
+import re
+import subprocess
 from typing import Any
 
 import pytest
 
+from maleo_demo.environment import Environment
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+
+_BASES = {"Measured", "Calibrated", "Modelled", "Datasheet", "Claimed", "Simulated", "Declared"}
 
 
 def test_demo__loses_no_request_and_answers_none_wrongly(demo_report: dict[str, Any]) -> None:
@@ -19,17 +25,55 @@ def test_demo__moves_because_of_the_drift_and_meets_the_objective_again(demo_rep
     assert second["revision"] > first["revision"]
     assert (second["mode"], second["cut"]) != (first["mode"], first["cut"])
     drift = demo_report["drift"]
-    assert 0 < drift["condition_s"] <= drift["met_s"]
+    assert drift["what"].startswith("link drone-1 > edge-1 slowed")
+    assert drift["condition"].startswith("LimitExceeded: p95 is ")
+    assert 0 < drift["condition_s"] <= drift["placement_s"] <= drift["met_s"]
     assert [move["reason"] for move in demo_report["moves"]][-1] == "LatencyDrift"
+    assert demo_report["moves"][-1]["fromRevision"] == first["revision"]
+    assert demo_report["moves"][-1]["toRevision"] == second["revision"]
 
 
-def test_demo__says_where_its_figures_come_from(demo_report: dict[str, Any]) -> None:
+def test_demo__says_how_long_each_phase_took(demo_report: dict[str, Any]) -> None:
+    phases = ["cluster", "images", "Maleo installed", "devices", "model pushed", "mission placed", "drift proved"]
+    assert [demo_report["seconds"][phase] >= 0 for phase in phases] == [True] * len(phases)
+    assert sum(demo_report["seconds"].values()) <= demo_report["total_s"]
+
+
+def test_demo__says_what_was_predicted_and_observed_and_on_which_basis(demo_report: dict[str, Any]) -> None:
+    """At the client too: p95 there is what the entry told, and the way to it."""
     assert "simulated" in demo_report["simulated"]
     for placement in demo_report["placements"]:
+        assert placement["nodes"].split(">") == [part.split()[0] for part in placement["cut"]]
+        for when in ("predicted", "observed"):
+            figures = {name: placement[when][name] for name in ("p50", "p95", "energy")}
+            assert all(re.fullmatch(r"[\d.]+(ms|s|mJ|J)", figure["value"]) for figure in figures.values())
+            assert {figure["basis"] for figure in figures.values()} <= _BASES
         assert placement["observed"]["p95"]["basis"] == "Simulated"
         assert placement["observed"]["energy"]["basis"] == "Simulated"
         assert placement["client"]["requests"] > 0
+        assert 0 < placement["client"]["p50"] <= placement["client"]["p95"]
 
 
 def test_demo__writes_nothing_while_nothing_changes(demo_report: dict[str, Any]) -> None:
     assert demo_report["quiet_minute"] == {"seconds": 60.0, "writes": 0, "by_kind": {}}
+
+
+def test_demo__ends_with_its_page_and_five_commands_that_work(
+    demo_report: dict[str, Any], environment: Environment
+) -> None:
+    """All but the last two are run: those switch a node off and everything."""
+    printed = demo_report["printed"].partition("Maleo demo on")[2]
+    page, _, to_try = printed.partition("Try:\n")
+    assert [line for line in page.splitlines() if len(line) > 100] == []
+    assert f"{demo_report['requests']['sent']} sent, 0 failed, 0 wrong" in page
+    assert "0 API writes in a quiet minute under load" in page
+    lines = [line.strip() for line in to_try.splitlines() if line.strip()]
+    exports = [line for line in lines if line.startswith("export ")]
+    commands = [line for line in lines if line not in exports]
+    assert len(commands) == 5
+    assert commands[-2:] == [".venv/bin/maleo cluster kill-node edge-1", "make demo-down"]
+    for command in commands[:3]:
+        script = "\n".join([*exports, command])
+        done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    environment.cluster.unshape()

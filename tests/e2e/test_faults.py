@@ -9,21 +9,32 @@ import pytest
 from missions import GATE, faults, is_ready, load, mission
 
 from maleo_demo.environment import Environment
+from maleo_devcluster.cluster import Cluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 _WAIT_S = 120
 
 
-async def test_partner_loses_power__fallback_answers_then_a_new_revision_without_it(environment: Environment) -> None:
+_FAULTS: dict[str, tuple[Callable[[Cluster, str], None], Callable[[Cluster, str], None]]] = {
+    "power": (Cluster.kill_node, Cluster.start_node),
+    "cable": (Cluster.cut_node, Cluster.heal_node),
+}
+
+
+@pytest.mark.parametrize("lost", _FAULTS)
+async def test_partner_without_power_or_cable__fallback_answers_then_a_new_revision_without_it(
+    environment: Environment, lost: str
+) -> None:
+    break_, mend = _FAULTS[lost]
     await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
-    async with mission(environment, "powerloss", GATE) as observer:
+    async with mission(environment, f"no-{lost}", GATE) as observer:
         placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
         assert placed.mission.status.mode == "Split"
         async with load(environment, placed) as made:
             await made.until(40)
             lost_at = time.time()
-            environment.cluster.kill_node("edge-1")
+            break_(Cluster.current(), "edge-1")
             try:
                 degraded = await observer.until(
                     lambda s: s.condition("Degraded") == "True", what="Degraded", timeout_s=_WAIT_S, since=lost_at
@@ -36,8 +47,10 @@ async def test_partner_loses_power__fallback_answers_then_a_new_revision_without
                 )
                 await made.until(len(made.samples) + 20)
             finally:
-                environment.cluster.start_node("edge-1")
+                mend(Cluster.current(), "edge-1")
         assert degraded.at <= moved.at
+        assert degraded.reason("Degraded").split(":")[0] in ("PartnerLost", "FallbackServing")
+        assert moved.mission.status.moves[-1].reason in ("NodeLost", "FallbackDrift")
         assert "edge-1" not in moved.mission.status.nodes
         assert faults(made) == []
         assert {sample.revision for sample in made.samples} == {placed.revision, moved.revision}
@@ -84,6 +97,8 @@ async def test_input_node_lost__nothing_is_moved(environment: Environment) -> No
             )
             assert seen.condition("Ready") == "False"
             assert seen.revision == placed.revision
+            made = environment.kubectl("get", "placements", "-l", "maleo.dev/mission=blind", "-o", "name").split()
+            assert len(made) == 1, "nothing is planned for it elsewhere"
         finally:
             environment.cluster.start_node("gate-1")
         await observer.until(is_ready, what="Ready again", timeout_s=_WAIT_S, since=time.time())

@@ -2,6 +2,7 @@
 small classifier that is really trained, so that its accuracy figures are real.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,15 +104,19 @@ def _quantise(source: Path, target: Path, input_name: str, samples: list[NDArray
             sample = next(self._rest, None)
             return None if sample is None else {input_name: sample}
 
-    quantize_static(
-        str(source),
-        str(target),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        op_types_to_quantize=["Conv", "Gemm", "MatMul"],
-    )
+    logging.disable(logging.WARNING)  # it recommends a preparation that these graphs do not need
+    try:
+        quantize_static(
+            str(source),
+            str(target),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+        )
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 # ------------------------------------------------------------------------------------------------ digits

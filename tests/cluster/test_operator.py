@@ -1,0 +1,193 @@
+"""The whole operator in this process, on a real API server: it gets ready, says when it hangs, writes nothing idly, and
+serves only agents that prove whose they are.
+"""
+
+import asyncio
+import json
+import socket as sockets
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, WSServerHandshakeError
+
+from maleo_devcluster.controlplane import ControlPlane
+from maleo_kube.client import Client
+from maleo_kube.errors import NotFound
+from maleo_kube.resources import DEVICES, NODES, PODS, Kind
+from maleo_operator.cluster.cache import ALL_MISSIONS
+from maleo_operator.main import Operator
+from maleo_operator.metrics import Metrics
+from maleo_operator.reconcilers.scope import SlotSettings
+from maleo_operator.settings import Settings
+from maleo_wire.messages import Hello, encode
+
+pytestmark = pytest.mark.cluster
+
+_ROOT = Path(__file__).resolve().parents[2]
+_WAIT_S = 30
+_TOKENS = Kind("", "v1", "serviceaccounts/agent-test/token", "TokenRequest", namespaced=True)
+_ACCOUNTS = Kind("", "v1", "serviceaccounts", "ServiceAccount", namespaced=True)
+
+
+@pytest.fixture
+async def client(api_server: ControlPlane) -> AsyncIterator[Client]:
+    arguments = ["--kubeconfig", str(api_server.kubeconfig), "-f", str(_ROOT / "crds")]
+    for verb in (["apply", "--server-side"], ["wait", "--for=condition=Established", "--timeout=60s"]):
+        subprocess.run(["kubectl", *verb, *arguments], check=True, capture_output=True)  # noqa: ASYNC221 - nothing else runs
+    async with Client.from_kubeconfig(api_server.kubeconfig) as made:
+        yield made
+
+
+@pytest.fixture
+async def operator(
+    api_server: ControlPlane, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Operator]:
+    """One replica, leading; ends when the test does."""
+    monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
+    ingest, health, metrics = (_free_port() for _ in range(3))
+    settings = Settings(
+        namespace="default", identity="here", address=f"127.0.0.1:{ingest}", lease="operator-test",
+        ingest_port=ingest, health_port=health, metrics_port=metrics, kubeconfig=api_server.kubeconfig,
+        audience="maleo-operator", slots=SlotSettings(image="slot:1", image_pull_policy="Never", agent_port=9808),
+    )  # fmt: skip
+    made, stopping = Operator(settings, client, Metrics()), asyncio.Event()
+    running = asyncio.create_task(made.run(stopping))
+    await _until(lambda: made.elector.epoch is not None and made.cache.synced)
+    yield made
+    stopping.set()
+    await running
+
+
+def _free_port() -> int:
+    with sockets.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+async def _until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(_WAIT_S):
+        while not reached():  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.02)
+
+
+async def _get(port: int, path: str) -> tuple[int, str]:
+    async with ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
+        return response.status, await response.text()
+
+
+async def test_healthz__fails_when_the_cycle_stalls(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    health, metrics, hangs = operator.settings.health_port, operator.settings.metrics_port, asyncio.Event()
+    assert await _get(health, "/readyz") == (200, "ok")
+    assert await _get(health, "/healthz") == (200, "ok")
+    assert "maleo_leader 1.0" in (await _get(metrics, "/metrics"))[1]
+
+    async def hang(_keys: object) -> None:
+        hangs.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(operator.cycle, "_turn", hang)
+    operator._queue.mark(ALL_MISSIONS)
+    await asyncio.wait_for(hangs.wait(), _WAIT_S)
+    operator.cycle.last_turn -= 31.0  # as if that long had gone by since
+    assert await _get(health, "/healthz") == (503, "the cycle has not turned for 31 s")
+    assert (await _get(health, "/readyz"))[0] == 200, "its caches are fine"
+
+
+async def test_device__is_made_for_a_labelled_node_and_comes_back_and_then_nothing_is_written(
+    operator: Operator, client: Client, api_server: ControlPlane
+) -> None:
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n-op", "labels": {"maleo.dev/tier": "Edge"}}}
+    await client.create(NODES, node)
+    try:
+        first = await _device(client, "n-op")
+        await client.delete(DEVICES, "n-op")
+        second = await _device(client, "n-op", other_than=first["metadata"]["uid"])
+        assert second["spec"]["nodeName"] == "n-op"
+        since = time.time()
+        await asyncio.sleep(12)  # longer than every period of the cycle: silence has no event to await
+        assert _writes(api_server.audit_log, since) == []
+    finally:
+        await client.delete(NODES, "n-op")
+
+
+async def _device(client: Client, name: str, *, other_than: str = "") -> dict[str, Any]:
+    """With conditions: the operator has decided it twice."""
+    async with asyncio.timeout(_WAIT_S):
+        while True:
+            try:
+                found = await client.get(DEVICES, name)
+                if found["metadata"]["uid"] != other_than and found.get("status", {}).get("conditions"):
+                    return found
+            except NotFound:
+                pass
+            await asyncio.sleep(0.05)
+
+
+def _writes(log: Path, since: float) -> list[str]:
+    """By whomever: nobody else is at work. The leader's own Lease does not count."""
+    events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    return [
+        f"{event['verb']} {event['objectRef']['resource']}"
+        for event in events
+        if event["verb"] in {"create", "update", "patch", "delete"}
+        and event["objectRef"]["resource"] != "leases"
+        and datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp() >= since
+    ]
+
+
+@pytest.fixture
+async def pod(client: Client) -> AsyncIterator[dict[str, Any]]:
+    """Of an agent, on node n-agent, as its DaemonSet would make it."""
+    await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n-agent"}})
+    metadata = {"name": "agent-test", "namespace": "default"}
+    await client.create(_ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    spec = {
+        "nodeName": "n-agent", "serviceAccountName": "agent-test", "automountServiceAccountToken": False,
+        "containers": [{"name": "agent", "image": "agent:1"}],
+    }  # fmt: skip
+    yield await client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    await client.delete(PODS, "agent-test", namespace="default")
+    await client.delete(_ACCOUNTS, "agent-test", namespace="default")
+    await client.delete(NODES, "n-agent")
+
+
+async def _token(client: Client, *, audience: str = "maleo-operator", pod: dict[str, Any] | None = None) -> str:
+    bound = {"apiVersion": "v1", "kind": "Pod", "name": "agent-test", "uid": pod["metadata"]["uid"]} if pod else None
+    spec = {"audiences": [audience], "expirationSeconds": 600, "boundObjectRef": bound}
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {"namespace": "default"}}
+    return str((await client.create(_TOKENS, body | {"spec": spec}))["status"]["token"])
+
+
+async def _dial(operator: Operator, token: str, node: str) -> int | None:
+    """HTTP status when the token is not good; code of the close when the name is not; None when it is served."""
+    url = f"ws://127.0.0.1:{operator.settings.ingest_port}/v1/control"
+    async with ClientSession() as session:
+        try:
+            socket = await session.ws_connect(url, headers={"Authorization": f"Bearer {token}"})
+        except WSServerHandshakeError as error:
+            return error.status
+        async with socket:
+            await socket.send_bytes(encode(Hello(role="agent", name=node, boot="b", highest_epoch=0)))
+            heard = asyncio.create_task(socket.receive())
+            served = asyncio.create_task(_until(lambda: node in operator.parent.connected))
+            await asyncio.wait([heard, served], return_when=asyncio.FIRST_COMPLETED)
+            for task in (heard, served):
+                task.cancel()
+            return socket.close_code
+
+
+async def test_agent__is_served_by_a_token_of_its_own_node_only(
+    operator: Operator, client: Client, pod: dict[str, Any]
+) -> None:
+    mine = await _token(client, pod=pod)
+    assert await _dial(operator, mine, "n-agent") is None
+    assert await _dial(operator, mine, "n-other") == 4403
+    assert await _dial(operator, await _token(client, audience="another", pod=pod), "n-agent") == 401
+    assert await _dial(operator, await _token(client), "n-agent") == 401, "bound to no node"
+    assert await _dial(operator, mine[:-4] + "AAAA", "n-agent") == 401
+    assert await _dial(operator, "", "n-agent") == 401

@@ -1,0 +1,195 @@
+"""The agent between operator and slots: it goes on alone by what is on its disk, and gives artefacts to their slots."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+
+from maleo_agent.artifacts import ArtifactCache
+from maleo_agent.relay import Relay
+from maleo_agent.upstream import Upstream
+from maleo_wire.child import Child, Refused
+from maleo_wire.messages import (
+    AgentDesired,
+    Artifact,
+    Desired,
+    Hello,
+    Pace,
+    Policy,
+    Revision,
+    SlotDesired,
+    Stage,
+    TensorSpec,
+)
+
+_WAIT_S = 10
+_MODEL = b"the model"
+_DIGEST = f"sha256:{hashlib.sha256(_MODEL).hexdigest()}"
+_X = TensorSpec(name="x", datatype="FP32", shape=(1,))
+
+
+class Registry:
+    """Serves the model, and counts how often."""
+
+    def __init__(self) -> None:
+        self.served = 0
+        app = web.Application()
+        app.router.add_get("/model", self._answer)
+        self.server = TestServer(app)
+
+    def uri(self, name: str = "model") -> str:
+        return str(self.server.make_url(f"/{name}"))
+
+    async def _answer(self, _request: web.Request) -> web.Response:
+        self.served += 1
+        return web.Response(body=_MODEL)
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[Registry]:
+    made = Registry()
+    await made.server.start_server()
+    yield made
+    await made.server.close()
+
+
+def _slot(name: str, uri: str, *, identity: str) -> SlotDesired:
+    artifact = Artifact(uri=uri, digest=_DIGEST, size=len(_MODEL))
+    stage = Stage(artifact=artifact, inputs=(_X,), outputs=(_X,), pace=Pace(seconds=0.01, joules=0.1))
+    revision = Revision(revision=1, epoch=7, variant="fp32", stage=stage, next=None)
+    return SlotDesired(
+        slot=name, mission="default/watch", model="net", unit="npu0/npu", entry=True, identity=identity,
+        revisions=(revision,), active=1, fallback=None,
+        policy=Policy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1000),
+    )  # fmt: skip
+
+
+def _desired(*slots: SlotDesired, node: str = "drone-1", epoch: int = 7) -> Desired:
+    return Desired(version=1, epoch=epoch, agent=AgentDesired(node=node, slots=slots))
+
+
+class Agent:
+    """The part of an agent that slots see, on a real socket; `capacity` slows the unit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.capacity = 1.0
+        cache = ArtifactCache(folder / "artifacts", most_bytes=1000)
+        self.relay = Relay("drone-1", folder / "desired", cache, capacity=lambda: {"npu0/npu": self.capacity})
+        app = web.Application()
+        self.relay.add_routes(app)
+        self.server = TestServer(app)
+
+    async def __aenter__(self) -> Self:
+        await self.server.start_server()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.server.close()
+
+    async def get(self, digest: str, identity: str) -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {identity}"}
+        url = self.server.make_url(f"/artifacts/{digest}")
+        async with ClientSession() as session, session.get(url, headers=headers) as response:
+            return response.status, await response.read()
+
+
+class Slot:
+    """Dials an agent as a slot does, and keeps what it is told."""
+
+    def __init__(self, agent: Agent, name: str, identity: str) -> None:
+        self.told: asyncio.Queue[SlotDesired] = asyncio.Queue()
+        url = f"ws://{agent.server.host}:{agent.server.port}/v1/control"
+        hello = Hello(role="slot", name=name, boot="b", highest_epoch=0)
+        self.child = Child(url, hello=lambda: hello, on_desired=self._take, token=lambda: identity)
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self.child.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+
+    async def next(self) -> SlotDesired:
+        return await asyncio.wait_for(self.told.get(), _WAIT_S)
+
+    async def _take(self, desired: Desired) -> None:
+        assert desired.slot is not None
+        self.told.put_nowait(desired.slot)
+
+
+async def test_agent_that_starts_while_the_operator_is_away__tells_its_slots_what_was_wanted_last(
+    tmp_path: Path, registry: Registry
+) -> None:
+    wanted = _slot("default/a", registry.uri(), identity="secret")
+    await Agent(tmp_path).relay.take(_desired(wanted))
+    async with Agent(tmp_path) as again, Slot(again, "default/a", "secret") as slot:
+        assert await slot.next() == wanted
+        upstream = Upstream("drone-1", "127.0.0.1:1", tmp_path / "token", again.relay)
+        assert upstream.child.highest_epoch == 7, "an older leader is refused after a restart too"
+
+
+async def test_agent_with_a_damaged_file__waits_for_the_operator(tmp_path: Path) -> None:
+    (tmp_path / "desired").write_bytes(b"\x00half a")
+    assert Agent(tmp_path).relay.epoch == 0
+
+
+async def test_agent__refuses_what_is_meant_for_another_node(tmp_path: Path) -> None:
+    agent = Agent(tmp_path)
+    with pytest.raises(Refused, match="this is the agent of node drone-1"):
+        await agent.relay.take(_desired(node="drone-2"))
+    assert not (tmp_path / "desired").exists()
+
+
+async def test_throttled_unit__slows_its_slots(tmp_path: Path, registry: Registry) -> None:
+    wanted = _slot("default/a", registry.uri(), identity="secret")
+    async with Agent(tmp_path) as agent, Slot(agent, "default/a", "secret") as slot:
+        await agent.relay.take(_desired(wanted))
+        assert _pace(await slot.next()) == 0.01
+        agent.capacity = 0.5
+        agent.relay.tell_slots()
+        assert _pace(await slot.next()) == 0.02
+
+
+def _pace(desired: SlotDesired) -> float:
+    stage = desired.revisions[0].stage
+    assert stage is not None
+    assert stage.pace is not None
+    return stage.pace.seconds
+
+
+async def test_artefact__is_pulled_once_and_given_to_the_slots_that_need_it_only(
+    tmp_path: Path, registry: Registry
+) -> None:
+    uri = registry.uri()
+    async with Agent(tmp_path) as agent:
+        await agent.relay.take(_desired(_slot("default/a", uri, identity="secret")))
+        assert await agent.get(_DIGEST, "secret") == (200, _MODEL)
+        assert await agent.get(_DIGEST, "secret") == (200, _MODEL)
+        assert (await agent.get(_DIGEST, "of another mission"))[0] == 403
+        assert (await agent.get(f"sha256:{'0' * 64}", "secret"))[0] == 403
+        assert (await agent.get("sha256:..%2f..%2fdesired", "secret"))[0] == 403
+    assert registry.served == 1
+
+
+async def test_artefact_that_is_nowhere__is_told_to_the_slot(tmp_path: Path, registry: Registry) -> None:
+    async with Agent(tmp_path) as agent:
+        lost = _slot("default/a", registry.uri("lost"), identity="secret")
+        await agent.relay.take(_desired(lost))
+        status, text = await agent.get(_DIGEST, "secret")
+    assert (status, b"not found" in text) == (404, True)
+
+
+async def test_full_cache__lets_go_of_the_longest_unused_that_nobody_wants(tmp_path: Path, registry: Registry) -> None:
+    uri, cache = registry.uri(), ArtifactCache(tmp_path, most_bytes=2 * 400 + len(_MODEL))
+    for age, name in enumerate(["wanted", "oldest", "old"]):
+        (tmp_path / name).write_bytes(bytes(400))
+        os.utime(tmp_path / name, (age, age))
+    await cache.get(uri, _DIGEST, wanted=["sha256:wanted"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["old", "wanted", _DIGEST.removeprefix("sha256:")])

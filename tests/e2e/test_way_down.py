@@ -1,0 +1,114 @@
+"""What is left of a devcluster: nothing, whether it was stopped or crashed on its way up. The last module: it ends the
+cluster of the others.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from maleo_demo.environment import Environment
+from maleo_devcluster.cluster import Cluster, Folders
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+ROOT = Path(__file__).parents[2]
+_STATE = Folders.default().state
+_UP = [sys.executable, "-m", "maleo_cli.main", "cluster", "up"]
+_WAIT_S = 120
+
+
+@pytest.fixture
+def settings(environment: Environment) -> Iterator[dict[str, str]]:
+    """What the cluster changed of this machine, as it was before; to be so again afterwards."""
+    record = json.loads((_STATE / "state.json").read_text(encoding="utf-8"))
+    yield record["settings"]
+    assert {name: _setting(name) for name in record["settings"]} == record["settings"]
+
+
+def test_demo_down__leaves_nothing(environment: Environment, settings: dict[str, str]) -> None:
+    cluster = Cluster.current()
+    record = json.loads((_STATE / "state.json").read_text(encoding="utf-8"))
+    assert settings
+    assert all(cluster.status().values())
+    command = [sys.executable, "-m", "maleo_demo.main", "down"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=_variables(), capture_output=True, text=True, timeout=_WAIT_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert _left(cluster) == []
+    assert [folder for folder in record["mount_points"] if Path(folder).exists()] == []
+    assert not environment.kubeconfig.exists()
+    again = subprocess.run(
+        command, cwd=ROOT, env=_variables(), capture_output=True, text=True, timeout=_WAIT_S, check=False
+    )
+    assert again.returncode == 0, "what is not there needs no removal"
+
+
+def test_up_that_is_killed_half_way__is_cleaned_by_the_next_one(demo_report: object) -> None:
+    began = subprocess.Popen(_UP, cwd=ROOT, env=_variables(), stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + _WAIT_S
+    while "node-edge-1" not in _processes():
+        assert began.poll() is None, "it was to be killed before it ends"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    began.send_signal(signal.SIGKILL)
+    began.wait()
+    orphans = _processes()
+    assert {"etcd", "kube-apiserver", "node-drone-1"} <= set(orphans)
+    done = subprocess.run(_UP, cwd=ROOT, env=_variables(), capture_output=True, text=True, timeout=_WAIT_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 nodes are Ready" in done.stdout
+    assert not set(orphans.values()) & set(_processes().values())
+    cluster = Cluster.current()
+    down = subprocess.run(
+        [*_UP[:-1], "down"], cwd=ROOT, env=_variables(), capture_output=True, timeout=_WAIT_S, check=False
+    )
+    assert down.returncode == 0
+    assert _left(cluster) == []
+
+
+def _variables() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "demo"), "MALEO_YES": "1", "MALEO_PROVIDER": "devcluster"}
+
+
+def _processes() -> dict[str, int]:
+    try:
+        record = json.loads((_STATE / "state.json").read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    return {process["name"]: process["pid"] for process in record["processes"]}
+
+
+def _left(cluster: Cluster) -> list[str]:
+    """Processes, networks, mounts, limits and files of the cluster that are still there."""
+    names = [node.name for node in cluster.nodes]
+    found = [f.name for f in Path("/proc").glob("[0-9]*") if str(_STATE).encode() in _command_line(f)]
+    found += [line for line in _run("ip", "netns").splitlines() if line.split()[0] in names]
+    found += [line for line in _run("ip", "-o", "link").splitlines() if "maleo" in line]
+    found += [line for line in _run("ip", "route").splitlines() if line.startswith(("10.244.", "10.96.", "172.30.99."))]
+    found += [line for line in _run("mount").splitlines() if str(_STATE) in line]
+    found += [str(p) for p in Path("/sys/fs/cgroup").glob("*/*") if p.name in names]
+    found += [str(p) for p in (_STATE, *Path("/dev/shm").glob("maleo-etcd-*")) if p.exists()]
+    return found
+
+
+def _command_line(folder: Path) -> bytes:
+    try:
+        return (folder / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _setting(name: str) -> str:
+    return Path("/proc/sys", *name.split(".")).read_text(encoding="ascii").strip()

@@ -1,0 +1,75 @@
+"""The demo's last page: it fits a terminal, and says what did not hold."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maleo_demo.load import Sample
+from maleo_demo.report import PlacementFacts, Report
+
+_FIGURES = {
+    "p50": {"value": "42.8ms", "basis": "Calibrated"},
+    "p95": {"value": "47.4ms", "basis": "Calibrated"},
+    "energy": {"value": "342mJ", "basis": "Calibrated"},
+}
+_FACTS = PlacementFacts(
+    revision=12, mode="Split", variant="fp32", nodes="drone-1>edge-1>cloud-1",
+    cut=["drone-1 [0..2]", "edge-1 [3..19]", "cloud-1 [20..31]"],
+    predicted=_FIGURES, observed=_FIGURES, client={"requests": 900, "p50": 0.04, "p95": 0.05},
+)  # fmt: skip
+
+
+def _report(**changes: Any) -> Report:
+    made = Report(
+        cluster="your own cluster of 4 devices",
+        simulated="NPUs are simulated.",
+        total_s=201.4,
+        requests={"sent": 1081, "failed": 0, "wrong": 0},
+        placements=[_FACTS, replace(_FACTS, revision=13, mode="Local")],
+        drift={
+            "what": "link drone-1 > edge-1 slowed to 11.5Mbit/s",
+            "condition": "LimitExceeded: p95 is 129ms, the limit is 120ms",
+            "condition_s": 18.9, "placement_s": 20.0, "met_s": 149.0,
+        },
+        moves=[{"fromRevision": 12, "toRevision": 13, "reason": "LatencyDrift"}],
+        quiet_minute={"seconds": 60.0, "writes": 0, "by_kind": {}},
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def test_page__fits_a_terminal_of_100_columns_and_is_one_page() -> None:
+    lines = _report().page().splitlines()
+    assert max(len(line) for line in lines) <= 100
+    assert len(lines) <= 40
+
+
+def test_page__names_writes_and_failures() -> None:
+    report = _report(quiet_minute={"seconds": 60.0, "writes": 2, "by_kind": {"patch missions/status": 2}})
+    report.count([Sample(0.0, 0.1, 1, "fp32"), Sample(1.0, 10.0, 0, "", error="TimeoutError: ")])
+    assert "2 API writes in a quiet minute under load\n  2 x patch missions/status" in report.page()
+    assert "2 sent, 1 failed, 0 wrong\n  TimeoutError: " in report.page()
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed"),
+    [
+        ({}, True),
+        ({"quiet_minute": {}}, True),  # nobody could count
+        ({"requests": {"sent": 10, "failed": 1, "wrong": 0}}, False),
+        ({"requests": {"sent": 10, "failed": 0, "wrong": 1}}, False),
+        ({"requests": {"sent": 0, "failed": 0, "wrong": 0}}, False),
+        ({"quiet_minute": {"seconds": 60.0, "writes": 1, "by_kind": {}}}, False),
+    ],
+)
+def test_demo__passes_only_when_all_holds(changes: dict[str, Any], passed: bool) -> None:
+    assert _report(**changes).passed is passed
+
+
+def test_file__says_the_same_as_the_page(tmp_path: Path) -> None:
+    _report().write(tmp_path / "build/report.json")
+    written = json.loads((tmp_path / "build/report.json").read_text(encoding="utf-8"))
+    assert (written["requests"]["sent"], written["total_s"]) == (1081, 201.4)
+    assert [p["revision"] for p in written["placements"]] == [12, 13]

@@ -1,0 +1,121 @@
+"""One command at a time, and nothing left over: what `up` and `down` do with what an earlier command recorded."""
+
+import fcntl
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maleo_devcluster import cluster, host, network
+from maleo_devcluster.cluster import Cluster, Folders, NoCluster
+from maleo_devcluster.process import Process, start
+from maleo_devcluster.topology import Invalid, Node, load, parse
+
+ROOT = Path(__file__).parents[2]
+_WORKER = "{role: worker, labels: {maleo.dev/name: a}}"
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
+    """Of a cluster without networks and cgroups, which only root may touch."""
+    monkeypatch.setattr(host, "check_machine", lambda: None)
+    monkeypatch.setattr(network, "remove", lambda _nodes: None)
+    monkeypatch.setattr(cluster, "remove_cgroups", lambda _node: None)
+    (tmp_path / "state").mkdir()
+    return Folders(state=tmp_path / "state", cache=tmp_path / "cache", lock=tmp_path / "lock")
+
+
+def _record(folders: Folders, processes: list[Process], **facts: Any) -> None:
+    rows = [{**asdict(process), "log": str(process.log)} for process in processes]
+    record = {"nodes": [asdict(Node("drone-1", 1, {}))], "processes": rows, **facts}
+    (folders.state / "state.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_second_command__is_refused_while_the_first_is_at_work(folders: Folders) -> None:
+    with folders.lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(NoCluster, match="another `maleo cluster` command is at work here"):
+            cluster.down(folders)
+    cluster.down(folders)  # the lock goes with who held it
+
+
+def test_down__ends_what_a_crash_left_behind_and_puts_everything_back(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`up` was killed half-way: programs run, settings are changed, there is no kubeconfig yet."""
+    left = [start(name, ["sleep", "600"], folder=folders.state / "nodes") for name in ("node-drone-1", "etcd")]
+    restored: list[dict[str, str]] = []
+    monkeypatch.setattr(host, "restore_settings", restored.append)
+    made = host.make_mount_points([str(tmp_path / "var/lib/kubelet")])
+    data = tmp_path / "etcd-data"
+    data.mkdir()
+    _record(folders, left, settings={"net.ipv4.ip_forward": "0"}, mount_points=made, data=str(data))
+    with pytest.raises(NoCluster, match="only half up: `maleo cluster up` cleans it"):
+        Cluster.current(folders)
+    assert all(process.running for process in left)
+    cluster.down(folders)
+    assert not any(process.running for process in left)
+    assert restored == [{"net.ipv4.ip_forward": "0"}]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lock"]
+
+
+def test_down__never_ends_a_process_that_only_has_an_old_id(folders: Folders, tmp_path: Path) -> None:
+    other = start("other", ["sleep", "600"], folder=tmp_path / "log")
+    _record(folders, [Process("etcd", other.pid, started="1", log=other.log)])
+    cluster.down(folders)
+    assert other.running
+    other.stop(kill=True)
+    assert not other.running
+
+
+def test_down__of_nothing_is_fine(folders: Folders) -> None:
+    cluster.down(folders)
+    with pytest.raises(NoCluster, match="no devcluster is up here: `maleo cluster up` starts one"):
+        Cluster.current(folders)
+
+
+def test_node__that_is_not_there_is_named_with_those_that_are(folders: Folders) -> None:
+    _record(folders, [], kubeconfig="k", audit_log="a", programs="p")
+    with pytest.raises(NoCluster, match="no node 'edge-9'; there are drone-1"):
+        Cluster.current(folders).kill_node("edge-9")
+
+
+def test_kind_configuration__gives_a_node_for_each_worker() -> None:
+    nodes = load(ROOT / "kind-config.yaml")
+    assert [(n.name, n.address, n.pods) for n in nodes] == [
+        ("drone-1", "172.30.99.11", "10.244.1.0/24"),
+        ("gate-1", "172.30.99.12", "10.244.2.0/24"),
+        ("edge-1", "172.30.99.13", "10.244.3.0/24"),
+        ("cloud-1", "172.30.99.14", "10.244.4.0/24"),
+    ]
+    assert {n.labels["maleo.dev/tier"] for n in nodes} == {"Device", "Edge", "Cloud"}
+    assert len({n.labels["maleo.dev/site"] for n in nodes}) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("kind: Pod", "it needs `kind: Cluster` and a list `nodes`"),
+        ("[]", "it needs `kind: Cluster` and a list `nodes`"),
+        ("{kind: Cluster, nodes: [{role: control-plane}]}", "1 to 50 workers are possible, not 0"),
+        (
+            f"{{kind: Cluster, nodes: [{_WORKER}, {_WORKER}]}}",
+            "label maleo.dev/name is given twice: a",
+        ),
+    ],
+)
+def test_kind_configuration__that_is_none_says_what_it_needs(text: str, words: str) -> None:
+    with pytest.raises(Invalid, match=rf"^mine\.yaml: .*{words}"):
+        parse(text, source="mine.yaml")
+
+
+def test_slow_link__has_a_class_and_rules_of_its_own_on_each_sender() -> None:
+    drone, edge = load(ROOT / "kind-config.yaml")[0], load(ROOT / "kind-config.yaml")[2]
+    commands = [" ".join(c) for c in network.slow_peer(drone, edge, 4_000_000)]
+    assert commands == [
+        "tc -n drone-1 class replace dev eth0 parent 1: classid 1:d htb rate 4000000bit burst 16k",
+        "tc -n drone-1 filter add dev eth0 parent 1: protocol ip prio 103 u32 match ip dst 172.30.99.13/32 flowid 1:d",
+        "tc -n drone-1 filter add dev eth0 parent 1: protocol ip prio 203 u32 match ip dst 10.244.3.0/24 flowid 1:d",
+    ]

@@ -1,0 +1,143 @@
+"""What a devcluster asks of the machine: refusals that say what to do, consent before changes, all put back."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from maleo_cli import cluster as command
+from maleo_cli.failure import Failure
+from maleo_cli.main import app
+from maleo_devcluster import host
+from maleo_devcluster.host import Unsuitable
+
+
+class Asked:
+    """Answers every question with `consent`, and keeps it."""
+
+    def __init__(self, *, consent: bool) -> None:
+        self.consent = consent
+        self.questions: list[str] = []
+
+    def __call__(self, question: str) -> bool:
+        self.questions.append(question)
+        return self.consent
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """/proc/sys of a machine that needs two changes; it has no kernel.keys."""
+    there = {
+        "net.ipv4.ip_forward": "0", "fs.inotify.max_user_instances": "8192", "vm.overcommit_memory": "0",
+        "vm.panic_on_oom": "0", "kernel.panic": "10", "kernel.panic_on_oops": "1",
+    }  # fmt: skip
+    for name, value in there.items():
+        (tmp_path / name).write_text(f"{value}\n", encoding="ascii")
+    monkeypatch.setattr(host, "_setting", lambda name: tmp_path / name)
+    return tmp_path
+
+
+def _read(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text(encoding="ascii").strip() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("system", "user", "words"),
+    [
+        ("darwin", 0, "needs Linux; elsewhere start Docker and Maleo uses kind"),
+        ("linux", 1000, r"needs root .*: use sudo, or start Docker for kind"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [["up", "--yes"], ["down"]])
+def test_unsuitable_machine__is_refused_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, system: str, user: int, words: str, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(host.sys, "platform", system)
+    monkeypatch.setattr(host.os, "geteuid", lambda: user)
+    refused = CliRunner().invoke(app, ["cluster", *arguments]).exception
+    assert isinstance(refused, Failure)
+    assert refused.exit_code == command.UNSUITABLE
+    with pytest.raises(Failure, match=words):
+        raise refused
+
+
+def test_settings__are_asked_for_by_name_and_put_back(settings: Path) -> None:
+    before, asked = _read(settings), Asked(consent=True)
+    former = host.change_settings(asked)
+    assert asked.questions == ["Set net.ipv4.ip_forward=1, vm.overcommit_memory=1 until `maleo cluster down`?"]
+    assert former == {"net.ipv4.ip_forward": "0", "vm.overcommit_memory": "0"}
+    assert _read(settings) == before | {"net.ipv4.ip_forward": "1", "vm.overcommit_memory": "1"}
+    host.restore_settings(former)
+    assert _read(settings) == before
+
+
+def test_settings__without_consent_nothing_is_changed(settings: Path) -> None:
+    before = _read(settings)
+    with pytest.raises(Unsuitable, match=r"_memory=1: allow it with --yes or MALEO_YES=1; nothing was changed"):
+        host.change_settings(Asked(consent=False))
+    assert _read(settings) == before
+
+
+def test_settings__of_a_machine_that_has_them_need_no_question(settings: Path) -> None:
+    host.change_settings(Asked(consent=True))
+    asked = Asked(consent=False)
+    assert host.change_settings(asked) == {}
+    assert asked.questions == []
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH of its own, with an apt-get that notes how it was called."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    apt = tmp_path / "apt-get"
+    apt.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n', encoding="utf-8")
+    apt.chmod(apt.stat().st_mode | stat.S_IXUSR)
+    return tmp_path
+
+
+def test_packages__are_installed_with_consent_only(path: Path) -> None:
+    assert "containerd" in host.missing_packages()
+    asked = Asked(consent=False)
+    with pytest.raises(Unsuitable, match="to install them: apt-get install --no-install-recommends runc iptables"):
+        host.install_packages(["runc", "iptables"], asked)
+    assert asked.questions == ["Install runc, iptables (apt-get install --no-install-recommends runc iptables)?"]
+    assert not (path / "calls").exists()
+    host.install_packages(["runc", "iptables"], Asked(consent=True))
+    calls = (path / "calls").read_text(encoding="utf-8").splitlines()
+    assert calls == ["update -q", "install -qy --no-install-recommends runc iptables"]
+
+
+def test_packages__of_another_distribution_are_named(path: Path) -> None:
+    (path / "apt-get").unlink()
+    asked = Asked(consent=True)
+    with pytest.raises(Unsuitable, match=r"missing on this machine: runc \(Debian names\)"):
+        host.install_packages(["runc"], asked)
+    assert asked.questions == []
+
+
+def test_mount_points__go_again_unless_somebody_uses_them(tmp_path: Path) -> None:
+    (tmp_path / "var").mkdir()
+    wanted = [str(tmp_path / "var/lib/kubelet"), str(tmp_path / "etc/cni/net.d")]
+    made = host.make_mount_points(wanted)
+    assert host.make_mount_points(wanted) == []
+    (tmp_path / "etc/cni/net.d/of-another.conf").touch()
+    host.remove_mount_points(made)
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == [
+        "etc",
+        "etc/cni",
+        "etc/cni/net.d",
+        "etc/cni/net.d/of-another.conf",
+        "var",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "option", "consent"), [("1", False, True), ("", True, True), ("", False, False), ("0", False, False)]
+)
+def test_consent__is_the_option_or_the_variable_and_nobody_is_asked_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, given: str, option: bool, consent: bool
+) -> None:
+    monkeypatch.setenv("MALEO_YES", given)
+    monkeypatch.setattr(command.sys.stdin, "isatty", lambda: False, raising=False)
+    assert command.asker(yes=option)("Install?") is consent
