@@ -212,7 +212,7 @@ def _partition(search: Search, variant: Variant, piece: Piece) -> PlannedPartiti
         compute=Figure(float(costs.mean[at]), float(costs.sigma[at]), costs.basis, costs.source),
         nominal=float(costs.nominal[at]),
         wait=Figure(wait, wait, Basis.MODELLED, "queue of a shared unit"),
-        energy=Figure(joules, 0.0, Basis.MODELLED, "typical power x time") if known else Figure(0.0),
+        energy=Figure(joules, 0.0, Basis.MODELLED, f"{piece.unit.typical_power} x time") if known else Figure(0.0),
         inputs=_boundary(search.model, variant, piece.first - 1),
         outputs=_boundary(search.model, variant, piece.last),
         providers=piece.unit.providers(variant),
