@@ -144,6 +144,7 @@ def _describe_plan(chosen: Plan) -> dict[str, Any]:
                 "mean": chosen.latency_mean.value,
                 "percentile": chosen.latency.value,
                 "basis": chosen.latency.basis.value,
+                "source": chosen.latency.source,
             },
             "energy": _figure(chosen.energy),
             "accuracy": _figure(chosen.accuracy),
@@ -156,7 +157,7 @@ def _describe_plan(chosen: Plan) -> dict[str, Any]:
 def _figure(figure: Figure | None) -> dict[str, Any] | None:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return None
-    return {"value": figure.value, "basis": figure.basis.value}
+    return {"value": figure.value, "basis": figure.basis.value, "source": figure.source}
 
 
 # ------------------------------------------------------------------------------------------------ for people

@@ -534,3 +534,10 @@ def test_int4__runs_only_where_int4_is_declared(name: str, runtime: str, format_
     (unit,) = list_units(_catalogued(name))
     mismatch = find_mismatch(Variant.model_validate(body), unit)
     assert (mismatch.code if mismatch else None) == code
+
+
+def test_plan__names_the_figures_of_the_catalogue_that_it_follows_from() -> None:
+    world = replace(_catalogued("hailo-8"), models={"default/net": _hef("int8", [])})
+    chosen = _chosen(replace(world, missions={"default/watch": mission()}))
+    assert chosen.latency.source == "roofline on hailo-8: 26TOPS Claimed"
+    assert chosen.energy.source == "2.5W Claimed of hailo-8 x time"
