@@ -123,7 +123,9 @@ def _section(name: str, profile: DeviceProfile) -> Iterator[str]:
 
 
 def _compiler(profile: DeviceProfile) -> str:
-    return f"compiled by {profile.spec.compiler}" if profile.spec.compiler else ""
+    if profile.spec.compiler:
+        return f"compiled by {profile.spec.compiler}"
+    return "compiler unknown" if any(unit.type == "NPU" for unit in profile.spec.compute_units) else ""
 
 
 def _detection(profile: DeviceProfile) -> str:

@@ -27,7 +27,7 @@ FOLDERS = (
 def _round(value: object) -> object:
     """Three digits are a plan; the tenth is the machine's."""
     if isinstance(value, dict):
-        return {key: _round(item) for key, item in value.items() if key != "rejected"}
+        return {key: _round(item) for key, item in value.items() if key not in ("rejected", "source")}
     if isinstance(value, list):
         return [_round(item) for item in value]
     return float(f"{value:.3g}") if isinstance(value, float) else value

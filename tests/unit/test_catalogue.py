@@ -133,6 +133,7 @@ def test_page__says_what_is_unknown_and_what_was_left_out_and_why() -> None:
     assert "- power 9W: a typing error" in page
     assert "There is nothing to find it by" in page
     assert "Its operating system is unknown." in page
+    assert "`a`; compiler unknown." in page
 
 
 def test_page__prints_every_kind_of_figure_with_its_basis_and_source() -> None:

@@ -45,9 +45,19 @@ def lower(figure: Figure | None, units: Iterable[UnitFacts]) -> Figure | None:
     return Figure(max(0.0, figure.value - widest.value), figure.sigma, weaker, source)
 
 
+def find_widest(made: Lattice) -> float:
+    """The widest tolerance that a way can meet here; infinite where one is unknown."""
+    usable = np.flatnonzero((made.frame.reach >= 0).any(axis=1))
+    return max((_width(made.units[place]) for place in usable), default=0.0)
+
+
 def without_the_widest(made: Lattice) -> Iterator[Lattice]:
     """The same ways without those over the units of the widest tolerance, then without the next: so that for each
     tolerance the best way that is no wider is found by itself."""
-    widths = np.array([np.inf if (found := unit.tolerance) is None else found.value for unit in made.units])
+    widths = np.array([_width(unit) for unit in made.units])
     for width in sorted(set(widths))[-2::-1]:
         yield made.without(widths > width)
+
+
+def _width(unit: UnitFacts) -> float:
+    return np.inf if (found := unit.tolerance) is None else found.value

@@ -276,6 +276,7 @@ def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartiti
     assert costs is not None
     figures, wait = costs.at(piece.first, piece.last), waiting(load)
     known = figures.energy == figures.energy
+    drawn = f"{piece.unit.typical_power} x time"
     return PlannedPartition(
         first=piece.first,
         last=piece.last,
@@ -285,7 +286,7 @@ def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartiti
         compute=Figure(figures.mean, figures.sigma, figures.basis, figures.source),
         nominal=figures.nominal,
         wait=Figure(wait, wait, Basis.MODELLED, "queue of a shared unit"),
-        energy=Figure(figures.energy, 0.0, Basis.MODELLED, "typical power x time") if known else Figure(0.0),
+        energy=Figure(figures.energy, 0.0, Basis.MODELLED, drawn) if known else Figure(0.0),
         taken_from=variant.taken_from if piece.last == len(variant.blocks) - 1 else (),
         codec=_codec(variant, piece),
         inputs=_boundary(search.model, variant, piece.first - 1),

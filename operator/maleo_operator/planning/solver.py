@@ -14,7 +14,7 @@ from maleo_api.quantities import BYTES, show
 from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Amount, Array, add
-from maleo_operator.planning.analog import find_miss, lower, without_the_widest
+from maleo_operator.planning.analog import find_miss, find_widest, lower, without_the_widest
 from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
@@ -25,7 +25,7 @@ from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE, Lattice, Prices, room
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
-from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
+from maleo_operator.planning.problem import Figure, NodeFacts, Plan, Snapshot
 from maleo_operator.planning.search import Found, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.turns import add_turn, find_clash
 from maleo_operator.planning.units import UnitFacts
@@ -300,7 +300,7 @@ class Search:
         self, variant: Edition, made: Lattice, *, strict: bool, price: Amount | None = None
     ) -> Iterator[Candidate]:
         """The best ways of each allowed mode, by each of the sums that are minimised."""
-        if strict and self._accuracy_shortfall(variant) > 0:
+        if strict and self._accuracy_shortfall(self.demand.accuracy_of(variant)) > 0:
             return
         rate = self.demand.rate
         made = made.no_slower(1 / rate) if strict and rate > 0 else made
@@ -360,11 +360,11 @@ class Search:
             yield Question(priced, limits, MOST_PARTITIONS, strict=strict)
 
     def limits(self, variant: Edition, made: Lattice) -> Iterator[Limit]:
-        """Of accuracy that codecs cost, of latency, of energy; those of a rate are in the lattice."""
+        """Of the accuracy that codecs cost, of latency, of energy; those of a rate are in the lattice."""
         demand = self.demand
         figure = demand.accuracy_of(variant)
         if any(made.codecs) and demand.accuracy is not None and demand.accuracy.hard and figure is not None:
-            yield Limit(made.loss, max(0.0, figure.value - demand.accuracy.value))
+            yield Limit(made.loss, max(0.0, figure.value - demand.accuracy.value - find_widest(made)))
         if demand.latency is not None and demand.latency.hard:
             yield Limit(made.tail, demand.latency.value)
         if demand.energy is not None and demand.energy.hard:
@@ -427,7 +427,7 @@ class Search:
             figure = lower(demand.accuracy_of(variant), [made.units[place] for place, _ in way])
             left = accuracy_margin(figure.value - loss, demand.accuracy.value) if figure else -1.0
             margins["accuracy"] = max(-1.0, left)
-            shortfalls["accuracy"] = self._accuracy_shortfall(variant, loss)
+            shortfalls["accuracy"] = self._accuracy_shortfall(figure, loss)
         shortfalls["rate"] = demand.rate * busy - 1
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))
         moves = self._moves(variant, pieces)
@@ -464,8 +464,8 @@ class Search:
             terms["uncertainty"] = -_UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
         return terms
 
-    def _accuracy_shortfall(self, variant: Edition, loss: float = 0.0) -> float:
-        limit, figure = self.demand.accuracy, self.demand.accuracy_of(variant)
+    def _accuracy_shortfall(self, figure: Figure | None, loss: float = 0.0) -> float:
+        limit = self.demand.accuracy
         if limit is None or not limit.hard:
             return 0.0
         return max(0.0, -accuracy_margin(figure.value - loss, limit.value)) if figure else 1.0

@@ -60,6 +60,12 @@ class UnitFacts:
         row = strongest(p for p in self.unit.power if p.state == state)
         return parse(POWER, row.value) if row else None
 
+    @property
+    def typical_power(self) -> str:
+        """The figure as it is stated, for people."""
+        row = strongest(p for p in self.unit.power if p.state == "Typical")
+        return f"{row.value} {row.basis} of {self.profile}" if row else "unknown power"
+
     def speed(self, variant: Variant) -> Figure | None:
         """Operations a second that this variant reaches here; None when no peak is stated for it.
 

@@ -11,12 +11,13 @@ from worlds import DIGEST, block, device, link, meta, mission, model, profile, s
 
 from maleo_api.device import Device, DeviceProfile
 from maleo_api.manifests import load
+from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.model import Model, Variant
 from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.fleet import plan_all
 from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Infeasible, NodeFacts, Plan, Snapshot
+from maleo_operator.planning.problem import Feasible, Figure, Infeasible, NodeFacts, Plan, Snapshot
 from maleo_operator.planning.units import UnitFacts, list_units
 
 CATALOGUE = Path(__file__).resolve().parents[3] / "charts" / "maleo" / "profiles"
@@ -235,6 +236,33 @@ def test_unknown_tolerance__makes_a_soft_accuracy_unknown() -> None:
         net=model(variant("v", BLOCKS, accuracy="76%")),
     )
     assert _chosen(world).accuracy is None
+
+
+def _coded(floor: str, tolerance: str) -> Snapshot:
+    """Frames stay with a slow drone; beyond a slow link is a quick unit. The codec loses one point of 76 %."""
+    side = {"uri": f"oci://r/c@{OTHER}", "digest": OTHER, "format": "onnx", "size": "1Ki"}
+    shape = {"size": "400", "tensors": [{"name": "code", "datatype": "FP32", "shape": [1, 100]}]}
+    figure = {"metric": "top-1", "dataset": "d", "value": "75%", "basis": "Measured"}
+    codec = {"name": "c", "encoder": side, "decoder": side, "encode": "0MOP", "decode": "0MOP", "accuracy": [figure]}
+    head, tail = block("head", mop=10, cut=100_000), block("tail", mop=1000, cut=None)
+    head["cut"]["codecs"] = [codec | shape]
+    return snapshot(
+        profiles={"drone": profile("slow", gops=2), "edge": _analog(tolerance)},
+        missions=[_floor(floor, egress={"input": "Device", "features": "Any"})],
+        net=model(variant("v", [head, tail], accuracy="76%")),
+        links=[link("drone", "edge", "10Mbit/s")],
+    )
+
+
+def test_codec_and_analogue_unit__together_keep_the_floor() -> None:
+    """Each alone leaves the floor where it is, both together do not."""
+    assert _chosen(_coded("74%", "1%")).accuracy == Figure(
+        pytest.approx(0.74), 0.0, Basis.CLAIMED, "less what an analogue unit may miss"
+    )
+    assert _chosen(_coded("74.5%", "0%")).partitions[-1].codec is not None
+    blocker = _refused(_coded("74.5%", "1%")).blockers[0]
+    assert blocker.code == "AccuracyTooHigh"
+    assert "74.0% where 74.5% is asked for" in blocker.message
 
 
 @settings(max_examples=60, deadline=None)
@@ -507,3 +535,10 @@ def test_int4__runs_only_where_int4_is_declared(name: str, runtime: str, format_
     (unit,) = list_units(_catalogued(name))
     mismatch = find_mismatch(Variant.model_validate(body), unit)
     assert (mismatch.code if mismatch else None) == code
+
+
+def test_plan__names_the_figures_of_the_catalogue_that_it_follows_from() -> None:
+    world = replace(_catalogued("hailo-8"), models={"default/net": _hef("int8", [])})
+    chosen = _chosen(replace(world, missions={"default/watch": mission()}))
+    assert chosen.latency.source == "roofline on hailo-8: 26TOPS Claimed"
+    assert chosen.energy.source == "2.5W Claimed of hailo-8 x time"
