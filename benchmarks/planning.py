@@ -78,7 +78,8 @@ def _time_size(blocks: int, devices: int, partitions: int, scarcity: Scarcity, c
         gaps.append(_gap(verdict))
         most = max(most, len(verdict.plan.partitions) if isinstance(verdict, Feasible) else 0)
     size = {"blocks": blocks, "devices": devices, "most_partitions": partitions, "scarcity": scarcity, "of": count}
-    return size | _spread(seconds) | {"most_used": most, "worst_gap": round(max(gaps), 9)}
+    proven = sum(gap <= 1e-9 for gap in gaps)
+    return size | _spread(seconds) | {"most_used": most, "proven": proven, "worst_gap": round(max(gaps), 4)}
 
 
 # ------------------------------------------------------------------------------------------------ HiGHS

@@ -74,7 +74,7 @@ class Assignment:
         matrix = self._matrix(flat, rows, keys)
         values, most = [-column.value for _, column in flat], self._most(rows, keys)
         done = linprog(values, A_ub=matrix, b_ub=most, bounds=(0, None), method="highs")
-        duals = -np.asarray(done.ineqlin.marginals)
+        duals = np.maximum(0.0, -np.asarray(done.ineqlin.marginals))  # a rounding below nothing is no price
         return dict(zip(rows, duals[: len(rows)], strict=True)), dict(zip(keys, duals[len(rows) :], strict=True))
 
     def _generate(self, prices: Mapping[Row, float], worth: Mapping[str, float]) -> tuple[float, bool]:
