@@ -7,7 +7,7 @@ import numpy as np
 
 from maleo_api.mission import Mode
 from maleo_operator.planning.lattice import Amount, Array, Lattice, Mask
-from maleo_operator.planning.search import Combine, Way
+from maleo_operator.planning.search import Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,15 @@ class Stages:
 
     def floor(self) -> float:
         """Seconds that no pipeline's slowest step undercuts: the optimum where a unit may serve again and again."""
-        return float(look_on(self.spans, self.hops, self.most, np.maximum)[self.source, 0])
+        least = np.full((self.source + 1, self.last + 1), np.inf)
+        least[:, -1] = 0.0
+        for _ in range(self.most):
+            before, ends = least, np.maximum(self.spans, least[:-1, None, :]).min(axis=2)
+            least = np.maximum(self.hops, ends[None]).min(axis=1)
+            least[:, -1] = 0.0
+            if np.array_equal(before, least):
+                break
+        return float(least[self.source, 0])
 
     def groups(self, *others: "Stages") -> list[list[int]]:
         """Units that can stand for one another: exchanging two of a group changes no step, in the others neither."""
@@ -129,16 +137,3 @@ class Types:
         """A way over types as one over units."""
         left = [iter(units) for units in self.members]
         return tuple((next(left[kind]), boundary) for kind, boundary in way)
-
-
-def look_on(spans: Array, hops: Array, most: int, combine: Combine) -> Array:
-    """(D+1, B) from each place and boundary the least to the end, with units that may serve again and again."""
-    least = np.full(hops.shape[::2], np.inf)
-    least[:, -1] = 0.0
-    for _ in range(most):
-        before, ends = least, combine(spans, least[:-1, None, :]).min(axis=2)
-        least = combine(hops, ends[None]).min(axis=1)
-        least[:, -1] = 0.0
-        if np.array_equal(before, least):
-            break
-    return least
