@@ -176,7 +176,8 @@ def build(
 
     none, once, nothing = np.zeros(len(units)), np.ones(len(units)), np.zeros_like(crossings.wire)
     mean = amount("seconds", once, waits, crossings.wire, crossings.overhead, 0)
-    doubt = amount("sigma", z * once, z * waits, crossings.wire * crossings.doubt, nothing, 1)
+    unsure = np.where(np.isinf(waits), waits, z * np.where(np.isinf(waits), 0.0, waits))
+    doubt = amount("sigma", z * once, unsure, crossings.wire * crossings.doubt, nothing, 1)
     made = Lattice(
         units=tuple(units),
         codecs=tuple(codecs),

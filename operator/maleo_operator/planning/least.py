@@ -1,19 +1,24 @@
 """The least cost of a pipeline with no step slower than a given time, in any order of units: a limit beside the rate.
 
 The states are those of `counts`; the value of each is the least cost by which every boundary is reached. What cannot
-come to an end within the limit, even if units could serve again, is dropped.
+come to an end within the limit is dropped: to go on costs at least what it does where units may serve again at a
+price, less the prices of those that are left. Prices are raised where a unit would serve too often.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maleo_operator.planning.amount import Array
 from maleo_operator.planning.counts import Layer, Move
 from maleo_operator.planning.search import Way
-from maleo_operator.planning.stages import Types, look_on
+from maleo_operator.planning.stages import Types
 
+_ROUNDS: Final = 30
+_AIM: Final = 1.05
+"""Of the limit: what prices are raised for."""
 _MOST_WORK: Final = 10_000_000
 _USUAL_LENGTH: Final = 30
 """Of spans, in boundaries: where they are shorter it is memory that bounds the states."""
@@ -28,7 +33,8 @@ class LeastProbe:
         self._limit = limit
         self._spans = np.where(types.spans <= seconds, costs.spans, np.inf)
         self._hops = np.where(types.hops <= seconds, costs.hops, np.inf)
-        self._ahead = look_on(self._spans, self._hops, types.most, np.add)
+        self._free = self._look_on(np.zeros(len(types.sizes)))[0]
+        self._price, self._ahead = self._find_prices()
         first, end = np.nonzero(np.isfinite(self._spans).any(axis=0))
         self._longest = int(np.max(end - first, initial=0))
         self.complete = True
@@ -36,6 +42,8 @@ class LeastProbe:
     def run(self, *, work: int = _MOST_WORK) -> Way | None:
         """A way of the fewest stages within the limit. work: sums of one stage; beyond, not all states are kept."""
         kinds = len(self._types.members)
+        if self._ahead[kinds, 0] - self._price @ self._types.sizes > self._limit:
+            return None
         width = 1 + work // (kinds * self._types.last * max(_USUAL_LENGTH, self._longest))
         born = np.full((kinds + 1, 1, self._types.last + 1), np.inf)
         born[kinds, 0, 0] = 0.0
@@ -53,7 +61,7 @@ class LeastProbe:
             if np.isfinite(done[kind, row]):
                 return self._types.name(self._trace(layers, row, kind))
             if len(layer.counts) > width:
-                lowest = (layer.values + self._ahead[:, None]).min(axis=(0, 2))
+                lowest = (layer.values + self._ahead[:, None]).min(axis=(0, 2)) - self._left(layer.counts)
                 layers[-1] = layer.keep(np.sort(np.argsort(lowest, kind="stable")[:width]))
                 self.complete = False
         return None
@@ -66,10 +74,50 @@ class LeastProbe:
             for length in range(1, self._longest + 1):
                 steps = np.diagonal(self._spans[kind], length)
                 np.minimum(ends[:, length:], arrived[:, :-length] + steps, out=ends[:, length:])
-            ends[ends + self._ahead[kind] > self._limit] = np.inf
+            left = self._left(before.counts[rows]) - self._price[kind]
+            onward = np.maximum(self._free[kind], self._ahead[kind] - left[:, None])
+            ends[ends + onward > self._limit] = np.inf
             alive = np.isfinite(ends).any(axis=1)
             if alive.any():
                 yield kind, rows[alive], ends[alive]
+
+    def _left(self, counts: NDArray[np.uint8]) -> Array:
+        """(N,) prices of the units that do not serve yet."""
+        left: Array = (np.array(self._types.sizes) - counts) @ self._price
+        return left
+
+    def _find_prices(self) -> tuple[Array, Array]:
+        """By type, what makes the least cost ahead less all prices large; and that least, prices included."""
+        sizes, price = np.array(self._types.sizes, dtype=float), np.zeros(len(self._types.sizes))
+        found, highest = (price, self._look_on(price)[0]), -np.inf
+        for _ in range(_ROUNDS):
+            ahead, uses = self._look_on(price)
+            bound = float(ahead[-1, 0] - price @ sizes)
+            if bound > highest:
+                found, highest = (price, ahead), bound
+            excess = np.where((uses > sizes) | (price > 0), uses - sizes, 0.0)
+            if bound > self._limit or not np.isfinite(bound) or not excess.any():
+                break
+            price = np.maximum(0.0, price + excess * (_AIM * self._limit - bound) / (excess @ excess))
+        return found
+
+    def _look_on(self, price: Array) -> tuple[Array, Array]:
+        """(T+1, B) the least to the end where units may serve again; and how often each does from the source."""
+        last, kinds = self._types.last, len(price)
+        least, ends = np.full((kinds + 1, last + 1), np.inf), np.zeros((kinds, last + 1), dtype=int)
+        nexts = np.zeros((kinds + 1, last + 1), dtype=int)
+        least[:, last] = 0.0
+        for boundary in range(last - 1, -1, -1):
+            onward = self._spans[:, boundary, boundary + 1 :] + least[:-1, boundary + 1 :]
+            ends[:, boundary] = np.argmin(onward, axis=1) + boundary + 1
+            through = self._hops[:, :, boundary] + onward.min(axis=1) + price
+            nexts[:, boundary], least[:, boundary] = np.argmin(through, axis=1), through.min(axis=1)
+        uses, place, boundary = np.zeros(kinds), kinds, 0
+        while boundary < last and np.isfinite(least[kinds, 0]):
+            place = int(nexts[place, boundary])
+            boundary = int(ends[place, boundary])
+            uses[place] += 1
+        return least, uses
 
     def _trace(self, layers: Sequence[Layer[np.float64]], row: int, kind: int) -> list[tuple[int, int]]:
         """Back from a state that is done: (type, boundary that it ends at) of each stage."""

@@ -1,6 +1,6 @@
 """What a pipeline in one mode is made of: every step it may take, by the seconds that one request keeps it busy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +64,15 @@ class Stages:
 
     def floor(self) -> float:
         """Seconds that no pipeline's slowest step undercuts: the optimum where a unit may serve again and again."""
-        return float(look_on(self.spans, self.hops, self.most, np.maximum)[self.source, 0])
+        least = np.full((self.source + 1, self.last + 1), np.inf)
+        least[:, -1] = 0.0
+        for _ in range(self.most):
+            before, ends = least, np.maximum(self.spans, least[:-1, None, :]).min(axis=2)
+            least = np.maximum(self.hops, ends[None]).min(axis=1)
+            least[:, -1] = 0.0
+            if np.array_equal(before, least):
+                break
+        return float(least[self.source, 0])
 
     def groups(self, *others: "Stages") -> list[list[int]]:
         """Units that can stand for one another: exchanging two of a group changes no step, in the others neither."""
@@ -130,16 +138,3 @@ class Types:
         """A way over types as one over units."""
         left = [iter(units) for units in self.members]
         return tuple((next(left[kind]), boundary) for kind, boundary in way)
-
-
-def look_on(spans: Array, hops: Array, most: int, combine: Callable[[Array, Array], Array]) -> Array:
-    """(D+1, B) from each place and boundary the least to the end, with units that may serve again and again."""
-    least = np.full(hops.shape[::2], np.inf)
-    least[:, -1] = 0.0
-    for _ in range(most):
-        before, ends = least, combine(spans, least[:-1, None, :]).min(axis=2)
-        least = combine(hops, ends[None]).min(axis=1)
-        least[:, -1] = 0.0
-        if np.array_equal(before, least):
-            break
-    return least
