@@ -19,24 +19,30 @@ from maleo_operator.planning.units import UnitFacts
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _NEVER = np.inf
+_LEAST_FREE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What others hold of a unit: share of its time, mean seconds of one of their requests, bytes."""
+    """What others hold of a unit: share of its time, seconds of one request, bytes; of its node's power: watts."""
 
     share: float = 0.0
     service: float = 0.0
     memory: float = 0.0
+    watts: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """(node, unit) -> what one request's second there costs, a byte of its memory, using it at all; in objective."""
+    """In objective. (node, unit) -> what one request's second there costs, a byte of its memory, using it at all, a
+    joule of its node's power cap; link: a second of a wire.
+    """
 
     time: Mapping[tuple[str, str], float] = field(default_factory=dict)
     memory: Mapping[tuple[str, str], float] = field(default_factory=dict)
     use: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    power: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    link: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Lattice:
     own: Array  # (D, B, B) seconds of computing, without waiting for others
     memory: Array  # (D, B, B) bytes
     fits: Mask  # (D, B, B) of a span into the unit's free memory
+    powers: Mask  # (D, B, B) of a span into what is left of the node's power cap
     may: Mask  # (D+1, D) link, egress
     local: Mask  # (D,) units of the input's node
     powered: Mask  # (D,) units whose power is known
@@ -109,13 +116,15 @@ class Lattice:
 class Crossing:
     """What may cross between nodes, and over what.
 
-    link: None where none joins two nodes; may_receive: (node, whether it gets the raw input) by the mission's egress.
+    link: None where none joins two nodes; may_receive: (node, whether it gets the raw input) by the mission's egress;
+    taken: share of the link's time that others hold.
     """
 
     link: Callable[[NodeFacts, NodeFacts], LinkFacts | None]
     input_bytes: float
     answer_bytes: float
     may_receive: Callable[[NodeFacts, bool], bool]
+    taken: Callable[[NodeFacts, NodeFacts], float]
 
 
 def build(
@@ -127,23 +136,23 @@ def build(
     *,
     source: NodeFacts,
     z: float,
+    rate: float,
 ) -> Lattice:
-    """units, costs and loads in the same order; z: of the latency's percentile."""
-    cuts = [i for i, block in enumerate(variant.blocks[:-1]) if block.cut is not None]
-    if variant.cutting != "Graph":
-        cuts = []
-    ends = (-1, *cuts, len(variant.blocks) - 1)
-    sizes = np.array([crossing.input_bytes, *(size_of(variant.blocks[c].cut.tensors) for c in cuts), 0.0])  # type: ignore[union-attr]
+    """units, costs and loads in the same order; z: of the latency's percentile; rate: requests/s."""
+    ends = boundaries(variant)
+    sizes = crossing_bytes(variant, ends, crossing.input_bytes)
     local = np.array([unit.node.name == source.name for unit in units], dtype=bool)
     may = _may(units, crossing, source)
     hops = [np.where(may[:, :, None], hop, _NEVER) for hop in _hops(units, crossing, source, sizes, z)]
-    spans = [_spans(cost, ends) for cost in costs]
+    spans = [spans_at(cost, ends) for cost in costs]
     own, sigma, joules, memory = (np.stack([s[i] for s in spans]) for i in range(4))
     waits = np.array([waiting(load) for load in loads])[:, None, None]
-    free = np.array([max(1 - load.share, 1e-9) for load in loads])[:, None, None]
+    free = np.array([max(1 - load.share, _LEAST_FREE) for load in loads])[:, None, None]
     room = np.array([_room(unit, load) for unit, load in zip(units, loads, strict=True)])[:, None, None]
     fits = memory <= room
-    possible = fits & np.isfinite(own + waits)
+    allowed = np.array([allowance(unit, load, rate) for unit, load in zip(units, loads, strict=True)])[:, None, None]
+    powers = np.isinf(allowed) | (joules <= allowed)
+    possible = fits & powers & np.isfinite(own + waits)
 
     def amount(each: Array, hop: Array) -> Amount:
         return Amount(np.where(possible, each, _NEVER), hop)
@@ -158,13 +167,26 @@ def build(
         own=own,
         memory=memory,
         fits=fits,
+        powers=powers,
         may=may,
         local=local,
         powered=np.array([not np.isnan(cost.energy[0, 0]) for cost in costs], dtype=bool),
     )
 
 
-def _spans(costs: SpanCosts, ends: Sequence[int]) -> tuple[Array, Array, Array, Array]:
+def boundaries(variant: Variant) -> tuple[int, ...]:
+    """Boundary -> the last block done: -1 before the first, then the legal cuts, then the last block."""
+    cuts = [i for i, block in enumerate(variant.blocks[:-1]) if block.cut is not None]
+    return (-1, *(cuts if variant.cutting == "Graph" else ()), len(variant.blocks) - 1)
+
+
+def crossing_bytes(variant: Variant, ends: Sequence[int], input_bytes: float) -> Array:
+    """(B,) of what crosses a boundary on its way; nothing after the last."""
+    cuts = [variant.blocks[end].cut for end in ends[1:-1]]
+    return np.array([input_bytes, *(size_of(cut.tensors) for cut in cuts if cut is not None), 0.0])
+
+
+def spans_at(costs: SpanCosts, ends: Sequence[int]) -> tuple[Array, Array, Array, Array]:
     """mean, sigma, energy, memory as (B, B) over boundaries; inf where nothing would be computed."""
     first, last = np.array(ends) + 1, np.array(ends)
     index = np.ix_(np.minimum(first, costs.mean.shape[0] - 1), np.maximum(last, 0))
@@ -192,19 +214,20 @@ def _hops(
                 continue
             key = (origin.name, target.name)
             if key not in known:
-                known[key] = _hop(crossing.link(origin, target), sizes + crossing.answer_bytes, z)
+                free = max(1 - crossing.taken(origin, target), _LEAST_FREE)
+                known[key] = _hop(crossing.link(origin, target), sizes + crossing.answer_bytes, z, free)
             mean[i, j], tail[i, j], energy[i, j], busy[i, j] = known[key]
     return mean, tail, energy, busy
 
 
-def _hop(link: LinkFacts | None, sizes: Array, z: float) -> tuple[Array, Array, Array, Array]:
+def _hop(link: LinkFacts | None, sizes: Array, z: float, free: float) -> tuple[Array, Array, Array, Array]:
     if link is None:
         never = np.full_like(sizes, _NEVER)
         return never, never, never, never
     wire = sizes / link.bandwidth.value
     overhead = link.time(0.0, 0.0).value
     spread = link.bandwidth.sigma / link.bandwidth.value
-    return wire + overhead, wire * (1 + z * spread) + overhead, sizes * link.energy_per_byte, wire
+    return wire + overhead, wire * (1 + z * spread) + overhead, sizes * link.energy_per_byte, wire / free
 
 
 def _may(units: Sequence[UnitFacts], crossing: Crossing, source: NodeFacts) -> Mask:
@@ -228,6 +251,11 @@ def _may(units: Sequence[UnitFacts], crossing: Crossing, source: NodeFacts) -> M
 def waiting(load: Load) -> float:
     """Mean seconds in the queue of a shared unit: half a request of the others, by how busy they keep it."""
     return load.share * load.service / (2 * (1 - load.share)) if load.share < 1 else _NEVER
+
+
+def allowance(unit: UnitFacts, load: Load, rate: float) -> float:
+    """Joules of one request that the node's power cap still allows; infinite without a cap."""
+    return _NEVER if unit.cap is None or rate <= 0 else max(0.0, unit.cap - load.watts) / rate
 
 
 def _room(unit: UnitFacts, load: Load) -> float:

@@ -16,7 +16,9 @@ from maleo_api.quantities import DURATION, ENERGY, RATIO, show
 from maleo_operator.planning.cost import size_of
 from maleo_operator.planning.demand import Demand, find_input
 from maleo_operator.planning.frontier import trace
+from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
+from maleo_operator.planning.menu import list_menus
 from maleo_operator.planning.problem import (
     Blocker,
     Fallback,
@@ -41,20 +43,30 @@ _CODES: Final = {
     "energy": "EnergyTooTight",
     "accuracy": "AccuracyTooHigh",
     "rate": "RateTooHigh",
+    "power": "PowerCapExceeded",
 }
 _TEMPORARY: Final = {"NotAvailable", "UnitOccupied"}
 _ROUND_UP: Final = 1.02  # a relaxation leaves room for its own rounding
 
 
-def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | None = None) -> Verdict:
+def plan(
+    snapshot: Snapshot,
+    key: str,
+    *,
+    aim: Aim = "margins",
+    index: Index | None = None,
+    holdings: Holdings | None = None,
+) -> Verdict:
     """Plan mission `key` (namespace/name) of the snapshot. Same input, same answer.
 
-    index: of this snapshot, or of one that differs in who holds what only; made anew without one.
+    index: of this snapshot, or of one that differs in who holds what only; holdings: that count in place of what the
+    snapshot says is held. Both are made anew without one.
     """
     index = index or Index(snapshot)
-    verdict = _plan(snapshot, snapshot.missions[key], index, aim)
+    holdings = holdings or Holdings.of(snapshot, index)
+    verdict = _plan(snapshot, snapshot.missions[key], index, aim, holdings)
     if isinstance(verdict, Infeasible) and verdict.least_bad is not None:
-        return replace(verdict, relaxations=tuple(_relax(snapshot, key, verdict.least_bad, index, aim)))
+        return replace(verdict, relaxations=tuple(_relax(snapshot, key, verdict.least_bad, index, aim, holdings)))
     return verdict
 
 
@@ -84,8 +96,8 @@ def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
     return build(search, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
 
 
-def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdict:
-    prepared = prepare(snapshot, mission, index, aim)
+def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim, holdings: Holdings) -> Verdict:
+    prepared = prepare(snapshot, mission, index, aim, holdings)
     if isinstance(prepared, Infeasible):
         return prepared
     found = prepared.run()
@@ -100,14 +112,16 @@ def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Verdi
     for candidate in found:
         if not candidate.shortfalls and candidate.mode not in by_mode:
             by_mode[candidate.mode] = build(prepared, candidate)
-    held = _held_again(prepared, snapshot, mission, found)
+    held = _held_again(prepared, found)
     bound = max(candidate.bound for candidate in found if np.isfinite(candidate.bound))
+    if aim == "margins" and not prepared.sees_all:
+        bound = max([bound, *(menu.beyond() for menu in list_menus(prepared))])
     return Feasible(by_mode[best.mode], rejected, by_mode | held, bound)
 
 
-def _held_again(search: Search, snapshot: Snapshot, mission: Mission, found: Sequence[Candidate]) -> dict[str, Plan]:
+def _held_again(search: Search, found: Sequence[Candidate]) -> dict[str, Plan]:
     """The plan that is held, as judged now, so that an improvement is measured against staying."""
-    held = snapshot.held.get(mission.key)
+    held = search.held
     for candidate in found if held else ():
         assert held is not None
         places = [(p.unit.node.name, p.unit.name, p.first, p.last) for p in candidate.pieces]
@@ -118,7 +132,9 @@ def _held_again(search: Search, snapshot: Snapshot, mission: Mission, found: Seq
     return {}
 
 
-def prepare(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Search | Infeasible:
+def prepare(
+    snapshot: Snapshot, mission: Mission, index: Index, aim: Aim, holdings: Holdings | None = None
+) -> Search | Infeasible:
     """The search, or why there can be none."""
     model = snapshot.models.get(f"{mission.metadata.namespace}/{mission.spec.model.name}")
     sources = find_input(snapshot, mission)
@@ -137,7 +153,7 @@ def prepare(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Sea
     if blocker is not None:
         return Infeasible((blocker,), (), (), None)
     assert model is not None
-    search = Search(snapshot, Demand.of(mission), model, snapshot.nodes[sources[0]], index, aim)
+    search = Search(snapshot, Demand.of(mission), model, snapshot.nodes[sources[0]], index, aim, holdings)
     if not search.variants():
         wanted = ", ".join(mission.spec.model.variants)
         message = f"model {mission.spec.model.name} has none of the variants {wanted}"
@@ -167,7 +183,7 @@ def build(search: Search, candidate: Candidate) -> Plan:
     accuracy = demand.accuracy_of(variant)
     loads = [search.loads[p.node, p.unit] for p in partitions]
     spare = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
-    slowest = max([*spare, *(t.wire for t in transfers)])
+    slowest = max([*spare, *_link_times(search, candidate.pieces, transfers)])
     built = Plan(
         mission=demand.mission.key,
         model=search.model.metadata.name,
@@ -244,9 +260,16 @@ def _transfers(search: Search, variant: Variant, pieces: Sequence[Piece]) -> tup
     return tuple(found)
 
 
+def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[PlannedTransfer]) -> Iterable[float]:
+    """Seconds of each link that a request takes, in what others leave of it."""
+    nodes = [search.source, *(piece.unit.node for piece in pieces)]
+    hops = [(a, b) for a, b in pairwise(nodes) if a.name != b.name]
+    return (t.wire / max(1 - search.taken(*hop), 1e-9) for t, hop in zip(transfers, hops, strict=True))
+
+
 def _entry(search: Search, candidate: Candidate, partitions: Sequence[PlannedPartition]) -> tuple[str, Fallback | None]:
     """Where the entry's slot runs, and what it keeps resident for when a partner is lost."""
-    here = sorted((u for u in search.units if u.node.name == search.source.name), key=lambda u: u.name)
+    here = sorted(search.here, key=lambda u: u.name)
     first = partitions[0]
     if first.node == search.source.name:
         here = [unit for unit in here if unit.name == first.unit]
@@ -343,7 +366,7 @@ def _blockers(search: Search, best: Candidate, built: Plan) -> Iterable[Blocker]
         yield Blocker(_CODES[name], "CannotNow" if temporary else "CannotEver", message)
 
 
-def _shortfall(demand: Demand, name: str, built: Plan) -> str:
+def _shortfall(demand: Demand, name: str, built: Plan) -> str:  # noqa: PLR0911 - one for each kind
     if name == "latency" and demand.latency:
         over = built.latency.value - demand.latency.value
         limit = show(DURATION, demand.latency.value)
@@ -358,15 +381,19 @@ def _shortfall(demand: Demand, name: str, built: Plan) -> str:
         if built.accuracy is None:
             return "no variant states an accuracy for this metric and data set"
         return f"{built.accuracy.value:.1%} where {demand.accuracy.value:.1%} is asked for"
+    if name == "power":
+        return "its units together would go over the power cap of their node"
     return f"it sustains {built.rate.value:.1f}/s where {demand.rate:.1f}/s is asked for"
 
 
-def _relax(snapshot: Snapshot, key: str, least_bad: Plan, index: Index, aim: Aim) -> Iterable[Relaxation]:
+def _relax(
+    snapshot: Snapshot, key: str, least_bad: Plan, index: Index, aim: Aim, holdings: Holdings
+) -> Iterable[Relaxation]:
     """Per objective the least change that would do alone, each verified by planning again with it."""
     mission = snapshot.missions[key]
     for name, field, text in _proposals(Demand.of(mission), least_bad):
         relaxed = _with_objective(mission, name, field, text)
-        verdict = _plan(replace(snapshot, missions={**snapshot.missions, key: relaxed}), relaxed, index, aim)
+        verdict = _plan(replace(snapshot, missions={**snapshot.missions, key: relaxed}), relaxed, index, aim, holdings)
         if isinstance(verdict, Feasible):
             yield Relaxation(name, f"objectives.{name}.{field}: {text}", verdict.plan)
 

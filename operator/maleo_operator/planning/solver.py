@@ -1,5 +1,6 @@
 """One mission, exactly: the best way of every variant and mode, and what becomes of every unit that is not taken."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -10,12 +11,14 @@ import numpy as np
 from maleo_api.mission import Mode
 from maleo_api.model import Model, Variant
 from maleo_operator.planning import lattice
+from maleo_operator.planning.classes import UnitClass
 from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
 from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.holdings import Holdings
-from maleo_operator.planning.index import Index
+from maleo_operator.planning.index import Index, Wire
 from maleo_operator.planning.lattice import Amount, Crossing, Lattice, Prices
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
+from maleo_operator.planning.reach import Reach, find_reach
 from maleo_operator.planning.search import TIE, Found, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.units import UnitFacts
 
@@ -26,8 +29,9 @@ MOST_PARTITIONS: Final = 4
 _MOST_STAGES: Final = 8
 """Of a pipeline that is made for its rate."""
 _PER_CLASS: Final = MOST_PARTITIONS
-_MOVE_COST: Final = 0.05
-_UNCERTAINTY: Final = 0.1
+MOVE_COST: Final = 0.05
+UNCERTAINTY: Final = 0.1
+_MOST_CLASSES: Final = 64
 MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 
 
@@ -89,12 +93,12 @@ class Search:
         self.model = model
         self.source = source
         self.aim = aim
-        self.units = [unit for unit in index.units if unit.available]
-        self.loads = (holdings or Holdings.of(snapshot)).seen_by(demand.mission)
-        self.refused: list[Refused] = [_unavailable(unit) for unit in index.units if not unit.available]
-        self._snapshot = snapshot
-        self._held = snapshot.held.get(demand.mission.key)
-        self._index = index
+        self.units = index.available
+        holdings = holdings or Holdings.of(snapshot, index)
+        self.loads = holdings.seen_by(demand.mission)
+        self.refused: list[Refused] = [_unavailable(unit) for unit in index.unavailable]
+        self.held = holdings.plans.get(demand.mission.key)
+        self.index = index
         self._made: list[tuple[Variant, Lattice]] | None = None
 
     def run(self) -> list[Candidate]:
@@ -137,28 +141,65 @@ class Search:
     def find(self, plan: Plan) -> Candidate | None:
         """The plan as it is judged here and now; None when it is not possible any more."""
         variant = next((v for v in self.variants() if v.name == plan.variant), None)
-        named = {(p.node, p.unit) for p in plan.partitions}
-        made = self._build(variant, [u for u in self.units if u.key in named]) if variant else None
+        named = [self.index.unit(key) for key in dict.fromkeys((p.node, p.unit) for p in plan.partitions)]
+        made = self._build(variant, [unit for unit in named if unit is not None]) if variant else None
         way = made.find([(p.node, p.unit, p.last) for p in plan.partitions]) if made else None
         if variant is None or made is None or way is None or not np.isfinite(total(made.tail, made, way)):
             return None
         judged = self.judge(variant, made, way)
         return judged if judged.mode in self.demand.mission.spec.modes else None
 
+    @property
+    def here(self) -> list[UnitFacts]:
+        """Units of the node where the data is born."""
+        return self.index.on(self.source.name)
+
+    @property
+    def sees_all(self) -> bool:
+        """Else only what is one hop away is looked at; what lies beyond is bounded."""
+        return len(self.index.classes) <= _MOST_CLASSES
+
+    @property
+    def reach(self) -> Reach:
+        egress = self.demand.mission.spec.egress
+        return find_reach(self.index, self.source, egress.input, egress.features)
+
+    def takes(self, variant: Variant, unit: UnitFacts) -> bool:
+        """Whether the unit can run this variant, and is not another's."""
+        return self._obstacle(variant, unit) == "" and not (unit.exclusive and self.is_taken(unit))
+
+    def suits(self, variant: Variant, units: UnitClass) -> bool:
+        """Whether the units of a class can run this variant, whoever holds them."""
+        key = ("suits", self.model.key, variant.name, id(units))
+        if key not in self.index.memo:
+            self.index.memo[key] = self._obstacle(variant, units.members[0]) == ""
+        return bool(self.index.memo[key])
+
+    def is_taken(self, unit: UnitFacts) -> bool:
+        load = self.loads[unit.key]
+        return bool(load.share or load.memory)
+
+    def _obstacle(self, variant: Variant, unit: UnitFacts) -> str:
+        if unit.providers(variant) is None:
+            return "FormatUnsupported"
+        if unit.lacks(variant):
+            return "FeatureMissing"
+        return "PrecisionUnsupported" if self.costs(variant, unit) is None else ""
+
     def memory_of(self, unit: tuple[str, str]) -> float:
         """Bytes; infinite where it is not limited."""
-        found = next(u for u in self.units if u.key == unit)
-        return np.inf if found.memory is None else found.memory
+        found = self.index.unit(unit)
+        return np.inf if found is None or found.memory is None else found.memory
 
     def variants(self) -> list[Variant]:
         wanted = self.demand.mission.spec.model.variants
         return [v for v in self.model.spec.variants if not wanted or v.name in wanted]
 
     def costs(self, variant: Variant, unit: UnitFacts) -> SpanCosts | None:
-        return self._index.costs(self.model, variant, unit)
+        return self.index.costs(self.model, variant, unit)
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
-        return self._index.link(source, target)
+        return self.index.link(source, target)
 
     def mode_of(self, chain: Sequence[UnitFacts]) -> Mode:
         here = [unit.node.name == self.source.name for unit in chain]
@@ -168,24 +209,19 @@ class Search:
 
     def _members(self) -> list[UnitFacts]:
         """A few of each equivalence class, the least loaded first; and all of the input's node and of what is held."""
-        source = self.source.name
-        own = {(p.node, p.unit) for p in self._held.partitions} if self._held else set[tuple[str, str]]()
-        members = [unit for unit in self.units if unit.node.name == source or unit.key in own]
-        for each in self._index.classes:
-            members += [u for u in each.front(self.loads, _PER_CLASS, but=source) if u.key not in own]
-        return members
+        held = [(p.node, p.unit) for p in self.held.partitions] if self.held else []
+        chosen = {unit.key: unit for unit in self.index.on(self.source.name)}
+        chosen |= {key: unit for key in held if (unit := self.index.unit(key)) is not None}
+        here = Counter(id(self.index.classes.of(unit)) for unit in chosen.values())
+        for each in self.index.classes if self.sees_all else (target.units for target in self.reach.targets):
+            # Besides those that are looked at anyway, as many as a plan can take.
+            chosen |= {unit.key: unit for unit in self.loads.front(each, _PER_CLASS + here[id(each)])}
+        return list(chosen.values())
 
     def _is_usable(self, variant: Variant, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant at all; if not it is noted why."""
-        load = self.loads[unit.key]
-        code = ""
-        if unit.providers(variant) is None:
-            code = "FormatUnsupported"
-        elif unit.lacks(variant):
-            code = "FeatureMissing"
-        elif self.costs(variant, unit) is None:
-            code = "PrecisionUnsupported"
-        elif unit.exclusive and (load.share or load.memory):
+        code = self._obstacle(variant, unit)
+        if not code and unit.exclusive and self.is_taken(unit):
             code = "UnitOccupied"
         if code:
             example = f"{variant.name} on {unit.node.name} {unit.name} ({unit.profile})"
@@ -203,16 +239,23 @@ class Search:
             costs,
             [self.loads[unit.key] for unit in usable],
             Crossing(
-                link=self._index.link,
+                link=self.index.link,
                 input_bytes=size_of(self.model.spec.inputs),
                 answer_bytes=size_of(self.model.spec.outputs),
                 may_receive=self._may_receive,
+                taken=self.taken,
             ),
             source=self.source,
             z=self.demand.z,
+            rate=self.demand.rate,
         )
         self._note_rules(variant, made)
         return made
+
+    def taken(self, origin: NodeFacts, target: NodeFacts) -> float:
+        """Share of the time of the link between two nodes that others hold."""
+        wire = self.index.wire(origin, target)
+        return self.loads.taken(wire) if wire is not None else 0.0
 
     def _may_receive(self, node: NodeFacts, raw: bool) -> bool:
         egress = self.demand.mission.spec.egress
@@ -238,6 +281,9 @@ class Search:
             if not made.fits[i, 0, made.last]:
                 part = f"{variant.name} [0..{last}]"
                 self.refused.append(Refused(f"all on {name} {unit.name}", "MemoryTooSmall", part))
+            if not made.powers[i, 0, made.last]:
+                part = f"{variant.name} [0..{last}]"
+                self.refused.append(Refused(f"all on {name} {unit.name}", "PowerCapExceeded", part))
 
     # ------------------------------------------------------------------------------------------------ judgement
 
@@ -245,7 +291,7 @@ class Search:
         self, variant: Variant, made: Lattice, *, strict: bool, price: Amount | None = None
     ) -> Iterator[Candidate]:
         """The best ways of each allowed mode, by each of the sums that are minimised."""
-        if strict and self._accuracy_shortfall(variant) > 0:
+        if strict and self.accuracy_shortfall(variant) > 0:
             return
         modes = [mode for mode in MODES if mode in self.demand.mission.spec.modes]
         for question in self._questions(made, strict=strict, price=price):
@@ -300,8 +346,8 @@ class Search:
             if latency is not None:
                 weight = 0.0 if over[0] else by_latency
                 parts += [
-                    ((weight + _UNCERTAINTY) / latency.value, made.tail),
-                    (-_UNCERTAINTY / latency.value, made.mean),
+                    ((weight + UNCERTAINTY) / latency.value, made.tail),
+                    (-UNCERTAINTY / latency.value, made.mean),
                 ]
             if energy is not None and not over[1]:
                 parts.append((by_energy / energy.value, self._energy(made)))
@@ -328,12 +374,14 @@ class Search:
                 shortfalls[name] = value / limit.value - 1 if limit.hard else 0.0
         if demand.accuracy is not None:
             figure = demand.accuracy_of(variant)
-            margins["accuracy"] = _accuracy_margin(figure.value, demand.accuracy.value) if figure else -1.0
-            shortfalls["accuracy"] = self._accuracy_shortfall(variant)
-        shortfalls["rate"] = demand.rate * busy - 1
+            margins["accuracy"] = accuracy_margin(figure.value, demand.accuracy.value) if figure else -1.0
+            shortfalls["accuracy"] = self.accuracy_shortfall(variant)
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))
+        shared = self._shared(made, way)
+        shortfalls["rate"] = max(demand.rate * busy - 1, shared["rate"])
+        shortfalls["power"] = shared["power"]
         moves = self._moves(variant, pieces)
-        objective = self._value(margins, figures, energy, busy) - _MOVE_COST * moves
+        objective = self._value(margins, figures, energy, busy) - MOVE_COST * moves
         return Candidate(
             variant=variant,
             mode=self.mode_of([piece.unit for piece in pieces]),
@@ -345,6 +393,25 @@ class Search:
             moves=moves,
             bound=objective + gap,
         )
+
+    def _shared(self, made: Lattice, way: Way) -> dict[str, float]:
+        """Where several steps of a way share one link or one node's power cap, each alone being within it."""
+        place, boundary, seconds, joules = made.source, 0, dict[Wire, float](), dict[str, float]()
+        least = {"rate": -1.0, "power": -1.0}
+        for unit, end in way:
+            facts = made.units[unit]
+            origin = made.units[place].node if place < made.source else self.source
+            wire = self.index.wire(origin, facts.node)
+            if wire is not None:
+                seconds[wire] = seconds.get(wire, 0.0) + float(made.busy.hops[place, unit, boundary])
+                least["rate"] = max(least["rate"], self.demand.rate * seconds[wire] - 1)
+            allowed = lattice.allowance(facts, self.loads[facts.key], self.demand.rate)
+            if np.isfinite(allowed):
+                spent = joules.get(facts.node.name, 0.0) + float(made.energy.spans[unit, boundary, end])
+                joules[facts.node.name] = spent
+                least["power"] = max(least["power"], spent / allowed - 1 if allowed > 0 else float(spent > 0))
+            place, boundary = unit, end
+        return least
 
     def _value(self, margins: Mapping[str, float], figures: Mapping[str, float], energy: float, busy: float) -> float:
         """What is made as large as possible, by aim: weighted margins, or minus seconds, minus joules, requests/s."""
@@ -359,17 +426,17 @@ class Search:
         if self.demand.latency is None:
             return value
         # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
-        return value - _UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
+        return value - UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
 
-    def _accuracy_shortfall(self, variant: Variant) -> float:
+    def accuracy_shortfall(self, variant: Variant) -> float:
         limit, figure = self.demand.accuracy, self.demand.accuracy_of(variant)
         if limit is None or not limit.hard:
             return 0.0
-        return max(0.0, -_accuracy_margin(figure.value, limit.value)) if figure else 1.0
+        return max(0.0, -accuracy_margin(figure.value, limit.value)) if figure else 1.0
 
     def _moves(self, variant: Variant, pieces: Sequence[Piece]) -> int:
         """1 when the plan differs from the one held."""
-        held = self._held
+        held = self.held
         if held is None:
             return 0
         kept = [(p.node, p.unit, p.first, p.last) for p in held.partitions]
@@ -397,7 +464,7 @@ class Search:
 
     def _held_way(self, variant: Variant, made: Lattice) -> Way | None:
         """None where it is not possible any more, or not allowed."""
-        held = self._held
+        held = self.held
         if held is None or held.variant != variant.name or held.mode not in self.demand.mission.spec.modes:
             return None
         way = made.find([(p.node, p.unit, p.last) for p in held.partitions])
@@ -438,7 +505,7 @@ def _identity(candidate: Candidate) -> tuple[object, ...]:
     return candidate.variant.name, tuple((p.unit.key, p.first, p.last) for p in candidate.pieces)
 
 
-def _accuracy_margin(value: float, floor: float) -> float:
+def accuracy_margin(value: float, floor: float) -> float:
     return (value - floor) / (1 - floor) if floor < 1 else value - floor
 
 

@@ -38,6 +38,7 @@ class UnitFacts:
     memory: float | None  # bytes; None = not limited as far as known
     capacity: float  # 0..1 of normal speed
     available: bool
+    cap: float | None = None  # watts that all missions together may add to the node; None = no cap
 
     @property
     def key(self) -> tuple[str, str]:
@@ -90,11 +91,12 @@ def strongest(rows: Iterable[Row]) -> Row | None:
     return min(rows, key=lambda row: _STRENGTH[row.basis], default=None)
 
 
-def list_units(snapshot: Snapshot) -> list[UnitFacts]:
-    """Every unit of every device whose node and profile are known, by name."""
+def list_units(snapshot: Snapshot, devices: Iterable[str] | None = None) -> list[UnitFacts]:
+    """Every unit of every device whose node and profile are known, by name. `devices`: of these only."""
     return [
         _facts(snapshot, node, device, f"{accelerator}/{unit.name}", profile, unit, simulated)
-        for _, device in sorted(snapshot.devices.items())
+        for key in sorted(snapshot.devices if devices is None else devices)
+        if (device := snapshot.devices.get(key)) is not None
         if (node := snapshot.nodes.get(device.spec.node_name)) is not None
         for accelerator, profile, simulated in _installed(device)
         if profile in snapshot.profiles
@@ -127,6 +129,7 @@ def _facts(
         memory=_parse(BYTES, size),
         capacity=snapshot.observations.capacity.get((node.name, name), 1.0),
         available=node.ready and node.schedulable and up and _is_ready(device),
+        cap=_parse(POWER, device.spec.power_cap),
     )
 
 

@@ -1,0 +1,136 @@
+"""Fleets: the snapshot of 5,000 nodes, its update, missions a second; and many missions together, with the gap.
+
+`python benchmarks/fleet.py [scale] [joint]`: both without arguments. The fleet is made up from a seed: sites with a few
+kinds of devices and edge servers, and a cloud; links by site and tier; figures are of no real product.
+"""
+
+import random
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from measure import report
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/unit/planning"))
+from worlds import block, device, meta, mission, model, profile, variant
+
+from maleo_api.device import Link
+from maleo_api.meta import Tier
+from maleo_api.mission import Mission
+from maleo_operator.planning.problem import Feasible, NodeFacts, Snapshot
+from maleo_operator.planning.state import State
+
+_KINDS = {"camera": (4, "64Mi", "2W"), "drone": (12, "256Mi", "6W"), "robot": (30, "512Mi", "12W"), "edge": (150, "4Gi", "40W"), "cloud": (1500, "32Gi", "250W")}  # fmt: skip  # noqa: E501
+_SHARE = ("camera",) * 10 + ("drone",) * 6 + ("robot",) * 2 + ("edge",) * 2
+
+
+def _place(**at: str) -> dict[str, str]:
+    return at
+
+
+def _link(name: str, one: dict[str, str], other: dict[str, str], bandwidth: str, round_trip: str) -> Link:
+    spec = {"between": [one, other], "bandwidth": bandwidth, "roundTrip": round_trip, "energyPerByte": "20nJ"}
+    return Link.model_validate({"metadata": meta(name), "spec": spec})
+
+
+def fleet(nodes: int, missions: int, *, per_site: int = 100, seed: int = 1, tight: float = 1.0) -> Snapshot:
+    """tight: rates are this many times as high."""
+    chance = random.Random(seed)
+    facts, devices, links = {}, {}, {}
+    sites = max(1, (nodes - 1) // per_site)
+    for i in range(nodes):
+        cloud = i >= nodes - max(1, nodes // 100)
+        site, kind = ("cloud", "cloud") if cloud else (f"s{i % sites}", _SHARE[(i // sites) % len(_SHARE)])
+        tier = Tier.CLOUD if cloud else Tier.EDGE if kind == "edge" else Tier.DEVICE
+        name = f"{kind}-{i}"
+        facts[name] = NodeFacts(name, site, tier, ready=True, schedulable=True, labels={})
+        devices[name] = device(name, kind)
+    for s in range(sites):
+        pairs = (("lan", {"site": f"s{s}"}, {"site": f"s{s}"}, "100Mbit/s", "2ms"), ("up", {"site": f"s{s}"}, {"tier": "Cloud"}, "400Mbit/s", "20ms"))  # fmt: skip  # noqa: E501
+        for word, one, other, bandwidth, round_trip in pairs:
+            links[f"{word}-{s}"] = _link(f"{word}-{s}", one, other, bandwidth, round_trip)
+    chain = [block(f"b{i}", mop=chance.randint(5, 60), cut=chance.randint(1_000, 60_000) if i < 15 else None) for i in range(16)]  # fmt: skip  # noqa: E501
+    small = [block(f"b{i}", mop=chance.randint(1, 12), cut=chance.randint(1_000, 20_000) if i < 7 else None) for i in range(8)]  # fmt: skip  # noqa: E501
+    net = model(variant("fp32", chain, accuracy="76%"), variant("int8", small, precision="int8", accuracy="71%"), inputs=37_632)  # fmt: skip  # noqa: E501
+    born = [n for n, f in facts.items() if f.tier is Tier.DEVICE]
+    return Snapshot(
+        nodes=facts,
+        profiles={n: profile(n, gops=g, memory=m, watts=w) for n, (g, m, w) in _KINDS.items()},
+        devices=devices,
+        links=links,
+        models={"default/net": net},
+        model_profiles={},
+        missions={m.key: m for m in (_mission(i, chance, born, tight) for i in range(missions))},
+    )
+
+
+def _mission(number: int, chance: random.Random, born: list[str], tight: float) -> Mission:
+    objectives: dict[str, Any] = {"latency": {"atMost": f"{chance.randint(60, 400)}ms"}}
+    if chance.random() < 0.5:
+        objectives["energy"] = {"perInference": f"{chance.randint(200, 2000)}mJ", "enforcement": "Soft"}
+    objectives["accuracy"] = {"metric": "top-1", "dataset": "d", "atLeast": chance.choice(["70%", "75%"])}
+    reach = chance.choice(["Site", "Site", "Any"])
+    return mission(
+        f"m{number}",
+        objectives=objectives,
+        demand={"rate": f"{chance.uniform(0.2, 2.0) * tight:.2f}/s"},
+        input={"node": chance.choice(born)},
+        egress={"input": reach, "features": reach},
+        criticality=chance.choice(["Safety", "Mission", "Mission", "BestEffort"]),
+        preference={"preset": chance.choice(["balanced", "latency-first", "energy-first", "accuracy-first"])},
+    )
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def _scale(nodes: int, missions: int) -> list[dict[str, Any]]:
+    world = fleet(nodes, missions)
+    tracemalloc.start()
+    State(world)
+    memory = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    built = median(_seconds(lambda: State(world)) for _ in range(3))
+    state, proven, served = State(world), 0, 0
+    start = time.process_time()
+    for key in world.missions:
+        verdict = state.choose(key) or state.choose(key, proven=False)
+        if isinstance(verdict, Feasible):
+            state.hold(key, verdict.plan)
+            served += 1
+            proven += verdict.bound <= verdict.plan.objective
+    planned = time.process_time() - start
+    names = random.Random(2).sample(sorted(world.nodes), 500)
+    nodes_now = dict(world.nodes)
+    start = time.process_time()
+    for name in names:
+        nodes_now[name] = replace(nodes_now[name], schedulable=not nodes_now[name].schedulable)
+        state.update(replace(state.snapshot, nodes=nodes_now), [name], [])
+    updated = time.process_time() - start
+    return [
+        {
+            "nodes": nodes,
+            "classes": len(state.index.classes),
+            "missions": missions,
+            "build_ms": round(built * 1e3, 1),
+            "memory_mib": round(memory / 2**20, 1),
+            "update_us": round(updated / len(names) * 1e6, 1),
+            "missions_per_s": round(missions / planned),
+            "served": served,
+            "proven_best": proven,
+        }
+    ]
+
+
+if __name__ == "__main__":
+    parts = sys.argv[1:] or ["scale", "joint"]
+    if "scale" in parts:
+        report("fleet-scale", _scale(500, 1_000) + _scale(5_000, 10_000), baseline="none: CPU seconds of one core")

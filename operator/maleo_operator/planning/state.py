@@ -1,0 +1,74 @@
+"""A snapshot with all that is derived from it, brought up to date by what changed instead of being made anew."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from maleo_operator.planning.holdings import Holdings
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.menu import list_menus
+from maleo_operator.planning.planner import build, plan, prepare
+from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot, Verdict
+from maleo_operator.planning.search import TIE
+from maleo_operator.planning.solver import Search
+
+
+class State:
+    """Equals `State(snapshot)` of the latest snapshot, whatever came before."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.index = Index(snapshot)
+        self.holdings = Holdings.of(snapshot, self.index)
+
+    def update(
+        self, snapshot: Snapshot, nodes: Collection[str] | None = None, missions: Collection[str] | None = None
+    ) -> None:
+        """If it is known: `nodes`, all whose Node, Device or capacity changed; `missions`, all that changed or hold other
+        plans.
+        """
+        before, self.snapshot = self.snapshot, snapshot
+        self.holdings.renew(self.index.update(snapshot, nodes), snapshot.missions)
+        for key in missions if missions is not None else [*self.holdings.plans, *snapshot.held]:
+            mission, held = snapshot.missions.get(key), snapshot.held.get(key)
+            if mission is None or held is None:
+                self.holdings.drop(key)
+            elif self.holdings.plans.get(key) is not held or before.missions.get(key) is not mission:
+                self.holdings.put(mission, held)
+
+    def hold(self, key: str, held: Plan | None) -> None:
+        """From now on the mission holds this, or nothing: `snapshot.held` is left as it was."""
+        if held is None:
+            self.holdings.drop(key)
+        else:
+            self.holdings.put(self.snapshot.missions[key], held)
+
+    def plan(self, key: str) -> Verdict:
+        """As `planner.plan` does; off the menu, without what was not taken, where that is proven to be the best."""
+        return self.choose(key) or plan(self.seen, key, index=self.index, holdings=self.holdings)
+
+    @property
+    def seen(self) -> Snapshot:
+        """The snapshot with what is held now."""
+        return replace(self.snapshot, held=dict(self.holdings.plans))
+
+    def choose(self, key: str, *, proven: bool = True) -> Verdict | None:
+        """The best way off the menu; None where there is none, or (`proven`) where others might be better."""
+        search = prepare(self.snapshot, self.snapshot.missions[key], self.index, "margins", self.holdings)
+        return search if isinstance(search, Infeasible) else choose(search, proven=proven)
+
+
+def choose(search: Search, *, proven: bool = True) -> Feasible | None:
+    menus = list_menus(search)
+    found = [candidate for menu in menus for _, candidate in menu.best()]
+    if not found:
+        return None
+    best = min(found, key=lambda candidate: candidate.order)
+    held = search.find(search.held) if search.held is not None and best.moves else None
+    if held is not None and not held.shortfalls and held.order < best.order:
+        best = held
+    beyond = max(menu.beyond() for menu in menus)
+    if proven and beyond > best.objective - TIE:
+        return None
+    built = build(search, best)
+    by_mode = {best.mode: built} | ({} if held is None or held.shortfalls else {"Held": build(search, held)})
+    return Feasible(built, (), by_mode, max(best.objective, beyond))
