@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from math import fsum
 from typing import Any, Final
 
@@ -145,7 +144,8 @@ class Holdings:
             watts = _total(self._watts.get(unit[0], {}), rank, but)
         time = fsum(share.time for share in shares)
         service = fsum(share.time * share.service for share in shares) / time if time else 0.0
-        return Load(time, service, fsum(share.memory for share in shares), watts)
+        found = Load(time, service, fsum(share.memory for share in shares), watts)
+        return _IDLE if found == _IDLE else found
 
     def taken(self, wire: Wire, rank: Rank, *, but: str = "") -> float:
         """Share of its time."""
@@ -160,8 +160,25 @@ class Holdings:
             self._fronts.pop(each, None)
         known = self._fronts.setdefault(each, {})
         if (rank, most) not in known:
-            known[rank, most] = _front(each.members, [self.load(u.key, rank) for u in each.members], most)
+            known[rank, most] = self._find_front(each.members, rank, most)
         return known[rank, most]
+
+    def _find_front(self, members: Sequence[UnitFacts], rank: Rank, most: int) -> list[UnitFacts]:
+        idle, loaded = list[UnitFacts](), list[tuple[tuple[float, ...], UnitFacts]]()
+        for unit in members:
+            load = self.load(unit.key, rank)
+            if load is _IDLE:
+                idle.append(unit)
+                if len(idle) == most:
+                    return idle
+            else:
+                loaded.append(((load.share, waiting(load), load.memory, load.watts), unit))
+        kept: list[tuple[tuple[float, ...], UnitFacts]] = []
+        for burden, unit in sorted(loaded, key=lambda row: (row[0], row[1].key)):
+            better = sum(all(a <= b for a, b in zip(other, burden, strict=True)) for other, _ in kept)
+            if better + len(idle) < most:
+                kept.append((burden, unit))
+        return [*idle, *(unit for _, unit in kept)]
 
     def seen_by(self, mission: Mission) -> "Loads":
         return Loads(self, rank_of(mission), mission.key)
@@ -185,24 +202,6 @@ class Loads:
     def front(self, each: UnitClass, most: int) -> Sequence[UnitFacts]:
         """What the mission holds itself counts here: what it holds is always looked at besides."""
         return self.holdings.front(each, self.rank, most)
-
-
-def _front(members: Sequence[UnitFacts], loads: Sequence[Load], most: int) -> list[UnitFacts]:
-    rows = list(zip(members, loads, strict=True))
-    idle = list(islice((unit for unit, load in rows if load == _IDLE), most))
-    if len(idle) == most:
-        return idle
-    kept: list[tuple[tuple[float, ...], UnitFacts]] = []
-    loaded = [(_burden(load), unit) for unit, load in rows if load != _IDLE]
-    for burden, unit in sorted(loaded, key=lambda row: (row[0], row[1].key)):
-        better = sum(all(a <= b for a, b in zip(other, burden, strict=True)) for other, _ in kept)
-        if better + len(idle) < most:
-            kept.append((burden, unit))
-    return [*idle, *(unit for _, unit in kept)]
-
-
-def _burden(load: Load) -> tuple[float, ...]:
-    return load.share, waiting(load), load.memory, load.watts
 
 
 def _total(held: Mapping[str, Sequence[tuple[Rank, float]]], rank: Rank, but: str) -> float:

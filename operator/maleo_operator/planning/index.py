@@ -26,11 +26,13 @@ _RANK = {"node": 3, "site": 2, "tier": 1}
 class Index:
     """Belongs to one state of devices, links, models and observations; who holds what may differ.
 
-    memo: for what others derive from the index and want to find again; empty after a change that could matter to it.
+    What others derive from it and want to find again: memo, from costs and links; routes, from what classes there are,
+    too. They are empty after a change that could matter.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.memo: dict[Any, Any] = {}
+        self.routes: dict[Any, Any] = {}
         self._snapshot = snapshot
         self._shapes: dict[tuple[str, str], Shape] = {}
         self._costs: dict[tuple[object, ...], SpanCosts | None] = {}
@@ -61,6 +63,7 @@ class Index:
             self._shapes.clear()
             self._costs.clear()
             self.memo.clear()
+            self.routes.clear()
         named = self._named
         pairs = ((before.links, snapshot.links), (were.bandwidth, seen.bandwidth), (were.correction, seen.correction))
         relinked = any(_differ(old, new) for old, new in pairs)
@@ -68,6 +71,7 @@ class Index:
             self._named = _find_named(snapshot)
             self._learn_links(snapshot)
             self.memo.clear()
+            self.routes.clear()
         renewed = {*nodes, *(named ^ self._named)}
         self._renew(renewed)
         return None if relinked else renewed
@@ -83,7 +87,7 @@ class Index:
         for unit in list_units(self._snapshot, {key for node in nodes for key in self._devices.get(node, ())}):
             self._on.setdefault(unit.node.name, []).append(unit)
         if self.classes.replace(old, [u for node in nodes for u in self._on.get(node, ())], self._named):
-            self.memo.clear()
+            self.routes.clear()
 
     def _follow(self, devices: Iterable[str]) -> set[str]:
         """The nodes that these Devices were of, and are of now."""

@@ -18,7 +18,7 @@ from maleo_operator.planning.problem import Plan
 from maleo_operator.planning.reach import Hop
 from maleo_operator.planning.search import TIE
 from maleo_operator.planning.solver import MOVE_COST, UNCERTAINTY, Candidate, Piece, Search, accuracy_margin
-from maleo_operator.planning.stage import Row, Stage, set_stage
+from maleo_operator.planning.stage import Row, Stage, find_least, set_stage
 
 _MOST_TIES: Final = 64
 _LEAST_FREE: Final = 1e-9
@@ -46,7 +46,7 @@ def _list_rows(search: Search, variant: Variant, *, every: bool) -> tuple[list[R
     held = {(p.node, p.unit) for p in search.held.partitions} if search.held else set[tuple[str, str]]()
     for target in search.reach.targets:
         members = target.units.members
-        if not search.suits(variant, target.units):
+        if search.obstacle(variant, members[0]):
             continue
         chosen = members if every else search.loads.front(target.units, 1)
         if held:
@@ -92,7 +92,7 @@ class Menu:
     # ------------------------------------------------------------------------------------------------ the menu
 
     def best(self, price: Array | None = None) -> list[tuple[float, Candidate]]:
-        """The highest objective, less `price` of each way; that, and the way, by the rule of ties. Empty: none is feasible."""
+        """The highest objective, less `price` of each way; that, and the way, by the rule of ties. Empty: none fits."""
         net = self.objective if price is None else self.objective - price
         top = float(net.max())
         if not np.isfinite(top):
@@ -295,9 +295,10 @@ class Menu:
             )
         inbound, ahead = np.array(hops), span
         if reach.entry is not None:
-            least = seconds * stage.least[0] + doubt * stage.least[1]
+            anywhere = find_least(self.search.index, self.search.model, self.variant)
+            least = seconds * anywhere[0] + doubt * anywhere[1]
             if joules and energy is not None:
-                least = least + joules * np.where(np.isnan(stage.least[2]), 2 * energy.value, stage.least[2])
+                least = least + joules * np.where(np.isnan(anywhere[2]), 2 * energy.value, anywhere[2])
             ahead = np.concatenate([span, _chain(np.where(stage.there, least, np.inf))[None]])
             inbound = np.concatenate([inbound, self._least_hop(reach.entry, seconds, joules)[None]])
         rest = np.full(last + 1, np.inf)

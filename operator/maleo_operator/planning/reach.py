@@ -49,9 +49,9 @@ NOWHERE: Final = Hop(0.0, np.inf, np.inf)
 def find_reach(index: Index, source: NodeFacts, raw: Egress, features: Egress) -> Reach:
     """The same for all sources that links and egress cannot tell apart: it does not know the source's own node."""
     key = ("reach", index.spot(source), raw, features)
-    found: Reach | None = index.memo.get(key)
+    found: Reach | None = index.routes.get(key)
     if found is None:
-        found = index.memo[key] = _find(index, source, raw, features)
+        found = index.routes[key] = _find(index, source, raw, features)
     return found
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from maleo_api.mission import Mode
 from maleo_api.model import Model, Variant
 from maleo_operator.planning import lattice
-from maleo_operator.planning.classes import UnitClass
 from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
 from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.holdings import Holdings
@@ -166,20 +165,20 @@ class Search:
 
     def takes(self, variant: Variant, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant, and is not another's."""
-        return self._obstacle(variant, unit) == "" and not (unit.exclusive and self.is_taken(unit))
-
-    def suits(self, variant: Variant, units: UnitClass) -> bool:
-        """Whether the units of a class can run this variant, whoever holds them."""
-        key = ("suits", self.model.key, variant.name, id(units))
-        if key not in self.index.memo:
-            self.index.memo[key] = self._obstacle(variant, units.members[0]) == ""
-        return bool(self.index.memo[key])
+        return self.obstacle(variant, unit) == "" and not (unit.exclusive and self.is_taken(unit))
 
     def is_taken(self, unit: UnitFacts) -> bool:
         load = self.loads[unit.key]
         return bool(load.share or load.memory)
 
-    def _obstacle(self, variant: Variant, unit: UnitFacts) -> str:
+    def obstacle(self, variant: Variant, unit: UnitFacts) -> str:
+        """Why the unit cannot run this variant, whoever holds it; empty if it can."""
+        key = ("obstacle", self.model.key, variant.name, unit.profile, unit.unit.name)
+        if key not in self.index.memo:
+            self.index.memo[key] = self._find_obstacle(variant, unit)
+        return str(self.index.memo[key])
+
+    def _find_obstacle(self, variant: Variant, unit: UnitFacts) -> str:
         if unit.providers(variant) is None:
             return "FormatUnsupported"
         if unit.lacks(variant):
@@ -220,7 +219,7 @@ class Search:
 
     def _is_usable(self, variant: Variant, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant at all; if not it is noted why."""
-        code = self._obstacle(variant, unit)
+        code = self.obstacle(variant, unit)
         if not code and unit.exclusive and self.is_taken(unit):
             code = "UnitOccupied"
         if code:

@@ -28,10 +28,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """R rows, B boundaries; SI units, joules nan where power is unknown. `there` (B, B): where something is computed.
-
-    least: own seconds, sigma and joules (3, B, B) of the unit that is best in each, anywhere.
-    """
+    """R rows, B boundaries; SI units, joules nan where power is unknown. `there` (B, B): where something is computed."""
 
     ends: tuple[int, ...]
     sizes: Array  # (B,) bytes that cross there, with the answer
@@ -44,7 +41,6 @@ class Stage:
     overhead: Array  # (R,) seconds of a hop besides
     spread: Array  # (R,) relative deviation of the link's bandwidth
     radio: Array  # (R, B) joules of a hop
-    least: Array
 
 
 def set_stage(index: Index, model: Model, variant: Variant, rows: Sequence[Row]) -> Stage:
@@ -66,7 +62,9 @@ def _set(
     ends = boundaries(variant)
     sizes = crossing_bytes(variant, ends, size_of(model.spec.inputs)) + size_of(model.spec.outputs)
     there = np.triu(np.ones((len(ends), len(ends)), dtype=bool), 1)
-    own, sigma, joules, memory = (np.stack(each) for each in zip(*(_grid(cost, ends) for cost in costs), strict=True))
+    own, sigma, joules, memory = (
+        np.stack(each) for each in zip(*(_grid(index, cost, ends) for cost in costs), strict=True)
+    )
     bandwidth = np.array([link.bandwidth.value if link else np.inf for link in links])
     deviation = np.array([link.bandwidth.sigma if link else 0.0 for link in links])
     return Stage(
@@ -81,20 +79,24 @@ def _set(
         overhead=np.array([link.time(0.0, 0.0).value if link else 0.0 for link in links]),
         spread=np.where(np.isfinite(bandwidth), deviation / bandwidth, 0.0),
         radio=sizes * np.array([link.energy_per_byte if link else 0.0 for link in links])[:, None],
-        least=_least(index, model, variant, ends),
     )
 
 
-def _grid(costs: SpanCosts, ends: Sequence[int]) -> list[Array]:
+def _grid(index: Index, costs: SpanCosts, ends: Sequence[int]) -> list[Array]:
     """Zero where nothing is computed."""
-    return [np.where(np.isinf(each), 0.0, each) for each in spans_at(costs, ends)]
-
-
-def _least(index: Index, model: Model, variant: Variant, ends: Sequence[int]) -> Array:
-    key = ("least", model.key, variant.name)
+    key = ("grid", id(costs))
     if key not in index.memo:
+        index.memo[key] = [np.where(np.isinf(each), 0.0, each) for each in spans_at(costs, ends)]
+    found: list[Array] = index.memo[key]
+    return found
+
+
+def find_least(index: Index, model: Model, variant: Variant) -> Array:
+    """Own seconds, sigma and joules (3, B, B) of the unit that is best in each, anywhere."""
+    key, ends = ("least", model.key, variant.name), boundaries(variant)
+    if key not in index.routes:
         costs = {id(c): c for each in index.classes if (c := index.costs(model, variant, each.members[0])) is not None}
-        grids = np.array([_grid(cost, ends)[:3] for cost in costs.values()])
-        index.memo[key] = np.fmin.reduce(grids)
-    found: NDArray[np.float64] = index.memo[key]
+        grids = np.array([_grid(index, cost, ends)[:3] for cost in costs.values()])
+        index.routes[key] = np.fmin.reduce(grids)
+    found: NDArray[np.float64] = index.routes[key]
     return found

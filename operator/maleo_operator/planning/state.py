@@ -23,9 +23,7 @@ class State:
     def update(
         self, snapshot: Snapshot, nodes: Collection[str] | None = None, missions: Collection[str] | None = None
     ) -> None:
-        """If it is known: `nodes`, all whose Node, Device or capacity changed; `missions`, all that changed or hold other
-        plans.
-        """
+        """If known: `nodes` whose Node, Device or capacity changed; `missions` that changed or hold other plans."""
         before, self.snapshot = self.snapshot, snapshot
         self.holdings.renew(self.index.update(snapshot, nodes), snapshot.missions)
         for key in missions if missions is not None else [*self.holdings.plans, *snapshot.held]:
