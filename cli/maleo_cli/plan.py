@@ -98,7 +98,7 @@ def _read(files: list[Path], *, live: bool) -> Snapshot:
         return written
     path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
     there = from_manifests(asyncio.run(read_cluster(path)))
-    parts = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions")
+    parts = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions", "priorities")
     both: dict[str, Any] = {name: {**getattr(there, name), **getattr(written, name)} for name in parts}
     return replace(there, **both)
 

@@ -35,12 +35,20 @@ class Node(Resource):
     spec: NodeSpec = NodeSpec()
 
 
+class PriorityClass(Resource):
+    """Kubernetes' own: a mission names it, and its value ranks missions of the same criticality."""
+
+    value: int
+    global_default: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Manifests:
     """Everything that was read, by kind and key (`namespace/name`, or `name` for cluster-scoped kinds)."""
 
     resources: Mapping[str, dict[str, Resource]] = field(default_factory=dict)
     nodes: Mapping[str, Node] = field(default_factory=dict)
+    priority_classes: Mapping[str, PriorityClass] = field(default_factory=dict)
 
     def of(self, kind: type[AnyResource]) -> dict[str, AnyResource]:
         """The resources of one kind: `manifests.of(Mission)["default/cctv"]`."""
@@ -78,7 +86,7 @@ def load(paths: Iterable[Path]) -> Manifests:
         reading.read(file)
     if reading.mistakes:
         raise ManifestError(reading.mistakes)
-    return Manifests(reading.resources, reading.nodes)
+    return Manifests(reading.resources, reading.nodes, reading.priority_classes)
 
 
 def _files(paths: Iterable[Path], reading: "_Reading") -> Iterator[Path]:
@@ -99,6 +107,7 @@ class _Reading:
         self.mistakes: list[str] = []
         self.resources: dict[str, dict[str, Resource]] = {}
         self.nodes: dict[str, Node] = {}
+        self.priority_classes: dict[str, PriorityClass] = {}
         self._places: dict[tuple[str, str], str] = {}
 
     def read(self, file: Path) -> None:
@@ -119,6 +128,8 @@ class _Reading:
                 self._take(place, item)
         elif document["kind"] == "Node" and document.get("apiVersion") == "v1":
             self._keep(f"{place} Node", document, Node, namespaced=False)
+        elif document["kind"] == "PriorityClass" and document.get("apiVersion") == "scheduling.k8s.io/v1":
+            self._keep(f"{place} PriorityClass", document, PriorityClass, namespaced=False)
         elif str(document.get("apiVersion", "")).partition("/")[0] == GROUP:
             self._take_own(place, document)
         elif document["kind"] in KINDS:
@@ -140,7 +151,7 @@ class _Reading:
         metadata = document.get("metadata")
         name = metadata.get("name") if isinstance(metadata, dict) else None
         place = f"{place}/{name}" if name else place
-        unknown = () if model is Node else _unknown_fields(document, model)
+        unknown = () if model in {Node, PriorityClass} else _unknown_fields(document, model)
         self.mistakes += [f"{place}: {mistake}" for mistake in unknown]
         try:
             # As JSON and strict: what the API server would refuse (a number as text) is refused here too.
@@ -160,6 +171,8 @@ class _Reading:
             )
         elif isinstance(resource, Node):
             self.nodes[resource.key] = resource
+        elif isinstance(resource, PriorityClass):
+            self.priority_classes[resource.key] = resource
         else:
             self.resources.setdefault(resource.kind, {})[resource.key] = resource
 

@@ -26,18 +26,20 @@ from maleo_kube.resources import (
     NODES,
     PLACEMENTS,
     PODS,
+    PRIORITY_CLASSES,
     SECRETS,
     SERVICES,
     Kind,
 )
 from maleo_operator.planning.problem import NodeFacts, Observations, Plan, Snapshot
+from maleo_operator.planning.snapshot import list_priorities
 from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.conditions import seconds
 from maleo_operator.reconcilers.scope import SlotPod
 
 # What people write is rare: kopf hears it. The rest is heard by our own watches. A re-list with a diff covers both.
 WRITTEN_BY_PEOPLE: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
-_WATCHED: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, SECRETS, LEASES)
+_WATCHED: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, SECRETS, LEASES, PRIORITY_CLASSES)
 _SELECTORS: Final = {
     PODS: children.MISSION,
     SERVICES: children.MISSION,
@@ -132,6 +134,11 @@ class Cache:
     def profiles(self) -> dict[str, DeviceProfile]:
         return self._all(DEVICE_PROFILES, DeviceProfile)
 
+    @property
+    def priorities(self) -> dict[str, int]:
+        items = (item for _, item in self._informers[PRIORITY_CLASSES].items())
+        return list_priorities((c["metadata"]["name"], c["value"], c.get("globalDefault", False)) for c in items)
+
     def raw(self, kind: Kind, key: str) -> Object | None:
         return self._informers[kind].store.get(key)
 
@@ -148,6 +155,7 @@ class Cache:
             missions=self.missions,
             observations=observations,
             held=dict(held),
+            priorities=self.priorities,
         )
 
     def placements(self, mission: str) -> tuple[Placement, ...]:

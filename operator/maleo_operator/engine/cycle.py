@@ -20,6 +20,7 @@ from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.planning import store
+from maleo_operator.planning.holdings import rank_of
 from maleo_operator.planning.planner import plan, restore
 from maleo_operator.planning.problem import Feasible, Plan, Snapshot
 from maleo_operator.reconcilers import device, mission, trigger
@@ -30,7 +31,6 @@ log: Final = logging.getLogger("maleo.cycle")
 _IDLE_S: Final = 5.0
 _DEVICE_CHECK_S: Final = 10.0
 _RETRY_S: Final = (0.2, 30.0)
-_CRITICALITY: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
 
 
 @dataclass
@@ -113,7 +113,8 @@ class Cycle:
         missions = self._cache.missions
         self._forget(set(missions))
         wanted = set(missions) if ALL_MISSIONS in keys else {k.key for k in keys if k.kind == "mission"} & set(missions)
-        for key in sorted(wanted, key=lambda k: (_CRITICALITY[missions[k].spec.criticality], k)):
+        priorities = self._cache.priorities
+        for key in sorted(wanted, key=lambda k: (rank_of(missions[k], priorities), k)):
             self.last_turn = time.monotonic()
             await self._guard(Dirty("mission", key), self._decide_mission(key))
 

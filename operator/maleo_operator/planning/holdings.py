@@ -15,16 +15,17 @@ from maleo_operator.planning.units import UnitFacts
 
 UnitKey = tuple[str, str]
 """node, unit."""
-Rank = int
-"""Of a mission: the smaller goes first, and gives way to none with a larger one."""
+Rank = tuple[int, int]
+"""Of a mission: the smaller goes first, and what those with a larger one hold does not count for it."""
 
-_TIERS: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
+_CRITICALITY: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
 _IDLE: Final = Load()
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-def rank_of(mission: Mission) -> Rank:
-    return _TIERS[mission.spec.criticality]
+def rank_of(mission: Mission, priorities: Mapping[str, int]) -> Rank:
+    """By criticality, then by the value of the mission's PriorityClass."""
+    return _CRITICALITY[mission.spec.criticality], -priorities.get(mission.spec.priority_class_name, 0)
 
 
 def uses(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
@@ -79,7 +80,7 @@ class Holdings:
         self.plans[mission.key] = plan
         for node in plan.nodes:
             self._at.setdefault(node, set()).add(mission.key)
-        rank, rate = rank_of(mission), Demand.of(mission).rate
+        rank, rate = rank_of(mission, self._index.priorities), Demand.of(mission).rate
         for unit, memory, service in uses(plan):
             share = _Share(rank, rate * service, service, memory)
             self._units.setdefault(unit, {}).setdefault(mission.key, []).append(share)
@@ -181,7 +182,7 @@ class Holdings:
         return [*idle, *(unit for _, unit in kept)]
 
     def seen_by(self, mission: Mission) -> "Loads":
-        return Loads(self, rank_of(mission), mission.key)
+        return Loads(self, rank_of(mission, self._index.priorities), mission.key)
 
 
 @dataclass(frozen=True, slots=True)

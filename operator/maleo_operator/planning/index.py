@@ -104,6 +104,10 @@ class Index:
                 found.add(device.spec.node_name)
         return found
 
+    @property
+    def priorities(self) -> Mapping[str, int]:
+        return self._snapshot.priorities
+
     # ------------------------------------------------------------------------------------------------ units
 
     @property

@@ -118,14 +118,33 @@ class Menu:
     def by_row(self) -> Array:
         """(R,) the best objective with each row as the unit where a way ends."""
         found = self.objective[: len(self.rows)].copy()
-        pairs = self.objective[len(self.rows) :].reshape(self.here, len(self.rows), -1)
-        return np.maximum(found, pairs.max(axis=(0, 2))) if pairs.size else found
+        pairs = self.objective[len(self.rows) :]
+        if not pairs.size:
+            return found
+        found[:] = np.maximum(found, pairs.reshape(self.here, len(self.rows), -1).max(axis=(0, 2)))
+        return found
+
+    @cached_property
+    def slack(self) -> float:
+        """How far the best way is from the deadline, relative to it; 1 without one."""
+        latency = self.search.demand.latency
+        return 1.0 if latency is None else float(1 - self.tail[int(self.objective.argmax())] / latency.value)
+
+    def best_of_rows(self) -> list[Candidate]:
+        """For each row the best way that ends on it, where there is one."""
+        count, ways = len(self.rows), np.arange(self.objective.size)
+        ends = np.where(ways < count, ways, (ways - count) // max(len(self.stage.ends) - 2, 1) % count)
+        order = np.lexsort((ways, -self.objective, ends))
+        first = order[np.unique(ends[order], return_index=True)[1]]
+        return [self.candidate(int(way)) for way in first if np.isfinite(self.objective[way])]
 
     @cached_property
     def held_at(self) -> int:
-        """The way that is held; -1 where it is not on the menu."""
-        held: Plan | None = self.search.held
-        if held is None or held.variant != self.variant.name or len(held.partitions) > 2:  # noqa: PLR2004 - two parts
+        return self.find(self.search.held) if self.search.held is not None else -1
+
+    def find(self, held: Plan) -> int:
+        """Its way; -1 where it is not on the menu."""
+        if held.variant != self.variant.name or len(held.partitions) > 2:  # noqa: PLR2004 - two parts
             return -1
         at = {row.unit.key: i for i, row in enumerate(self.rows)}
         units = [at.get((p.node, p.unit), -1) for p in held.partitions]

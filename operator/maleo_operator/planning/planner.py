@@ -150,6 +150,10 @@ def prepare(
     elif not sources or not snapshot.nodes[sources[0]].ready:
         named = mission.spec.input.node or "matched by the input's selector"
         blocker = Blocker("NoInput", "Waiting", f"node {named}, where the data is born, is not there or not ready")
+    elif mission.spec.priority_class_name not in {"", *snapshot.priorities}:
+        named = mission.spec.priority_class_name
+        message = f"there is no PriorityClass {named}, and no pod that names it is admitted: apply it"
+        blocker = Blocker("PriorityClassMissing", "Waiting", message)
     if blocker is not None:
         return Infeasible((blocker,), (), (), None)
     assert model is not None

@@ -96,7 +96,7 @@ class Search:
         holdings = holdings or Holdings.of(snapshot, index)
         self.loads = holdings.seen_by(demand.mission)
         self.refused: list[Refused] = [_unavailable(unit) for unit in index.unavailable]
-        self.held = holdings.plans.get(demand.mission.key)
+        self.held = snapshot.held.get(demand.mission.key)
         self.index = index
         self._made: list[tuple[Variant, Lattice]] | None = None
 
@@ -184,6 +184,11 @@ class Search:
         if unit.lacks(variant):
             return "FeatureMissing"
         return "PrecisionUnsupported" if self.costs(variant, unit) is None else ""
+
+    def cap_of(self, unit: tuple[str, str]) -> float | None:
+        """Watts of its node; None where there is no cap."""
+        found = self.index.unit(unit)
+        return found.cap if found is not None else None
 
     def memory_of(self, unit: tuple[str, str]) -> float:
         """Bytes; infinite where it is not limited."""

@@ -28,7 +28,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """R rows, B boundaries; SI units, joules nan where power is unknown. `there` (B, B): where something is computed."""
+    """R rows, B boundaries; SI units, joules nan where unknown. `there` (B, B): where something is computed."""
 
     ends: tuple[int, ...]
     sizes: Array  # (B,) bytes that cross there, with the answer

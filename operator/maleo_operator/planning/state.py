@@ -1,15 +1,15 @@
 """A snapshot with all that is derived from it, brought up to date by what changed instead of being made anew."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from maleo_operator.planning.holdings import Holdings
+from maleo_operator.planning.holdings import Holdings, uses
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.menu import list_menus
+from maleo_operator.planning.menu import Menu, list_menus
 from maleo_operator.planning.planner import build, plan, prepare
 from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.search import TIE
-from maleo_operator.planning.solver import Search
+from maleo_operator.planning.solver import Aim, Search
 
 
 class State:
@@ -25,7 +25,8 @@ class State:
     ) -> None:
         """If known: `nodes` whose Node, Device or capacity changed; `missions` that changed or hold other plans."""
         before, self.snapshot = self.snapshot, snapshot
-        self.holdings.renew(self.index.update(snapshot, nodes), snapshot.missions)
+        renewed = self.index.update(snapshot, nodes)
+        self.holdings.renew(renewed if before.priorities == snapshot.priorities else None, snapshot.missions)
         for key in missions if missions is not None else [*self.holdings.plans, *snapshot.held]:
             mission, held = snapshot.missions.get(key), snapshot.held.get(key)
             if mission is None or held is None:
@@ -42,21 +43,36 @@ class State:
 
     def plan(self, key: str) -> Verdict:
         """As `planner.plan` does; off the menu, without what was not taken, where that is proven to be the best."""
-        return self.choose(key) or plan(self.seen, key, index=self.index, holdings=self.holdings)
+        return self.choose(key) or self.explain(key)
 
-    @property
-    def seen(self) -> Snapshot:
-        """The snapshot with what is held now."""
-        return replace(self.snapshot, held=dict(self.holdings.plans))
+    def explain(self, key: str, *, aim: Aim = "margins") -> Verdict:
+        return plan(self.snapshot, key, aim=aim, index=self.index, holdings=self.holdings)
+
+    def seen(self, key: str) -> Snapshot:
+        """The snapshot with what the others hold now."""
+        own = {key: held} if (held := self.snapshot.held.get(key)) is not None else {}
+        return replace(self.snapshot, held={k: p for k, p in self.holdings.plans.items() if k != key} | own)
+
+    def takes(self, held: Plan, row: tuple[str, ...]) -> bool:
+        """Whether a plan takes of a unit (time, memory or use; node; unit), a link (link, wire) or a node's power."""
+        kind, *which = row
+        if kind == "power":
+            return any(part.node == which[0] for part in held.partitions)
+        if kind == "link":
+            return any(self.index.wire_between(t.source, t.target) == tuple(which) for t in held.transfers)
+        return any(unit == tuple(which) for unit, _, _ in uses(held))
+
+    def search(self, key: str) -> Search | Infeasible:
+        return prepare(self.snapshot, self.snapshot.missions[key], self.index, "margins", self.holdings)
 
     def choose(self, key: str, *, proven: bool = True) -> Verdict | None:
         """The best way off the menu; None where there is none, or (`proven`) where others might be better."""
-        search = prepare(self.snapshot, self.snapshot.missions[key], self.index, "margins", self.holdings)
+        search = self.search(key)
         return search if isinstance(search, Infeasible) else choose(search, proven=proven)
 
 
-def choose(search: Search, *, proven: bool = True) -> Feasible | None:
-    menus = list_menus(search)
+def choose(search: Search, *, proven: bool = True, menus: Sequence[Menu] | None = None) -> Feasible | None:
+    menus = list_menus(search) if menus is None else menus
     found = [candidate for menu in menus for _, candidate in menu.best()]
     if not found:
         return None
