@@ -64,7 +64,7 @@ class Assignment:
         for key, candidates in seeds.items():
             for candidate in candidates:
                 self._add(key, candidate)
-        bound, prices = np.inf, dict[Row, float]()
+        bound, prices = self._certify({}, {}, search=lambda: False)[0] if thorough else np.inf, dict[Row, float]()
         for left in range(rounds, 0, -1):
             prices, worth = self._price()
             improved = self._generate(prices, worth)
@@ -72,7 +72,7 @@ class Assignment:
                 continue
             if not thorough:
                 break
-            below, improved = self._certify(prices, worth, search=go_on())
+            below, improved = self._certify(prices, worth, search=go_on)
             bound = min(bound, below)
             if not improved or not go_on():
                 break
@@ -96,22 +96,25 @@ class Assignment:
         for key, menus in self.menus.items():
             found = [best for menu in menus for best in menu.best(menu.price(_prices_of(prices, menu.search)))]
             for net, candidate in found:
-                if SERVED + net > worth[key] + _TOLERANCE:
+                if SERVED + net > worth.get(key, np.inf) + _TOLERANCE:
                     improved |= self._add(key, candidate)
         return improved
 
-    def _certify(self, prices: Mapping[Row, float], worth: Mapping[str, float], *, search: bool) -> tuple[float, bool]:
+    def _certify(
+        self, prices: Mapping[Row, float], worth: Mapping[str, float], *, search: Callable[[], bool]
+    ) -> tuple[float, bool]:
         """The Lagrangian bound at these prices, and whether a way that is on no menu pays: then it is a column, too."""
         bound, improved = sum(price * self._capacity(row) for row, price in prices.items()), False
         for key, menus in self.menus.items():
             own = _prices_of(prices, menus[0].search)
             best = max([net for menu in menus for net, _ in menu.best(menu.price(own))], default=-np.inf)
             beyond = max(menu.beyond(own) for menu in menus)
-            if search and menus[0].search.sees_all and beyond > best and SERVED + beyond > worth[key] + _TOLERANCE:
+            pays = beyond > best and SERVED + beyond > worth.get(key, np.inf) + _TOLERANCE
+            if pays and menus[0].search.sees_all and search():
                 found = menus[0].search.best(own)
                 beyond = max([net + c.bound - c.objective for net, c in found], default=-np.inf)
                 for net, candidate in found:
-                    if SERVED + net > worth[key] + _TOLERANCE:
+                    if SERVED + net > worth.get(key, np.inf) + _TOLERANCE:
                         improved |= self._add(key, candidate)
             bound += max(0.0, SERVED + max(best, beyond))
         return bound, improved

@@ -5,7 +5,7 @@ good enough or when it is told to.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import groupby
 from typing import Final
@@ -15,7 +15,7 @@ import numpy as np
 from maleo_operator.planning.assignment import SERVED, Assignment, Chosen, Row
 from maleo_operator.planning.holdings import Rank, rank_of
 from maleo_operator.planning.menu import Menu, list_menus
-from maleo_operator.planning.planner import build
+from maleo_operator.planning.planner import build, with_fallback
 from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.solver import Aim, Candidate, Search
 from maleo_operator.planning.state import State, choose
@@ -84,10 +84,11 @@ def plan_fleet(
         bound = sum(SERVED + v.bound for v in tier.found.values() if isinstance(v, Feasible))
         if rounds and len(keys) > 1 and aim == "margins" and go_on():
             bound = tier.improve(rounds, gap)
+        tier.add_fallbacks()
         verdicts |= tier.found
         seen |= tier.seen
         value = tier.value
-        tiers[name] = Tier(sum(isinstance(v, Feasible) for v in tier.found.values()), value, max(bound, value))
+        tiers[name] = Tier(sum(isinstance(v, Feasible) for v in tier.found.values()), value, float(max(bound, value)))
     return FleetPlan(verdicts, seen, tiers)
 
 
@@ -149,7 +150,7 @@ class _Planning:
     def _answer(self, key: str, search: Search | None, menus: Sequence[Menu]) -> Verdict:
         if search is None or self._explain or self._aim != "margins":
             return self._state.explain(key, aim=self._aim)
-        return choose(search, proven=False, menus=menus) or _NO_ROOM
+        return choose(search, proven=False, menus=menus, spare=False) or _NO_ROOM
 
     def _settle(self, key: str, verdict: Verdict) -> None:
         if self._explain:
@@ -159,8 +160,23 @@ class _Planning:
 
     def _hold(self, key: str, verdict: Verdict) -> None:
         """What serves the least badly goes on to, if nothing is feasible."""
-        chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
-        self._state.hold(key, self._state.snapshot.held.get(key) if verdict is _NO_ROOM else chosen)
+        chosen = self._state.snapshot.held.get(key) if verdict is _NO_ROOM else _plan_of(verdict)
+        self._state.hold(key, replace(chosen, fallback=None) if chosen is not None else None)
+
+    def add_fallbacks(self) -> None:
+        """Where there is room beside what all of the tier serve by: no fallback keeps another from being served."""
+        for key, verdict in self.found.items():
+            search, chosen = self._state.search(key), self._state.holdings.plans.get(key)
+            if chosen is None or not isinstance(search, Search):
+                continue
+            chosen = with_fallback(search, chosen)
+            self._state.hold(key, chosen)
+            if isinstance(verdict, Feasible):
+                self.found[key] = replace(
+                    verdict, plan=chosen, best_by_mode={**verdict.best_by_mode, chosen.mode: chosen}
+                )
+            elif verdict.least_bad is not None:
+                self.found[key] = replace(verdict, least_bad=chosen)
 
     # ------------------------------------------------------------------------------------------------ together
 
@@ -171,7 +187,7 @@ class _Planning:
             self._restore(before)
             return self.value
         seeds = {key: _seeds(menus[key], verdict) for key, (verdict, _) in before.items() if key in menus}
-        chosen = Assignment(menus, build).solve(rounds=rounds, seeds=seeds, go_on=self._go_on)
+        chosen = Assignment(menus, _bare).solve(rounds=rounds, seeds=seeds, go_on=self._go_on)
         value = self.value
         self._take(self._keys, chosen)
         if self.value <= value + _LEAST_GAIN:
@@ -194,7 +210,7 @@ class _Planning:
             before, value = self._keep(freed), self.value
             menus = self._free(freed)
             seeds = {key: [c for menu in each for c in menu.best_of_rows()] for key, each in menus.items()}
-            chosen = Assignment(menus, build).solve(rounds=3, seeds=seeds, go_on=self._go_on, thorough=False)
+            chosen = Assignment(menus, _bare).solve(rounds=3, seeds=seeds, go_on=self._go_on, thorough=False)
             self._take(freed, chosen)
             if self.value <= value + _LEAST_GAIN:
                 self._restore(before)
@@ -229,7 +245,7 @@ class _Planning:
         candidate = search.find(wanted) if isinstance(search, Search) else None
         if candidate is None or candidate.shortfalls or not isinstance(search, Search):
             return None
-        built = build(search, candidate)
+        built = build(search, candidate, spare=False)
         return Feasible(built, (), {built.mode: built}, candidate.objective)
 
     def _keep(self, keys: Sequence[str]) -> dict[str, tuple[Verdict, Snapshot | None]]:
@@ -241,6 +257,14 @@ class _Planning:
             if seen is not None:
                 self.seen[key] = seen
             self._hold(key, verdict)
+
+
+def _plan_of(verdict: Verdict) -> Plan | None:
+    return verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+
+
+def _bare(search: Search, candidate: Candidate) -> Plan:
+    return build(search, candidate, spare=False)
 
 
 def _urgency(menus: Sequence[Menu]) -> tuple[float, float]:

@@ -159,13 +159,19 @@ class Index:
         link = self.link(source, target) if source.name != target.name else None
         if link is None:
             return None
-        ends = self._named_by[link.name]
-        one, other = (
-            next((t for kind, t in _ends(n) if (kind, t) in ends), n.site or n.name) for n in (source, target)
-        )
+        key = (link.name, self.spot(source), self.spot(target))
+        ends = self._ends.get(key)
+        if ends is None:
+            ends = self._ends[key] = self._joins(link.name, source), self._joins(link.name, target)
+        one, other = ends[0] or source.name, ends[1] or target.name
         if one == other:
             one, other = source.name, target.name
         return link.name, min(one, other), max(one, other)
+
+    def _joins(self, link: str, node: NodeFacts) -> str:
+        """What the Link takes the node by: its own name, empty here, or its site."""
+        named = {_end(place) for place in self._snapshot.links[link].spec.between}
+        return "" if ("node", node.name) in named else node.site
 
     def wire_between(self, source: str, target: str) -> Wire | None:
         """By names; None also where a node is not there any more."""
@@ -177,9 +183,7 @@ class Index:
         for key, link in sorted(snapshot.links.items(), reverse=True):
             one, other = (_end(place) for place in link.spec.between)
             self._declared[one, other] = self._declared[other, one] = key  # of equals the first by name stays
-        self._named_by = {
-            k: {_end(p) for p in link.spec.between if p.tier is None} for k, link in snapshot.links.items()
-        }
+        self._ends: dict[tuple[str, Spot, Spot], tuple[str, str]] = {}
         self._links: dict[tuple[Spot, Spot], LinkFacts | None] = {}
 
     def _find_link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:

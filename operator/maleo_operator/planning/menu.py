@@ -15,7 +15,7 @@ from maleo_api.mission import Mode
 from maleo_api.model import Variant
 from maleo_operator.planning.lattice import Array, Mask, Prices, allowance, waiting
 from maleo_operator.planning.problem import Plan
-from maleo_operator.planning.reach import Hop
+from maleo_operator.planning.reach import Hop, Target
 from maleo_operator.planning.search import TIE
 from maleo_operator.planning.solver import MOVE_COST, UNCERTAINTY, Candidate, Piece, Search, accuracy_margin
 from maleo_operator.planning.stage import Row, Stage, find_least, set_stage
@@ -44,10 +44,8 @@ def _list_rows(search: Search, variant: Variant, *, every: bool) -> tuple[list[R
     if spec.modes == ["Local"]:
         return rows, here
     held = {(p.node, p.unit) for p in search.held.partitions} if search.held else set[tuple[str, str]]()
-    for target in search.reach.targets:
+    for target in _suitable(search, variant):
         members = target.units.members
-        if search.obstacle(variant, members[0]):
-            continue
         chosen = members if every else search.loads.front(target.units, 1)
         if held:
             chosen = [*chosen, *(u for u in members if u.key in held and u not in chosen)]
@@ -59,6 +57,16 @@ def _list_rows(search: Search, variant: Variant, *, every: bool) -> tuple[list[R
             if unit.node.name != source.name and not (unit.exclusive and search.is_taken(unit))
         ]
     return rows, here
+
+
+def _suitable(search: Search, variant: Variant) -> list[Target]:
+    """Classes one hop away that can run the variant, whoever holds them."""
+    egress, index = search.demand.mission.spec.egress, search.index
+    key = ("suitable", search.model.key, variant.name, index.spot(search.source), egress.input, egress.features)
+    if key not in index.routes:
+        index.routes[key] = [t for t in search.reach.targets if not search.obstacle(variant, t.units.members[0])]
+    found: list[Target] = index.routes[key]
+    return found
 
 
 class Menu:
@@ -77,16 +85,20 @@ class Menu:
         limits = [np.inf if row.unit.memory is None else row.unit.memory for row in rows]
         room = np.array(limits) - np.array([load.memory for load in loads])
         self._allowed = np.array([allowance(r.unit, load, demand.rate) for r, load in zip(rows, loads, strict=True)])
-        taken = [search.taken(search.source, row.unit.node) if row.link else 0.0 for row in rows]
+        self._wires = [search.index.wire(search.source, row.unit.node) if row.link else None for row in rows]
+        taken = [search.loads.taken(wire) if wire else 0.0 for wire in self._wires]
         self._link_free = np.maximum(1 - np.array(taken), _LEAST_FREE)
         stage = self.stage
         fits = stage.there & (stage.memory <= room[:, None, None]) & np.isfinite(self._wait)[:, None, None]
+        # A step slower than the rate is none.
+        fits &= demand.rate * stage.own <= (1 + TIE) * self._free[:, None, None]
         if np.isfinite(self._allowed).any():
             fits &= np.isinf(self._allowed)[:, None, None] | (stage.joules <= self._allowed[:, None, None])
         self._fits: Mask = fits  # (R, B, B)
         raw, features = (np.array([getattr(row, name) for row in rows]) for name in ("raw", "features"))
         self._open: Mask = np.repeat(features[:, None], len(stage.ends), axis=1)  # (R, B)
         self._open[:, 0] = raw
+        self._open &= demand.rate * stage.wire <= (1 + TIE) * self._link_free[:, None]
         self._figure()
 
     # ------------------------------------------------------------------------------------------------ the menu
@@ -181,8 +193,7 @@ class Menu:
         return found + power * np.nan_to_num(stage.joules) if prices.power else found
 
     def _hop_price(self, prices: Prices) -> Array:
-        wires = [self.search.index.wire(self.search.source, row.unit.node) if row.link else None for row in self.rows]
-        by_link = np.array([prices.link.get(wire, 0.0) if wire else 0.0 for wire in wires])
+        by_link = np.array([prices.link.get(wire, 0.0) if wire else 0.0 for wire in self._wires])
         found: Array = by_link[:, None] * self.stage.wire
         return found
 
@@ -276,6 +287,8 @@ class Menu:
         latency, energy = self.search.demand.latency, self.search.demand.energy
         _, by_latency, by_energy = self.search.demand.weights
         soft = [limit is not None and not limit.hard for limit in (latency, energy)]
+        if latency is not None and latency.hard and self._cheapest(1.0, 0.0, 0.0, None) > latency.value * (1 + TIE):
+            return -np.inf
         found = -np.inf
         for over in product(*((False, True) if each else (False,) for each in soft)):
             most, seconds, unsure, joules = self._accuracy(), 0.0, 0.0, 0.0
@@ -304,21 +317,18 @@ class Menu:
             hop += self._hop_price(prices)
         span = np.where(self._fits, span, np.inf)
         hop = np.where(self._open, hop, np.inf)
-        reach, hops = self.search.reach, list[Array]()
-        for i, row in enumerate(self.rows):
-            free = i < here and here > 2  # noqa: PLR2004 - a third unit of the same node
-            hops.append(
-                np.zeros(last + 1)
-                if free
-                else self._least_hop(reach.inbound.get(self.search.index.spot(row.unit.node)), seconds, joules)
-            )
-        inbound, ahead = np.array(hops), span
+        reach, spots = self.search.reach, [self.search.index.spot(row.unit.node) for row in self.rows]
+        into = {spot: self._least_hop(reach.inbound.get(spot), seconds, joules) for spot in dict.fromkeys(spots)}
+        inbound, ahead = np.array([into[spot] for spot in spots]), span
+        if here > 2:  # noqa: PLR2004 - a third unit of the same node
+            inbound[:here] = 0.0
         if reach.entry is not None:
             anywhere = find_least(self.search.index, self.search.model, self.variant)
             least = seconds * anywhere[0] + doubt * anywhere[1]
             if joules and energy is not None:
                 least = least + joules * np.where(np.isnan(anywhere[2]), 2 * energy.value, anywhere[2])
-            ahead = np.concatenate([span, _chain(np.where(stage.there, least, np.inf))[None]])
+            slow = ~stage.there | (self.search.demand.rate * anywhere[0] > 1 + TIE)
+            ahead = np.concatenate([span, _chain(np.where(slow, np.inf, least))[None]])
             inbound = np.concatenate([inbound, self._least_hop(reach.entry, seconds, joules)[None]])
         rest = np.full(last + 1, np.inf)
         rest[last] = 0.0

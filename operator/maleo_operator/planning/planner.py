@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from maleo_api.meta import Basis
-from maleo_api.mission import Mission
+from maleo_api.mission import Mission, Mode
 from maleo_api.model import Model, Tensor, Variant
 from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, ENERGY, RATIO, show
@@ -173,12 +173,12 @@ def _is_connected(search: Search, pieces: Sequence[Piece]) -> bool:
 # ------------------------------------------------------------------------------------------------ building plans
 
 
-def build(search: Search, candidate: Candidate) -> Plan:
-    """The candidate with all its figures and its fallback."""
+def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
+    """The candidate with all its figures and, with `spare`, its fallback."""
     demand, variant, source = search.demand, candidate.variant, search.source
     partitions = tuple(_partition(search, variant, piece) for piece in candidate.pieces)
     transfers = _transfers(search, variant, candidate.pieces)
-    entry_unit, fallback = _entry(search, candidate, partitions)
+    entry_unit, fallback = _entry(search, candidate.mode, partitions, spare=spare)
     steps = [p.compute for p in partitions] + [p.wait for p in partitions if p.wait.value]
     steps += [t.time for t in transfers]
     latency_mean = _sum(steps)
@@ -186,8 +186,8 @@ def build(search: Search, candidate: Candidate) -> Plan:
     energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value])
     accuracy = demand.accuracy_of(variant)
     loads = [search.loads[p.node, p.unit] for p in partitions]
-    spare = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
-    slowest = max([*spare, *_link_times(search, candidate.pieces, transfers)])
+    within = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
+    slowest = max([*within, *_link_times(search, candidate.pieces, transfers)])
     built = Plan(
         mission=demand.mission.key,
         model=search.model.metadata.name,
@@ -271,15 +271,27 @@ def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[Pla
     return (t.wire / max(1 - search.taken(*hop), 1e-9) for t, hop in zip(transfers, hops, strict=True))
 
 
-def _entry(search: Search, candidate: Candidate, partitions: Sequence[PlannedPartition]) -> tuple[str, Fallback | None]:
+def with_fallback(search: Search, plan: Plan) -> Plan:
+    """The plan with what others leave room for now as its fallback."""
+    entry_unit, fallback = _entry(search, plan.mode, plan.partitions)
+    return replace(plan, entry_unit=entry_unit, fallback=fallback)
+
+
+def _entry(
+    search: Search, mode: Mode, partitions: Sequence[PlannedPartition], *, spare: bool = True
+) -> tuple[str, Fallback | None]:
     """Where the entry's slot runs, and what it keeps resident for when a partner is lost."""
     here = sorted(search.here, key=lambda u: u.name)
     first = partitions[0]
     if first.node == search.source.name:
         here = [unit for unit in here if unit.name == first.unit]
-    if candidate.mode == "Local":
+    if mode == "Local":
         return first.unit, None
-    options = [option for unit in here if (option := _best_fallback(search, unit, partitions)) is not None]
+    options = (
+        []
+        if not spare
+        else [option for unit in here if (option := _best_fallback(search, unit, partitions)) is not None]
+    )
     if options:
         best = min(options, key=lambda f: (f.partition.compute.value, f.partition.unit))
         return best.partition.unit, best

@@ -71,7 +71,10 @@ class State:
         return search if isinstance(search, Infeasible) else choose(search, proven=proven)
 
 
-def choose(search: Search, *, proven: bool = True, menus: Sequence[Menu] | None = None) -> Feasible | None:
+def choose(
+    search: Search, *, proven: bool = True, menus: Sequence[Menu] | None = None, spare: bool = True
+) -> Feasible | None:
+    """spare: with a fallback."""
     menus = list_menus(search) if menus is None else menus
     found = [candidate for menu in menus for _, candidate in menu.best()]
     if not found:
@@ -83,6 +86,6 @@ def choose(search: Search, *, proven: bool = True, menus: Sequence[Menu] | None 
     beyond = max(menu.beyond() for menu in menus)
     if proven and beyond > best.objective - TIE:
         return None
-    built = build(search, best)
+    built = build(search, best, spare=spare)
     by_mode = {best.mode: built} | ({} if held is None or held.shortfalls else {"Held": build(search, held)})
     return Feasible(built, (), by_mode, max(best.objective, beyond))
