@@ -55,6 +55,7 @@ _PARSED: Final[dict[Kind, type[Resource]]] = {
     DEVICES: Device,
     PLACEMENTS: Placement,
 }
+_PLANNED_WITH: Final = frozenset({DEVICES, DEVICE_PROFILES, LINKS, MODELS, MODEL_PROFILES, PRIORITY_CLASSES})
 _RELIST_S: Final = 120.0
 
 AnyResource = TypeVar("AnyResource", bound=Resource)
@@ -80,6 +81,7 @@ class Cache:
         self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
         self.problems: dict[tuple[str, str], str] = {}
         self._facts: dict[str, NodeFacts] = {}
+        self.version = 0  # of all that planning sees but missions
         self._informers = {
             kind: Informer(
                 client,
@@ -223,6 +225,8 @@ class Cache:
     def _note_change(self, kind: Kind, key: str, old: Object | None, new: Object | None) -> None:
         if kind in _PARSED:
             self._parse(kind, key, new)
+        if kind in _PLANNED_WITH:
+            self.version += 1
         if kind == NODES:
             self._note_node(key, new)
         elif kind == LEASES:
@@ -264,6 +268,7 @@ class Cache:
             del self._facts[name]
         else:
             self._facts[name] = facts
+        self.version += 1
         self._mark(Dirty("device", name))
         self._mark(ALL_MISSIONS)
 

@@ -232,21 +232,12 @@ class _Planning:
         """The chosen plans as far as they fit beside each other, and the rest by urgency."""
         rest = []
         for key in keys:
-            verdict = self._fit(key, chosen.columns[key].plan) if key in chosen.columns else None
+            verdict = self._state.fit(key, chosen.columns[key].plan) if key in chosen.columns else None
             if verdict is None:
                 rest.append(key)
             else:
                 self._settle(key, verdict)
         self.insert(rest)
-
-    def _fit(self, key: str, wanted: Plan) -> Verdict | None:
-        """The wanted plan as it stands beside what is held by now; None when it does not fit any more."""
-        search = self._state.search(key)
-        candidate = search.find(wanted) if isinstance(search, Search) else None
-        if candidate is None or candidate.shortfalls or not isinstance(search, Search):
-            return None
-        built = build(search, candidate, spare=False)
-        return Feasible(built, (), {built.mode: built}, candidate.objective)
 
     def _keep(self, keys: Sequence[str]) -> dict[str, tuple[Verdict, Snapshot | None]]:
         return {key: (self.found[key], self.seen.get(key)) for key in keys}

@@ -76,9 +76,12 @@ def frontier(snapshot: Snapshot, key: str) -> tuple[Plan, ...]:
     return () if isinstance(prepared, Infeasible) else tuple(build(prepared, point) for point in trace(prepared))
 
 
-def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
-    """The plan that a stored Placement records, with today's figures; None when its parts are not there any more."""
-    prepared = prepare(snapshot, snapshot.missions[key], Index(snapshot), "margins")
+def restore(snapshot: Snapshot, key: str, placement: Placement, *, index: Index | None = None) -> Plan | None:
+    """The plan that a stored Placement records, with today's figures as if it were alone; None when its parts are not
+    there any more.
+    """
+    index = index or Index(snapshot)
+    prepared = prepare(snapshot, snapshot.missions[key], index, "margins", Holdings(index))
     if isinstance(prepared, Infeasible):
         return None
     search = prepared

@@ -62,6 +62,21 @@ class State:
             return any(self.index.wire_between(t.source, t.target) == tuple(which) for t in held.transfers)
         return any(unit == tuple(which) for unit, _, _ in uses(held))
 
+    def assume(self, key: str, held: Plan | None) -> None:
+        """As `hold`, and the snapshot says so, too."""
+        self.hold(key, held)
+        rest = {k: plan for k, plan in self.snapshot.held.items() if k != key}
+        self.snapshot = replace(self.snapshot, held=rest if held is None else {**rest, key: held})
+
+    def fit(self, key: str, wanted: Plan) -> Feasible | None:
+        """The wanted plan as it stands beside what is held by now, without a fallback; None when it does not fit."""
+        search = self.search(key)
+        candidate = search.find(wanted) if isinstance(search, Search) else None
+        if candidate is None or candidate.shortfalls or not isinstance(search, Search):
+            return None
+        built = build(search, candidate, spare=False)
+        return Feasible(built, (), {built.mode: built}, candidate.objective)
+
     def search(self, key: str) -> Search | Infeasible:
         return prepare(self.snapshot, self.snapshot.missions[key], self.index, "margins", self.holdings)
 
