@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from maleo_api.device import Device, DeviceProfile, Link
-from maleo_api.manifests import Manifests, Node
+from maleo_api.manifests import Manifests, Node, PriorityClass
 from maleo_api.meta import Resource
 from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
@@ -27,6 +27,7 @@ async def read_cluster(kubeconfig: Path) -> Manifests:
         async with Client.from_kubeconfig(kubeconfig) as client:
             found = {kind.__name__: await _list(client, kind) for kind in _KINDS}
             nodes = await client.list(BY_KIND["Node"])
+            classes = await client.list(BY_KIND["PriorityClass"])
     except (OSError, ValueError) as error:
         raise Failure(
             f"{kubeconfig}: {error}", "name a kubeconfig with --kubeconfig or KUBECONFIG", exit_code=2
@@ -36,7 +37,8 @@ async def read_cluster(kubeconfig: Path) -> Manifests:
             f"the cluster of {kubeconfig} cannot be read: {error}", "is it up, and is Maleo installed?"
         ) from error
     named = {item["metadata"]["name"]: Node.model_validate(item) for item in nodes.items}
-    return Manifests(found, named)
+    ranks = {item["metadata"]["name"]: PriorityClass.model_validate(item) for item in classes.items}
+    return Manifests(found, named, priority_classes=ranks)
 
 
 def snapshot_of(cluster: Manifests) -> Snapshot:

@@ -108,7 +108,7 @@ def _read(files: list[Path], *, live: bool) -> Snapshot:
     if cluster is None:
         return written
     there = snapshot_of(cluster)
-    parts = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions")
+    parts = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions", "priorities")
     both: dict[str, Any] = {name: {**getattr(there, name), **getattr(written, name)} for name in parts}
     return replace(there, **both)
 

@@ -37,6 +37,13 @@ class Node(Resource):
     spec: NodeSpec = NodeSpec()
 
 
+class PriorityClass(Resource):
+    """Kubernetes' own: a mission names it, and its value ranks missions of the same criticality."""
+
+    value: int
+    global_default: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Manifests:
     """Everything that was read, by kind and key (`namespace/name`, or `name` for cluster-scoped kinds)."""
@@ -45,6 +52,7 @@ class Manifests:
     nodes: Mapping[str, Node] = field(default_factory=dict)
     places: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """(kind, key) -> where it was read: `file: doc N Kind/name`; empty for what comes from a cluster."""
+    priority_classes: Mapping[str, PriorityClass] = field(default_factory=dict)
 
     def of(self, kind: type[AnyResource]) -> dict[str, AnyResource]:
         """The resources of one kind: `manifests.of(Mission)["default/cctv"]`."""
@@ -93,7 +101,7 @@ def load(paths: Iterable[Path]) -> Manifests:
         reading.read(file)
     if reading.mistakes:
         raise ManifestError(reading.mistakes)
-    return Manifests(reading.resources, reading.nodes, reading.places)
+    return Manifests(reading.resources, reading.nodes, reading.places, reading.priority_classes)
 
 
 def revise(resource: AnyResource, changes: Mapping[str, Any]) -> AnyResource:
@@ -115,7 +123,7 @@ def revise(resource: AnyResource, changes: Mapping[str, Any]) -> AnyResource:
 
 def _parse(document: dict[str, Any], model: type[AnyResource]) -> tuple[AnyResource | None, list[str]]:
     """The resource, and every mistake in it: `field.path: value: what and remedy`."""
-    mistakes = [] if model is Node else list(_unknown_fields(document, model))
+    mistakes = [] if model in {Node, PriorityClass} else list(_unknown_fields(document, model))
     try:
         # As JSON and strict: what the API server would refuse (a number as text) is refused here too.
         resource = model.model_validate_json(json.dumps(document, default=str), strict=True)
@@ -143,6 +151,7 @@ class _Reading:
         self.resources: dict[str, dict[str, Resource]] = {}
         self.nodes: dict[str, Node] = {}
         self.places: dict[tuple[str, str], str] = {}
+        self.priority_classes: dict[str, PriorityClass] = {}
 
     def read(self, file: Path) -> None:
         try:
@@ -162,6 +171,8 @@ class _Reading:
                 self._take(place, item)
         elif document["kind"] == "Node" and document.get("apiVersion") == "v1":
             self._keep(f"{place} Node", document, Node, namespaced=False)
+        elif document["kind"] == "PriorityClass" and document.get("apiVersion") == "scheduling.k8s.io/v1":
+            self._keep(f"{place} PriorityClass", document, PriorityClass, namespaced=False)
         elif str(document.get("apiVersion", "")).partition("/")[0] == GROUP:
             self._take_own(place, document)
         elif document["kind"] in KINDS:
@@ -199,6 +210,8 @@ class _Reading:
             )
         elif isinstance(resource, Node):
             self.nodes[resource.key] = resource
+        elif isinstance(resource, PriorityClass):
+            self.priority_classes[resource.key] = resource
         else:
             self.resources.setdefault(resource.kind, {})[resource.key] = resource
 

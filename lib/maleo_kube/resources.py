@@ -42,6 +42,7 @@ EVENTS: Final = Kind("", "v1", "events", "Event", namespaced=True)
 NAMESPACES: Final = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 LEASES: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease", namespaced=True)
 TOKEN_REVIEWS: Final = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
+PRIORITY_CLASSES: Final = Kind("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
 CRDS: Final = Kind(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
@@ -56,5 +57,9 @@ PLACEMENTS: Final = _own("placements", "Placement", namespaced=True)
 
 OWN: Final = (DEVICE_PROFILES, DEVICES, LINKS, MODELS, MODEL_PROFILES, MISSIONS, PLACEMENTS)
 BY_KIND: Final = {
-    kind.kind: kind for kind in (NODES, PODS, SERVICES, SECRETS, EVENTS, NAMESPACES, LEASES, TOKEN_REVIEWS, CRDS, *OWN)
+    kind.kind: kind
+    for kind in (
+        *(NODES, PODS, SERVICES, SECRETS, EVENTS, NAMESPACES, LEASES, TOKEN_REVIEWS, PRIORITY_CLASSES, CRDS),
+        *OWN,
+    )
 }

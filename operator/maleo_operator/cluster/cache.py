@@ -26,18 +26,20 @@ from maleo_kube.resources import (
     NODES,
     PLACEMENTS,
     PODS,
+    PRIORITY_CLASSES,
     SECRETS,
     SERVICES,
     Kind,
 )
 from maleo_operator.planning.problem import NodeFacts, Observations, Plan, Snapshot
+from maleo_operator.planning.snapshot import list_priorities
 from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.conditions import seconds
 from maleo_operator.reconcilers.scope import SlotPod
 
 # What people write is rare: kopf hears it. The rest is heard by our own watches. A re-list with a diff covers both.
 WRITTEN_BY_PEOPLE: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
-_WATCHED: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, SECRETS, LEASES)
+_WATCHED: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, SECRETS, LEASES, PRIORITY_CLASSES)
 _SELECTORS: Final = {
     PODS: children.MISSION,
     SERVICES: children.MISSION,
@@ -53,6 +55,7 @@ _PARSED: Final[dict[Kind, type[Resource]]] = {
     DEVICES: Device,
     PLACEMENTS: Placement,
 }
+_PLANNED_WITH: Final = frozenset({DEVICES, DEVICE_PROFILES, LINKS, MODELS, MODEL_PROFILES, PRIORITY_CLASSES})
 _RELIST_S: Final = 120.0
 
 AnyResource = TypeVar("AnyResource", bound=Resource)
@@ -78,6 +81,7 @@ class Cache:
         self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
         self.problems: dict[tuple[str, str], str] = {}
         self._facts: dict[str, NodeFacts] = {}
+        self.version = 0  # of all that planning sees but missions
         self._informers = {
             kind: Informer(
                 client,
@@ -132,6 +136,11 @@ class Cache:
     def profiles(self) -> dict[str, DeviceProfile]:
         return self._all(DEVICE_PROFILES, DeviceProfile)
 
+    @property
+    def priorities(self) -> dict[str, int]:
+        items = (item for _, item in self._informers[PRIORITY_CLASSES].items())
+        return list_priorities((c["metadata"]["name"], c["value"], c.get("globalDefault", False)) for c in items)
+
     def raw(self, kind: Kind, key: str) -> Object | None:
         return self._informers[kind].store.get(key)
 
@@ -148,6 +157,7 @@ class Cache:
             missions=self.missions,
             observations=observations,
             held=dict(held),
+            priorities=self.priorities,
         )
 
     def placements(self, mission: str) -> tuple[Placement, ...]:
@@ -215,6 +225,8 @@ class Cache:
     def _note_change(self, kind: Kind, key: str, old: Object | None, new: Object | None) -> None:
         if kind in _PARSED:
             self._parse(kind, key, new)
+        if kind in _PLANNED_WITH:
+            self.version += 1
         if kind == NODES:
             self._note_node(key, new)
         elif kind == LEASES:
@@ -256,6 +268,7 @@ class Cache:
             del self._facts[name]
         else:
             self._facts[name] = facts
+        self.version += 1
         self._mark(Dirty("device", name))
         self._mark(ALL_MISSIONS)
 

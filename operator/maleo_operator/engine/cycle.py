@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,14 +15,17 @@ from maleo_kube.errors import ApiError
 from maleo_kube.resources import MISSIONS, NODES
 from maleo_operator.cluster.cache import ALL_MISSIONS, Cache, Dirty
 from maleo_operator.cluster.gateway import Gateway
+from maleo_operator.engine.improvement import Improvement
 from maleo_operator.engine.live import report_mission
 from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.planning import store
-from maleo_operator.planning.planner import plan, restore
-from maleo_operator.planning.problem import Feasible, Plan, Snapshot
+from maleo_operator.planning.holdings import rank_of
+from maleo_operator.planning.planner import restore
+from maleo_operator.planning.problem import Feasible, Plan, Snapshot, Verdict
+from maleo_operator.planning.state import State
 from maleo_operator.reconcilers import device, mission, trigger
 from maleo_operator.reconcilers.device import TIER
 from maleo_operator.reconcilers.scope import DeviceScope, MissionScope, Outcome, SlotSettings
@@ -31,7 +34,8 @@ log: Final = logging.getLogger("maleo.cycle")
 _IDLE_S: Final = 5.0
 _DEVICE_CHECK_S: Final = 10.0
 _RETRY_S: Final = (0.2, 30.0)
-_CRITICALITY: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
+_BURST: Final = 50
+"""More missions than this in one turn are planned without what was not taken."""
 
 
 @dataclass
@@ -75,12 +79,17 @@ class Cycle:
         self._memory: dict[str, _Memory] = {}
         self._lost: dict[str, float] = {}
         self._began = 0.0
+        self._state: State | None = None
+        self._looked: tuple[int, frozenset[str]] = (-1, frozenset())
+        self._improvement = Improvement()
+        self._is_burst = False
 
     async def lead(self, epoch: int) -> None:
         """Until cancelled: with a consistent view first, then turn after turn."""
         self._epoch, self._began = epoch, time.time()
         self._memory.clear()
         self._lost.clear()
+        self._state = None
         try:
             await self._relist()
             self._queue.clear()
@@ -95,7 +104,10 @@ class Cycle:
                 if keys:
                     with self._metrics.cycle.time():
                         await self._turn(keys)
+                elif self._state is not None:
+                    self._improvement.begin(self._look().snapshot, self._mark_missions)
         finally:
+            self._improvement.end()
             self._hub.resign()
 
     async def _relist(self) -> None:
@@ -115,7 +127,10 @@ class Cycle:
         missions = self._cache.missions
         self._forget(set(missions))
         wanted = set(missions) if ALL_MISSIONS in keys else {k.key for k in keys if k.kind == "mission"} & set(missions)
-        for key in sorted(wanted, key=lambda k: (_CRITICALITY[missions[k].spec.criticality], k)):
+        priorities = self._cache.priorities
+        self._looked = (-1, frozenset())  # what has been measured counts from turn to turn
+        self._is_burst = len(wanted) > _BURST
+        for key in sorted(wanted, key=lambda k: (rank_of(missions[k], priorities), k)):
             self.last_turn = time.monotonic()
             await self._guard(Dirty("mission", key), self._decide_mission(key))
 
@@ -175,8 +190,11 @@ class Cycle:
     async def _decide_mission(self, key: str) -> None:
         declared = self._cache.missions[key]
         memory = self._remember(Dirty("mission", key))
-        snapshot = self._cache.snapshot(self._telemetry.observe(time.time()), self._held(), self._lost)
-        scope = self._scope(declared, snapshot, memory)
+        state = self._look()
+        if state.snapshot.missions.get(key) is not declared:
+            state.update(replace(state.snapshot, missions={**state.snapshot.missions, key: declared}), (), [key])
+        snapshot, wanted = state.snapshot, self._improvement.wanted.get(key)
+        scope = replace(self._scope(declared, snapshot, memory), better=wanted is not None)
         active = declared.status.active
         if memory.plan is not None and active is not None and memory.plan_revision == active.revision:
             pods = {(pod.node, pod.unit): pod.name for pod in scope.pods if not pod.terminating}
@@ -184,20 +202,22 @@ class Cycle:
         reason = trigger.check(scope)
         if reason is not None:
             with self._metrics.planning.time():
-                verdict = await asyncio.to_thread(plan, snapshot, key)
+                verdict = await asyncio.to_thread(self._plan, state, key, reason)
             memory.planned_at = time.time()
             scope = replace(
                 scope, trigger=reason, verdict=verdict, inputs_digest=store.digest(store.encode(snapshot, key))
             )
             log.info("planned %s for %s: %s", key, reason, type(verdict).__name__)
         outcome = mission.decide(scope)
-        self._assume(scope, outcome, memory)
+        if self._assume(scope, outcome, memory):
+            state.assume(key, memory.plan)
         raw = self._cache.raw(MISSIONS, key)
         assert raw is not None
         try:
             await self._gateway.apply_mission(raw, outcome)
         except ApiError:
             memory.plan, memory.plan_revision = None, 0  # refused: the assumption ends
+            self._looked = (-1, frozenset())
             raise
         self._hub.desire(key, outcome.slots)
         report_mission(self._metrics, scope, outcome)
@@ -235,34 +255,54 @@ class Cycle:
             planned_at=memory.planned_at,
         )
 
-    def _held(self) -> Mapping[str, Plan]:
-        """What missions serve by, or will: read back from their Placements after a restart."""
-        held = {}
-        for key, declared in self._cache.missions.items():
-            memory = self._remember(Dirty("mission", key))
-            if memory.plan is None:
-                self._restore(declared, memory)
-            if memory.plan is not None:
-                held[key] = memory.plan
-        return held
+    def _plan(self, state: State, key: str, reason: str) -> Verdict:
+        """In a burst without what was not taken. What serves all better is taken as long as it fits."""
+        wanted = self._improvement.wanted.pop(key, None) if reason == "FleetImprovement" else None
+        better = state.fit(key, wanted) if wanted is not None else None
+        return better or (state.plan(key) if self._is_burst else state.explain(key))
 
-    def _restore(self, declared: Mission, memory: _Memory) -> None:
-        placements = self._cache.placements(declared.key)
+    def _look(self) -> State:
+        """The world as it is now: brought up to date when something but missions has changed."""
+        looked = (self._cache.version, frozenset(self._lost))
+        if self._state is None or looked != self._looked:
+            self._looked = looked
+            held = {k: plan for k in self._cache.missions if (plan := self._remember(Dirty("mission", k)).plan)}
+            snapshot = self._cache.snapshot(self._telemetry.observe(time.time()), held, self._lost)
+            if self._state is None:
+                self._state = State(snapshot)
+            else:
+                self._state.update(snapshot)
+            for key, declared in snapshot.missions.items():
+                if key not in held:
+                    self._restore(declared, self._state)
+        return self._state
+
+    def _restore(self, declared: Mission, state: State) -> None:
+        """What a mission serves by, read back from its Placement: after a restart, or when a write was refused."""
         active = declared.status.active
-        serving = [p for p in placements if active is not None and p.spec.revision == active.revision]
+        if active is None:
+            return
+        placements = self._cache.placements(declared.key)
+        serving = [p for p in placements if p.spec.revision == active.revision]
         if serving:
-            snapshot = self._cache.snapshot(self._telemetry.observe(time.time()), {}, self._lost)
-            memory.plan = restore(snapshot, declared.key, serving[-1])
+            memory = self._remember(Dirty("mission", declared.key))
+            memory.plan = restore(state.snapshot, declared.key, serving[-1], index=state.index)
             memory.plan_revision = serving[-1].spec.revision
+            state.assume(declared.key, memory.plan)
 
-    def _assume(self, scope: MissionScope, outcome: Outcome, memory: _Memory) -> None:
+    def _assume(self, scope: MissionScope, outcome: Outcome, memory: _Memory) -> bool:
         """A plan that becomes a Placement holds its units from this moment on, before anything is written."""
         made = [body for body in outcome.create if body["kind"] == "Placement"]
         if not made:
-            return
+            return False
         verdict = scope.verdict
         memory.plan = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad if verdict else None
         memory.plan_revision = int(made[-1]["spec"]["revision"])
+        return True
+
+    def _mark_missions(self, keys: Collection[str]) -> None:
+        for key in keys:
+            self._queue.mark(Dirty("mission", key))
 
     def _forget(self, known: set[str]) -> None:
         """Of deleted missions nothing is left: their slots go, and their series."""

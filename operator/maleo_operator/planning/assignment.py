@@ -1,8 +1,9 @@
 """Missions of one tier together: column generation with HiGHS, whole plans as columns, and a bound that is certified.
 
-Master: at most one plan per mission; rows are each unit's time, memory and exclusive use. Their duals price the steps
-of a way, and the exact search of one mission finds the best plan at those prices: so the bound is a true one. Queueing
-behind the others of the tier is left out of the columns: it only makes plans worse, and who takes them looks at it.
+Master: at most one plan per mission; rows are each unit's time, memory and exclusive use, each link's time, each
+node's power. Their duals price the ways of every mission's menu; what is not on a menu is bounded at these prices, and
+searched where it might pay: so the bound is a true one. Queueing behind the others of the tier is left out of the
+columns: it only makes plans worse, and who takes them looks at it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,14 +16,16 @@ from scipy.sparse import csr_matrix
 
 from maleo_operator.planning.holdings import uses
 from maleo_operator.planning.lattice import Prices
+from maleo_operator.planning.menu import Menu
 from maleo_operator.planning.problem import Plan
 from maleo_operator.planning.solver import Candidate, Search
 
 SERVED: Final = 10.0
 """Worth of serving a mission at all: more than any sum of margins that its neighbours could lose by it."""
 _TOLERANCE: Final = 1e-7
-Row = tuple[str, str, str]
-"""time, memory or use; node; unit."""
+_MOST_NODES: Final = 500  # of HiGHS' tree: a count, not a time, so that the answer is the same everywhere
+Row = tuple[str, ...]
+"""time, memory or use, node, unit; link, its wire; power, node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +39,44 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """columns: mission -> its column, where it got one. `bound`: no choice has a higher total value."""
+    """columns: mission -> its column, where it got one. bound: no choice has a higher total value. prices: of rows."""
 
     columns: Mapping[str, Column]
     bound: float
+    prices: Mapping[Row, float]
 
 
 @dataclass
 class Assignment:
-    """searches: mission -> its question, what is held beyond this tier being load; build: a candidate's whole plan."""
+    """menus: mission -> those of its variants, what is held beyond this tier being load; build: a candidate's plan."""
 
-    searches: Mapping[str, Search]
+    menus: Mapping[str, Sequence[Menu]]
     build: Callable[[Search, Candidate], Plan]
     _columns: dict[str, list[Column]] = field(default_factory=dict)
+    _known: set[tuple[object, ...]] = field(default_factory=set)
+    _free: dict[Row, float] = field(default_factory=dict)
 
-    def solve(self, *, rounds: int, seeds: Mapping[str, Sequence[Candidate]]) -> Chosen:
-        """`rounds` of pricing at most; `seeds`: plans that are known already."""
-        self._columns = {key: [] for key in self.searches}
+    def solve(
+        self, *, rounds: int, seeds: Mapping[str, Sequence[Candidate]], go_on: Callable[[], bool], thorough: bool = True
+    ) -> Chosen:
+        """`rounds` of pricing at most; `seeds`: plans that are known already. `thorough`: with a bound."""
+        self._columns = {key: [] for key in self.menus}
         for key, candidates in seeds.items():
             for candidate in candidates:
                 self._add(key, candidate)
-        best = np.inf
-        for _ in range(rounds):
+        bound, prices = self._certify({}, {}, search=lambda: False)[0] if thorough else np.inf, dict[Row, float]()
+        for left in range(rounds, 0, -1):
             prices, worth = self._price()
-            bound, improved = self._generate(prices, worth)
-            best = min(best, bound)
-            if not improved:
+            improved = self._generate(prices, worth)
+            if improved and left > 1 and go_on():
+                continue
+            if not thorough:
                 break
-        return Chosen(self._choose(), best)
+            below, improved = self._certify(prices, worth, search=go_on)
+            bound = min(bound, below)
+            if not improved or not go_on():
+                break
+        return Chosen(self._choose(), bound, prices)
 
     def _price(self) -> tuple[dict[Row, float], dict[str, float]]:
         """Duals of the linear master: what all of a row costs, and what a mission's only place is worth."""
@@ -74,20 +87,36 @@ class Assignment:
         matrix = self._matrix(flat, rows, keys)
         values, most = [-column.value for _, column in flat], self._most(rows, keys)
         done = linprog(values, A_ub=matrix, b_ub=most, bounds=(0, None), method="highs")
-        duals = np.maximum(0.0, -np.asarray(done.ineqlin.marginals))  # a rounding below nothing is no price
+        duals = np.maximum(-np.asarray(done.ineqlin.marginals), 0.0)
         return dict(zip(rows, duals[: len(rows)], strict=True)), dict(zip(keys, duals[len(rows) :], strict=True))
 
-    def _generate(self, prices: Mapping[Row, float], worth: Mapping[str, float]) -> tuple[float, bool]:
-        """The Lagrangian bound at these prices, and whether a column was found that pays."""
+    def _generate(self, prices: Mapping[Row, float], worth: Mapping[str, float]) -> bool:
+        """Whether a way on a menu pays at these prices: it becomes a column."""
+        improved = False
+        for key, menus in self.menus.items():
+            found = [best for menu in menus for best in menu.best(menu.price(_prices_of(prices, menu.search)))]
+            for net, candidate in found:
+                if SERVED + net > worth.get(key, np.inf) + _TOLERANCE:
+                    improved |= self._add(key, candidate)
+        return improved
+
+    def _certify(
+        self, prices: Mapping[Row, float], worth: Mapping[str, float], *, search: Callable[[], bool]
+    ) -> tuple[float, bool]:
+        """The Lagrangian bound at these prices, and whether a way that is on no menu pays: then it is a column, too."""
         bound, improved = sum(price * self._capacity(row) for row, price in prices.items()), False
-        for key, search in self.searches.items():
-            best = search.best(_prices_of(prices, search))
-            bound += max([0.0, *(SERVED + net + c.bound - c.objective for net, c in best)])
-            for _, candidate in best:
-                column = self._column(search, candidate)
-                paid = column.value - sum(prices.get(row, 0.0) * share for row, share in column.uses.items())
-                if paid > worth[key] + _TOLERANCE and self._add(key, candidate):
-                    improved = True
+        for key, menus in self.menus.items():
+            own = _prices_of(prices, menus[0].search)
+            best = max([net for menu in menus for net, _ in menu.best(menu.price(own))], default=-np.inf)
+            beyond = max(menu.beyond(own) for menu in menus)
+            pays = beyond > best and SERVED + beyond > worth.get(key, np.inf) + _TOLERANCE
+            if pays and menus[0].search.sees_all and search():
+                found = menus[0].search.best(own)
+                beyond = max([net + c.bound - c.objective for net, c in found], default=-np.inf)
+                for net, candidate in found:
+                    if SERVED + net > worth.get(key, np.inf) + _TOLERANCE:
+                        improved |= self._add(key, candidate)
+            bound += max(0.0, SERVED + max(best, beyond))
         return bound, improved
 
     def _choose(self) -> dict[str, Column]:
@@ -98,35 +127,50 @@ class Assignment:
             return {}
         constraint = LinearConstraint(self._matrix(flat, rows, keys), ub=self._most(rows, keys))
         values, whole = [-column.value for _, column in flat], np.ones(len(flat))
-        done = milp(values, constraints=constraint, integrality=whole, bounds=Bounds(0, 1))
+        limits = {"node_limit": _MOST_NODES, "mip_rel_gap": 1e-5}
+        done = milp(values, constraints=constraint, integrality=whole, bounds=Bounds(0, 1), options=limits)
         taken = done.x if done.x is not None else np.zeros(len(flat))
         return {key: column for (key, column), share in zip(flat, taken, strict=True) if share > 0.5}  # noqa: PLR2004
 
     # ------------------------------------------------------------------------------------------------ rows
 
     def _column(self, search: Search, candidate: Candidate) -> Column:
-        plan, shares = self.build(search, candidate), dict[Row, float]()
-        exclusive = {unit.key for unit in search.units if unit.exclusive}
-        for (node, unit), memory, service in uses(plan):
-            parts = {"time": service * search.demand.rate, "memory": memory / search.memory_of((node, unit))}
-            parts["use"] = float((node, unit) in exclusive)
+        plan, shares, rate = self.build(search, candidate), dict[Row, float](), search.demand.rate
+        for (node, name), memory, service in uses(plan):
+            unit = search.index.unit((node, name))
+            parts = {"time": service * rate, "memory": memory / search.memory_of((node, name))}
+            parts["use"] = float(unit is not None and unit.exclusive)
             for kind, share in parts.items():
                 if share > 0:
-                    shares[kind, node, unit] = shares.get((kind, node, unit), 0.0) + share
+                    shares[kind, node, name] = shares.get((kind, node, name), 0.0) * (kind != "use") + share
+        for part in plan.partitions:
+            cap = search.cap_of((part.node, part.unit))
+            if cap:
+                shares["power", part.node] = shares.get(("power", part.node), 0.0) + rate * part.energy.value / cap
+        for transfer in plan.transfers:
+            wire = search.index.wire_between(transfer.source, transfer.target)
+            if wire is not None and rate > 0:
+                shares["link", *wire] = shares.get(("link", *wire), 0.0) + rate * transfer.wire
+        for row in shares:
+            if row not in self._free:
+                self._free[row] = _free(search, row)
         return Column(plan, SERVED + candidate.objective, shares)
 
     def _add(self, key: str, candidate: Candidate) -> bool:
-        column = self._column(self.searches[key], candidate)
-        known = any(dict(c.uses) == dict(column.uses) and c.value >= column.value for c in self._columns[key])
-        if not known:
-            self._columns[key].append(column)
-        return not known
+        parts = tuple((piece.unit.key, piece.last, piece.codec) for piece in candidate.pieces)
+        identity = (key, candidate.variant.label, parts)
+        if identity in self._known:
+            return False
+        self._known.add(identity)
+        self._columns[key].append(self._column(self.menus[key][0].search, candidate))
+        return True
 
     def _rows(self) -> list[Row]:
         return sorted({row for columns in self._columns.values() for column in columns for row in column.uses})
 
     def _matrix(self, flat: Sequence[tuple[str, Column]], rows: Sequence[Row], keys: Sequence[str]) -> csr_matrix:
-        place = {row: i for i, row in enumerate(rows)} | {key: len(rows) + i for i, key in enumerate(keys)}
+        place: dict[object, int] = {row: i for i, row in enumerate(rows)}
+        place |= {key: len(rows) + i for i, key in enumerate(keys)}
         entries = [(place[row], j, share) for j, (_, column) in enumerate(flat) for row, share in column.uses.items()]
         entries += [(place[key], j, 1.0) for j, (key, _) in enumerate(flat)]
         at, of, shares = zip(*entries, strict=True)
@@ -136,22 +180,43 @@ class Assignment:
         return [*(self._capacity(row) for row in rows), *(1.0 for _ in keys)]
 
     def _capacity(self, row: Row) -> float:
-        """What is free of it, given what is held beyond this tier. Memory in units of the unit's own memory."""
-        search = next(iter(self.searches.values()))
-        kind, *unit = row
-        load = search.loads[unit[0], unit[1]]
-        if kind == "time":
-            return max(0.0, 1.0 - load.share)
-        if kind == "memory":
-            size = search.memory_of((unit[0], unit[1]))
-            return max(0.0, 1.0 - load.memory / size)
-        return 1.0
+        return self._free[row]
+
+
+def _free(search: Search, row: Row) -> float:
+    """What is free of it, given what is held beyond this tier: a share of all of it."""
+    kind, *which = row
+    if kind == "link":
+        return max(0.0, 1.0 - search.loads.taken((which[0], which[1], which[2])))
+    if kind == "power":
+        unit = search.index.on(which[0])[0]
+        return max(0.0, 1.0 - search.loads[unit.key].watts / unit.cap) if unit.cap else 0.0
+    load = search.loads[which[0], which[1]]
+    if kind == "time":
+        return max(0.0, 1.0 - load.share)
+    if kind == "memory":
+        return max(0.0, 1.0 - load.memory / search.memory_of((which[0], which[1])))
+    return 1.0
 
 
 def _prices_of(prices: Mapping[Row, float], search: Search) -> Prices:
-    """Per unit: of its time per request of this mission, of a byte, of using it at all."""
+    """Of a unit's second per request of this mission, a byte, using it at all; of a joule; of a second on a wire."""
+    rate, kinds = (
+        search.demand.rate,
+        {kind: dict[tuple[str, ...], float]() for kind in ("time", "memory", "use", "power", "link")},
+    )
+    for (kind, *which), price in prices.items():
+        if price > 0:
+            kinds[kind][tuple(which)] = price
     return Prices(
-        time={(n, u): price * search.demand.rate for (kind, n, u), price in prices.items() if kind == "time"},
-        memory={(n, u): price / search.memory_of((n, u)) for (kind, n, u), price in prices.items() if kind == "memory"},
-        use={(n, u): price for (kind, n, u), price in prices.items() if kind == "use"},
+        time={(n, u): price * rate for (n, u), price in kinds["time"].items()},
+        memory={(n, u): price / search.memory_of((n, u)) for (n, u), price in kinds["memory"].items()},
+        use={(n, u): price for (n, u), price in kinds["use"].items()},
+        power={
+            unit.key: price * rate / unit.cap
+            for (node,), price in kinds["power"].items()
+            for unit in search.index.on(node)
+            if unit.cap
+        },
+        link={(name, a, b): price * rate for (name, a, b), price in kinds["link"].items()},
     )

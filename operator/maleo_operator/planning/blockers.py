@@ -20,6 +20,7 @@ CODES: Final = {
     "energy": "EnergyTooTight",
     "accuracy": "AccuracyTooHigh",
     "rate": "RateTooHigh",
+    "power": "PowerCapExceeded",
 }
 """Of a Hard limit that is broken."""
 _MOST_NAMED: Final = 3
@@ -180,7 +181,7 @@ def block_best(search: Search, best: Candidate, built: Plan) -> Iterable[Blocker
         yield Blocker(CODES[name], "CannotNow" if temporary else "CannotEver", message)
 
 
-def _shortfall(demand: Demand, name: str, built: Plan) -> str:
+def _shortfall(demand: Demand, name: str, built: Plan) -> str:  # noqa: PLR0911 - one for each kind
     if name == "latency" and demand.latency:
         over = built.latency.value - demand.latency.value
         limit = show(DURATION, demand.latency.value)
@@ -195,4 +196,6 @@ def _shortfall(demand: Demand, name: str, built: Plan) -> str:
         if built.accuracy is None:
             return "no variant states an accuracy for this metric and data set"
         return f"{built.accuracy.value:.1%} where {demand.accuracy.value:.1%} is asked for"
+    if name == "power":
+        return "its units together would go over the power cap of their node"
     return f"it sustains {built.rate.value:.1f}/s where {demand.rate:.1f}/s is asked for"

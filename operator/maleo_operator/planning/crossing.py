@@ -15,6 +15,7 @@ from maleo_operator.planning.units import UnitFacts
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+_LEAST_FREE: Final = 1e-9
 _FIGURES: Final = 5
 """mean seconds, what the tail is above it, joules, seconds of the slowest stage of it, share of accuracy lost."""
 
@@ -24,7 +25,8 @@ class Crossing:
     """What may cross between nodes, and over what.
 
     link: None where none joins two nodes; may_receive: (node, whether it gets the raw input) by the mission's egress;
-    processor: the node's own, None where no profile knows it; loss: share of accuracy that a codec costs after a block.
+    processor: the node's own, None where no profile knows it; loss: share of accuracy that a codec costs after a block;
+    taken: share of the link's time that others hold.
     """
 
     link: Callable[[NodeFacts, NodeFacts], LinkFacts | None]
@@ -33,18 +35,21 @@ class Crossing:
     may_receive: Callable[[NodeFacts, bool], bool]
     processor: Callable[[NodeFacts], UnitFacts | None]
     loss: Callable[[int, str], float]
+    taken: Callable[[NodeFacts, NodeFacts], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Crossings:
     """Between places, (D+1, D), the last row from where the data is born; zero inside a node.
 
-    wire: seconds a byte; doubt: of the wire's time at the tail, relative; overhead: seconds of each; joules: a byte;
-    open: what links and egress allow; coded: (place, place) -> (figures, B) of those by a codec.
+    wire: seconds a byte; taken: the same in what others leave of the link; doubt: of the wire's time at the tail,
+    relative; overhead: seconds of each; joules: a byte; open: what links and egress allow; coded: (place, place) ->
+    (figures, B) of those by a codec.
     """
 
     sizes: Array  # (B,) bytes, and the answer
     wire: Array
+    taken: Array
     doubt: Array
     overhead: Array
     joules: Array
@@ -64,7 +69,7 @@ def find_crossings(
 ) -> Crossings:
     """units, codecs: of each place; ends: boundary -> last block done; z: of the latency's percentile."""
     count = len(units)
-    figures = np.zeros((4, count + 1, count))
+    figures = np.zeros((5, count + 1, count))
     allowed = np.zeros((count + 1, count), dtype=bool)
     coded: dict[tuple[int, int], Array] = {}
     known: dict[tuple[str, str, bool], tuple[float, ...] | None] = {}
@@ -83,22 +88,23 @@ def find_crossings(
                 assert link is not None
                 allowed[i, j] = True
                 coded[i, j] = _coded(variant, ends, crossing, link, units[i], unit, codecs[j], z)
-    sizes = [crossing.input_bytes, *(_cut_size(variant, end) for end in ends[1:])]
-    wire, doubt, overhead, joules = figures
-    return Crossings(np.array(sizes) + crossing.answer_bytes, wire, doubt, overhead, joules, allowed, coded)
+    sizes = list_sizes(variant, ends, crossing.input_bytes) + crossing.answer_bytes
+    wire, taken, doubt, overhead, joules = figures
+    return Crossings(sizes, wire, taken, doubt, overhead, joules, allowed, coded)
 
 
 def _pair(crossing: Crossing, origin: NodeFacts, target: NodeFacts, z: float, *, raw: bool) -> tuple[float, ...] | None:
-    """wire, doubt, overhead, joules; None where nothing may cross."""
+    """wire, taken, doubt, overhead, joules; None where nothing may cross."""
     if not crossing.may_receive(target, raw):
         return None
     if origin.name == target.name:
-        return 0.0, 0.0, 0.0, 0.0
+        return 0.0, 0.0, 0.0, 0.0, 0.0
     link = crossing.link(origin, target)
     if link is None:
         return None
     doubt = z * link.bandwidth.sigma / link.bandwidth.value
-    return 1 / link.bandwidth.value, doubt, link.time(0.0, 0.0).value, link.energy_per_byte
+    wire, free = 1 / link.bandwidth.value, max(1 - crossing.taken(origin, target), _LEAST_FREE)
+    return wire, wire / free, doubt, link.time(0.0, 0.0).value, link.energy_per_byte
 
 
 def _coded(
@@ -112,7 +118,10 @@ def _coded(
     z: float,
 ) -> Array:
     """(figures, B). Encoding, transfer and decoding are stages of their own: the units go on meanwhile."""
-    found = np.full((_FIGURES, len(ends)), np.inf)
+    found, free = (
+        np.full((_FIGURES, len(ends)), np.inf),
+        max(1 - crossing.taken(sender.node, receiver.node), _LEAST_FREE),
+    )
     for at, end in enumerate(ends[1:-1], start=1):
         codec, loss = find_codec(variant, end, name), crossing.loss(end, name)
         if codec is None or np.isinf(loss):
@@ -128,12 +137,13 @@ def _coded(
             mean,
             doubt,
             link.energy(size_of(codec.tensors), crossing.answer_bytes) + sum(side.joules for side in sides),
-            max(wire, *(side.seconds for side in sides)),
+            max(wire / free, *(side.seconds for side in sides)),
             loss,
         )
     return found
 
 
-def _cut_size(variant: Variant, end: int) -> float:
-    cut = variant.blocks[end].cut
-    return size_of(cut.tensors) if cut else 0.0
+def list_sizes(variant: Variant, ends: Sequence[int], input_bytes: float) -> Array:
+    """(B,) bytes that cross each boundary as they are; nothing after the last."""
+    cuts = [variant.blocks[end].cut for end in ends[1:]]
+    return np.array([input_bytes, *(size_of(cut.tensors) if cut else 0.0 for cut in cuts)])

@@ -1,17 +1,39 @@
-"""Many missions: strictly by criticality; inside a tier one after the other, then together where that is better."""
+"""Many missions: strictly by rank; inside a tier by urgency, then together where that is better, then piece by piece.
 
-from collections.abc import Iterator, Mapping
+A plan to serve by is there after the first step. What follows only makes it better, and stops when it is proven to be
+good enough or when it is told to.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import groupby
 from typing import Final
 
-from maleo_operator.planning.assignment import SERVED, Assignment
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.planner import build, plan, prepare
-from maleo_operator.planning.problem import Feasible, Plan, Snapshot, Verdict
-from maleo_operator.planning.solver import Aim, Search
+import numpy as np
+
+from maleo_operator.planning.assignment import SERVED, Assignment, Chosen, Row
+from maleo_operator.planning.holdings import Rank, rank_of
+from maleo_operator.planning.menu import Menu, is_complete, list_menus
+from maleo_operator.planning.planner import build, with_fallback
+from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
+from maleo_operator.planning.solver import HIGHEST, Aim, Candidate, Search
+from maleo_operator.planning.state import State, choose
 
 TIERS: Final = ("Safety", "Mission", "BestEffort")
-_ROUNDS: Final = 12
+_ROUNDS: Final = 30
+_REGRETS: Final = 3  # alternatives that count for how urgent a mission is
+_LOOKS: Final = 2  # how often a mission's urgency is looked at again at most
+_FREED: Final = 12  # missions that are planned anew together at most
+_TRIES: Final = 40
+_GOOD_ENOUGH: Final = 1e-4
+_LEAST_GAIN: Final = 1e-9
+_NO_ROOM: Final = Infeasible(
+    (Blocker("NoRoom", "CannotNow", "nothing fits beside what others hold: plan it alone to hear more"),), (), (), None
+)
+
+GoOn = Callable[[], bool]
+"""Whether there is time left: asked between steps. Planning itself knows no clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +59,36 @@ class FleetPlan:
     tiers: Mapping[str, Tier]
 
 
-def plan_fleet(snapshot: Snapshot, *, aim: Aim = "margins", rounds: int = _ROUNDS) -> FleetPlan:
-    """Tier by tier: what a tier got is taken for the next. `rounds` of joint improvement; 0: one after the other."""
-    index, verdicts, seen, tiers = Index(snapshot), dict[str, Verdict](), dict[str, Snapshot](), dict[str, Tier]()
-    held = {key: kept for key, kept in snapshot.held.items() if key in snapshot.missions}
-    for tier in TIERS:
-        keys = sorted(key for key, mission in snapshot.missions.items() if mission.spec.criticality == tier)
-        if not keys:
-            continue
-        found = {key: (used, verdict) for key, used, verdict in _one_by_one(snapshot, keys, held, {}, aim, index)}
-        bound = sum(SERVED + v.bound for _, v in found.values() if isinstance(v, Feasible))
-        if rounds and len(keys) > 1 and aim == "margins":
-            found, bound = _improve(snapshot, keys, held, found, index, rounds)
-        for key, (used, verdict) in found.items():
-            verdicts[key], seen[key] = verdict, used
-            _hold(held, key, verdict)
-        value = _value(found)
-        tiers[tier] = Tier(_served(found), value, max(bound, value))
+def plan_fleet(
+    snapshot: Snapshot,
+    *,
+    aim: Aim = "margins",
+    rounds: int = _ROUNDS,
+    go_on: GoOn = lambda: True,
+    explain: bool = True,
+    gap: float = _GOOD_ENOUGH,
+) -> FleetPlan:
+    """Tier by tier: what a tier got is taken for the next.
+
+    rounds: of joint improvement; 0: by urgency only. gap: a certified gap that needs no further improvement. explain:
+    with what was not taken; without it a plan in two parts may stand where others were only bounded.
+    """
+    state, verdicts, tiers = State(snapshot), dict[str, Verdict](), dict[str, Tier]()
+    seen = dict[str, Snapshot]()
+    for key in snapshot.held:
+        if key not in snapshot.missions:
+            state.hold(key, None)
+    for name, keys in _tiers(snapshot):
+        tier = _Planning(state, keys, aim, explain=explain, go_on=go_on)
+        tier.insert(keys)
+        bound = sum(SERVED + v.bound for v in tier.found.values() if isinstance(v, Feasible))
+        if rounds and len(keys) > 1 and aim == "margins" and go_on():
+            bound = tier.improve(rounds, gap)
+        tier.add_fallbacks()
+        verdicts |= tier.found
+        seen |= tier.seen
+        value = tier.value
+        tiers[name] = Tier(sum(isinstance(v, Feasible) for v in tier.found.values()), value, float(max(bound, value)))
     return FleetPlan(verdicts, seen, tiers)
 
 
@@ -62,63 +97,188 @@ def plan_all(snapshot: Snapshot, *, aim: Aim = "margins") -> dict[str, Verdict]:
     return dict(plan_fleet(snapshot, aim=aim).verdicts)
 
 
-_Found = dict[str, tuple[Snapshot, Verdict]]
+def _tiers(snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
+    """By criticality and priority: name, missions."""
+
+    def rank(key: str) -> Rank:
+        return rank_of(snapshot.missions[key], snapshot.priorities)
+
+    for (criticality, priority), keys in groupby(sorted(snapshot.missions, key=lambda k: (rank(k), k)), key=rank):
+        yield TIERS[criticality] + (f" {-priority}" if priority else ""), list(keys)
 
 
-def _one_by_one(
-    snapshot: Snapshot, keys: list[str], held: Mapping[str, Plan], wanted: Mapping[str, Plan], aim: Aim, index: Index
-) -> Iterator[tuple[str, Snapshot, Verdict]]:
-    """Each on what the others hold by then; a plan that is `wanted` is taken as long as it fits."""
-    held = dict(held)
-    for key in sorted(keys, key=lambda k: (k not in wanted, k)):
-        seen = replace(snapshot, held=dict(held))
-        verdict = _take(seen, key, wanted[key], index) if key in wanted else None
-        verdict = verdict or plan(seen, key, aim=aim, index=index)
-        yield key, seen, verdict
-        _hold(held, key, verdict)
+class _Planning:
+    """One tier, as far as it is planned; what the state holds of it is what `found` says."""
+
+    def __init__(self, state: State, keys: Sequence[str], aim: Aim, *, explain: bool, go_on: GoOn) -> None:
+        self.found: dict[str, Verdict] = {}
+        self.seen: dict[str, Snapshot] = {}
+        self._state = state
+        self._keys = keys
+        self._aim: Aim = aim
+        self._explain = explain
+        self._go_on = go_on
+
+    @property
+    def value(self) -> float:
+        return sum(SERVED + v.plan.objective for v in self.found.values() if isinstance(v, Feasible))
+
+    # ------------------------------------------------------------------------------------------------ by urgency
+
+    def insert(self, keys: Sequence[str]) -> None:
+        """Each on what the others hold by then. The most urgent first: who loses most if its best is taken away."""
+        queue, placed = list[tuple[tuple[float, float], str, int, int]](), 0
+        looked: dict[str, tuple[Search | None, list[Menu]]] = {}
+
+        def look(key: str) -> tuple[float, float]:
+            search = self._state.search(key)
+            looked[key] = (search, list_menus(search)) if isinstance(search, Search) else (None, [])
+            return _urgency(looked[key][1])
+
+        for key in keys:
+            heappush(queue, (look(key), key, 0, placed))
+        while queue:
+            _, key, looks, at = heappop(queue)
+            if at < placed:
+                again = look(key)
+                if queue and again > queue[0][0] and looks < _LOOKS:
+                    heappush(queue, (again, key, looks + 1, placed))
+                    continue
+            self._settle(key, self._answer(key, *looked.pop(key)))
+            placed += 1
+
+    def _answer(self, key: str, search: Search | None, menus: Sequence[Menu]) -> Verdict:
+        if search is None or self._explain or self._aim != "margins" or not is_complete(search):
+            return self._state.explain(key, aim=self._aim)
+        return choose(search, proven=False, menus=menus, spare=False) or _NO_ROOM
+
+    def _settle(self, key: str, verdict: Verdict) -> None:
+        if self._explain:
+            self.seen[key] = self._state.seen(key)
+        self.found[key] = verdict
+        self._hold(key, verdict)
+
+    def _hold(self, key: str, verdict: Verdict) -> None:
+        """What serves the least badly goes on to, if nothing is feasible."""
+        chosen = self._state.snapshot.held.get(key) if verdict is _NO_ROOM else _plan_of(verdict)
+        self._state.hold(key, replace(chosen, fallback=None) if chosen is not None else None)
+
+    def add_fallbacks(self) -> None:
+        """Where there is room beside what all of the tier serve by: no fallback keeps another from being served."""
+        for key, verdict in self.found.items():
+            search, chosen = self._state.search(key), self._state.holdings.plans.get(key)
+            if chosen is None or not isinstance(search, Search):
+                continue
+            chosen = with_fallback(search, chosen)
+            self._state.hold(key, chosen)
+            if isinstance(verdict, Feasible):
+                self.found[key] = replace(
+                    verdict, plan=chosen, best_by_mode={**verdict.best_by_mode, chosen.mode: chosen}
+                )
+            elif verdict.least_bad is not None:
+                self.found[key] = replace(verdict, least_bad=chosen)
+
+    # ------------------------------------------------------------------------------------------------ together
+
+    def improve(self, rounds: int, gap: float) -> float:
+        """The better of what was found and what HiGHS chooses for all, then improved piece by piece; the bound."""
+        before, menus = self._keep(self._keys), self._free(self._keys)
+        off = sum(self._may_be_off_the_menu(key) for key in self._keys if key not in menus) * (SERVED + HIGHEST)
+        if not menus:
+            self._restore(before)
+            return self.value + off
+        seeds = {key: _seeds(menus[key], verdict) for key, (verdict, _) in before.items() if key in menus}
+        chosen = Assignment(menus, _bare).solve(rounds=rounds, seeds=seeds, go_on=self._go_on)
+        value = self.value
+        self._take(self._keys, chosen)
+        if self.value <= value + _LEAST_GAIN:
+            self._restore(before)
+        bound = chosen.bound + off
+        self._improve_pieces(chosen.prices, bound, gap)
+        return bound
+
+    def _may_be_off_the_menu(self, key: str) -> bool:
+        search = self._state.search(key)
+        return isinstance(search, Search) and not is_complete(search)
+
+    def _improve_pieces(self, prices: Mapping[Row, float], bound: float, gap: float) -> None:
+        """Frees the missions that meet on the dearest row and some that got nothing, and plans these together."""
+        dearest = sorted((row for row, price in prices.items() if price > 0), key=lambda row: (-prices[row], row))
+        tried = set[tuple[str, ...]]()
+        for row in dearest[:_TRIES]:
+            if not self._go_on() or bound - self.value <= gap * bound:
+                return
+            freed = self._meeting(row)
+            if len(freed) < 2 or freed in tried:  # noqa: PLR2004 - one alone has been planned already
+                continue
+            tried.add(freed)
+            before, value = self._keep(freed), self.value
+            menus = self._free(freed)
+            seeds = {key: [c for menu in each for c in menu.best_of_rows()] for key, each in menus.items()}
+            chosen = Assignment(menus, _bare).solve(rounds=3, seeds=seeds, go_on=self._go_on, thorough=False)
+            self._take(freed, chosen)
+            if self.value <= value + _LEAST_GAIN:
+                self._restore(before)
+
+    def _meeting(self, row: Row) -> tuple[str, ...]:
+        without = [key for key in self._keys if not isinstance(self.found[key], Feasible)]
+        on_it = [k for k, v in self.found.items() if isinstance(v, Feasible) and self._state.takes(v.plan, row)]
+        return tuple(sorted([*sorted(on_it)[:_FREED], *without[: _FREED // 3]]))
+
+    def _free(self, keys: Sequence[str]) -> dict[str, list[Menu]]:
+        """Nothing of these is held any more; their menus, of all members of each class."""
+        for key in keys:
+            self._state.hold(key, None)
+        searches = {key: search for key in keys if isinstance(search := self._state.search(key), Search)}
+        menus = {key: list_menus(search, every=True) for key, search in searches.items()}
+        return {key: found for key, found in menus.items() if found}
+
+    def _take(self, keys: Sequence[str], chosen: Chosen) -> None:
+        """The chosen plans as far as they fit beside each other, and the rest by urgency."""
+        rest = []
+        for key in keys:
+            verdict = self._state.fit(key, chosen.columns[key].plan) if key in chosen.columns else None
+            if verdict is None:
+                rest.append(key)
+            else:
+                self._settle(key, verdict)
+        self.insert(rest)
+
+    def _keep(self, keys: Sequence[str]) -> dict[str, tuple[Verdict, Snapshot | None]]:
+        return {key: (self.found[key], self.seen.get(key)) for key in keys}
+
+    def _restore(self, kept: Mapping[str, tuple[Verdict, Snapshot | None]]) -> None:
+        for key, (verdict, seen) in kept.items():
+            self.found[key] = verdict
+            if seen is not None:
+                self.seen[key] = seen
+            self._hold(key, verdict)
 
 
-def _improve(
-    snapshot: Snapshot, keys: list[str], held: Mapping[str, Plan], found: _Found, index: Index, rounds: int
-) -> tuple[_Found, float]:
-    """The better of what was found one by one and what HiGHS chooses for the tier as a whole; and the bound."""
-    others = {key: kept for key, kept in held.items() if key not in keys}
-    searches: dict[str, Search] = {}
-    for key in keys:
-        own = {key: held[key]} if key in held else {}
-        search = prepare(replace(snapshot, held=others | own), snapshot.missions[key], index, "margins")
-        if isinstance(search, Search):
-            searches[key] = search
-    if not searches:
-        return found, _value(found)
-    known = {key: verdict.plan for key, (_, verdict) in found.items() if isinstance(verdict, Feasible)}
-    seeds = {key: [c for c in (searches[key].find(kept),) if c and not c.shortfalls] for key, kept in known.items()}
-    chosen = Assignment(searches, build).solve(rounds=rounds, seeds=seeds)
-    wanted = {key: column.plan for key, column in chosen.columns.items()}
-    together = {key: (used, v) for key, used, v in _one_by_one(snapshot, keys, others, wanted, "margins", index)}
-    return (together if _value(together) > _value(found) else found), chosen.bound
+def _plan_of(verdict: Verdict) -> Plan | None:
+    return verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
 
 
-def _take(snapshot: Snapshot, key: str, wanted: Plan, index: Index) -> Verdict | None:
-    """The wanted plan as it stands beside what is held by now; None when it does not fit any more."""
-    search = prepare(snapshot, snapshot.missions[key], index, "margins")
-    candidate = search.find(wanted) if isinstance(search, Search) else None
-    if candidate is None or candidate.shortfalls or not isinstance(search, Search):
-        return None
-    built = build(search, candidate)
-    return Feasible(built, (), {built.mode: built}, candidate.objective)
+def _bare(search: Search, candidate: Candidate) -> Plan:
+    return build(search, candidate, spare=False)
 
 
-def _hold(held: dict[str, Plan], key: str, verdict: Verdict) -> None:
-    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
-    held.pop(key, None)
-    if chosen is not None:
-        held[key] = chosen
+def _urgency(menus: Sequence[Menu]) -> tuple[float, float]:
+    """Smaller is more urgent: minus the regret over the next best units, then the slack of the deadline."""
+    best: dict[tuple[str, str], float] = {}
+    for menu in menus:
+        for row, value in zip(menu.rows, menu.by_row.tolist(), strict=True):
+            if value > best.get(row.unit.key, -np.inf):
+                best[row.unit.key] = value
+    if not best:
+        return 0.0, 1.0
+    values = sorted(best.values(), reverse=True)[:_REGRETS]
+    regret = sum(values[0] - value for value in values) + (_REGRETS - len(values)) * (SERVED + values[0])
+    return -round(regret, 6), round(min(menu.slack for menu in menus), 6)
 
 
-def _value(found: _Found) -> float:
-    return sum(SERVED + v.plan.objective for _, v in found.values() if isinstance(v, Feasible))
-
-
-def _served(found: _Found) -> int:
-    return sum(isinstance(v, Feasible) for _, v in found.values())
+def _seeds(menus: Sequence[Menu], verdict: Verdict) -> list[Candidate]:
+    if not isinstance(verdict, Feasible):
+        return []
+    ways = [(menu, way) for menu in menus if (way := menu.find(verdict.plan)) >= 0]
+    return [menu.candidate(way) for menu, way in ways if np.isfinite(menu.objective[way])]

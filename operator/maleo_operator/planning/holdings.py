@@ -1,32 +1,31 @@
 """What missions hold of every unit, kept as plans come and go, and how much of it counts for one of them."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, inf
-from typing import Final
+from typing import Any, Final
 
 from maleo_api.mission import Mission
+from maleo_operator.planning.classes import UnitClass
 from maleo_operator.planning.demand import Demand
-from maleo_operator.planning.lattice import Load
+from maleo_operator.planning.index import Index, Wire
+from maleo_operator.planning.lattice import Load, waiting
 from maleo_operator.planning.problem import Plan, Snapshot
+from maleo_operator.planning.units import UnitFacts
 
 UnitKey = tuple[str, str]
 """node, unit."""
-Rank = int
-"""Of a mission: the smaller goes first, and gives way to none with a larger one."""
+Rank = tuple[int, int]
+"""Of a mission: the smaller goes first, and what those with a larger one hold does not count for it."""
 
-_TIERS: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
-
-
-def rank_of(mission: Mission) -> Rank:
-    return _TIERS[mission.spec.criticality]
+_CRITICALITY: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
+_IDLE: Final = Load()
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
-def holders(snapshot: Snapshot, mission: Mission) -> dict[str, Plan]:
-    """Plans of others that this mission must leave room for; those of a larger rank give way to it."""
-    rank, missions = rank_of(mission), snapshot.missions
-    others = {key: plan for key, plan in sorted(snapshot.held.items()) if key in missions and key != mission.key}
-    return {key: plan for key, plan in others.items() if rank_of(missions[key]) <= rank}
+def rank_of(mission: Mission, priorities: Mapping[str, int]) -> Rank:
+    """By criticality, then by the value of the mission's PriorityClass."""
+    return _CRITICALITY[mission.spec.criticality], -priorities.get(mission.spec.priority_class_name, 0)
 
 
 def uses(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
@@ -40,7 +39,7 @@ def uses(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """Of one unit, by one mission. `time`: share of its seconds; the rest: see Load."""
+    """Of one unit, by one mission. time: share of its seconds; service: seconds of one request; the rest: see Load."""
 
     rank: Rank
     time: float
@@ -52,17 +51,27 @@ class _Share:
 
 
 class Holdings:
-    """Sums are exact whatever the order in which plans came: so what is kept equals what is counted anew."""
+    """Sums are exact whatever the order in which plans came: so what is kept equals what is counted anew.
 
-    def __init__(self) -> None:
+    Belongs to an index: of its classes the members that most is left of are kept at hand.
+    """
+
+    def __init__(self, index: Index) -> None:
         self.plans: dict[str, Plan] = {}
+        self._index = index
         self._units: dict[UnitKey, dict[str, list[_Share]]] = {}
+        self._wires: dict[Wire, dict[str, list[tuple[Rank, float]]]] = {}
+        self._watts: dict[str, dict[str, list[tuple[Rank, float]]]] = {}  # node -> mission -> ...
+        self._held_wires: dict[str, list[Wire]] = {}
+        self._at: dict[str, set[str]] = {}  # node -> missions
         self._loads: dict[UnitKey, dict[Rank, Load]] = {}
+        self._fronts: dict[UnitClass, dict[tuple[Rank, int], list[UnitFacts]]] = {}
+        self._versions: dict[UnitClass, int] = {}
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> "Holdings":
+    def of(cls, snapshot: Snapshot, index: Index) -> "Holdings":
         """Of the plans that the snapshot's missions hold."""
-        found = cls()
+        found = cls(index)
         for key, plan in snapshot.held.items():
             if key in snapshot.missions:
                 found.put(snapshot.missions[key], plan)
@@ -72,30 +81,117 @@ class Holdings:
         """In place of what the mission held."""
         self.drop(mission.key)
         self.plans[mission.key] = plan
-        for unit, share in _shares(rank_of(mission), Demand.of(mission), plan):
+        for node in plan.nodes:
+            self._at.setdefault(node, set()).add(mission.key)
+        rank, rate = rank_of(mission, self._index.priorities), Demand.of(mission).rate
+        for unit, share in _shares(rank, Demand.of(mission), plan):
             self._units.setdefault(unit, {}).setdefault(mission.key, []).append(share)
-            self._loads.pop(unit, None)
+            self._touch(unit)
+        for part in plan.partitions:
+            watts = rate * part.energy.value
+            self._watts.setdefault(part.node, {}).setdefault(mission.key, []).append((rank, watts))
+        for transfer in plan.transfers:
+            wire = self._index.wire_between(transfer.source, transfer.target)
+            if wire is not None:
+                self._wires.setdefault(wire, {}).setdefault(mission.key, []).append((rank, rate * transfer.wire))
+                self._held_wires.setdefault(mission.key, []).append(wire)
 
     def drop(self, key: str) -> None:
         plan = self.plans.pop(key, None)
+        for node in plan.nodes if plan is not None else ():
+            self._at[node].discard(key)
         for unit, _, _ in uses(plan) if plan is not None else ():
             self._units.get(unit, {}).pop(key, None)
-            self._loads.pop(unit, None)
+            self._watts.get(unit[0], {}).pop(key, None)
+            self._touch(unit)
+        for wire in self._held_wires.pop(key, ()):
+            self._wires[wire].pop(key, None)
+
+    def renew(self, nodes: Collection[str] | None, missions: Mapping[str, Mission]) -> None:
+        """After a change of the index: what is held on these nodes is counted anew; None: everything."""
+        if nodes is None:
+            self._fronts.clear()
+            self._loads.clear()
+        else:
+            for node in nodes:
+                for unit in self._index.on(node):
+                    self._loads.pop(unit.key, None)
+        for key in list(self.plans) if nodes is None else {key for node in nodes for key in self._at.get(node, ())}:
+            if key in missions:
+                self.put(missions[key], self.plans[key])
+
+    def _touch(self, unit: UnitKey) -> None:
+        """Of a node with a power cap all units are another's neighbours."""
+        facts = self._index.unit(unit)
+        alike = [facts] if facts is None or facts.cap is None else self._index.on(unit[0])
+        self._loads.pop(unit, None)
+        for each in alike:
+            if each is not None:
+                self._loads.pop(each.key, None)
+                self._fronts.pop(self._index.classes.of(each), None)
 
     def load(self, unit: UnitKey, rank: Rank, *, but: str = "") -> Load:
         """What missions of this rank and those before it hold of the unit; without mission `but`."""
-        held = self._units.get(unit)
-        if not held:
-            return _IDLE
-        if but in held:
-            return _sum([share for key, shares in held.items() if key != but for share in shares if share.rank <= rank])
+        held, near = self._units.get(unit, _NOTHING), self._watts.get(unit[0], _NOTHING)
+        if but in held or but in near:
+            return self._sum(unit, rank, but)
         known = self._loads.setdefault(unit, {})
         if rank not in known:
-            known[rank] = _sum([share for shares in held.values() for share in shares if share.rank <= rank])
+            known[rank] = self._sum(unit, rank, "") if held or near else _IDLE
         return known[rank]
 
+    def _sum(self, unit: UnitKey, rank: Rank, but: str) -> Load:
+        shares = [s for k, each in self._units.get(unit, _NOTHING).items() if k != but for s in each if s.rank <= rank]
+        facts, watts = self._index.unit(unit), 0.0
+        if facts is not None and facts.cap is not None:
+            watts = _total(self._watts.get(unit[0], {}), rank, but)
+        time = fsum(share.time for share in shares)
+        found = Load(
+            share=time,
+            service=fsum(share.time * share.service for share in shares) / time if time else 0.0,
+            memory=fsum(share.memory for share in shares),
+            watts=watts,
+            artifacts=frozenset[str]().union(*(share.artifacts for share in shares)),
+            rate=fsum(share.rate for share in shares),
+            slack=min((share.slack for share in shares), default=inf),
+        )
+        return _IDLE if found == _IDLE else found
+
+    def taken(self, wire: Wire, rank: Rank, *, but: str = "") -> float:
+        """Share of its time."""
+        return _total(self._wires.get(wire, {}), rank, but)
+
+    def front(self, each: UnitClass, rank: Rank, most: int) -> Sequence[UnitFacts]:
+        """The members that can be among the best `most` for a mission of this rank: idle ones by name, else those that
+        fewer than `most` others leave more of in every way.
+        """
+        if self._versions.get(each) != each.version:
+            self._versions[each] = each.version
+            self._fronts.pop(each, None)
+        known = self._fronts.setdefault(each, {})
+        if (rank, most) not in known:
+            known[rank, most] = self._find_front(each.members, rank, most)
+        return known[rank, most]
+
+    def _find_front(self, members: Sequence[UnitFacts], rank: Rank, most: int) -> list[UnitFacts]:
+        idle, loaded = list[UnitFacts](), list[tuple[tuple[float, ...], UnitFacts]]()
+        for unit in members:
+            load = self.load(unit.key, rank)
+            if load is _IDLE:
+                idle.append(unit)
+                if len(idle) == most:
+                    return idle
+            else:
+                loaded.append(((load.share, waiting(load), load.memory, load.watts), unit))
+        kept: list[tuple[tuple[float, ...], UnitFacts]] = []
+        for burden, unit in sorted(loaded, key=lambda row: (row[0], row[1].key)):
+            better = sum(all(a <= b for a, b in zip(other, burden, strict=True)) for other, _ in kept)
+            if better + len(idle) < most:
+                kept.append((burden, unit))
+        return [*idle, *(unit for _, unit in kept)]
+
     def seen_by(self, mission: Mission) -> "Loads":
-        return Loads(self, rank_of(mission), mission.key)
+        return Loads(self, rank_of(mission, self._index.priorities), mission.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +205,20 @@ class Loads:
     def __getitem__(self, unit: UnitKey) -> Load:
         return self.holdings.load(unit, self.rank, but=self.key)
 
+    def taken(self, wire: Wire) -> float:
+        """Share of a wire's time."""
+        return self.holdings.taken(wire, self.rank, but=self.key)
 
-_IDLE: Final = Load()
+    def front(self, each: UnitClass, most: int) -> Sequence[UnitFacts]:
+        """What the mission holds itself counts here: what it holds is always looked at besides."""
+        return self.holdings.front(each, self.rank, most)
+
+
+def holders(snapshot: Snapshot, mission: Mission) -> dict[str, Plan]:
+    """Plans of others that this mission must leave room for; those of a larger rank give way to it."""
+    rank, missions = rank_of(mission, snapshot.priorities), snapshot.missions
+    others = {key: plan for key, plan in sorted(snapshot.held.items()) if key in missions and key != mission.key}
+    return {key: plan for key, plan in others.items() if rank_of(missions[key], snapshot.priorities) <= rank}
 
 
 def _shares(rank: Rank, demand: Demand, plan: Plan) -> Iterator[tuple[UnitKey, _Share]]:
@@ -134,13 +242,5 @@ def _shares(rank: Rank, demand: Demand, plan: Plan) -> Iterator[tuple[UnitKey, _
         yield (part.node, part.unit), _Share(rank, 0.0, 0.0, part.memory, frozenset(), 0.0, inf)
 
 
-def _sum(shares: list[_Share]) -> Load:
-    time = fsum(share.time for share in shares)
-    return Load(
-        share=time,
-        service=fsum(share.time * share.service for share in shares) / time if time else 0.0,
-        memory=fsum(share.memory for share in shares),
-        artifacts=frozenset().union(*(share.artifacts for share in shares)),
-        rate=fsum(share.rate for share in shares),
-        slack=min((share.slack for share in shares), default=inf),
-    )
+def _total(held: Mapping[str, Sequence[tuple[Rank, float]]], rank: Rank, but: str) -> float:
+    return fsum(amount for key, rows in held.items() if key != but for each, amount in rows if each <= rank)

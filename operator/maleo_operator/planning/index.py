@@ -1,53 +1,217 @@
-"""What follows from a snapshot for all missions alike, made when it is first asked for: units, links, costs."""
+"""What follows from a snapshot for all missions alike: units and their classes at once, links and costs when asked for.
 
+An index is brought up to date by what changed; it then equals one that is made anew.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import product
+from typing import Any
 
 from maleo_api.device import Place
 from maleo_api.model import Model
-from maleo_operator.planning.classes import Classes
+from maleo_operator.planning.classes import Classes, UnitClass
 from maleo_operator.planning.cost import LinkFacts, Shape, SpanCosts, cost_spans, describe_link
 from maleo_operator.planning.edition import Edition, list_editions
 from maleo_operator.planning.problem import NodeFacts, Snapshot
 from maleo_operator.planning.units import UnitFacts, list_units
 
-_Spot = tuple[str, str]
+Spot = tuple[str, str, str]
+"""What links know a node by: its name where it is named, its site, its tier."""
+Wire = tuple[str, str, str]
+"""A capacity that missions share: Link, and the two sites or nodes that it joins here."""
+_End = tuple[str, str]
 _RANK = {"node": 3, "site": 2, "tier": 1}
 
 
 class Index:
-    """Belongs to one state of devices, links, models and observations; who holds what may differ."""
+    """Belongs to one state of devices, links, models and observations; who holds what may differ.
+
+    What others derive from it and want to find again: memo, from costs and links; routes, from what classes there are,
+    too. They are empty after a change that could matter.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.units = list_units(snapshot)
+        self.memo: dict[Any, Any] = {}
+        self.routes: dict[Any, Any] = {}
         self._snapshot = snapshot
-        self.classes = Classes((unit for unit in self.units if unit.available), _named(snapshot))
-        self._declared: dict[tuple[_Spot, _Spot], str] = {}
-        for key, link in sorted(snapshot.links.items(), reverse=True):
-            one, other = (_spot(place) for place in link.spec.between)
-            self._declared[one, other] = self._declared[other, one] = key  # of equals the first by name stays
-        self._links: dict[tuple[str, str], LinkFacts | None] = {}
         self._shapes: dict[tuple[str, str], Shape] = {}
         self._costs: dict[tuple[object, ...], SpanCosts | None] = {}
-        self._editions: dict[str, list[Edition]] = {}
-        processors = [unit for unit in self.units if unit.unit.type == "CPU" and unit.available]
-        self._processors = {unit.node.name: unit for unit in reversed(processors)}
+        self._named = _find_named(snapshot)
+        self._learn_links(snapshot)
+        self._devices: dict[str, set[str]] = {}  # node -> its Devices
+        self._node_of: dict[str, str] = {}
+        self._follow(snapshot.devices)
+        self._on: dict[str, list[UnitFacts]] = {}
+        for unit in list_units(snapshot):
+            self._on.setdefault(unit.node.name, []).append(unit)
+        self.classes = Classes(self._all(), self._named)
+
+    def update(self, snapshot: Snapshot, nodes: Collection[str] | None = None) -> Collection[str] | None:
+        """From now on of this snapshot. `nodes`: all whose Node, Device or capacity changed, where a Device is named as
+        its node; None: look for them. Returns the nodes whose units are listed anew; None: links are others, too.
+        """
+        before, self._snapshot = self._snapshot, snapshot
+        seen, were = snapshot.observations, before.observations
+        if _differ(before.profiles, snapshot.profiles):
+            nodes = {*self._on, *snapshot.nodes}
+        elif nodes is None:
+            devices = _changed(before.devices, snapshot.devices)
+            nodes = _changed(before.nodes, snapshot.nodes) | self._follow(devices)
+            nodes |= {node for node, _ in _changed(were.capacity, seen.capacity)}
+        kinds = ("profiles", "models", "model_profiles")
+        if any(_differ(getattr(before, kind), getattr(snapshot, kind)) for kind in kinds):
+            self._shapes.clear()
+            self._costs.clear()
+            self.memo.clear()
+            self.routes.clear()
+        named = self._named
+        pairs = ((before.links, snapshot.links), (were.bandwidth, seen.bandwidth), (were.correction, seen.correction))
+        relinked = any(_differ(old, new) for old, new in pairs)
+        if relinked:
+            self._named = _find_named(snapshot)
+            self._learn_links(snapshot)
+            self.memo.clear()
+            self.routes.clear()
+        renewed = {*nodes, *(named ^ self._named)}
+        self._renew(renewed)
+        return None if relinked else renewed
+
+    def _renew(self, nodes: Collection[str]) -> None:
+        """Lists the units of these nodes anew."""
+        if not nodes:
+            return
+        for cached in ("available", "unavailable"):
+            self.__dict__.pop(cached, None)
+        self._follow(nodes)
+        old = [unit for node in nodes for unit in self._on.pop(node, ())]
+        for unit in list_units(self._snapshot, {key for node in nodes for key in self._devices.get(node, ())}):
+            self._on.setdefault(unit.node.name, []).append(unit)
+        if self.classes.replace(old, [u for node in nodes for u in self._on.get(node, ())], self._named):
+            self.routes.clear()
+
+    def _follow(self, devices: Iterable[str]) -> set[str]:
+        """The nodes that these Devices were of, and are of now."""
+        found = set()
+        for key in devices:
+            node = self._node_of.pop(key, None)
+            if node is not None:
+                self._devices[node].discard(key)
+                found.add(node)
+            device = self._snapshot.devices.get(key)
+            if device is not None:
+                self._node_of[key] = device.spec.node_name
+                self._devices.setdefault(device.spec.node_name, set()).add(key)
+                found.add(device.spec.node_name)
+        return found
+
+    @property
+    def priorities(self) -> Mapping[str, int]:
+        return self._snapshot.priorities
+
+    # ------------------------------------------------------------------------------------------------ units
+
+    @property
+    def units(self) -> list[UnitFacts]:
+        """By node and name."""
+        return list(self._all())
+
+    @cached_property
+    def available(self) -> list[UnitFacts]:
+        return [unit for unit in self._all() if unit.available]
+
+    @cached_property
+    def unavailable(self) -> list[UnitFacts]:
+        return [unit for unit in self._all() if not unit.available]
+
+    def on(self, node: str) -> list[UnitFacts]:
+        """Those of one node that can be planned with."""
+        return [unit for unit in self._on.get(node, ()) if unit.available]
+
+    def unit(self, key: tuple[str, str]) -> UnitFacts | None:
+        return next((unit for unit in self._on.get(key[0], ()) if unit.name == key[1] and unit.available), None)
+
+    def class_of(self, key: tuple[str, str]) -> UnitClass | None:
+        unit = self.unit(key)
+        return self.classes.of(unit) if unit is not None else None
+
+    def _all(self) -> Iterator[UnitFacts]:
+        for node in sorted(self._on):
+            yield from self._on[node]
+
+    # ------------------------------------------------------------------------------------------------ links
+
+    def spot(self, node: NodeFacts) -> Spot:
+        return node.name if node.name in self._named else "", node.site, str(node.tier)
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
         """The most specific Link between two nodes, its bandwidth as measured where slots have measured it."""
-        pair = (source.name, target.name)
+        pair = (self.spot(source), self.spot(target))
         if pair not in self._links:
             self._links[pair] = self._find_link(source, target)
         return self._links[pair]
 
+    def wire(self, source: NodeFacts, target: NodeFacts) -> Wire | None:
+        """What is shared by all that crosses here; None inside a node and without a link.
+
+        A Link joins what it names: nodes, or sites with all their nodes. What it names by tier is taken by site, and
+        what it joins within one site is a network, where each pair of nodes has a wire of its own.
+        """
+        link = self.link(source, target) if source.name != target.name else None
+        if link is None:
+            return None
+        key = (link.name, self.spot(source), self.spot(target))
+        ends = self._ends.get(key)
+        if ends is None:
+            ends = self._ends[key] = self._joins(link.name, source), self._joins(link.name, target)
+        one, other = ends[0] or source.name, ends[1] or target.name
+        if one == other:
+            one, other = source.name, target.name
+        return link.name, min(one, other), max(one, other)
+
+    def _joins(self, link: str, node: NodeFacts) -> str:
+        """What the Link takes the node by: its own name, empty here, or its site."""
+        named = {_end(place) for place in self._snapshot.links[link].spec.between}
+        return "" if ("node", node.name) in named else node.site
+
+    def wire_between(self, source: str, target: str) -> Wire | None:
+        """By names; None also where a node is not there any more."""
+        one, other = self._snapshot.nodes.get(source), self._snapshot.nodes.get(target)
+        return self.wire(one, other) if one is not None and other is not None else None
+
+    def _learn_links(self, snapshot: Snapshot) -> None:
+        self._declared: dict[tuple[_End, _End], str] = {}
+        for key, link in sorted(snapshot.links.items(), reverse=True):
+            one, other = (_end(place) for place in link.spec.between)
+            self._declared[one, other] = self._declared[other, one] = key  # of equals the first by name stays
+        self._ends: dict[tuple[str, Spot, Spot], tuple[str, str]] = {}
+        self._links: dict[tuple[Spot, Spot], LinkFacts | None] = {}
+
+    def _find_link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
+        matching = [
+            (-_RANK[one[0]] - _RANK[other[0]], key)
+            for one, other in product(_ends(source), _ends(target))
+            if (key := self._declared.get((one, other))) is not None
+        ]
+        if not matching:
+            return None
+        _, key = min(matching)
+        observed = self._snapshot.observations.bandwidth.get((source.name, target.name))
+        return describe_link(key, self._snapshot.links[key], observed)
+
+    # ------------------------------------------------------------------------------------------------ costs
+
     def editions(self, model: Model) -> list[Edition]:
         """The same objects at every call."""
-        if model.key not in self._editions:
-            self._editions[model.key] = list_editions(model)
-        return self._editions[model.key]
+        key = ("editions", model.key)
+        if key not in self.memo:
+            self.memo[key] = list_editions(model)
+        found: list[Edition] = self.memo[key]
+        return found
 
     def processor(self, node: NodeFacts) -> UnitFacts | None:
         """The node's own, of several the first by name; None where no profile knows it."""
-        return self._processors.get(node.name)
+        return next((unit for unit in self.on(node.name) if unit.unit.type == "CPU"), None)
 
     def costs(self, model: Model, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
         """The same object for all units that are alike; None when the variant's precision cannot run there."""
@@ -66,31 +230,31 @@ class Index:
             self._shapes[key] = Shape.of(variant)
         return self._shapes[key]
 
-    def _find_link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
-        matching = [
-            (-_RANK[one[0]] - _RANK[other[0]], key)
-            for one, other in product(_spots(source), _spots(target))
-            if (key := self._declared.get((one, other))) is not None
-        ]
-        if not matching:
-            return None
-        _, key = min(matching)
-        observed = self._snapshot.observations.bandwidth.get((source.name, target.name))
-        return describe_link(key, self._snapshot.links[key], observed)
+
+def _differ(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> bool:
+    return before is not after and bool(_changed(before, after))
 
 
-def _named(snapshot: Snapshot) -> frozenset[str]:
+def _changed(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> set[Any]:
+    """Keys whose values are other ones; what is the very same object is not compared."""
+    if before is after:
+        return set()
+    found = {k for k, v in after.items() if (old := before.get(k)) is not v and old != v}
+    return found | (before.keys() - after.keys())
+
+
+def _find_named(snapshot: Snapshot) -> frozenset[str]:
     """Nodes that a link or an observation speaks of by name: no other is like them."""
     named = {place.node for link in snapshot.links.values() for place in link.spec.between if place.node}
     named |= {node for pair in snapshot.observations.bandwidth for node in pair}
     return frozenset(named | {node for _, node, _ in snapshot.observations.correction})
 
 
-def _spots(node: NodeFacts) -> tuple[_Spot, _Spot, _Spot]:
+def _ends(node: NodeFacts) -> tuple[_End, _End, _End]:
     return ("node", node.name), ("site", node.site), ("tier", node.tier)
 
 
-def _spot(place: Place) -> _Spot:
+def _end(place: Place) -> _End:
     if place.node is not None:
         return "node", place.node
     return ("site", place.site) if place.site is not None else ("tier", str(place.tier))

@@ -22,12 +22,13 @@ from maleo_operator.planning.problem import NodeFacts
 from maleo_operator.planning.units import UnitFacts
 
 _NEVER: Final = np.inf
+_LEAST_FREE: Final = 1e-9
 TIE: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What others hold of a unit: share of its time, mean seconds of one of their requests, bytes.
+    """What others hold of a unit: share of its time, mean seconds of one of their requests, bytes; of its node: watts.
 
     artifacts: digests of what they run there; rate: their requests/s that pay no reconfiguration yet; slack: seconds by
     which the tightest of their Hard latency limits is kept.
@@ -36,6 +37,7 @@ class Load:
     share: float = 0.0
     service: float = 0.0
     memory: float = 0.0
+    watts: float = 0.0
     artifacts: frozenset[str] = frozenset()
     rate: float = 0.0
     slack: float = np.inf
@@ -43,11 +45,15 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """(node, unit) -> what one request's second there costs, a byte of its memory, using it at all; in objective."""
+    """In objective. (node, unit) -> what one request's second there costs, a byte of its memory, using it at all, a
+    joule of its node's power cap; link: a second of a wire.
+    """
 
     time: Mapping[tuple[str, str], float] = field(default_factory=dict)
     memory: Mapping[tuple[str, str], float] = field(default_factory=dict)
     use: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    power: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    link: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +165,7 @@ def build(
     reaches = {space: _reach(memory, space) for space in set(rooms)}
     frame = Frame(np.stack([reaches[space] for space in rooms]), crossings.sizes, {})
     waits = np.array([waiting(load) for load in loads])
-    free = np.array([max(1 - load.share, 1e-9) for load in loads])
+    free = np.array([max(1 - load.share, _LEAST_FREE) for load in loads])
 
     def amount(name: str, scale: Array, extra: Array, per_byte: Array, per_crossing: Array, coded: int) -> Amount:
         """`name` of the spans times `scale` (D,) and `extra` (D,) to each."""
@@ -188,16 +194,18 @@ def build(
         tail=add([(1.0, mean), (1.0, doubt)]),
         doubt=doubt,
         energy=amount("joules", once, none, crossings.joules, nothing, 2),
-        busy=amount("seconds", 1 / free, none, crossings.wire, nothing, 3),
+        busy=amount("seconds", 1 / free, none, crossings.taken, nothing, 3),
         loss=amount("seconds", none, none, nothing, nothing, 4),
         own=amount("seconds", once, none, nothing, nothing, 4),
         memory=memory,
         local=np.array([unit.node.name == source.name for unit in units], dtype=bool),
     )
-    shared = np.array([load.share > 0 for load in loads])
-    # What others were promised is never taken, not even by the least bad way.
-    most = np.where(shared, (1 + TIE) / rate, _NEVER) if rate > 0 else np.full(len(units), _NEVER)
-    return made.within(restrict(frame, made.busy, most)) if np.isfinite(most).any() else made
+    # What others were promised, of time and of power, is never taken, not even by the least bad way.
+    time = np.array([(1 + TIE) / rate if load.share > 0 and rate > 0 else _NEVER for load in loads])
+    power = np.array([allowance(unit, load, rate) for unit, load in zip(units, loads, strict=True)])
+    for held, most in ((made.busy, time), (made.energy, power)):
+        made = made.within(restrict(made.frame, held, most)) if np.isfinite(most).any() else made
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +252,18 @@ def _spans(costs: SpanCosts, ends: Sequence[int]) -> _Spans:
     )
 
 
+def list_spans(costs: SpanCosts, ends: Sequence[int]) -> tuple[Array, Array, Array, Array]:
+    """(B, B) each: seconds, sigma, joules (nan = unknown), bytes of every span; infinite where nothing is computed."""
+    sums, empty = _spans(costs, ends), np.tril(np.ones((len(ends), len(ends)), dtype=bool))
+    seconds, sigma, joules = (
+        each.table if each.table is not None else each.prefix[None, :] - each.prefix[:, None] + each.fixed
+        for each in (sums.seconds, sums.sigma, sums.joules)
+    )
+    joules = np.where(np.isinf(joules), np.nan, joules)
+    seconds, sigma, joules = (np.where(empty, _NEVER, each) for each in (seconds, sigma, joules))
+    return seconds, sigma, joules, _memory(costs.shape, ends)
+
+
 def _memory(shape: Shape, ends: Sequence[int]) -> Array:
     """(B, B) bytes of a span; infinite where nothing would be computed."""
     first, last = np.array(ends) + 1, np.array(ends)
@@ -281,6 +301,11 @@ def find_ends(variant: Variant) -> tuple[int, ...]:
 def waiting(load: Load) -> float:
     """Mean seconds in the queue of a shared unit: half a request of the others, by how busy they keep it."""
     return load.share * load.service / (2 * (1 - load.share)) if load.share < 1 else _NEVER
+
+
+def allowance(unit: UnitFacts, load: Load, rate: float) -> float:
+    """Joules of one request that the node's power cap still allows; infinite without a cap."""
+    return _NEVER if unit.cap is None or rate <= 0 else max(0.0, unit.cap - load.watts) / rate
 
 
 def room(unit: UnitFacts, load: Load) -> float:

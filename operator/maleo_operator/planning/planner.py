@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Final
 
 from maleo_api.meta import Basis
-from maleo_api.mission import Mission
+from maleo_api.mission import Mission, Mode
 from maleo_api.model import Codec, Model, Tensor
 from maleo_api.placement import Placement
 from maleo_operator.planning.analog import lower
@@ -19,8 +19,10 @@ from maleo_operator.planning.demand import Demand, accuracy_margin, find_input
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.explanation import Explanation, classify, compare, reject
 from maleo_operator.planning.frontier import trace
+from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE, waiting
+from maleo_operator.planning.menu import list_menus
 from maleo_operator.planning.problem import (
     Blocker,
     Fallback,
@@ -35,13 +37,13 @@ from maleo_operator.planning.problem import (
     Verdict,
 )
 from maleo_operator.planning.relaxation import Decide, relax
-from maleo_operator.planning.solver import Aim, Candidate, Piece, Search, list_parts
+from maleo_operator.planning.solver import HIGHEST, Aim, Candidate, Piece, Search, list_parts
 from maleo_operator.planning.turns import turn
 from maleo_operator.planning.units import UnitFacts
 
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
-_HIGHEST: Final = {"margins": 1.0, "latency": 0.0, "energy": 0.0, "rate": float("inf")}
-"""No plan's objective is above it: weights sum to one, and margins are at most one."""
+_HIGHEST: Final = {"margins": HIGHEST, "latency": 0.0, "energy": 0.0, "rate": float("inf")}
+"""No plan's objective is above it."""
 _NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput"}
 
 
@@ -121,9 +123,12 @@ def frontier(snapshot: Snapshot, key: str) -> tuple[Plan, ...]:
     return () if isinstance(prepared, Infeasible) else tuple(build(prepared, point) for point in trace(prepared))
 
 
-def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
-    """The plan that a stored Placement records, with today's figures; None when its parts are not there any more."""
-    prepared = prepare(snapshot, snapshot.missions[key], Index(snapshot), "margins")
+def restore(snapshot: Snapshot, key: str, placement: Placement, *, index: Index | None = None) -> Plan | None:
+    """The plan that a stored Placement records, with today's figures as if it were alone; None when its parts are not
+    there any more.
+    """
+    index = index or Index(snapshot)
+    prepared = prepare(snapshot, snapshot.missions[key], index, "margins", Holdings(index))
     if isinstance(prepared, Infeasible):
         return None
     search = prepared
@@ -145,10 +150,20 @@ def restore(snapshot: Snapshot, key: str, placement: Placement) -> Plan | None:
     return build(search, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
 
 
-def decide(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | None = None) -> Verdict:
-    """As `plan` without advice, for what is only tried: no relaxations, a rough guess whether what blocks will pass."""
+def decide(
+    snapshot: Snapshot,
+    key: str,
+    *,
+    aim: Aim = "margins",
+    index: Index | None = None,
+    holdings: Holdings | None = None,
+) -> Verdict:
+    """As `plan` without advice, for what is only tried: no relaxations, a rough guess whether what blocks will pass.
+
+    holdings: that count in place of what the snapshot says is held.
+    """
     mission, index = snapshot.missions[key], index or Index(snapshot)
-    prepared = prepare(snapshot, mission, index, aim)
+    prepared = prepare(snapshot, mission, index, aim, holdings)
     if isinstance(prepared, Infeasible):
         return prepared
     found = prepared.run()
@@ -163,15 +178,17 @@ def decide(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index |
     for candidate in found:
         if not candidate.shortfalls and candidate.mode not in by_mode:
             by_mode[candidate.mode] = build(prepared, candidate)
-    held = _held_again(prepared, snapshot, mission, found)
+    held = _held_again(prepared, found)
     bound = max(candidate.bound for candidate in found if not candidate.shortfalls)
     bound = bound if prepared.is_complete else max(bound, _HIGHEST[aim])
+    if aim == "margins" and not prepared.sees_all:
+        bound = max([bound, *(menu.beyond() for menu in list_menus(prepared))])
     return Feasible(by_mode[best.mode], rejected, by_mode | held, bound)
 
 
-def _held_again(search: Search, snapshot: Snapshot, mission: Mission, found: Sequence[Candidate]) -> dict[str, Plan]:
+def _held_again(search: Search, found: Sequence[Candidate]) -> dict[str, Plan]:
     """The plan that is held, as judged now, so that an improvement is measured against staying."""
-    held = snapshot.held.get(mission.key)
+    held = search.held
     for candidate in found if held else ():
         assert held is not None
         places = [(*p.unit.key, p.last, p.codec) for p in candidate.pieces]
@@ -181,7 +198,9 @@ def _held_again(search: Search, snapshot: Snapshot, mission: Mission, found: Seq
     return {}
 
 
-def prepare(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Search | Infeasible:
+def prepare(
+    snapshot: Snapshot, mission: Mission, index: Index, aim: Aim, holdings: Holdings | None = None
+) -> Search | Infeasible:
     """The search, or why there can be none."""
     model = snapshot.models.get(f"{mission.metadata.namespace}/{mission.spec.model.name}")
     sources = find_input(snapshot, mission)
@@ -202,10 +221,17 @@ def prepare(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim) -> Sea
         blocker = Blocker(
             "NoInput", "Waiting", f"node {named}, where the data is born, is not there or not ready: see spec.input"
         )
+    elif mission.spec.priority_class_name not in {"", *snapshot.priorities}:
+        named = mission.spec.priority_class_name
+        message = (
+            f"there is no PriorityClass {named}, and no pod that names it is admitted: "
+            "apply it, or correct spec.priorityClassName"
+        )
+        blocker = Blocker("PriorityClassMissing", "Waiting", message)
     if blocker is not None:
         return Infeasible((blocker,), (), (), None)
     assert model is not None
-    search = Search(snapshot, Demand.of(mission), model, snapshot.nodes[sources[0]], index, aim)
+    search = Search(snapshot, Demand.of(mission), model, snapshot.nodes[sources[0]], index, aim, holdings)
     if not search.variants():
         wanted = ", ".join(mission.spec.model.variants)
         there = ", ".join(variant.name for variant in model.spec.variants)
@@ -224,12 +250,12 @@ def _is_connected(search: Search, pieces: Sequence[Piece]) -> bool:
 # ------------------------------------------------------------------------------------------------ building plans
 
 
-def build(search: Search, candidate: Candidate) -> Plan:
-    """The candidate with all its figures and its fallback."""
+def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
+    """The candidate with all its figures and, with `spare`, its fallback."""
     demand, variant, source = search.demand, candidate.variant, search.source
     partitions = tuple(_partition(search, variant, piece) for piece in candidate.pieces)
     transfers = _transfers(search, variant, candidate.pieces)
-    entry_unit, fallback = _entry(search, candidate, partitions)
+    entry_unit, fallback = _entry(search, candidate.mode, partitions, spare=spare)
     steps = [p.compute for p in partitions] + [p.wait for p in partitions if p.wait.value]
     steps += [t.time for t in transfers]
     latency_mean = _sum(steps)
@@ -237,8 +263,8 @@ def build(search: Search, candidate: Candidate) -> Plan:
     energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value or t.codec])
     accuracy = _accuracy(demand, variant, candidate.pieces)
     loads = [search.loads[p.node, p.unit] for p in partitions]
-    spare = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
-    slowest = max([*spare, *(t.wire for t in transfers)])
+    within = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
+    slowest = max([*within, *_link_times(search, candidate.pieces, transfers)])
     built = Plan(
         mission=demand.mission.key,
         model=search.model.metadata.name,
@@ -347,15 +373,34 @@ def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitF
     )
 
 
-def _entry(search: Search, candidate: Candidate, partitions: Sequence[PlannedPartition]) -> tuple[str, Fallback | None]:
+def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[PlannedTransfer]) -> Iterable[float]:
+    """Seconds of each link that a request takes, in what others leave of it."""
+    nodes = [search.source, *(piece.unit.node for piece in pieces)]
+    hops = [(a, b) for a, b in pairwise(nodes) if a.name != b.name]
+    return (t.wire / max(1 - search.taken(*hop), 1e-9) for t, hop in zip(transfers, hops, strict=True))
+
+
+def with_fallback(search: Search, plan: Plan) -> Plan:
+    """The plan with what others leave room for now as its fallback."""
+    entry_unit, fallback = _entry(search, plan.mode, plan.partitions)
+    return replace(plan, entry_unit=entry_unit, fallback=fallback)
+
+
+def _entry(
+    search: Search, mode: Mode, partitions: Sequence[PlannedPartition], *, spare: bool = True
+) -> tuple[str, Fallback | None]:
     """Where the entry's slot runs, and what it keeps resident for when a partner is lost."""
-    here = sorted((u for u in search.units if u.node.name == search.source.name), key=lambda u: u.name)
+    here = sorted(search.here, key=lambda u: u.name)
     first = partitions[0]
     if first.node == search.source.name:
         here = [unit for unit in here if unit.name == first.unit]
-    if candidate.mode == "Local":
+    if mode == "Local":
         return first.unit, None
-    options = [option for unit in here if (option := _best_fallback(search, unit, partitions)) is not None]
+    options = (
+        []
+        if not spare
+        else [option for unit in here if (option := _best_fallback(search, unit, partitions)) is not None]
+    )
     if options:
         best = min(options, key=lambda f: (f.partition.compute.value, f.partition.unit))
         return best.partition.unit, best

@@ -65,6 +65,8 @@ class Snapshot:
     observations: Observations = field(default_factory=Observations)
     held: Mapping[str, "Plan"] = field(default_factory=dict)
     """mission key -> the plan that it serves by or that was assumed for it and is not yet observed."""
+    priorities: Mapping[str, int] = field(default_factory=dict)
+    """PriorityClass -> its value; under the empty name that of missions which name none, 0 where it is missing."""
 
 
 # ------------------------------------------------------------------------------------------------ answer

@@ -1,11 +1,17 @@
 """A snapshot from manifests, with no cluster: what people wrote is what there is."""
 
+from collections.abc import Iterable
+from typing import Final
+
 from maleo_api.device import Device, DeviceProfile, Link
 from maleo_api.manifests import Manifests
 from maleo_api.meta import Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_operator.planning.problem import NodeFacts, Observations, Snapshot
+
+_BUILT_IN: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+"""What every Kubernetes has."""
 
 
 def from_manifests(manifests: Manifests, observations: Observations | None = None) -> Snapshot:
@@ -22,7 +28,16 @@ def from_manifests(manifests: Manifests, observations: Observations | None = Non
         model_profiles=manifests.of(ModelProfile),
         missions=manifests.of(Mission),
         observations=observations or Observations(),
+        priorities=_BUILT_IN
+        | list_priorities((c.key, c.value, c.global_default) for c in manifests.priority_classes.values()),
     )
+
+
+def list_priorities(classes: Iterable[tuple[str, int, bool]]) -> dict[str, int]:
+    """From (name, value, whether it is the global default)."""
+    rows = sorted(classes)
+    default = [("", value) for _, value, chosen in rows if chosen]
+    return dict([(name, value) for name, value, _ in rows] + default[-1:])
 
 
 def _facts(name: str, labels: dict[str, str], *, unschedulable: bool) -> NodeFacts:

@@ -1,5 +1,6 @@
 """One mission, exactly: the best way of every variant and mode, and what becomes of every unit that is not taken."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -16,16 +17,17 @@ from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Amount, Array, add
 from maleo_operator.planning.analog import find_miss, find_widest, lower, without_the_widest
 from maleo_operator.planning.coding import find_codec
-from maleo_operator.planning.compatibility import find_mismatch
+from maleo_operator.planning.compatibility import Mismatch, find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
 from maleo_operator.planning.crossing import Crossing
 from maleo_operator.planning.demand import Demand, accuracy_margin
 from maleo_operator.planning.edition import Edition, without_codecs
 from maleo_operator.planning.holdings import Holdings
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import TIE, Lattice, Prices, room
+from maleo_operator.planning.index import Index, Wire
+from maleo_operator.planning.lattice import TIE, Lattice, Prices, allowance, room
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
 from maleo_operator.planning.problem import Figure, NodeFacts, Plan, Snapshot
+from maleo_operator.planning.reach import Reach, find_reach
 from maleo_operator.planning.search import Found, Limit, Question, Searcher, Way, total
 from maleo_operator.planning.turns import add_turn, find_clash
 from maleo_operator.planning.units import UnitFacts
@@ -35,8 +37,11 @@ Aim = Literal["margins", "latency", "energy", "rate"]
 
 MOST_PARTITIONS: Final = 4
 _PER_CLASS: Final = MOST_PARTITIONS
-_MOVE_COST: Final = 0.05
-_UNCERTAINTY: Final = 0.1
+MOVE_COST: Final = 0.05
+HIGHEST: Final = 1.0
+"""No weighted sum of margins is above it: weights sum to one, and margins are at most one."""
+UNCERTAINTY: Final = 0.1
+_MOST_CLASSES: Final = 64
 MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 
 
@@ -113,12 +118,12 @@ class Search:
         self.model = model
         self.source = source
         self.aim = aim
-        self.units = [unit for unit in index.units if unit.available]
-        self.loads = (holdings or Holdings.of(snapshot)).seen_by(demand.mission)
-        self.refused: list[Refused] = [_unavailable(unit) for unit in index.units if not unit.available]
-        self._snapshot = snapshot
-        self._held = snapshot.held.get(demand.mission.key)
-        self._index = index
+        self.units = index.available
+        holdings = holdings or Holdings.of(snapshot, index)
+        self.loads = holdings.seen_by(demand.mission)
+        self.refused: list[Refused] = [_unavailable(unit) for unit in index.unavailable]
+        self.held = snapshot.held.get(demand.mission.key)
+        self.index = index
         self._made: list[tuple[Edition, Lattice]] | None = None
         self.is_complete = True  # False: a search was cut short before it found any way
 
@@ -164,32 +169,68 @@ class Search:
     def find(self, plan: Plan) -> Candidate | None:
         """The plan as it is judged here and now; None when it is not possible any more."""
         variant = next((v for v in self.variants() if (v.name, v.exit) == (plan.variant, plan.exit)), None)
-        named = {(p.node, p.unit) for p in plan.partitions}
-        made = self._build(variant, [u for u in self.units if u.key in named]) if variant else None
+        named = [self.index.unit(key) for key in dict.fromkeys((p.node, p.unit) for p in plan.partitions)]
+        made = self._build(variant, [unit for unit in named if unit is not None]) if variant else None
         way = made.find(list_parts(plan)) if made else None
         if variant is None or made is None or way is None or not np.isfinite(total(made.tail, made, way)):
             return None
         judged = self.judge(variant, made, way)
         return judged if judged.mode in self.demand.mission.spec.modes else None
 
+    @property
+    def here(self) -> list[UnitFacts]:
+        """Units of the node where the data is born."""
+        return self.index.on(self.source.name)
+
+    @property
+    def sees_all(self) -> bool:
+        """Else only what is one hop away is looked at; what lies beyond is bounded."""
+        return len(self.index.classes) <= _MOST_CLASSES
+
+    @property
+    def reach(self) -> Reach:
+        egress = self.demand.mission.spec.egress
+        return find_reach(self.index, self.source, egress.input, egress.features)
+
+    def obstacle(self, variant: Edition, unit: UnitFacts) -> Mismatch | None:
+        """Why the unit cannot run this variant beside what others hold of it."""
+        return (
+            self.mismatch(variant, unit)
+            or find_miss(self.demand, variant, unit)
+            or find_clash(variant, unit, self.loads[unit.key])
+        )
+
+    def mismatch(self, variant: Edition, unit: UnitFacts) -> Mismatch | None:
+        """Why the unit cannot run this variant, whoever holds it and whatever is asked for; the same for its class."""
+        key = ("mismatch", self.model.key, variant.label, unit.profile, unit.power_mode, unit.unit.name)
+        if key not in self.index.memo:
+            self.index.memo[key] = find_mismatch(variant, unit)
+        found: Mismatch | None = self.index.memo[key]
+        return found
+
+    def cap_of(self, unit: tuple[str, str]) -> float | None:
+        """Watts of its node; None where there is no cap."""
+        found = self.index.unit(unit)
+        return found.cap if found is not None else None
+
     def memory_of(self, unit: tuple[str, str]) -> float:
         """Bytes; infinite where it is not limited."""
-        found = next(u for u in self.units if u.key == unit)
-        return np.inf if found.memory is None else found.memory
+        found = self.index.unit(unit)
+        return np.inf if found is None or found.memory is None else found.memory
 
     def variants(self) -> list[Edition]:
         wanted = self.demand.mission.spec.model.variants
-        return [v for v in self._index.editions(self.model) if not wanted or v.name in wanted]
+        return [v for v in self.index.editions(self.model) if not wanted or v.name in wanted]
 
     def costs(self, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
-        costs = self._index.costs(self.model, variant, unit)
+        costs = self.index.costs(self.model, variant, unit)
         return costs and add_turn(costs, variant, unit, self.loads[unit.key])
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
-        return self._index.link(source, target)
+        return self.index.link(source, target)
 
     def processor(self, node: NodeFacts) -> UnitFacts | None:
-        return self._index.processor(node)
+        return self.index.processor(node)
 
     def mode_of(self, chain: Sequence[UnitFacts]) -> Mode:
         here = [unit.node.name == self.source.name for unit in chain]
@@ -199,27 +240,29 @@ class Search:
 
     def alike(self, units: Iterable[UnitFacts]) -> list[list[UnitFacts]]:
         """Equivalence classes of any units, each by name; the input's node and what is held are their own."""
-        named = {self.source.name, *(p.node for p in (self._held.partitions if self._held else ()))}
+        named = {self.source.name, *(p.node for p in (self.held.partitions if self.held else ()))}
         classes: dict[tuple[object, ...], list[UnitFacts]] = {}
         for unit in units:
             own = unit.node.name if unit.node.name in named else ""
-            key = (own, *self._index.classes.key(unit), unit.available, self.loads[unit.key])
+            key = (own, *self.index.classes.key(unit), unit.available, self.loads[unit.key])
             classes.setdefault(key, []).append(unit)
         return [sorted(members, key=lambda u: u.key) for members in classes.values()]
 
     def _members(self) -> list[UnitFacts]:
         """A few of each equivalence class, the least loaded first; and all of the input's node and of what is held."""
-        source, most = self.source.name, MOST_STAGES if self.aim == "rate" else _PER_CLASS
-        own = {(p.node, p.unit) for p in self._held.partitions} if self._held else set[tuple[str, str]]()
-        members = [unit for unit in self.units if unit.node.name == source or unit.key in own]
-        for each in self._index.classes:
-            members += [u for u in each.front(self.loads, most, but=source) if u.key not in own]
-        return members
+        held, most = [(p.node, p.unit) for p in self.held.partitions] if self.held else [], _PER_CLASS
+        most = MOST_STAGES if self.aim == "rate" else _PER_CLASS
+        chosen = {unit.key: unit for unit in self.index.on(self.source.name)}
+        chosen |= {key: unit for key in held if (unit := self.index.unit(key)) is not None}
+        here = Counter(id(self.index.classes.of(unit)) for unit in chosen.values())
+        for each in self.index.classes if self.sees_all else (target.units for target in self.reach.targets):
+            # Besides those that are looked at anyway, as many as a plan can take.
+            chosen |= {unit.key: unit for unit in self.loads.front(each, most + here[id(each)])}
+        return list(chosen.values())
 
     def _is_usable(self, variant: Edition, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant at all; if not it is noted why."""
-        load = self.loads[unit.key]
-        found = find_mismatch(variant, unit) or find_miss(self.demand, variant, unit) or find_clash(variant, unit, load)
+        found = self.obstacle(variant, unit)
         if found is not None:
             told = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile}): {found.what}"
             label = f"{unit.profile} {unit.unit.name}"
@@ -237,12 +280,13 @@ class Search:
             costs,
             [self.loads[unit.key] for unit in usable],
             Crossing(
-                link=self._index.link,
+                link=self.index.link,
                 input_bytes=size_of(self.model.spec.inputs),
                 answer_bytes=size_of(self.model.spec.outputs),
                 may_receive=self._may_receive,
-                processor=self._index.processor,
+                processor=self.index.processor,
                 loss=lambda block, codec: self.demand.loss(variant, find_codec(variant, block, codec)),
+                taken=self.taken,
             ),
             source=self.source,
             z=self.demand.z,
@@ -250,6 +294,11 @@ class Search:
         )
         self._note_rules(variant, made)
         return made
+
+    def taken(self, origin: NodeFacts, target: NodeFacts) -> float:
+        """Share of the time of the link between two nodes that others hold."""
+        wire = self.index.wire(origin, target)
+        return self.loads.taken(wire) if wire is not None else 0.0
 
     def _may_receive(self, node: NodeFacts, raw: bool) -> bool:
         egress = self.demand.mission.spec.egress
@@ -292,7 +341,10 @@ class Search:
             missing = (needs - space) / needs
             self.refused.append(Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=missing))
         elif not np.isfinite(made.mean.span(place, 0, made.last)):
-            self.refused.append(Refused(label, "UnitOccupied", part, *noted))
+            own, allowed = made.own.table(place)[0, made.last], allowance(unit, self.loads[unit.key], self.demand.rate)
+            late = self.demand.rate * own > (1 - self.loads[unit.key].share) * (1 + TIE)
+            code = "UnitOccupied" if late or np.isinf(allowed) else "PowerCapExceeded"
+            self.refused.append(Refused(label, code, part, *noted))
 
     # ------------------------------------------------------------------------------------------------ judgement
 
@@ -300,7 +352,7 @@ class Search:
         self, variant: Edition, made: Lattice, *, strict: bool, price: Amount | None = None
     ) -> Iterator[Candidate]:
         """The best ways of each allowed mode, by each of the sums that are minimised."""
-        if strict and self._accuracy_shortfall(self.demand.accuracy_of(variant)) > 0:
+        if strict and self.accuracy_shortfall(self.demand.accuracy_of(variant)) > 0:
             return
         rate = self.demand.rate
         made = made.no_slower(1 / rate) if strict and rate > 0 else made
@@ -386,7 +438,7 @@ class Search:
             parts = []
             if latency is not None:
                 weight = 0.0 if over[0] else by_latency
-                parts += [(weight / latency.value, made.tail), (_UNCERTAINTY / latency.value, made.doubt)]
+                parts += [(weight / latency.value, made.tail), (UNCERTAINTY / latency.value, made.doubt)]
             if energy is not None and not over[1]:
                 parts.append((by_energy / energy.value, self._energy(made)))
             if lossy is not None and not over[2]:
@@ -427,11 +479,13 @@ class Search:
             figure = lower(demand.accuracy_of(variant), [made.units[place] for place, _ in way])
             left = accuracy_margin(figure.value - loss, demand.accuracy.value) if figure else -1.0
             margins["accuracy"] = max(-1.0, left)
-            shortfalls["accuracy"] = self._accuracy_shortfall(figure, loss)
-        shortfalls["rate"] = demand.rate * busy - 1
+            shortfalls["accuracy"] = self.accuracy_shortfall(figure, loss)
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))
+        shared = self._shared(made, way)
+        shortfalls["rate"] = max(demand.rate * busy - 1, shared["rate"])
+        shortfalls["power"] = shared["power"]
         moves = self._moves(variant, pieces)
-        terms = self._terms(margins, figures, energy, busy) | ({"move": -_MOVE_COST} if moves else {})
+        terms = self._terms(margins, figures, energy, busy) | ({"move": -MOVE_COST} if moves else {})
         objective = sum(terms.values())
         return Candidate(
             variant=variant,
@@ -447,6 +501,25 @@ class Search:
             terms=terms,
         )
 
+    def _shared(self, made: Lattice, way: Way) -> dict[str, float]:
+        """Where several steps of a way share one link or one node's power cap, each alone being within it."""
+        place, boundary, seconds, joules = made.source, 0, dict[Wire, float](), dict[str, float]()
+        least = {"rate": -1.0, "power": -1.0}
+        for unit, end in way:
+            facts = made.units[unit]
+            origin = made.units[place].node if place < made.source else self.source
+            wire = self.index.wire(origin, facts.node)
+            if wire is not None:
+                seconds[wire] = seconds.get(wire, 0.0) + made.busy.hop(place, unit, boundary)
+                least["rate"] = max(least["rate"], self.demand.rate * seconds[wire] - 1)
+            allowed = lattice.allowance(facts, self.loads[facts.key], self.demand.rate)
+            if np.isfinite(allowed):
+                spent = joules.get(facts.node.name, 0.0) + made.energy.span(unit, boundary, end)
+                joules[facts.node.name] = spent
+                least["power"] = max(least["power"], spent / allowed - 1 if allowed > 0 else float(spent > 0))
+            place, boundary = unit, end
+        return least
+
     def _terms(
         self, margins: Mapping[str, float], figures: Mapping[str, float], energy: float, busy: float
     ) -> dict[str, float]:
@@ -461,10 +534,10 @@ class Search:
         terms = {name: weight * margins[name] for name, weight in weights if name in margins}
         if self.demand.latency is not None:
             # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
-            terms["uncertainty"] = -_UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
+            terms["uncertainty"] = -UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
         return terms
 
-    def _accuracy_shortfall(self, figure: Figure | None, loss: float = 0.0) -> float:
+    def accuracy_shortfall(self, figure: Figure | None, loss: float = 0.0) -> float:
         limit = self.demand.accuracy
         if limit is None or not limit.hard:
             return 0.0
@@ -472,7 +545,7 @@ class Search:
 
     def _moves(self, variant: Edition, pieces: Sequence[Piece]) -> int:
         """1 when the plan differs from the one held."""
-        held = self._held
+        held = self.held
         if held is None:
             return 0
         same = [(*p.unit.key, p.last, p.codec) for p in pieces]
@@ -499,7 +572,7 @@ class Search:
 
     def _held_way(self, variant: Edition, made: Lattice) -> Way | None:
         """None where it is not possible any more, or not allowed."""
-        held = self._held
+        held = self.held
         if held is None or (held.variant, held.exit) != (variant.name, variant.exit):
             return None
         way = made.find(list_parts(held)) if held.mode in self.demand.mission.spec.modes else None

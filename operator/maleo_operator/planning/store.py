@@ -35,6 +35,7 @@ def encode(snapshot: Snapshot, key: str = "") -> bytes:
         name: [_resource(item) for k, item in sorted(getattr(snapshot, name).items()) if k in kept.get(name, {k})]
         for name in _KINDS
     }
+    named = {"", *(m.spec.priority_class_name for k, m in snapshot.missions.items() if k in kept["missions"])}
     seen = snapshot.observations
     body |= {
         "mission": key,
@@ -43,6 +44,7 @@ def encode(snapshot: Snapshot, key: str = "") -> bytes:
         "correction": sorted([*unit, figure] for unit, figure in seen.correction.items()),
         "capacity": sorted([*unit, share] for unit, share in seen.capacity.items()),
         "battery": sorted([node, share] for node, share in seen.battery.items()),
+        "priorities": sorted((name, value) for name, value in snapshot.priorities.items() if name in named),
         "held": [plan for _, plan in sorted(snapshot.held.items())],
     }
     return msgspec.json.encode(body, enc_hook=_to_plain, order="deterministic")
@@ -63,10 +65,15 @@ def decode(data: bytes) -> tuple[Snapshot, str]:
         )
         nodes = [_convert(item, NodeFacts) for item in body["nodes"]]
         held = [_convert(item, Plan) for item in body["held"]]
+        priorities = {name: int(value) for name, value in body["priorities"]}
     except (KeyError, TypeError, msgspec.MsgspecError) as error:
         raise ValueError(f"not a stored planning problem: {error}") from error
     snapshot = Snapshot(
-        **found, nodes={n.name: n for n in nodes}, observations=seen, held={plan.mission: plan for plan in held}
+        **found,
+        nodes={n.name: n for n in nodes},
+        observations=seen,
+        held={plan.mission: plan for plan in held},
+        priorities=priorities,
     )
     return snapshot, str(body["mission"])
 

@@ -46,6 +46,7 @@ class UnitFacts:
     memory: float | None  # bytes; None = not limited as far as known
     capacity: float  # 0..1 of normal speed
     available: bool
+    cap: float | None = None  # watts that all missions together may add to the node; None = no cap
 
     @property
     def key(self) -> tuple[str, str]:
@@ -132,12 +133,13 @@ def strongest(rows: Iterable[Row]) -> Row | None:
     return min(rows, key=lambda row: _STRENGTH[row.basis], default=None)
 
 
-def list_units(snapshot: Snapshot) -> list[UnitFacts]:
-    """Every unit of every device whose node and profile are known, by name."""
+def list_units(snapshot: Snapshot, devices: Iterable[str] | None = None) -> list[UnitFacts]:
+    """Every unit of every device whose node and profile are known, by name. `devices`: of these only."""
     known: dict[tuple[str, str], list[ComputeUnit]] = {}  # a fleet has few profiles and modes, and many devices
     found = []
-    for _, device in sorted(snapshot.devices.items()):
-        if device.spec.node_name not in snapshot.nodes:
+    for key in sorted(snapshot.devices if devices is None else devices):
+        device = snapshot.devices.get(key)
+        if device is None or device.spec.node_name not in snapshot.nodes:
             continue
         for accelerator, profile, simulated in _installed(device):
             if profile not in snapshot.profiles:
@@ -170,6 +172,7 @@ def _facts(
         memory=_parse(BYTES, stated or _memory(unit)),
         capacity=snapshot.observations.capacity.get((node.name, name), 1.0),
         available=node.ready and node.schedulable and up and _is_ready(device),
+        cap=_parse(POWER, device.spec.power_cap),
     )
 
 

@@ -91,6 +91,7 @@ class MissionScope:
     trigger: str | None = None
     verdict: Verdict | None = None
     inputs_digest: str = ""
+    better: bool = False  # all missions together are served better when this one takes the plan found for it
 
 
 @dataclass(frozen=True, slots=True)

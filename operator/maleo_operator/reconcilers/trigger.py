@@ -145,6 +145,11 @@ def _improvement(scope: MissionScope, revisions: Revisions) -> bool:
     return well and _may_drift(scope, revisions) and _is_placed(scope) and not scope.mission.spec.suspend
 
 
+def _fleet_improvement(scope: MissionScope, revisions: Revisions) -> bool:
+    """A move by choice for the sake of all: under the same conditions as for its own."""
+    return scope.better and _improvement(scope, revisions)
+
+
 def _looks_like_drift(scope: MissionScope) -> bool:
     objective, newest = scope.mission.spec.objectives.latency, scope.telemetry.windows[-1:]
     if objective is None or not newest:
@@ -203,6 +208,7 @@ _POLICIES: Final[tuple[tuple[str, Policy], ...]] = (
     ("FallbackDrift", _fallback_drift),
     ("EnergyDrift", _energy_drift),
     ("Retry", _retry),
+    ("FleetImprovement", _fleet_improvement),
     ("Improvement", _improvement),
 )
 
@@ -216,6 +222,7 @@ PERIODS: Final = {
     "FallbackDrift": 5.0,
     "EnergyDrift": 5.0,
     "Retry": 10.0,
+    "FleetImprovement": 10.0,
     "Improvement": 300.0,
 }
 """Seconds since the last planning before a policy may speak (again)."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.quantities import DURATION, parse, show
-from maleo_operator.planning.fleet import plan_all, plan_fleet
+from maleo_operator.planning.fleet import plan_all
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.planner import explain, plan
 from maleo_operator.planning.problem import Feasible, Infeasible, Observations, Snapshot, Verdict
@@ -334,25 +334,19 @@ def test_alternatives__of_a_mode_that_is_not_allowed_say_so() -> None:
 
 
 def test_plan_that_gave_way_to_its_tier__tells_what_it_would_get_alone() -> None:
-    """Both want the quick edge; only one of them has another way, so that one takes it."""
-    three = {
-        "drone": profile("slow", gops=5),
-        "edge": profile("quick", gops=50, sharing="Exclusive"),
-        "gate": profile("slower", gops=4),
-    }
-    links = [link("drone", "edge", "100Mbit/s"), link("gate", "edge", "100Mbit/s")]
-    missions = [
-        mission("a-patient", objectives={"latency": {"atMost": "900ms"}}, demand={"rate": "1/s"}),
-        mission(objectives={"latency": {"atMost": "100ms"}}, input={"node": "gate"}),
-    ]
-    found = _two(profiles=three, missions=missions, links=links)
-    fleet = plan_fleet(found)
-    gave, got = fleet.verdicts["default/a-patient"], fleet.verdicts[KEY]
-    assert isinstance(gave, Feasible)
-    assert isinstance(got, Feasible)
-    assert gave.plan.mode == "Local"
-    better = explain(fleet.seen["default/a-patient"], "default/a-patient", gave).better
-    first = plan(found, "default/a-patient")
+    """The quick edge was left to another: the verdict is what the tier gave, the explanation what else there was."""
+    found = _two({"objectives": {"latency": {"atMost": "900ms"}}})
+    first, gave = plan(found, KEY), plan(_with_modes(found, "Local"), KEY)
     assert isinstance(first, Feasible)
+    assert isinstance(gave, Feasible)
+    assert first.plan.mode != "Local"
+    better = explain(found, KEY, gave).better
     assert better is not None
     assert (better.mode, better.objective) == (first.plan.mode, first.plan.objective)
+    assert explain(found, KEY, first).better is None
+
+
+def _with_modes(world: Snapshot, *modes: str) -> Snapshot:
+    old = world.missions[KEY]
+    changed = old.model_copy(update={"spec": old.spec.model_copy(update={"modes": list(modes)})})
+    return replace(world, missions={**world.missions, KEY: changed})

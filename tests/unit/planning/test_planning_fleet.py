@@ -9,7 +9,7 @@ from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_operator.planning.fleet import SERVED, plan_fleet
 from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Plan, Snapshot
+from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot
 
 _NODES = ("drone", "edge", "cloud")
 _LINKS = (("drone", "edge"), ("drone", "cloud"), ("edge", "cloud"))
@@ -70,6 +70,120 @@ def test_bound__is_not_exceeded_by_any_choice_of_whole_plans(world: dict[str, ob
         plans = [p for p in choice if p is not None]
         if _fits(world, found, plans):
             assert sum(SERVED + p.objective for p in plans) <= bound + 1e-6
+
+
+@settings(max_examples=30, deadline=None)
+@given(world=worlds)
+def test_fleet__planned_again_changes_nothing(world: dict[str, object]) -> None:
+    first = _plans(_world(world))
+    again = _plans(replace(_world(world), held=first))
+    for key, kept in first.items():
+        assert _places(again[key]) == _places(kept)
+
+
+@settings(max_examples=20, deadline=None)
+@given(world=worlds)
+def test_fleet__is_planned_the_same_every_time(world: dict[str, object]) -> None:
+    assert plan_fleet(_world(world)).verdicts == plan_fleet(_world(world)).verdicts
+
+
+@settings(max_examples=30, deadline=None)
+@given(world=worlds, asks=st.integers(0, 12))
+def test_fleet__told_to_stop_has_a_plan_that_is_no_worse_than_the_first(world: dict[str, object], asks: int) -> None:
+    said = iter([True] * asks)
+    stopped = plan_fleet(_world(world), go_on=lambda: next(said, False))
+    first = plan_fleet(_world(world), rounds=0)
+    assert stopped.verdicts.keys() == first.verdicts.keys()
+    top = next(iter(first.tiers))
+    assert stopped.tiers[top].value >= first.tiers[top].value - 1e-9
+    if not asks:
+        assert stopped.verdicts == first.verdicts
+
+
+@settings(max_examples=40, deadline=None)
+@given(world=worlds, bandwidth=st.integers(1, 20), cap=st.integers(1, 40))
+def test_fleet__never_takes_more_of_a_link_or_of_a_power_cap_than_there_is(
+    world: dict[str, object], bandwidth: int, cap: int
+) -> None:
+    found = _world(world)
+    links = {f"{a}-{b}": link(a, b, f"{bandwidth}Mbit/s") for a, b in _LINKS}
+    devices = {
+        n: d.model_copy(update={"spec": d.spec.model_copy(update={"power_cap": f"{cap * 50}mW"})})
+        for n, d in found.devices.items()
+    }
+    found = replace(found, links=links, devices=devices)
+    rates = {k: float(m.spec.demand.rate.removesuffix("/s")) for k, m in found.missions.items()}
+    plans = _plans(found)
+    for pair in _LINKS:
+        crossing = [(k, t) for k, p in plans.items() for t in p.transfers if {t.source, t.target} == set(pair)]
+        assert sum(rates[key] * transfer.wire for key, transfer in crossing) <= 1 + 1e-6
+    for node in _NODES:
+        parts = [(key, part) for key, plan_ in plans.items() for part in plan_.partitions if part.node == node]
+        assert sum(rates[key] * part.energy.value for key, part in parts) <= cap * 0.05 * (1 + 1e-6)
+
+
+def test_priority__of_the_same_criticality_goes_first_and_displaces_the_lower() -> None:
+    """One Exclusive unit for two: the higher class has it, though the lower served there before."""
+    blocks = [block("a", mop=60, cut=None)]
+    spec = {"objectives": {"latency": {"atMost": "200ms"}}}
+    low, high = mission("a-low", **spec), mission("b-high", **spec, priorityClassName="urgent")
+    found = snapshot(
+        profiles={"drone": profile("p", sharing="Exclusive")}, missions=[low, high], net=model(variant("fp32", blocks))
+    )
+    served = _plans(replace(found, missions={low.key: low}))
+    fleet = plan_fleet(replace(found, held=served, priorities={"urgent": 1000}))
+    assert isinstance(fleet.verdicts[high.key], Feasible)
+    lost = fleet.verdicts[low.key]
+    assert isinstance(lost, Infeasible)
+    assert lost.blockers[0].code == "UnitOccupied"
+    assert list(fleet.tiers) == ["Mission 1000", "Mission"]
+
+
+def test_priority__of_a_class_that_is_not_there_blocks_as_kubernetes_would() -> None:
+    watch = mission(priorityClassName="urgent")
+    found = snapshot(
+        profiles={"drone": profile("p")}, missions=[watch], net=model(variant("fp32", [block("a", mop=1, cut=None)]))
+    )
+    verdict = plan(found, watch.key)
+    assert isinstance(verdict, Infeasible)
+    assert (verdict.blockers[0].code, verdict.blockers[0].retry) == ("PriorityClassMissing", "Waiting")
+    assert isinstance(plan(replace(found, priorities={"urgent": -5}), watch.key), Feasible)
+
+
+def test_power_cap__that_one_unit_alone_would_break_is_told() -> None:
+    spec = {"objectives": {"latency": {"atMost": "1s"}}, "demand": {"rate": "10/s"}}
+    watch = mission(**spec, modes=["Local", "Remote"])
+    found = snapshot(
+        profiles={"drone": profile("p", gops=1, watts="4W")},
+        missions=[watch],
+        net=model(variant("fp32", [block("a", mop=50, cut=None)])),
+    )
+    capped = found.devices["drone"].spec.model_copy(update={"power_cap": "1W"})
+    found = replace(found, devices={"drone": found.devices["drone"].model_copy(update={"spec": capped})})
+    verdict = plan(found, watch.key)
+    assert isinstance(verdict, Infeasible)
+    assert verdict.blockers[0].code == "PowerCapExceeded"
+
+
+def test_power_cap__is_kept_by_no_unit_whose_power_is_unknown() -> None:
+    watch = mission(objectives={"latency": {"atMost": "1s"}})
+    found = snapshot(
+        profiles={"drone": profile("p", watts=None)},
+        missions=[watch],
+        net=model(variant("fp32", [block("a", mop=1, cut=None)])),
+    )
+    capped = found.devices["drone"].spec.model_copy(update={"power_cap": "100W"})
+    assert isinstance(plan(found, watch.key), Feasible)
+    found = replace(found, devices={"drone": found.devices["drone"].model_copy(update={"spec": capped})})
+    assert isinstance(plan(found, watch.key), Infeasible)
+
+
+def _plans(found: Snapshot) -> dict[str, Plan]:
+    return {k: v.plan for k, v in plan_fleet(found).verdicts.items() if isinstance(v, Feasible)}
+
+
+def _places(plan_: Plan) -> tuple[object, ...]:
+    return plan_.variant, tuple((p.node, p.unit, p.first, p.last) for p in plan_.partitions)
 
 
 def _fits(world: dict[str, object], found: Snapshot, plans: list[Plan]) -> bool:

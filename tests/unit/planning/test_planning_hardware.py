@@ -257,7 +257,7 @@ def _coded(floor: str, tolerance: str) -> Snapshot:
 def test_codec_and_analogue_unit__together_keep_the_floor() -> None:
     """Each alone leaves the floor where it is, both together do not."""
     assert _chosen(_coded("74%", "1%")).accuracy == Figure(
-        pytest.approx(0.74), 0.0, Basis.CLAIMED, "less what an analogue unit may miss"
+        pytest.approx(0.74), 0.0, Basis.CLAIMED, "Model, variant v, less what an analogue unit may miss"
     )
     assert _chosen(_coded("74.5%", "0%")).partitions[-1].codec is not None
     blocker = _refused(_coded("74.5%", "1%")).blockers[0]

@@ -1,0 +1,411 @@
+"""All ways of one variant in at most two parts, judged at once: alone on a unit, or cut once behind the input's node.
+
+Most plans are such a way. `beyond` bounds what every other way could reach, whatever it leads over: so the best of the
+menu is often proven to be the best of all, without a look at pairs of nodes.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import product
+from typing import Final
+
+import numpy as np
+
+from maleo_api.mission import Mode
+from maleo_operator.planning.affinity import rank
+from maleo_operator.planning.amount import Array, Mask
+from maleo_operator.planning.coding import list_codecs
+from maleo_operator.planning.demand import accuracy_margin
+from maleo_operator.planning.edition import Edition
+from maleo_operator.planning.lattice import TIE, Prices, allowance, waiting
+from maleo_operator.planning.problem import Plan
+from maleo_operator.planning.reach import Hop, Target
+from maleo_operator.planning.solver import HIGHEST, MOVE_COST, UNCERTAINTY, Candidate, Piece, Search
+from maleo_operator.planning.stage import Row, Stage, find_least, set_stage
+from maleo_operator.planning.units import UnitFacts
+
+_MOST_TIES: Final = 64
+_LEAST_FREE: Final = 1e-9
+_MORE: Final = 3  # parts that may follow the first
+
+
+def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
+    """Of each variant that keeps the accuracy floor. `every`: all members of a class and not only the least loaded."""
+    found = []
+    for variant in search.variants():
+        if search.accuracy_shortfall(search.demand.accuracy_of(variant)) <= TIE:
+            rows, here = _list_rows(search, variant, every=every)
+            if rows:
+                found.append(Menu(search, variant, rows, here))
+    return found
+
+
+def _list_rows(search: Search, variant: Edition, *, every: bool) -> tuple[list[Row], int]:
+    """Units of the input's node first, then those one hop away; how many the former are."""
+    source, spec = search.source, search.demand.mission.spec
+    own = [unit for unit in search.here if is_plain(search, unit) and search.obstacle(variant, unit) is None]
+    rows = [Row(unit, None, raw=True, features=True) for unit in own]
+    here = len(rows)
+    if spec.modes == ["Local"]:
+        return rows, here
+    held = {(p.node, p.unit) for p in search.held.partitions} if search.held else set[tuple[str, str]]()
+    for target in _suitable(search, variant):
+        members = target.units.members
+        chosen = members if every else search.loads.front(target.units, 1)
+        if held:
+            chosen = [*chosen, *(u for u in members if u.key in held and u not in chosen)]
+        if not every and any(unit.node.name == source.name for unit in chosen):
+            chosen = search.loads.front(target.units, 1 + here)
+        rows += [
+            Row(unit, target.link, target.raw, target.features)
+            for unit in chosen
+            if unit.node.name != source.name and search.obstacle(variant, unit) is None
+        ]
+    return rows, here
+
+
+def _suitable(search: Search, variant: Edition) -> list[Target]:
+    """Classes one hop away that can run the variant, whoever holds them."""
+    egress, index = search.demand.mission.spec.egress, search.index
+    key = ("suitable", search.model.key, variant.label, index.spot(search.source), egress.input, egress.features)
+    if key not in index.routes:
+        index.routes[key] = [t for t in search.reach.targets if search.mismatch(variant, t.units.members[0]) is None]
+    found: list[Target] = index.routes[key]
+    return [target for target in found if is_plain(search, target.units.members[0])]
+
+
+def is_plain(search: Search, unit: UnitFacts) -> bool:
+    """Whether what a unit costs does not depend on which models meet there, nor accuracy on the unit."""
+    tolerance = unit.tolerance
+    exact = search.demand.accuracy is None or (tolerance is not None and not tolerance.value)
+    return unit.reconfiguration == 0 and exact
+
+
+def is_complete(search: Search) -> bool:
+    """Whether what is on no menu is bounded by one: no codec, and no unit that is not plain, can be part of a way."""
+    return all(_covers(search, variant) for variant in search.variants())
+
+
+def _covers(search: Search, variant: Edition) -> bool:
+    index = search.index
+    key = ("covers", search.model.key, variant.label, search.demand.accuracy is None)
+    if key not in index.routes:
+        able = [u for each in index.classes if search.mismatch(variant, u := each.members[0]) is None]
+        index.routes[key] = not list_codecs(variant) and all(is_plain(search, unit) for unit in able)
+    return bool(index.routes[key])
+
+
+class Menu:
+    """Flat index of a way: its row where it is one part; after these (first row, second row, cut)."""
+
+    def __init__(self, search: Search, variant: Edition, rows: Sequence[Row], here: int) -> None:
+        self.search = search
+        self.variant = variant
+        self.rows = rows
+        self.here = here
+        self.stage: Stage = set_stage(search.index, search.model, variant, rows)
+        loads = [search.loads[row.unit.key] for row in rows]
+        shares, demand = np.array([load.share for load in loads]), search.demand
+        self._wait = np.array([waiting(load) for load in loads])
+        self._free = np.maximum(1 - shares, _LEAST_FREE)
+        limits = [np.inf if row.unit.memory is None else row.unit.memory for row in rows]
+        room = np.array(limits) - np.array([load.memory for load in loads])
+        self._allowed = np.array([allowance(r.unit, load, demand.rate) for r, load in zip(rows, loads, strict=True)])
+        self._wires = [search.index.wire(search.source, row.unit.node) if row.link else None for row in rows]
+        taken = [search.loads.taken(wire) if wire else 0.0 for wire in self._wires]
+        self._link_free = np.maximum(1 - np.array(taken), _LEAST_FREE)
+        stage = self.stage
+        fits = stage.there & (stage.memory <= room[:, None, None]) & np.isfinite(self._wait)[:, None, None]
+        # A step slower than the rate is none.
+        fits &= demand.rate * stage.own <= (1 + TIE) * self._free[:, None, None]
+        if np.isfinite(self._allowed).any():
+            fits &= np.isinf(self._allowed)[:, None, None] | (stage.joules <= self._allowed[:, None, None])
+        self._fits: Mask = fits  # (R, B, B)
+        raw, features = (np.array([getattr(row, name) for row in rows]) for name in ("raw", "features"))
+        self._open: Mask = np.repeat(features[:, None], len(stage.ends), axis=1)  # (R, B)
+        self._open[:, 0] = raw
+        self._open &= demand.rate * stage.wire <= (1 + TIE) * self._link_free[:, None]
+        self._figure()
+
+    # ------------------------------------------------------------------------------------------------ the menu
+
+    def best(self, price: Array | None = None) -> list[tuple[float, Candidate]]:
+        """The highest objective, less `price` of each way; that, and the way, by the rule of ties. Empty: none fits."""
+        net = self.objective if price is None else self.objective - price
+        top = float(net.max())
+        if not np.isfinite(top):
+            return []
+        ties = np.flatnonzero(net >= top - TIE)[:_MOST_TIES]
+        return [(top, min((self.candidate(int(i)) for i in ties), key=lambda c: c.order))]
+
+    def candidate(self, way: int) -> Candidate:
+        pieces, objective = self._pieces(way), float(self.objective[way])
+        return Candidate(
+            variant=self.variant,
+            mode=self.search.mode_of([piece.unit for piece in pieces]),
+            pieces=pieces,
+            objective=objective,
+            shortfalls={},
+            latency=float(self.tail[way]),
+            energy=float(self.energy[way]),
+            moves=int(self.search.held is not None and way != self.held_at),
+            bound=objective,
+            preferred=rank(self.search.demand.mission.spec.preference, [piece.unit for piece in pieces]),
+            terms=self._terms(way),
+        )
+
+    def _terms(self, way: int) -> dict[str, float]:
+        """What the objective is the sum of."""
+        demand, tail = self.search.demand, float(self.tail[way])
+        _, by_latency, by_energy = demand.weights
+        terms = {"accuracy": self._accuracy()} if demand.accuracy is not None else {}
+        if demand.latency is not None:
+            limit = demand.latency.value
+            terms["latency"] = by_latency * float(_clip(np.asarray((limit - tail) / limit)))
+        if demand.energy is not None:
+            left = (demand.energy.value - float(self.energy[way])) / demand.energy.value
+            terms["energy"] = by_energy * float(_clip(np.asarray(left)))
+        if demand.latency is not None:
+            terms["uncertainty"] = -UNCERTAINTY * (tail - float(self.mean[way])) / demand.latency.value
+        moved = self.search.held is not None and way != self.held_at
+        return terms | ({"move": -MOVE_COST} if moved else {})
+
+    @cached_property
+    def by_row(self) -> Array:
+        """(R,) the best objective with each row as the unit where a way ends."""
+        found = self.objective[: len(self.rows)].copy()
+        pairs = self.objective[len(self.rows) :]
+        if not pairs.size:
+            return found
+        found[:] = np.maximum(found, pairs.reshape(self.here, len(self.rows), -1).max(axis=(0, 2)))
+        return found
+
+    @cached_property
+    def slack(self) -> float:
+        """How far the best way is from the deadline, relative to it; 1 without one."""
+        latency = self.search.demand.latency
+        return 1.0 if latency is None else float(1 - self.tail[int(self.objective.argmax())] / latency.value)
+
+    def best_of_rows(self) -> list[Candidate]:
+        """For each row the best way that ends on it, where there is one."""
+        count, ways = len(self.rows), np.arange(self.objective.size)
+        ends = np.where(ways < count, ways, (ways - count) // max(len(self.stage.ends) - 2, 1) % count)
+        order = np.lexsort((ways, -self.objective, ends))
+        first = order[np.unique(ends[order], return_index=True)[1]]
+        return [self.candidate(int(way)) for way in first if np.isfinite(self.objective[way])]
+
+    @cached_property
+    def held_at(self) -> int:
+        return self.find(self.search.held) if self.search.held is not None else -1
+
+    def find(self, held: Plan) -> int:
+        """Its way; -1 where it is not on the menu."""
+        if (held.variant, held.exit) != (self.variant.name, self.variant.exit) or len(held.partitions) > 2:  # noqa: PLR2004 - two parts
+            return -1
+        at = {row.unit.key: i for i, row in enumerate(self.rows)}
+        units = [at.get((p.node, p.unit), -1) for p in held.partitions]
+        if -1 in units:
+            return -1
+        if len(units) == 1:
+            return units[0]
+        if units[0] >= self.here or held.partitions[0].last not in self.stage.ends[1:-1]:
+            return -1
+        cut = self.stage.ends[1:-1].index(held.partitions[0].last)
+        return len(self.rows) + (units[0] * len(self.rows) + units[1]) * (len(self.stage.ends) - 2) + cut
+
+    def _pieces(self, way: int) -> tuple[Piece, ...]:
+        ends, count = self.stage.ends, len(self.rows)
+        if way < count:
+            return (Piece(self.rows[way].unit, 0, ends[-1]),)
+        rest, cut = divmod(way - count, len(ends) - 2)
+        first, second = divmod(rest, count)
+        middle = ends[cut + 1]
+        return Piece(self.rows[first].unit, 0, middle), Piece(self.rows[second].unit, middle + 1, ends[-1])
+
+    def price(self, prices: Prices) -> Array:
+        """What each way costs by prices."""
+        own, hop = self._span_price(prices), self._hop_price(prices)
+        return self._flat(own[:, 0, -1] + hop[:, 0], own[: self.here, 0, 1:-1], own[:, 1:-1, -1] + hop[:, 1:-1])
+
+    def _span_price(self, prices: Prices) -> Array:
+        stage, keys = self.stage, [row.unit.key for row in self.rows]
+        time, memory, use, power = (
+            np.array([by.get(key, 0.0) for key in keys])[:, None, None]
+            for by in (prices.time, prices.memory, prices.use, prices.power)
+        )
+        found: Array = time * stage.own + memory * stage.memory + use
+        return found + power * np.nan_to_num(stage.joules) if prices.power else found
+
+    def _hop_price(self, prices: Prices) -> Array:
+        by_link = np.array([prices.link.get(wire, 0.0) if wire else 0.0 for wire in self._wires])
+        found: Array = by_link[:, None] * self.stage.wire
+        return found
+
+    def _flat(self, whole: Array, first: Array, second: Array, *, peak: bool = False) -> Array:
+        pairs = (np.maximum if peak else np.add)(first[:, None, :], second[None, :, :])
+        return np.concatenate([whole, pairs.ravel()])
+
+    def _figure(self) -> None:
+        """Every way: mean, tail, energy, busy; from them its `objective`, minus infinity where it is not feasible."""
+        stage, demand, here = self.stage, self.search.demand, self.here
+        inner, z, wait = slice(1, -1), demand.z, self._wait[:, None]
+        joules = self._joules()
+        hop = stage.wire + stage.overhead[:, None]
+        hop_tail = hop + z * stage.spread[:, None] * stage.wire
+        hop_busy = stage.wire / self._link_free[:, None]
+        prefix = {n: getattr(stage, n)[:here, 0, inner] for n in ("own", "sigma")}
+        suffix = {n: getattr(stage, n)[:, :, -1] for n in ("own", "sigma")}
+        mean_in, mean_out = prefix["own"] + wait[:here], suffix["own"] + wait + hop
+        tail_in = mean_in + z * (prefix["sigma"] + wait[:here])
+        tail_out = suffix["own"] + wait + z * (suffix["sigma"] + wait) + hop_tail
+        joule_out = joules[:, :, -1] + stage.radio
+        busy_out = np.maximum(suffix["own"] / self._free[:, None], hop_busy)
+        self.mean = self._flat(mean_out[:, 0], mean_in, mean_out[:, inner])
+        self.tail = self._flat(tail_out[:, 0], tail_in, tail_out[:, inner])
+        self.energy = self._flat(joule_out[:, 0], joules[:here, 0, inner], joule_out[:, inner])
+        busy_in = prefix["own"] / self._free[:here, None]
+        self.busy = self._flat(busy_out[:, 0], busy_in, busy_out[:, inner], peak=True)
+        self.objective = np.where(self._possible(joules), self._judge(), -np.inf)
+
+    def _possible(self, joules: Array) -> Mask:
+        """What fits, is allowed by egress, modes and the power cap, and keeps every Hard limit."""
+        demand, here = self.search.demand, self.here
+        out = self._fits[:, :, -1] & self._open
+        whole = out[:, 0].copy()
+        pairs = self._fits[:here, 0, 1:-1][:, None, :] & out[:, 1:-1][None, :, :]
+        at = np.arange(here)
+        pairs[at, at] = False  # a unit serves once
+        if np.isfinite(self._allowed[:here]).any():
+            both = joules[:here, 0, 1:-1][:, None, :] + joules[:here, 1:-1, -1][None, :, :]
+            pairs[:, :here] &= both <= self._allowed[:here, None, None]
+        modes: Sequence[Mode] = demand.mission.spec.modes
+        if "Local" not in modes:
+            whole[:here], pairs[:, :here] = False, False
+        if "Remote" not in modes:
+            whole[here:] = False
+        if "Split" not in modes:
+            pairs[:, here:] = False
+        found: Mask = np.concatenate([whole, pairs.ravel()])
+        if demand.latency is not None and demand.latency.hard:
+            found &= self.tail <= demand.latency.value * (1 + TIE)
+        if demand.energy is not None and demand.energy.hard:
+            found &= self.energy <= demand.energy.value * (1 + TIE)
+        return found & (demand.rate * self.busy <= 1 + TIE)
+
+    def _judge(self) -> Array:
+        """As the search judges a single way."""
+        demand, (_, by_latency, by_energy) = self.search.demand, self.search.demand.weights
+        found = np.full(self.mean.size, self._accuracy())
+        with np.errstate(invalid="ignore"):
+            if demand.latency is not None:
+                limit = demand.latency.value
+                found += by_latency * _clip((limit - self.tail) / limit) - UNCERTAINTY * (self.tail - self.mean) / limit
+            if demand.energy is not None:
+                found += by_energy * _clip((demand.energy.value - self.energy) / demand.energy.value)
+        if self.search.held is not None:
+            kept = self.held_at
+            found -= MOVE_COST
+            if kept >= 0:
+                found[kept] += MOVE_COST
+        return found
+
+    def _accuracy(self) -> float:
+        demand = self.search.demand
+        if demand.accuracy is None:
+            return 0.0
+        figure = demand.accuracy_of(self.variant)
+        margin = accuracy_margin(figure.value, demand.accuracy.value) if figure else -1.0
+        return demand.weights[0] * max(-1.0, margin)
+
+    def _joules(self) -> Array:
+        """Unknown power counts as twice what is allowed, and as infinitely much where nothing is asked."""
+        limit = self.search.demand.energy
+        return np.where(np.isnan(self.stage.joules), 2 * limit.value if limit else np.inf, self.stage.joules)
+
+    # ------------------------------------------------------------------------------------------------ beyond it
+
+    def beyond(self, prices: Prices | None = None) -> float:
+        """No way with more parts, or over nodes farther off, has a higher objective less what it costs by `prices`."""
+        if not _covers(self.search, self.variant):
+            return HIGHEST
+        if len(self.stage.ends) < 3:  # noqa: PLR2004 - nowhere to cut
+            return -np.inf
+        latency, energy = self.search.demand.latency, self.search.demand.energy
+        _, by_latency, by_energy = self.search.demand.weights
+        soft = [limit is not None and not limit.hard for limit in (latency, energy)]
+        if latency is not None and latency.hard and self._cheapest(1.0, 0.0, 0.0, None) > latency.value * (1 + TIE):
+            return -np.inf
+        found = -np.inf
+        for over in product(*((False, True) if each else (False,) for each in soft)):
+            most, seconds, unsure, joules = self._accuracy(), 0.0, 0.0, 0.0
+            if latency is not None:
+                most += by_latency * (-1 if over[0] else 1)
+                seconds = 0.0 if over[0] else by_latency / latency.value
+                unsure = UNCERTAINTY / latency.value
+            if energy is not None:
+                most += by_energy * (-1 if over[1] else 1)
+                joules = 0.0 if over[1] else by_energy / energy.value
+            found = max(found, most - self._cheapest(seconds, unsure, joules, prices))
+        return found
+
+    def _cheapest(self, seconds: float, unsure: float, joules: float, prices: Prices | None) -> float:
+        """The least that such a way costs at this much for a second, a second of doubt and a joule."""
+        stage, here, z, last = self.stage, self.here, self.search.demand.z, len(self.stage.ends) - 1
+        doubt, energy = (seconds + unsure) * z, self.search.demand.energy
+        wait = self._wait * (seconds + doubt)
+        span = seconds * stage.own + doubt * stage.sigma + np.where(np.isfinite(wait), wait, 0.0)[:, None, None]
+        hop = (seconds + doubt * stage.spread[:, None]) * stage.wire + seconds * stage.overhead[:, None]
+        if energy is not None and joules:
+            span += joules * self._joules()
+            hop += joules * stage.radio
+        if prices is not None:
+            span += self._span_price(prices)
+            hop += self._hop_price(prices)
+        span = np.where(self._fits, span, np.inf)
+        hop = np.where(self._open, hop, np.inf)
+        reach, spots = self.search.reach, [self.search.index.spot(row.unit.node) for row in self.rows]
+        into = {spot: self._least_hop(reach.inbound.get(spot), seconds, joules) for spot in dict.fromkeys(spots)}
+        inbound, ahead = np.array([into[spot] for spot in spots]), span
+        if here > 2:  # noqa: PLR2004 - a third unit of the same node
+            inbound[:here] = 0.0
+        if reach.entry is not None:
+            anywhere = find_least(self.search.index, self.search.model, self.variant)
+            least = seconds * anywhere[0] + doubt * anywhere[1]
+            if joules and energy is not None:
+                least = least + joules * np.where(np.isnan(anywhere[2]), 2 * energy.value, anywhere[2])
+            slow = ~stage.there | (self.search.demand.rate * anywhere[0] > 1 + TIE)
+            ahead = np.concatenate([span, _chain(np.where(slow, np.inf, least))[None]])
+            inbound = np.concatenate([inbound, self._least_hop(reach.entry, seconds, joules)[None]])
+        rest = np.full(last + 1, np.inf)
+        rest[last] = 0.0
+        for _ in range(_MORE):
+            then = (inbound + (ahead + rest).min(axis=2)).min(axis=0)
+            then[last] = 0.0
+            rest = np.minimum(rest, then)
+        first = hop[:, 0, None] + span[:, 0, :]
+        starts = [first[here:].min(axis=0, initial=np.inf)] if "Remote" in self.search.demand.mission.spec.modes else []
+        home = first[:here].min(axis=0, initial=np.inf)
+        second = (home[None, :, None] + hop[:, :, None] + span).min(axis=1)
+        starts.append(second[here:].min(axis=0, initial=np.inf))
+        if here > 1:
+            starts.append(second[:here].min(axis=0))
+        return min(float((start + rest)[1:last].min()) for start in starts)
+
+    def _least_hop(self, best: Hop | None, seconds: float, joules: float) -> Array:
+        sizes = self.stage.sizes
+        if best is None or not best.bandwidth:
+            return np.full_like(sizes, np.inf)
+        return seconds * (sizes / best.bandwidth + best.overhead) + joules * sizes * best.per_byte
+
+
+def _chain(span: Array) -> Array:
+    """The cheapest chain of spans between two boundaries, of up to as many parts as may follow the first."""
+    found = span
+    for _ in range(_MORE - 1):
+        found = np.minimum(found, (found[:, :, None] + span[None, :, :]).min(axis=1))
+    return found
+
+
+def _clip(margin: Array) -> Array:
+    """A margin that is not a number comes from a limit that is infinite."""
+    return np.fmax(-1.0, np.fmin(1.0, margin))

@@ -1,0 +1,105 @@
+"""What a variant costs on a list of units one hop away, as arrays: the same for all missions that see the like."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maleo_api.model import Model
+from maleo_operator.planning.amount import Array, Mask
+from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
+from maleo_operator.planning.crossing import list_sizes
+from maleo_operator.planning.edition import Edition
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.lattice import find_ends, list_spans
+from maleo_operator.planning.units import UnitFacts
+
+_KEPT: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A unit and the way to it: link None on the input's own node. raw, features: what of the data it may receive."""
+
+    unit: UnitFacts
+    link: LinkFacts | None
+    raw: bool
+    features: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """R rows, B boundaries; SI units, joules nan where unknown. `there` (B, B): where something is computed."""
+
+    ends: tuple[int, ...]
+    sizes: Array  # (B,) bytes that cross there, with the answer
+    there: Mask
+    own: Array
+    sigma: Array
+    joules: Array
+    memory: Array
+    wire: Array  # (R, B) seconds on the link
+    overhead: Array  # (R,) seconds of a hop besides
+    spread: Array  # (R,) relative deviation of the link's bandwidth
+    radio: Array  # (R, B) joules of a hop
+
+
+def set_stage(index: Index, model: Model, variant: Edition, rows: Sequence[Row]) -> Stage:
+    """The very same object for rows whose costs and links are the same."""
+    costs = [cost for row in rows if (cost := index.costs(model, variant, row.unit)) is not None]
+    assert len(costs) == len(rows), "rows are units that can run the variant"
+    known: dict[object, Stage] = index.memo.setdefault(("stages", model.key, variant.label), {})
+    key = (*map(id, costs), *(id(row.link) for row in rows))
+    if key not in known:
+        if len(known) >= _KEPT:
+            known.clear()
+        known[key] = _set(index, model, variant, costs, [row.link for row in rows])
+    return known[key]
+
+
+def _set(
+    index: Index, model: Model, variant: Edition, costs: Sequence[SpanCosts], links: Sequence[LinkFacts | None]
+) -> Stage:
+    ends = find_ends(variant)
+    sizes = list_sizes(variant, ends, size_of(model.spec.inputs)) + size_of(model.spec.outputs)
+    there = np.triu(np.ones((len(ends), len(ends)), dtype=bool), 1)
+    own, sigma, joules, memory = (
+        np.stack(each) for each in zip(*(_grid(index, cost, ends) for cost in costs), strict=True)
+    )
+    bandwidth = np.array([link.bandwidth.value if link else np.inf for link in links])
+    deviation = np.array([link.bandwidth.sigma if link else 0.0 for link in links])
+    return Stage(
+        ends=ends,
+        sizes=sizes,
+        there=there,
+        own=own,
+        sigma=sigma,
+        joules=joules,
+        memory=memory,
+        wire=sizes / bandwidth[:, None],
+        overhead=np.array([link.time(0.0, 0.0).value if link else 0.0 for link in links]),
+        spread=np.where(np.isfinite(bandwidth), deviation / bandwidth, 0.0),
+        radio=sizes * np.array([link.energy_per_byte if link else 0.0 for link in links])[:, None],
+    )
+
+
+def _grid(index: Index, costs: SpanCosts, ends: Sequence[int]) -> list[Array]:
+    """Zero where nothing is computed."""
+    key = ("grid", id(costs))
+    if key not in index.memo:
+        index.memo[key] = [np.where(np.isinf(each), 0.0, each) for each in list_spans(costs, ends)]
+    found: list[Array] = index.memo[key]
+    return found
+
+
+def find_least(index: Index, model: Model, variant: Edition) -> Array:
+    """Own seconds, sigma and joules (3, B, B) of the unit that is best in each, anywhere."""
+    key, ends = ("least", model.key, variant.label), find_ends(variant)
+    if key not in index.routes:
+        costs = {id(c): c for each in index.classes if (c := index.costs(model, variant, each.members[0])) is not None}
+        grids = np.array([_grid(index, cost, ends)[:3] for cost in costs.values()])
+        index.routes[key] = np.fmin.reduce(grids)
+    found: NDArray[np.float64] = index.routes[key]
+    return found

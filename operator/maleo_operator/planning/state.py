@@ -1,0 +1,107 @@
+"""A snapshot with all that is derived from it, brought up to date by what changed instead of being made anew."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from maleo_operator.planning.holdings import Holdings, uses
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.lattice import TIE
+from maleo_operator.planning.menu import Menu, list_menus
+from maleo_operator.planning.planner import advise, build, decide, prepare
+from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot, Verdict
+from maleo_operator.planning.solver import Aim, Search
+
+
+class State:
+    """Equals `State(snapshot)` of the latest snapshot, whatever came before."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.index = Index(snapshot)
+        self.holdings = Holdings.of(snapshot, self.index)
+
+    def update(
+        self, snapshot: Snapshot, nodes: Collection[str] | None = None, missions: Collection[str] | None = None
+    ) -> None:
+        """If known: `nodes` whose Node, Device or capacity changed; `missions` that changed or hold other plans."""
+        before, self.snapshot = self.snapshot, snapshot
+        renewed = self.index.update(snapshot, nodes)
+        self.holdings.renew(renewed if before.priorities == snapshot.priorities else None, snapshot.missions)
+        for key in missions if missions is not None else [*self.holdings.plans, *snapshot.held]:
+            mission, held = snapshot.missions.get(key), snapshot.held.get(key)
+            if mission is None or held is None:
+                self.holdings.drop(key)
+            elif self.holdings.plans.get(key) is not held or before.missions.get(key) is not mission:
+                self.holdings.put(mission, held)
+
+    def hold(self, key: str, held: Plan | None) -> None:
+        """From now on the mission holds this, or nothing: `snapshot.held` is left as it was."""
+        if held is None:
+            self.holdings.drop(key)
+        else:
+            self.holdings.put(self.snapshot.missions[key], held)
+
+    def plan(self, key: str) -> Verdict:
+        """As `planner.plan` does; off the menu, without what was not taken, where that is proven to be the best."""
+        return self.choose(key) or self.explain(key)
+
+    def explain(self, key: str, *, aim: Aim = "margins") -> Verdict:
+        found = decide(self.snapshot, key, aim=aim, index=self.index, holdings=self.holdings)
+        return found if isinstance(found, Feasible) else advise(self.seen(key), key, found, aim=aim, index=self.index)
+
+    def seen(self, key: str) -> Snapshot:
+        """The snapshot with what the others hold now."""
+        own = {key: held} if (held := self.snapshot.held.get(key)) is not None else {}
+        return replace(self.snapshot, held={k: p for k, p in self.holdings.plans.items() if k != key} | own)
+
+    def takes(self, held: Plan, row: tuple[str, ...]) -> bool:
+        """Whether a plan takes of a unit (time, memory or use; node; unit), a link (link, wire) or a node's power."""
+        kind, *which = row
+        if kind == "power":
+            return any(part.node == which[0] for part in held.partitions)
+        if kind == "link":
+            return any(self.index.wire_between(t.source, t.target) == tuple(which) for t in held.transfers)
+        return any(unit == tuple(which) for unit, _, _ in uses(held))
+
+    def assume(self, key: str, held: Plan | None) -> None:
+        """As `hold`, and the snapshot says so, too."""
+        self.hold(key, held)
+        rest = {k: plan for k, plan in self.snapshot.held.items() if k != key}
+        self.snapshot = replace(self.snapshot, held=rest if held is None else {**rest, key: held})
+
+    def fit(self, key: str, wanted: Plan) -> Feasible | None:
+        """The wanted plan as it stands beside what is held by now, without a fallback; None when it does not fit."""
+        search = self.search(key)
+        candidate = search.find(wanted) if isinstance(search, Search) else None
+        if candidate is None or candidate.shortfalls or not isinstance(search, Search):
+            return None
+        built = build(search, candidate, spare=False)
+        return Feasible(built, (), {built.mode: built}, candidate.objective)
+
+    def search(self, key: str) -> Search | Infeasible:
+        return prepare(self.snapshot, self.snapshot.missions[key], self.index, "margins", self.holdings)
+
+    def choose(self, key: str, *, proven: bool = True) -> Verdict | None:
+        """The best way off the menu; None where there is none, or (`proven`) where others might be better."""
+        search = self.search(key)
+        return search if isinstance(search, Infeasible) else choose(search, proven=proven)
+
+
+def choose(
+    search: Search, *, proven: bool = True, menus: Sequence[Menu] | None = None, spare: bool = True
+) -> Feasible | None:
+    """spare: with a fallback."""
+    menus = list_menus(search) if menus is None else menus
+    found = [candidate for menu in menus for _, candidate in menu.best()]
+    if not found:
+        return None
+    best = min(found, key=lambda candidate: candidate.order)
+    held = search.find(search.held) if search.held is not None and best.moves else None
+    if held is not None and not held.shortfalls and held.order < best.order:
+        best = held
+    beyond = max(menu.beyond() for menu in menus)
+    if proven and beyond > best.objective - TIE:
+        return None
+    built = build(search, best, spare=spare)
+    by_mode = {best.mode: built} | ({} if held is None or held.shortfalls else {"Held": build(search, held)})
+    return Feasible(built, (), by_mode, max(best.objective, beyond))

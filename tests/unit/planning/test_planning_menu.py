@@ -1,0 +1,53 @@
+"""The menu of ways in two parts at most: judged as the search judges them, and what it leaves out is bounded."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from test_planning_constraints import _snapshot, worlds
+
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.menu import list_menus
+from maleo_operator.planning.planner import plan, prepare
+from maleo_operator.planning.problem import Feasible, Infeasible
+from maleo_operator.planning.solver import Search
+
+World = dict[str, object]
+
+
+def _search(world: World) -> Search:
+    found = _snapshot(world)
+    search = prepare(found, found.missions["default/watch"], Index(found), "margins")
+    assert not isinstance(search, Infeasible)
+    return search
+
+
+@settings(max_examples=300, deadline=None)
+@given(world=worlds)
+def test_menu__and_what_is_beyond_it_hold_the_best_plan(world: World) -> None:
+    menus, verdict = list_menus(_search(world)), plan(_snapshot(world), "default/watch")
+    on_it = [best for menu in menus for best in menu.best()]
+    if isinstance(verdict, Feasible):
+        reached = max([net for net, _ in on_it] + [menu.beyond() for menu in menus])
+        assert verdict.plan.objective <= reached + 1e-9
+        assert all(net <= verdict.plan.objective + 1e-9 for net, _ in on_it)
+    else:
+        assert on_it == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(world=worlds)
+def test_menu__judges_each_way_as_the_search_does(world: World) -> None:
+    search = _search(world)
+    made = {variant.label: (variant, lattice) for variant, lattice in search.lattices()}
+    for menu in list_menus(search):
+        variant, lattice = made[menu.variant.label]
+        for way in np.flatnonzero(np.isfinite(menu.objective)):
+            mine = menu.candidate(int(way))
+            at = lattice.find([(*p.unit.key, p.last, p.codec) for p in mine.pieces])
+            assert at is not None
+            judged = search.judge(variant, lattice, at)
+            assert judged.shortfalls == {}
+            assert (mine.mode, mine.moves) == (judged.mode, judged.moves)
+            assert mine.terms == pytest.approx(judged.terms)
+            assert mine.objective == pytest.approx(judged.objective, abs=1e-9)
+            assert mine.latency == pytest.approx(judged.latency)

@@ -1,0 +1,136 @@
+"""What is kept up to date equals what is made anew: units, classes, loads and plans, after any sequence of changes."""
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import block, device, meta, mission, model, profile, variant
+
+from maleo_api.device import Device, Link
+from maleo_api.meta import Basis, Tier
+from maleo_operator.planning.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
+from maleo_operator.planning.state import State
+
+_SITES = ("a", "b")
+_NODES = tuple(f"{site}{i}" for site in _SITES for i in range(3))
+_PROFILES = {"slow": profile("slow", gops=10, memory="12Mi"), "fast": profile("fast", gops=60, memory="40Mi")}
+_NET = model(
+    variant("fp32", [block("x", mop=60, cut=2_000), block("y", mop=90, cut=500), block("z", mop=30, cut=None)]),
+    inputs=10_000,
+)
+
+changes = st.lists(
+    st.one_of(
+        st.tuples(st.just("schedulable"), st.sampled_from(_NODES)),
+        st.tuples(st.just("profile"), st.sampled_from(_NODES)),
+        st.tuples(st.just("cap"), st.sampled_from(_NODES)),
+        st.tuples(st.just("site"), st.sampled_from(_NODES)),
+        st.tuples(st.just("device"), st.sampled_from(_NODES)),
+        st.tuples(st.just("throttle"), st.sampled_from(_NODES)),
+        st.tuples(st.just("measure"), st.sampled_from(_NODES)),
+        st.tuples(st.just("plan"), st.integers(0, 5)),
+        st.tuples(st.just("leave"), st.integers(0, 5)),
+        st.tuples(st.just("raise"), st.integers(0, 5)),
+        st.tuples(st.just("link"), st.sampled_from(_SITES)),
+    ),
+    max_size=14,
+)
+
+
+def _link(name: str, site: str, other: str, bandwidth: str) -> Link:
+    spec = {"between": [{"site": site}, {"site": other}], "bandwidth": bandwidth, "roundTrip": "1ms"}
+    return Link.model_validate({"metadata": meta(name), "spec": spec})
+
+
+def _begin() -> Snapshot:
+    spec = {"objectives": {"latency": {"atMost": "300ms"}}, "demand": {"rate": "2/s"}}
+    missions = [
+        mission(
+            f"m{i}",
+            **spec,
+            input={"node": _NODES[i % 6]},
+            egress={"input": "Any", "features": "Any"},
+            modes=["Remote"] if i % 2 else ["Local", "Split", "Remote"],
+        )
+        for i in range(6)
+    ]
+    return Snapshot(
+        nodes={n: NodeFacts(n, n[0], Tier.EDGE, ready=True, schedulable=True) for n in _NODES},
+        profiles=_PROFILES,
+        devices={n: device(n, "fast" if n.endswith("0") else "slow") for n in _NODES},
+        links={f"{s}-{s}": _link(f"{s}-{s}", s, s, "200Mbit/s") for s in _SITES}
+        | {"ab": _link("ab", "a", "b", "50Mbit/s")},
+        models={"default/net": _NET},
+        model_profiles={},
+        missions={m.key: m for m in missions},
+    )
+
+
+def _device(of: Device, **spec: Any) -> Device:
+    return Device.model_validate(of.to_api() | {"spec": of.to_api()["spec"] | spec})
+
+
+def _change(now: Snapshot, state: State, what: str, which: Any) -> tuple[Snapshot, list[str] | None]:  # noqa: C901, PLR0911 - one for each kind
+    """The next snapshot, and the nodes to look at where an operator would know them."""
+    key = f"default/m{which}"
+    match what:
+        case "schedulable":
+            facts = replace(now.nodes[which], schedulable=not now.nodes[which].schedulable)
+            return replace(now, nodes={**now.nodes, which: facts}), [which]
+        case "site":
+            facts = replace(now.nodes[which], site="b" if now.nodes[which].site == "a" else "a")
+            return replace(now, nodes={**now.nodes, which: facts}), [which]
+        case "profile" | "cap" if which in now.devices:
+            before = now.devices[which].to_api()["spec"]
+            other = "slow" if before["declared"][0]["profile"] == "fast" else "fast"
+            spec = {"declared": [{"name": "acc", "profile": other}]} if what == "profile" else {"powerCap": "1500mW"}
+            return replace(now, devices={**now.devices, which: _device(now.devices[which], **spec)}), [which]
+        case "device":
+            rest = {k: v for k, v in now.devices.items() if k != which}
+            return replace(now, devices=rest if which in now.devices else {**rest, which: device(which, "slow")}), None
+        case "throttle":
+            return replace(now, observations=Observations(capacity={(which, "acc/npu"): 0.5})), None
+        case "measure":
+            seen = replace(
+                now.observations,
+                correction={("sha256:" + "a" * 64, which, "acc/npu"): Figure(1.5, 0.05, Basis.CALIBRATED, "seen")},
+            )
+            return replace(now, observations=seen), None
+        case "plan" if key in now.missions:
+            verdict = state.plan(key)
+            chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+            held = {k: v for k, v in now.held.items() if k != key} | ({key: chosen} if chosen else {})
+            return replace(now, held=held), []
+        case "leave":
+            missions = {k: m for k, m in now.missions.items() if k != key}
+            return replace(now, missions=missions, held={k: v for k, v in now.held.items() if k != key}), []
+        case "raise" if key in now.missions:
+            body = now.missions[key].to_api()
+            body["spec"] |= {"criticality": "Safety", "demand": {"rate": "3/s"}}
+            return replace(now, missions={**now.missions, key: type(now.missions[key]).model_validate(body)}), []
+        case "link":
+            return replace(now, links={**now.links, "ab": _link("ab", "a", "b", "5Mbit/s")}), None
+    return now, []
+
+
+@settings(max_examples=150, deadline=None)
+@given(sequence=changes)
+def test_state__after_any_changes_equals_one_that_is_made_anew(sequence: list[tuple[str, Any]]) -> None:
+    now = _begin()
+    state = State(now)
+    for what, which in [*(("plan", i) for i in range(6)), *sequence]:
+        now, nodes = _change(now, state, what, which)
+        state.update(now, nodes)
+    fresh = State(now)
+    assert state.index.units == fresh.index.units
+    assert {c.key: c.members for c in state.index.classes} == {c.key: c.members for c in fresh.index.classes}
+    for key, wanted in now.missions.items():
+        seen, anew = state.holdings.seen_by(wanted), fresh.holdings.seen_by(wanted)
+        assert [seen[u.key] for u in fresh.index.units] == [anew[u.key] for u in fresh.index.units]
+        for one, other in product(now.nodes.values(), repeat=2):
+            wire = fresh.index.wire(one, other)
+            assert state.index.wire(one, other) == wire
+            assert wire is None or seen.taken(wire) == anew.taken(wire)
+        assert state.plan(key) == fresh.plan(key)
