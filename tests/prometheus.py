@@ -50,13 +50,14 @@ def queries(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield panel["title"], expression
 
 
-def await_series(url: str, expression: str) -> list[dict[str, Any]]:
-    """What the query gives as soon as it gives something; the test fails when it never does."""
+def await_series(url: str, expression: str, *, mission: str = "") -> None:
+    """Until the query gives something, of this mission where series are told apart by missions."""
     deadline, waiting = time.monotonic() + _WAIT_S, threading.Event()
     while time.monotonic() < deadline:
         try:
-            if found := _query(url, expression):
-                return found
+            found = _query(url, expression)
+            if any(row["metric"].get("mission", mission) in (mission, "") or not mission for row in found):
+                return
         except urllib.error.HTTPError as error:
             if error.code != http.HTTPStatus.SERVICE_UNAVAILABLE:  # it answers so while it is starting
                 pytest.fail(f"{expression}: {error.read().decode()}")

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from maleo_demo import kind
+from maleo_demo import given, kind
 from maleo_demo.environment import rename
 from maleo_demo.given import Given, NotGiven
 from maleo_demo.kind import Kind, Unavailable
-from maleo_demo.provider import choose
+from maleo_demo.provider import choose, foresee, tear_down
+from maleo_devcluster.binaries import ALL, Sources
 
 _NODES = """{"items": [
   {"metadata": {"name": "maleo-worker", "labels": {"maleo.dev/name": "drone-1"}}},
@@ -104,3 +105,53 @@ def test_manifests__get_the_names_that_nodes_have_in_this_cluster() -> None:
     mission = {"metadata": {"name": "watch"}, "spec": {"input": {"node": "drone-1"}, "between": [{"node": "edge-1"}]}}
     renamed = rename(mission, {"drone-1": "maleo-worker", "edge-1": "maleo-worker2"})
     assert renamed["spec"] == {"input": {"node": "maleo-worker"}, "between": [{"node": "maleo-worker2"}]}
+
+
+def test_kind__names_the_longest_step_until_it_is_there_and_leaves_nothing(programs: Path) -> None:
+    _all(programs)
+    assert "kind pulls its node image" in Kind.foresee()
+    found = Kind.bring_up(Path("kind-config.yaml"), lambda _text: None)
+    found.kubeconfig.touch()
+    assert found.what_to_try()[1:] == ["docker kill maleo-worker2", "make demo-down"]
+    _stand_in(programs, "kind", "echo maleo")
+    assert Kind.foresee() == ""
+    (programs / "calls").unlink()
+    Kind.tear_down()
+    assert _calls(programs) == [
+        "kind delete cluster --name maleo",
+        "docker rm --force maleo-registry",
+        "ip route del 10.96.0.0/16",
+    ]
+    assert not (programs / "kubeconfig").exists()
+
+
+def test_kind__nodes_lose_power_and_get_it_again(programs: Path) -> None:
+    _all(programs)
+    found = Kind.bring_up(Path("kind-config.yaml"), lambda _text: None)
+    found.kill_node("edge-1")
+    found.start_node("edge-1")
+    assert _calls(programs)[-2:] == ["docker kill maleo-worker2", "docker start maleo-worker2"]
+
+
+def test_own_cluster__only_loses_what_the_demo_put_there(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(given, "uninstall", lambda kubeconfig, *, crds: removed.append((kubeconfig, crds)))
+    tear_down("given", Given(Path("mine"), images="", registry="", slow=""))
+    assert removed == [(Path("mine"), True)]
+
+
+def test_devcluster__names_what_is_not_cached_longest_first(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALEO_CACHE", str(programs / "cache"))
+    monkeypatch.delenv("MALEO_BINARIES", raising=False)
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    told = foresee("devcluster")
+    assert told.startswith("not cached yet, longest first: the programs of Kubernetes (7 min")
+    assert told.endswith("images (3 min)")
+    sources = Sources.of()
+    sources.cache.mkdir(parents=True)
+    for name in ALL:
+        _stand_in(sources.cache, name)
+    assert foresee("devcluster") == "not cached yet, longest first: images (3 min)"
+    for folder in ("buildah", "packages"):
+        (programs / "cache/images" / folder).mkdir(parents=True)
+    assert foresee("devcluster") == ""

@@ -2,14 +2,17 @@
 
 import asyncio
 import copy
+import json
 import time
 from collections.abc import Callable
 
 import pytest
 from missions import GATE, faults, is_ready, load, mission
+from watching import is_condition, watching
 
 from maleo_demo.environment import Environment
 from maleo_devcluster.cluster import Cluster
+from maleo_kube.resources import DEVICES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -56,10 +59,51 @@ async def test_partner_without_power_or_cable__fallback_answers_then_a_new_revis
         assert {sample.revision for sample in made.samples} == {placed.revision, moved.revision}
 
 
+async def test_throttled_partner__is_told_and_gets_less_to_do_once_the_drift_is_proved(
+    environment: Environment,
+) -> None:
+    """A scripted life of the simulated unit: from now on it has a tenth of its speed."""
+    await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
+    spec = copy.deepcopy(GATE) | {"drift": {"coolDown": "5s"}}
+    async with mission(environment, "hot", spec) as observer, watching(environment, DEVICES) as devices:
+        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        assert placed.mission.status.mode == "Split"
+        async with load(environment, placed) as made:
+            await made.until(40)
+            throttled_at = time.time()
+            environment.kubectl("annotate", "device", "edge-1", 'maleo.dev/trace=[{"at": 0, "capacity": 0.1}]')
+            try:
+                await devices.until(
+                    lambda found: any(is_condition(d, "ThermallyStable", "False") for d in found), what="Throttled"
+                )
+                moved = await observer.until(
+                    lambda s: s.revision > placed.revision and is_ready(s),
+                    what="a move",
+                    timeout_s=_WAIT_S,
+                    since=throttled_at,
+                )
+            finally:
+                environment.kubectl("annotate", "device", "edge-1", "maleo.dev/trace-")
+        assert moved.mission.status.moves[-1].reason == "LatencyDrift"
+        assert _blocks_at(environment, "edge-1", "hot", moved.revision) < _blocks_at(
+            environment, "edge-1", "hot", placed.revision
+        )
+        assert faults(made) == []
+
+
+def _blocks_at(environment: Environment, node: str, name: str, revision: int) -> int:
+    placement = json.loads(environment.kubectl("get", "placement", f"{name}-{revision}", "-o", "json"))
+    spans = [part["span"] for part in placement["spec"]["partitions"] if part["node"] == node]
+    return sum(span["last"] - span["first"] + 1 for span in spans)
+
+
 async def test_link_that_carries_next_to_nothing__fallback_answers_until_the_mission_has_moved(
     environment: Environment,
 ) -> None:
-    """Transfers are given up, so nothing is late and nobody measures a speed: the fallback's share proves the drift."""
+    """Transfers are given up, so nothing is late and nobody measures a speed: the fallback's share proves the drift.
+
+    What is measured of the link is believed for ten minutes: no later test may count on it.
+    """
     await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
     spec = copy.deepcopy(GATE) | {"modes": ["Local", "Split"], "drift": {"coolDown": "5s"}}
     async with mission(environment, "starved", spec) as observer:
