@@ -31,17 +31,12 @@ _INSTANCES, _BUDGET_S = 12, 10.0
 _SHARE = ("camera",) * 10 + ("drone",) * 6 + ("robot",) * 2 + ("edge",) * 2
 
 
-def _place(**at: str) -> dict[str, str]:
-    return at
-
-
 def _link(name: str, one: dict[str, str], other: dict[str, str], bandwidth: str, round_trip: str) -> Link:
     spec = {"between": [one, other], "bandwidth": bandwidth, "roundTrip": round_trip, "energyPerByte": "20nJ"}
     return Link.model_validate({"metadata": meta(name), "spec": spec})
 
 
-def fleet(nodes: int, missions: int, *, per_site: int = 100, seed: int = 1, tight: float = 1.0) -> Snapshot:
-    """tight: rates are this many times as high."""
+def fleet(nodes: int, missions: int, *, per_site: int = 100, seed: int = 1) -> Snapshot:
     chance = random.Random(seed)
     facts, devices, links = {}, {}, {}
     sites = max(1, (nodes - 1) // per_site)
@@ -67,11 +62,11 @@ def fleet(nodes: int, missions: int, *, per_site: int = 100, seed: int = 1, tigh
         links=links,
         models={"default/net": net},
         model_profiles={},
-        missions={m.key: m for m in (_mission(i, chance, born, tight) for i in range(missions))},
+        missions={m.key: m for m in (_mission(i, chance, born, 1.0) for i in range(missions))},
     )
 
 
-def _mission(number: int, chance: random.Random, born: list[str], tight: float) -> Mission:
+def _mission(number: int, chance: random.Random, born: list[str], rate: float) -> Mission:
     objectives: dict[str, Any] = {"latency": {"atMost": f"{chance.randint(60, 400)}ms"}}
     if chance.random() < 0.5:
         objectives["energy"] = {"perInference": f"{chance.randint(200, 2000)}mJ", "enforcement": "Soft"}
@@ -80,7 +75,7 @@ def _mission(number: int, chance: random.Random, born: list[str], tight: float) 
     return mission(
         f"m{number}",
         objectives=objectives,
-        demand={"rate": f"{chance.uniform(0.2, 2.0) * tight:.2f}/s"},
+        demand={"rate": f"{chance.uniform(0.5, 1.5) * rate:.2f}/s"},
         input={"node": chance.choice(born)},
         egress={"input": reach, "features": reach},
         criticality=chance.choice(["Safety", "Mission", "Mission", "BestEffort"]),
@@ -99,15 +94,11 @@ def mixed(missions: int, nodes: int, load: float, seed: int) -> Snapshot:
     work = sum(b["work"] and int(b["work"].removesuffix("MOP")) for b in chain) / 1e3
     rate = load * sum(gops) / work / missions
     found = fleet(nodes, 0)
-    profiles = {
-        f"p{i}": profile(f"p{i}", gops=g, memory=f"{chance.randint(20, 70)}Mi", watts=f"{g / 8:.1f}W", sharing="Exclusive" if chance.random() < 0.25 else "TimeShared")  # fmt: skip  # noqa: E501
-        for i, g in enumerate(gops)
-    }
-    wanted = [_mission(i, chance, names, 1.0) for i in range(missions)]
-    wanted = [
-        m.model_copy(update={"spec": m.spec.model_copy(update={"demand": m.spec.demand.model_copy(update={"rate": f"{rate * chance.uniform(0.5, 1.5):.2f}/s"})})})  # fmt: skip  # noqa: E501
-        for m in wanted
-    ]
+    profiles = {}
+    for i, g in enumerate(gops):
+        memory, sharing = f"{chance.randint(20, 70)}Mi", "Exclusive" if chance.random() < 0.25 else "TimeShared"
+        profiles[f"p{i}"] = profile(f"p{i}", gops=g, memory=memory, watts=f"{g / 8:.1f}W", sharing=sharing)
+    wanted = [_mission(i, chance, names, rate) for i in range(missions)]
     return replace(
         found,
         nodes={n: NodeFacts(n, "s", Tier.EDGE, ready=True, schedulable=True, labels={}) for n in names},

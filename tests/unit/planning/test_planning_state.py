@@ -72,7 +72,7 @@ def _device(of: Device, **spec: Any) -> Device:
     return Device.model_validate(of.to_api() | {"spec": of.to_api()["spec"] | spec})
 
 
-def _change(now: Snapshot, state: State, what: str, which: Any) -> tuple[Snapshot, list[str] | None]:  # noqa: PLR0911 - one for each kind
+def _change(now: Snapshot, state: State, what: str, which: Any) -> tuple[Snapshot, list[str] | None]:  # noqa: C901, PLR0911 - one for each kind
     """The next snapshot, and the nodes to look at where an operator would know them."""
     key = f"default/m{which}"
     match what:
