@@ -11,7 +11,11 @@ from maleo_operator.engine.improvement import worth_moving
 from maleo_operator.planning.fleet import plan_fleet
 from maleo_operator.planning.problem import Feasible, Plan, Snapshot
 
-_SPEC = {"objectives": {"latency": {"atMost": "200ms"}}, "modes": ["Local", "Remote"]}
+_SPEC = {
+    "objectives": {"latency": {"atMost": "20ms"}},
+    "modes": ["Local", "Remote"],
+    "preference": {"preset": "latency-first"},
+}
 
 
 def _world() -> Snapshot:
