@@ -21,6 +21,7 @@ from maleo_operator.planning.solver import MOVE_COST, UNCERTAINTY, Candidate, Pi
 from maleo_operator.planning.stage import Row, Stage, find_least, set_stage
 
 _MOST_TIES: Final = 64
+_MOST_UNITS: Final = 24
 _LEAST_FREE: Final = 1e-9
 _MORE: Final = 3  # parts that may follow the first
 
@@ -34,6 +35,27 @@ def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
             if rows:
                 found.append(Menu(search, variant, rows, here))
     return found
+
+
+def narrow(search: Search, menus: Sequence["Menu"]) -> None:
+    """Lets the search look at the units alone that are best on the menus: pairs of all would be too many."""
+    ranks: dict[tuple[str, str], tuple[float, float]] = {}
+    for menu in menus:
+        for row, value, tail in zip(menu.rows, menu.by_row.tolist(), menu.tail.tolist(), strict=False):
+            ranks[row.unit.key] = min(ranks.get(row.unit.key, (np.inf, np.inf)), (-value, tail))
+    search.only = frozenset(sorted(ranks, key=lambda key: (ranks[key], key))[:_MOST_UNITS])
+
+
+def widen(search: Search) -> None:
+    """Lets the search look farther, at the quickest of what is not one hop away: where nothing near will do."""
+    near, times = {id(target.units) for target in search.reach.targets}, dict[tuple[str, str], float]()
+    for each in search.index.classes:
+        costs = [cost for v in search.variants() if (cost := search.costs(v, each.members[0])) is not None]
+        if id(each) not in near and costs:
+            times |= {u.key: min(float(c.mean[0, -1]) for c in costs) for u in search.loads.front(each, 1)}
+    search.far = True
+    farther = sorted(times, key=lambda key: (times[key], key))[:_MOST_UNITS]
+    search.only = frozenset(farther) | (search.only or frozenset())
 
 
 def _list_rows(search: Search, variant: Variant, *, every: bool) -> tuple[list[Row], int]:

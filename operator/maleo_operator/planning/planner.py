@@ -18,7 +18,7 @@ from maleo_operator.planning.demand import Demand, find_input
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.menu import list_menus
+from maleo_operator.planning.menu import list_menus, narrow, widen
 from maleo_operator.planning.problem import (
     Blocker,
     Fallback,
@@ -103,7 +103,13 @@ def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim, holdings
     prepared = prepare(snapshot, mission, index, aim, holdings)
     if isinstance(prepared, Infeasible):
         return prepared
+    menus = [] if prepared.sees_all else list_menus(prepared)
+    if menus:
+        narrow(prepared, menus)
     found = prepared.run()
+    if menus and prepared.reach.entry is not None and not any(not c.shortfalls for c in found):
+        widen(prepared)
+        found = prepared.run()
     rejected = _reject(found, prepared.refused)
     if not found:
         return Infeasible((_no_candidate(prepared),), (), rejected, None)
@@ -117,8 +123,8 @@ def _plan(snapshot: Snapshot, mission: Mission, index: Index, aim: Aim, holdings
             by_mode[candidate.mode] = build(prepared, candidate)
     held = _held_again(prepared, found)
     bound = max(candidate.bound for candidate in found if np.isfinite(candidate.bound))
-    if aim == "margins" and not prepared.sees_all:
-        bound = max([bound, *(menu.beyond() for menu in list_menus(prepared))])
+    if aim == "margins":
+        bound = max([bound, *(menu.beyond() for menu in menus)])
     return Feasible(by_mode[best.mode], rejected, by_mode | held, bound)
 
 
