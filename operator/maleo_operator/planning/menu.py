@@ -148,6 +148,12 @@ class Menu:
             bound=objective,
         )
 
+    def needs(self, way: int) -> frozenset[object]:
+        """Units, nodes and wire whose load counts for a way."""
+        units = [piece.unit for piece in self._pieces(way)]
+        wire = self.search.index.wire(self.search.source, units[-1].node)
+        return frozenset({*(u.key for u in units), *(u.node.name for u in units if u.cap is not None), wire})
+
     @cached_property
     def by_row(self) -> Array:
         """(R,) the best objective with each row as the unit where a way ends."""
