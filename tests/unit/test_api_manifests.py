@@ -9,6 +9,7 @@ import yaml
 from maleo_api.manifests import ManifestError, load, revise
 from maleo_api.mission import Mission
 from maleo_api.rules import RULES
+from maleo_operator.planning.snapshot import from_manifests
 
 _HEAD = "apiVersion: maleo.dev/v1alpha1\nkind: Mission\nmetadata: {name: cctv}\n"
 _SPEC = "spec: {model: {name: m}, input: {node: n1}, objectives: {latency: {atMost: 50ms}}}\n"
@@ -35,6 +36,20 @@ def test_load__reads_folders_documents_lists_and_nodes(tmp_path: Path) -> None:
     manifests = load([tmp_path])
     assert manifests.of(Mission)["default/cctv"].spec.objectives.latency is not None
     assert manifests.nodes["n1"].metadata.labels == {"maleo.dev/site": "a"}
+
+
+def test_load__reads_priority_classes_with_their_default(tmp_path: Path) -> None:
+    head = "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\n"
+    text = (
+        head
+        + "metadata: {name: low}\nvalue: 7\nglobalDefault: true\n---\n"
+        + head
+        + "metadata: {name: high}\nvalue: 90\n"
+    )
+    (tmp_path / "classes.yaml").write_text(text, encoding="utf-8")
+    priorities = from_manifests(load([tmp_path])).priorities
+    assert (priorities[""], priorities["low"], priorities["high"]) == (7, 7, 90)
+    assert priorities["system-node-critical"] > priorities["high"]
 
 
 _WRONG = {

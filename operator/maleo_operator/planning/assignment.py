@@ -127,7 +127,8 @@ class Assignment:
             return {}
         constraint = LinearConstraint(self._matrix(flat, rows, keys), ub=self._most(rows, keys))
         values, whole = [-column.value for _, column in flat], np.ones(len(flat))
-        limits = {"node_limit": _MOST_NODES, "mip_rel_gap": 1e-5}
+        # Presolved, HiGHS prints to standard output when it takes a solution back.
+        limits = {"node_limit": _MOST_NODES, "mip_rel_gap": 1e-5, "presolve": False}
         done = milp(values, constraints=constraint, integrality=whole, bounds=Bounds(0, 1), options=limits)
         taken = done.x if done.x is not None else np.zeros(len(flat))
         return {key: column for (key, column), share in zip(flat, taken, strict=True) if share > 0.5}  # noqa: PLR2004

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from maleo_operator.planning.assignment import SERVED, Assignment, Chosen, Row
-from maleo_operator.planning.holdings import Rank, rank_of
+from maleo_operator.planning.holdings import Rank, rank_of, uses
 from maleo_operator.planning.menu import Menu, is_complete, list_menus
 from maleo_operator.planning.planner import build, with_fallback
 from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
@@ -28,6 +28,7 @@ _FREED: Final = 12  # missions that are planned anew together at most
 _TRIES: Final = 40
 _GOOD_ENOUGH: Final = 1e-4
 _LEAST_GAIN: Final = 1e-9
+_LEFT: Final = "left"
 _NO_ROOM: Final = Infeasible(
     (Blocker("NoRoom", "CannotNow", "nothing fits beside what others hold: plan it alone to hear more"),), (), (), None
 )
@@ -127,7 +128,7 @@ class _Planning:
 
     def insert(self, keys: Sequence[str]) -> None:
         """Each on what the others hold by then. The most urgent first: who loses most if its best is taken away."""
-        queue, placed = list[tuple[tuple[float, float], str, int, int]](), 0
+        queue, taken = list[tuple[tuple[float, float], str, int, int]](), list[frozenset[object]]()
         looked: dict[str, tuple[Search | None, list[Menu]]] = {}
 
         def look(key: str) -> tuple[float, float]:
@@ -136,16 +137,34 @@ class _Planning:
             return _urgency(looked[key][1])
 
         for key in keys:
-            heappush(queue, (look(key), key, 0, placed))
+            heappush(queue, (look(key), key, 0, 0))
         while queue:
             _, key, looks, at = heappop(queue)
-            if at < placed:
+            if self._is_stale(looked[key][1], taken[at:]):
                 again = look(key)
                 if queue and again > queue[0][0] and looks < _LOOKS:
-                    heappush(queue, (again, key, looks + 1, placed))
+                    heappush(queue, (again, key, looks + 1, len(taken)))
                     continue
+            before = self._state.holdings.plans.get(key)
             self._settle(key, self._answer(key, *looked.pop(key)))
-            placed += 1
+            left = frozenset({_LEFT}) if before is not None else frozenset()
+            taken.append(left | self._resources(self._state.holdings.plans.get(key)))
+
+    def _is_stale(self, menus: Sequence[Menu], taken: Sequence[frozenset[object]]) -> bool:
+        """Whether others took (or left) something since that the best way needs; what they took elsewhere only makes
+        other ways worse. Where nothing was feasible, nothing has become so unless something was left.
+        """
+        best = max(menus, key=lambda menu: float(menu.objective.max()), default=None)
+        if best is None:
+            return False
+        needs = best.needs(int(best.objective.argmax()))
+        return any(_LEFT in each or needs & each for each in taken)
+
+    def _resources(self, plan: Plan | None) -> frozenset[object]:
+        if plan is None:
+            return frozenset()
+        wires = (self._state.index.wire_between(t.source, t.target) for t in plan.transfers)
+        return frozenset({*(unit for unit, _, _ in uses(plan)), *(p.node for p in plan.partitions), *wires} - {None})
 
     def _answer(self, key: str, search: Search | None, menus: Sequence[Menu]) -> Verdict:
         if search is None or self._explain or self._aim != "margins" or not is_complete(search):

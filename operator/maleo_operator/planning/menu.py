@@ -25,6 +25,7 @@ from maleo_operator.planning.stage import Row, Stage, find_least, set_stage
 from maleo_operator.planning.units import UnitFacts
 
 _MOST_TIES: Final = 64
+_MOST_UNITS: Final = 24
 _LEAST_FREE: Final = 1e-9
 _MORE: Final = 3  # parts that may follow the first
 
@@ -38,6 +39,30 @@ def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
             if rows:
                 found.append(Menu(search, variant, rows, here))
     return found
+
+
+def narrow(search: Search, menus: Sequence["Menu"]) -> None:
+    """Lets the search look at the units alone that are best on the menus: pairs of all would be too many."""
+    ranks: dict[tuple[str, str], tuple[float, float]] = {}
+    for menu in menus:
+        for row, value, tail in zip(menu.rows, menu.by_row.tolist(), menu.tail.tolist(), strict=False):
+            ranks[row.unit.key] = min(ranks.get(row.unit.key, (np.inf, np.inf)), (-value, tail))
+    apart = [target.units for target in search.reach.targets if not is_plain(search, target.units.members[0])]
+    off = [unit.key for each in apart[:_MOST_UNITS] for unit in search.loads.front(each, 1)]
+    search.only = frozenset([*sorted(ranks, key=lambda key: (ranks[key], key))[:_MOST_UNITS], *off])
+
+
+def widen(search: Search) -> None:
+    """Lets the search look farther, at the quickest of what is not one hop away: where nothing near will do."""
+    near, times = {id(target.units) for target in search.reach.targets}, dict[tuple[str, str], float]()
+    for each in search.index.classes:
+        costs = [cost for v in search.variants() if (cost := search.costs(v, each.members[0])) is not None]
+        if id(each) not in near and costs:
+            whole = min(c.at(0, len(c.shape.work) - 1).mean for c in costs)
+            times |= {u.key: whole for u in search.loads.front(each, 1)}
+    search.far = True
+    farther = sorted(times, key=lambda key: (times[key], key))[:_MOST_UNITS]
+    search.only = frozenset(farther) | (search.only or frozenset())
 
 
 def _list_rows(search: Search, variant: Edition, *, every: bool) -> tuple[list[Row], int]:
@@ -169,6 +194,12 @@ class Menu:
             terms["uncertainty"] = -UNCERTAINTY * (tail - float(self.mean[way])) / demand.latency.value
         moved = self.search.held is not None and way != self.held_at
         return terms | ({"move": -MOVE_COST} if moved else {})
+
+    def needs(self, way: int) -> frozenset[object]:
+        """Units, nodes and wire whose load counts for a way."""
+        units = [piece.unit for piece in self._pieces(way)]
+        wire = self.search.index.wire(self.search.source, units[-1].node)
+        return frozenset({*(u.key for u in units), *(u.node.name for u in units if u.cap is not None), wire})
 
     @cached_property
     def by_row(self) -> Array:

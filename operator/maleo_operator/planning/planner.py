@@ -22,7 +22,7 @@ from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE, waiting
-from maleo_operator.planning.menu import list_menus
+from maleo_operator.planning.menu import list_menus, narrow, widen
 from maleo_operator.planning.problem import (
     Blocker,
     Fallback,
@@ -166,7 +166,13 @@ def decide(
     prepared = prepare(snapshot, mission, index, aim, holdings)
     if isinstance(prepared, Infeasible):
         return prepared
+    menus = [] if prepared.sees_all else list_menus(prepared)
+    if menus:
+        narrow(prepared, menus)
     found = prepared.run()
+    if menus and prepared.reach.entry is not None and not any(not c.shortfalls for c in found):
+        widen(prepared)
+        found = prepared.run()
     rejected = reject(found, prepared.refused)
     if not found:
         return Infeasible((block_all(prepared),), (), rejected, None)
@@ -181,8 +187,8 @@ def decide(
     held = _held_again(prepared, found)
     bound = max(candidate.bound for candidate in found if not candidate.shortfalls)
     bound = bound if prepared.is_complete else max(bound, _HIGHEST[aim])
-    if aim == "margins" and not prepared.sees_all:
-        bound = max([bound, *(menu.beyond() for menu in list_menus(prepared))])
+    if aim == "margins":
+        bound = max([bound, *(menu.beyond() for menu in menus)])
     return Feasible(by_mode[best.mode], rejected, by_mode | held, bound)
 
 

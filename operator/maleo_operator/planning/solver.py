@@ -122,6 +122,8 @@ class Search:
         holdings = holdings or Holdings.of(snapshot, index)
         self.loads = holdings.seen_by(demand.mission)
         self.refused: list[Refused] = [_unavailable(unit) for unit in index.unavailable]
+        self.only: frozenset[tuple[str, str]] | None = None  # besides the input's node and what is held; None = all
+        self.far = False  # with `only`: also of classes that are more than one hop away
         self.held = snapshot.held.get(demand.mission.key)
         self.index = index
         self._made: list[tuple[Edition, Lattice]] | None = None
@@ -255,10 +257,14 @@ class Search:
         chosen = {unit.key: unit for unit in self.index.on(self.source.name)}
         chosen |= {key: unit for key in held if (unit := self.index.unit(key)) is not None}
         here = Counter(id(self.index.classes.of(unit)) for unit in chosen.values())
-        for each in self.index.classes if self.sees_all else (target.units for target in self.reach.targets):
+        for each in (
+            self.index.classes if self.sees_all or self.far else (target.units for target in self.reach.targets)
+        ):
             # Besides those that are looked at anyway, as many as a plan can take.
             chosen |= {unit.key: unit for unit in self.loads.front(each, most + here[id(each)])}
-        return list(chosen.values())
+        if self.only is None:
+            return list(chosen.values())
+        return [unit for key, unit in chosen.items() if key in self.only or key in held or key[0] == self.source.name]
 
     def _is_usable(self, variant: Edition, unit: UnitFacts) -> bool:
         """Whether the unit can run this variant at all; if not it is noted why."""

@@ -16,7 +16,7 @@ from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import find_ends, list_spans
 from maleo_operator.planning.units import UnitFacts
 
-_KEPT: Final = 512
+_KEPT: Final = 4096  # rows of all stages of a variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def set_stage(index: Index, model: Model, variant: Edition, rows: Sequence[Row])
     known: dict[object, Stage] = index.memo.setdefault(("stages", model.key, variant.label), {})
     key = (*map(id, costs), *(id(row.link) for row in rows))
     if key not in known:
-        if len(known) >= _KEPT:
+        if (len(known) + 1) * len(rows) > _KEPT:
             known.clear()
         known[key] = _set(index, model, variant, costs, [row.link for row in rows])
     return known[key]
@@ -65,9 +65,7 @@ def _set(
     ends = find_ends(variant)
     sizes = list_sizes(variant, ends, size_of(model.spec.inputs)) + size_of(model.spec.outputs)
     there = np.triu(np.ones((len(ends), len(ends)), dtype=bool), 1)
-    own, sigma, joules, memory = (
-        np.stack(each) for each in zip(*(_grid(index, cost, ends) for cost in costs), strict=True)
-    )
+    own, sigma, joules, memory = _table(index, model, variant, costs)
     bandwidth = np.array([link.bandwidth.value if link else np.inf for link in links])
     deviation = np.array([link.bandwidth.sigma if link else 0.0 for link in links])
     return Stage(
@@ -85,21 +83,27 @@ def _set(
     )
 
 
-def _grid(index: Index, costs: SpanCosts, ends: Sequence[int]) -> list[Array]:
-    """Zero where nothing is computed."""
-    key = ("grid", id(costs))
-    if key not in index.memo:
-        index.memo[key] = [np.where(np.isinf(each), 0.0, each) for each in list_spans(costs, ends)]
-    found: list[Array] = index.memo[key]
+def _table(index: Index, model: Model, variant: Edition, costs: Sequence[SpanCosts]) -> Array:
+    """(4, R, B, B): own seconds, sigma, joules and memory, zero where nothing is computed. Taken from what is known of
+    all costs of the variant.
+    """
+    key, ends = ("table", model.key, variant.label), find_ends(variant)
+    places, table = index.memo.get(key, (dict[int, int](), np.empty((4, 0, len(ends), len(ends)))))
+    new = {id(cost): cost for cost in costs if id(cost) not in places}
+    if new:
+        grids = np.stack([np.stack(list_spans(cost, ends)) for cost in new.values()], axis=1)
+        places |= {name: len(places) + i for i, name in enumerate(new)}
+        table = np.concatenate([table, np.where(np.isinf(grids), 0.0, grids)], axis=1)
+        index.memo[key] = places, table
+    found: Array = table[:, [places[id(cost)] for cost in costs]]
     return found
 
 
 def find_least(index: Index, model: Model, variant: Edition) -> Array:
     """Own seconds, sigma and joules (3, B, B) of the unit that is best in each, anywhere."""
-    key, ends = ("least", model.key, variant.label), find_ends(variant)
+    key = ("least", model.key, variant.label)
     if key not in index.routes:
         costs = {id(c): c for each in index.classes if (c := index.costs(model, variant, each.members[0])) is not None}
-        grids = np.array([_grid(index, cost, ends)[:3] for cost in costs.values()])
-        index.routes[key] = np.fmin.reduce(grids)
+        index.routes[key] = np.fmin.reduce(_table(index, model, variant, list(costs.values()))[:3], axis=1)
     found: NDArray[np.float64] = index.routes[key]
     return found

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from test_planning_constraints import _snapshot, worlds
 
+from maleo_operator.planning import solver
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.menu import list_menus
 from maleo_operator.planning.planner import plan, prepare
@@ -51,3 +52,17 @@ def test_menu__judges_each_way_as_the_search_does(world: World) -> None:
             assert mine.terms == pytest.approx(judged.terms)
             assert mine.objective == pytest.approx(judged.objective, abs=1e-9)
             assert mine.latency == pytest.approx(judged.latency)
+
+
+@settings(max_examples=150, deadline=None)
+@given(world=worlds)
+def test_plan_in_a_large_fleet__is_never_better_than_the_best_nor_the_best_above_its_bound(world: World) -> None:
+    """As if these few classes were too many: what is near comes first, what is far where nothing near will do."""
+    best = plan(_snapshot(world), "default/watch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solver, "_MOST_CLASSES", 0)
+        found = plan(_snapshot(world), "default/watch")
+    assert isinstance(found, Feasible) is isinstance(best, Feasible)
+    if isinstance(found, Feasible) and isinstance(best, Feasible):
+        assert found.plan.objective <= best.plan.objective + 1e-9
+        assert best.plan.objective <= found.bound + 1e-9

@@ -64,6 +64,13 @@ def test_settled_mission__is_looked_at_for_improvement_every_five_minutes() -> N
     assert check(later(serving("drone-1", "edge-1"), 300)) == "Improvement"
 
 
+def test_mission_that_stands_in_the_way_of_better__moves_when_it_may_move_by_choice() -> None:
+    better = replace(later(serving("drone-1", "edge-1"), 20), better=True)
+    assert check(better) == "FleetImprovement"
+    assert check(replace(better, telemetry=replace(SERVED, windows=BAD[-1:]))) is None
+    assert check(replace(better, telemetry=replace(SERVED, fresh=False))) is None
+
+
 def test_what_looks_like_drift__is_not_improved_but_left_to_be_proved() -> None:
     suspicious = serving("drone-1", "edge-1", telemetry=replace(SERVED, windows=BAD[-1:]))
     assert check(later(suspicious, 300)) is None
