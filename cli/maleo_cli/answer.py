@@ -90,6 +90,14 @@ class Transfer(Struct, rename={"source": "from", "target": "to"}):
     energy: Known | None
 
 
+class Switched(Struct):
+    """What a change to the plan takes from what the mission holds: bytes to pull, bytes beside the old plan's."""
+
+    pull: float
+    time: Known
+    memory: float
+
+
 class Planned(Struct):
     """One plan."""
 
@@ -103,6 +111,7 @@ class Planned(Struct):
     margins: Letters
     terms: Annotated[dict[str, float], Meta(description="what the objective is the sum of, by letter")]
     objective: float | None
+    switching: Switched | None
 
 
 class Block(Struct):
@@ -178,6 +187,7 @@ class Answer(Struct, omit_defaults=True):
     predicted: Predicted | None
     margins: Letters
     terms: dict[str, float]
+    switching: Switched | None
     objective: float | None
     bound: Annotated[float | None, Meta(description="no plan has a higher objective")]
     gap: float | None
@@ -255,6 +265,7 @@ def answer(
         predicted=told.predicted if told else None,
         margins=told.margins if told else {},
         terms=told.terms if told else {},
+        switching=told.switching if told else None,
         objective=told.objective if told else None,
         bound=_finite(bound),
         gap=_finite(bound - chosen.objective) if bound is not None and chosen else None,
@@ -292,7 +303,15 @@ def _planned(mission: Mission, plan: Plan) -> Planned:
         margins={name: plan.margins[name] for name in _ORDER if name in plan.margins},
         terms={name: value for name, value in plan.terms.items() if isfinite(value)},
         objective=_finite(plan.objective),
+        switching=_switching(plan),
     )
+
+
+def _switching(plan: Plan) -> Switched | None:
+    if plan.switching is None:
+        return None
+    time = plan.switching.time
+    return Switched(plan.switching.pull, Known(time.value, time.basis, time.source), plan.switching.memory)
 
 
 def _partition(part: PlannedPartition) -> Partition:

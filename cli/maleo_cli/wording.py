@@ -8,7 +8,7 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.quantities import DURATION, ENERGY, RATE, RATIO, Unit, show
 from maleo_operator.planning.explanation import Alternative, Explanation, UnitClass
-from maleo_operator.planning.problem import Blocker, Feasible, Figure, Infeasible, Plan, Verdict
+from maleo_operator.planning.problem import Blocker, Feasible, Figure, Infeasible, Plan, Switching, Verdict
 
 _LIMITS: Final = {
     "objectives.accuracy.atLeast": "accuracy >= {}",
@@ -38,6 +38,8 @@ def tell(mission: Mission, verdict: Verdict, explanation: Explanation, *, everyt
         lines += tell_figures(mission, chosen)
     if isinstance(verdict, Feasible):
         lines.append(_tell_terms(verdict, explanation.better))
+    if isinstance(verdict, Feasible) and verdict.plan.switching is not None:
+        lines.append(_tell_switching(verdict.plan.switching))
     lines += [f"Displaces {', '.join(explanation.displaced)}: of a lower tier"] if explanation.displaced else []
     return (
         lines + tell_alternatives(explanation.alternatives) + tell_classes(explanation.classes, everything=everything)
@@ -128,6 +130,12 @@ def _tell_terms(verdict: Feasible, better: Plan | None) -> str:
     if better is not None:
         proof = f"for the others of its tier; alone it would get {better.objective:.3f} by {tell_plan(better)}"
     return f"Why this: {terms}; in all {plan.objective:.3f}, {proof}"
+
+
+def _tell_switching(switching: Switching) -> str:
+    beside = f", {tell_bytes(switching.memory)} beside the old plan" if switching.memory else ""
+    pull = f"pulls {tell_bytes(switching.pull)}, " if switching.pull else ""
+    return f"To change to it: {pull}warm in {show(DURATION, switching.time.value)} ({switching.time.source}){beside}"
 
 
 def _lack(other: Alternative) -> str:

@@ -43,10 +43,12 @@ def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
 
 def narrow(search: Search, menus: Sequence["Menu"]) -> None:
     """Lets the search look at the units alone that are best on the menus: pairs of all would be too many."""
-    ranks: dict[tuple[str, str], tuple[float, float]] = {}
+    ranks: dict[tuple[str, str], tuple[float, float, float]] = {}
     for menu in menus:
-        for row, value, tail in zip(menu.rows, menu.by_row.tolist(), menu.tail.tolist(), strict=False):
-            ranks[row.unit.key] = min(ranks.get(row.unit.key, (np.inf, np.inf)), (-value, tail))
+        figures = zip(menu.rows, menu.by_row.tolist(), menu.energy.tolist(), menu.tail.tolist(), strict=False)
+        for row, value, joules, tail in figures:
+            rank_ = (-round(value, 9), joules, tail)
+            ranks[row.unit.key] = min(ranks.get(row.unit.key, rank_), rank_)
     apart = [target.units for target in search.reach.targets if not is_plain(search, target.units.members[0])]
     off = [unit.key for each in apart[:_MOST_UNITS] for unit in search.loads.front(each, 1)]
     search.only = frozenset([*sorted(ranks, key=lambda key: (ranks[key], key))[:_MOST_UNITS], *off])

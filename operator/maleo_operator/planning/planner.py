@@ -38,6 +38,7 @@ from maleo_operator.planning.problem import (
 )
 from maleo_operator.planning.relaxation import Decide, relax
 from maleo_operator.planning.solver import HIGHEST, Aim, Candidate, Piece, Search, list_parts
+from maleo_operator.planning.switching import switch
 from maleo_operator.planning.turns import turn
 from maleo_operator.planning.units import UnitFacts
 
@@ -293,7 +294,8 @@ def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
         objective=candidate.objective,
         terms=candidate.terms,
     )
-    return replace(built, margins=_margins(demand, built))
+    built = replace(built, margins=_margins(demand, built))
+    return replace(built, switching=switch(search, built)) if spare else built
 
 
 def _accuracy(demand: Demand, variant: Edition, pieces: Sequence[Piece]) -> Figure | None:
@@ -389,7 +391,8 @@ def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[Pla
 def with_fallback(search: Search, plan: Plan) -> Plan:
     """The plan with what others leave room for now as its fallback."""
     entry_unit, fallback = _entry(search, plan.mode, plan.partitions)
-    return replace(plan, entry_unit=entry_unit, fallback=fallback)
+    plan = replace(plan, entry_unit=entry_unit, fallback=fallback)
+    return replace(plan, switching=switch(search, plan))
 
 
 def _entry(

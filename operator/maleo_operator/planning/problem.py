@@ -129,6 +129,7 @@ class Plan:
     objective: float
     terms: Mapping[str, float] = field(default_factory=dict)
     """The objective is their sum: accuracy, latency, energy (weight x clipped margin), uncertainty, move."""
+    switching: "Switching | None" = None
 
     @property
     def label(self) -> str:
@@ -139,6 +140,15 @@ class Plan:
     def nodes(self) -> tuple[str, ...]:
         """The entry first, then the order of the data, each node once."""
         return tuple(dict.fromkeys([self.entry_node, *(p.node for p in self.partitions)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """What a change to the plan takes. pull: bytes; time: until all is warm; memory: bytes beside the old plan's."""
+
+    pull: float
+    time: Figure
+    memory: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ first complete way that leaves the queue is the best. Ways as good as that one f
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -22,6 +22,8 @@ Way = tuple[tuple[int, int], ...]
 
 _SHORT: Final = 1e6  # weight of a relative shortfall against cost, where the least bad way is looked for
 _MOST_TIES: Final = 64
+_EASY: Final = 200
+"""Expansions after which a careful look ahead is worth its making."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +65,46 @@ class _State:
     away: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """Of the cost and of each limit, by the steps that are left: the least that is still to come."""
+
+    cost: list[Array]
+    limits: list[list[Array]]
+
+
 class Searcher:
-    """One question about one lattice; the backward pass is shared by all modes."""
+    """One question about one lattice. Where a rough look ahead does not do, a careful one follows."""
 
     def __init__(self, lattice: Lattice, question: Question) -> None:
         self._lattice = lattice
         self._question = question
         self._most = [limit.most for limit in question.limits]
-        self._ahead = look_ahead(lattice, question.cost, question.most)
-        self._limits_ahead = [
-            # Of the largest of its steps no more is known than that it is not negative.
-            [np.zeros_like(ahead) for ahead in self._ahead]
-            if limit.peak
-            else look_ahead(lattice, limit.amount, question.most)
-            for limit in question.limits
-        ]
+        self._rough = self._look(lambda amount: look_ahead(lattice, amount, question.most))
+        self._careful: dict[Mode, _Ahead] = {}
 
     def run(self, mode: Mode, *, first: float | None = None, patience: int = 20_000) -> Found:
         """The best ways of this mode; cut short after `patience` expansions. `first`: in place of the first limit's."""
         if first is not None:
             self._most[0] = first
+        found, is_certain = self._follow(mode, self._rough, min(_EASY, patience))
+        if is_certain or patience <= _EASY:
+            return found
+        if mode not in self._careful:
+            closed = {"Local": ~self._lattice.local, "Remote": self._lattice.local}.get(mode)
+            lattice = self._lattice if closed is None else self._lattice.without(closed)
+            most, frame = self._question.most, lattice.frame
+            self._careful[mode] = self._look(lambda amount: look_on(lattice, amount.within(frame), most))
+        return self._follow(mode, self._careful[mode], patience)[0]
+
+    def _look(self, look: Callable[[Amount], list[Array]]) -> _Ahead:
+        cost = look(self._question.cost)
+        # Of the largest of a way's steps no more is known than that it is not negative.
+        none = [np.zeros_like(ahead) for ahead in cost]
+        return _Ahead(cost, [none if limit.peak else look(limit.amount) for limit in self._question.limits])
+
+    def _follow(self, mode: Mode, ahead: _Ahead, patience: int) -> tuple[Found, bool]:
+        """What was found, and whether it is certain: not cut short."""
         cutoff, incumbent = np.inf, list[tuple[float, Way]]()
         source, last = self._lattice.source, self._lattice.last
         root = _State(0.0, (0.0,) * len(self._question.limits), (), source, 0, away=False)
@@ -91,10 +113,10 @@ class Searcher:
 
         def push(state: _State) -> None:
             nonlocal cutoff, incumbent
-            bounds, order = self._expand(state, mode, cutoff)
+            bounds, order = self._expand(state, mode, ahead, cutoff)
             if not order.size:
                 return
-            heapq.heappush(queue, (bounds[order[0]], next(serial), state, bounds, order, 0))
+            heapq.heappush(queue, (bounds[order[0]], next(serial), state, bounds[order], order, 0))
             ended = bounds[last :: last + 1]  # nothing is still to come: these are costs
             unit = int(np.argmin(ended))
             if ended[unit] + TIE < cutoff:
@@ -106,7 +128,7 @@ class Searcher:
             if bound > cutoff:
                 break
             if at + 1 < order.size:
-                heapq.heappush(queue, (bounds[order[at + 1]], next(serial), state, bounds, order, at + 1))
+                heapq.heappush(queue, (bounds[at + 1], next(serial), state, bounds, order, at + 1))
             unit, boundary = divmod(int(order[at]), last + 1)
             if boundary == last:
                 ways.append((float(bound), (*state.way, (unit, boundary))))
@@ -115,8 +137,8 @@ class Searcher:
             patience -= 1
             push(self._step(state, unit, boundary))
         if ways:
-            return Found(tuple(ways), ways[0][0])
-        return Found(tuple(incumbent), float(queue[0][0]) if queue else np.inf)
+            return Found(tuple(ways), ways[0][0]), patience > 0
+        return Found(tuple(incumbent), float(queue[0][0]) if queue else np.inf), not queue
 
     def _step(self, state: _State, unit: int, boundary: int) -> _State:
         question, place, begin = self._question, state.place, state.boundary
@@ -136,19 +158,19 @@ class Searcher:
             away=state.away or not self._lattice.local[unit],
         )
 
-    def _expand(self, state: _State, mode: Mode, cutoff: float) -> tuple[Array, NDArray[np.intp]]:
+    def _expand(self, state: _State, mode: Mode, ahead: _Ahead, cutoff: float) -> tuple[Array, NDArray[np.intp]]:
         """Lower bounds of every way that goes on from here, (D * B) flat, and the order of those worth a look."""
         question, left = self._question, self._question.most - len(state.way) - 1
-        bounds = state.value + self._bound(question.cost, self._ahead[left], state)
+        bounds = state.value + self._bound(question.cost, ahead.cost[left], state)
         short = np.zeros_like(bounds)
-        for limit, most, spent, ahead in zip(question.limits, self._most, state.spent, self._limits_ahead, strict=True):
+        for limit, most, spent, coming in zip(question.limits, self._most, state.spent, ahead.limits, strict=True):
             if np.isinf(most):
                 continue
             if limit.peak:
                 hop = limit.amount.hops[state.place, :, state.boundary, None]
                 least = np.maximum(spent, np.maximum(hop, limit.amount.row(state.boundary)))
             else:
-                least = spent + self._bound(limit.amount, ahead[left], state)
+                least = spent + self._bound(limit.amount, coming[left], state)
             over = least / most - 1 if most > 0 else np.where(least > 0, 1.0, 0.0)
             short += np.maximum(0.0, over - TIE)
         bounds = np.where(short > 0, np.inf, bounds) if question.strict else bounds + _SHORT * short
@@ -159,8 +181,9 @@ class Searcher:
         return flat, worth[np.argsort(flat[worth], kind="stable")]
 
     def _bound(self, amount: Amount, ahead: Array, state: _State) -> Array:
-        """(D, B) of the next step, and the least of what is still to come."""
-        total: Array = amount.hops[state.place, :, state.boundary, None] + amount.row(state.boundary) + ahead[:-1]
+        """(D, B) of the next step, and the least of what is still to come; `ahead`: (D, B), or that for each origin."""
+        coming = ahead[state.place] if ahead.ndim == 3 else ahead[:-1]  # noqa: PLR2004 - of each origin
+        total: Array = amount.hops[state.place, :, state.boundary, None] + amount.row(state.boundary) + coming
         return total
 
     def _forbid(self, bounds: Array, state: _State, mode: Mode) -> None:
@@ -188,6 +211,30 @@ def look_ahead(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
         least = (amount.hops + amount.least(found[-1][:-1])[None]).min(axis=1)
         least[:, -1] = 0.0
         found.append(np.minimum(found[-1], least))
+    return found
+
+
+def look_on(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
+    """[k][origin, place, boundary]: as `look_ahead`, but from a place the next step does not go back to its origin.
+
+    A rough look returns to a quick unit again and again, by way of any other.
+    """
+    count, boundaries = lattice.source, np.arange(lattice.last + 1)
+    least = np.full((count + 1, count, lattice.last + 1), np.inf)
+    least[:, :, -1] = 0.0
+    found = [least]
+    for _ in range(most - 1):
+        now = np.empty_like(least)
+        for place in range(count):
+            step = amount.hops[place] + amount.least(found[-1][place])
+            best = np.argmin(step, axis=0)
+            now[:, place] = step[best, boundaries]
+            for origin in np.unique(best):
+                at, back = np.flatnonzero(best == origin), lattice.same[origin]
+                other = np.where(back[:, None], np.inf, step[:, at]).min(axis=0)
+                now[np.flatnonzero(back)[:, None], place, at] = other
+        now[:, :, -1] = 0.0
+        found.append(np.minimum(found[-1], now))
     return found
 
 

@@ -32,6 +32,8 @@ _MOVES_TO_LEAST_BAD: Final = frozenset(
 )
 _IMPROVEMENT: Final = 0.05
 """Gain of the objective (a weighted sum of margins) below which nothing is moved only to be better."""
+_DWELL_S: Final = 600.0
+"""How long a plan is expected to stay: a gain must repay the time that the switch to it takes within that."""
 
 
 def propose(scope: MissionScope, revisions: Revisions) -> stored.Placement | None:
@@ -59,7 +61,9 @@ def _is_better(scope: MissionScope, verdict: Feasible, revisions: Revisions) -> 
     active = revisions.active
     again = [p for p in verdict.best_by_mode.values() if active and same_plan(_build(scope, p, revisions), active)]
     staying = next((p.objective for p in [*again, held] if p is not None), math.inf)
-    return verdict.plan.objective >= staying + _IMPROVEMENT
+    switching = verdict.plan.switching
+    price = switching.time.value / _DWELL_S if switching is not None else 0.0
+    return verdict.plan.objective >= staying + _IMPROVEMENT + price
 
 
 def same_plan(one: stored.Placement, other: stored.Placement) -> bool:

@@ -1,0 +1,52 @@
+"""What a change to a plan takes: bytes to pull, seconds until all is warm, memory held twice meanwhile. SI units."""
+
+from math import fsum
+from typing import Final
+
+from maleo_api.meta import Basis
+from maleo_api.model import Artifact
+from maleo_api.quantities import BYTES, parse
+from maleo_operator.planning.problem import Figure, Plan, PlannedPartition, Switching
+from maleo_operator.planning.solver import Search
+
+_PULL: Final = 100e6 / 8  # bytes/s: nobody states the way to the registry
+_LOAD: Final = 150e6  # bytes/s: 97 MB took 0.6 s from a file in the page cache to a session
+_WARM_RUNS: Final = 2
+_ASSUMED: Final = "100Mbit/s from the registry and 150MB/s to load, both assumed"
+
+
+def switch(search: Search, plan: Plan) -> Switching:
+    """From what the mission holds to the plan. Slots get ready at the same time, so the slowest counts."""
+    held = _list_parts(search.held) if search.held is not None else []
+    kept = {_identity(*each) for each in held}
+    new = [each for each in _list_parts(plan) if _identity(*each) not in kept]
+    pulls = {
+        (part.node, artifact.digest): parse(BYTES, artifact.size)
+        for artifact, part in new
+        if artifact.digest not in _cached(search, part.node)
+    }
+    seconds = [
+        pulls.get((part.node, artifact.digest), 0.0) / _PULL + part.memory / _LOAD + _WARM_RUNS * part.compute.value
+        for artifact, part in new
+    ]
+    occupied = {(part.node, part.unit) for _, part in held}
+    return Switching(
+        pull=fsum(pulls.values()),
+        time=Figure(max(seconds, default=0.0), 0.0, Basis.MODELLED, _ASSUMED),
+        memory=fsum(part.memory for _, part in new if (part.node, part.unit) in occupied),
+    )
+
+
+def _list_parts(plan: Plan) -> list[tuple[Artifact, PlannedPartition]]:
+    spare = [(plan.fallback.artifact, plan.fallback.partition)] if plan.fallback is not None else []
+    return [*((plan.artifact, part) for part in plan.partitions), *spare]
+
+
+def _identity(artifact: Artifact, part: PlannedPartition) -> tuple[object, ...]:
+    return artifact.digest, part.node, part.unit, part.first, part.last, part.codec.name if part.codec else ""
+
+
+def _cached(search: Search, node: str) -> frozenset[str]:
+    """Digests of what missions run on the node: its agent has these files."""
+    own = [artifact.digest for artifact, part in _list_parts(search.held) if part.node == node] if search.held else []
+    return frozenset(own).union(*(search.loads[unit.key].artifacts for unit in search.index.on(node)))
