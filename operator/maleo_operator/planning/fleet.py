@@ -251,7 +251,7 @@ class _Planning:
         """The chosen plans as far as they fit beside each other, and the rest by urgency."""
         rest = []
         for key in keys:
-            verdict = self._state.fit(key, chosen.columns[key].plan) if key in chosen.columns else None
+            verdict = self._state.fit(key, chosen.columns[key].plan, spare=False) if key in chosen.columns else None
             if verdict is None:
                 rest.append(key)
             else:
