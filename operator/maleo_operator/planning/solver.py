@@ -30,7 +30,7 @@ _MOST_STAGES: Final = 8
 _PER_CLASS: Final = MOST_PARTITIONS
 MOVE_COST: Final = 0.05
 UNCERTAINTY: Final = 0.1
-_MOST_CLASSES: Final = 64
+_MOST_UNITS: Final = 64
 MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 
 
@@ -158,7 +158,7 @@ class Search:
     @property
     def sees_all(self) -> bool:
         """Else only what is one hop away is looked at; what lies beyond is bounded."""
-        return len(self.index.classes) <= _MOST_CLASSES
+        return sum(min(len(each.members), _PER_CLASS) for each in self.index.classes) <= _MOST_UNITS
 
     @property
     def reach(self) -> Reach:
