@@ -194,7 +194,8 @@ class Cycle:
         if state.snapshot.missions.get(key) is not declared:
             state.update(replace(state.snapshot, missions={**state.snapshot.missions, key: declared}), (), [key])
         snapshot, wanted = state.snapshot, self._improvement.wanted.get(key)
-        scope = replace(self._scope(declared, snapshot, memory), better=wanted is not None)
+        better: Verdict | None = state.fit(key, wanted) if wanted is not None else None
+        scope = replace(self._scope(declared, snapshot, memory), better=better is not None)
         active = declared.status.active
         if memory.plan is not None and active is not None and memory.plan_revision == active.revision:
             pods = {(pod.node, pod.unit): pod.name for pod in scope.pods if not pod.terminating}
@@ -202,7 +203,10 @@ class Cycle:
         reason = trigger.check(scope)
         if reason is not None:
             with self._metrics.planning.time():
-                verdict = await asyncio.to_thread(self._plan, state, key, reason)
+                if better is None or reason != "FleetImprovement":
+                    better = await asyncio.to_thread(state.plan if self._is_burst else state.explain, key)
+            self._improvement.wanted.pop(key, None)
+            verdict = better
             memory.planned_at = time.time()
             scope = replace(
                 scope, trigger=reason, verdict=verdict, inputs_digest=store.digest(store.encode(snapshot, key))
@@ -223,6 +227,8 @@ class Cycle:
         report_mission(self._metrics, scope, outcome)
         if outcome.requeue_s is not None:
             self._queue.mark(Dirty("mission", key), after_s=outcome.requeue_s)
+        if key in self._improvement.wanted:  # until it fits, and the mission may move
+            self._queue.mark(Dirty("mission", key), after_s=_IDLE_S)
 
     def _scope(self, declared: Mission, snapshot: Snapshot, memory: _Memory) -> MissionScope:
         key, now, latency = declared.key, time.time(), declared.spec.objectives.latency
@@ -254,12 +260,6 @@ class Cycle:
             deleted=_note_serving(memory, active, placements),
             planned_at=memory.planned_at,
         )
-
-    def _plan(self, state: State, key: str, reason: str) -> Verdict:
-        """In a burst without what was not taken. What serves all better is taken as long as it fits."""
-        wanted = self._improvement.wanted.pop(key, None) if reason == "FleetImprovement" else None
-        better = state.fit(key, wanted) if wanted is not None else None
-        return better or (state.plan(key) if self._is_burst else state.explain(key))
 
     def _look(self) -> State:
         """The world as it is now: brought up to date when something but missions has changed."""

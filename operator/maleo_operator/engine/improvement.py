@@ -13,6 +13,7 @@ from maleo_operator.planning.solver import list_parts
 log: Final = logging.getLogger("maleo.improvement")
 _EVERY_S: Final = 300.0
 _BUDGET_S: Final = 10.0
+_GAP: Final = 0.002  # of the value of all: nearer than that to the best is good enough
 _MOST_MISSIONS: Final = 1000
 """Beyond it even the first step of planning all of them would keep the cycle from its work for too long."""
 
@@ -40,7 +41,9 @@ class Improvement:
 
     async def _improve(self, snapshot: Snapshot, mark: Callable[[Collection[str]], None]) -> None:
         deadline = time.monotonic() + _BUDGET_S
-        fleet = await asyncio.to_thread(plan_fleet, snapshot, explain=False, go_on=lambda: time.monotonic() < deadline)
+        fleet = await asyncio.to_thread(
+            plan_fleet, snapshot, explain=False, gap=_GAP, go_on=lambda: time.monotonic() < deadline
+        )
         self.wanted = worth_moving(snapshot, fleet)
         log.info("planned %d missions together: %d would move", len(fleet.verdicts), len(self.wanted))
         mark(self.wanted)

@@ -7,7 +7,7 @@ columns: it only makes plans worse, and who takes them looks at it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -57,9 +57,17 @@ class Assignment:
     _free: dict[Row, float] = field(default_factory=dict)
 
     def solve(
-        self, *, rounds: int, seeds: Mapping[str, Sequence[Candidate]], go_on: Callable[[], bool], thorough: bool = True
+        self,
+        *,
+        rounds: int,
+        seeds: Mapping[str, Sequence[Candidate]],
+        go_on: Callable[[], bool],
+        thorough: bool = True,
+        gap: float = 0.0,
     ) -> Chosen:
-        """`rounds` of pricing at most; `seeds`: plans that are known already. `thorough`: with a bound."""
+        """`rounds` of pricing at most; `seeds`: plans that are known already. `thorough`: with a bound. What is on no
+        menu is searched only where without it the bound is farther than `gap` from what the columns reach.
+        """
         self._columns = {key: [] for key in self.menus}
         for key, candidates in seeds.items():
             for candidate in candidates:
@@ -72,11 +80,14 @@ class Assignment:
                 continue
             if not thorough:
                 break
-            below, improved = self._certify(prices, worth, search=go_on)
+            below, improved = self._certify(prices, worth, search=lambda: False)
+            reached = sum(price * self._capacity(row) for row, price in prices.items()) + sum(worth.values())
+            if below - reached > gap * below and go_on():
+                below, improved = self._certify(prices, worth, search=go_on)
             bound = min(bound, below)
             if not improved or not go_on():
                 break
-        return Chosen(self._choose(), bound, prices)
+        return Chosen(self._choose(gap), bound, prices)
 
     def _price(self) -> tuple[dict[Row, float], dict[str, float]]:
         """Duals of the linear master: what all of a row costs, and what a mission's only place is worth."""
@@ -92,9 +103,10 @@ class Assignment:
 
     def _generate(self, prices: Mapping[Row, float], worth: Mapping[str, float]) -> bool:
         """Whether a way on a menu pays at these prices: it becomes a column."""
-        improved = False
+        improved, each = False, self._each(prices)
         for key, menus in self.menus.items():
-            found = [best for menu in menus for best in menu.best(menu.price(_prices_of(prices, menu.search)))]
+            own = _scale(each, menus[0].search.demand.rate)
+            found = [best for menu in menus for best in menu.best(menu.price(own))]
             for net, candidate in found:
                 if SERVED + net > worth.get(key, np.inf) + _TOLERANCE:
                     improved |= self._add(key, candidate)
@@ -105,8 +117,9 @@ class Assignment:
     ) -> tuple[float, bool]:
         """The Lagrangian bound at these prices, and whether a way that is on no menu pays: then it is a column, too."""
         bound, improved = sum(price * self._capacity(row) for row, price in prices.items()), False
+        each = self._each(prices)
         for key, menus in self.menus.items():
-            own = _prices_of(prices, menus[0].search)
+            own = _scale(each, menus[0].search.demand.rate)
             best = max([net for menu in menus for net, _ in menu.best(menu.price(own))], default=-np.inf)
             beyond = max(menu.beyond(own) for menu in menus)
             pays = beyond > best and SERVED + beyond > worth.get(key, np.inf) + _TOLERANCE
@@ -119,7 +132,10 @@ class Assignment:
             bound += max(0.0, SERVED + max(best, beyond))
         return bound, improved
 
-    def _choose(self) -> dict[str, Column]:
+    def _each(self, prices: Mapping[Row, float]) -> Prices:
+        return _prices_of(prices, next(iter(self.menus.values()))[0].search)
+
+    def _choose(self, gap: float) -> dict[str, Column]:
         """Whole plans: the master over the columns that there are, as integers."""
         rows, keys = self._rows(), list(self._columns)
         flat = [(key, column) for key in keys for column in self._columns[key]]
@@ -128,7 +144,7 @@ class Assignment:
         constraint = LinearConstraint(self._matrix(flat, rows, keys), ub=self._most(rows, keys))
         values, whole = [-column.value for _, column in flat], np.ones(len(flat))
         # Presolved, HiGHS prints to standard output when it takes a solution back.
-        limits = {"node_limit": _MOST_NODES, "mip_rel_gap": 1e-5, "presolve": False}
+        limits = {"node_limit": _MOST_NODES, "mip_rel_gap": max(gap / 2, 1e-5), "presolve": False}
         done = milp(values, constraints=constraint, integrality=whole, bounds=Bounds(0, 1), options=limits)
         taken = done.x if done.x is not None else np.zeros(len(flat))
         return {key: column for (key, column), share in zip(flat, taken, strict=True) if share > 0.5}  # noqa: PLR2004
@@ -200,24 +216,28 @@ def _free(search: Search, row: Row) -> float:
     return 1.0
 
 
+def _scale(each: Prices, rate: float) -> Prices:
+    """Prices of one request, at so many a second."""
+    return replace(
+        each,
+        time={unit: price * rate for unit, price in each.time.items()},
+        power={unit: price * rate for unit, price in each.power.items()},
+        link={wire: price * rate for wire, price in each.link.items()},
+    )
+
+
 def _prices_of(prices: Mapping[Row, float], search: Search) -> Prices:
-    """Of a unit's second per request of this mission, a byte, using it at all; of a joule; of a second on a wire."""
-    rate, kinds = (
-        search.demand.rate,
-        {kind: dict[tuple[str, ...], float]() for kind in ("time", "memory", "use", "power", "link")},
-    )
+    """Of a second of a unit, a byte, using it at all; of a joule; of a second on a wire: at one request a second."""
+    found = Prices(time={}, memory={}, use={}, power={}, link={})
     for (kind, *which), price in prices.items():
-        if price > 0:
-            kinds[kind][tuple(which)] = price
-    return Prices(
-        time={(n, u): price * rate for (n, u), price in kinds["time"].items()},
-        memory={(n, u): price / search.memory_of((n, u)) for (n, u), price in kinds["memory"].items()},
-        use={(n, u): price for (n, u), price in kinds["use"].items()},
-        power={
-            unit.key: price * rate / unit.cap
-            for (node,), price in kinds["power"].items()
-            for unit in search.index.on(node)
-            if unit.cap
-        },
-        link={(name, a, b): price * rate for (name, a, b), price in kinds["link"].items()},
-    )
+        if price <= 0:
+            continue
+        if kind == "link":
+            found.link[which[0], which[1], which[2]] = price
+        elif kind == "power":
+            found.power.update({u.key: price / u.cap for u in search.index.on(which[0]) if u.cap})
+        elif kind == "memory":
+            found.memory[which[0], which[1]] = price / search.memory_of((which[0], which[1]))
+        else:
+            (found.time if kind == "time" else found.use)[which[0], which[1]] = price
+    return found

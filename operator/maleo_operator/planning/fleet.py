@@ -82,9 +82,9 @@ def plan_fleet(
     for name, keys in _tiers(snapshot):
         tier = _Planning(state, keys, aim, explain=explain, go_on=go_on)
         tier.insert(keys)
-        bound = sum(SERVED + v.bound for v in tier.found.values() if isinstance(v, Feasible))
+        bound = _simple_bound(tier.found, aim)
         if rounds and len(keys) > 1 and aim == "margins" and go_on():
-            bound = tier.improve(rounds, gap)
+            bound = min(bound, tier.improve(rounds, gap))
         tier.add_fallbacks()
         verdicts |= tier.found
         seen |= tier.seen
@@ -207,7 +207,7 @@ class _Planning:
             self._restore(before)
             return self.value + off
         seeds = {key: _seeds(menus[key], verdict) for key, (verdict, _) in before.items() if key in menus}
-        chosen = Assignment(menus, _bare).solve(rounds=rounds, seeds=seeds, go_on=self._go_on)
+        chosen = Assignment(menus, _bare).solve(rounds=rounds, seeds=seeds, go_on=self._go_on, gap=gap)
         value = self.value
         self._take(self._keys, chosen)
         if self.value <= value + _LEAST_GAIN:
@@ -256,7 +256,7 @@ class _Planning:
         """The chosen plans as far as they fit beside each other, and the rest by urgency."""
         rest = []
         for key in keys:
-            verdict = self._state.fit(key, chosen.columns[key].plan) if key in chosen.columns else None
+            verdict = self._state.fit(key, chosen.columns[key].plan, spare=False) if key in chosen.columns else None
             if verdict is None:
                 rest.append(key)
             else:
@@ -272,6 +272,13 @@ class _Planning:
             if seen is not None:
                 self.seen[key] = seen
             self._hold(key, verdict)
+
+
+def _simple_bound(found: Mapping[str, Verdict], aim: Aim) -> float:
+    """Of a tier that was not planned together: one alone has its own, and margins are at most 1."""
+    if len(found) > 1 and aim == "margins":
+        return (SERVED + 1.0) * len(found)
+    return sum(SERVED + v.bound for v in found.values() if isinstance(v, Feasible))
 
 
 def _plan_of(verdict: Verdict) -> Plan | None:

@@ -49,11 +49,11 @@ class Prices:
     joule of its node's power cap; link: a second of a wire.
     """
 
-    time: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    memory: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    use: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    power: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    link: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+    time: dict[tuple[str, str], float] = field(default_factory=dict)
+    memory: dict[tuple[str, str], float] = field(default_factory=dict)
+    use: dict[tuple[str, str], float] = field(default_factory=dict)
+    power: dict[tuple[str, str], float] = field(default_factory=dict)
+    link: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

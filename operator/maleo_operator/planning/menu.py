@@ -257,17 +257,26 @@ class Menu:
 
     def price(self, prices: Prices) -> Array:
         """What each way costs by prices."""
-        own, hop = self._span_price(prices), self._hop_price(prices)
-        return self._flat(own[:, 0, -1] + hop[:, 0], own[: self.here, 0, 1:-1], own[:, 1:-1, -1] + hop[:, 1:-1])
+        hop, inner = self._hop_price(prices), slice(1, -1)
+        suffix = self._span_price(prices, (slice(None), slice(None), -1))
+        prefix = self._span_price(prices, (slice(0, self.here), 0, inner))
+        return self._flat(suffix[:, 0] + hop[:, 0], prefix, suffix[:, inner] + hop[:, inner])
 
-    def _span_price(self, prices: Prices) -> Array:
-        stage, keys = self.stage, [row.unit.key for row in self.rows]
+    def _span_price(self, prices: Prices, at: tuple[slice | int, ...]) -> Array:
+        """Of the spans `at` these places of (R, B, B)."""
+        stage, own = self.stage, self.stage.own[at]
+        shape = (-1, *(1 for _ in own.shape[1:]))
+        keys = self._keys[at[0]] if isinstance(at[0], slice) else self._keys
         time, memory, use, power = (
-            np.array([by.get(key, 0.0) for key in keys])[:, None, None]
+            np.array([by.get(key, 0.0) for key in keys]).reshape(shape) if by else 0.0
             for by in (prices.time, prices.memory, prices.use, prices.power)
         )
-        found: Array = time * stage.own + memory * stage.memory + use
-        return found + power * np.nan_to_num(stage.joules) if prices.power else found
+        found: Array = time * own + memory * stage.memory[at] + use
+        return found + power * np.nan_to_num(stage.joules[at]) if prices.power else found
+
+    @cached_property
+    def _keys(self) -> list[tuple[str, str]]:
+        return [row.unit.key for row in self.rows]
 
     def _hop_price(self, prices: Prices) -> Array:
         by_link = np.array([prices.link.get(wire, 0.0) if wire else 0.0 for wire in self._wires])
@@ -392,7 +401,7 @@ class Menu:
             span += joules * self._joules()
             hop += joules * stage.radio
         if prices is not None:
-            span += self._span_price(prices)
+            span += self._span_price(prices, (slice(None),) * 3)
             hop += self._hop_price(prices)
         span = np.where(self._fits, span, np.inf)
         hop = np.where(self._open, hop, np.inf)

@@ -41,7 +41,7 @@ MOVE_COST: Final = 0.05
 HIGHEST: Final = 1.0
 """No weighted sum of margins is above it: weights sum to one, and margins are at most one."""
 UNCERTAINTY: Final = 0.1
-_MOST_CLASSES: Final = 64
+_MOST_UNITS: Final = 64
 MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 
 
@@ -187,7 +187,7 @@ class Search:
     @property
     def sees_all(self) -> bool:
         """Else only what is one hop away is looked at; what lies beyond is bounded."""
-        return len(self.index.classes) <= _MOST_CLASSES
+        return sum(min(len(each.members), _PER_CLASS) for each in self.index.classes) <= _MOST_UNITS
 
     @property
     def reach(self) -> Reach:

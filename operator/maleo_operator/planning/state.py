@@ -69,13 +69,13 @@ class State:
         rest = {k: plan for k, plan in self.snapshot.held.items() if k != key}
         self.snapshot = replace(self.snapshot, held=rest if held is None else {**rest, key: held})
 
-    def fit(self, key: str, wanted: Plan) -> Feasible | None:
-        """The wanted plan as it stands beside what is held by now, without a fallback; None when it does not fit."""
+    def fit(self, key: str, wanted: Plan, *, spare: bool = True) -> Feasible | None:
+        """The wanted plan beside what is held by now, `spare` with a fallback; None when it does not fit."""
         search = self.search(key)
         candidate = search.find(wanted) if isinstance(search, Search) else None
         if candidate is None or candidate.shortfalls or not isinstance(search, Search):
             return None
-        built = build(search, candidate, spare=False)
+        built = build(search, candidate, spare=spare)
         return Feasible(built, (), {built.mode: built}, candidate.objective)
 
     def search(self, key: str) -> Search | Infeasible:

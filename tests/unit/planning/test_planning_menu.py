@@ -60,7 +60,7 @@ def test_plan_in_a_large_fleet__is_never_better_than_the_best_nor_the_best_above
     """As if these few classes were too many: what is near comes first, what is far where nothing near will do."""
     best = plan(_snapshot(world), "default/watch")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(solver, "_MOST_CLASSES", 0)
+        patch.setattr(solver, "_MOST_UNITS", 0)
         found = plan(_snapshot(world), "default/watch")
     assert isinstance(found, Feasible) is isinstance(best, Feasible)
     if isinstance(found, Feasible) and isinstance(best, Feasible):
