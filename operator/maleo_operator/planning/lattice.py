@@ -6,7 +6,7 @@ crosses from place p to place d at boundary a and computes there up to boundary 
 cuts. What is impossible costs infinitely much.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Final
