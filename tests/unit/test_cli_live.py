@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from worlds import by_mode
+
 from maleo_api.manifests import Manifests, load
 from maleo_api.mission import Mission
 from maleo_api.placement import Placement
@@ -44,7 +46,10 @@ def _cluster(*, active: int) -> tuple[Manifests, Plan]:
     read = load([ROOT / file for file in FILES])
     verdict = plan(from_manifests(read), KEY)
     assert isinstance(verdict, Feasible)
-    placements = [_placement(verdict.plan, revision=1), _placement(verdict.best_by_mode["Local"], revision=2)]
+    placements = [
+        _placement(verdict.plan, revision=1),
+        _placement(by_mode(from_manifests(read), KEY)["Local"], revision=2),
+    ]
     mission = read.of(Mission)[KEY]
     figure = {"value": "61.3ms", "basis": "Declared"}
     status = {

@@ -124,11 +124,10 @@ class Assignment:
             beyond = max(menu.beyond(own) for menu in menus)
             pays = beyond > best and SERVED + beyond > worth.get(key, np.inf) + _TOLERANCE
             if pays and menus[0].search.sees_all and search():
-                found = menus[0].search.best(own)
-                beyond = max([net + c.bound - c.objective for net, c in found], default=-np.inf)
-                for net, candidate in found:
-                    if SERVED + net > worth.get(key, np.inf) + _TOLERANCE:
-                        improved |= self._add(key, candidate)
+                net, candidate = menus[0].search.best(own) or (-np.inf, None)
+                beyond = max(net, menus[0].search.beyond)
+                if candidate is not None and SERVED + net > worth.get(key, np.inf) + _TOLERANCE:
+                    improved |= self._add(key, candidate)
             bound += max(0.0, SERVED + max(best, beyond))
         return bound, improved
 

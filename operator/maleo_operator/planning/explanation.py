@@ -112,17 +112,11 @@ def compare(snapshot: Snapshot, key: str, verdict: Verdict, decide: Decide) -> t
     """What each other mode has to offer, those that the mission does not allow too."""
     mission = snapshot.missions[key]
     chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
-    known = verdict.best_by_mode if isinstance(verdict, Feasible) else {}
-    return tuple(
-        _feasible(mission, mode, chosen, known[mode])
-        if mode in known
-        else _other(snapshot, mission, mode, chosen, decide)
-        for mode in MODES
-        if chosen is None or mode != chosen.mode
-    )
+    others = [mode for mode in MODES if chosen is None or mode != chosen.mode]
+    return tuple(_compare(snapshot, mission, mode, chosen, decide) for mode in others)
 
 
-def _other(snapshot: Snapshot, mission: Mission, mode: Mode, chosen: Plan | None, decide: Decide) -> Alternative:
+def _compare(snapshot: Snapshot, mission: Mission, mode: Mode, chosen: Plan | None, decide: Decide) -> Alternative:
     only = change(mission, {"modes": [mode]})
     alone = replace(snapshot, missions={**snapshot.missions, mission.key: only})
     verdict = decide(alone, mission.key)

@@ -191,9 +191,7 @@ class _Planning:
             chosen = with_fallback(search, chosen)
             self._state.hold(key, chosen)
             if isinstance(verdict, Feasible):
-                self.found[key] = replace(
-                    verdict, plan=chosen, best_by_mode={**verdict.best_by_mode, chosen.mode: chosen}
-                )
+                self.found[key] = replace(verdict, plan=chosen)
             elif verdict.least_bad is not None:
                 self.found[key] = replace(verdict, least_bad=chosen)
 

@@ -64,7 +64,7 @@ def _ways(search: Search, made: Lattice, limits: tuple[Limit, ...]) -> Iterator[
     quick = Searcher(made, Question(made.tail, (Limit(made.energy, np.inf), *limits), MOST_PARTITIONS))
 
     def best(searcher: Searcher, most: float) -> Way | None:
-        found = [way for mode in modes for way in searcher.run(mode, first=most).ways]
+        found = searcher.run(modes, first=most).ways
         return min(found)[1] if found else None
 
     most = np.inf
@@ -77,7 +77,7 @@ def _ways(search: Search, made: Lattice, limits: tuple[Limit, ...]) -> Iterator[
         most = total(made.tail, made, way) * _STEP
     # Quicker still may be a way over units whose power is unknown.
     blind = Searcher(made, Question(made.tail, limits, MOST_PARTITIONS))
-    found = [way for mode in modes for way in blind.run(mode).ways]
+    found = blind.run(modes).ways
     if found and min(found)[0] <= most:
         yield min(found)[1]
 

@@ -176,7 +176,6 @@ class Menu:
             latency=float(self.tail[way]),
             energy=float(self.energy[way]),
             moves=int(self.search.held is not None and way != self.held_at),
-            bound=objective,
             preferred=rank(self.search.demand.mission.spec.preference, [piece.unit for piece in pieces]),
             terms=self._terms(way),
         )

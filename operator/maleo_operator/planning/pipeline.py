@@ -132,4 +132,4 @@ def cheapest(lattice: Lattice, mode: Mode, cost: Amount, limits: Sequence[Limit]
     quick = lattice.no_slower(seconds)
     kept = tuple(replace(limit, amount=limit.amount.within(quick.frame)) for limit in limits)
     question = Question(cost.within(quick.frame), kept, min(most, len(lattice.units)))
-    return Searcher(quick, question).run(mode, patience=_PATIENCE)
+    return Searcher(quick, question).run([mode], patience=_PATIENCE)

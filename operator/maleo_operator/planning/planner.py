@@ -37,13 +37,12 @@ from maleo_operator.planning.problem import (
     Verdict,
 )
 from maleo_operator.planning.relaxation import Decide, relax
-from maleo_operator.planning.solver import HIGHEST, Aim, Candidate, Piece, Search, list_parts
+from maleo_operator.planning.solver import Aim, Candidate, Piece, Search
 from maleo_operator.planning.switching import switch
 from maleo_operator.planning.turns import turn
 from maleo_operator.planning.units import UnitFacts
 
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
-_HIGHEST: Final = {"margins": HIGHEST, "latency": 0.0, "energy": 0.0, "rate": float("inf")}
 """No plan's objective is above it."""
 _NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput"}
 
@@ -181,28 +180,9 @@ def decide(
     if best.shortfalls:
         built = build(prepared, best)
         return Infeasible(tuple(block_best(prepared, best, built)), (), rejected, built)
-    by_mode: dict[str, Plan] = {}
-    for candidate in found:
-        if not candidate.shortfalls and candidate.mode not in by_mode:
-            by_mode[candidate.mode] = build(prepared, candidate)
-    held = _held_again(prepared, found)
-    bound = max(candidate.bound for candidate in found if not candidate.shortfalls)
-    bound = bound if prepared.is_complete else max(bound, _HIGHEST[aim])
-    if aim == "margins":
-        bound = max([bound, *(menu.beyond() for menu in menus)])
-    return Feasible(by_mode[best.mode], rejected, by_mode | held, bound)
-
-
-def _held_again(search: Search, found: Sequence[Candidate]) -> dict[str, Plan]:
-    """The plan that is held, as judged now, so that an improvement is measured against staying."""
-    held = search.held
-    for candidate in found if held else ():
-        assert held is not None
-        places = [(*p.unit.key, p.last, p.codec) for p in candidate.pieces]
-        same = (candidate.variant.name, candidate.variant.exit) == (held.variant, held.exit)
-        if same and places == list_parts(held):
-            return {"Held": build(search, candidate)}
-    return {}
+    bound = max([best.objective, prepared.beyond, *(menu.beyond() for menu in menus if aim == "margins")])
+    held = next((candidate for candidate in found if prepared.held is not None and not candidate.moves), None)
+    return Feasible(build(prepared, best), rejected, build(prepared, held) if held is not None else None, bound)
 
 
 def prepare(

@@ -203,7 +203,8 @@ class Rejected:
 class Feasible:
     plan: Plan
     rejected: tuple[Rejected, ...]
-    best_by_mode: Mapping[str, Plan]
+    staying: Plan | None
+    """The plan that is held, as it is judged now; None where none is, or it is not possible any more."""
     bound: float
     """No plan has a higher objective; equal to the plan's own unless the search was cut short."""
 

@@ -5,7 +5,7 @@ first complete way that leaves the queue is the best. Ways as good as that one f
 """
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -81,21 +81,28 @@ class Searcher:
         self._question = question
         self._most = [limit.most for limit in question.limits]
         self._rough = self._look(lambda amount: look_ahead(lattice, amount, question.most))
-        self._careful: dict[Mode, _Ahead] = {}
+        self._careful: dict[frozenset[Mode], _Ahead] = {}
 
-    def run(self, mode: Mode, *, first: float | None = None, patience: int = 20_000) -> Found:
-        """The best ways of this mode; cut short after `patience` expansions. `first`: in place of the first limit's."""
+    def run(
+        self, modes: Collection[Mode], *, under: float = np.inf, first: float | None = None, patience: int = 20_000
+    ) -> Found:
+        """The best ways of any of these modes, if they cost less than `under`; cut short after `patience` expansions.
+
+        first: in place of the first limit's.
+        """
         if first is not None:
             self._most[0] = first
-        found, is_certain = self._follow(mode, self._rough, min(_EASY, patience))
+        found, is_certain = self._follow(modes, self._rough, under, min(_EASY, patience))
         if is_certain or patience <= _EASY:
             return found
-        if mode not in self._careful:
-            closed = {"Local": ~self._lattice.local, "Remote": self._lattice.local}.get(mode)
-            lattice = self._lattice if closed is None else self._lattice.without(closed)
+        key = frozenset(modes)
+        if key not in self._careful:
+            local, lattice = self._lattice.local, self._lattice
+            if key in ({"Local"}, {"Remote"}):
+                lattice = lattice.without(~local if "Local" in key else local)
             most, frame = self._question.most, lattice.frame
-            self._careful[mode] = self._look(lambda amount: look_on(lattice, amount.within(frame), most))
-        return self._follow(mode, self._careful[mode], patience)[0]
+            self._careful[key] = self._look(lambda amount: look_on(lattice, amount.within(frame), most))
+        return self._follow(modes, self._careful[key], under, patience)[0]
 
     def _look(self, look: Callable[[Amount], list[Array]]) -> _Ahead:
         cost = look(self._question.cost)
@@ -103,9 +110,9 @@ class Searcher:
         none = [np.zeros_like(ahead) for ahead in cost]
         return _Ahead(cost, [none if limit.peak else look(limit.amount) for limit in self._question.limits])
 
-    def _follow(self, mode: Mode, ahead: _Ahead, patience: int) -> tuple[Found, bool]:
+    def _follow(self, modes: Collection[Mode], ahead: _Ahead, under: float, patience: int) -> tuple[Found, bool]:
         """What was found, and whether it is certain: not cut short."""
-        cutoff, incumbent = np.inf, list[tuple[float, Way]]()
+        cutoff, incumbent = under, list[tuple[float, Way]]()
         source, last = self._lattice.source, self._lattice.last
         root = _State(0.0, (0.0,) * len(self._question.limits), (), source, 0, away=False)
         serial, queue = count(), []  # type: ignore[var-annotated]
@@ -113,7 +120,7 @@ class Searcher:
 
         def push(state: _State) -> None:
             nonlocal cutoff, incumbent
-            bounds, order = self._expand(state, mode, ahead, cutoff)
+            bounds, order = self._expand(state, modes, ahead, cutoff)
             if not order.size:
                 return
             heapq.heappush(queue, (bounds[order[0]], next(serial), state, bounds[order], order, 0))
@@ -126,6 +133,7 @@ class Searcher:
         while queue and patience and len(ways) < _MOST_TIES:
             bound, _, state, bounds, order, at = heapq.heappop(queue)
             if bound > cutoff:
+                queue.clear()
                 break
             if at + 1 < order.size:
                 heapq.heappush(queue, (bounds[at + 1], next(serial), state, bounds, order, at + 1))
@@ -158,7 +166,9 @@ class Searcher:
             away=state.away or not self._lattice.local[unit],
         )
 
-    def _expand(self, state: _State, mode: Mode, ahead: _Ahead, cutoff: float) -> tuple[Array, NDArray[np.intp]]:
+    def _expand(
+        self, state: _State, modes: Collection[Mode], ahead: _Ahead, cutoff: float
+    ) -> tuple[Array, NDArray[np.intp]]:
         """Lower bounds of every way that goes on from here, (D * B) flat, and the order of those worth a look."""
         question, left = self._question, self._question.most - len(state.way) - 1
         bounds = state.value + self._bound(question.cost, ahead.cost[left], state)
@@ -175,7 +185,7 @@ class Searcher:
             short += np.maximum(0.0, over - TIE)
         bounds = np.where(short > 0, np.inf, bounds) if question.strict else bounds + _SHORT * short
         bounds[~self._lattice.frame.ends(state.boundary)] = np.inf
-        self._forbid(bounds, state, mode)
+        self._forbid(bounds, state, modes)
         flat = bounds.ravel()
         worth = np.flatnonzero((flat <= cutoff) & np.isfinite(flat))
         return flat, worth[np.argsort(flat[worth], kind="stable")]
@@ -186,19 +196,20 @@ class Searcher:
         total: Array = amount.hops[state.place, :, state.boundary, None] + amount.row(state.boundary) + coming
         return total
 
-    def _forbid(self, bounds: Array, state: _State, mode: Mode) -> None:
-        """What a mode, and a unit's single use, rule out: in place."""
+    def _forbid(self, bounds: Array, state: _State, modes: Collection[Mode]) -> None:
+        """What the modes, and a unit's single use, rule out: in place."""
         local, last = self._lattice.local, self._lattice.last
         for unit, _ in state.way:
             bounds[self._lattice.same[unit]] = np.inf
-        if mode == "Local":
+        if not state.way and "Remote" not in modes:
             bounds[~local] = np.inf
-        elif mode == "Remote":
+        if not state.way and "Local" not in modes and "Split" not in modes:
             bounds[local] = np.inf
-        elif not state.way:
+        if state.way and not local[state.way[0][0]]:
+            bounds[local] = np.inf
+        elif state.way and "Split" not in modes:
             bounds[~local] = np.inf
-            bounds[:, last] = np.inf
-        elif not state.away:
+        if not state.away and "Local" not in modes:
             bounds[local, last] = np.inf
 
 

@@ -28,7 +28,7 @@ from maleo_operator.planning.lattice import TIE, Lattice, Prices, allowance, roo
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
 from maleo_operator.planning.problem import Figure, NodeFacts, Plan, Snapshot
 from maleo_operator.planning.reach import Reach, find_reach
-from maleo_operator.planning.search import Found, Limit, Question, Searcher, Way, total
+from maleo_operator.planning.search import Limit, Question, Searcher, Way, total
 from maleo_operator.planning.turns import add_turn, find_clash
 from maleo_operator.planning.units import UnitFacts
 
@@ -67,8 +67,6 @@ class Candidate:
     latency: float
     energy: float
     moves: int
-    bound: float = np.inf
-    """No way of this variant and mode has a higher objective."""
     preferred: tuple[float, ...] = ()
     """What the mission would rather have, smaller is better; see `affinity`."""
     terms: Mapping[str, float] = field(default_factory=dict)
@@ -127,16 +125,15 @@ class Search:
         self.held = snapshot.held.get(demand.mission.key)
         self.index = index
         self._made: list[tuple[Edition, Lattice]] | None = None
-        self.is_complete = True  # False: a search was cut short before it found any way
+        self.beyond = -np.inf  # no way that was not looked at, because a search was cut short, has a higher objective
 
     def run(self) -> list[Candidate]:
-        """The best of every variant and mode, what is held, and the best over each unit; best first."""
+        """The best of all variants and modes, what is held, and the best over each unit; best first."""
         lattices = list(self.lattices())
-        found = [c for variant, made in lattices for c in self._solve(variant, made, strict=True)]
-        if not found:
-            found = [c for variant, made in lattices for c in self._solve(variant, made, strict=False)]
-        for variant, made in lattices:
-            found += self._survey(variant, made)
+        found = [c for variant, made in lattices for c in self._survey(variant, made)]
+        floor = max((c.objective for c in found if not c.shortfalls), default=-np.inf)
+        best = list(self._solve(lattices, strict=True, floor=floor))
+        found += [candidate for _, candidate in best or self._solve(lattices, strict=False)]
         return sorted({_identity(c): c for c in reversed(found)}.values(), key=lambda candidate: candidate.order)
 
     def lattices(self) -> Iterator[tuple[Edition, Lattice]]:
@@ -149,24 +146,15 @@ class Search:
             if made is not None and self.demand.accuracy is not None:
                 yield from ((variant, narrower) for narrower in without_the_widest(made))
 
-    def best(self, prices: Prices) -> list[tuple[float, Candidate]]:
-        """Per mode the feasible plan of the highest objective less what its steps cost by `prices`; that, and the plan.
+    def best(self, prices: Prices) -> tuple[float, Candidate] | None:
+        """The feasible plan of the highest objective less what its steps cost by `prices`; that, and the plan.
 
         What a fallback holds is not a step, so it has no price here.
         """
         if self._made is None:
-            self._made = [(variant, made) for variant, made in self.lattices()]
-        found: dict[Mode, tuple[float, Candidate]] = {}
-        for variant, made in self._made:
-            price = made.price(prices)
-            candidates = [*self._solve(variant, made, strict=True, price=price), *self._held_again(variant, made)]
-            for candidate in candidates:
-                way = made.find([(*p.unit.key, p.last, p.codec) for p in candidate.pieces])
-                assert way is not None
-                net = candidate.objective - total(price, made, way)
-                if candidate.mode not in found or net > found[candidate.mode][0]:
-                    found[candidate.mode] = net, candidate
-        return list(found.values())
+            self._made = list(self.lattices())
+        found = [*self._solve(self._made, strict=True, prices=prices), *self._held_again(self._made, prices)]
+        return max(found, key=lambda each: each[0], default=None)
 
     def find(self, plan: Plan) -> Candidate | None:
         """The plan as it is judged here and now; None when it is not possible any more."""
@@ -355,67 +343,80 @@ class Search:
     # ------------------------------------------------------------------------------------------------ judgement
 
     def _solve(
-        self, variant: Edition, made: Lattice, *, strict: bool, price: Amount | None = None
-    ) -> Iterator[Candidate]:
-        """The best ways of each allowed mode, by each of the sums that are minimised."""
-        if strict and self.accuracy_shortfall(self.demand.accuracy_of(variant)) > 0:
-            return
-        rate = self.demand.rate
-        made = made.no_slower(1 / rate) if strict and rate > 0 else made
-        modes = [mode for mode in MODES if mode in self.demand.mission.spec.modes]
-        if self.aim == "rate":
-            yield from self._solve_rate(variant, made, modes, strict=strict)
-            return
-        for question in self._questions(variant, made, strict=strict, price=price):
-            searcher = Searcher(made, question)
-            for mode in modes:
-                yield from self._candidates(variant, made, searcher.run(mode))
+        self,
+        lattices: Iterable[tuple[Edition, Lattice]],
+        *,
+        strict: bool,
+        floor: float = -np.inf,
+        prices: Prices | None = None,
+    ) -> Iterator[tuple[float, Candidate]]:
+        """The best way and its equals: objective less price, and the way. What is held is judged elsewhere.
 
-    def _solve_rate(
-        self, variant: Edition, made: Lattice, modes: Sequence[Mode], *, strict: bool
-    ) -> Iterator[Candidate]:
+        strict: ways that keep all limits and reach the `floor`; else those that break them least.
+        """
+        rate, leaving = self.demand.rate, MOVE_COST if self.held is not None else 0.0
+        for variant, full in lattices:
+            if strict and self.accuracy_shortfall(self.demand.accuracy_of(variant)) > 0:
+                continue
+            made = full.no_slower(1 / rate) if strict and rate > 0 else full
+            if self.aim == "rate":
+                yield from ((c.objective, c) for c in self._solve_rate(variant, made, strict=strict))
+                continue
+            price = made.price(prices) if prices is not None else None
+            for most, question in self._questions(variant, made, strict=strict, price=price):
+                ceiling = most - leaving
+                under = ceiling - floor + TIE if strict else np.inf
+                found = Searcher(made, question).run(self._modes, under=under)
+                if found.bound < (found.ways[0][0] if found.ways else np.inf):
+                    self.beyond = max(self.beyond, ceiling - found.bound)
+                for _, way in found.ways:
+                    candidate = self.judge(variant, made, way)
+                    net = candidate.objective - (total(price, made, way) if price is not None else 0.0)
+                    floor = floor if candidate.shortfalls else max(floor, net)
+                    yield net, candidate
+
+    def _solve_rate(self, variant: Edition, made: Lattice, *, strict: bool) -> Iterator[Candidate]:
         """The pipeline of the highest rate in each mode, and those as quick with the least energy and latency.
 
         If not `strict`: the highest rate of all, and what falls least short of the limits.
         """
-        limits, highest = tuple(self.limits(variant, made)) if strict else (), 0.0
-        for mode in modes:
+        limits = tuple(self.limits(variant, made)) if strict else ()
+        for mode in self._modes:
             best = find_pipeline(made, mode, limits, MOST_STAGES)
-            highest = max(highest, 1 / best.bound)
+            self.beyond = max(self.beyond, 1 / best.bound)
             if best.way is None:
                 continue
             costs = (self._energy(made), made.tail) if strict else ()
             equals = [cheapest(made, mode, cost, limits, best.seconds, MOST_STAGES).ways for cost in costs]
             for way in [best.way, *(way for ways in equals for _, way in ways)]:
-                yield self.judge(variant, made, way, gap=1 / best.bound - 1 / best.seconds)
-        for question in () if strict else self._questions(variant, made, strict=False):
-            searcher = Searcher(made, question)
-            for candidate in (self.judge(variant, made, way) for mode in modes for _, way in searcher.run(mode).ways):
-                yield replace(candidate, bound=highest)
+                yield self.judge(variant, made, way)
+        for _, question in () if strict else self._questions(variant, made, strict=False):
+            yield from (self.judge(variant, made, way) for _, way in Searcher(made, question).run(self._modes).ways)
 
-    def _candidates(self, variant: Edition, made: Lattice, found: Found) -> Iterator[Candidate]:
-        gap = found.ways[0][0] - found.bound if found.ways else 0.0
-        if not found.ways and np.isfinite(found.bound):
-            self.is_complete = False
-        for _, way in found.ways:
-            yield self.judge(variant, made, way, gap=gap)
-
-    def _held_again(self, variant: Edition, made: Lattice) -> list[Candidate]:
+    def _held_again(
+        self, lattices: Iterable[tuple[Edition, Lattice]], prices: Prices
+    ) -> Iterator[tuple[float, Candidate]]:
         """What is held, while it is feasible: staying is no move."""
-        held = self._held_way(variant, made)
-        again = self.judge(variant, made, held) if held else None
-        return [again] if again is not None and not again.shortfalls else []
+        for variant, made in lattices:
+            held = self._held_way(variant, made)
+            again = self.judge(variant, made, held) if held else None
+            if held is not None and again is not None and not again.shortfalls:
+                yield again.objective - total(made.price(prices), made, held), again
+
+    @property
+    def _modes(self) -> list[Mode]:
+        return [mode for mode in MODES if mode in self.demand.mission.spec.modes]
 
     def _questions(
         self, variant: Edition, made: Lattice, *, strict: bool, price: Amount | None = None
-    ) -> Iterator[Question]:
-        """What is minimised is the least of a few sums: each is asked for by itself."""
+    ) -> Iterator[tuple[float, Question]]:
+        """What is made largest is the largest of a few: each is something less a sum, and is asked for by itself."""
         limits = tuple(self.limits(variant, made))
         if not strict and self.demand.rate > 0:
             limits = (*limits, Limit(made.busy, 1 / self.demand.rate, peak=True))
-        for cost in self._costs_of_way(made):
+        for most, cost in self._costs_of_way(variant, made):
             priced = add([(1.0, cost), (1.0, price)]) if price else cost
-            yield Question(priced, limits, MOST_PARTITIONS, strict=strict)
+            yield most, Question(priced, limits, MOST_PARTITIONS, strict=strict)
 
     def limits(self, variant: Edition, made: Lattice) -> Iterator[Limit]:
         """Of the accuracy that codecs cost, of latency, of energy; those of a rate are in the lattice."""
@@ -428,29 +429,31 @@ class Search:
         if demand.energy is not None and demand.energy.hard:
             yield Limit(self._energy(made), demand.energy.value)
 
-    def _costs_of_way(self, made: Lattice) -> Iterator[Amount]:
-        """Weighted latency and energy, each as it is or, where a Soft limit lets it be more than twice over, as two."""
+    def _costs_of_way(self, variant: Edition, made: Lattice) -> Iterator[tuple[float, Amount]]:
+        """Weighted latency and energy, each as it is or, where a Soft limit lets it be more than twice over, as two;
+        with the objective that a way would have which costs nothing.
+        """
         demand, (by_accuracy, by_latency, by_energy) = self.demand, self.demand.weights
-        if self.aim == "latency":
-            yield made.tail
-            return
-        if self.aim == "energy":
-            yield self._energy(made)
+        if self.aim != "margins":
+            yield 0.0, made.tail if self.aim == "latency" else self._energy(made)
             return
         latency, energy = demand.latency, demand.energy
         lossy = demand.accuracy if any(made.codecs) else None
         soft = [limit is not None and not limit.hard for limit in (latency, energy, lossy)]
         for over in product(*((False, True) if each else (False,) for each in soft)):
-            parts = []
+            parts, most = [], 0.0
             if latency is not None:
-                weight = 0.0 if over[0] else by_latency
+                weight, most = 0.0 if over[0] else by_latency, most + (-by_latency if over[0] else by_latency)
                 parts += [(weight / latency.value, made.tail), (UNCERTAINTY / latency.value, made.doubt)]
-            if energy is not None and not over[1]:
-                parts.append((by_energy / energy.value, self._energy(made)))
-            if lossy is not None and not over[2]:
-                floor = lossy.value
-                parts.append((by_accuracy / (1 - floor if floor < 1 else 1.0), made.loss))
-            yield add(parts or [(0.0, made.mean)])
+            if energy is not None:
+                most += -by_energy if over[1] else by_energy
+                parts += [] if over[1] else [(by_energy / energy.value, self._energy(made))]
+            if demand.accuracy is not None:
+                figure, floor = demand.accuracy_of(variant), demand.accuracy.value
+                margin = accuracy_margin(figure.value, floor) if figure is not None and not over[2] else -1.0
+                most += by_accuracy * max(-1.0, margin)
+                parts += [(by_accuracy / (1 - floor if floor < 1 else 1.0), made.loss)] if lossy and not over[2] else []
+            yield most, add(parts or [(0.0, made.mean)])
 
     def _energy(self, made: Lattice) -> Amount:
         """Unknown power counts as twice what is allowed: it satisfies no Hard limit, and is never better than known."""
@@ -469,7 +472,7 @@ class Search:
             coded={pair: np.where(np.isinf(made.mean.coded[pair]), np.inf, fill(v)) for pair, v in known.coded.items()},
         )
 
-    def judge(self, variant: Edition, made: Lattice, way: Way, *, gap: float = 0.0) -> Candidate:
+    def judge(self, variant: Edition, made: Lattice, way: Way) -> Candidate:
         """A way with its true figures: margins clipped, shortfalls of Hard limits, whether it is a move."""
         demand, figures = self.demand, {n: total(getattr(made, n), made, way) for n in ("mean", "tail")}
         energy = total(self._energy(made), made, way)
@@ -502,7 +505,6 @@ class Search:
             latency=figures["tail"],
             energy=energy,
             moves=moves,
-            bound=objective + gap,
             preferred=rank(demand.mission.spec.preference, [piece.unit for piece in pieces]),
             terms=terms,
         )
@@ -564,13 +566,13 @@ class Search:
         held = self._held_way(variant, made)
         ways = [held] if held is not None else []
         modes = self.demand.mission.spec.modes
-        question = next(iter(self._questions(variant, made, strict=False)), None)
+        _, question = next(iter(self._questions(variant, made, strict=False)))
         for unit in range(len(made.units)):
             alone: Way = ((unit, made.last),)
             mode: Mode = "Local" if made.local[unit] else "Remote"
             if mode in modes:
                 ways.append(alone)
-            if question is not None and "Split" in modes and not made.local[unit]:
+            if "Split" in modes and not made.local[unit]:
                 ways += _best_splits(made, question, unit)
         for way in ways:
             if np.isfinite(total(made.tail, made, way)):

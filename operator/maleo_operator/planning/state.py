@@ -76,7 +76,7 @@ class State:
         if candidate is None or candidate.shortfalls or not isinstance(search, Search):
             return None
         built = build(search, candidate, spare=spare)
-        return Feasible(built, (), {built.mode: built}, candidate.objective)
+        return Feasible(built, (), None, candidate.objective)
 
     def search(self, key: str) -> Search | Infeasible:
         return prepare(self.snapshot, self.snapshot.missions[key], self.index, "margins", self.holdings)
@@ -103,5 +103,5 @@ def choose(
     if proven and beyond > best.objective - TIE:
         return None
     built = build(search, best, spare=spare)
-    by_mode = {best.mode: built} | ({} if held is None or held.shortfalls else {"Held": build(search, held)})
-    return Feasible(built, (), by_mode, max(best.objective, beyond))
+    staying = build(search, held) if held is not None and not held.shortfalls else None
+    return Feasible(built, (), staying, max(best.objective, beyond))

@@ -52,15 +52,13 @@ def _wanted(scope: MissionScope, revisions: Revisions) -> Plan | None:
         return None
     if isinstance(verdict, Infeasible):
         return verdict.least_bad if scope.trigger in _MOVES_TO_LEAST_BAD or revisions.current is None else None
-    return verdict.plan if scope.trigger != "Improvement" or _is_better(scope, verdict, revisions) else None
+    return verdict.plan if scope.trigger != "Improvement" or _is_better(scope, verdict) else None
 
 
-def _is_better(scope: MissionScope, verdict: Feasible, revisions: Revisions) -> bool:
+def _is_better(scope: MissionScope, verdict: Feasible) -> bool:
     """Whether a move by choice gains enough over staying, both judged by what is known now where that is possible."""
-    held = scope.snapshot.held.get(scope.mission.key)
-    active = revisions.active
-    again = [p for p in verdict.best_by_mode.values() if active and same_plan(_build(scope, p, revisions), active)]
-    staying = next((p.objective for p in [*again, held] if p is not None), math.inf)
+    held = verdict.staying or scope.snapshot.held.get(scope.mission.key)
+    staying = held.objective if held is not None else math.inf
     switching = verdict.plan.switching
     price = switching.time.value / _DWELL_S if switching is not None else 0.0
     return verdict.plan.objective >= staying + _IMPROVEMENT + price

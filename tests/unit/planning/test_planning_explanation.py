@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import block, link, mission, model, profile, snapshot, variant
+from worlds import block, by_mode, link, mission, model, profile, snapshot, variant
 
 from maleo_api.quantities import DURATION, parse, show
 from maleo_operator.planning.fleet import plan_all
@@ -122,9 +122,10 @@ def _held(found: Snapshot) -> Snapshot:
 @settings(max_examples=60, deadline=None)
 @given(world=random_worlds)
 def test_terms__sum_to_the_objective(world: dict[str, Any]) -> None:
-    verdict = plan(_held(random_world(world)), KEY)
-    plans = verdict.best_by_mode.values() if isinstance(verdict, Feasible) else filter(None, [verdict.least_bad])
-    for found in plans:
+    given_ = _held(random_world(world))
+    verdict = plan(given_, KEY)
+    least = [verdict.least_bad] if isinstance(verdict, Infeasible) and verdict.least_bad else []
+    for found in [*by_mode(given_, KEY).values(), *least]:
         assert sum(found.terms.values()) == pytest.approx(found.objective, abs=1e-12)
         assert set(found.terms) <= {"accuracy", "latency", "energy", "uncertainty", "move"}
         for letter, margin in found.margins.items():

@@ -5,7 +5,7 @@ from itertools import product
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import block, link, mission, model, profile, snapshot, variant
+from worlds import block, by_mode, link, mission, model, profile, snapshot, variant
 
 from maleo_operator.planning.fleet import SERVED, plan_fleet
 from maleo_operator.planning.planner import plan
@@ -61,10 +61,7 @@ def test_bound__is_not_exceeded_by_any_choice_of_whole_plans(world: dict[str, ob
     found = replace(_world(world))
     missions = {k: m.model_copy(update={"spec": m.spec.model_copy(update={"criticality": "Mission"})}) for k, m in found.missions.items()}  # fmt: skip  # noqa: E501
     found = replace(found, missions=missions)
-    options: list[list[Plan | None]] = []
-    for key in missions:
-        verdict = plan(found, key)
-        options.append([None, *(verdict.best_by_mode.values() if isinstance(verdict, Feasible) else ())])
+    options: list[list[Plan | None]] = [[None, *by_mode(found, key).values()] for key in missions]
     bound = plan_fleet(found).tiers["Mission"].bound
     for choice in product(*options):
         plans = [p for p in choice if p is not None]

@@ -1,12 +1,15 @@
 """Builders: snapshots of a few nodes, written in the units that people use."""
 
+from dataclasses import replace
 from typing import Any
 
 from maleo_api.device import Device, DeviceProfile, Link
 from maleo_api.meta import Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Model
-from maleo_operator.planning.problem import NodeFacts, Observations, Plan, Snapshot
+from maleo_operator.planning.planner import decide
+from maleo_operator.planning.problem import Feasible, NodeFacts, Observations, Plan, Snapshot
+from maleo_operator.planning.relaxation import change
 
 DIGEST = f"sha256:{'a' * 64}"
 
@@ -117,3 +120,14 @@ def snapshot(
         observations=observations or Observations(),
         held=held or {},
     )
+
+
+def by_mode(found: Snapshot, key: str) -> dict[str, Plan]:
+    """The best plan of each mode that is allowed, where there is one."""
+    best: dict[str, Plan] = {}
+    for mode in found.missions[key].spec.modes:
+        alone = change(found.missions[key], {"modes": [mode]})
+        verdict = decide(replace(found, missions={**found.missions, key: alone}), key)
+        if isinstance(verdict, Feasible):
+            best[mode] = verdict.plan
+    return best

@@ -141,7 +141,7 @@ def plan(*chain: str, objective: float = 0.5, spare: bool = False, simulated: bo
 
 
 def feasible(*chain: str, **options: Any) -> Feasible:
-    return Feasible(plan=plan(*chain, **options), rejected=(), best_by_mode={}, bound=0.5)
+    return Feasible(plan=plan(*chain, **options), rejected=(), staying=None, bound=0.5)
 
 
 def infeasible(code: str = "LatencyTooTight", message: str = "", *, least_bad: Plan | None = None) -> Infeasible:

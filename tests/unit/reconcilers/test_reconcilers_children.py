@@ -294,13 +294,13 @@ def test_improvement__must_be_worth_a_move(
 ) -> None:
     world = World(planner=lambda _: feasible("drone-1", "edge-1"))
     world.settle()
-    stays = {} if again is None else {"Split": plan("drone-1", "edge-1", objective=again)}
+    stays = None if again is None else plan("drone-1", "edge-1", objective=again)
     known = {} if held is None else {"demo/cctv": plan("drone-1", "edge-1", objective=held)}
     of = replace(
         world.scope(),
         trigger="Improvement",
         inputs_digest="sha256:" + "d" * 64,
-        verdict=replace(feasible("drone-1", objective=offered), best_by_mode=stays),
+        verdict=replace(feasible("drone-1", objective=offered), staying=stays),
         snapshot=snapshot(held=known),
     )
     assert [o["kind"] for o in decide(of).create] == (["Placement"] if moves else []), case
