@@ -51,7 +51,6 @@ class Cluster:
 
     def __init__(self, folders: Folders, record: dict[str, Any]) -> None:
         self.folders = folders
-        self._record = record
         self.nodes = tuple(Node(**node) for node in record["nodes"])
         self.kubeconfig = Path(record["kubeconfig"])
         self.audit_log = Path(record["audit_log"])
@@ -60,10 +59,7 @@ class Cluster:
     @classmethod
     def current(cls, folders: Folders | None = None) -> "Cluster":
         folders = folders or Folders.default()
-        try:
-            record = json.loads((folders.state / "state.json").read_text(encoding="utf-8"))
-        except OSError:
-            raise NoCluster("no devcluster is up here: `maleo cluster up` starts one") from None
+        record = _read(folders)
         if "kubeconfig" not in record:
             raise NoCluster("a devcluster is only half up: `maleo cluster up` cleans it and starts anew")
         return cls(folders, record)
@@ -99,16 +95,18 @@ class Cluster:
         node = self.node(name)
         if self._process(f"node-{node.name}").running:
             return
-        process = start_node(node, _files(self.folders, node, Path(self._record["programs"])))
-        self._record["processes"] = [p for p in self._record["processes"] if p["name"] != process.name]
-        _remember(self.folders, self._record, process)
+        with _locked(self.folders):
+            record = _read(self.folders)
+            process = start_node(node, _files(self.folders, node, Path(record["programs"])))
+            record["processes"] = [p for p in record["processes"] if p["name"] != process.name]
+            _remember(self.folders, record, process)
 
     def status(self) -> dict[str, bool]:
         """Program or node -> whether it runs."""
-        return {p.name: p.running for p in _processes(self._record)}
+        return {p.name: p.running for p in _processes(_read(self.folders))}
 
     def _process(self, name: str) -> Process:
-        return next(p for p in _processes(self._record) if p.name == name)
+        return next(p for p in _processes(_read(self.folders)) if p.name == name)
 
 
 def up(nodes: tuple[Node, ...], *, ask: host.Ask, say: Say, folders: Folders | None = None) -> Cluster:
@@ -250,6 +248,15 @@ def _remember(folders: Folders, record: dict[str, Any], *processes: Process, **f
     record["processes"] += [{**asdict(process), "log": str(process.log)} for process in processes]
     record |= facts
     _save(folders, record)
+
+
+def _read(folders: Folders) -> dict[str, Any]:
+    """Always anew: another command may have started a node since."""
+    try:
+        found: dict[str, Any] = json.loads((folders.state / "state.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise NoCluster("no devcluster is up here: `maleo cluster up` starts one") from None
+    return found
 
 
 def _save(folders: Folders, record: dict[str, Any]) -> None:

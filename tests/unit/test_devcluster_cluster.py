@@ -82,6 +82,29 @@ def test_node__that_is_not_there_is_named_with_those_that_are(folders: Folders) 
         Cluster.current(folders).kill_node("edge-9")
 
 
+def test_node_started_by_another_command__is_not_forgotten(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two who hold the same cluster each start a node: `down` must know both."""
+    nodes = [Node("drone-1", 1, {}), Node("edge-1", 2, {})]
+    log = tmp_path / "log"
+    ended = [Process(f"node-{node.name}", pid=2**22 + 1, started="1", log=log) for node in nodes]
+    _record(folders, ended, kubeconfig="k", audit_log="a", programs="p")
+    record = json.loads((folders.state / "state.json").read_text(encoding="utf-8"))
+    record["nodes"] = [asdict(node) for node in nodes]
+    (folders.state / "state.json").write_text(json.dumps(record), encoding="utf-8")
+    monkeypatch.setattr(
+        cluster, "start_node", lambda node, _files: start(f"node-{node.name}", ["sleep", "600"], folder=tmp_path)
+    )
+    one, other = Cluster.current(folders), Cluster.current(folders)
+    one.start_node("drone-1")
+    other.start_node("edge-1")
+    assert one.status() == other.status() == {"node-drone-1": True, "node-edge-1": True}
+    cluster.down(folders)
+    with pytest.raises(NoCluster):
+        one.status()
+
+
 def test_kind_configuration__gives_a_node_for_each_worker() -> None:
     nodes = load(ROOT / "kind-config.yaml")
     assert [(n.name, n.address, n.pods) for n in nodes] == [

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from maleo_operator.planning.amount import Array
 from maleo_operator.planning.bits import has, pack, spread, tabulate, unpack
 from maleo_operator.planning.cover import Cover
-from maleo_operator.planning.search import Way
+from maleo_operator.planning.question import Way
 from maleo_operator.planning.stages import Types
 
 _WORD: Final = 8

@@ -8,7 +8,8 @@ import numpy as np
 from maleo_operator.planning.analog import lower
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import TIE, Lattice
-from maleo_operator.planning.search import Limit, Question, Searcher, Way, total
+from maleo_operator.planning.question import Limit, Question, Way, total
+from maleo_operator.planning.search import Searcher
 from maleo_operator.planning.solver import MODES, MOST_PARTITIONS, Candidate, Search
 
 _STEP = 1 - 1e-6
@@ -60,11 +61,11 @@ def _lossy_ways(search: Search, made: Lattice) -> Iterator[Way]:
 def _ways(search: Search, made: Lattice, limits: tuple[Limit, ...]) -> Iterator[Way]:
     """From the least energy to the least latency: each is the thriftiest of those that are quicker than the last."""
     modes = [mode for mode in MODES if mode in search.demand.mission.spec.modes]
-    thrifty = Searcher(made, Question(made.energy, (Limit(made.tail, np.inf), *limits), MOST_PARTITIONS))
-    quick = Searcher(made, Question(made.tail, (Limit(made.energy, np.inf), *limits), MOST_PARTITIONS))
+    thrifty = Searcher(made, Question(made.energy, (Limit(made.tail, np.inf), *limits), MOST_PARTITIONS), modes)
+    quick = Searcher(made, Question(made.tail, (Limit(made.energy, np.inf), *limits), MOST_PARTITIONS), modes)
 
     def best(searcher: Searcher, most: float) -> Way | None:
-        found = searcher.run(modes, first=most).ways
+        found = searcher.run(first=most).ways
         return min(found)[1] if found else None
 
     most = np.inf
@@ -76,8 +77,8 @@ def _ways(search: Search, made: Lattice, limits: tuple[Limit, ...]) -> Iterator[
         yield way
         most = total(made.tail, made, way) * _STEP
     # Quicker still may be a way over units whose power is unknown.
-    blind = Searcher(made, Question(made.tail, limits, MOST_PARTITIONS))
-    found = blind.run(modes).ways
+    blind = Searcher(made, Question(made.tail, limits, MOST_PARTITIONS), modes)
+    found = blind.run().ways
     if found and min(found)[0] <= most:
         yield min(found)[1]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from maleo_operator.planning.amount import Array
 from maleo_operator.planning.counts import Layer, Move
-from maleo_operator.planning.search import Way
+from maleo_operator.planning.question import Way
 from maleo_operator.planning.stages import Types
 
 _ROUNDS: Final = 30

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maleo_operator.planning.amount import Array
-from maleo_operator.planning.search import Way
+from maleo_operator.planning.question import Way
 from maleo_operator.planning.stages import Stages
 
 Order = tuple[int, ...]

@@ -19,7 +19,8 @@ from maleo_operator.planning.cover import cover
 from maleo_operator.planning.lattice import TIE, Lattice
 from maleo_operator.planning.least import LeastProbe
 from maleo_operator.planning.orders import improve
-from maleo_operator.planning.search import Found, Limit, Question, Searcher, Way, total
+from maleo_operator.planning.question import Limit, Question, Way, total
+from maleo_operator.planning.search import Found, Searcher
 from maleo_operator.planning.stages import Stages, Types
 
 _MOST_STATES: Final = 17_000_000
@@ -132,4 +133,4 @@ def cheapest(lattice: Lattice, mode: Mode, cost: Amount, limits: Sequence[Limit]
     quick = lattice.no_slower(seconds)
     kept = tuple(replace(limit, amount=limit.amount.within(quick.frame)) for limit in limits)
     question = Question(cost.within(quick.frame), kept, min(most, len(lattice.units)))
-    return Searcher(quick, question).run([mode], patience=_PATIENCE)
+    return Searcher(quick, question, [mode]).run(patience=_PATIENCE)

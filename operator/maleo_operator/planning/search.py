@@ -1,12 +1,13 @@
-"""The best way through a lattice: best-first over partial ways, bounded from below by an exact backward pass.
+"""The best way through a lattice: best-first over partial ways, bounded from below by backward passes.
 
-The backward pass forgets that a unit serves once per way and looks at each limit alone: so its bounds are true, and the
-first complete way that leaves the queue is the best. Ways as good as that one follow it: the caller breaks ties.
+A bound forgets that a unit serves once per way and looks at each limit alone: so it is true, and the first complete way
+that leaves the queue is the best. Ways as good as that one follow it: the caller breaks ties. Where this takes long the
+bounds are raised by prices, and it begins anew.
 """
 
 import heapq
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Final
 
@@ -15,24 +16,15 @@ from numpy.typing import NDArray
 
 from maleo_api.mission import Mode
 from maleo_operator.planning.amount import Amount, Array
+from maleo_operator.planning.dual import Bound, Dual, unpriced
 from maleo_operator.planning.lattice import TIE, Lattice
-
-Way = tuple[tuple[int, int], ...]
-"""(unit, boundary that it ends at) in the order of the data."""
+from maleo_operator.planning.question import Question, Way
 
 _SHORT: Final = 1e6  # weight of a relative shortfall against cost, where the least bad way is looked for
 _MOST_TIES: Final = 64
-_EASY: Final = 200
-"""Expansions after which a careful look ahead is worth its making."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A way's `amount`, summed over its steps or (`peak`) the largest of them, must not exceed `most`."""
-
-    amount: Amount
-    most: float
-    peak: bool = False
+_EFFORT: Final = 60, 5
+"""Expansions before prices are raised for the first time; how many times as many before each next time."""
+_STEPS: Final = 25, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +33,6 @@ class Found:
 
     ways: tuple[tuple[float, Way], ...]
     bound: float
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Minimise the sum of `cost` within limits; if not `strict`, the least relative shortfall first."""
-
-    cost: Amount
-    limits: tuple[Limit, ...]
-    most: int  # partitions
-    strict: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,77 +48,106 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ahead:
-    """Of the cost and of each limit, by the steps that are left: the least that is still to come."""
+class _Bounds:
+    """The larger counts, of the cost and of each limit."""
 
-    cost: list[Array]
-    limits: list[list[Array]]
+    cost: list[Bound]
+    limits: list[list[Bound]]
 
 
 class Searcher:
-    """One question about one lattice. Where a rough look ahead does not do, a careful one follows."""
+    """One question about the ways of one lattice that are of any of these modes."""
 
-    def __init__(self, lattice: Lattice, question: Question) -> None:
+    def __init__(self, lattice: Lattice, question: Question, modes: Collection[Mode]) -> None:
+        if set(modes) in ({"Local"}, {"Remote"}):
+            lattice = lattice.without(~lattice.local if "Local" in modes else lattice.local)
+            question = question.within(lattice.frame)
         self._lattice = lattice
         self._question = question
+        self._modes = modes
         self._most = [limit.most for limit in question.limits]
-        self._rough = self._look(lambda amount: look_ahead(lattice, amount, question.most))
-        self._careful: dict[frozenset[Mode], _Ahead] = {}
+        self._rough = _Bounds(
+            [unpriced(lattice, question.cost, question.most)],
+            [[] if limit.peak else [unpriced(lattice, limit.amount, question.most)] for limit in question.limits],
+        )
 
-    def run(
-        self, modes: Collection[Mode], *, under: float = np.inf, first: float | None = None, patience: int = 20_000
-    ) -> Found:
-        """The best ways of any of these modes, if they cost less than `under`; cut short after `patience` expansions.
+    def run(self, *, under: float = np.inf, first: float | None = None, patience: int = 20_000) -> Found:
+        """The best ways, if they cost less than `under`; cut short after `patience` expansions.
 
         first: in place of the first limit's.
         """
         if first is not None:
             self._most[0] = first
-        found, is_certain = self._follow(modes, self._rough, under, min(_EASY, patience))
-        if is_certain or patience <= _EASY:
-            return found
-        key = frozenset(modes)
-        if key not in self._careful:
-            local, lattice = self._lattice.local, self._lattice
-            if key in ({"Local"}, {"Remote"}):
-                lattice = lattice.without(~local if "Local" in key else local)
-            most, frame = self._question.most, lattice.frame
-            self._careful[key] = self._look(lambda amount: look_on(lattice, amount.within(frame), most))
-        return self._follow(modes, self._careful[key], under, patience)[0]
+        bounds, duals, (effort, more), (steps, longer) = self._rough, list[Dual](), _EFFORT, _STEPS
+        while True:
+            found, is_certain = self._follow(bounds, under, min(effort, patience))
+            if is_certain or effort >= patience:
+                return found
+            duals = duals or self._list_duals()
+            for dual in duals:
+                dual.rise(steps, found.ways[0][0] if found.ways and self._question.strict else np.inf)
+            if self._question.strict and any(dual.is_hopeless for dual in duals):
+                return Found((), np.inf)
+            bounds = self._raise(duals)
+            effort, steps = effort * more, steps * longer
 
-    def _look(self, look: Callable[[Amount], list[Array]]) -> _Ahead:
-        cost = look(self._question.cost)
-        # Of the largest of a way's steps no more is known than that it is not negative.
-        none = [np.zeros_like(ahead) for ahead in cost]
-        return _Ahead(cost, [none if limit.peak else look(limit.amount) for limit in self._question.limits])
+    @property
+    def _priced(self) -> list[int]:
+        """Limits that can have a price."""
+        limits = enumerate(zip(self._question.limits, self._most, strict=True))
+        return [i for i, (limit, most) in limits if not limit.peak and 0 < most < np.inf]
 
-    def _follow(self, modes: Collection[Mode], ahead: _Ahead, under: float, patience: int) -> tuple[Found, bool]:
+    def _list_duals(self) -> list[Dual]:
+        """Of the cost within the limits; of each limit where these may be broken."""
+        lattice, question = self._lattice, self._question
+        if question.strict:
+            amounts = [question.cost, *(question.limits[i].amount for i in self._priced)]
+            lattice = lattice.without(np.any([np.isinf(amount.fixed) for amount in amounts], axis=0))
+            question = question.within(lattice.frame)
+        start = np.where(lattice.frame.ends(0), 0.0, np.inf)
+        self._forbid(start, self._root)
+        possible, limits = start == 0, [(question.limits[i].amount, self._most[i]) for i in self._priced]
+        if question.strict:
+            return [Dual(lattice, question.cost, limits, possible, question.most)]
+        return [Dual(lattice, amount, (), possible, question.most) for amount, _ in limits]
+
+    def _raise(self, duals: Sequence[Dual]) -> _Bounds:
+        rough = self._rough
+        if self._question.strict:
+            return replace(rough, cost=[*rough.cost, *(dual.bound for dual in duals)])
+        raised = dict(zip(self._priced, duals, strict=True))
+        limits = [[*own, raised[i].bound] if i in raised else own for i, own in enumerate(rough.limits)]
+        return replace(rough, limits=limits)
+
+    @property
+    def _root(self) -> _State:
+        return _State(0.0, (0.0,) * len(self._question.limits), (), self._lattice.source, 0, away=False)
+
+    def _follow(self, bounds: _Bounds, under: float, patience: int) -> tuple[Found, bool]:
         """What was found, and whether it is certain: not cut short."""
         cutoff, incumbent = under, list[tuple[float, Way]]()
-        source, last = self._lattice.source, self._lattice.last
-        root = _State(0.0, (0.0,) * len(self._question.limits), (), source, 0, away=False)
-        serial, queue = count(), []  # type: ignore[var-annotated]
+        last, serial, queue = self._lattice.last, count(), []  # type: ignore[var-annotated]
         ways: list[tuple[float, Way]] = []
 
         def push(state: _State) -> None:
             nonlocal cutoff, incumbent
-            bounds, order = self._expand(state, modes, ahead, cutoff)
+            least, order = self._expand(state, bounds, cutoff)
             if not order.size:
                 return
-            heapq.heappush(queue, (bounds[order[0]], next(serial), state, bounds[order], order, 0))
-            ended = bounds[last :: last + 1]  # nothing is still to come: these are costs
+            heapq.heappush(queue, (least[order[0]], next(serial), state, least[order], order, 0))
+            ended = least[last :: last + 1]  # nothing is still to come: these are costs
             unit = int(np.argmin(ended))
             if ended[unit] + TIE < cutoff:
                 cutoff, incumbent = float(ended[unit]) + TIE, [(float(ended[unit]), (*state.way, (unit, last)))]
 
-        push(root)
+        push(self._root)
         while queue and patience and len(ways) < _MOST_TIES:
-            bound, _, state, bounds, order, at = heapq.heappop(queue)
+            bound, _, state, least, order, at = heapq.heappop(queue)
             if bound > cutoff:
                 queue.clear()
                 break
             if at + 1 < order.size:
-                heapq.heappush(queue, (bounds[at + 1], next(serial), state, bounds, order, at + 1))
+                heapq.heappush(queue, (least[at + 1], next(serial), state, least, order, at + 1))
             unit, boundary = divmod(int(order[at]), last + 1)
             if boundary == last:
                 ways.append((float(bound), (*state.way, (unit, boundary))))
@@ -166,39 +177,37 @@ class Searcher:
             away=state.away or not self._lattice.local[unit],
         )
 
-    def _expand(
-        self, state: _State, modes: Collection[Mode], ahead: _Ahead, cutoff: float
-    ) -> tuple[Array, NDArray[np.intp]]:
+    def _expand(self, state: _State, bounds: _Bounds, cutoff: float) -> tuple[Array, NDArray[np.intp]]:
         """Lower bounds of every way that goes on from here, (D * B) flat, and the order of those worth a look."""
-        question, left = self._question, self._question.most - len(state.way) - 1
-        bounds = state.value + self._bound(question.cost, ahead.cost[left], state)
-        short = np.zeros_like(bounds)
-        for limit, most, spent, coming in zip(question.limits, self._most, state.spent, ahead.limits, strict=True):
+        question, shares = self._question, [state.spent[i] / self._most[i] for i in self._priced]
+        least = self._least(bounds.cost, state, state.value, shares)
+        short = np.zeros_like(least)
+        for limit, most, spent, own in zip(question.limits, self._most, state.spent, bounds.limits, strict=True):
             if np.isinf(most):
                 continue
             if limit.peak:
                 hop = limit.amount.hops[state.place, :, state.boundary, None]
-                least = np.maximum(spent, np.maximum(hop, limit.amount.row(state.boundary)))
+                taken = np.maximum(spent, np.maximum(hop, limit.amount.row(state.boundary)))
             else:
-                least = spent + self._bound(limit.amount, coming[left], state)
-            over = least / most - 1 if most > 0 else np.where(least > 0, 1.0, 0.0)
+                taken = self._least(own, state, spent, ())
+            over = taken / most - 1 if most > 0 else np.where(taken > 0, 1.0, 0.0)
             short += np.maximum(0.0, over - TIE)
-        bounds = np.where(short > 0, np.inf, bounds) if question.strict else bounds + _SHORT * short
-        bounds[~self._lattice.frame.ends(state.boundary)] = np.inf
-        self._forbid(bounds, state, modes)
-        flat = bounds.ravel()
+        least = np.where(short > 0, np.inf, least) if question.strict else least + _SHORT * short
+        least[~self._lattice.frame.ends(state.boundary)] = np.inf
+        self._forbid(least, state)
+        flat = least.ravel()
         worth = np.flatnonzero((flat <= cutoff) & np.isfinite(flat))
         return flat, worth[np.argsort(flat[worth], kind="stable")]
 
-    def _bound(self, amount: Amount, ahead: Array, state: _State) -> Array:
-        """(D, B) of the next step, and the least of what is still to come; `ahead`: (D, B), or that for each origin."""
-        coming = ahead[state.place] if ahead.ndim == 3 else ahead[:-1]  # noqa: PLR2004 - of each origin
-        total: Array = amount.hops[state.place, :, state.boundary, None] + amount.row(state.boundary) + coming
-        return total
+    def _least(self, bounds: Sequence[Bound], state: _State, value: float, shares: Sequence[float]) -> Array:
+        """(D, B) of the next step and all that is still to come after it, by the bound that is the largest."""
+        left = self._question.most - len(state.way) - 1
+        found = [b.so_far(value, shares, state.way) + b.onward(state.place, state.boundary, left) for b in bounds]
+        return found[0] if len(found) == 1 else np.maximum(*found)
 
-    def _forbid(self, bounds: Array, state: _State, modes: Collection[Mode]) -> None:
+    def _forbid(self, bounds: Array, state: _State) -> None:
         """What the modes, and a unit's single use, rule out: in place."""
-        local, last = self._lattice.local, self._lattice.last
+        local, last, modes = self._lattice.local, self._lattice.last, self._modes
         for unit, _ in state.way:
             bounds[self._lattice.same[unit]] = np.inf
         if not state.way and "Remote" not in modes:
@@ -211,48 +220,3 @@ class Searcher:
             bounds[~local] = np.inf
         if not state.away and "Local" not in modes:
             bounds[local, last] = np.inf
-
-
-def look_ahead(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
-    """[k][place, boundary]: the least that is still to come with at most k more steps. Units may serve again in it."""
-    least = np.full((lattice.source + 1, lattice.last + 1), np.inf)
-    least[:, -1] = 0.0
-    found = [least]
-    for _ in range(most - 1):
-        least = (amount.hops + amount.least(found[-1][:-1])[None]).min(axis=1)
-        least[:, -1] = 0.0
-        found.append(np.minimum(found[-1], least))
-    return found
-
-
-def look_on(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
-    """[k][origin, place, boundary]: as `look_ahead`, but from a place the next step does not go back to its origin.
-
-    A rough look returns to a quick unit again and again, by way of any other.
-    """
-    count, boundaries = lattice.source, np.arange(lattice.last + 1)
-    least = np.full((count + 1, count, lattice.last + 1), np.inf)
-    least[:, :, -1] = 0.0
-    found = [least]
-    for _ in range(most - 1):
-        now = np.empty_like(least)
-        for place in range(count):
-            step = amount.hops[place] + amount.least(found[-1][place])
-            best = np.argmin(step, axis=0)
-            now[:, place] = step[best, boundaries]
-            for origin in np.unique(best):
-                at, back = np.flatnonzero(best == origin), lattice.same[origin]
-                other = np.where(back[:, None], np.inf, step[:, at]).min(axis=0)
-                now[np.flatnonzero(back)[:, None], place, at] = other
-        now[:, :, -1] = 0.0
-        found.append(np.minimum(found[-1], now))
-    return found
-
-
-def total(amount: Amount, lattice: Lattice, way: Sequence[tuple[int, int]], *, peak: bool = False) -> float:
-    """What a complete way amounts to; infinite where it is not possible."""
-    place, boundary, steps = lattice.source, 0, []
-    for unit, end in way:
-        steps += [amount.hop(place, unit, boundary), amount.span(unit, boundary, end)]
-        place, boundary = unit, end
-    return max(steps) if peak else sum(steps)

@@ -27,8 +27,9 @@ from maleo_operator.planning.index import Index, Wire
 from maleo_operator.planning.lattice import TIE, Lattice, Prices, allowance, room
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
 from maleo_operator.planning.problem import Figure, NodeFacts, Plan, Snapshot
+from maleo_operator.planning.question import Limit, Question, Way, total
 from maleo_operator.planning.reach import Reach, find_reach
-from maleo_operator.planning.search import Limit, Question, Searcher, Way, total
+from maleo_operator.planning.search import Searcher
 from maleo_operator.planning.turns import add_turn, find_clash
 from maleo_operator.planning.units import UnitFacts
 
@@ -366,7 +367,7 @@ class Search:
             for most, question in self._questions(variant, made, strict=strict, price=price):
                 ceiling = most - leaving
                 under = ceiling - floor + TIE if strict else np.inf
-                found = Searcher(made, question).run(self._modes, under=under)
+                found = Searcher(made, question, self._modes).run(under=under)
                 if found.bound < (found.ways[0][0] if found.ways else np.inf):
                     self.beyond = max(self.beyond, ceiling - found.bound)
                 for _, way in found.ways:
@@ -391,7 +392,7 @@ class Search:
             for way in [best.way, *(way for ways in equals for _, way in ways)]:
                 yield self.judge(variant, made, way)
         for _, question in () if strict else self._questions(variant, made, strict=False):
-            yield from (self.judge(variant, made, way) for _, way in Searcher(made, question).run(self._modes).ways)
+            yield from (self.judge(variant, made, way) for _, way in Searcher(made, question, self._modes).run().ways)
 
     def _held_again(
         self, lattices: Iterable[tuple[Edition, Lattice]], prices: Prices

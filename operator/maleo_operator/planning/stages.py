@@ -8,7 +8,7 @@ import numpy as np
 from maleo_api.mission import Mode
 from maleo_operator.planning.amount import Amount, Array, Mask
 from maleo_operator.planning.lattice import Lattice
-from maleo_operator.planning.search import Way
+from maleo_operator.planning.question import Way
 
 
 @dataclass(frozen=True, slots=True)

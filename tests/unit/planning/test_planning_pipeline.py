@@ -20,7 +20,7 @@ from maleo_operator.planning.orders import OrderProbe, fastest
 from maleo_operator.planning.pipeline import solve
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot
-from maleo_operator.planning.search import Way
+from maleo_operator.planning.question import Way
 from maleo_operator.planning.stages import Stages, Types
 
 _SECONDS = st.sampled_from([0.0, 1.0, 2.0, 3.0, 5.0, 8.0, np.inf])

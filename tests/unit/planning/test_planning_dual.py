@@ -1,0 +1,103 @@
+"""Prices raise bounds and never above the best way; with them the search finds the same plans."""
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from instances import one_mission
+
+from maleo_operator.planning import search
+from maleo_operator.planning.dual import Dual
+from maleo_operator.planning.planner import decide
+from maleo_operator.planning.problem import Feasible, Plan, Snapshot
+from maleo_operator.planning.question import total
+
+KEY = "default/watch"
+_NEVER = 10**6, 5
+_AT_ONCE = 1, 2
+
+
+def _worlds(count: int, *, blocks: int, nodes: int) -> Iterator[Snapshot]:
+    chance = Random(blocks * 100 + nodes)
+    return (one_mission(chance, blocks=blocks, nodes=nodes) for _ in range(count))
+
+
+def _chosen(world: Snapshot, effort: tuple[int, int], patch: pytest.MonkeyPatch) -> tuple[bool, Plan | None]:
+    patch.setattr(search, "_EFFORT", effort)
+    verdict = decide(world, KEY)
+    feasible = isinstance(verdict, Feasible)
+    return feasible, verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+
+
+@pytest.mark.parametrize(("blocks", "nodes", "count"), [(4, 3, 150), (8, 5, 80), (16, 6, 30)])
+def test_plan__is_the_same_with_prices_as_without(
+    monkeypatch: pytest.MonkeyPatch, blocks: int, nodes: int, count: int
+) -> None:
+    """Where something is feasible, and where the least bad is looked for; the best-first search alone is exact."""
+    seen = set()
+    for world in _worlds(count, blocks=blocks, nodes=nodes):
+        plain, priced = _chosen(world, _NEVER, monkeypatch), _chosen(world, _AT_ONCE, monkeypatch)
+        assert plain[0] is priced[0]
+        assert (plain[1] is None) is (priced[1] is None)
+        if plain[1] is not None and priced[1] is not None:
+            assert priced[1].objective == pytest.approx(plain[1].objective, abs=1e-9)
+            assert priced[1].partitions == plain[1].partitions
+        seen.add(plain[0])
+    assert seen == {True, False}
+
+
+def test_bound__rises_and_never_above_the_best_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every question that planning asks, to the last step; a few reach the cost of the best way itself."""
+    asked: list[tuple[search.Searcher, search.Found]] = []
+    run = search.Searcher.run
+
+    def note(self: search.Searcher, **options: Any) -> search.Found:
+        asked.append((self, run(self)))
+        return run(self, **options)
+
+    monkeypatch.setattr(search.Searcher, "run", note)
+    for world in _worlds(60, blocks=12, nodes=6):
+        decide(world, KEY)
+    rose = reached = 0
+    for searcher, found in asked:
+        if not found.ways or not searcher._question.strict:
+            continue
+        for dual in searcher._list_duals():
+            best, before = found.ways[0][0], -np.inf
+            for steps in (1, 5, 50):
+                dual.rise(steps, np.inf)
+                assert before <= dual.least <= best + 1e-9
+                before = dual.least
+            rose += _roughly(searcher) < dual.least - 1e-9
+            reached += dual.least >= best - 1e-9
+    assert rose > 10
+    assert reached > 10
+
+
+def _roughly(searcher: search.Searcher) -> float:
+    """What the best way costs at least where nothing has a price."""
+    least, order = searcher._expand(searcher._root, searcher._rough, np.inf)
+    return float(least[order[0]]) if order.size else np.inf
+
+
+def test_walk_that_keeps_everything__is_a_way_that_costs_no_less_than_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    walks: list[tuple[Dual, float, float]] = []
+    measure = Dual._measure
+
+    def note(self: Dual, way: Any, bound: float) -> Any:
+        walk = measure(self, way, bound)
+        assert walk.cost == pytest.approx(total(self._cost, self._lattice, way))
+        if (walk.uses <= 0).all() and (walk.over <= 0).all():
+            walks.append((self, walk.cost, bound))
+        return walk
+
+    monkeypatch.setattr(Dual, "_measure", note)
+    monkeypatch.setattr(search, "_EFFORT", _AT_ONCE)
+    for world in _worlds(20, blocks=12, nodes=6):
+        decide(world, KEY)
+    assert len(walks) > 20
+    assert all(dual.least <= cost + 1e-9 for dual, cost, _ in walks)
