@@ -115,6 +115,19 @@ def test_small_transfers__never_prove_a_fast_link() -> None:
     assert _bandwidth(store, 145.0) == 100_000.0  # but they prove a slow one
 
 
+def test_node_that_comes_back__has_links_that_nothing_is_known_of() -> None:
+    """While its cable was cut transfers were given up; that is no speed of the link that it is back on."""
+    store = TelemetryStore()
+    store.hear("edge-1", Frame(sequence=1, at=99.0), missions={}, now=99.0)
+    for second in range(9):
+        _hear(store, _frame(transfers=_transfer(200_000, 5.0)), 100.0 + second)
+        if second in (0, 4, 8):
+            store.hear("edge-1", Frame(sequence=second + 2, at=100.0 + second), missions={}, now=100.0 + second)
+    assert _bandwidth(store, 108.0) == 40_000.0  # some frames were late, no more
+    store.hear("edge-1", Frame(sequence=11, at=120.0), missions={}, now=120.0)
+    assert _bandwidth(store, 120.0) is None
+
+
 def test_throttling__reaches_planning() -> None:
     store = TelemetryStore()
     _hear(store, _frame(capacity=0.5), 100.0)

@@ -84,6 +84,8 @@ class TelemetryStore:
         """Take one frame. missions: slot (`namespace/pod`) -> mission key. Back-filled frames only count."""
         known = self._nodes.setdefault(node, _Node())
         if not frame.backfilled:
+            if now - known.at >= _FRESH_S:
+                self._forget_links(node)
             known.at = now
             known.reading = frame.reading or known.reading
         counted = []
@@ -234,6 +236,12 @@ class TelemetryStore:
         if before is None or abs(low - before.value) > 2 * _BAND * before.value:
             spread = (recent[-1] - recent[0]) / 4
             self._bandwidth[pair] = Figure(low, min(spread, low / 2), Basis.MEASURED, f"slots at {pair[0]}")
+
+    def _forget_links(self, node: str) -> None:
+        """Of one that was silent: transfers to it that were given up say nothing about the link that it is back on."""
+        for pair in [pair for pair in self._links if node in pair]:
+            del self._links[pair]
+            self._bandwidth.pop(pair, None)
 
     def _joules(self, known: _Mission, revision: int | None, *, since: float, until: float) -> tuple[float | None, str]:
         pieces = [(j, b) for at, r, j, b in known.joules if r == revision and since <= at < until]
