@@ -79,6 +79,8 @@ class Service:
     async def _run(self, held: Held, tensors: Mapping[str, Array], arrived: float) -> Answer:
         """This slot's part and all that follow."""
         revision, outputs, served_by = held.revision, dict(tensors), self._name
+        if revision.next is not None and self._hops.is_resting(revision.next.address):
+            raise PartnerLost(f"{revision.next.node} has just failed: nothing is computed for it")
         if held.stage is not None:
             held.stage.check(tensors)
             decoder, encoder = held.stage.decoder, held.stage.encoder

@@ -73,4 +73,4 @@ def is_ready(seen: Seen) -> bool:
 
 
 def faults(made: Load) -> list[str]:
-    return [sample.error or sample.wrong for sample in made.samples if sample.error or sample.wrong]
+    return [f"{s.error or s.wrong} after {s.seconds:.1f} s" for s in made.samples if s.error or s.wrong]

@@ -1,0 +1,104 @@
+"""What a slot learns when its partner does not answer in time: whether the link or the partner is slow."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from maleo_runtime.artifact import Artifacts
+from maleo_runtime.counters import Counters
+from maleo_runtime.hop import Hops, PartnerLost, TooSlow
+from maleo_runtime.host import Held, Host
+from maleo_runtime.service import Service
+from maleo_runtime.stage import Stage, Unit
+from maleo_wire.messages import Hop, Revision
+
+_LARGE = 4_000_000  # floats: more than all buffers between the two hold
+
+
+@asynccontextmanager
+async def _partner(*, reads: bool) -> AsyncIterator[str]:
+    """Takes connections and never answers; reads what comes, or nothing."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        taken += 1
+        while reads and await reader.read(1 << 20):
+            pass
+        await done.wait()
+        writer.close()
+        ended.release()
+
+    done, ended, taken = asyncio.Event(), asyncio.Semaphore(0), 0
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 12)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        done.set()
+        server.close()
+        for _ in range(taken):
+            await ended.acquire()
+
+
+@asynccontextmanager
+async def _hops() -> AsyncIterator[Hops]:
+    hops = Hops(identity="test")
+    try:
+        yield hops
+    finally:
+        await hops.close()
+
+
+async def _call(hops: Hops, address: str, size: int) -> None:
+    tensors = {"x": np.zeros(size, np.float32)}
+    await hops.call(address, model="net", revision=1, tensors=tensors, timeout_s=0.5)
+
+
+async def test_request_that_has_not_arrived_in_time__is_a_slow_link() -> None:
+    async with _partner(reads=False) as address, _hops() as hops:
+        with pytest.raises(TooSlow, match="not all had arrived within") as raised:
+            await _call(hops, address, _LARGE)
+        assert raised.value.size >= 4 * _LARGE
+
+
+@pytest.mark.parametrize("size", [10, _LARGE])
+async def test_request_that_arrived_and_is_not_answered_in_time__is_no_slow_link(size: int) -> None:
+    async with _partner(reads=True) as address, _hops() as hops:
+        with pytest.raises(PartnerLost, match="all has arrived, and no answer came") as raised:
+            await _call(hops, address, size)
+        assert not isinstance(raised.value, TooSlow)
+
+
+async def test_partner_that_failed_three_times__rests() -> None:
+    async with _partner(reads=True) as address, _hops() as hops:
+        for _ in range(3):
+            assert not hops.is_resting(address)
+            with pytest.raises(PartnerLost, match="all has arrived"):
+                await _call(hops, address, 10)
+        assert hops.is_resting(address)
+        with pytest.raises(PartnerLost, match="not asked for a moment"):
+            await _call(hops, address, 10)
+
+
+class _Halfway(Host):
+    """Holds one revision whose second part is somewhere else."""
+
+    @asynccontextmanager
+    async def holding(self, number: int) -> AsyncIterator[Held | None]:
+        hop = Hop(address="far:1", node="edge-1")
+        yield Held(Revision(revision=number, epoch=1, variant="fp32", stage=None, next=hop), cast("Stage", object()))
+
+
+async def test_part__is_not_computed_for_a_partner_that_rests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The fallback would wait behind it on the same unit, and for a busy mission ever longer."""
+    async with _hops() as hops:
+        monkeypatch.setattr(hops, "is_resting", lambda address: address == "far:1")
+        service = Service(
+            _Halfway(Artifacts(tmp_path, agent="", identity="")), cast("Unit", None), hops, Counters(), name="entry"
+        )
+        with pytest.raises(PartnerLost, match="edge-1 has just failed: nothing is computed for it"):
+            await service.serve_part(1, {"x": np.zeros(3, np.float32)})
