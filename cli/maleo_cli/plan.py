@@ -25,11 +25,11 @@ from maleo_cli.replay import keep
 from maleo_cli.wording import tell, tell_blockers, tell_changes
 from maleo_operator.planning.explanation import Explanation
 from maleo_operator.planning.fleet import plan_fleet
+from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.planner import explain as explanation_of
 from maleo_operator.planning.planner import frontier as trade_off
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.snapshot import from_manifests
-from maleo_operator.planning.solver import Aim
 
 Output = Literal["table", "json", "yaml"]
 

@@ -9,8 +9,8 @@ import typer
 from maleo_cli.failure import Failure
 from maleo_operator.planning import store
 from maleo_operator.planning.fleet import FleetPlan, plan_fleet
+from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.problem import Feasible, Snapshot, Verdict
-from maleo_operator.planning.solver import Aim
 
 
 def keep(folder: Path, snapshot: Snapshot, fleet: FleetPlan, *, aim: Aim) -> None:

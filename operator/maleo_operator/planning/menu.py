@@ -18,9 +18,10 @@ from maleo_operator.planning.coding import list_codecs
 from maleo_operator.planning.demand import accuracy_margin
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import TIE, Prices, allowance, waiting
+from maleo_operator.planning.objective import HIGHEST, MOVE_COST, UNCERTAINTY
 from maleo_operator.planning.problem import Plan
 from maleo_operator.planning.reach import Hop, Target
-from maleo_operator.planning.solver import HIGHEST, MOVE_COST, UNCERTAINTY, Candidate, Piece, Search
+from maleo_operator.planning.solver import Candidate, Piece, Search
 from maleo_operator.planning.stage import Row, Stage, find_least, set_stage
 from maleo_operator.planning.units import UnitFacts
 
@@ -34,7 +35,7 @@ def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
     """Of each variant that keeps the accuracy floor. `every`: all members of a class and not only the least loaded."""
     found = []
     for variant in search.variants():
-        if search.accuracy_shortfall(search.demand.accuracy_of(variant)) <= TIE:
+        if search.objective.accuracy_shortfall(search.demand.accuracy_of(variant)) <= TIE:
             rows, here = _list_rows(search, variant, every=every)
             if rows:
                 found.append(Menu(search, variant, rows, here))

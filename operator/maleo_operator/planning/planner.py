@@ -23,6 +23,7 @@ from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE, waiting
 from maleo_operator.planning.menu import list_menus, narrow, widen
+from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.problem import (
     Blocker,
     Fallback,
@@ -37,7 +38,7 @@ from maleo_operator.planning.problem import (
     Verdict,
 )
 from maleo_operator.planning.relaxation import Decide, relax
-from maleo_operator.planning.solver import Aim, Candidate, Piece, Search
+from maleo_operator.planning.solver import Candidate, Piece, Search
 from maleo_operator.planning.switching import switch
 from maleo_operator.planning.turns import turn
 from maleo_operator.planning.units import UnitFacts

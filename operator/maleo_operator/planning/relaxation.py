@@ -12,8 +12,9 @@ from typing import Any, Final, Protocol
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission, Objectives
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show
+from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, Relaxation, Snapshot, Verdict
-from maleo_operator.planning.solver import MODES, Aim
+from maleo_operator.planning.solver import MODES
 
 Changes = Mapping[str, Any]
 """Path below `spec` -> its new value; None: not set."""

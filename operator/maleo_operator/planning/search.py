@@ -78,14 +78,16 @@ class Searcher:
         """
         if first is not None:
             self._most[0] = first
-        bounds, duals, (effort, more), (steps, longer) = self._rough, list[Dual](), _EFFORT, _STEPS
+        best, bounds, duals = Found((), np.inf), self._rough, list[Dual]()
+        (effort, more), (steps, longer) = _EFFORT, _STEPS
         while True:
             found, is_certain = self._follow(bounds, under, min(effort, patience))
+            best = found if is_certain else Found(min(best.ways, found.ways, key=_cost), found.bound)
             if is_certain or effort >= patience:
-                return found
+                return best
             duals = duals or self._list_duals()
             for dual in duals:
-                dual.rise(steps, found.ways[0][0] if found.ways and self._question.strict else np.inf)
+                dual.rise(steps, _cost(best.ways) if self._question.strict else np.inf)
             if self._question.strict and any(dual.is_hopeless for dual in duals):
                 return Found((), np.inf)
             bounds = self._raise(duals)
@@ -220,3 +222,7 @@ class Searcher:
             bounds[~local] = np.inf
         if not state.away and "Local" not in modes:
             bounds[local, last] = np.inf
+
+
+def _cost(ways: Sequence[tuple[float, Way]]) -> float:
+    return ways[0][0] if ways else np.inf

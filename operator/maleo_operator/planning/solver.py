@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import product
-from typing import Final, Literal
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -14,34 +13,28 @@ from maleo_api.placement import MOST_STAGES
 from maleo_api.quantities import BYTES, show
 from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
-from maleo_operator.planning.amount import Amount, Array, add
-from maleo_operator.planning.analog import find_miss, find_widest, lower, without_the_widest
+from maleo_operator.planning.amount import Amount
+from maleo_operator.planning.analog import find_miss, lower, without_the_widest
 from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.compatibility import Mismatch, find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
 from maleo_operator.planning.crossing import Crossing
-from maleo_operator.planning.demand import Demand, accuracy_margin
+from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.edition import Edition, without_codecs
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index, Wire
 from maleo_operator.planning.lattice import TIE, Lattice, Prices, allowance, room
+from maleo_operator.planning.objective import MOVE_COST, Aim, Objective
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
-from maleo_operator.planning.problem import Figure, NodeFacts, Plan, Snapshot
-from maleo_operator.planning.question import Limit, Question, Way, total
+from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
+from maleo_operator.planning.question import Way, total
 from maleo_operator.planning.reach import Reach, find_reach
 from maleo_operator.planning.search import Searcher
 from maleo_operator.planning.turns import add_turn, find_clash
 from maleo_operator.planning.units import UnitFacts
 
-Aim = Literal["margins", "latency", "energy", "rate"]
-"""What is made best: the weighted margins; the tail latency or the energy of a request; the sustained rate."""
-
 MOST_PARTITIONS: Final = 4
 _PER_CLASS: Final = MOST_PARTITIONS
-MOVE_COST: Final = 0.05
-HIGHEST: Final = 1.0
-"""No weighted sum of margins is above it: weights sum to one, and margins are at most one."""
-UNCERTAINTY: Final = 0.1
 _MOST_UNITS: Final = 64
 MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 
@@ -117,6 +110,7 @@ class Search:
         self.model = model
         self.source = source
         self.aim = aim
+        self.objective = Objective(demand, aim)
         self.units = index.available
         holdings = holdings or Holdings.of(snapshot, index)
         self.loads = holdings.seen_by(demand.mission)
@@ -357,19 +351,19 @@ class Search:
         """
         rate, leaving = self.demand.rate, MOVE_COST if self.held is not None else 0.0
         for variant, full in lattices:
-            if strict and self.accuracy_shortfall(self.demand.accuracy_of(variant)) > 0:
+            if strict and self.objective.accuracy_shortfall(self.demand.accuracy_of(variant)) > 0:
                 continue
             made = full.no_slower(1 / rate) if strict and rate > 0 else full
             if self.aim == "rate":
                 yield from ((c.objective, c) for c in self._solve_rate(variant, made, strict=strict))
                 continue
             price = made.price(prices) if prices is not None else None
-            for most, question in self._questions(variant, made, strict=strict, price=price):
-                ceiling = most - leaving
-                under = ceiling - floor + TIE if strict else np.inf
+            questions = self.objective.questions(variant, made, most=MOST_PARTITIONS, strict=strict, price=price)
+            for ceiling, question in questions:
+                under = ceiling - leaving - floor + TIE if strict else np.inf
                 found = Searcher(made, question, self._modes).run(under=under)
                 if found.bound < (found.ways[0][0] if found.ways else np.inf):
-                    self.beyond = max(self.beyond, ceiling - found.bound)
+                    self.beyond = max(self.beyond, ceiling - leaving - found.bound)
                 for _, way in found.ways:
                     candidate = self.judge(variant, made, way)
                     net = candidate.objective - (total(price, made, way) if price is not None else 0.0)
@@ -381,17 +375,18 @@ class Search:
 
         If not `strict`: the highest rate of all, and what falls least short of the limits.
         """
-        limits = tuple(self.limits(variant, made)) if strict else ()
+        limits = tuple(self.objective.limits(variant, made)) if strict else ()
         for mode in self._modes:
             best = find_pipeline(made, mode, limits, MOST_STAGES)
             self.beyond = max(self.beyond, 1 / best.bound)
             if best.way is None:
                 continue
-            costs = (self._energy(made), made.tail) if strict else ()
+            costs = (self.objective.energy(made), made.tail) if strict else ()
             equals = [cheapest(made, mode, cost, limits, best.seconds, MOST_STAGES).ways for cost in costs]
             for way in [best.way, *(way for ways in equals for _, way in ways)]:
                 yield self.judge(variant, made, way)
-        for _, question in () if strict else self._questions(variant, made, strict=False):
+        least_bad = self.objective.questions(variant, made, most=MOST_PARTITIONS, strict=False)
+        for _, question in () if strict else least_bad:
             yield from (self.judge(variant, made, way) for _, way in Searcher(made, question, self._modes).run().ways)
 
     def _held_again(
@@ -408,94 +403,21 @@ class Search:
     def _modes(self) -> list[Mode]:
         return [mode for mode in MODES if mode in self.demand.mission.spec.modes]
 
-    def _questions(
-        self, variant: Edition, made: Lattice, *, strict: bool, price: Amount | None = None
-    ) -> Iterator[tuple[float, Question]]:
-        """What is made largest is the largest of a few: each is something less a sum, and is asked for by itself."""
-        limits = tuple(self.limits(variant, made))
-        if not strict and self.demand.rate > 0:
-            limits = (*limits, Limit(made.busy, 1 / self.demand.rate, peak=True))
-        for most, cost in self._costs_of_way(variant, made):
-            priced = add([(1.0, cost), (1.0, price)]) if price else cost
-            yield most, Question(priced, limits, MOST_PARTITIONS, strict=strict)
-
-    def limits(self, variant: Edition, made: Lattice) -> Iterator[Limit]:
-        """Of the accuracy that codecs cost, of latency, of energy; those of a rate are in the lattice."""
-        demand = self.demand
-        figure = demand.accuracy_of(variant)
-        if any(made.codecs) and demand.accuracy is not None and demand.accuracy.hard and figure is not None:
-            yield Limit(made.loss, max(0.0, figure.value - demand.accuracy.value - find_widest(made)))
-        if demand.latency is not None and demand.latency.hard:
-            yield Limit(made.tail, demand.latency.value)
-        if demand.energy is not None and demand.energy.hard:
-            yield Limit(self._energy(made), demand.energy.value)
-
-    def _costs_of_way(self, variant: Edition, made: Lattice) -> Iterator[tuple[float, Amount]]:
-        """Weighted latency and energy, each as it is or, where a Soft limit lets it be more than twice over, as two;
-        with the objective that a way would have which costs nothing.
-        """
-        demand, (by_accuracy, by_latency, by_energy) = self.demand, self.demand.weights
-        if self.aim != "margins":
-            yield 0.0, made.tail if self.aim == "latency" else self._energy(made)
-            return
-        latency, energy = demand.latency, demand.energy
-        lossy = demand.accuracy if any(made.codecs) else None
-        soft = [limit is not None and not limit.hard for limit in (latency, energy, lossy)]
-        for over in product(*((False, True) if each else (False,) for each in soft)):
-            parts, most = [], 0.0
-            if latency is not None:
-                weight, most = 0.0 if over[0] else by_latency, most + (-by_latency if over[0] else by_latency)
-                parts += [(weight / latency.value, made.tail), (UNCERTAINTY / latency.value, made.doubt)]
-            if energy is not None:
-                most += -by_energy if over[1] else by_energy
-                parts += [] if over[1] else [(by_energy / energy.value, self._energy(made))]
-            if demand.accuracy is not None:
-                figure, floor = demand.accuracy_of(variant), demand.accuracy.value
-                margin = accuracy_margin(figure.value, floor) if figure is not None and not over[2] else -1.0
-                most += by_accuracy * max(-1.0, margin)
-                parts += [(by_accuracy / (1 - floor if floor < 1 else 1.0), made.loss)] if lossy and not over[2] else []
-            yield most, add(parts or [(0.0, made.mean)])
-
-    def _energy(self, made: Lattice) -> Amount:
-        """Unknown power counts as twice what is allowed: it satisfies no Hard limit, and is never better than known."""
-        limit = self.demand.energy
-        if limit is None:
-            return made.energy
-        twice, known = 2 * limit.value, made.energy
-
-        def fill(values: Array) -> Array:
-            return np.where(np.isinf(values), twice, values)
-
-        return replace(
-            known,
-            fixed=fill(known.fixed),
-            tables={place: fill(table) for place, table in known.tables.items()},
-            coded={pair: np.where(np.isinf(made.mean.coded[pair]), np.inf, fill(v)) for pair, v in known.coded.items()},
-        )
-
     def judge(self, variant: Edition, made: Lattice, way: Way) -> Candidate:
         """A way with its true figures: margins clipped, shortfalls of Hard limits, whether it is a move."""
         demand, figures = self.demand, {n: total(getattr(made, n), made, way) for n in ("mean", "tail")}
-        energy = total(self._energy(made), made, way)
+        energy = total(self.objective.energy(made), made, way)
         busy = total(made.busy, made, way, peak=True)
-        margins, shortfalls = {}, {}
-        rows = (("latency", demand.latency, figures["tail"]), ("energy", demand.energy, energy))
-        for name, limit, value in rows:
-            if limit is not None:
-                margins[name] = max(-1.0, min(1.0, (limit.value - value) / limit.value))
-                shortfalls[name] = value / limit.value - 1 if limit.hard else 0.0
-        if demand.accuracy is not None:
-            loss = total(made.loss, made, way)
-            figure = lower(demand.accuracy_of(variant), [made.units[place] for place, _ in way])
-            left = accuracy_margin(figure.value - loss, demand.accuracy.value) if figure else -1.0
-            margins["accuracy"] = max(-1.0, left)
-            shortfalls["accuracy"] = self.accuracy_shortfall(figure, loss)
+        accuracy = lower(demand.accuracy_of(variant), [made.units[place] for place, _ in way])
+        margins, shortfalls = self.objective.measure(
+            latency=figures["tail"], energy=energy, accuracy=accuracy, loss=total(made.loss, made, way)
+        )
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))
         shared = self._shared(made, way)
         shortfalls["rate"] = max(demand.rate * busy - 1, shared["rate"])
         shortfalls["power"] = shared["power"]
         moves = self._moves(variant, pieces)
-        terms = self._terms(margins, figures, energy, busy) | ({"move": -MOVE_COST} if moves else {})
+        terms = self.objective.terms(margins, figures, energy, busy) | ({"move": -MOVE_COST} if moves else {})
         objective = sum(terms.values())
         return Candidate(
             variant=variant,
@@ -529,29 +451,6 @@ class Search:
             place, boundary = unit, end
         return least
 
-    def _terms(
-        self, margins: Mapping[str, float], figures: Mapping[str, float], energy: float, busy: float
-    ) -> dict[str, float]:
-        """What is made as large as possible, by aim: weighted margins, or minus seconds, minus joules, requests/s."""
-        if self.aim == "latency":
-            return {"latency": -figures["tail"]}
-        if self.aim == "energy":
-            return {"energy": -energy}
-        if self.aim == "rate":
-            return {"rate": 1 / busy}
-        weights = zip(("accuracy", "latency", "energy"), self.demand.weights, strict=True)
-        terms = {name: weight * margins[name] for name, weight in weights if name in margins}
-        if self.demand.latency is not None:
-            # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
-            terms["uncertainty"] = -UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
-        return terms
-
-    def accuracy_shortfall(self, figure: Figure | None, loss: float = 0.0) -> float:
-        limit = self.demand.accuracy
-        if limit is None or not limit.hard:
-            return 0.0
-        return max(0.0, -accuracy_margin(figure.value - loss, limit.value)) if figure else 1.0
-
     def _moves(self, variant: Edition, pieces: Sequence[Piece]) -> int:
         """1 when the plan differs from the one held."""
         held = self.held
@@ -567,14 +466,14 @@ class Search:
         held = self._held_way(variant, made)
         ways = [held] if held is not None else []
         modes = self.demand.mission.spec.modes
-        _, question = next(iter(self._questions(variant, made, strict=False)))
+        _, question = next(iter(self.objective.questions(variant, made, most=MOST_PARTITIONS, strict=False)))
         for unit in range(len(made.units)):
             alone: Way = ((unit, made.last),)
             mode: Mode = "Local" if made.local[unit] else "Remote"
             if mode in modes:
                 ways.append(alone)
             if "Split" in modes and not made.local[unit]:
-                ways += _best_splits(made, question, unit)
+                ways += _best_splits(made, question.cost, unit)
         for way in ways:
             if np.isfinite(total(made.tail, made, way)):
                 yield self.judge(variant, made, way)
@@ -588,16 +487,16 @@ class Search:
         return way if way is not None and np.isfinite(total(made.tail, made, way)) else None
 
 
-def _best_splits(made: Lattice, question: Question, unit: int) -> list[Way]:
+def _best_splits(made: Lattice, cost: Amount, unit: int) -> list[Way]:
     """For each unit where the data is born, the best cut between it and `unit`."""
     found: list[Way] = []
     for here in np.flatnonzero(made.local):
-        first = question.cost.hops[made.source, here, 0] + question.cost.row(0)[here]
-        cost = first + question.cost.hops[here, unit, :] + question.cost.column(unit, made.last)
+        first = cost.hops[made.source, here, 0] + cost.row(0)[here]
+        whole = first + cost.hops[here, unit, :] + cost.column(unit, made.last)
         possible = made.frame.ends(0)[here] & made.frame.ends_of(unit)[:, made.last]
-        cost = np.where(possible, cost, np.inf)
-        cut = int(np.argmin(cost))
-        if np.isfinite(cost[cut]):
+        whole = np.where(possible, whole, np.inf)
+        cut = int(np.argmin(whole))
+        if np.isfinite(whole[cut]):
             found.append(((int(here), cut), (unit, made.last)))
     return found
 

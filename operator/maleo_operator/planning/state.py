@@ -7,9 +7,10 @@ from maleo_operator.planning.holdings import Holdings, uses
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE
 from maleo_operator.planning.menu import Menu, list_menus
+from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.planner import advise, build, decide, prepare
 from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot, Verdict
-from maleo_operator.planning.solver import Aim, Search
+from maleo_operator.planning.solver import Search
 
 
 class State:

@@ -12,9 +12,11 @@ from maleo_api.model import Artifact, Codec
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, PlannedPartition, Rejected
 from maleo_operator.reconcilers.children import labels, owner
 from maleo_operator.reconcilers.conditions import timestamp
-from maleo_operator.reconcilers.revisions import Revisions, is_stored, serving_revision
+from maleo_operator.reconcilers.revisions import Revisions, is_replaced, is_stored, serving_revision
 from maleo_operator.reconcilers.scope import MissionScope
 
+GENERATION: Final = "maleo.dev/mission-generation"
+"""Annotation of a Placement: which spec of the mission it answers."""
 BLOCKER: Final = "maleo.dev/blocker"
 """Annotation of a Placement that is the least bad, not feasible: which constraint it breaks first."""
 
@@ -43,7 +45,15 @@ def propose(scope: MissionScope, revisions: Revisions) -> stored.Placement | Non
         return None
     new = _build(scope, plan, revisions)
     current = revisions.current
-    return None if current is not None and is_stored(scope, current) and same_plan(current, new) else new
+    kept = current is not None and is_stored(scope, current)
+    return None if kept and current and (same_plan(current, new) or _is_answered(scope, current)) else new
+
+
+def _is_answered(scope: MissionScope, current: stored.Placement) -> bool:
+    """Whether what is on its way was made for this very spec, by an operator that did not come to say so."""
+    generation = current.metadata.annotations.get(GENERATION)
+    answers = generation == str(scope.mission.metadata.generation) and not is_replaced(scope, current)
+    return scope.trigger == "SpecChanged" and answers
 
 
 def _wanted(scope: MissionScope, revisions: Revisions) -> Plan | None:
@@ -113,7 +123,7 @@ def _build(scope: MissionScope, plan: Plan, revisions: Revisions) -> stored.Plac
             name=f"{meta.name}-{revision}",
             namespace=meta.namespace,
             labels=labels(scope.mission),
-            annotations={BLOCKER: blockers[0].code} if blockers else {},
+            annotations={GENERATION: str(meta.generation)} | ({BLOCKER: blockers[0].code} if blockers else {}),
             creation_timestamp=timestamp(scope.now),
         ),
         spec=stored.PlacementSpec(

@@ -41,6 +41,12 @@ class Revisions:
         return self.pending or self.active
 
 
+def is_replaced(scope: MissionScope, placement: Placement) -> bool:
+    """Whether the model's variant stands for another artefact by now, or is not there any more."""
+    variants = scope.model.spec.variants if scope.model else []
+    return not any(v.name == placement.spec.variant and placement.spec.artifact in v.artifacts for v in variants)
+
+
 def observe(scope: MissionScope) -> Revisions:
     """Roles by `status.active` and the Placements' own conditions. What was deleted while it serves is active still."""
     active_revision = serving_revision(scope)

@@ -15,6 +15,7 @@ from maleo_operator.reconcilers.drift import judge, judge_run
 from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
+    is_replaced,
     is_stored,
     live_pods,
     nodes_of,
@@ -45,12 +46,7 @@ def _spec_changed(scope: MissionScope, revisions: Revisions) -> bool:
     """The mission's spec, or the artefact that the model's variant stands for."""
     status = scope.mission.status
     edited = status.observed_generation not in (0, scope.mission.metadata.generation)
-    return edited or (_is_placed(scope) and revisions.current is not None and _replaced(scope, revisions.current))
-
-
-def _replaced(scope: MissionScope, placement: Placement) -> bool:
-    variants = scope.model.spec.variants if scope.model else []
-    return not any(v.name == placement.spec.variant and placement.spec.artifact in v.artifacts for v in variants)
+    return edited or (_is_placed(scope) and revisions.current is not None and is_replaced(scope, revisions.current))
 
 
 def _first_placement(scope: MissionScope, revisions: Revisions) -> bool:

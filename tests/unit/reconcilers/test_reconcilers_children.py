@@ -255,7 +255,7 @@ def test_strategy__follows_from_memory(case: str, memory: str, spare: bool, gap:
         world.scope(),
         snapshot=hailo(memory=memory),
         verdict=verdict,
-        trigger="SpecChanged",
+        trigger="NodeLost",
         inputs_digest="sha256:" + "d" * 64,
     )
     outcome = decide(of)

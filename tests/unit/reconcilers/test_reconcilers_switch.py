@@ -172,6 +172,25 @@ def test_killed_after_every_write_of_every_turn__converges_to_the_same_end() -> 
     assert world.mission.status.nodes == "drone-1>edge-2"
 
 
+def test_killed_once_it_had_decided__the_next_operator_goes_on_with_that_even_if_it_would_plan_otherwise() -> None:
+    """What the first had measured died with it, so the second plans otherwise; the spec has its answer already."""
+    world = settled(*SPLIT)
+    respec(world, *ON_NPU)
+    world.turn(1)  # the Placement is written, the status is not
+    assert [p.spec.revision for p in world.placements.values()] == [1, 2]
+    world.planner = lambda _: feasible(*LOCAL)
+    for _ in range(10):
+        for step in (world.turn, world.start, world.load):
+            step()
+    world.settle()
+    assert world.commits == [1, 2]
+    assert world.mission.status.nodes == "drone-1>edge-2"
+    assert world.mission.status.observed_generation == world.mission.metadata.generation
+    respec(world, *LOCAL)
+    world.settle()
+    assert world.commits == [1, 2, 3]
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("turn"), st.integers(0, 6)),

@@ -1,0 +1,133 @@
+"""What is made largest, and within which limits: a mission's aim as sums over the steps of a way."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Final, Literal
+
+import numpy as np
+
+from maleo_operator.planning.amount import Amount, Array, add
+from maleo_operator.planning.analog import find_widest
+from maleo_operator.planning.demand import Demand, accuracy_margin
+from maleo_operator.planning.edition import Edition
+from maleo_operator.planning.lattice import Lattice
+from maleo_operator.planning.problem import Figure
+from maleo_operator.planning.question import Limit, Question
+
+Aim = Literal["margins", "latency", "energy", "rate"]
+"""What is made best: the weighted margins; the tail latency or the energy of a request; the sustained rate."""
+
+MOVE_COST: Final = 0.05
+UNCERTAINTY: Final = 0.1
+HIGHEST: Final = 1.0
+"""No weighted sum of margins is above it: weights sum to one, and margins are at most one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    demand: Demand
+    aim: Aim
+
+    def questions(
+        self, variant: Edition, made: Lattice, *, most: int, strict: bool, price: Amount | None = None
+    ) -> Iterator[tuple[float, Question]]:
+        """What is made largest is the largest of a few: each is something less a sum, and is asked for by itself."""
+        limits = tuple(self.limits(variant, made))
+        if not strict and self.demand.rate > 0:
+            limits = (*limits, Limit(made.busy, 1 / self.demand.rate, peak=True))
+        for ceiling, cost in self._costs(variant, made):
+            priced = add([(1.0, cost), (1.0, price)]) if price else cost
+            yield ceiling, Question(priced, limits, most, strict=strict)
+
+    def limits(self, variant: Edition, made: Lattice) -> Iterator[Limit]:
+        """Of the accuracy that codecs cost, of latency, of energy; those of a rate are in the lattice."""
+        demand = self.demand
+        figure = demand.accuracy_of(variant)
+        if any(made.codecs) and demand.accuracy is not None and demand.accuracy.hard and figure is not None:
+            yield Limit(made.loss, max(0.0, figure.value - demand.accuracy.value - find_widest(made)))
+        if demand.latency is not None and demand.latency.hard:
+            yield Limit(made.tail, demand.latency.value)
+        if demand.energy is not None and demand.energy.hard:
+            yield Limit(self.energy(made), demand.energy.value)
+
+    def _costs(self, variant: Edition, made: Lattice) -> Iterator[tuple[float, Amount]]:
+        """Weighted latency and energy, each as it is or, where a Soft limit lets it be more than twice over, as two;
+        with the objective that a way would have which costs nothing.
+        """
+        demand, (by_accuracy, by_latency, by_energy) = self.demand, self.demand.weights
+        if self.aim != "margins":
+            yield 0.0, made.tail if self.aim == "latency" else self.energy(made)
+            return
+        latency, energy = demand.latency, demand.energy
+        lossy = demand.accuracy if any(made.codecs) else None
+        soft = [limit is not None and not limit.hard for limit in (latency, energy, lossy)]
+        for over in product(*((False, True) if each else (False,) for each in soft)):
+            parts, ceiling = [], 0.0
+            if latency is not None:
+                weight, ceiling = (0.0, -by_latency) if over[0] else (by_latency, by_latency)
+                parts += [(weight / latency.value, made.tail), (UNCERTAINTY / latency.value, made.doubt)]
+            if energy is not None:
+                ceiling += -by_energy if over[1] else by_energy
+                parts += [] if over[1] else [(by_energy / energy.value, self.energy(made))]
+            if demand.accuracy is not None:
+                figure, floor = demand.accuracy_of(variant), demand.accuracy.value
+                margin = accuracy_margin(figure.value, floor) if figure is not None and not over[2] else -1.0
+                ceiling += by_accuracy * max(-1.0, margin)
+                parts += [(by_accuracy / (1 - floor if floor < 1 else 1.0), made.loss)] if lossy and not over[2] else []
+            yield ceiling, add(parts or [(0.0, made.mean)])
+
+    def energy(self, made: Lattice) -> Amount:
+        """Unknown power counts as twice what is allowed: it satisfies no Hard limit, and is never better than known."""
+        limit = self.demand.energy
+        if limit is None:
+            return made.energy
+        twice, known = 2 * limit.value, made.energy
+
+        def fill(values: Array) -> Array:
+            return np.where(np.isinf(values), twice, values)
+
+        return replace(
+            known,
+            fixed=fill(known.fixed),
+            tables={place: fill(table) for place, table in known.tables.items()},
+            coded={pair: np.where(np.isinf(made.mean.coded[pair]), np.inf, fill(v)) for pair, v in known.coded.items()},
+        )
+
+    def measure(
+        self, *, latency: float, energy: float, accuracy: Figure | None, loss: float
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Margins of what is asked for, clipped to one either way; of Hard limits, by how much they are broken."""
+        demand, margins, shortfalls = self.demand, dict[str, float](), dict[str, float]()
+        for name, limit, value in (("latency", demand.latency, latency), ("energy", demand.energy, energy)):
+            if limit is not None:
+                margins[name] = max(-1.0, min(1.0, (limit.value - value) / limit.value))
+                shortfalls[name] = value / limit.value - 1 if limit.hard else 0.0
+        if demand.accuracy is not None:
+            left = accuracy_margin(accuracy.value - loss, demand.accuracy.value) if accuracy else -1.0
+            margins["accuracy"] = max(-1.0, left)
+            shortfalls["accuracy"] = self.accuracy_shortfall(accuracy, loss)
+        return margins, shortfalls
+
+    def terms(
+        self, margins: Mapping[str, float], figures: Mapping[str, float], energy: float, busy: float
+    ) -> dict[str, float]:
+        """What is made as large as possible, by aim: weighted margins, or minus seconds, minus joules, requests/s."""
+        if self.aim == "latency":
+            return {"latency": -figures["tail"]}
+        if self.aim == "energy":
+            return {"energy": -energy}
+        if self.aim == "rate":
+            return {"rate": 1 / busy}
+        weights = zip(("accuracy", "latency", "energy"), self.demand.weights, strict=True)
+        terms = {name: weight * margins[name] for name, weight in weights if name in margins}
+        if self.demand.latency is not None:
+            # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
+            terms["uncertainty"] = -UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
+        return terms
+
+    def accuracy_shortfall(self, figure: Figure | None, loss: float = 0.0) -> float:
+        limit = self.demand.accuracy
+        if limit is None or not limit.hard:
+            return 0.0
+        return max(0.0, -accuracy_margin(figure.value - loss, limit.value)) if figure else 1.0
