@@ -23,6 +23,7 @@ from maleo_operator.planning.problem import Plan
 from maleo_operator.planning.reach import Hop, Target
 from maleo_operator.planning.solver import Candidate, Piece, Search
 from maleo_operator.planning.stage import Row, Stage, find_least, set_stage
+from maleo_operator.planning.turns import find_clash
 from maleo_operator.planning.units import UnitFacts
 
 _MOST_TIES: Final = 64
@@ -87,19 +88,21 @@ def _list_rows(search: Search, variant: Edition, *, every: bool) -> tuple[list[R
         rows += [
             Row(unit, target.link, target.raw, target.features)
             for unit in chosen
-            if unit.node.name != source.name and search.obstacle(variant, unit) is None
+            # What is suitable and plain can only be occupied.
+            if unit.node.name != source.name and find_clash(variant, unit, search.loads[unit.key]) is None
         ]
     return rows, here
 
 
 def _suitable(search: Search, variant: Edition) -> list[Target]:
-    """Classes one hop away that can run the variant, whoever holds them."""
-    egress, index = search.demand.mission.spec.egress, search.index
-    key = ("suitable", search.model.key, variant.label, index.spot(search.source), egress.input, egress.features)
+    """Classes one hop away that are plain and can run the variant, whoever holds them."""
+    egress, index, exact = search.demand.mission.spec.egress, search.index, search.demand.accuracy is not None
+    key = ("suitable", search.model.key, variant.label, index.spot(search.source), egress.input, egress.features, exact)
     if key not in index.routes:
-        index.routes[key] = [t for t in search.reach.targets if search.mismatch(variant, t.units.members[0]) is None]
+        firsts = [(target, target.units.members[0]) for target in search.reach.targets]
+        index.routes[key] = [t for t, u in firsts if search.mismatch(variant, u) is None and is_plain(search, u)]
     found: list[Target] = index.routes[key]
-    return [target for target in found if is_plain(search, target.units.members[0])]
+    return found
 
 
 def is_plain(search: Search, unit: UnitFacts) -> bool:
