@@ -152,11 +152,14 @@ class Amount:
             found[self.frame.slow] = _NEVER
         return found
 
+    def spans_of(self, place: int) -> Array:
+        """(B, B) of all spans of a place; infinite where they are not possible."""
+        return np.where(self.frame.ends_of(place), self.table(place), _NEVER)
+
     @cached_property
     def spans(self) -> Array:
         """(D, B, B) of all spans; infinite where they are not possible."""
-        rows = np.stack([self.row(begin) for begin in range(self.frame.sizes.size)], axis=1)
-        return np.where(self.frame.possible, rows, _NEVER)
+        return np.stack([self.spans_of(place) for place in range(len(self.prefix))])
 
     def within(self, frame: Frame) -> "Amount":
         return replace(self, frame=frame)

@@ -23,7 +23,7 @@ from maleo_operator.planning.solver import Candidate, Search
 SERVED: Final = 10.0
 """Worth of serving a mission at all: more than any sum of margins that its neighbours could lose by it."""
 _TOLERANCE: Final = 1e-7
-_MOST_NODES: Final = 500  # of HiGHS' tree: a count, not a time, so that the answer is the same everywhere
+_MOST_NODES: Final = 50  # of HiGHS' tree: a count, not a time, so that the answer is the same everywhere
 Row = tuple[str, ...]
 """time, memory or use, node, unit; link, its wire; power, node."""
 

@@ -59,8 +59,22 @@ def look_ahead(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
     return found
 
 
-def unpriced(lattice: Lattice, amount: Amount, most: int) -> Bound:
-    return Bound(amount, look_ahead(lattice, amount, most), np.zeros(lattice.source))
+def look_ahead_peak(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
+    """The same of the largest step in place of the sum of all."""
+    least = np.full((lattice.source + 1, lattice.last + 1), np.inf)
+    least[:, -1] = 0.0
+    found = [least]
+    for _ in range(most - 1):
+        then = [np.maximum(amount.spans_of(place), least[place]).min(axis=1) for place in range(lattice.source)]
+        least = np.maximum(amount.hops, np.stack(then)).min(axis=1)
+        least[:, -1] = 0.0
+        found.append(np.minimum(found[-1], least))
+    return found
+
+
+def unpriced(lattice: Lattice, amount: Amount, most: int, *, peak: bool = False) -> Bound:
+    ahead = look_ahead_peak if peak else look_ahead
+    return Bound(amount, ahead(lattice, amount, most), np.zeros(lattice.source))
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Searcher:
         self._most = [limit.most for limit in question.limits]
         self._rough = _Bounds(
             [unpriced(lattice, question.cost, question.most)],
-            [[] if limit.peak else [unpriced(lattice, limit.amount, question.most)] for limit in question.limits],
+            [[unpriced(lattice, limit.amount, question.most, peak=limit.peak)] for limit in question.limits],
         )
 
     def run(self, *, under: float = np.inf, first: float | None = None, patience: int = 20_000) -> Found:
@@ -189,7 +189,8 @@ class Searcher:
                 continue
             if limit.peak:
                 hop = limit.amount.hops[state.place, :, state.boundary, None]
-                taken = np.maximum(spent, np.maximum(hop, limit.amount.row(state.boundary)))
+                step = np.maximum(hop, limit.amount.row(state.boundary))
+                taken = np.maximum(spent, np.maximum(step, own[0].ahead[self._left(state)][:-1]))
             else:
                 taken = self._least(own, state, spent, ())
             over = taken / most - 1 if most > 0 else np.where(taken > 0, 1.0, 0.0)
@@ -203,9 +204,13 @@ class Searcher:
 
     def _least(self, bounds: Sequence[Bound], state: _State, value: float, shares: Sequence[float]) -> Array:
         """(D, B) of the next step and all that is still to come after it, by the bound that is the largest."""
-        left = self._question.most - len(state.way) - 1
+        left = self._left(state)
         found = [b.so_far(value, shares, state.way) + b.onward(state.place, state.boundary, left) for b in bounds]
         return found[0] if len(found) == 1 else np.maximum(*found)
+
+    def _left(self, state: _State) -> int:
+        """How many steps may follow the next one."""
+        return self._question.most - len(state.way) - 1
 
     def _forbid(self, bounds: Array, state: _State) -> None:
         """What the modes, and a unit's single use, rule out: in place."""
