@@ -170,7 +170,7 @@ class _Planning:
     def _answer(self, key: str, search: Search | None, menus: Sequence[Menu]) -> Verdict:
         if search is None or self._explain or self._aim != "margins" or not is_complete(search):
             return self._state.explain(key, aim=self._aim)
-        return choose(search, proven=False, menus=menus, spare=False) or _NO_ROOM
+        return choose(search, proven=False, menus=menus, final=len(self._keys) == 1) or _NO_ROOM
 
     def _settle(self, key: str, verdict: Verdict) -> None:
         if self._explain:
@@ -213,6 +213,8 @@ class _Planning:
             self._restore(before)
         bound = chosen.bound + off
         self._improve_pieces(chosen.prices, bound, gap)
+        if bound - self.value > gap * bound:
+            self._search_wider()
         return bound
 
     def _may_be_off_the_menu(self, key: str) -> bool:
@@ -237,6 +239,15 @@ class _Planning:
             self._take(freed, chosen)
             if self.value <= value + _LEAST_GAIN:
                 self._restore(before)
+
+    def _search_wider(self) -> None:
+        """Looks off the menu for who got nothing: in more parts, and farther away."""
+        for key in [key for key, verdict in self.found.items() if verdict is _NO_ROOM]:
+            if not self._go_on():
+                return
+            verdict = self._state.decide(key)
+            if isinstance(verdict, Feasible):
+                self._settle(key, replace(verdict, plan=replace(verdict.plan, fallback=None)))
 
     def _meeting(self, row: Row) -> tuple[str, ...]:
         without = [key for key in self._keys if not isinstance(self.found[key], Feasible)]

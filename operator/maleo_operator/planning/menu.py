@@ -17,7 +17,7 @@ from maleo_operator.planning.amount import Array, Mask
 from maleo_operator.planning.coding import list_codecs
 from maleo_operator.planning.demand import accuracy_margin
 from maleo_operator.planning.edition import Edition
-from maleo_operator.planning.lattice import TIE, Prices, allowance, waiting
+from maleo_operator.planning.lattice import TIE, Load, Prices, allowance, waiting
 from maleo_operator.planning.objective import HIGHEST, MOVE_COST, UNCERTAINTY
 from maleo_operator.planning.problem import Plan
 from maleo_operator.planning.reach import Hop, Target
@@ -37,9 +37,9 @@ def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
     found = []
     for variant in search.variants():
         if search.objective.accuracy_shortfall(search.demand.accuracy_of(variant)) <= TIE:
-            rows, here = _list_rows(search, variant, every=every)
+            rows = _list_rows(search, variant, every=every)
             if rows:
-                found.append(Menu(search, variant, rows, here))
+                found.append(Menu(search, variant, rows))
     return found
 
 
@@ -69,14 +69,13 @@ def widen(search: Search) -> None:
     search.only = frozenset(farther) | (search.only or frozenset())
 
 
-def _list_rows(search: Search, variant: Edition, *, every: bool) -> tuple[list[Row], int]:
-    """Units of the input's node first, then those one hop away; how many the former are."""
+def _list_rows(search: Search, variant: Edition, *, every: bool) -> list[tuple[Row, Load]]:
+    """Units of the input's node first, then those one hop away; with what others hold of each."""
     source, spec = search.source, search.demand.mission.spec
     own = [unit for unit in search.here if is_plain(search, unit) and search.obstacle(variant, unit) is None]
-    rows = [Row(unit, None, raw=True, features=True) for unit in own]
-    here = len(rows)
+    rows = [(Row(unit, None, raw=True, features=True), search.loads[unit.key]) for unit in own]
     if spec.modes == ["Local"]:
-        return rows, here
+        return rows
     held = {(p.node, p.unit) for p in search.held.partitions} if search.held else set[tuple[str, str]]()
     for target in _suitable(search, variant):
         members = target.units.members
@@ -84,14 +83,14 @@ def _list_rows(search: Search, variant: Edition, *, every: bool) -> tuple[list[R
         if held:
             chosen = [*chosen, *(u for u in members if u.key in held and u not in chosen)]
         if not every and any(unit.node.name == source.name for unit in chosen):
-            chosen = search.loads.front(target.units, 1 + here)
+            chosen = search.loads.front(target.units, 1 + len(own))
         rows += [
-            Row(unit, target.link, target.raw, target.features)
+            (Row(unit, target.link, target.raw, target.features), load)
             for unit in chosen
             # What is suitable and plain can only be occupied.
-            if unit.node.name != source.name and find_clash(variant, unit, search.loads[unit.key]) is None
+            if unit.node.name != source.name and find_clash(variant, unit, load := search.loads[unit.key]) is None
         ]
-    return rows, here
+    return rows
 
 
 def _suitable(search: Search, variant: Edition) -> list[Target]:
@@ -129,13 +128,14 @@ def _covers(search: Search, variant: Edition) -> bool:
 class Menu:
     """Flat index of a way: its row where it is one part; after these (first row, second row, cut)."""
 
-    def __init__(self, search: Search, variant: Edition, rows: Sequence[Row], here: int) -> None:
+    def __init__(self, search: Search, variant: Edition, loaded: Sequence[tuple[Row, Load]]) -> None:
+        """loaded: rows, those of the input's node first, with what others hold of each."""
+        rows, loads = [row for row, _ in loaded], [load for _, load in loaded]
         self.search = search
         self.variant = variant
         self.rows = rows
-        self.here = here
+        self.here = sum(row.link is None for row in rows)
         self.stage: Stage = set_stage(search.index, search.model, variant, rows)
-        loads = [search.loads[row.unit.key] for row in rows]
         shares, demand = np.array([load.share for load in loads]), search.demand
         self._wait = np.array([waiting(load) for load in loads])
         self._free = np.maximum(1 - shares, _LEAST_FREE)

@@ -7,7 +7,7 @@ from maleo_operator.planning.holdings import Holdings, uses
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE
 from maleo_operator.planning.menu import Menu, list_menus
-from maleo_operator.planning.objective import Aim
+from maleo_operator.planning.objective import HIGHEST, Aim
 from maleo_operator.planning.planner import advise, build, decide, prepare
 from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.solver import Search
@@ -47,8 +47,12 @@ class State:
         return self.choose(key) or self.explain(key)
 
     def explain(self, key: str, *, aim: Aim = "margins") -> Verdict:
-        found = decide(self.snapshot, key, aim=aim, index=self.index, holdings=self.holdings)
+        found = self.decide(key, aim=aim)
         return found if isinstance(found, Feasible) else advise(self.seen(key), key, found, aim=aim, index=self.index)
+
+    def decide(self, key: str, *, aim: Aim = "margins") -> Verdict:
+        """As `planner.decide`."""
+        return decide(self.snapshot, key, aim=aim, index=self.index, holdings=self.holdings)
 
     def seen(self, key: str) -> Snapshot:
         """The snapshot with what the others hold now."""
@@ -89,9 +93,9 @@ class State:
 
 
 def choose(
-    search: Search, *, proven: bool = True, menus: Sequence[Menu] | None = None, spare: bool = True
+    search: Search, *, proven: bool = True, menus: Sequence[Menu] | None = None, final: bool = True
 ) -> Feasible | None:
-    """spare: with a fallback."""
+    """final: with a fallback, and with a bound that says something."""
     menus = list_menus(search) if menus is None else menus
     found = [candidate for menu in menus for _, candidate in menu.best()]
     if not found:
@@ -100,9 +104,9 @@ def choose(
     held = search.find(search.held) if search.held is not None and best.moves else None
     if held is not None and not held.shortfalls and held.order < best.order:
         best = held
-    beyond = max(menu.beyond() for menu in menus)
+    beyond = max(menu.beyond() for menu in menus) if final or proven else HIGHEST
     if proven and beyond > best.objective - TIE:
         return None
-    built = build(search, best, spare=spare)
+    built = build(search, best, spare=final)
     staying = build(search, held) if held is not None and not held.shortfalls else None
     return Feasible(built, (), staying, max(best.objective, beyond))
