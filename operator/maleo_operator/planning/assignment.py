@@ -15,6 +15,7 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_matrix
 
 from maleo_operator.planning.holdings import uses
+from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.lattice import Prices
 from maleo_operator.planning.menu import Menu
 from maleo_operator.planning.problem import Plan
@@ -121,7 +122,7 @@ class Assignment:
         for key, menus in self.menus.items():
             own = _scale(each, menus[0].search.demand.rate)
             best = max([net for menu in menus for net, _ in menu.best(menu.price(own))], default=-np.inf)
-            beyond = max(menu.beyond(own) for menu in menus)
+            beyond = max(bound_beyond(menu, own) for menu in menus)
             pays = beyond > best and SERVED + beyond > worth.get(key, np.inf) + _TOLERANCE
             if pays and menus[0].search.sees_all and search():
                 net, candidate = menus[0].search.best(own) or (-np.inf, None)

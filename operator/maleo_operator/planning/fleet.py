@@ -14,7 +14,8 @@ import numpy as np
 
 from maleo_operator.planning.assignment import SERVED, Assignment, Chosen, Row
 from maleo_operator.planning.holdings import Rank, rank_of, uses
-from maleo_operator.planning.menu import Menu, is_complete, list_menus
+from maleo_operator.planning.horizon import is_complete
+from maleo_operator.planning.menu import Menu, list_menus
 from maleo_operator.planning.objective import HIGHEST, Aim
 from maleo_operator.planning.planner import build, with_fallback
 from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict

@@ -6,7 +6,6 @@ menu is often proven to be the best of all, without a look at pairs of nodes.
 
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import product
 from typing import Final
 
 import numpy as np
@@ -14,22 +13,20 @@ import numpy as np
 from maleo_api.mission import Mode
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Array, Mask
-from maleo_operator.planning.coding import list_codecs
 from maleo_operator.planning.demand import accuracy_margin
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import TIE, Load, Prices, allowance, waiting
-from maleo_operator.planning.objective import HIGHEST, MOVE_COST, UNCERTAINTY
+from maleo_operator.planning.objective import MOVE_COST, UNCERTAINTY
 from maleo_operator.planning.problem import Plan
-from maleo_operator.planning.reach import Hop, Target
+from maleo_operator.planning.reach import Target
 from maleo_operator.planning.solver import Candidate, Piece, Search
-from maleo_operator.planning.stage import Row, Stage, find_least, set_stage
+from maleo_operator.planning.stage import Row, Stage, set_stage
 from maleo_operator.planning.turns import find_clash
 from maleo_operator.planning.units import UnitFacts
 
 _MOST_TIES: Final = 64
 _MOST_UNITS: Final = 24
 _LEAST_FREE: Final = 1e-9
-_MORE: Final = 3  # parts that may follow the first
 
 
 def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
@@ -111,20 +108,6 @@ def is_plain(search: Search, unit: UnitFacts) -> bool:
     return unit.reconfiguration == 0 and exact
 
 
-def is_complete(search: Search) -> bool:
-    """Whether what is on no menu is bounded by one: no codec, and no unit that is not plain, can be part of a way."""
-    return all(_covers(search, variant) for variant in search.variants())
-
-
-def _covers(search: Search, variant: Edition) -> bool:
-    index = search.index
-    key = ("covers", search.model.key, variant.label, search.demand.accuracy is None)
-    if key not in index.routes:
-        able = [u for each in index.classes if search.mismatch(variant, u := each.members[0]) is None]
-        index.routes[key] = not list_codecs(variant) and all(is_plain(search, unit) for unit in able)
-    return bool(index.routes[key])
-
-
 class Menu:
     """Flat index of a way: its row where it is one part; after these (first row, second row, cut)."""
 
@@ -137,7 +120,7 @@ class Menu:
         self.here = sum(row.link is None for row in rows)
         self.stage: Stage = set_stage(search.index, search.model, variant, rows)
         shares, demand = np.array([load.share for load in loads]), search.demand
-        self._wait = np.array([waiting(load) for load in loads])
+        self.wait = np.array([waiting(load) for load in loads])
         self._free = np.maximum(1 - shares, _LEAST_FREE)
         limits = [np.inf if row.unit.memory is None else row.unit.memory for row in rows]
         room = np.array(limits) - np.array([load.memory for load in loads])
@@ -146,16 +129,16 @@ class Menu:
         taken = [search.loads.taken(wire) if wire else 0.0 for wire in self._wires]
         self._link_free = np.maximum(1 - np.array(taken), _LEAST_FREE)
         stage = self.stage
-        fits = stage.there & (stage.memory <= room[:, None, None]) & np.isfinite(self._wait)[:, None, None]
+        fits = stage.there & (stage.memory <= room[:, None, None]) & np.isfinite(self.wait)[:, None, None]
         # A step slower than the rate is none.
         fits &= demand.rate * stage.own <= (1 + TIE) * self._free[:, None, None]
         if np.isfinite(self._allowed).any():
             fits &= np.isinf(self._allowed)[:, None, None] | (stage.joules <= self._allowed[:, None, None])
-        self._fits: Mask = fits  # (R, B, B)
+        self.fits: Mask = fits  # (R, B, B)
         raw, features = (np.array([getattr(row, name) for row in rows]) for name in ("raw", "features"))
-        self._open: Mask = np.repeat(features[:, None], len(stage.ends), axis=1)  # (R, B)
-        self._open[:, 0] = raw
-        self._open &= demand.rate * stage.wire <= (1 + TIE) * self._link_free[:, None]
+        self.open: Mask = np.repeat(features[:, None], len(stage.ends), axis=1)  # (R, B)
+        self.open[:, 0] = raw
+        self.open &= demand.rate * stage.wire <= (1 + TIE) * self._link_free[:, None]
         self._figure()
 
     # ------------------------------------------------------------------------------------------------ the menu
@@ -188,7 +171,7 @@ class Menu:
         """What the objective is the sum of."""
         demand, tail = self.search.demand, float(self.tail[way])
         _, by_latency, by_energy = demand.weights
-        terms = {"accuracy": self._accuracy()} if demand.accuracy is not None else {}
+        terms = {"accuracy": self.accuracy()} if demand.accuracy is not None else {}
         if demand.latency is not None:
             limit = demand.latency.value
             terms["latency"] = by_latency * float(_clip(np.asarray((limit - tail) / limit)))
@@ -260,12 +243,12 @@ class Menu:
 
     def price(self, prices: Prices) -> Array:
         """What each way costs by prices."""
-        hop, inner = self._hop_price(prices), slice(1, -1)
-        suffix = self._span_price(prices, (slice(None), slice(None), -1))
-        prefix = self._span_price(prices, (slice(0, self.here), 0, inner))
+        hop, inner = self.hop_price(prices), slice(1, -1)
+        suffix = self.span_price(prices, (slice(None), slice(None), -1))
+        prefix = self.span_price(prices, (slice(0, self.here), 0, inner))
         return self._flat(suffix[:, 0] + hop[:, 0], prefix, suffix[:, inner] + hop[:, inner])
 
-    def _span_price(self, prices: Prices, at: tuple[slice | int, ...]) -> Array:
+    def span_price(self, prices: Prices, at: tuple[slice | int, ...]) -> Array:
         """Of the spans `at` these places of (R, B, B)."""
         stage, own = self.stage, self.stage.own[at]
         shape = (-1, *(1 for _ in own.shape[1:]))
@@ -281,7 +264,7 @@ class Menu:
     def _keys(self) -> list[tuple[str, str]]:
         return [row.unit.key for row in self.rows]
 
-    def _hop_price(self, prices: Prices) -> Array:
+    def hop_price(self, prices: Prices) -> Array:
         by_link = np.array([prices.link.get(wire, 0.0) if wire else 0.0 for wire in self._wires])
         found: Array = by_link[:, None] * self.stage.wire
         return found
@@ -293,8 +276,8 @@ class Menu:
     def _figure(self) -> None:
         """Every way: mean, tail, energy, busy; from them its `objective`, minus infinity where it is not feasible."""
         stage, demand, here = self.stage, self.search.demand, self.here
-        inner, z, wait = slice(1, -1), demand.z, self._wait[:, None]
-        joules = self._joules()
+        inner, z, wait = slice(1, -1), demand.z, self.wait[:, None]
+        joules = self.joules()
         hop = stage.wire + stage.overhead[:, None]
         hop_tail = hop + z * stage.spread[:, None] * stage.wire
         hop_busy = stage.wire / self._link_free[:, None]
@@ -315,9 +298,9 @@ class Menu:
     def _possible(self, joules: Array) -> Mask:
         """What fits, is allowed by egress, modes and the power cap, and keeps every Hard limit."""
         demand, here = self.search.demand, self.here
-        out = self._fits[:, :, -1] & self._open
+        out = self.fits[:, :, -1] & self.open
         whole = out[:, 0].copy()
-        pairs = self._fits[:here, 0, 1:-1][:, None, :] & out[:, 1:-1][None, :, :]
+        pairs = self.fits[:here, 0, 1:-1][:, None, :] & out[:, 1:-1][None, :, :]
         at = np.arange(here)
         pairs[at, at] = False  # a unit serves once
         if np.isfinite(self._allowed[:here]).any():
@@ -340,7 +323,7 @@ class Menu:
     def _judge(self) -> Array:
         """As the search judges a single way."""
         demand, (_, by_latency, by_energy) = self.search.demand, self.search.demand.weights
-        found = np.full(self.mean.size, self._accuracy())
+        found = np.full(self.mean.size, self.accuracy())
         with np.errstate(invalid="ignore"):
             if demand.latency is not None:
                 limit = demand.latency.value
@@ -354,7 +337,7 @@ class Menu:
                 found[kept] += MOVE_COST
         return found
 
-    def _accuracy(self) -> float:
+    def accuracy(self) -> float:
         demand = self.search.demand
         if demand.accuracy is None:
             return 0.0
@@ -362,93 +345,10 @@ class Menu:
         margin = accuracy_margin(figure.value, demand.accuracy.value) if figure else -1.0
         return demand.weights[0] * max(-1.0, margin)
 
-    def _joules(self) -> Array:
+    def joules(self) -> Array:
         """Unknown power counts as twice what is allowed, and as infinitely much where nothing is asked."""
         limit = self.search.demand.energy
         return np.where(np.isnan(self.stage.joules), 2 * limit.value if limit else np.inf, self.stage.joules)
-
-    # ------------------------------------------------------------------------------------------------ beyond it
-
-    def beyond(self, prices: Prices | None = None) -> float:
-        """No way with more parts, or over nodes farther off, has a higher objective less what it costs by `prices`."""
-        if not _covers(self.search, self.variant):
-            return HIGHEST
-        if len(self.stage.ends) < 3:  # noqa: PLR2004 - nowhere to cut
-            return -np.inf
-        latency, energy = self.search.demand.latency, self.search.demand.energy
-        _, by_latency, by_energy = self.search.demand.weights
-        soft = [limit is not None and not limit.hard for limit in (latency, energy)]
-        if latency is not None and latency.hard and self._cheapest(1.0, 0.0, 0.0, None) > latency.value * (1 + TIE):
-            return -np.inf
-        found = -np.inf
-        for over in product(*((False, True) if each else (False,) for each in soft)):
-            most, seconds, unsure, joules = self._accuracy(), 0.0, 0.0, 0.0
-            if latency is not None:
-                most += by_latency * (-1 if over[0] else 1)
-                seconds = 0.0 if over[0] else by_latency / latency.value
-                unsure = UNCERTAINTY / latency.value
-            if energy is not None:
-                most += by_energy * (-1 if over[1] else 1)
-                joules = 0.0 if over[1] else by_energy / energy.value
-            found = max(found, most - self._cheapest(seconds, unsure, joules, prices))
-        return found
-
-    def _cheapest(self, seconds: float, unsure: float, joules: float, prices: Prices | None) -> float:
-        """The least that such a way costs at this much for a second, a second of doubt and a joule."""
-        stage, here, z, last = self.stage, self.here, self.search.demand.z, len(self.stage.ends) - 1
-        doubt, energy = (seconds + unsure) * z, self.search.demand.energy
-        wait = self._wait * (seconds + doubt)
-        span = seconds * stage.own + doubt * stage.sigma + np.where(np.isfinite(wait), wait, 0.0)[:, None, None]
-        hop = (seconds + doubt * stage.spread[:, None]) * stage.wire + seconds * stage.overhead[:, None]
-        if energy is not None and joules:
-            span += joules * self._joules()
-            hop += joules * stage.radio
-        if prices is not None:
-            span += self._span_price(prices, (slice(None),) * 3)
-            hop += self._hop_price(prices)
-        span = np.where(self._fits, span, np.inf)
-        hop = np.where(self._open, hop, np.inf)
-        reach, spots = self.search.reach, [self.search.index.spot(row.unit.node) for row in self.rows]
-        into = {spot: self._least_hop(reach.inbound.get(spot), seconds, joules) for spot in dict.fromkeys(spots)}
-        inbound, ahead = np.array([into[spot] for spot in spots]), span
-        if here > 2:  # noqa: PLR2004 - a third unit of the same node
-            inbound[:here] = 0.0
-        if reach.entry is not None:
-            anywhere = find_least(self.search.index, self.search.model, self.variant)
-            least = seconds * anywhere[0] + doubt * anywhere[1]
-            if joules and energy is not None:
-                least = least + joules * np.where(np.isnan(anywhere[2]), 2 * energy.value, anywhere[2])
-            slow = ~stage.there | (self.search.demand.rate * anywhere[0] > 1 + TIE)
-            ahead = np.concatenate([span, _chain(np.where(slow, np.inf, least))[None]])
-            inbound = np.concatenate([inbound, self._least_hop(reach.entry, seconds, joules)[None]])
-        rest = np.full(last + 1, np.inf)
-        rest[last] = 0.0
-        for _ in range(_MORE):
-            then = (inbound + (ahead + rest).min(axis=2)).min(axis=0)
-            then[last] = 0.0
-            rest = np.minimum(rest, then)
-        first = hop[:, 0, None] + span[:, 0, :]
-        starts = [first[here:].min(axis=0, initial=np.inf)] if "Remote" in self.search.demand.mission.spec.modes else []
-        home = first[:here].min(axis=0, initial=np.inf)
-        second = (home[None, :, None] + hop[:, :, None] + span).min(axis=1)
-        starts.append(second[here:].min(axis=0, initial=np.inf))
-        if here > 1:
-            starts.append(second[:here].min(axis=0))
-        return min(float((start + rest)[1:last].min()) for start in starts)
-
-    def _least_hop(self, best: Hop | None, seconds: float, joules: float) -> Array:
-        sizes = self.stage.sizes
-        if best is None or not best.bandwidth:
-            return np.full_like(sizes, np.inf)
-        return seconds * (sizes / best.bandwidth + best.overhead) + joules * sizes * best.per_byte
-
-
-def _chain(span: Array) -> Array:
-    """The cheapest chain of spans between two boundaries, of up to as many parts as may follow the first."""
-    found = span
-    for _ in range(_MORE - 1):
-        found = np.minimum(found, (found[:, :, None] + span[None, :, :]).min(axis=1))
-    return found
 
 
 def _clip(margin: Array) -> Array:

@@ -20,6 +20,7 @@ from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.explanation import Explanation, classify, compare, reject
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.holdings import Holdings
+from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE, waiting
 from maleo_operator.planning.menu import list_menus, narrow, widen
@@ -181,7 +182,7 @@ def decide(
     if best.shortfalls:
         built = build(prepared, best)
         return Infeasible(tuple(block_best(prepared, best, built)), (), rejected, built)
-    bound = max([best.objective, prepared.beyond, *(menu.beyond() for menu in menus if aim == "margins")])
+    bound = max([best.objective, prepared.beyond, *(bound_beyond(menu) for menu in menus if aim == "margins")])
     held = next((candidate for candidate in found if prepared.held is not None and not candidate.moves), None)
     return Feasible(build(prepared, best), rejected, build(prepared, held) if held is not None else None, bound)
 

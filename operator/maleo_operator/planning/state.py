@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from maleo_operator.planning.holdings import Holdings, uses
+from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE
 from maleo_operator.planning.menu import Menu, list_menus
@@ -104,7 +105,7 @@ def choose(
     held = search.find(search.held) if search.held is not None and best.moves else None
     if held is not None and not held.shortfalls and held.order < best.order:
         best = held
-    beyond = max(menu.beyond() for menu in menus) if final or proven else HIGHEST
+    beyond = max(bound_beyond(menu) for menu in menus) if final or proven else HIGHEST
     if proven and beyond > best.objective - TIE:
         return None
     built = build(search, best, spare=final)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from test_planning_constraints import _snapshot, worlds
 
 from maleo_operator.planning import solver
+from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.menu import list_menus
 from maleo_operator.planning.planner import plan, prepare
@@ -28,7 +29,7 @@ def test_menu__and_what_is_beyond_it_hold_the_best_plan(world: World) -> None:
     menus, verdict = list_menus(_search(world)), plan(_snapshot(world), "default/watch")
     on_it = [best for menu in menus for best in menu.best()]
     if isinstance(verdict, Feasible):
-        reached = max([net for net, _ in on_it] + [menu.beyond() for menu in menus])
+        reached = max([net for net, _ in on_it] + [bound_beyond(menu) for menu in menus])
         assert verdict.plan.objective <= reached + 1e-9
         assert all(net <= verdict.plan.objective + 1e-9 for net, _ in on_it)
     else:
