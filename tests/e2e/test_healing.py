@@ -30,11 +30,14 @@ async def test_deleted_slot_of_a_partner__comes_back_and_no_request_fails(enviro
         placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
         async with load(environment, placed) as made:
             await made.until(20)
-            (before,) = pods.objects.values()
+            before = {pod["metadata"]["uid"]: pod for pod in pods.objects.values()}
             deleted_at = time.time()
-            environment.kubectl("delete", "pod", before["metadata"]["name"], "--wait=false")
+            environment.kubectl("delete", *(f"pod/{pod['metadata']['name']}" for pod in before.values()), "--wait=false")
             await pods.until(
-                lambda found: any(_is_new(pod, before) and is_condition(pod, "Ready", "True") for pod in found),
+                lambda found: (
+                    sum(pod["metadata"]["uid"] not in before and is_condition(pod, "Ready", "True") for pod in found)
+                    == len(before)
+                ),
                 what="another slot on edge-1",
             )
             await observer.until(_is_whole, what="both parts", timeout_s=_WAIT_S, since=deleted_at)
