@@ -32,7 +32,8 @@ async def test_deleted_slot_of_a_partner__comes_back_and_no_request_fails(enviro
             await made.until(20)
             before = {pod["metadata"]["uid"]: pod for pod in pods.objects.values()}
             deleted_at = time.time()
-            environment.kubectl("delete", *(f"pod/{pod['metadata']['name']}" for pod in before.values()), "--wait=false")
+            names = [f"pod/{pod['metadata']['name']}" for pod in before.values()]
+            environment.kubectl("delete", *names, "--wait=false")
             await pods.until(
                 lambda found: (
                     sum(pod["metadata"]["uid"] not in before and is_condition(pod, "Ready", "True") for pod in found)
