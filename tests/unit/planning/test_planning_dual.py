@@ -1,6 +1,7 @@
 """Prices raise bounds and never above the best way; with them the search finds the same plans."""
 
 from collections.abc import Iterator
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from instances import one_mission
 
 from maleo_operator.planning import search
-from maleo_operator.planning.dual import Dual
+from maleo_operator.planning.amount import Amount
+from maleo_operator.planning.dual import Dual, look_ahead_peak
+from maleo_operator.planning.lattice import Lattice
 from maleo_operator.planning.planner import decide
 from maleo_operator.planning.problem import Feasible, Plan, Snapshot
 from maleo_operator.planning.question import total
@@ -101,3 +104,43 @@ def test_walk_that_keeps_everything__is_a_way_that_costs_no_less_than_the_bound(
         decide(world, KEY)
     assert len(walks) > 20
     assert all(dual.least <= cost + 1e-9 for dual, cost, _ in walks)
+
+
+def test_slowest_step_ahead__is_that_of_the_best_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the questions for the least bad way, where a rate may be broken, against every walk there is."""
+    asked: list[search.Searcher] = []
+    run = search.Searcher.run
+
+    def note(self: search.Searcher, **options: Any) -> search.Found:
+        asked.append(self)
+        return run(self, **options)
+
+    monkeypatch.setattr(search.Searcher, "run", note)
+    for world in _worlds(60, blocks=4, nodes=3):
+        decide(world, KEY)
+    compared = 0
+    for searcher in asked:
+        lattice, question = searcher._lattice, searcher._question
+        for limit in question.limits:
+            if limit.peak:
+                ahead = look_ahead_peak(lattice, limit.amount, question.most)[-1][lattice.source, 0]
+                assert ahead == _slowest_of_the_best(lattice, limit.amount, lattice.source, 0, question.most - 1)
+                compared += bool(np.isfinite(ahead))
+    assert compared > 10
+
+
+def _slowest_of_the_best(lattice: Lattice, amount: Amount, place: int, boundary: int, left: int) -> float:
+    if boundary == lattice.last:
+        return 0.0
+    steps = product(range(lattice.source), range(boundary + 1, lattice.last + 1)) if left else ()
+    return min(
+        (
+            max(
+                amount.hop(place, unit, boundary),
+                amount.span(unit, boundary, end),
+                _slowest_of_the_best(lattice, amount, unit, end, left - 1),
+            )
+            for unit, end in steps
+        ),
+        default=np.inf,
+    )
