@@ -89,7 +89,9 @@ def _mission(number: int, chance: random.Random, born: list[str], rate: float) -
 
 
 def mixed(missions: int, nodes: int, load: float, seed: int) -> Snapshot:
-    """No two nodes alike, one in four Exclusive; `load`: what is asked for, of what all nodes can compute."""
+    """No two nodes alike, one in four Exclusive; `load`: what is asked for, of what all nodes can compute. Memory grows
+    with the missions of a node.
+    """
     chance = random.Random(seed)
     names = [f"n{i}" for i in range(nodes)]
     chain = [block(f"b{i}", mop=chance.randint(5, 60), cut=chance.randint(1_000, 60_000) if i < 15 else None) for i in range(16)]  # fmt: skip  # noqa: E501
@@ -103,7 +105,8 @@ def mixed(missions: int, nodes: int, load: float, seed: int) -> Snapshot:
     found = fleet(nodes, 0)
     profiles = {}
     for i, g in enumerate(gops):
-        memory, sharing = f"{chance.randint(20, 70)}Mi", "Exclusive" if chance.random() < 0.25 else "TimeShared"
+        memory = f"{round(chance.randint(20, 70) * missions / nodes)}Mi"
+        sharing = "Exclusive" if chance.random() < 0.25 else "TimeShared"
         profiles[f"p{i}"] = profile(f"p{i}", gops=g, memory=memory, watts=f"{g / 8:.1f}W", sharing=sharing)
     wanted = [_mission(i, chance, names, rate) for i in range(missions)]
     return replace(

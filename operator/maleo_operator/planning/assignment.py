@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_matrix
 
+from maleo_operator.planning.amount import Array, Mask
 from maleo_operator.planning.holdings import uses
 from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.lattice import Prices
@@ -25,6 +26,7 @@ SERVED: Final = 10.0
 """Worth of serving a mission at all: more than any sum of margins that its neighbours could lose by it."""
 _TOLERANCE: Final = 1e-7
 _MOST_NODES: Final = 50  # of HiGHS' tree: a count, not a time, so that the answer is the same everywhere
+_FEW_COLUMNS: Final = 500
 Row = tuple[str, ...]
 """time, memory or use, node, unit; link, its wire; power, node."""
 
@@ -136,18 +138,24 @@ class Assignment:
         return _prices_of(prices, next(iter(self.menus.values()))[0].search)
 
     def _choose(self, gap: float) -> dict[str, Column]:
-        """Whole plans: the master over the columns that there are, as integers."""
+        """Whole plans: who gets one plan whole in the linear master keeps it, and the rest share what is left; all
+        together where that is farther than `gap` from the linear one, and they are few.
+        """
         rows, keys = self._rows(), list(self._columns)
         flat = [(key, column) for key in keys for column in self._columns[key]]
         if not flat:
             return {}
-        constraint = LinearConstraint(self._matrix(flat, rows, keys), ub=self._most(rows, keys))
-        values, whole = [-column.value for _, column in flat], np.ones(len(flat))
-        # Presolved, HiGHS prints to standard output when it takes a solution back.
-        limits = {"node_limit": _MOST_NODES, "mip_rel_gap": max(gap / 2, 1e-5), "presolve": False}
-        done = milp(values, constraints=constraint, integrality=whole, bounds=Bounds(0, 1), options=limits)
-        taken = done.x if done.x is not None else np.zeros(len(flat))
-        return {key: column for (key, column), share in zip(flat, taken, strict=True) if share > 0.5}  # noqa: PLR2004
+        values = np.array([column.value for _, column in flat])
+        matrix, most = self._matrix(flat, rows, keys), np.array(self._most(rows, keys))
+        shares = linprog(-values, A_ub=matrix, b_ub=most, bounds=(0, None), method="highs").x
+        taken = shares >= 1 - _TOLERANCE
+        settled = {key for (key, _), is_taken in zip(flat, taken, strict=True) if is_taken}
+        open_ = np.array([key not in settled for key, _ in flat])
+        left = np.maximum(most - matrix @ taken, 0.0)
+        taken[open_] = _share_out(values[open_], matrix[:, open_], left, gap)
+        if values @ taken < (1 - gap) * (values @ shares) and len(flat) <= _FEW_COLUMNS:
+            taken = max(taken, _share_out(values, matrix, most, gap), key=lambda chosen: float(values @ chosen))
+        return {key: column for (key, column), is_taken in zip(flat, taken, strict=True) if is_taken}
 
     # ------------------------------------------------------------------------------------------------ rows
 
@@ -198,6 +206,18 @@ class Assignment:
 
     def _capacity(self, row: Row) -> float:
         return self._free[row]
+
+
+def _share_out(values: Array, matrix: csr_matrix, most: Array, gap: float) -> Mask:
+    """Which columns to take, whole, by HiGHS."""
+    if not values.size:
+        return np.zeros(0, dtype=bool)
+    # Presolved, HiGHS prints to standard output when it takes a solution back.
+    limits = {"node_limit": _MOST_NODES, "mip_rel_gap": max(gap / 2, 1e-5), "presolve": False}
+    constraint, whole = LinearConstraint(matrix, ub=most), np.ones(values.size)
+    done = milp(-values, constraints=constraint, integrality=whole, bounds=Bounds(0, 1), options=limits)
+    found: Mask = done.x > 0.5 if done.x is not None else np.zeros(values.size, dtype=bool)  # noqa: PLR2004
+    return found
 
 
 def _free(search: Search, row: Row) -> float:
