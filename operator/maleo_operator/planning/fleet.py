@@ -17,7 +17,7 @@ from maleo_operator.planning.holdings import Rank, rank_of, uses
 from maleo_operator.planning.horizon import is_complete
 from maleo_operator.planning.menu import Menu, list_menus
 from maleo_operator.planning.objective import HIGHEST, Aim
-from maleo_operator.planning.planner import build, with_fallback
+from maleo_operator.planning.planner import build
 from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.solver import Candidate, Search
 from maleo_operator.planning.state import State, choose
@@ -87,7 +87,7 @@ def plan_fleet(
         bound = _simple_bound(tier.found, aim)
         if rounds and len(keys) > 1 and aim == "margins" and go_on():
             bound = min(bound, tier.improve(rounds, gap))
-        tier.add_fallbacks()
+        tier.finish()
         verdicts |= tier.found
         seen |= tier.seen
         value = tier.value
@@ -184,13 +184,16 @@ class _Planning:
         chosen = self._state.snapshot.held.get(key) if verdict is _NO_ROOM else _plan_of(verdict)
         self._state.hold(key, replace(chosen, fallback=None) if chosen is not None else None)
 
-    def add_fallbacks(self) -> None:
-        """Where there is room beside what all of the tier serve by: no fallback keeps another from being served."""
+    def finish(self) -> None:
+        """Figures as they are beside all of the tier, and fallbacks where there is room: none keeps another from being
+        served.
+        """
         for key, verdict in self.found.items():
             search, chosen = self._state.search(key), self._state.holdings.plans.get(key)
-            if chosen is None or not isinstance(search, Search):
+            judged = search.find(chosen) if chosen is not None and isinstance(search, Search) else None
+            if chosen is None or judged is None or not isinstance(search, Search):
                 continue
-            chosen = with_fallback(search, chosen)
+            chosen = build(search, judged)
             self._state.hold(key, chosen)
             if isinstance(verdict, Feasible):
                 self.found[key] = replace(verdict, plan=chosen)

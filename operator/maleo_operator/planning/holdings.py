@@ -11,6 +11,7 @@ from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.index import Index, Wire
 from maleo_operator.planning.lattice import Load, waiting
 from maleo_operator.planning.problem import Plan, Snapshot
+from maleo_operator.planning.queueing import Leeway, find_leeway, join, mean_wait
 from maleo_operator.planning.units import UnitFacts
 
 UnitKey = tuple[str, str]
@@ -39,7 +40,9 @@ def uses(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """Of one unit, by one mission. time: share of its seconds; service: seconds of one request; the rest: see Load."""
+    """Of one unit, by one mission. time: share of its seconds; service: seconds of one request; bearable: mean seconds
+    of waiting, on all units together, that its latency limit leaves; the rest: see Load.
+    """
 
     rank: Rank
     time: float
@@ -48,6 +51,7 @@ class _Share:
     artifacts: frozenset[str]
     rate: float
     slack: float
+    bearable: float
 
 
 class Holdings:
@@ -83,8 +87,9 @@ class Holdings:
         self.plans[mission.key] = plan
         for node in plan.nodes:
             self._at.setdefault(node, set()).add(mission.key)
-        rank, rate = rank_of(mission, self._index.priorities), Demand.of(mission).rate
-        for unit, share in _shares(rank, Demand.of(mission), plan):
+        rank, demand = rank_of(mission, self._index.priorities), Demand.of(mission)
+        rate = demand.rate
+        for unit, share in _shares(rank, demand, plan):
             self._units.setdefault(unit, {}).setdefault(mission.key, []).append(share)
             self._touch(unit)
         for part in plan.partitions:
@@ -121,14 +126,17 @@ class Holdings:
                 self.put(missions[key], self.plans[key])
 
     def _touch(self, unit: UnitKey) -> None:
-        """Of a node with a power cap all units are another's neighbours."""
+        """Units of a node with a power cap are each other's neighbours; so are those of a plan: it waits on each."""
+        touched = {unit}
         facts = self._index.unit(unit)
-        alike = [facts] if facts is None or facts.cap is None else self._index.on(unit[0])
-        self._loads.pop(unit, None)
-        for each in alike:
-            if each is not None:
-                self._loads.pop(each.key, None)
-                self._fronts.pop(self._index.classes.of(each), None)
+        if facts is not None and facts.cap is not None:
+            touched |= {each.key for each in self._index.on(unit[0])}
+        for key in self._units.get(unit, _NOTHING):
+            touched |= {(part.node, part.unit) for part in self.plans[key].partitions} if key in self.plans else set()
+        for each in touched:
+            self._loads.pop(each, None)
+            if (facts := self._index.unit(each)) is not None:
+                self._fronts.pop(self._index.classes.of(facts), None)
 
     def load(self, unit: UnitKey, rank: Rank, *, but: str = "") -> Load:
         """What missions of this rank and those before it hold of the unit; without mission `but`."""
@@ -154,8 +162,32 @@ class Holdings:
             artifacts=frozenset[str]().union(*(share.artifacts for share in shares)),
             rate=fsum(share.rate for share in shares),
             slack=min((share.slack for share in shares), default=inf),
+            leeway=self._leeway(unit, rank, but),
         )
         return _IDLE if found == _IDLE else found
+
+    def _leeway(self, unit: UnitKey, rank: Rank, but: str) -> Leeway:
+        """Of the queue here: what those who were promised a latency can bear, less what they wait for elsewhere."""
+        found = []
+        for key, shares in self._units.get(unit, _NOTHING).items():
+            bearable = min((share.bearable for share in shares if share.rank <= rank and share.time), default=inf)
+            if key == but or bearable == inf:
+                continue
+            queues = {
+                other: self._queue(other, rank, {key, but})
+                for other in dict.fromkeys((p.node, p.unit) for p in self.plans[key].partitions)
+            }
+            waits = {other: mean_wait(*queue) for other, queue in queues.items()}
+            # Of what is left each unit may take its part: a plan may well meet it on all of them.
+            here = waits[unit] + (bearable - fsum(waits.values())) / len(waits)
+            found.append(find_leeway(here, *queues[unit]))
+        return join(found)
+
+    def _queue(self, unit: UnitKey, rank: Rank, without: Collection[str]) -> tuple[float, float]:
+        """Share of time, and sum of rate x service^2, of all but these missions."""
+        held = self._units.get(unit, _NOTHING).items()
+        shares = [s for key, each in held if key not in without for s in each if s.rank <= rank]
+        return fsum(s.time for s in shares), fsum(s.time * s.service for s in shares)
 
     def taken(self, wire: Wire, rank: Rank, *, but: str = "") -> float:
         """Share of its time."""
@@ -182,7 +214,8 @@ class Holdings:
                 if len(idle) == most:
                     return idle
             else:
-                loaded.append(((load.share, waiting(load), load.memory, load.watts), unit))
+                left = load.leeway
+                loaded.append(((load.share, waiting(load), load.memory, load.watts, -left.growth, -left.ease), unit))
         kept: list[tuple[tuple[float, ...], UnitFacts]] = []
         for burden, unit in sorted(loaded, key=lambda row: (row[0], row[1].key)):
             better = sum(all(a <= b for a, b in zip(other, burden, strict=True)) for other, _ in kept)
@@ -224,6 +257,8 @@ def holders(snapshot: Snapshot, mission: Mission) -> dict[str, Plan]:
 def _shares(rank: Rank, demand: Demand, plan: Plan) -> Iterator[tuple[UnitKey, _Share]]:
     limit = demand.latency
     spare = limit.value - plan.latency.value if limit is not None and limit.hard else inf
+    waits = fsum(part.wait.value + demand.z * part.wait.sigma for part in plan.partitions)
+    bearable = (spare + waits) / (1 + demand.z)
     for part in plan.partitions:
         yield (
             (part.node, part.unit),
@@ -235,11 +270,12 @@ def _shares(rank: Rank, demand: Demand, plan: Plan) -> Iterator[tuple[UnitKey, _
                 artifacts=frozenset({plan.artifact.digest}),
                 rate=0.0 if part.turn else demand.rate,
                 slack=spare + part.turn,
+                bearable=bearable,
             ),
         )
     if plan.fallback is not None:
         part = plan.fallback.partition
-        yield (part.node, part.unit), _Share(rank, 0.0, 0.0, part.memory, frozenset(), 0.0, inf)
+        yield (part.node, part.unit), _Share(rank, 0.0, 0.0, part.memory, frozenset(), 0.0, inf, inf)
 
 
 def _total(held: Mapping[str, Sequence[tuple[Rank, float]]], rank: Rank, but: str) -> float:

@@ -19,6 +19,7 @@ from maleo_operator.planning.coding import list_codecs
 from maleo_operator.planning.cost import Shape, SpanCosts
 from maleo_operator.planning.crossing import Crossing, find_crossings
 from maleo_operator.planning.problem import NodeFacts
+from maleo_operator.planning.queueing import FREE, Leeway, mean_wait
 from maleo_operator.planning.units import UnitFacts
 
 _NEVER: Final = np.inf
@@ -31,7 +32,7 @@ class Load:
     """What others hold of a unit: share of its time, mean seconds of one of their requests, bytes; of its node: watts.
 
     artifacts: digests of what they run there; rate: their requests/s that pay no reconfiguration yet; slack: seconds by
-    which the tightest of their Hard latency limits is kept.
+    which the tightest of their Hard latency limits is kept; leeway: what these leave of the queue.
     """
 
     share: float = 0.0
@@ -41,6 +42,7 @@ class Load:
     artifacts: frozenset[str] = frozenset()
     rate: float = 0.0
     slack: float = np.inf
+    leeway: Leeway = FREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +202,11 @@ def build(
         memory=memory,
         local=np.array([unit.node.name == source.name for unit in units], dtype=bool),
     )
-    # What others were promised, of time and of power, is never taken, not even by the least bad way.
+    # What others were promised, of time, of power and of latency, is never taken, not even by the least bad way.
     time = np.array([(1 + TIE) / rate if load.share > 0 and rate > 0 else _NEVER for load in loads])
     power = np.array([allowance(unit, load, rate) for unit, load in zip(units, loads, strict=True)])
-    for held, most in ((made.busy, time), (made.energy, power)):
+    patience = np.array([load.leeway.longest(rate) * (1 + TIE) for load in loads])
+    for held, most in ((made.busy, time), (made.energy, power), (made.own, patience)):
         made = made.within(restrict(made.frame, held, most)) if np.isfinite(most).any() else made
     return made
 
@@ -299,8 +302,8 @@ def find_ends(variant: Variant) -> tuple[int, ...]:
 
 
 def waiting(load: Load) -> float:
-    """Mean seconds in the queue of a shared unit: half a request of the others, by how busy they keep it."""
-    return load.share * load.service / (2 * (1 - load.share)) if load.share < 1 else _NEVER
+    """Mean seconds in the queue of a shared unit."""
+    return mean_wait(load.share, load.share * load.service)
 
 
 def allowance(unit: UnitFacts, load: Load, rate: float) -> float:

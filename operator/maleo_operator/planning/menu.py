@@ -132,6 +132,9 @@ class Menu:
         fits = stage.there & (stage.memory <= room[:, None, None]) & np.isfinite(self.wait)[:, None, None]
         # A step slower than the rate is none.
         fits &= demand.rate * stage.own <= (1 + TIE) * self._free[:, None, None]
+        patience = np.array([load.leeway.longest(demand.rate) for load in loads])
+        if np.isfinite(patience).any():
+            fits &= stage.own <= (1 + TIE) * patience[:, None, None]
         if np.isfinite(self._allowed).any():
             fits &= np.isinf(self._allowed)[:, None, None] | (stage.joules <= self._allowed[:, None, None])
         self.fits: Mask = fits  # (R, B, B)

@@ -370,13 +370,6 @@ def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[Pla
     return (t.wire / max(1 - search.taken(*hop), 1e-9) for t, hop in zip(transfers, hops, strict=True))
 
 
-def with_fallback(search: Search, plan: Plan) -> Plan:
-    """The plan with what others leave room for now as its fallback."""
-    entry_unit, fallback = _entry(search, plan.mode, plan.partitions)
-    plan = replace(plan, entry_unit=entry_unit, fallback=fallback)
-    return replace(plan, switching=switch(search, plan))
-
-
 def _entry(
     search: Search, mode: Mode, partitions: Sequence[PlannedPartition], *, spare: bool = True
 ) -> tuple[str, Fallback | None]:

@@ -331,7 +331,8 @@ class Search:
             self.refused.append(Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=missing))
         elif not np.isfinite(made.mean.span(place, 0, made.last)):
             own, allowed = made.own.table(place)[0, made.last], allowance(unit, self.loads[unit.key], self.demand.rate)
-            late = self.demand.rate * own > (1 - self.loads[unit.key].share) * (1 + TIE)
+            load, rate = self.loads[unit.key], self.demand.rate
+            late = rate * own > (1 - load.share) * (1 + TIE) or own > load.leeway.longest(rate) * (1 + TIE)
             code = "UnitOccupied" if late or np.isinf(allowed) else "PowerCapExceeded"
             self.refused.append(Refused(label, code, part, *noted))
 

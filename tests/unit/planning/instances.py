@@ -36,7 +36,7 @@ def one_mission(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
     if chance.random() < 0.4:
         found = replace(found, devices=found.devices | {"drone": _two_units(found.devices["drone"], chance)})
     for name in names:
-        if chance.random() < 0.25:
+        if chance.random() < 0.4:
             found = _with_load(chance, found, name)
     return _with_held(chance, found) if chance.random() < 0.3 else found
 
@@ -217,7 +217,14 @@ def _with_load(chance: Random, found: Snapshot, node: str) -> Snapshot:
     )
     wider = replace(found, missions=found.missions | {other.key: other}, held={})
     verdict = plan(wider, other.key)
-    return replace(wider, held=found.held | {other.key: verdict.plan}) if isinstance(verdict, Feasible) else found
+    if not isinstance(verdict, Feasible):
+        return found
+    if chance.random() < 0.8:  # and it was promised little more than what it has
+        limit = f"{verdict.plan.latency.value * chance.uniform(1.01, 1.5) * 1e6:.0f}us"
+        objectives = {"latency": {"atMost": limit}}
+        spec = other.spec.model_copy(update={"objectives": type(other.spec.objectives).model_validate(objectives)})
+        wider = replace(wider, missions=found.missions | {other.key: other.model_copy(update={"spec": spec})})
+    return replace(wider, held=found.held | {other.key: verdict.plan})
 
 
 def _with_held(chance: Random, found: Snapshot) -> Snapshot:

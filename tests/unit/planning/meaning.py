@@ -61,6 +61,7 @@ class Unit:
     share: float  # of its time that others take
     wait: float  # seconds behind one of their requests
     room: float  # bytes
+    patience: float  # seconds that a request may take here, so that no other is late by it
 
     @property
     def spot(self) -> Spot:
@@ -87,7 +88,8 @@ class Meaning:
                 wait = share * service / (2 * (1 - share))
                 sizes = [parse(BYTES, m.size) for m in facts.memory if m.size]
                 room = (sizes[0] if sizes else np.inf) - memory
-                found.append(Unit(node, name, profile, facts, share, wait, room))
+                patience = _patience(self.snapshot, self.mission, (node.name, name))
+                found.append(Unit(node, name, profile, facts, share, wait, room, patience))
         return found
 
     @cached_property
@@ -251,6 +253,27 @@ def _load(snapshot: Snapshot, mission: Mission, spot: Spot) -> tuple[float, floa
     share = sum(row[0] for row in rows)
     service = sum(row[0] * row[1] for row in rows) / share if share else 0.0
     return share, service, sum(row[2] for row in rows)
+
+
+def _patience(snapshot: Snapshot, mission: Mission, spot: Spot) -> float:
+    """By trying how long a request may take before another's tail is over its Hard limit; one mission holds a unit."""
+    least, rate = np.inf, parse(RATE, mission.spec.demand.rate)
+    for key, plan in snapshot.held.items():
+        other = snapshot.missions[key]
+        limit = other.spec.objectives.latency
+        there = spot in [(p.node, p.unit) for p in plan.partitions]
+        below = _RANK[other.spec.criticality] > _RANK[mission.spec.criticality]
+        if key == mission.key or below or not there or limit is None or limit.enforcement == "Soft":
+            continue
+        z = NormalDist().inv_cdf(limit.percentile / 100)
+        alone = plan.latency.value - sum(p.wait.value * (1 + z) for p in plan.partitions)
+        low, high = 0.0, 1 / rate
+        for _ in range(100):
+            middle = (low + high) / 2
+            wait = rate * middle**2 / (2 * (1 - rate * middle))
+            low, high = (middle, high) if alone + (1 + z) * wait <= parse(DURATION, limit.at_most) else (low, middle)
+        least = min(least, low)
+    return least
 
 
 def _link(snapshot: Snapshot, source: NodeFacts, target: NodeFacts) -> str | None:

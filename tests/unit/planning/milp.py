@@ -250,6 +250,8 @@ class Program:
             weights[self._largest(u)] = 1
             yield weights, unit.room / 2**20
             yield self.of.rate * self._own[u] / max(1 - unit.share, 1e-9), 1.0
+            if np.isfinite(unit.patience):
+                yield self._own[u] * 1e3, unit.patience * 1e3
 
     def _limits(self, counts_energy: bool) -> Iterator[tuple[Vector, float]]:
         (latency, hard), (energy, strict) = self.of.latency, self.of.energy

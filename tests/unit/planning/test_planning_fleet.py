@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import block, by_mode, link, mission, model, profile, snapshot, variant
 
+from maleo_api.quantities import DURATION, RATE, parse
 from maleo_operator.planning.fleet import SERVED, plan_fleet
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot
 
 _NODES = ("drone", "edge", "cloud")
+_Z = 1.6448536269514722
 _LINKS = (("drone", "edge"), ("drone", "cloud"), ("edge", "cloud"))
 
 worlds = st.fixed_dictionaries(
@@ -199,3 +201,43 @@ def _fits(world: dict[str, object], found: Snapshot, plans: list[Plan]) -> bool:
 
 def _parts(plan_: Plan):  # type: ignore[no-untyped-def]  # noqa: ANN202
     return [*plan_.partitions, *([plan_.fallback.partition] if plan_.fallback else [])]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    limits=st.lists(st.integers(11, 40), min_size=2, max_size=4),
+    rates=st.lists(st.integers(5, 40), min_size=4, max_size=4),
+    tiers=st.lists(st.sampled_from(["Safety", "Mission", "BestEffort"]), min_size=4, max_size=4),
+)
+def test_fleet__nobody_is_late_once_all_the_others_are_there(
+    limits: list[int], rates: list[int], tiers: list[str]
+) -> None:
+    """On one unit, where each newcomer lengthens the queue of those before it: also of those above its own tier."""
+    missions = [
+        mission(
+            f"m{i}", objectives={"latency": {"atMost": f"{limit}ms"}}, demand={"rate": f"{rate}/s"}, criticality=tier
+        )
+        for i, (limit, rate, tier) in enumerate(zip(limits, rates, tiers, strict=False))
+    ]
+    unit = profile("p", gops=10, sharing="TimeShared", memory="64Mi")
+    net = model(variant("fp32", [block("all", mop=100, cut=None)]))
+    found = snapshot(profiles={"drone": unit}, missions=missions, net=net)
+    plans = [v.plan for v in plan_fleet(found).verdicts.values() if isinstance(v, Feasible)]
+    busy = {p.mission: (found.missions[p.mission], p.partitions[0].compute.value) for p in plans}
+    for key, (each, own) in busy.items():
+        others = [(parse(RATE, m.spec.demand.rate), s) for k, (m, s) in busy.items() if k != key]
+        share, work = sum(r * s for r, s in others), sum(r * s**2 for r, s in others)
+        tail = own * (1 + _Z * 0.05) + (1 + _Z) * work / (2 * (1 - share))
+        assert tail <= parse(DURATION, each.spec.objectives.latency.at_most) + 1e-9
+
+
+def test_newcomer__that_would_make_another_late_is_told_that_the_unit_is_occupied() -> None:
+    unit = profile("p", gops=10, sharing="TimeShared", memory="64Mi")
+    first = mission("first", objectives={"latency": {"atMost": "11ms"}}, demand={"rate": "10/s"}, criticality="Safety")
+    later = mission("later", objectives={"latency": {"atMost": "900ms"}}, demand={"rate": "40/s"})
+    net = model(variant("fp32", [block("all", mop=100, cut=None)]))
+    verdicts = plan_fleet(snapshot(profiles={"drone": unit}, missions=[first, later], net=net)).verdicts
+    assert isinstance(verdicts["default/first"], Feasible)
+    assert isinstance(verdicts["default/later"], Infeasible)
+    assert [b.code for b in verdicts["default/later"].blockers][:1] == ["UnitOccupied"]
+    assert "default/first" in verdicts["default/later"].blockers[0].message
