@@ -1,7 +1,7 @@
 """Equivalence classes of units: those of one class differ in their names and in what is held of them, no more."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from maleo_operator.planning.units import UnitFacts
@@ -27,12 +27,13 @@ class UnitClass:
 
 
 class Classes:
-    """Available units by class. `named`: nodes that something is said about by name, each a class of its own."""
+    """Available units by class. `apart`: what sets a unit apart at present besides its own figures."""
 
-    def __init__(self, units: Iterable[UnitFacts], named: frozenset[str]) -> None:
-        self._named = named
+    def __init__(self, units: Iterable[UnitFacts], apart: Callable[[UnitFacts], object]) -> None:
+        self._apart = apart
         self._classes: dict[ClassKey, UnitClass] = {}
-        self.replace((), units, named)
+        self._keys: dict[tuple[str, str], ClassKey] = {}
+        self.replace((), units)
 
     def __iter__(self) -> Iterator[UnitClass]:
         return iter(self._classes.values())
@@ -41,35 +42,28 @@ class Classes:
         return len(self._classes)
 
     def of(self, unit: UnitFacts) -> UnitClass:
-        return self._classes[self.key(unit)]
+        return self._classes[self._keys[unit.key]]
 
     def key(self, unit: UnitFacts) -> ClassKey:
         """Also of a unit that is not available."""
-        return _key(unit, self._named)
+        node, kind = unit.node, (unit.profile, unit.power_mode, unit.name, unit.simulated)
+        return self._apart(unit), *kind, node.site, node.tier, unit.capacity, unit.memory, unit.cap
 
-    def replace(self, old: Iterable[UnitFacts], new: Iterable[UnitFacts], named: frozenset[str]) -> bool:
+    def replace(self, old: Iterable[UnitFacts], new: Iterable[UnitFacts]) -> bool:
         """Whether there are other classes now, not only other members."""
         touched: set[ClassKey] = set()
         for unit in old:
             if unit.available:
-                key = _key(unit, self._named)
+                key = self._keys.pop(unit.key)
                 self._classes[key].remove(unit)
                 touched.add(key)
-        self._named = named
         made = False
         for unit in new:
             if unit.available:
-                key = _key(unit, named)
+                key = self._keys[unit.key] = self.key(unit)
                 made |= key not in self._classes
                 self._classes.setdefault(key, UnitClass(key)).add(unit)
         gone = [key for key in touched if not self._classes[key].members]
         for key in gone:
             del self._classes[key]
         return made or bool(gone)
-
-
-def _key(unit: UnitFacts, named: frozenset[str]) -> ClassKey:
-    node, kind = unit.node, (unit.profile, unit.power_mode, unit.name, unit.simulated)
-    apart = node.name in named or unit.reconfiguration != 0  # then it matters what is held there, not how much
-    own = node.name if apart else ""
-    return own, *kind, node.site, node.tier, unit.capacity, unit.memory, unit.cap

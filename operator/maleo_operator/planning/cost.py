@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from maleo_api.device import Link
 from maleo_api.meta import Basis
+from maleo_api.model import MeasuredSpan as StatedSpan
 from maleo_api.model import Tensor, Variant
 from maleo_api.quantities import BANDWIDTH, BYTES, DURATION, ENERGY, ENERGY_PER_BYTE, WORK, parse
 from maleo_operator.planning.problem import Figure, Snapshot
-from maleo_operator.planning.units import DEFAULT_SPREAD, SPREAD, UnitFacts
+from maleo_operator.planning.units import DEFAULT_SPREAD, SPREAD, UnitFacts, strongest
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
@@ -35,6 +36,7 @@ class MeasuredSpan:
     seconds: float
     sigma: float
     joules: float | None
+    basis: Basis
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ class SpanCosts:
         mean = nominal * self.factor
         watts = self.watts if self.watts is not None else float("nan")
         energy = known.joules if known and known.joules is not None else mean * watts
-        own = known is not None and not self.corrected
-        basis, source = (Basis.MEASURED, f"measured span; {self.source}") if own else (self.basis, self.source)
+        basis, source = self.basis, self.source
+        if known is not None and not self.corrected:
+            basis, source = known.basis, f"{known.basis.lower()} span; {self.source}"
         if self.turn:
             source = f"{source}, reconfigured for each request"
         return SpanFigures(
@@ -126,8 +129,9 @@ def cost_spans(
     if whole is not None:
         # Blocks are not additive, but the whole tells how far the prior is off.
         scale = whole.seconds / (float(before[-1]) + launch)
-        before, launch, spread = before * scale, launch * scale, SPREAD[Basis.MEASURED]
-        basis, source = Basis.CALIBRATED, f"scaled to the measured whole on {unit.profile}"
+        before, launch, spread = before * scale, launch * scale, SPREAD.get(whole.basis, DEFAULT_SPREAD)
+        basis = Basis.CALIBRATED if whole.basis == Basis.MEASURED else whole.basis
+        source = f"scaled to the {whole.basis.lower()} whole on {unit.profile}"
     if correction is not None:
         basis, source = Basis.CALIBRATED, correction.source
     return SpanCosts(
@@ -145,21 +149,24 @@ def cost_spans(
 
 
 def _measured(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> dict[tuple[int, int], MeasuredSpan]:
-    """(first, last) -> what the ModelProfiles of this variant and unit say."""
+    """(first, last) -> what the ModelProfiles of this variant, unit and runtime say: of several the strongest basis."""
     index = {block.name: i for i, block in enumerate(variant.blocks)}
     digests = {artifact.digest for artifact in variant.artifacts}
-    found = {}
-    for profile in snapshot.model_profiles.values():
+    found = dict[tuple[int, int], list[StatedSpan]]()
+    kind = (unit.profile, unit.unit.name, variant.requires.runtime)
+    for _, profile in sorted(snapshot.model_profiles.items()):
         spec = profile.spec
-        if spec.variant_digest not in digests or (spec.profile, spec.unit) != (unit.profile, unit.unit.name):
-            continue
-        for span in spec.spans:
-            p50, p95 = parse(DURATION, span.latency.p50), parse(DURATION, span.latency.p95)
-            if set(span.blocks) <= set(index):
-                joules = parse(ENERGY, span.energy) if span.energy else None
-                place = (index[span.blocks[0]], index[span.blocks[1]])
-                found[place] = MeasuredSpan(p50, max(0.0, p95 - p50) / 1.645, joules)
-    return found
+        if spec.variant_digest in digests and (spec.profile, spec.unit, spec.runtime) == kind:
+            for span in spec.spans:
+                if set(span.blocks) <= set(index):
+                    found.setdefault((index[span.blocks[0]], index[span.blocks[1]]), []).append(span)
+    return {place: _read(row) for place, rows in found.items() if (row := strongest(rows)) is not None}
+
+
+def _read(span: StatedSpan) -> MeasuredSpan:
+    p50, p95 = parse(DURATION, span.latency.p50), parse(DURATION, span.latency.p95)
+    joules = parse(ENERGY, span.energy) if span.energy else None
+    return MeasuredSpan(p50, max(0.0, p95 - p50) / 1.645, joules, span.basis)
 
 
 def _sums(values: NDArray[np.float64]) -> Matrix:

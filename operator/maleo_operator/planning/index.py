@@ -6,14 +6,14 @@ An index is brought up to date by what changed; it then equals one that is made 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, Final
 
 from maleo_api.device import Place
 from maleo_api.model import Model
 from maleo_operator.planning.classes import Classes, UnitClass
 from maleo_operator.planning.cost import LinkFacts, Shape, SpanCosts, cost_spans, describe_link
 from maleo_operator.planning.edition import Edition, list_editions
-from maleo_operator.planning.problem import NodeFacts, Snapshot
+from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 from maleo_operator.planning.units import UnitFacts, list_units
 
 Spot = tuple[str, str, str]
@@ -21,6 +21,7 @@ Spot = tuple[str, str, str]
 Wire = tuple[str, str, str]
 """A capacity that missions share: Link, and the two sites or nodes that it joins here."""
 _End = tuple[str, str]
+_MOST_COSTS: Final = 20_000
 _RANK = {"node": 3, "site": 2, "tier": 1}
 
 
@@ -38,6 +39,7 @@ class Index:
         self._shapes: dict[tuple[str, str], Shape] = {}
         self._costs: dict[tuple[object, ...], SpanCosts | None] = {}
         self._named = _find_named(snapshot)
+        self._corrections = _list_corrections(snapshot)
         self._learn_links(snapshot)
         self._devices: dict[str, set[str]] = {}  # node -> its Devices
         self._node_of: dict[str, str] = {}
@@ -45,7 +47,7 @@ class Index:
         self._on: dict[str, list[UnitFacts]] = {}
         for unit in list_units(snapshot):
             self._on.setdefault(unit.node.name, []).append(unit)
-        self.classes = Classes(self._all(), self._named)
+        self.classes = Classes(self._all(), self._set_apart)
 
     def update(self, snapshot: Snapshot, nodes: Collection[str] | None = None) -> Collection[str] | None:
         """From now on of this snapshot. `nodes`: all whose Node, Device or capacity changed, where a Device is named as
@@ -60,13 +62,17 @@ class Index:
             nodes = _changed(before.nodes, snapshot.nodes) | self._follow(devices)
             nodes |= {node for node, _ in _changed(were.capacity, seen.capacity)}
         kinds = ("profiles", "models", "model_profiles")
-        if any(_differ(getattr(before, kind), getattr(snapshot, kind)) for kind in kinds):
+        changed = any(_differ(getattr(before, kind), getattr(snapshot, kind)) for kind in kinds)
+        if changed or len(self._costs) > _MOST_COSTS:
             self._shapes.clear()
             self._costs.clear()
             self.memo.clear()
             self.routes.clear()
         named = self._named
-        pairs = ((before.links, snapshot.links), (were.bandwidth, seen.bandwidth), (were.correction, seen.correction))
+        if _differ(were.correction, seen.correction):
+            self._corrections = _list_corrections(snapshot)
+            nodes = {*nodes, *(node for _, node, _ in _changed(were.correction, seen.correction))}
+        pairs = ((before.links, snapshot.links), (were.bandwidth, seen.bandwidth))
         relinked = any(_differ(old, new) for old, new in pairs)
         if relinked:
             self._named = _find_named(snapshot)
@@ -87,8 +93,17 @@ class Index:
         old = [unit for node in nodes for unit in self._on.pop(node, ())]
         for unit in list_units(self._snapshot, {key for node in nodes for key in self._devices.get(node, ())}):
             self._on.setdefault(unit.node.name, []).append(unit)
-        if self.classes.replace(old, [u for node in nodes for u in self._on.get(node, ())], self._named):
+        if self.classes.replace(old, [u for node in nodes for u in self._on.get(node, ())]):
             self.routes.clear()
+
+    def _set_apart(self, unit: UnitFacts) -> object:
+        """Its node where something is said about it by name, or where it matters what is held there and not how much;
+        the other units of the node, which a plan may use with it; what was learnt of it.
+        """
+        node = unit.node.name
+        own = node if node in self._named or unit.reconfiguration != 0 else ""
+        others = sorted(_look(each) for each in self._on[node] if each.available and each.name != unit.name)
+        return own, tuple(others), self._corrections.get((node, unit.name), ())
 
     def _follow(self, devices: Iterable[str]) -> set[str]:
         """The nodes that these Devices were of, and are of now."""
@@ -244,10 +259,21 @@ def _changed(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> set[Any]:
 
 
 def _find_named(snapshot: Snapshot) -> frozenset[str]:
-    """Nodes that a link or an observation speaks of by name: no other is like them."""
+    """Nodes that a link or a measurement of one speaks of by name: no other is like them."""
     named = {place.node for link in snapshot.links.values() for place in link.spec.between if place.node}
-    named |= {node for pair in snapshot.observations.bandwidth for node in pair}
-    return frozenset(named | {node for _, node, _ in snapshot.observations.correction})
+    return frozenset(named | {node for pair in snapshot.observations.bandwidth for node in pair})
+
+
+def _list_corrections(snapshot: Snapshot) -> dict[tuple[str, str], tuple[tuple[str, Figure], ...]]:
+    """(node, unit) -> (digest, factor) of each artefact that was measured there."""
+    found: dict[tuple[str, str], list[tuple[str, Figure]]] = {}
+    for (digest, node, unit), figure in sorted(snapshot.observations.correction.items(), key=lambda row: row[0]):
+        found.setdefault((node, unit), []).append((digest, figure))
+    return {key: tuple(rows) for key, rows in found.items()}
+
+
+def _look(unit: UnitFacts) -> tuple[str, str, str, float, float]:
+    return unit.name, unit.profile, unit.power_mode, unit.capacity, -1.0 if unit.memory is None else unit.memory
 
 
 def _ends(node: NodeFacts) -> tuple[_End, _End, _End]:

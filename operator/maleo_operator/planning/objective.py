@@ -20,6 +20,8 @@ Aim = Literal["margins", "latency", "energy", "rate"]
 
 MOVE_COST: Final = 0.05
 UNCERTAINTY: Final = 0.1
+QUICKEST: Final = 1e-9
+"""Seconds: no stage is told to be quicker."""
 HIGHEST: Final = 1.0
 """No weighted sum of margins is above it: weights sum to one, and margins are at most one."""
 
@@ -118,7 +120,7 @@ class Objective:
         if self.aim == "energy":
             return {"energy": -energy}
         if self.aim == "rate":
-            return {"rate": 1 / busy}
+            return {"rate": 1 / max(busy, QUICKEST)}
         weights = zip(("accuracy", "latency", "energy"), self.demand.weights, strict=True)
         terms = {name: weight * margins[name] for name, weight in weights if name in margins}
         if self.demand.latency is not None:

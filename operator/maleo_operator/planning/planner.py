@@ -24,7 +24,7 @@ from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE, waiting
 from maleo_operator.planning.menu import list_menus, narrow, widen
-from maleo_operator.planning.objective import Aim
+from maleo_operator.planning.objective import QUICKEST, Aim
 from maleo_operator.planning.problem import (
     Blocker,
     Fallback,
@@ -42,10 +42,8 @@ from maleo_operator.planning.relaxation import Decide, relax
 from maleo_operator.planning.solver import Candidate, Piece, Search
 from maleo_operator.planning.switching import switch
 from maleo_operator.planning.turns import turn
-from maleo_operator.planning.units import UnitFacts
+from maleo_operator.planning.units import STRENGTH, UnitFacts
 
-_STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
-"""No plan's objective is above it."""
 _NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput"}
 
 
@@ -253,7 +251,7 @@ def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
     accuracy = _accuracy(demand, variant, candidate.pieces)
     loads = [search.loads[p.node, p.unit] for p in partitions]
     within = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
-    slowest = max([*within, *_link_times(search, candidate.pieces, transfers)])
+    slowest = max([*within, *_link_times(search, candidate.pieces, transfers), QUICKEST])
     built = Plan(
         mission=demand.mission.key,
         model=search.model.metadata.name,
@@ -415,7 +413,7 @@ def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[Planned
 def _sum(figures: Iterable[Figure]) -> Figure:
     """The sum with the weakest basis; Unknown when a part is unknown."""
     parts = list(figures)
-    weakest = max((f.basis for f in parts), key=_STRENGTH.__getitem__, default=Basis.UNKNOWN)
+    weakest = max((f.basis for f in parts), key=STRENGTH.__getitem__, default=Basis.UNKNOWN)
     sources = ", ".join(dict.fromkeys(f.source for f in parts if f.source))
     return Figure(sum(f.value for f in parts), sum(f.sigma for f in parts), weakest, sources[:200])
 

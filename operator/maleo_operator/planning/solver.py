@@ -24,7 +24,7 @@ from maleo_operator.planning.edition import Edition, without_codecs
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index, Wire
 from maleo_operator.planning.lattice import TIE, Lattice, Prices, allowance, room
-from maleo_operator.planning.objective import MOVE_COST, Aim, Objective
+from maleo_operator.planning.objective import MOVE_COST, QUICKEST, Aim, Objective
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
 from maleo_operator.planning.question import Way, total
@@ -379,7 +379,7 @@ class Search:
         limits = tuple(self.objective.limits(variant, made)) if strict else ()
         for mode in self._modes:
             best = find_pipeline(made, mode, limits, MOST_STAGES)
-            self.beyond = max(self.beyond, 1 / best.bound)
+            self.beyond = max(self.beyond, 1 / max(best.bound, QUICKEST))
             if best.way is None:
                 continue
             costs = (self.objective.energy(made), made.tail) if strict else ()

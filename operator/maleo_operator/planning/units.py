@@ -10,7 +10,8 @@ from maleo_api.model import Variant
 from maleo_api.quantities import BYTES, COMPUTE, DURATION, POWER, PRICE, RATIO, THROUGHPUT, Unit, parse
 from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 
-_STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
+STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
+"""Smaller is stronger."""
 _MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")
 _DEFAULT_EFFICIENCY: Final = Figure(0.3, 0.15, Basis.UNKNOWN, "assumed: no efficiency is known")
 SPREAD: Final = {Basis.MEASURED: 0.05, Basis.CALIBRATED: 0.05}
@@ -130,7 +131,7 @@ class UnitFacts:
 
 def strongest(rows: Iterable[Row]) -> Row | None:
     """Of rows that conflict, the first of the strongest basis."""
-    return min(rows, key=lambda row: _STRENGTH[row.basis], default=None)
+    return min(rows, key=lambda row: STRENGTH[row.basis], default=None)
 
 
 def list_units(snapshot: Snapshot, devices: Iterable[str] | None = None) -> list[UnitFacts]:
@@ -189,7 +190,7 @@ def _installed(device: Device) -> Sequence[tuple[str, str, bool]]:
 
 def _memory(unit: ComputeUnit) -> str | None:
     """Where models live: the unit's own memory before what it shares, and before what is on the chip."""
-    rows = sorted((m for m in unit.memory if m.size), key=lambda m: (_MEMORY_KINDS.index(m.kind), _STRENGTH[m.basis]))
+    rows = sorted((m for m in unit.memory if m.size), key=lambda m: (_MEMORY_KINDS.index(m.kind), STRENGTH[m.basis]))
     return rows[0].size if rows else None
 
 

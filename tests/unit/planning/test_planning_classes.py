@@ -1,0 +1,61 @@
+"""What makes units alike, so that one of them stands for all: never more than what no plan could tell apart."""
+
+from dataclasses import replace
+
+import pytest
+from worlds import DIGEST, block, meta, mission, model, profile, snapshot, variant
+
+from maleo_api.device import Device, Link
+from maleo_api.meta import Basis, Tier
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
+
+
+def _hall(count: int, *, second_on: str = "") -> Snapshot:
+    """A drone, and edge nodes of one kind with no link among them; one of these carries a second accelerator."""
+    names = [f"n{i}" for i in range(1, count + 1)]
+    nodes = {"drone": NodeFacts("drone", "field", Tier.DEVICE, ready=True, schedulable=True, labels={})}
+    nodes |= {n: NodeFacts(n, "hall", Tier.EDGE, ready=True, schedulable=True, labels={}) for n in names}
+    parts = [block("a", mop=50, cut=1000, parameters="8Mi"), block("b", mop=50, cut=None, parameters="8Mi")]
+    found = snapshot(profiles={}, missions=[mission()], net=model(variant("fp32", parts), inputs=100))
+    between = [{"site": "field"}, {"site": "hall"}]
+    uplink = {"metadata": meta("up"), "spec": {"between": between, "bandwidth": "100Mbit/s", "roundTrip": "1ms"}}
+    return replace(
+        found,
+        nodes=nodes,
+        devices={n: _device(n, [("acc", "ten")] + [("second", "ten")] * (n == second_on)) for n in names}
+        | {"drone": _device("drone", [("acc", "tiny")])},
+        profiles={
+            "tiny": profile("tiny", gops=1, memory="1Mi"),
+            "ten": profile("ten", gops=50, memory="10Mi"),
+        },
+        links={"up": Link.model_validate(uplink)},
+    )
+
+
+def _device(node: str, accelerators: list[tuple[str, str]]) -> Device:
+    declared = [{"name": name, "profile": kind} for name, kind in accelerators]
+    return Device.model_validate({"metadata": meta(node), "spec": {"nodeName": node, "declared": declared}})
+
+
+@pytest.mark.parametrize("count", [3, 5, 9])
+def test_node_with_two_accelerators__is_found_among_any_number_of_those_with_one(count: int) -> None:
+    verdict = plan(_hall(count, second_on=f"n{count}"), "default/watch")
+    assert isinstance(verdict, Feasible)
+    assert [(p.node, p.unit) for p in verdict.plan.partitions] == [
+        (f"n{count}", "acc/npu"),
+        (f"n{count}", "second/npu"),
+    ]
+
+
+def test_nodes_where_the_same_was_learnt__stay_of_one_class() -> None:
+    found = _hall(6)
+    slow, slower = (Figure(factor, 0.0, Basis.CALIBRATED, "seen") for factor in (1.1, 1.3))
+    learnt = {(DIGEST, n, "acc/npu"): f for n, f in (("n1", slow), ("n2", slow), ("n3", slower))}
+    index = Index(found)
+    index.update(replace(found, observations=Observations(correction=learnt)))
+    alike = sorted([u.node.name for u in each.members] for each in index.classes)
+    assert alike == [["drone"], ["n1", "n2"], ["n3"], ["n4", "n5", "n6"]]
+    index.update(found)
+    assert sorted(len(each.members) for each in index.classes) == [1, 6]
