@@ -83,8 +83,10 @@ def plan_fleet(
             state.hold(key, None)
     for name, keys in _tiers(snapshot):
         tier = _Planning(state, keys, aim, explain=explain, go_on=go_on)
+        bound = tier.bound_alone() if aim != "margins" else (SERVED + HIGHEST) * len(keys)
         tier.insert(keys)
-        bound = _simple_bound(tier.found, aim)
+        if len(keys) == 1:
+            bound = sum(SERVED + v.bound for v in tier.found.values() if isinstance(v, Feasible))
         if rounds and len(keys) > 1 and aim == "margins" and go_on():
             bound = min(bound, tier.improve(rounds, gap))
         tier.finish()
@@ -125,6 +127,16 @@ class _Planning:
     @property
     def value(self) -> float:
         return sum(SERVED + v.plan.objective for v in self.found.values() if isinstance(v, Feasible))
+
+    def bound_alone(self) -> float:
+        """What each could reach if the others of the tier held nothing."""
+        before = {key: self._state.holdings.plans.get(key) for key in self._keys}
+        for key in self._keys:
+            self._state.hold(key, None)
+        found = [self._state.decide(key, aim=self._aim) for key in self._keys]
+        for key, plan in before.items():
+            self._state.hold(key, plan)
+        return sum(max(0.0, SERVED + v.bound) for v in found if isinstance(v, Feasible))
 
     # ------------------------------------------------------------------------------------------------ by urgency
 
@@ -189,7 +201,7 @@ class _Planning:
         served.
         """
         for key, verdict in self.found.items():
-            search, chosen = self._state.search(key), self._state.holdings.plans.get(key)
+            search, chosen = self._state.search(key, aim=self._aim), self._state.holdings.plans.get(key)
             judged = search.find(chosen) if chosen is not None and isinstance(search, Search) else None
             if chosen is None or judged is None or not isinstance(search, Search):
                 continue
@@ -286,13 +298,6 @@ class _Planning:
             if seen is not None:
                 self.seen[key] = seen
             self._hold(key, verdict)
-
-
-def _simple_bound(found: Mapping[str, Verdict], aim: Aim) -> float:
-    """Of a tier that was not planned together: one alone has its own, and margins are at most 1."""
-    if len(found) > 1 and aim == "margins":
-        return (SERVED + 1.0) * len(found)
-    return sum(SERVED + v.bound for v in found.values() if isinstance(v, Feasible))
 
 
 def _plan_of(verdict: Verdict) -> Plan | None:

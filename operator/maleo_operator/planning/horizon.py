@@ -33,11 +33,16 @@ def _covers(search: Search, variant: Edition) -> bool:
 
 
 def bound_beyond(menu: Menu, prices: Prices | None = None) -> float:
-    """No way that is not on the menu has a higher objective less what it costs by `prices`."""
-    if not _covers(menu.search, menu.variant):
-        return HIGHEST
+    """No way that is not on the menu has a higher objective less what it costs by `prices`; infinite where the aim is
+    one that is not bounded here.
+    """
+    aim = menu.search.aim
+    if not _covers(menu.search, menu.variant) or aim in {"energy", "rate"}:
+        return HIGHEST if aim == "margins" else np.inf
     if len(menu.stage.ends) < 3:  # noqa: PLR2004 - nowhere to cut
         return -np.inf
+    if aim == "latency":
+        return -_cheapest(menu, 1.0, 0.0, 0.0, None)
     latency, energy = menu.search.demand.latency, menu.search.demand.energy
     _, by_latency, by_energy = menu.search.demand.weights
     soft = [limit is not None and not limit.hard for limit in (latency, energy)]

@@ -44,13 +44,22 @@ def narrow(search: Search, menus: Sequence["Menu"]) -> None:
     """Lets the search look at the units alone that are best on the menus: pairs of all would be too many."""
     ranks: dict[tuple[str, str], tuple[float, float, float]] = {}
     for menu in menus:
-        figures = zip(menu.rows, menu.by_row.tolist(), menu.energy.tolist(), menu.tail.tolist(), strict=False)
+        merits = menu.best_by_row(_merit(menu))
+        figures = zip(menu.rows, merits.tolist(), menu.energy.tolist(), menu.tail.tolist(), strict=False)
         for row, value, joules, tail in figures:
             rank_ = (-round(value, 9), joules, tail)
             ranks[row.unit.key] = min(ranks.get(row.unit.key, rank_), rank_)
     apart = [target.units for target in search.reach.targets if not is_plain(search, target.units.members[0])]
     off = [unit.key for each in apart[:_MOST_UNITS] for unit in search.loads.front(each, 1)]
     search.only = frozenset([*sorted(ranks, key=lambda key: (ranks[key], key))[:_MOST_UNITS], *off])
+
+
+def _merit(menu: "Menu") -> Array:
+    """Of each way, what the search makes largest."""
+    if menu.search.aim == "margins":
+        return menu.objective
+    found = {"latency": menu.tail, "energy": menu.energy, "rate": menu.busy}[menu.search.aim]
+    return np.where(np.isfinite(menu.objective), -found, -np.inf)
 
 
 def widen(search: Search) -> None:
@@ -195,8 +204,12 @@ class Menu:
     @cached_property
     def by_row(self) -> Array:
         """(R,) the best objective with each row as the unit where a way ends."""
-        found = self.objective[: len(self.rows)].copy()
-        pairs = self.objective[len(self.rows) :]
+        return self.best_by_row(self.objective)
+
+    def best_by_row(self, values: Array) -> Array:
+        """(R,) the highest of the values of all ways that end on each row."""
+        found = values[: len(self.rows)].copy()
+        pairs = values[len(self.rows) :]
         if not pairs.size:
             return found
         found[:] = np.maximum(found, pairs.reshape(self.here, len(self.rows), -1).max(axis=(0, 2)))

@@ -173,6 +173,8 @@ def decide(
     if menus and prepared.reach.entry is not None and not any(not c.shortfalls for c in found):
         widen(prepared)
         found = prepared.run()
+    if aim != "rate" and not any(not c.shortfalls for c in found):
+        found = [*prepared.run_longer(), *found]
     rejected = reject(found, prepared.refused)
     if not found:
         return Infeasible((block_all(prepared),), (), rejected, None)
@@ -180,7 +182,7 @@ def decide(
     if best.shortfalls:
         built = build(prepared, best)
         return Infeasible(tuple(block_best(prepared, best, built)), (), rejected, built)
-    bound = max([best.objective, prepared.beyond, *(bound_beyond(menu) for menu in menus if aim == "margins")])
+    bound = max([best.objective, prepared.beyond, *(bound_beyond(menu) for menu in menus)])
     held = next((candidate for candidate in found if prepared.held is not None and not candidate.moves), None)
     return Feasible(build(prepared, best), rejected, build(prepared, held) if held is not None else None, bound)
 

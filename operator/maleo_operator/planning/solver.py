@@ -35,6 +35,9 @@ from maleo_operator.planning.units import UnitFacts
 
 MOST_PARTITIONS: Final = 4
 _PER_CLASS: Final = MOST_PARTITIONS
+_PATIENCE: Final = 20_000
+_SHORT_PATIENCE: Final = 1500
+"""Partial ways that are looked at, of each question."""
 _MOST_UNITS: Final = 64
 MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 
@@ -114,11 +117,12 @@ class Search:
         self.units = index.available
         holdings = holdings or Holdings.of(snapshot, index)
         self.loads = holdings.seen_by(demand.mission)
-        self.refused: list[Refused] = [_unavailable(unit) for unit in index.unavailable]
+        self._refused = {_unavailable(unit): None for unit in index.unavailable}
         self.only: frozenset[tuple[str, str]] | None = None  # besides the input's node and what is held; None = all
         self.far = False  # with `only`: also of classes that are more than one hop away
         self.held = snapshot.held.get(demand.mission.key)
         self.index = index
+        self._most, self._patience = MOST_PARTITIONS, _PATIENCE
         self._made: list[tuple[Edition, Lattice]] | None = None
         self.beyond = -np.inf  # no way that was not looked at, because a search was cut short, has a higher objective
 
@@ -131,8 +135,14 @@ class Search:
         found += [candidate for _, candidate in best or self._solve(lattices, strict=False)]
         return sorted({_identity(c): c for c in reversed(found)}.values(), key=lambda candidate: candidate.order)
 
+    def run_longer(self) -> list[Candidate]:
+        """What is feasible in more parts than are searched exactly, as far as it is found soon; best first."""
+        self._most, self._patience = MOST_STAGES, _SHORT_PATIENCE
+        found = [candidate for _, candidate in self._solve(list(self.lattices()), strict=True)]
+        return sorted((c for c in found if not c.shortfalls), key=lambda candidate: candidate.order)
+
     def lattices(self) -> Iterator[tuple[Edition, Lattice]]:
-        """All ways of each variant that some unit can run; what no way can use is noted in `refused`."""
+        """All ways of each variant that some unit can run; what no way can use is told in `refused`."""
         members = self._members()
         for variant in self.variants():
             made = self._build(variant, members)
@@ -161,6 +171,14 @@ class Search:
             return None
         judged = self.judge(variant, made, way)
         return judged if judged.mode in self.demand.mission.spec.modes else None
+
+    @property
+    def refused(self) -> list[Refused]:
+        """What no way can use, each once, as far as it was met."""
+        return list(self._refused)
+
+    def _note(self, refused: Refused) -> None:
+        self._refused.setdefault(refused)
 
     @property
     def here(self) -> list[UnitFacts]:
@@ -235,8 +253,8 @@ class Search:
 
     def _members(self) -> list[UnitFacts]:
         """A few of each equivalence class, the least loaded first; and all of the input's node and of what is held."""
-        held, most = [(p.node, p.unit) for p in self.held.partitions] if self.held else [], _PER_CLASS
-        most = MOST_STAGES if self.aim == "rate" else _PER_CLASS
+        held = [(p.node, p.unit) for p in self.held.partitions] if self.held else []
+        most = MOST_STAGES if self.aim == "rate" else self._most
         chosen = {unit.key: unit for unit in self.index.on(self.source.name)}
         chosen |= {key: unit for key in held if (unit := self.index.unit(key)) is not None}
         here = Counter(id(self.index.classes.of(unit)) for unit in chosen.values())
@@ -255,7 +273,7 @@ class Search:
         if found is not None:
             told = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile}): {found.what}"
             label = f"{unit.profile} {unit.unit.name}"
-            self.refused.append(Refused(label, found.code, told, variant=variant.label, unit=unit.key))
+            self._note(Refused(label, found.code, told, variant=variant.label, unit=unit.key))
         return found is None
 
     def _build(self, variant: Edition, members: Sequence[UnitFacts]) -> Lattice | None:
@@ -297,8 +315,10 @@ class Search:
         """Structural rules, by code: modes that are not to be had, and what stops a unit."""
         modes = self.demand.mission.spec.modes
         if made.last == 1 and "Split" in modes:
-            self.refused.append(Refused("Split", "NoLegalCut", f"{variant.label} runs as one piece"))
-        self.refused += [Refused(mode, "ModeNotAllowed", variant.label) for mode in MODES if mode not in modes]
+            self._note(Refused("Split", "NoLegalCut", f"{variant.label} runs as one piece"))
+        for mode in MODES:
+            if mode not in modes:
+                self._note(Refused(mode, "ModeNotAllowed", variant.label))
         for i, unit in enumerate(made.units):
             if made.codecs[i]:
                 continue  # the same unit once more
@@ -312,9 +332,9 @@ class Search:
         barred = [kind for kind, raw in kinds if not self._may_receive(unit.node, raw)]
         if barred:
             label = f"{' and '.join(barred)} to {name}"
-            self.refused.append(Refused(label, "EgressForbidden", variant.label, *noted))
+            self._note(Refused(label, "EgressForbidden", variant.label, *noted))
         if self.link(self.source, unit.node) is None:
-            self.refused.append(Refused(f"{self.source.name}>{name}", "NoLink", variant.label, *noted))
+            self._note(Refused(f"{self.source.name}>{name}", "NoLink", variant.label, *noted))
 
     def _note_room(self, variant: Edition, made: Lattice, place: int) -> None:
         """Whether all of it has room there, in memory and in time."""
@@ -328,13 +348,13 @@ class Search:
         if needs > space:
             sizes = f"needs {show(BYTES, needs)}, {show(BYTES, max(0.0, space))} is free"
             missing = (needs - space) / needs
-            self.refused.append(Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=missing))
+            self._note(Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=missing))
         elif not np.isfinite(made.mean.span(place, 0, made.last)):
             own, allowed = made.own.table(place)[0, made.last], allowance(unit, self.loads[unit.key], self.demand.rate)
             load, rate = self.loads[unit.key], self.demand.rate
             late = rate * own > (1 - load.share) * (1 + TIE) or own > load.leeway.longest(rate) * (1 + TIE)
             code = "UnitOccupied" if late or np.isinf(allowed) else "PowerCapExceeded"
-            self.refused.append(Refused(label, code, part, *noted))
+            self._note(Refused(label, code, part, *noted))
 
     # ------------------------------------------------------------------------------------------------ judgement
 
@@ -359,10 +379,10 @@ class Search:
                 yield from ((c.objective, c) for c in self._solve_rate(variant, made, strict=strict))
                 continue
             price = made.price(prices) if prices is not None else None
-            questions = self.objective.questions(variant, made, most=MOST_PARTITIONS, strict=strict, price=price)
+            questions = self.objective.questions(variant, made, most=self._most, strict=strict, price=price)
             for ceiling, question in questions:
                 under = ceiling - leaving - floor + TIE if strict else np.inf
-                found = Searcher(made, question, self._modes).run(under=under)
+                found = Searcher(made, question, self._modes).run(under=under, patience=self._patience)
                 if found.bound < (found.ways[0][0] if found.ways else np.inf):
                     self.beyond = max(self.beyond, ceiling - leaving - found.bound)
                 for _, way in found.ways:

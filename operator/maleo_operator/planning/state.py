@@ -84,8 +84,8 @@ class State:
         built = build(search, candidate, spare=spare)
         return Feasible(built, (), None, candidate.objective)
 
-    def search(self, key: str) -> Search | Infeasible:
-        return prepare(self.snapshot, self.snapshot.missions[key], self.index, "margins", self.holdings)
+    def search(self, key: str, *, aim: Aim = "margins") -> Search | Infeasible:
+        return prepare(self.snapshot, self.snapshot.missions[key], self.index, aim, self.holdings)
 
     def choose(self, key: str, *, proven: bool = True) -> Verdict | None:
         """The best way off the menu; None where there is none, or (`proven`) where others might be better."""

@@ -130,7 +130,7 @@ class Meaning:
         for each in (profile.spec for profile in self.snapshot.model_profiles.values()):
             for span in each.spans if each.variant_digest in digests and (each.profile, each.unit) == of_unit else ():
                 p50, p95 = parse(DURATION, span.latency.p50), parse(DURATION, span.latency.p95)
-                found[names.index(span.blocks[0]), names.index(span.blocks[1])] = (p50, (p95 - p50) / 1.645)
+                found.setdefault((names.index(span.blocks[0]), names.index(span.blocks[1])), (p50, (p95 - p50) / 1.645))
         return found
 
     def _slowness(self, unit: Unit) -> float:
