@@ -76,6 +76,16 @@ def test_missions__are_placed_together_as_they_tell(fleet: Snapshot) -> None:
     assert [r.letter for r in verdict.relaxations] == ["latency"]
 
 
+def test_demo__is_predicted_to_have_its_mean_as_its_median(demo: Snapshot) -> None:
+    """The report calls it so."""
+    mission = demo.missions[_DEMO].model_dump(by_alias=True)
+    mission["spec"]["objectives"]["latency"]["percentile"] = 50
+    verdict = plan(replace(demo, missions={_DEMO: Mission.model_validate(mission)}), _DEMO)
+    assert isinstance(verdict, Feasible)
+    assert verdict.plan.latency.value == pytest.approx(verdict.plan.latency_mean.value)
+    assert verdict.plan.latency_mean.sigma > 0
+
+
 def test_demo__cuts_inside_the_network_and_comes_home_when_the_link_is_slow(demo: Snapshot) -> None:
     fast = plan(demo, _DEMO)
     assert isinstance(fast, Feasible)
