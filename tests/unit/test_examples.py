@@ -9,6 +9,7 @@ import yaml
 from maleo_api.manifests import Node, load
 from maleo_api.meta import Metadata
 from maleo_api.mission import Mission
+from maleo_api.quantities import DURATION, RATE, parse
 from maleo_operator.planning.fleet import plan_all
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Observations, Snapshot
@@ -52,6 +53,22 @@ def test_examples__name_only_what_there_is(which: str, request: pytest.FixtureRe
 
 def test_examples__load_all_together() -> None:
     assert len(load([_ROOT / "examples", _PROFILES]).of(Mission)) >= 9
+
+
+_MISSIONS = {
+    f"{mission.metadata.name} of {folder}": mission
+    for folder in ("missions", "demo")
+    for mission in load([_ROOT / "examples" / folder]).of(Mission).values()
+}
+
+
+@pytest.mark.parametrize("name", _MISSIONS)
+def test_latency__can_be_judged_at_the_missions_own_demand(name: str) -> None:
+    """A window that never holds its samples would leave LatencyMet Unknown for ever."""
+    spec = _MISSIONS[name].spec
+    assert spec.objectives.latency is not None
+    window = parse(DURATION, spec.objectives.latency.window)
+    assert parse(RATE, spec.demand.rate) * window >= 1.1 * spec.objectives.latency.min_samples, "and a few may be late"
 
 
 _PLANS = {
