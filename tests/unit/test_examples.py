@@ -51,6 +51,23 @@ def test_examples__name_only_what_there_is(which: str, request: pytest.FixtureRe
     assert {f"default/{m.spec.model.name}" for m in snapshot.missions.values()} <= set(snapshot.models)
 
 
+def test_fleet__is_six_nodes_over_two_sites_and_a_cloud(fleet: Snapshot) -> None:
+    places = sorted((node.site, node.tier.value, name) for name, node in fleet.nodes.items())
+    assert places == [
+        ("cloud", "Cloud", "cloud-z1"),
+        ("field-a", "Device", "drone-a1"),
+        ("field-a", "Edge", "edge-a1"),
+        ("plant-b", "Device", "camera-b1"),
+        ("plant-b", "Device", "robot-b1"),
+        ("plant-b", "Edge", "edge-b1"),
+    ]
+
+
+def test_fleet_and_demo__share_no_node_so_that_both_can_be_loaded_together(fleet: Snapshot, demo: Snapshot) -> None:
+    assert not set(fleet.nodes) & set(demo.nodes)
+    assert not set(fleet.missions) & set(demo.missions)
+
+
 def test_examples__load_all_together() -> None:
     assert len(load([_ROOT / "examples", _PROFILES]).of(Mission)) >= 9
 
