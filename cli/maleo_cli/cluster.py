@@ -146,9 +146,18 @@ def kubeconfig() -> None:
 
 
 @app.command()
-def build() -> None:
+def build(
+    prepare: Annotated[
+        Path | None, typer.Option(help="Only make the folders to build from, below this one, and print them.")
+    ] = None,
+) -> None:
     """Build the images of operator, agent and slot from this checkout and push them to the cluster's registry."""
     with reporting():
+        if prepare is not None:
+            folders = images.Builder(source=Path.cwd(), cache=prepare, registry="", say=say)
+            for component in images.COMPONENTS:
+                print(folders.prepare(component)[0])
+            return
         builder = cluster.Cluster.current().builder(Path.cwd(), say)
         for component in images.COMPONENTS:
             print(builder.build(component))

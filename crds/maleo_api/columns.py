@@ -23,13 +23,14 @@ _READY: Final = Column("Ready", _condition("Ready"))
 COLUMNS: Final = {
     "Mission": (
         _READY,
-        Column("Mode", ".status.mode", description="Local, Split or Remote"),
         Column("Nodes", ".status.nodes", description="In the order of the data"),
-        Column("Accuracy", ".status.margins.accuracy", description="Distance to the limit; negative: violated"),
         Column("Latency", ".status.margins.latency", description="Distance to the limit; negative: violated"),
         Column("Energy", ".status.margins.energy", description="Distance to the limit; negative: violated"),
         Column("Reason", _condition("Ready", "reason")),
         _AGE,
+        # 100 columns have no room for all: Nodes tell most of the mode, and accuracy changes with the variant only.
+        Column("Mode", ".status.mode", priority=1, description="Local, Split or Remote"),
+        Column("Accuracy", ".status.margins.accuracy", priority=1, description="Distance to the limit"),
         Column("Variant", ".status.variant", priority=1),
         Column("Revision", ".status.active.revision", type="integer", priority=1),
         Column("Criticality", ".spec.criticality", priority=1),

@@ -28,10 +28,10 @@ class Given:
 
     def connect(self) -> "Given":
         """With the nodes that carry the label maleo.dev/name; NotGiven when something was left open."""
-        told = {"--images": self.images, "--registry": self.registry, "--slow": self.slow}
-        missing = [option for option, value in told.items() if not value]
+        told = {"IMAGES": self.images, "REGISTRY": self.registry, "SLOW": self.slow}
+        missing = [f"{name}=..." for name, value in told.items() if not value]
         if missing:
-            raise NotGiven(f"a cluster of your own needs {', '.join(missing)} too: see docs/concepts/devcluster.md")
+            raise NotGiven(f"a cluster of your own needs {' '.join(missing)} too: see docs/concepts/devcluster.md")
         nodes = find_nodes(self.kubectl, self.kubeconfig)
         if not nodes:
             raise NotGiven("label four nodes as kind-config.yaml does (maleo.dev/name, maleo.dev/tier, maleo.dev/site)")
@@ -51,7 +51,7 @@ class Given:
 
     def what_to_try(self) -> list[str]:
         faster = self.slow.format(one=self.nodes["drone-1"], other=self.nodes["edge-1"], bandwidth="100Mbit/s")
-        down = f"PYTHONPATH=demo .venv/bin/python -m maleo_demo.main down --kubeconfig {self.kubeconfig}"
+        down = f"make demo-down KUBECONFIG={shlex.quote(str(self.kubeconfig))}"
         return [faster, "kubectl describe mission drone-surveillance", down]
 
     def build_images(self, _source: Path, say: Say) -> dict[str, str]:

@@ -24,6 +24,7 @@ class Sample:
     seconds: float
     revision: int
     variant: str
+    served_by: str = ""  # slots in the order of the data, such as `a>b`, or `fallback`
     error: str = ""
     wrong: str = ""
 
@@ -116,7 +117,7 @@ class Load:
         facts: dict[str, Any] = result.get_response().get("parameters", {})
         variant, revision = str(facts.get("variant", "")), int(facts.get("revision", 0))
         wrong = _compare(result.as_numpy(self.output_name), case.answers.get(variant), variant)
-        return Sample(sent_at, seconds, revision, variant, wrong=wrong)
+        return Sample(sent_at, seconds, revision, variant, str(facts.get("served_by", "")), wrong=wrong)
 
 
 def _compare(got: NDArray[np.float32] | None, want: NDArray[np.float32] | None, variant: str) -> str:

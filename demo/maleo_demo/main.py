@@ -165,6 +165,10 @@ def main() -> None:
     own.add_argument("--registry", default="", help="host:port that models are pushed to and pulled from")
     own.add_argument("--slow", default="", help="command that limits a link: words with {one} {other} {bandwidth}")
     told = parser.parse_args()
+    if not told.kubeconfig and (told.images or told.registry or told.slow):
+        parser.error(
+            "whose images, registry and links? Name the cluster: make demo KUBECONFIG=path (--kubeconfig path)"
+        )
     given = Given(told.kubeconfig, told.images, told.registry, told.slow) if told.kubeconfig else None
     provider = choose(told.provider, kubeconfig=told.kubeconfig)
     try:

@@ -39,7 +39,7 @@ class PlacementFacts:
             nodes=status.nodes,
             cut=[f"{p['node']} [{p['span']['first']}..{p['span']['last']}]" for p in spec["partitions"]],
             predicted={
-                "p50": _figure(predicted.latency_mean),
+                "p50": _figure(predicted.latency_mean),  # planning's times are symmetric: the median is the mean
                 "p95": _figure(predicted.latency),
                 "energy": _figure(predicted.energy),
                 "accuracy": _figure(predicted.accuracy),
@@ -97,6 +97,7 @@ class Report:
         lines = [f"Maleo demo on {self.cluster}, {self.total_s:.0f} s in all.", self.simulated, ""]
         for facts in self.placements:
             lines += _describe(facts)
+        lines.append("  A predicted p50 is the predicted mean: planning takes times to be symmetric.")
         drift, requests, quiet = self.drift, self.requests, self.quiet_minute
         moves = ", ".join(f"r{m['fromRevision']} > r{m['toRevision']} {m['reason']}" for m in self.moves)
         lines += [

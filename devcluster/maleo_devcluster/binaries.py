@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Final
 
 VERSION: Final = "v1.35.8"
+ETCD_VERSION: Final = "v3.6.5"
 ETCD: Final = "etcd"
 CONTROL_PLANE: Final = (ETCD, "kube-apiserver")
 KUBECTL: Final = "kubectl"
 ALL: Final = (*CONTROL_PLANE, "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", KUBECTL)
 
 _DOWNLOADS: Final = "https://dl.k8s.io/release"
+_ETCD_DOWNLOADS: Final = "https://github.com/etcd-io/etcd/releases/download"
 _CONNECT_S: Final = 5.0
 _BUILD_SECONDS: Final = {"kube-apiserver": 271, "kubelet": 49, "kube-controller-manager": 30, "etcd": 14}
 
@@ -35,6 +38,7 @@ class Sources:
     cache: Path
     assets: Path | None
     downloads: str
+    etcd_downloads: str
     go: str | None
 
     @classmethod
@@ -46,11 +50,36 @@ class Sources:
             cache=home / "bin" / f"{VERSION}-{machine}",
             assets=_folder(environment.get("KUBEBUILDER_ASSETS")),
             downloads=environment.get("MALEO_DOWNLOADS", _DOWNLOADS),
+            etcd_downloads=environment.get("MALEO_ETCD_DOWNLOADS", _ETCD_DOWNLOADS),
             go=shutil.which("go", path=environment.get("PATH")),
         )
 
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    """A published file. `sums` is where its SHA-256 stands; `member` its program, empty for a bare one."""
+
+    version: str
+    url: str
+    sums: str
+    member: str = ""
+
+    @classmethod
+    def of(cls, name: str, sources: Sources) -> "_Release":
+        architecture = sources.cache.name.rpartition("-")[2]
+        if name == ETCD:
+            folder, archive = f"{sources.etcd_downloads}/{ETCD_VERSION}", f"etcd-{ETCD_VERSION}-linux-{architecture}"
+            return cls(ETCD_VERSION, f"{folder}/{archive}.tar.gz", f"{folder}/SHA256SUMS", member=f"{archive}/etcd")
+        url = f"{sources.downloads}/{VERSION}/bin/linux/{architecture}/{name}"
+        return cls(VERSION, url, f"{url}.sha256")
+
+    def sum_in(self, text: str) -> str | None:
+        """The one that stands alone or, of many, beside the file's name."""
+        rows = [line.split() for line in text.splitlines() if line.strip()]
+        return next((row[0] for row in rows if row[1:] in ([], [self.url.rpartition("/")[2]])), None)
 
 
 def find(name: str, sources: Sources) -> Path | None:
@@ -76,45 +105,57 @@ def foresee(names: tuple[str, ...], sources: Sources) -> int:
 
 
 def _obtain(name: str, sources: Sources, say: Say) -> Path:
-    target = sources.cache / name
+    target, release = sources.cache / name, _Release.of(name, sources)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if name != ETCD and _download(name, target, sources, say):
+    if _download(name, release, target, say):
         return target
     if sources.go is None:
         raise NotFound(
-            f"{name} {VERSION} is not on this machine, could not be downloaded from {sources.downloads}, and there is "
-            f"no Go to build it: install Go 1.26, or put the programs into a folder and set MALEO_BINARIES to it"
+            f"{name} {release.version} is not on this machine, could not be downloaded from {release.url}, and there "
+            f"is no Go to build it: install Go 1.26, or put the programs into a folder and set MALEO_BINARIES to it"
         )
-    _build(name, target, sources, say)
+    _build(name, release.version, target, sources, say)
     return target
 
 
-def _download(name: str, target: Path, sources: Sources, say: Say) -> bool:
+def _download(name: str, release: _Release, target: Path, say: Say) -> bool:
     """False when the server cannot be reached or has no such file; a wrong checksum is an error."""
-    architecture = sources.cache.name.rpartition("-")[2]
-    url = f"{sources.downloads}/{VERSION}/bin/linux/{architecture}/{name}"
     partial = target.with_suffix(".partial")
     try:
-        with urllib.request.urlopen(f"{url}.sha256", timeout=_CONNECT_S) as answer:  # noqa: S310 - a base URL of ours
-            expected = answer.read().decode().split()[0]
-        say(f"downloading {name} {VERSION}")
+        with urllib.request.urlopen(release.sums, timeout=_CONNECT_S) as answer:  # noqa: S310 - a base URL of ours
+            expected = release.sum_in(answer.read().decode())
+        if expected is None:
+            return False
+        say(f"downloading {name} {release.version}")
         digest = hashlib.sha256()
-        with urllib.request.urlopen(url, timeout=60) as answer, partial.open("wb") as output:  # noqa: S310 - as above
+        with urllib.request.urlopen(release.url, timeout=60) as answer, partial.open("wb") as output:  # noqa: S310
             while chunk := answer.read(1 << 20):
                 digest.update(chunk)
                 output.write(chunk)
-    except (urllib.error.URLError, OSError, IndexError):
+    except (urllib.error.URLError, OSError):
         partial.unlink(missing_ok=True)
         return False
     if digest.hexdigest() != expected:
         partial.unlink()
-        raise NotFound(f"{url} does not match its published SHA-256: nothing was installed; try again")
+        raise NotFound(f"{release.url} does not match its published SHA-256: nothing was installed; try again")
+    if release.member:
+        _unpack(partial, release.member)
     partial.chmod(0o755)
     partial.rename(target)
     return True
 
 
-def _build(name: str, target: Path, sources: Sources, say: Say) -> None:
+def _unpack(archive: Path, member: str) -> None:
+    """The member alone, in the place of the archive: nothing else of it is written anywhere."""
+    unpacked = archive.with_suffix(".unpacked")
+    with tarfile.open(archive) as opened, unpacked.open("wb") as output:
+        program = opened.extractfile(member)
+        assert program is not None, "a regular file"
+        shutil.copyfileobj(program, output)
+    unpacked.rename(archive)
+
+
+def _build(name: str, version: str, target: Path, sources: Sources, say: Say) -> None:
     package = "go.etcd.io/etcd/server/v3" if name == ETCD else f"k8s.io/kubernetes/cmd/{name}"
     component, client = "k8s.io/component-base/version", "k8s.io/client-go/pkg/version"
     major, minor, _ = VERSION.removeprefix("v").split(".")
@@ -125,7 +166,7 @@ def _build(name: str, target: Path, sources: Sources, say: Say) -> None:
         f"{client}.gitVersion": VERSION,
     }
     flags = " ".join(["-s", "-w", *(f"-X {variable}={value}" for variable, value in stamps.items())])
-    say(f"building {name} {VERSION} from its Go modules, once (about {_BUILD_SECONDS.get(name, 10)} s on two cores)")
+    say(f"building {name} {version} from its Go modules, once (about {_BUILD_SECONDS.get(name, 10)} s on two cores)")
     partial = target.with_suffix(".partial")
     assert sources.go is not None
     command = [sources.go, "build", "-mod=mod", "-trimpath", "-tags=selinux,notest,grpcnotrace", "-ldflags", flags]

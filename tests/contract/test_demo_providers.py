@@ -91,7 +91,7 @@ def test_kind_that_fails__says_so_and_names_the_other_way(programs: Path) -> Non
 
 
 def test_own_cluster__says_what_it_must_be_told(programs: Path) -> None:
-    with pytest.raises(NotGiven, match="--images, --slow"):
+    with pytest.raises(NotGiven, match=r"needs IMAGES=\.\.\. SLOW=\.\.\. too"):
         Given(Path("mine"), images="", registry="10.0.0.1:5000", slow="").connect()
     _all(programs)
     told = Given(Path("mine"), "r.example/maleo/{}:1", "10.0.0.1:5000", f"{programs}/kind slow {{one}} {{bandwidth}}")
@@ -99,6 +99,7 @@ def test_own_cluster__says_what_it_must_be_told(programs: Path) -> None:
     assert found.build_images(Path(), lambda _text: None)["agent"] == "r.example/maleo/agent:1"
     found.shape("drone-1", "edge-1", "8Mbit/s")
     assert _calls(programs)[-1] == "kind slow maleo-worker 8Mbit/s"
+    assert found.what_to_try()[-1] == "make demo-down KUBECONFIG=mine"
 
 
 def test_manifests__get_the_names_that_nodes_have_in_this_cluster() -> None:

@@ -2,33 +2,63 @@
 
 import hashlib
 import http.server
+import io
+import re
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from maleo_devcluster.binaries import VERSION, NotFound, Sources, ensure, find
+from maleo_devcluster import binaries
+from maleo_devcluster.binaries import ETCD_VERSION, VERSION, NotFound, Sources, ensure, find
 
 _PROGRAM = b"#!/bin/sh\n"
 
 
+def _sum(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _archive(folder: str) -> bytes:
+    """As etcd publishes it: several programs and papers in one folder."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, body in {"README.md": b"read", "etcdctl": b"another", "etcd": _PROGRAM}.items():
+            row = tarfile.TarInfo(f"{folder}/{name}")
+            row.size = len(body)
+            archive.addfile(row, io.BytesIO(body))
+    return packed.getvalue()
+
+
 class _Downloads(http.server.BaseHTTPRequestHandler):
-    """Serves kubectl with its checksum, and kubelet with the one of something else."""
+    files: ClassVar[dict[str, bytes]] = {}
 
     def do_GET(self) -> None:
-        name = self.path.rpartition("/")[2]
-        sums = {
-            "kubectl.sha256": hashlib.sha256(_PROGRAM).hexdigest(),
-            "kubelet.sha256": hashlib.sha256(b"another").hexdigest(),
-        }
-        body = sums[name].encode() if name in sums else _PROGRAM if f"{name}.sha256" in sums else None
+        body = self.files.get(self.path)
         self.send_response(404 if body is None else 200)
         self.end_headers()
         self.wfile.write(body or b"")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the interface
         return
+
+
+def _published(machine: str) -> dict[str, bytes]:
+    """kubectl with its checksum, kubelet with the one of something else, and etcd for two kinds of machines."""
+    bare, packed = f"/{VERSION}/bin/linux/{machine}", f"/etcd/{ETCD_VERSION}"
+    archives = {name: _archive(name) for name in (f"etcd-{ETCD_VERSION}-linux-{m}" for m in ("s390x", machine))}
+    sums = "".join(f"{_sum(body)}  {name}.tar.gz\n" for name, body in archives.items())
+    return {
+        f"{bare}/kubectl": _PROGRAM,
+        f"{bare}/kubectl.sha256": _sum(_PROGRAM).encode(),
+        f"{bare}/kubelet": _PROGRAM,
+        f"{bare}/kubelet.sha256": _sum(b"another").encode(),
+        f"{packed}/SHA256SUMS": sums.encode(),
+        **{f"{packed}/{name}.tar.gz": body for name, body in archives.items()},
+    }
 
 
 @pytest.fixture
@@ -40,9 +70,12 @@ def sources(tmp_path: Path) -> Iterator[Sources]:
         "MALEO_BINARIES": str(tmp_path / "explicit"),
         "KUBEBUILDER_ASSETS": str(tmp_path / "assets"),
         "MALEO_DOWNLOADS": f"http://127.0.0.1:{server.server_port}",
+        "MALEO_ETCD_DOWNLOADS": f"http://127.0.0.1:{server.server_port}/etcd",
         "PATH": str(tmp_path),
     }
-    yield Sources.of(variables)
+    made = Sources.of(variables)
+    _Downloads.files = _published(made.cache.name.rpartition("-")[2])
+    yield made
     server.shutdown()
     server.server_close()
 
@@ -75,6 +108,35 @@ def test_program__with_another_checksum_is_not_kept(sources: Sources) -> None:
     with pytest.raises(NotFound, match="does not match its published SHA-256: nothing was installed"):
         ensure(("kubelet",), sources, lambda _: None)
     assert list(sources.cache.iterdir()) == []
+
+
+def test_etcd__is_taken_out_of_its_release_and_nothing_else(sources: Sources) -> None:
+    said: list[str] = []
+    path = ensure(("etcd",), sources, said.append)["etcd"]
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (_PROGRAM, 0o755)
+    assert list(sources.cache.iterdir()) == [path] == [find("etcd", sources)]
+    assert said == [f"downloading etcd {ETCD_VERSION}"]
+
+
+def test_etcd__whose_release_was_tampered_with_is_not_kept(sources: Sources) -> None:
+    (archive,) = (path for path in _Downloads.files if path.endswith(".tar.gz") and "s390x" not in path)
+    _Downloads.files[archive] = _archive("another")
+    with pytest.raises(NotFound, match=r"etcd-.*\.tar\.gz does not match its published SHA-256"):
+        ensure(("etcd",), sources, lambda _: None)
+    assert list(sources.cache.iterdir()) == []
+
+
+def test_etcd__that_is_not_published_for_this_machine_is_named_with_its_own_version(sources: Sources) -> None:
+    sums = f"/etcd/{ETCD_VERSION}/SHA256SUMS"
+    _Downloads.files[sums] = _Downloads.files[sums].splitlines(keepends=True)[0]
+    with pytest.raises(NotFound, match=rf"etcd {ETCD_VERSION} .* could not be downloaded from http.*\.tar\.gz"):
+        ensure(("etcd",), sources, lambda _: None)
+
+
+def test_versions__are_those_that_are_built_where_nothing_can_be_downloaded() -> None:
+    modules = (Path(binaries.__file__).parents[1] / "binaries/go.mod").read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"^\t(go\.etcd\.io/etcd/server/v3|k8s\.io/kubernetes) (v\S+)$", modules, re.MULTILINE))
+    assert pinned == {"go.etcd.io/etcd/server/v3": ETCD_VERSION, "k8s.io/kubernetes": VERSION}
 
 
 def test_program__that_is_nowhere_says_what_was_tried_and_what_to_do(sources: Sources) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from maleo_api.manifests import load
 from maleo_api.model import Block, Model, Tensor
+from maleo_api.quantities import RATIO, parse
 from maleo_cli.model import zoo
 from maleo_cli.model.analysis import analyse
 from maleo_runtime.graph import cut
@@ -86,4 +87,7 @@ def test_digits__were_really_learned(tmp_path: Path) -> None:
     assert {variant: row[:2] for variant, row in accuracy.items()} == dict.fromkeys(
         ("fp32", "int8"), ("top-1", "sklearn-digits-test")
     )
-    assert all(row[2] > 0.9 for row in accuracy.values())  # guessing gives 0.1
+    example = load([Path(__file__).parents[2] / "examples/models/digits.yaml"]).of(Model)["default/digits"]
+    stated = {v.name: parse(RATIO, v.accuracy[0].value) for v in example.spec.variants}
+    # int8 arithmetic differs by processor: 573 of 599 images were right on one, 574 on another.
+    assert {variant: row[2] for variant, row in accuracy.items()} == pytest.approx(stated, abs=0.01)

@@ -72,5 +72,13 @@ def is_ready(seen: Seen) -> bool:
     return seen.revision > 0 and seen.condition("Ready") == "True"
 
 
+def served(made: Load) -> set[tuple[int, str]]:
+    """Revisions and who answered on them: a `chain` of slots, the `fallback`, or one `slot` alone."""
+    return {
+        (s.revision, "chain" if ">" in s.served_by else "fallback" if s.served_by == "fallback" else "slot")
+        for s in made.samples
+    }
+
+
 def faults(made: Load) -> list[str]:
     return [f"{s.error or s.wrong} after {s.seconds:.1f} s" for s in made.samples if s.error or s.wrong]

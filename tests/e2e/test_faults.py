@@ -5,9 +5,10 @@ import copy
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from missions import GATE, faults, is_ready, load, mission
+from missions import GATE, faults, is_ready, load, mission, served
 from watching import is_condition, watching
 
 from maleo_demo.environment import Environment
@@ -36,6 +37,7 @@ async def test_partner_without_power_or_cable__fallback_answers_then_a_new_revis
         assert placed.mission.status.mode == "Split"
         async with load(environment, placed) as made:
             await made.until(40)
+            assert (placed.revision, "chain") in served(made)
             lost_at = time.time()
             break_(Cluster.current(), "edge-1")
             try:
@@ -56,6 +58,8 @@ async def test_partner_without_power_or_cable__fallback_answers_then_a_new_revis
         assert moved.mission.status.moves[-1].reason in ("NodeLost", "FallbackDrift")
         assert "edge-1" not in moved.mission.status.nodes
         assert faults(made) == []
+        assert (placed.revision, "fallback") in served(made)
+        assert served(made) & {(moved.revision, "slot"), (moved.revision, "chain")}
         assert {sample.revision for sample in made.samples} == {placed.revision, moved.revision}
 
 
@@ -88,7 +92,17 @@ async def test_throttled_partner__is_told_and_gets_less_to_do_once_the_drift_is_
         assert _blocks_at(environment, "edge-1", "hot", moved.revision) < _blocks_at(
             environment, "edge-1", "hot", placed.revision
         )
+        told = _events(environment, "hot", "LatencyMetFalse")
+        assert {event["type"] for event in told} == {"Warning"}
+        assert told[0]["message"].startswith("LatencyMet is False: ")
         assert faults(made) == []
+
+
+def _events(environment: Environment, name: str, reason: str) -> list[dict[str, Any]]:
+    """What `kubectl get events` has of the mission, for this reason."""
+    chosen = f"involvedObject.kind=Mission,involvedObject.name={name},reason={reason}"
+    found = json.loads(environment.kubectl("get", "events", "--field-selector", chosen, "-o", "json"))["items"]
+    return list(found)
 
 
 def _blocks_at(environment: Environment, node: str, name: str, revision: int) -> int:
@@ -124,6 +138,7 @@ async def test_link_that_carries_next_to_nothing__fallback_answers_until_the_mis
                 environment.cluster.unshape()
         assert moved.mission.status.moves[-1].reason in ("FallbackDrift", "LatencyDrift")
         assert partner not in moved.mission.status.nodes
+        assert (placed.revision, "fallback") in served(made)
         assert faults(made) == []
 
 

@@ -71,7 +71,7 @@ def test_answer__tells_its_percentile_and_p95_beside_it(written: dict[str, Any])
     latencies = {
         name: found["predicted"]["latency"] for name, found in written["missions"].items() if found["predicted"]
     }
-    at_95, at_99 = latencies["default/drone-patrol"], latencies["default/uam-detect-avoid"]
+    at_95, at_99 = latencies["default/drone-patrol"], latencies["default/factory-inspection"]
     assert (at_95["percentile"], at_99["percentile"]) == (95, 99)
     assert at_95["mean"] < at_95["p95"] == pytest.approx(at_95["tail"])
     assert at_99["p95"] < at_99["tail"]

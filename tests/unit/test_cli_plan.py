@@ -170,6 +170,6 @@ def test_what_does_not_fit__tells_the_blocker_and_what_would_do() -> None:
     lines = result.stdout.splitlines()
     assert lines[-3] == "default/uam-detect-avoid"
     assert lines[-2].startswith(
-        "  LatencyTooTight (cannot ever): the least bad way is Local on drone-a1 with fp32: 1.15s"
+        "  LatencyTooTight (cannot ever): the least bad way is Local on drone-a1 with fp32: 1.07s"
     )
-    assert lines[-1] == "  would do: latency <= 1.16s"
+    assert lines[-1] == "  would do: latency <= 1.07s"

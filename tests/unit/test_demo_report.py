@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from maleo_api.mission import Mission
 from maleo_demo.load import Sample
 from maleo_demo.report import PlacementFacts, Report
 
@@ -20,6 +21,67 @@ _FACTS = PlacementFacts(
     cut=["drone-1 [0..2]", "edge-1 [3..19]", "cloud-1 [20..31]"],
     predicted=_FIGURES, observed=_FIGURES, client={"requests": 900, "p50": 0.04, "p95": 0.05},
 )  # fmt: skip
+
+
+_STATUS = {
+    "nodes": "drone-1>edge-1",
+    "predicted": {
+        "latencyMean": {"value": "42.8ms", "basis": "Calibrated"},
+        "latency": {"value": "47.4ms", "basis": "Calibrated"},
+        "energy": {"value": "342mJ", "basis": "Modelled"},
+    },
+    "observed": {
+        "latencyP50": {"value": "43.9ms", "basis": "Simulated"},
+        "latency": {"value": "51.2ms", "basis": "Simulated"},
+        "energy": {"value": "340mJ", "basis": "Simulated"},
+        "samples": 70,
+    },
+}
+_MISSION = Mission.model_validate(
+    {
+        "metadata": {"name": "watch"},
+        "spec": {
+            "model": {"name": "net"},
+            "objectives": {"latency": {"percentile": 95, "atMost": "120ms"}},
+            "demand": {"rate": "7/s"},
+            "input": {"node": "drone-1"},
+        },
+        "status": _STATUS,
+    }
+)
+_PLACEMENT = {
+    "spec": {
+        "revision": 2, "mode": "Split", "variant": "fp32",
+        "partitions": [
+            {"node": "drone-1", "span": {"first": 0, "last": 2}},
+            {"node": "edge-1", "span": {"first": 3, "last": 31}},
+        ],
+    }
+}  # fmt: skip
+
+
+def test_facts__are_the_figures_of_one_revision_each_in_its_place() -> None:
+    asked = [Sample(0.0, 1.0, revision=1, variant="fp32")]
+    asked += [Sample(0.0, seconds, revision=2, variant="fp32") for seconds in (0.040, 0.041, 0.060)]
+    facts = PlacementFacts.of(_MISSION, _PLACEMENT, asked)
+    assert facts.cut == ["drone-1 [0..2]", "edge-1 [3..31]"]
+    assert facts.predicted == {
+        "p50": {"value": "42.8ms", "basis": "Calibrated"},
+        "p95": {"value": "47.4ms", "basis": "Calibrated"},
+        "energy": {"value": "342mJ", "basis": "Modelled"},
+        "accuracy": None,
+    }
+    assert facts.observed == {
+        "p50": {"value": "43.9ms", "basis": "Simulated"},
+        "p95": {"value": "51.2ms", "basis": "Simulated"},
+        "energy": {"value": "340mJ", "basis": "Simulated"},
+        "samples": 70,
+    }
+    assert facts.client == {"requests": 3, "p50": 0.041, "p95": pytest.approx(0.0581)}
+    page = _report(placements=[facts]).page()
+    assert "predicted    p50 42.8ms Calibrated, p95 47.4ms Calibrated, energy 342mJ Modelled\n" in page
+    assert "observed     p50 43.9ms Simulated, p95 51.2ms Simulated, energy 340mJ Simulated\n" in page
+    assert "A predicted p50 is the predicted mean" in page
 
 
 def _report(**changes: Any) -> Report:

@@ -9,6 +9,7 @@ import yaml
 from maleo_api.manifests import Node, load
 from maleo_api.meta import Metadata
 from maleo_api.mission import Mission
+from maleo_api.quantities import DURATION, RATE, parse
 from maleo_operator.planning.fleet import plan_all
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Observations, Snapshot
@@ -50,8 +51,41 @@ def test_examples__name_only_what_there_is(which: str, request: pytest.FixtureRe
     assert {f"default/{m.spec.model.name}" for m in snapshot.missions.values()} <= set(snapshot.models)
 
 
+def test_fleet__is_six_nodes_over_two_sites_and_a_cloud(fleet: Snapshot) -> None:
+    places = sorted((node.site, node.tier.value, name) for name, node in fleet.nodes.items())
+    assert places == [
+        ("cloud", "Cloud", "cloud-z1"),
+        ("field-a", "Device", "drone-a1"),
+        ("field-a", "Edge", "edge-a1"),
+        ("plant-b", "Device", "camera-b1"),
+        ("plant-b", "Device", "robot-b1"),
+        ("plant-b", "Edge", "edge-b1"),
+    ]
+
+
+def test_fleet_and_demo__share_no_node_so_that_both_can_be_loaded_together(fleet: Snapshot, demo: Snapshot) -> None:
+    assert not set(fleet.nodes) & set(demo.nodes)
+    assert not set(fleet.missions) & set(demo.missions)
+
+
 def test_examples__load_all_together() -> None:
     assert len(load([_ROOT / "examples", _PROFILES]).of(Mission)) >= 9
+
+
+_MISSIONS = {
+    f"{mission.metadata.name} of {folder}": mission
+    for folder in ("missions", "demo")
+    for mission in load([_ROOT / "examples" / folder]).of(Mission).values()
+}
+
+
+@pytest.mark.parametrize("name", _MISSIONS)
+def test_latency__can_be_judged_at_the_missions_own_demand(name: str) -> None:
+    """A window that never holds its samples would leave LatencyMet Unknown for ever."""
+    spec = _MISSIONS[name].spec
+    assert spec.objectives.latency is not None
+    window = parse(DURATION, spec.objectives.latency.window)
+    assert parse(RATE, spec.demand.rate) * window >= 1.1 * spec.objectives.latency.min_samples, "and a few may be late"
 
 
 _PLANS = {
@@ -74,6 +108,16 @@ def test_missions__are_placed_together_as_they_tell(fleet: Snapshot) -> None:
     verdict = refused["default/uam-detect-avoid"]
     assert verdict.blockers[0].code == "LatencyTooTight"
     assert [r.letter for r in verdict.relaxations] == ["latency"]
+
+
+def test_demo__is_predicted_to_have_its_mean_as_its_median(demo: Snapshot) -> None:
+    """The report calls it so."""
+    mission = demo.missions[_DEMO].model_dump(by_alias=True)
+    mission["spec"]["objectives"]["latency"]["percentile"] = 50
+    verdict = plan(replace(demo, missions={_DEMO: Mission.model_validate(mission)}), _DEMO)
+    assert isinstance(verdict, Feasible)
+    assert verdict.plan.latency.value == pytest.approx(verdict.plan.latency_mean.value)
+    assert verdict.plan.latency_mean.sigma > 0
 
 
 def test_demo__cuts_inside_the_network_and_comes_home_when_the_link_is_slow(demo: Snapshot) -> None:

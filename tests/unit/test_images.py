@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from maleo_devcluster.images import COMPONENTS
+from maleo_cli.cluster import app
+from maleo_devcluster.images import COMPONENTS, Builder
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,3 +19,23 @@ def test_dockerfile__is_small_takes_any_base_and_is_not_root(component: str) -> 
     assert "RUN" not in verbs, "building needs no network and no package manager"
     (user,) = [line.split()[1] for line in lines if line.startswith("USER")]
     assert user.split(":")[0] not in ("0", "root")
+
+
+def test_folders__hold_all_that_any_builder_of_images_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a cluster of the user's own: no cluster and no root; the packages of Python are stood in for."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "aiohttp.py").touch()
+    monkeypatch.setattr(Builder, "_packages", lambda _self, _component: packages)
+    monkeypatch.chdir(ROOT)
+    result = CliRunner().invoke(app, ["build", "--prepare", str(tmp_path / "images")])
+    assert result.exit_code == 0, result.output
+    folders = {Path(line).name: Path(line) for line in result.output.splitlines()}
+    assert set(folders) == {"operator", "agent", "slot"}
+    for component, folder in folders.items():
+        copied = [line.split()[1] for line in (folder / "Dockerfile").read_text().splitlines() if "COPY" in line]
+        assert {path.name for path in folder.iterdir()} == {"Dockerfile", *copied}
+        assert (folder / "site-packages/aiohttp.py").exists()
+        own = {path.name for path in (folder / "maleo").iterdir()}
+        program = {"operator": "maleo_operator", "agent": "maleo_agent", "slot": "maleo_runtime"}[component]
+        assert own == {"maleo_api", "maleo_wire", "maleo_kube", program}

@@ -1,0 +1,88 @@
+"""`kubectl get` at 100 columns: each column is as wide as its widest cell, with three spaces before the next one."""
+
+import pytest
+
+from maleo_api.columns import COLUMNS
+
+_WIDTH = 100
+_PADDING = 3
+
+# Realistic worst cells, which may stand in different rows: names of 20 letters, three nodes of 7, the longest of the
+# usual reasons why a mission runs nowhere or a revision was made.
+_WORST = {
+    "Mission": {
+        "Name": "gate-inspection-west",
+        "Ready": "False",
+        "Mode": "Remote",
+        "Nodes": "drone-1>entry-1>cloud-1",
+        "Accuracy": "-100%",
+        "Latency": "-100%",
+        "Energy": "-100%",
+        "Reason": "LatencyTooTight",
+        "Age": "7h59m",
+    },
+    "Placement": {
+        "Name": "gate-inspection-west-1234",
+        "Mode": "Remote",
+        "Variant": "int8:exit-1",
+        "Serving": "Unknown",
+        "Reason": "FleetImprovement",
+        "Age": "7h59m",
+    },
+    "Device": {
+        "Name": "robot-north-1",
+        "Ready": "Unknown",
+        "Tier": "Device",
+        "Site": "plant-b",
+        "Host": "jetson-agx-orin-64gb",
+        "Accelerator": "edgecortix-sakura-ii",
+        "Age": "7h59m",
+    },
+}
+
+# What `make demo` shows, by the command that it ends with: of several kinds kubectl prints the kind before each name.
+_DEMO = {
+    "Mission": {
+        "Name": "mission.maleo.dev/drone-surveillance",
+        "Ready": "True",
+        "Mode": "Split",
+        "Nodes": "drone-1>edge-1",
+        "Latency": "+50%",
+        "Energy": "+40%",
+        "Reason": "Serving",
+        "Age": "3m",
+    },
+    "Placement": {
+        "Name": "placement.maleo.dev/drone-surveillance-2",
+        "Mode": "Split",
+        "Variant": "fp32",
+        "Serving": "False",
+        "Reason": "FirstPlacement",
+        "Age": "3m",
+    },
+    "Device": {
+        "Name": "device.maleo.dev/drone-1",
+        "Ready": "True",
+        "Tier": "Device",
+        "Site": "field-a",
+        "Host": "raspberry-pi-5",
+        "Accelerator": "sim-drone",
+        "Age": "3m",
+    },
+}
+
+
+def _width(kind: str, cells: dict[str, str]) -> int:
+    shown = ["Name", *(column.name for column in COLUMNS[kind] if column.priority == 0)]
+    return sum(max(len(title), len(cells.get(title, ""))) + _PADDING for title in shown) - _PADDING
+
+
+@pytest.mark.parametrize("kind", _WORST)
+def test_columns__fit_a_terminal_with_long_names_and_reasons(kind: str) -> None:
+    assert set(_WORST[kind]) >= {column.name for column in COLUMNS[kind] if column.priority == 0}
+    assert _width(kind, _WORST[kind]) <= _WIDTH
+
+
+@pytest.mark.parametrize("kind", _DEMO)
+def test_columns__fit_a_terminal_in_the_command_that_the_demo_ends_with(kind: str) -> None:
+    assert _width(kind, _DEMO[kind]) <= _WIDTH

@@ -1,0 +1,56 @@
+"""What the documentation says of the project, held against the project."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from maleo_cli.cluster import app
+from maleo_devcluster import host
+
+ROOT = Path(__file__).parents[2]
+_MAP = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Where things are")[2]
+_SECTION = re.compile(r"^### [^`\n]+: `(?P<folder>[^`]+)/`\n(?P<text>.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
+_NAMED = {match["folder"]: match["text"] for match in _SECTION.finditer(_MAP)}
+_PROGRAMS = ("crds", "lib", "operator", "node_agent", "runtime", "cli")
+
+
+def _modules(folder: str) -> set[str]:
+    """Below `folder`, but for packages that have a section of their own."""
+    found = [path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.py") if path.name != "__init__.py"]
+    apart = [Path(other).relative_to(folder) for other in _NAMED if other.startswith(f"{folder}/")]
+    return {str(path.with_suffix("")) for path in found if not any(path.is_relative_to(other) for other in apart)}
+
+
+@pytest.mark.parametrize("folder", _NAMED)
+def test_map__names_every_module_once_and_nothing_that_is_gone(folder: str) -> None:
+    cells = [line.split("|")[1] for line in _NAMED[folder].splitlines() if line.startswith("| `")]
+    named = re.findall(r"`([^`]+)`", "".join(cells))
+    assert sorted(named) == sorted(_modules(folder))
+
+
+def test_map__has_every_package_of_the_programs() -> None:
+    packages = {str(init.parent.relative_to(ROOT)) for top in _PROGRAMS for init in (ROOT / top).glob("*/__init__.py")}
+    assert packages <= set(_NAMED)
+
+
+@pytest.mark.parametrize("program", ["operator/maleo_operator", "node_agent/maleo_agent"])
+def test_metrics__are_all_documented(program: str) -> None:
+    made = set(re.findall(r'"(maleo_[a-z_]+)"', (ROOT / program / "metrics.py").read_text(encoding="utf-8")))
+    text = (ROOT / "docs/concepts/telemetry.md").read_text(encoding="utf-8")
+    documented = {name.removesuffix("_total") for name in re.findall(r"maleo_[a-z_]+", text)}
+    assert made
+    assert made <= documented
+
+
+def test_system_packages__are_all_documented() -> None:
+    text = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"[a-z][a-z0-9-]+", text.partition("System packages")[2].partition("\n\n")[0]))
+    assert {*host.PROGRAMS.values(), "containernetworking-plugins", "prometheus"} <= told
+
+
+def test_commands_of_the_devcluster__are_all_documented() -> None:
+    text = (ROOT / "docs/concepts/devcluster.md").read_text(encoding="utf-8")
+    rows = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `maleo cluster"))
+    names = {command.name or str(command.callback and command.callback.__name__) for command in app.registered_commands}
+    assert names <= set(re.findall(r"[a-z]+(?:-[a-z]+)?", rows.replace("`maleo cluster", "`")))
