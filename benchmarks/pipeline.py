@@ -20,7 +20,8 @@ from maleo_operator.planning.pipeline import find_pipeline
 from maleo_operator.planning.planner import prepare
 from maleo_operator.planning.problem import Snapshot
 from maleo_operator.planning.question import Way, total
-from maleo_operator.planning.solver import MODES, Search
+from maleo_operator.planning.refusals import MODES
+from maleo_operator.planning.solver import Search
 
 _INSTANCES = 3
 

@@ -12,8 +12,9 @@ from maleo_api.quantities import DURATION, ENERGY, show
 from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.holdings import holders, uses
 from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Retry, Snapshot, Verdict
+from maleo_operator.planning.refusals import Refused
 from maleo_operator.planning.relaxation import Decide
-from maleo_operator.planning.solver import Candidate, Refused, Search
+from maleo_operator.planning.solver import Candidate, Search
 
 CODES: Final = {
     "latency": "LatencyTooTight",

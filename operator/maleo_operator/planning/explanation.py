@@ -8,8 +8,9 @@ from typing import Any
 from maleo_api.mission import Mission, Mode
 from maleo_operator.planning.blockers import CODES
 from maleo_operator.planning.problem import Blocker, Feasible, Plan, Rejected, Snapshot, Verdict
+from maleo_operator.planning.refusals import MODES, Refused
 from maleo_operator.planning.relaxation import Decide, change, relax
-from maleo_operator.planning.solver import MODES, Candidate, Refused, Search
+from maleo_operator.planning.solver import Candidate, Search
 from maleo_operator.planning.units import UnitFacts
 
 

@@ -14,7 +14,7 @@ from maleo_api.mission import Mission, Objectives
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show
 from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, Relaxation, Snapshot, Verdict
-from maleo_operator.planning.solver import MODES
+from maleo_operator.planning.refusals import MODES
 
 Changes = Mapping[str, Any]
 """Path below `spec` -> its new value; None: not set."""

@@ -10,7 +10,6 @@ import numpy as np
 from maleo_api.mission import Mode
 from maleo_api.model import Model
 from maleo_api.placement import MOST_STAGES
-from maleo_api.quantities import BYTES, show
 from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Amount
@@ -23,12 +22,21 @@ from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.edition import Edition, without_codecs
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index, Wire
-from maleo_operator.planning.lattice import TIE, Lattice, Prices, allowance, room
+from maleo_operator.planning.lattice import TIE, Lattice, Prices
 from maleo_operator.planning.objective import MOVE_COST, QUICKEST, Aim, Objective
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
 from maleo_operator.planning.question import Way, total
 from maleo_operator.planning.reach import Reach, find_reach
+from maleo_operator.planning.refusals import (
+    MODES,
+    Refused,
+    refuse_modes,
+    refuse_unavailable,
+    refuse_unit,
+    refuse_way,
+    refuse_whole,
+)
 from maleo_operator.planning.search import Searcher
 from maleo_operator.planning.turns import add_turn, find_clash
 from maleo_operator.planning.units import UnitFacts
@@ -39,7 +47,7 @@ _PATIENCE: Final = 20_000
 _SHORT_PATIENCE: Final = 1500
 """Partial ways that are looked at, of each question."""
 _MOST_UNITS: Final = 64
-MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
+_KINDS: Final = (("input", True), ("features", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +89,6 @@ class Candidate:
         return short, objective, *figures, self.variant.label, names
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A class of candidates that breaks a structural rule.
-
-    unit: (node, unit) that it is about, where it is about one; variant: "" = any; missing: relative, of a quantity.
-    """
-
-    candidate: str
-    code: str
-    example: str
-    variant: str = ""
-    unit: tuple[str, str] | None = None
-    missing: float | None = None
-
-
 class Search:
     """The question of one mission in one snapshot."""
 
@@ -117,7 +110,7 @@ class Search:
         self.units = index.available
         holdings = holdings or Holdings.of(snapshot, index)
         self.loads = holdings.seen_by(demand.mission)
-        self._refused = {_unavailable(unit): None for unit in index.unavailable}
+        self._refused = {refuse_unavailable(unit): None for unit in index.unavailable}
         self.only: frozenset[tuple[str, str]] | None = None  # besides the input's node and what is held; None = all
         self.far = False  # with `only`: also of classes that are more than one hop away
         self.held = snapshot.held.get(demand.mission.key)
@@ -267,17 +260,14 @@ class Search:
             return list(chosen.values())
         return [unit for key, unit in chosen.items() if key in self.only or key in held or key[0] == self.source.name]
 
-    def _is_usable(self, variant: Edition, unit: UnitFacts) -> bool:
-        """Whether the unit can run this variant at all; if not it is noted why."""
-        found = self.obstacle(variant, unit)
-        if found is not None:
-            told = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile}): {found.what}"
-            label = f"{unit.profile} {unit.unit.name}"
-            self._note(Refused(label, found.code, told, variant=variant.label, unit=unit.key))
-        return found is None
-
     def _build(self, variant: Edition, members: Sequence[UnitFacts]) -> Lattice | None:
-        usable = [unit for unit in members if self._is_usable(variant, unit)]
+        usable = []
+        for unit in members:
+            found = self.obstacle(variant, unit)
+            if found is None:
+                usable.append(unit)
+            else:
+                self._note(refuse_unit(variant, unit, found))
         costs = [cost for unit in usable if (cost := self.costs(variant, unit)) is not None]
         if not usable:
             return None
@@ -299,8 +289,20 @@ class Search:
             z=self.demand.z,
             rate=self.demand.rate,
         )
-        self._note_rules(variant, made)
+        for refused in self._find_refusals(variant, made):
+            self._note(refused)
         return made
+
+    def _find_refusals(self, variant: Edition, made: Lattice) -> Iterator[Refused]:
+        yield from refuse_modes(variant, made, self.demand.mission.spec.modes)
+        for place, unit in enumerate(made.units):
+            if made.codecs[place]:
+                continue  # the same unit once more
+            if not made.local[place]:
+                barred = [kind for kind, raw in _KINDS if not self._may_receive(unit.node, raw)]
+                joined = self.link(self.source, unit.node) is not None
+                yield from refuse_way(variant, unit, self.source.name, barred=barred, joined=joined)
+            yield from refuse_whole(variant, made, place, self.loads[unit.key], self.demand.rate)
 
     def taken(self, origin: NodeFacts, target: NodeFacts) -> float:
         """Share of the time of the link between two nodes that others hold."""
@@ -310,51 +312,6 @@ class Search:
     def _may_receive(self, node: NodeFacts, raw: bool) -> bool:
         egress = self.demand.mission.spec.egress
         return self.demand.may_receive(egress.input if raw else egress.features, self.source, node)
-
-    def _note_rules(self, variant: Edition, made: Lattice) -> None:
-        """Structural rules, by code: modes that are not to be had, and what stops a unit."""
-        modes = self.demand.mission.spec.modes
-        if made.last == 1 and "Split" in modes:
-            self._note(Refused("Split", "NoLegalCut", f"{variant.label} runs as one piece"))
-        for mode in MODES:
-            if mode not in modes:
-                self._note(Refused(mode, "ModeNotAllowed", variant.label))
-        for i, unit in enumerate(made.units):
-            if made.codecs[i]:
-                continue  # the same unit once more
-            if not made.local[i]:
-                self._note_way(variant, unit)
-            self._note_room(variant, made, i)
-
-    def _note_way(self, variant: Edition, unit: UnitFacts) -> None:
-        """Whether data may go there, and can."""
-        name, kinds, noted = unit.node.name, (("input", True), ("features", False)), (variant.label, unit.key)
-        barred = [kind for kind, raw in kinds if not self._may_receive(unit.node, raw)]
-        if barred:
-            label = f"{' and '.join(barred)} to {name}"
-            self._note(Refused(label, "EgressForbidden", variant.label, *noted))
-        if self.link(self.source, unit.node) is None:
-            self._note(Refused(f"{self.source.name}>{name}", "NoLink", variant.label, *noted))
-
-    def _note_room(self, variant: Edition, made: Lattice, place: int) -> None:
-        """Whether all of it has room there, in memory and in time."""
-        unit = made.units[place]
-        label, part = f"all on {unit.node.name} {unit.name}", f"{variant.label} [0..{len(variant.blocks) - 1}]"
-        needs, space, noted = (
-            float(made.memory[0, made.last]),
-            room(unit, self.loads[unit.key]),
-            (variant.label, unit.key),
-        )
-        if needs > space:
-            sizes = f"needs {show(BYTES, needs)}, {show(BYTES, max(0.0, space))} is free"
-            missing = (needs - space) / needs
-            self._note(Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=missing))
-        elif not np.isfinite(made.mean.span(place, 0, made.last)):
-            own, allowed = made.own.table(place)[0, made.last], allowance(unit, self.loads[unit.key], self.demand.rate)
-            load, rate = self.loads[unit.key], self.demand.rate
-            late = rate * own > (1 - load.share) * (1 + TIE) or own > load.leeway.longest(rate) * (1 + TIE)
-            code = "UnitOccupied" if late or np.isinf(allowed) else "PowerCapExceeded"
-            self._note(Refused(label, code, part, *noted))
 
     # ------------------------------------------------------------------------------------------------ judgement
 
@@ -529,7 +486,3 @@ def _identity(candidate: Candidate) -> tuple[object, ...]:
 def list_parts(plan: Plan) -> list[tuple[str, str, int, str]]:
     """(node, unit, last block, codec) of each partition, as a lattice finds them."""
     return [(p.node, p.unit, p.last, p.codec.name if p.codec else "") for p in plan.partitions]
-
-
-def _unavailable(unit: UnitFacts) -> Refused:
-    return Refused(f"{unit.profile} {unit.unit.name}", "NotAvailable", f"{unit.node.name} {unit.name}", unit=unit.key)

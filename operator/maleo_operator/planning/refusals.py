@@ -1,0 +1,73 @@
+"""Rules of structure that a unit or a mode breaks: by code, with an example and by how much."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from maleo_api.mission import Mode
+from maleo_api.quantities import BYTES, show
+from maleo_operator.planning.compatibility import Mismatch
+from maleo_operator.planning.edition import Edition
+from maleo_operator.planning.lattice import TIE, Lattice, Load, allowance, room
+from maleo_operator.planning.units import UnitFacts
+
+MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A class of candidates that breaks a structural rule.
+
+    unit: (node, unit) that it is about, where it is about one; variant: "" = any; missing: relative, of a quantity.
+    """
+
+    candidate: str
+    code: str
+    example: str
+    variant: str = ""
+    unit: tuple[str, str] | None = None
+    missing: float | None = None
+
+
+def refuse_unavailable(unit: UnitFacts) -> Refused:
+    return Refused(f"{unit.profile} {unit.unit.name}", "NotAvailable", f"{unit.node.name} {unit.name}", unit=unit.key)
+
+
+def refuse_unit(variant: Edition, unit: UnitFacts, found: Mismatch) -> Refused:
+    """That the unit cannot run this variant at all."""
+    told = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile}): {found.what}"
+    return Refused(f"{unit.profile} {unit.unit.name}", found.code, told, variant=variant.label, unit=unit.key)
+
+
+def refuse_modes(variant: Edition, made: Lattice, allowed: Collection[Mode]) -> Iterator[Refused]:
+    """Modes that are not to be had."""
+    if made.last == 1 and "Split" in allowed:
+        yield Refused("Split", "NoLegalCut", f"{variant.label} runs as one piece")
+    yield from (Refused(mode, "ModeNotAllowed", variant.label) for mode in MODES if mode not in allowed)
+
+
+def refuse_way(
+    variant: Edition, unit: UnitFacts, source: str, *, barred: Collection[str], joined: bool
+) -> Iterator[Refused]:
+    """Whether data may go there (`barred`: kinds that may not), and can."""
+    name, noted = unit.node.name, (variant.label, unit.key)
+    if barred:
+        yield Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.label, *noted)
+    if not joined:
+        yield Refused(f"{source}>{name}", "NoLink", variant.label, *noted)
+
+
+def refuse_whole(variant: Edition, made: Lattice, place: int, load: Load, rate: float) -> Iterator[Refused]:
+    """Whether all of the variant has room there beside others, in memory and in time."""
+    unit, part = made.units[place], f"{variant.label} [0..{len(variant.blocks) - 1}]"
+    label, noted = f"all on {unit.node.name} {unit.name}", (variant.label, unit.key)
+    needs, space = float(made.memory[0, made.last]), room(unit, load)
+    if needs > space:
+        sizes = f"needs {show(BYTES, needs)}, {show(BYTES, max(0.0, space))} is free"
+        yield Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=(needs - space) / needs)
+    elif not np.isfinite(made.mean.span(place, 0, made.last)):
+        own, allowed = made.own.table(place)[0, made.last], allowance(unit, load, rate)
+        late = rate * own > (1 - load.share) * (1 + TIE) or own > load.leeway.longest(rate) * (1 + TIE)
+        yield Refused(label, "UnitOccupied" if late or np.isinf(allowed) else "PowerCapExceeded", part, *noted)
