@@ -139,9 +139,9 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
     ),
     LinkSpec: (
         Rule(
-            "self.between[0] != self.between[1]",
-            "the two ends of a link must differ",
-            lambda link: link.between[0] != link.between[1],
+            "!has(self.between[0].node) || self.between[0] != self.between[1]",
+            "a node needs no link to itself: name another node, or twice a site for the network inside it",
+            lambda link: link.between[0].node is None or link.between[0] != link.between[1],
             "between",
         ),
         _above_zero("bandwidth", "bandwidth", "a link's bandwidth must be above zero: remove a link that is not there"),

@@ -59,3 +59,19 @@ def test_nodes_where_the_same_was_learnt__stay_of_one_class() -> None:
     assert alike == [["drone"], ["n1", "n2"], ["n3"], ["n4", "n5", "n6"]]
     index.update(found)
     assert sorted(len(each.members) for each in index.classes) == [1, 6]
+
+
+def test_link_of_a_site_to_itself__joins_its_nodes_pair_by_pair() -> None:
+    """Both parts of the model need an accelerator of their own; without the network of the hall none reaches two."""
+    found = _hall(3)
+    inside = {"between": [{"site": "hall"}, {"site": "hall"}], "bandwidth": "1Gbit/s", "roundTrip": "1ms"}
+    joined = replace(found, links=found.links | {"lan": Link.model_validate({"metadata": meta("lan"), "spec": inside})})
+    assert not isinstance(plan(found, "default/watch"), Feasible)
+    verdict = plan(joined, "default/watch")
+    assert isinstance(verdict, Feasible)
+    assert [p.node for p in verdict.plan.partitions] == ["n1", "n2"]
+    index = Index(joined)
+    assert {index.wire_between("n1", "n2"), index.wire_between("n2", "n3")} == {
+        ("lan", "n1", "n2"),
+        ("lan", "n2", "n3"),
+    }
