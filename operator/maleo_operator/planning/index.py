@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from maleo_api.device import Place
 from maleo_api.model import Model
+from maleo_api.quantities import BANDWIDTH, parse
 from maleo_operator.planning.classes import Classes, UnitClass
 from maleo_operator.planning.cost import LinkFacts, Shape, SpanCosts, cost_spans, describe_link
 from maleo_operator.planning.edition import Edition, list_editions
@@ -21,6 +22,10 @@ Spot = tuple[str, str, str]
 Wire = tuple[str, str, str]
 """A capacity that missions share: Link, and the two sites or nodes that it joins here."""
 _End = tuple[str, str]
+_Joint = tuple[str, str, str]
+"""Link, and the sites or named nodes that it joins here, in the direction of the data."""
+_FEW_PAIRS: Final = 3
+_APART: Final = 0.25
 _MOST_COSTS: Final = 20_000
 _RANK = {"node": 3, "site": 2, "tier": 1}
 
@@ -38,7 +43,6 @@ class Index:
         self._snapshot = snapshot
         self._shapes: dict[tuple[str, str], Shape] = {}
         self._costs: dict[tuple[object, ...], SpanCosts | None] = {}
-        self._named = _find_named(snapshot)
         self._corrections = _list_corrections(snapshot)
         self._learn_links(snapshot)
         self._devices: dict[str, set[str]] = {}  # node -> its Devices
@@ -73,9 +77,9 @@ class Index:
             self._corrections = _list_corrections(snapshot)
             nodes = {*nodes, *(node for _, node, _ in _changed(were.correction, seen.correction))}
         pairs = ((before.links, snapshot.links), (were.bandwidth, seen.bandwidth))
-        relinked = any(_differ(old, new) for old, new in pairs)
+        at_ends = self._at_ends.intersection(nodes)
+        relinked = any(_differ(old, new) for old, new in pairs) or any(_is_moved(before, snapshot, n) for n in at_ends)
         if relinked:
-            self._named = _find_named(snapshot)
             self._learn_links(snapshot)
             self.memo.clear()
             self.routes.clear()
@@ -201,18 +205,48 @@ class Index:
             self._declared[one, other] = self._declared[other, one] = key  # of equals the first by name stays
         self._ends: dict[tuple[str, Spot, Spot], tuple[str, str]] = {}
         self._links: dict[tuple[Spot, Spot], LinkFacts | None] = {}
+        self._measured, self._apart = self._judge_measurements(snapshot)
+        named = {place.node for link in snapshot.links.values() for place in link.spec.between if place.node}
+        self._named = frozenset(named | {node for pair in self._apart for node in pair})
+        self._at_ends = {node for pair in snapshot.observations.bandwidth for node in pair}
+
+    def _judge_measurements(self, snapshot: Snapshot) -> tuple[dict[_Joint, Figure], dict[tuple[str, str], Figure]]:
+        """What was measured between two sites (or named nodes) is the capacity that all share there: the median of all
+        pairs; inside a site too, where several pairs were measured. And the pairs that are far from what is taken so:
+        their nodes are like no other's.
+        """
+        groups: dict[_Joint, list[tuple[tuple[str, str], Figure]]] = {}
+        for pair, figure in sorted(snapshot.observations.bandwidth.items(), key=lambda row: (row[1].value, row[0])):
+            if all(name in snapshot.nodes for name in pair):
+                one, other = (snapshot.nodes[name] for name in pair)
+                if (link := self._find_declared(one, other)) is not None:
+                    groups.setdefault(self._joint(link, one, other), []).append((pair, figure))
+        measured, apart = dict[_Joint, Figure](), dict[tuple[str, str], Figure]()
+        for joint, rows in groups.items():
+            usual = parse(BANDWIDTH, snapshot.links[joint[0]].spec.bandwidth)
+            if joint[1] != joint[2] or len(rows) >= _FEW_PAIRS:
+                measured[joint] = rows[(len(rows) - 1) // 2][1]
+                usual = measured[joint].value
+            apart |= {pair: figure for pair, figure in rows if abs(figure.value - usual) > _APART * usual}
+        return measured, apart
+
+    def _joint(self, link: str, source: NodeFacts, target: NodeFacts) -> _Joint:
+        return link, self._joins(link, source) or source.name, self._joins(link, target) or target.name
 
     def _find_link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
+        key = self._find_declared(source, target)
+        if key is None:
+            return None
+        usual = self._measured.get(self._joint(key, source, target))
+        return describe_link(key, self._snapshot.links[key], self._apart.get((source.name, target.name), usual))
+
+    def _find_declared(self, source: NodeFacts, target: NodeFacts) -> str | None:
         matching = [
             (-_RANK[one[0]] - _RANK[other[0]], key)
             for one, other in product(_ends(source), _ends(target))
             if (key := self._declared.get((one, other))) is not None
         ]
-        if not matching:
-            return None
-        _, key = min(matching)
-        observed = self._snapshot.observations.bandwidth.get((source.name, target.name))
-        return describe_link(key, self._snapshot.links[key], observed)
+        return min(matching)[1] if matching else None
 
     # ------------------------------------------------------------------------------------------------ costs
 
@@ -258,10 +292,10 @@ def _changed(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> set[Any]:
     return found | (before.keys() - after.keys())
 
 
-def _find_named(snapshot: Snapshot) -> frozenset[str]:
-    """Nodes that a link or a measurement of one speaks of by name: no other is like them."""
-    named = {place.node for link in snapshot.links.values() for place in link.spec.between if place.node}
-    return frozenset(named | {node for pair in snapshot.observations.bandwidth for node in pair})
+def _is_moved(before: Snapshot, after: Snapshot, name: str) -> bool:
+    """Whether links know the node as another one, or not at all."""
+    was, now = before.nodes.get(name), after.nodes.get(name)
+    return (was and (was.site, was.tier)) != (now and (now.site, now.tier))
 
 
 def _list_corrections(snapshot: Snapshot) -> dict[tuple[str, str], tuple[tuple[str, Figure], ...]]:

@@ -75,3 +75,32 @@ def test_link_of_a_site_to_itself__joins_its_nodes_pair_by_pair() -> None:
         ("lan", "n1", "n2"),
         ("lan", "n2", "n3"),
     }
+
+
+def _measured(pairs: dict[tuple[str, str], float]) -> Observations:
+    return Observations(bandwidth={pair: Figure(rate, 0.0, Basis.MEASURED) for pair, rate in pairs.items()})
+
+
+def test_link_that_several_nodes_measured__is_for_all_what_most_of_them_found_and_the_odd_one_is_apart() -> None:
+    found = _hall(6)
+    pairs = {("drone", "n1"): 1e6, ("drone", "n2"): 1.1e6, ("drone", "n3"): 0.9e6, ("drone", "n4"): 0.2e6}
+    index = Index(replace(found, observations=_measured(pairs)))
+    rates = {n: index.link(found.nodes["drone"], found.nodes[n]).bandwidth.value for n in found.nodes if n != "drone"}
+    assert rates == {"n1": 0.9e6, "n2": 0.9e6, "n3": 0.9e6, "n4": 0.2e6, "n5": 0.9e6, "n6": 0.9e6}
+    assert sorted([u.node.name for u in c.members] for c in index.classes) == [
+        ["drone"],
+        ["n1", "n2", "n3", "n5", "n6"],
+        ["n4"],
+    ]
+
+
+def test_network_inside_a_site__one_pair_says_nothing_of_the_others() -> None:
+    found = _hall(6)
+    inside = {"between": [{"site": "hall"}, {"site": "hall"}], "bandwidth": "8Mbit/s", "roundTrip": "1ms"}
+    found = replace(found, links=found.links | {"lan": Link.model_validate({"metadata": meta("lan"), "spec": inside})})
+    index = Index(replace(found, observations=_measured({("n1", "n2"): 1e4, ("n3", "n4"): 0.9e6})))
+    between = {
+        pair: index.link(*(found.nodes[n] for n in pair)).bandwidth.value for pair in (("n1", "n2"), ("n5", "n6"))
+    }
+    assert between == {("n1", "n2"): 1e4, ("n5", "n6"): 1e6}
+    assert sorted(len(c.members) for c in index.classes) == [1, 1, 1, 4]
