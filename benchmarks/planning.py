@@ -1,13 +1,12 @@
-"""The planner: seconds and gaps by size, against HiGHS and against the rules people use; fleets and many missions.
+"""One mission: seconds and gaps by size, against HiGHS and against the rules people use.
 
-`python benchmarks/planning.py [one] [highs] [rules] [fleet] [many] [large]`; without a name all but `large`. Seconds
-are those of the processor, so that neighbours on the machine count little.
+`python benchmarks/planning.py [one] [highs] [rules]`; without a name all. Seconds are those of the processor, so that
+neighbours on the machine count little.
 """
 
 import resource
 import sys
 import time
-import tracemalloc
 from collections.abc import Callable
 from random import Random
 from statistics import mean, median
@@ -16,7 +15,7 @@ from unittest.mock import patch
 
 import scipy.optimize
 from measure import report
-from problems import KEY, Scarcity, fleet, many, one
+from problems import KEY, Scarcity, one
 from rules import RULES
 
 # What follows is found by problems.py: the builders and the independent program of the tests.
@@ -25,8 +24,6 @@ from meaning import places_of, read  # isort: skip
 from milp import Optimum, Program, best  # isort: skip
 
 from maleo_operator.planning import solver
-from maleo_operator.planning.fleet import plan_fleet
-from maleo_operator.planning.index import Index
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Snapshot, Verdict
 
@@ -60,12 +57,13 @@ def _gap(verdict: Verdict) -> float:
 def time_one() -> None:
     """By blocks, devices, partitions and scarcity."""
     rows = [_time_size(b, d, 4, "moderate", n) for b, d, n in _SIZES]
-    rows += [_time_size(100, 10, k, "moderate", 20) for k in (2, 3)]
-    rows += [_time_size(100, 10, 4, level, 20) for level in _LEVELS if level != "moderate"]
+    rows += [_time_size(100, 10, k, "moderate", 60) for k in (2, 3)]
+    rows += [_time_size(100, 10, 4, level, 60) for level in _LEVELS if level != "moderate"]
+    rows.append(_time_size(256, 20, 4, "scarce", 12))
     report("planning-one", rows, baseline="none: milliseconds of one plan, its index included")
 
 
-_SIZES = ((16, 5, 40), (50, 5, 40), (50, 10, 40), (100, 10, 40), (256, 20, 8), (400, 50, 3))
+_SIZES = ((16, 5, 40), (50, 5, 40), (50, 10, 40), (100, 10, 60), (256, 20, 20), (400, 50, 10))
 
 
 def _time_size(blocks: int, devices: int, partitions: int, scarcity: Scarcity, count: int) -> dict[str, Any]:
@@ -170,85 +168,15 @@ def _judge(found: Snapshot, rule: str) -> tuple[float, float] | None:
     return (objective, program.figures(places)[1]) if kept else None
 
 
-# ------------------------------------------------------------------------------------------------ fleets
-
-
-def time_fleet() -> None:
-    """One mission after the other on fleets of classes; the index of the fleet is made once."""
-    rows = []
-    for nodes, sites, kinds, count in ((100, 4, 3, 20), (1000, 4, 3, 20), (1000, 10, 4, 10), (5000, 10, 3, 5)):
-        found = fleet(Random(nodes), missions=count, nodes=nodes, sites=sites, kinds=kinds)
-        indexing, index = _timed(Index, found)
-        seconds = [_timed(plan, found, key, index=index)[0] for key in found.missions]
-        rows.append(
-            {"nodes": nodes, "classes": sites * kinds, "index_ms": round(indexing * 1e3, 1), "of": count}
-            | _spread(seconds)
-            | {"missions_per_s": round(1 / mean(seconds), 1)}
-        )
-    report("planning-fleet", rows, baseline="none: milliseconds of one plan")
-
-
-def time_many() -> None:
-    """Tiers one after the other (greedy), then each improved as a whole with its bound (certified)."""
-    rows = [_time_many(50, 50, level, 4) for level in _LEVELS]
-    report("planning-many", rows, baseline="none: processor seconds; gaps relative to the certified bound of a tier")
-
-
-def time_large() -> None:
-    rows = [_time_many(500, 200, "moderate", 1)]
-    report("planning-large", rows, baseline="none: processor seconds; gaps relative to the certified bound of a tier")
-
-
-def _time_many(missions: int, nodes: int, scarcity: Scarcity, count: int) -> dict[str, Any]:
-    chance, greedy, certified, gaps, served, first = Random(5), list[float](), list[float](), list[float](), 0, 0
-    for _ in range(count):
-        found = many(chance, missions=missions, nodes=nodes, scarcity=scarcity)
-        took, plain = _timed(plan_fleet, found, rounds=0)
-        longer, whole = _timed(plan_fleet, found)
-        greedy.append(took)
-        certified.append(longer)
-        gaps += [float(tier.gap) for tier in whole.tiers.values()]
-        first += sum(tier.served for tier in plain.tiers.values())
-        served += sum(tier.served for tier in whole.tiers.values())
-    gaps.sort()
-    return {
-        "missions": missions,
-        "nodes": nodes,
-        "scarcity": scarcity,
-        "of": count,
-        "greedy_s": round(median(greedy), 2),
-        "certified_s": round(median(certified), 2),
-        "served_greedy": first,
-        "served": served,
-        "asked": missions * count,
-        "gap_p50": round(median(gaps), 5),
-        "gap_p95": round(gaps[min(len(gaps) - 1, round(0.95 * len(gaps)))], 4),
-        "gap_worst": round(gaps[-1], 4),
-        "peak_mib": _peak(many(Random(5), missions=missions, nodes=nodes, scarcity=scarcity)),
-    }
-
-
-def _peak(found: Snapshot) -> float:
-    """MiB that planning all of it one after the other holds at most."""
-    tracemalloc.start()
-    plan_fleet(found, rounds=0)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return round(most / 2**20, 1)
-
-
 _PARTS = {
     "one": time_one,
     "highs": compare_highs,
     "rules": compare_rules,
-    "fleet": time_fleet,
-    "many": time_many,
-    "large": time_large,
 }
 
 
 def main() -> None:
-    for part in sys.argv[1:] or [name for name in _PARTS if name != "large"]:
+    for part in sys.argv[1:] or _PARTS:
         _PARTS[part]()
     print(f"largest resident size: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
