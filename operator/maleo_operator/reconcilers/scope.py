@@ -37,6 +37,9 @@ class Window:
     over_limit: int
     fallback: int = 0  # of total: answered by the fallback, in time or not
     percentile_s: float | None = None  # at the objective's percentile
+    joules: float | None = None  # of one inference over all partitions, None = unknown
+    joules_basis: str = "Unknown"
+    rate: float | None = None  # requests/s
 
 
 @dataclass(frozen=True, slots=True)
