@@ -57,6 +57,8 @@ class Relay:
             raise Refused("Malformed", f"this is the agent of node {self._node}")
         self.epoch = max(self.epoch, desired.epoch)
         partial = self._file.with_suffix(".partial")
+        partial.touch()
+        partial.chmod(0o600)  # it holds the missions' identities
         partial.write_bytes(msgspec.msgpack.encode(Kept(epoch=self.epoch, desired=desired.agent)))
         partial.rename(self._file)
         self._adopt(desired.agent)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Self
@@ -137,6 +138,14 @@ async def test_agent_that_starts_while_the_operator_is_away__tells_its_slots_wha
         assert await slot.next() == wanted
         upstream = Upstream("drone-1", "127.0.0.1:1", tmp_path / "token", again.relay)
         assert upstream.child.highest_epoch == 7, "an older leader is refused after a restart too"
+
+
+async def test_what_is_on_disk__is_for_the_agent_alone(tmp_path: Path, registry: Registry) -> None:
+    """Missions' identities are in it."""
+    (tmp_path / "desired.partial").touch(mode=0o644)  # of an agent that was killed while it wrote
+    agent = Agent(tmp_path)
+    await agent.relay.take(_desired(_slot("default/a", registry.uri(), identity="secret")))
+    assert stat.S_IMODE((tmp_path / "desired").stat().st_mode) == 0o600
 
 
 async def test_agent_with_a_damaged_file__waits_for_the_operator(tmp_path: Path) -> None:
