@@ -17,7 +17,7 @@ class SlotPod:
     """A pod of this mission as the API server shows it; `children.parse_slot` makes it."""
 
     name: str
-    node: str  # where it must run (label maleo.dev/node), bound or not
+    node: str  # where it must run (maleo.dev/node), bound or not
     unit: str
     entry: bool
     ip: str  # empty until it has one
