@@ -109,6 +109,13 @@ def test_memory__is_bounded_however_long_windows_are_and_whatever_moves(length: 
     assert len(windows._first) <= 4
 
 
+def test_memory__is_bounded_when_an_agent_makes_up_revisions() -> None:
+    windows = Windows(10.0)
+    for revision in range(1000):
+        windows.add(_Told(100.0, revision, 1, 0).report(), 100.0)
+    assert max(len(windows._tallies), len(windows._first)) <= 65
+
+
 def test_sensor_that_is_late_once_a_minute__is_seen_to_be_over_its_limit() -> None:
     """900 s windows hold 15 requests each: far more than the last few minutes."""
     windows, now = Windows(900.0), 0.0

@@ -11,6 +11,7 @@ from maleo_wire.messages import RevisionReport
 from maleo_wire.sketch import Histogram
 
 MOST: Final = 10  # closed windows that can be asked for: as many as `drift.windows` may be
+_MOST_TALLIES: Final = 64  # there are fewer, unless an agent makes up revisions
 
 
 @dataclass
@@ -59,8 +60,9 @@ class Windows:
         if report.end_to_end is not None:
             self._first.setdefault(report.revision, at[0])
         if at not in self._tallies:
-            self._tallies = {key: tally for key, tally in self._tallies.items() if key[0] >= at[0] - MOST}
-            self._tallies[at] = Tally()
+            kept = sorted(key for key in self._tallies if key[0] >= at[0] - MOST)
+            self._tallies = {key: self._tallies[key] for key in kept[-_MOST_TALLIES:]} | {at: Tally()}
+            self._first = {key: self._first[key] for key in sorted(self._first)[-_MOST_TALLIES:]}
         self._tallies[at].add(report)
 
     def closed(self, revision: int, count: int, now: float) -> list[Tally]:
