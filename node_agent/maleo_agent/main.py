@@ -68,7 +68,7 @@ class Agent:
             Informer(self._client, DEVICES, on_change=self._note_device, fields=fields),
             Informer(self._client, DEVICE_PROFILES, on_change=self._note_profile),
         ]
-        works = [self._sample(), self._live(), *(informer.run() for informer in informers)]
+        works = [self._sample(), self._report(), self._live(), *(informer.run() for informer in informers)]
         if self.settings.operator:
             works.append(self.upstream.child.run())
         tasks = [asyncio.create_task(work) for work in works]
@@ -121,7 +121,7 @@ class Agent:
     # ------------------------------------------------------------------------------------------------ the loop
 
     async def _sample(self) -> None:
-        """Once a second: read, relay, report."""
+        """Once a second: read, relay, tell the operator."""
         due = time.monotonic()
         while True:
             self._sampled_at = time.monotonic()
@@ -134,11 +134,6 @@ class Agent:
             self.metrics.count(reports)
             self.relay.tell_slots()
             await self.upstream.send(reports, reading)
-            if self._device is not None and self._inventory is not None:
-                try:
-                    await self._reporter.report(self._device, self._inventory, reading)
-                except ApiError as error:
-                    log.warning("status of Device %s not written: %s", self.settings.node, error)
             due = max(due + _SAMPLE_S, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
@@ -151,6 +146,16 @@ class Agent:
             units.append(msgspec.structs.replace(reading, energy_j=joules))
         self.metrics.joules = {key: c.joules for key, c in self._counters.items() if c.joules is not None}
         return NodeReading(units=tuple(units), battery=self._step().battery)
+
+    async def _report(self) -> None:
+        """Apart from sampling: no frame waits for an API server that does not answer."""
+        while True:
+            if self._device is not None and self._inventory is not None:
+                try:
+                    await self._reporter.report(self._device, self._inventory, self.metrics.reading)
+                except ApiError as error:
+                    log.warning("status of Device %s not written: %s", self.settings.node, error)
+            await asyncio.sleep(_SAMPLE_S)
 
     async def _live(self) -> None:
         """The Lease is renewed three times within its duration."""
@@ -179,7 +184,7 @@ class Agent:
         return app
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        """Fails when the loop hangs: a restart is the remedy. A server that is slow to answer it is waited for."""
+        """Fails when the loop hangs: a restart is the remedy."""
         age = time.monotonic() - self._sampled_at
         return web.Response(status=503 if age > _HUNG_S else 200, text=f"the last sample was {age:.0f} s ago")
 

@@ -16,6 +16,7 @@ from maleo_agent.main import Agent
 from maleo_agent.settings import Settings
 from maleo_kube.client import Change, Client, Listing, Object
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES, Kind
+from maleo_wire.messages import NodeReading
 
 _WAIT_S = 10
 
@@ -30,7 +31,8 @@ class _Api:
                   "kind": "Device", "spec": {"nodeName": "drone-1", "declared": declared}}  # fmt: skip
         self._items: dict[Kind, list[Object]] = {DEVICES: [device], DEVICE_PROFILES: profiles}
         self.written: asyncio.Queue[Object] = asyncio.Queue()
-        self.answers = True
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def list(self, kind: Kind, **_: Any) -> Listing:
         return Listing(items=self._items[kind], resource_version="9")
@@ -41,8 +43,7 @@ class _Api:
 
     async def apply(self, _kind: Kind, body: Object, **_: Any) -> Object:
         self.written.put_nowait(body["status"])
-        if not self.answers:
-            await asyncio.Event().wait()
+        await self.answers.wait()
         return body
 
     async def merge(self, *_: Any, **__: Any) -> Object:
@@ -117,14 +118,34 @@ async def test_profile_that_this_version_cannot_read__is_as_good_as_not_there(
     assert len(told) == 1
 
 
-async def test_health__fails_when_the_loop_has_hung_for_long(tmp_path: Path) -> None:
-    api = _Api(trace=[], profiles=[_profile("fine")])
-    api.answers = False
-    async with _running(api, tmp_path) as agent, ClientSession() as session:
+async def test_sampling__goes_on_while_the_api_server_does_not_answer(tmp_path: Path) -> None:
+    api, frames = _Api(trace=[], profiles=[_profile("fine")]), asyncio.Queue[NodeReading]()
+    api.answers.clear()
+
+    async def send(_slots: object, reading: NodeReading) -> None:
+        frames.put_nowait(reading)
+
+    async with _running(api, tmp_path) as agent:
+        agent.upstream.send = send  # type: ignore[method-assign]
         await asyncio.wait_for(api.written.get(), _WAIT_S)
+        for _ in range(2):
+            await asyncio.wait_for(frames.get(), _WAIT_S)
+        assert api.written.empty()
+
+
+async def test_health__fails_when_the_loop_has_hung_for_long(tmp_path: Path) -> None:
+    api, hangs = _Api(trace=[], profiles=[_profile("fine")]), asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        hangs.set()
+        await asyncio.Event().wait()
+
+    async with _running(api, tmp_path) as agent, ClientSession() as session:
+        agent.upstream.send = hang  # type: ignore[method-assign]
+        await asyncio.wait_for(hangs.wait(), _WAIT_S)
         url = f"http://127.0.0.1:{agent.settings.port}/healthz"
         async with session.get(url) as response:
             assert response.status == 200
-        agent._sampled_at -= 31.0  # the loop is waiting for an answer that never comes
+        agent._sampled_at -= 31.0
         async with session.get(url) as response:
             assert (response.status, (await response.text())[:19]) == (503, "the last sample was")
