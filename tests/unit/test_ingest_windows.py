@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maleo_operator.ingest.windows import MOST, Tally, Windows
+from maleo_api.mission import Demand
+from maleo_operator.ingest.windows import MOST, Tally, Windows, length_for
 from maleo_operator.reconcilers.drift import judge_run
 from maleo_operator.reconcilers.scope import Window
 from maleo_wire.messages import RevisionReport
@@ -114,6 +116,11 @@ def test_memory__is_bounded_when_an_agent_makes_up_revisions() -> None:
     for revision in range(1000):
         windows.add(_Told(100.0, revision, 1, 0).report(), 100.0)
     assert max(len(windows._tallies), len(windows._first)) <= 65
+
+
+@pytest.mark.parametrize(("rate", "want"), [("15/s", 10.0), ("1/s", 10.0), ("1/m", 600.0), ("1/h", 36_000.0)])
+def test_window_without_a_latency_objective__holds_some_requests(rate: str, want: float) -> None:
+    assert length_for(Demand(rate=rate)) == pytest.approx(want)
 
 
 def test_sensor_that_is_late_once_a_minute__is_seen_to_be_over_its_limit() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from maleo_api.mission import Active, Mission
 from maleo_api.placement import Placement
-from maleo_api.quantities import DURATION, RATE, parse
+from maleo_api.quantities import DURATION, parse
 from maleo_kube.errors import ApiError
 from maleo_kube.resources import MISSIONS, NODES
 from maleo_operator.cluster.cache import ALL_MISSIONS, Cache, Dirty
@@ -20,6 +20,7 @@ from maleo_operator.engine.live import report_mission
 from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
+from maleo_operator.ingest.windows import length_for
 from maleo_operator.metrics import Metrics
 from maleo_operator.planning import store
 from maleo_operator.planning.holdings import rank_of
@@ -237,7 +238,7 @@ class Cycle:
         telemetry = self._telemetry.summarise(
             key,
             revision=active.revision if active else None,
-            window_s=_window_of(declared),
+            window_s=parse(DURATION, latency.window) if latency else length_for(declared.spec.demand),
             percentile=latency.percentile if latency else 95,
             windows=declared.spec.drift.windows,
             now=now,
@@ -312,12 +313,6 @@ class Cycle:
             self._hub.desire(key, ())
             self._telemetry.forget(key)
             self._metrics.forget_mission(*key.split("/", 1))
-
-
-def _window_of(mission: Mission) -> float:
-    """Seconds; without a latency objective as many as ten requests take, so that a sensor's window holds some."""
-    latency, rate = mission.spec.objectives.latency, parse(RATE, mission.spec.demand.rate)
-    return parse(DURATION, latency.window) if latency else max(10.0, 10 / rate)
 
 
 def _note_serving(memory: _Memory, active: Active | None, placements: tuple[Placement, ...]) -> Placement | None:

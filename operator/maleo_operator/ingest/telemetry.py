@@ -14,7 +14,6 @@ from maleo_wire.sketch import Histogram
 
 _FRESH_S: Final = 5.0
 _KEPT_S: Final = 300.0  # the last report of a slot that is gone
-_WINDOW_S: Final = 10.0  # of a mission that none was asked for yet: what most missions have
 _LEAST_COMPUTE_SAMPLES: Final = 30
 _BAND: Final = 0.1  # figures move in steps of this share: an unchanged world gives the same snapshot
 _CORRECTION: Final = (0.2, 5.0)
@@ -23,7 +22,7 @@ _CORRECTION: Final = (0.2, 5.0)
 @dataclass
 class _Mission:
     reports: dict[str, tuple[SlotReport, float]] = field(default_factory=dict)  # pod -> latest, heard at
-    windows: Windows = field(default_factory=lambda: Windows(_WINDOW_S))
+    windows: Windows = field(default_factory=Windows)  # of the usual length until another is asked for
     compute: dict[tuple[int, str], Histogram] = field(default_factory=dict)  # (revision, pod)
 
 

@@ -7,11 +7,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from maleo_api.meta import Basis
+from maleo_api.mission import Demand
+from maleo_api.quantities import RATE, parse
 from maleo_wire.messages import RevisionReport
 from maleo_wire.sketch import Histogram
 
 MOST: Final = 10  # closed windows that can be asked for: as many as `drift.windows` may be
 _MOST_TALLIES: Final = 64  # there are fewer, unless an agent makes up revisions
+_USUAL_S: Final = 10.0
+
+
+def length_for(demand: Demand) -> float:
+    """Seconds, where no latency objective says it: at least as many as ten requests take, for a sensor's sake."""
+    return max(_USUAL_S, 10 / parse(RATE, demand.rate))
 
 
 @dataclass
@@ -50,7 +58,7 @@ class Tally:
 class Windows:
     """`length_s` of each. Only what can still be asked for is kept: the last windows, of no revision that is over."""
 
-    def __init__(self, length_s: float) -> None:
+    def __init__(self, length_s: float = _USUAL_S) -> None:
         self.length_s = length_s
         self._tallies: dict[tuple[int, int], Tally] = {}  # (number of the window, revision)
         self._first: dict[int, int] = {}  # revision -> the window in which it first answered anything
