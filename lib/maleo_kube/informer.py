@@ -1,6 +1,10 @@
 """List and watch of one kind into a dictionary, with the deletes that a gap in the watch would hide.
 
 Level-triggered: `on_change` says that a key's object is now `new` (None: gone); it may repeat, and it never misses.
+
+What is known comes from several sides, a list, a watch, kopf and the answers to our own writes, and none waits for
+another: newer knowledge is never undone by older. Resource versions are compared as integers: within one resource of
+one API server that is their order (KEP-5504; client-go's MutationCache does the same).
 """
 
 import asyncio
@@ -9,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, TypedDict
 
-from maleo_kube.client import Client, Object
+from maleo_kube.client import Client, Listing, Object
 from maleo_kube.errors import ApiError, Gone
 from maleo_kube.resources import Kind
 
@@ -44,14 +48,15 @@ class Informer:
         self.kind = kind
         self.store: dict[str, Object] = {}
         self.synced = asyncio.Event()
-        self.heard_at = 0.0  # monotonic; when the server last said anything
         self._client = client
         self._on_change = on_change
         self._selection = _Selection(labels=labels, fields=fields, namespace=namespace)
         self._silence_s = silence_s
         self._resync_s = resync_s
         self._on_restart = on_restart or (lambda _kind, _reason: None)
-        self._version = ""
+        self._version = 0  # all changes up to it have been heard
+        self._listed = 0  # version of the last list: what it did not show was not there
+        self._deleted: dict[str, int] = {}  # key -> version of a delete that was heard since that list
         self._listed_at = 0.0
 
     async def run(self) -> None:
@@ -72,43 +77,55 @@ class Informer:
 
     async def relist(self) -> None:
         """Consistent with the server's newest state; whatever vanished unheard is reported as gone."""
+        asked_at = self._version
         listing = await self._client.list(self.kind, **self._selection)
-        found = {key_of(item): item for item in listing.items}
-        for key in [key for key in self.store if key not in found]:
-            self._set(key, None)
-        for key, item in found.items():
-            known = self.store.get(key)
-            if known is None or known["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
-                self._set(key, item)
-        self._version = listing.resource_version
-        self._listed_at = self.heard_at = time.monotonic()
+        if int(listing.resource_version) < asked_at:
+            self._version = self._listed = 0  # the server was restored to an older state: that is the newest now
+            self._deleted.clear()
+            for key in list(self.store):
+                self._set(key, None)
+        self._take(listing)
+        self._listed_at = time.monotonic()
         self.synced.set()
 
     async def _follow(self) -> None:
         """Watch after watch from the last version heard, until an error, or until a fresh list is due."""
         while time.monotonic() - self._listed_at < self._resync_s:
             watch = self._client.watch(
-                self.kind, resource_version=self._version, silence_s=self._silence_s, **self._selection
+                self.kind, resource_version=str(self._version), silence_s=self._silence_s, **self._selection
             )
             async for change in watch:
-                self.heard_at = time.monotonic()
-                self._version = change.object["metadata"]["resourceVersion"]
                 if change.type != "BOOKMARK":
-                    self._set(key_of(change.object), None if change.type == "DELETED" else change.object)
+                    self.hear(change.object, deleted=change.type == "DELETED")
+                self._version = max(self._version, _version_of(change.object))
 
     def hear(self, item: Object, *, deleted: bool) -> None:
-        """A change that another watch heard, for kinds that `run` is not used for; older than known: ignored."""
-        if deleted:
-            self._set(key_of(item), None)
-        else:
+        """A change that a watch heard; older than known: ignored. What was deleted bears the version of its delete."""
+        if not deleted:
             self.note(item)
+            return
+        key, version = key_of(item), _version_of(item)
+        self._deleted[key] = max(version, self._deleted.get(key, 0))
+        if key in self.store and _version_of(self.store[key]) <= version:
+            self._set(key, None)
 
-    def note(self, written: Object) -> None:
-        """What a write of our own returned, unless the watch has already shown something newer."""
-        key = key_of(written)
+    def note(self, item: Object) -> None:
+        """An object as somebody has just shown it, such as the answer to a write of our own; older: ignored."""
+        key = key_of(item)
         known = self.store.get(key)
-        if known is None or int(known["metadata"]["resourceVersion"]) < int(written["metadata"]["resourceVersion"]):
-            self._set(key, written)
+        newest = _version_of(known) if known is not None else max(self._listed, self._deleted.get(key, 0))
+        if newest < _version_of(item):
+            self._set(key, item)
+
+    def _take(self, listing: Listing) -> None:
+        """What became known while the list was on its way stands: it is newer than the list."""
+        version, found = int(listing.resource_version), {key_of(item) for item in listing.items}
+        for key in [key for key, known in self.store.items() if key not in found and _version_of(known) <= version]:
+            self._set(key, None)
+        for item in listing.items:
+            self.note(item)
+        self._version, self._listed = max(self._version, version), max(self._listed, version)
+        self._deleted = {key: at for key, at in self._deleted.items() if at > version}
 
     def _set(self, key: str, new: Object | None) -> None:
         old = self.store.get(key)
@@ -128,3 +145,7 @@ def key_of(item: Object) -> str:
     metadata = item["metadata"]
     namespace = metadata.get("namespace", "")
     return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
+
+
+def _version_of(item: Object) -> int:
+    return int(item["metadata"]["resourceVersion"])

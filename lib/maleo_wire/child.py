@@ -14,6 +14,8 @@ from maleo_wire.messages import Ack, Desired, Frame, Hello, Nack, Redirect, deco
 HEARTBEAT_S: Final = 5.0
 LARGEST_MESSAGE: Final = 16 * 1024 * 1024
 _PAUSE_S: Final = (0.1, 5.0)
+_ANSWERED_S: Final = 1.0  # the longest pause while somebody answers: a leader is being elected
+_MOST_REDIRECTS: Final = 3
 _CONNECT_S: Final = 5.0
 
 
@@ -27,6 +29,8 @@ class Refused(Exception):
 
 class Child:
     """Dials `url` (ws://host:port/v1/control) until `run` is cancelled; follows a Redirect to the leader.
+
+    Pauses between connections grow until a desired state has come; a redirect is followed at once, where it leads on.
 
     hello: made anew for each connection. on_desired: takes one desired state, raises Refused. token: bearer, read for
     each connection, since it is renewed. A state of an older epoch than the highest seen is refused here.
@@ -46,24 +50,27 @@ class Child:
         self._hello = hello
         self._on_desired = on_desired
         self._token = token
+        self._pause = _PAUSE_S[0]
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
     async def run(self) -> None:
-        pause, url = _PAUSE_S[0], self._url
+        url, redirects = self._url, 0
         async with aiohttp.ClientSession() as session:
             while True:
-                leader = ""
+                leader, longest = "", _ANSWERED_S
                 try:
                     leader = await self._converse(session, url)
-                    pause = _PAUSE_S[0]
                 except (aiohttp.ClientError, TimeoutError, OSError):
-                    pause = min(pause * 2, _PAUSE_S[1])
+                    longest = _PAUSE_S[1]
                 finally:
                     self.connected.clear()
                     self._socket = None
-                url = f"ws://{leader}/v1/control" if leader else self._url
-                if not leader:
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
+                named = f"ws://{leader}/v1/control"
+                if leader and named != url and redirects < _MOST_REDIRECTS:
+                    url, redirects = named, redirects + 1
+                    continue
+                await asyncio.sleep(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
+                self._pause, url, redirects = min(self._pause * 2, longest), self._url, 0
 
     async def send(self, frame: Frame) -> bool:
         """False when there is no connection, or it broke: the frame was not sent, or may be lost."""
@@ -97,6 +104,7 @@ class Child:
                 if isinstance(down, Redirect):
                     return down.leader
                 if down is not None:
+                    self._pause = _PAUSE_S[0]
                     await socket.send_bytes(encode(await self._take(down)))
         return ""
 

@@ -11,12 +11,15 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 from yarl import URL
+
+from maleo_wire.download import DownloadFailed, download
 
 _CHUNK: Final = 1 << 20
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
@@ -26,6 +29,7 @@ _OCI: Final = re.compile(
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 _TYPE: Final = "application/vnd.maleo.artifact.v1"
 _EMPTY: Final = b"{}"
+_NOT_FOUND: Final = 404
 
 
 class TransferFailed(Exception):
@@ -60,19 +64,25 @@ class Location:
         return f"{'http' if _is_local(self.host) else 'https'}://{self.host}/v2/{self.repository}"
 
 
-async def pull(uri: str, digest: str, destination: Path) -> None:
-    """Fetch the artefact to `destination`, which appears only when whole and verified."""
+async def pull(uri: str, digest: str, destination: Path, *, most_bytes: int) -> None:
+    """Fetch the artefact to `destination`, which appears only when whole and verified; no more than `most_bytes`."""
     partial = destination.with_name(f"{destination.name}.partial")
     actual = hashlib.sha256()
     try:
-        with partial.open("wb") as output:
-            async for chunk in _read(uri, digest):
-                actual.update(chunk)
-                output.write(chunk)
+        url = _url_of(uri, digest)
+        async with aclosing(download(url, most_bytes=most_bytes)) as chunks:
+            with partial.open("wb") as output:
+                async for chunk in chunks:
+                    actual.update(chunk)
+                    output.write(chunk)
         if f"sha256:{actual.hexdigest()}" != digest:
             raise DigestMismatch(f"{uri}: content has digest sha256:{actual.hexdigest()}, not {digest}")
         partial.rename(destination)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except DownloadFailed as error:
+        if error.status == _NOT_FOUND:
+            raise NotFound(f"{uri}: not found") from error
+        raise TransferFailed(f"{uri}: {error}") from error
+    except OSError as error:
         raise TransferFailed(f"{uri}: {type(error).__name__}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
@@ -122,19 +132,15 @@ async def _upload(
         await _check(response, location.url)
 
 
-async def _read(uri: str, digest: str) -> AsyncIterator[bytes]:
+def _url_of(uri: str, digest: str) -> str:
     if uri.startswith("file://"):
         # A manifest's author must not read a node's files, not even learn their digests.
         raise TransferFailed(f"{uri}: nodes take no files: store it with `maleo model push`, and name what that prints")
-    url = uri if uri.startswith(("http://", "https://")) else f"{Location.parse(uri).url}/blobs/{digest}"
-    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session, session.get(url) as response:
-        await _check(response, uri)
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            yield chunk
+    return uri if uri.startswith(("http://", "https://")) else f"{Location.parse(uri).url}/blobs/{digest}"
 
 
 async def _check(response: aiohttp.ClientResponse, what: str) -> None:
-    if response.status == 404:  # noqa: PLR2004 - Not Found
+    if response.status == _NOT_FOUND:
         raise NotFound(f"{what}: not found")
     if response.status >= 400:  # noqa: PLR2004 - HTTP errors begin there
         raise TransferFailed(f"{what}: {response.status} {(await response.text())[:300]}")

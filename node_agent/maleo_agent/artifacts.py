@@ -3,12 +3,19 @@
 import asyncio
 from collections.abc import Collection
 from pathlib import Path
+from typing import Final
 
+from maleo_wire.messages import Artifact
 from maleo_wire.registry import pull
+
+_SLACK: Final = (1.1, 1 << 20)  # sizes in manifests are rounded by those who write them: so much more may come
 
 
 class ArtifactCache:
-    """`folder` survives restarts. When it is full, the least recently used artefacts that nobody wants go first."""
+    """`folder` survives restarts. When it is full, the least recently used artefacts that nobody wants go first.
+
+    most_bytes: of all of them; none of them may be larger, whatever size it is declared with.
+    """
 
     def __init__(self, folder: Path, *, most_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -18,12 +25,14 @@ class ArtifactCache:
         self._most_bytes = most_bytes
         self._pulling: dict[str, asyncio.Lock] = {}
 
-    async def get(self, uri: str, digest: str, *, wanted: Collection[str]) -> Path:
+    async def get(self, artifact: Artifact, *, wanted: Collection[str]) -> Path:
         """The verified file; pulled when it is not here. `wanted` digests are never dropped. Raises TransferFailed."""
+        digest = artifact.digest
         path = self._path(digest)
         async with self._pulling.setdefault(digest, asyncio.Lock()):
             if not path.exists():
-                await pull(uri, digest, path)
+                declared = int(artifact.size * _SLACK[0]) + _SLACK[1]
+                await pull(artifact.uri, digest, path, most_bytes=min(declared, self._most_bytes))
                 self._shrink({*wanted, digest})
         path.touch()
         return path

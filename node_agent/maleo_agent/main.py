@@ -7,10 +7,11 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import web
+from pydantic import ValidationError
 
 from maleo_agent import trace
 from maleo_agent.artifacts import ArtifactCache
@@ -22,7 +23,7 @@ from maleo_agent.report import LEASE_S, Reporter, renew_lease
 from maleo_agent.settings import Settings
 from maleo_agent.upstream import Upstream
 from maleo_api.device import ComputeUnit, Device, DeviceProfile, Inventory
-from maleo_api.meta import Basis
+from maleo_api.meta import Basis, Resource
 from maleo_api.quantities import POWER, parse
 from maleo_kube.client import Client, Object
 from maleo_kube.errors import ApiError
@@ -32,6 +33,9 @@ from maleo_wire.messages import NodeReading, UnitReading
 
 log: Final = logging.getLogger("maleo.agent")
 _SAMPLE_S: Final = 1.0
+_HUNG_S: Final = 30.0
+
+AnyResource = TypeVar("AnyResource", bound=Resource)
 
 
 class Agent:
@@ -48,6 +52,7 @@ class Agent:
         self._drivers: dict[str, Driver] = {}
         self._counters: dict[tuple[str, str], Counter] = {}
         self._changed = True
+        self._sampled_at = time.monotonic()
         self.metrics = NodeMetrics()
         cache = ArtifactCache(settings.cache / "artifacts", most_bytes=settings.cache_bytes)
         self.relay = Relay(settings.node, settings.cache / "desired.msgpack", cache, capacity=self._capacity)
@@ -63,7 +68,7 @@ class Agent:
             Informer(self._client, DEVICES, on_change=self._note_device, fields=fields),
             Informer(self._client, DEVICE_PROFILES, on_change=self._note_profile),
         ]
-        works = [self._sample(), self._live(), *(informer.run() for informer in informers)]
+        works = [self._sample(), self._report(), self._live(), *(informer.run() for informer in informers)]
         if self.settings.operator:
             works.append(self.upstream.child.run())
         tasks = [asyncio.create_task(work) for work in works]
@@ -79,14 +84,14 @@ class Agent:
     # ------------------------------------------------------------------------------------------------ the API's side
 
     def _note_device(self, _key: str, _old: Object | None, new: Object | None) -> None:
-        self._device = Device.model_validate(new) if new else None
+        self._device = _parse(Device, new) if new else None
         self._changed = True
 
     def _note_profile(self, key: str, _old: Object | None, new: Object | None) -> None:
-        if new is None:
-            self._profiles.pop(key, None)
-        else:
-            self._profiles[key] = DeviceProfile.model_validate(new)
+        self._profiles.pop(key, None)
+        profile = _parse(DeviceProfile, new) if new else None
+        if profile is not None:
+            self._profiles[key] = profile
         self._changed = True
 
     def _refresh(self) -> None:
@@ -116,9 +121,10 @@ class Agent:
     # ------------------------------------------------------------------------------------------------ the loop
 
     async def _sample(self) -> None:
-        """Once a second: read, relay, report."""
+        """Once a second: read, relay, tell the operator."""
         due = time.monotonic()
         while True:
+            self._sampled_at = time.monotonic()
             if self._changed:
                 self._refresh()
             reports = self.relay.drain()
@@ -128,11 +134,6 @@ class Agent:
             self.metrics.count(reports)
             self.relay.tell_slots()
             await self.upstream.send(reports, reading)
-            if self._device is not None and self._inventory is not None:
-                try:
-                    await self._reporter.report(self._device, self._inventory, reading)
-                except ApiError as error:
-                    log.warning("status of Device %s not written: %s", self.settings.node, error)
             due = max(due + _SAMPLE_S, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
@@ -145,6 +146,16 @@ class Agent:
             units.append(msgspec.structs.replace(reading, energy_j=joules))
         self.metrics.joules = {key: c.joules for key, c in self._counters.items() if c.joules is not None}
         return NodeReading(units=tuple(units), battery=self._step().battery)
+
+    async def _report(self) -> None:
+        """Apart from sampling: no frame waits for an API server that does not answer."""
+        while True:
+            if self._device is not None and self._inventory is not None:
+                try:
+                    await self._reporter.report(self._device, self._inventory, self.metrics.reading)
+                except ApiError as error:
+                    log.warning("status of Device %s not written: %s", self.settings.node, error)
+            await asyncio.sleep(_SAMPLE_S)
 
     async def _live(self) -> None:
         """The Lease is renewed three times within its duration."""
@@ -173,11 +184,24 @@ class Agent:
         return app
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        return web.Response(text="ok")
+        """Fails when the loop hangs: a restart is the remedy."""
+        age = time.monotonic() - self._sampled_at
+        return web.Response(status=503 if age > _HUNG_S else 200, text=f"the last sample was {age:.0f} s ago")
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=self.metrics.render(), headers=headers)
+
+
+def _parse(model: type[AnyResource], item: Object) -> AnyResource | None:
+    """None for what this version of the agent does not understand: it is as good as not there."""
+    try:
+        return model.model_validate(item)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        log.warning("%s %s is ignored: %s: %s", item["kind"], item["metadata"]["name"], where, first["msg"])
+        return None
 
 
 def _watts(unit: ComputeUnit, state: str) -> float | None:

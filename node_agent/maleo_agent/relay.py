@@ -57,6 +57,8 @@ class Relay:
             raise Refused("Malformed", f"this is the agent of node {self._node}")
         self.epoch = max(self.epoch, desired.epoch)
         partial = self._file.with_suffix(".partial")
+        partial.touch()
+        partial.chmod(0o600)  # it holds the missions' identities
         partial.write_bytes(msgspec.msgpack.encode(Kept(epoch=self.epoch, desired=desired.agent)))
         partial.rename(self._file)
         self._adopt(desired.agent)
@@ -128,16 +130,16 @@ class Relay:
     async def _serve_artifact(self, request: web.Request) -> web.StreamResponse:
         """Only to a slot of this node, and only what its desired state names."""
         digest = request.match_info["digest"]
-        uris = {
-            artifact.digest: artifact.uri
+        artifacts = {
+            artifact.digest: artifact
             for slot in self._slots.values()
             if _carries(request, slot.identity)
             for artifact in _artifacts(slot)
         }
-        if digest not in uris:
+        if digest not in artifacts:
             return web.Response(status=403, text="no slot of this identity needs this artefact here")
         try:
-            path = await self._cache.get(uris[digest], digest, wanted=self._wanted())
+            path = await self._cache.get(artifacts[digest], wanted=self._wanted())
         except NotFound as error:
             return web.Response(status=404, text=str(error))
         except TransferFailed as error:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from maleo_api.device import Device, Inventory
+from maleo_api.labels import label_value
 from maleo_api.meta import Condition
 from maleo_kube.client import Client
 from maleo_kube.errors import NotFound
@@ -83,6 +84,6 @@ async def renew_lease(client: Client, node: str, namespace: str) -> None:
     try:
         await client.merge(LEASES, name, {"spec": spec}, namespace=namespace)
     except NotFound:
-        metadata = {"name": name, "namespace": namespace, "labels": {"maleo.dev/agent": node}}
+        metadata = {"name": name, "namespace": namespace, "labels": {"maleo.dev/agent": label_value(node)}}
         body = {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}
         await client.create(LEASES, body)

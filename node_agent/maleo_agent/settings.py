@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from maleo_wire.address import join
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -24,7 +26,7 @@ class Settings:
         return cls(
             node=os.environ["NODE_NAME"],
             namespace=os.environ.get("MALEO_NAMESPACE", "maleo-system"),
-            operator=f"{host}:{port}" if host else "",
+            operator=join(host, port) if host else "",
             token_file=Path(os.environ.get("MALEO_TOKEN_FILE", "/var/run/secrets/maleo/token")),
             cache=Path(os.environ.get("MALEO_CACHE", "/var/lib/maleo")),
             cache_bytes=int(os.environ.get("MALEO_CACHE_BYTES", str(8 * 1024**3))),

@@ -116,7 +116,9 @@ class Operator:
     def _hear_frame(self, node: str, frame: Frame) -> None:
         """Wake a mission when its slots' state turns, and once a second while it is served: windows close by time."""
         self.metrics.frames.labels("backfilled" if frame.backfilled else "live").inc()
-        missions = {report.slot: key for report in frame.slots if (key := self.cache.mission_of_pod(report.slot))}
+        slots = {report.slot: slot for report in frame.slots if (slot := self.cache.slot_of_pod(report.slot))}
+        missions = {slot: mission for slot, (mission, where) in slots.items() if where == node}
+        self.metrics.foreign.inc(len(slots) - len(missions))  # a node speaks for its own slots alone
         before = {key: self._telemetry.state_of(key) for key in set(missions.values())}
         for counted in self._telemetry.hear(node, frame, missions=missions, now=time.time()):
             names = counted.mission.split("/", 1)

@@ -49,6 +49,7 @@ class Metrics:
         self.api = Counter("maleo_api_requests", "Calls of the API server.", ["verb", "kind", "code"], registry=r)
         self.restarts = Counter("maleo_watch_restarts", "Watches begun anew.", ["kind", "reason"], registry=r)
         self.frames = Counter("maleo_ingest_frames", "Frames of agents.", ["outcome"], registry=r)
+        self.foreign = Counter("maleo_ingest_foreign_reports", "Reports on slots of other nodes, ignored.", registry=r)
         self.connections = Gauge("maleo_ingest_connections", "Agents connected.", registry=r)
         self.errors = Counter("maleo_decision_errors", "Decisions that failed by a bug.", ["kind"], registry=r)
         self.pauses = Counter("maleo_gc_pause_seconds", "Time spent collecting garbage.", registry=r)

@@ -19,6 +19,7 @@ from maleo_runtime.host import Host
 from maleo_runtime.server import Server
 from maleo_runtime.service import Service
 from maleo_runtime.stage import Unit
+from maleo_wire.address import join, mend
 from maleo_wire.child import Child, Refused
 from maleo_wire.messages import Desired, Frame, Hello, SlotReport
 
@@ -41,7 +42,7 @@ class Settings:
     @classmethod
     def read(cls) -> "Settings":
         return cls(
-            agent=os.environ["MALEO_AGENT"],
+            agent=mend(os.environ["MALEO_AGENT"]),
             slot=os.environ["MALEO_SLOT"],
             identity=os.environ["MALEO_IDENTITY"],
             address=os.environ["POD_IP"],
@@ -119,7 +120,7 @@ class Slot:
             active=host.active if entry else None,
             highest_epoch=self.child.highest_epoch,
             fallback_warm=host.fallback_is_warm,
-            address=f"{self.settings.address}:{self.settings.port}",
+            address=join(self.settings.address, self.settings.port),
             revisions=self.counters.drain(entry=entry),
             errors=host.describe_errors(),
         )

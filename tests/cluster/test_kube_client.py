@@ -71,3 +71,20 @@ async def test_informer__hears_changes_and_what_vanished_in_a_gap(client: Client
     await informer.relist()  # what a watch does after a gap: the delete was never sent
     assert await asyncio.wait_for(heard.get(), 10) == ("default/early", None)
     assert informer.store == {}
+
+
+async def test_informer__hears_a_delete_after_everything_that_it_deletes(client: Client) -> None:
+    """A delete bears a version of its own, newer than the object's last one."""
+    heard: asyncio.Queue[Object | None] = asyncio.Queue()
+    made = await client.create(LEASES, _lease("short-lived", "a"))
+    informer = Informer(
+        client, LEASES, on_change=lambda _key, _old, new: heard.put_nowait(new), labels="test=kube-client"
+    )
+    task = asyncio.create_task(informer.run())
+    assert await asyncio.wait_for(heard.get(), 10) == made
+    await client.delete(LEASES, "short-lived", namespace="default")
+    assert await asyncio.wait_for(heard.get(), 10) is None
+    informer.note(made)  # the answer to the write that made it, late
+    assert informer.store == {}
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

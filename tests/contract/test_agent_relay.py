@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Self
@@ -27,6 +28,7 @@ from maleo_wire.messages import (
     Stage,
     TensorSpec,
 )
+from maleo_wire.registry import TransferFailed
 
 _WAIT_S = 10
 _MODEL = b"the model"
@@ -59,9 +61,12 @@ async def registry() -> AsyncIterator[Registry]:
     await made.server.close()
 
 
+def _artifact(uri: str, *, size: int = len(_MODEL)) -> Artifact:
+    return Artifact(uri=uri, digest=_DIGEST, size=size)
+
+
 def _slot(name: str, uri: str, *, identity: str) -> SlotDesired:
-    artifact = Artifact(uri=uri, digest=_DIGEST, size=len(_MODEL))
-    stage = Stage(artifact=artifact, inputs=(_X,), outputs=(_X,), pace=Pace(seconds=0.01, joules=0.1))
+    stage = Stage(artifact=_artifact(uri), inputs=(_X,), outputs=(_X,), pace=Pace(seconds=0.01, joules=0.1))
     revision = Revision(revision=1, epoch=7, variant="fp32", stage=stage, next=None)
     return SlotDesired(
         slot=name, mission="default/watch", model="net", unit="npu0/npu", entry=True, identity=identity,
@@ -135,6 +140,14 @@ async def test_agent_that_starts_while_the_operator_is_away__tells_its_slots_wha
         assert upstream.child.highest_epoch == 7, "an older leader is refused after a restart too"
 
 
+async def test_what_is_on_disk__is_for_the_agent_alone(tmp_path: Path, registry: Registry) -> None:
+    """Missions' identities are in it."""
+    (tmp_path / "desired.partial").touch(mode=0o644)  # of an agent that was killed while it wrote
+    agent = Agent(tmp_path)
+    await agent.relay.take(_desired(_slot("default/a", registry.uri(), identity="secret")))
+    assert stat.S_IMODE((tmp_path / "desired").stat().st_mode) == 0o600
+
+
 async def test_agent_with_a_damaged_file__waits_for_the_operator(tmp_path: Path) -> None:
     (tmp_path / "desired").write_bytes(b"\x00half a")
     assert Agent(tmp_path).relay.epoch == 0
@@ -191,5 +204,24 @@ async def test_full_cache__lets_go_of_the_longest_unused_that_nobody_wants(tmp_p
     for age, name in enumerate(["wanted", "oldest", "old"]):
         (tmp_path / name).write_bytes(bytes(400))
         os.utime(tmp_path / name, (age, age))
-    await cache.get(uri, _DIGEST, wanted=["sha256:wanted"])
+    await cache.get(_artifact(uri), wanted=["sha256:wanted"])
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["old", "wanted", _DIGEST.removeprefix("sha256:")])
+
+
+async def test_artefact_far_larger_than_its_manifest_says__is_not_kept(tmp_path: Path) -> None:
+    """What a name leads to may be anything: a node's disk is not filled by it."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(body=bytes(3 << 20))
+
+    app = web.Application()
+    app.router.add_get("/model", answer)
+    async with TestServer(app) as server:
+        uri = str(server.make_url("/model"))
+        large = ArtifactCache(tmp_path, most_bytes=1 << 30)
+        with pytest.raises(TransferFailed, match="more of it than the 1048585 bytes"):
+            await large.get(_artifact(uri), wanted=[])
+        small = ArtifactCache(tmp_path, most_bytes=2 << 20)
+        with pytest.raises(TransferFailed, match="more of it than the 2097152 bytes"):
+            await small.get(_artifact(uri, size=3 << 20), wanted=[])
+    assert list(tmp_path.iterdir()) == []

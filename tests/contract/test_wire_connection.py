@@ -22,6 +22,7 @@ class Upper:
         self.nacks: asyncio.Queue[Nack] = asyncio.Queue()
         self.lost: asyncio.Queue[str] = asyncio.Queue()
         self.leader: str | None = None
+        self.connections = 0
         self.parent = Parent(
             on_frame=lambda _name, frame: self.frames.put_nowait(frame),
             on_nack=lambda _name, nack: self.nacks.put_nowait(nack),
@@ -32,6 +33,7 @@ class Upper:
         self.server = TestServer(app)
 
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
+        self.connections += 1
         return await self.parent.serve(
             request, is_allowed=lambda h: request.headers["Authorization"] == f"Bearer {h.name}", leader=self.leader
         )
@@ -136,6 +138,68 @@ async def test_child__follows_to_the_leader(upper: Upper, dial: Dial) -> None:
     _, taken = dial(upper.address)
     assert (await asyncio.wait_for(taken.get(), _WAIT_S)).epoch == 5
     await leader.server.close()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[float]:
+    """Those that children make between connections, instead of being made."""
+    made: asyncio.Queue[float] = asyncio.Queue()
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        made.put_nowait(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("maleo_wire.child.asyncio.sleep", pause)
+    monkeypatch.setattr("maleo_wire.child.random.uniform", lambda _low, _high: 1.0)
+    return made
+
+
+async def _first(pauses: asyncio.Queue[float], count: int) -> list[float]:
+    return [await asyncio.wait_for(pauses.get(), _WAIT_S) for _ in range(count)]
+
+
+async def test_child__of_a_replica_that_names_itself_waits_longer_each_time(
+    upper: Upper, dial: Dial, pauses: asyncio.Queue[float]
+) -> None:
+    upper.leader = upper.address
+    dial(upper.address)
+    assert await _first(pauses, 6) == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert upper.connections <= 6 + pauses.qsize() + 1
+
+
+async def test_child__of_replicas_that_name_each_other_follows_three_times_before_it_waits(
+    upper: Upper, dial: Dial, pauses: asyncio.Queue[float]
+) -> None:
+    other = Upper()
+    await other.server.start_server()
+    upper.leader, other.leader = other.address, upper.address
+    dial(upper.address)
+    await _first(pauses, 1)
+    await dial.stop()
+    waited = 1 + pauses.qsize()
+    assert 4 * waited <= upper.connections + other.connections <= 4 * waited + 4
+    await other.server.close()
+
+
+async def test_child__that_was_told_something_begins_with_a_short_pause_again(
+    upper: Upper, dial: Dial, pauses: asyncio.Queue[float]
+) -> None:
+    upper.leader = ""
+    _, taken = dial(upper.address)
+    assert await _first(pauses, 3) == [0.1, 0.2, 0.4]
+    upper.leader = None
+    upper.parent.push("drone-1", _node(), epoch=1)
+    await asyncio.wait_for(taken.get(), _WAIT_S)
+    while not pauses.empty():
+        pauses.get_nowait()
+    await upper.parent.redirect("")
+    assert await _first(pauses, 1) == [0.1]
+
+
+async def test_child__of_nobody_waits_five_seconds_in_the_end(dial: Dial, pauses: asyncio.Queue[float]) -> None:
+    dial("127.0.0.1:1")
+    assert await _first(pauses, 8) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
 
 
 async def test_child__with_anothers_token_is_not_served(upper: Upper, dial: Dial) -> None:

@@ -1,9 +1,11 @@
 """Artefacts against a real registry, and against servers that misbehave."""
 
+import asyncio
 import hashlib
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -11,6 +13,10 @@ from aiohttp.test_utils import TestServer
 
 from maleo_devcluster.registry import start_registry
 from maleo_wire.registry import DigestMismatch, NotFound, TransferFailed, pull, push
+
+_MOST = 1 << 30
+_MODEL = b"the model"
+_DIGEST = f"sha256:{hashlib.sha256(_MODEL).hexdigest()}"
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +37,14 @@ async def test_push_and_pull__give_the_same_bytes_by_digest(registry: str, tmp_p
     uri, digest = await push(f"oci://{registry}/models/test", source)
     assert uri == f"oci://{registry}/models/test@{digest}"
     assert await push(f"oci://{registry}/models/test", source) == (uri, digest)  # again is no error
-    await pull(uri, digest, tmp_path / "pulled")
+    await pull(uri, digest, tmp_path / "pulled", most_bytes=_MOST)
     assert (tmp_path / "pulled").read_bytes() == source.read_bytes()
 
 
 async def test_pull__of_what_is_not_there_says_so(registry: str, tmp_path: Path) -> None:
     digest = f"sha256:{'0' * 64}"
     with pytest.raises(NotFound, match="not found"):
-        await pull(f"oci://{registry}/models/none@{digest}", digest, tmp_path / "pulled")
+        await pull(f"oci://{registry}/models/none@{digest}", digest, tmp_path / "pulled", most_bytes=_MOST)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -51,7 +57,7 @@ async def test_pull__keeps_nothing_that_is_not_what_the_digest_names(tmp_path: P
     async with TestServer(app) as server:
         digest = f"sha256:{hashlib.sha256(b'the model').hexdigest()}"
         with pytest.raises(DigestMismatch, match="not sha256:"):
-            await pull(str(server.make_url("/model")), digest, tmp_path / "pulled")
+            await pull(str(server.make_url("/model")), digest, tmp_path / "pulled", most_bytes=_MOST)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -69,7 +75,7 @@ async def test_pull__keeps_nothing_of_an_answer_that_is_cut_off(tmp_path: Path) 
     async with TestServer(app) as server:
         digest = f"sha256:{hashlib.sha256(b'half').hexdigest()}"  # what came would even fit
         with pytest.raises(TransferFailed, match="/model: Client"):
-            await pull(str(server.make_url("/model")), digest, tmp_path / "pulled")
+            await pull(str(server.make_url("/model")), digest, tmp_path / "pulled", most_bytes=_MOST)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,16 +84,109 @@ async def test_pull__reads_no_files_of_the_node(tmp_path: Path) -> None:
     secret.write_bytes(b"mine")
     digest = f"sha256:{hashlib.sha256(b'mine').hexdigest()}"
     with pytest.raises(TransferFailed, match="maleo model push"):
-        await pull(secret.as_uri(), digest, tmp_path / "pulled")
+        await pull(secret.as_uri(), digest, tmp_path / "pulled", most_bytes=_MOST)
     assert list(tmp_path.iterdir()) == [secret]
 
 
 async def test_pull__from_nobody_is_an_error_of_the_transfer(tmp_path: Path) -> None:
     digest = f"sha256:{'0' * 64}"
     with pytest.raises(TransferFailed, match="Connect"):
-        await pull(f"oci://127.0.0.1:1/models/none@{digest}", digest, tmp_path / "pulled")
+        await pull(f"oci://127.0.0.1:1/models/none@{digest}", digest, tmp_path / "pulled", most_bytes=_MOST)
 
 
 async def test_push__to_no_registry_address_says_how_one_looks(tmp_path: Path) -> None:
     with pytest.raises(TransferFailed, match=r"write oci://host:port/repository"):
         await push("docker.example/model", tmp_path / "model")
+
+
+def _server(answers: dict[str, Callable[[], web.Response]]) -> TestServer:
+    """Answers by path."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return answers[request.path]()
+
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", answer)
+    return TestServer(app)
+
+
+def _to(location: str) -> Callable[[], web.Response]:
+    return lambda: web.Response(status=307, headers={"Location": location})
+
+
+async def test_pull__tells_nothing_of_what_a_server_says(tmp_path: Path) -> None:
+    """It may be one that only nodes reach, and the message ends in a status that the Model's author reads."""
+    async with _server({"/secret": lambda: web.Response(status=403, text="token=hunter2", reason="hunter2")}) as server:
+        with pytest.raises(TransferFailed) as failure:
+            await pull(str(server.make_url("/secret")), _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+        assert str(failure.value) == f"{server.make_url('/secret')}: the server answered 403"
+
+
+async def test_pull__tells_nothing_of_a_server_that_does_not_speak_http(tmp_path: Path) -> None:
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-hunter2\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    uri = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    with pytest.raises(TransferFailed, match="the answer is broken") as failure:
+        await pull(uri, _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+    assert "hunter2" not in str(failure.value)
+    server.close()
+
+
+async def test_pull__follows_redirects_within_the_server_that_was_named(tmp_path: Path) -> None:
+    async with _server({"/model": _to("/blob"), "/blob": lambda: web.Response(body=_MODEL)}) as server:
+        await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+    assert (tmp_path / "pulled").read_bytes() == _MODEL
+
+
+async def test_pull__is_not_led_on_to_another_plain_server(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer() -> web.Response:
+        asked.append("near")
+        return web.Response(body=_MODEL)
+
+    async with _server({"/model": answer}) as near:
+        to = str(near.make_url("/model"))
+        async with _server({"/model": _to(to)}) as server:
+            with pytest.raises(TransferFailed, match="another server is followed by https only"):
+                await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+    assert asked == []
+
+
+async def test_pull__follows_to_another_server_by_https(tmp_path: Path) -> None:
+    """As registries redirect to where they keep their blobs; this one does not speak it, which is found by trying."""
+    async with _server({}) as blobs, _server({"/model": _to(f"https://localhost:{blobs.port}/blob")}) as server:
+        with pytest.raises(TransferFailed, match=f"Connect.*localhost:{blobs.port}"):
+            await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+
+
+async def test_pull__gives_up_on_redirects_in_a_circle(tmp_path: Path) -> None:
+    async with _server({"/model": _to("/model")}) as server:
+        with pytest.raises(TransferFailed, match="redirects more than 5 times"):
+            await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "metadata.test"])
+async def test_pull__never_asks_a_link_local_address(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whatever name: clouds keep their nodes' credentials there."""
+    resolve = socket.getaddrinfo
+
+    def lookup(name: str, *arguments: Any, **options: Any) -> Any:
+        return resolve("169.254.169.254" if name == "metadata.test" else name, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    with pytest.raises(TransferFailed, match="link-local address"):
+        await pull(f"http://{host}/latest", _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+
+
+async def test_pull__stops_at_the_most_that_is_allowed(tmp_path: Path) -> None:
+    async with _server({"/model": lambda: web.Response(body=bytes(5000))}) as server:
+        with pytest.raises(TransferFailed, match="there is more of it than the 4999 bytes"):
+            await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", most_bytes=4999)
+    assert list(tmp_path.iterdir()) == []

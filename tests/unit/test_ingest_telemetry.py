@@ -71,6 +71,35 @@ def test_windows__are_whole_ones_of_the_active_revision() -> None:
     assert _summary(store, 125.0, revision=2).windows == ()
 
 
+def test_windows_of_minutes__are_whole_too() -> None:
+    store, asked = TelemetryStore(), {"revision": 1, "window_s": 400.0, "percentile": 95, "windows": 2}
+    for second in range(800, 1700):
+        store.summarise(KEY, **asked, now=float(second))
+        _hear(store, _frame(over=8), float(second))
+    seen = store.summarise(KEY, **asked, now=1700.0)
+    assert [(w.total, w.over_limit, w.rate) for w in seen.windows] == [(3200, 3200, 8.0)] * 2
+    assert (seen.samples, seen.rate) == (3200, 8.0)
+
+
+def test_window_of_another_length__begins_anew() -> None:
+    store = TelemetryStore()
+    for second in range(100, 125):
+        _hear(store, _frame(), float(second))
+    asked = {"revision": 1, "window_s": 5.0, "percentile": 95, "windows": 2}
+    assert store.summarise(KEY, **asked, now=125.0).windows == ()
+    for second in range(125, 131):
+        _hear(store, _frame(), float(second))
+    assert [w.total for w in store.summarise(KEY, **asked, now=131.0).windows] == [40]
+
+
+def test_window__says_what_one_inference_took_and_how_that_is_known() -> None:
+    store = TelemetryStore()
+    for second in range(100, 121):
+        _hear(store, _frame(), float(second))
+    windows = _summary(store, 121.0).windows
+    assert [(round(w.joules or 0.0, 9), w.joules_basis) for w in windows] == [(0.1, "Simulated")] * 2
+
+
 def test_backfilled_frames__count_but_never_judge() -> None:
     store = TelemetryStore()
     counted = store.hear("drone-1", _frame(backfilled=True), missions={SLOT: KEY}, now=100.0)

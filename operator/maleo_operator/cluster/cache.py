@@ -1,6 +1,7 @@
 """What the API server holds, parsed once per version, and the views of it that decisions need."""
 
 import asyncio
+import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ from maleo_kube.resources import (
 from maleo_operator.planning.problem import NodeFacts, Observations, Plan, Snapshot
 from maleo_operator.planning.snapshot import list_priorities
 from maleo_operator.reconcilers import children
-from maleo_operator.reconcilers.conditions import seconds
 from maleo_operator.reconcilers.scope import SlotPod
+from maleo_wire.address import join
 
 # What people write is rare: kopf hears it. The rest is heard by our own watches. A re-list with a diff covers both.
 WRITTEN_BY_PEOPLE: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
@@ -81,6 +82,7 @@ class Cache:
         self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
         self.problems: dict[tuple[str, str], str] = {}
         self._facts: dict[str, NodeFacts] = {}
+        self._renewed_at: dict[str, float] = {}  # Lease -> Unix time at which it was seen to change
         self.version = 0  # of all that planning sees but missions
         self._informers = {
             kind: Informer(
@@ -177,10 +179,13 @@ class Cache:
             if pod["metadata"]["namespace"] == namespace and pod["metadata"]["labels"][children.MISSION] == name
         )
 
-    def mission_of_pod(self, pod: str) -> str | None:
-        """Key of the mission that pod `namespace/name` is a slot of."""
+    def slot_of_pod(self, pod: str) -> tuple[str, str] | None:
+        """Key of the mission that pod `namespace/name` is a slot of, and the node that it was made for."""
         found = self.raw(PODS, pod)
-        return f"{pod.partition('/')[0]}/{found['metadata']['labels'][children.MISSION]}" if found else None
+        if found is None:
+            return None
+        mission = f"{pod.partition('/')[0]}/{found['metadata']['labels'][children.MISSION]}"
+        return mission, children.node_of(found)
 
     def service(self, mission: str) -> tuple[Mapping[str, str] | None, str]:
         """Selector and `clusterIP:port` of the mission's Service; None and empty while there is none."""
@@ -188,7 +193,7 @@ class Cache:
         if found is None:
             return None, ""
         address = found["spec"].get("clusterIP", "")
-        return found["spec"].get("selector", {}), f"{address}:{children.SERVICE_PORT}" if address else ""
+        return found["spec"].get("selector", {}), join(address, children.SERVICE_PORT) if address else ""
 
     def identity(self, mission: Mission) -> str | None:
         """The token of the mission's Secret."""
@@ -197,11 +202,13 @@ class Cache:
         return b64decode(token).decode() if token else None
 
     def lease_ends_at(self, node: str, namespace: str) -> float:
-        """Unix time at which the Lease of the node's agent runs out; 0 without one."""
-        lease = self.raw(LEASES, f"{namespace}/maleo-agent-{node}")
-        spec = lease["spec"] if lease else {}
-        renewed = spec.get("renewTime")
-        return seconds(renewed) + float(spec.get("leaseDurationSeconds", 0)) if renewed else 0.0
+        """Unix time at which the Lease of the node's agent runs out; 0 without one.
+
+        Counted from when it was last seen to change: a device's clock may be far from ours.
+        """
+        key = f"{namespace}/maleo-agent-{node}"
+        lease = self.raw(LEASES, key)
+        return self._renewed_at[key] + float(lease["spec"].get("leaseDurationSeconds", 0)) if lease else 0.0
 
     # ------------------------------------------------------------------------------------------------ inside
 
@@ -230,6 +237,7 @@ class Cache:
         if kind == NODES:
             self._note_node(key, new)
         elif kind == LEASES:
+            self._renewed_at[key] = time.time()
             if old is None or new is None:
                 self._mark(Dirty("device", key.rpartition("maleo-agent-")[2]))
         elif kind == MISSIONS:

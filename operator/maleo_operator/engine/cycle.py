@@ -20,6 +20,7 @@ from maleo_operator.engine.live import report_mission
 from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
+from maleo_operator.ingest.windows import length_for
 from maleo_operator.metrics import Metrics
 from maleo_operator.planning import store
 from maleo_operator.planning.holdings import rank_of
@@ -237,7 +238,7 @@ class Cycle:
         telemetry = self._telemetry.summarise(
             key,
             revision=active.revision if active else None,
-            window_s=parse(DURATION, latency.window) if latency else 10.0,
+            window_s=parse(DURATION, latency.window) if latency else length_for(declared.spec.demand),
             percentile=latency.percentile if latency else 95,
             windows=declared.spec.drift.windows,
             now=now,

@@ -12,6 +12,7 @@ import kopf
 
 from maleo_kube.client import Object
 from maleo_kube.resources import Kind
+from maleo_wire.address import join
 
 Hear = Callable[[Kind, Object, bool], None]
 """kind, object, deleted; called in the operator's own loop."""
@@ -74,7 +75,7 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return None
     # kopf would ask DNS for kubernetes.default.svc; every pod has the address in its environment.
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
-    return replace(account, server=f"https://{host}:{port}")
+    return replace(account, server=f"https://{join(host, port)}")
 
 
 class Listener:

@@ -1,56 +1,29 @@
 """What agents reported, by mission and by node, within a bounded memory. Time is an argument; nothing here does I/O."""
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from maleo_api.meta import Basis
+from maleo_operator.ingest.links import Links
+from maleo_operator.ingest.windows import Tally, Windows
 from maleo_operator.planning.problem import Figure, Observations, Plan
 from maleo_operator.reconcilers.scope import Telemetry, Window
 from maleo_wire.messages import Frame, NodeReading, RevisionReport, SlotReport
 from maleo_wire.sketch import Histogram
 
 _FRESH_S: Final = 5.0
-_KEPT_S: Final = 300  # slices of one second that are kept of a mission
+_KEPT_S: Final = 300.0  # the last report of a slot that is gone
 _LEAST_COMPUTE_SAMPLES: Final = 30
-_LINK_SAMPLES: Final = 20
-_LEAST_LINK_SAMPLES: Final = 3
-_LINK_S: Final = 600.0  # what was measured of a link is forgotten after this, so that it is tried again
-_LOW_QUANTILE: Final = 0.25
-_ALIKE: Final = 0.7  # transfers whose sizes differ by less are compared
 _BAND: Final = 0.1  # figures move in steps of this share: an unchanged world gives the same snapshot
 _CORRECTION: Final = (0.2, 5.0)
 
 
 @dataclass
-class _Slice:
-    """One second of one revision at the entry, and the joules of all its slots."""
-
-    at: float
-    revision: int
-    end_to_end: Histogram
-    total: int = 0
-    over_limit: int = 0
-    failed: int = 0
-    fallback: int = 0
-
-
-@dataclass
 class _Mission:
     reports: dict[str, tuple[SlotReport, float]] = field(default_factory=dict)  # pod -> latest, heard at
-    slices: deque[_Slice] = field(default_factory=lambda: deque(maxlen=_KEPT_S))
-    joules: deque[tuple[float, int, float, str]] = field(default_factory=lambda: deque(maxlen=_KEPT_S * 4))
+    windows: Windows = field(default_factory=Windows)  # of the usual length until another is asked for
     compute: dict[tuple[int, str], Histogram] = field(default_factory=dict)  # (revision, pod)
-
-
-@dataclass
-class _LinkSamples:
-    """`size`: bytes of one transfer, of those that the estimate stands on."""
-
-    rates: deque[float] = field(default_factory=lambda: deque(maxlen=_LINK_SAMPLES))
-    size: float = 0.0
-    at: float = 0.0
 
 
 @dataclass
@@ -76,8 +49,7 @@ class TelemetryStore:
     def __init__(self) -> None:
         self._missions: dict[str, _Mission] = {}
         self._nodes: dict[str, _Node] = {}
-        self._links: dict[tuple[str, str], _LinkSamples] = {}
-        self._bandwidth: dict[tuple[str, str], Figure] = {}
+        self._links = Links()
         self._correction: dict[tuple[str, str, str], Figure] = {}
 
     def hear(self, node: str, frame: Frame, *, missions: Mapping[str, str], now: float) -> list[Counted]:
@@ -85,7 +57,7 @@ class TelemetryStore:
         known = self._nodes.setdefault(node, _Node())
         if not frame.backfilled:
             if now - known.at >= _FRESH_S:
-                self._forget_links(node)
+                self._links.forget(node)
             known.at = now
             known.reading = frame.reading or known.reading
         counted = []
@@ -114,42 +86,30 @@ class TelemetryStore:
     def summarise(
         self, mission: str, *, revision: int | None, window_s: float, percentile: int, windows: int, now: float
     ) -> Telemetry:
-        """Of the active revision; windows are aligned to multiples of their length, and only whole ones count."""
-        known = self._missions.get(mission)
-        if known is None:
-            return Telemetry()
+        """Of the active revision. Windows are counted in the length that was asked for last: another begins anew."""
+        known = self._missions.setdefault(mission, _Mission())
+        if known.windows.length_s != window_s:
+            known.windows = Windows(window_s)
         alive = {pod: report for pod, (report, at) in known.reports.items() if now - at < _FRESH_S}
-        end = now // window_s * window_s
-        mine = [s for s in known.slices if s.revision == revision]
-        first = next((s.at for s in mine), now)
-        closed = [
-            [s for s in mine if end - (n + 1) * window_s <= s.at < end - n * window_s]
-            for n in reversed(range(windows))
-            if end - (n + 1) * window_s >= first // window_s * window_s
-        ]
-        newest = closed[-1] if closed else []
-        latency = _merge(newest)
-        total = sum(s.total for s in newest)
-        joules, basis = self._joules(known, revision, since=end - window_s, until=end)
+        closed = known.windows.closed(revision, windows, now) if revision is not None else []
+        newest = closed[-1] if closed else Tally()
+        judged = tuple(_window(tally, percentile, window_s) for tally in closed)
         return Telemetry(
             reports=alive,
-            windows=tuple(_window(slices, percentile) for slices in closed),
-            samples=total,
-            p50_s=latency.quantile(0.5),
-            percentile_s=latency.quantile(percentile / 100),
-            joules=joules / total if joules is not None and total else None,
-            joules_basis=basis,
-            rate=total / window_s if newest else None,
-            fallback=sum(s.fallback for s in newest),
-            failed=sum(s.failed for s in newest),
+            windows=judged,
+            samples=newest.total,
+            p50_s=newest.latency.quantile(0.5),
+            percentile_s=newest.latency.quantile(percentile / 100),
+            joules=newest.joules,
+            joules_basis=newest.basis,
+            rate=newest.total / window_s if closed else None,
+            fallback=newest.fallback,
+            failed=newest.failed,
             fresh=any(report.active is not None for report in alive.values()),
         )
 
     def observe(self, now: float) -> Observations:
         """What planning learns: links' speed, units' capacity and correction, batteries."""
-        for pair in [pair for pair, samples in self._links.items() if now - samples.at > _LINK_S]:
-            del self._links[pair]
-            self._bandwidth.pop(pair, None)
         units = {
             (node, unit.unit): unit.capacity
             for node, known in self._nodes.items()
@@ -160,7 +120,7 @@ class TelemetryStore:
             n: k.reading.battery for n, k in self._nodes.items() if k.reading and k.reading.battery is not None
         }
         return Observations(
-            bandwidth=dict(self._bandwidth),
+            bandwidth=self._links.bandwidth(now),
             correction=dict(self._correction),
             capacity=units,
             battery=batteries,
@@ -201,81 +161,24 @@ class TelemetryStore:
         for stale in [p for p, (_, at) in known.reports.items() if now - at > _KEPT_S]:
             del known.reports[stale]
         for revision in report.revisions:
-            if revision.end_to_end is not None:
-                known.slices.append(_slice(revision, now))
-            if revision.joules is not None:
-                known.joules.append((now, revision.revision, revision.joules, revision.basis))
+            known.windows.add(revision, now)
             if revision.compute.count:
                 known.compute.setdefault((revision.revision, pod), Histogram()).merge(revision.compute)
             for transfer in revision.transfers:
-                if transfer.requests and transfer.seconds > 0:
-                    size, rate = transfer.bytes / transfer.requests, transfer.bytes / transfer.seconds
-                    self._note_link((node, transfer.node), size, rate, now)
+                self._links.note(node, transfer, now)
         for key in [k for k in known.compute if k[0] < max((r.revision for r in report.revisions), default=0) - 3]:
             del known.compute[key]
 
-    def _note_link(self, pair: tuple[str, str], size: float, rate: float, now: float) -> None:
-        """bytes/s as requests saw them; the low quantile of the last seconds, in bands.
 
-        Buffers and shapers let the first bytes of a transfer pass quickly: small transfers prove a slow link, never
-        a fast one, while larger ones are remembered.
-        """
-        samples = self._links.setdefault(pair, _LinkSamples())
-        known = self._bandwidth.get(pair)
-        if known is not None and size < samples.size * _ALIKE and rate > known.value:
-            return
-        if size > samples.size / _ALIKE or size < samples.size * _ALIKE:
-            samples.rates.clear()
-        samples.rates.append(rate)
-        samples.size, samples.at = size, now
-        if len(samples.rates) < _LEAST_LINK_SAMPLES:
-            return
-        recent = sorted(list(samples.rates)[-8:])
-        low = recent[int(_LOW_QUANTILE * (len(recent) - 1))]
-        before = self._bandwidth.get(pair)
-        if before is None or abs(low - before.value) > 2 * _BAND * before.value:
-            spread = (recent[-1] - recent[0]) / 4
-            self._bandwidth[pair] = Figure(low, min(spread, low / 2), Basis.MEASURED, f"slots at {pair[0]}")
-
-    def _forget_links(self, node: str) -> None:
-        """Of one that was silent: transfers to it that were given up say nothing about the link that it is back on."""
-        for pair in [pair for pair in self._links if node in pair]:
-            del self._links[pair]
-            self._bandwidth.pop(pair, None)
-
-    def _joules(self, known: _Mission, revision: int | None, *, since: float, until: float) -> tuple[float | None, str]:
-        pieces = [(j, b) for at, r, j, b in known.joules if r == revision and since <= at < until]
-        if not pieces:
-            return None, "Unknown"
-        bases = {basis for _, basis in pieces}
-        return sum(j for j, _ in pieces), bases.pop() if len(bases) == 1 else "Modelled"
-
-
-def _merge(slices: list[_Slice]) -> Histogram:
-    latency = Histogram()
-    for piece in slices:
-        latency.merge(piece.end_to_end.to_wire())
-    return latency
-
-
-def _window(slices: list[_Slice], percentile: int) -> Window:
+def _window(tally: Tally, percentile: int, length_s: float) -> Window:
     return Window(
-        total=sum(s.total for s in slices),
-        over_limit=sum(s.over_limit for s in slices),
-        fallback=sum(s.fallback for s in slices),
-        percentile_s=_merge(slices).quantile(percentile / 100),
-    )
-
-
-def _slice(report: RevisionReport, now: float) -> _Slice:
-    return _Slice(
-        at=now,
-        revision=report.revision,
-        end_to_end=Histogram(report.end_to_end),
-        total=report.total,
-        over_limit=report.over_limit,
-        failed=report.failed,
-        fallback=report.fallback,
+        total=tally.total,
+        over_limit=tally.over_limit,
+        fallback=tally.fallback,
+        percentile_s=tally.latency.quantile(percentile / 100),
+        joules=tally.joules,
+        joules_basis=tally.basis,
+        rate=tally.total / length_s,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from maleo_api import quantities
+from maleo_api.labels import label_value
 from maleo_api.meta import API_VERSION
 from maleo_api.mission import Mission
 from maleo_api.placement import Placement
@@ -30,14 +31,14 @@ _MAX_NAME: Final = 63
 def parse_slot(pod: Mapping[str, Any]) -> SlotPod:
     """A slot's pod as the API server shows it; only for pods that carry the labels above."""
     meta, status = pod["metadata"], pod.get("status", {})
-    labels_ = meta.get("labels", {})
+    labels_, whole = meta.get("labels", {}), meta.get("annotations", {})
     states = status.get("containerStatuses", [])
     phase = status.get("phase", "Pending")
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
     return SlotPod(
         name=meta["name"],
-        node=labels_.get(NODE, ""),
-        unit=labels_.get(UNIT, "").replace("_", "/"),
+        node=node_of(pod),
+        unit=whole.get(UNIT) or labels_.get(UNIT, "").replace("_", "/"),
         entry=labels_.get(ENTRY) == "true",
         ip=status.get("podIP", ""),
         ready=ready,
@@ -47,6 +48,12 @@ def parse_slot(pod: Mapping[str, Any]) -> SlotPod:
         created_at=seconds(meta["creationTimestamp"]) if "creationTimestamp" in meta else 0.0,
         identity=labels_.get(IDENTITY, ""),
     )
+
+
+def node_of(pod: Mapping[str, Any]) -> str:
+    """The node that a slot's pod was made for."""
+    meta = pod["metadata"]
+    return str(meta.get("annotations", {}).get(NODE) or meta.get("labels", {}).get(NODE, ""))
 
 
 def _crashing(state: Mapping[str, Any]) -> bool:
@@ -66,8 +73,9 @@ def labels(mission: Mission) -> dict[str, str]:
 
 
 def slot_labels(mission: Mission, slot: Slot) -> dict[str, str]:
-    """What selects one slot's pod. A unit's name cannot hold `_`, so that `hailo0_npu` is `hailo0/npu` again."""
-    return {MISSION: mission.metadata.name, NODE: slot.node, UNIT: slot.unit.replace("/", "_")}
+    """What selects one slot's pod. Long names are shortened: the pod's annotations have them whole."""
+    unit = label_value(slot.unit.replace("/", "_"))
+    return {MISSION: mission.metadata.name, NODE: label_value(slot.node), UNIT: unit}
 
 
 def owner(mission: Mission) -> dict[str, Any]:
@@ -165,7 +173,8 @@ def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placemen
     }
     if mission.spec.priority_class_name:
         spec["priorityClassName"] = mission.spec.priority_class_name
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": _meta(mission, name, marks), "spec": spec}
+    meta = _meta(mission, name, marks) | {"annotations": {NODE: slot.node, UNIT: slot.unit}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 
 
 def extended_resource(snapshot: Snapshot, slot: Slot) -> str:

@@ -7,7 +7,7 @@ from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective, Margins
 from maleo_api.model import AccuracyFigure, Model
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.scope import MissionScope
+from maleo_operator.reconcilers.scope import MissionScope, Window
 
 _BAND = 10  # points
 _STICK = 5  # points beyond its band that a margin must go before another band is printed; never across zero
@@ -71,6 +71,12 @@ def observed_joules(scope: MissionScope) -> float | None:
 def observed_energy_margin(scope: MissionScope) -> float | None:
     joules = observed_joules(scope)
     return _energy(scope, joules, scope.telemetry.rate) if joules is not None else None
+
+
+def window_energy_margin(scope: MissionScope, window: Window) -> float | None:
+    """None without a reading whose basis is known."""
+    known = window.joules is not None and window.joules_basis != Basis.UNKNOWN
+    return _energy(scope, window.joules, window.rate) if known and window.joules is not None else None
 
 
 def _energy(scope: MissionScope, joules: float, rate: float | None) -> float | None:

@@ -17,7 +17,7 @@ class SlotPod:
     """A pod of this mission as the API server shows it; `children.parse_slot` makes it."""
 
     name: str
-    node: str  # where it must run (label maleo.dev/node), bound or not
+    node: str  # where it must run (maleo.dev/node), bound or not
     unit: str
     entry: bool
     ip: str  # empty until it has one
@@ -37,6 +37,9 @@ class Window:
     over_limit: int
     fallback: int = 0  # of total: answered by the fallback, in time or not
     percentile_s: float | None = None  # at the objective's percentile
+    joules: float | None = None  # of one inference over all partitions, None = unknown
+    joules_basis: str = "Unknown"
+    rate: float | None = None  # requests/s
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from maleo_operator.reconcilers.revisions import (
 )
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 from maleo_wire import messages as wire
+from maleo_wire.address import join
 
 
 def desire(scope: MissionScope, revisions: Revisions) -> tuple[tuple[str, wire.SlotDesired], ...]:
@@ -87,7 +88,7 @@ def _after(placement: Placement, partition: Partition) -> Partition | None:
 
 def _hop(scope: MissionScope, partition: Partition, pods: dict[Slot, SlotPod]) -> wire.Hop:
     pod = pods.get(Slot(partition.node, partition.unit))
-    address = f"{pod.ip}:{scope.settings.slot_port}" if pod and pod.ip else ""
+    address = join(pod.ip, scope.settings.slot_port) if pod and pod.ip else ""
     return wire.Hop(address=address, node=partition.node)
 
 

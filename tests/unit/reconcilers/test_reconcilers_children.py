@@ -176,6 +176,25 @@ def test_pod__is_read_back(case: str, status: dict[str, Any], want: tuple[bool, 
     assert pod.created_at == 1_800_000_000
 
 
+def test_pod_of_long_names__has_them_shortened_in_labels_and_whole_when_it_is_read_back() -> None:
+    node, unit = "n" * 63, f"{'a' * 40}/{'u' * 40}"
+    manifest = children.pod(first(), Slot(node, unit), entry=True, held=())
+    assert all(len(value) <= 63 for value in manifest["metadata"]["labels"].values())
+    pod = children.parse_slot(manifest)
+    assert (pod.node, pod.unit) == (node, unit)
+    del manifest["metadata"]["annotations"]  # as an older operator made it
+    assert children.parse_slot(manifest).node == node
+
+
+def test_partner_with_an_ipv6_address__is_called_in_brackets() -> None:
+    world = World(planner=lambda _: feasible("drone-1", "edge-1"))
+    world.settle()
+    for pod in world.pods.values():
+        pod["status"]["podIP"] = "fd00::1"
+    world.turn()
+    assert {r.next.address for s in slots(world).values() for r in s.revisions if r.next} == {"[fd00::1]:8080"}
+
+
 def slots(world: World) -> dict[str, SlotDesired]:
     return dict(world.last.slots)
 

@@ -18,6 +18,11 @@ BAD = (Window(100, 30), Window(100, 30))
 SERVED = Telemetry(fresh=True, windows=(Window(100, 1), Window(100, 1)))
 
 
+def _taking(*joules: float | None, basis: str = "Measured") -> Telemetry:
+    """Windows in which one inference took so much."""
+    return Telemetry(fresh=True, windows=tuple(Window(100, 1, joules=j, joules_basis=basis) for j in joules))
+
+
 def serving(*chain: str, telemetry: Telemetry = SERVED, **changes: Any) -> MissionScope:
     """A mission that serves by `chain` and was planned this very moment."""
     world = World(planner=lambda _: feasible(*chain))
@@ -153,9 +158,14 @@ def test_failed_slot__is_a_reason_every_ten_seconds() -> None:
         ("one bad window", Telemetry(fresh=True, windows=(Window(100, 1), BAD[0])), None),
         ("too few samples", Telemetry(fresh=True, windows=(Window(9, 9), Window(9, 9))), None),
         ("the entry has fallen silent", Telemetry(fresh=False, windows=BAD), None),
-        ("joules above, basis unknown", replace(SERVED, joules=9.0, joules_basis="Unknown"), None),
-        ("joules above", replace(SERVED, joules=0.36, joules_basis="Simulated"), "EnergyDrift"),
-        ("joules below", replace(SERVED, joules=0.34, joules_basis="Measured"), None),
+        ("joules above, basis unknown", _taking(9.0, 9.0, basis="Unknown"), None),
+        ("joules above in two windows", _taking(0.36, 0.36), "EnergyDrift"),
+        ("joules above in the older of two windows", _taking(0.36, 0.34), None),
+        ("joules above in the newer of two windows", _taking(0.34, 0.36), None),
+        ("joules above in the only window", _taking(0.36), None),
+        ("joules above, then a window without a reading", _taking(0.36, None), None),
+        ("joules above, the entry has fallen silent", replace(_taking(0.36, 0.36), fresh=False), None),
+        ("joules below", _taking(0.34, 0.34), None),
     ],
 )
 def test_drift__needs_evidence(case: str, telemetry: Telemetry, want: str | None) -> None:

@@ -1,0 +1,151 @@
+"""A whole agent, with its sockets and its folder, over an API server in memory."""
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from aiohttp import ClientSession
+
+from maleo_agent.main import Agent
+from maleo_agent.settings import Settings
+from maleo_kube.client import Change, Client, Listing, Object
+from maleo_kube.resources import DEVICE_PROFILES, DEVICES, Kind
+from maleo_wire.messages import NodeReading
+
+_WAIT_S = 10
+
+
+class _Api:
+    """Two kinds, and what the agent writes to its Device's status."""
+
+    def __init__(self, *, trace: list[dict[str, float]], profiles: list[Object]) -> None:
+        annotations = {"maleo.dev/trace": json.dumps(trace)}
+        declared = [{"name": "npu0", "profile": "fine", "simulated": True}]
+        device = {"metadata": {"name": "drone-1", "annotations": annotations, "generation": 1, "resourceVersion": "1"},
+                  "kind": "Device", "spec": {"nodeName": "drone-1", "declared": declared}}  # fmt: skip
+        self._items: dict[Kind, list[Object]] = {DEVICES: [device], DEVICE_PROFILES: profiles}
+        self.written: asyncio.Queue[Object] = asyncio.Queue()
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def list(self, kind: Kind, **_: Any) -> Listing:
+        return Listing(items=self._items[kind], resource_version="9")
+
+    async def watch(self, *_: Any, **__: Any) -> AsyncIterator[Change]:
+        await asyncio.Event().wait()
+        yield Change(type="BOOKMARK", object={})
+
+    async def apply(self, _kind: Kind, body: Object, **_: Any) -> Object:
+        self.written.put_nowait(body["status"])
+        await self.answers.wait()
+        return body
+
+    async def merge(self, *_: Any, **__: Any) -> Object:
+        return {}
+
+    async def condition(self, name: str) -> tuple[str, str, str]:
+        """As soon as it is written."""
+        while True:
+            status = await asyncio.wait_for(self.written.get(), _WAIT_S)
+            for condition in status["conditions"]:
+                if condition["type"] == name:
+                    return condition["status"], condition["reason"], condition["message"]
+
+
+def _profile(name: str, **spec: Any) -> Object:
+    unit = {"name": "npu", "type": "NPU"}
+    body = {"vendor": "Test", "product": name, "computeUnits": [unit]} | spec
+    return {"kind": "DeviceProfile", "metadata": {"name": name, "resourceVersion": "2"}, "spec": body}
+
+
+@asynccontextmanager
+async def _running(api: _Api, folder: Path) -> AsyncIterator[Agent]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    settings = Settings(
+        node="drone-1", namespace="maleo-system", operator="", token_file=folder / "token", cache=folder,
+        cache_bytes=1000, port=port,
+    )  # fmt: skip
+    agent, stopping = Agent(settings, cast("Client", api)), asyncio.Event()
+    task = asyncio.create_task(agent.run(stopping))
+    yield agent
+    stopping.set()
+    await task  # an agent that ended by an error raises it here
+
+
+@pytest.mark.parametrize(
+    ("step", "kind", "want"),
+    [
+        ({"battery": 0.1}, "BatterySufficient", ("False", "BatteryLow", "below 15%")),
+        ({"battery": 0.8}, "BatterySufficient", ("True", "BatteryFine", "")),
+        ({"capacity": 0.5}, "ThermallyStable", ("False", "Throttled", "running below normal speed: npu0/npu")),
+    ],
+)
+async def test_script_of_a_simulated_device__reaches_its_conditions(
+    step: dict[str, float], kind: str, want: tuple[str, str, str], tmp_path: Path
+) -> None:
+    api = _Api(trace=[{"at": 0, **step}], profiles=[_profile("fine")])
+    async with _running(api, tmp_path) as agent:
+        assert await api.condition(kind) == want
+        assert agent.metrics.reading.battery == step.get("battery")
+
+
+async def test_device_without_a_battery__has_no_condition_of_one(tmp_path: Path) -> None:
+    api = _Api(trace=[], profiles=[_profile("fine")])
+    async with _running(api, tmp_path):
+        status = await asyncio.wait_for(api.written.get(), _WAIT_S)
+        assert [c["type"] for c in status["conditions"]] == ["ThermallyStable"]
+
+
+async def test_profile_that_this_version_cannot_read__is_as_good_as_not_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    strange = _profile("strange", computeUnits=[{"name": "npu", "type": "Quantum"}])
+    api = _Api(trace=[], profiles=[strange, _profile("fine")])
+    with caplog.at_level(logging.WARNING, "maleo.agent"):
+        async with _running(api, tmp_path) as agent:
+            await asyncio.wait_for(api.written.get(), _WAIT_S)
+            assert "npu0/npu" in agent.metrics.types
+    told = [record.getMessage() for record in caplog.records]
+    assert [text for text in told if text.startswith("DeviceProfile strange is ignored: spec.computeUnits.0.type: ")]
+    assert len(told) == 1
+
+
+async def test_sampling__goes_on_while_the_api_server_does_not_answer(tmp_path: Path) -> None:
+    api, frames = _Api(trace=[], profiles=[_profile("fine")]), asyncio.Queue[NodeReading]()
+    api.answers.clear()
+
+    async def send(_slots: object, reading: NodeReading) -> None:
+        frames.put_nowait(reading)
+
+    async with _running(api, tmp_path) as agent:
+        agent.upstream.send = send  # type: ignore[method-assign]
+        await asyncio.wait_for(api.written.get(), _WAIT_S)
+        for _ in range(2):
+            await asyncio.wait_for(frames.get(), _WAIT_S)
+        assert api.written.empty()
+
+
+async def test_health__fails_when_the_loop_has_hung_for_long(tmp_path: Path) -> None:
+    api, hangs = _Api(trace=[], profiles=[_profile("fine")]), asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        hangs.set()
+        await asyncio.Event().wait()
+
+    async with _running(api, tmp_path) as agent, ClientSession() as session:
+        agent.upstream.send = hang  # type: ignore[method-assign]
+        await asyncio.wait_for(hangs.wait(), _WAIT_S)
+        url = f"http://127.0.0.1:{agent.settings.port}/healthz"
+        async with session.get(url) as response:
+            assert response.status == 200
+        agent._sampled_at -= 31.0
+        async with session.get(url) as response:
+            assert (response.status, (await response.text())[:19]) == (503, "the last sample was")

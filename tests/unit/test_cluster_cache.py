@@ -1,0 +1,77 @@
+"""What the operator makes of what it hears: agents' Leases by its own clock, slots' reports by their nodes."""
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from maleo_kube.client import Client, Object
+from maleo_kube.resources import LEASES, PODS
+from maleo_operator.cluster.cache import Cache
+from maleo_operator.main import Operator
+from maleo_operator.metrics import Metrics
+from maleo_operator.reconcilers.scope import SlotSettings
+from maleo_operator.settings import Settings
+from maleo_wire.messages import Frame, SlotReport
+
+_DURATION_S = 30
+
+
+class _Clock:
+    """Ours, in Unix seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_800_000_000.0
+        monkeypatch.setattr("maleo_operator.cluster.cache.time.time", lambda: self.now)
+
+
+def _lease(version: int, *, renewed: str) -> Object:
+    metadata = {"name": "maleo-agent-drone-1", "namespace": "system", "resourceVersion": str(version)}
+    return {"metadata": metadata, "spec": {"renewTime": renewed, "leaseDurationSeconds": _DURATION_S}}
+
+
+def _cache() -> Cache:
+    return Cache(cast("Client", None), mark=lambda _: None, on_restart=lambda _kind, _reason: None)
+
+
+@pytest.mark.parametrize("renewed", ["2000-01-01T00:00:00.000000Z", "2099-01-01T00:00:00.000000Z"])
+def test_lease__runs_out_by_our_clock_whatever_the_devices_says(renewed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, cache = _Clock(monkeypatch), _cache()
+    assert cache.lease_ends_at("drone-1", "system") == 0
+    cache.note(LEASES, _lease(1, renewed=renewed))
+    first = clock.now + _DURATION_S
+    assert cache.lease_ends_at("drone-1", "system") == first
+    clock.now += 10
+    cache.note(LEASES, _lease(1, renewed=renewed))  # shown again: not renewed
+    assert cache.lease_ends_at("drone-1", "system") == first
+    cache.note(LEASES, _lease(2, renewed=renewed))
+    assert cache.lease_ends_at("drone-1", "system") == first + 10
+    cache.hear(LEASES, _lease(3, renewed=renewed), deleted=True)
+    assert cache.lease_ends_at("drone-1", "system") == 0
+
+
+def _pod(name: str, node: str) -> Object:
+    labels = {"maleo.dev/mission": "watch", "maleo.dev/node": node, "maleo.dev/unit": "host_cpu"}
+    return {"metadata": {"name": name, "namespace": "default", "labels": labels, "resourceVersion": "1"}}
+
+
+def _report(slot: str) -> SlotReport:
+    return SlotReport(
+        slot=slot, warm=(1,), active=1, highest_epoch=1, fallback_warm=False, address="10.0.0.1:8080", revisions=()
+    )
+
+
+def test_node__is_believed_about_its_own_slots_alone() -> None:
+    """An agent's token proves its node: with it nobody can call slots of other nodes warm, or active."""
+    slots = SlotSettings(image="slot:1", image_pull_policy="Never", agent_port=9808)
+    settings = Settings(
+        namespace="system", identity="here", address="127.0.0.1:1", lease="operator", ingest_port=1, health_port=2,
+        metrics_port=3, kubeconfig=Path("none"), audience="maleo-operator", slots=slots,
+    )  # fmt: skip
+    operator = Operator(settings, cast("Client", None), Metrics())
+    operator.cache.note(PODS, _pod("entry", "drone-1"))
+    operator.cache.note(PODS, _pod("partner", "edge-1"))
+    reports = tuple(_report(f"default/{name}") for name in ("entry", "partner", "unheard-of"))
+    operator._hear_frame("edge-1", Frame(sequence=1, at=0.0, slots=reports))
+    assert [slot for slot, *_ in operator._telemetry.state_of("default/watch")] == ["default/partner"]
+    assert b"maleo_ingest_foreign_reports_total 1.0" in operator.metrics.render()

@@ -1,0 +1,134 @@
+"""Windows of any length that the API accepts, against a count of all that was ever reported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maleo_api.mission import Demand
+from maleo_operator.ingest.windows import MOST, Tally, Windows, length_for
+from maleo_operator.reconcilers.drift import judge_run
+from maleo_operator.reconcilers.scope import Window
+from maleo_wire.messages import RevisionReport
+from maleo_wire.sketch import Histogram
+
+
+@dataclass(frozen=True)
+class _Told:
+    """One report of one revision. entry: else it is a partner's, which tells joules only."""
+
+    at: float
+    revision: int
+    total: int
+    over: int
+    joules: float | None = None
+    entry: bool = True
+
+    def report(self) -> RevisionReport:
+        latency = Histogram()
+        for _ in range(self.total):
+            latency.add(0.05)
+        return RevisionReport(
+            revision=self.revision,
+            variant="fp32",
+            compute=Histogram().to_wire(),
+            joules=self.joules,
+            basis="Measured",
+            end_to_end=latency.to_wire() if self.entry else None,
+            total=self.total if self.entry else 0,
+            over_limit=self.over if self.entry else 0,
+        )
+
+
+def _count(told: Sequence[_Told], revision: int, length: float, count: int, now: float) -> list[tuple[int, int, float]]:
+    """(requests, over limit, joules) of the last closed windows: everything is remembered, and counted anew."""
+    mine = [t for t in told if t.revision == revision]
+    answered = [t.at // length for t in mine if t.entry]
+    if not answered:
+        return []
+    numbers = range(max(int(min(answered)), int(now // length) - count), int(now // length))
+    within = [[t for t in mine if t.at // length == number] for number in numbers]
+    return [
+        (
+            sum(t.total for t in some if t.entry),
+            sum(t.over for t in some if t.entry),
+            sum(t.joules or 0.0 for t in some),
+        )
+        for some in within
+    ]
+
+
+def _facts(tally: Tally) -> tuple[int, int, float]:
+    assert tally.latency.count == tally.total
+    return tally.total, tally.over_limit, sum(tally.joules_by_basis.values())
+
+
+_LENGTHS = st.one_of(st.sampled_from([0.5, 1.0, 7.0, 10.0, 200.0, 400.0, 900.0, 3600.0]), st.floats(0.1, 1e5))
+
+
+@st.composite
+def _stories(draw: st.DrawFn) -> list[_Told]:
+    """Reports in the order of time, of revisions that follow each other; sometimes nothing comes for long."""
+    now, revision, told = 1_800_000_000.0, 1, []
+    for _ in range(draw(st.integers(1, 60))):
+        now += draw(st.one_of(st.just(1.0), st.floats(0.0, 5000.0)))
+        revision += draw(st.sampled_from([0, 0, 0, 0, 1]))
+        total = draw(st.integers(0, 5))
+        joules = draw(st.one_of(st.none(), st.integers(0, 100)))
+        told.append(_Told(now, revision, total, draw(st.integers(0, total)), joules, entry=draw(st.booleans())))
+    return told
+
+
+@settings(max_examples=200)
+@given(told=_stories(), length=_LENGTHS, count=st.integers(1, MOST), later=st.floats(0.0, 20_000.0))
+def test_windows__are_what_counting_everything_anew_gives(
+    told: list[_Told], length: float, count: int, later: float
+) -> None:
+    windows = Windows(length)
+    for index, piece in enumerate(told):
+        windows.add(piece.report(), piece.at)
+        got = [_facts(tally) for tally in windows.closed(piece.revision, count, piece.at)]
+        assert got == _count(told[: index + 1], piece.revision, length, count, piece.at)
+    last = told[-1]
+    now = last.at + later
+    assert [_facts(t) for t in windows.closed(last.revision, count, now)] == _count(
+        told, last.revision, length, count, now
+    )
+
+
+@settings(max_examples=20)
+@given(length=st.sampled_from([1.0, 10.0, 400.0, 900.0, 3600.0]), count=st.integers(1, MOST))
+def test_memory__is_bounded_however_long_windows_are_and_whatever_moves(length: float, count: int) -> None:
+    windows = Windows(length)
+    for second in range(0, 100_000, 50):
+        revision = second // 2000
+        for older in range(max(0, revision - 3), revision + 1):
+            windows.add(_Told(float(second), older, 1, 0, 1.0).report(), float(second))
+        windows.closed(revision - 2, count, float(second))
+    assert len(windows._tallies) <= 3 * (MOST + 1) + 1
+    assert len(windows._first) <= 4
+
+
+def test_memory__is_bounded_when_an_agent_makes_up_revisions() -> None:
+    windows = Windows(10.0)
+    for revision in range(1000):
+        windows.add(_Told(100.0, revision, 1, 0).report(), 100.0)
+    assert max(len(windows._tallies), len(windows._first)) <= 65
+
+
+@pytest.mark.parametrize(("rate", "want"), [("15/s", 10.0), ("1/s", 10.0), ("1/m", 600.0), ("1/h", 36_000.0)])
+def test_window_without_a_latency_objective__holds_some_requests(rate: str, want: float) -> None:
+    assert length_for(Demand(rate=rate)) == pytest.approx(want)
+
+
+def test_sensor_that_is_late_once_a_minute__is_seen_to_be_over_its_limit() -> None:
+    """900 s windows hold 15 requests each: far more than the last few minutes."""
+    windows, now = Windows(900.0), 0.0
+    while now < 3600.0:
+        windows.add(_Told(now, 1, 1, 1).report(), now)
+        now += 60.0
+    seen = [Window(t.total, t.over_limit) for t in windows.closed(1, 2, now)]
+    assert seen == [Window(15, 15), Window(15, 15)]
+    assert judge_run(seen, percentile=95, min_samples=15, running=2) == "Exceeded"

@@ -1,0 +1,130 @@
+"""What an informer knows when lists, watches and answers to writes overtake each other."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from maleo_kube.client import Client, Listing, Object
+from maleo_kube.informer import Informer
+from maleo_kube.resources import MISSIONS
+
+
+class _Server:
+    """A list shows what was there when it was asked for, and arrives when `answer` is set."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+        self.listing = Listing(items=[], resource_version="1")
+
+    async def list(self, *_: Any, **__: Any) -> Listing:
+        listing, answer = self.listing, self.answer
+        self.asked.set()
+        await answer.wait()
+        return listing
+
+
+def _item(version: int, name: str = "watch", uid: str = "a") -> Object:
+    return {"metadata": {"namespace": "default", "name": name, "uid": uid, "resourceVersion": str(version)}}
+
+
+class _World:
+    """An informer that knows `known`, and a list of `listed` at `version` that is on its way."""
+
+    def __init__(self, *known: Object) -> None:
+        self.server = _Server()
+        self.heard: list[tuple[str, str | None]] = []
+        self.informer = Informer(cast("Client", self.server), MISSIONS, on_change=self._note)
+        for item in known:
+            self.informer.note(item)
+        self.heard.clear()
+
+    async def ask(self, version: int, *listed: Object) -> Callable[[], Awaitable[None]]:
+        """What lets the list arrive."""
+        self.server.listing = Listing(items=list(listed), resource_version=str(version))
+        self.server.asked.clear()
+        answer = self.server.answer = asyncio.Event()
+        task = asyncio.create_task(self.informer.relist())
+        await self.server.asked.wait()
+
+        async def arrive() -> None:
+            answer.set()
+            await task
+
+        return arrive
+
+    async def list(self, version: int, *listed: Object) -> None:
+        await (await self.ask(version, *listed))()
+
+    def versions(self) -> dict[str, int]:
+        return {key: int(item["metadata"]["resourceVersion"]) for key, item in self.informer.items()}
+
+    def _note(self, key: str, _old: Object | None, new: Object | None) -> None:
+        self.heard.append((key, new["metadata"]["resourceVersion"] if new else None))
+
+
+async def test_list__tells_what_is_new_changed_and_gone() -> None:
+    world = _World(_item(1, "same"), _item(2, "changed"), _item(3, "gone"))
+    await world.list(9, _item(1, "same"), _item(8, "changed"), _item(9, "new"))
+    assert world.versions() == {"default/same": 1, "default/changed": 8, "default/new": 9}
+    assert sorted(world.heard) == [("default/changed", "8"), ("default/gone", None), ("default/new", "9")]
+
+
+async def test_list__undoes_nothing_that_became_known_while_it_was_on_its_way() -> None:
+    world = _World(_item(2, "written"), _item(3, "heard"), _item(4, "deleted"))
+    arrive = await world.ask(10, _item(2, "written"), _item(3, "heard"), _item(4, "deleted"))
+    world.informer.note(_item(11, "written"))
+    world.informer.hear(_item(12, "heard"), deleted=False)
+    world.informer.hear(_item(13, "deleted"), deleted=True)
+    world.informer.note(_item(14, "created"))
+    world.heard.clear()
+    await arrive()
+    assert world.versions() == {"default/written": 11, "default/heard": 12, "default/created": 14}
+    assert world.heard == []
+
+
+async def test_lists_that_overtake_each_other__end_at_the_newest() -> None:
+    world = _World(_item(2))
+    older = await world.ask(10, _item(2), _item(9, "gone"))
+    newer = await world.ask(20, _item(15))
+    await newer()
+    await older()
+    assert world.versions() == {"default/watch": 15}
+
+
+async def test_delete__of_an_older_object_leaves_the_new_one_of_that_name() -> None:
+    world = _World(_item(5, uid="old"))
+    world.informer.note(_item(8, uid="new"))
+    world.informer.hear(_item(7, uid="old"), deleted=True)
+    assert world.versions() == {"default/watch": 8}
+
+
+async def test_delete__is_not_undone_by_an_older_answer() -> None:
+    world = _World(_item(5))
+    world.informer.hear(_item(7), deleted=True)
+    world.informer.note(_item(6))
+    assert world.versions() == {}
+    world.informer.note(_item(8, uid="new"))
+    assert world.versions() == {"default/watch": 8}
+
+
+async def test_older_answer__about_what_a_list_did_not_show_is_ignored() -> None:
+    world = _World(_item(5))
+    await world.list(9)
+    world.informer.note(_item(6))
+    assert world.versions() == {}
+
+
+async def test_older_change__is_ignored() -> None:
+    world = _World(_item(8))
+    world.informer.hear(_item(7), deleted=False)
+    assert world.versions() == {"default/watch": 8}
+
+
+async def test_server_restored_to_an_older_state__is_believed() -> None:
+    world = _World()
+    await world.list(100, _item(90), _item(95, "later"))
+    await world.list(40, _item(30))
+    assert world.versions() == {"default/watch": 30}
+    world.informer.note(_item(41))
+    assert world.versions() == {"default/watch": 41}
