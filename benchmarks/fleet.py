@@ -160,7 +160,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def observed(world: Snapshot, share: float) -> Snapshot:
-    """With telemetry of this share of the nodes: corrections in bands, bandwidths of uplinks with noise, a few far off."""
+    """With telemetry of this share of the nodes: corrections in bands, uplinks with noise, a few of them far off."""
     chance, digest = random.Random(7), "sha256:" + "a" * 64
     inside = [n for n, f in world.nodes.items() if f.tier is not Tier.CLOUD]
     cloud = next(n for n, f in world.nodes.items() if f.tier is Tier.CLOUD)

@@ -109,21 +109,17 @@ class TelemetryStore:
         )
 
     def observe(self, now: float) -> Observations:
-        """What planning learns: links' speed, units' capacity and correction, batteries."""
+        """What planning learns: links' speed, units' capacity and correction."""
         units = {
             (node, unit.unit): unit.capacity
             for node, known in self._nodes.items()
             for unit in (known.reading.units if known.reading else ())
             if unit.capacity is not None
         }
-        batteries = {
-            n: k.reading.battery for n, k in self._nodes.items() if k.reading and k.reading.battery is not None
-        }
         return Observations(
             bandwidth=self._links.bandwidth(now),
             correction=dict(self._correction),
             capacity=units,
-            battery=batteries,
         )
 
     def calibrate(self, mission: str, plan: Plan, revision: int, pods: Mapping[tuple[str, str], str]) -> None:

@@ -42,13 +42,11 @@ class Observations:
     bandwidth: (source node, target node) -> bytes/s, a low quantile, Measured
     correction: (variant digest, node, unit) -> factor on the predicted compute time, Calibrated
     capacity: (node, unit) -> 0..1 of normal speed (throttling)
-    battery: node -> 0..1
     """
 
     bandwidth: Mapping[tuple[str, str], Figure] = field(default_factory=dict)
     correction: Mapping[tuple[str, str, str], Figure] = field(default_factory=dict)
     capacity: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    battery: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,6 @@ def encode(snapshot: Snapshot, key: str = "") -> bytes:
         "bandwidth": sorted([*pair, figure] for pair, figure in seen.bandwidth.items()),
         "correction": sorted([*unit, figure] for unit, figure in seen.correction.items()),
         "capacity": sorted([*unit, share] for unit, share in seen.capacity.items()),
-        "battery": sorted([node, share] for node, share in seen.battery.items()),
         "priorities": sorted((name, value) for name, value in snapshot.priorities.items() if name in named),
         "held": [plan for _, plan in sorted(snapshot.held.items())],
     }
@@ -61,7 +60,6 @@ def decode(data: bytes) -> tuple[Snapshot, str]:
             bandwidth={(a, b): _convert(f, Figure) for a, b, f in body["bandwidth"]},
             correction={(d, n, u): _convert(f, Figure) for d, n, u, f in body["correction"]},
             capacity={(n, u): share for n, u, share in body["capacity"]},
-            battery=dict(body["battery"]),
         )
         nodes = [_convert(item, NodeFacts) for item in body["nodes"]]
         held = [_convert(item, Plan) for item in body["held"]]
