@@ -85,18 +85,18 @@ _WRONG = {
     ),
     "a version of no form": (
         _OWN % ("DeviceProfile", "small", _UNITS % "[{name: onnxruntime, version: v5, formats: [onnx]}]"),
-        ['m.yaml: doc 1 DeviceProfile/small: spec.computeUnits[0].runtimes[0].version: "v5": '
-         "no version: write for example 5.2.0, 4.x or >=4.17"],
+        [('m.yaml: doc 1 DeviceProfile/small: spec.computeUnits[0].runtimes[0].version: "v5": '
+         "no version: write for example 5.2.0, 4.x or >=4.17")],
     ),
     "a name of no form": (
         _HEAD + _SPEC.replace("n1", "Edge_1"),
-        ['m.yaml: doc 1 Mission/cctv: spec.input.node: "Edge_1": '
-         "no name: write for example edge-1 (lower case letters, digits, - and ., at most 63)"],
+        [('m.yaml: doc 1 Mission/cctv: spec.input.node: "Edge_1": '
+         "no name: write for example edge-1 (lower case letters, digits, - and ., at most 63)")],
     ),
     "text that is no YAML": (
         _HEAD + "spec: {modes: [Local\n",
-        ["m.yaml: not readable as YAML: line 5, column 1: did not find expected ',' or ']' "
-         "(while parsing a flow sequence)"],
+        [("m.yaml: not readable as YAML: line 5, column 1: did not find expected ',' or ']' "
+         "(while parsing a flow sequence)")],
     ),
     "an enumeration": (
         _HEAD + _SPEC.replace("spec: {", "spec: {modes: [Lokal], "),

@@ -71,7 +71,9 @@ def analyse(model: onnx.ModelProto) -> Analysis:
             f"a Model has 1 to {_MOST_ENDS} inputs and outputs, and something between them"
         )
     if early := _used_early(nodes, {*inputs, *constants}):
-        raise Unsuitable(f"tensor {early!r} is used before it is made: a graph has no cycle, and its nodes are in order")
+        raise Unsuitable(
+            f"tensor {early!r} is used before it is made: a graph has no cycle, and its nodes are in order"
+        )
     sizes = {name: of_weight(tensor).size for name, tensor in weights.items()}
     chain = _Chain(nodes, inputs, outputs, values, constants, sizes)
     return Analysis(
