@@ -20,6 +20,7 @@ from maleo_operator.planning.problem import (
     Blocker,
     Feasible,
     Figure,
+    Frontier,
     Plan,
     PlannedPartition,
     PlannedTransfer,
@@ -189,13 +190,19 @@ class Answer(Struct, omit_defaults=True):
     terms: dict[str, float]
     switching: Switched | None
     objective: float | None
-    bound: Annotated[float | None, Meta(description="no plan has a higher objective")]
+    bound: Annotated[
+        float | None,
+        Meta(description="no plan in up to four parts has a higher objective; null, as gap is, where none is known"),
+    ]
     gap: float | None
     blockers: list[Block]
     relaxations: list[Relaxed]
     rejected: list[Reject]
     explanation: Explained | None = None
     frontier: Annotated[list[Planned] | None, Meta(description="with --frontier: plans that no other beats")] = None
+    frontier_is_whole: Annotated[
+        bool | None, Meta(description="with --frontier; false: the search was cut short, there may be more or better")
+    ] = None
 
 
 class TierAnswer(Struct):
@@ -203,15 +210,26 @@ class TierAnswer(Struct):
 
     served: int
     value: float
-    bound: float
-    gap: float
+    bound: float | None
+    gap: float | None
 
 
-class Answers(Struct):
+class Before(Struct):
+    """What a mission would have without what is supposed; where it is not feasible the least bad plan, or null."""
+
+    feasible: bool
+    plan: Planned | None
+
+
+class Answers(Struct, omit_defaults=True):
     """All missions by `namespace/name`, and tiers by criticality."""
 
     missions: dict[str, Answer]
     tiers: dict[str, TierAnswer]
+    changed: Annotated[
+        dict[str, Before] | None,
+        Meta(description="where something is supposed: missions whose mode, nodes, cut or objective differ by it"),
+    ] = None
 
 
 def schema() -> dict[str, Any]:
@@ -223,18 +241,20 @@ def answer_all(
     missions: Mapping[str, Mission],
     fleet: FleetPlan,
     explanations: Mapping[str, Explanation],
-    frontiers: Mapping[str, tuple[Plan, ...]],
+    frontiers: Mapping[str, Frontier],
+    changed: Mapping[str, Verdict] | None = None,
 ) -> dict[str, Any]:
-    """As plain values, to be written as JSON or YAML."""
+    """As plain values, to be written as JSON or YAML. changed: missions -> what they had before."""
     found = {
         key: answer(missions[key], verdict, explanations.get(key), frontiers.get(key))
         for key, verdict in sorted(fleet.verdicts.items())
     }
     tiers = {
-        name: TierAnswer(tier.served, *map(float, (tier.value, tier.bound, tier.gap)))
+        name: TierAnswer(tier.served, float(tier.value), _finite(tier.bound), _finite(tier.gap))
         for name, tier in fleet.tiers.items()
     }
-    plain: dict[str, Any] = msgspec.to_builtins(Answers(found, tiers))
+    before = None if changed is None else {key: _before(missions[key], verdict) for key, verdict in changed.items()}
+    plain: dict[str, Any] = msgspec.to_builtins(Answers(found, tiers, before))
     return plain
 
 
@@ -248,11 +268,11 @@ def answer(
     mission: Mission,
     verdict: Verdict,
     explanation: Explanation | None = None,
-    frontier: tuple[Plan, ...] | None = None,
+    frontier: Frontier | None = None,
 ) -> Answer:
     chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
     told = _planned(mission, chosen) if chosen else None
-    bound = verdict.bound if isinstance(verdict, Feasible) else chosen.objective if chosen else None
+    bound = _finite(verdict.bound) if isinstance(verdict, Feasible) else None
     blockers, relaxations = ((), ()) if isinstance(verdict, Feasible) else (verdict.blockers, verdict.relaxations)
     return Answer(
         feasible=isinstance(verdict, Feasible),
@@ -267,14 +287,20 @@ def answer(
         terms=told.terms if told else {},
         switching=told.switching if told else None,
         objective=told.objective if told else None,
-        bound=_finite(bound),
+        bound=bound,
         gap=_finite(bound - chosen.objective) if bound is not None and chosen else None,
         blockers=[_block(blocker) for blocker in blockers],
         relaxations=[Relaxed(r.letter, r.change, dict(r.changes)) for r in relaxations],
         rejected=[Reject(r.candidate, r.count, r.code, r.margin, r.example) for r in verdict.rejected],
         explanation=_explained(mission, explanation) if explanation else None,
-        frontier=None if frontier is None else [_planned(mission, plan) for plan in frontier],
+        frontier=None if frontier is None else [_planned(mission, plan) for plan in frontier.plans],
+        frontier_is_whole=None if frontier is None else frontier.is_whole,
     )
+
+
+def _before(mission: Mission, verdict: Verdict) -> Before:
+    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+    return Before(isinstance(verdict, Feasible), _planned(mission, chosen) if chosen else None)
 
 
 def _planned(mission: Mission, plan: Plan) -> Planned:

@@ -1,7 +1,6 @@
 """`maleo explain`: why a mission runs where it runs, what else there is, and what it lacks."""
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +22,7 @@ def explain_command(
     everything: Annotated[bool, typer.Option("--all", help="Every unit and variant that was not taken.")] = False,
 ) -> None:
     """Explain one mission of a running cluster. Exit code 1 when it is not Ready."""
-    path = kubeconfig or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
-    cluster = asyncio.run(read_cluster(path))
+    cluster = asyncio.run(read_cluster(kubeconfig))
     found = cluster.of(Mission).get(f"{namespace}/{mission}")
     if found is None:
         raise Failure(f"there is no mission {mission} in namespace {namespace}", "kubectl get missions -A lists them")

@@ -1,5 +1,6 @@
 """A planning snapshot of a running cluster, by what its API server holds; telemetry stays with the operator."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,21 @@ from maleo_operator.planning.snapshot import from_manifests
 _KINDS: tuple[type[Resource], ...] = (DeviceProfile, Device, Link, Model, ModelProfile, Mission, Placement)
 
 
-async def read_cluster(kubeconfig: Path) -> Manifests:
-    """Everything that planning looks at. Failure when the cluster cannot be read."""
+async def read_cluster(given: Path | None) -> Manifests:
+    """Everything that planning looks at. given: a kubeconfig; else KUBECONFIG, else ~/.kube/config.
+
+    Failure when the cluster cannot be read.
+    """
+    kubeconfig = given or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
     try:
         async with Client.from_kubeconfig(kubeconfig) as client:
             found = {kind.__name__: await _list(client, kind) for kind in _KINDS}
             nodes = await client.list(BY_KIND["Node"])
             classes = await client.list(BY_KIND["PriorityClass"])
     except (OSError, ValueError) as error:
+        told = getattr(error, "strerror", None) or error
         raise Failure(
-            f"{kubeconfig}: {error}", "name a kubeconfig with --kubeconfig or KUBECONFIG", exit_code=2
+            f"{kubeconfig}: {told}", "name a kubeconfig with --kubeconfig or KUBECONFIG", exit_code=2
         ) from error
     except ApiError as error:
         raise Failure(

@@ -24,7 +24,8 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except Failure as failure:
-        print(f"maleo: {failure}", file=sys.stderr)
+        for line in str(failure).splitlines():  # remedies are indented
+            print(line if line.startswith(" ") else f"maleo: {line}", file=sys.stderr)
         sys.exit(failure.exit_code)
 
 

@@ -1,58 +1,80 @@
 """`maleo replay`: plan again from what `maleo plan --store` kept, and see that the answer is the same."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
+from maleo_cli.answer import Answer, describe
 from maleo_cli.failure import Failure
 from maleo_operator.planning import store
 from maleo_operator.planning.fleet import FleetPlan, plan_fleet
 from maleo_operator.planning.objective import Aim
-from maleo_operator.planning.problem import Feasible, Snapshot, Verdict
+from maleo_operator.planning.problem import Snapshot
+
+_MOST_TOLD: Final = 12
+
+
+class _Stored(msgspec.Struct):
+    """answers: mission -> what `maleo plan -o json` says of it; inputs: all that they follow from."""
+
+    aim: Aim
+    answers: dict[str, Answer]
+    inputs: msgspec.Raw
 
 
 def keep(folder: Path, snapshot: Snapshot, fleet: FleetPlan, *, aim: Aim) -> None:
     """A file with all that these plans follow from, and the plans. Named by the digest of the former."""
     folder.mkdir(parents=True, exist_ok=True)
     inputs = store.encode(snapshot)
-    answers = {key: _essence(verdict) for key, verdict in sorted(fleet.verdicts.items())}
-    body = {"aim": aim, "answers": answers, "inputs": msgspec.Raw(inputs)}
+    body = {"aim": aim, "answers": _answers(snapshot, fleet), "inputs": msgspec.Raw(inputs)}
     (folder / f"plan-{store.digest(inputs)[7:19]}.json").write_bytes(msgspec.json.encode(body))
 
 
 def replay_command(
     files: Annotated[list[Path], typer.Argument(help="Files that `maleo plan --store FOLDER` wrote.")],
 ) -> None:
-    """Plan again. Exit code 1 when an answer differs from the stored one, 2 when a file holds none."""
+    """Plan again. Exit code 1 when an answer differs from the stored one in anything, 2 when a file holds none."""
     differs = False
     for file in files:
         try:
-            body = msgspec.json.decode(file.read_bytes(), type=dict[str, msgspec.Raw])
-            inputs = bytes(body["inputs"])
+            stored = msgspec.json.decode(file.read_bytes(), type=_Stored)
+            inputs = bytes(stored.inputs)
             snapshot, _ = store.decode(inputs)
-            aim, before = msgspec.json.decode(body["aim"], type=Aim), msgspec.json.decode(body["answers"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError) as error:
             raise Failure(f"{file}: {error}", "name a file that `maleo plan --store` wrote", exit_code=2) from error
-        for key, verdict in sorted(plan_fleet(snapshot, aim=aim).verdicts.items()):
-            again = _essence(verdict)
-            same = again == before.get(key)
-            differs |= not same
-            print(f"{'same' if same else 'DIFFERS'}  {key}  {store.digest(inputs)[:19]}  {again}")
+        before: dict[str, Any] = msgspec.to_builtins(stored.answers)
+        after = _answers(snapshot, plan_fleet(snapshot, aim=stored.aim))
+        for key in sorted({*before, *after}):
+            told = list(_differences(before.get(key), after.get(key)))
+            differs |= bool(told)
+            print(f"{'DIFFERS' if told else 'same'}  {key}  {store.digest(inputs)[:19]}")
+            more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
+            print("".join(f"  {line}\n" for line in told[:_MOST_TOLD] + more), end="")
     if differs:
         raise typer.Exit(1)
 
 
-def _essence(verdict: Verdict) -> dict[str, Any]:
-    """What slots would be told, and the objective to the last digit."""
-    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
-    blockers = [] if isinstance(verdict, Feasible) else [b.code for b in verdict.blockers]
-    parts = [f"{p.node} {p.unit} [{p.first}..{p.last}]" for p in chosen.partitions] if chosen else []
-    return {
-        "feasible": isinstance(verdict, Feasible),
-        "variant": chosen.variant if chosen else "",
-        "partitions": parts,
-        "objective": chosen.objective if chosen else None,
-        "blockers": blockers,
-    }
+def _answers(snapshot: Snapshot, fleet: FleetPlan) -> dict[str, Any]:
+    return {key: describe(snapshot.missions[key], verdict) for key, verdict in sorted(fleet.verdicts.items())}
+
+
+def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """`partitions[0].node: "edge-1" was stored, "edge-2" is planned now`, to the last digit of every figure."""
+    if before is None and isinstance(after, dict):
+        yield f"{path or 'the mission'} was not stored and is planned now"
+    elif after is None and isinstance(before, dict):
+        yield f"{path or 'the mission'} was stored and is not planned now"
+    elif isinstance(before, dict) and isinstance(after, dict):
+        for name in dict.fromkeys([*before, *after]):
+            yield from _differences(before.get(name), after.get(name), f"{path}.{name}".lstrip("."))
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for index, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from _differences(one, other, f"{path}[{index}]")
+    elif isinstance(before, list) and isinstance(after, list):
+        yield f"{path}: {len(before)} were stored, {len(after)} are planned now"
+    elif before != after:
+        yield f"{path}: {json.dumps(before)} was stored, {json.dumps(after)} is planned now"

@@ -1,6 +1,5 @@
 """The question "what if": snapshots with a node less, devices more, another link, another spec."""
 
-import difflib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,54 +8,75 @@ from typing import Final
 import yaml
 
 from maleo_api.device import Device, Link
-from maleo_api.manifests import ManifestError, revise
+from maleo_api.manifests import ManifestError, revise, tell_yaml_error
 from maleo_api.meta import Basis, Tier
 from maleo_api.quantities import BANDWIDTH, parse
+from maleo_api.spelling import suggest
 from maleo_cli.failure import Failure
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 from maleo_operator.planning.units import DEFAULT_SPREAD
 
+_FORM: Final = "MISSION.objectives.latency.atMost=30ms"
 _ROUND_TRIP: Final = "2ms"  # of a link that nobody has declared: a local network
 
 
 @dataclass(frozen=True, slots=True)
-class Devices:
-    """`count` nodes with each of these profiles."""
+class Supposed:
+    """What is asked for, as it was written; `count`, `site` and `tier` are of `add_device`, None: not said."""
 
-    profiles: Sequence[str]
-    count: int
-    site: str
-    tier: Tier
+    without: Sequence[str] = ()
+    add_device: Sequence[str] = ()
+    count: int | None = None
+    site: str | None = None
+    tier: Tier | None = None
+    link: Sequence[str] = ()
+    set: Sequence[str] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.without or self.add_device or self.link or self.set)
 
 
-def suppose(
-    snapshot: Snapshot, *, without: Sequence[str], more: Devices, links: Sequence[str], specs: Sequence[str]
-) -> Snapshot:
+def suppose(snapshot: Snapshot, asked: Supposed) -> Snapshot:
     """All of it, in this order: a link may name an added node. Failure, exit code 2, for what makes no sense."""
-    for node in without:
+    told = {"--count": asked.count, "--site": asked.site, "--tier": asked.tier}
+    lonely = next((option for option, value in told.items() if value is not None), None)
+    if lonely is not None and not asked.add_device:
+        raise Failure(f"{lonely}: no device is added", "say which by --add-device PROFILE", exit_code=2)
+    site = _check_site(snapshot, asked.site) if asked.site else ""
+    for node in asked.without:
         snapshot = without_node(snapshot, node)
-    for profile in more.profiles:
-        snapshot = with_devices(snapshot, profile, count=more.count, site=more.site, tier=more.tier)
-    for text in links:
+    for profile in asked.add_device:
+        snapshot = with_devices(snapshot, profile, count=asked.count or 1, site=site, tier=asked.tier or Tier.EDGE)
+    for text in asked.link:
         snapshot = with_link(snapshot, text)
-    for text in specs:
+    for text in asked.set:
         snapshot = with_spec(snapshot, text)
     return snapshot
+
+
+def _check_site(snapshot: Snapshot, site: str) -> str:
+    """One that a node or a link names: anywhere else an added device would stand alone."""
+    ends = {end.site for link in snapshot.links.values() for end in link.spec.between}
+    known = sorted({node.site for node in snapshot.nodes.values()} | {end for end in ends if end})
+    if site not in known:
+        raise Failure(f"--site {site}: no node and no Link names it", suggest(site, filter(None, known)), exit_code=2)
+    return site
 
 
 def without_node(snapshot: Snapshot, node: str) -> Snapshot:
     """As if the node were not there."""
     if node not in snapshot.nodes:
-        raise Failure(f"--without: there is no node {node}", _nodes(snapshot), exit_code=2)
+        raise Failure(f"--without: there is no node {node}", suggest(node, sorted(snapshot.nodes)), exit_code=2)
     return replace(snapshot, nodes={name: facts for name, facts in snapshot.nodes.items() if name != node})
 
 
 def with_devices(snapshot: Snapshot, profile: str, *, count: int, site: str, tier: Tier) -> Snapshot:
     """As if `count` more nodes, added-1, added-2, ... carried this hardware; Links of their site or tier join them."""
     if profile not in snapshot.profiles:
-        near = difflib.get_close_matches(profile, snapshot.profiles, n=5) or sorted(snapshot.profiles)[:8]
-        raise Failure(f"--add-device: no DeviceProfile {profile} is known", f"there are {', '.join(near)}", exit_code=2)
+        near = suggest(profile, sorted(snapshot.profiles))
+        raise Failure(f"--add-device: no DeviceProfile {profile} is known", near, exit_code=2)
     nodes, devices = dict(snapshot.nodes), dict(snapshot.devices)
     free = (name for number in itertools.count(1) if (name := f"added-{number}") not in snapshot.nodes)
     for name in itertools.islice(free, count):
@@ -84,7 +104,8 @@ def with_link(snapshot: Snapshot, text: str) -> Snapshot:
     unknown = [name for name in (one, other) if name not in snapshot.nodes]
     if unknown or one == other:
         what = f"{unknown[0]!r} is no node" if unknown else "the two ends must differ"
-        raise Failure(f"--link {text}: {what}", f"write NODE/NODE=10Mbit/s; {_nodes(snapshot)}", exit_code=2)
+        near = suggest(unknown[0], sorted(snapshot.nodes)) if unknown else ""
+        raise Failure(f"--link {text}: {what}", f"write NODE/NODE=10Mbit/s; {near}".rstrip("; "), exit_code=2)
     try:
         value = parse(BANDWIDTH, bandwidth)
     except ValueError as error:
@@ -101,21 +122,31 @@ def with_link(snapshot: Snapshot, text: str) -> Snapshot:
 
 
 def with_spec(snapshot: Snapshot, text: str) -> Snapshot:
-    """`MISSION.objectives.latency.atMost=30ms`: as if the mission's spec said so; also NAMESPACE/MISSION."""
+    """`MISSION.objectives.latency.atMost=30ms`: as if its spec said so; also NAMESPACE/MISSION, also MISSION.spec."""
     path, separator, value = text.partition("=")
-    keys = [key for key in snapshot.missions if path.startswith((f"{key}.", f"{key.rpartition('/')[2]}."))]
-    if not separator or len(keys) != 1:
-        told = "more than one mission has this name" if len(keys) > 1 else "no such mission"
-        remedy = f"write MISSION.objectives.latency.atMost=30ms; there are {', '.join(sorted(snapshot.missions))}"
-        raise Failure(f"--set {text}: {told}", remedy, exit_code=2)
+    if not separator:
+        raise Failure(f"--set {text}: there is no value", f"write {_FORM}", exit_code=2)
+    keys = [key for key in snapshot.missions if path.startswith((f"{key}.", f"{_short(key)}."))]
+    if len(keys) != 1:
+        raise Failure(f"--set {text}: {_no_mission(snapshot, path, keys)}", f"write {_FORM}", exit_code=2)
     key = keys[0]
-    field = path.removeprefix(f"{key}.").removeprefix(f"{key.rpartition('/')[2]}.")
+    field = path.removeprefix(f"{key}.").removeprefix(f"{_short(key)}.").removeprefix("spec.")
     try:
         changed = revise(snapshot.missions[key], {field: yaml.safe_load(value)})
-    except (ManifestError, yaml.YAMLError) as error:
-        raise Failure(f"--set {text}: {error}", exit_code=2) from error
+    except yaml.YAMLError as error:
+        raise Failure(f"--set {text}: no YAML: {tell_yaml_error(error)}", exit_code=2) from error
+    except ManifestError as error:
+        raise Failure("\n".join(f"--set {text}: {mistake}" for mistake in error.mistakes), exit_code=2) from error
     return replace(snapshot, missions={**snapshot.missions, key: changed})
 
 
-def _nodes(snapshot: Snapshot) -> str:
-    return f"there are {', '.join(sorted(snapshot.nodes))}"
+def _short(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+def _no_mission(snapshot: Snapshot, path: str, found: Sequence[str]) -> str:
+    if found:
+        return f"more than one mission has this name: {' or '.join(sorted(found))}"
+    name = path.partition(".")[0]
+    known = sorted(snapshot.missions if "/" in name else map(_short, snapshot.missions))
+    return f"no such mission: {suggest(name, known)}"

@@ -1,14 +1,25 @@
 """How verdicts and explanations are told to people, line by line: for `maleo plan --explain` and `maleo explain`."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any, Final
 
 from maleo_api.meta import Basis
-from maleo_api.mission import Mission
-from maleo_api.quantities import DURATION, ENERGY, RATE, RATIO, Unit, show
+from maleo_api.mission import EnergyObjective, Mission
+from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show
 from maleo_operator.planning.explanation import Alternative, Explanation, UnitClass
-from maleo_operator.planning.problem import Blocker, Feasible, Figure, Infeasible, Plan, Switching, Verdict
+from maleo_operator.planning.objective import Aim
+from maleo_operator.planning.problem import (
+    Blocker,
+    Feasible,
+    Figure,
+    Infeasible,
+    Plan,
+    PlannedPartition,
+    Switching,
+    Verdict,
+)
 
 _LIMITS: Final = {
     "objectives.accuracy.atLeast": "accuracy >= {}",
@@ -25,29 +36,52 @@ _LIMITS: Final = {
     "model.variants": "variant {} allowed",
 }
 _CLEAR: Final = 0.0005  # of the objective; less is not told
+_MOST_MARGIN: Final = 9.99
+_LEAST_MARGIN: Final = 0.0005
 
 
-def tell(mission: Mission, verdict: Verdict, explanation: Explanation, *, everything: bool = True) -> list[str]:
+def tell(
+    mission: Mission, verdict: Verdict, explanation: Explanation, *, aim: Aim = "margins", everything: bool = True
+) -> list[str]:
     """The whole explanation. everything: each class that was not taken, not only how many there are of each code."""
     chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+    others = [chosen, explanation.better, *(other.plan for other in explanation.alternatives)]
+    crowded = find_crowded(plan for plan in others if plan is not None)
     lines = [] if isinstance(verdict, Feasible) else tell_blockers(verdict.blockers)
     if isinstance(verdict, Infeasible):
         lines += [f"  would do: {tell_changes(r.changes)}" for r in verdict.relaxations]
     if chosen is not None:
-        lines += [f"{'Plan' if isinstance(verdict, Feasible) else 'Least bad'}: {tell_plan(chosen)}"]
-        lines += tell_figures(mission, chosen)
+        lines += [f"{'Plan' if isinstance(verdict, Feasible) else 'Least bad'}: {tell_plan(chosen, crowded)}"]
+        lines += tell_figures(mission, chosen, aim)
     if isinstance(verdict, Feasible):
-        lines.append(_tell_terms(verdict, explanation.better))
+        lines.append(_tell_terms(verdict, explanation.better, aim, crowded))
     if isinstance(verdict, Feasible) and verdict.plan.switching is not None:
         lines.append(_tell_switching(verdict.plan.switching))
     lines += [f"Displaces {', '.join(explanation.displaced)}: of a lower tier"] if explanation.displaced else []
-    return (
-        lines + tell_alternatives(explanation.alternatives) + tell_classes(explanation.classes, everything=everything)
-    )
+    lines += tell_alternatives(explanation.alternatives, aim, crowded)
+    return lines + tell_classes(explanation.classes, aim, everything=everything)
 
 
-def tell_plan(plan: Plan) -> str:
-    """`Split int8: drone-1 [0..7] -- 189 KB --> edge-1 [8..21]`."""
+def find_crowded(plans: Iterable[Plan]) -> frozenset[str]:
+    """Nodes on which these plans use more than one unit: there a node's name alone does not say which."""
+    units: dict[str, set[str]] = {}
+    for plan in plans:
+        for part in plan.partitions:
+            units.setdefault(part.node, set()).add(part.unit)
+    return frozenset(node for node, used in units.items() if len(used) > 1)
+
+
+def tell_parts(plan: Plan, crowded: Collection[str]) -> str:
+    """`drone-1 [0..7] -int8-> edge-1 [8..21]`: for a cell of a table; units are named on `crowded` nodes."""
+    text = ""
+    for part in plan.partitions:
+        text += (f" -{part.codec.name}-> " if part.codec else " > ") if text else ""
+        text += _tell_part(part, crowded)
+    return text
+
+
+def tell_plan(plan: Plan, crowded: Collection[str]) -> str:
+    """`Split int8: drone-1 [0..7] -- 189 KB --> edge-1 [8..21]`; units are named on `crowded` nodes."""
     coded = {t: f" by {t.codec}" if t.codec else "" for t in plan.transfers}
     sizes = {(t.source, t.target): f" -- {tell_bytes(t.size)}{by} --> " for t, by in coded.items()}
     text, before = f"{plan.mode} {plan.variant}: ", ""
@@ -56,27 +90,48 @@ def tell_plan(plan: Plan) -> str:
         text += f"{plan.entry_node}{sizes[plan.entry_node, first]}"
     for part in plan.partitions:
         text += sizes.get((before, part.node), " > ") if before else ""
-        text += f"{part.node} [{part.first}..{part.last}]"
+        text += _tell_part(part, crowded)
         before = part.node
     return f"{text}, exit {plan.exit}" if plan.exit else text
 
 
-def tell_figures(mission: Mission, plan: Plan) -> list[str]:
+def _tell_part(part: PlannedPartition, crowded: Collection[str]) -> str:
+    unit = f" {part.unit}" if part.node in crowded else ""
+    return f"{part.node}{unit} [{part.first}..{part.last}]"
+
+
+def tell_figures(mission: Mission, plan: Plan, aim: Aim) -> list[str]:
     """A row for each figure: limit, prediction with basis, margin, what it adds to the objective."""
     objectives, rows = mission.spec.objectives, [("", "limit", "predicted", "margin", "term")]
+
+    def worth(name: str) -> tuple[str, str]:
+        margin, term = plan.margins.get(name), plan.terms.get(name)
+        return "" if margin is None else tell_margin(margin), "" if term is None else tell_worth(term, aim)
+
     if objectives.accuracy is not None:
         limit = f">= {objectives.accuracy.at_least} {objectives.accuracy.enforcement}"
-        rows.append(("accuracy", limit, tell_figure(RATIO, plan.accuracy), *_worth(plan, "accuracy")))
+        rows.append(("accuracy", limit, tell_figure(RATIO, plan.accuracy), *worth("accuracy")))
     if objectives.latency is not None:
         limit = f"<= {objectives.latency.at_most} {objectives.latency.enforcement}"
         name = f"latency p{objectives.latency.percentile}"
-        rows.append((name, limit, tell_figure(DURATION, plan.latency), *_worth(plan, "latency")))
+        rows.append((name, limit, tell_figure(DURATION, plan.latency), *worth("latency")))
     if objectives.energy is not None:
         stated = " and ".join(filter(None, (objectives.energy.per_inference, objectives.energy.power)))
         limit = f"<= {stated} {objectives.energy.enforcement}"
-        rows.append(("energy", limit, tell_figure(ENERGY, plan.energy), *_worth(plan, "energy")))
-    rows.append(("rate", f">= {mission.spec.demand.rate}", tell_figure(RATE, plan.rate), "", ""))
+        rows.append(("energy", limit, _tell_energy(mission, objectives.energy, plan, aim), *worth("energy")))
+    rate = f"{tell_rate(plan.rate.value)} {plan.rate.basis.value}"
+    rows.append(("rate", f">= {mission.spec.demand.rate}", rate, "", *(worth("rate")[1:])))
     return align(rows)
+
+
+def _tell_energy(mission: Mission, objective: EnergyObjective, plan: Plan, aim: Aim) -> str:
+    """Beside a limit in watts, what the energy comes to at the demanded rate."""
+    rate = mission.spec.demand.rate
+    if plan.energy.basis is Basis.UNKNOWN:
+        counts = objective.enforcement == "Hard" or aim in ("margins", "energy")
+        return "unknown, counted as twice the limit" if counts else "unknown"
+    watts = f", {show(POWER, plan.energy.value * parse(RATE, rate))} at {rate}" if objective.power else ""
+    return tell_figure(ENERGY, plan.energy) + watts
 
 
 def tell_blockers(blockers: Sequence[Blocker]) -> list[str]:
@@ -89,29 +144,30 @@ def tell_changes(changes: Mapping[str, Any]) -> str:
     return " and ".join(_LIMITS[path].format(text) for path, text in texts.items())
 
 
-def tell_alternatives(others: Sequence[Alternative]) -> list[str]:
+def tell_alternatives(others: Sequence[Alternative], aim: Aim, crowded: Collection[str]) -> list[str]:
     """What each other mode has to offer, and what it lacks."""
     rows = []
     for other in others:
-        where = tell_plan(other.plan).partition(" ")[2] if other.plan else ""
+        where = tell_plan(other.plan, crowded).partition(" ")[2] if other.plan else ""
         latency = show(DURATION, other.plan.latency.value) if other.plan else ""
-        rows.append((other.mode, where, latency, _lack(other)))
+        rows.append((other.mode, where, latency, _lack(other, aim)))
     return ["Best of the other modes", *align(rows)] if rows else []
 
 
-def tell_classes(classes: Sequence[UnitClass], *, everything: bool) -> list[str]:
-    """Units and variants that were not taken: how many by code, and each class."""
+def tell_classes(classes: Sequence[UnitClass], aim: Aim, *, everything: bool) -> list[str]:
+    """Classes of units and variants: how many were not taken by code, each of them, and those that could be."""
     if not classes:
         return []
-    refused = [row for row in classes if row.code]
-    counts = Counter[str]()
-    for row in refused:
-        counts[row.code] += row.count
+    ordered = [*(row for row in classes if row.code), *(row for row in classes if not row.code)]
+    refused = sum(bool(row.code) for row in classes)
+    counts = Counter(row.code for row in ordered[:refused])
     total = ", ".join(f"{code} {count}" for code, count in counts.most_common()) or "none"
-    lines = [f"Not taken: {len(refused)} of {len(classes)} classes of units and variants: {total}"]
+    lines = [f"Not taken: {refused} of {len(classes)} classes of units and variants: {total}"]
     if not everything:
         return lines
-    return lines + align([(f"{row.count} x {row.unit}", row.variant, _outcome(row), row.example) for row in classes])
+    rows = align([(f"{row.count} x {row.unit}", row.variant, _outcome(row, aim), row.example) for row in ordered])
+    possible = ["Possible, with the best objective of each", *rows[refused:]] if refused < len(rows) else []
+    return lines + rows[:refused] + possible
 
 
 def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -123,13 +179,17 @@ def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
 _RETRY: Final = {"CannotEver": "cannot ever", "CannotNow": "cannot now", "Waiting": "waiting"}
 
 
-def _tell_terms(verdict: Feasible, better: Plan | None) -> str:
+def _tell_terms(verdict: Feasible, better: Plan | None, aim: Aim, crowded: Collection[str]) -> str:
     plan, gap = verdict.plan, verdict.bound - verdict.plan.objective
-    terms = ", ".join(f"{name} {value:+.3f}" for name, value in plan.terms.items())
-    proof = "no plan has more" if gap <= _CLEAR else f"no plan has more than {verdict.bound:.3f}"
+    terms = ", ".join(f"{name} {tell_worth(value, aim)}" for name, value in plan.terms.items())
+    least = _CLEAR if aim == "margins" else _CLEAR * abs(plan.objective)
+    proof = "no plan has more" if gap <= least else f"no plan has more than {_tell_sum(verdict.bound, aim)}"
+    if not isfinite(verdict.bound):
+        proof = "the best of what was looked at"
     if better is not None:
-        proof = f"for the others of its tier; alone it would get {better.objective:.3f} by {tell_plan(better)}"
-    return f"Why this: {terms}; in all {plan.objective:.3f}, {proof}"
+        alone = f"{_tell_sum(better.objective, aim)} by {tell_plan(better, crowded)}"
+        proof = f"for the others of its tier; alone it would get {alone}"
+    return f"Why this: {terms}; in all {_tell_sum(plan.objective, aim)}, {proof}"
 
 
 def _tell_switching(switching: Switching) -> str:
@@ -138,26 +198,51 @@ def _tell_switching(switching: Switching) -> str:
     return f"To change to it: {pull}warm in {show(DURATION, switching.time.value)} ({switching.time.source}){beside}"
 
 
-def _lack(other: Alternative) -> str:
+def _lack(other: Alternative, aim: Aim) -> str:
     if other.blockers:
         broken = ", ".join(b.code for b in other.blockers)
         would = " or ".join(map(tell_changes, other.would_do))
         return f"{broken}  would do with {would}" if would else broken
+    least = _CLEAR if aim == "margins" else 0.0
     terms = sorted(other.lacks.items(), key=lambda term: -abs(term[1]))
-    told = ", ".join(f"{name} {-value:+.3f}" for name, value in terms if abs(value) > _CLEAR)
+    told = ", ".join(f"{name} {tell_worth(-value, aim)}" for name, value in terms if abs(value) > least)
     less = sum(other.lacks.values())
-    return f"objective {-less:+.3f}" + (f": {told}" if told else "")
+    return f"objective {tell_worth(-less, aim)}" + (f": {told}" if told else "")
 
 
-def _outcome(row: UnitClass) -> str:
+def _outcome(row: UnitClass, aim: Aim) -> str:
     if row.objective is not None:
-        return f"objective {row.objective:.3f}"
-    return row.code + (f" {row.margin:+.0%}" if row.margin is not None else "")
+        return f"objective {_tell_sum(row.objective, aim)}"
+    return row.code + (f" {tell_margin(row.margin)}" if row.margin is not None else "")
 
 
-def _worth(plan: Plan, name: str) -> tuple[str, str]:
-    margin, term = plan.margins.get(name), plan.terms.get(name)
-    return "" if margin is None else f"{margin:+.0%}", "" if term is None else f"{term:+.3f}"
+def tell_margin(margin: float) -> str:
+    """`+49%`; small ones with a digit that is not zero, large ones only as more than ten times the limit."""
+    if abs(margin) > _MOST_MARGIN:
+        return f"{'<-' if margin < 0 else '>+'}{_MOST_MARGIN:.0%}"
+    if abs(margin) < _LEAST_MARGIN:
+        return "0%"
+    return f"{100 * margin:+.1g}%" if abs(margin) < 0.01 else f"{margin:+.0%}"  # noqa: PLR2004 - one in a hundred
+
+
+def tell_worth(value: float, aim: Aim) -> str:
+    """What a term adds: a share of weighted margins; with another aim in its unit, seconds and joules negative."""
+    if aim == "margins":
+        return f"{value:+.3f}"
+    size = tell_rate(abs(value)) if aim == "rate" else show(DURATION if aim == "latency" else ENERGY, abs(value))
+    return f"{'-' if value < 0 else '+'}{size}"
+
+
+def _tell_sum(value: float, aim: Aim) -> str:
+    return tell_worth(value, aim).removeprefix("+")
+
+
+def tell_rate(rate: float) -> str:
+    """`151k/s`: above a thousand in a form that is for reading only."""
+    for factor, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if rate >= factor:
+            return f"{rate / factor:.3g}{name}/s"
+    return show(RATE, rate)
 
 
 def tell_figure(unit: Unit, figure: Figure | None) -> str:

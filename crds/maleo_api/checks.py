@@ -5,16 +5,20 @@ Planning would pass over most of it in silence: a device of an unknown profile i
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from math import prod
 from typing import Any, Final, TypeVar
 
 from maleo_api.device import Device, DeviceProfile, Link, Place
-from maleo_api.meta import Resource, Schema
-from maleo_api.model import MeasuredSpan, Model, ModelProfile, Variant
+from maleo_api.meta import Resource, Schema, Tier
+from maleo_api.model import ITEM_BYTES, MeasuredSpan, Model, ModelProfile, Tensor, Variant
+from maleo_api.quantities import BYTES, parse, show
 from maleo_api.rules import KEYS, RULES
+from maleo_api.spelling import suggest
 
-_MOST_NAMES: Final = 8
+_TIER: Final = "maleo.dev/tier"
+_SITE: Final = "maleo.dev/site"
 _MOST_SHOWN: Final = 80
+_ROUNDED: Final = 0.05  # a size of two digits is no contradiction
 
 Kind = TypeVar("Kind", bound=Resource)
 
@@ -46,12 +50,19 @@ def _repeated(items: list[Any], key: str | None, path: str) -> Iterator[str]:
 
 
 def dangling_names(
-    resources: Mapping[str, Mapping[str, Resource]], labels: Mapping[str, Mapping[str, str]]
+    resources: Mapping[str, Mapping[str, Resource]], nodes: Mapping[str, Resource]
 ) -> Iterator[tuple[Resource, str]]:
-    """(object, mistake) for what leads nowhere or is there twice. labels: node -> its labels.
+    """(object, mistake) for what leads nowhere, contradicts itself or is there twice.
 
     A mission's model and input are not looked at: planning waits for them, and says so.
     """
+    labels = {name: node.metadata.labels for name, node in nodes.items()}
+    for _, node in sorted(nodes.items()):
+        yield from ((node, mistake) for mistake in _node(node))
+    models = _of(resources, Model)
+    for model in models:
+        for index, variant in enumerate(model.spec.variants):
+            yield from ((model, mistake) for mistake in _variant(variant, f"spec.variants[{index}]"))
     devices = _of(resources, Device)
     profiles = {profile.key: profile for profile in _of(resources, DeviceProfile)}
     for device in devices:
@@ -59,13 +70,60 @@ def dangling_names(
     links = _of(resources, Link)
     for link in links:
         yield from ((link, mistake) for mistake in _link(link, links, labels))
-    variants = {a.digest: v for model in _of(resources, Model) for v in model.spec.variants for a in v.artifacts}
+    variants = {a.digest: v for model in models for v in model.spec.variants for a in v.artifacts}
+    taken: dict[tuple[str, ...], str] = {}
     for measured in _of(resources, ModelProfile):
         yield from ((measured, mistake) for mistake in _model_profile(measured, variants, profiles))
+        yield from ((measured, mistake) for mistake in _measured_twice(measured, taken))
 
 
 def _of(resources: Mapping[str, Mapping[str, Resource]], kind: type[Kind]) -> list[Kind]:
     return [item for _, item in sorted(resources.get(kind.__name__, {}).items()) if isinstance(item, kind)]
+
+
+def _node(node: Resource) -> Iterator[str]:
+    tier = node.metadata.labels.get(_TIER)
+    if tier is not None and tier not in set(Tier):
+        yield _mistake(f"metadata.labels[{_TIER}]", tier, f"no such tier{_nearest(tier, Tier)}")
+
+
+def _variant(variant: Variant, path: str) -> Iterator[str]:
+    wanted = variant.requires.version
+    if wanted and not _is_satisfiable(wanted):
+        told = "no version is in this range: write the least first, then what it must be below, such as >=1.17,<2"
+        yield _mistake(f"{path}.requires.version", wanted, told)
+    for index, block in enumerate(variant.blocks):
+        cut, here = block.cut, f"{path}.blocks[{index}].cut"
+        forms = [(cut.size, cut.tensors, here)] if cut else []
+        forms += [(c.size, c.tensors, f"{here}.codecs[{i}]") for i, c in enumerate(cut.codecs)] if cut else []
+        for size, tensors, place in forms:
+            crossing = _bytes_of(tensors)
+            if crossing is not None and abs(parse(BYTES, size) - crossing) > _ROUNDED * crossing:
+                told = (
+                    f"its tensors are {show(BYTES, crossing)} by their shapes and types: correct the one or the other"
+                )
+                yield _mistake(f"{place}.size", size, told)
+
+
+def _is_satisfiable(versions: str) -> bool:
+    bounds = versions.split(",")
+    least = max([_version(b.removeprefix(">=")) for b in bounds if b.startswith(">=")], default=[0])
+    return all(least < _version(b.removeprefix("<")) for b in bounds if not b.startswith(">="))
+
+
+def _version(text: str) -> list[int]:
+    """Without zeros at its end: 2.0 is 2."""
+    parts = [int(part) for part in text.split(".")]
+    while len(parts) > 1 and parts[-1] == 0:
+        parts.pop()
+    return parts
+
+
+def _bytes_of(tensors: Iterable[Tensor]) -> int | None:
+    """Of one request, whose batch counts one; None where another dimension is free."""
+    if any(-1 in tensor.shape[1:] for tensor in tensors):
+        return None
+    return sum(ITEM_BYTES[tensor.datatype] * prod(abs(size) for size in tensor.shape) for tensor in tensors)
 
 
 def _device(
@@ -84,13 +142,13 @@ def _device(
 
 
 def _link(link: Link, links: list[Link], labels: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    sites = {found["maleo.dev/site"] for found in labels.values() if "maleo.dev/site" in found}
+    sites = {found[_SITE] for found in labels.values() if _SITE in found}
     for index, place in enumerate(link.spec.between):
         if place.node is not None and place.node not in labels:
             told = f"no such Node{_nearest(place.node, labels)}"
             yield _mistake(f"spec.between[{index}].node", place.node, told)
         if place.site is not None and place.site not in sites:
-            told = f"no Node has this label maleo.dev/site{_nearest(place.site, sites)}"
+            told = f"no Node has this label {_SITE}{_nearest(place.site, sites)}"
             yield _mistake(f"spec.between[{index}].site", place.site, told)
     first = next(other for other in links if _ends(other) == _ends(link))
     if first is not link:
@@ -115,12 +173,30 @@ def _model_profile(
     elif spec.unit not in (units := [unit.name for unit in profile.spec.compute_units]):
         yield _mistake("spec.unit", spec.unit, f"{spec.profile} has no such unit{_nearest(spec.unit, units)}")
     variant = variants.get(spec.variant_digest)
-    for index, span in enumerate(spec.spans) if variant is not None else ():
+    if variant is None:
+        told = (
+            "no variant of a Model has an artifact with this digest: add its Model, or remove what was measured of it"
+        )
+        yield _mistake("spec.variantDigest", spec.variant_digest, told)
+        return
+    for index, span in enumerate(spec.spans):
         yield from _span(span, variant, f"spec.spans[{index}].blocks")
 
 
-def _span(span: MeasuredSpan, variant: Variant | None, path: str) -> Iterator[str]:
-    blocks = [block.name for block in variant.blocks] if variant else []
+def _measured_twice(measured: ModelProfile, taken: dict[tuple[str, ...], str]) -> Iterator[str]:
+    """Notes in `taken` what is measured, and where."""
+    spec = measured.spec
+    for index, span in enumerate(spec.spans):
+        what = (spec.variant_digest, spec.profile, spec.unit, spec.runtime, *span.blocks)
+        here = f"ModelProfile/{measured.key} spans[{index}]"
+        if (first := taken.setdefault(what, here)) != here:
+            yield _mistake(
+                f"spec.spans[{index}].blocks", span.blocks, f"already measured in {first}: remove one of them"
+            )
+
+
+def _span(span: MeasuredSpan, variant: Variant, path: str) -> Iterator[str]:
+    blocks = [block.name for block in variant.blocks]
     unknown = [name for name in span.blocks if name not in blocks]
     for name in unknown:
         yield _mistake(path, name, f"the model has no such block{_nearest(name, blocks)}")
@@ -146,8 +222,5 @@ def _join(path: str, name: str) -> str:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = get_close_matches(name, names, n=1) or names[:_MOST_NAMES]
-    if len(close) == 1:
-        return f": did you mean {close[0]}?"
-    return f": there are {', '.join(close)}" if close else ""
+    meant = suggest(name, sorted(known))
+    return f": {meant}" if meant else ""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from maleo_api.meta import Basis, Condition, Name, Resource, Schema, Text, Tier
+from maleo_api.meta import Basis, Condition, Form, Name, Resource, Schema, Text, Tier
 from maleo_api.quantities import (
     Bandwidth,
     Bytes,
@@ -93,7 +93,9 @@ class PriceFigure(Schema):
 class Runtime(Schema):
     name: ShortText
     version: Annotated[
-        str, StringConstraints(pattern=r"^((>=)?[0-9]+(\.[0-9]+){0,3}|[0-9]+(\.[0-9]+){0,2}\.x)?$", max_length=32)
+        str,
+        StringConstraints(pattern=r"^((>=)?[0-9]+(\.[0-9]+){0,3}|[0-9]+(\.[0-9]+){0,2}\.x)?$", max_length=32),
+        Form("version", "5.2.0, 4.x or >=4.17"),
     ] = ""
     """What is installed: `5.2.0`, a series `4.x`, or `>=4.17`; empty = unknown, which satisfies no required version."""
     formats: Annotated[list[ShortText], Field(max_length=16)]

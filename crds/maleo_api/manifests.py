@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,9 +15,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from maleo_api.checks import broken_rules, dangling_names
-from maleo_api.fields import of_model, unit_at
+from maleo_api.fields import note_at, of_model
 from maleo_api.kinds import KINDS, KindInfo
-from maleo_api.meta import API_VERSION, GROUP, Metadata, Resource, Schema
+from maleo_api.meta import API_VERSION, GROUP, Form, Metadata, Resource, Schema
+from maleo_api.quantities import Unit
+from maleo_api.spelling import suggest
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same by libyaml, five times as quick
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
@@ -60,12 +61,12 @@ class Manifests:
         return {key: resource for key, resource in found.items() if isinstance(resource, kind)}
 
     def check(self, there: "Manifests | None" = None) -> None:
-        """ManifestError for names that lead nowhere, here or `there` in a cluster, and for what is there twice."""
+        """ManifestError for names that lead nowhere, here or `there` in a cluster, contradictions, and repetitions."""
         others = there or Manifests()
         kinds = {*self.resources, *others.resources}
         resources = {kind: others.resources.get(kind, {}) | self.resources.get(kind, {}) for kind in kinds}
-        labels = {name: node.metadata.labels for name, node in {**others.nodes, **self.nodes}.items()}
-        found = [(self.places.get((item.kind, item.key)), told) for item, told in dangling_names(resources, labels)]
+        nodes = {**others.nodes, **self.nodes}
+        found = [(self.places.get((item.kind, item.key)), told) for item, told in dangling_names(resources, nodes)]
         mistakes = [f"{place}: {told}" for place, told in found if place is not None]
         if mistakes:
             raise ManifestError(mistakes)
@@ -157,7 +158,7 @@ class _Reading:
         try:
             documents = list(yaml.load_all(file.read_text(encoding="utf-8"), Loader=_LOADER))
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            self.mistakes.append(f"{file}: not readable as YAML: {' '.join(str(error).split())}")
+            self.mistakes.append(f"{file}: not readable as YAML: {tell_yaml_error(error)}")
             return
         for number, document in enumerate(documents, start=1):
             if document is not None:
@@ -184,7 +185,7 @@ class _Reading:
         kind = document["kind"]
         info: KindInfo | None = KINDS.get(kind)
         if info is None:
-            self.mistakes.append(f"{place}: kind: {kind}: no kind of {GROUP}{_nearest(kind, KINDS)}")
+            self.mistakes.append(f"{place}: kind: {kind}: no kind of {GROUP}: {suggest(kind, KINDS)}")
         elif document["apiVersion"] != API_VERSION:
             self.mistakes.append(f"{place} {kind}: apiVersion: {document['apiVersion']}: write {API_VERSION}")
         else:
@@ -233,17 +234,17 @@ def _unknown_fields(value: object, annotation: object, path: str = "") -> Iterat
         for name, item in value.items():
             here = f"{path}.{name}" if path else str(name)
             if name not in known:
-                yield f"{here}: unknown field{_nearest(str(name), known)}"
+                yield f"{here}: unknown field: {suggest(str(name), known)}"
             elif here != _FREE_FORM:
                 yield from _unknown_fields(item, known[name], here)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    close = get_close_matches(name.lower(), [n.lower() for n in names], n=1)
-    if close:
-        return f": did you mean {next(n for n in names if n.lower() == close[0])}?"
-    return f": one of {', '.join(names)}"
+def tell_yaml_error(error: Exception) -> str:
+    """On one line, by the place in the text: what was read has no name but its file's."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark, while_ = error.problem_mark, f" ({error.context})" if error.context else ""
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{while_}"
+    return " ".join(str(error).split()).replace('in "<unicode string>", ', "")
 
 
 def _describe(detail: ErrorDetails, model: type[Schema]) -> str:
@@ -251,7 +252,9 @@ def _describe(detail: ErrorDetails, model: type[Schema]) -> str:
     if detail["type"] == "missing":
         return f"{path}: missing: this field is required"
     shown = json.dumps(detail["input"], default=str)
-    unit = unit_at(model, detail["loc"])
-    if unit is not None:
+    if (unit := note_at(model, detail["loc"], Unit)) is not None:
         return f"{path}: {shown}: no {unit.name}: write a number with its unit, for example {unit.example}"
+    form = note_at(model, detail["loc"], Form)
+    if form is not None and detail["type"] == "string_pattern_mismatch":
+        return f"{path}: {shown}: no {form.name}: write for example {form.example}"
     return f"{path}: {shown}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"

@@ -1,5 +1,6 @@
 """What every kind shares: names of the group, object metadata, conditions, bases of figures."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
@@ -10,9 +11,26 @@ GROUP: Final = "maleo.dev"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$", max_length=63)]
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a text with a pattern is called and looks like: people are told by this, not by the pattern."""
+
+    name: str
+    example: str
+
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$", max_length=63),
+    Form("name", "edge-1 (lower case letters, digits, - and ., at most 63)"),
+]
 Text = Annotated[str, StringConstraints(max_length=1024)]
-Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
+Digest = Annotated[
+    str,
+    StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71),
+    Form("digest", "sha256: and 64 hexadecimal digits"),
+]
 
 
 class Basis(StrEnum):

@@ -1,19 +1,28 @@
 """Model (a network and its variants, each a chain of blocks) and ModelProfile (what was measured of it)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
 from maleo_api.device import Precision, ShortText, Sparsity
-from maleo_api.meta import Basis, Digest, Name, Resource, Schema, Text
+from maleo_api.meta import Basis, Digest, Form, Name, Resource, Schema, Text
 from maleo_api.quantities import Bytes, Duration, Energy, Ratio, Work
 
 TensorName = Annotated[str, StringConstraints(max_length=256)]
 Datatype = Literal["BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "FP16", "FP32", "FP64"]
-ArtifactUri = Annotated[str, StringConstraints(pattern=r"^(oci|https|http|file)://.+$", max_length=512)]
-
+ITEM_BYTES: Final[dict[str, int]] = {
+    "BOOL": 1, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
+    "UINT8": 1, "UINT16": 2, "UINT32": 4, "FP16": 2, "FP32": 4, "FP64": 8,
+}  # fmt: skip
+ArtifactUri = Annotated[
+    str,
+    StringConstraints(pattern=r"^(oci|https|http|file)://.+$", max_length=512),
+    Form("address", "oci://host/name@sha256:..., https://host/net.onnx or file:///net.onnx"),
+]
 VersionRange = Annotated[
-    str, StringConstraints(pattern=r"^((>=|<)[0-9]+(\.[0-9]+){0,3}(,(>=|<)[0-9]+(\.[0-9]+){0,3})?)?$", max_length=64)
+    str,
+    StringConstraints(pattern=r"^((>=|<)[0-9]+(\.[0-9]+){0,3}(,(>=|<)[0-9]+(\.[0-9]+){0,3})?)?$", max_length=64),
+    Form("range of versions", ">=1.17, <2 or >=1.17,<2"),
 ]
 
 

@@ -31,7 +31,7 @@ from maleo_api.mission import (
     Objectives,
     Weights,
 )
-from maleo_api.model import AccuracyFigure, Artifact, Cut, MeasuredLatency, ModelSpec, Tensor, Variant
+from maleo_api.model import AccuracyFigure, Artifact, Cut, Exit, MeasuredLatency, ModelSpec, Tensor, Variant
 from maleo_api.placement import Placement, PlacementSpec, PlacementStatus, Span
 from maleo_api.quantities import DURATION, RATIO, parse
 
@@ -192,7 +192,20 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
             lambda variant: not {end.name for end in variant.exits} & {block.name for block in variant.blocks},
             "exits",
         ),
+        Rule(
+            "self.blocks.exists(block, block.work.matches('[1-9]'))",
+            "the blocks of a variant cannot all have no work: one must have work above zero",
+            lambda variant: any(_is_above_zero(block.work) for block in variant.blocks),
+            "blocks",
+        ),
+        Rule(
+            "!has(self.blocks[size(self.blocks) - 1].cut)",
+            "there is no cut after the last block: nothing comes after it",
+            lambda variant: variant.blocks[-1].cut is None,
+            "blocks",
+        ),
     ),
+    Exit: (_above_zero("work", "work", "the head of an exit must have work above zero"),),
     MeasuredLatency: (
         _above_zero("p50", "p50", "a measured latency must be above zero"),
         Rule(

@@ -38,6 +38,17 @@ def _write(path: Path, *, width: int = 4, opset: int = 17) -> Path:
     return path
 
 
+def _write_cycle(path: Path) -> Path:
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("b", TensorProto.FLOAT, [1, 4])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
 def _import(*arguments: str) -> str:
     return CliRunner().invoke(app, ["import", *arguments], catch_exceptions=False).stdout
 
@@ -75,6 +86,7 @@ _WRONG = {
     "unlike inputs": (["a:fp32=good.onnx", "b:fp32=wide.onnx"], "wide.onnx: inputs and outputs differ"),
     "an opset from the future": (["a:fp32=new.onnx"], "new.onnx: .*opset"),
     "no model at all": (["a:fp32=text.onnx"], "text.onnx: no ONNX model"),
+    "a cycle": (["a:fp32=cycle.onnx"], "cycle.onnx: tensor 'b' is used before it is made: a graph has no cycle"),
     "no such file": (["a:fp32=none.onnx"], "there is no file"),
     "no precision": (["a=good.onnx"], "write VARIANT:PRECISION=FILE.onnx"),
     "an unknown precision": (["a:int5=good.onnx"], "'int5' is no precision"),
@@ -93,6 +105,7 @@ def test_import__says_what_is_wrong_and_writes_nothing(
     _write(tmp_path / "good.onnx")
     _write(tmp_path / "wide.onnx", width=8)
     _write(tmp_path / "new.onnx", opset=999)
+    _write_cycle(tmp_path / "cycle.onnx")
     (tmp_path / "text.onnx").write_text("no protobuf", encoding="ascii")
     with pytest.raises(Failure, match=want):
         _import(*arguments, "--name", "net", "-o", "model.yaml")

@@ -13,6 +13,8 @@ from maleo_operator.planning.snapshot import from_manifests
 
 _HEAD = "apiVersion: maleo.dev/v1alpha1\nkind: Mission\nmetadata: {name: cctv}\n"
 _SPEC = "spec: {model: {name: m}, input: {node: n1}, objectives: {latency: {atMost: 50ms}}}\n"
+_OWN = "apiVersion: maleo.dev/v1alpha1\nkind: %s\nmetadata: {name: %s}\nspec: %s\n---\n"
+_UNITS = "{vendor: v, product: p, computeUnits: [{name: npu, type: NPU, runtimes: %s}]}"
 _UNIT = "no duration: write a number with its unit, for example 50ms"
 _TWICE = "already defined in m.yaml: doc 1 Mission/cctv: rename or remove it"
 
@@ -81,6 +83,21 @@ _WRONG = {
         "just text",
         ["m.yaml: doc 1: no Kubernetes object: apiVersion, kind and metadata.name are needed"],
     ),
+    "a version of no form": (
+        _OWN % ("DeviceProfile", "small", _UNITS % "[{name: onnxruntime, version: v5, formats: [onnx]}]"),
+        [('m.yaml: doc 1 DeviceProfile/small: spec.computeUnits[0].runtimes[0].version: "v5": '
+         "no version: write for example 5.2.0, 4.x or >=4.17")],
+    ),
+    "a name of no form": (
+        _HEAD + _SPEC.replace("n1", "Edge_1"),
+        [('m.yaml: doc 1 Mission/cctv: spec.input.node: "Edge_1": '
+         "no name: write for example edge-1 (lower case letters, digits, - and ., at most 63)")],
+    ),
+    "text that is no YAML": (
+        _HEAD + "spec: {modes: [Local\n",
+        [("m.yaml: not readable as YAML: line 5, column 1: did not find expected ',' or ']' "
+         "(while parsing a flow sequence)")],
+    ),
     "an enumeration": (
         _HEAD + _SPEC.replace("spec: {", "spec: {modes: [Lokal], "),
         ["""m.yaml: doc 1 Mission/cctv: spec.modes[0]: "Lokal": input should be 'Local', 'Split' or 'Remote'"""],
@@ -123,24 +140,30 @@ def test_rules__each_has_a_manifest_that_breaks_it() -> None:
 
 _NODE = "apiVersion: v1\nkind: Node\nmetadata: {name: %s, labels: {maleo.dev/site: %s}}\n---\n"
 _FLEET = _NODE % ("gate-1", "yard") + _NODE % ("edge-1", "yard")
-_OWN = "apiVersion: maleo.dev/v1alpha1\nkind: %s\nmetadata: {name: %s}\nspec: %s\n---\n"
 _PROFILE = _OWN % ("DeviceProfile", "small", "{vendor: v, product: p, computeUnits: [{name: npu, type: NPU}]}")
 _LINK = "{between: [%s], bandwidth: 10Mbit/s, roundTrip: 1ms}"
-_DIGEST = f"sha256:{'a' * 64}"
-_BLOCK = "{name: %s, work: 1MOP, parameters: 1Mi, activations: 1Mi}"
-_MODEL = _OWN % (
-    "Model",
-    "net",
-    (
+_DIGEST, _OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+
+
+def _model(*, requires: str = "{runtime: onnxruntime}", work: str = "1MOP", cut: str = "") -> str:
+    sizes = "parameters: 1Mi, activations: 1Mi"
+    spec = (
         "{inputs: [{name: x, datatype: FP32, shape: [1]}], outputs: [{name: y, datatype: FP32, shape: [1]}], variants: "
-        f"[{{name: fp32, precision: fp32, cutting: Graph, requires: {{runtime: onnxruntime}}, "
+        f"[{{name: fp32, precision: fp32, cutting: Graph, requires: {requires}, "
         f"artifacts: [{{uri: 'file:///n', digest: '{_DIGEST}', format: onnx, size: 1Mi}}], "
-        f"blocks: [{_BLOCK % 'stem'}, {_BLOCK % 'head'}]}}]}}"
-    ),
-)
+        f"blocks: [{{name: stem, work: {work}, {sizes}{cut}}}, {{name: head, work: 1MOP, {sizes}}}]}}]}}"
+    )
+    return _OWN % ("Model", "net", spec)
 
 
-def _measured(spans: str, *, profile: str = "small", unit: str = "npu") -> str:
+def _cut(size: str, shape: str) -> str:
+    return f", cut: {{size: {size}, tensors: [{{name: t, datatype: FP16, shape: {shape}}}]}}"
+
+
+_MODEL = _model()
+
+
+def _measured(spans: str, *, profile: str = "small", unit: str = "npu", digest: str = _DIGEST) -> str:
     timed = "latency: {p50: 1ms, p95: 2ms}, samples: 9, basis: Measured"
     return (
         _FLEET
@@ -151,7 +174,7 @@ def _measured(spans: str, *, profile: str = "small", unit: str = "npu") -> str:
             "ModelProfile",
             "table",
             (
-                f"{{variantDigest: '{_DIGEST}', profile: {profile}, unit: {unit}, runtime: r, "
+                f"{{variantDigest: '{digest}', profile: {profile}, unit: {unit}, runtime: r, "
                 f"spans: [{{blocks: [{spans}], {timed}}}]}}"
             ),
         )
@@ -203,6 +226,30 @@ _DANGLING = {
         _measured("stem, head", unit="gpu"),
         'doc 5 ModelProfile/table: spec.unit: "gpu": small has no such unit: did you mean npu?',
     ),
+    "measured of no variant": (
+        _measured("stem, head", digest=_OTHER),
+        (f'doc 5 ModelProfile/table: spec.variantDigest: "{_OTHER}": no variant of a Model has an artifact with this '
+        "digest: add its Model, or remove what was measured of it"),
+    ),
+    "a span measured twice": (
+        _measured("stem, head") + _measured("stem, head").rpartition(_MODEL)[2].replace("name: table", "name: zweite"),
+        ('doc 6 ModelProfile/zweite: spec.spans[0].blocks: ["stem", "head"]: '
+        "already measured in ModelProfile/default/table spans[0]: remove one of them"),
+    ),
+    "a tier that there is not": (
+        _FLEET.replace("{maleo.dev/site: yard}", "{maleo.dev/tier: Devise}", 1),
+        'doc 1 Node/gate-1: metadata.labels[maleo.dev/tier]: "Devise": no such tier: did you mean Device?',
+    ),
+    "versions that exclude each other": (
+        _model(requires="{runtime: onnxruntime, version: '>=2,<2.0'}"),
+        ('doc 1 Model/net: spec.variants[0].requires.version: ">=2,<2.0": no version is in this range: '
+        "write the least first, then what it must be below, such as >=1.17,<2"),
+    ),
+    "a cut that its tensors contradict": (
+        _model(cut=_cut("8Ki", "[-1, 1000]")),
+        ('doc 1 Model/net: spec.variants[0].blocks[0].cut.size: "8Ki": '
+        "its tensors are 1.95Ki by their shapes and types: correct the one or the other"),
+    ),
 }  # fmt: skip
 
 
@@ -213,6 +260,21 @@ def test_check__names_what_leads_nowhere_or_is_there_twice(tmp_path: Path, case:
     with pytest.raises(ManifestError) as caught:
         load([tmp_path]).check()
     assert [mistake.removeprefix(f"{tmp_path}/m.yaml: ") for mistake in caught.value.mistakes] == [want]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _model(work="0MOP"),  # of one block only
+        _model(requires="{runtime: onnxruntime, version: '>=1.17,<2'}"),
+        _model(requires="{runtime: onnxruntime, version: '<2,>=1.17.0'}"),
+        _model(cut=_cut("2Ki", "[1, 1000]")),  # 1.95Ki, rounded
+        _model(cut=_cut("8Ki", "[1, -1]")),  # nobody can tell
+    ],
+)
+def test_check__leaves_alone_what_only_looks_odd(tmp_path: Path, text: str) -> None:
+    (tmp_path / "m.yaml").write_text(text, encoding="utf-8")
+    load([tmp_path]).check()
 
 
 def test_check__takes_names_from_the_cluster_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -53,6 +54,55 @@ def test_frontier__holds_the_quickest_and_the_thriftiest_plan() -> None:
     assert latencies == sorted(latencies)
 
 
+_TWO_MISSIONS = """
+apiVersion: maleo.dev/v1alpha1
+kind: DeviceProfile
+metadata: {name: sim-server}
+spec:
+  vendor: v
+  product: p
+  computeUnits:
+  - name: npu
+    type: NPU
+    peak: [{precision: fp32, rate: 400GFLOPS, basis: Simulated}]
+    runtimes: [{name: onnxruntime, version: ">=1.20", formats: [onnx]}]
+    access: {sharing: Exclusive}
+---
+apiVersion: maleo.dev/v1alpha1
+kind: Mission
+metadata: {name: %s}
+spec:
+  criticality: %s
+  model: {name: squeezenet, variants: [fp32]}
+  objectives: {latency: {atMost: 5s}}
+  input: {node: edge-a1}
+  modes: [Local]
+---
+"""
+
+
+def test_frontier__leaves_out_what_a_mission_of_a_higher_tier_holds_by_itself(tmp_path: Path) -> None:
+    server, first = _TWO_MISSIONS.split("---\n")[:2]
+    fleet = (ROOT / "examples/fleet/devices.yaml").read_text(encoding="utf-8").split("---\n")
+    files = [text for text in fleet if "metadata: {name: sim-server}" not in text]
+    (tmp_path / "devices.yaml").write_text(
+        "---\n".join([*files, server, first % ("guard", "Safety"), first % ("count", "Mission")]), encoding="utf-8"
+    )
+    named = [
+        word
+        for file in ("examples/fleet/nodes.yaml", "examples/fleet/links.yaml", "examples/models")
+        for word in ("-f", str(ROOT / file))
+    ]
+    result = CliRunner().invoke(app, ["plan", *named, "-f", str(tmp_path), "--frontier", "-o", "json"])
+    missions = json.loads(result.stdout)["missions"]
+    units = {
+        name: {part["unit"] for plan in found["frontier"] for part in plan["partitions"]}
+        for name, found in missions.items()
+    }
+    assert missions["default/guard"]["partitions"][0]["unit"] == "accel/npu"
+    assert units == {"default/guard": {"accel/npu"}, "default/count": {"host/cpu"}}
+
+
 def test_added_device__never_makes_it_worse_and_is_used_when_it_is_better() -> None:
     slow = ("--without", "edge-a1")
     without: float = _planned(*slow)["objective"]  # type: ignore[assignment]
@@ -78,16 +128,79 @@ def test_wrong_question__is_named_with_what_would_be_right(arguments: tuple[str,
     assert told in str(result.exception)
 
 
-def test_replay__gives_the_identical_plan_and_sees_a_changed_answer(tmp_path: Path) -> None:
-    _run("--store", str(tmp_path), missions=("drone-patrol", "cctv-query"))
-    files = sorted(tmp_path.glob("*.json"))
-    assert len(files) == 1
-    replayed = CliRunner().invoke(app, ["replay", *map(str, files)])
-    assert (replayed.exit_code, replayed.stdout.count("same")) == (0, 2)
-    files[0].write_text(files[0].read_text().replace('"feasible":true', '"feasible":false', 1))
-    assert CliRunner().invoke(app, ["replay", str(files[0])]).exit_code == 1
-    files[0].write_text("{}")
-    assert isinstance(CliRunner().invoke(app, ["replay", str(files[0])]).exception, Failure)
+# ------------------------------------------------------------------------------------------------ replay
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("stored")
+    _run("--store", str(folder), missions=("drone-patrol", "cctv-query"))
+    (file,) = folder.glob("*.json")
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _replay(stored: dict[str, Any], folder: Path) -> Result:
+    (folder / "stored.json").write_text(json.dumps(stored), encoding="utf-8")
+    return CliRunner().invoke(app, ["replay", str(folder / "stored.json")])
+
+
+def test_replay__of_what_was_stored_is_the_same(stored: dict[str, Any], tmp_path: Path) -> None:
+    replayed = _replay(stored, tmp_path)
+    assert replayed.exit_code == 0
+    assert [line.split()[:2] for line in replayed.stdout.splitlines()] == [
+        ["same", "default/cctv-query"],
+        ["same", "default/drone-patrol"],
+    ]
+
+
+_TAMPERED: dict[str, tuple[tuple[str | int, ...], object, str]] = {
+    "mode": (("mode",), "Local", 'mode: "Local" was stored, "Split" is planned now'),
+    "exit": (("exit",), "early", 'exit: "early" was stored, null is planned now'),
+    "a unit": (("partitions", 1, "unit"), "x", 'partitions[1].unit: "x" was stored, "accel/npu" is planned now'),
+    "a codec": (("transfers", 0, "codec"), "fp16", 'transfers[0].codec: "fp16" was stored, null is planned now'),
+    "transfers": (("transfers",), [], "transfers: 0 were stored, 1 are planned now"),
+    "fallback": (("fallback",), "int8", 'fallback: "int8" was stored, "fp32" is planned now'),
+    "a figure": (("predicted", "latency", "mean"), 0.05, "predicted.latency.mean: 0.05 was stored, 0.0"),
+}
+
+
+@pytest.mark.parametrize("case", _TAMPERED)
+def test_replay__tells_whatever_differs(case: str, stored: dict[str, Any], tmp_path: Path) -> None:
+    (*path, last), value, told = _TAMPERED[case]
+    changed = json.loads(json.dumps(stored))
+    place = changed["answers"]["default/drone-patrol"]
+    for step in path:
+        place = place[step]
+    place[last] = value
+    replayed = _replay(changed, tmp_path)
+    assert replayed.exit_code == 1
+    lines = replayed.stdout.splitlines()
+    assert [line.split()[0] for line in (lines[0], lines[1])] == ["same", "DIFFERS"]
+    assert len(lines) == 3
+    assert lines[2].startswith(f"  {told}")
+
+
+def test_replay__tells_missions_that_are_missing_on_either_side(stored: dict[str, Any], tmp_path: Path) -> None:
+    answers = stored["answers"]
+    replayed = _replay(stored | {"answers": {"default/gone": answers["default/cctv-query"]}}, tmp_path)
+    assert replayed.exit_code == 1
+    assert [line.partition("  sha256")[0] for line in replayed.stdout.splitlines()] == [
+        "DIFFERS  default/cctv-query",
+        "  the mission was not stored and is planned now",
+        "DIFFERS  default/drone-patrol",
+        "  the mission was not stored and is planned now",
+        "DIFFERS  default/gone",
+        "  the mission was stored and is not planned now",
+    ]
+
+
+@pytest.mark.parametrize("missing", ["aim", "answers", "inputs"])
+def test_replay__of_no_stored_plan_names_the_file(missing: str, stored: dict[str, Any], tmp_path: Path) -> None:
+    failure = _replay({name: part for name, part in stored.items() if name != missing}, tmp_path).exception
+    assert isinstance(failure, Failure)
+    assert failure.exit_code == 2
+    assert str(failure).startswith(str(tmp_path / "stored.json"))
 
 
 # ------------------------------------------------------------------------------------------------ what if
@@ -113,23 +226,75 @@ def test_added_device_that_nothing_joins__is_told() -> None:
     assert _run("--add-device", "sim-server", "--link", "drone-a1/added-1=9Mbit/s").stderr == ""
 
 
-def test_set__takes_the_missions_namespace_and_lists() -> None:
+def test_set__takes_the_missions_namespace_a_leading_spec_and_lists() -> None:
     assert _planned("--set", "default/drone-patrol.modes=[Local]")["mode"] == "Local"
+    assert _planned("--set", "drone-patrol.spec.modes=[Local]")["mode"] == "Local"
+
+
+_FAR = "Split fp32: drone-a1 accel/npu [0..2] > edge-a1 [3..31], 60.9ms"
+
+
+def test_supposition__tells_what_it_changes_and_what_it_leaves() -> None:
+    both = ("drone-patrol", "cctv-query")
+    result = _run("--without", "edge-a1", missions=both)
+    assert result.stdout.splitlines()[-2:] == [
+        "Changed by what is supposed",
+        f"  drone-patrol: {_FAR} -> Local fp32: drone-a1 host/cpu [0..31], 91.3ms",
+    ]
+    changed = json.loads(_run("--without", "edge-a1", "-o", "json", missions=both).stdout)["changed"]
+    assert list(changed) == ["default/drone-patrol"]
+    before = changed["default/drone-patrol"]
+    assert (before["feasible"], before["plan"]) == (True, {name: _planned()[name] for name in before["plan"]})
+
+
+def test_supposition__that_changes_a_limit_only_tells_both_objectives() -> None:
+    told = _run("--set", "drone-patrol.objectives.latency.atMost=100ms").stdout.splitlines()[-1]
+    assert told.endswith("60.9ms, objective 0.457 -> 0.384")
+
+
+def test_supposition__that_leaves_nothing_that_fits_tells_what_blocks() -> None:
+    told = _run("--set", "drone-patrol.objectives.latency.atMost=50ms").stdout.splitlines()[-1]
+    assert " -> does not fit (LatencyTooTight), least bad Split fp32: " in told
+
+
+def test_supposition__without_effect_says_so() -> None:
+    assert _run("--link", "drone-a1/edge-a1=80Mbit/s").stdout.splitlines()[-1] == "What is supposed changes nothing"
+    assert json.loads(_run("--link", "drone-a1/edge-a1=80Mbit/s", "-o", "json").stdout)["changed"] == {}
+    assert "changed" not in json.loads(_run("-o", "json").stdout)
 
 
 _WRONG = {
     "a node that is not there": (("--link", "drone-a1/moon=9Mbit/s"), "'moon' is no node"),
     "a link to itself": (("--link", "drone-a1/drone-a1=9Mbit/s"), "the two ends must differ"),
     "a link of nothing": (("--link", "drone-a1/edge-a1=0Mbit/s"), "no bandwidth is no link"),
-    "a mission that is not there": (("--set", "moon.modes=[Local]"), "no such mission"),
+    "a mission that is not there": (
+        ("--set", "drone-patrl.modes=[Local]"),
+        "no such mission: did you mean drone-patrol?",
+    ),
+    "a mission that is not there, with its namespace": (
+        ("--set", "default/drone-patrl.modes=[Local]"),
+        "no such mission: did you mean default/drone-patrol?",
+    ),
     "a field that is not there": (
         ("--set", "drone-patrol.objectives.latenzy.atMost=9ms"),
         "spec.objectives.latenzy: unknown field: did you mean latency?",
     ),
     "a field of a field that has none": (("--set", "drone-patrol.model.name.x=1"), "name holds no fields"),
     "a rule that is broken": (("--set", "drone-patrol.objectives.latency.atMost=0ms"), "must be above zero"),
-    "no value": (("--set", "drone-patrol.modes"), "no such mission"),
-    "no YAML": (("--set", "drone-patrol.modes=[Local"), "--set"),
+    "no value": (("--set", "drone-patrol.modes"), "there is no value"),
+    "no YAML": (("--set", "drone-patrol.modes=[Local"), "no YAML: line 1, column 7: "),
+    "a site of no device": (("--site", "field-a"), "--site: no device is added\n  say which by --add-device PROFILE"),
+    "a count of no device": (("--count", "1"), "--count: no device is added"),
+    "a tier of no device": (("--tier", "Edge"), "--tier: no device is added"),
+    "a site that is not there": (
+        ("--add-device", "sim-server", "--site", "field-c"),
+        "--site field-c: no node and no Link names it\n  did you mean field-a?",
+    ),
+    "a profile that is not there": (
+        ("--add-device", "hailo-9"),
+        "no DeviceProfile hailo-9 is known\n  did you mean hailo-8, hailo-8l or hailo-15?",
+    ),
+    "a kubeconfig that nobody reads": (("--kubeconfig", "k"), "--kubeconfig: no cluster is asked"),
 }
 
 
@@ -156,12 +321,15 @@ def test_wrong_manifest__ends_with_exit_code_2_and_all_mistakes(tmp_path: Path) 
 
 def test_explain__tells_why_what_else_and_every_class() -> None:
     text = _run("--explain").stdout
-    assert "Plan: Split fp32: drone-a1 [0..2] -- 194 KB --> edge-a1 [3..31]" in text
+    assert "Plan: Split fp32: drone-a1 accel/npu [0..2] -- 194 KB --> edge-a1 [3..31]" in text
     assert "Why this: latency +0.345, energy +0.121, uncertainty -0.009; in all 0.457, no plan has more" in text
     assert "Best of the other modes" in text
     assert "objective -0.504: energy -0.321, latency -0.177, uncertainty -0.006" in text
     assert "EgressForbidden  would do with egress of input Site" in text
-    assert "1 x hailo-8 npu         fp32  RuntimeUnsupported" in text
+    refused, _, possible = text.partition("Not taken: 5 of 9 classes of units and variants: ")[2].partition("Possible")
+    assert refused.startswith("EgressForbidden 4, RuntimeUnsupported 1\n")
+    assert "1 x hailo-8 npu         fp32  RuntimeUnsupported" in refused
+    assert "1 x sim-server npu      fp32  objective 0.457" in possible
 
 
 def test_what_does_not_fit__tells_the_blocker_and_what_would_do() -> None:
@@ -173,3 +341,35 @@ def test_what_does_not_fit__tells_the_blocker_and_what_would_do() -> None:
         "  LatencyTooTight (cannot ever): the least bad way is Local on drone-a1 with fp32: 1.07s"
     )
     assert lines[-1] == "  would do: latency <= 1.07s"
+
+
+@pytest.mark.parametrize(
+    ("aim", "told"),
+    [
+        ("latency", "Why this: latency -58.7ms; in all -58.7ms, no plan has more"),
+        ("energy", "Why this: energy -250mJ; in all -250mJ, no plan has more"),
+        ("rate", "Why this: rate +83.6/s; in all 83.6/s, no plan has more"),
+    ],
+)
+def test_explain__of_one_figure_tells_terms_in_its_unit(aim: str, told: str) -> None:
+    assert told in _run("--explain", "--objective", aim).stdout
+
+
+def test_explain__of_unknown_energy_says_how_it_counts() -> None:
+    text = _run("--explain", "--without", "edge-a1").stdout
+    assert "energy       <= 900mJ Soft  unknown, counted as twice the limit          -0.200" in text
+
+
+def test_explain__of_a_limit_in_watts_tells_watts_at_the_demanded_rate() -> None:
+    text = _run("--explain", missions=("emergency-vehicle",)).stdout
+    assert "<= 10W Hard" in text
+    assert "178mJ Modelled, 533mW at 3/s" in text
+
+
+def test_units__are_named_where_a_node_has_more_than_one_in_play() -> None:
+    text = " ".join(_run("--objective", "rate").stdout.split())
+    assert "drone-a1 host/cpu [0..5] > drone-a1 accel/npu" in text
+    assert "[6..11] > edge-a1 host/cpu [12..16] > edge-a1 accel/npu [17..31]" in text
+    front = _run("--frontier", "--without", "edge-a1").stdout
+    assert "drone-a1 host/cpu [0..31]" in front
+    assert "drone-a1 accel/npu [0..31]" in front

@@ -70,6 +70,10 @@ def analyse(model: onnx.ModelProto) -> Analysis:
             f"it has {len(inputs)} inputs, {len(outputs)} outputs and {len(nodes)} nodes: "
             f"a Model has 1 to {_MOST_ENDS} inputs and outputs, and something between them"
         )
+    if early := _used_early(nodes, {*inputs, *constants}):
+        raise Unsuitable(
+            f"tensor {early!r} is used before it is made: a graph has no cycle, and its nodes are in order"
+        )
     sizes = {name: of_weight(tensor).size for name, tensor in weights.items()}
     chain = _Chain(nodes, inputs, outputs, values, constants, sizes)
     return Analysis(
@@ -103,6 +107,16 @@ def _find_cuts(chain: _Chain) -> dict[int, list[str]]:
         ):
             found[position] = list(alive)
     return found
+
+
+def _used_early(nodes: Sequence[onnx.NodeProto], known: set[str]) -> str | None:
+    """The first tensor that no input and no earlier node makes."""
+    for node in nodes:
+        early = next((name for name in _uses(node) if name not in known), None)
+        if early is not None:
+            return early
+        known |= set(node.output)
+    return None
 
 
 def _uses(node: onnx.NodeProto) -> list[str]:

@@ -49,7 +49,9 @@ class Tier:
 
     @property
     def gap(self) -> float:
-        """Relative to the bound."""
+        """Relative to the bound; infinite where none is known."""
+        if np.isinf(self.bound):
+            return np.inf
         return (self.bound - self.value) / self.bound if self.bound > 0 else 0.0
 
 

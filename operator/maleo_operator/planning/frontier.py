@@ -1,6 +1,5 @@
 """The whole trade-off of one mission: every plan that no other beats in latency, energy and accuracy at once."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +16,24 @@ _STEP = 1 - 1e-6
 _MOST = 200
 
 
-def trace(search: Search) -> list[Candidate]:
-    """Quickest first; structural rules and the rate hold, limits of latency, energy and accuracy do not count."""
-    points = [
-        _point(search, variant, made, way) for variant, made in search.lattices() for way in _lossy_ways(search, made)
-    ]
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Quickest first. is_whole: False where the search was cut short, so that points may be missing or be beaten."""
+
+    points: tuple[Candidate, ...]
+    is_whole: bool
+
+
+def trace(search: Search) -> Front:
+    """Structural rules and the rate hold, limits of latency, energy and accuracy do not count."""
+    points, is_whole = list[_Point](), True
+    for variant, made in search.lattices():
+        ways, is_certain = _lossy_ways(search, made)
+        points += [_point(search, variant, made, way) for way in ways]
+        is_whole &= is_certain
     front = [p for p in points if not any(_dominates(other, p) for other in points)]
-    return [
-        p.candidate for p in sorted(front, key=lambda p: (p.candidate.latency, p.energy, p.candidate.variant.label))
-    ]
+    front.sort(key=lambda p: (p.candidate.latency, p.energy, p.candidate.variant.label))
+    return Front(tuple(p.candidate for p in front), is_whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,40 +56,48 @@ def _point(search: Search, variant: Edition, made: Lattice, way: Way) -> _Point:
     return _Point(search.judge(variant, made, way), total(made.energy, made, way), accuracy)
 
 
-def _lossy_ways(search: Search, made: Lattice) -> Iterator[Way]:
+def _lossy_ways(search: Search, made: Lattice) -> tuple[list[Way], bool]:
     """First whatever codecs cost, then less than the dearest that was found, until none costs any accuracy."""
     rate = search.demand.rate
     made = made.no_slower(1 / rate) if rate > 0 else made
-    found = list(_ways(search, made, ()))
-    yield from found
+    found, is_whole = _ways(search, made, ())
+    ways = list(found)
     while any(made.codecs) and (most := max((total(made.loss, made, way) for way in found), default=0.0)) > 0:
-        found = list(_ways(search, made, (Limit(made.loss, most * _STEP),)))
-        yield from found
+        found, is_certain = _ways(search, made, (Limit(made.loss, most * _STEP),))
+        ways, is_whole = ways + found, is_whole and is_certain
+    return ways, is_whole
 
 
-def _ways(search: Search, made: Lattice, limits: tuple[Limit, ...]) -> Iterator[Way]:
-    """From the least energy to the least latency: each is the thriftiest of those that are quicker than the last."""
+def _ways(search: Search, made: Lattice, limits: tuple[Limit, ...]) -> tuple[list[Way], bool]:
+    """From the least energy to the least latency: each is the thriftiest of those that are quicker than the last.
+
+    And whether these are all.
+    """
     modes = [mode for mode in MODES if mode in search.demand.mission.spec.modes]
     thrifty = Searcher(made, Question(made.energy, (Limit(made.tail, np.inf), *limits), MOST_PARTITIONS), modes)
     quick = Searcher(made, Question(made.tail, (Limit(made.energy, np.inf), *limits), MOST_PARTITIONS), modes)
-
-    def best(searcher: Searcher, most: float) -> Way | None:
-        found = searcher.run(first=most).ways
-        return min(found)[1] if found else None
-
-    most = np.inf
-    for _ in range(_MOST):
-        way = best(thrifty, most)
-        if way is None:
-            break
-        way = best(quick, total(made.energy, made, way) * (1 + TIE)) or way
-        yield way
-        most = total(made.tail, made, way) * _STEP
     # Quicker still may be a way over units whose power is unknown.
     blind = Searcher(made, Question(made.tail, limits, MOST_PARTITIONS), modes)
-    found = blind.run().ways
-    if found and min(found)[0] <= most:
-        yield min(found)[1]
+    ways, most, is_certain = list[Way](), np.inf, True
+
+    def best(searcher: Searcher, most: float | None) -> tuple[float, Way | None]:
+        nonlocal is_certain
+        found = searcher.run(first=most)
+        cost, way = min(found.ways, default=(np.inf, None))
+        is_certain &= bool(found.bound >= cost - TIE)
+        return cost, way
+
+    for _ in range(_MOST):
+        _, way = best(thrifty, most)
+        if way is None:
+            break
+        way = best(quick, total(made.energy, made, way) * (1 + TIE))[1] or way
+        ways.append(way)
+        most = total(made.tail, made, way) * _STEP
+    else:
+        is_certain = False
+    cost, way = best(blind, None)
+    return [*ways, way] if way is not None and cost <= most else ways, is_certain
 
 
 def _dominates(one: _Point, other: _Point) -> bool:

@@ -30,6 +30,7 @@ from maleo_operator.planning.problem import (
     Fallback,
     Feasible,
     Figure,
+    Frontier,
     Infeasible,
     NodeFacts,
     Plan,
@@ -117,10 +118,13 @@ def _displaced(snapshot: Snapshot, chosen: Plan, index: Index) -> Iterator[str]:
             yield key
 
 
-def frontier(snapshot: Snapshot, key: str) -> tuple[Plan, ...]:
-    """Every plan of the mission that no other beats in latency, energy and accuracy at once; the quickest first."""
+def frontier(snapshot: Snapshot, key: str) -> Frontier:
+    """The whole trade-off of the mission beside what others hold; empty where it has no plan at all."""
     prepared = prepare(snapshot, snapshot.missions[key], Index(snapshot), "margins")
-    return () if isinstance(prepared, Infeasible) else tuple(build(prepared, point) for point in trace(prepared))
+    if isinstance(prepared, Infeasible):
+        return Frontier((), is_whole=True)
+    front = trace(prepared)
+    return Frontier(tuple(build(prepared, point) for point in front.points), front.is_whole)
 
 
 def restore(snapshot: Snapshot, key: str, placement: Placement, *, index: Index | None = None) -> Plan | None:

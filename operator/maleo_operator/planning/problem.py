@@ -216,3 +216,14 @@ class Infeasible:
 
 
 Verdict = Feasible | Infeasible
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """Plans that no other beats in latency, energy and accuracy at once, the quickest first.
+
+    is_whole: False where the search was cut short, so that some may be missing or be beaten.
+    """
+
+    plans: tuple[Plan, ...]
+    is_whole: bool

@@ -239,7 +239,7 @@ def test_frontier__holds_every_way_that_no_other_beats(world: World) -> None:
     all_figures = [_follow(world, way) for way in _ways(world)]
     figures = {_rounded(f.tail, f.energy, -f.accuracy) for f in all_figures if f.accuracy is not None}
     want = {f for f in figures if not any(_beats(other, f) for other in figures)}
-    points = frontier(_snapshot(world), "default/watch")
+    points = frontier(_snapshot(world), "default/watch").plans
     found = {_rounded(p.latency.value, p.energy.value, -p.accuracy.value) for p in points if p.accuracy}
     assert found == want
 

@@ -1,13 +1,17 @@
 """The whole trade-off against an enumeration, and plans made for one figure alone."""
 
+from functools import partialmethod
 from itertools import product
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import block, link, mission, model, profile, snapshot, variant
 
+from maleo_operator.planning import frontier as tracing
 from maleo_operator.planning.planner import frontier, plan
 from maleo_operator.planning.problem import Feasible, Snapshot
+from maleo_operator.planning.search import Searcher
 
 _NODES = ("drone", "edge", "cloud")
 
@@ -41,7 +45,7 @@ def _world(world: dict[str, object], **spec: object) -> Snapshot:
 @settings(max_examples=40, deadline=None)
 @given(world=worlds)
 def test_frontier__has_no_point_that_another_beats(world: dict[str, object]) -> None:
-    points = [(p.latency.value, p.energy.value) for p in frontier(_world(world), "default/watch")]
+    points = [(p.latency.value, p.energy.value) for p in frontier(_world(world), "default/watch").plans]
     assert points == sorted(points)
     assert [e for _, e in points] == sorted((e for _, e in points), reverse=True)
 
@@ -49,7 +53,9 @@ def test_frontier__has_no_point_that_another_beats(world: dict[str, object]) -> 
 @settings(max_examples=40, deadline=None)
 @given(world=worlds)
 def test_frontier__ends_where_one_figure_alone_is_made_best(world: dict[str, object]) -> None:
-    points = frontier(_world(world), "default/watch")
+    front = frontier(_world(world), "default/watch")
+    assert front.is_whole
+    points = front.plans
     quickest = plan(_world(world), "default/watch", aim="latency")
     thriftiest = plan(_world(world), "default/watch", aim="energy")
     assert isinstance(quickest, Feasible)
@@ -62,7 +68,9 @@ def test_frontier__ends_where_one_figure_alone_is_made_best(world: dict[str, obj
 @given(world=worlds, share=st.floats(0.05, 0.95))
 def test_frontier__holds_the_best_plan_of_every_limit(world: dict[str, object], share: float) -> None:
     """Of all that keep a latency limit, the thriftiest is a point of the frontier."""
-    points = frontier(_world(world), "default/watch")
+    front = frontier(_world(world), "default/watch")
+    assert front.is_whole
+    points = front.plans
     low, high = points[0].latency.value, points[-1].latency.value
     limit = low + share * (high - low) + 1e-6
     objectives = {"latency": {"atMost": f"{limit * 1000:.6f}ms"}}
@@ -70,6 +78,23 @@ def test_frontier__holds_the_best_plan_of_every_limit(world: dict[str, object], 
     assert isinstance(verdict, Feasible)
     best = min(p.energy.value for p in points if p.latency.value <= limit * (1 + 1e-9))
     assert abs(verdict.plan.energy.value - best) < 1e-9
+
+
+@pytest.mark.parametrize("patience", ["points", "expansions"])
+def test_frontier__that_was_cut_short_says_so(patience: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = _world(
+        {"blocks": [(30, 1000), (300, 100), (300, 10)], "gops": (9, 60, 60), "watts": (1, 9, 40), "mbit": (50,) * 3}
+    )
+    whole = frontier(world, "default/watch")
+    assert whole.is_whole
+    assert len(whole.plans) > 2
+    if patience == "points":
+        monkeypatch.setattr(tracing, "_MOST", 1)
+    else:
+        monkeypatch.setattr(Searcher, "run", partialmethod(Searcher.run, patience=1))
+    cut = frontier(world, "default/watch")
+    assert not cut.is_whole
+    assert len(cut.plans) < len(whole.plans)
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,0 +1,62 @@
+"""What a question "what if" changes: plans with what is supposed beside those without."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from maleo_api.quantities import DURATION, show
+from maleo_cli.wording import find_crowded, tell_parts
+from maleo_operator.planning.problem import Feasible, Plan, Verdict
+
+_SAME: Final = 1e-9  # of the objective
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """before: without what is supposed; text: `Split int8: a [0..2] > b [3..9], 61ms -> Local int8: a [0..9], 91ms`."""
+
+    before: Verdict
+    text: str
+
+
+def compare(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> dict[str, Change]:
+    """Of missions whose mode, nodes, cut or objective differs."""
+    pairs = {key: (before[key], after[key]) for key in sorted(after)}
+    return {key: Change(old, _tell(old, new)) for key, (old, new) in pairs.items() if _differ(old, new)}
+
+
+def _differ(old: Verdict, new: Verdict) -> bool:
+    one, other = _plan_of(old), _plan_of(new)
+    if type(old) is not type(new) or (one is None) != (other is None):
+        return True
+    if one is None or other is None:
+        return False
+    return _form(one) != _form(other) or abs(one.objective - other.objective) > _SAME
+
+
+def _form(plan: Plan) -> Any:
+    parts = [(p.node, p.unit, p.first, p.last, p.codec and p.codec.name) for p in plan.partitions]
+    return plan.mode, plan.label, plan.entry_node, parts
+
+
+def _plan_of(verdict: Verdict) -> Plan | None:
+    return verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+
+
+def _tell(old: Verdict, new: Verdict) -> str:
+    plans = [plan for plan in map(_plan_of, (old, new)) if plan is not None]
+    crowded = find_crowded(plans)
+    one, other = _tell_one(old, crowded), _tell_one(new, crowded)
+    if one == other and len(plans) == 2:  # noqa: PLR2004 - both have one
+        return f"{one}, objective {plans[0].objective:.3g} -> {plans[1].objective:.3g}"
+    return f"{one} -> {other}"
+
+
+def _tell_one(verdict: Verdict, crowded: Collection[str]) -> str:
+    plan = _plan_of(verdict)
+    text = ""
+    if plan is not None:
+        text = f"{plan.mode} {plan.label}: {tell_parts(plan, crowded)}, {show(DURATION, plan.latency.value)}"
+    if isinstance(verdict, Feasible):
+        return text
+    return ", ".join(filter(None, (f"does not fit ({verdict.blockers[0].code})", text and f"least bad {text}")))

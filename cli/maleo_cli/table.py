@@ -1,0 +1,75 @@
+"""Verdicts as tables and notes: what `maleo plan` prints for people."""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from maleo_api.meta import Basis
+from maleo_api.quantities import DURATION, ENERGY, RATIO, Unit, show
+from maleo_cli.changes import Change
+from maleo_cli.wording import find_crowded, tell, tell_blockers, tell_changes, tell_margin, tell_parts
+from maleo_operator.planning.explanation import Explanation
+from maleo_operator.planning.objective import Aim
+from maleo_operator.planning.problem import Feasible, Figure, Frontier, Infeasible, Plan, Snapshot, Verdict
+
+_COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "WHERE", "LATENCY", "ENERGY", "ACCURACY")
+
+
+def print_plans(
+    snapshot: Snapshot,
+    verdicts: Mapping[str, Verdict],
+    fronts: Mapping[str, Frontier],
+    explanations: Mapping[str, Explanation],
+    changes: Mapping[str, Change] | None,
+    aim: Aim,
+) -> None:
+    """A row for each mission, then frontiers, what is told of each, and what the suppositions change."""
+    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    notes: list[str] = []
+    for key, verdict in sorted(verdicts.items()):
+        chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+        fits = "yes" if isinstance(verdict, Feasible) else "no"
+        row = _row(chosen, find_crowded([chosen])) if chosen else ("",) * 6
+        table.add_row(key.removeprefix("default/"), fits, *row)
+        if key in explanations:
+            notes += ["", key, *tell(snapshot.missions[key], verdict, explanations[key], aim=aim)]
+        elif isinstance(verdict, Infeasible):
+            notes += [key, *tell_blockers(verdict.blockers)]
+            notes += [f"  would do: {tell_changes(r.changes)}" for r in verdict.relaxations]
+    if changes is not None:
+        notes += ["", "Changed by what is supposed" if changes else "What is supposed changes nothing"]
+        notes += [f"  {key.removeprefix('default/')}: {change.text}" for key, change in sorted(changes.items())]
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    console.print(table)
+    for key, front in sorted(fronts.items()):
+        console.print(_front(key, front))
+    for note in notes:
+        print(note)
+
+
+def _front(key: str, front: Frontier) -> Table:
+    title = f"frontier of {key}" + ("" if front.is_whole else ", cut short: there may be more, or better")
+    table = Table(*_COLUMNS[2:], box=None, pad_edge=False, title=title, title_justify="left")
+    crowded = find_crowded(front.plans)
+    for plan in front.plans:
+        table.add_row(*_row(plan, crowded))
+    return table
+
+
+def _row(chosen: Plan, crowded: Collection[str]) -> tuple[str, ...]:
+    return (
+        chosen.mode,
+        chosen.label,
+        tell_parts(chosen, crowded),
+        _cell(DURATION, chosen.latency, chosen.margins.get("latency")),
+        _cell(ENERGY, chosen.energy, chosen.margins.get("energy")),
+        _cell(RATIO, chosen.accuracy, chosen.margins.get("accuracy")),
+    )
+
+
+def _cell(unit: Unit, figure: Figure | None, margin: float | None) -> str:
+    if figure is None or figure.basis is Basis.UNKNOWN:
+        return "unknown"
+    return show(unit, figure.value) + (f" ({tell_margin(margin)})" if margin is not None else "")

@@ -1,0 +1,19 @@
+"""Names that somebody may have meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
+
+_MOST_MEANT: Final = 3
+_MOST_LISTED: Final = 16
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`did you mean edge-1?`; else what there is, where that is few; empty where there is nothing."""
+    names = {one.lower(): one for one in known}
+    close = [names[one] for one in get_close_matches(name.lower(), names, n=_MOST_MEANT)]
+    if close:
+        return f"did you mean {' or '.join(filter(None, (', '.join(close[:-1]), close[-1])))}?"
+    if len(names) > _MOST_LISTED:
+        return f"none of the {len(names)} has a name like it"
+    return f"there are {', '.join(names.values())}" if names else ""

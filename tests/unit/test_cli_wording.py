@@ -1,0 +1,77 @@
+"""How figures are told to people."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from worlds import block, by_mode, link, mission, model, profile, snapshot, variant
+
+from maleo_api.model import Codec
+from maleo_api.spelling import suggest
+from maleo_cli.wording import find_crowded, tell_margin, tell_parts, tell_plan, tell_rate
+from maleo_operator.planning.problem import Plan
+
+
+@pytest.mark.parametrize(
+    ("margin", "told"),
+    [
+        (0.4923, "+49%"),
+        (-0.16, "-16%"),
+        (-0.004, "-0.4%"),
+        (0.0006, "+0.06%"),
+        (-1e-9, "0%"),
+        (1.0, "+100%"),
+        (-9.99, "-999%"),
+        (-10.53, "<-999%"),
+        (12.0, ">+999%"),
+    ],
+)
+def test_margin__has_a_digit_that_says_something(margin: float, told: str) -> None:
+    assert tell_margin(margin) == told
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"), [(0.5, "30/m"), (50.62, "50.6/s"), (1000, "1k/s"), (151262.4, "151k/s"), (3.2e10, "32G/s")]
+)
+def test_rate__is_told_with_three_digits_however_large(rate: float, told: str) -> None:
+    assert tell_rate(rate) == told
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "told"),
+    [
+        ("Devise", ["Device", "Edge", "Cloud"], "did you mean Device?"),
+        ("hailo-9", ["hailo-8", "hailo-15", "jetson"], "did you mean hailo-8 or hailo-15?"),
+        ("moon", ["edge", "gate"], "there are edge, gate"),
+        ("moon", [f"edge-{i}" for i in range(17)], "none of the 17 has a name like it"),
+        ("moon", [], ""),
+    ],
+)
+def test_suggest__names_what_is_near_or_what_there_is(name: str, known: list[str], told: str) -> None:
+    assert suggest(name, known) == told
+
+
+def _split() -> Plan:
+    net = model(variant("fp32", [block("b0", mop=1, cut=100), block("b1", mop=1000, cut=None)]))
+    pair = {"drone": profile("slow", gops=1), "edge": profile("fast", gops=100)}
+    asked = mission(modes=["Split"], objectives={"latency": {"atMost": "10s"}})
+    world = snapshot(profiles=pair, missions=[asked], net=net, links=[link("drone", "edge", "10Mbit/s")])
+    return by_mode(world, "default/watch")["Split"]
+
+
+def test_plan__is_told_with_units_exit_and_codec_where_they_matter() -> None:
+    plain = _split()
+    assert tell_parts(plain, find_crowded([plain])) == "drone [0..0] > edge [1..1]"
+    first, second = plain.partitions
+    codec = {"name": "fp16", "size": "200", "encode": "1MOP", "decode": "1MOP"}
+    codec |= {"tensors": [{"name": "t", "datatype": "FP16", "shape": [1, 100]}]}
+    artifact = plain.artifact.to_api()
+    coded = replace(
+        second, codec=Codec.model_validate_json(json.dumps(codec | {"encoder": artifact, "decoder": artifact}))
+    )
+    assert tell_parts(replace(plain, partitions=(first, coded)), ()) == "drone [0..0] -fp16-> edge [1..1]"
+    here = replace(plain, partitions=(first, replace(second, node="drone", unit="host/cpu")), exit="early")
+    assert tell_parts(here, find_crowded([here])) == "drone acc/npu [0..0] > drone host/cpu [1..1]"
+    assert tell_plan(here, ()) == "Split fp32: drone [0..0] > drone [1..1], exit early"
+    other = replace(plain, partitions=(first, replace(second, unit="host/cpu")))
+    assert find_crowded([plain, other]) == {"edge"}
