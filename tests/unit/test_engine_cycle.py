@@ -2,22 +2,28 @@
 
 import asyncio
 import sys
-from contextlib import suppress
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parent / "planning"))
-from worlds import block, device, mission, model, profile, variant
+from worlds import block, mission, model, profile, variant
 
 from maleo_kube.client import Client, Listing, Object
+from maleo_kube.errors import ApiError, Forbidden, Invalid
 from maleo_kube.resources import (
     DEVICE_PROFILES,
     DEVICES,
+    EVENTS,
     MISSIONS,
     MODELS,
     NODES,
     PLACEMENTS,
+    PODS,
     PRIORITY_CLASSES,
+    SERVICES,
     Kind,
 )
 from maleo_operator.cluster.cache import Cache
@@ -28,8 +34,9 @@ from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.reconcilers.scope import SlotSettings
+from maleo_wire.messages import AgentDesired
 
-_DEADLINE_S = 20.0
+_DEADLINE_S = 5.0
 
 
 class _Server:
@@ -37,6 +44,7 @@ class _Server:
 
     def __init__(self) -> None:
         self.objects: dict[Kind, dict[str, Object]] = {}
+        self.refused: dict[Kind, ApiError] = {}  # what happens to who creates one
         self._version = 0
         self._changed = asyncio.Event()
 
@@ -45,8 +53,12 @@ class _Server:
         meta = item["metadata"]
         key = "/".join(part for part in (meta.get("namespace"), meta["name"]) if part)
         known = self.objects.setdefault(kind, {}).get(key, {})
+        if "stringData" in item:
+            item = {**item, "data": {k: b64encode(v.encode()).decode() for k, v in item["stringData"].items()}}
         mine = {"resourceVersion": str(self._version), "uid": key, "generation": 1}
         merged = {"apiVersion": kind.api_version, "kind": kind.kind, **known, **item}
+        if kind is DEVICES:  # two write it: what the agent found stays
+            merged["status"] = {**known.get("status", {}), **item.get("status", {})}
         merged["metadata"] = {**known.get("metadata", {}), **meta, **mine}
         self.objects[kind][key] = merged
         self._changed.set()
@@ -57,10 +69,14 @@ class _Server:
 
     async def create(self, kind: Kind, body: Object) -> Object:
         await asyncio.sleep(0)
+        if kind in self.refused:
+            raise self.refused[kind]
         return self.put(kind, {"metadata": {"name": "event", **body["metadata"]}, **{k: v for k, v in body.items() if k != "metadata"}})  # fmt: skip  # noqa: E501
 
     async def apply(self, kind: Kind, body: Object, **_: Any) -> Object:
         await asyncio.sleep(0)
+        if kind in self.refused:
+            raise self.refused[kind]
         return self.put(kind, {**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}})  # fmt: skip  # noqa: E501
 
     async def merge(self, kind: Kind, name: str, patch: Object) -> Object:
@@ -71,17 +87,30 @@ class _Server:
     async def delete(self, kind: Kind, name: str, *, namespace: str = "") -> None:
         self.objects.get(kind, {}).pop(f"{namespace}/{name}" if namespace else name, None)
 
-    async def placed(self, *missions: str) -> set[str]:
-        """Those of the missions that have a Placement, once each has been decided."""
+    def conditions(self, mission: str) -> dict[str, tuple[str, str, str]]:
+        rows = self.objects[MISSIONS][mission].get("status", {}).get("conditions", [])
+        return {row["type"]: (row["status"], row["reason"], row["message"]) for row in rows}
+
+    async def until(self, reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(_DEADLINE_S):
-            while not all(self.objects[MISSIONS][key].get("status", {}).get("conditions") for key in missions):
+            while not reached():
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def placed(self, *missions: str) -> set[str]:
+        """Those of the missions that have a Placement, once each has been decided."""
+        await self.until(lambda: all(self.conditions(key) for key in missions))
         return {f"default/{p['spec']['mission']}" for p in self.objects.get(PLACEMENTS, {}).values()}
 
 
 class _Parent:
-    def push(self, *_: Any, **__: Any) -> None: ...
+    """`told`: node -> what its agent is to run."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, AgentDesired] = {}
+
+    def push(self, name: str, body: AgentDesired, **_: Any) -> None:
+        self.told[name] = body
 
 
 def _server(*missions: Any, priority: int = 0) -> _Server:
@@ -91,7 +120,7 @@ def _server(*missions: Any, priority: int = 0) -> _Server:
     server.put(NODES, {"metadata": {"name": "drone", "labels": labels}, "status": ready, "spec": {}})
     server.put(DEVICE_PROFILES, profile("p", gops=50, sharing="Exclusive").to_api())
     host = {"inventory": {"host": {"profile": "p"}, "accelerators": []}}
-    server.put(DEVICES, device("drone", "p").to_api() | {"status": host})
+    server.put(DEVICES, {"metadata": {"name": "drone"}, "spec": {"nodeName": "drone"}, "status": host})
     server.put(MODELS, model(variant("fp32", [block("a", mop=50, cut=None)])).to_api())
     server.put(PRIORITY_CLASSES, {"metadata": {"name": "urgent"}, "value": priority})
     for each in missions:
@@ -99,27 +128,38 @@ def _server(*missions: Any, priority: int = 0) -> _Server:
     return server
 
 
+class _Replica:
+    """A cycle over the server, with what it tells agents and counts."""
+
+    def __init__(self, server: _Server) -> None:
+        client, self.queue, self.metrics, self.parent = cast("Client", server), DirtyQueue(), Metrics(), _Parent()
+        self.cache = Cache(client, mark=self.queue.mark, on_restart=lambda _kind, _reason: None)
+        self.cycle = Cycle(
+            cache=self.cache,
+            gateway=Gateway(client, self.cache),
+            hub=Hub(cast("Any", self.parent)),
+            telemetry=TelemetryStore(),
+            queue=self.queue,
+            metrics=self.metrics,
+            slots=SlotSettings(image="maleo/slot:1", image_pull_policy="Never", agent_port=9808),
+            namespace="maleo",
+            connected=lambda: frozenset({"drone"}),
+        )
+
+    @asynccontextmanager
+    async def leading(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.cycle.lead(1))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
 async def _lead(server: _Server, *missions: str) -> set[str]:
-    queue, client = DirtyQueue(), cast("Client", server)
-    cache = Cache(client, mark=queue.mark, on_restart=lambda _kind, _reason: None)
-    cycle = Cycle(
-        cache=cache,
-        gateway=Gateway(client, cache),
-        hub=Hub(cast("Any", _Parent())),
-        telemetry=TelemetryStore(),
-        queue=queue,
-        metrics=Metrics(),
-        slots=SlotSettings(image="maleo/slot:1", image_pull_policy="Never", agent_port=9808),
-        namespace="maleo",
-        connected=lambda: frozenset({"drone"}),
-    )
-    leading = asyncio.create_task(cycle.lead(1))
-    try:
+    async with _Replica(server).leading():
         return await server.placed(*missions)
-    finally:
-        leading.cancel()
-        with suppress(asyncio.CancelledError):
-            await leading
 
 
 async def test_cycle__promises_one_exclusive_unit_to_one_mission_of_a_turn() -> None:
@@ -141,3 +181,49 @@ async def test_cycle__of_a_new_leader_knows_what_is_held_from_placements() -> No
     server.put(MISSIONS, {"metadata": known["metadata"], "status": status})
     server.put(MISSIONS, mission("one", modes=["Local"]).to_api())
     assert await _lead(server, "default/one", "default/two") == {"default/two"}
+
+
+_QUOTA = 'pods "cctv" is forbidden: exceeded quota: pods=0'
+
+
+async def test_refused_pod__is_told_where_the_user_looks_and_tried_again() -> None:
+    server = _server(mission("cctv", modes=["Local"]))
+    server.refused[PODS] = Forbidden(_QUOTA)
+    replica = _Replica(server)
+    async with replica.leading():
+        await server.until(lambda: "ChildRefused" in str(server.conditions("default/cctv")))
+        status, reason, message = server.conditions("default/cctv")["Placed"]
+        assert (status, reason) == ("False", "ChildRefused")
+        assert message.startswith("Pod cctv-drone-host-npu-")
+        assert message.endswith(f"is refused: {_QUOTA}: remove the cause, it is tried again by itself")
+        await server.until(lambda: "ChildRefused" in {e["reason"] for e in server.objects.get(EVENTS, {}).values()})
+        server.refused.clear()
+        await server.until(lambda: server.conditions("default/cctv")["Placed"][1] == "Starting")
+    assert server.objects[PODS]
+
+
+async def test_refused_placement__is_told_and_holds_nothing() -> None:
+    server = _server(mission("one", modes=["Local"]), mission("two", modes=["Local"]))
+    server.refused[PLACEMENTS] = Invalid("spec.mode: unknown")
+    async with _Replica(server).leading():
+        keys = ("default/one", "default/two")
+        await server.until(lambda: all("ChildRefused" in str(server.conditions(key)) for key in keys))
+        told = server.conditions("default/one")["Placed"][2]
+        assert told.startswith("Placement one-1 is refused: spec.mode: unknown: ")
+        assert PODS not in server.objects, "nobody starts pods for a plan that is not written"
+        server.refused.clear()
+        await server.until(lambda: PODS in server.objects)
+    assert len(server.objects[PLACEMENTS]) == 1, "the unit is Exclusive"
+
+
+async def test_agents__are_told_although_a_child_is_refused() -> None:
+    server = _server(mission("cctv", modes=["Local"]))
+    replica = _Replica(server)
+    server.refused[SERVICES] = Forbidden("services is forbidden: exceeded quota: services=0")
+    async with replica.leading():
+        await server.until(lambda: "Service cctv is refused" in str(server.conditions("default/cctv")))
+        (pod,) = server.objects[PODS].values()
+        await server.until(lambda: bool(replica.parent.told["drone"].slots))
+        (slot,) = replica.parent.told["drone"].slots
+    assert slot.slot == f"default/{pod['metadata']['name']}"
+    assert server.conditions("default/cctv")["Placed"][:2] == ("False", "ChildRefused")

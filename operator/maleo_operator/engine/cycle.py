@@ -11,10 +11,11 @@ from typing import Final
 from maleo_api.mission import Active, Mission
 from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, parse
-from maleo_kube.errors import ApiError
-from maleo_kube.resources import MISSIONS, NODES
+from maleo_kube.client import Object
+from maleo_kube.errors import ApiError, Forbidden, Invalid
+from maleo_kube.resources import MISSIONS, NODES, PLACEMENTS
 from maleo_operator.cluster.cache import ALL_MISSIONS, Cache, Dirty
-from maleo_operator.cluster.gateway import Gateway
+from maleo_operator.cluster.gateway import Gateway, Refusal
 from maleo_operator.engine.improvement import Improvement
 from maleo_operator.engine.live import report_mission
 from maleo_operator.engine.queue import DirtyQueue
@@ -27,8 +28,10 @@ from maleo_operator.planning.planner import restore
 from maleo_operator.planning.problem import Feasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.state import State
 from maleo_operator.reconcilers import device, mission, trigger
+from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.device import TIER
 from maleo_operator.reconcilers.scope import DeviceScope, MissionScope, Outcome, SlotSettings
+from maleo_operator.reconcilers.standing import CHILD_REFUSED
 
 log: Final = logging.getLogger("maleo.cycle")
 _IDLE_S: Final = 5.0
@@ -138,6 +141,8 @@ class Cycle:
         """One key's trouble is its own: a refused write is tried again later, a bug is logged and stops no others."""
         try:
             await work
+        except (Invalid, Forbidden) as error:
+            log.warning("%s %s is refused: %s", key.kind, key.key, error)
         except ApiError as error:
             log.info("%s %s: %s", key.kind, key.key, error)
         except Exception:
@@ -188,7 +193,9 @@ class Cycle:
     # ------------------------------------------------------------------------------------------------ missions
 
     async def _decide_mission(self, key: str) -> None:
-        declared = self._cache.missions[key]
+        declared, raw = self._cache.missions.get(key), self._cache.raw(MISSIONS, key)
+        if declared is None or raw is None:
+            return  # deleted while it waited for its turn
         memory = self._remember(Dirty("mission", key))
         state = self._look()
         if state.snapshot.missions.get(key) is not declared:
@@ -212,23 +219,48 @@ class Cycle:
                 scope, trigger=reason, verdict=verdict, inputs_digest=store.digest(store.encode(snapshot, key))
             )
             log.info("planned %s for %s: %s", key, reason, type(verdict).__name__)
+        if self._cache.raw(MISSIONS, key) is None:
+            return  # deleted while it was planned
         outcome = mission.decide(scope)
         if self._assume(scope, outcome, memory):
             state.assume(key, memory.plan)
-        raw = self._cache.raw(MISSIONS, key)
-        assert raw is not None
         try:
-            await self._gateway.apply_mission(raw, outcome)
+            outcome, refusal = await self._apply(scope, outcome, raw, repeated=memory.failures > 0)
         except ApiError:
-            memory.plan, memory.plan_revision = None, 0  # refused: the assumption ends
-            self._looked = (-1, frozenset())
+            self._end_assumption(key, memory)
             raise
         self._hub.desire(key, outcome.slots)
         report_mission(self._metrics, scope, outcome)
+        if refusal is not None:
+            self._end_assumption(key, memory)
+            raise refusal.error
         if outcome.requeue_s is not None:
             self._queue.mark(Dirty("mission", key), after_s=outcome.requeue_s)
         if key in self._improvement.wanted:  # until it fits, and the mission may move
             self._queue.mark(Dirty("mission", key), after_s=_IDLE_S)
+
+    async def _apply(
+        self, scope: MissionScope, outcome: Outcome, raw: Object, *, repeated: bool
+    ) -> tuple[Outcome, Refusal | None]:
+        """A refusal of a child is told when it is repeated: at first a quota or a policy may not have caught up yet."""
+        refusal = await self._gateway.apply_children(outcome)
+        if refusal is not None:
+            told = find(scope.mission.status.conditions, "Placed")
+            if repeated or (told is not None and told.reason == CHILD_REFUSED):
+                scope = replace(scope, refused=str(refusal))
+                if refusal.kind is PLACEMENTS:  # as if it had not been planned
+                    scope = replace(scope, trigger=None, verdict=None)
+                outcome = mission.decide(scope)
+            elif refusal.kind is PLACEMENTS:
+                raise refusal.error
+        await self._gateway.apply_mission(raw, outcome)
+        return outcome, refusal
+
+    def _end_assumption(self, key: str, memory: _Memory) -> None:
+        """A plan whose Placement was not written holds nothing any more."""
+        if all(p.spec.revision != memory.plan_revision for p in self._cache.placements(key)):
+            memory.plan, memory.plan_revision = None, 0
+            self._looked = (-1, frozenset())
 
     def _scope(self, declared: Mission, snapshot: Snapshot, memory: _Memory) -> MissionScope:
         key, now, latency = declared.key, time.time(), declared.spec.objectives.latency

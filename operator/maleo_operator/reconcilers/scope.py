@@ -69,6 +69,7 @@ class MissionScope:
     lost_nodes: not Ready for longer than the grace, or stream lost and Lease expired -> Unix time since when. The
     snapshot's facts of such a node say `ready=False`, so that no new plan uses it.
     service_selector: of the mission's Service; None = the Service is missing.
+    refused: the child that the API server refuses again and again, and its words; empty = none is refused.
     deleted: the Placement that `status.active` names, as it was last seen; None while it is stored, or was never seen.
     """
 
@@ -86,6 +87,7 @@ class MissionScope:
     epoch: int
     now: float
     settings: "SlotSettings"
+    refused: str = ""
     deleted: Placement | None = None
     planned_at: float = 0.0
     trigger: str | None = None
@@ -153,7 +155,8 @@ class Outcome:
     commit: `status.active` changes in this status and must carry the mission's resourceVersion.
     placement_status: whole status of existing Placements. slots: the desired state of every slot of this mission, for
     the agents. node_labels: to set (or to remove: None) on the Device's Node. requeue_s: look again then.
-    Order of application: create, apply, placement_status, status, delete, slots; a failure stops the rest of it.
+    Order of application: create, apply, placement_status, status, delete, slots; a failure stops the rest of it. A child
+    that is refused for good (quota, policy) does not, unless it is the Placement: that is told in `MissionScope.refused`.
     """
 
     create: tuple[dict[str, Any], ...] = ()

@@ -144,6 +144,37 @@ def test_ready__says_what_it_is_waiting_for() -> None:
     assert conditions(world)["Ready"][2].endswith("first drone-1 host/cpu: ImagePullBackOff: no such image")
 
 
+def test_refused_child__is_told_until_it_is_there_and_only_then() -> None:
+    world = World(planner=lambda _: feasible("drone-1"))
+    world.turn()
+    world.turn()
+    waiting = replace(world.scope(), refused="Pod a is refused: exceeded quota: pods=3", pods=())
+    message = "Pod a is refused: exceeded quota: pods=3: remove the cause, it is tried again by itself"
+    told = conditions(waiting)
+    assert told["Placed"] == told["Ready"] == ("False", "ChildRefused", message)
+    stored = Mission.model_validate(world.mission.to_api() | {"status": decide(waiting).status})
+    repeated = replace(waiting, mission=stored, refused="Pod a is refused: exceeded quota: pods=4")
+    assert decide(repeated).status is None, "it is no news"
+    assert conditions(replace(repeated, refused=""))["Placed"][:2] == ("False", "Starting")
+
+
+def test_refused_child_of_what_serves__is_told_and_the_plan_is_in_force_again_afterwards() -> None:
+    world = serving(OBSERVED)
+    world.turn()
+    refused = replace(world.scope(), refused="Service cctv is refused: no")
+    told = conditions(refused)
+    assert told["Placed"][:2] == ("False", "ChildRefused")
+    assert told["Ready"][:2] == ("True", "Serving")
+    assert told["Degraded"][:2] == ("False", "AsPlanned")
+    stored = Mission.model_validate(world.mission.to_api() | {"status": decide(refused).status})
+    assert conditions(replace(refused, mission=stored, refused=""))["Placed"][:2] == ("True", "Placed")
+
+
+def test_blocker__goes_before_a_refused_child() -> None:
+    told = conditions(replace(scope(mission()), verdict=infeasible(), trigger="FirstPlacement", refused="Pod a: no"))
+    assert told["Placed"][:2] == ("False", "LatencyTooTight")
+
+
 def test_ready__is_false_when_the_entry_is_not() -> None:
     world = serving(OBSERVED)
     entry = next(p for p in world.pods.values() if p["metadata"]["labels"]["maleo.dev/node"] == "drone-1")
