@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parent / "planning"))
+import pytest
 from worlds import block, mission, model, profile, variant
 
 from maleo_kube.client import Client, Listing, Object
-from maleo_kube.errors import ApiError, Forbidden, Invalid
+from maleo_kube.errors import ApiError, Conflict, Forbidden, Invalid
 from maleo_kube.resources import (
     DEVICE_PROFILES,
     DEVICES,
@@ -33,6 +34,8 @@ from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
+from maleo_operator.planning.problem import Verdict
+from maleo_operator.planning.state import State
 from maleo_operator.reconcilers.scope import SlotSettings
 from maleo_wire.messages import AgentDesired
 
@@ -45,6 +48,7 @@ class _Server:
     def __init__(self) -> None:
         self.objects: dict[Kind, dict[str, Object]] = {}
         self.refused: dict[Kind, ApiError] = {}  # what happens to who creates one
+        self.conflicts = 0
         self._version = 0
         self._changed = asyncio.Event()
 
@@ -77,6 +81,12 @@ class _Server:
         await asyncio.sleep(0)
         if kind in self.refused:
             raise self.refused[kind]
+        meta = body["metadata"]
+        known = self.objects.get(kind, {}).get(f"{meta.get('namespace')}/{meta['name']}")
+        if known and meta.get("resourceVersion", "") not in ("", known["metadata"]["resourceVersion"]):
+            self.conflicts += 1
+            self._changed.set()
+            raise Conflict("the object has been modified")
         return self.put(kind, {**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}})  # fmt: skip  # noqa: E501
 
     async def merge(self, kind: Kind, name: str, patch: Object) -> Object:
@@ -146,6 +156,12 @@ class _Replica:
             connected=lambda: frozenset({"drone"}),
         )
 
+    def hear(self, kind: Kind, item: Object, *, deleted: bool = False) -> None:
+        self.cache.hear(kind, item, deleted=deleted)
+
+    def bugs(self) -> float:
+        return sum(s.value for m in self.metrics.errors.collect() for s in m.samples if s.name.endswith("_total"))
+
     @asynccontextmanager
     async def leading(self) -> AsyncIterator[None]:
         task = asyncio.create_task(self.cycle.lead(1))
@@ -181,6 +197,54 @@ async def test_cycle__of_a_new_leader_knows_what_is_held_from_placements() -> No
     server.put(MISSIONS, {"metadata": known["metadata"], "status": status})
     server.put(MISSIONS, mission("one", modes=["Local"]).to_api())
     assert await _lead(server, "default/one", "default/two") == {"default/two"}
+
+
+def _once(monkeypatch: pytest.MonkeyPatch, *, while_planned: Callable[[], None]) -> None:
+    """What happens while the first mission is planned."""
+    explain, waiting = State.explain, [while_planned]
+
+    def planned(self: State, key: str) -> Verdict:
+        if waiting:
+            waiting.pop()()
+        return explain(self, key)
+
+    monkeypatch.setattr(State, "explain", planned)
+
+
+@pytest.mark.parametrize("gone", ["one", "two"])
+async def test_mission_deleted_while_it_is_planned_or_waits__is_no_bug(
+    gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = _server(*(mission(name, modes=["Local"]) for name in ("one", "two", "zoo")))
+    replica, left = _Replica(server), {"one": "two", "two": "one"}[gone]
+
+    def delete() -> None:
+        replica.hear(MISSIONS, server.objects[MISSIONS].pop(f"default/{gone}"), deleted=True)
+
+    _once(monkeypatch, while_planned=delete)
+    async with replica.leading():
+        await server.placed(f"default/{left}", "default/zoo")  # its turn comes last
+    assert {p["spec"]["mission"] for p in server.objects[PLACEMENTS].values()} == {left}
+    assert replica.bugs() == 0
+
+
+async def test_commit__is_refused_when_the_mission_has_changed_since_it_was_decided_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = _server(mission("cctv", modes=["Local"]))
+    await _lead(server, "default/cctv")
+    serving = {"type": "Serving", "status": "True", "reason": "Active"}
+    server.put(PLACEMENTS, server.objects[PLACEMENTS]["default/cctv-1"] | {"status": {"conditions": [serving]}})
+    lost = server.objects[MISSIONS]["default/cctv"]["status"] | {"observedGeneration": 7}
+    server.put(MISSIONS, server.objects[MISSIONS]["default/cctv"] | {"status": lost})
+    replica = _Replica(server)
+
+    def edit() -> None:
+        replica.hear(MISSIONS, server.put(MISSIONS, server.objects[MISSIONS]["default/cctv"]))
+
+    _once(monkeypatch, while_planned=edit)
+    async with replica.leading():
+        await server.until(lambda: server.conflicts == 1)
 
 
 _QUOTA = 'pods "cctv" is forbidden: exceeded quota: pods=0'

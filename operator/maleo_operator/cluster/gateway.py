@@ -1,6 +1,7 @@
 """Makes an Outcome true: the only place that writes to the API server. Order and errors as `Outcome` says."""
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -35,10 +36,11 @@ class Gateway:
         self._events: OrderedDict[str, None] = OrderedDict()
 
     async def apply_children(self, outcome: Outcome) -> Refusal | None:
-        """Makes and corrects them; the first that is refused for good. That stops the rest only where it is a Placement:
-        the pods follow from it. ApiError: any other failure.
+        """Makes and corrects them; the first that is refused for good. That stops the rest where it is a Placement: its
+        pods follow from it. ApiError: any other failure.
         """
         refusal, apply = None, partial(self._client.apply, manager=MANAGER)
+        writes: list[tuple[Callable[[Kind, Object], Awaitable[Object]], Object]]
         writes = [*((self._client.create, body) for body in outcome.create), *((apply, body) for body in outcome.apply)]
         for write, body in writes:
             kind = BY_KIND[body["kind"]]

@@ -197,33 +197,11 @@ class Cycle:
         if declared is None or raw is None:
             return  # deleted while it waited for its turn
         memory = self._remember(Dirty("mission", key))
-        state = self._look()
-        if state.snapshot.missions.get(key) is not declared:
-            state.update(replace(state.snapshot, missions={**state.snapshot.missions, key: declared}), (), [key])
-        snapshot, wanted = state.snapshot, self._improvement.wanted.get(key)
-        better: Verdict | None = state.fit(key, wanted) if wanted is not None else None
-        scope = replace(self._scope(declared, snapshot, memory), better=better is not None)
-        active = declared.status.active
-        if memory.plan is not None and active is not None and memory.plan_revision == active.revision:
-            pods = {(pod.node, pod.unit): pod.name for pod in scope.pods if not pod.terminating}
-            self._telemetry.calibrate(key, memory.plan, active.revision, pods)
-        reason = trigger.check(scope)
-        if reason is not None:
-            with self._metrics.planning.time():
-                if better is None or reason != "FleetImprovement":
-                    better = await asyncio.to_thread(state.plan if self._is_burst else state.explain, key)
-            self._improvement.wanted.pop(key, None)
-            verdict = better
-            memory.planned_at = time.time()
-            scope = replace(
-                scope, trigger=reason, verdict=verdict, inputs_digest=store.digest(store.encode(snapshot, key))
-            )
-            log.info("planned %s for %s: %s", key, reason, type(verdict).__name__)
+        scope = await self._consider(declared, memory)
         if self._cache.raw(MISSIONS, key) is None:
             return  # deleted while it was planned
         outcome = mission.decide(scope)
-        if self._assume(scope, outcome, memory):
-            state.assume(key, memory.plan)
+        self._assume(scope, outcome, memory)
         try:
             outcome, refusal = await self._apply(scope, outcome, raw, repeated=memory.failures > 0)
         except ApiError:
@@ -238,6 +216,29 @@ class Cycle:
             self._queue.mark(Dirty("mission", key), after_s=outcome.requeue_s)
         if key in self._improvement.wanted:  # until it fits, and the mission may move
             self._queue.mark(Dirty("mission", key), after_s=_IDLE_S)
+
+    async def _consider(self, declared: Mission, memory: _Memory) -> MissionScope:
+        """All that is known of the mission, with a plan where there is a reason for one."""
+        key, state = declared.key, self._look()
+        if state.snapshot.missions.get(key) is not declared:
+            state.update(replace(state.snapshot, missions={**state.snapshot.missions, key: declared}), (), [key])
+        snapshot, wanted = state.snapshot, self._improvement.wanted.get(key)
+        better: Verdict | None = state.fit(key, wanted) if wanted is not None else None
+        scope = replace(self._scope(declared, snapshot, memory), better=better is not None)
+        active = declared.status.active
+        if memory.plan is not None and active is not None and memory.plan_revision == active.revision:
+            pods = {(pod.node, pod.unit): pod.name for pod in scope.pods if not pod.terminating}
+            self._telemetry.calibrate(key, memory.plan, active.revision, pods)
+        reason = trigger.check(scope)
+        if reason is None:
+            return scope
+        with self._metrics.planning.time():
+            if better is None or reason != "FleetImprovement":
+                better = await asyncio.to_thread(state.plan if self._is_burst else state.explain, key)
+        self._improvement.wanted.pop(key, None)
+        memory.planned_at = time.time()
+        log.info("planned %s for %s: %s", key, reason, type(better).__name__)
+        return replace(scope, trigger=reason, verdict=better, inputs_digest=store.digest(store.encode(snapshot, key)))
 
     async def _apply(
         self, scope: MissionScope, outcome: Outcome, raw: Object, *, repeated: bool
@@ -322,15 +323,15 @@ class Cycle:
             memory.plan_revision = serving[-1].spec.revision
             state.assume(declared.key, memory.plan)
 
-    def _assume(self, scope: MissionScope, outcome: Outcome, memory: _Memory) -> bool:
+    def _assume(self, scope: MissionScope, outcome: Outcome, memory: _Memory) -> None:
         """A plan that becomes a Placement holds its units from this moment on, before anything is written."""
         made = [body for body in outcome.create if body["kind"] == "Placement"]
-        if not made:
-            return False
+        if not made or self._state is None:
+            return
         verdict = scope.verdict
         memory.plan = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad if verdict else None
         memory.plan_revision = int(made[-1]["spec"]["revision"])
-        return True
+        self._state.assume(scope.mission.key, memory.plan)
 
     def _mark_missions(self, keys: Collection[str]) -> None:
         for key in keys:

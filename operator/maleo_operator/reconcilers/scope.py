@@ -155,8 +155,8 @@ class Outcome:
     commit: `status.active` changes in this status and must carry the mission's resourceVersion.
     placement_status: whole status of existing Placements. slots: the desired state of every slot of this mission, for
     the agents. node_labels: to set (or to remove: None) on the Device's Node. requeue_s: look again then.
-    Order of application: create, apply, placement_status, status, delete, slots; a failure stops the rest of it. A child
-    that is refused for good (quota, policy) does not, unless it is the Placement: that is told in `MissionScope.refused`.
+    Order of application: create, apply, placement_status, status, delete, slots; a failure stops the rest of it. Not so
+    a child that is refused for good (by a quota, a policy): the decision is made again with `MissionScope.refused`.
     """
 
     create: tuple[dict[str, Any], ...] = ()

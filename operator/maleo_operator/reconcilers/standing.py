@@ -33,7 +33,7 @@ def input_lost(scope: MissionScope, placement: Placement) -> bool:
 
 
 def _placed(scope: MissionScope, turn: Turn) -> Condition:
-    """Whether a plan that keeps every Hard limit is in force. What blocks the plan goes before what refuses its pods."""
+    """Whether a plan that keeps every Hard limit is in force. What blocks the plan goes before what refuses a child."""
     told = _in_force(scope, turn)
     if not scope.refused or (told.status == "False" and told.reason not in _UNDER_WAY):
         return told
