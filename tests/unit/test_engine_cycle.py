@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -29,13 +30,16 @@ from maleo_kube.resources import (
 )
 from maleo_operator.cluster.cache import Cache
 from maleo_operator.cluster.gateway import Gateway
+from maleo_operator.engine import cycle
 from maleo_operator.engine.cycle import Cycle
+from maleo_operator.engine.improvement import Improvement
 from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.planning.problem import Verdict
 from maleo_operator.planning.state import State
+from maleo_operator.reconcilers.device import TIER
 from maleo_operator.reconcilers.scope import SlotSettings
 from maleo_wire.messages import AgentDesired
 
@@ -245,6 +249,49 @@ async def test_commit__is_refused_when_the_mission_has_changed_since_it_was_deci
     _once(monkeypatch, while_planned=edit)
     async with replica.leading():
         await server.until(lambda: server.conflicts == 1)
+
+
+async def test_last_turn__is_fresh_from_the_first_list_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower has not turned for long: it is not stalled when it begins to lead."""
+    server, seen = _server(mission("cctv", modes=["Local"])), []
+    replica = _Replica(server)
+    replica.cycle.last_turn = began = time.monotonic() - 100
+    listed, decide = server.list, replica.cycle._decide_device
+
+    async def listing(kind: Kind, **options: Any) -> Listing:
+        seen.append(replica.cycle.last_turn)
+        return await listed(kind, **options)
+
+    async def decided(name: str) -> None:
+        seen.append(replica.cycle.last_turn)
+        replica.cycle.last_turn = began
+        await decide(name)
+
+    monkeypatch.setattr(server, "list", listing)
+    monkeypatch.setattr(replica.cycle, "_decide_device", decided)
+    server.put(NODES, server.objects[NODES]["drone"] | {"metadata": {"name": "edge", "labels": {TIER: "Edge"}}})
+    async with replica.leading():
+        await server.placed("default/cctv")
+    assert len(seen) > 3
+    assert min(seen) > began
+
+
+async def test_bug_while_idle__is_counted_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, failed = _server(), asyncio.Event()
+    replica = _Replica(server)
+
+    def fail(*_: object) -> None:
+        failed.set()
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(cycle, "_IDLE_S", 0.01)
+    monkeypatch.setattr(Improvement, "begin", fail)
+    async with replica.leading():
+        await asyncio.wait_for(failed.wait(), _DEADLINE_S)
+        server.put(MISSIONS, mission("cctv", modes=["Local"]).to_api())
+        replica.hear(MISSIONS, server.objects[MISSIONS]["default/cctv"])
+        assert await server.placed("default/cctv") == {"default/cctv"}
+    assert replica.bugs() > 0
 
 
 _QUOTA = 'pods "cctv" is forbidden: exceeded quota: pods=0'

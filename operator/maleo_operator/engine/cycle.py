@@ -90,6 +90,7 @@ class Cycle:
     async def lead(self, epoch: int) -> None:
         """Until cancelled: with a consistent view first, then turn after turn."""
         self._epoch, self._began = epoch, time.time()
+        self.last_turn = time.monotonic()
         self._memory.clear()
         self._lost.clear()
         self._state = None
@@ -107,14 +108,23 @@ class Cycle:
                 if keys:
                     with self._metrics.cycle.time():
                         await self._turn(keys)
-                elif self._state is not None:
-                    self._improvement.begin(self._look().snapshot, self._mark_missions)
+                else:
+                    self._improve()
         finally:
             self._improvement.end()
             self._hub.resign()
 
+    def _improve(self) -> None:
+        """What is made beside the cycle must not end it."""
+        try:
+            self._improvement.begin(self._look().snapshot, self._mark_missions)
+        except Exception:
+            self._metrics.errors.labels("fleet").inc()
+            log.exception("planning all missions together failed")
+
     async def _relist(self) -> None:
         while True:
+            self.last_turn = time.monotonic()
             try:
                 await self._cache.relist()
             except ApiError as error:
@@ -126,6 +136,7 @@ class Cycle:
     async def _turn(self, keys: set[Dirty]) -> None:
         """Devices first: missions are planned on what they say."""
         for key in sorted(k.key for k in keys if k.kind == "device"):
+            self.last_turn = time.monotonic()
             await self._guard(Dirty("device", key), self._decide_device(key))
         missions = self._cache.missions
         self._forget(set(missions))

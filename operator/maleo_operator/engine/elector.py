@@ -123,8 +123,8 @@ class Elector:
         return newest if all(newest["spec"].get(key) == lease["spec"][key] for key in held) else None
 
     def _body(self, *, after: int) -> Object:
-        """For the epoch after that one. Not just one more: when the Lease was deleted, or restored from a backup, agents
-        know of higher ones. A new epoch is the Unix time: leaders change less often than once a second.
+        """For the epoch after that one. Not just one more: when the Lease was deleted, or restored from a backup,
+        agents know of higher ones. A new epoch is the Unix time: leaders change less often than once a second.
         """
         metadata = {"name": self._name, "namespace": self._namespace, "annotations": {ADDRESS: self._address}}
         spec = {
