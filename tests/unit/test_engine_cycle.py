@@ -294,6 +294,14 @@ async def test_bug_while_idle__is_counted_and_ends_nothing(monkeypatch: pytest.M
     assert replica.bugs() > 0
 
 
+async def test_former_leader__shows_no_missions_any_more() -> None:
+    server = _server(mission("cctv", modes=["Local"]))
+    replica = _Replica(server)
+    async with replica.leading():
+        await server.until(lambda: b'mission="cctv"' in replica.metrics.render())
+    assert b'mission="cctv"' not in replica.metrics.render()
+
+
 _QUOTA = 'pods "cctv" is forbidden: exceeded quota: pods=0'
 
 

@@ -113,6 +113,7 @@ class Cycle:
         finally:
             self._improvement.end()
             self._hub.resign()
+            self._metrics.forget_missions()
 
     def _improve(self) -> None:
         """What is made beside the cycle must not end it."""
