@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import feasible, infeasible, mission, model, scope
+from builders import feasible, infeasible, mission, model, part, scope
 from world import World
 
 from maleo_api.meta import Condition
@@ -129,6 +129,17 @@ def test_model_deleted_while_it_serves__serves_on_degraded() -> None:
     assert told["Ready"][:2] == ("True", "Serving")
     assert told["Placed"] == ("False", "ModelMissing", "Model demo/resnet50 does not exist: apply it")
     assert told["Degraded"][:2] == ("True", "ModelMissing")
+
+
+def test_ready__after_a_move_on_the_same_nodes_names_the_revision_and_the_cut_that_serve() -> None:
+    world = serving(OBSERVED)
+    assert conditions(world)["Ready"][2] == "revision 1 serves: Split drone-1>edge-1, int8, cut after block 0"
+    parts = (part("drone-1", 0, 2), part("edge-1", 3, 3))
+    moved = feasible("drone-1", "edge-1", spare=True)
+    world.planner = lambda _: replace(moved, plan=replace(moved.plan, partitions=parts))
+    world.mission = world.mission.model_copy(update={"metadata": mission(generation=2).metadata})
+    world.settle()
+    assert conditions(world)["Ready"][2] == "revision 2 serves: Split drone-1>edge-1, int8, cut after block 2"
 
 
 def test_ready__says_what_it_is_waiting_for() -> None:
@@ -263,6 +274,10 @@ def test_settle__moves_the_time_with_the_status_only(
         ("best is 62 ms at edge-1", "best is 62 ms at edge-2", False),
         ("needs +3.1ms", "needs +12ms", True),
         ("variant int8 allowed", "variant fp16 allowed", False),
+        ("revision 1 serves", "revision 2 serves", False),
+        ("revision 12 serves", "revision 13 serves", False),
+        ("cut after block 3: 40 ms", "cut after block 4: 40 ms", False),
+        ("cut after block 3: 40 ms", "cut after block 3: 41 ms", True),
     ],
 )
 def test_messages__differ_by_names_not_by_figures(one: str, other: str, same: bool) -> None:
