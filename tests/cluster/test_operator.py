@@ -115,6 +115,33 @@ async def test_device__is_made_for_a_labelled_node_and_comes_back_and_then_nothi
         await client.delete(NODES, "n-op")
 
 
+async def test_device_that_people_wrote__outlives_its_node(operator: Operator, client: Client) -> None:
+    spec = {"nodeName": "n-own", "declared": [{"name": "npu", "profile": "none"}]}
+    own = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Device", "metadata": {"name": "n-own"}, "spec": spec}
+    await client.create(DEVICES, own)
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n-own", "labels": {"maleo.dev/tier": "Edge"}}}
+    try:
+        await _ready_by(client, "NoNode")
+        await client.create(NODES, node)
+        assert (await _ready_by(client, "NodeNotReady"))["status"]["tier"] == "Edge"
+        await client.delete(NODES, "n-own")
+        left = await _ready_by(client, "NoNode")
+        assert "tier" not in left["status"]
+        assert left["spec"]["declared"][0]["profile"] == "none"
+    finally:
+        await client.delete(DEVICES, "n-own")
+
+
+async def _ready_by(client: Client, reason: str) -> dict[str, Any]:
+    async with asyncio.timeout(_WAIT_S):
+        while True:
+            found = await client.get(DEVICES, "n-own")
+            conditions = found.get("status", {}).get("conditions", [])
+            if any((c["type"], c["reason"]) == ("Ready", reason) for c in conditions):
+                return found
+            await asyncio.sleep(0.05)
+
+
 async def _device(client: Client, name: str, *, other_than: str = "") -> dict[str, Any]:
     """With conditions: the operator has decided it twice."""
     async with asyncio.timeout(_WAIT_S):

@@ -13,7 +13,7 @@ from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, parse
 from maleo_kube.client import Object
 from maleo_kube.errors import ApiError, Forbidden, Invalid
-from maleo_kube.resources import MISSIONS, NODES, PLACEMENTS
+from maleo_kube.resources import MISSIONS, PLACEMENTS
 from maleo_operator.cluster.cache import ALL_MISSIONS, Cache, Dirty
 from maleo_operator.cluster.gateway import Gateway, Refusal
 from maleo_operator.engine.improvement import Improvement
@@ -174,11 +174,10 @@ class Cycle:
 
     async def _decide_device(self, name: str) -> None:
         now = time.time()
-        facts, raw = self._cache.nodes.get(name), self._cache.raw(NODES, name)
+        facts = self._cache.nodes.get(name)
         scope = DeviceScope(
             name=name,
             node=facts,
-            node_uid=raw["metadata"]["uid"] if raw else "",
             device=self._cache.devices.get(name),
             profiles=self._cache.profiles,
             connected=name in self._connected(),

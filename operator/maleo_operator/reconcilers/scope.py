@@ -107,7 +107,6 @@ class DeviceScope:
 
     name: str
     node: NodeFacts | None
-    node_uid: str
     device: Device | None
     profiles: Mapping[str, DeviceProfile]
     connected: bool
