@@ -31,6 +31,7 @@ from maleo_kube.resources import (
     SERVICES,
     Kind,
 )
+from maleo_operator.cluster.grouping import Grouping
 from maleo_operator.planning.problem import NodeFacts, Observations, Plan, Snapshot
 from maleo_operator.planning.snapshot import list_priorities
 from maleo_operator.reconcilers import children
@@ -81,6 +82,8 @@ class Cache:
         self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
         self.problems: dict[tuple[str, str], str] = {}
         self._facts: dict[str, NodeFacts] = {}
+        self._pods: Grouping[SlotPod] = Grouping()
+        self._placements: Grouping[Placement] = Grouping()
         self.version = 0  # of all that planning sees but missions
         self._informers = {
             kind: Informer(
@@ -161,21 +164,10 @@ class Cache:
         )
 
     def placements(self, mission: str) -> tuple[Placement, ...]:
-        namespace, _, name = mission.partition("/")
-        found = [
-            p
-            for p in self._all(PLACEMENTS, Placement).values()
-            if p.metadata.namespace == namespace and p.spec.mission == name
-        ]
-        return tuple(sorted(found, key=lambda p: p.spec.revision))
+        return tuple(sorted(self._placements.of(mission), key=lambda p: p.spec.revision))
 
     def pods(self, mission: str) -> tuple[SlotPod, ...]:
-        namespace, _, name = mission.partition("/")
-        return tuple(
-            children.parse_slot(pod)
-            for key, pod in sorted(self._informers[PODS].items())
-            if pod["metadata"]["namespace"] == namespace and pod["metadata"]["labels"][children.MISSION] == name
-        )
+        return tuple(self._pods.of(mission))
 
     def mission_of_pod(self, pod: str) -> str | None:
         """Key of the mission that pod `namespace/name` is a slot of."""
@@ -234,19 +226,22 @@ class Cache:
                 self._mark(Dirty("device", key.rpartition("maleo-agent-")[2]))
         elif kind == MISSIONS:
             self._mark(Dirty("mission", key))
-        elif kind in {PODS, SERVICES, SECRETS}:
-            item = new or old
-            assert item is not None
-            self._mark(Dirty("mission", f"{key.partition('/')[0]}/{item['metadata']['labels'][children.MISSION]}"))
-        elif kind == PLACEMENTS:
-            item = new or old
-            assert item is not None
-            self._mark(Dirty("mission", f"{key.partition('/')[0]}/{item['spec']['mission']}"))
+        elif kind in {PODS, SERVICES, SECRETS, PLACEMENTS}:
+            self._note_child(kind, key, old, new)
         else:
             devices = [key] if kind == DEVICES else list(self._facts) if kind == DEVICE_PROFILES else []
             for device in devices:
                 self._mark(Dirty("device", device))
             self._mark(ALL_MISSIONS)
+
+    def _note_child(self, kind: Kind, key: str, old: Object | None, new: Object | None) -> None:
+        before, after = _mission_of(kind, old), _mission_of(kind, new)
+        if kind == PODS:
+            self._pods.move(key, before, after, children.parse_slot(new) if new is not None else None)
+        elif kind == PLACEMENTS:
+            self._placements.move(key, before, after, cast("Placement | None", self._parsed[kind].get(key)))
+        for mission in {before, after} - {""}:
+            self._mark(Dirty("mission", mission))
 
     def _parse(self, kind: Kind, key: str, new: Object | None) -> None:
         self._parsed[kind].pop(key, None)
@@ -271,6 +266,15 @@ class Cache:
         self.version += 1
         self._mark(Dirty("device", name))
         self._mark(ALL_MISSIONS)
+
+
+def _mission_of(kind: Kind, child: Object | None) -> str:
+    """Key of the mission that a pod, Service, Secret or Placement belongs to; empty without one."""
+    if child is None:
+        return ""
+    meta = child["metadata"]
+    name = child["spec"]["mission"] if kind == PLACEMENTS else meta["labels"][children.MISSION]
+    return f"{meta['namespace']}/{name}"
 
 
 def _parse_node(node: Object) -> NodeFacts:
