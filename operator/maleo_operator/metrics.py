@@ -53,6 +53,12 @@ class Metrics:
         self.leading = Gauge("maleo_leader", "1 while this replica leads.", registry=r)
         self.api = Counter("maleo_api_requests", "Calls of the API server.", ["verb", "kind", "code"], registry=r)
         self.restarts = Counter("maleo_watch_restarts", "Watches begun anew.", ["kind", "reason"], registry=r)
+        self.unreadable = Counter(
+            "maleo_unreadable_objects",
+            "Versions of objects that cannot be parsed; the log says why.",
+            ["kind"],
+            registry=r,
+        )
         self.frames = Counter("maleo_ingest_frames", "Frames of agents.", ["outcome"], registry=r)
         self.connections = Gauge("maleo_ingest_connections", "Agents connected.", registry=r)
         self.errors = Counter("maleo_decision_errors", "Decisions that failed by a bug.", ["kind"], registry=r)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,3 +67,16 @@ def test_children_of_a_mission__are_those_that_a_look_through_all_finds(
         placements = tuple(Placement.model_validate(item) for (kind, _), item in mine.items() if kind == "Placement")
         assert cache.pods(f"demo/{mission}") == pods
         assert cache.placements(f"demo/{mission}") == placements
+
+
+def test_object_that_cannot_be_read__is_logged_and_counted_and_not_there(caplog: pytest.LogCaptureFixture) -> None:
+    unread: list[str] = []
+    cache = Cache(
+        cast("Client", None), mark=lambda _: None, on_restart=lambda _kind, _reason: None, on_unreadable=unread.append
+    )
+    odd = _object("Placement", 1, "a", 1)
+    odd["spec"]["mode"] = "Nowhere"
+    cache.note(PLACEMENTS, odd)
+    assert cache.placements("demo/a") == ()
+    assert unread == ["Placement"]
+    assert "Placement demo/x-1 cannot be read, as if it was not there: spec.mode: Input should be" in caplog.text

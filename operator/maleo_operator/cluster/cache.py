@@ -1,6 +1,7 @@
 """What the API server holds, parsed once per version, and the views of it that decisions need."""
 
 import asyncio
+import logging
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from maleo_operator.planning.snapshot import list_priorities
 from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.conditions import seconds
 from maleo_operator.reconcilers.scope import SlotPod
+
+log: Final = logging.getLogger("maleo.cache")
 
 # What people write is rare: kopf hears it. The rest is heard by our own watches. A re-list with a diff covers both.
 WRITTEN_BY_PEOPLE: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
@@ -75,12 +78,21 @@ MarkDirty = Callable[[Dirty], None]
 
 
 class Cache:
-    """`problems`: key of what cannot be parsed -> why; such an object is as good as not there."""
+    """What cannot be parsed (of a CRD newer or older than this program) is as good as not there: it is logged, and
+    `on_unreadable` hears its kind.
+    """
 
-    def __init__(self, client: Client, *, mark: MarkDirty, on_restart: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        mark: MarkDirty,
+        on_restart: Callable[[str, str], None],
+        on_unreadable: Callable[[str], None] = lambda _kind: None,
+    ) -> None:
         self._mark = mark
+        self._on_unreadable = on_unreadable
         self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
-        self.problems: dict[tuple[str, str], str] = {}
         self._facts: dict[str, NodeFacts] = {}
         self._pods: Grouping[SlotPod] = Grouping()
         self._placements: Grouping[Placement] = Grouping()
@@ -245,14 +257,15 @@ class Cache:
 
     def _parse(self, kind: Kind, key: str, new: Object | None) -> None:
         self._parsed[kind].pop(key, None)
-        self.problems.pop((kind.kind, key), None)
         if new is None:
             return
         try:
             self._parsed[kind][key] = _PARSED[kind].model_validate(new)
         except ValidationError as error:
             first = error.errors()[0]
-            self.problems[kind.kind, key] = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            where = ".".join(map(str, first["loc"]))
+            log.warning("%s %s cannot be read, as if it was not there: %s: %s", kind.kind, key, where, first["msg"])
+            self._on_unreadable(kind.kind)
 
     def _note_node(self, name: str, node: Object | None) -> None:
         """Kubelets report every few seconds; only what planning knows of a node makes anything dirty."""
