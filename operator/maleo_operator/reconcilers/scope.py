@@ -43,8 +43,8 @@ class Window:
 class Telemetry:
     """What the entry and its partners reported of this mission.
 
-    windows: newest last, only of the active revision; p50_s, p95_s: of the newest window's sketch (display and
-    status), `percentile_s` at the objective's percentile; joules: per inference over all partitions, None = unknown.
+    windows: newest last, only of the active revision; p50_s: of the newest window's sketch (display and status),
+    percentile_s: the same at the objective's percentile; joules: per inference over all partitions, None = unknown.
     """
 
     reports: Mapping[str, SlotReport] = field(default_factory=dict)  # pod name -> latest, only of connected agents
@@ -66,8 +66,8 @@ class MissionScope:
 
     trigger: what `trigger.check` said of this scope, None = nothing had to be planned; then `verdict` is None, and
     `inputs_digest` is empty. planned_at: when this process last planned this mission, or began to lead.
-    lost_nodes: not Ready for longer than the grace, or stream lost and Lease expired -> Unix time since when. The
-    snapshot's facts of such a node say `ready=False`, so that no new plan uses it.
+    lost_nodes: not Ready, or stream lost and Lease expired -> Unix time since when. The snapshot's facts of such a
+    node say `ready=False`, so that no new plan uses it.
     service_selector: of the mission's Service; None = the Service is missing.
     refused: the child that the API server refuses again and again, and its words; empty = none is refused.
     deleted: the Placement that `status.active` names, as it was last seen; None while it is stored, or was never seen.
