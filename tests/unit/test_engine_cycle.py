@@ -203,6 +203,13 @@ async def test_cycle__of_a_new_leader_knows_what_is_held_from_placements() -> No
     assert await _lead(server, "default/one", "default/two") == {"default/two"}
 
 
+async def test_cycle__of_a_new_leader_knows_what_is_promised_to_who_does_not_serve_yet() -> None:
+    server = _server(mission("two", modes=["Local"]))
+    await _lead(server, "default/two")
+    server.put(MISSIONS, mission("one", modes=["Local"]).to_api())
+    assert await _lead(server, "default/one", "default/two") == {"default/two"}
+
+
 def _once(monkeypatch: pytest.MonkeyPatch, *, while_planned: Callable[[], None]) -> None:
     """What happens while the first mission is planned."""
     explain, waiting = State.explain, [while_planned]

@@ -30,6 +30,7 @@ from maleo_operator.planning.state import State
 from maleo_operator.reconcilers import device, mission, trigger
 from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.device import TIER
+from maleo_operator.reconcilers.revisions import is_finished
 from maleo_operator.reconcilers.scope import DeviceScope, MissionScope, Outcome, SlotSettings
 from maleo_operator.reconcilers.standing import CHILD_REFUSED
 
@@ -322,16 +323,15 @@ class Cycle:
         return self._state
 
     def _restore(self, declared: Mission, state: State) -> None:
-        """What a mission serves by, read back from its Placement: after a restart, or when a write was refused."""
+        """What a mission runs by, or is to run by, read back from its Placement: after a restart, or when a write was
+        refused.
+        """
         active = declared.status.active
-        if active is None:
-            return
-        placements = self._cache.placements(declared.key)
-        serving = [p for p in placements if p.spec.revision == active.revision]
-        if serving:
+        live = [p for p in self._cache.placements(declared.key) if not is_finished(p) or _is_active(p, active)]
+        if live:
             memory = self._remember(Dirty("mission", declared.key))
-            memory.plan = restore(state.snapshot, declared.key, serving[-1], index=state.index)
-            memory.plan_revision = serving[-1].spec.revision
+            memory.plan = restore(state.snapshot, declared.key, live[-1], index=state.index)
+            memory.plan_revision = live[-1].spec.revision
             state.assume(declared.key, memory.plan)
 
     def _assume(self, scope: MissionScope, outcome: Outcome, memory: _Memory) -> None:
@@ -360,12 +360,16 @@ class Cycle:
 
 def _note_serving(memory: _Memory, active: Active | None, placements: tuple[Placement, ...]) -> Placement | None:
     """Remembers the Placement that serves; gives it back when somebody has deleted it meanwhile."""
-    stored = next((p for p in placements if active is not None and p.spec.revision == active.revision), None)
+    stored = next((p for p in placements if _is_active(p, active)), None)
     if stored is not None:
         memory.serving = stored
         return None
     known = memory.serving
     return known if active is not None and known is not None and known.spec.revision == active.revision else None
+
+
+def _is_active(placement: Placement, active: Active | None) -> bool:
+    return active is not None and placement.spec.revision == active.revision
 
 
 def _was_heard(scope: DeviceScope) -> bool:
