@@ -92,10 +92,10 @@ class Cache:
     ) -> None:
         self._mark = mark
         self._on_unreadable = on_unreadable
-        self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
-        self._facts: dict[str, NodeFacts] = {}
         self._pods: Grouping[SlotPod] = Grouping()
         self._placements: Grouping[Placement] = Grouping()
+        self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
+        self._facts: dict[str, NodeFacts] = {}
         self.version = 0  # of all that planning sees but missions
         self._informers = {
             kind: Informer(
