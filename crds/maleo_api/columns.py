@@ -55,7 +55,6 @@ COLUMNS: Final = {
         _AGE,
         Column("Telemetry", _condition("TelemetryFresh"), priority=1),
         Column("Cool", _condition("ThermallyStable"), priority=1),
-        Column("Power Mode", ".status.inventory.powerMode", priority=1),
     ),
     "DeviceProfile": (
         Column("Vendor", ".spec.vendor"),
@@ -68,7 +67,6 @@ COLUMNS: Final = {
         Column("Bandwidth", ".spec.bandwidth"),
         Column("Round Trip", ".spec.roundTrip"),
         Column("Metered", ".spec.metered", type="boolean"),
-        Column("Measured", ".status.measured.bandwidth"),
         _AGE,
     ),
     "Model": (

@@ -191,6 +191,7 @@ class Inventory(Schema):
     host: HostInventory
     accelerators: Annotated[list[Accelerator], Field(max_length=8)] = []
     power_mode: ShortText = "default"
+    """Figures of the profile that are stated for this mode hold. No driver reads it yet: agents leave it out."""
     simulated: bool = False
 
 
@@ -239,7 +240,9 @@ class LinkSpec(Schema):
 
 
 class MeasuredLink(Schema):
-    """A band, not a sample: it changes when the measured figure leaves it."""
+    """A band, not a sample: it changes when the measured figure leaves it. Nothing writes it yet: what slots measure
+    corrects the links inside the operator.
+    """
 
     bandwidth: Bandwidth | None = None
     round_trip: Duration | None = None

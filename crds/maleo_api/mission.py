@@ -87,6 +87,7 @@ class Egress(Schema):
     input: Reach = "Site"
     features: Reach = "Site"
     result: Reach = "Any"
+    """Nothing reads it: results go back to the entry, and from there to whoever asked."""
 
 
 class Drift(Schema):

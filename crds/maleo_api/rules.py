@@ -3,6 +3,7 @@
 Each rule stands twice: in CEL, checked by the API server, and in Python, for manifests that never see one.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -77,6 +78,12 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
             "self.metadata.name.size() <= 40",
             "a mission's name has at most 40 characters: names of its pods and Service are made from it",
             lambda mission: len(mission.metadata.name) <= 40,  # noqa: PLR2004 - as in CEL
+            "metadata.name",
+        ),
+        Rule(
+            "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            "a mission's name begins with a letter and has only a-z, 0-9 and -: its Service is named so",
+            lambda mission: re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", mission.metadata.name) is not None,
             "metadata.name",
         ),
     ),

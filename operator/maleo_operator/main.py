@@ -43,6 +43,7 @@ class Operator:
             client,
             mark=self._queue.mark,
             on_restart=lambda kind, reason: metrics.restarts.labels(kind, reason).inc(),
+            on_unreadable=lambda kind: metrics.unreadable.labels(kind).inc(),
         )
         self._telemetry = TelemetryStore()
         self.parent = Parent(

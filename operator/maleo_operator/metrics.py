@@ -2,12 +2,17 @@
 
 import gc
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _MISSION: Final = ["namespace", "mission"]
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.004, 0.0083, 0.0167, 0.0333, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+Series = tuple[Gauge, tuple[str, ...]]
+"""A gauge of missions, and its labels beside namespace and mission."""
 
 
 class Metrics:
@@ -48,25 +53,46 @@ class Metrics:
         self.leading = Gauge("maleo_leader", "1 while this replica leads.", registry=r)
         self.api = Counter("maleo_api_requests", "Calls of the API server.", ["verb", "kind", "code"], registry=r)
         self.restarts = Counter("maleo_watch_restarts", "Watches begun anew.", ["kind", "reason"], registry=r)
+        self.unreadable = Counter(
+            "maleo_unreadable_objects",
+            "Versions of objects that cannot be parsed; the log says why.",
+            ["kind"],
+            registry=r,
+        )
         self.frames = Counter("maleo_ingest_frames", "Frames of agents.", ["outcome"], registry=r)
         self.foreign = Counter("maleo_ingest_foreign_reports", "Reports on slots of other nodes, ignored.", registry=r)
         self.connections = Gauge("maleo_ingest_connections", "Agents connected.", registry=r)
         self.errors = Counter("maleo_decision_errors", "Decisions that failed by a bug.", ["kind"], registry=r)
         self.pauses = Counter("maleo_gc_pause_seconds", "Time spent collecting garbage.", registry=r)
+        self._shown: dict[tuple[str, str], frozenset[Series]] = {}
         self._collecting = 0.0
         gc.callbacks.append(self._note_collection)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)
 
+    def show_mission(self, namespace: str, name: str, figures: Mapping[Series, float]) -> None:
+        """All that is known of a mission: what was shown of it before and is not known any more has no series."""
+        for family, labels in self._shown.get((namespace, name), frozenset()) - figures.keys():
+            family.remove(namespace, name, *labels)
+        for (family, labels), value in figures.items():
+            family.labels(namespace, name, *labels).set(value)
+        self._shown[namespace, name] = frozenset(figures)
+
     def forget_mission(self, namespace: str, name: str) -> None:
         """A deleted mission leaves no series."""
-        for family in (self.margin, self.latency, self.energy, self.requests, self.moves, self.condition):
+        self.show_mission(namespace, name, {})
+        del self._shown[namespace, name]
+        for family in (self.requests, self.over_limit, self.moves):
             for labels in [key for key in family._metrics if key[:2] == (namespace, name)]:  # noqa: SLF001 - no public way
                 family.remove(*labels)
-        for single in (self.limit, self.rate, self.over_limit):
-            if (namespace, name) in single._metrics:  # noqa: SLF001 - as above
-                single.remove(namespace, name)
+
+    def forget_missions(self) -> None:
+        """Of one who leads no more: the figures are the next leader's."""
+        self._shown.clear()
+        gauges = (self.margin, self.latency, self.limit, self.energy, self.rate, self.condition)
+        for family in (*gauges, self.requests, self.over_limit, self.moves):
+            family.clear()
 
     def _note_collection(self, phase: str, _info: dict[str, Any]) -> None:
         if phase == "start":

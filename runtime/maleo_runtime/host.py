@@ -57,7 +57,8 @@ class Host:
                     self._flip()
             self._let_go()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), _RETRY_S if failed else None)
+                async with asyncio.timeout(_RETRY_S if failed else None):
+                    await self._changed.wait()
 
     @property
     def warm(self) -> tuple[int, ...]:

@@ -90,7 +90,8 @@ class Slot:
         self.server.draining = True
         await asyncio.sleep(_LEAVING_S)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.server.idle.wait(), _DRAIN_S)
+            async with asyncio.timeout(_DRAIN_S):
+                await self.server.idle.wait()
 
     def _greet(self) -> Hello:
         return Hello(role="slot", name=self.settings.slot, boot=self._boot, highest_epoch=self.child.highest_epoch)

@@ -3,22 +3,38 @@ serves only agents that prove whose they are.
 """
 
 import asyncio
+import contextlib
 import json
+import re
 import socket as sockets
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "planning"))
+from worlds import block, mission, model, profile, variant
+
 from maleo_devcluster.controlplane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.errors import NotFound
-from maleo_kube.resources import DEVICES, NODES, PODS, Kind
+from maleo_kube.resources import (
+    DEVICE_PROFILES,
+    DEVICES,
+    EVENTS,
+    LEASES,
+    MISSIONS,
+    MODELS,
+    NODES,
+    PODS,
+    Kind,
+)
 from maleo_operator.cluster.cache import ALL_MISSIONS
 from maleo_operator.main import Operator
 from maleo_operator.metrics import Metrics
@@ -93,7 +109,7 @@ async def test_healthz__fails_when_the_cycle_stalls(operator: Operator, monkeypa
     monkeypatch.setattr(operator.cycle, "_turn", hang)
     operator._queue.mark(ALL_MISSIONS)
     await asyncio.wait_for(hangs.wait(), _WAIT_S)
-    operator.cycle.last_turn -= 31.0  # as if that long had gone by since
+    operator.cycle.last_turn = time.monotonic() - 31.0  # as if that long had gone by since
     assert await _get(health, "/healthz") == (503, "the cycle has not turned for 31 s")
     assert (await _get(health, "/readyz"))[0] == 200, "its caches are fine"
 
@@ -113,6 +129,33 @@ async def test_device__is_made_for_a_labelled_node_and_comes_back_and_then_nothi
         assert _writes(api_server.audit_log, since) == []
     finally:
         await client.delete(NODES, "n-op")
+
+
+async def test_device_that_people_wrote__outlives_its_node(operator: Operator, client: Client) -> None:
+    spec = {"nodeName": "n-own", "declared": [{"name": "npu", "profile": "none"}]}
+    own = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Device", "metadata": {"name": "n-own"}, "spec": spec}
+    await client.create(DEVICES, own)
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n-own", "labels": {"maleo.dev/tier": "Edge"}}}
+    try:
+        await _ready_by(client, "NoNode")
+        await client.create(NODES, node)
+        assert (await _ready_by(client, "NodeNotReady"))["status"]["tier"] == "Edge"
+        await client.delete(NODES, "n-own")
+        left = await _ready_by(client, "NoNode")
+        assert "tier" not in left["status"]
+        assert left["spec"]["declared"][0]["profile"] == "none"
+    finally:
+        await client.delete(DEVICES, "n-own")
+
+
+async def _ready_by(client: Client, reason: str) -> dict[str, Any]:
+    async with asyncio.timeout(_WAIT_S):
+        while True:
+            found = await client.get(DEVICES, "n-own")
+            conditions = found.get("status", {}).get("conditions", [])
+            if any((c["type"], c["reason"]) == ("Ready", reason) for c in conditions):
+                return found
+            await asyncio.sleep(0.05)
 
 
 async def _device(client: Client, name: str, *, other_than: str = "") -> dict[str, Any]:
@@ -138,6 +181,79 @@ def _writes(log: Path, since: float) -> list[str]:
         and event["objectRef"]["resource"] != "leases"
         and datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp() >= since
     ]
+
+
+async def test_refused_pod__is_told_in_the_mission_and_made_when_the_cause_is_gone(
+    operator: Operator, client: Client
+) -> None:
+    """No controller-manager has made the namespace's account yet: admission refuses all pods."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}}
+    async with _device_of_its_own(client):
+        await client.create(MISSIONS, mission("cctv", modes=["Local"]).to_api())
+        refused = await _placed_by(client, "ChildRefused")
+        assert refused["status"] == "False"
+        assert re.fullmatch(
+            r'Pod (\S+) is refused: pods "\1" is forbidden: error looking up service account default/default: '
+            'serviceaccount "default" not found: remove the cause, it is tried again by itself',
+            refused["message"],
+        )
+        await _warned(client, "cctv", "ChildRefused")
+        await client.create(_ACCOUNTS, account)
+        await _placed_by(client, "Starting")
+        await client.delete(_ACCOUNTS, "default", namespace="default")
+
+
+@contextlib.asynccontextmanager
+async def _device_of_its_own(client: Client) -> AsyncIterator[None]:
+    """Node `drone` with all that a plan needs there; its kubelet and its agent are played."""
+    labels = {"maleo.dev/tier": "Device", "maleo.dev/site": "a"}
+    await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "drone", "labels": labels}})
+    ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": _now(), "lastTransitionTime": _now()}
+    await _apply_status(client, NODES, "drone", {"conditions": [ready]})
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "maleo-agent-drone", "namespace": "default", "labels": {"maleo.dev/agent": "drone"}},
+        "spec": {"holderIdentity": "drone", "leaseDurationSeconds": 600, "renewTime": _now()},
+    }  # fmt: skip
+    await client.create(LEASES, lease)
+    await client.create(DEVICE_PROFILES, profile("p", gops=50).to_api())
+    await client.create(MODELS, model(variant("fp32", [block("a", mop=50, cut=None)])).to_api())
+    await _device(client, "drone")
+    await _apply_status(client, DEVICES, "drone", {"inventory": {"host": {"profile": "p"}}})
+    yield
+    for kind, name in ((MISSIONS, "cctv"), (MODELS, "net"), (LEASES, "maleo-agent-drone")):
+        await client.delete(kind, name, namespace="default")
+    await client.delete(NODES, "drone")
+    await client.delete(DEVICE_PROFILES, "p")
+
+
+async def _apply_status(client: Client, kind: Kind, name: str, status: dict[str, Any]) -> None:
+    body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "status": status}
+    await client.apply(kind, body, manager="test", subresource="status")
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+async def _warned(client: Client, name: str, reason: str) -> None:
+    async with asyncio.timeout(_WAIT_S):
+        while True:
+            events = (await client.list(EVENTS)).items
+            told = {(e["involvedObject"]["name"], e["type"], e["reason"]) for e in events}
+            if (name, "Warning", reason) in told:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def _placed_by(client: Client, reason: str) -> dict[str, Any]:
+    async with asyncio.timeout(_WAIT_S):
+        while True:
+            found = await client.get(MISSIONS, "cctv", namespace="default")
+            for condition in found.get("status", {}).get("conditions", []):
+                if (condition["type"], condition["reason"]) == ("Placed", reason):
+                    return dict(condition)
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_load__refuses_what_the_api_server_refuses_by_the_same_words(file: Path)
     (mistake,) = caught.value.mistakes
     place, _, told = mistake.partition(": doc 1 ")
     assert place == str(file)
-    assert re.match(r"[A-Z]\w+/[-\w]+: (spec|metadata)[.\w\[\]]*: ", told), told
+    assert re.match(r"[A-Z]\w+/[-.\w]+: (spec|metadata)[.\w\[\]]*: ", told), told
     of_a_rule = any(expected in message for message in _MESSAGES)
     assert not of_a_rule or expected in told
 

@@ -2,34 +2,48 @@
 
 import asyncio
 import sys
-from contextlib import suppress
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parent / "planning"))
-from worlds import block, device, mission, model, profile, variant
+import pytest
+from worlds import block, mission, model, profile, variant
 
 from maleo_kube.client import Client, Listing, Object
+from maleo_kube.errors import ApiError, Conflict, Forbidden, Invalid
 from maleo_kube.resources import (
     DEVICE_PROFILES,
     DEVICES,
+    EVENTS,
     MISSIONS,
     MODELS,
     NODES,
     PLACEMENTS,
+    PODS,
     PRIORITY_CLASSES,
+    SERVICES,
     Kind,
 )
 from maleo_operator.cluster.cache import Cache
 from maleo_operator.cluster.gateway import Gateway
+from maleo_operator.engine import cycle
 from maleo_operator.engine.cycle import Cycle
+from maleo_operator.engine.improvement import Improvement
 from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
+from maleo_operator.planning.problem import Verdict
+from maleo_operator.planning.state import State
+from maleo_operator.reconcilers.device import TIER
 from maleo_operator.reconcilers.scope import SlotSettings
+from maleo_wire.messages import AgentDesired
 
-_DEADLINE_S = 20.0
+_DEADLINE_S = 5.0
 
 
 class _Server:
@@ -37,6 +51,8 @@ class _Server:
 
     def __init__(self) -> None:
         self.objects: dict[Kind, dict[str, Object]] = {}
+        self.refused: dict[Kind, ApiError] = {}  # what happens to who creates one
+        self.conflicts = 0
         self._version = 0
         self._changed = asyncio.Event()
 
@@ -45,8 +61,12 @@ class _Server:
         meta = item["metadata"]
         key = "/".join(part for part in (meta.get("namespace"), meta["name"]) if part)
         known = self.objects.setdefault(kind, {}).get(key, {})
+        if "stringData" in item:
+            item = {**item, "data": {k: b64encode(v.encode()).decode() for k, v in item["stringData"].items()}}
         mine = {"resourceVersion": str(self._version), "uid": key, "generation": 1}
         merged = {"apiVersion": kind.api_version, "kind": kind.kind, **known, **item}
+        if kind is DEVICES:  # two write it: what the agent found stays
+            merged["status"] = {**known.get("status", {}), **item.get("status", {})}
         merged["metadata"] = {**known.get("metadata", {}), **meta, **mine}
         self.objects[kind][key] = merged
         self._changed.set()
@@ -57,10 +77,20 @@ class _Server:
 
     async def create(self, kind: Kind, body: Object) -> Object:
         await asyncio.sleep(0)
+        if kind in self.refused:
+            raise self.refused[kind]
         return self.put(kind, {"metadata": {"name": "event", **body["metadata"]}, **{k: v for k, v in body.items() if k != "metadata"}})  # fmt: skip  # noqa: E501
 
     async def apply(self, kind: Kind, body: Object, **_: Any) -> Object:
         await asyncio.sleep(0)
+        if kind in self.refused:
+            raise self.refused[kind]
+        meta = body["metadata"]
+        known = self.objects.get(kind, {}).get(f"{meta.get('namespace')}/{meta['name']}")
+        if known and meta.get("resourceVersion", "") not in ("", known["metadata"]["resourceVersion"]):
+            self.conflicts += 1
+            self._changed.set()
+            raise Conflict("the object has been modified")
         return self.put(kind, {**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}})  # fmt: skip  # noqa: E501
 
     async def merge(self, kind: Kind, name: str, patch: Object) -> Object:
@@ -71,17 +101,30 @@ class _Server:
     async def delete(self, kind: Kind, name: str, *, namespace: str = "") -> None:
         self.objects.get(kind, {}).pop(f"{namespace}/{name}" if namespace else name, None)
 
-    async def placed(self, *missions: str) -> set[str]:
-        """Those of the missions that have a Placement, once each has been decided."""
+    def conditions(self, mission: str) -> dict[str, tuple[str, str, str]]:
+        rows = self.objects[MISSIONS][mission].get("status", {}).get("conditions", [])
+        return {row["type"]: (row["status"], row["reason"], row["message"]) for row in rows}
+
+    async def until(self, reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(_DEADLINE_S):
-            while not all(self.objects[MISSIONS][key].get("status", {}).get("conditions") for key in missions):
+            while not reached():
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def placed(self, *missions: str) -> set[str]:
+        """Those of the missions that have a Placement, once each has been decided."""
+        await self.until(lambda: all(self.conditions(key) for key in missions))
         return {f"default/{p['spec']['mission']}" for p in self.objects.get(PLACEMENTS, {}).values()}
 
 
 class _Parent:
-    def push(self, *_: Any, **__: Any) -> None: ...
+    """`told`: node -> what its agent is to run."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, AgentDesired] = {}
+
+    def push(self, name: str, body: AgentDesired, **_: Any) -> None:
+        self.told[name] = body
 
 
 def _server(*missions: Any, priority: int = 0) -> _Server:
@@ -91,7 +134,7 @@ def _server(*missions: Any, priority: int = 0) -> _Server:
     server.put(NODES, {"metadata": {"name": "drone", "labels": labels}, "status": ready, "spec": {}})
     server.put(DEVICE_PROFILES, profile("p", gops=50, sharing="Exclusive").to_api())
     host = {"inventory": {"host": {"profile": "p"}, "accelerators": []}}
-    server.put(DEVICES, device("drone", "p").to_api() | {"status": host})
+    server.put(DEVICES, {"metadata": {"name": "drone"}, "spec": {"nodeName": "drone"}, "status": host})
     server.put(MODELS, model(variant("fp32", [block("a", mop=50, cut=None)])).to_api())
     server.put(PRIORITY_CLASSES, {"metadata": {"name": "urgent"}, "value": priority})
     for each in missions:
@@ -99,27 +142,44 @@ def _server(*missions: Any, priority: int = 0) -> _Server:
     return server
 
 
+class _Replica:
+    """A cycle over the server, with what it tells agents and counts."""
+
+    def __init__(self, server: _Server) -> None:
+        client, self.queue, self.metrics, self.parent = cast("Client", server), DirtyQueue(), Metrics(), _Parent()
+        self.cache = Cache(client, mark=self.queue.mark, on_restart=lambda _kind, _reason: None)
+        self.cycle = Cycle(
+            cache=self.cache,
+            gateway=Gateway(client, self.cache),
+            hub=Hub(cast("Any", self.parent)),
+            telemetry=TelemetryStore(),
+            queue=self.queue,
+            metrics=self.metrics,
+            slots=SlotSettings(image="maleo/slot:1", image_pull_policy="Never", agent_port=9808),
+            namespace="maleo",
+            connected=lambda: frozenset({"drone"}),
+        )
+
+    def hear(self, kind: Kind, item: Object, *, deleted: bool = False) -> None:
+        self.cache.hear(kind, item, deleted=deleted)
+
+    def bugs(self) -> float:
+        return sum(s.value for m in self.metrics.errors.collect() for s in m.samples if s.name.endswith("_total"))
+
+    @asynccontextmanager
+    async def leading(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.cycle.lead(1))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
 async def _lead(server: _Server, *missions: str) -> set[str]:
-    queue, client = DirtyQueue(), cast("Client", server)
-    cache = Cache(client, mark=queue.mark, on_restart=lambda _kind, _reason: None)
-    cycle = Cycle(
-        cache=cache,
-        gateway=Gateway(client, cache),
-        hub=Hub(cast("Any", _Parent())),
-        telemetry=TelemetryStore(),
-        queue=queue,
-        metrics=Metrics(),
-        slots=SlotSettings(image="maleo/slot:1", image_pull_policy="Never", agent_port=9808),
-        namespace="maleo",
-        connected=lambda: frozenset({"drone"}),
-    )
-    leading = asyncio.create_task(cycle.lead(1))
-    try:
+    async with _Replica(server).leading():
         return await server.placed(*missions)
-    finally:
-        leading.cancel()
-        with suppress(asyncio.CancelledError):
-            await leading
 
 
 async def test_cycle__promises_one_exclusive_unit_to_one_mission_of_a_turn() -> None:
@@ -141,3 +201,155 @@ async def test_cycle__of_a_new_leader_knows_what_is_held_from_placements() -> No
     server.put(MISSIONS, {"metadata": known["metadata"], "status": status})
     server.put(MISSIONS, mission("one", modes=["Local"]).to_api())
     assert await _lead(server, "default/one", "default/two") == {"default/two"}
+
+
+async def test_cycle__of_a_new_leader_knows_what_is_promised_to_who_does_not_serve_yet() -> None:
+    server = _server(mission("two", modes=["Local"]))
+    await _lead(server, "default/two")
+    server.put(MISSIONS, mission("one", modes=["Local"]).to_api())
+    assert await _lead(server, "default/one", "default/two") == {"default/two"}
+
+
+def _once(monkeypatch: pytest.MonkeyPatch, *, while_planned: Callable[[], None]) -> None:
+    """What happens while the first mission is planned."""
+    explain, waiting = State.explain, [while_planned]
+
+    def planned(self: State, key: str) -> Verdict:
+        if waiting:
+            waiting.pop()()
+        return explain(self, key)
+
+    monkeypatch.setattr(State, "explain", planned)
+
+
+@pytest.mark.parametrize("gone", ["one", "two"])
+async def test_mission_deleted_while_it_is_planned_or_waits__is_no_bug(
+    gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = _server(*(mission(name, modes=["Local"]) for name in ("one", "two", "zoo")))
+    replica, left = _Replica(server), {"one": "two", "two": "one"}[gone]
+
+    def delete() -> None:
+        replica.hear(MISSIONS, server.objects[MISSIONS].pop(f"default/{gone}"), deleted=True)
+
+    _once(monkeypatch, while_planned=delete)
+    async with replica.leading():
+        await server.placed(f"default/{left}", "default/zoo")  # its turn comes last
+    assert {p["spec"]["mission"] for p in server.objects[PLACEMENTS].values()} == {left}
+    assert replica.bugs() == 0
+
+
+async def test_commit__is_refused_when_the_mission_has_changed_since_it_was_decided_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = _server(mission("cctv", modes=["Local"]))
+    await _lead(server, "default/cctv")
+    serving = {"type": "Serving", "status": "True", "reason": "Active"}
+    server.put(PLACEMENTS, server.objects[PLACEMENTS]["default/cctv-1"] | {"status": {"conditions": [serving]}})
+    lost = server.objects[MISSIONS]["default/cctv"]["status"] | {"observedGeneration": 7}
+    server.put(MISSIONS, server.objects[MISSIONS]["default/cctv"] | {"status": lost})
+    replica = _Replica(server)
+
+    def edit() -> None:
+        replica.hear(MISSIONS, server.put(MISSIONS, server.objects[MISSIONS]["default/cctv"]))
+
+    _once(monkeypatch, while_planned=edit)
+    async with replica.leading():
+        await server.until(lambda: server.conflicts == 1)
+
+
+async def test_last_turn__is_fresh_from_the_first_list_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower has not turned for long: it is not stalled when it begins to lead."""
+    server, seen = _server(mission("cctv", modes=["Local"])), []
+    replica = _Replica(server)
+    replica.cycle.last_turn = began = time.monotonic() - 100
+    listed, decide = server.list, replica.cycle._decide_device
+
+    async def listing(kind: Kind, **options: Any) -> Listing:
+        seen.append(replica.cycle.last_turn)
+        return await listed(kind, **options)
+
+    async def decided(name: str) -> None:
+        seen.append(replica.cycle.last_turn)
+        replica.cycle.last_turn = began
+        await decide(name)
+
+    monkeypatch.setattr(server, "list", listing)
+    monkeypatch.setattr(replica.cycle, "_decide_device", decided)
+    server.put(NODES, server.objects[NODES]["drone"] | {"metadata": {"name": "edge", "labels": {TIER: "Edge"}}})
+    async with replica.leading():
+        await server.placed("default/cctv")
+    assert len(seen) > 3
+    assert min(seen) > began
+
+
+async def test_bug_while_idle__is_counted_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, failed = _server(), asyncio.Event()
+    replica = _Replica(server)
+
+    def fail(*_: object) -> None:
+        failed.set()
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(cycle, "_IDLE_S", 0.01)
+    monkeypatch.setattr(Improvement, "begin", fail)
+    async with replica.leading():
+        await asyncio.wait_for(failed.wait(), _DEADLINE_S)
+        server.put(MISSIONS, mission("cctv", modes=["Local"]).to_api())
+        replica.hear(MISSIONS, server.objects[MISSIONS]["default/cctv"])
+        assert await server.placed("default/cctv") == {"default/cctv"}
+    assert replica.bugs() > 0
+
+
+async def test_former_leader__shows_no_missions_any_more() -> None:
+    server = _server(mission("cctv", modes=["Local"]))
+    replica = _Replica(server)
+    async with replica.leading():
+        await server.until(lambda: b'mission="cctv"' in replica.metrics.render())
+    assert b'mission="cctv"' not in replica.metrics.render()
+
+
+_QUOTA = 'pods "cctv" is forbidden: exceeded quota: pods=0'
+
+
+async def test_refused_pod__is_told_where_the_user_looks_and_tried_again() -> None:
+    server = _server(mission("cctv", modes=["Local"]))
+    server.refused[PODS] = Forbidden(_QUOTA)
+    replica = _Replica(server)
+    async with replica.leading():
+        await server.until(lambda: "ChildRefused" in str(server.conditions("default/cctv")))
+        status, reason, message = server.conditions("default/cctv")["Placed"]
+        assert (status, reason) == ("False", "ChildRefused")
+        assert message.startswith("Pod cctv-drone-host-npu-")
+        assert message.endswith(f"is refused: {_QUOTA}: remove the cause, it is tried again by itself")
+        await server.until(lambda: "ChildRefused" in {e["reason"] for e in server.objects.get(EVENTS, {}).values()})
+        server.refused.clear()
+        await server.until(lambda: server.conditions("default/cctv")["Placed"][1] == "Starting")
+    assert server.objects[PODS]
+
+
+async def test_refused_placement__is_told_and_holds_nothing() -> None:
+    server = _server(mission("one", modes=["Local"]), mission("two", modes=["Local"]))
+    server.refused[PLACEMENTS] = Invalid("spec.mode: unknown")
+    async with _Replica(server).leading():
+        keys = ("default/one", "default/two")
+        await server.until(lambda: all("ChildRefused" in str(server.conditions(key)) for key in keys))
+        told = server.conditions("default/one")["Placed"][2]
+        assert told.startswith("Placement one-1 is refused: spec.mode: unknown: ")
+        assert PODS not in server.objects, "nobody starts pods for a plan that is not written"
+        server.refused.clear()
+        await server.until(lambda: PODS in server.objects)
+    assert len(server.objects[PLACEMENTS]) == 1, "the unit is Exclusive"
+
+
+async def test_agents__are_told_although_a_child_is_refused() -> None:
+    server = _server(mission("cctv", modes=["Local"]))
+    replica = _Replica(server)
+    server.refused[SERVICES] = Forbidden("services is forbidden: exceeded quota: services=0")
+    async with replica.leading():
+        await server.until(lambda: "Service cctv is refused" in str(server.conditions("default/cctv")))
+        (pod,) = server.objects[PODS].values()
+        await server.until(lambda: bool(replica.parent.told["drone"].slots))
+        (slot,) = replica.parent.told["drone"].slots
+    assert slot.slot == f"default/{pod['metadata']['name']}"
+    assert server.conditions("default/cctv")["Placed"][:2] == ("False", "ChildRefused")

@@ -1,14 +1,17 @@
 """What of a plan for all missions together is worth a move."""
 
+import asyncio
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "planning"))
+import pytest
 from worlds import block, link, mission, model, profile, snapshot, variant
 
-from maleo_operator.engine.improvement import worth_moving
-from maleo_operator.planning.fleet import plan_fleet
+from maleo_operator.engine import improvement
+from maleo_operator.engine.improvement import Improvement, worth_moving
+from maleo_operator.planning.fleet import FleetPlan, plan_fleet
 from maleo_operator.planning.problem import Feasible, Plan, Snapshot
 
 _SPEC = {
@@ -57,3 +60,17 @@ def test_improvement__leaves_all_as_it_is_where_one_would_not_be_served() -> Non
     before = replace(found, held=_held(found))
     without = replace(before, devices={"spare": found.devices["spare"]})
     assert worth_moving(without, plan_fleet(without, explain=False)) == {}
+
+
+async def test_improvement__says_once_what_it_failed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> FleetPlan:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(improvement, "plan_fleet", fail)
+    made, found = Improvement(), _world()
+    made.begin(found, lambda _keys: None)
+    assert made._task is not None
+    await asyncio.wait([made._task])
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        made.begin(found, lambda _keys: None)
+    made.begin(found, lambda _keys: None)

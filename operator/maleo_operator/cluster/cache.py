@@ -1,6 +1,7 @@
 """What the API server holds, parsed once per version, and the views of it that decisions need."""
 
 import asyncio
+import logging
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
@@ -32,11 +33,14 @@ from maleo_kube.resources import (
     SERVICES,
     Kind,
 )
+from maleo_operator.cluster.grouping import Grouping
 from maleo_operator.planning.problem import NodeFacts, Observations, Plan, Snapshot
 from maleo_operator.planning.snapshot import list_priorities
 from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.scope import SlotPod
 from maleo_wire.address import join
+
+log: Final = logging.getLogger("maleo.cache")
 
 # What people write is rare: kopf hears it. The rest is heard by our own watches. A re-list with a diff covers both.
 WRITTEN_BY_PEOPLE: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
@@ -75,12 +79,23 @@ MarkDirty = Callable[[Dirty], None]
 
 
 class Cache:
-    """`problems`: key of what cannot be parsed -> why; such an object is as good as not there."""
+    """What cannot be parsed (of a CRD newer or older than this program) is as good as not there: it is logged, and
+    `on_unreadable` hears its kind.
+    """
 
-    def __init__(self, client: Client, *, mark: MarkDirty, on_restart: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        mark: MarkDirty,
+        on_restart: Callable[[str, str], None],
+        on_unreadable: Callable[[str], None] = lambda _kind: None,
+    ) -> None:
         self._mark = mark
+        self._on_unreadable = on_unreadable
+        self._pods: Grouping[SlotPod] = Grouping()
+        self._placements: Grouping[Placement] = Grouping()
         self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
-        self.problems: dict[tuple[str, str], str] = {}
         self._facts: dict[str, NodeFacts] = {}
         self._renewed_at: dict[str, float] = {}  # Lease -> Unix time at which it was seen to change
         self.version = 0  # of all that planning sees but missions
@@ -163,21 +178,10 @@ class Cache:
         )
 
     def placements(self, mission: str) -> tuple[Placement, ...]:
-        namespace, _, name = mission.partition("/")
-        found = [
-            p
-            for p in self._all(PLACEMENTS, Placement).values()
-            if p.metadata.namespace == namespace and p.spec.mission == name
-        ]
-        return tuple(sorted(found, key=lambda p: p.spec.revision))
+        return tuple(sorted(self._placements.of(mission), key=lambda p: p.spec.revision))
 
     def pods(self, mission: str) -> tuple[SlotPod, ...]:
-        namespace, _, name = mission.partition("/")
-        return tuple(
-            children.parse_slot(pod)
-            for key, pod in sorted(self._informers[PODS].items())
-            if pod["metadata"]["namespace"] == namespace and pod["metadata"]["labels"][children.MISSION] == name
-        )
+        return tuple(self._pods.of(mission))
 
     def slot_of_pod(self, pod: str) -> tuple[str, str] | None:
         """Key of the mission that pod `namespace/name` is a slot of, and the node that it was made for."""
@@ -242,30 +246,34 @@ class Cache:
                 self._mark(Dirty("device", key.rpartition("maleo-agent-")[2]))
         elif kind == MISSIONS:
             self._mark(Dirty("mission", key))
-        elif kind in {PODS, SERVICES, SECRETS}:
-            item = new or old
-            assert item is not None
-            self._mark(Dirty("mission", f"{key.partition('/')[0]}/{item['metadata']['labels'][children.MISSION]}"))
-        elif kind == PLACEMENTS:
-            item = new or old
-            assert item is not None
-            self._mark(Dirty("mission", f"{key.partition('/')[0]}/{item['spec']['mission']}"))
+        elif kind in {PODS, SERVICES, SECRETS, PLACEMENTS}:
+            self._note_child(kind, key, old, new)
         else:
             devices = [key] if kind == DEVICES else list(self._facts) if kind == DEVICE_PROFILES else []
             for device in devices:
                 self._mark(Dirty("device", device))
             self._mark(ALL_MISSIONS)
 
+    def _note_child(self, kind: Kind, key: str, old: Object | None, new: Object | None) -> None:
+        before, after = _mission_of(kind, old), _mission_of(kind, new)
+        if kind == PODS:
+            self._pods.move(key, before, after, children.parse_slot(new) if new is not None else None)
+        elif kind == PLACEMENTS:
+            self._placements.move(key, before, after, cast("Placement | None", self._parsed[kind].get(key)))
+        for mission in {before, after} - {""}:
+            self._mark(Dirty("mission", mission))
+
     def _parse(self, kind: Kind, key: str, new: Object | None) -> None:
         self._parsed[kind].pop(key, None)
-        self.problems.pop((kind.kind, key), None)
         if new is None:
             return
         try:
             self._parsed[kind][key] = _PARSED[kind].model_validate(new)
         except ValidationError as error:
             first = error.errors()[0]
-            self.problems[kind.kind, key] = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            where = ".".join(map(str, first["loc"]))
+            log.warning("%s %s cannot be read, as if it was not there: %s: %s", kind.kind, key, where, first["msg"])
+            self._on_unreadable(kind.kind)
 
     def _note_node(self, name: str, node: Object | None) -> None:
         """Kubelets report every few seconds; only what planning knows of a node makes anything dirty."""
@@ -279,6 +287,15 @@ class Cache:
         self.version += 1
         self._mark(Dirty("device", name))
         self._mark(ALL_MISSIONS)
+
+
+def _mission_of(kind: Kind, child: Object | None) -> str:
+    """Key of the mission that a pod, Service, Secret or Placement belongs to; empty without one."""
+    if child is None:
+        return ""
+    meta = child["metadata"]
+    name = child["spec"]["mission"] if kind == PLACEMENTS else meta["labels"][children.MISSION]
+    return f"{meta['namespace']}/{name}"
 
 
 def _parse_node(node: Object) -> NodeFacts:

@@ -1,11 +1,14 @@
 """Makes an Outcome true: the only place that writes to the API server. Order and errors as `Outcome` says."""
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from maleo_kube.client import Client, Object
-from maleo_kube.errors import Conflict
+from maleo_kube.errors import ApiError, Conflict, Forbidden, Invalid
 from maleo_kube.resources import BY_KIND, DEVICES, EVENTS, MISSIONS, NODES, PLACEMENTS, Kind
 from maleo_operator.cluster.cache import Cache
 from maleo_operator.reconcilers.scope import Event, Outcome
@@ -14,16 +17,47 @@ MANAGER: Final = "maleo-operator"
 _REMEMBERED_EVENTS: Final = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Of a child, by its schema, a quota or a policy: repeating it does not help until somebody removes the cause."""
+
+    kind: Kind
+    name: str
+    error: ApiError
+
+    def __str__(self) -> str:
+        return f"{self.kind.kind} {self.name} is refused: {self.error}"
+
+
 class Gateway:
     def __init__(self, client: Client, cache: Cache) -> None:
         self._client = client
         self._cache = cache
         self._events: OrderedDict[str, None] = OrderedDict()
 
+    async def apply_children(self, outcome: Outcome) -> Refusal | None:
+        """Makes and corrects them; the first that is refused for good. That stops the rest where it is a Placement: its
+        pods follow from it. ApiError: any other failure.
+        """
+        refusal, apply = None, partial(self._client.apply, manager=MANAGER)
+        writes: list[tuple[Callable[[Kind, Object], Awaitable[Object]], Object]]
+        writes = [*((self._client.create, body) for body in outcome.create), *((apply, body) for body in outcome.apply)]
+        for write, body in writes:
+            kind = BY_KIND[body["kind"]]
+            try:
+                self._cache.note(kind, await write(kind, body))
+            except Conflict as error:
+                if error.reason != "AlreadyExists":
+                    raise
+            except (Invalid, Forbidden) as error:
+                refusal = refusal or Refusal(kind, body["metadata"]["name"], error)
+                if kind is PLACEMENTS:
+                    break
+        return refusal
+
     async def apply_mission(self, mission: Object, outcome: Outcome) -> None:
-        """ApiError stops the rest: nothing that follows from a refused write is done."""
+        """All but its children. ApiError stops the rest: nothing that follows from a refused write is done."""
         namespace, name = mission["metadata"]["namespace"], mission["metadata"]["name"]
-        await self._apply_children(outcome)
         for placement, status in outcome.placement_status.items():
             await self._apply_status(PLACEMENTS, namespace, placement, status)
         if outcome.status is not None:
@@ -34,25 +68,15 @@ class Gateway:
             await self._record(mission, event)
 
     async def apply_device(self, name: str, outcome: Outcome) -> None:
-        await self._apply_children(outcome)
+        refusal = await self.apply_children(outcome)
+        if refusal is not None:
+            raise refusal.error
         if outcome.status is not None:
             await self._apply_status(DEVICES, "", name, outcome.status)
         if outcome.node_labels:
             patch: Object = {"metadata": {"labels": dict(outcome.node_labels)}}
             self._cache.note(NODES, await self._client.merge(NODES, name, patch))
         await self._delete(outcome)
-
-    async def _apply_children(self, outcome: Outcome) -> None:
-        for body in outcome.create:
-            kind = BY_KIND[body["kind"]]
-            try:
-                self._cache.note(kind, await self._client.create(kind, body))
-            except Conflict as error:
-                if error.reason != "AlreadyExists":
-                    raise
-        for body in outcome.apply:
-            kind = BY_KIND[body["kind"]]
-            self._cache.note(kind, await self._client.apply(kind, body, manager=MANAGER))
 
     async def _apply_status(
         self, kind: Kind, namespace: str, name: str, status: Object, *, resource_version: str = ""

@@ -11,10 +11,11 @@ from typing import Final
 from maleo_api.mission import Active, Mission
 from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, parse
-from maleo_kube.errors import ApiError
-from maleo_kube.resources import MISSIONS, NODES
+from maleo_kube.client import Object
+from maleo_kube.errors import ApiError, Forbidden, Invalid
+from maleo_kube.resources import MISSIONS, PLACEMENTS
 from maleo_operator.cluster.cache import ALL_MISSIONS, Cache, Dirty
-from maleo_operator.cluster.gateway import Gateway
+from maleo_operator.cluster.gateway import Gateway, Refusal
 from maleo_operator.engine.improvement import Improvement
 from maleo_operator.engine.live import report_mission
 from maleo_operator.engine.queue import DirtyQueue
@@ -28,8 +29,11 @@ from maleo_operator.planning.planner import restore
 from maleo_operator.planning.problem import Feasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.state import State
 from maleo_operator.reconcilers import device, mission, trigger
+from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.device import TIER
+from maleo_operator.reconcilers.revisions import is_finished
 from maleo_operator.reconcilers.scope import DeviceScope, MissionScope, Outcome, SlotSettings
+from maleo_operator.reconcilers.standing import CHILD_REFUSED
 
 log: Final = logging.getLogger("maleo.cycle")
 _IDLE_S: Final = 5.0
@@ -88,6 +92,7 @@ class Cycle:
     async def lead(self, epoch: int) -> None:
         """Until cancelled: with a consistent view first, then turn after turn."""
         self._epoch, self._began = epoch, time.time()
+        self.last_turn = time.monotonic()
         self._memory.clear()
         self._lost.clear()
         self._state = None
@@ -105,14 +110,24 @@ class Cycle:
                 if keys:
                     with self._metrics.cycle.time():
                         await self._turn(keys)
-                elif self._state is not None:
-                    self._improvement.begin(self._look().snapshot, self._mark_missions)
+                else:
+                    self._improve()
         finally:
             self._improvement.end()
             self._hub.resign()
+            self._metrics.forget_missions()
+
+    def _improve(self) -> None:
+        """What is made beside the cycle must not end it."""
+        try:
+            self._improvement.begin(self._look().snapshot, self._mark_missions)
+        except Exception:
+            self._metrics.errors.labels("fleet").inc()
+            log.exception("planning all missions together failed")
 
     async def _relist(self) -> None:
         while True:
+            self.last_turn = time.monotonic()
             try:
                 await self._cache.relist()
             except ApiError as error:
@@ -124,6 +139,7 @@ class Cycle:
     async def _turn(self, keys: set[Dirty]) -> None:
         """Devices first: missions are planned on what they say."""
         for key in sorted(k.key for k in keys if k.kind == "device"):
+            self.last_turn = time.monotonic()
             await self._guard(Dirty("device", key), self._decide_device(key))
         missions = self._cache.missions
         self._forget(set(missions))
@@ -139,6 +155,8 @@ class Cycle:
         """One key's trouble is its own: a refused write is tried again later, a bug is logged and stops no others."""
         try:
             await work
+        except (Invalid, Forbidden) as error:
+            log.warning("%s %s is refused: %s", key.kind, key.key, error)
         except ApiError as error:
             log.info("%s %s: %s", key.kind, key.key, error)
         except Exception:
@@ -158,11 +176,10 @@ class Cycle:
 
     async def _decide_device(self, name: str) -> None:
         now = time.time()
-        facts, raw = self._cache.nodes.get(name), self._cache.raw(NODES, name)
+        facts = self._cache.nodes.get(name)
         scope = DeviceScope(
             name=name,
             node=facts,
-            node_uid=raw["metadata"]["uid"] if raw else "",
             device=self._cache.devices.get(name),
             profiles=self._cache.profiles,
             connected=name in self._connected(),
@@ -189,9 +206,33 @@ class Cycle:
     # ------------------------------------------------------------------------------------------------ missions
 
     async def _decide_mission(self, key: str) -> None:
-        declared = self._cache.missions[key]
+        declared, raw = self._cache.missions.get(key), self._cache.raw(MISSIONS, key)
+        if declared is None or raw is None:
+            return  # deleted while it waited for its turn
         memory = self._remember(Dirty("mission", key))
-        state = self._look()
+        scope = await self._consider(declared, memory)
+        if self._cache.raw(MISSIONS, key) is None:
+            return  # deleted while it was planned
+        outcome = mission.decide(scope)
+        self._assume(scope, outcome, memory)
+        try:
+            outcome, refusal = await self._apply(scope, outcome, raw, repeated=memory.failures > 0)
+        except ApiError:
+            self._end_assumption(key, memory)
+            raise
+        self._hub.desire(key, outcome.slots)
+        report_mission(self._metrics, scope, outcome)
+        if refusal is not None:
+            self._end_assumption(key, memory)
+            raise refusal.error
+        if outcome.requeue_s is not None:
+            self._queue.mark(Dirty("mission", key), after_s=outcome.requeue_s)
+        if key in self._improvement.wanted:  # until it fits, and the mission may move
+            self._queue.mark(Dirty("mission", key), after_s=_IDLE_S)
+
+    async def _consider(self, declared: Mission, memory: _Memory) -> MissionScope:
+        """All that is known of the mission, with a plan where there is a reason for one."""
+        key, state = declared.key, self._look()
         if state.snapshot.missions.get(key) is not declared:
             state.update(replace(state.snapshot, missions={**state.snapshot.missions, key: declared}), (), [key])
         snapshot, wanted = state.snapshot, self._improvement.wanted.get(key)
@@ -202,34 +243,38 @@ class Cycle:
             pods = {(pod.node, pod.unit): pod.name for pod in scope.pods if not pod.terminating}
             self._telemetry.calibrate(key, memory.plan, active.revision, pods)
         reason = trigger.check(scope)
-        if reason is not None:
-            with self._metrics.planning.time():
-                if better is None or reason != "FleetImprovement":
-                    better = await asyncio.to_thread(state.plan if self._is_burst else state.explain, key)
-            self._improvement.wanted.pop(key, None)
-            verdict = better
-            memory.planned_at = time.time()
-            scope = replace(
-                scope, trigger=reason, verdict=verdict, inputs_digest=store.digest(store.encode(snapshot, key))
-            )
-            log.info("planned %s for %s: %s", key, reason, type(verdict).__name__)
-        outcome = mission.decide(scope)
-        if self._assume(scope, outcome, memory):
-            state.assume(key, memory.plan)
-        raw = self._cache.raw(MISSIONS, key)
-        assert raw is not None
-        try:
-            await self._gateway.apply_mission(raw, outcome)
-        except ApiError:
-            memory.plan, memory.plan_revision = None, 0  # refused: the assumption ends
+        if reason is None:
+            return scope
+        with self._metrics.planning.time():
+            if better is None or reason != "FleetImprovement":
+                better = await asyncio.to_thread(state.plan if self._is_burst else state.explain, key)
+        self._improvement.wanted.pop(key, None)
+        memory.planned_at = time.time()
+        log.info("planned %s for %s: %s", key, reason, type(better).__name__)
+        return replace(scope, trigger=reason, verdict=better, inputs_digest=store.digest(store.encode(snapshot, key)))
+
+    async def _apply(
+        self, scope: MissionScope, outcome: Outcome, raw: Object, *, repeated: bool
+    ) -> tuple[Outcome, Refusal | None]:
+        """A refusal of a child is told when it is repeated: at first a quota or a policy may not have caught up yet."""
+        refusal = await self._gateway.apply_children(outcome)
+        if refusal is not None:
+            told = find(scope.mission.status.conditions, "Placed")
+            if repeated or (told is not None and told.reason == CHILD_REFUSED):
+                scope = replace(scope, refused=str(refusal))
+                if refusal.kind is PLACEMENTS:  # as if it had not been planned
+                    scope = replace(scope, trigger=None, verdict=None)
+                outcome = mission.decide(scope)
+            elif refusal.kind is PLACEMENTS:
+                raise refusal.error
+        await self._gateway.apply_mission(raw, outcome)
+        return outcome, refusal
+
+    def _end_assumption(self, key: str, memory: _Memory) -> None:
+        """A plan whose Placement was not written holds nothing any more."""
+        if all(p.spec.revision != memory.plan_revision for p in self._cache.placements(key)):
+            memory.plan, memory.plan_revision = None, 0
             self._looked = (-1, frozenset())
-            raise
-        self._hub.desire(key, outcome.slots)
-        report_mission(self._metrics, scope, outcome)
-        if outcome.requeue_s is not None:
-            self._queue.mark(Dirty("mission", key), after_s=outcome.requeue_s)
-        if key in self._improvement.wanted:  # until it fits, and the mission may move
-            self._queue.mark(Dirty("mission", key), after_s=_IDLE_S)
 
     def _scope(self, declared: Mission, snapshot: Snapshot, memory: _Memory) -> MissionScope:
         key, now, latency = declared.key, time.time(), declared.spec.objectives.latency
@@ -279,27 +324,26 @@ class Cycle:
         return self._state
 
     def _restore(self, declared: Mission, state: State) -> None:
-        """What a mission serves by, read back from its Placement: after a restart, or when a write was refused."""
+        """What a mission runs by, or is to run by, read back from its Placement: after a restart, or when a write was
+        refused.
+        """
         active = declared.status.active
-        if active is None:
-            return
-        placements = self._cache.placements(declared.key)
-        serving = [p for p in placements if p.spec.revision == active.revision]
-        if serving:
+        live = [p for p in self._cache.placements(declared.key) if not is_finished(p) or _is_active(p, active)]
+        if live:
             memory = self._remember(Dirty("mission", declared.key))
-            memory.plan = restore(state.snapshot, declared.key, serving[-1], index=state.index)
-            memory.plan_revision = serving[-1].spec.revision
+            memory.plan = restore(state.snapshot, declared.key, live[-1], index=state.index)
+            memory.plan_revision = live[-1].spec.revision
             state.assume(declared.key, memory.plan)
 
-    def _assume(self, scope: MissionScope, outcome: Outcome, memory: _Memory) -> bool:
+    def _assume(self, scope: MissionScope, outcome: Outcome, memory: _Memory) -> None:
         """A plan that becomes a Placement holds its units from this moment on, before anything is written."""
         made = [body for body in outcome.create if body["kind"] == "Placement"]
-        if not made:
-            return False
+        if not made or self._state is None:
+            return
         verdict = scope.verdict
         memory.plan = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad if verdict else None
         memory.plan_revision = int(made[-1]["spec"]["revision"])
-        return True
+        self._state.assume(scope.mission.key, memory.plan)
 
     def _mark_missions(self, keys: Collection[str]) -> None:
         for key in keys:
@@ -317,12 +361,16 @@ class Cycle:
 
 def _note_serving(memory: _Memory, active: Active | None, placements: tuple[Placement, ...]) -> Placement | None:
     """Remembers the Placement that serves; gives it back when somebody has deleted it meanwhile."""
-    stored = next((p for p in placements if active is not None and p.spec.revision == active.revision), None)
+    stored = next((p for p in placements if _is_active(p, active)), None)
     if stored is not None:
         memory.serving = stored
         return None
     known = memory.serving
     return known if active is not None and known is not None and known.spec.revision == active.revision else None
+
+
+def _is_active(placement: Placement, active: Active | None) -> bool:
+    return active is not None and placement.spec.revision == active.revision
 
 
 def _was_heard(scope: DeviceScope) -> bool:

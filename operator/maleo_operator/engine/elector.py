@@ -45,7 +45,7 @@ class Elector:
             try:
                 await asyncio.wait([leading, renewing], return_when=asyncio.FIRST_COMPLETED)
             finally:
-                self.epoch = None
+                self.epoch, self.leader = None, ""
                 leading.cancel()
                 renewing.cancel()
                 results = await asyncio.gather(leading, renewing, return_exceptions=True)
@@ -79,17 +79,17 @@ class Elector:
         try:
             lease = await self._client.get(LEASES, self._name, namespace=self._namespace)
         except NotFound:
-            # Not from 1: after a Lease was deleted, or a cluster restored, agents still know the old epochs.
-            return await self._client.create(LEASES, self._body(transitions=int(time.time())))
+            return await self._client.create(LEASES, self._body(after=0))
         version, spec = lease["metadata"]["resourceVersion"], lease["spec"]
         if version != self._seen[0]:
             self._seen = (version, time.monotonic())
         holder = spec.get("holderIdentity", "")
-        self.leader = lease["metadata"].get("annotations", {}).get(ADDRESS, "") if holder else ""
+        other = holder not in ("", self._identity)
+        self.leader = lease["metadata"].get("annotations", {}).get(ADDRESS, "") if other else ""
         expired = time.monotonic() - self._seen[1] > _DURATION_S
         if holder and not expired:
             return None
-        body = self._body(transitions=int(spec.get("leaseTransitions", 0)) + 1)
+        body = self._body(after=int(spec.get("leaseTransitions", 0)))
         body["metadata"]["resourceVersion"] = version
         return await self._client.replace(LEASES, body)
 
@@ -111,22 +111,28 @@ class Elector:
             await asyncio.sleep(_RETRY_S)
 
     async def _read_ours(self, lease: Object) -> Object | None:
-        """After a failed renewal: the newest Lease, None when it is another's. Nobody answers: the deadline decides."""
+        """After a failed renewal: the newest Lease, None when it is another's, or has another epoch (it was restored).
+        Nobody answers: the deadline decides.
+        """
         try:
             async with asyncio.timeout(_REQUEST_S):
                 newest = await self._client.get(LEASES, self._name, namespace=self._namespace)
         except (ApiError, TimeoutError):
             return lease
-        return newest if newest["spec"].get("holderIdentity") == self._identity else None
+        held = ("holderIdentity", "leaseTransitions")
+        return newest if all(newest["spec"].get(key) == lease["spec"][key] for key in held) else None
 
-    def _body(self, *, transitions: int) -> Object:
+    def _body(self, *, after: int) -> Object:
+        """For the epoch after that one. Not just one more: when the Lease was deleted, or restored from a backup,
+        agents know of higher ones. A new epoch is the Unix time: leaders change less often than once a second.
+        """
         metadata = {"name": self._name, "namespace": self._namespace, "annotations": {ADDRESS: self._address}}
         spec = {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": int(_DURATION_S),
             "acquireTime": _now(),
             "renewTime": _now(),
-            "leaseTransitions": transitions,
+            "leaseTransitions": max(after + 1, int(time.time())),
         }
         return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}
 

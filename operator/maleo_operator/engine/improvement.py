@@ -27,9 +27,16 @@ class Improvement:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, snapshot: Snapshot, mark: Callable[[Collection[str]], None]) -> None:
-        """Nothing while one is under way, or soon after. `mark`: asks for the missions concerned."""
-        now, settled = time.monotonic(), self._task is None or self._task.done()
-        if not settled or now < self._began + _EVERY_S or not 1 < len(snapshot.missions) <= _MOST_MISSIONS:
+        """Nothing while one is under way, or soon after. `mark`: asks for the missions concerned. Raises what the last
+        one failed by, once.
+        """
+        if self._task is not None:
+            if not self._task.done():
+                return
+            done, self._task = self._task, None
+            done.result()
+        now = time.monotonic()
+        if now < self._began + _EVERY_S or not 1 < len(snapshot.missions) <= _MOST_MISSIONS:
             return
         self._began = now
         self._task = asyncio.create_task(self._improve(snapshot, mark))

@@ -39,7 +39,10 @@ class DirtyQueue:
             self._changed.clear()
             wait = min([deadline, *self._due.values()]) - now
             try:
-                await asyncio.wait_for(self._changed.wait(), max(wait, 0.0))
+                # Not wait_for, which forgets that it was cancelled when the change comes at that very moment: then a
+                # leader that has lost its Lease would go on.
+                async with asyncio.timeout(max(wait, 0.0)):
+                    await self._changed.wait()
                 await asyncio.sleep(_BATCH_S)
             except TimeoutError:
                 continue

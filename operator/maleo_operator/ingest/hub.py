@@ -12,12 +12,7 @@ class Hub:
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
         self._by_mission: dict[str, tuple[tuple[str, SlotDesired], ...]] = {}
-        self._epoch: int | None = None
-
-    @property
-    def epoch(self) -> int | None:
-        """None while this replica may not tell anything."""
-        return self._epoch
+        self._epoch: int | None = None  # None while this replica may not tell anything
 
     def lead(self, epoch: int, nodes: Iterable[str]) -> None:
         """From now on; tells every node all that was decided so far."""

@@ -9,7 +9,7 @@ from maleo_api.meta import Condition
 
 Status = Literal["True", "False", "Unknown"]
 
-_FIGURE: Final = re.compile(r"(?<![\w-])[+-]?\d[\d.]*")
+_FIGURE: Final = re.compile(r"(?<![\w-])(?<!revision )(?<!block )[+-]?\d[\d.]*")
 _MAX_MESSAGE: Final = 1024
 
 
@@ -44,7 +44,7 @@ def settle(before: Sequence[Condition], wanted: Iterable[Condition], *, generati
 
 
 def same_but_figures(old: str, new: str) -> bool:
-    """Whether two texts differ in numbers alone; `edge-1` and `edge-2` are names, not numbers."""
+    """Whether two texts differ in figures alone; `edge-1`, `revision 2` and `block 3` are names."""
     return _FIGURE.sub("#", old) == _FIGURE.sub("#", new)
 
 

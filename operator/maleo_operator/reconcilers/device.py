@@ -28,8 +28,7 @@ _MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")
 def decide(scope: DeviceScope) -> Outcome:
     """A node labelled with its tier is a device. The inventory is its agent's; what follows from it is written here."""
     if scope.node is None or TIER not in scope.node.labels:
-        gone = (Reference("Device", "", scope.name),) if scope.device is not None else ()
-        return Outcome(delete=gone, node_labels=_changes(scope, {}) if scope.node else {})
+        return _without_node(scope)
     if scope.device is None:
         return Outcome(create=(_manifest(scope),), requeue_s=1.0)
     profiles = installed(scope.device)
@@ -38,6 +37,20 @@ def decide(scope: DeviceScope) -> Outcome:
         status=None if status == _owned(scope.device.status) else status.to_api(),
         node_labels=_changes(scope, _labels(scope, profiles)),
     )
+
+
+def _without_node(scope: DeviceScope) -> Outcome:
+    """Its Device goes; but not what people wrote: they may have applied it before the node joins, or is labelled."""
+    device, labels = scope.device, _changes(scope, {}) if scope.node else {}
+    if device is None:
+        return Outcome(node_labels=labels)
+    if device.spec.power_cap is None and not device.spec.declared:
+        return Outcome(delete=(Reference("Device", "", scope.name),), node_labels=labels)
+    message = f"there is no node {scope.name}" if scope.node is None else f"node {scope.name} has no label {TIER}"
+    advice = "join it, or delete this Device" if scope.node is None else f"set it to one of {', '.join(Tier)}"
+    wanted = [condition("Ready", "False", "NoNode", f"{message}: {advice}"), _telemetry_fresh(scope)]
+    status = _settled(scope, device, DeviceStatus(), wanted)
+    return Outcome(status=None if status == _owned(device.status) else status.to_api(), node_labels=labels)
 
 
 def installed(device: Device) -> dict[str, str]:
@@ -49,11 +62,11 @@ def installed(device: Device) -> dict[str, str]:
 
 
 def _manifest(scope: DeviceScope) -> dict[str, Any]:
-    node = {"apiVersion": "v1", "kind": "Node", "name": scope.name, "uid": scope.node_uid}
+    """Not owned by the Node: what people write in it outlives the Node, which is made anew when it joins again."""
     return {
         "apiVersion": API_VERSION,
         "kind": "Device",
-        "metadata": {"name": scope.name, "ownerReferences": [node]},
+        "metadata": {"name": scope.name},
         "spec": {"nodeName": scope.name},
     }
 
@@ -66,15 +79,18 @@ def _owned(status: DeviceStatus) -> DeviceStatus:
 
 def _status(scope: DeviceScope, device: Device, profiles: Mapping[str, str]) -> DeviceStatus:
     assert scope.node is not None
-    wanted = [_ready(scope, device, profiles), _telemetry_fresh(scope)]
-    before, generation = _owned(device.status), device.metadata.generation
-    return DeviceStatus(
+    found = DeviceStatus(
         tier=Tier(scope.node.labels[TIER]) if scope.node.labels[TIER] in set(Tier) else None,
         site=scope.node.labels.get(SITE, ""),
         units=_units(scope, profiles),
-        conditions=settle(before.conditions, wanted, generation=generation, now=scope.now),
-        observed_generation=generation,
     )
+    return _settled(scope, device, found, [_ready(scope, device, profiles), _telemetry_fresh(scope)])
+
+
+def _settled(scope: DeviceScope, device: Device, found: DeviceStatus, wanted: list[Condition]) -> DeviceStatus:
+    before, generation = _owned(device.status), device.metadata.generation
+    conditions = settle(before.conditions, wanted, generation=generation, now=scope.now)
+    return found.model_copy(update={"conditions": conditions, "observed_generation": generation})
 
 
 def _units(scope: DeviceScope, profiles: Mapping[str, str]) -> list[UnitStatus]:

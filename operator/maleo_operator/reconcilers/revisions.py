@@ -103,5 +103,7 @@ def live_pods(pods: Iterable[SlotPod]) -> dict[Slot, SlotPod]:
 
 
 def describe(placement: Placement) -> str:
-    """`Split drone-1>edge-1, int8`."""
-    return f"{placement.spec.mode} {'>'.join(nodes_of(placement))}, {placement.spec.variant}"
+    """`Split drone-1>edge-1, int8, cut after block 3`."""
+    cuts = " and ".join(f"block {p.span.last}" for p in placement.spec.partitions[:-1])
+    where = f"{placement.spec.mode} {'>'.join(nodes_of(placement))}, {placement.spec.variant}"
+    return f"{where}, cut after {cuts}" if cuts else where

@@ -46,8 +46,8 @@ class Window:
 class Telemetry:
     """What the entry and its partners reported of this mission.
 
-    windows: newest last, only of the active revision; p50_s, p95_s: of the newest window's sketch (display and
-    status), `percentile_s` at the objective's percentile; joules: per inference over all partitions, None = unknown.
+    windows: newest last, only of the active revision; p50_s: of the newest window's sketch (display and status),
+    percentile_s: the same at the objective's percentile; joules: per inference over all partitions, None = unknown.
     """
 
     reports: Mapping[str, SlotReport] = field(default_factory=dict)  # pod name -> latest, only of connected agents
@@ -69,9 +69,10 @@ class MissionScope:
 
     trigger: what `trigger.check` said of this scope, None = nothing had to be planned; then `verdict` is None, and
     `inputs_digest` is empty. planned_at: when this process last planned this mission, or began to lead.
-    lost_nodes: not Ready for longer than the grace, or stream lost and Lease expired -> Unix time since when. The
-    snapshot's facts of such a node say `ready=False`, so that no new plan uses it.
+    lost_nodes: not Ready, or stream lost and Lease expired -> Unix time since when. The snapshot's facts of such a
+    node say `ready=False`, so that no new plan uses it.
     service_selector: of the mission's Service; None = the Service is missing.
+    refused: the child that the API server refuses again and again, and its words; empty = none is refused.
     deleted: the Placement that `status.active` names, as it was last seen; None while it is stored, or was never seen.
     """
 
@@ -89,6 +90,7 @@ class MissionScope:
     epoch: int
     now: float
     settings: "SlotSettings"
+    refused: str = ""
     deleted: Placement | None = None
     planned_at: float = 0.0
     trigger: str | None = None
@@ -108,7 +110,6 @@ class DeviceScope:
 
     name: str
     node: NodeFacts | None
-    node_uid: str
     device: Device | None
     profiles: Mapping[str, DeviceProfile]
     connected: bool
@@ -156,7 +157,8 @@ class Outcome:
     commit: `status.active` changes in this status and must carry the mission's resourceVersion.
     placement_status: whole status of existing Placements. slots: the desired state of every slot of this mission, for
     the agents. node_labels: to set (or to remove: None) on the Device's Node. requeue_s: look again then.
-    Order of application: create, apply, placement_status, status, delete, slots; a failure stops the rest of it.
+    Order of application: create, apply, placement_status, status, delete, slots; a failure stops the rest of it. Not so
+    a child that is refused for good (by a quota, a policy): the decision is made again with `MissionScope.refused`.
     """
 
     create: tuple[dict[str, Any], ...] = ()

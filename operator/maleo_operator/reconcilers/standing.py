@@ -1,5 +1,7 @@
 """The conditions of where a mission stands: Placed, Ready, Degraded. Each is a chain: the first that applies tells."""
 
+from typing import Final
+
 from maleo_api.meta import Condition
 from maleo_api.placement import Placement
 from maleo_operator.planning.problem import Feasible, Infeasible
@@ -15,6 +17,9 @@ from maleo_operator.reconcilers.revisions import (
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 from maleo_operator.reconcilers.switch import Turn, load_errors, load_reason, waiting_for
 
+CHILD_REFUSED: Final = "ChildRefused"
+_UNDER_WAY: Final = frozenset({"Starting", "Moving"})
+
 
 def judge_standing(scope: MissionScope, turn: Turn) -> list[Condition]:
     placed = _placed(scope, turn)
@@ -28,7 +33,16 @@ def input_lost(scope: MissionScope, placement: Placement) -> bool:
 
 
 def _placed(scope: MissionScope, turn: Turn) -> Condition:
-    """Whether a plan that keeps every Hard limit is in force."""
+    """Whether a plan that keeps every Hard limit is in force. What blocks the plan goes before what refuses a child."""
+    told = _in_force(scope, turn)
+    if not scope.refused or (told.status == "False" and told.reason not in _UNDER_WAY):
+        return told
+    return condition(
+        "Placed", "False", CHILD_REFUSED, f"{scope.refused}: remove the cause, it is tried again by itself"
+    )
+
+
+def _in_force(scope: MissionScope, turn: Turn) -> Condition:
     verdict, pending, active = scope.verdict, turn.revisions.pending, turn.revisions.active
     if isinstance(verdict, Infeasible):
         return condition("Placed", "False", verdict.blockers[0].code, _shortfall(verdict))
@@ -63,7 +77,7 @@ def _settled(scope: MissionScope, turn: Turn) -> Condition:
         return condition("Placed", "False", given_up.reason, given_up.message)
     blocker = blocker_of(active) if active else None
     planned = isinstance(scope.verdict, Feasible) or turn.committed
-    if not planned and last is not None and last.status == "False":
+    if not planned and last is not None and last.status == "False" and last.reason != CHILD_REFUSED:
         return last
     if active is None:
         return condition("Placed", "Unknown", "NotPlanned", "not planned yet")
@@ -101,19 +115,18 @@ def _ready(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
     pod = live_pods(scope.pods).get(entry_of(active))
     if pod is None or not pod.ready:
         where = f"the entry on {active.spec.entry_node} is not ready"
-        return condition(
-            "Ready", "False", "EntryNotReady", ": ".join(filter(None, (where, pod.message if pod else "")))
-        )
+        trouble = pod.message if pod else scope.refused
+        return condition("Ready", "False", "EntryNotReady", ": ".join(filter(None, (where, trouble))))
     return condition("Ready", "True", "Serving", f"revision {active.spec.revision} serves: {describe(active)}")
 
 
 def _not_serving(scope: MissionScope, pending: Placement | None, placed: Condition) -> Condition:
-    if pending is None or placed.reason in ("ArtifactInvalid", "LoadFailed"):
+    if pending is None or placed.reason in ("ArtifactInvalid", "LoadFailed", CHILD_REFUSED):
         return condition("Ready", "False", placed.reason, placed.message)
     waiting = waiting_for(scope, pending)
     pods = live_pods(scope.pods)
     first = waiting[0] if waiting else entry_of(pending)
-    trouble = pods[first].message if first in pods else ""
+    trouble = pods[first].message if first in pods else scope.refused
     told = f"{len(waiting)} of {len(slots_of(pending))} slots are not warm, first {first.node} {first.unit}"
     return condition("Ready", "False", "Starting", ": ".join(filter(None, (told, trouble))))
 
@@ -136,7 +149,7 @@ def _degraded(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
     return condition("Degraded", "False", "AsPlanned", "serves as planned")
 
 
-_MOVE_TROUBLE = frozenset({"ArtifactInvalid", "LoadFailed", "ProgressDeadlineExceeded", "Moving"})
+_MOVE_TROUBLE = frozenset({"ArtifactInvalid", "LoadFailed", "ProgressDeadlineExceeded", "Moving", CHILD_REFUSED})
 """Reasons of `Placed` that concern the next revision only: the one that serves is not worse for it."""
 
 

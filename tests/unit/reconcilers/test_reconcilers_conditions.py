@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import feasible, infeasible, mission, model, scope
+from builders import feasible, infeasible, mission, model, part, scope
 from world import World
 
 from maleo_api.meta import Condition
@@ -131,6 +131,17 @@ def test_model_deleted_while_it_serves__serves_on_degraded() -> None:
     assert told["Degraded"][:2] == ("True", "ModelMissing")
 
 
+def test_ready__after_a_move_on_the_same_nodes_names_the_revision_and_the_cut_that_serve() -> None:
+    world = serving(OBSERVED)
+    assert conditions(world)["Ready"][2] == "revision 1 serves: Split drone-1>edge-1, int8, cut after block 0"
+    parts = (part("drone-1", 0, 2), part("edge-1", 3, 3))
+    moved = feasible("drone-1", "edge-1", spare=True)
+    world.planner = lambda _: replace(moved, plan=replace(moved.plan, partitions=parts))
+    world.mission = world.mission.model_copy(update={"metadata": mission(generation=2).metadata})
+    world.settle()
+    assert conditions(world)["Ready"][2] == "revision 2 serves: Split drone-1>edge-1, int8, cut after block 2"
+
+
 def test_ready__says_what_it_is_waiting_for() -> None:
     world = World(planner=lambda _: feasible("drone-1", "edge-1"))
     world.turn()
@@ -142,6 +153,37 @@ def test_ready__says_what_it_is_waiting_for() -> None:
     pod["status"] = {"containerStatuses": [{"state": {"waiting": waiting}}]}
     world.mission = mission()  # its status was lost; what is said is derived again
     assert conditions(world)["Ready"][2].endswith("first drone-1 host/cpu: ImagePullBackOff: no such image")
+
+
+def test_refused_child__is_told_until_it_is_there_and_only_then() -> None:
+    world = World(planner=lambda _: feasible("drone-1"))
+    world.turn()
+    world.turn()
+    waiting = replace(world.scope(), refused="Pod a is refused: exceeded quota: pods=3", pods=())
+    message = "Pod a is refused: exceeded quota: pods=3: remove the cause, it is tried again by itself"
+    told = conditions(waiting)
+    assert told["Placed"] == told["Ready"] == ("False", "ChildRefused", message)
+    stored = Mission.model_validate(world.mission.to_api() | {"status": decide(waiting).status})
+    repeated = replace(waiting, mission=stored, refused="Pod a is refused: exceeded quota: pods=4")
+    assert decide(repeated).status is None, "it is no news"
+    assert conditions(replace(repeated, refused=""))["Placed"][:2] == ("False", "Starting")
+
+
+def test_refused_child_of_what_serves__is_told_and_the_plan_is_in_force_again_afterwards() -> None:
+    world = serving(OBSERVED)
+    world.turn()
+    refused = replace(world.scope(), refused="Service cctv is refused: no")
+    told = conditions(refused)
+    assert told["Placed"][:2] == ("False", "ChildRefused")
+    assert told["Ready"][:2] == ("True", "Serving")
+    assert told["Degraded"][:2] == ("False", "AsPlanned")
+    stored = Mission.model_validate(world.mission.to_api() | {"status": decide(refused).status})
+    assert conditions(replace(refused, mission=stored, refused=""))["Placed"][:2] == ("True", "Placed")
+
+
+def test_blocker__goes_before_a_refused_child() -> None:
+    told = conditions(replace(scope(mission()), verdict=infeasible(), trigger="FirstPlacement", refused="Pod a: no"))
+    assert told["Placed"][:2] == ("False", "LatencyTooTight")
 
 
 def test_ready__is_false_when_the_entry_is_not() -> None:
@@ -232,6 +274,10 @@ def test_settle__moves_the_time_with_the_status_only(
         ("best is 62 ms at edge-1", "best is 62 ms at edge-2", False),
         ("needs +3.1ms", "needs +12ms", True),
         ("variant int8 allowed", "variant fp16 allowed", False),
+        ("revision 1 serves", "revision 2 serves", False),
+        ("revision 12 serves", "revision 13 serves", False),
+        ("cut after block 3: 40 ms", "cut after block 4: 40 ms", False),
+        ("cut after block 3: 40 ms", "cut after block 3: 41 ms", True),
     ],
 )
 def test_messages__differ_by_names_not_by_figures(one: str, other: str, same: bool) -> None:

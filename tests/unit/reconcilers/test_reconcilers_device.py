@@ -66,7 +66,7 @@ def scope(of: Device | None, **changes: Any) -> DeviceScope:
         "lease_fresh": True,
         "telemetry_fresh": True,
     } | changes
-    return DeviceScope(name="drone-1", node_uid="n1", device=of, profiles=PROFILES, now=100.0, **given)
+    return DeviceScope(name="drone-1", device=of, profiles=PROFILES, now=100.0, **given)
 
 
 def conditions(of: DeviceScope) -> dict[str, tuple[str, str, str]]:
@@ -75,16 +75,41 @@ def conditions(of: DeviceScope) -> dict[str, tuple[str, str, str]]:
     return {c["type"]: (c["status"], c["reason"], c["message"]) for c in status["conditions"]}
 
 
-def test_labelled_node__gets_a_device_that_goes_with_it() -> None:
+def test_labelled_node__gets_a_device() -> None:
     (made,) = decide(scope(None)).create
     assert made["spec"] == {"nodeName": "drone-1"}
-    assert made["metadata"]["ownerReferences"] == [{"apiVersion": "v1", "kind": "Node", "name": "drone-1", "uid": "n1"}]
+    assert "ownerReferences" not in made["metadata"], "what people write in it outlives the Node"
 
 
 @pytest.mark.parametrize("gone", [None, node(labels={})])
 def test_node_that_is_no_device__loses_it(gone: NodeFacts | None) -> None:
     assert decide(scope(device(), node=gone)).delete == (Reference("Device", "", "drone-1"),)
     assert decide(scope(None, node=gone)) == Outcome()
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        (None, "there is no node drone-1: join it, or delete this Device"),
+        (node(labels={}), "node drone-1 has no label maleo.dev/tier: set it to one of Device, Edge, Cloud"),
+    ],
+)
+@pytest.mark.parametrize("spec", [{"declared": [{"name": "npu", "profile": "hailo-8"}]}, {"powerCap": "10W"}])
+def test_device_that_people_wrote__waits_for_its_node(
+    gone: NodeFacts | None, message: str, spec: dict[str, Any]
+) -> None:
+    before = decide(scope(device(inventory=False))).status
+    written = Device.model_validate(
+        {"metadata": {"name": "drone-1"}, "spec": {"nodeName": "drone-1", **spec}, "status": before}
+    )
+    nowhere = scope(written, node=gone, connected=False, lease_fresh=False, telemetry_fresh=False)
+    outcome = decide(nowhere)
+    assert outcome.delete == ()
+    assert conditions(nowhere)["Ready"] == ("False", "NoNode", message)
+    assert outcome.status is not None
+    assert (outcome.status["units"], "tier" in outcome.status) == ([], False), "nothing to plan on"
+    told = Device.model_validate(written.to_api() | {"status": outcome.status})
+    assert decide(replace(nowhere, device=told)) == Outcome()
 
 
 def test_units__follow_the_inventory_with_the_memory_a_model_can_use() -> None:

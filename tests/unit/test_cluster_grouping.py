@@ -1,0 +1,82 @@
+"""What the cache finds of one mission is what a look through everything finds."""
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent / "reconcilers"))
+from builders import feasible
+from world import World
+
+from maleo_api.placement import Placement
+from maleo_kube.client import Client, Object
+from maleo_kube.resources import PLACEMENTS, PODS
+from maleo_operator.cluster.cache import Cache, Dirty
+from maleo_operator.reconcilers import children
+
+_WORLD = World(planner=lambda _: feasible("drone-1"))
+_WORLD.turn()
+_WORLD.turn()
+_POD = next(iter(_WORLD.pods.values()))
+_PLACEMENT = next(iter(_WORLD.placements.values())).to_api()
+_CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["Pod", "Placement"]),
+        st.integers(1, 3),
+        st.sampled_from("abc"),
+        st.sampled_from(["", "gone", "odd"]),
+    ),
+    max_size=30,
+)
+
+
+def _object(kind: str, number: int, mission: str, version: int) -> Object:
+    """Pods and Placements have the same names here."""
+    meta = {"namespace": "demo", "name": f"x-{number}", "resourceVersion": str(version)}
+    if kind == "Pod":
+        labels = _POD["metadata"]["labels"] | {children.MISSION: mission}
+        return _POD | {"metadata": _POD["metadata"] | meta | {"labels": labels}}
+    spec = _PLACEMENT["spec"] | {"mission": mission, "revision": number}
+    return _PLACEMENT | {"metadata": _PLACEMENT["metadata"] | meta, "spec": spec}
+
+
+@given(_CHANGES)
+def test_children_of_a_mission__are_those_that_a_look_through_all_finds(
+    changes: list[tuple[str, int, str, str]],
+) -> None:
+    marked: set[Dirty] = set()
+    cache = Cache(cast("Client", None), mark=marked.add, on_restart=lambda _kind, _reason: None)
+    stored: dict[tuple[str, int], tuple[str, Any]] = {}
+    for version, (kind, number, mission, how) in enumerate(changes, 1):
+        item = _object(kind, number, mission, version)
+        if how == "odd" and kind == "Placement":
+            item["spec"]["mode"] = "Nowhere"  # cannot be parsed: as good as not there
+        former = stored.pop((kind, number), (mission, None))[0]
+        if how != "gone":
+            stored[kind, number] = (mission, None if item["spec"].get("mode") == "Nowhere" else item)
+        marked.clear()
+        cache.hear(PODS if kind == "Pod" else PLACEMENTS, item, deleted=how == "gone")
+        assert {Dirty("mission", f"demo/{m}") for m in (mission, former) if how != "gone"} <= marked
+    for mission in "abc":
+        mine = {key: item for key, (of, item) in sorted(stored.items()) if of == mission and item is not None}
+        pods = tuple(children.parse_slot(item) for (kind, _), item in mine.items() if kind == "Pod")
+        placements = tuple(Placement.model_validate(item) for (kind, _), item in mine.items() if kind == "Placement")
+        assert cache.pods(f"demo/{mission}") == pods
+        assert cache.placements(f"demo/{mission}") == placements
+
+
+def test_object_that_cannot_be_read__is_logged_and_counted_and_not_there(caplog: pytest.LogCaptureFixture) -> None:
+    unread: list[str] = []
+    cache = Cache(
+        cast("Client", None), mark=lambda _: None, on_restart=lambda _kind, _reason: None, on_unreadable=unread.append
+    )
+    odd = _object("Placement", 1, "a", 1)
+    odd["spec"]["mode"] = "Nowhere"
+    cache.note(PLACEMENTS, odd)
+    assert cache.placements("demo/a") == ()
+    assert unread == ["Placement"]
+    assert "Placement demo/x-1 cannot be read, as if it was not there: spec.mode: Input should be" in caplog.text
