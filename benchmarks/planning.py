@@ -24,7 +24,7 @@ from meaning import places_of, read  # isort: skip
 from milp import Optimum, Program, best  # isort: skip
 
 from maleo_operator.planning import solver
-from maleo_operator.planning.planner import plan
+from maleo_operator.planning.planner import decide, plan
 from maleo_operator.planning.problem import Feasible, Snapshot, Verdict
 
 _LEVELS: tuple[Scarcity, ...] = ("ample", "moderate", "scarce")
@@ -84,13 +84,15 @@ def _time_size(blocks: int, devices: int, partitions: int, scarcity: Scarcity, c
 
 
 def compare_highs() -> None:
-    """The same instances, with every constraint; equal: objective within 1e-7, or both find nothing feasible."""
+    """The same instances, with every constraint, without advice where nothing fits; equal: objective within 1e-7, or
+    both find nothing feasible.
+    """
     rows = []
     for blocks, nodes, count in ((6, 4, 40), (10, 5, 40), (18, 5, 20), (24, 6, 10)):
         chance, own, theirs, equal, feasible = Random(blocks), list[float](), list[float](), 0, 0
         for _ in range(count):
             found = one_mission(chance, blocks=blocks, nodes=nodes)
-            took, verdict = _timed(plan, found, KEY_OF_TESTS)
+            took, verdict = _timed(decide, found, KEY_OF_TESTS)
             longer, optimum = _solve(found)
             own.append(took)
             theirs.append(longer)

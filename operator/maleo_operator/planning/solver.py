@@ -44,7 +44,7 @@ from maleo_operator.planning.units import UnitFacts
 MOST_PARTITIONS: Final = 4
 _PER_CLASS: Final = MOST_PARTITIONS
 _PATIENCE: Final = 20_000
-_SHORT_PATIENCE: Final = 1500
+_SHORT_PATIENCE: Final = 100
 """Partial ways that are looked at, of each question."""
 _MOST_UNITS: Final = 64
 _KINDS: Final = (("input", True), ("features", False))
