@@ -17,7 +17,7 @@ from typing import Any, Final
 from maleo_devcluster import binaries, host, network
 from maleo_devcluster.controlplane import start_control_plane
 from maleo_devcluster.images import Builder
-from maleo_devcluster.node import NodeFiles, remove_cgroups, start_node, write_node_files
+from maleo_devcluster.node import NodeFiles, end_all, remove_cgroups, start_node, write_node_files
 from maleo_devcluster.process import Process
 from maleo_devcluster.registry import start_registry
 from maleo_devcluster.topology import BRIDGE_ADDRESS, REGISTRY, Node
@@ -199,6 +199,8 @@ def _clean(folders: Folders) -> None:
     nodes = [Node(**node) for node in record["nodes"]]
     for process in reversed(_processes(record)):
         process.stop(kill=process.name.startswith("node-"))
+    for node in nodes:
+        end_all(node)
     network.remove(nodes)
     for node in nodes:
         remove_cgroups(node)

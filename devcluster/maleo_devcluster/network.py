@@ -70,6 +70,12 @@ def route_services(via: Node) -> None:
     run("ip", "route", "replace", SERVICES, "via", via.address)
 
 
+def list_inside(node: Node) -> list[int]:
+    """Processes in the node's network, whoever knows of them."""
+    done = subprocess.run(["ip", "netns", "pids", node.name], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in done.stdout.split()]
+
+
 def remove(nodes: Iterable[Node]) -> None:
     _attempt("ip", "route", "del", SERVICES)
     for node in nodes:

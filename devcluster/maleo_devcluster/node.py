@@ -2,10 +2,14 @@
 
 import contextlib
 import json
+import os
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from maleo_devcluster import network
 from maleo_devcluster.host import MOUNT_POINTS
 from maleo_devcluster.keys import Authority
 from maleo_devcluster.process import Process, start
@@ -13,6 +17,7 @@ from maleo_devcluster.topology import BRIDGE_ADDRESS, PODS, REGISTRY, Node
 
 _INIT: Final = Path(__file__).with_name("node-init.sh")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
+_END_S: Final = 10.0
 _CONTAINERD: Final = """version = 2
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{registry}/maleo/pause:1"
@@ -86,6 +91,16 @@ def start_node(node: Node, files: NodeFiles) -> Process:
         "MOUNT_POINTS": " ".join(MOUNT_POINTS),
     }
     return start(f"node-{node.name}", command, folder=files.folder / "log", environment=environment)
+
+
+def end_all(node: Node) -> None:
+    """What still is in the node's network: a command that was killed may have started it and not noted it any more."""
+    deadline = time.monotonic() + _END_S
+    while (inside := network.list_inside(node)) and time.monotonic() < deadline:
+        for pid in inside:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def make_cgroups(node: Node) -> None:
