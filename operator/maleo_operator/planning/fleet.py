@@ -17,7 +17,7 @@ from maleo_operator.planning.holdings import Rank, rank_of, uses
 from maleo_operator.planning.horizon import is_complete
 from maleo_operator.planning.menu import Menu, list_menus
 from maleo_operator.planning.objective import HIGHEST, Aim
-from maleo_operator.planning.planner import build
+from maleo_operator.planning.planner import build, renew
 from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.solver import Candidate, Search
 from maleo_operator.planning.state import State, choose
@@ -204,10 +204,9 @@ class _Planning:
         """
         for key, verdict in self.found.items():
             search, chosen = self._state.search(key, aim=self._aim), self._state.holdings.plans.get(key)
-            judged = search.find(chosen) if chosen is not None and isinstance(search, Search) else None
-            if chosen is None or judged is None or not isinstance(search, Search):
+            if chosen is None or not isinstance(search, Search):
                 continue
-            chosen = build(search, judged)
+            chosen = renew(search, chosen)
             self._state.hold(key, chosen)
             if isinstance(verdict, Feasible):
                 self.found[key] = replace(verdict, plan=chosen)

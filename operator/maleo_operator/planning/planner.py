@@ -374,6 +374,17 @@ def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[Pla
     return (t.wire / max(1 - search.taken(*hop), 1e-9) for t, hop in zip(transfers, hops, strict=True))
 
 
+def renew(search: Search, plan: Plan) -> Plan:
+    """The plan with its figures as they are beside what others hold now, and a fallback where these leave room."""
+    waits = [waiting(search.loads[p.node, p.unit]) for p in plan.partitions]
+    judged = search.find(plan) if waits != [p.wait.value for p in plan.partitions] else None
+    if judged is not None:
+        return build(search, judged)
+    entry_unit, fallback = _entry(search, plan.mode, plan.partitions)
+    plan = replace(plan, entry_unit=entry_unit, fallback=fallback)
+    return replace(plan, switching=switch(search, plan))
+
+
 def _entry(
     search: Search, mode: Mode, partitions: Sequence[PlannedPartition], *, spare: bool = True
 ) -> tuple[str, Fallback | None]:
