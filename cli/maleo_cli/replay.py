@@ -7,13 +7,16 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import typer
+import yaml
 
+from maleo_api.placement import Partition, Placement, PlacementSpec
 from maleo_cli.answer import Answer, describe
 from maleo_cli.failure import Failure
 from maleo_operator.planning import store
 from maleo_operator.planning.fleet import FleetPlan, plan_fleet
 from maleo_operator.planning.objective import Aim
-from maleo_operator.planning.problem import Snapshot
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Feasible, Plan, Snapshot
 
 _MOST_TOLD: Final = 12
 
@@ -36,8 +39,14 @@ def keep(folder: Path, snapshot: Snapshot, fleet: FleetPlan, *, aim: Aim) -> Non
 
 def replay_command(
     files: Annotated[list[Path], typer.Argument(help="Files that `maleo plan --store FOLDER` wrote.")],
+    placement: Annotated[
+        Path | None, typer.Option(help="A Placement (kubectl get -o yaml): the file is what the operator kept of it.")
+    ] = None,
 ) -> None:
     """Plan again. Exit code 1 when an answer differs from the stored one in anything, 2 when a file holds none."""
+    if placement is not None:
+        _replay_placement(files, placement)
+        return
     differs = False
     for file in files:
         try:
@@ -56,6 +65,37 @@ def replay_command(
             print("".join(f"  {line}\n" for line in told[:_MOST_TOLD] + more), end="")
     if differs:
         raise typer.Exit(1)
+
+
+def _replay_placement(files: list[Path], placement: Path) -> None:
+    try:
+        made = Placement.model_validate(yaml.safe_load(placement.read_text(encoding="utf-8")))
+        inputs = b"".join(file.read_bytes() for file in files)
+        snapshot, key = store.decode(inputs)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        todo = "name one Placement, and the one file that the operator kept of its inputs"
+        raise Failure(str(error), todo, exit_code=2) from error
+    if store.digest(inputs) != made.spec.inputs_digest or key not in snapshot.missions:
+        todo = f"it followed from {made.spec.inputs_digest}: take the file of that name from the operator"
+        raise Failure(f"{files[0]} is not what {made.metadata.name} followed from", todo, exit_code=2)
+    verdict = plan(snapshot, key)
+    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+    told = list(_differences(_decision(made.spec), _decision(chosen) if chosen else None))
+    print(f"{'DIFFERS' if told else 'same'}  {made.metadata.name}  {made.spec.inputs_digest[:19]}")
+    if told:
+        print("".join(f"  {line}\n" for line in told), end="")
+        raise typer.Exit(1)
+
+
+def _decision(made: PlacementSpec | Plan) -> dict[str, Any]:
+    """What was decided, of either."""
+    parts = [
+        (p.node, p.unit, p.span.first, p.span.last) if isinstance(p, Partition) else (p.node, p.unit, p.first, p.last)
+        for p in made.partitions
+    ]
+    names = ("node", "unit", "first", "last")
+    partitions = [dict(zip(names, part, strict=True)) for part in parts]
+    return {"mode": made.mode, "variant": made.variant, "exit": made.exit, "partitions": partitions}
 
 
 def _answers(snapshot: Snapshot, fleet: FleetPlan) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class Builder:
         self._buildah("build", "--build-arg", f"BASE={base}", "--tag", reference, str(context))
         self.say(f"image {component}: pushing")
         self._push(reference)
+        self._drop_older(component, reference)
         return reference
 
     @staticmethod
@@ -173,6 +174,14 @@ class Builder:
     def _has_image(self, reference: str) -> bool:
         done = subprocess.run(self._command("inspect", "--type", "image", reference), capture_output=True, check=False)
         return done.returncode == 0
+
+    def _drop_older(self, component: str, reference: str) -> None:
+        """Each takes half a gigabyte here; what it shares with this one stays, and the registry has what was pushed."""
+        listed = _run(self._command("images", "--noheading", "--format", "{{.Name}}:{{.Tag}}")).split()
+        mine = f"{self.registry}/maleo/{component}:"
+        older = [name for name in listed if name.startswith(mine) and name != reference]
+        if older:  # one that is in use elsewhere may stay
+            subprocess.run(self._command("rmi", *older), capture_output=True, check=False)
 
     def _push(self, reference: str) -> None:
         self._buildah("push", "--quiet", "--tls-verify=false", reference, f"docker://{reference}")

@@ -14,6 +14,7 @@ from maleo_kube.client import Client, Object
 from maleo_kube.resources import Kind
 from maleo_operator.cluster.cache import WRITTEN_BY_PEOPLE, Cache, Dirty
 from maleo_operator.cluster.gateway import Gateway
+from maleo_operator.engine.archive import Archive
 from maleo_operator.engine.cycle import Cycle
 from maleo_operator.engine.elector import Elector
 from maleo_operator.engine.queue import DirtyQueue
@@ -66,6 +67,7 @@ class Operator:
             slots=settings.slots,
             namespace=settings.namespace,
             connected=lambda: self.parent.connected,
+            archive=Archive(settings.archive),
         )
         self._listener: Listener | None = None
 

@@ -23,6 +23,7 @@ class Settings:
     kubeconfig: Path | None
     audience: str
     slots: SlotSettings
+    archive: Path | None = None  # where the inputs of the last decisions are kept
 
     @classmethod
     def read(cls) -> "Settings":
@@ -38,6 +39,7 @@ class Settings:
             metrics_port=int(os.environ.get("MALEO_METRICS_PORT", "8082")),
             kubeconfig=Path(kubeconfig) if kubeconfig else None,
             audience="maleo-operator",
+            archive=Path(folder) if (folder := os.environ.get("MALEO_ARCHIVE", "")) else None,
             slots=SlotSettings(
                 image=os.environ["MALEO_SLOT_IMAGE"],
                 image_pull_policy=os.environ.get("MALEO_SLOT_PULL_POLICY", "IfNotPresent"),

@@ -1,6 +1,7 @@
 """The cycle over an API server in memory: what one decision assumes, the next one of the same turn sees."""
 
 import asyncio
+import os
 import sys
 import time
 from base64 import b64encode
@@ -11,8 +12,12 @@ from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parent / "planning"))
 import pytest
+import yaml
+from typer.testing import CliRunner
 from worlds import block, mission, model, profile, variant
 
+from maleo_cli.failure import Failure
+from maleo_cli.main import app
 from maleo_kube.client import Client, Listing, Object
 from maleo_kube.errors import ApiError, Conflict, Forbidden, Invalid
 from maleo_kube.resources import (
@@ -31,6 +36,7 @@ from maleo_kube.resources import (
 from maleo_operator.cluster.cache import Cache
 from maleo_operator.cluster.gateway import Gateway
 from maleo_operator.engine import cycle
+from maleo_operator.engine.archive import Archive
 from maleo_operator.engine.cycle import Cycle
 from maleo_operator.engine.improvement import Improvement
 from maleo_operator.engine.queue import DirtyQueue
@@ -145,7 +151,7 @@ def _server(*missions: Any, priority: int = 0) -> _Server:
 class _Replica:
     """A cycle over the server, with what it tells agents and counts."""
 
-    def __init__(self, server: _Server) -> None:
+    def __init__(self, server: _Server, archive: Path | None = None) -> None:
         client, self.queue, self.metrics, self.parent = cast("Client", server), DirtyQueue(), Metrics(), _Parent()
         self.cache = Cache(client, mark=self.queue.mark, on_restart=lambda _kind, _reason: None)
         self.cycle = Cycle(
@@ -158,6 +164,7 @@ class _Replica:
             slots=SlotSettings(image="maleo/slot:1", image_pull_policy="Never", agent_port=9808),
             namespace="maleo",
             connected=lambda: frozenset({"drone"}),
+            archive=Archive(archive),
         )
 
     def hear(self, kind: Kind, item: Object, *, deleted: bool = False) -> None:
@@ -353,3 +360,39 @@ async def test_agents__are_told_although_a_child_is_refused() -> None:
         (slot,) = replica.parent.told["drone"].slots
     assert slot.slot == f"default/{pod['metadata']['name']}"
     assert server.conditions("default/cctv")["Placed"][:2] == ("False", "ChildRefused")
+
+
+async def test_inputs_of_a_decision__are_kept_and_plan_the_same_placement_again(tmp_path: Path) -> None:
+    server = _server(mission("two", modes=["Local"]))
+    async with _Replica(server, tmp_path / "inputs").leading():
+        await server.placed("default/two")
+    (placement,) = server.objects[PLACEMENTS].values()
+    stored = tmp_path / "inputs" / f"{placement['spec']['inputsDigest'].removeprefix('sha256:')}.json"
+    (tmp_path / "two-1.yaml").write_text(yaml.safe_dump(placement), encoding="utf-8")
+    command = ["replay", str(stored), "--placement", str(tmp_path / "two-1.yaml")]
+    same = CliRunner().invoke(app, command)
+    assert (same.exit_code, same.stdout.split()[:2]) == (0, ["same", "two-1"])
+    moved = {**placement, "spec": {**placement["spec"], "variant": "int8"}}
+    (tmp_path / "two-1.yaml").write_text(yaml.safe_dump(moved), encoding="utf-8")
+    other = CliRunner().invoke(app, command)
+    assert other.exit_code == 1
+    assert 'variant: "int8" was stored, "fp32" is planned now' in other.stdout
+    wrong = {**placement, "spec": {**placement["spec"], "inputsDigest": f"sha256:{'0' * 64}"}}
+    (tmp_path / "two-1.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
+    failure = CliRunner().invoke(app, command).exception
+    assert isinstance(failure, Failure)
+    assert failure.exit_code == 2
+
+
+def test_archive__keeps_the_newest_and_fails_no_decision(tmp_path: Path) -> None:
+    folder = tmp_path / "inputs"
+    archive, digests = Archive(folder), [f"sha256:{number:064x}" for number in range(203)]
+    for number, digest in enumerate(digests):
+        archive.keep(digest, b"{}")
+        os.utime(folder / f"{digest.removeprefix('sha256:')}.json", (number, number))
+    archive.keep("../../etc/passwd", b"{}")
+    assert {f"sha256:{file.stem}" for file in folder.iterdir()} == set(digests[3:])
+    blocked = tmp_path / "file"
+    blocked.touch()
+    Archive(blocked).keep(digests[0], b"{}")
+    assert blocked.read_bytes() == b""

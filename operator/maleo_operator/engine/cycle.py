@@ -16,6 +16,7 @@ from maleo_kube.errors import ApiError, Forbidden, Invalid
 from maleo_kube.resources import MISSIONS, PLACEMENTS
 from maleo_operator.cluster.cache import ALL_MISSIONS, Cache, Dirty
 from maleo_operator.cluster.gateway import Gateway, Refusal
+from maleo_operator.engine.archive import Archive
 from maleo_operator.engine.improvement import Improvement
 from maleo_operator.engine.live import report_mission
 from maleo_operator.engine.queue import DirtyQueue
@@ -69,6 +70,7 @@ class Cycle:
         slots: SlotSettings,
         namespace: str,
         connected: Callable[[], frozenset[str]],
+        archive: Archive,
     ) -> None:
         self.last_turn = time.monotonic()
         self._cache = cache
@@ -80,6 +82,7 @@ class Cycle:
         self._slots = slots
         self._namespace = namespace
         self._connected = connected
+        self._archive = archive
         self._epoch = 0
         self._memory: dict[str, _Memory] = {}
         self._lost: dict[str, float] = {}
@@ -251,7 +254,10 @@ class Cycle:
         self._improvement.wanted.pop(key, None)
         memory.planned_at = time.time()
         log.info("planned %s for %s: %s", key, reason, type(better).__name__)
-        return replace(scope, trigger=reason, verdict=better, inputs_digest=store.digest(store.encode(snapshot, key)))
+        inputs = store.encode(snapshot, key)
+        digest = store.digest(inputs)
+        self._archive.keep(digest, inputs)
+        return replace(scope, trigger=reason, verdict=better, inputs_digest=digest)
 
     async def _apply(
         self, scope: MissionScope, outcome: Outcome, raw: Object, *, repeated: bool
