@@ -20,6 +20,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 _WAIT_S = 120
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_learnt_yet(environment: Environment) -> None:
+    """What earlier tests taught of links is known to who leads: another one begins with what is declared."""
+    environment.kubectl("-n", "maleo-system", "delete", "pods", "-l", "app.kubernetes.io/name=maleo-operator")
+    rollout = ["rollout", "status", "deployment/maleo-operator", f"--timeout={_WAIT_S}s"]
+    environment.kubectl("-n", "maleo-system", *rollout)
+
+
 _FAULTS: dict[str, tuple[Callable[[Cluster, str], None], Callable[[Cluster, str], None]]] = {
     "power": (Cluster.kill_node, Cluster.start_node),
     "cable": (Cluster.cut_node, Cluster.heal_node),
@@ -114,10 +122,7 @@ def _blocks_at(environment: Environment, node: str, name: str, revision: int) ->
 async def test_link_that_carries_next_to_nothing__fallback_answers_until_the_mission_has_moved(
     environment: Environment,
 ) -> None:
-    """Transfers are given up, so nothing is late and nobody measures a speed: the fallback's share proves the drift.
-
-    What is measured of the link is believed for ten minutes: no later test may count on it.
-    """
+    """Transfers are given up, so nothing is late and nobody measures a speed: the fallback's share proves the drift."""
     await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
     spec = copy.deepcopy(GATE) | {"modes": ["Local", "Split"], "drift": {"coolDown": "5s"}}
     async with mission(environment, "starved", spec) as observer:
