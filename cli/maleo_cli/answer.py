@@ -270,7 +270,7 @@ def answer(
     explanation: Explanation | None = None,
     frontier: Frontier | None = None,
 ) -> Answer:
-    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+    chosen = verdict.chosen
     told = _planned(mission, chosen) if chosen else None
     bound = _finite(verdict.bound) if isinstance(verdict, Feasible) else None
     blockers, relaxations = ((), ()) if isinstance(verdict, Feasible) else (verdict.blockers, verdict.relaxations)
@@ -299,7 +299,7 @@ def answer(
 
 
 def _before(mission: Mission, verdict: Verdict) -> Before:
-    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+    chosen = verdict.chosen
     return Before(isinstance(verdict, Feasible), _planned(mission, chosen) if chosen else None)
 
 

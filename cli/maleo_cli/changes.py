@@ -26,7 +26,7 @@ def compare(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> dict
 
 
 def _differ(old: Verdict, new: Verdict) -> bool:
-    one, other = _plan_of(old), _plan_of(new)
+    one, other = old.chosen, new.chosen
     if type(old) is not type(new) or (one is None) != (other is None):
         return True
     if one is None or other is None:
@@ -39,12 +39,8 @@ def _form(plan: Plan) -> Any:
     return plan.mode, plan.label, plan.entry_node, parts
 
 
-def _plan_of(verdict: Verdict) -> Plan | None:
-    return verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
-
-
 def _tell(old: Verdict, new: Verdict) -> str:
-    plans = [plan for plan in map(_plan_of, (old, new)) if plan is not None]
+    plans = [plan for plan in (old.chosen, new.chosen) if plan is not None]
     crowded = find_crowded(plans)
     one, other = _tell_one(old, crowded), _tell_one(new, crowded)
     if one == other and len(plans) == 2:  # noqa: PLR2004 - both have one
@@ -53,7 +49,7 @@ def _tell(old: Verdict, new: Verdict) -> str:
 
 
 def _tell_one(verdict: Verdict, crowded: Collection[str]) -> str:
-    plan = _plan_of(verdict)
+    plan = verdict.chosen
     text = ""
     if plan is not None:
         text = f"{plan.mode} {plan.label}: {tell_parts(plan, crowded)}, {show(DURATION, plan.latency.value)}"

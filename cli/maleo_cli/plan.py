@@ -105,7 +105,7 @@ def _sketch(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Iterator[dra
     """Of every mission that has a plan, the least bad one too."""
     for key, verdict in sorted(verdicts.items()):
         mission, fits = snapshot.missions[key], isinstance(verdict, Feasible)
-        plan = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+        plan = verdict.chosen
         if plan is not None:
             model = snapshot.models[f"{mission.metadata.namespace}/{plan.model}"]
             yield drawing.Sketch(mission, model, plan, fits)

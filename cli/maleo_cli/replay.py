@@ -16,7 +16,7 @@ from maleo_operator.planning import store
 from maleo_operator.planning.fleet import FleetPlan, plan_fleet
 from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Plan, Snapshot
+from maleo_operator.planning.problem import Plan, Snapshot
 
 _MOST_TOLD: Final = 12
 
@@ -79,7 +79,7 @@ def _replay_placement(files: list[Path], placement: Path) -> None:
         todo = f"it followed from {made.spec.inputs_digest}: take the file of that name from the operator"
         raise Failure(f"{files[0]} is not what {made.metadata.name} followed from", todo, exit_code=2)
     verdict = plan(snapshot, key)
-    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+    chosen = verdict.chosen
     told = list(_differences(_decision(made.spec), _decision(chosen) if chosen else None))
     print(f"{'DIFFERS' if told else 'same'}  {made.metadata.name}  {made.spec.inputs_digest[:19]}")
     if told:

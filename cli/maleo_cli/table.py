@@ -29,7 +29,7 @@ def print_plans(
     table = Table(*_COLUMNS, box=None, pad_edge=False)
     notes: list[str] = []
     for key, verdict in sorted(verdicts.items()):
-        chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+        chosen = verdict.chosen
         fits = "yes" if isinstance(verdict, Feasible) else "no"
         row = _row(chosen, find_crowded([chosen])) if chosen else ("",) * 6
         table.add_row(key.removeprefix("default/"), fits, *row)

@@ -44,7 +44,7 @@ def tell(
     mission: Mission, verdict: Verdict, explanation: Explanation, *, aim: Aim = "margins", everything: bool = True
 ) -> list[str]:
     """The whole explanation. everything: each class that was not taken, not only how many there are of each code."""
-    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+    chosen = verdict.chosen
     others = [chosen, explanation.better, *(other.plan for other in explanation.alternatives)]
     crowded = find_crowded(plan for plan in others if plan is not None)
     lines = [] if isinstance(verdict, Feasible) else tell_blockers(verdict.blockers)

@@ -4,19 +4,17 @@ Planning would pass over most of it in silence: a device of an unknown profile i
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from math import prod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from maleo_api.device import Device, DeviceProfile, Link, Place
+from maleo_api.labels import SITE, TIER
 from maleo_api.meta import Resource, Schema, Tier
-from maleo_api.model import ITEM_BYTES, MeasuredSpan, Model, ModelProfile, Tensor, Variant
+from maleo_api.model import MeasuredSpan, Model, ModelProfile, Tensor, Variant, size_of
 from maleo_api.quantities import BYTES, parse, show
 from maleo_api.rules import KEYS, RULES
 from maleo_api.spelling import suggest
 
-_TIER: Final = "maleo.dev/tier"
-_SITE: Final = "maleo.dev/site"
 _MOST_SHOWN: Final = 80
 _ROUNDED: Final = 0.05  # a size of two digits is no contradiction
 
@@ -82,9 +80,9 @@ def _of(resources: Mapping[str, Mapping[str, Resource]], kind: type[Kind]) -> li
 
 
 def _node(node: Resource) -> Iterator[str]:
-    tier = node.metadata.labels.get(_TIER)
+    tier = node.metadata.labels.get(TIER)
     if tier is not None and tier not in set(Tier):
-        yield _mistake(f"metadata.labels[{_TIER}]", tier, f"no such tier{_nearest(tier, Tier)}")
+        yield _mistake(f"metadata.labels[{TIER}]", tier, f"no such tier{_nearest(tier, Tier)}")
 
 
 def _variant(variant: Variant, path: str) -> Iterator[str]:
@@ -119,11 +117,9 @@ def _version(text: str) -> list[int]:
     return parts
 
 
-def _bytes_of(tensors: Iterable[Tensor]) -> int | None:
+def _bytes_of(tensors: Sequence[Tensor]) -> float | None:
     """Of one request, whose batch counts one; None where another dimension is free."""
-    if any(-1 in tensor.shape[1:] for tensor in tensors):
-        return None
-    return sum(ITEM_BYTES[tensor.datatype] * prod(abs(size) for size in tensor.shape) for tensor in tensors)
+    return None if any(-1 in tensor.shape[1:] for tensor in tensors) else size_of(tensors)
 
 
 def _device(
@@ -142,13 +138,13 @@ def _device(
 
 
 def _link(link: Link, links: list[Link], labels: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    sites = {found[_SITE] for found in labels.values() if _SITE in found}
+    sites = {found[SITE] for found in labels.values() if SITE in found}
     for index, place in enumerate(link.spec.between):
         if place.node is not None and place.node not in labels:
             told = f"no such Node{_nearest(place.node, labels)}"
             yield _mistake(f"spec.between[{index}].node", place.node, told)
         if place.site is not None and place.site not in sites:
-            told = f"no Node has this label {_SITE}{_nearest(place.site, sites)}"
+            told = f"no Node has this label {SITE}{_nearest(place.site, sites)}"
             yield _mistake(f"spec.between[{index}].site", place.site, told)
     first = next(other for other in links if _ends(other) == _ends(link))
     if first is not link:

@@ -1,8 +1,10 @@
-"""Names as values of labels, which Kubernetes limits to 63 characters; a node's name may have 253."""
+"""Labels that people give nodes; and names as values of labels, which Kubernetes limits to 63 characters."""
 
 import hashlib
 from typing import Final
 
+TIER: Final = "maleo.dev/tier"
+SITE: Final = "maleo.dev/site"
 _MOST: Final = 63
 _HASH: Final = 10
 

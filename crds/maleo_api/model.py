@@ -1,5 +1,7 @@
 """Model (a network and its variants, each a chain of blocks) and ModelProfile (what was measured of it)."""
 
+from collections.abc import Iterable
+from math import prod
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
@@ -33,6 +35,11 @@ class Tensor(Schema):
     datatype: Datatype
     shape: Annotated[list[int], Field(max_length=8)]
     """-1 is a free dimension (the batch)."""
+
+
+def size_of(tensors: Iterable[Tensor]) -> float:
+    """Bytes of one request; free dimensions count one."""
+    return float(sum(ITEM_BYTES[t.datatype] * prod(size if size >= 0 else 1 for size in t.shape) for t in tensors))
 
 
 class AccuracyFigure(Schema):

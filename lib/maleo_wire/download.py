@@ -14,8 +14,8 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-_CHUNK: Final = 1 << 20
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+CHUNK: Final = 1 << 20
+TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
 
@@ -32,12 +32,12 @@ async def download(url: str, *, most_bytes: int) -> AsyncGenerator[bytes, None]:
     """Pieces of the body. DownloadFailed, also when there is more than `most_bytes`; OSError when nobody answers."""
     size = 0
     connector = aiohttp.TCPConnector(socket_factory=_open_socket)
-    async with aiohttp.ClientSession(timeout=_TIMEOUT, connector=connector) as session:
+    async with aiohttp.ClientSession(timeout=TIMEOUT, connector=connector) as session:
         try:
             async with _get(session, URL(url)) as response:
                 if response.status != 200:  # noqa: PLR2004 - OK
                     raise DownloadFailed(f"the server answered {response.status}", status=response.status)
-                async for chunk in response.content.iter_chunked(_CHUNK):
+                async for chunk in response.content.iter_chunked(CHUNK):
                     size += len(chunk)
                     if size > most_bytes:
                         raise DownloadFailed(f"there is more of it than the {most_bytes} bytes that are allowed")

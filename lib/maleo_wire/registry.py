@@ -19,10 +19,8 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from maleo_wire.download import DownloadFailed, download
+from maleo_wire.download import CHUNK, TIMEOUT, DownloadFailed, download
 
-_CHUNK: Final = 1 << 20
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 _OCI: Final = re.compile(
     r"^oci://(?P<host>[^/@]+)/(?P<repository>[a-z0-9][a-z0-9._/-]*)(@(?P<digest>sha256:[0-9a-f]{64}))?$"
 )
@@ -93,7 +91,7 @@ async def push(repository: str, path: Path) -> tuple[str, str]:
     location = Location.parse(repository)
     digest = digest_of(path)
     try:
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
             await _upload(session, location, digest, path.stat().st_size, _file(path))
             config = f"sha256:{hashlib.sha256(_EMPTY).hexdigest()}"
             await _upload(session, location, config, len(_EMPTY), _bytes(_EMPTY))
@@ -148,7 +146,7 @@ async def _check(response: aiohttp.ClientResponse, what: str) -> None:
 
 async def _file(path: Path) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(CHUNK):
             yield chunk
 
 

@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 from worlds import block, mission, model, profile, variant
 
+from maleo_api.labels import TIER
 from maleo_cli.failure import Failure
 from maleo_cli.main import app
 from maleo_kube.client import Client, Listing, Object
@@ -45,7 +46,6 @@ from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.planning.problem import Verdict
 from maleo_operator.planning.state import State
-from maleo_operator.reconcilers.device import TIER
 from maleo_operator.reconcilers.scope import SlotSettings
 from maleo_wire.messages import AgentDesired
 

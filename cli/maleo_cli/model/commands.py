@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from maleo_api.device import Precision
 from maleo_api.manifests import Dumper
 from maleo_api.meta import API_VERSION, Basis
-from maleo_api.model import Block, Model
+from maleo_api.model import Block, Model, size_of
 from maleo_api.quantities import BYTES, RATIO, WORK, parse, show
 from maleo_cli.failure import Failure
 from maleo_cli.model import zoo
@@ -22,7 +22,6 @@ from maleo_cli.model.analysis import Analysis, analyse
 from maleo_cli.model.codecs import NAMES, CodecName, save
 from maleo_cli.model.codecs import make as make_codec
 from maleo_cli.model.values import Unsuitable
-from maleo_operator.planning.cost import size_of
 from maleo_wire import registry
 
 _UNCUT: Final = (

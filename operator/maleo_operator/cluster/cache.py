@@ -11,7 +11,8 @@ from typing import Any, Final, TypeVar, cast
 from pydantic import ValidationError
 
 from maleo_api.device import Device, DeviceProfile, Link
-from maleo_api.meta import Resource, Tier
+from maleo_api.labels import SITE
+from maleo_api.meta import Resource
 from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_api.placement import Placement
@@ -35,7 +36,7 @@ from maleo_kube.resources import (
 )
 from maleo_operator.cluster.grouping import Grouping
 from maleo_operator.planning.problem import NodeFacts, Observations, Plan, Snapshot
-from maleo_operator.planning.snapshot import list_priorities
+from maleo_operator.planning.snapshot import list_priorities, tier_of
 from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.scope import SlotPod
 from maleo_wire.address import join
@@ -302,11 +303,10 @@ def _parse_node(node: Object) -> NodeFacts:
     metadata: dict[str, Any] = node["metadata"]
     labels = metadata.get("labels", {})
     conditions = node.get("status", {}).get("conditions", [])
-    tier = labels.get("maleo.dev/tier", "")
     return NodeFacts(
         name=metadata["name"],
-        site=labels.get("maleo.dev/site", ""),
-        tier=Tier(tier) if tier in set(Tier) else Tier.DEVICE,
+        site=labels.get(SITE, ""),
+        tier=tier_of(labels),
         ready=any(c["type"] == "Ready" and c["status"] == "True" for c in conditions),
         schedulable=not node.get("spec", {}).get("unschedulable", False),
         labels=labels,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, replace
 from typing import Final
 
+from maleo_api.labels import TIER
 from maleo_api.mission import Active, Mission
 from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, parse
@@ -27,11 +28,10 @@ from maleo_operator.metrics import Metrics
 from maleo_operator.planning import store
 from maleo_operator.planning.holdings import rank_of
 from maleo_operator.planning.planner import restore
-from maleo_operator.planning.problem import Feasible, Plan, Snapshot, Verdict
+from maleo_operator.planning.problem import Plan, Snapshot, Verdict
 from maleo_operator.planning.state import State
 from maleo_operator.reconcilers import device, mission, trigger
 from maleo_operator.reconcilers.conditions import find
-from maleo_operator.reconcilers.device import TIER
 from maleo_operator.reconcilers.revisions import is_finished
 from maleo_operator.reconcilers.scope import DeviceScope, MissionScope, Outcome, SlotSettings
 from maleo_operator.reconcilers.standing import CHILD_REFUSED
@@ -256,7 +256,7 @@ class Cycle:
         log.info("planned %s for %s: %s", key, reason, type(better).__name__)
         inputs = store.encode(snapshot, key)
         digest = store.digest(inputs)
-        self._archive.keep(digest, inputs)
+        await asyncio.to_thread(self._archive.keep, digest, inputs)
         return replace(scope, trigger=reason, verdict=better, inputs_digest=digest)
 
     async def _apply(
@@ -347,7 +347,7 @@ class Cycle:
         if not made or self._state is None:
             return
         verdict = scope.verdict
-        memory.plan = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad if verdict else None
+        memory.plan = verdict.chosen if verdict else None
         memory.plan_revision = int(made[-1]["spec"]["revision"])
         self._state.assume(scope.mission.key, memory.plan)
 

@@ -48,11 +48,6 @@ class Frame:
         return found & ~self.barred[place] if place in self.barred else found
 
     @cached_property
-    def possible(self) -> Mask:
-        """(D, B, B)."""
-        return np.stack([self.ends_of(place) for place in range(len(self.reach))])
-
-    @cached_property
     def windows(self) -> tuple[Numbers, Numbers, Numbers] | None:
         """For the least over a window of ends: level, and where its two halves begin; None where all reach the last."""
         count = self.sizes.size

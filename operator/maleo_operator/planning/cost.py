@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from maleo_api.device import Link
 from maleo_api.meta import Basis
-from maleo_api.model import ITEM_BYTES, Tensor, Variant
 from maleo_api.model import MeasuredSpan as StatedSpan
+from maleo_api.model import Variant
 from maleo_api.quantities import BANDWIDTH, BYTES, DURATION, ENERGY, ENERGY_PER_BYTE, WORK, parse
 from maleo_operator.planning.problem import Figure, Snapshot
 from maleo_operator.planning.units import DEFAULT_SPREAD, SPREAD, UnitFacts, strongest
@@ -21,11 +21,6 @@ Vector = NDArray[np.float64]
 _MESSAGE_S: Final = (
     0.001  # serialisation and protocol on both sides of a hop; 0.3 to 0.7 ms were measured for 1 to 400 KB
 )
-
-
-def size_of(tensors: list[Tensor]) -> float:
-    """Bytes of one request; free dimensions count one."""
-    return float(sum(ITEM_BYTES[t.datatype] * int(np.prod([s if s >= 0 else 1 for s in t.shape])) for t in tensors))
 
 
 @dataclass(frozen=True, slots=True)

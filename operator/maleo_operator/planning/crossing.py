@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_api.model import Variant
+from maleo_api.model import Variant, size_of
 from maleo_operator.planning.coding import effort, find_codec
-from maleo_operator.planning.cost import LinkFacts, size_of
+from maleo_operator.planning.cost import LinkFacts
 from maleo_operator.planning.problem import NodeFacts
 from maleo_operator.planning.units import UnitFacts
 

@@ -112,7 +112,7 @@ def _why_unused(search: Search, unit: UnitFacts, variant: str) -> str:
 def compare(snapshot: Snapshot, key: str, verdict: Verdict, decide: Decide) -> tuple[Alternative, ...]:
     """What each other mode has to offer, those that the mission does not allow too."""
     mission = snapshot.missions[key]
-    chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+    chosen = verdict.chosen
     others = [mode for mode in MODES if chosen is None or mode != chosen.mode]
     return tuple(_compare(snapshot, mission, mode, chosen, decide) for mode in others)
 

@@ -85,11 +85,13 @@ def plan_fleet(
             state.hold(key, None)
     for name, keys in _tiers(snapshot):
         tier = _Planning(state, keys, aim, explain=explain, go_on=go_on)
-        bound = tier.bound_alone() if aim != "margins" else (SERVED + HIGHEST) * len(keys)
+        bound = (SERVED + HIGHEST) * len(keys)
+        if len(keys) > 1 and aim != "margins":
+            bound = tier.bound_alone()
         tier.insert(keys)
         if len(keys) == 1:
             bound = sum(SERVED + v.bound for v in tier.found.values() if isinstance(v, Feasible))
-        if rounds and len(keys) > 1 and aim == "margins" and go_on():
+        elif rounds and aim == "margins" and go_on():
             bound = min(bound, tier.improve(rounds, gap))
         tier.finish()
         verdicts |= tier.found
@@ -195,7 +197,7 @@ class _Planning:
 
     def _hold(self, key: str, verdict: Verdict) -> None:
         """What serves the least badly goes on to, if nothing is feasible."""
-        chosen = self._state.snapshot.held.get(key) if verdict is _NO_ROOM else _plan_of(verdict)
+        chosen = self._state.snapshot.held.get(key) if verdict is _NO_ROOM else verdict.chosen
         self._state.hold(key, replace(chosen, fallback=None) if chosen is not None else None)
 
     def finish(self) -> None:
@@ -299,10 +301,6 @@ class _Planning:
             if seen is not None:
                 self.seen[key] = seen
             self._hold(key, verdict)
-
-
-def _plan_of(verdict: Verdict) -> Plan | None:
-    return verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
 
 
 def _bare(search: Search, candidate: Candidate) -> Plan:

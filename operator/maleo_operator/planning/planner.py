@@ -8,13 +8,12 @@ from typing import Final
 
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission, Mode
-from maleo_api.model import Codec, Model, Tensor
+from maleo_api.model import Codec, Model, Tensor, size_of
 from maleo_api.placement import Placement
 from maleo_operator.planning.analog import lower
 from maleo_operator.planning.blockers import block_all, block_best, diagnose
 from maleo_operator.planning.coding import effort, find_codec
 from maleo_operator.planning.compatibility import find_mismatch
-from maleo_operator.planning.cost import size_of
 from maleo_operator.planning.demand import Demand, accuracy_margin, find_input
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.explanation import Explanation, classify, compare, reject

@@ -206,6 +206,11 @@ class Feasible:
     bound: float
     """No plan has a higher objective; equal to the plan's own unless the search was cut short."""
 
+    @property
+    def chosen(self) -> Plan:
+        """What is served by."""
+        return self.plan
+
 
 @dataclass(frozen=True, slots=True)
 class Infeasible:
@@ -213,6 +218,11 @@ class Infeasible:
     relaxations: tuple[Relaxation, ...]
     rejected: tuple[Rejected, ...]
     least_bad: Plan | None  # keeps every structural rule and egress, breaks Hard objectives least; None = none at all
+
+    @property
+    def chosen(self) -> Plan | None:
+        """What is served by for want of better."""
+        return self.least_bad
 
 
 Verdict = Feasible | Infeasible

@@ -1,9 +1,10 @@
 """A snapshot from manifests, with no cluster: what people wrote is what there is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from maleo_api.device import Device, DeviceProfile, Link
+from maleo_api.labels import SITE, TIER
 from maleo_api.manifests import Manifests
 from maleo_api.meta import Tier
 from maleo_api.mission import Mission
@@ -40,12 +41,17 @@ def list_priorities(classes: Iterable[tuple[str, int, bool]]) -> dict[str, int]:
     return dict([(name, value) for name, value, _ in rows] + default[-1:])
 
 
+def tier_of(labels: Mapping[str, str]) -> Tier:
+    """Of a node with these labels: Device where they say none that there is."""
+    tier = labels.get(TIER, "")
+    return Tier(tier) if tier in set(Tier) else Tier.DEVICE
+
+
 def _facts(name: str, labels: dict[str, str], *, unschedulable: bool) -> NodeFacts:
-    tier = labels.get("maleo.dev/tier", "")
     return NodeFacts(
         name=name,
-        site=labels.get("maleo.dev/site", ""),
-        tier=Tier(tier) if tier in set(Tier) else Tier.DEVICE,
+        site=labels.get(SITE, ""),
+        tier=tier_of(labels),
         ready=True,
         schedulable=not unschedulable,
         labels=labels,

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from maleo_api.mission import Mode
-from maleo_api.model import Model
+from maleo_api.model import Model, size_of
 from maleo_api.placement import MOST_STAGES
 from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
@@ -16,7 +16,7 @@ from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.analog import find_miss, lower, without_the_widest
 from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.compatibility import Mismatch, find_mismatch
-from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
+from maleo_operator.planning.cost import LinkFacts, SpanCosts
 from maleo_operator.planning.crossing import Crossing
 from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.edition import Edition, without_codecs

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_api.model import Model
+from maleo_api.model import Model, size_of
 from maleo_operator.planning.amount import Array, Mask
-from maleo_operator.planning.cost import LinkFacts, SpanCosts, size_of
+from maleo_operator.planning.cost import LinkFacts, SpanCosts
 from maleo_operator.planning.crossing import list_sizes
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.index import Index

@@ -13,12 +13,11 @@ from maleo_api.device import (
     Memory,
     UnitStatus,
 )
+from maleo_api.labels import SITE, TIER
 from maleo_api.meta import API_VERSION, Basis, Condition, Tier
 from maleo_operator.reconcilers.conditions import condition, settle
 from maleo_operator.reconcilers.scope import DeviceScope, Outcome, Reference
 
-TIER: Final = "maleo.dev/tier"
-SITE: Final = "maleo.dev/site"
 _NPU: Final = "maleo.dev/npu"
 _OWNED: Final = ("Ready", "TelemetryFresh")
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
