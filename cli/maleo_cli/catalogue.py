@@ -85,6 +85,7 @@ def _stated_nowhere(profiles: Mapping[str, DeviceProfile]) -> Iterator[str]:
         "target application": any(spec.targets for spec in specs),
         "reconfiguration time": any(unit.reconfiguration for unit in units),
         "analogue tolerance": any(unit.accuracy_tolerance for unit in units),
+        "cost of writing weights": any(unit.weight_writing for unit in units),
     }
     missing = [name for name, stated in known.items() if not stated]
     if missing:
@@ -167,6 +168,10 @@ def _rows(unit: ComputeUnit) -> Iterator[tuple[str, ...]]:
         yield unit.name, "reconfiguration", change.time, change.basis, change.source
     for tolerance in unit.accuracy_tolerance:
         yield unit.name, "accuracy tolerance", tolerance.value, tolerance.basis, tolerance.source
+    for writing in unit.weight_writing:
+        per_byte = f"{writing.energy_per_byte} a byte" if writing.energy_per_byte else None
+        told = ", ".join(text for text in (writing.throughput, per_byte) if text)
+        yield unit.name, "writing weights", told, writing.basis, writing.source
 
 
 def _sparse(sparsity: str) -> str:
@@ -204,6 +209,7 @@ def _unknown(unit: ComputeUnit) -> Iterator[str]:
         "typical power": any(row.state == "Typical" for row in unit.power),
         "reconfiguration time": bool(unit.reconfiguration) or "Reconfigurable" not in unit.features,
         "accuracy tolerance": bool(unit.accuracy_tolerance) or "Analog" not in unit.features,
+        "cost of writing weights": bool(unit.weight_writing) or "Analog" not in unit.features,
     }
     yield from (name for name, known in stated.items() if not known)
 

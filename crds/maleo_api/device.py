@@ -84,6 +84,15 @@ class AccuracyTolerance(Schema):
     source: Text = ""
 
 
+class WeightWriting(Schema):
+    """What it takes to put a model's weights into an Analog unit: how fast, and at how much energy."""
+
+    throughput: Throughput | None = None
+    energy_per_byte: EnergyPerByte | None = None
+    basis: Basis
+    source: Text = ""
+
+
 class PriceFigure(Schema):
     value: Price
     basis: Basis
@@ -122,6 +131,8 @@ class ComputeUnit(Schema):
     """None for a unit with the feature Reconfigurable = unknown: then two models never take turns on it."""
     accuracy_tolerance: Annotated[list[AccuracyTolerance], Field(max_length=4)] = []
     """None for a unit with the feature Analog = unknown, which keeps no Hard accuracy."""
+    weight_writing: Annotated[list[WeightWriting], Field(max_length=4)] = []
+    """No energy for a unit with the feature Analog = unknown: so is then that of models which are updated."""
     features: Annotated[list[ShortText], Field(max_length=16)] = []
     """What it can do beyond computing, such as LLM, ISP, Sparsity; Analog and Reconfigurable have their own rules."""
     runtimes: Annotated[list[Runtime], Field(max_length=16)] = []

@@ -19,6 +19,8 @@ class ModelReference(Schema):
     name: Name
     variants: Annotated[list[Name], Field(max_length=16)] = []
     """Empty = every variant of the model."""
+    updated_every: Duration | None = None
+    """How often new weights come. On units where these are dear to write, each inference pays its share of it."""
 
 
 class AccuracyObjective(Schema):

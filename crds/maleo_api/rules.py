@@ -19,6 +19,7 @@ from maleo_api.device import (
     Memory,
     Peak,
     Place,
+    WeightWriting,
 )
 from maleo_api.meta import Schema
 from maleo_api.mission import (
@@ -29,6 +30,7 @@ from maleo_api.mission import (
     LatencyObjective,
     Mission,
     MissionSpec,
+    ModelReference,
     Objectives,
     Weights,
 )
@@ -129,6 +131,9 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
             "modes",
         ),
     ),
+    ModelReference: (
+        _above_zero("updatedEvery", "updated_every", "model.updatedEvery must be above zero: leave it out for never"),
+    ),
     Demand: (_above_zero("rate", "rate", "demand.rate must be above zero: the least may be such as 1/h"),),
     InputSource: (
         Rule(
@@ -167,6 +172,14 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
             lambda artifact: not artifact.uri.startswith("oci://") or artifact.uri.endswith(f"@{artifact.digest}"),
             "uri",
         ),
+    ),
+    WeightWriting: (
+        Rule(
+            "has(self.throughput) || has(self.energyPerByte)",
+            "a row of weightWriting needs throughput (such as 2MB/s) or energyPerByte (such as 3uJ)",
+            lambda row: bool(row.throughput or row.energy_per_byte),
+        ),
+        _above_zero("throughput", "throughput", "weights cannot be written at no speed: leave out what is not known"),
     ),
     Peak: (_above_zero("rate", "rate", "a peak rate must be above zero: leave out what the unit cannot run"),),
     Efficiency: (

@@ -128,8 +128,10 @@ def test_page__says_what_is_unknown_and_what_was_left_out_and_why() -> None:
     )
     page = render({"a": profile})
     assert "| npu | peak, precision not stated | 1TOPS | Claimed | a page |" in page
-    assert "unknown: peak, memory, bandwidth, typical power, reconfiguration time, accuracy tolerance." in page
-    assert "for any of them: price, target application, reconfiguration time, analogue tolerance." in page
+    assert "unknown: peak, memory, bandwidth, typical power, reconfiguration time, accuracy tolerance, " in page
+    assert "cost of writing weights." in page
+    assert "for any of them: price, target application, reconfiguration time, analogue tolerance, " in page
+    assert ", cost of writing weights." in page
     assert "- power 9W: a typing error" in page
     assert "There is nothing to find it by" in page
     assert "Its operating system is unknown." in page
@@ -147,6 +149,7 @@ def test_page__prints_every_kind_of_figure_with_its_basis_and_source() -> None:
         "power": [{"state": "Typical", "value": "3W", "powerMode": "super"} | said],
         "reconfiguration": [{"time": "200ms"} | said],
         "accuracyTolerance": [{"value": "1%"} | said],
+        "weightWriting": [{"throughput": "2MB/s", "energyPerByte": "3uJ"} | said],
         "runtimes": [
             {"name": "onnxruntime", "version": "1.17", "formats": ["onnx"], "providers": ["QNNExecutionProvider"]},
             {"name": "qnn", "formats": []},
@@ -162,6 +165,7 @@ def test_page__prints_every_kind_of_figure_with_its_basis_and_source() -> None:
         "npu | power, Typical, in power mode super | 3W",
         "npu | reconfiguration | 200ms",
         "npu | accuracy tolerance | 1%",
+        "npu | writing weights | 2MB/s, 3uJ a byte",
         "device | price | 69USD",
     ):
         assert f"| {row} | Claimed | a page |" in page

@@ -1,15 +1,18 @@
-"""Analogue units: a model may miss its measured accuracy on them, by as much as their tolerance says.
+"""Analogue units: a model may miss its measured accuracy on them, and its weights are dear to write.
 
 The tolerance is that of a whole model on such hardware, so of several units in a plan the widest counts, not their sum.
+Weights are written once for each update of the model: each request until the next one pays the same share of that.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from maleo_api.meta import Basis
 from maleo_api.model import Variant
 from maleo_operator.planning.compatibility import Mismatch
+from maleo_operator.planning.cost import SpanCosts
 from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.lattice import TIE, Lattice
 from maleo_operator.planning.problem import Figure
@@ -29,6 +32,19 @@ def find_miss(demand: Demand, variant: Variant, unit: UnitFacts) -> Mismatch | N
     return Mismatch(
         "AccuracyToleranceTooWide", f"may miss {tolerance.value:.2%}, the floor leaves {max(room, 0.0):.2%}"
     )
+
+
+def writes(demand: Demand, unit: UnitFacts) -> bool:
+    """Whether requests pay for weights that are written here."""
+    return demand.updates > 0 and unit.write_energy != 0
+
+
+def add_writing(costs: SpanCosts, demand: Demand, unit: UnitFacts) -> SpanCosts:
+    """The costs with what updates of the weights add to each request."""
+    if not writes(demand, unit):
+        return costs
+    joules = unit.write_energy
+    return replace(costs, writing=demand.updates * joules if joules is not None else np.nan)
 
 
 def lower(figure: Figure | None, units: Iterable[UnitFacts]) -> Figure | None:

@@ -51,7 +51,8 @@ class SpanCosts:
 
     before: (L+1,) nominal seconds of the blocks before each; launch: nominal seconds; spread: relative deviation;
     factor: expected seconds for a nominal one, by online correction and present capacity; turn: seconds of
-    reconfiguration, whatever the span; watts: None = unknown.
+    reconfiguration, whatever the span; watts: None = unknown; writing: joules of each request for a byte of weights,
+    nan = unknown.
     """
 
     before: Vector
@@ -65,6 +66,7 @@ class SpanCosts:
     source: str
     corrected: bool
     turn: float = 0.0
+    writing: float = 0.0
 
     def at(self, first: int, last: int) -> SpanFigures:
         """Of blocks `first` to `last`."""
@@ -74,6 +76,7 @@ class SpanCosts:
         mean = nominal * self.factor
         watts = self.watts if self.watts is not None else float("nan")
         energy = known.joules if known and known.joules is not None else mean * watts
+        energy += self.writing * float(self.shape.weights[first : last + 1].sum())
         basis, source = self.basis, self.source
         if known is not None and not self.corrected:
             basis, source = known.basis, f"{known.basis.lower()} span; {self.source}"

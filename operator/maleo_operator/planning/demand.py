@@ -36,12 +36,14 @@ class Demand:
     energy: Limit | None  # joules of one inference; a power objective is this at the demanded rate
     z: float  # of the latency percentile
     rate: float
+    updates: float  # of the model's weights, for each request
     weights: tuple[float, float, float]
 
     @classmethod
     def of(cls, mission: Mission) -> "Demand":
         objectives, rate = mission.spec.objectives, parse(RATE, mission.spec.demand.rate)
         accuracy, latency, energy = objectives.accuracy, objectives.latency, objectives.energy
+        period = mission.spec.model.updated_every
         joules = []
         if energy is not None and energy.per_inference is not None:
             joules.append(parse(ENERGY, energy.per_inference))
@@ -54,6 +56,7 @@ class Demand:
             energy=Limit(min(joules), energy.enforcement == "Hard") if energy and joules else None,
             z=NormalDist().inv_cdf((latency.percentile if latency else 95) / 100),
             rate=rate,
+            updates=1 / (rate * parse(DURATION, period)) if period and rate > 0 else 0.0,
             weights=_weights(mission),
         )
 

@@ -231,10 +231,11 @@ class _Spans:
 
 def _spans(costs: SpanCosts, ends: Sequence[int]) -> _Spans:
     before, launch = costs.before[np.array(ends) + 1] * costs.factor, costs.launch * costs.factor
-    if costs.watts is None:
+    if costs.watts is None or np.isnan(costs.writing):
         joules = _Sums(np.zeros_like(before), _NEVER, None)
     else:
-        joules = _Sums(before * costs.watts, (launch + costs.turn) * costs.watts, None)
+        written = costs.writing * np.concatenate([[0.0], np.cumsum(costs.shape.weights)])[np.array(ends) + 1]
+        joules = _Sums(before * costs.watts + written, (launch + costs.turn) * costs.watts, None)
     sums = _Spans(
         _Sums(before, launch + costs.turn, None), _Sums(before * costs.spread, launch * costs.spread, None), joules
     )

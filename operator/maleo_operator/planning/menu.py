@@ -13,6 +13,7 @@ import numpy as np
 from maleo_api.mission import Mode
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Array, Mask
+from maleo_operator.planning.analog import writes
 from maleo_operator.planning.demand import accuracy_margin
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import TIE, Load, Prices, allowance, waiting
@@ -101,8 +102,9 @@ def _list_rows(search: Search, variant: Edition, *, every: bool) -> list[tuple[R
 
 def _suitable(search: Search, variant: Edition) -> list[Target]:
     """Classes one hop away that are plain and can run the variant, whoever holds them."""
-    egress, index, exact = search.demand.mission.spec.egress, search.index, search.demand.accuracy is not None
-    key = ("suitable", search.model.key, variant.label, index.spot(search.source), egress.input, egress.features, exact)
+    egress, index, demand = search.demand.mission.spec.egress, search.index, search.demand
+    asked = egress.input, egress.features, demand.accuracy is not None, demand.updates > 0
+    key = ("suitable", search.model.key, variant.label, index.spot(search.source), *asked)
     if key not in index.routes:
         firsts = [(target, target.units.members[0]) for target in search.reach.targets]
         index.routes[key] = [t for t, u in firsts if search.mismatch(variant, u) is None and is_plain(search, u)]
@@ -111,10 +113,12 @@ def _suitable(search: Search, variant: Edition) -> list[Target]:
 
 
 def is_plain(search: Search, unit: UnitFacts) -> bool:
-    """Whether what a unit costs does not depend on which models meet there, nor accuracy on the unit."""
+    """Whether what a unit costs depends neither on which models meet there nor on how often the model is updated, nor
+    accuracy on the unit.
+    """
     tolerance = unit.tolerance
     exact = search.demand.accuracy is None or (tolerance is not None and not tolerance.value)
-    return unit.reconfiguration == 0 and exact
+    return unit.reconfiguration == 0 and exact and not writes(search.demand, unit)
 
 
 class Menu:

@@ -10,7 +10,7 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mission, Mode
 from maleo_api.model import Codec, Model, Tensor, size_of
 from maleo_api.placement import Placement
-from maleo_operator.planning.analog import lower
+from maleo_operator.planning.analog import lower, writes
 from maleo_operator.planning.blockers import block_all, block_best, diagnose
 from maleo_operator.planning.coding import effort, find_codec
 from maleo_operator.planning.compatibility import find_mismatch
@@ -296,6 +296,8 @@ def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartiti
     figures, wait = costs.at(piece.first, piece.last), waiting(load)
     known = figures.energy == figures.energy
     drawn = f"{piece.unit.typical_power} x time"
+    if writes(search.demand, piece.unit):
+        drawn += f", and weights written every {search.demand.mission.spec.model.updated_every}"
     return PlannedPartition(
         first=piece.first,
         last=piece.last,

@@ -13,7 +13,7 @@ from maleo_api.placement import MOST_STAGES
 from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Amount
-from maleo_operator.planning.analog import find_miss, lower, without_the_widest
+from maleo_operator.planning.analog import add_writing, find_miss, lower, without_the_widest
 from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.compatibility import Mismatch, find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts
@@ -220,7 +220,7 @@ class Search:
 
     def costs(self, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
         costs = self.index.costs(self.model, variant, unit)
-        return costs and add_turn(costs, variant, unit, self.loads[unit.key])
+        return costs and add_turn(add_writing(costs, self.demand, unit), variant, unit, self.loads[unit.key])
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
         return self.index.link(source, target)

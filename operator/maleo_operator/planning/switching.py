@@ -26,7 +26,9 @@ def switch(search: Search, plan: Plan) -> Switching:
         if artifact.digest not in _cached(search, part.node)
     }
     seconds = [
-        pulls.get((part.node, artifact.digest), 0.0) / _PULL + part.memory / _LOAD + _WARM_RUNS * part.compute.value
+        pulls.get((part.node, artifact.digest), 0.0) / _PULL
+        + part.memory / _load_speed(search, part)
+        + _WARM_RUNS * part.compute.value
         for artifact, part in new
     ]
     occupied = {(part.node, part.unit) for _, part in held}
@@ -40,6 +42,12 @@ def switch(search: Search, plan: Plan) -> Switching:
 def _list_parts(plan: Plan) -> list[tuple[Artifact, PlannedPartition]]:
     spare = [(plan.fallback.artifact, plan.fallback.partition)] if plan.fallback is not None else []
     return [*((plan.artifact, part) for part in plan.partitions), *spare]
+
+
+def _load_speed(search: Search, part: PlannedPartition) -> float:
+    """bytes/s; an Analog unit's weights are written, which is slower."""
+    unit = search.index.unit((part.node, part.unit))
+    return min(_LOAD, (unit.write_speed if unit is not None else None) or _LOAD)
 
 
 def _identity(artifact: Artifact, part: PlannedPartition) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, TypeVar
 from maleo_api.device import ComputeUnit, Device, DeviceProfileSpec, Runtime
 from maleo_api.meta import Basis
 from maleo_api.model import Variant
-from maleo_api.quantities import BYTES, COMPUTE, DURATION, POWER, PRICE, RATIO, THROUGHPUT, Unit, parse
+from maleo_api.quantities import BYTES, COMPUTE, DURATION, ENERGY_PER_BYTE, POWER, PRICE, RATIO, THROUGHPUT, Unit, parse
 from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 
 STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
@@ -110,6 +110,20 @@ class UnitFacts:
         if row is None:
             return None if "Analog" in self.unit.features else Figure(0.0, basis=Basis.MEASURED)
         return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source)
+
+    @property
+    def write_energy(self) -> float | None:
+        """Joules for a byte of weights: 0 on what is not Analog; None = unknown."""
+        row = strongest(row for row in self.unit.weight_writing if row.energy_per_byte is not None)
+        if row is None:
+            return None if "Analog" in self.unit.features else 0.0
+        return _parse(ENERGY_PER_BYTE, row.energy_per_byte)
+
+    @property
+    def write_speed(self) -> float | None:
+        """bytes/s of weights; None = unknown."""
+        row = strongest(row for row in self.unit.weight_writing if row.throughput is not None)
+        return parse(THROUGHPUT, row.throughput) if row and row.throughput else None
 
     @property
     def price(self) -> float | None:

@@ -14,6 +14,7 @@ from maleo_api.manifests import load
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.model import Model, Variant
+from maleo_api.quantities import BYTES, parse
 from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.fleet import plan_all
 from maleo_operator.planning.planner import plan
@@ -263,6 +264,61 @@ def test_codec_and_analogue_unit__together_keep_the_floor() -> None:
     blocker = _refused(_coded("74.5%", "1%")).blockers[0]
     assert blocker.code == "AccuracyTooHigh"
     assert "74.0% where 74.5% is asked for" in blocker.message
+
+
+_THREE = [block(name, mop=100, cut=100 if name != "c" else None) for name in "abc"]
+
+
+def _written(**writing: str) -> DeviceProfile:
+    """An analogue unit that draws a tenth of what the others do; 3 MiB of weights are written into it."""
+    rows = [writing | {"basis": "Claimed"}] if writing else []
+    return _with(profile("analog", gops=10, watts="200mW"), features=["Analog"], weightWriting=rows)
+
+
+def _updated(profile_: DeviceProfile, every: str | None, *, rate: str = "1/m", hard: bool = False) -> Snapshot:
+    energy = {"perInference": "1J", "enforcement": "Hard" if hard else "Soft"}
+    wanted = mission(model={"name": "net", "updatedEvery": every}, objectives={"energy": energy}, demand={"rate": rate})
+    return snapshot(profiles={"drone": profile_}, missions=[wanted], net=model(variant("v", _THREE)))
+
+
+def test_updated_model__pays_its_share_of_writing_the_weights_with_each_inference() -> None:
+    once, weekly = (_chosen(_updated(_written(energyPerByte="10uJ"), every)) for every in (None, "168h"))
+    written = sum(parse(BYTES, each["parameters"]) for each in _THREE) * 10e-6
+    assert weekly.energy.value - once.energy.value == pytest.approx(written / (7 * 24 * 60))
+    assert "weights written every 168h" in weekly.partitions[0].energy.source
+    assert weekly.objective < once.objective
+
+
+def test_split_over_analogue_and_digital__pays_for_the_weights_of_the_analogue_part_only() -> None:
+    world = _updated(_written(energyPerByte="10uJ"), "1h")
+    world = replace(world, profiles=world.profiles | {"digital": profile("digital", memory="2Mi")})
+    device_ = world.devices["drone"]
+    declared = [*device_.spec.declared, device_.spec.declared[0].model_copy(update={"name": "b", "profile": "digital"})]
+    world = replace(
+        world,
+        devices={"drone": device_.model_copy(update={"spec": device_.spec.model_copy(update={"declared": declared})})},
+    )
+    taken = _chosen(world)
+    assert len({part.unit for part in taken.partitions}) > 1
+    for part in taken.partitions:
+        watts = 0.2 if part.unit == "acc/npu" else 2.0
+        written = sum(parse(BYTES, each["parameters"]) for each in _THREE[part.first : part.last + 1]) * 10e-6 / 60
+        owed = written if part.unit == "acc/npu" else 0.0
+        assert part.energy.value == pytest.approx(watts * part.compute.value + owed)
+
+
+def test_unknown_writing__is_unknown_energy_for_who_updates_and_nothing_for_others() -> None:
+    assert _chosen(_updated(_written(), None, hard=True)).energy.basis is not Basis.UNKNOWN
+    assert _chosen(_updated(_written(throughput="1MB/s"), "168h")).energy.basis is Basis.UNKNOWN
+    assert _refused(_updated(_written(throughput="1MB/s"), "168h", hard=True)).blockers[0].code == "EnergyTooTight"
+
+
+def test_change_to_an_analogue_unit__takes_as_long_as_its_weights_are_written() -> None:
+    slow, quick = (_chosen(_updated(_written(throughput=speed), None)).switching for speed in ("1MB/s", "10MB/s"))
+    assert slow is not None
+    assert quick is not None
+    memory = sum(parse(BYTES, each["parameters"]) for each in _THREE) + 2**20
+    assert slow.time.value - quick.time.value == pytest.approx(memory / 1e6 - memory / 10e6)
 
 
 @settings(max_examples=60, deadline=None)
