@@ -9,9 +9,9 @@ from maleo_api.mission import Mission
 from maleo_operator.planning.classes import UnitClass
 from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.index import Index, Wire
-from maleo_operator.planning.lattice import Load, waiting
+from maleo_operator.planning.lattice import Load
 from maleo_operator.planning.problem import Plan, Snapshot
-from maleo_operator.planning.queueing import Leeway, find_leeway, join, mean_wait
+from maleo_operator.planning.queueing import Leeway, Queue, cover, list_tightest
 from maleo_operator.planning.units import UnitFacts
 
 UnitKey = tuple[str, str]
@@ -40,8 +40,8 @@ def uses(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """Of one unit, by one mission. time: share of its seconds; service: seconds of one request; bearable: mean seconds
-    of waiting, on all units together, that its latency limit leaves; the rest: see Load.
+    """Of one unit, by one mission. time: share of its seconds; service: seconds of one request; bearable: seconds of
+    waiting, on all units together, that its latency limit leaves at its percentile, z; the rest: see Load.
     """
 
     rank: Rank
@@ -52,6 +52,10 @@ class _Share:
     rate: float
     slack: float
     bearable: float
+    z: float
+
+
+_Burdened = tuple[tuple[float, float, float, float, float], UnitFacts, Sequence[Leeway]]
 
 
 class Holdings:
@@ -153,41 +157,37 @@ class Holdings:
         facts, watts = self._index.unit(unit), 0.0
         if facts is not None and facts.cap is not None:
             watts = _total(self._watts.get(unit[0], {}), rank, but)
-        time = fsum(share.time for share in shares)
         found = Load(
-            share=time,
-            service=fsum(share.time * share.service for share in shares) / time if time else 0.0,
+            queue=Queue.of((share.time, share.service) for share in shares),
             memory=fsum(share.memory for share in shares),
             watts=watts,
             artifacts=frozenset[str]().union(*(share.artifacts for share in shares)),
             rate=fsum(share.rate for share in shares),
             slack=min((share.slack for share in shares), default=inf),
-            leeway=self._leeway(unit, rank, but),
+            leeways=list_tightest(self._leeways(unit, rank, but)),
         )
         return _IDLE if found == _IDLE else found
 
-    def _leeway(self, unit: UnitKey, rank: Rank, but: str) -> Leeway:
+    def _leeways(self, unit: UnitKey, rank: Rank, but: str) -> Iterator[Leeway]:
         """Of the queue here: what those who were promised a latency can bear, less what they wait for elsewhere."""
-        found = []
         for key, shares in self._units.get(unit, _NOTHING).items():
-            bearable = min((share.bearable for share in shares if share.rank <= rank and share.time), default=inf)
-            if key == but or bearable == inf:
+            bearing = next((share for share in shares if share.rank <= rank and share.time), None)
+            if key == but or bearing is None or bearing.bearable == inf:
                 continue
             queues = {
                 other: self._queue(other, rank, {key, but})
                 for other in dict.fromkeys((p.node, p.unit) for p in self.plans[key].partitions)
             }
-            waits = {other: mean_wait(*queue) for other, queue in queues.items()}
+            waits = {other: queue.tail(bearing.z) for other, queue in queues.items()}
             # Of what is left each unit may take its part: a plan may well meet it on all of them.
-            here = waits[unit] + (bearable - fsum(waits.values())) / len(waits)
-            found.append(find_leeway(here, *queues[unit]))
-        return join(found)
+            here = waits[unit] + (bearing.bearable - fsum(waits.values())) / len(waits)
+            yield Leeway(here, bearing.z, queues[unit])
 
-    def _queue(self, unit: UnitKey, rank: Rank, without: Collection[str]) -> tuple[float, float]:
-        """Share of time, and sum of rate x service^2, of all but these missions."""
+    def _queue(self, unit: UnitKey, rank: Rank, without: Collection[str]) -> Queue:
+        """Of all but these missions."""
         held = self._units.get(unit, _NOTHING).items()
-        shares = [s for key, each in held if key not in without for s in each if s.rank <= rank]
-        return fsum(s.time for s in shares), fsum(s.time * s.service for s in shares)
+        rows = (s for key, each in held if key not in without for s in each if s.rank <= rank)
+        return Queue.of((share.time, share.service) for share in rows)
 
     def taken(self, wire: Wire, rank: Rank, *, but: str = "") -> float:
         """Share of its time."""
@@ -206,7 +206,7 @@ class Holdings:
         return known[rank, most]
 
     def _find_front(self, members: Sequence[UnitFacts], rank: Rank, most: int) -> list[UnitFacts]:
-        idle, loaded = list[UnitFacts](), list[tuple[tuple[float, ...], UnitFacts]]()
+        idle, loaded = list[UnitFacts](), list[_Burdened]()
         for unit in members:
             load = self.load(unit.key, rank)
             if load is _IDLE:
@@ -214,14 +214,17 @@ class Holdings:
                 if len(idle) == most:
                     return idle
             else:
-                left = load.leeway
-                loaded.append(((load.share, waiting(load), load.memory, load.watts, -left.growth, -left.ease), unit))
-        kept: list[tuple[tuple[float, ...], UnitFacts]] = []
-        for burden, unit in sorted(loaded, key=lambda row: (row[0], row[1].key)):
-            better = sum(all(a <= b for a, b in zip(other, burden, strict=True)) for other, _ in kept)
+                burden = load.share, load.queue.mean, load.queue.sigma, load.memory, load.watts
+                loaded.append((burden, unit, load.leeways))
+        kept: list[_Burdened] = []
+        for burden, unit, leeways in sorted(loaded, key=lambda row: (row[0], row[1].key)):
+            better = sum(
+                all(a <= b for a, b in zip(other, burden, strict=True)) and cover(left, leeways)
+                for other, _, left in kept
+            )
             if better + len(idle) < most:
-                kept.append((burden, unit))
-        return [*idle, *(unit for _, unit in kept)]
+                kept.append((burden, unit, leeways))
+        return [*idle, *(unit for _, unit, _ in kept)]
 
     def seen_by(self, mission: Mission) -> "Loads":
         return Loads(self, rank_of(mission, self._index.priorities), mission.key)
@@ -258,7 +261,7 @@ def _shares(rank: Rank, demand: Demand, plan: Plan) -> Iterator[tuple[UnitKey, _
     limit = demand.latency
     spare = limit.value - plan.latency.value if limit is not None and limit.hard else inf
     waits = fsum(part.wait.value + demand.z * part.wait.sigma for part in plan.partitions)
-    bearable = (spare + waits) / (1 + demand.z)
+    bearable = spare + waits
     for part in plan.partitions:
         yield (
             (part.node, part.unit),
@@ -271,11 +274,12 @@ def _shares(rank: Rank, demand: Demand, plan: Plan) -> Iterator[tuple[UnitKey, _
                 rate=0.0 if part.turn else demand.rate,
                 slack=spare + part.turn,
                 bearable=bearable,
+                z=demand.z,
             ),
         )
     if plan.fallback is not None:
         part = plan.fallback.partition
-        yield (part.node, part.unit), _Share(rank, 0.0, 0.0, part.memory, frozenset(), 0.0, inf, inf)
+        yield (part.node, part.unit), _Share(rank, 0.0, 0.0, part.memory, frozenset(), 0.0, inf, inf, 0.0)
 
 
 def _total(held: Mapping[str, Sequence[tuple[Rank, float]]], rank: Rank, but: str) -> float:

@@ -66,7 +66,7 @@ def _cheapest(menu: Menu, seconds: float, unsure: float, joules: float, prices: 
     """The least that such a way costs at this much for a second, a second of doubt and a joule."""
     search, stage, here, last = menu.search, menu.stage, menu.here, len(menu.stage.ends) - 1
     doubt, energy = (seconds + unsure) * search.demand.z, search.demand.energy
-    wait = menu.wait * (seconds + doubt)
+    wait = seconds * menu.wait + doubt * menu.unsure
     span = seconds * stage.own + doubt * stage.sigma + np.where(np.isfinite(wait), wait, 0.0)[:, None, None]
     hop = (seconds + doubt * stage.spread[:, None]) * stage.wire + seconds * stage.overhead[:, None]
     if energy is not None and joules:

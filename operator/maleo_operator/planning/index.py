@@ -27,6 +27,7 @@ _Joint = tuple[str, str, str]
 _FEW_PAIRS: Final = 3
 _APART: Final = 0.25
 _MOST_COSTS: Final = 20_000
+_MOST_WIRES: Final = 100_000
 _RANK = {"node": 3, "site": 2, "tier": 1}
 
 
@@ -93,6 +94,7 @@ class Index:
             return
         for cached in ("available", "unavailable"):
             self.__dict__.pop(cached, None)
+        self._wires.clear()
         self._follow(nodes)
         old = [unit for node in nodes for unit in self._on.pop(node, ())]
         for unit in list_units(self._snapshot, {key for node in nodes for key in self._devices.get(node, ())}):
@@ -176,14 +178,18 @@ class Index:
         A Link joins what it names: nodes, or sites with all their nodes. What it names by tier is taken by site, and
         what it joins within one site is a network, where each pair of nodes has a wire of its own.
         """
+        pair = (source.name, target.name)
+        if pair not in self._wires:
+            if len(self._wires) > _MOST_WIRES:
+                self._wires.clear()
+            self._wires[pair] = self._find_wire(source, target)
+        return self._wires[pair]
+
+    def _find_wire(self, source: NodeFacts, target: NodeFacts) -> Wire | None:
         link = self.link(source, target) if source.name != target.name else None
         if link is None:
             return None
-        key = (link.name, self.spot(source), self.spot(target))
-        ends = self._ends.get(key)
-        if ends is None:
-            ends = self._ends[key] = self._joins(link.name, source), self._joins(link.name, target)
-        one, other = ends[0] or source.name, ends[1] or target.name
+        one, other = self._joins(link.name, source) or source.name, self._joins(link.name, target) or target.name
         if one == other:
             one, other = source.name, target.name
         return link.name, min(one, other), max(one, other)
@@ -203,7 +209,7 @@ class Index:
         for key, link in sorted(snapshot.links.items(), reverse=True):
             one, other = (_end(place) for place in link.spec.between)
             self._declared[one, other] = self._declared[other, one] = key  # of equals the first by name stays
-        self._ends: dict[tuple[str, Spot, Spot], tuple[str, str]] = {}
+        self._wires: dict[tuple[str, str], Wire | None] = {}
         self._links: dict[tuple[Spot, Spot], LinkFacts | None] = {}
         self._measured, self._apart = self._judge_measurements(snapshot)
         named = {place.node for link in snapshot.links.values() for place in link.spec.between if place.node}

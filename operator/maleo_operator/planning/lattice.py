@@ -19,7 +19,7 @@ from maleo_operator.planning.coding import list_codecs
 from maleo_operator.planning.cost import Shape, SpanCosts
 from maleo_operator.planning.crossing import Crossing, find_crossings
 from maleo_operator.planning.problem import NodeFacts
-from maleo_operator.planning.queueing import FREE, Leeway, mean_wait
+from maleo_operator.planning.queueing import IDLE, Leeway, Queue, longest
 from maleo_operator.planning.units import UnitFacts
 
 _NEVER: Final = np.inf
@@ -29,20 +29,24 @@ TIE: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What others hold of a unit: share of its time, mean seconds of one of their requests, bytes; of its node: watts.
+    """What others hold of a unit: its time, bytes; of its node: watts.
 
     artifacts: digests of what they run there; rate: their requests/s that pay no reconfiguration yet; slack: seconds by
-    which the tightest of their Hard latency limits is kept; leeway: what these leave of the queue.
+    which the tightest of their Hard latency limits is kept; leeways: what these leave of the queue.
     """
 
-    share: float = 0.0
-    service: float = 0.0
+    queue: Queue = IDLE
     memory: float = 0.0
     watts: float = 0.0
     artifacts: frozenset[str] = frozenset()
     rate: float = 0.0
     slack: float = np.inf
-    leeway: Leeway = FREE
+    leeways: tuple[Leeway, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Of the unit's time."""
+        return self.queue.share
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ def build(
     rooms = [room(unit, load) for unit, load in zip(units, loads, strict=True)]
     reaches = {space: _reach(memory, space) for space in set(rooms)}
     frame = Frame(np.stack([reaches[space] for space in rooms]), crossings.sizes, {})
-    waits = np.array([waiting(load) for load in loads])
+    waits = np.array([load.queue.mean for load in loads])
     free = np.array([max(1 - load.share, _LEAST_FREE) for load in loads])
 
     def amount(name: str, scale: Array, extra: Array, per_byte: Array, per_crossing: Array, coded: int) -> Amount:
@@ -184,7 +188,7 @@ def build(
 
     none, once, nothing = np.zeros(len(units)), np.ones(len(units)), np.zeros_like(crossings.wire)
     mean = amount("seconds", once, waits, crossings.wire, crossings.overhead, 0)
-    unsure = np.where(np.isinf(waits), waits, z * np.where(np.isinf(waits), 0.0, waits))
+    unsure = np.array([z * load.queue.sigma if load.share < 1 else _NEVER for load in loads])
     doubt = amount("sigma", z * once, unsure, crossings.wire * crossings.doubt, nothing, 1)
     made = Lattice(
         units=tuple(units),
@@ -205,7 +209,12 @@ def build(
     # What others were promised, of time, of power and of latency, is never taken, not even by the least bad way.
     time = np.array([(1 + TIE) / rate if load.share > 0 and rate > 0 else _NEVER for load in loads])
     power = np.array([allowance(unit, load, rate) for unit, load in zip(units, loads, strict=True)])
-    patience = np.array([load.leeway.longest(rate) * (1 + TIE) for load in loads])
+    patience = np.array(
+        [
+            longest(load.leeways, rate, _slowest(made.own, place)) * (1 + TIE) if load.leeways else _NEVER
+            for place, load in enumerate(loads)
+        ]
+    )
     for held, most in ((made.busy, time), (made.energy, power), (made.own, patience)):
         made = made.within(restrict(made.frame, held, most)) if np.isfinite(most).any() else made
     return made
@@ -302,9 +311,11 @@ def find_ends(variant: Variant) -> tuple[int, ...]:
     return (-1, *(legal if variant.cutting == "Graph" else []), len(variant.blocks) - 1)
 
 
-def waiting(load: Load) -> float:
-    """Mean seconds in the queue of a shared unit."""
-    return mean_wait(load.share, load.share * load.service)
+def _slowest(own: Amount, place: int) -> float:
+    """Seconds of the longest span of a place."""
+    table = own.tables.get(place)
+    whole = own.prefix[place, -1] - own.prefix[place, 0] + own.fixed[place]
+    return float(whole if table is None else table.max())
 
 
 def allowance(unit: UnitFacts, load: Load, rate: float) -> float:

@@ -16,9 +16,10 @@ from maleo_operator.planning.amount import Array, Mask
 from maleo_operator.planning.analog import writes
 from maleo_operator.planning.demand import accuracy_margin
 from maleo_operator.planning.edition import Edition
-from maleo_operator.planning.lattice import TIE, Load, Prices, allowance, waiting
+from maleo_operator.planning.lattice import TIE, Load, Prices, allowance
 from maleo_operator.planning.objective import MOVE_COST, UNCERTAINTY
 from maleo_operator.planning.problem import Plan
+from maleo_operator.planning.queueing import longest
 from maleo_operator.planning.reach import Target
 from maleo_operator.planning.solver import Candidate, Piece, Search
 from maleo_operator.planning.stage import Row, Stage, set_stage
@@ -133,7 +134,8 @@ class Menu:
         self.here = sum(row.link is None for row in rows)
         self.stage: Stage = set_stage(search.index, search.model, variant, rows)
         shares, demand = np.array([load.share for load in loads]), search.demand
-        self.wait = np.array([waiting(load) for load in loads])
+        self.wait = np.array([load.queue.mean for load in loads])
+        self.unsure = np.array([load.queue.sigma for load in loads])
         self._free = np.maximum(1 - shares, _LEAST_FREE)
         limits = [np.inf if row.unit.memory is None else row.unit.memory for row in rows]
         room = np.array(limits) - np.array([load.memory for load in loads])
@@ -145,8 +147,9 @@ class Menu:
         fits = stage.there & (stage.memory <= room[:, None, None]) & np.isfinite(self.wait)[:, None, None]
         # A step slower than the rate is none.
         fits &= demand.rate * stage.own <= (1 + TIE) * self._free[:, None, None]
-        patience = np.array([load.leeway.longest(demand.rate) for load in loads])
-        if np.isfinite(patience).any():
+        if any(load.leeways for load in loads):
+            slowest = np.where(fits, stage.own, 0.0).max(axis=(1, 2)).tolist()
+            patience = np.array([longest(load.leeways, demand.rate, s) for load, s in zip(loads, slowest, strict=True)])
             fits &= stage.own <= (1 + TIE) * patience[:, None, None]
         if np.isfinite(self._allowed).any():
             fits &= np.isinf(self._allowed)[:, None, None] | (stage.joules <= self._allowed[:, None, None])
@@ -296,7 +299,7 @@ class Menu:
     def _figure(self) -> None:
         """Every way: mean, tail, energy, busy; from them its `objective`, minus infinity where it is not feasible."""
         stage, demand, here = self.stage, self.search.demand, self.here
-        inner, z, wait = slice(1, -1), demand.z, self.wait[:, None]
+        inner, z, wait, unsure = slice(1, -1), demand.z, self.wait[:, None], self.unsure[:, None]
         joules = self.joules()
         hop = stage.wire + stage.overhead[:, None]
         hop_tail = hop + z * stage.spread[:, None] * stage.wire
@@ -304,8 +307,8 @@ class Menu:
         prefix = {n: getattr(stage, n)[:here, 0, inner] for n in ("own", "sigma")}
         suffix = {n: getattr(stage, n)[:, :, -1] for n in ("own", "sigma")}
         mean_in, mean_out = prefix["own"] + wait[:here], suffix["own"] + wait + hop
-        tail_in = mean_in + z * (prefix["sigma"] + wait[:here])
-        tail_out = suffix["own"] + wait + z * (suffix["sigma"] + wait) + hop_tail
+        tail_in = mean_in + z * (prefix["sigma"] + unsure[:here])
+        tail_out = suffix["own"] + wait + z * (suffix["sigma"] + unsure) + hop_tail
         joule_out = joules[:, :, -1] + stage.radio
         busy_out = np.maximum(suffix["own"] / self._free[:, None], hop_busy)
         self.mean = self._flat(mean_out[:, 0], mean_in, mean_out[:, inner])

@@ -21,7 +21,7 @@ from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import TIE, waiting
+from maleo_operator.planning.lattice import TIE
 from maleo_operator.planning.menu import list_menus, narrow, widen
 from maleo_operator.planning.objective import QUICKEST, Aim
 from maleo_operator.planning.problem import (
@@ -293,7 +293,7 @@ def _accuracy(demand: Demand, variant: Edition, pieces: Sequence[Piece]) -> Figu
 def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartition:
     costs, load = search.costs(variant, piece.unit), search.loads[piece.unit.key]
     assert costs is not None
-    figures, wait = costs.at(piece.first, piece.last), waiting(load)
+    figures, queue = costs.at(piece.first, piece.last), load.queue
     known = figures.energy == figures.energy
     drawn = f"{piece.unit.typical_power} x time"
     if writes(search.demand, piece.unit):
@@ -306,7 +306,7 @@ def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartiti
         memory=float(costs.shape.memory[piece.first, piece.last]),
         compute=Figure(figures.mean, figures.sigma, figures.basis, figures.source),
         nominal=figures.nominal,
-        wait=Figure(wait, wait, Basis.MODELLED, "queue of a shared unit"),
+        wait=Figure(queue.mean, queue.sigma, Basis.MODELLED, "queue of a shared unit"),
         energy=Figure(figures.energy, 0.0, Basis.MODELLED, drawn) if known else Figure(0.0),
         taken_from=variant.taken_from if piece.last == len(variant.blocks) - 1 else (),
         codec=_codec(variant, piece),
@@ -377,8 +377,9 @@ def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[Pla
 
 def renew(search: Search, plan: Plan) -> Plan:
     """The plan with its figures as they are beside what others hold now, and a fallback where these leave room."""
-    waits = [waiting(search.loads[p.node, p.unit]) for p in plan.partitions]
-    judged = search.find(plan) if waits != [p.wait.value for p in plan.partitions] else None
+    queues = [search.loads[p.node, p.unit].queue for p in plan.partitions]
+    waits = [(p.wait.value, p.wait.sigma) for p in plan.partitions]
+    judged = search.find(plan) if waits != [(queue.mean, queue.sigma) for queue in queues] else None
     if judged is not None:
         return build(search, judged)
     entry_unit, fallback = _entry(search, plan.mode, plan.partitions)

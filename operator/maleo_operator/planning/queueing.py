@@ -1,51 +1,95 @@
 """The queue of a unit that missions share: how long a request waits in it, and how long the next one may make it.
 
-Requests of others come at random and take what they take (M/D/1): with a load `share` and a sum `work` of rate x
-service^2, one waits `work / (2 (1 - share))` seconds on average. Who was promised a latency can bear so much waiting;
-another mission of rate r and service s adds r s to the share and r s^2 to the work of what waits before it.
+Requests of others come at random and take what they take (by Pollaczek and Khinchine): from the sums over missions of
+rate x service, its square and its cube follow the mean of waiting and its deviation. Rare long requests make a small
+mean and a large deviation. Who was promised a latency can bear so much waiting at the percentile of its limit; another
+mission of rate r and service s adds r s, r s^2 and r s^3 to what waits before it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import fsum, inf, sqrt
+from typing import Final
+
+from scipy.optimize import brentq
+
+_FINE: Final = 1e-15  # seconds
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Queue:
+    """What missions take of a unit. share: of its time; work: seconds, of squares; third: seconds^2, of cubes."""
+
+    share: float = 0.0
+    work: float = 0.0
+    third: float = 0.0
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[float, float]]) -> "Queue":
+        """rows: (share of time, seconds of a request) of each part that runs there."""
+        held = [(share, seconds) for share, seconds in rows if share]
+        return cls(fsum(t for t, _ in held), fsum(t * s for t, s in held), fsum(t * s * s for t, s in held))
+
+    @property
+    def mean(self) -> float:
+        """Seconds; infinite where there is no time left."""
+        return self.work / (2 * (1 - self.share)) if self.share < 1 else inf
+
+    @property
+    def sigma(self) -> float:
+        """Seconds; infinite where there is no time left."""
+        return sqrt(self.mean**2 + self.third / (3 * (1 - self.share))) if self.share < 1 else inf
+
+    def tail(self, z: float) -> float:
+        """Mean and z deviations; infinite where there is no time left."""
+        return self.mean + z * self.sigma if self.share < 1 else inf
+
+
+IDLE: Final = Queue()
 
 
 @dataclass(frozen=True, slots=True)
 class Leeway:
-    """What a queue may grow by. growth: seconds, of r s (s + 2 w) for bearable waiting w; ease: growth / w.
+    """What one who waits here was promised. bearable: seconds at its percentile, z; queue: of all others."""
 
-    Both larger is better at any rate, so the least of each holds for several missions, exactly so for one.
-    """
+    bearable: float
+    z: float
+    queue: Queue
 
-    growth: float = inf
-    ease: float = inf
-
-    def longest(self, rate: float) -> float:
-        """Seconds that one of `rate` requests/s may take, so that none waits longer than it can bear."""
-        if self.growth == inf or rate <= 0:
+    def longest(self, rate: float, most: float) -> float:
+        """Seconds that a newcomer's request may take; infinite where `most` is none too long."""
+        if rate * most < 1 - self.queue.share and self._excess(most, rate) <= 0:
             return inf
-        if self.growth <= 0 or self.ease <= 0:
+        if self._excess(0.0, rate) >= 0:
             return 0.0
-        bearable, added = self.growth / self.ease, self.growth / rate
-        return added / (bearable + sqrt(bearable**2 + added))
+        return float(brentq(self._excess, 0.0, min(most, (1 - self.queue.share) / rate), args=(rate,), xtol=_FINE))
+
+    def _excess(self, seconds: float, rate: float) -> float:
+        """By how much the wait is too long behind such a newcomer, times the time that is left: so it has no pole."""
+        queue, time = self.queue, rate * seconds
+        free = 1 - queue.share - time
+        mean = (queue.work + time * seconds) / 2
+        third = (queue.third + time * seconds**2) / 3
+        return mean + self.z * sqrt(mean**2 + max(0.0, third * free)) - self.bearable * free
+
+    def covers(self, other: "Leeway") -> bool:
+        """Whether any newcomer that the other can bear is one for this."""
+        ours, theirs = self.queue, other.queue
+        fuller = ours.share > theirs.share or ours.work > theirs.work or ours.third > theirs.third
+        return self.bearable >= other.bearable and self.z <= other.z and not fuller
 
 
-FREE = Leeway()
+def list_tightest(leeways: Iterable[Leeway]) -> tuple[Leeway, ...]:
+    """Without those that bear all that another does; in an order of their own."""
+    every = sorted(set(leeways), key=lambda each: (each.bearable, -each.z, each.queue))
+    return tuple(one for one in every if not any(one.covers(other) for other in every if other != one))
 
 
-def find_leeway(bearable: float, share: float, work: float) -> Leeway:
-    """Of one mission that can bear so many mean seconds of waiting, where others already are `share` and `work`."""
-    if bearable == inf:
-        return FREE
-    growth = 2 * bearable * (1 - share) - work
-    return Leeway(growth, growth / bearable) if bearable > 0 else Leeway(0.0, 0.0)
+def longest(leeways: Sequence[Leeway], rate: float, most: float) -> float:
+    """Seconds that a request of a newcomer may take, so that none of them waits longer than it can bear."""
+    return min((each.longest(rate, most) for each in leeways), default=inf)
 
 
-def join(leeways: Iterable[Leeway]) -> Leeway:
-    found = list(leeways)
-    return Leeway(min((each.growth for each in found), default=inf), min((each.ease for each in found), default=inf))
-
-
-def mean_wait(share: float, work: float) -> float:
-    """Seconds; infinite where there is no time left."""
-    return work / (2 * (1 - share)) if share < 1 else inf
+def cover(ours: Sequence[Leeway], theirs: Sequence[Leeway]) -> bool:
+    """Whether any newcomer that they all can bear is one for all of ours."""
+    return all(any(one.covers(other) for other in theirs) for one in ours)

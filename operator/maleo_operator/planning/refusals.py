@@ -11,6 +11,7 @@ from maleo_api.quantities import BYTES, show
 from maleo_operator.planning.compatibility import Mismatch
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import TIE, Lattice, Load, allowance, room
+from maleo_operator.planning.queueing import longest
 from maleo_operator.planning.units import UnitFacts
 
 MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
@@ -69,5 +70,5 @@ def refuse_whole(variant: Edition, made: Lattice, place: int, load: Load, rate: 
         yield Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=(needs - space) / needs)
     elif not np.isfinite(made.mean.span(place, 0, made.last)):
         own, allowed = made.own.table(place)[0, made.last], allowance(unit, load, rate)
-        late = rate * own > (1 - load.share) * (1 + TIE) or own > load.leeway.longest(rate) * (1 + TIE)
+        late = rate * own > (1 - load.share) * (1 + TIE) or own > longest(load.leeways, rate, own) * (1 + TIE)
         yield Refused(label, "UnitOccupied" if late or np.isinf(allowed) else "PowerCapExceeded", part, *noted)

@@ -59,7 +59,8 @@ class Unit:
     profile: str
     facts: ComputeUnit
     share: float  # of its time that others take
-    wait: float  # seconds behind one of their requests
+    wait: float  # seconds behind their requests, and their deviation
+    unsure: float
     room: float  # bytes
     patience: float  # seconds that a request may take here, so that no other is late by it
 
@@ -80,16 +81,15 @@ class Meaning:
         """Those that can run the variant at all."""
         found = []
         for node, name, profile, facts in _installed(self.snapshot):
-            share, service, memory = _load(self.snapshot, self.mission, (node.name, name))
+            share, wait, sigma, memory = _load(self.snapshot, self.mission, (node.name, name))
             runs = any(r.name == self.variant.requires.runtime and "onnx" in r.formats for r in facts.runtimes)
             known = any(p.precision == self.variant.precision for p in facts.peak)
             occupied = facts.access.sharing == "Exclusive" and (share > 0 or memory > 0)
             if runs and known and not occupied and share < 1:
-                wait = share * service / (2 * (1 - share))
                 sizes = [parse(BYTES, m.size) for m in facts.memory if m.size]
                 room = (sizes[0] if sizes else np.inf) - memory
                 patience = _patience(self.snapshot, self.mission, (node.name, name))
-                found.append(Unit(node, name, profile, facts, share, wait, room, patience))
+                found.append(Unit(node, name, profile, facts, share, wait, sigma, room, patience))
         return found
 
     @cached_property
@@ -237,8 +237,8 @@ def _installed(snapshot: Snapshot) -> Iterator[tuple[NodeFacts, str, str, Comput
                 yield node, f"{declared.name}/{unit.name}", declared.profile, unit
 
 
-def _load(snapshot: Snapshot, mission: Mission, spot: Spot) -> tuple[float, float, float]:
-    """Share of time, mean seconds of a request and bytes that missions of no lower criticality hold of a unit."""
+def _load(snapshot: Snapshot, mission: Mission, spot: Spot) -> tuple[float, float, float, float]:
+    """Of what missions of no lower criticality hold of a unit: share of time, mean and deviation of waiting, bytes."""
     rows = []
     for key, plan in snapshot.held.items():
         other = snapshot.missions[key]
@@ -251,8 +251,19 @@ def _load(snapshot: Snapshot, mission: Mission, spot: Spot) -> tuple[float, floa
             if spare is not None and (spare.node, spare.unit) == spot:
                 rows.append((0.0, 0.0, spare.memory))
     share = sum(row[0] for row in rows)
-    service = sum(row[0] * row[1] for row in rows) / share if share else 0.0
-    return share, service, sum(row[2] for row in rows)
+    wait, sigma = _queue([row[:2] for row in rows])
+    return share, wait, sigma, sum(row[2] for row in rows)
+
+
+def _queue(rows: list[tuple[float, float]]) -> tuple[float, float]:
+    """Mean and deviation of waiting, from each one's share of time and seconds: M/G/1 in moments of the service."""
+    share = sum(row[0] for row in rows)
+    if not share or share >= 1:
+        return (np.inf, np.inf) if share else (0.0, 0.0)
+    rate = sum(time / seconds for time, seconds in rows if time)
+    second, third = (sum(time / seconds * seconds**k for time, seconds in rows if time) / rate for k in (2, 3))
+    mean = rate * second / (2 * (1 - share))
+    return mean, float(np.sqrt(mean**2 + rate * third / (3 * (1 - share))))
 
 
 def _patience(snapshot: Snapshot, mission: Mission, spot: Spot) -> float:
@@ -266,12 +277,12 @@ def _patience(snapshot: Snapshot, mission: Mission, spot: Spot) -> float:
         if key == mission.key or below or not there or limit is None or limit.enforcement == "Soft":
             continue
         z = NormalDist().inv_cdf(limit.percentile / 100)
-        alone = plan.latency.value - sum(p.wait.value * (1 + z) for p in plan.partitions)
+        alone = plan.latency.value - sum(p.wait.value + z * p.wait.sigma for p in plan.partitions)
         low, high = 0.0, 1 / rate
         for _ in range(100):
             middle = (low + high) / 2
-            wait = rate * middle**2 / (2 * (1 - rate * middle))
-            low, high = (middle, high) if alone + (1 + z) * wait <= parse(DURATION, limit.at_most) else (low, middle)
+            wait, sigma = _queue([(rate * middle, middle)])
+            low, high = (middle, high) if alone + wait + z * sigma <= parse(DURATION, limit.at_most) else (low, middle)
         least = min(least, low)
     return least
 

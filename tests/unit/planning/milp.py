@@ -309,7 +309,7 @@ class Program:
     def _tail(self) -> Vector:
         made = self._mean + self.of.z * self._crossing(1)
         for u, unit in enumerate(self.of.units):
-            made += self.of.z * (self._compute(u, deviation=True) + unit.wait * self._entries(u))
+            made += self.of.z * (self._compute(u, deviation=True) + unit.unsure * self._entries(u))
         return made
 
     @cached_property

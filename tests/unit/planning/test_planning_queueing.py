@@ -1,0 +1,118 @@
+"""The queue of a shared unit: how long one waits, and how long the next one may make it."""
+
+from dataclasses import replace
+from math import inf, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import block, mission, model, profile, snapshot, variant
+
+from maleo_operator.planning.fleet import plan_all
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.planner import prepare
+from maleo_operator.planning.problem import Feasible
+from maleo_operator.planning.queueing import Leeway, Queue, cover, list_tightest, longest
+from maleo_operator.planning.solver import Search
+
+shares = st.floats(0.001, 0.3)
+seconds = st.floats(0.001, 2.0)
+queues = st.lists(st.tuples(shares, seconds), max_size=3).map(Queue.of)
+leeways = st.builds(
+    Leeway, bearable=st.just(0.0) | st.floats(1e-4, 3.0), z=st.sampled_from([0.0, 1.28, 1.645, 2.33]), queue=queues
+)
+
+
+def test_wait__has_the_mean_and_deviation_of_pollaczek_and_khinchine() -> None:
+    """At half load behind requests of 10 ms: 5 ms, and 7.6 ms to either side."""
+    queue = Queue.of([(0.3, 0.01), (0.2, 0.01)])
+    assert queue.mean == pytest.approx(0.005)
+    assert queue.sigma == pytest.approx(sqrt(0.005**2 + 50 * 0.01**3 / (3 * 0.5)))
+    assert queue.tail(1.645) == pytest.approx(queue.mean + 1.645 * queue.sigma)
+
+
+def test_rare_long_requests__wait_little_on_average_and_long_at_the_tail() -> None:
+    rare, frequent = Queue.of([(0.1, 1.0)]), Queue.of([(0.1, 0.01)])
+    assert (rare.mean, frequent.mean) == (pytest.approx(0.0556, abs=1e-4), pytest.approx(0.000556, abs=1e-6))
+    assert rare.sigma > 3 * rare.mean
+
+
+def test_wait__is_that_of_a_simulated_queue() -> None:
+    """Poisson arrivals of two kinds, first come first served (Lindley), against the formula."""
+    rng, kinds = np.random.default_rng(7), ((4.0, 0.05), (0.5, 0.4))
+    many = 400_000
+    rates = np.array([rate for rate, _ in kinds])
+    between = rng.exponential(1 / rates.sum(), many)
+    took = np.array([service for _, service in kinds])[rng.choice(2, many, p=rates / rates.sum())]
+    waits, now = np.empty(many), 0.0
+    for i in range(many):
+        waits[i] = now
+        now = max(0.0, now + took[i] - between[i])
+    queue = Queue.of([(rate * service, service) for rate, service in kinds])
+    assert queue.mean == pytest.approx(waits.mean(), rel=0.05)
+    assert queue.sigma == pytest.approx(waits.std(), rel=0.05)
+
+
+def test_unit_without_time__is_waited_for_in_vain() -> None:
+    assert (Queue.of([(1.0, 0.1)]).mean, Queue.of([(1.0, 0.1)]).sigma) == (inf, inf)
+    assert Queue.of([(0.5, 0.1), (0.5, 0.2)]).tail(1.645) == inf
+
+
+def _behind(leeway: Leeway, rate: float, seconds: float) -> float:
+    """The tail of waiting behind a newcomer, too."""
+    queue, time = leeway.queue, rate * seconds
+    longer = Queue(queue.share + time, queue.work + time * seconds, queue.third + time * seconds**2)
+    return longer.tail(leeway.z)
+
+
+@given(leeway=leeways, rate=st.floats(0.01, 20.0), most=seconds)
+def test_longest_request_of_a_newcomer__makes_the_wait_just_as_long_as_it_can_be_borne(
+    leeway: Leeway, rate: float, most: float
+) -> None:
+    found = leeway.longest(rate, most)
+    if found == inf:
+        assert _behind(leeway, rate, most) <= leeway.bearable * (1 + 1e-9)
+    elif found > 0:
+        assert found <= most
+        assert _behind(leeway, rate, found * (1 - 1e-9)) <= leeway.bearable
+        assert _behind(leeway, rate, found * (1 + 1e-9)) >= leeway.bearable
+    else:
+        assert leeway.queue.tail(leeway.z) >= leeway.bearable * (1 - 1e-9)
+
+
+@given(ours=st.lists(leeways, max_size=3), theirs=st.lists(leeways, max_size=3), rate=st.floats(0.01, 20.0))
+def test_leeways_that_cover_others__bear_whatever_these_do(
+    ours: list[Leeway], theirs: list[Leeway], rate: float
+) -> None:
+    assert longest(list_tightest(ours), rate, 2.0) == longest(ours, rate, 2.0)
+    joined = [*ours, *theirs]
+    assert cover(ours, joined)
+    if cover(ours, theirs):
+        assert longest(ours, rate, 2.0) >= longest(theirs, rate, 2.0) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_newcomers_on_a_shared_unit__make_nobody_late(seed: int) -> None:
+    """Judged again with everybody in place, all Hard limits are kept."""
+    rng = np.random.default_rng(seed)
+    missions = [
+        mission(
+            f"m{i}",
+            objectives={
+                "latency": {"atMost": f"{rng.integers(60, 900)}ms", "percentile": int(rng.choice([50, 90, 99]))}
+            },
+            demand={"rate": f"{rng.integers(1, 120)}/m"},
+        )
+        for i in range(6)
+    ]
+    chain = [block("a", mop=int(rng.integers(50, 900)), cut=None)]
+    world = snapshot(profiles={"drone": profile("p", gops=10)}, missions=missions, net=model(variant("v", chain)))
+    held = {key: verdict.plan for key, verdict in plan_all(world).items() if isinstance(verdict, Feasible)}
+    world = replace(world, held=held)
+    for key, kept in held.items():
+        search = prepare(world, world.missions[key], Index(world), "margins")
+        assert isinstance(search, Search)
+        judged = search.find(kept)
+        assert judged is not None
+        assert not judged.shortfalls, (key, judged.shortfalls)
