@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 from itertools import product
+from math import sqrt
+from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instances import fleet
 from worlds import block, by_mode, link, mission, model, profile, snapshot, variant
 
 from maleo_api.quantities import DURATION, RATE, parse
-from maleo_operator.planning.fleet import SERVED, plan_fleet
+from maleo_operator.planning.fleet import SERVED, _Planning, plan_fleet
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot
 
@@ -84,6 +88,20 @@ def test_fleet__planned_again_changes_nothing(world: dict[str, object]) -> None:
 @given(world=worlds)
 def test_fleet__is_planned_the_same_every_time(world: dict[str, object]) -> None:
     assert plan_fleet(_world(world)).verdicts == plan_fleet(_world(world)).verdicts
+
+
+@pytest.mark.parametrize(("seed", "missions", "more_served"), [(290, 8, 1), (225, 9, 0)])
+def test_neighbourhood_search__serves_more_or_better_where_the_program_left_something(
+    seed: int, missions: int, more_served: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = Random(seed)
+    found = fleet(chance, missions=chance.randint(4, 10), nodes=chance.randint(2, 5), tight=chance.random())
+    assert len(found.missions) == missions
+    searched = plan_fleet(found).tiers["Mission"]
+    monkeypatch.setattr(_Planning, "_improve_pieces", lambda *_: None)
+    left = plan_fleet(found).tiers["Mission"]
+    assert searched.served == left.served + more_served
+    assert left.value + 0.05 < searched.value <= searched.bound + 1e-9
 
 
 @settings(max_examples=30, deadline=None)
@@ -226,8 +244,9 @@ def test_fleet__nobody_is_late_once_all_the_others_are_there(
     busy = {p.mission: (found.missions[p.mission], p.partitions[0].compute.value) for p in plans}
     for key, (each, own) in busy.items():
         others = [(parse(RATE, m.spec.demand.rate), s) for k, (m, s) in busy.items() if k != key]
-        share, work = sum(r * s for r, s in others), sum(r * s**2 for r, s in others)
-        tail = own * (1 + _Z * 0.05) + (1 + _Z) * work / (2 * (1 - share))
+        share, work, third = (sum(r * s**power for r, s in others) for power in (1, 2, 3))
+        mean = work / (2 * (1 - share))
+        tail = own * (1 + _Z * 0.05) + mean + _Z * sqrt(mean**2 + third / (3 * (1 - share)))
         assert tail <= parse(DURATION, each.spec.objectives.latency.at_most) + 1e-9
 
 

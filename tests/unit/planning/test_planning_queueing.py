@@ -1,20 +1,13 @@
 """The queue of a shared unit: how long one waits, and how long the next one may make it."""
 
-from dataclasses import replace
 from math import inf, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import block, mission, model, profile, snapshot, variant
 
-from maleo_operator.planning.fleet import plan_all
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.planner import prepare
-from maleo_operator.planning.problem import Feasible
 from maleo_operator.planning.queueing import Leeway, Queue, cover, list_tightest, longest
-from maleo_operator.planning.solver import Search
 
 shares = st.floats(0.001, 0.3)
 seconds = st.floats(0.001, 2.0)
@@ -90,29 +83,3 @@ def test_leeways_that_cover_others__bear_whatever_these_do(
     assert cover(ours, joined)
     if cover(ours, theirs):
         assert longest(ours, rate, 2.0) >= longest(theirs, rate, 2.0) * (1 - 1e-9)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_newcomers_on_a_shared_unit__make_nobody_late(seed: int) -> None:
-    """Judged again with everybody in place, all Hard limits are kept."""
-    rng = np.random.default_rng(seed)
-    missions = [
-        mission(
-            f"m{i}",
-            objectives={
-                "latency": {"atMost": f"{rng.integers(60, 900)}ms", "percentile": int(rng.choice([50, 90, 99]))}
-            },
-            demand={"rate": f"{rng.integers(1, 120)}/m"},
-        )
-        for i in range(6)
-    ]
-    chain = [block("a", mop=int(rng.integers(50, 900)), cut=None)]
-    world = snapshot(profiles={"drone": profile("p", gops=10)}, missions=missions, net=model(variant("v", chain)))
-    held = {key: verdict.plan for key, verdict in plan_all(world).items() if isinstance(verdict, Feasible)}
-    world = replace(world, held=held)
-    for key, kept in held.items():
-        search = prepare(world, world.missions[key], Index(world), "margins")
-        assert isinstance(search, Search)
-        judged = search.find(kept)
-        assert judged is not None
-        assert not judged.shortfalls, (key, judged.shortfalls)
