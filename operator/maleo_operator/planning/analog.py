@@ -13,7 +13,7 @@ from maleo_api.meta import Basis
 from maleo_api.model import Variant
 from maleo_operator.planning.compatibility import Mismatch
 from maleo_operator.planning.cost import SpanCosts
-from maleo_operator.planning.demand import Demand
+from maleo_operator.planning.demand import Demand, accuracy_margin
 from maleo_operator.planning.lattice import TIE, Lattice
 from maleo_operator.planning.problem import Figure
 from maleo_operator.planning.units import UnitFacts
@@ -30,7 +30,9 @@ def find_miss(demand: Demand, variant: Variant, unit: UnitFacts) -> Mismatch | N
     if tolerance.value <= max(room, 0.0) + TIE:
         return None
     return Mismatch(
-        "AccuracyToleranceTooWide", f"may miss {tolerance.value:.2%}, the floor leaves {max(room, 0.0):.2%}"
+        "AccuracyToleranceTooWide",
+        f"may miss {tolerance.value:.2%}, the floor leaves {max(room, 0.0):.2%}",
+        -accuracy_margin(figure.value - tolerance.value, limit.value),
     )
 
 

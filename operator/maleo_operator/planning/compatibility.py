@@ -20,10 +20,14 @@ _VERSIONS: Final[dict[Fit, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """`code` for programs, `what` for people: what the variant needs and what there is."""
+    """`code` for programs, `what` for people: what the variant needs and what there is.
+
+    missing: relative, of a quantity of which there is too little.
+    """
 
     code: str
     what: str
+    missing: float | None = None
 
 
 def find_mismatch(variant: Variant, unit: UnitFacts) -> Mismatch | None:

@@ -39,7 +39,8 @@ def refuse_unavailable(unit: UnitFacts) -> Refused:
 def refuse_unit(variant: Edition, unit: UnitFacts, found: Mismatch) -> Refused:
     """That the unit cannot run this variant at all."""
     told = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile}): {found.what}"
-    return Refused(f"{unit.profile} {unit.unit.name}", found.code, told, variant=variant.label, unit=unit.key)
+    label = f"{unit.profile} {unit.unit.name}"
+    return Refused(label, found.code, told, variant=variant.label, unit=unit.key, missing=found.missing)
 
 
 def refuse_modes(variant: Edition, made: Lattice, allowed: Collection[Mode]) -> Iterator[Refused]:
@@ -69,6 +70,11 @@ def refuse_whole(variant: Edition, made: Lattice, place: int, load: Load, rate: 
         sizes = f"needs {show(BYTES, needs)}, {show(BYTES, max(0.0, space))} is free"
         yield Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=(needs - space) / needs)
     elif not np.isfinite(made.mean.span(place, 0, made.last)):
-        own, allowed = made.own.table(place)[0, made.last], allowance(unit, load, rate)
-        late = rate * own > (1 - load.share) * (1 + TIE) or own > longest(load.leeways, rate, own) * (1 + TIE)
-        yield Refused(label, "UnitOccupied" if late or np.isinf(allowed) else "PowerCapExceeded", part, *noted)
+        own, joules = (float(held.table(place)[0, made.last]) for held in (made.own, made.energy))
+        free, allowed = max(0.0, 1 - load.share), allowance(unit, load, rate)
+        free = min(free / rate if rate > 0 else np.inf, longest(load.leeways, rate, own))
+        if own > free * (1 + TIE) or np.isinf(allowed):
+            yield Refused(label, "UnitOccupied", part, *noted, missing=1 - free / own)
+        else:
+            missing = 1 - allowed / joules if np.isfinite(joules) else None
+            yield Refused(label, "PowerCapExceeded", part, *noted, missing=missing)

@@ -25,11 +25,15 @@ def find_clash(variant: Variant, unit: UnitFacts, load: Load) -> Mismatch | None
     if seconds > load.slack:
         spare = show(DURATION, max(0.0, load.slack))
         return Mismatch(
-            "ReconfigurationTooSlow", f"takes {show(DURATION, seconds)}, the mission there has {spare} left"
+            "ReconfigurationTooSlow",
+            f"takes {show(DURATION, seconds)}, the mission there has {spare} left",
+            1 - max(0.0, load.slack) / seconds,
         )
     if load.share + load.rate * seconds >= 1:
         return Mismatch(
-            "ReconfigurationTooSlow", f"takes {show(DURATION, seconds)}, the rate there leaves no time for it"
+            "ReconfigurationTooSlow",
+            f"takes {show(DURATION, seconds)}, the rate there leaves no time for it",
+            1 - (1 - load.share) / (load.rate * seconds),
         )
     return None
 

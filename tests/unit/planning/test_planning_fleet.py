@@ -180,6 +180,7 @@ def test_power_cap__that_one_unit_alone_would_break_is_told() -> None:
     verdict = plan(found, watch.key)
     assert isinstance(verdict, Infeasible)
     assert verdict.blockers[0].code == "PowerCapExceeded"
+    assert [r.margin for r in verdict.rejected if r.code == "PowerCapExceeded"] == ["-50%"]  # 200 mJ, 100 are allowed
 
 
 def test_power_cap__is_kept_by_no_unit_whose_power_is_unknown() -> None:
@@ -250,6 +251,17 @@ def test_fleet__nobody_is_late_once_all_the_others_are_there(
         assert tail <= parse(DURATION, each.spec.objectives.latency.at_most) + 1e-9
 
 
+def _longest_that_is_borne(*, limit: float, own: float, rate: float) -> float:
+    """By trying: seconds of a newcomer's request behind which a request of `own` seconds is within its limit."""
+
+    def tail(seconds: float) -> float:
+        share = rate * seconds
+        mean = share * seconds / (2 * (1 - share))
+        return own * (1 + _Z * 0.05) + mean + _Z * sqrt(mean**2 + share * seconds**2 / (3 * (1 - share)))
+
+    return max(i * 1e-6 for i in range(20_000) if tail(i * 1e-6) <= limit)
+
+
 def test_newcomer__that_would_make_another_late_is_told_that_the_unit_is_occupied() -> None:
     unit = profile("p", gops=10, sharing="TimeShared", memory="64Mi")
     first = mission("first", objectives={"latency": {"atMost": "11ms"}}, demand={"rate": "10/s"}, criticality="Safety")
@@ -259,4 +271,7 @@ def test_newcomer__that_would_make_another_late_is_told_that_the_unit_is_occupie
     assert isinstance(verdicts["default/first"], Feasible)
     assert isinstance(verdicts["default/later"], Infeasible)
     assert [b.code for b in verdicts["default/later"].blockers][:1] == ["UnitOccupied"]
+    bearable = _longest_that_is_borne(limit=0.011, own=0.01, rate=40)
+    margins = [r.margin for r in verdicts["default/later"].rejected if r.code == "UnitOccupied"]
+    assert margins == [f"-{1 - bearable / 0.01:.0%}"]
     assert "default/first" in verdicts["default/later"].blockers[0].message
