@@ -191,7 +191,8 @@ class Holdings:
 
     def taken(self, wire: Wire, rank: Rank, *, but: str = "") -> float:
         """Share of its time."""
-        return _total(self._wires.get(wire, {}), rank, but)
+        held = self._wires.get(wire)
+        return _total(held, rank, but) if held else 0.0
 
     def front(self, each: UnitClass, rank: Rank, most: int) -> Sequence[UnitFacts]:
         """The members that can be among the best `most` for a mission of this rank: idle ones by name, else those that
