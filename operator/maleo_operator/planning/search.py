@@ -22,9 +22,9 @@ from maleo_operator.planning.question import Question, Way
 
 _SHORT: Final = 1e6  # weight of a relative shortfall against cost, where the least bad way is looked for
 _MOST_TIES: Final = 64
-_EFFORT: Final = 60, 5
+_EFFORT: Final = 8, 10
 """Expansions before prices are raised for the first time; how many times as many before each next time."""
-_STEPS: Final = 25, 3
+_STEPS: Final = 20, 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from maleo_operator.planning.question import total
 
 KEY = "default/watch"
 _NEVER = 10**6, 5
-_AT_ONCE = 1, 2
+_AT_ONCE = 1, 10
 
 
 def _worlds(count: int, *, blocks: int, nodes: int) -> Iterator[Snapshot]:
