@@ -284,7 +284,7 @@ def restrict(frame: Frame, amount: Amount, most: Array) -> Frame:
     """Only spans that amount to no more than `most` (D,) of their place; a longer span never amounts to less."""
     reach = np.stack(
         [
-            np.searchsorted(prefix, prefix + (limit - fixed), side="right") - 1
+            np.searchsorted(prefix, prefix + (limit - fixed if limit < _NEVER else limit), side="right") - 1
             for prefix, fixed, limit in zip(amount.prefix, amount.fixed, most, strict=True)
         ]
     )

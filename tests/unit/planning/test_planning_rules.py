@@ -168,6 +168,18 @@ def test_rate_beyond_the_slowest_stage__is_refused() -> None:
     assert "it sustains 5.0/s where 6.0/s is asked for" in verdict.blockers[0].message
 
 
+def test_power_cap_of_one_node__leaves_units_of_unknown_power_elsewhere_alone() -> None:
+    """The warning of a difference of two infinities would be an error here."""
+    capped = _two(profiles={"drone": profile("slow", gops=5), "edge": profile("silent", gops=50, watts=None)})
+    drone = capped.devices["drone"]
+    capped_drone = drone.model_copy(update={"spec": drone.spec.model_copy(update={"power_cap": "1W"})})
+    found = replace(capped, devices=capped.devices | {"drone": capped_drone}, models={"default/net": _SMALL})
+    assert _feasible(_plan(found)).plan.nodes == ("drone", "edge")
+
+
+_SMALL = model(variant("fp32", BLOCKS), inputs=100)
+
+
 def test_safety_comes_first__best_effort_takes_what_is_left() -> None:
     one = {"drone": profile("quick", gops=50, sharing="Exclusive")}
     missions = [mission("a-best-effort", criticality="BestEffort"), mission("z-safety", criticality="Safety")]
