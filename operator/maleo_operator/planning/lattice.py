@@ -276,7 +276,7 @@ def _memory(shape: Shape, ends: Sequence[int]) -> Array:
 
 def _reach(memory: Array, space: float) -> Numbers:
     """(B,) the last boundary to which a span that begins at each fits; a longer span never needs less."""
-    found: Numbers = np.arange(len(memory)) + (memory <= space).sum(axis=1)
+    found: Numbers = np.arange(len(memory)) + ((memory <= space) & np.isfinite(memory)).sum(axis=1)
     return found
 
 

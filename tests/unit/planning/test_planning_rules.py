@@ -87,6 +87,22 @@ def test_too_little_memory__is_named() -> None:
     assert verdict.least_bad is None
 
 
+def test_memory_that_nobody_limits__stands_beside_one_that_is_too_small() -> None:
+    """Frames stay with the drone, which has room for the first block alone."""
+    silent = profile("silent", gops=50)
+    unit = silent.spec.compute_units[0].model_copy(update={"memory": []})
+    silent = silent.model_copy(update={"spec": silent.spec.model_copy(update={"compute_units": [unit]})})
+    spec = {"egress": {"input": "Device", "features": "Any"}}
+    profiles = {"drone": profile("slow", gops=5, memory="2Mi"), "edge": silent}
+    late = spec | {"objectives": {"latency": {"atMost": "1ms"}}}
+    for chosen in (
+        _feasible(_plan(_two(spec, profiles=profiles))).plan,
+        _infeasible(_plan(_two(late, profiles=profiles))).least_bad,
+    ):
+        assert chosen is not None
+        assert [(p.node, p.first, p.last) for p in chosen.partitions] == [("drone", 0, 0), ("edge", 1, 2)]
+
+
 @pytest.mark.parametrize(
     ("spec", "code", "words"),
     [
