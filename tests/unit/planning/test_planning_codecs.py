@@ -251,3 +251,21 @@ def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 def _rounded(*figures: float) -> tuple[float, ...]:
     return tuple(round(f, 8) for f in figures)
+
+
+def test_codec__takes_the_link_no_longer_than_its_bytes_and_the_rate_no_less_than_its_sides() -> None:
+    """Ten megaoperations take each processor 10 ms, a hundred numbers and the answer take the link 3.52 ms."""
+    chain = [block("a", mop=1, cut=10_000), block("b", mop=1, cut=None)]
+    chain[0]["cut"]["codecs"] = [_codec("half", 100, 10, None)]
+    found = snapshot(
+        profiles={"drone": profile("p-drone", gops=1), "edge": profile("p-edge", gops=1)},
+        missions=[mission(modes=["Split"], egress={"input": "Device", "features": "Any"})],
+        net=model(variant("fp32", chain)),
+        links=[link("drone", "edge", "1Mbit/s")],
+    )
+    verdict = plan(found, "default/watch")
+    assert isinstance(verdict, Feasible)
+    (transfer,) = verdict.plan.transfers
+    assert transfer.codec == "half"
+    assert transfer.wire == pytest.approx(0.00352)
+    assert verdict.plan.rate.value == pytest.approx(100)
