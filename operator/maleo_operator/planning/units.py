@@ -89,7 +89,9 @@ class UnitFacts:
     def bandwidth(self) -> float | None:
         """bytes/s of the memory that models live in."""
         home = _home(self.unit)
-        row = strongest(m for m in self.unit.memory if m.bandwidth is not None and (home is None or m.kind == home.kind))
+        row = strongest(
+            m for m in self.unit.memory if m.bandwidth is not None and (home is None or m.kind == home.kind)
+        )
         return parse(THROUGHPUT, row.bandwidth) if row and row.bandwidth else None
 
     @property

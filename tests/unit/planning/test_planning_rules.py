@@ -6,6 +6,7 @@ import pytest
 from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.meta import Basis
+from maleo_api.mission import Demand, MissionSpec
 from maleo_operator.planning.fleet import plan_all
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Observations, Snapshot, Verdict
@@ -186,14 +187,71 @@ def test_rate_beyond_the_slowest_stage__is_refused() -> None:
 
 def test_power_cap_of_one_node__leaves_units_of_unknown_power_elsewhere_alone() -> None:
     """The warning of a difference of two infinities would be an error here."""
-    capped = _two(profiles={"drone": profile("slow", gops=5), "edge": profile("silent", gops=50, watts=None)})
-    drone = capped.devices["drone"]
-    capped_drone = drone.model_copy(update={"spec": drone.spec.model_copy(update={"power_cap": "1W"})})
-    found = replace(capped, devices=capped.devices | {"drone": capped_drone}, models={"default/net": _SMALL})
+    quick = _two(profiles={"drone": profile("slow", gops=5), "edge": profile("silent", gops=50, watts=None)})
+    found = replace(_capped(quick, "drone", "1W"), models={"default/net": _SMALL})
     assert _feasible(_plan(found)).plan.nodes == ("drone", "edge")
 
 
 _SMALL = model(variant("fp32", BLOCKS), inputs=100)
+
+
+def _capped(found: Snapshot, node: str, cap: str) -> Snapshot:
+    device = found.devices[node]
+    spec = device.spec.model_copy(update={"power_cap": cap})
+    return replace(found, devices=found.devices | {node: device.model_copy(update={"spec": spec})})
+
+
+def test_two_units_of_a_capped_node__are_not_taken_together_where_the_cap_bears_one() -> None:
+    """Each part takes 4 ms at 10 W, ten times a second: 0.4 W. Both together would be best; the edge serves alone."""
+    profiles = {"drone": profile("quick", gops=50, memory="2Mi", watts="10W"), "edge": profile("dear", watts="40W")}
+    halves = [block("a", mop=200, cut=1000), block("b", mop=200, cut=None)]
+    spec = {"objectives": {"latency": {"atMost": "1s"}}, "demand": {"rate": "10/s"}, "modes": ["Local", "Remote"]}
+    found = _two(spec, profiles=profiles, net=model(variant("fp32", halves), inputs=100))
+    drone = found.devices["drone"].spec
+    spare = drone.declared[0].model_copy(update={"name": "spare"})
+    two = found.devices["drone"].model_copy(update={"spec": drone.model_copy(update={"declared": [*drone.declared, spare]})})  # fmt: skip  # noqa: E501
+    found = replace(found, devices=found.devices | {"drone": two})
+    assert _feasible(_plan(_capped(found, "drone", "0.9W"))).plan.mode == "Local"
+    assert _feasible(_plan(_capped(found, "drone", "0.5W"))).plan.nodes == ("drone", "edge")
+    assert _infeasible(_plan(replace(_capped(found, "drone", "0.5W"), links={}))).least_bad is None
+
+
+def test_link_that_a_way_crosses_twice__bears_both() -> None:
+    """Each crossing takes 0.6 of the link between the sites. There and back would be best; what stays there serves."""
+    spec = {
+        "objectives": {"latency": {"atMost": "2s"}, "energy": {"perInference": "9J", "enforcement": "Hard"}},
+        "preference": {"preset": "energy-first"},
+        "demand": {"rate": "10/s"},
+        "modes": ["Split"],
+    }
+    profiles = {
+        "drone": profile("small", gops=50, memory="2Mi"),
+        "edge": profile("small", gops=50, memory="2Mi"),
+        "near": profile("large", gops=50),
+        "yonder": profile("dear", memory="2Mi", watts="40W"),
+    }
+    chain = [block(b["name"], mop=100, cut=1865 if "cut" in b else None) for b in BLOCKS]
+    sites = {"between": [{"site": "a"}, {"site": "b"}]}
+    links = [link("a", "b", "1Mbit/s", **sites), link("edge", "yonder", "100Mbit/s")]
+    found = _two(spec, profiles=profiles, net=model(variant("fp32", chain)), links=links)
+    found = replace(
+        found, nodes={n: replace(node, site="ab"[n in {"edge", "yonder"}]) for n, node in found.nodes.items()}
+    )
+    slower = found.missions["default/watch"].spec.model_copy(update={"demand": Demand(rate="8/s")})
+    there_and_back = _feasible(_plan(_asked(found, slower))).plan
+    assert there_and_back.nodes == ("drone", "edge", "near")
+    assert _feasible(_plan(found)).plan.nodes == ("drone", "edge", "yonder")
+
+
+def _capped(found: Snapshot, node: str, cap: str) -> Snapshot:
+    device = found.devices[node]
+    spec = device.spec.model_copy(update={"power_cap": cap})
+    return replace(found, devices=found.devices | {node: device.model_copy(update={"spec": spec})})
+
+
+def _asked(found: Snapshot, spec: MissionSpec) -> Snapshot:
+    key = "default/watch"
+    return replace(found, missions={key: found.missions[key].model_copy(update={"spec": spec})})
 
 
 def test_safety_comes_first__best_effort_takes_what_is_left() -> None:
