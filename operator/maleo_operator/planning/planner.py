@@ -349,7 +349,8 @@ def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitF
     crossing = codec.tensors if codec else _boundary(search.model, variant, piece.first - 1)
     size, answer = size_of(list(crossing)), size_of(search.model.spec.outputs)
     time, joules = link.time(size, answer), link.energy(size, answer)
-    for side in _code(search, variant, codec, sender, piece.unit) if codec else ():
+    sides = _code(search, variant, codec, sender, piece.unit) if codec else []
+    for side in sides:
         time = replace(time, value=time.value + side.seconds, sigma=time.sigma + side.sigma)
         joules += side.joules
     known = isfinite(joules)
@@ -362,6 +363,7 @@ def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitF
         wire=(size + answer) / link.bandwidth.value,
         energy=Figure(joules, 0.0, Basis.MODELLED, f"Link {link.name}") if known else Figure(0.0, source="codec"),
         codec=piece.codec,
+        coding=(sides[0].joules, sides[1].joules) if known and sides else (0.0, 0.0),
     )
 
 

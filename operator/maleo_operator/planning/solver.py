@@ -14,7 +14,7 @@ from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.analog import find_miss, lower, without_the_widest
-from maleo_operator.planning.coding import find_codec
+from maleo_operator.planning.coding import effort, find_codec
 from maleo_operator.planning.compatibility import Mismatch, find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts
 from maleo_operator.planning.crossing import Crossing
@@ -434,13 +434,25 @@ class Search:
                 seconds[wire] = before + self._wire_seconds(variant, made, origin, unit, boundary)
                 if before:
                     least["rate"] = max(least["rate"], self.demand.rate * seconds[wire] - 1)
-            allowed = lattice.allowance(facts, self.loads[facts.key], self.demand.rate)
-            if np.isfinite(allowed):
-                spent = joules.get(facts.node.name, 0.0) + made.energy.span(unit, boundary, end)
-                joules[facts.node.name] = spent
-                least["power"] = max(least["power"], spent / allowed - 1 if allowed > 0 else float(spent > 0))
+            spent = [(facts, made.energy.span(unit, boundary, end))]
+            if made.codecs[unit]:
+                spent += self._coding(variant, made, place, unit, boundary)
+            for each, more in spent:
+                allowed = lattice.allowance(each, self.loads[each.key], self.demand.rate)
+                if np.isfinite(allowed):
+                    sum_ = joules[each.node.name] = joules.get(each.node.name, 0.0) + more
+                    least["power"] = max(least["power"], sum_ / allowed - 1 if allowed > 0 else float(sum_ > 0))
             place, boundary = unit, end
         return least
+
+    def _coding(
+        self, variant: Edition, made: Lattice, sender: int, receiver: int, boundary: int
+    ) -> list[tuple[UnitFacts, float]]:
+        """Joules that the nodes of both units spend on a codec; infinite where nobody knows."""
+        codec = find_codec(variant, made.ends[boundary], made.codecs[receiver])
+        assert codec is not None, "a way crosses by what the cut offers"
+        sides = ((codec.encode, made.units[sender]), (codec.decode, made.units[receiver]))
+        return [(unit, effort(work, variant, unit, self.processor(unit.node)).joules) for work, unit in sides]
 
     def _wire_seconds(self, variant: Edition, made: Lattice, origin: NodeFacts, place: int, boundary: int) -> float:
         """That a crossing takes of the link, in what others leave of it; coding takes none of it."""

@@ -80,6 +80,7 @@ class Crossing:
     joules: float | None
     loss: float = 0.0
     wire: tuple[frozenset[str], float] | None = None
+    sides: tuple[tuple[str, float | None], ...] = ()  # nodes that code, and their joules
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ class Meaning:
         loss, plain = self._loss(codec), self._cross(sender.node, receiver.node, codec.tensors)
         if plain is None or loss is None or sender.node.name == receiver.node.name:
             return None
-        mean, sigma, joules = plain.mean, plain.sigma, plain.joules
+        mean, sigma, joules, sides = plain.mean, plain.sigma, plain.joules, []
         for work, beside in ((codec.encode, sender), (codec.decode, receiver)):
             reached, slowness, watts = self._coder(beside)
             seconds = parse(WORK, work) / reached[0] * slowness
@@ -219,7 +220,8 @@ class Meaning:
                 return None
             mean, sigma = mean + seconds, sigma + seconds * reached[1]
             joules = joules + watts * seconds if joules is not None and watts is not None else None
-        return Crossing(mean, sigma, joules, loss, plain.wire)
+            sides.append((beside.node.name, None if watts is None else watts * seconds))
+        return Crossing(mean, sigma, joules, loss, plain.wire, tuple(sides))
 
     def _coder(self, beside: Unit) -> tuple[tuple[float, float], float, float | None]:
         """Of the node's own processor, or of the unit beside where no profile knows one that can do it: operations a

@@ -282,6 +282,12 @@ class Program:
             if np.isfinite(allowed):
                 there = [u for u in self.at.units if self.of.units[u].node.name == node]
                 spent: Vector = sum((self.sums.spent[u] for u in there), self.at.zeros())
+                unknown = self.at.zeros()
+                for index, each in self.sums.crossings.items():
+                    for joules in (joules for side, joules in each.sides if side == node):
+                        spent[index] += joules or 0.0
+                        unknown[index] += joules is None
+                yield unknown, 0.0
                 yield (spent / allowed, 1.0) if allowed > 0 else (spent * 1e3, 0.0)
                 for u in there:
                     yield from self._known(u)

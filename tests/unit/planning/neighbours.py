@@ -47,13 +47,14 @@ def turn(snapshot: Snapshot, mission: Mission, spot: tuple[str, str], unit: Comp
 
 
 def watts(snapshot: Snapshot, mission: Mission, node: str) -> float:
-    """That others add to a node."""
-    return sum(
-        parse(RATE, other.spec.demand.rate) * part.energy.value
-        for other, plan in others(snapshot, mission)
-        for part in plan.partitions
-        if part.node == node
-    )
+    """That others add to a node, by computing and by coding what they send or receive."""
+    found = 0.0
+    for other, plan in others(snapshot, mission):
+        joules = sum(part.energy.value for part in plan.partitions if part.node == node)
+        joules += sum(each.coding[0] for each in plan.transfers if each.source == node)
+        joules += sum(each.coding[1] for each in plan.transfers if each.target == node)
+        found += parse(RATE, other.spec.demand.rate) * joules
+    return found
 
 
 def taken(snapshot: Snapshot, mission: Mission, wire: wires.Wire) -> float:

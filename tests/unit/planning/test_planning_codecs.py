@@ -1,6 +1,6 @@
 """Early exits and codecs: the frontier against an enumeration in plain Python, and what a codec takes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise, product
 from typing import Any
 
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import block, codec, exit_head, link, mission, model, profile, snapshot, variant
 
+from maleo_operator.planning.fleet import plan_all
 from maleo_operator.planning.planner import frontier, plan
 from maleo_operator.planning.problem import Feasible, Snapshot
 
@@ -202,3 +203,27 @@ def test_codec__takes_the_link_no_longer_than_its_bytes_and_the_rate_no_less_tha
     assert transfer.codec == "half"
     assert transfer.wire == pytest.approx(0.00352)
     assert verdict.plan.rate.value == pytest.approx(100)
+
+
+def test_codec__spends_of_the_power_cap_of_both_nodes() -> None:
+    """Ten megaoperations take each processor 10 ms at 2 W, ten times a second: 0.2 W beside the 0.02 W of its block."""
+    chain = [block("a", mop=1, cut=10_000), block("b", mop=1, cut=None)]
+    chain[0]["cut"]["codecs"] = [codec("half", elements=100, mop=10, accuracy=None)]
+    spec = {"modes": ["Split"], "egress": {"input": "Device", "features": "Any"}, "demand": {"rate": "10/s"}}
+    found = snapshot(
+        profiles={"drone": profile("p-drone", gops=1), "edge": profile("p-edge", gops=1)},
+        missions=[mission("first", **spec), mission("second", criticality="BestEffort", **spec)],
+        net=model(variant("fp32", chain)),
+        links=[link("drone", "edge", "1Mbit/s")],
+    )
+
+    def served(node: str, cap: str) -> list[bool]:
+        device = found.devices[node]
+        capped = device.model_copy(update={"spec": device.spec.model_copy(update={"power_cap": cap})})
+        verdicts = plan_all(replace(found, devices=found.devices | {node: capped}))
+        return [isinstance(verdicts[f"default/{name}"], Feasible) for name in ("first", "second")]
+
+    for node in ("drone", "edge"):
+        assert served(node, "450mW") == [True, True]
+        assert served(node, "430mW") == [True, False]
+        assert served(node, "210mW") == [False, False]

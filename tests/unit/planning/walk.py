@@ -59,6 +59,8 @@ def follow(of: Meaning, way: Way) -> Figures | None:
         if crossing is None or not _compute(of, found, u, unit, begin, last):
             return None
         found.add(crossing.mean, crossing.sigma, crossing.joules)
+        for node, joules in crossing.sides:
+            found.by_node[node].append(joules)
         if found.accuracy is not None:
             found.accuracy -= crossing.loss
         if crossing.wire is not None:
