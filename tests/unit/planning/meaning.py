@@ -7,14 +7,15 @@ from statistics import NormalDist
 from typing import Any, Final
 
 import datasheet
+import installed
 import neighbours
 import numpy as np
 import wires
 
-from maleo_api.device import ComputeUnit, DeviceProfileSpec
+from maleo_api.device import ComputeUnit
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission
-from maleo_api.model import AccuracyFigure, Block, Codec, Model, Tensor, Variant
+from maleo_api.model import AccuracyFigure, Codec, Model, Tensor, Variant
 from maleo_api.quantities import BYTES, DURATION, ENERGY, POWER, RATE, RATIO, WORK, parse
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
 
@@ -34,22 +35,11 @@ def read(snapshot: Snapshot, key: str) -> Iterator["Meaning"]:
     """One for each variant that the mission allows, and each of its exits, that keeps a Hard floor of accuracy."""
     mission = snapshot.missions[key]
     model = snapshot.models[f"{mission.metadata.namespace}/{mission.spec.model.name}"]
-    for variant, exit_ in editions(model) if find_sources(snapshot, mission) else ():
+    for variant, exit_ in installed.editions(model) if installed.find_sources(snapshot, mission) else ():
         if not mission.spec.model.variants or variant.name in mission.spec.model.variants:
             found = Meaning(snapshot, mission, model, variant, exit_)
             if found.is_accurate and found.units:
                 yield found
-
-
-def editions(model: Model) -> Iterator[tuple[Variant, str]]:
-    """Each variant whole, and as far as each exit: its head is the last block, and its accuracy what it reaches."""
-    for variant in model.spec.variants:
-        yield variant, ""
-        names = [block.name for block in variant.blocks]
-        for each in variant.exits:
-            head = Block(name=each.name, work=each.work, parameters=each.parameters, activations=each.activations)
-            blocks = [*variant.blocks[: names.index(each.after) + 1], head]
-            yield variant.model_copy(update={"blocks": blocks, "accuracy": each.accuracy}), each.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +85,7 @@ class Meaning:
     def units(self) -> list[Unit]:
         """Those that can run the variant at all."""
         found = []
-        for node, name, profile, facts, device in _installed(self.snapshot):
+        for node, name, profile, facts, device in installed.list_units(self.snapshot):
             share, service, memory = _load(self.snapshot, self.mission, (node.name, name))
             digest = self.variant.artifacts[0].digest
             turn = neighbours.turn(self.snapshot, self.mission, (node.name, name), facts, digest)
@@ -103,18 +93,10 @@ class Meaning:
             runs = datasheet.runs(self.variant, facts, device) and self._is_exact(facts)
             if runs and not occupied and turn is not None and share < 1:
                 wait = share * service / (2 * (1 - share))
-                room = self._memory(node, name, facts) - memory
+                room = installed.memory(self.snapshot, (node.name, name), facts) - memory
                 patience = _patience(self.snapshot, self.mission, (node.name, name))
                 found.append(Unit(node, name, profile, facts, share, wait, room, patience, turn))
         return found
-
-    def _memory(self, node: NodeFacts, name: str, facts: ComputeUnit) -> float:
-        """Bytes: what the node says is there, else what the profile states."""
-        for device in self.snapshot.devices.values():
-            for row in device.status.units if device.spec.node_name == node.name else ():
-                if row.name == name and row.allocatable and row.allocatable.memory:
-                    return parse(BYTES, row.allocatable.memory)
-        return datasheet.size(facts)
 
     @cached_property
     def costs(self) -> list[tuple[list[float], float, float]]:
@@ -150,7 +132,7 @@ class Meaning:
     def _measured(self, unit: Unit) -> dict[tuple[int, int], tuple[float, float, float | None]]:
         names = [block.name for block in self.variant.blocks]
         digests = {artifact.digest for artifact in self.variant.artifacts}
-        found = {}
+        found = dict[tuple[int, int], tuple[float, float, float | None]]()
         of_unit = (unit.profile, unit.facts.name, self.variant.requires.runtime)
         for each in (profile.spec for profile in self.snapshot.model_profiles.values()):
             if each.variant_digest not in digests or (each.profile, each.unit, each.runtime) != of_unit:
@@ -172,7 +154,7 @@ class Meaning:
     @cached_property
     def source(self) -> NodeFacts:
         """Where the data is born: the one node that is named or selected, and is ready."""
-        (found,) = find_sources(self.snapshot, self.mission)
+        (found,) = installed.find_sources(self.snapshot, self.mission)
         return found
 
     def may_go(self, what: str, target: Unit) -> bool:
@@ -229,7 +211,7 @@ class Meaning:
         """
         spots = [
             (unit, (node.name, name))
-            for node, name, _, unit, _ in _installed(self.snapshot)
+            for node, name, _, unit, _ in installed.list_units(self.snapshot)
             if node.name == beside.node.name and unit.type == "CPU"
         ][:1]
         unit, spot = next((row for row in spots if datasheet.speed(self.variant, row[0])), (beside.facts, beside.spot))
@@ -340,39 +322,6 @@ def forms_of(plan: Plan, blocks: int) -> tuple[str, ...]:
     for part in plan.partitions:
         forms[part.first] = part.codec.name if part.codec else ""
     return tuple(forms)
-
-
-def find_sources(snapshot: Snapshot, mission: Mission) -> list[NodeFacts]:
-    """Where the data may be born: there is an input where it is one node, and that is ready."""
-    named, selector = mission.spec.input.node, mission.spec.input.selector or {}
-    found = [
-        node
-        for node in snapshot.nodes.values()
-        if node.name == named or (named is None and selector and selector.items() <= node.labels.items())
-    ]
-    return found if len(found) == 1 and found[0].ready else []
-
-
-def _installed(snapshot: Snapshot) -> Iterator[tuple[NodeFacts, str, str, ComputeUnit, DeviceProfileSpec]]:
-    """Node, name, profile, unit as it is in the present power mode, and what it is part of; what is ready only."""
-    for _, device in sorted(snapshot.devices.items()):
-        node, inventory = snapshot.nodes[device.spec.node_name], device.status.inventory
-        down = {row.name for row in device.status.units if row.state == "Unavailable"}
-        ready = all(c.status == "True" for c in device.status.conditions if c.type == "Ready")
-        if not (node.ready and node.schedulable and ready):
-            continue
-        host = [("host", inventory.host.profile)] if inventory else []
-        for name, profile in [*host, *((d.name, d.profile) for d in device.spec.declared)]:
-            for unit in snapshot.profiles[profile].spec.compute_units if profile in snapshot.profiles else ():
-                if f"{name}/{unit.name}" not in down:
-                    mode = inventory.power_mode if inventory else ""
-                    yield (
-                        node,
-                        f"{name}/{unit.name}",
-                        profile,
-                        datasheet.in_mode(unit, mode),
-                        snapshot.profiles[profile].spec,
-                    )
 
 
 def _load(snapshot: Snapshot, mission: Mission, spot: Spot) -> tuple[float, float, float]:

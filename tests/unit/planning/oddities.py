@@ -54,7 +54,7 @@ def _down(what: str, found: Snapshot, name: str) -> Snapshot:
     return replace(found, devices=found.devices | {name: changed(found.devices[name], stop)})
 
 
-def changed(made: Made, change: Callable[[Body], None]) -> Made:
+def changed(made: Made, change: Callable[[Body], object]) -> Made:
     """By its plain form, and read again."""
     body = made.to_api()
     change(body)
