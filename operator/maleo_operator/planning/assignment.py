@@ -15,7 +15,7 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_matrix
 
 from maleo_operator.planning.amount import Array, Mask
-from maleo_operator.planning.holdings import uses
+from maleo_operator.planning.holdings import spends, uses
 from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.lattice import Prices
 from maleo_operator.planning.menu import Menu
@@ -168,10 +168,10 @@ class Assignment:
             for kind, share in parts.items():
                 if share > 0:
                     shares[kind, node, name] = shares.get((kind, node, name), 0.0) * (kind != "use") + share
-        for part in plan.partitions:
-            cap = search.cap_of((part.node, part.unit))
-            if cap:
-                shares["power", part.node] = shares.get(("power", part.node), 0.0) + rate * part.energy.value / cap
+        caps = {part.node: search.cap_of((part.node, part.unit)) for part in plan.partitions}
+        for node, joules in spends(plan):
+            if (cap := caps.get(node)) and joules:
+                shares["power", node] = shares.get(("power", node), 0.0) + rate * joules / cap
         for transfer in plan.transfers:
             wire = search.index.wire_between(transfer.source, transfer.target)
             if wire is not None and rate > 0:

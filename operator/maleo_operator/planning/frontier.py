@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.analog import lower
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import TIE, Lattice
@@ -28,7 +29,7 @@ def trace(search: Search) -> Front:
     """Structural rules and the rate hold, limits of latency, energy and accuracy do not count."""
     points, is_whole = list[_Point](), True
     for variant, made in search.lattices():
-        ways, is_certain = _lossy_ways(search, made)
+        ways, is_certain = _lossy_ways(search, variant, made)
         points += [_point(search, variant, made, way) for way in ways]
         is_whole &= is_certain
     front = [p for p in points if not any(_dominates(other, p) for other in points)]
@@ -56,28 +57,31 @@ def _point(search: Search, variant: Edition, made: Lattice, way: Way) -> _Point:
     return _Point(search.judge(variant, made, way), total(made.energy, made, way), accuracy)
 
 
-def _lossy_ways(search: Search, made: Lattice) -> tuple[list[Way], bool]:
+def _lossy_ways(search: Search, variant: Edition, made: Lattice) -> tuple[list[Way], bool]:
     """First whatever codecs cost, then less than the dearest that was found, until none costs any accuracy."""
     rate = search.demand.rate
     made = made.no_slower(1 / rate) if rate > 0 else made
-    found, is_whole = _ways(search, made, ())
+    found, is_whole = _ways(search, variant, made, ())
     ways = list(found)
     while any(made.codecs) and (most := max((total(made.loss, made, way) for way in found), default=0.0)) > 0:
-        found, is_certain = _ways(search, made, (Limit(made.loss, most * _STEP),))
+        found, is_certain = _ways(search, variant, made, (Limit(made.loss, most * _STEP),))
         ways, is_whole = ways + found, is_whole and is_certain
     return ways, is_whole
 
 
-def _ways(search: Search, made: Lattice, limits: tuple[Limit, ...]) -> tuple[list[Way], bool]:
+def _ways(search: Search, variant: Edition, made: Lattice, limits: tuple[Limit, ...]) -> tuple[list[Way], bool]:
     """From the least energy to the least latency: each is the thriftiest of those that are quicker than the last.
 
     And whether these are all.
     """
     modes = [mode for mode in MODES if mode in search.demand.mission.spec.modes]
-    thrifty = Searcher(made, Question(made.energy, (Limit(made.tail, np.inf), *limits), MOST_PARTITIONS), modes)
-    quick = Searcher(made, Question(made.tail, (Limit(made.energy, np.inf), *limits), MOST_PARTITIONS), modes)
-    # Quicker still may be a way over units whose power is unknown.
-    blind = Searcher(made, Question(made.tail, limits, MOST_PARTITIONS), modes)
+    allows = search.allows(variant, made, strict=True)
+
+    def ask(cost: Amount, *more: Limit) -> Searcher:
+        return Searcher(made, Question(cost, (*more, *limits), MOST_PARTITIONS), modes, allows)
+
+    thrifty, quick = ask(made.energy, Limit(made.tail, np.inf)), ask(made.tail, Limit(made.energy, np.inf))
+    blind = ask(made.tail)  # quicker still may be a way over units whose power is unknown
     ways, most, is_certain = list[Way](), np.inf, True
 
     def best(searcher: Searcher, most: float | None) -> tuple[float, Way | None]:

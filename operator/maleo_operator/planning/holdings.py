@@ -38,6 +38,13 @@ def uses(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
         yield (spare.node, spare.unit), spare.memory, 0.0
 
 
+def spends(plan: Plan) -> Iterator[tuple[str, float]]:
+    """(node, joules of a request) of each partition, and of both sides of each codec."""
+    yield from ((part.node, part.energy.value) for part in plan.partitions)
+    for each in plan.transfers:
+        yield from zip((each.source, each.target), each.coding, strict=True)
+
+
 @dataclass(frozen=True, slots=True)
 class _Share:
     """Of one unit, by one mission. time: share of its seconds; service: seconds of one request; bearable: seconds of
@@ -96,9 +103,8 @@ class Holdings:
         for unit, share in _shares(rank, demand, plan):
             self._units.setdefault(unit, {}).setdefault(mission.key, []).append(share)
             self._touch(unit)
-        for part in plan.partitions:
-            watts = rate * part.energy.value
-            self._watts.setdefault(part.node, {}).setdefault(mission.key, []).append((rank, watts))
+        for node, joules in spends(plan):
+            self._watts.setdefault(node, {}).setdefault(mission.key, []).append((rank, rate * joules))
         for transfer in plan.transfers:
             wire = self._index.wire_between(transfer.source, transfer.target)
             if wire is not None:

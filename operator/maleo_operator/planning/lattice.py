@@ -286,7 +286,7 @@ def _memory(shape: Shape, ends: Sequence[int]) -> Array:
 
 def _reach(memory: Array, space: float) -> Numbers:
     """(B,) the last boundary to which a span that begins at each fits; a longer span never needs less."""
-    found: Numbers = np.arange(len(memory)) + (memory <= space).sum(axis=1)
+    found: Numbers = np.arange(len(memory)) + ((memory <= space) & np.isfinite(memory)).sum(axis=1)
     return found
 
 
@@ -294,7 +294,7 @@ def restrict(frame: Frame, amount: Amount, most: Array) -> Frame:
     """Only spans that amount to no more than `most` (D,) of their place; a longer span never amounts to less."""
     reach = np.stack(
         [
-            np.searchsorted(prefix, prefix + (limit - fixed), side="right") - 1
+            np.searchsorted(prefix, prefix + (limit - fixed if limit < _NEVER else limit), side="right") - 1
             for prefix, fixed, limit in zip(amount.prefix, amount.fixed, most, strict=True)
         ]
     )

@@ -12,7 +12,7 @@ from maleo_api.model import Codec, Model, Tensor, size_of
 from maleo_api.placement import Placement
 from maleo_operator.planning.analog import lower, writes
 from maleo_operator.planning.blockers import block_all, block_best, diagnose
-from maleo_operator.planning.coding import effort, find_codec
+from maleo_operator.planning.coding import Effort, effort, find_codec
 from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.demand import Demand, accuracy_margin, find_input
 from maleo_operator.planning.edition import Edition
@@ -256,7 +256,8 @@ def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
     accuracy = _accuracy(demand, variant, candidate.pieces)
     loads = [search.loads[p.node, p.unit] for p in partitions]
     within = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
-    slowest = max([*within, *_link_times(search, candidate.pieces, transfers), QUICKEST])
+    links, coding = _link_times(search, candidate.pieces, transfers), _coding_times(search, variant, candidate.pieces)
+    slowest = max([*within, *links, *coding, QUICKEST])
     built = Plan(
         mission=demand.mission.key,
         model=search.model.metadata.name,
@@ -350,11 +351,10 @@ def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitF
     crossing = codec.tensors if codec else _boundary(search.model, variant, piece.first - 1)
     size, answer = size_of(list(crossing)), size_of(search.model.spec.outputs)
     time, joules = link.time(size, answer), link.energy(size, answer)
-    slowest = (size + answer) / link.bandwidth.value
-    for work, unit in ((codec.encode, sender), (codec.decode, piece.unit)) if codec else ():
-        side = effort(work, variant, unit, search.processor(unit.node))
+    sides = _code(search, variant, codec, sender, piece.unit) if codec else []
+    for side in sides:
         time = replace(time, value=time.value + side.seconds, sigma=time.sigma + side.sigma)
-        joules, slowest = joules + side.joules, max(slowest, side.seconds)
+        joules += side.joules
     known = isfinite(joules)
     return PlannedTransfer(
         source=before.name,
@@ -362,9 +362,10 @@ def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitF
         size=size,
         link=link.name,
         time=time,
-        wire=slowest,
+        wire=(size + answer) / link.bandwidth.value,
         energy=Figure(joules, 0.0, Basis.MODELLED, f"Link {link.name}") if known else Figure(0.0, source="codec"),
         codec=piece.codec,
+        coding=(sides[0].joules, sides[1].joules) if known and sides else (0.0, 0.0),
     )
 
 
@@ -373,6 +374,19 @@ def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[Pla
     nodes = [search.source, *(piece.unit.node for piece in pieces)]
     hops = [(a, b) for a, b in pairwise(nodes) if a.name != b.name]
     return (t.wire / max(1 - search.taken(*hop), 1e-9) for t, hop in zip(transfers, hops, strict=True))
+
+
+def _coding_times(search: Search, variant: Edition, pieces: Sequence[Piece]) -> Iterable[float]:
+    """Seconds of each side of each codec: stages of their own."""
+    for before, piece in pairwise(pieces):
+        if (codec := _codec(variant, piece)) is not None:
+            yield from (side.seconds for side in _code(search, variant, codec, before.unit, piece.unit))
+
+
+def _code(search: Search, variant: Edition, codec: Codec, sender: UnitFacts, receiver: UnitFacts) -> list[Effort]:
+    """Encoding and decoding."""
+    sides = ((codec.encode, sender), (codec.decode, receiver))
+    return [effort(work, variant, unit, search.processor(unit.node)) for work, unit in sides]
 
 
 def renew(search: Search, plan: Plan) -> Plan:

@@ -100,6 +100,7 @@ class PlannedTransfer:
     wire: float  # seconds of it that the link is taken
     energy: Figure  # joules
     codec: str = ""
+    coding: tuple[float, float] = (0.0, 0.0)  # joules of it that the nodes of the sender and of the receiver spend
 
 
 @dataclass(frozen=True, slots=True)

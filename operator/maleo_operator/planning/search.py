@@ -6,7 +6,7 @@ bounds are raised by prices, and it begins anew.
 """
 
 import heapq
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Final
@@ -56,15 +56,26 @@ class _Bounds:
 
 
 class Searcher:
-    """One question about the ways of one lattice that are of any of these modes."""
+    """One question about the ways of one lattice that are of any of these modes.
 
-    def __init__(self, lattice: Lattice, question: Question, modes: Collection[Mode]) -> None:
+    allows: whether a way, complete or not, keeps what bounds know nothing of; None: any. No step makes good again what
+    it forbids.
+    """
+
+    def __init__(
+        self,
+        lattice: Lattice,
+        question: Question,
+        modes: Collection[Mode],
+        allows: Callable[[Way], bool] | None = None,
+    ) -> None:
         if set(modes) in ({"Local"}, {"Remote"}):
             lattice = lattice.without(~lattice.local if "Local" in modes else lattice.local)
             question = question.within(lattice.frame)
         self._lattice = lattice
         self._question = question
         self._modes = modes
+        self._allows = allows or (lambda _: True)
         self._most = [limit.most for limit in question.limits]
         self._rough = _Bounds(
             [unpriced(lattice, question.cost, question.most)],
@@ -139,8 +150,8 @@ class Searcher:
             heapq.heappush(queue, (least[order[0]], next(serial), state, least[order], order, 0))
             ended = least[last :: last + 1]  # nothing is still to come: these are costs
             unit = int(np.argmin(ended))
-            if ended[unit] + TIE < cutoff:
-                cutoff, incumbent = float(ended[unit]) + TIE, [(float(ended[unit]), (*state.way, (unit, last)))]
+            if ended[unit] + TIE < cutoff and self._allows(way := (*state.way, (unit, last))):
+                cutoff, incumbent = float(ended[unit]) + TIE, [(float(ended[unit]), way)]
 
         push(self._root)
         while queue and patience and len(ways) < _MOST_TIES:
@@ -151,8 +162,10 @@ class Searcher:
             if at + 1 < order.size:
                 heapq.heappush(queue, (least[at + 1], next(serial), state, least, order, at + 1))
             unit, boundary = divmod(int(order[at]), last + 1)
+            if not self._allows(way := (*state.way, (unit, boundary))):
+                continue
             if boundary == last:
-                ways.append((float(bound), (*state.way, (unit, boundary))))
+                ways.append((float(bound), way))
                 cutoff = min(cutoff, float(bound) + TIE)
                 continue
             patience -= 1

@@ -1,7 +1,7 @@
 """One mission, exactly: the best way of every variant and mode, and what becomes of every unit that is not taken."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +14,7 @@ from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.analog import add_writing, find_miss, lower, without_the_widest
-from maleo_operator.planning.coding import find_codec
+from maleo_operator.planning.coding import effort, find_codec
 from maleo_operator.planning.compatibility import Mismatch, find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts
 from maleo_operator.planning.crossing import Crossing
@@ -339,7 +339,8 @@ class Search:
             questions = self.objective.questions(variant, made, most=self._most, strict=strict, price=price)
             for ceiling, question in questions:
                 under = ceiling - leaving - floor + TIE if strict else np.inf
-                found = Searcher(made, question, self._modes).run(under=under, patience=self._patience)
+                searcher = Searcher(made, question, self._modes, self.allows(variant, made, strict=strict))
+                found = searcher.run(under=under, patience=self._patience)
                 if found.bound < (found.ways[0][0] if found.ways else np.inf):
                     self.beyond = max(self.beyond, ceiling - leaving - found.bound)
                 for _, way in found.ways:
@@ -365,7 +366,8 @@ class Search:
                 yield self.judge(variant, made, way)
         least_bad = self.objective.questions(variant, made, most=MOST_PARTITIONS, strict=False)
         for _, question in () if strict else least_bad:
-            yield from (self.judge(variant, made, way) for _, way in Searcher(made, question, self._modes).run().ways)
+            found = Searcher(made, question, self._modes, self.allows(variant, made, strict=False)).run()
+            yield from (self.judge(variant, made, way) for _, way in found.ways)
 
     def _held_again(
         self, lattices: Iterable[tuple[Edition, Lattice]], prices: Prices
@@ -391,7 +393,7 @@ class Search:
             latency=figures["tail"], energy=energy, accuracy=accuracy, loss=total(made.loss, made, way)
         )
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))
-        shared = self._shared(made, way)
+        shared = self._shared(variant, made, way)
         shortfalls["rate"] = max(demand.rate * busy - 1, shared["rate"])
         shortfalls["power"] = shared["power"]
         moves = self._moves(variant, pieces)
@@ -410,7 +412,16 @@ class Search:
             terms=terms,
         )
 
-    def _shared(self, made: Lattice, way: Way) -> dict[str, float]:
+    def allows(self, variant: Edition, made: Lattice, *, strict: bool) -> Callable[[Way], bool]:
+        """Whether a way keeps what its steps share. If not `strict`: the power cap, which the least bad keeps, too."""
+
+        def keeps(way: Way) -> bool:
+            shared = self._shared(variant, made, way)
+            return shared["power"] <= TIE and (not strict or shared["rate"] <= TIE)
+
+        return keeps
+
+    def _shared(self, variant: Edition, made: Lattice, way: Way) -> dict[str, float]:
         """Where several steps of a way share one link or one node's power cap, each alone being within it."""
         place, boundary, seconds, joules = made.source, 0, dict[Wire, float](), dict[str, float]()
         least = {"rate": -1.0, "power": -1.0}
@@ -419,15 +430,37 @@ class Search:
             origin = made.units[place].node if place < made.source else self.source
             wire = self.index.wire(origin, facts.node)
             if wire is not None:
-                seconds[wire] = seconds.get(wire, 0.0) + made.busy.hop(place, unit, boundary)
-                least["rate"] = max(least["rate"], self.demand.rate * seconds[wire] - 1)
-            allowed = lattice.allowance(facts, self.loads[facts.key], self.demand.rate)
-            if np.isfinite(allowed):
-                spent = joules.get(facts.node.name, 0.0) + made.energy.span(unit, boundary, end)
-                joules[facts.node.name] = spent
-                least["power"] = max(least["power"], spent / allowed - 1 if allowed > 0 else float(spent > 0))
+                before = seconds.get(wire, 0.0)
+                seconds[wire] = before + self._wire_seconds(variant, made, origin, unit, boundary)
+                if before:
+                    least["rate"] = max(least["rate"], self.demand.rate * seconds[wire] - 1)
+            spent = [(facts, made.energy.span(unit, boundary, end))]
+            if made.codecs[unit]:
+                spent += self._coding(variant, made, place, unit, boundary)
+            for each, more in spent:
+                allowed = lattice.allowance(each, self.loads[each.key], self.demand.rate)
+                if np.isfinite(allowed):
+                    sum_ = joules[each.node.name] = joules.get(each.node.name, 0.0) + more
+                    least["power"] = max(least["power"], sum_ / allowed - 1 if allowed > 0 else float(sum_ > 0))
             place, boundary = unit, end
         return least
+
+    def _coding(
+        self, variant: Edition, made: Lattice, sender: int, receiver: int, boundary: int
+    ) -> list[tuple[UnitFacts, float]]:
+        """Joules that the nodes of both units spend on a codec; infinite where nobody knows."""
+        codec = find_codec(variant, made.ends[boundary], made.codecs[receiver])
+        assert codec is not None, "a way crosses by what the cut offers"
+        sides = ((codec.encode, made.units[sender]), (codec.decode, made.units[receiver]))
+        return [(unit, effort(work, variant, unit, self.processor(unit.node)).joules) for work, unit in sides]
+
+    def _wire_seconds(self, variant: Edition, made: Lattice, origin: NodeFacts, place: int, boundary: int) -> float:
+        """That a crossing takes of the link, in what others leave of it; coding takes none of it."""
+        target, name = made.units[place].node, made.codecs[place]
+        link, codec = self.index.link(origin, target), find_codec(variant, made.ends[boundary], name) if name else None
+        assert link is not None, "what crosses has a link"
+        size = made.frame.sizes[boundary] if codec is None else size_of([*codec.tensors, *self.model.spec.outputs])
+        return float(size) / link.bandwidth.value / max(1 - self.taken(origin, target), 1e-9)
 
     def _moves(self, variant: Edition, pieces: Sequence[Piece]) -> int:
         """1 when the plan differs from the one held."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from maleo_api.device import ComputeUnit, Device, DeviceProfileSpec, Runtime
+from maleo_api.device import ComputeUnit, Device, DeviceProfileSpec, Memory, Runtime
 from maleo_api.meta import Basis
 from maleo_api.model import Variant
 from maleo_api.quantities import BYTES, COMPUTE, DURATION, ENERGY_PER_BYTE, POWER, PRICE, RATIO, THROUGHPUT, Unit, parse
@@ -88,7 +88,10 @@ class UnitFacts:
     @property
     def bandwidth(self) -> float | None:
         """bytes/s of the memory that models live in."""
-        row = strongest(m for m in self.unit.memory if m.bandwidth is not None)
+        home = _home(self.unit)
+        row = strongest(
+            m for m in self.unit.memory if m.bandwidth is not None and (home is None or m.kind == home.kind)
+        )
         return parse(THROUGHPUT, row.bandwidth) if row and row.bandwidth else None
 
     @property
@@ -173,6 +176,7 @@ def _facts(
     snapshot: Snapshot, device: Device, name: str, profile: str, unit: ComputeUnit, *, simulated: bool
 ) -> UnitFacts:
     node = snapshot.nodes[device.spec.node_name]
+    home = _home(unit)
     status = next((row for row in device.status.units if row.name == name), None)
     stated = status.allocatable.memory if status and status.allocatable else None
     up = status is None or status.state == "Available"
@@ -184,7 +188,7 @@ def _facts(
         power_mode=_power_mode(device),
         unit=unit,
         simulated=simulated,
-        memory=_parse(BYTES, stated or _memory(unit)),
+        memory=_parse(BYTES, stated or (home and home.size)),
         capacity=snapshot.observations.capacity.get((node.name, name), 1.0),
         available=node.ready and node.schedulable and up and _is_ready(device),
         cap=_parse(POWER, device.spec.power_cap),
@@ -202,10 +206,10 @@ def _installed(device: Device) -> Sequence[tuple[str, str, bool]]:
     return list((rows | {d.name: (d.name, d.profile, d.simulated) for d in device.spec.declared}).values())
 
 
-def _memory(unit: ComputeUnit) -> str | None:
+def _home(unit: ComputeUnit) -> Memory | None:
     """Where models live: the unit's own memory before what it shares, and before what is on the chip."""
-    rows = sorted((m for m in unit.memory if m.size), key=lambda m: (_MEMORY_KINDS.index(m.kind), STRENGTH[m.basis]))
-    return rows[0].size if rows else None
+    rows = (m for m in unit.memory if m.size)
+    return min(rows, key=lambda m: (_MEMORY_KINDS.index(m.kind), STRENGTH[m.basis]), default=None)
 
 
 def _in_mode(unit: ComputeUnit, mode: str) -> ComputeUnit:

@@ -5,13 +5,14 @@ from itertools import combinations
 from random import Random
 from typing import Any
 
+from oddities import mix
 from worlds import DIGEST, block, device, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.device import Device, DeviceProfile
 from maleo_api.meta import Basis
-from maleo_api.mission import Mission
+from maleo_api.mission import Demand, Mission
 from maleo_api.model import Model, ModelProfile
-from maleo_operator.planning.planner import plan
+from maleo_operator.planning.planner import decide
 from maleo_operator.planning.problem import Feasible, Figure, Observations, Plan, Snapshot
 
 NAMES = ("drone", "cam", "edge", "gate", "hub", "cloud", "rack", "van")
@@ -23,7 +24,28 @@ _REACH = ("Device", "Site", "Any", "Any")
 
 def one_mission(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
     """One mission, default/watch, born on the drone; loads of others, what is held and what was measured included."""
-    names = list(NAMES[:nodes])
+    found = _plain(chance, list(NAMES[:nodes]), blocks)
+    for name in NAMES[:nodes]:
+        if chance.random() < 0.4:
+            found = _with_load(chance, found, name)
+    return _with_held(chance, found) if chance.random() < 0.3 else found
+
+
+def every_kind(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
+    """The same with all that there is besides: exits, codecs, odd hardware, links by site and tier, others on them."""
+    found = mix(chance, _plain(chance, list(NAMES[:nodes]), blocks))
+    found = replace(found, models=found.models | {"default/film": _FILM})
+    for name in NAMES[:nodes]:
+        if chance.random() < 0.5:
+            one = {"model": {"name": "net", "variants": [chance.choice(("fp32", "int8"))]}}
+            found = _with_load(chance, found, name, **one)
+    for name in NAMES[:nodes]:
+        if chance.random() < 0.8:
+            found = _with_traffic(chance, found, name)
+    return _with_held_elsewhere(chance, found) if chance.random() < 0.4 else found
+
+
+def _plain(chance: Random, names: list[str], blocks: int) -> Snapshot:
     profiles = {name: _profile(chance, name, largest=10 + 3 * blocks) for name in names}
     net = _model(chance, blocks)
     found = snapshot(profiles=profiles, missions=[_mission(chance)], net=net, links=_links(chance, names))
@@ -35,10 +57,7 @@ def one_mission(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
     )
     if chance.random() < 0.4:
         found = replace(found, devices=found.devices | {"drone": _two_units(found.devices["drone"], chance)})
-    for name in names:
-        if chance.random() < 0.4:
-            found = _with_load(chance, found, name)
-    return _with_held(chance, found) if chance.random() < 0.3 else found
+    return found
 
 
 def fleet(chance: Random, *, missions: int, nodes: int, blocks: int = 2, tight: float = 0.5) -> Snapshot:
@@ -127,6 +146,18 @@ def _model(chance: Random, blocks: int) -> Model:
 _OTHER = f"sha256:{'b' * 64}"
 
 
+def _film() -> Model:
+    """Of one small block and a large input, in an artefact of its own."""
+    only = variant("fp32", [block("all", mop=1, cut=None)])
+    only["artifacts"] = [only["artifacts"][0] | {"uri": f"oci://r/m@{_THIRD}", "digest": _THIRD}]
+    made = model(only, inputs=60_000)
+    return made.model_copy(update={"metadata": made.metadata.model_copy(update={"name": "film"})})
+
+
+_THIRD = f"sha256:{'c' * 64}"
+_FILM = _film()
+
+
 def _mission(chance: Random) -> Mission:
     objectives: dict[str, Any] = {}
     if chance.random() < 0.8:
@@ -205,7 +236,7 @@ def _two_units(drone: Device, chance: Random) -> Device:
     return drone.model_copy(update={"spec": drone.spec.model_copy(update={"declared": [*drone.spec.declared, second]})})
 
 
-def _with_load(chance: Random, found: Snapshot, node: str) -> Snapshot:
+def _with_load(chance: Random, found: Snapshot, node: str, **spec: Any) -> Snapshot:
     """Another mission that runs on one node, more or less critical than the one that is planned."""
     other = mission(
         f"other-{node}",
@@ -214,17 +245,46 @@ def _with_load(chance: Random, found: Snapshot, node: str) -> Snapshot:
         objectives={"latency": {"atMost": "9s", "enforcement": "Soft"}},
         criticality=chance.choice(("Safety", "Mission", "Mission", "BestEffort")),
         demand={"rate": f"{chance.randint(1, 100)}/m"},
+        **spec,
     )
     wider = replace(found, missions=found.missions | {other.key: other}, held={})
-    verdict = plan(wider, other.key)
-    if not isinstance(verdict, Feasible):
-        return found
+    verdict = decide(wider, other.key)
+    if not isinstance(verdict, Feasible) or len(verdict.plan.partitions) > 1:
+        return (
+            found  # who waits on several units divides its patience among them, by a rule that `meaning` does not read
+        )
     if chance.random() < 0.8:  # and it was promised little more than what it has
         limit = f"{verdict.plan.latency.value * chance.uniform(1.01, 1.5) * 1e6:.0f}us"
         objectives = {"latency": {"atMost": limit}}
         spec = other.spec.model_copy(update={"objectives": type(other.spec.objectives).model_validate(objectives)})
         wider = replace(wider, missions=found.missions | {other.key: other.model_copy(update={"spec": spec})})
     return replace(wider, held=found.held | {other.key: verdict.plan})
+
+
+def _with_traffic(chance: Random, found: Snapshot, node: str) -> Snapshot:
+    """Another mission that sends much and computes little, to units that no other uses; it can wait. It takes some part
+    of what its plan sustains.
+    """
+    other = mission(
+        f"traffic-{node}",
+        model={"name": "film"},
+        input={"node": node},
+        modes=["Remote"],
+        objectives={"latency": {"atMost": "9s", "enforcement": "Soft"}},
+        criticality=chance.choice(("Safety", "Safety", "Mission", "BestEffort")),
+        demand={"rate": "1/m"},
+    )
+    wider = replace(found, missions=found.missions | {other.key: other})
+    verdict, used = (
+        decide(wider, other.key),
+        {(p.node, p.unit) for each in found.held.values() for p in each.partitions},
+    )
+    if not isinstance(verdict, Feasible) or used & {(p.node, p.unit) for p in verdict.plan.partitions}:
+        return found
+    rate = f"{verdict.plan.rate.value * chance.uniform(0.2, 0.98):.3f}/s"
+    spec = other.spec.model_copy(update={"demand": Demand(rate=rate)})
+    busier = found.missions | {other.key: other.model_copy(update={"spec": spec})}
+    return replace(found, missions=busier, held=found.held | {other.key: verdict.plan})
 
 
 def _with_held(chance: Random, found: Snapshot) -> Snapshot:
@@ -234,6 +294,16 @@ def _with_held(chance: Random, found: Snapshot) -> Snapshot:
         for key, each in found.links.items()
         if chance.random() < 0.8
     }
-    verdict = plan(replace(found, links=quick), "default/watch")
+    verdict = decide(replace(found, links=quick), "default/watch")
     held: Plan | None = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
     return replace(found, held=found.held | {"default/watch": held}) if held is not None else found
+
+
+def _with_held_elsewhere(chance: Random, found: Snapshot) -> Snapshot:
+    """The mission itself is held where it was best in one mode when it was alone and could go anywhere."""
+    watch = found.missions["default/watch"]
+    spec = {"modes": [chance.choice(_MODES)], "egress": watch.spec.egress.model_copy(update={"input": "Any"})}
+    then = watch.model_copy(update={"spec": watch.spec.model_copy(update=spec)})
+    verdict = decide(replace(found, missions=found.missions | {watch.key: then}, held={}), watch.key)
+    held = verdict.chosen
+    return replace(found, held=found.held | {watch.key: held}) if held is not None else found

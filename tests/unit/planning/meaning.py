@@ -1,37 +1,27 @@
 """What a mission's manifests mean for one variant of its model, in numbers: no code of the planner in it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
 from typing import Any, Final
 
+import datasheet
+import installed
+import neighbours
 import numpy as np
+import wires
 
-from maleo_api.device import ComputeUnit, Place
+from maleo_api.device import ComputeUnit
+from maleo_api.meta import Basis
 from maleo_api.mission import Mission
-from maleo_api.model import Model, Tensor, Variant
-from maleo_api.quantities import (
-    BANDWIDTH,
-    BYTES,
-    COMPUTE,
-    DURATION,
-    ENERGY,
-    ENERGY_PER_BYTE,
-    POWER,
-    RATE,
-    RATIO,
-    THROUGHPUT,
-    WORK,
-    parse,
-)
+from maleo_api.model import AccuracyFigure, Codec, Model, Tensor, Variant
+from maleo_api.quantities import BYTES, DURATION, ENERGY, POWER, RATE, RATIO, WORK, parse
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
 
 Spot = tuple[str, str]
 """(node, unit)."""
 
-_SPREAD, _PRIOR_SPREAD = 0.05, 0.15  # of what was measured, of what was declared
-_MESSAGE_S: Final = 0.001
 _PRESETS: Final = {
     "balanced": (1, 1, 1),
     "latency-first": (1, 7, 2),
@@ -42,13 +32,13 @@ _RANK: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
 
 
 def read(snapshot: Snapshot, key: str) -> Iterator["Meaning"]:
-    """One for each variant that the mission allows and that keeps a Hard floor of accuracy."""
+    """One for each variant that the mission allows, and each of its exits, that keeps a Hard floor of accuracy."""
     mission = snapshot.missions[key]
     model = snapshot.models[f"{mission.metadata.namespace}/{mission.spec.model.name}"]
-    for variant in model.spec.variants:
+    for variant, exit_ in installed.editions(model) if installed.find_sources(snapshot, mission) else ():
         if not mission.spec.model.variants or variant.name in mission.spec.model.variants:
-            found = Meaning(snapshot, mission, model, variant)
-            if found.accuracy is not None and found.units:
+            found = Meaning(snapshot, mission, model, variant, exit_)
+            if found.is_accurate and found.units:
                 yield found
 
 
@@ -63,10 +53,25 @@ class Unit:
     unsure: float
     room: float  # bytes
     patience: float  # seconds that a request may take here, so that no other is late by it
+    turn: float  # seconds of reconfiguration that each request pays
 
     @property
     def spot(self) -> Spot:
         return self.node.name, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """mean: seconds, sigma: their deviation; joules: None = unknown; loss: share of accuracy; wire: which, and the
+    share of its time that is taken at the mission's rate, in what others leave of it.
+    """
+
+    mean: float
+    sigma: float
+    joules: float | None
+    loss: float = 0.0
+    wire: tuple[frozenset[str], float] | None = None
+    sides: tuple[tuple[str, float | None], ...] = ()  # nodes that code, and their joules
 
 
 @dataclass(frozen=True)
@@ -75,21 +80,22 @@ class Meaning:
     mission: Mission
     model: Model
     variant: Variant
+    exit: str = ""
 
     @cached_property
     def units(self) -> list[Unit]:
         """Those that can run the variant at all."""
         found = []
-        for node, name, profile, facts in _installed(self.snapshot):
+        for node, name, profile, facts, device in installed.list_units(self.snapshot):
             share, wait, sigma, memory = _load(self.snapshot, self.mission, (node.name, name))
-            runs = any(r.name == self.variant.requires.runtime and "onnx" in r.formats for r in facts.runtimes)
-            known = any(p.precision == self.variant.precision for p in facts.peak)
+            digest = self.variant.artifacts[0].digest
+            turn = neighbours.turn(self.snapshot, self.mission, (node.name, name), facts, digest)
             occupied = facts.access.sharing == "Exclusive" and (share > 0 or memory > 0)
-            if runs and known and not occupied and share < 1:
-                sizes = [parse(BYTES, m.size) for m in facts.memory if m.size]
-                room = (sizes[0] if sizes else np.inf) - memory
+            runs = datasheet.runs(self.variant, facts, device) and self._is_exact(facts)
+            if runs and not occupied and turn is not None and share < 1:
+                room = installed.memory(self.snapshot, (node.name, name), facts) - memory
                 patience = _patience(self.snapshot, self.mission, (node.name, name))
-                found.append(Unit(node, name, profile, facts, share, wait, sigma, room, patience))
+                found.append(Unit(node, name, profile, facts, share, wait, sigma, room, patience, turn))
         return found
 
     @cached_property
@@ -97,40 +103,46 @@ class Meaning:
         """Per unit: seconds of each block, of a launch, and the relative deviation."""
         found = []
         for unit in self.units:
-            facts = unit.facts
-            peak = next(parse(COMPUTE, p.rate) for p in facts.peak if p.precision == self.variant.precision)
-            speed = peak * next(
-                parse(RATIO, e.value) for e in facts.efficiency if e.precision == self.variant.precision
-            )
-            reads = next((parse(THROUGHPUT, m.bandwidth) for m in facts.memory if m.bandwidth), np.inf)
+            facts, measured = unit.facts, self._measured(unit)
+            reached = datasheet.speed(self.variant, facts)
+            assert reached is not None, "it runs there"
+            reads = datasheet.bandwidth(facts)
             seconds = [
-                max(parse(WORK, b.work) / speed, (parse(BYTES, b.parameters) + parse(BYTES, b.activations)) / reads)
+                max(
+                    parse(WORK, b.work) / reached[0], (parse(BYTES, b.parameters) + parse(BYTES, b.activations)) / reads
+                )
                 for b in self.variant.blocks
             ]
             launch = parse(DURATION, facts.overhead) if facts.overhead else 0.0
-            whole = self._measured(unit).get((0, len(self.variant.blocks) - 1))
+            whole = measured.get((0, len(self.variant.blocks) - 1))
             scale = (whole[0] / (sum(seconds) + launch) if whole else 1.0) * self._slowness(unit)
-            found.append(([s * scale for s in seconds], launch * scale, _SPREAD))
+            spread = datasheet.SPREAD if whole else reached[1]
+            found.append(([s * scale for s in seconds], launch * scale, spread))
         return found
 
     @cached_property
-    def spans(self) -> list[tuple[int, int, int, float, float]]:
-        """(unit, first, last, seconds, deviation) of each span that was measured."""
+    def spans(self) -> list[tuple[int, int, int, float, float, float | None]]:
+        """(unit, first, last, seconds, deviation, joules) of each span that was measured."""
         return [
-            (u, first, last, p50 * self._slowness(unit), sigma * self._slowness(unit))
+            (u, first, last, p50 * self._slowness(unit), sigma * self._slowness(unit), joules)
             for u, unit in enumerate(self.units)
-            for (first, last), (p50, sigma) in self._measured(unit).items()
+            for (first, last), (p50, sigma, joules) in self._measured(unit).items()
         ]
 
-    def _measured(self, unit: Unit) -> dict[tuple[int, int], tuple[float, float]]:
+    def _measured(self, unit: Unit) -> dict[tuple[int, int], tuple[float, float, float | None]]:
         names = [block.name for block in self.variant.blocks]
         digests = {artifact.digest for artifact in self.variant.artifacts}
-        found = {}
-        of_unit = (unit.profile, unit.facts.name)
+        found = dict[tuple[int, int], tuple[float, float, float | None]]()
+        of_unit = (unit.profile, unit.facts.name, self.variant.requires.runtime)
         for each in (profile.spec for profile in self.snapshot.model_profiles.values()):
-            for span in each.spans if each.variant_digest in digests and (each.profile, each.unit) == of_unit else ():
-                p50, p95 = parse(DURATION, span.latency.p50), parse(DURATION, span.latency.p95)
-                found.setdefault((names.index(span.blocks[0]), names.index(span.blocks[1])), (p50, (p95 - p50) / 1.645))
+            if each.variant_digest not in digests or (each.profile, each.unit, each.runtime) != of_unit:
+                continue
+            for span in each.spans:
+                if set(span.blocks) <= set(names):
+                    p50, p95 = parse(DURATION, span.latency.p50), parse(DURATION, span.latency.p95)
+                    joules = parse(ENERGY, span.energy) if span.energy else None
+                    place = names.index(span.blocks[0]), names.index(span.blocks[1])
+                    found.setdefault(place, (p50, (p95 - p50) / 1.645, joules))
         return found
 
     def _slowness(self, unit: Unit) -> float:
@@ -141,40 +153,86 @@ class Meaning:
 
     @cached_property
     def source(self) -> NodeFacts:
-        return self.snapshot.nodes[str(self.mission.spec.input.node)]
+        """Where the data is born: the one node that is named or selected, and is ready."""
+        (found,) = installed.find_sources(self.snapshot, self.mission)
+        return found
 
     def may_go(self, what: str, target: Unit) -> bool:
         reach = getattr(self.mission.spec.egress, what)
         same_site = self.source.site != "" and self.source.site == target.node.site
         return target.node.name == self.source.name or reach == "Any" or (reach == "Site" and same_site)
 
-    def hop(self, source: NodeFacts, target: NodeFacts, after: int) -> tuple[float, float, float] | None:
-        """Mean seconds, deviation and joules after a block; None: no link, or the link is too slow for the rate."""
-        if source.name == target.name:
-            return 0.0, 0.0, 0.0
-        key = _link(self.snapshot, source, target)
+    def hop(self, source: NodeFacts, target: NodeFacts, after: int) -> Crossing | None:
+        """As it is after a block, -1: the input; None: no link, or what others leave of it is too slow for the rate."""
         cut = self.variant.blocks[after].cut if after >= 0 else None
-        if key is None or (after >= 0 and cut is None):
+        if after >= 0 and cut is None:
             return None
-        spec = self.snapshot.links[key].spec
-        seen = self.snapshot.observations.bandwidth.get((source.name, target.name))
-        rate = seen.value if seen else parse(BANDWIDTH, spec.bandwidth)
-        spread = seen.sigma / seen.value if seen else _PRIOR_SPREAD
-        carried = _bytes(cut.tensors if cut else self.model.spec.inputs) + _bytes(self.model.spec.outputs)
-        wire = carried / rate
-        if self.rate * wire > 1 + 1e-9:
+        return self._cross(source, target, cut.tensors if cut else self.model.spec.inputs)
+
+    def _cross(self, source: NodeFacts, target: NodeFacts, tensors: Sequence[Tensor]) -> Crossing | None:
+        """Of these there, and the answer back."""
+        if source.name == target.name:
+            return Crossing(0.0, 0.0, 0.0)
+        wire = wires.find(self.snapshot, source, target)
+        if wire is None:
             return None
-        joules = carried * parse(ENERGY_PER_BYTE, spec.energy_per_byte) if spec.energy_per_byte else 0.0
-        return wire + parse(DURATION, spec.round_trip) + _MESSAGE_S, wire * spread, joules
+        free = 1 - neighbours.taken(self.snapshot, self.mission, wire)
+        carried = _bytes(tensors) + _bytes(self.model.spec.outputs)
+        seconds = carried / wire.rate
+        if self.rate * seconds > max(free, 0.0) * (1 + 1e-9):
+            return None
+        took = (wire.shared, self.rate * seconds / free if seconds else 0.0)
+        return Crossing(seconds + wire.delay, seconds * wire.spread, carried * wire.joules, wire=took)
+
+    def codecs(self, after: int) -> list[Codec]:
+        """Other forms in which the cut after a block may be crossed."""
+        cut = self.variant.blocks[after].cut
+        return cut.codecs if cut is not None else []
+
+    def coded(self, sender: Unit, receiver: Unit, codec: Codec) -> Crossing | None:
+        """By a codec; None as for what crosses as it is, where a side is too slow, or nobody knows what it costs."""
+        loss, plain = self._loss(codec), self._cross(sender.node, receiver.node, codec.tensors)
+        if plain is None or loss is None or sender.node.name == receiver.node.name:
+            return None
+        mean, sigma, joules, sides = plain.mean, plain.sigma, plain.joules, []
+        for work, beside in ((codec.encode, sender), (codec.decode, receiver)):
+            reached, slowness, watts = self._coder(beside)
+            seconds = parse(WORK, work) / reached[0] * slowness
+            if self.rate * seconds > 1 + 1e-9:
+                return None
+            mean, sigma = mean + seconds, sigma + seconds * reached[1]
+            joules = joules + watts * seconds if joules is not None and watts is not None else None
+            sides.append((beside.node.name, None if watts is None else watts * seconds))
+        return Crossing(mean, sigma, joules, loss, plain.wire, tuple(sides))
+
+    def _coder(self, beside: Unit) -> tuple[tuple[float, float], float, float | None]:
+        """Of the node's own processor, or of the unit beside where no profile knows one that can do it: operations a
+        second with their relative deviation, times as slow at present, watts.
+        """
+        spots = [
+            (unit, (node.name, name))
+            for node, name, _, unit, _ in installed.list_units(self.snapshot)
+            if node.name == beside.node.name and unit.type == "CPU"
+        ][:1]
+        unit, spot = next((row for row in spots if datasheet.speed(self.variant, row[0])), (beside.facts, beside.spot))
+        reached = datasheet.speed(self.variant, unit)
+        assert reached is not None, "a unit that cannot run the variant is not used"
+        return reached, 1 / self.snapshot.observations.capacity.get(spot, 1.0), datasheet.watts(unit)
+
+    def joules(self, node: str) -> float:
+        """Of one request, that the power cap of a node still allows; infinite without a cap."""
+        caps = [d.spec.power_cap for d in self.snapshot.devices.values() if d.spec.node_name == node]
+        left = [parse(POWER, cap) - neighbours.watts(self.snapshot, self.mission, node) for cap in caps if cap]
+        return max(0.0, *left) / self.rate if left else np.inf
 
     @cached_property
-    def held(self) -> tuple[Spot, ...] | None:
-        """Where each block is held, if it could stay there."""
+    def held(self) -> tuple[tuple[Spot, ...], tuple[str, ...]] | None:
+        """Where each block is held and in which form its input comes, if it could stay there."""
         held = self.snapshot.held.get(self.mission.key)
-        if held is None or held.variant != self.variant.name:
+        if held is None or (held.variant, held.exit) != (self.variant.name, self.exit):
             return None
-        places = places_of(held, len(self.variant.blocks))
-        return places if set(places) <= {unit.spot for unit in self.units} else None
+        places, forms = places_of(held, len(self.variant.blocks)), forms_of(held, len(self.variant.blocks))
+        return (places, forms) if set(places) <= {unit.spot for unit in self.units} else None
 
     @property
     def latency(self) -> tuple[float | None, bool]:
@@ -191,16 +249,45 @@ class Meaning:
             most.append(parse(POWER, stated.power) / self.rate)
         return (min(most), stated.enforcement == "Hard") if stated is not None and most else (None, False)
 
+    @property
+    def floor(self) -> tuple[float | None, bool]:
+        """Of the accuracy."""
+        stated = self.mission.spec.objectives.accuracy
+        return (parse(RATIO, stated.at_least), stated.enforcement == "Hard") if stated else (None, False)
+
     @cached_property
     def accuracy(self) -> float | None:
-        """The margin of the variant, no lower than -1; None when a Hard floor is not kept."""
+        """Of the variant as it was measured; None where nobody knows, or nobody asks."""
+        return self._figure(self.variant.accuracy)
+
+    @property
+    def is_accurate(self) -> bool:
+        """Whether a Hard floor is kept, where nothing on the way costs any."""
+        floor, hard = self.floor
+        return floor is None or not hard or (self.accuracy is not None and self.accuracy >= floor - 1e-9)
+
+    def _figure(self, rows: Sequence[AccuracyFigure]) -> float | None:
         stated = self.mission.spec.objectives.accuracy
         if stated is None:
+            return None
+        wanted = (stated.metric, stated.dataset)
+        row = datasheet.firmest([r for r in rows if (r.metric, r.dataset) == wanted and r.basis is not Basis.UNKNOWN])
+        return parse(RATIO, row.value) if row else None
+
+    def _loss(self, codec: Codec) -> float | None:
+        """Share of accuracy that a crossing by it costs; None where it is asked for and nobody knows."""
+        if self.floor[0] is None:
             return 0.0
-        rows = [a for a in self.variant.accuracy if (a.metric, a.dataset) == (stated.metric, stated.dataset)]
-        floor = parse(RATIO, stated.at_least)
-        margin = (parse(RATIO, rows[0].value) - floor) / (1 - floor) if rows else -1.0
-        return None if stated.enforcement == "Hard" and margin < -1e-9 else max(-1.0, margin)
+        coded = self._figure(codec.accuracy)
+        return max(0.0, self.accuracy - coded) if self.accuracy is not None and coded is not None else None
+
+    def _is_exact(self, facts: ComputeUnit) -> bool:
+        """Whether a Hard floor can be kept on the unit at all."""
+        floor, hard = self.floor
+        missed = datasheet.tolerance(facts)
+        if floor is None or not hard or self.accuracy is None:
+            return True
+        return missed is not None and self.accuracy - missed >= floor - 1e-9
 
     @property
     def weights(self) -> tuple[float, float, float]:
@@ -229,12 +316,12 @@ def places_of(plan: Plan, blocks: int) -> tuple[Spot, ...]:
     return tuple(places)
 
 
-def _installed(snapshot: Snapshot) -> Iterator[tuple[NodeFacts, str, str, ComputeUnit]]:
-    for _, device in sorted(snapshot.devices.items()):
-        for declared in device.spec.declared:
-            for unit in snapshot.profiles[declared.profile].spec.compute_units:
-                node = snapshot.nodes[device.spec.node_name]
-                yield node, f"{declared.name}/{unit.name}", declared.profile, unit
+def forms_of(plan: Plan, blocks: int) -> tuple[str, ...]:
+    """The codec in which the input of every block arrives; empty: as it is."""
+    forms = [""] * blocks
+    for part in plan.partitions:
+        forms[part.first] = part.codec.name if part.codec else ""
+    return tuple(forms)
 
 
 def _load(snapshot: Snapshot, mission: Mission, spot: Spot) -> tuple[float, float, float, float]:
@@ -287,29 +374,6 @@ def _patience(snapshot: Snapshot, mission: Mission, spot: Spot) -> float:
     return least
 
 
-def _link(snapshot: Snapshot, source: NodeFacts, target: NodeFacts) -> str | None:
-    """The most specific Link between two nodes, the first by name."""
-    found = []
-    for key, link in snapshot.links.items():
-        one, other = link.spec.between
-        for a, b in ((one, other), (other, one)):
-            ranks = _matches(a, source), _matches(b, target)
-            if all(ranks):
-                found.append((-sum(ranks), key))
-    return min(found)[1] if found else None
-
-
-def _matches(place: Place, node: NodeFacts) -> int:
-    """3: names the node, 2: its site, 1: its tier, 0: another place."""
-    if place.node is not None:
-        return 3 * (place.node == node.name)
-    return 2 * (place.site == node.site) if place.site is not None else int(place.tier == node.tier)
-
-
-def watts(unit: Unit) -> float | None:
-    return next((parse(POWER, row.value) for row in unit.facts.power if row.state == "Typical"), None)
-
-
-def _bytes(tensors: list[Tensor]) -> float:
+def _bytes(tensors: Sequence[Tensor]) -> float:
     size: Mapping[str, Any] = {"FP32": 4, "INT8": 1}
     return float(sum(size[t.datatype] * np.prod(t.shape) for t in tensors))

@@ -387,6 +387,19 @@ def test_unit_with_a_sparse_peak_alone__runs_no_dense_variant() -> None:
     assert find_mismatch(_sparse("Unstructured"), unit) is not None
 
 
+# ------------------------------------------------------------------------------------------------ memory
+
+
+def test_bandwidth__is_that_of_the_memory_that_models_live_in() -> None:
+    """Not that of the chip's own, which is stated first and holds no model where there is other memory."""
+    chip = {"kind": "OnChip", "size": "4Mi", "bandwidth": "800GB/s", "basis": "Measured"}
+    own = {"kind": "Dedicated", "size": "8Gi", "basis": "Claimed"}
+    quick = {"kind": "Dedicated", "bandwidth": "17GB/s", "basis": "Claimed"}
+    for rows, want in (([chip], 800e9), ([chip, own], None), ([chip, own, quick], 17e9), ([quick], 17e9)):
+        (unit,) = list_units(snapshot(profiles={"drone": _with(profile("npu"), memory=rows)}, missions=[], net=NET))
+        assert unit.bandwidth == want
+
+
 # ------------------------------------------------------------------------------------------------ power modes
 
 

@@ -4,11 +4,11 @@ from collections import Counter
 from random import Random
 
 import pytest
-from instances import one_mission
-from meaning import places_of, read
+from instances import every_kind, one_mission
+from meaning import forms_of, places_of, read
 from milp import Program, best
 
-from maleo_operator.planning.planner import plan
+from maleo_operator.planning.planner import decide
 from maleo_operator.planning.problem import Feasible, Snapshot
 
 _KEY = "default/watch"
@@ -20,25 +20,40 @@ def _instance(seed: int) -> Snapshot:
     return one_mission(chance, blocks=chance.randint(8, 12), nodes=chance.choice((4, 5)))
 
 
+def _odd(seed: int) -> Snapshot:
+    chance = Random(seed)
+    return every_kind(chance, blocks=chance.randint(1, 4), nodes=chance.randint(2, 4))
+
+
 @pytest.mark.parametrize("seed", _SEEDS)
 def test_plan__is_that_of_highs_with_every_constraint(seed: int) -> None:
-    found = _instance(seed)
-    verdict, wanted = plan(found, _KEY), best(found, _KEY)
+    _compare(_instance(seed))
+
+
+@pytest.mark.parametrize("seed", _SEEDS)
+def test_plan__is_that_of_highs_in_odd_worlds(seed: int) -> None:
+    """Smaller ones, with all that there is: see `oddities`."""
+    _compare(_odd(seed))
+
+
+def _compare(found: Snapshot) -> None:
+    verdict, wanted = decide(found, _KEY), best(found, _KEY)
     assert isinstance(verdict, Feasible) is (wanted is not None)
     if isinstance(verdict, Feasible) and wanted is not None:
         own = verdict.plan
         assert own.objective == pytest.approx(wanted.objective, abs=1e-7)
         assert verdict.bound == pytest.approx(own.objective)
         # HiGHS's model agrees that the planner's own way keeps every rule and is worth what it says.
-        meaning = next(m for m in read(found, _KEY) if m.variant.name == own.variant)
-        kept, objective = Program(meaning).judge(places_of(own, len(meaning.variant.blocks)))
+        meaning = next(m for m in read(found, _KEY) if (m.variant.name, m.exit) == (own.variant, own.exit))
+        blocks = len(meaning.variant.blocks)
+        kept, objective = Program(meaning).judge(places_of(own, blocks), forms_of(own, blocks))
         assert kept
         assert objective == pytest.approx(own.objective, abs=1e-9)
 
 
 def test_instances__have_answers_of_every_kind() -> None:
     """Otherwise what agrees above would say little."""
-    verdicts = [plan(_instance(seed), _KEY) for seed in _SEEDS]
+    verdicts = [decide(_instance(seed), _KEY) for seed in _SEEDS]
     plans = [verdict.plan for verdict in verdicts if isinstance(verdict, Feasible)]
     assert len(_SEEDS) * 0.3 < len(plans) < len(_SEEDS) * 0.9
     assert {len(each.partitions) for each in plans} == {1, 2, 3, 4}

@@ -6,6 +6,7 @@ import pytest
 from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.meta import Basis
+from maleo_api.mission import Demand, MissionSpec
 from maleo_operator.planning.fleet import plan_all
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Observations, Snapshot, Verdict
@@ -87,6 +88,22 @@ def test_too_little_memory__is_named() -> None:
     assert verdict.least_bad is None
 
 
+def test_memory_that_nobody_limits__stands_beside_one_that_is_too_small() -> None:
+    """Frames stay with the drone, which has room for the first block alone."""
+    silent = profile("silent", gops=50)
+    unit = silent.spec.compute_units[0].model_copy(update={"memory": []})
+    silent = silent.model_copy(update={"spec": silent.spec.model_copy(update={"compute_units": [unit]})})
+    spec = {"egress": {"input": "Device", "features": "Any"}}
+    profiles = {"drone": profile("slow", gops=5, memory="2Mi"), "edge": silent}
+    late = spec | {"objectives": {"latency": {"atMost": "1ms"}}}
+    for chosen in (
+        _feasible(_plan(_two(spec, profiles=profiles))).plan,
+        _infeasible(_plan(_two(late, profiles=profiles))).least_bad,
+    ):
+        assert chosen is not None
+        assert [(p.node, p.first, p.last) for p in chosen.partitions] == [("drone", 0, 0), ("edge", 1, 2)]
+
+
 @pytest.mark.parametrize(
     ("spec", "code", "words"),
     [
@@ -166,6 +183,75 @@ def test_rate_beyond_the_slowest_stage__is_refused() -> None:
     )
     assert verdict.blockers[0].code == "RateTooHigh"
     assert "it sustains 5.0/s where 6.0/s is asked for" in verdict.blockers[0].message
+
+
+def test_power_cap_of_one_node__leaves_units_of_unknown_power_elsewhere_alone() -> None:
+    """The warning of a difference of two infinities would be an error here."""
+    quick = _two(profiles={"drone": profile("slow", gops=5), "edge": profile("silent", gops=50, watts=None)})
+    found = replace(_capped(quick, "drone", "1W"), models={"default/net": _SMALL})
+    assert _feasible(_plan(found)).plan.nodes == ("drone", "edge")
+
+
+_SMALL = model(variant("fp32", BLOCKS), inputs=100)
+
+
+def _capped(found: Snapshot, node: str, cap: str) -> Snapshot:
+    device = found.devices[node]
+    spec = device.spec.model_copy(update={"power_cap": cap})
+    return replace(found, devices=found.devices | {node: device.model_copy(update={"spec": spec})})
+
+
+def test_two_units_of_a_capped_node__are_not_taken_together_where_the_cap_bears_one() -> None:
+    """Each part takes 4 ms at 10 W, ten times a second: 0.4 W. Both together would be best; the edge serves alone."""
+    profiles = {"drone": profile("quick", gops=50, memory="2Mi", watts="10W"), "edge": profile("dear", watts="40W")}
+    halves = [block("a", mop=200, cut=1000), block("b", mop=200, cut=None)]
+    spec = {"objectives": {"latency": {"atMost": "1s"}}, "demand": {"rate": "10/s"}, "modes": ["Local", "Remote"]}
+    found = _two(spec, profiles=profiles, net=model(variant("fp32", halves), inputs=100))
+    drone = found.devices["drone"].spec
+    spare = drone.declared[0].model_copy(update={"name": "spare"})
+    two = found.devices["drone"].model_copy(update={"spec": drone.model_copy(update={"declared": [*drone.declared, spare]})})  # fmt: skip  # noqa: E501
+    found = replace(found, devices=found.devices | {"drone": two})
+    assert _feasible(_plan(_capped(found, "drone", "0.9W"))).plan.mode == "Local"
+    assert _feasible(_plan(_capped(found, "drone", "0.5W"))).plan.nodes == ("drone", "edge")
+    assert _infeasible(_plan(replace(_capped(found, "drone", "0.5W"), links={}))).least_bad is None
+
+
+def test_link_that_a_way_crosses_twice__bears_both() -> None:
+    """Each crossing takes 0.6 of the link between the sites. There and back would be best; what stays there serves."""
+    spec = {
+        "objectives": {"latency": {"atMost": "2s"}, "energy": {"perInference": "9J", "enforcement": "Hard"}},
+        "preference": {"preset": "energy-first"},
+        "demand": {"rate": "10/s"},
+        "modes": ["Split"],
+    }
+    profiles = {
+        "drone": profile("small", gops=50, memory="2Mi"),
+        "edge": profile("small", gops=50, memory="2Mi"),
+        "near": profile("large", gops=50),
+        "yonder": profile("dear", memory="2Mi", watts="40W"),
+    }
+    chain = [block(b["name"], mop=100, cut=1865 if "cut" in b else None) for b in BLOCKS]
+    sites = {"between": [{"site": "a"}, {"site": "b"}]}
+    links = [link("a", "b", "1Mbit/s", **sites), link("edge", "yonder", "100Mbit/s")]
+    found = _two(spec, profiles=profiles, net=model(variant("fp32", chain)), links=links)
+    found = replace(
+        found, nodes={n: replace(node, site="ab"[n in {"edge", "yonder"}]) for n, node in found.nodes.items()}
+    )
+    slower = found.missions["default/watch"].spec.model_copy(update={"demand": Demand(rate="8/s")})
+    there_and_back = _feasible(_plan(_asked(found, slower))).plan
+    assert there_and_back.nodes == ("drone", "edge", "near")
+    assert _feasible(_plan(found)).plan.nodes == ("drone", "edge", "yonder")
+
+
+def _capped(found: Snapshot, node: str, cap: str) -> Snapshot:
+    device = found.devices[node]
+    spec = device.spec.model_copy(update={"power_cap": cap})
+    return replace(found, devices=found.devices | {node: device.model_copy(update={"spec": spec})})
+
+
+def _asked(found: Snapshot, spec: MissionSpec) -> Snapshot:
+    key = "default/watch"
+    return replace(found, missions={key: found.missions[key].model_copy(update={"spec": spec})})
 
 
 def test_safety_comes_first__best_effort_takes_what_is_left() -> None:

@@ -80,6 +80,33 @@ def variant(
     }
 
 
+def codec(name: str, *, elements: int, mop: int, accuracy: float | None) -> dict[str, Any]:
+    """`mop`: of encoding and of decoding; accuracy: percent of the whole variant, None = nobody has measured it."""
+    side = {"uri": f"oci://r/{name}@{DIGEST}", "digest": DIGEST, "format": "onnx", "size": "1Ki"}
+    return {
+        "name": name,
+        "size": f"{elements * 4}",
+        "tensors": [{"name": name, "datatype": "FP32", "shape": [1, elements]}],
+        "encoder": side,
+        "decoder": side,
+        "encode": f"{mop}MOP",
+        "decode": f"{mop}MOP",
+        "accuracy": _accuracy(accuracy),
+    }
+
+
+def exit_head(name: str, *, after: str, mop: int, accuracy: float | None) -> dict[str, Any]:
+    """accuracy: percent; None = nobody has measured it."""
+    head = {"name": name, "after": after, "work": f"{mop}MOP", "parameters": "1Mi", "activations": "1Mi"}
+    return head | {"outputs": ["e"], "accuracy": _accuracy(accuracy)}
+
+
+def _accuracy(percent: float | None) -> list[dict[str, str]]:
+    if percent is None:
+        return []
+    return [{"metric": "top-1", "dataset": "d", "value": f"{percent:g}%", "basis": "Measured"}]
+
+
 def model(*variants: dict[str, Any], inputs: int = 100_000) -> Model:
     spec = {
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, inputs]}],

@@ -1,0 +1,68 @@
+"""What other missions hold and were promised, as far as it counts for one: those of lower criticality give way to it.
+
+No code of the planner; what others hold is read from their plans.
+"""
+
+from collections.abc import Iterator
+
+import datasheet
+import wires
+
+from maleo_api.device import ComputeUnit
+from maleo_api.mission import Mission
+from maleo_api.quantities import DURATION, RATE, parse
+from maleo_operator.planning.problem import Plan, Snapshot
+
+RANK = {"Safety": 0, "Mission": 1, "BestEffort": 2}
+
+
+def others(snapshot: Snapshot, mission: Mission) -> Iterator[tuple[Mission, Plan]]:
+    for key, plan in snapshot.held.items():
+        other = snapshot.missions[key]
+        if key != mission.key and RANK[other.spec.criticality] <= RANK[mission.spec.criticality]:
+            yield other, plan
+
+
+def turn(snapshot: Snapshot, mission: Mission, spot: tuple[str, str], unit: ComputeUnit, digest: str) -> float | None:
+    """Seconds that each request of an artefact pays for reconfiguring the unit; None: it may not run there at all."""
+    seconds = datasheet.reconfiguration(unit)
+    there = [
+        (other, plan, part)
+        for other, plan in others(snapshot, mission)
+        for part in plan.partitions
+        if (part.node, part.unit) == spot
+    ]
+    if seconds == 0 or all(plan.artifact.digest == digest for _, plan, _ in there):
+        return 0.0
+    if seconds is None:
+        return None
+    time = 0.0  # of a second, once all of them pay for each request
+    for other, plan, part in there:
+        rate, limit = parse(RATE, other.spec.demand.rate), other.spec.objectives.latency
+        time += rate * part.compute.value + (0.0 if part.turn else rate * seconds)
+        late = limit is not None and plan.latency.value - part.turn + seconds > parse(DURATION, limit.at_most)
+        if late and limit is not None and limit.enforcement == "Hard":
+            return None
+    return seconds if time < 1 else None
+
+
+def watts(snapshot: Snapshot, mission: Mission, node: str) -> float:
+    """That others add to a node, by computing and by coding what they send or receive."""
+    found = 0.0
+    for other, plan in others(snapshot, mission):
+        joules = sum(part.energy.value for part in plan.partitions if part.node == node)
+        joules += sum(each.coding[0] for each in plan.transfers if each.source == node)
+        joules += sum(each.coding[1] for each in plan.transfers if each.target == node)
+        found += parse(RATE, other.spec.demand.rate) * joules
+    return found
+
+
+def taken(snapshot: Snapshot, mission: Mission, wire: wires.Wire) -> float:
+    """Share of the time of a wire."""
+    found = 0.0
+    for other, plan in others(snapshot, mission):
+        for each in plan.transfers:
+            crossed = wires.find(snapshot, snapshot.nodes[each.source], snapshot.nodes[each.target])
+            if crossed is not None and crossed.shared == wire.shared:
+                found += parse(RATE, other.spec.demand.rate) * each.wire
+    return found

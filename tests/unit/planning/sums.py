@@ -1,0 +1,108 @@
+"""What a way amounts to, as sums over the variables of its program: seconds, joules, accuracy, shares."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import datasheet
+from meaning import Crossing
+from variables import Variables, Vector
+
+
+@dataclass(frozen=True)
+class Sums:
+    at: Variables
+
+    @cached_property
+    def entries(self) -> list[Vector]:
+        """How often a way comes to each unit."""
+        found = []
+        for unit in self.at.units:
+            made = self.at.zeros()
+            made[list(self.at.into(unit))] = 1
+            found.append(made)
+        return found
+
+    @cached_property
+    def own(self) -> list[Vector]:
+        """Seconds of computing on each unit, reconfiguration included."""
+        turns = [unit.turn * entries for unit, entries in zip(self.at.of.units, self.entries, strict=True)]
+        return [turn + self._compute(u, deviation=False) for u, turn in enumerate(turns)]
+
+    @cached_property
+    def mean(self) -> Vector:
+        found = self._crossings(0)
+        for own, entries, unit in zip(self.own, self.entries, self.at.of.units, strict=True):
+            found = found + own + unit.wait * entries
+        return found
+
+    @cached_property
+    def tail(self) -> Vector:
+        z, found = self.at.of.z, self.mean + self.at.of.z * self._crossings(1)
+        for u, (unit, entries) in enumerate(zip(self.at.of.units, self.entries, strict=True)):
+            found = found + z * (self._compute(u, deviation=True) + unit.unsure * entries)
+        return found
+
+    @cached_property
+    def spent(self) -> list[Vector]:
+        """Joules of computing on each unit. What is unknown counts nothing here: where energy counts it is not used."""
+        found = []
+        for u, (own, unit) in enumerate(zip(self.own, self.at.of.units, strict=True)):
+            watts = datasheet.watts(unit.facts) or 0.0
+            made = watts * own
+            for k, (at, _, _, seconds, _, joules) in enumerate(self.at.of.spans):
+                if at == u and joules is not None:
+                    made[self.at.span(k)] += joules - watts * seconds
+            found.append(made)
+        return found
+
+    @cached_property
+    def joules(self) -> Vector:
+        return sum(self.spent, self._crossings(2))
+
+    @cached_property
+    def lost(self) -> Vector:
+        """Share of accuracy that codecs cost, and the widest tolerance of an analogue unit."""
+        made = self._crossings(3)
+        made[self.at.widest] = 1
+        return made
+
+    @cached_property
+    def wires(self) -> list[Vector]:
+        """Of each wire the share of its time that is taken, in what others leave."""
+        found: dict[frozenset[str], Vector] = {}
+        for index, crossing in self.crossings.items():
+            if crossing.wire is not None:
+                wire, share = crossing.wire
+                found.setdefault(wire, self.at.zeros())[index] = share
+        return list(found.values())
+
+    def _compute(self, u: int, *, deviation: bool) -> Vector:
+        """Seconds of all that runs on a unit but for reconfiguration, or their standard deviation."""
+        blocks, entry, spread = self.at.of.costs[u]
+        scale = spread if deviation else 1.0
+        made = entry * scale * self.entries[u]
+        for b, seconds in enumerate(blocks):
+            made[self.at.on(b, u)] += seconds * scale
+        for k, (unit, first, last, mean, sigma, _) in enumerate(self.at.of.spans):
+            if unit == u:
+                made[self.at.span(k)] = (sigma if deviation else mean) - (sum(blocks[first : last + 1]) + entry) * scale
+        return made
+
+    @cached_property
+    def crossings(self) -> dict[int, Crossing]:
+        """By the variable that says whether it is made."""
+        at, of, found = self.at, self.at.of, dict[int, Crossing]()
+        for v, target in enumerate(of.units):
+            found |= {at.on(0, v): hop} if (hop := of.hop(of.source, target.node, -1)) else {}
+            for b, u in product(range(at.blocks - 1), at.units):
+                hop = of.hop(of.units[u].node, target.node, b) if u != v else None
+                found |= {at.flow(b, u, v): hop} if hop else {}
+        return found | {at.code(i): each.crossing for i, each in enumerate(at.coded)}
+
+    def _crossings(self, which: int) -> Vector:
+        """0: mean seconds, 1: their deviation, 2: joules as far as they are known, 3: loss."""
+        made = self.at.zeros()
+        for index, each in self.crossings.items():
+            made[index] = (each.mean, each.sigma, each.joules or 0.0, each.loss)[which]
+        return made
