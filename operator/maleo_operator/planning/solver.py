@@ -416,6 +416,8 @@ class Search:
         """Whether a way keeps what its steps share. If not `strict`: the power cap, which the least bad keeps, too."""
 
         def keeps(way: Way) -> bool:
+            if len(way) < 2:  # noqa: PLR2004 - each step alone is within them
+                return True
             shared = self._shared(variant, made, way)
             return shared["power"] <= TIE and (not strict or shared["rate"] <= TIE)
 
