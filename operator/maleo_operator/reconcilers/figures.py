@@ -7,7 +7,6 @@ from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective, Margins
 from maleo_api.model import AccuracyFigure, Model
 from maleo_api.placement import Placement
-from maleo_operator.planning.edition import list_editions
 from maleo_operator.planning.floor import find_floor, find_row
 from maleo_operator.reconcilers.scope import MissionScope, Window
 
@@ -17,10 +16,10 @@ _STICK = 5  # points beyond its band that a margin must go before another band i
 
 def declared_accuracy(model: Model | None, active: Placement, objective: AccuracyObjective) -> AccuracyFigure | None:
     """The figure, of the objective's metric and data set, of what serves: the variant's, or that of its exit."""
-    editions = list_editions(model) if model else []
-    serving = (active.spec.variant, active.spec.exit)
-    rows = next((e.accuracy for e in editions if (e.name, e.exit) == serving), [])
-    return find_row(rows, objective)
+    variants = model.spec.variants if model else []
+    ends = {(variant.name, ""): variant.accuracy for variant in variants}
+    ends |= {(variant.name, end.name): end.accuracy for variant in variants for end in variant.exits}
+    return find_row(ends.get((active.spec.variant, active.spec.exit), []), objective)
 
 
 def margin_below(value: float, limit: float) -> float:

@@ -1,6 +1,7 @@
 """Floors of accuracy: stated as they are, or as a share of what a reference variant of the model reaches."""
 
 from dataclasses import replace
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -15,9 +16,12 @@ from maleo_api.quantities import RATIO, parse
 from maleo_cli.whatif import with_spec
 from maleo_cli.wording import tell, tell_changes
 from maleo_operator.planning.demand import Demand, Limit
-from maleo_operator.planning.planner import explain, frontier, plan
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.lattice import Prices
+from maleo_operator.planning.planner import explain, frontier, plan, prepare
 from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot
 from maleo_operator.planning.relaxation import change
+from maleo_operator.planning.solver import Search
 
 KEY = "default/watch"
 CHAIN = [block("a", mop=100, cut=1000), block("b", mop=900, cut=None)]
@@ -84,12 +88,19 @@ def test_reference__counts_although_it_runs_nowhere() -> None:
 
 
 def test_share_that_a_variant_reaches_exactly__is_kept() -> None:
-    """0.95 x 0.8 and 0.76 are not one number in floating point."""
-    for whole in range(1, 100):
-        exact = _net("100%", f"{whole}%")
-        assert _chosen(_one(exact, f"{whole}%", "fp32")).variant == "int8", whole
-    assert _chosen(_one(_net("80%", "76%"), "95%", "fp32")).variant == "int8"
-    assert _chosen(_one(_net("60%", "42%"), "70%", "fp32")).variant == "int8"
+    """0.1 x 0.1 and 0.01 are not one number in floating point."""
+    over = 0
+    for share, whole in product(range(10, 100, 10), range(10, 100, 10)):
+        reached = f"{share * whole // 100}%"
+        over += parse(RATIO, f"{share}%") * parse(RATIO, f"{whole}%") > parse(RATIO, reached)
+        found = _one(_net(f"{whole}%", reached), f"{share}%", "fp32")
+        assert _chosen(found).variant == "int8", (share, whole)
+        search = prepare(found, found.missions[KEY], Index(found), "margins")
+        assert isinstance(search, Search)
+        priced = search.best(Prices(time={}, memory={}, use={}, power={}, link={}))
+        assert priced is not None, (share, whole)
+        assert priced[1].variant.name == "int8", (share, whole)
+    assert over > 0
 
 
 @pytest.mark.parametrize(
