@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from maleo_api.mission import Figure, Mission
+from maleo_api.model import Model
 from maleo_api.placement import Placement
 from maleo_cli.failure import Failure
 from maleo_cli.live import read_cluster, serving, snapshot_of
 from maleo_cli.wording import align, tell
+from maleo_operator.planning.floor import find_floor, tell_floor
 from maleo_operator.planning.planner import explain, plan
 
 
@@ -29,21 +31,22 @@ def explain_command(
     snapshot = snapshot_of(cluster)
     verdict = plan(snapshot, found.key)
     by_figures = tell(found, verdict, explain(snapshot, found.key, verdict), everything=everything)
-    print("\n".join([*describe(found, serving(cluster, found)), "By declared figures", *by_figures]))
+    model = snapshot.models.get(f"{namespace}/{found.spec.model.name}")
+    print("\n".join([*describe(found, serving(cluster, found), model), "By declared figures", *by_figures]))
     if not everything:
         print(f"  each of them: maleo explain {mission} --all")
     if _status(found, "Ready") != "True":
         raise typer.Exit(1)
 
 
-def describe(mission: Mission, placement: Placement | None) -> list[str]:
-    """What the operator reports of the mission, in lines."""
+def describe(mission: Mission, placement: Placement | None, model: Model | None) -> list[str]:
+    """What the operator reports of the mission, in lines. model: the mission's, if there is one."""
     status = mission.status
     where = f"revision {status.active.revision}, {status.mode} on {status.nodes}" if status.active else "not placed"
     ready = "Ready" if _status(mission, "Ready") == "True" else "not Ready"
     return [
         f"{mission.metadata.name}  {ready}  {where}",
-        *_figures(mission),
+        *_figures(mission, model),
         *([f"Why: {status.explanation}"] if status.explanation else []),
         *(f"  {c.type}={c.status}  {c.reason}: {c.message}" for c in status.conditions),
         *_parts(placement),
@@ -51,7 +54,7 @@ def describe(mission: Mission, placement: Placement | None) -> list[str]:
     ]
 
 
-def _figures(mission: Mission) -> list[str]:
+def _figures(mission: Mission, model: Model | None) -> list[str]:
     status, objectives = mission.status, mission.spec.objectives
     predicted, observed, margins = status.predicted, status.observed, status.margins
     rows = [("", "limit", "predicted", "observed", "margin")]
@@ -59,7 +62,7 @@ def _figures(mission: Mission) -> list[str]:
         rows.append(
             (
                 "accuracy",
-                f">= {objectives.accuracy.at_least}",
+                f">= {tell_floor(objectives.accuracy, find_floor(objectives.accuracy, model))}",
                 _figure(predicted.accuracy if predicted else None),
                 "declared",
                 (margins.accuracy if margins else None) or "",

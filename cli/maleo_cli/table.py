@@ -37,7 +37,7 @@ def print_plans(
             notes += ["", key, *tell(snapshot.missions[key], verdict, explanations[key], aim=aim)]
         elif isinstance(verdict, Infeasible):
             notes += [key, *tell_blockers(verdict.blockers)]
-            notes += [f"  would do: {tell_changes(r.changes)}" for r in verdict.relaxations]
+            notes += [f"  would do: {tell_changes(snapshot.missions[key], r.changes)}" for r in verdict.relaxations]
     if changes is not None:
         notes += ["", "Changed by what is supposed" if changes else "What is supposed changes nothing"]
         notes += [f"  {key.removeprefix('default/')}: {change.text}" for key, change in sorted(changes.items())]

@@ -9,6 +9,7 @@ from maleo_api.meta import Basis
 from maleo_api.mission import EnergyObjective, Mission
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show
 from maleo_operator.planning.explanation import Alternative, Explanation, UnitClass
+from maleo_operator.planning.floor import tell_floor
 from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.problem import (
     Blocker,
@@ -49,16 +50,16 @@ def tell(
     crowded = find_crowded(plan for plan in others if plan is not None)
     lines = [] if isinstance(verdict, Feasible) else tell_blockers(verdict.blockers)
     if isinstance(verdict, Infeasible):
-        lines += [f"  would do: {tell_changes(r.changes)}" for r in verdict.relaxations]
+        lines += [f"  would do: {tell_changes(mission, r.changes)}" for r in verdict.relaxations]
     if chosen is not None:
         lines += [f"{'Plan' if isinstance(verdict, Feasible) else 'Least bad'}: {tell_plan(chosen, crowded)}"]
-        lines += tell_figures(mission, chosen, aim)
+        lines += tell_figures(mission, chosen, aim, explanation.floor)
     if isinstance(verdict, Feasible):
         lines.append(_tell_terms(verdict, explanation.better, aim, crowded))
     if isinstance(verdict, Feasible) and verdict.plan.switching is not None:
         lines.append(_tell_switching(verdict.plan.switching))
     lines += [f"Displaces {', '.join(explanation.displaced)}: of a lower tier"] if explanation.displaced else []
-    lines += tell_alternatives(explanation.alternatives, aim, crowded)
+    lines += tell_alternatives(mission, explanation.alternatives, aim, crowded)
     return lines + tell_classes(explanation.classes, aim, everything=everything)
 
 
@@ -100,8 +101,11 @@ def _tell_part(part: PlannedPartition, crowded: Collection[str]) -> str:
     return f"{part.node}{unit} [{part.first}..{part.last}]"
 
 
-def tell_figures(mission: Mission, plan: Plan, aim: Aim) -> list[str]:
-    """A row for each figure: limit, prediction with basis, margin, what it adds to the objective."""
+def tell_figures(mission: Mission, plan: Plan, aim: Aim, floor: float) -> list[str]:
+    """A row for each figure: limit, prediction with basis, margin, what it adds to the objective.
+
+    floor: of accuracy, absolute.
+    """
     objectives, rows = mission.spec.objectives, [("", "limit", "predicted", "margin", "term")]
 
     def worth(name: str) -> tuple[str, str]:
@@ -109,7 +113,7 @@ def tell_figures(mission: Mission, plan: Plan, aim: Aim) -> list[str]:
         return "" if margin is None else tell_margin(margin), "" if term is None else tell_worth(term, aim)
 
     if objectives.accuracy is not None:
-        limit = f">= {objectives.accuracy.at_least} {objectives.accuracy.enforcement}"
+        limit = f">= {tell_floor(objectives.accuracy, floor)} {objectives.accuracy.enforcement}"
         rows.append(("accuracy", limit, tell_figure(RATIO, plan.accuracy), *worth("accuracy")))
     if objectives.latency is not None:
         limit = f"<= {objectives.latency.at_most} {objectives.latency.enforcement}"
@@ -138,19 +142,22 @@ def tell_blockers(blockers: Sequence[Blocker]) -> list[str]:
     return [f"  {blocker.code} ({_RETRY[blocker.retry]}): {blocker.message}" for blocker in blockers]
 
 
-def tell_changes(changes: Mapping[str, Any]) -> str:
-    """`latency <= 62ms and mode Remote allowed`."""
+def tell_changes(mission: Mission, changes: Mapping[str, Any]) -> str:
+    """`latency <= 62ms and mode Remote allowed`; a floor as it is stated, `accuracy >= 97% of fp32`."""
     texts = {path: value if isinstance(value, str) else value[-1] for path, value in changes.items()}
+    accuracy, path = mission.spec.objectives.accuracy, "objectives.accuracy.atLeast"
+    if path in texts and accuracy is not None and accuracy.relative_to is not None:
+        texts[path] += f" of {accuracy.relative_to}"
     return " and ".join(_LIMITS[path].format(text) for path, text in texts.items())
 
 
-def tell_alternatives(others: Sequence[Alternative], aim: Aim, crowded: Collection[str]) -> list[str]:
+def tell_alternatives(mission: Mission, others: Sequence[Alternative], aim: Aim, crowded: Collection[str]) -> list[str]:
     """What each other mode has to offer, and what it lacks."""
     rows = []
     for other in others:
         where = tell_plan(other.plan, crowded).partition(" ")[2] if other.plan else ""
         latency = show(DURATION, other.plan.latency.value) if other.plan else ""
-        rows.append((other.mode, where, latency, _lack(other, aim)))
+        rows.append((other.mode, where, latency, _lack(mission, other, aim)))
     return ["Best of the other modes", *align(rows)] if rows else []
 
 
@@ -198,10 +205,10 @@ def _tell_switching(switching: Switching) -> str:
     return f"To change to it: {pull}warm in {show(DURATION, switching.time.value)} ({switching.time.source}){beside}"
 
 
-def _lack(other: Alternative, aim: Aim) -> str:
+def _lack(mission: Mission, other: Alternative, aim: Aim) -> str:
     if other.blockers:
         broken = ", ".join(b.code for b in other.blockers)
-        would = " or ".join(map(tell_changes, other.would_do))
+        would = " or ".join(tell_changes(mission, changes) for changes in other.would_do)
         return f"{broken}  would do with {would}" if would else broken
     least = _CLEAR if aim == "margins" else 0.0
     terms = sorted(other.lacks.items(), key=lambda term: -abs(term[1]))

@@ -24,9 +24,14 @@ class ModelReference(Schema):
 
 
 class AccuracyObjective(Schema):
+    """A floor that is met by a figure of the same metric on the same data set only."""
+
     metric: ShortText
     dataset: ShortText
     at_least: Ratio
+    relative_to: Name | None = None
+    """A variant of the model: `atLeast` is then a share of that variant's own figure, `99%` of 76% being 75.24%. It
+    need not be among `model.variants`, nor be able to run anywhere."""
     enforcement: Enforcement = "Hard"
 
 

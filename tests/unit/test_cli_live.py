@@ -83,7 +83,7 @@ def test_no_active_revision__nothing_is_held() -> None:
 def test_explain__begins_with_what_the_operator_reports() -> None:
     cluster, _ = _cluster(active=1)
     mission = cluster.of(Mission)[KEY]
-    lines = describe(mission, serving(cluster, mission))
+    lines = describe(mission, serving(cluster, mission), None)
     assert lines[0] == "drone-patrol  Ready  revision 1, Split on drone-a1>edge-a1"
     assert [line.split() for line in lines[1:4]] == [
         ["limit", "predicted", "observed", "margin"],

@@ -7,10 +7,11 @@ from typing import Final
 
 from maleo_api.device import Device
 from maleo_api.meta import Basis
-from maleo_api.mission import Mission
+from maleo_api.mission import AccuracyObjective, Mission
 from maleo_api.quantities import DURATION, ENERGY, show
-from maleo_operator.planning.demand import Demand
+from maleo_operator.planning.floor import find_whole, tell_floor
 from maleo_operator.planning.holdings import holders, uses
+from maleo_operator.planning.objective import UNKNOWN_ACCURACY
 from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Retry, Snapshot, Verdict
 from maleo_operator.planning.refusals import Refused
 from maleo_operator.planning.relaxation import Decide
@@ -20,6 +21,7 @@ CODES: Final = {
     "latency": "LatencyTooTight",
     "energy": "EnergyTooTight",
     "accuracy": "AccuracyTooHigh",
+    UNKNOWN_ACCURACY: "AccuracyUnknown",
     "rate": "RateTooHigh",
     "power": "PowerCapExceeded",
 }
@@ -177,12 +179,13 @@ def block_best(search: Search, best: Candidate, built: Plan) -> Iterable[Blocker
     temporary = any(r.code in _TEMPORARY for r in search.refused) or any(u.capacity < 1 for u in search.units)
     where = ">".join(built.nodes)
     for name in sorted(best.shortfalls, key=lambda n: (-best.shortfalls[n], n)):
-        told = _shortfall(search.demand, name, built)
+        told = _shortfall(search, name, built)
         message = f"the least bad way is {built.mode} on {where} with {built.variant}: {told}"
         yield Blocker(CODES[name], "CannotNow" if temporary else "CannotEver", message)
 
 
-def _shortfall(demand: Demand, name: str, built: Plan) -> str:  # noqa: PLR0911 - one for each kind
+def _shortfall(search: Search, name: str, built: Plan) -> str:  # noqa: PLR0911 - one for each kind
+    demand, objective = search.demand, search.demand.mission.spec.objectives.accuracy
     if name == "latency" and demand.latency:
         over = built.latency.value - demand.latency.value
         limit = show(DURATION, demand.latency.value)
@@ -193,10 +196,23 @@ def _shortfall(demand: Demand, name: str, built: Plan) -> str:  # noqa: PLR0911 
         over = built.energy.value - demand.energy.value
         limit = show(ENERGY, demand.energy.value)
         return f"{show(ENERGY, built.energy.value)} where {limit} is allowed, needs +{show(ENERGY, over)}"
-    if name == "accuracy" and demand.accuracy:
-        if built.accuracy is None:
-            return "no variant states an accuracy for this metric and data set"
-        return f"{built.accuracy.value:.1%} where {demand.accuracy.value:.1%} is asked for"
+    if name == UNKNOWN_ACCURACY and objective:
+        return _missing_figure(search, objective, built)
+    if name == "accuracy" and demand.accuracy and objective and built.accuracy:
+        relative = objective.relative_to is not None
+        floor = tell_floor(objective, demand.accuracy.value) if relative else f"{demand.accuracy.value:.1%}"
+        return f"{built.accuracy.value:.1%} where {floor} is asked for"
     if name == "power":
         return "its units together would go over the power cap of their node"
     return f"it sustains {built.rate.value:.1f}/s where {demand.rate:.1f}/s is asked for"
+
+
+def _missing_figure(search: Search, objective: AccuracyObjective, built: Plan) -> str:
+    """Whose figure nobody states: that of the reference counts first, for without it there is no floor."""
+    what = f"no figure for {objective.metric} on {objective.dataset}"
+    told = f"Model {search.model.metadata.name} spec.variants[]"
+    if find_whole(objective, search.model) is None:
+        return f"{objective.relative_to}, which the floor is relative to, has {what}: state it in {told}.accuracy"
+    if built.exit:
+        return f"exit {built.exit} of {built.variant} has {what}: state it in {told}.exits[].accuracy"
+    return f"variant {built.variant} has {what}: state it in {told}.accuracy"

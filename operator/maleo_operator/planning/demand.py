@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import NormalDist
 from typing import Final
 
-from maleo_api.meta import Basis
 from maleo_api.mission import Mission, Reach
-from maleo_api.model import AccuracyFigure, Codec, Variant
+from maleo_api.model import AccuracyFigure, Codec, Model, Variant
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, parse
+from maleo_operator.planning.floor import find_floor, find_row
 from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
-from maleo_operator.planning.units import strongest
 
 PRESETS: Final = {  # accuracy, latency, energy
     "balanced": (1 / 3, 1 / 3, 1 / 3),
@@ -40,7 +40,8 @@ class Demand:
     weights: tuple[float, float, float]
 
     @classmethod
-    def of(cls, mission: Mission) -> "Demand":
+    def of(cls, mission: Mission, model: Model | None = None) -> "Demand":
+        """model: the mission's; without it a floor that is relative to one of its variants is not known."""
         objectives, rate = mission.spec.objectives, parse(RATE, mission.spec.demand.rate)
         accuracy, latency, energy = objectives.accuracy, objectives.latency, objectives.energy
         period = mission.spec.model.updated_every
@@ -51,7 +52,7 @@ class Demand:
             joules.append(parse(POWER, energy.power) / rate if rate > 0 else float("inf"))
         return cls(
             mission=mission,
-            accuracy=Limit(parse(RATIO, accuracy.at_least), accuracy.enforcement == "Hard") if accuracy else None,
+            accuracy=Limit(find_floor(accuracy, model), accuracy.enforcement == "Hard") if accuracy else None,
             latency=Limit(parse(DURATION, latency.at_most), latency.enforcement == "Hard") if latency else None,
             energy=Limit(min(joules), energy.enforcement == "Hard") if energy and joules else None,
             z=NormalDist().inv_cdf((latency.percentile if latency else 95) / 100),
@@ -76,8 +77,7 @@ class Demand:
         objective = self.mission.spec.objectives.accuracy
         if objective is None:
             return None
-        wanted = (objective.metric, objective.dataset)
-        row = strongest(a for a in rows if (a.metric, a.dataset) == wanted and a.basis is not Basis.UNKNOWN)
+        row = find_row(rows, objective)
         return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source or told) if row else None
 
     def may_receive(self, reach: Reach, source: NodeFacts, target: NodeFacts) -> bool:
@@ -88,7 +88,9 @@ class Demand:
 
 
 def accuracy_margin(value: float, floor: float) -> float:
-    """Of a ratio whose ceiling is 1."""
+    """Of a ratio whose ceiling is 1; a floor that is not known is missed by all there is."""
+    if floor == inf:
+        return -1.0
     return (value - floor) / (1 - floor) if floor < 1 else value - floor
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from maleo_api.mission import Mission, Mode
 from maleo_operator.planning.blockers import CODES
+from maleo_operator.planning.objective import UNKNOWN_ACCURACY
 from maleo_operator.planning.problem import Blocker, Feasible, Plan, Rejected, Snapshot, Verdict
 from maleo_operator.planning.refusals import MODES, Refused
 from maleo_operator.planning.relaxation import Decide, change, relax
@@ -42,12 +43,14 @@ class UnitClass:
 class Explanation:
     """alternatives: one for each other mode; displaced: missions that must give way.
 
+    floor: of accuracy, absolute; infinite = not known.
     better: what this mission would get by itself, where a tier that is planned together gave it less.
     """
 
     alternatives: tuple[Alternative, ...]
     classes: tuple[UnitClass, ...]
     displaced: tuple[str, ...]
+    floor: float = 0.0
     better: Plan | None = None
 
 
@@ -65,7 +68,8 @@ def reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Reje
         for name, amount in candidate.shortfalls.items():
             where = ">".join(dict.fromkeys(p.unit.node.name for p in candidate.pieces))
             label = f"{candidate.mode} {where} {candidate.variant.label}"
-            rows.append(Rejected(label, 1, CODES[name], f"-{amount:.0%}", label))
+            margin = "" if name == UNKNOWN_ACCURACY else f"-{amount:.0%}"
+            rows.append(Rejected(label, 1, CODES[name], margin, label))
     return tuple(sorted(rows, key=lambda r: (-r.count, r.candidate, r.code))[:16])
 
 
@@ -90,7 +94,7 @@ def _outcome(search: Search, group: Sequence[UnitFacts], variant: str, found: Se
     if best is not None:
         short = max(best.shortfalls, key=lambda name: best.shortfalls[name], default="")
         where = f"{best.mode} {'>'.join(dict.fromkeys(p.unit.node.name for p in best.pieces))}"
-        margin = -best.shortfalls[short] if short else None
+        margin = -best.shortfalls[short] if short not in {"", UNKNOWN_ACCURACY} else None
         objective = None if short else best.objective
         return UnitClass(label, variant, len(group), CODES.get(short, ""), margin, objective, where)
     noted = next((r for r in search.refused if r.unit in keys and r.variant in {"", variant}), None)

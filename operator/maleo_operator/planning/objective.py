@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from math import isfinite
 from typing import Final, Literal
 
 import numpy as np
@@ -22,6 +23,8 @@ MOVE_COST: Final = 0.05
 UNCERTAINTY: Final = 0.1
 QUICKEST: Final = 1e-9
 """Seconds: no stage is told to be quicker."""
+UNKNOWN_ACCURACY: Final = "accuracy unknown"
+"""Names the shortfall where a figure is missing, the plan's or the reference's: a lower share would be missed too."""
 HIGHEST: Final = 1.0
 """No weighted sum of margins is above it: weights sum to one, and margins are at most one."""
 
@@ -108,7 +111,8 @@ class Objective:
         if demand.accuracy is not None:
             left = accuracy_margin(accuracy.value - loss, demand.accuracy.value) if accuracy else -1.0
             margins["accuracy"] = max(-1.0, left)
-            shortfalls["accuracy"] = self.accuracy_shortfall(accuracy, loss)
+            known = accuracy is not None and isfinite(demand.accuracy.value)
+            shortfalls["accuracy" if known else UNKNOWN_ACCURACY] = self.accuracy_shortfall(accuracy, loss)
         return margins, shortfalls
 
     def terms(

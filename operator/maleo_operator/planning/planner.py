@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Final
 
 from maleo_api.meta import Basis
-from maleo_api.mission import Mission, Mode
+from maleo_api.mission import AccuracyObjective, Mission, Mode
 from maleo_api.model import Codec, Model, Tensor, size_of
 from maleo_api.placement import Placement
 from maleo_operator.planning.analog import lower, writes
@@ -17,6 +17,7 @@ from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.demand import Demand, accuracy_margin, find_input
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.explanation import Explanation, classify, compare, reject
+from maleo_operator.planning.floor import find_reference
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.horizon import bound_beyond
@@ -44,7 +45,7 @@ from maleo_operator.planning.switching import switch
 from maleo_operator.planning.turns import turn
 from maleo_operator.planning.units import STRENGTH, UnitFacts
 
-_NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput"}
+_NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput", "ReferenceMissing"}
 
 
 def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | None = None) -> Verdict:
@@ -83,6 +84,7 @@ def explain(
         alternatives=compare(snapshot, key, verdict, _again(snapshot, index, aim)),
         classes=classify(prepared, index.units, found),
         displaced=tuple(_displaced(snapshot, verdict.plan, index)) if isinstance(verdict, Feasible) else (),
+        floor=prepared.demand.accuracy.value if prepared.demand.accuracy is not None else 0.0,
         better=_better(prepared, found[0], verdict) if found else None,
     )
 
@@ -220,10 +222,17 @@ def prepare(
             "apply it, or correct spec.priorityClassName"
         )
         blocker = Blocker("PriorityClassMissing", "Waiting", message)
+    elif (accuracy := mission.spec.objectives.accuracy) is not None and _lacks_reference(accuracy, model):
+        there = ", ".join(variant.name for variant in model.spec.variants)
+        message = (
+            f"model {mission.spec.model.name} has no variant {accuracy.relative_to} to measure accuracy by: it has "
+            f"{there}; correct spec.objectives.accuracy.relativeTo"
+        )
+        blocker = Blocker("ReferenceMissing", "Waiting", message)
     if blocker is not None:
         return Infeasible((blocker,), (), (), None)
     assert model is not None
-    search = Search(snapshot, Demand.of(mission), model, snapshot.nodes[sources[0]], index, aim, holdings)
+    search = Search(snapshot, Demand.of(mission, model), model, snapshot.nodes[sources[0]], index, aim, holdings)
     if not search.variants():
         wanted = ", ".join(mission.spec.model.variants)
         there = ", ".join(variant.name for variant in model.spec.variants)
@@ -232,6 +241,12 @@ def prepare(
         )
         return Infeasible((Blocker("VariantMissing", "Waiting", message),), (), (), None)
     return search
+
+
+def _lacks_reference(objective: AccuracyObjective, model: Model) -> bool:
+    """A Soft floor without a reference is one that nothing is known to keep, and blocks nothing."""
+    hard = objective.enforcement == "Hard" and objective.relative_to is not None
+    return hard and find_reference(objective, model) is None
 
 
 def _is_connected(search: Search, pieces: Sequence[Piece]) -> bool:

@@ -11,7 +11,9 @@ from typing import Any, Final, Protocol
 
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission, Objectives
+from maleo_api.model import Model
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show
+from maleo_operator.planning.floor import find_whole
 from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, Relaxation, Snapshot, Verdict
 from maleo_operator.planning.refusals import MODES
@@ -40,7 +42,7 @@ def relax(
     modes: whether to add one.
     """
     ask = _Question(snapshot, key, decide)
-    broken = _limits_of(ask.mission, verdict.least_bad) if verdict.least_bad is not None else {}
+    broken = _limits_of(ask, verdict.least_bad) if verdict.least_bad is not None else {}
     found = []
     for letter, proposals in _LETTERS.items():
         if letter == "modes" and not modes:
@@ -55,16 +57,16 @@ def relax(
     return tuple(sorted(found, key=lambda relaxation: not relaxation.changes.keys() & broken.keys()))
 
 
-def _limits_of(mission: Mission, plan: Plan) -> dict[str, Any]:
+def _limits_of(ask: "_Question", plan: Plan) -> dict[str, Any]:
     """The Hard limits that the plan breaks, moved to what it reaches."""
-    objectives, found = mission.spec.objectives, dict[str, Any]()
+    mission, objectives, found = ask.mission, ask.objectives, dict[str, Any]()
     if objectives.accuracy is not None and objectives.accuracy.enforcement == "Hard":
-        found |= _moved(mission, "accuracy", plan.accuracy) if plan.accuracy else _SOFT["accuracy"]
+        found |= _moved(ask, "accuracy", plan.accuracy) if plan.accuracy and ask.whole else _SOFT["accuracy"]
     if objectives.latency is not None and objectives.latency.enforcement == "Hard":
-        found |= _moved(mission, "latency", plan.latency)
+        found |= _moved(ask, "latency", plan.latency)
     if objectives.energy is not None and objectives.energy.enforcement == "Hard":
         known = plan.energy.basis is not Basis.UNKNOWN
-        found |= _moved(mission, "energy", plan.energy) if known else _SOFT["energy"]
+        found |= _moved(ask, "energy", plan.energy) if known else _SOFT["energy"]
     slower = plan.rate.value < parse(RATE, mission.spec.demand.rate) * (1 - _NOISE)
     return found | ({"demand.rate": show(RATE, plan.rate.value, rounding="down")} if slower else {})
 
@@ -82,6 +84,15 @@ class _Question:
     @property
     def objectives(self) -> Objectives:
         return self.mission.spec.objectives
+
+    @property
+    def model(self) -> Model | None:
+        return self.snapshot.models.get(f"{self.mission.metadata.namespace}/{self.mission.spec.model.name}")
+
+    @property
+    def whole(self) -> float | None:
+        """What the floor of accuracy is a share of; None where that is not known."""
+        return find_whole(self.objectives.accuracy, self.model) if self.objectives.accuracy is not None else 1.0
 
     def plan(self, changes: Changes, **options: Aim) -> Plan | None:
         """The plan of the changed mission, where there is one."""
@@ -115,19 +126,20 @@ def _accuracy(ask: _Question) -> Iterator[Changes]:
     if objective is None or objective.enforcement == "Soft":
         return
     first = {"preference": {"weights": {"accuracy": 100, "latency": 0, "energy": 0}}}
-    best, better = None, ask.plan({path: "0%"} | first)
-    while better is not None and better.accuracy is not None:
-        best = better
-        above = show(RATIO, better.accuracy.value * (1 + 1e-9), digits=8, rounding="up")
+    best, reached, whole = None, -1.0, ask.whole
+    better = ask.plan({path: "0%"} | first) if whole else None
+    while whole and better is not None and better.accuracy is not None and better.accuracy.value > reached:
+        best, reached = better, better.accuracy.value
+        above = show(RATIO, reached / whole * (1 + 1e-9), digits=8, rounding="up")
         better = ask.plan({path: above} | first)
-    yield _moved(ask.mission, "accuracy", best.accuracy) if best and best.accuracy else _SOFT["accuracy"]
+    yield _moved(ask, "accuracy", best.accuracy) if best and best.accuracy else _SOFT["accuracy"]
 
 
 def _latency(ask: _Question) -> Iterator[Changes]:
     objective = ask.objectives.latency
     if objective is not None and objective.enforcement == "Hard":
         best = ask.plan({"objectives.latency.enforcement": "Soft"}, aim="latency")
-        yield from [_moved(ask.mission, "latency", best.latency)] if best else []
+        yield from [_moved(ask, "latency", best.latency)] if best else []
 
 
 def _energy(ask: _Question) -> Iterator[Changes]:
@@ -135,7 +147,7 @@ def _energy(ask: _Question) -> Iterator[Changes]:
     if objective is not None and objective.enforcement == "Hard":
         best = ask.plan({"objectives.energy": None}, aim="energy")
         known = best is not None and best.energy.basis is not Basis.UNKNOWN
-        yield _moved(ask.mission, "energy", best.energy) if best and known else _SOFT["energy"]
+        yield _moved(ask, "energy", best.energy) if best and known else _SOFT["energy"]
 
 
 def _rate(ask: _Question) -> Iterator[Changes]:
@@ -177,8 +189,7 @@ def _modes(ask: _Question) -> Iterator[Changes]:
 
 
 def _variants(ask: _Question) -> Iterator[Changes]:
-    named = ask.mission.spec.model
-    model = ask.snapshot.models.get(f"{ask.mission.metadata.namespace}/{named.name}")
+    named, model = ask.mission.spec.model, ask.model
     if model is not None and named.variants and ask.plan({"model.variants": []}) is not None:
         others = [variant.name for variant in model.spec.variants if variant.name not in named.variants]
         yield from ({"model.variants": [*named.variants, other]} for other in others)
@@ -198,13 +209,13 @@ _LETTERS: Final = {
 # ------------------------------------------------------------------------------------------------ limits as texts
 
 
-def _moved(mission: Mission, name: str, figure: Figure) -> dict[str, Any]:
+def _moved(ask: _Question, name: str, figure: Figure) -> dict[str, Any]:
     """The limits of one objective that `figure` breaks, moved to it."""
-    objectives = mission.spec.objectives
-    if name == "accuracy" and objectives.accuracy is not None:
-        limit = objectives.accuracy.at_least
-        broken = figure.value < parse(RATIO, limit) * (1 - _NOISE)
-        text = show(RATIO, figure.value * (1 + _NOISE), rounding="down")
+    mission, objectives = ask.mission, ask.objectives
+    if name == "accuracy" and objectives.accuracy is not None and ask.whole:
+        share = figure.value / ask.whole
+        broken = share < parse(RATIO, objectives.accuracy.at_least) * (1 - _NOISE)
+        text = show(RATIO, share * (1 + _NOISE), rounding="down")
         return {"objectives.accuracy.atLeast": text} if broken else {}
     if name == "latency" and objectives.latency is not None:
         limits = _raised(DURATION, figure.value, {"objectives.latency.atMost": objectives.latency.at_most})

@@ -329,7 +329,7 @@ class Search:
         """
         rate, leaving = self.demand.rate, MOVE_COST if self.held is not None else 0.0
         for variant, full in lattices:
-            if strict and self.objective.accuracy_shortfall(self.demand.accuracy_of(variant)) > 0:
+            if strict and self.objective.accuracy_shortfall(self.demand.accuracy_of(variant)) > TIE:
                 continue
             made = full.no_slower(1 / rate) if strict and rate > 0 else full
             if self.aim == "rate":

@@ -7,17 +7,19 @@ from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective, Margins
 from maleo_api.model import AccuracyFigure, Model
 from maleo_api.placement import Placement
+from maleo_operator.planning.floor import find_floor, find_row
 from maleo_operator.reconcilers.scope import MissionScope, Window
 
 _BAND = 10  # points
 _STICK = 5  # points beyond its band that a margin must go before another band is printed; never across zero
 
 
-def declared_accuracy(model: Model | None, variant: str, objective: AccuracyObjective) -> AccuracyFigure | None:
-    """The variant's figure of the same metric on the same data set: a mAP never answers for a top-1."""
+def declared_accuracy(model: Model | None, active: Placement, objective: AccuracyObjective) -> AccuracyFigure | None:
+    """The figure, of the objective's metric and data set, of what serves: the variant's, or that of its exit."""
     variants = model.spec.variants if model else []
-    rows = next((v.accuracy for v in variants if v.name == variant), [])
-    return next((r for r in rows if (r.metric, r.dataset) == (objective.metric, objective.dataset)), None)
+    ends = {(variant.name, ""): variant.accuracy for variant in variants}
+    ends |= {(variant.name, end.name): end.accuracy for variant in variants for end in variant.exits}
+    return find_row(ends.get((active.spec.variant, active.spec.exit), []), objective)
 
 
 def margin_below(value: float, limit: float) -> float:
@@ -32,11 +34,11 @@ def margin_above(value: float, floor: float) -> float:
 
 def accuracy_margin(scope: MissionScope, active: Placement) -> float | None:
     objective = scope.mission.spec.objectives.accuracy
-    figure = declared_accuracy(scope.model, active.spec.variant, objective) if objective else None
-    if objective is None or figure is None:
+    figure = declared_accuracy(scope.model, active, objective) if objective else None
+    floor = find_floor(objective, scope.model) if objective else math.inf
+    if figure is None or math.isinf(floor):
         return None
-    ratio = quantities.RATIO
-    return margin_above(quantities.parse(ratio, figure.value), quantities.parse(ratio, objective.at_least))
+    return margin_above(quantities.parse(quantities.RATIO, figure.value), floor)
 
 
 def latency_margin(scope: MissionScope, active: Placement) -> float | None:

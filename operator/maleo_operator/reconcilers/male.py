@@ -3,6 +3,8 @@
 from maleo_api import quantities
 from maleo_api.meta import Condition
 from maleo_api.placement import Placement
+from maleo_operator.planning.floor import find_floor, tell_floor
+from maleo_operator.planning.lattice import TIE
 from maleo_operator.reconcilers import figures
 from maleo_operator.reconcilers.conditions import condition, find
 from maleo_operator.reconcilers.drift import judge_run
@@ -27,13 +29,16 @@ def judge_objectives(scope: MissionScope, active: Placement | None) -> list[Cond
 def _accuracy(scope: MissionScope, active: Placement) -> Condition:
     objective = scope.mission.spec.objectives.accuracy
     assert objective is not None
-    figure = figures.declared_accuracy(scope.model, active.spec.variant, objective)
+    figure, margin = figures.declared_accuracy(scope.model, active, objective), figures.accuracy_margin(scope, active)
     metric = f"{objective.metric} on {objective.dataset}"
-    if figure is None:
-        message = f"variant {active.spec.variant} has no figure for {metric}"
-        return condition("AccuracyMet", "Unknown", "NoFigure", message)
-    told = f"{metric} is {figure.value} ({figure.basis}), the floor is {objective.at_least}"
-    if quantities.parse(quantities.RATIO, figure.value) < quantities.parse(quantities.RATIO, objective.at_least):
+    if figure is None or margin is None:
+        variant, exit_ = active.spec.variant, active.spec.exit
+        serving = f"exit {exit_} of variant {variant}" if exit_ else f"variant {variant}"
+        lacking = serving if figure is None else f"the reference {objective.relative_to}"
+        return condition("AccuracyMet", "Unknown", "NoFigure", f"{lacking} has no figure for {metric}")
+    floor = tell_floor(objective, find_floor(objective, scope.model))
+    told = f"{metric} is {figure.value} ({figure.basis}), the floor is {floor}"
+    if margin < -TIE:
         return condition("AccuracyMet", "False", "BelowFloor", told)
     return condition("AccuracyMet", "True", "DeclaredFigure", told)
 

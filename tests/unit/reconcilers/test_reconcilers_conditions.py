@@ -9,6 +9,8 @@ from world import World
 
 from maleo_api.meta import Condition
 from maleo_api.mission import Mission
+from maleo_api.model import Model
+from maleo_api.placement import Placement
 from maleo_operator.reconcilers.conditions import condition, find, same_but_figures, seconds, settle, timestamp
 from maleo_operator.reconcilers.figures import band, margin_above, margin_below
 from maleo_operator.reconcilers.mission import decide
@@ -78,6 +80,61 @@ def test_latency_met__one_bad_window_changes_nothing() -> None:
 def test_accuracy_met__is_told_by_the_same_metric_only(floor: str, metric: str, want: tuple[str, str, str]) -> None:
     objectives = {"accuracy": {"metric": metric, "dataset": "imagenet-1k", "atLeast": floor}}
     assert conditions(serving(OBSERVED, objectives=objectives))["AccuracyMet"] == want
+
+
+@pytest.mark.parametrize(
+    ("figure", "share", "reference", "want"),
+    [
+        ("75.4%", "50%", "int8", ("True", "DeclaredFigure", "75.4% (Measured), the floor is 50% of int8 (37.7%)")),
+        ("75.4%", "99%", "fp32", ("True", "DeclaredFigure", "75.4% (Measured), the floor is 99% of fp32 (75.24%)")),
+        ("75.2%", "99%", "fp32", ("False", "BelowFloor", "75.2% (Measured), the floor is 99% of fp32 (75.24%)")),
+        ("53.2%", "70%", "fp32", ("True", "DeclaredFigure", "53.2% (Measured), the floor is 70% of fp32 (53.2%)")),
+    ],
+)
+def test_accuracy_met__of_a_relative_floor_compares_with_what_it_comes_to(
+    figure: str, share: str, reference: str, want: tuple[str, str, str]
+) -> None:
+    floor = {"metric": "top-1", "dataset": "imagenet-1k", "atLeast": share, "relativeTo": reference}
+    world = serving(OBSERVED, objectives={"accuracy": floor})
+    world.model = _with_reference(model(accuracy=figure), "76%")
+    status, reason, message = conditions(world)["AccuracyMet"]
+    assert (status, reason, message.removeprefix("top-1 on imagenet-1k is ")) == want
+
+
+def test_accuracy_met__is_unknown_where_the_reference_has_no_figure() -> None:
+    floor = {"metric": "top-1", "dataset": "imagenet-1k", "atLeast": "99%", "relativeTo": "fp32"}
+    world = serving(OBSERVED, objectives={"accuracy": floor})
+    message = "the reference fp32 has no figure for top-1 on imagenet-1k"
+    for missing in (model(), _with_reference(model(), None)):
+        world.model = missing
+        assert conditions(world)["AccuracyMet"] == ("Unknown", "NoFigure", message)
+        assert world.mission.status.margins is not None
+        assert world.mission.status.margins.accuracy is None
+
+
+def _with_reference(made: Model, accuracy: str | None) -> Model:
+    """With one variant more, fp32, of this accuracy."""
+    body = made.to_api()
+    row = {"metric": "top-1", "dataset": "imagenet-1k", "value": accuracy, "basis": "Measured"}
+    rows = [row] if accuracy is not None else []
+    body["spec"]["variants"].append(body["spec"]["variants"][0] | {"name": "fp32", "accuracy": rows})
+    return Model.model_validate(body)
+
+
+def test_accuracy_met__of_an_exit_is_told_by_the_exits_own_figure() -> None:
+    row = {"metric": "top-1", "dataset": "imagenet-1k", "value": "70%", "basis": "Measured"}
+    end = {"name": "early", "after": "stem", "work": "1MOP", "parameters": "1Mi", "activations": "1Mi"}
+    body = model().to_api()
+    body["spec"]["variants"][0]["exits"] = [end | {"outputs": ["y"], "accuracy": [row]}]
+    world = serving(OBSERVED)
+    world.model = Model.model_validate(body)
+    world.placements = {name: _ending(placement, "early") for name, placement in world.placements.items()}
+    want = ("False", "BelowFloor", "top-1 on imagenet-1k is 70% (Measured), the floor is 74%")
+    assert conditions(world)["AccuracyMet"] == want
+
+
+def _ending(placement: Placement, exit_: str) -> Placement:
+    return placement.model_copy(update={"spec": placement.spec.model_copy(update={"exit": exit_})})
 
 
 LIMITS = {"energy": {"perInference": "350mJ", "power": "10W"}}
