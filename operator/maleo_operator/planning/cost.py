@@ -1,7 +1,7 @@
 """What a span costs on a unit, and a boundary on a link. SI units."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -128,6 +128,10 @@ def cost_spans(
         source = f"scaled to the {whole.basis.lower()} whole on {unit.profile}"
     if correction is not None:
         basis, source = Basis.CALIBRATED, correction.source
+    if correction is not None and correction.sigma:
+        # How requests spread where they are served now says more than what a profile was measured with.
+        spread = correction.sigma / correction.value
+        measured = {place: replace(span, sigma=spread * span.seconds) for place, span in measured.items()}
     return SpanCosts(
         before=before,
         launch=launch,
