@@ -110,16 +110,18 @@ class Meaning:
             launch = parse(DURATION, facts.overhead) if facts.overhead else 0.0
             whole = self._measured(unit).get((0, len(self.variant.blocks) - 1))
             scale = (whole[0] / (sum(seconds) + launch) if whole else 1.0) * self._slowness(unit)
-            found.append(([s * scale for s in seconds], launch * scale, _SPREAD))
+            found.append(
+                ([s * scale for s in seconds], launch * scale, max(_SPREAD, whole[1] / whole[0] if whole else 0))
+            )
         return found
 
     @cached_property
     def spans(self) -> list[tuple[int, int, int, float, float]]:
         """(unit, first, last, seconds, deviation) of each span that was measured."""
         return [
-            (u, first, last, p50 * self._slowness(unit), sigma * self._slowness(unit))
+            (u, first, last, mean * self._slowness(unit), sigma * self._slowness(unit))
             for u, unit in enumerate(self.units)
-            for (first, last), (p50, sigma) in self._measured(unit).items()
+            for (first, last), (mean, sigma) in self._measured(unit).items()
         ]
 
     def _measured(self, unit: Unit) -> dict[tuple[int, int], tuple[float, float]]:
@@ -130,7 +132,10 @@ class Meaning:
         for each in (profile.spec for profile in self.snapshot.model_profiles.values()):
             for span in each.spans if each.variant_digest in digests and (each.profile, each.unit) == of_unit else ():
                 p50, p95 = parse(DURATION, span.latency.p50), parse(DURATION, span.latency.p95)
-                found.setdefault((names.index(span.blocks[0]), names.index(span.blocks[1])), (p50, (p95 - p50) / 1.645))
+                mean = min(p95, p50 * float(np.exp(np.square(np.log(p95 / p50) / 1.645) / 2)))
+                found.setdefault(
+                    (names.index(span.blocks[0]), names.index(span.blocks[1])), (mean, (p95 - mean) / 1.645)
+                )
         return found
 
     def _slowness(self, unit: Unit) -> float:
