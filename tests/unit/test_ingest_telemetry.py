@@ -1,10 +1,11 @@
 """Frames in, windows and observations out: by time given, within bounded memory."""
 
+import pytest
 from builders import artifact, plan
 
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
-from maleo_operator.planning.problem import Plan
+from maleo_operator.planning.problem import Figure, Plan
 from maleo_wire.messages import (
     AgentDesired,
     Frame,
@@ -163,24 +164,56 @@ def test_throttling__reaches_planning() -> None:
     assert store.observe(101.0).capacity == {("drone-1", "accel/npu"): 0.5}
 
 
-def _serve(plan: Plan, store: TelemetryStore, seconds: float, now: float) -> dict[tuple[str, str, str], float]:
-    """40 requests computed in `seconds` each, compared with the plan."""
-    for second in range(5):
-        _hear(store, _frame(seconds=seconds), now + second)
+KEY_OF_UNIT = (artifact().digest, "drone-1", "host/cpu")
+
+
+def _serve(
+    plan: Plan, store: TelemetryStore, *seconds: float, now: float = 100.0
+) -> dict[tuple[str, str, str], Figure]:
+    """40 requests, whose computing takes these seconds in turn, compared with the plan."""
+    for number in range(40):
+        _hear(store, _frame(total=1, seconds=seconds[number % len(seconds)]), now + number / 8)
     store.calibrate(KEY, plan, 1, {("drone-1", "host/cpu"): POD})
-    return {key: figure.value for key, figure in store.observe(now + 5).correction.items()}
+    return dict(store.observe(now + 5).correction)
 
 
 def test_computing_that_takes_longer__corrects_the_plan_once() -> None:
     """The plan says 10 ms; again and again 20 ms are measured: a factor of 2, not of 4 or 8."""
-    store, key = TelemetryStore(), (artifact().digest, "drone-1", "host/cpu")
+    store = TelemetryStore()
     for start in (100.0, 200.0, 300.0):
-        found = _serve(plan("drone-1:host/cpu"), store, 0.020, start)
-        assert abs(found[key] - 2.0) < 0.05
+        found = _serve(plan("drone-1:host/cpu"), store, 0.020, now=start)
+        assert abs(found[KEY_OF_UNIT].value - 2.0) < 0.05
+
+
+@pytest.mark.parametrize("seconds", [0.0007, 0.7])
+def test_catalogue_that_is_far_off__is_corrected_in_full(seconds: float) -> None:
+    """The plan says 10 ms."""
+    found = _serve(plan("drone-1:host/cpu"), TelemetryStore(), seconds)
+    assert found[KEY_OF_UNIT].value == pytest.approx(seconds / 0.010, rel=0.01)
+
+
+def test_requests_that_vary__are_told_with_the_deviation_that_gives_their_p95() -> None:
+    found = _serve(plan("drone-1:host/cpu"), TelemetryStore(), *[0.010] * 9, 0.030)[KEY_OF_UNIT]
+    assert found.value == pytest.approx(1.2, rel=0.01)
+    assert (found.value + 1.645 * found.sigma) * 0.010 == pytest.approx(0.030, rel=0.02)
+
+
+def test_one_rough_sample__counts_in_part_only_and_steady_ones_in_the_end_fully() -> None:
+    store, steps = TelemetryStore(), []
+    for start, seconds in ((100.0, 0.010), (200.0, 0.014), (300.0, 0.014), (400.0, 0.014), (500.0, 0.014)):
+        steps.append(_serve(plan("drone-1:host/cpu"), store, seconds, now=start)[KEY_OF_UNIT].value)
+    assert steps == pytest.approx([1.0, 1.12, 1.12, 1.26, 1.26], rel=0.02)  # the last is within a tenth of 1.30
+
+
+def test_computing_that_becomes_another_thing__is_believed_at_once() -> None:
+    store = TelemetryStore()
+    _serve(plan("drone-1:host/cpu"), store, 0.010, now=100.0)
+    found = _serve(plan("drone-1:host/cpu"), store, 0.030, now=200.0)
+    assert found[KEY_OF_UNIT].value == pytest.approx(3.0, rel=0.01)
 
 
 def test_simulated_computing__corrects_nothing() -> None:
-    assert _serve(plan("drone-1:host/cpu", simulated=True), TelemetryStore(), 0.020, 100.0) == {}
+    assert _serve(plan("drone-1:host/cpu", simulated=True), TelemetryStore(), 0.020) == {}
 
 
 def _slot(name: str) -> SlotDesired:

@@ -1,7 +1,7 @@
 """What agents reported, by mission and by node, within a bounded memory. Time is an argument; nothing here does I/O."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from maleo_api.meta import Basis
@@ -16,7 +16,10 @@ _FRESH_S: Final = 5.0
 _KEPT_S: Final = 300.0  # the last report of a slot that is gone
 _LEAST_COMPUTE_SAMPLES: Final = 30
 _BAND: Final = 0.1  # figures move in steps of this share: an unchanged world gives the same snapshot
-_CORRECTION: Final = (0.2, 5.0)
+_CORRECTION: Final = (0.01, 100.0)  # what a catalogue says of any processor was seen to be off by twelve times
+_GAIN: Final = 0.3  # the mean and p95 of so few requests are rough: each time they count by this share
+_JUMP: Final = 1.5  # unless computing has become another thing: a factor so far off begins anew
+_P95: Final = 1.645
 
 
 @dataclass
@@ -51,6 +54,7 @@ class TelemetryStore:
         self._nodes: dict[str, _Node] = {}
         self._links = Links()
         self._correction: dict[tuple[str, str, str], Figure] = {}
+        self._learnt: dict[tuple[str, str, str], Figure] = {}  # what it follows, before bands
 
     def hear(self, node: str, frame: Frame, *, missions: Mapping[str, str], now: float) -> list[Counted]:
         """Take one frame. missions: slot (`namespace/pod`) -> mission key. Back-filled frames only count."""
@@ -135,12 +139,11 @@ class TelemetryStore:
             if partition.simulated or measured is None or measured.count < _LEAST_COMPUTE_SAMPLES:
                 continue
             key = (plan.artifact.digest, partition.node, partition.unit)
-            before = self._correction.get(key, Figure(1.0))
-            capacity = self._capacity(partition.node, partition.unit)
-            factor = (measured.mean or 0.0) * capacity / partition.nominal
-            factor = min(max(factor, _CORRECTION[0]), _CORRECTION[1])
-            if abs(factor - before.value) > _BAND * before.value:
-                self._correction[key] = Figure(round(factor, 3), 0.05 * factor, Basis.CALIBRATED, "slots' own timing")
+            seen = _read_factor(measured, self._capacity(partition.node, partition.unit) / partition.nominal)
+            found = self._learnt[key] = _follow(self._learnt.get(key, seen), seen)
+            if _has_moved(self._correction.get(key), found):
+                value, sigma = float(f"{found.value:.3g}"), float(f"{found.sigma:.2g}")
+                self._correction[key] = replace(found, value=value, sigma=sigma)
             del known.compute[revision, pods[partition.node, partition.unit]]
 
     # ------------------------------------------------------------------------------------------------ inside
@@ -176,6 +179,28 @@ def _window(tally: Tally, percentile: int, length_s: float) -> Window:
         joules_basis=tally.basis,
         rate=tally.total / length_s,
     )
+
+
+def _read_factor(measured: Histogram, scale: float) -> Figure:
+    """Of the mean; with the deviation that, put on it, gives the p95."""
+    mean, tail = measured.mean or 0.0, measured.quantile(0.95) or 0.0
+    factor = min(max(mean * scale, _CORRECTION[0]), _CORRECTION[1])
+    return Figure(factor, factor * max(0.0, tail / mean - 1) / _P95, Basis.CALIBRATED, "slots' own timing")
+
+
+def _follow(before: Figure, seen: Figure) -> Figure:
+    if not 1 / _JUMP < seen.value / before.value < _JUMP:
+        return seen
+    value, sigma = (old + _GAIN * (new - old) for old, new in ((before.value, seen.value), (before.sigma, seen.sigma)))
+    return replace(seen, value=value, sigma=sigma)
+
+
+def _has_moved(before: Figure | None, found: Figure) -> bool:
+    """By more than the band, at the mean or at the p95."""
+    if before is None:
+        return True
+    were, are = ((figure.value, figure.value + _P95 * figure.sigma) for figure in (before, found))
+    return any(abs(now - then) > _BAND * then for then, now in zip(were, are, strict=True))
 
 
 def _count(mission: str, report: RevisionReport) -> Counted:

@@ -1,7 +1,8 @@
 """What a span costs on a unit, and a boundary on a link. SI units."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import exp, log
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from maleo_operator.planning.units import DEFAULT_SPREAD, SPREAD, UnitFacts, str
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
+_P95: Final = 1.645
 _MESSAGE_S: Final = (
     0.001  # serialisation and protocol on both sides of a hop; 0.3 to 0.7 ms were measured for 1 to 400 KB
 )
@@ -25,7 +27,7 @@ _MESSAGE_S: Final = (
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSpan:
-    """seconds at the median, their deviation; joules: None where they were not measured."""
+    """seconds: mean and deviation; joules: None where they were not measured."""
 
     seconds: float
     sigma: float
@@ -126,11 +128,16 @@ def cost_spans(
     if whole is not None:
         # Blocks are not additive, but the whole tells how far the prior is off.
         scale = whole.seconds / (float(before[-1]) + launch)
-        before, launch, spread = before * scale, launch * scale, SPREAD.get(whole.basis, DEFAULT_SPREAD)
+        before, launch = before * scale, launch * scale
+        spread = max(SPREAD.get(whole.basis, DEFAULT_SPREAD), whole.sigma / whole.seconds)
         basis = Basis.CALIBRATED if whole.basis == Basis.MEASURED else whole.basis
         source = f"scaled to the {whole.basis.lower()} whole on {unit.profile}"
     if correction is not None:
         basis, source = Basis.CALIBRATED, correction.source
+    if correction is not None and correction.sigma:
+        # How requests spread where they are served now says more than what a profile was measured with.
+        spread = correction.sigma / correction.value
+        measured = {place: replace(span, sigma=spread * span.seconds) for place, span in measured.items()}
     return SpanCosts(
         before=before,
         launch=launch,
@@ -163,7 +170,10 @@ def _measured(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> dict[tup
 def _read(span: StatedSpan) -> MeasuredSpan:
     p50, p95 = parse(DURATION, span.latency.p50), parse(DURATION, span.latency.p95)
     joules = parse(ENERGY, span.energy) if span.energy else None
-    return MeasuredSpan(p50, max(0.0, p95 - p50) / 1.645, joules, span.basis)
+    # Times have a long tail, so their mean is above their median: that of the log-normal distribution with this p50 and
+    # p95. The deviation keeps the p95 where it was measured.
+    mean = min(p50 * exp((log(p95 / p50) / _P95) ** 2 / 2), p95) if p95 > p50 else p50
+    return MeasuredSpan(mean, max(0.0, p95 - mean) / _P95, joules, span.basis)
 
 
 def _sums(values: NDArray[np.float64]) -> Matrix:

@@ -40,7 +40,8 @@ class Observations:
     """What telemetry teaches the cost model, already smoothed; empty without a cluster.
 
     bandwidth: (source node, target node) -> bytes/s, a low quantile, Measured
-    correction: (variant digest, node, unit) -> factor on the predicted compute time, Calibrated
+    correction: (variant digest, node, unit) -> factor on the predicted compute time, Calibrated; sigma: that of
+        single requests, 0 where it is not known
     capacity: (node, unit) -> 0..1 of normal speed (throttling)
     """
 

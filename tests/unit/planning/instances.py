@@ -206,8 +206,13 @@ def _observations(chance: Random, names: list[str]) -> Observations:
     return Observations(
         bandwidth={p: Figure(r, chance.random() * 0.3 * r, Basis.MEASURED) for p, r in zip(pairs, rates, strict=True)},
         capacity={(name, "acc/npu"): chance.uniform(0.3, 1.0) for name in slow},
-        correction={(DIGEST, n, "acc/npu"): Figure(chance.uniform(0.8, 1.5), 0.0, Basis.CALIBRATED) for n in off},
+        correction={(DIGEST, n, "acc/npu"): _corrected(chance.uniform(0.8, 1.5)) for n in off},
     )
+
+
+def _corrected(factor: float) -> Figure:
+    """Where it is slow, slots have told how its requests spread, too."""
+    return Figure(factor, 0.2 * factor if factor > 1.2 else 0.0, Basis.CALIBRATED)
 
 
 def _measured(chance: Random, net: Model, profiles: dict[str, DeviceProfile]) -> dict[str, ModelProfile]:

@@ -116,17 +116,18 @@ class Meaning:
             launch = parse(DURATION, facts.overhead) if facts.overhead else 0.0
             whole = measured.get((0, len(self.variant.blocks) - 1))
             scale = (whole[0] / (sum(seconds) + launch) if whole else 1.0) * self._slowness(unit)
-            spread = datasheet.SPREAD if whole else reached[1]
-            found.append(([s * scale for s in seconds], launch * scale, spread))
+            spread = max(datasheet.SPREAD, whole[1] / whole[0]) if whole else reached[1]
+            found.append(([s * scale for s in seconds], launch * scale, self._seen_spread(unit) or spread))
         return found
 
     @cached_property
     def spans(self) -> list[tuple[int, int, int, float, float, float | None]]:
         """(unit, first, last, seconds, deviation, joules) of each span that was measured."""
         return [
-            (u, first, last, p50 * self._slowness(unit), sigma * self._slowness(unit), joules)
+            (u, first, last, mean * slow, (spread * mean if spread else sigma) * slow, joules)
             for u, unit in enumerate(self.units)
-            for (first, last), (p50, sigma, joules) in self._measured(unit).items()
+            for slow, spread in [(self._slowness(unit), self._seen_spread(unit))]
+            for (first, last), (mean, sigma, joules) in self._measured(unit).items()
         ]
 
     def _measured(self, unit: Unit) -> dict[tuple[int, int], tuple[float, float, float | None]]:
@@ -140,9 +141,10 @@ class Meaning:
             for span in each.spans:
                 if set(span.blocks) <= set(names):
                     p50, p95 = parse(DURATION, span.latency.p50), parse(DURATION, span.latency.p95)
+                    mean = min(p95, p50 * float(np.exp(np.square(np.log(p95 / p50) / 1.645) / 2)))
                     joules = parse(ENERGY, span.energy) if span.energy else None
                     place = names.index(span.blocks[0]), names.index(span.blocks[1])
-                    found.setdefault(place, (p50, (p95 - p50) / 1.645, joules))
+                    found.setdefault(place, (mean, (p95 - mean) / 1.645, joules))
         return found
 
     def _slowness(self, unit: Unit) -> float:
@@ -150,6 +152,11 @@ class Meaning:
         seen = self.snapshot.observations
         correction = seen.correction.get((self.variant.artifacts[0].digest, *unit.spot))
         return (correction.value if correction else 1.0) / seen.capacity.get(unit.spot, 1.0)
+
+    def _seen_spread(self, unit: Unit) -> float:
+        """Relative deviation of single requests, as slots have told it; 0 where they have not."""
+        correction = self.snapshot.observations.correction.get((self.variant.artifacts[0].digest, *unit.spot))
+        return correction.sigma / correction.value if correction else 0.0
 
     @cached_property
     def source(self) -> NodeFacts:

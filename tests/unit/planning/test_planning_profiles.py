@@ -7,20 +7,26 @@ import pytest
 from worlds import DIGEST, block, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.model import ModelProfile
+from maleo_operator.planning.index import Index
 from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Figure, Snapshot
+from maleo_operator.planning.problem import Feasible, Figure, Observations, Snapshot
 
 
-def _profile(name: str, seconds: str, *, basis: str = "Measured", runtime: str = "onnxruntime") -> ModelProfile:
-    span = {"blocks": ["all", "all"], "latency": {"p50": seconds, "p95": seconds}, "samples": 10, "basis": basis}
+def _profile(
+    name: str, seconds: str, *, p95: str = "", basis: str = "Measured", runtime: str = "onnxruntime"
+) -> ModelProfile:
+    latency = {"p50": seconds, "p95": p95 or seconds}
+    span = {"blocks": ["all", "all"], "latency": latency, "samples": 10, "basis": basis}
     spec = {"variantDigest": DIGEST, "profile": "p", "unit": "npu", "runtime": runtime, "spans": [span]}
     return ModelProfile.model_validate({"metadata": meta(name, "default"), "spec": spec})
 
 
-def _compute(*profiles: ModelProfile) -> Figure:
+def _compute(*profiles: ModelProfile, correction: Figure | None = None) -> Figure:
     net = model(variant("fp32", [block("all", mop=100, cut=None)]))
     found: Snapshot = snapshot(profiles={"drone": profile("p")}, missions=[mission()], net=net)
-    found = replace(found, model_profiles={f"default/{each.metadata.name}": each for each in profiles})
+    learnt = {(DIGEST, "drone", "acc/npu"): correction} if correction else {}
+    stated = {f"default/{each.metadata.name}": each for each in profiles}
+    found = replace(found, model_profiles=stated, observations=Observations(correction=learnt))
     verdict = plan(found, "default/watch")
     assert isinstance(verdict, Feasible)
     return verdict.plan.partitions[0].compute
@@ -41,3 +47,42 @@ def test_figure_of_a_profile__keeps_its_basis(basis: str) -> None:
 def test_profile_of_another_runtime__says_nothing() -> None:
     figure = _compute(_profile("a", "5ms", runtime="tflite"))
     assert str(figure.basis) == "Modelled"
+
+
+@pytest.mark.parametrize("profiles", [[], [_profile("a", "20ms", p95="21ms")]])
+def test_what_slots_tell_of_their_spread__counts_in_place_of_what_was_assumed_or_profiled(
+    profiles: list[ModelProfile],
+) -> None:
+    figure = _compute(*profiles, correction=Figure(1.5, 0.3))
+    assert figure.value == pytest.approx(1.5 * (0.020 if profiles else 0.010), rel=0.001)
+    assert figure.sigma == pytest.approx(0.2 * figure.value)
+
+
+def test_correction_without_a_spread__leaves_the_profile_its_own() -> None:
+    figure = _compute(_profile("a", "20ms", p95="21.645ms"), correction=Figure(1.5))
+    assert figure.sigma / figure.value == pytest.approx(0.05, rel=0.02)
+
+
+def test_long_tail__puts_the_mean_above_the_median_and_keeps_the_p95() -> None:
+    figure = _compute(_profile("a", "10ms", p95="20ms"))
+    assert figure.value == pytest.approx(0.01093, rel=0.001)  # log-normal: 10 ms x exp((ln 2 / 1.645)^2 / 2)
+    assert figure.value + 1.645 * figure.sigma == pytest.approx(0.020)
+
+
+def test_tail_beyond_all_measure__has_a_mean_at_most_there() -> None:
+    figure = _compute(_profile("a", "0.05ms", p95="50ms"))
+    assert (figure.value, figure.sigma) == (0.05, 0.0)
+
+
+def test_span_beside_a_measured_whole__spreads_as_the_whole_does() -> None:
+    net = model(variant("fp32", [block("a", mop=50, cut=100), block("b", mop=50, cut=None)]))
+    found = snapshot(profiles={"drone": profile("p")}, missions=[mission()], net=net)
+    span = {"blocks": ["a", "b"], "latency": {"p50": "20ms", "p95": "40ms"}, "samples": 10, "basis": "Measured"}
+    spec = {"variantDigest": DIGEST, "profile": "p", "unit": "npu", "runtime": "onnxruntime", "spans": [span]}
+    stated = ModelProfile.model_validate({"metadata": meta("whole", "default"), "spec": spec})
+    index = Index(replace(found, model_profiles={"default/whole": stated}))
+    costs = index.costs(net, index.editions(net)[0], index.units[0])
+    assert costs is not None
+    half, whole = costs.at(0, 0), costs.at(0, 1)
+    assert half.mean == pytest.approx(whole.mean / 2)
+    assert half.sigma / half.mean == pytest.approx(whole.sigma / whole.mean) == pytest.approx(0.504, rel=0.01)
