@@ -100,7 +100,7 @@ def test_walk_that_keeps_everything__is_a_way_that_costs_no_less_than_the_bound(
 
     monkeypatch.setattr(Dual, "_measure", note)
     monkeypatch.setattr(search, "_EFFORT", _AT_ONCE)
-    for world in _worlds(20, blocks=12, nodes=6):
+    for world in _worlds(30, blocks=12, nodes=6):
         decide(world, KEY)
     assert len(walks) > 20
     assert all(dual.least <= cost + 1e-9 for dual, cost, _ in walks)
