@@ -8,7 +8,7 @@ import numpy as np
 from maleo_api.device import ComputeUnit, DeviceProfileSpec
 from maleo_api.meta import Basis
 from maleo_api.model import Variant
-from maleo_api.quantities import BYTES, COMPUTE, DURATION, POWER, RATIO, THROUGHPUT, parse
+from maleo_api.quantities import BYTES, COMPUTE, DURATION, ENERGY_PER_BYTE, POWER, RATIO, THROUGHPUT, parse
 
 SPREAD, PRIOR_SPREAD = 0.05, 0.15
 """Relative deviation of what was measured, of what was not."""
@@ -90,6 +90,12 @@ def _lives_in(unit: ComputeUnit) -> str | None:
 def watts(unit: ComputeUnit) -> float | None:
     row = firmest([row for row in unit.power if row.state == "Typical"])
     return parse(POWER, row.value) if row else None
+
+
+def write_energy(unit: ComputeUnit) -> float | None:
+    """Joules for a byte of weights; None where nobody states them."""
+    row = firmest([row for row in unit.weight_writing if row.energy_per_byte])
+    return parse(ENERGY_PER_BYTE, row.energy_per_byte) if row else None if "Analog" in unit.features else 0.0
 
 
 def reconfiguration(unit: ComputeUnit) -> float | None:

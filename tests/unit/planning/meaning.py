@@ -232,6 +232,12 @@ class Meaning:
         left = [parse(POWER, cap) - neighbours.watts(self.snapshot, self.mission, node) for cap in caps if cap]
         return max(0.0, *left) / self.rate if left else np.inf
 
+    def writing(self, unit: Unit) -> float | None:
+        """Joules of one request for a byte of weights that are updated now and then; None = unknown."""
+        every = self.mission.spec.model.updated_every
+        each = datasheet.write_energy(unit.facts)
+        return 0.0 if every is None else None if each is None else each / (self.rate * parse(DURATION, every))
+
     @cached_property
     def held(self) -> tuple[tuple[Spot, ...], tuple[str, ...]] | None:
         """Where each block is held and in which form its input comes, if it could stay there."""
@@ -258,9 +264,13 @@ class Meaning:
 
     @property
     def floor(self) -> tuple[float | None, bool]:
-        """Of the accuracy."""
+        """Of the accuracy; infinite where what it is relative to is not known."""
         stated = self.mission.spec.objectives.accuracy
-        return (parse(RATIO, stated.at_least), stated.enforcement == "Hard") if stated else (None, False)
+        if stated is None:
+            return None, False
+        rows = [row for v in self.model.spec.variants if v.name == stated.relative_to for row in v.accuracy]
+        whole = self._figure(rows) if stated.relative_to else 1.0
+        return np.inf if whole is None else whole * parse(RATIO, stated.at_least), stated.enforcement == "Hard"
 
     @cached_property
     def accuracy(self) -> float | None:

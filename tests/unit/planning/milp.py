@@ -293,14 +293,16 @@ class Program:
                     yield from self._known(u)
 
     def _known(self, u: int) -> Iterator[tuple[Vector, float]]:
-        """Where the power of a unit is unknown only spans run there whose energy was measured."""
+        """Where the power of a unit is unknown only spans run there whose energy was measured; where that of writing
+        weights is, none."""
         at, unit = self.at, self.of.units[u]
-        if datasheet.watts(unit.facts) is not None:
+        written = self.of.writing(unit)
+        if datasheet.watts(unit.facts) is not None and written is not None:
             return
         known = [
             (at.span(k), first, last)
             for k, (at_unit, first, last, *_, joules) in enumerate(self.of.spans)
-            if at_unit == u and joules is not None and not unit.turn
+            if at_unit == u and joules is not None and not unit.turn and written is not None
         ]
         for b in range(at.blocks):
             row = at.zeros()
@@ -333,7 +335,7 @@ class Program:
         (latency, _), (energy, _), (floor, _) = self.of.latency, self.of.energy, self.of.floor
         by_accuracy, by_latency, by_energy = self.of.weights
         goal, constant = self.at.zeros(), 0.0
-        if floor is not None and case.accuracy and self.of.accuracy is not None:
+        if floor is not None and np.isfinite(floor) and case.accuracy and self.of.accuracy is not None:
             constant += by_accuracy * (self.of.accuracy - floor) / (1 - floor)
             goal -= by_accuracy / (1 - floor) * self.sums.lost
         elif floor is not None:

@@ -104,6 +104,8 @@ class _Hardware(_Part):
             unit["features"].append("Analog")
             values = self.chance.choice(((), ("0.5%",), ("2%",), ("2%",), ("5%",)))
             unit["accuracyTolerance"] = [{"value": value, "basis": "Claimed"} for value in values]
+            joules = self.chance.choice(("", "0.3uJ", "3uJ"))
+            unit["weightWriting"] = [{"energyPerByte": joules, "basis": "Claimed"}] if joules else []
 
     def _peaks(self, unit: Body) -> None:
         """Rows that conflict, that are of sparse weights, that are missing."""
@@ -209,6 +211,14 @@ class _Wanted(_Part):
         if self.often(0.4):
             floor = {"metric": "top-1", "dataset": "d", "atLeast": f"{self.chance.randint(45, 75)}%"}
             spec["objectives"]["accuracy"] = floor | {"enforcement": self.chance.choice(("Hard", "Soft"))}
+            if self.often(0.5):
+                share = {
+                    "atLeast": f"{self.chance.randint(80, 100)}%",
+                    "relativeTo": self.chance.choice(("fp32", "int8")),
+                }
+                spec["objectives"]["accuracy"] |= share
+        if self.often(0.4):
+            spec["model"]["updatedEvery"] = self.chance.choice(("2m", "1h"))
 
 
 class _State(_Part):

@@ -8,6 +8,8 @@ import datasheet
 from meaning import Crossing
 from variables import Variables, Vector
 
+from maleo_api.quantities import BYTES, parse
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -53,6 +55,8 @@ class Sums:
             for k, (at, _, _, seconds, _, joules) in enumerate(self.at.of.spans):
                 if at == u and joules is not None:
                     made[self.at.span(k)] += joules - watts * seconds
+            for b, block in enumerate(self.at.of.variant.blocks):
+                made[self.at.on(b, u)] += (self.at.of.writing(unit) or 0.0) * parse(BYTES, block.parameters)
             found.append(made)
         return found
 

@@ -95,10 +95,13 @@ def _compute(of: Meaning, found: Figures, u: int, unit: Unit, first: int, last: 
             joules = measured if measured is not None else None if watts is None else seconds * watts
     if unit.turn:
         joules = None if joules is None or watts is None else joules + unit.turn * watts
+    size = sum(parse(BYTES, b.parameters) for b in own)
+    written = of.writing(unit)
+    joules = None if joules is None or written is None else joules + written * size
     seconds += unit.turn
     found.add(seconds + unit.wait, sigma + unit.unsure, joules)
     found.by_node[unit.node.name].append(joules)
-    size = sum(parse(BYTES, b.parameters) for b in own) + max(parse(BYTES, b.activations) for b in own)
+    size += max(parse(BYTES, b.activations) for b in own)
     in_time = of.rate * seconds <= (1 - unit.share) * (1 + _TIE) and seconds <= unit.patience * (1 + 1e-7)
     return size <= unit.room and in_time
 
@@ -127,7 +130,8 @@ def judge(of: Meaning, way: Way, found: Figures) -> float | None:
         objective += by_energy * margin
         broken |= energy_hard and (found.joules is None or found.joules > energy * (1 + _TIE))
     if floor is not None:
-        margin = -1.0 if found.accuracy is None else max(-1.0, (found.accuracy - floor) / (1 - floor))
+        unknown = found.accuracy is None or floor == float("inf")
+        margin = -1.0 if unknown else max(-1.0, ((found.accuracy or 0.0) - floor) / (1 - floor))
         objective += by_accuracy * margin
         broken |= floor_hard and (found.accuracy is None or found.accuracy < floor - _TIE)
     if of.mission.key in of.snapshot.held and of.held != way:
