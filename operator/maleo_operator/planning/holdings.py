@@ -1,7 +1,7 @@
 """What missions hold of every unit, kept as plans come and go, and how much of it counts for one of them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum, inf
 from typing import Any, Final
 
@@ -60,6 +60,10 @@ class _Share:
     slack: float
     bearable: float
     z: float
+
+    def turning(self, turn: float) -> tuple[float, float]:
+        """Share of time and seconds of a request, where each pays such a reconfiguration if none does yet."""
+        return self.time + self.rate * turn, self.service + (turn if self.rate else 0.0)
 
 
 _Burdened = tuple[tuple[float, float, float, float, float], UnitFacts, Sequence[Leeway]]
@@ -158,23 +162,26 @@ class Holdings:
             known[rank] = self._sum(unit, rank, "") if held or near else _IDLE
         return known[rank]
 
-    def _sum(self, unit: UnitKey, rank: Rank, but: str) -> Load:
+    def _sum(self, unit: UnitKey, rank: Rank, but: str, turn: float = 0.0) -> Load:
+        """turn: seconds of reconfiguration that those pay, too, who do not yet."""
         shares = [s for k, each in self._units.get(unit, _NOTHING).items() if k != but for s in each if s.rank <= rank]
         facts, watts = self._index.unit(unit), 0.0
         if facts is not None and facts.cap is not None:
             watts = _total(self._watts.get(unit[0], {}), rank, but)
         found = Load(
-            queue=Queue.of((share.time, share.service) for share in shares),
+            queue=Queue.of(share.turning(turn) for share in shares),
             memory=fsum(share.memory for share in shares),
             watts=watts,
             artifacts=frozenset[str]().union(*(share.artifacts for share in shares)),
             rate=fsum(share.rate for share in shares),
             slack=min((share.slack for share in shares), default=inf),
-            leeways=list_tightest(self._leeways(unit, rank, but)),
+            leeways=list_tightest(self._leeways(unit, rank, but, turn)),
         )
+        if facts is not None and facts.reconfiguration and found.rate and not turn:
+            found = replace(found, turning=self._sum(unit, rank, but, facts.reconfiguration))
         return _IDLE if found == _IDLE else found
 
-    def _leeways(self, unit: UnitKey, rank: Rank, but: str) -> Iterator[Leeway]:
+    def _leeways(self, unit: UnitKey, rank: Rank, but: str, turn: float) -> Iterator[Leeway]:
         """Of the queue here: what those who were promised a latency can bear, less what they wait for elsewhere."""
         for key, shares in self._units.get(unit, _NOTHING).items():
             bearing = next((share for share in shares if share.rank <= rank and share.time), None)
@@ -187,13 +194,14 @@ class Holdings:
             waits = {other: queue.tail(bearing.z) for other, queue in queues.items()}
             # Of what is left each unit may take its part: a plan may well meet it on all of them.
             here = waits[unit] + (bearing.bearable - fsum(waits.values())) / len(waits)
-            yield Leeway(here, bearing.z, queues[unit])
+            here -= turn if bearing.rate else 0.0
+            yield Leeway(here, bearing.z, self._queue(unit, rank, {key, but}, turn) if turn else queues[unit])
 
-    def _queue(self, unit: UnitKey, rank: Rank, without: Collection[str]) -> Queue:
+    def _queue(self, unit: UnitKey, rank: Rank, without: Collection[str], turn: float = 0.0) -> Queue:
         """Of all but these missions."""
         held = self._units.get(unit, _NOTHING).items()
         rows = (s for key, each in held if key not in without for s in each if s.rank <= rank)
-        return Queue.of((share.time, share.service) for share in rows)
+        return Queue.of(share.turning(turn) for share in rows)
 
     def taken(self, wire: Wire, rank: Rank, *, but: str = "") -> float:
         """Share of its time."""

@@ -32,7 +32,8 @@ class Load:
     """What others hold of a unit: its time, bytes; of its node: watts.
 
     artifacts: digests of what they run there; rate: their requests/s that pay no reconfiguration yet; slack: seconds by
-    which the tightest of their Hard latency limits is kept; leeways: what these leave of the queue.
+    which the tightest of their Hard latency limits is kept; leeways: what these leave of the queue; turning: the same
+    once all of them pay for reconfiguration, None where that changes nothing.
     """
 
     queue: Queue = IDLE
@@ -42,6 +43,7 @@ class Load:
     rate: float = 0.0
     slack: float = np.inf
     leeways: tuple[Leeway, ...] = ()
+    turning: "Load | None" = None
 
     @property
     def share(self) -> float:

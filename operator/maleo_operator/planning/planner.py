@@ -139,7 +139,7 @@ def restore(snapshot: Snapshot, key: str, placement: Placement, *, index: Index 
     search = prepared
     units = {unit.key: unit for unit in search.units}
     spec, parts = placement.spec, placement.spec.partitions
-    variant = next((v for v in search.variants() if (v.name, v.exit) == (spec.variant, spec.exit)), None)
+    variant = search.edition(spec.variant, spec.exit)
     if variant is None or any((p.node, p.unit) not in units for p in parts):
         return None
     pieces = tuple(
@@ -269,7 +269,7 @@ def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
     tail = sum(step.value + demand.z * step.sigma for step in steps)
     energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value or t.codec])
     accuracy = _accuracy(demand, variant, candidate.pieces)
-    loads = [search.loads[p.node, p.unit] for p in partitions]
+    loads = [search.load(variant, piece.unit) for piece in candidate.pieces]
     within = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
     links, coding = _link_times(search, candidate.pieces, transfers), _coding_times(search, variant, candidate.pieces)
     slowest = max([*within, *links, *coding, QUICKEST])
@@ -307,7 +307,7 @@ def _accuracy(demand: Demand, variant: Edition, pieces: Sequence[Piece]) -> Figu
 
 
 def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartition:
-    costs, load = search.costs(variant, piece.unit), search.loads[piece.unit.key]
+    costs, load = search.costs(variant, piece.unit), search.load(variant, piece.unit)
     assert costs is not None
     figures, queue = costs.at(piece.first, piece.last), load.queue
     known = figures.energy == figures.energy
@@ -406,14 +406,19 @@ def _code(search: Search, variant: Edition, codec: Codec, sender: UnitFacts, rec
 
 def renew(search: Search, plan: Plan) -> Plan:
     """The plan with its figures as they are beside what others hold now, and a fallback where these leave room."""
-    queues = [search.loads[p.node, p.unit].queue for p in plan.partitions]
-    waits = [(p.wait.value, p.wait.sigma) for p in plan.partitions]
-    judged = search.find(plan) if waits != [(queue.mean, queue.sigma) for queue in queues] else None
+    judged = search.find(plan) if _waits_otherwise(search, plan) else None
     if judged is not None:
         return build(search, judged)
     entry_unit, fallback = _entry(search, plan.mode, plan.partitions)
     plan = replace(plan, entry_unit=entry_unit, fallback=fallback)
     return replace(plan, switching=switch(search, plan))
+
+
+def _waits_otherwise(search: Search, plan: Plan) -> bool:
+    edition = search.edition(plan.variant, plan.exit)
+    units = [search.index.unit((part.node, part.unit)) for part in plan.partitions]
+    queues = [search.load(edition, unit).queue for unit in units if unit is not None and edition is not None]
+    return [(p.wait.value, p.wait.sigma) for p in plan.partitions] != [(queue.mean, queue.sigma) for queue in queues]
 
 
 def _entry(

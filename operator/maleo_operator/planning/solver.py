@@ -22,7 +22,7 @@ from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.edition import Edition, without_codecs
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index, Wire
-from maleo_operator.planning.lattice import TIE, Lattice, Prices
+from maleo_operator.planning.lattice import TIE, Lattice, Load, Prices
 from maleo_operator.planning.objective import MOVE_COST, QUICKEST, Aim, Objective
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
@@ -38,7 +38,7 @@ from maleo_operator.planning.refusals import (
     refuse_whole,
 )
 from maleo_operator.planning.search import Searcher
-from maleo_operator.planning.turns import add_turn, find_clash
+from maleo_operator.planning.turns import add_turn, beside, find_clash
 from maleo_operator.planning.units import UnitFacts
 
 MOST_PARTITIONS: Final = 4
@@ -156,7 +156,7 @@ class Search:
 
     def find(self, plan: Plan) -> Candidate | None:
         """The plan as it is judged here and now; None when it is not possible any more."""
-        variant = next((v for v in self.variants() if (v.name, v.exit) == (plan.variant, plan.exit)), None)
+        variant = self.edition(plan.variant, plan.exit)
         named = [self.index.unit(key) for key in dict.fromkeys((p.node, p.unit) for p in plan.partitions)]
         made = self._build(variant, [unit for unit in named if unit is not None]) if variant else None
         way = made.find(list_parts(plan)) if made else None
@@ -218,9 +218,17 @@ class Search:
         wanted = self.demand.mission.spec.model.variants
         return [v for v in self.index.editions(self.model) if not wanted or v.name in wanted]
 
+    def edition(self, variant: str, exit_: str) -> Edition | None:
+        """By name; None where the mission may not use it, or it is not there any more."""
+        return next((v for v in self.variants() if (v.name, v.exit) == (variant, exit_)), None)
+
     def costs(self, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
         costs = self.index.costs(self.model, variant, unit)
         return costs and add_turn(add_writing(costs, self.demand, unit), variant, unit, self.loads[unit.key])
+
+    def load(self, variant: Edition, unit: UnitFacts) -> Load:
+        """What others hold of a unit, as it is beside this variant."""
+        return beside(variant, unit, self.loads[unit.key])
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
         return self.index.link(source, target)
@@ -275,7 +283,7 @@ class Search:
             variant if self.aim != "rate" else without_codecs(variant),
             usable,
             costs,
-            [self.loads[unit.key] for unit in usable],
+            [self.load(variant, unit) for unit in usable],
             Crossing(
                 link=self.index.link,
                 input_bytes=size_of(self.model.spec.inputs),
@@ -302,7 +310,7 @@ class Search:
                 barred = [kind for kind, raw in _KINDS if not self._may_receive(unit.node, raw)]
                 joined = self.link(self.source, unit.node) is not None
                 yield from refuse_way(variant, unit, self.source.name, barred=barred, joined=joined)
-            yield from refuse_whole(variant, made, place, self.loads[unit.key], self.demand.rate)
+            yield from refuse_whole(variant, made, place, self.load(variant, unit), self.demand.rate)
 
     def taken(self, origin: NodeFacts, target: NodeFacts) -> float:
         """Share of the time of the link between two nodes that others hold."""

@@ -38,6 +38,11 @@ def find_clash(variant: Variant, unit: UnitFacts, load: Load) -> Mismatch | None
     return None
 
 
+def beside(variant: Variant, unit: UnitFacts, load: Load) -> Load:
+    """What others hold as it is once this variant takes turns with them."""
+    return load.turning if load.turning is not None and _alternates(variant, unit, load) else load
+
+
 def turn(variant: Variant, unit: UnitFacts, load: Load) -> float:
     """Seconds of reconfiguration that a request pays here."""
     return (unit.reconfiguration or 0.0) if _alternates(variant, unit, load) else 0.0

@@ -87,14 +87,14 @@ class Meaning:
         """Those that can run the variant at all."""
         found = []
         for node, name, profile, facts, device in installed.list_units(self.snapshot):
-            share, wait, sigma, memory = _load(self.snapshot, self.mission, (node.name, name))
             digest = self.variant.artifacts[0].digest
             turn = neighbours.turn(self.snapshot, self.mission, (node.name, name), facts, digest)
+            share, wait, sigma, memory = _load(self.snapshot, self.mission, (node.name, name), turn or 0.0)
             occupied = facts.access.sharing == "Exclusive" and (share > 0 or memory > 0)
             runs = datasheet.runs(self.variant, facts, device) and self._is_exact(facts)
             if runs and not occupied and turn is not None and share < 1:
                 room = installed.memory(self.snapshot, (node.name, name), facts) - memory
-                patience = _patience(self.snapshot, self.mission, (node.name, name))
+                patience = _patience(self.snapshot, self.mission, (node.name, name), turn)
                 found.append(Unit(node, name, profile, facts, share, wait, sigma, room, patience, turn))
         return found
 
@@ -341,16 +341,19 @@ def forms_of(plan: Plan, blocks: int) -> tuple[str, ...]:
     return tuple(forms)
 
 
-def _load(snapshot: Snapshot, mission: Mission, spot: Spot) -> tuple[float, float, float, float]:
-    """Of what missions of no lower criticality hold of a unit: share of time, mean and deviation of waiting, bytes."""
+def _load(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> tuple[float, float, float, float]:
+    """Of what missions of no lower criticality hold of a unit: share of time, mean and deviation of waiting, bytes.
+
+    turn: seconds of reconfiguration that they pay from now on.
+    """
     rows = []
     for key, plan in snapshot.held.items():
         other = snapshot.missions[key]
         if key != mission.key and _RANK[other.spec.criticality] <= _RANK[mission.spec.criticality]:
             rate = parse(RATE, other.spec.demand.rate)
-            rows += [
-                (rate * p.compute.value, p.compute.value, p.memory) for p in plan.partitions if (p.node, p.unit) == spot
-            ]
+            there = [p for p in plan.partitions if (p.node, p.unit) == spot]
+            times = [p.compute.value + (0.0 if p.turn else turn) for p in there]
+            rows += [(rate * time, time, p.memory) for time, p in zip(times, there, strict=True)]
             spare = plan.fallback.partition if plan.fallback else None
             if spare is not None and (spare.node, spare.unit) == spot:
                 rows.append((0.0, 0.0, spare.memory))
@@ -370,18 +373,19 @@ def _queue(rows: list[tuple[float, float]]) -> tuple[float, float]:
     return mean, float(np.sqrt(mean**2 + rate * third / (3 * (1 - share))))
 
 
-def _patience(snapshot: Snapshot, mission: Mission, spot: Spot) -> float:
+def _patience(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> float:
     """By trying how long a request may take before another's tail is over its Hard limit; one mission holds a unit."""
     least, rate = np.inf, parse(RATE, mission.spec.demand.rate)
     for key, plan in snapshot.held.items():
         other = snapshot.missions[key]
         limit = other.spec.objectives.latency
-        there = spot in [(p.node, p.unit) for p in plan.partitions]
+        there = [p for p in plan.partitions if (p.node, p.unit) == spot]
         below = _RANK[other.spec.criticality] > _RANK[mission.spec.criticality]
         if key == mission.key or below or not there or limit is None or limit.enforcement == "Soft":
             continue
         z = NormalDist().inv_cdf(limit.percentile / 100)
         alone = plan.latency.value - sum(p.wait.value + z * p.wait.sigma for p in plan.partitions)
+        alone += sum(turn for p in there if not p.turn)
         low, high = 0.0, 1 / rate
         for _ in range(100):
             middle = (low + high) / 2

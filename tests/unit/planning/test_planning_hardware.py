@@ -91,7 +91,8 @@ def test_two_models_in_turns__pay_the_reconfiguration_in_mean_tail_energy_and_ra
     assert part.nominal == pytest.approx(alone.partitions[0].nominal)
     taken = _chosen(world, "second")
     assert taken.latency.value > alone.latency.value + 0.2
-    assert taken.rate.value == pytest.approx((1 - 1.0 * alone.partitions[0].compute.value) / part.compute.value)
+    others = 1.0 * (alone.partitions[0].compute.value + 0.2)  # a share of the time, once the first takes turns, too
+    assert taken.rate.value == pytest.approx((1 - others) / part.compute.value)
 
 
 def test_same_model_of_another_mission__needs_no_reconfiguration() -> None:
@@ -134,6 +135,18 @@ def test_missions_that_take_turns__both_keep_their_plans_when_planned_again() ->
     again = _hold(world, "first")
     assert again.held["default/first"].partitions[0].turn == pytest.approx(0.2)
     assert _chosen(again, "second").partitions[0].turn == pytest.approx(0.2)
+
+
+def test_turn_and_waiting__are_borne_together_or_not_at_all() -> None:
+    """A turn of 100 ms alone would be borne, and so would waiting behind the second: not both."""
+    first, second = _mission("first", "net", "160ms", rate="3/s"), _mission("second", "other", "2s", rate="3/s")
+    world = _hold(_two_models(_reconfigurable("100ms", gops=10), first, second), "first")
+    assert _refused(world, "second").blockers[0].code == "UnitOccupied"
+    patient = _two_models(_reconfigurable("100ms", gops=10), _mission("first", "net", "900ms", rate="3/s"), second)
+    both = _hold(_hold(patient, "first"), "second")
+    before = both.held["default/second"]
+    again = _hold(_hold(both, "first"), "second").held["default/second"]
+    assert again.latency.value == pytest.approx(before.latency.value)  # that the first would pay, too, was known
 
 
 def test_unknown_reconfiguration_time__means_no_turns() -> None:
