@@ -21,7 +21,7 @@ from maleo_operator.planning.floor import find_reference
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.horizon import bound_beyond
-from maleo_operator.planning.index import Index
+from maleo_operator.planning.index import Index, Wire
 from maleo_operator.planning.lattice import TIE
 from maleo_operator.planning.menu import list_menus, narrow, widen
 from maleo_operator.planning.objective import QUICKEST, Aim
@@ -385,10 +385,13 @@ def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitF
 
 
 def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[PlannedTransfer]) -> Iterable[float]:
-    """Seconds of each link that a request takes, in what others leave of it."""
-    nodes = [search.source, *(piece.unit.node for piece in pieces)]
+    """Seconds of each link that a request takes, however often it crosses it, in what others leave of it."""
+    nodes, found = [search.source, *(piece.unit.node for piece in pieces)], dict[Wire | None, float]()
     hops = [(a, b) for a, b in pairwise(nodes) if a.name != b.name]
-    return (t.wire / max(1 - search.taken(*hop), 1e-9) for t, hop in zip(transfers, hops, strict=True))
+    for transfer, hop in zip(transfers, hops, strict=True):
+        wire = search.index.wire(*hop)
+        found[wire] = found.get(wire, 0.0) + transfer.wire / max(1 - search.taken(*hop), 1e-9)
+    return found.values()
 
 
 def _coding_times(search: Search, variant: Edition, pieces: Sequence[Piece]) -> Iterable[float]:

@@ -395,14 +395,14 @@ class Search:
         """A way with its true figures: margins clipped, shortfalls of Hard limits, whether it is a move."""
         demand, figures = self.demand, {n: total(getattr(made, n), made, way) for n in ("mean", "tail")}
         energy = total(self.objective.energy(made), made, way)
-        busy = total(made.busy, made, way, peak=True)
+        shared = self._shared(variant, made, way)
+        busy = max(total(made.busy, made, way, peak=True), shared["wire"])
         accuracy = lower(demand.accuracy_of(variant), [made.units[place] for place, _ in way])
         margins, shortfalls = self.objective.measure(
             latency=figures["tail"], energy=energy, accuracy=accuracy, loss=total(made.loss, made, way)
         )
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))
-        shared = self._shared(variant, made, way)
-        shortfalls["rate"] = max(demand.rate * busy - 1, shared["rate"])
+        shortfalls["rate"] = demand.rate * busy - 1
         shortfalls["power"] = shared["power"]
         moves = self._moves(variant, pieces)
         terms = self.objective.terms(margins, figures, energy, busy) | ({"move": -MOVE_COST} if moves else {})
@@ -427,14 +427,16 @@ class Search:
             if len(way) < 2:  # noqa: PLR2004 - each step alone is within them
                 return True
             shared = self._shared(variant, made, way)
-            return shared["power"] <= TIE and (not strict or shared["rate"] <= TIE)
+            return shared["power"] <= TIE and (not strict or self.demand.rate * shared["wire"] <= 1 + TIE)
 
         return keeps
 
     def _shared(self, variant: Edition, made: Lattice, way: Way) -> dict[str, float]:
-        """Where several steps of a way share one link or one node's power cap, each alone being within it."""
+        """Where several steps of a way share one link, each alone being within it: the seconds that a request takes of
+        the busiest; one node's power cap: the relative amount over it.
+        """
         place, boundary, seconds, joules = made.source, 0, dict[Wire, float](), dict[str, float]()
-        least = {"rate": -1.0, "power": -1.0}
+        most = {"wire": 0.0, "power": -1.0}
         for unit, end in way:
             facts = made.units[unit]
             origin = made.units[place].node if place < made.source else self.source
@@ -443,7 +445,7 @@ class Search:
                 before = seconds.get(wire, 0.0)
                 seconds[wire] = before + self._wire_seconds(variant, made, origin, unit, boundary)
                 if before:
-                    least["rate"] = max(least["rate"], self.demand.rate * seconds[wire] - 1)
+                    most["wire"] = max(most["wire"], seconds[wire])
             spent = [(facts, made.energy.span(unit, boundary, end))]
             if made.codecs[unit]:
                 spent += self._coding(variant, made, place, unit, boundary)
@@ -451,9 +453,9 @@ class Search:
                 allowed = lattice.allowance(each, self.loads[each.key], self.demand.rate)
                 if np.isfinite(allowed):
                     sum_ = joules[each.node.name] = joules.get(each.node.name, 0.0) + more
-                    least["power"] = max(least["power"], sum_ / allowed - 1 if allowed > 0 else float(sum_ > 0))
+                    most["power"] = max(most["power"], sum_ / allowed - 1 if allowed > 0 else float(sum_ > 0))
             place, boundary = unit, end
-        return least
+        return most
 
     def _coding(
         self, variant: Edition, made: Lattice, sender: int, receiver: int, boundary: int

@@ -240,13 +240,8 @@ def test_link_that_a_way_crosses_twice__bears_both() -> None:
     slower = found.missions["default/watch"].spec.model_copy(update={"demand": Demand(rate="8/s")})
     there_and_back = _feasible(_plan(_asked(found, slower))).plan
     assert there_and_back.nodes == ("drone", "edge", "near")
+    assert there_and_back.rate.value == pytest.approx(1 / 0.12)
     assert _feasible(_plan(found)).plan.nodes == ("drone", "edge", "yonder")
-
-
-def _capped(found: Snapshot, node: str, cap: str) -> Snapshot:
-    device = found.devices[node]
-    spec = device.spec.model_copy(update={"power_cap": cap})
-    return replace(found, devices=found.devices | {node: device.model_copy(update={"spec": spec})})
 
 
 def _asked(found: Snapshot, spec: MissionSpec) -> Snapshot:
