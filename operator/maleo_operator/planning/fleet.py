@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 
 from maleo_operator.planning.assignment import SERVED, Assignment, Chosen, Row
+from maleo_operator.planning.building import build, renew
 from maleo_operator.planning.holdings import Rank, rank_of, uses
 from maleo_operator.planning.horizon import is_complete
 from maleo_operator.planning.menu import Menu, list_menus
 from maleo_operator.planning.objective import HIGHEST, Aim
-from maleo_operator.planning.planner import build, renew
 from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.solver import Candidate, Search
 from maleo_operator.planning.state import State, choose

@@ -1,49 +1,37 @@
 """The answer for one mission: the best plan with its figures, or what blocks and what would do."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from math import isfinite
 from typing import Final
 
-from maleo_api.meta import Basis
-from maleo_api.mission import AccuracyObjective, Mission, Mode
-from maleo_api.model import Codec, Model, Tensor, size_of
+from maleo_api.mission import AccuracyObjective, Mission
+from maleo_api.model import Model
 from maleo_api.placement import Placement
-from maleo_operator.planning.analog import lower, writes
 from maleo_operator.planning.blockers import block_all, block_best, diagnose
-from maleo_operator.planning.coding import Effort, effort, find_codec
-from maleo_operator.planning.compatibility import find_mismatch
-from maleo_operator.planning.demand import Demand, accuracy_margin, find_input
-from maleo_operator.planning.edition import Edition
+from maleo_operator.planning.building import build
+from maleo_operator.planning.coding import find_codec
+from maleo_operator.planning.demand import Demand, find_input
 from maleo_operator.planning.explanation import Explanation, classify, compare, reject
 from maleo_operator.planning.floor import find_reference
 from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.horizon import bound_beyond
-from maleo_operator.planning.index import Index, Wire
+from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE
 from maleo_operator.planning.menu import list_menus, narrow, widen
-from maleo_operator.planning.objective import QUICKEST, Aim
+from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.problem import (
     Blocker,
-    Fallback,
     Feasible,
-    Figure,
     Frontier,
     Infeasible,
-    NodeFacts,
     Plan,
-    PlannedPartition,
-    PlannedTransfer,
     Snapshot,
     Verdict,
 )
 from maleo_operator.planning.relaxation import Decide, relax
 from maleo_operator.planning.solver import Candidate, Piece, Search
-from maleo_operator.planning.switching import switch
-from maleo_operator.planning.turns import turn
-from maleo_operator.planning.units import STRENGTH, UnitFacts
 
 _NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput", "ReferenceMissing"}
 
@@ -252,234 +240,3 @@ def _lacks_reference(objective: AccuracyObjective, model: Model) -> bool:
 def _is_connected(search: Search, pieces: Sequence[Piece]) -> bool:
     nodes = [search.source, *(piece.unit.node for piece in pieces)]
     return all(a.name == b.name or search.link(a, b) is not None for a, b in pairwise(nodes))
-
-
-# ------------------------------------------------------------------------------------------------ building plans
-
-
-def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
-    """The candidate with all its figures and, with `spare`, its fallback."""
-    demand, variant, source = search.demand, candidate.variant, search.source
-    partitions = tuple(_partition(search, variant, piece) for piece in candidate.pieces)
-    transfers = _transfers(search, variant, candidate.pieces)
-    entry_unit, fallback = _entry(search, candidate.mode, partitions, spare=spare)
-    steps = [p.compute for p in partitions] + [p.wait for p in partitions if p.wait.value]
-    steps += [t.time for t in transfers]
-    latency_mean = _sum(steps)
-    tail = sum(step.value + demand.z * step.sigma for step in steps)
-    energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value or t.codec])
-    accuracy = _accuracy(demand, variant, candidate.pieces)
-    loads = [search.load(variant, piece.unit) for piece in candidate.pieces]
-    within = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
-    links, coding = _link_times(search, candidate.pieces, transfers), _coding_times(search, variant, candidate.pieces)
-    slowest = max([*within, *links, *coding, QUICKEST])
-    built = Plan(
-        mission=demand.mission.key,
-        model=search.model.metadata.name,
-        mode=candidate.mode,
-        variant=variant.name,
-        precision=variant.precision,
-        artifact=variant.artifacts[0],
-        exit=variant.exit,
-        entry_node=source.name,
-        entry_unit=entry_unit,
-        partitions=partitions,
-        transfers=transfers,
-        fallback=fallback,
-        accuracy=accuracy,
-        latency_mean=latency_mean,
-        latency=Figure(tail, 0.0, latency_mean.basis, latency_mean.source),
-        energy=energy,
-        rate=Figure(1 / slowest, 0.0, latency_mean.basis, "the slowest stage"),
-        margins={},
-        objective=candidate.objective,
-        terms=candidate.terms,
-    )
-    built = replace(built, margins=_margins(demand, built))
-    return replace(built, switching=switch(search, built)) if spare else built
-
-
-def _accuracy(demand: Demand, variant: Edition, pieces: Sequence[Piece]) -> Figure | None:
-    """The variant's, less what analogue units may miss and what the codecs on the way cost."""
-    figure = lower(demand.accuracy_of(variant), [piece.unit for piece in pieces])
-    loss = sum(demand.loss(variant, _codec(variant, piece)) for piece in pieces)
-    return replace(figure, value=figure.value - loss) if figure is not None else None
-
-
-def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartition:
-    costs, load = search.costs(variant, piece.unit), search.load(variant, piece.unit)
-    assert costs is not None
-    figures, queue = costs.at(piece.first, piece.last), load.queue
-    known = figures.energy == figures.energy
-    drawn = f"{piece.unit.typical_power} x time"
-    if writes(search.demand, piece.unit):
-        drawn += f", and weights written every {search.demand.mission.spec.model.updated_every}"
-    return PlannedPartition(
-        first=piece.first,
-        last=piece.last,
-        node=piece.unit.node.name,
-        unit=piece.unit.name,
-        memory=float(costs.shape.memory[piece.first, piece.last]),
-        compute=Figure(figures.mean, figures.sigma, figures.basis, figures.source),
-        nominal=figures.nominal,
-        wait=Figure(queue.mean, queue.sigma, Basis.MODELLED, "queue of a shared unit"),
-        energy=Figure(figures.energy, 0.0, Basis.MODELLED, drawn) if known else Figure(0.0),
-        taken_from=variant.taken_from if piece.last == len(variant.blocks) - 1 else (),
-        codec=_codec(variant, piece),
-        inputs=_boundary(search.model, variant, piece.first - 1),
-        outputs=_boundary(search.model, variant, piece.last),
-        providers=piece.unit.providers(variant),
-        simulated=piece.unit.simulated,
-        turn=turn(variant, piece.unit, load),
-    )
-
-
-def _codec(variant: Edition, piece: Piece) -> Codec | None:
-    return find_codec(variant, piece.first - 1, piece.codec) if piece.codec else None
-
-
-def _boundary(model: Model, variant: Edition, after: int) -> tuple[Tensor, ...]:
-    """The tensors that cross after block `after`: -1 the model's inputs, the last block's its outputs."""
-    if after < 0:
-        return tuple(model.spec.inputs)
-    if after == len(variant.blocks) - 1:
-        return tuple(model.spec.outputs)
-    cut = variant.blocks[after].cut
-    assert cut is not None, "plans cut at legal cuts only"
-    return tuple(cut.tensors)
-
-
-def _transfers(search: Search, variant: Edition, pieces: Sequence[Piece]) -> tuple[PlannedTransfer, ...]:
-    found, before = [], search.source
-    for i, piece in enumerate(pieces):
-        node = piece.unit.node
-        if node.name != before.name:
-            found.append(_transfer(search, variant, before, pieces[i - 1].unit if i else piece.unit, piece))
-        before = node
-    return tuple(found)
-
-
-def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitFacts, piece: Piece) -> PlannedTransfer:
-    """There, and the answer back; with a codec, the work on both sides too."""
-    node, link, codec = piece.unit.node, search.link(before, piece.unit.node), _codec(variant, piece)
-    assert link is not None
-    crossing = codec.tensors if codec else _boundary(search.model, variant, piece.first - 1)
-    size, answer = size_of(list(crossing)), size_of(search.model.spec.outputs)
-    time, joules = link.time(size, answer), link.energy(size, answer)
-    sides = _code(search, variant, codec, sender, piece.unit) if codec else []
-    for side in sides:
-        time = replace(time, value=time.value + side.seconds, sigma=time.sigma + side.sigma)
-        joules += side.joules
-    known = isfinite(joules)
-    return PlannedTransfer(
-        source=before.name,
-        target=node.name,
-        size=size,
-        link=link.name,
-        time=time,
-        wire=(size + answer) / link.bandwidth.value,
-        energy=Figure(joules, 0.0, Basis.MODELLED, f"Link {link.name}") if known else Figure(0.0, source="codec"),
-        codec=piece.codec,
-        coding=(sides[0].joules, sides[1].joules) if known and sides else (0.0, 0.0),
-    )
-
-
-def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[PlannedTransfer]) -> Iterable[float]:
-    """Seconds of each link that a request takes, however often it crosses it, in what others leave of it."""
-    nodes, found = [search.source, *(piece.unit.node for piece in pieces)], dict[Wire | None, float]()
-    hops = [(a, b) for a, b in pairwise(nodes) if a.name != b.name]
-    for transfer, hop in zip(transfers, hops, strict=True):
-        wire = search.index.wire(*hop)
-        found[wire] = found.get(wire, 0.0) + transfer.wire / max(1 - search.taken(*hop), 1e-9)
-    return found.values()
-
-
-def _coding_times(search: Search, variant: Edition, pieces: Sequence[Piece]) -> Iterable[float]:
-    """Seconds of each side of each codec: stages of their own."""
-    for before, piece in pairwise(pieces):
-        if (codec := _codec(variant, piece)) is not None:
-            yield from (side.seconds for side in _code(search, variant, codec, before.unit, piece.unit))
-
-
-def _code(search: Search, variant: Edition, codec: Codec, sender: UnitFacts, receiver: UnitFacts) -> list[Effort]:
-    """Encoding and decoding."""
-    sides = ((codec.encode, sender), (codec.decode, receiver))
-    return [effort(work, variant, unit, search.processor(unit.node)) for work, unit in sides]
-
-
-def renew(search: Search, plan: Plan) -> Plan:
-    """The plan with its figures as they are beside what others hold now, and a fallback where these leave room."""
-    judged = search.find(plan) if _waits_otherwise(search, plan) else None
-    if judged is not None:
-        return build(search, judged)
-    entry_unit, fallback = _entry(search, plan.mode, plan.partitions)
-    plan = replace(plan, entry_unit=entry_unit, fallback=fallback)
-    return replace(plan, switching=switch(search, plan))
-
-
-def _waits_otherwise(search: Search, plan: Plan) -> bool:
-    edition = search.edition(plan.variant, plan.exit)
-    units = [search.index.unit((part.node, part.unit)) for part in plan.partitions]
-    queues = [search.load(edition, unit).queue for unit in units if unit is not None and edition is not None]
-    return [(p.wait.value, p.wait.sigma) for p in plan.partitions] != [(queue.mean, queue.sigma) for queue in queues]
-
-
-def _entry(
-    search: Search, mode: Mode, partitions: Sequence[PlannedPartition], *, spare: bool = True
-) -> tuple[str, Fallback | None]:
-    """Where the entry's slot runs, and what it keeps resident for when a partner is lost."""
-    here = sorted(search.here, key=lambda u: u.name)
-    first = partitions[0]
-    if first.node == search.source.name:
-        here = [unit for unit in here if unit.name == first.unit]
-    if mode == "Local":
-        return first.unit, None
-    options = (
-        []
-        if not spare
-        else [option for unit in here if (option := _best_fallback(search, unit, partitions)) is not None]
-    )
-    if options:
-        best = min(options, key=lambda f: (f.partition.compute.value, f.partition.unit))
-        return best.partition.unit, best
-    names = [unit.name for unit in here]
-    return (names[0] if names else "host/cpu"), None
-
-
-def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[PlannedPartition]) -> Fallback | None:
-    """The quickest variant that keeps the accuracy floor and fits beside the unit's own partition."""
-    beside = sum(p.memory for p in partitions if (p.node, p.unit) == unit.key)
-    floor, load = search.demand.accuracy, search.loads[unit.key]
-    if unit.exclusive and (load.share or load.memory):
-        return None  # it serves one mission, and others hold it
-    options = []
-    for variant in search.variants():
-        if find_mismatch(variant, unit) is not None:
-            continue
-        whole = _partition(search, variant, Piece(unit, 0, len(variant.blocks) - 1))
-        if unit.memory is not None and whole.memory + beside + load.memory > unit.memory:
-            continue
-        figure = lower(search.demand.accuracy_of(variant), [unit])
-        below = floor is not None and floor.hard and (figure is None or figure.value < floor.value)
-        spare = Fallback(variant.name, variant.artifacts[0], whole, variant.exit)
-        options.append((below, whole.compute.value, variant.label, spare))
-    return min(options, key=lambda row: row[:3])[3] if options else None
-
-
-def _sum(figures: Iterable[Figure]) -> Figure:
-    """The sum with the weakest basis; Unknown when a part is unknown."""
-    parts = list(figures)
-    weakest = max((f.basis for f in parts), key=STRENGTH.__getitem__, default=Basis.UNKNOWN)
-    sources = ", ".join(dict.fromkeys(f.source for f in parts if f.source))
-    return Figure(sum(f.value for f in parts), sum(f.sigma for f in parts), weakest, sources[:200])
-
-
-def _margins(demand: Demand, built: Plan) -> dict[str, float]:
-    margins = {}
-    if demand.latency is not None:
-        margins["latency"] = (demand.latency.value - built.latency.value) / demand.latency.value
-    if demand.energy is not None and built.energy.basis is not Basis.UNKNOWN:
-        margins["energy"] = (demand.energy.value - built.energy.value) / demand.energy.value
-    if demand.accuracy is not None and built.accuracy is not None:
-        margins["accuracy"] = accuracy_margin(built.accuracy.value, demand.accuracy.value)
-    return margins

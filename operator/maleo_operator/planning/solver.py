@@ -14,14 +14,14 @@ from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.analog import add_writing, find_miss, lower, without_the_widest
-from maleo_operator.planning.coding import effort, find_codec
+from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.compatibility import Mismatch, find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts
 from maleo_operator.planning.crossing import Crossing
 from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.edition import Edition, without_codecs
 from maleo_operator.planning.holdings import Holdings
-from maleo_operator.planning.index import Index, Wire
+from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE, Lattice, Load, Prices
 from maleo_operator.planning.objective import MOVE_COST, QUICKEST, Aim, Objective
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
@@ -38,6 +38,7 @@ from maleo_operator.planning.refusals import (
     refuse_whole,
 )
 from maleo_operator.planning.search import Searcher
+from maleo_operator.planning.sharing import Sharing
 from maleo_operator.planning.turns import add_turn, beside, find_clash
 from maleo_operator.planning.units import UnitFacts
 
@@ -395,15 +396,15 @@ class Search:
         """A way with its true figures: margins clipped, shortfalls of Hard limits, whether it is a move."""
         demand, figures = self.demand, {n: total(getattr(made, n), made, way) for n in ("mean", "tail")}
         energy = total(self.objective.energy(made), made, way)
-        shared = self._shared(variant, made, way)
-        busy = max(total(made.busy, made, way, peak=True), shared["wire"])
+        shared = self._sharing(variant, made).measure(way)
+        busy = max(total(made.busy, made, way, peak=True), shared.wire)
         accuracy = lower(demand.accuracy_of(variant), [made.units[place] for place, _ in way])
         margins, shortfalls = self.objective.measure(
             latency=figures["tail"], energy=energy, accuracy=accuracy, loss=total(made.loss, made, way)
         )
         pieces = tuple(Piece(*piece) for piece in made.pieces(way))
         shortfalls["rate"] = demand.rate * busy - 1
-        shortfalls["power"] = shared["power"]
+        shortfalls["power"] = shared.power
         moves = self._moves(variant, pieces)
         terms = self.objective.terms(margins, figures, energy, busy) | ({"move": -MOVE_COST} if moves else {})
         objective = sum(terms.values())
@@ -423,56 +424,18 @@ class Search:
     def allows(self, variant: Edition, made: Lattice, *, strict: bool) -> Callable[[Way], bool]:
         """Whether a way keeps what its steps share. If not `strict`: the power cap, which the least bad keeps, too."""
 
+        sharing = self._sharing(variant, made)
+
         def keeps(way: Way) -> bool:
             if len(way) < 2:  # noqa: PLR2004 - each step alone is within them
                 return True
-            shared = self._shared(variant, made, way)
-            return shared["power"] <= TIE and (not strict or self.demand.rate * shared["wire"] <= 1 + TIE)
+            shared = sharing.measure(way)
+            return shared.power <= TIE and (not strict or self.demand.rate * shared.wire <= 1 + TIE)
 
         return keeps
 
-    def _shared(self, variant: Edition, made: Lattice, way: Way) -> dict[str, float]:
-        """Where several steps of a way share one link, each alone being within it: the seconds that a request takes of
-        the busiest; one node's power cap: the relative amount over it.
-        """
-        place, boundary, seconds, joules = made.source, 0, dict[Wire, float](), dict[str, float]()
-        most = {"wire": 0.0, "power": -1.0}
-        for unit, end in way:
-            facts = made.units[unit]
-            origin = made.units[place].node if place < made.source else self.source
-            wire = self.index.wire(origin, facts.node)
-            if wire is not None:
-                before = seconds.get(wire, 0.0)
-                seconds[wire] = before + self._wire_seconds(variant, made, origin, unit, boundary)
-                if before:
-                    most["wire"] = max(most["wire"], seconds[wire])
-            spent = [(facts, made.energy.span(unit, boundary, end))]
-            if made.codecs[unit]:
-                spent += self._coding(variant, made, place, unit, boundary)
-            for each, more in spent:
-                allowed = lattice.allowance(each, self.loads[each.key], self.demand.rate)
-                if np.isfinite(allowed):
-                    sum_ = joules[each.node.name] = joules.get(each.node.name, 0.0) + more
-                    most["power"] = max(most["power"], sum_ / allowed - 1 if allowed > 0 else float(sum_ > 0))
-            place, boundary = unit, end
-        return most
-
-    def _coding(
-        self, variant: Edition, made: Lattice, sender: int, receiver: int, boundary: int
-    ) -> list[tuple[UnitFacts, float]]:
-        """Joules that the nodes of both units spend on a codec; infinite where nobody knows."""
-        codec = find_codec(variant, made.ends[boundary], made.codecs[receiver])
-        assert codec is not None, "a way crosses by what the cut offers"
-        sides = ((codec.encode, made.units[sender]), (codec.decode, made.units[receiver]))
-        return [(unit, effort(work, variant, unit, self.processor(unit.node)).joules) for work, unit in sides]
-
-    def _wire_seconds(self, variant: Edition, made: Lattice, origin: NodeFacts, place: int, boundary: int) -> float:
-        """That a crossing takes of the link, in what others leave of it; coding takes none of it."""
-        target, name = made.units[place].node, made.codecs[place]
-        link, codec = self.index.link(origin, target), find_codec(variant, made.ends[boundary], name) if name else None
-        assert link is not None, "what crosses has a link"
-        size = made.frame.sizes[boundary] if codec is None else size_of([*codec.tensors, *self.model.spec.outputs])
-        return float(size) / link.bandwidth.value / max(1 - self.taken(origin, target), 1e-9)
+    def _sharing(self, variant: Edition, made: Lattice) -> Sharing:
+        return Sharing(self.index, self.loads, self.model, variant, made, self.source, self.demand.rate)
 
     def _moves(self, variant: Edition, pieces: Sequence[Piece]) -> int:
         """1 when the plan differs from the one held."""

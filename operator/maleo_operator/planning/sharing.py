@@ -1,0 +1,81 @@
+"""What several steps of one way share, each alone being within it: a link that it crosses twice, a node's power cap."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from maleo_api.model import Model, size_of
+from maleo_operator.planning.coding import effort, find_codec
+from maleo_operator.planning.edition import Edition
+from maleo_operator.planning.holdings import Loads
+from maleo_operator.planning.index import Index, Wire
+from maleo_operator.planning.lattice import Lattice, allowance
+from maleo_operator.planning.problem import NodeFacts
+from maleo_operator.planning.question import Way
+from maleo_operator.planning.units import UnitFacts
+
+_LEAST_FREE: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """wire: seconds that a request takes of the busiest link of those it crosses more than once, in what others leave
+    of it; power: the relative amount by which the tightest power cap is exceeded, negative where none is.
+    """
+
+    wire: float = 0.0
+    power: float = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Of the ways of one lattice. rate: requests/s."""
+
+    index: Index
+    loads: Loads
+    model: Model
+    variant: Edition
+    made: Lattice
+    source: NodeFacts
+    rate: float
+
+    def measure(self, way: Way) -> Shared:
+        """Of a way, complete or not."""
+        place, boundary, seconds, joules = self.made.source, 0, dict[Wire, float](), dict[str, float]()
+        busiest, over = 0.0, -1.0
+        for unit, end in way:
+            facts = self.made.units[unit]
+            origin = self.made.units[place].node if place < self.made.source else self.source
+            wire = self.index.wire(origin, facts.node)
+            if wire is not None:
+                before = seconds.get(wire, 0.0)
+                seconds[wire] = before + self._cross(wire, origin, unit, boundary)
+                busiest = max(busiest, seconds[wire]) if before else busiest
+            for each, more in self._spend(place, unit, boundary, end):
+                allowed = allowance(each, self.loads[each.key], self.rate)
+                if np.isfinite(allowed):
+                    spent = joules[each.node.name] = joules.get(each.node.name, 0.0) + more
+                    over = max(over, spent / allowed - 1 if allowed > 0 else float(spent > 0))
+            place, boundary = unit, end
+        return Shared(busiest, over)
+
+    def _spend(self, sender: int, receiver: int, boundary: int, end: int) -> Iterator[tuple[UnitFacts, float]]:
+        """Joules of a step: of computing, and of both sides of a codec; infinite where nobody knows."""
+        made = self.made
+        yield made.units[receiver], made.energy.span(receiver, boundary, end)
+        if made.codecs[receiver]:
+            codec = find_codec(self.variant, made.ends[boundary], made.codecs[receiver])
+            assert codec is not None, "a way crosses by what the cut offers"
+            for work, unit in ((codec.encode, made.units[sender]), (codec.decode, made.units[receiver])):
+                yield unit, effort(work, self.variant, unit, self.index.processor(unit.node)).joules
+
+    def _cross(self, wire: Wire, origin: NodeFacts, place: int, boundary: int) -> float:
+        """Seconds that a crossing takes of the link, in what others leave of it; coding takes none of it."""
+        target, name = self.made.units[place].node, self.made.codecs[place]
+        link = self.index.link(origin, target)
+        codec = find_codec(self.variant, self.made.ends[boundary], name) if name else None
+        assert link is not None, "what crosses has a link"
+        size = self.made.frame.sizes[boundary] if codec is None else size_of([*codec.tensors, *self.model.spec.outputs])
+        return float(size) / link.bandwidth.value / max(1 - self.loads.taken(wire), _LEAST_FREE)
