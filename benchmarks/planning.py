@@ -19,7 +19,7 @@ from problems import KEY, Scarcity, one
 from rules import RULES
 
 # What follows is found by problems.py: the builders and the independent program of the tests.
-from instances import one_mission  # isort: skip
+from instances import every_kind, one_mission  # isort: skip
 from meaning import places_of, read  # isort: skip
 from milp import Optimum, Program, best  # isort: skip
 
@@ -84,14 +84,17 @@ def _time_size(blocks: int, devices: int, partitions: int, scarcity: Scarcity, c
 
 
 def compare_highs() -> None:
-    """The same instances, with every constraint, without advice where nothing fits; equal: objective within 1e-7, or
-    both find nothing feasible.
+    """The same instances, odd ones of every kind and larger plain ones, without advice where nothing fits; equal:
+    objective within 1e-7, or both find nothing feasible.
     """
     rows = []
-    for blocks, nodes, count in ((6, 4, 40), (10, 5, 40), (18, 5, 20), (24, 6, 10)):
+    for draw, blocks, nodes, count in (
+        *((every_kind, blocks, 4, 60) for blocks in (3, 6)),
+        *((one_mission, *size) for size in ((6, 4, 40), (10, 5, 40), (18, 5, 20), (24, 6, 10))),
+    ):
         chance, own, theirs, equal, feasible = Random(blocks), list[float](), list[float](), 0, 0
         for _ in range(count):
-            found = one_mission(chance, blocks=blocks, nodes=nodes)
+            found = draw(chance, blocks=blocks, nodes=nodes)
             took, verdict = _timed(decide, found, KEY_OF_TESTS)
             longer, optimum = _solve(found)
             own.append(took)
@@ -102,7 +105,14 @@ def compare_highs() -> None:
             else:
                 equal += not isinstance(verdict, Feasible) and optimum is None
         rows.append(
-            {"blocks": blocks, "nodes": nodes, "of": count, "feasible": feasible, "equal": equal}
+            {
+                "drawn": draw.__name__,
+                "blocks": blocks,
+                "nodes": nodes,
+                "of": count,
+                "feasible": feasible,
+                "equal": equal,
+            }
             | _spread(own)
             | {"highs_p50_ms": round(median(theirs) * 1e3, 1), "ratio": round(median(own) / median(theirs), 3)}
         )

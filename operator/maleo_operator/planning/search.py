@@ -24,7 +24,7 @@ _SHORT: Final = 1e6  # weight of a relative shortfall against cost, where the le
 _MOST_TIES: Final = 64
 _EFFORT: Final = 8, 10
 """Expansions before prices are raised for the first time; how many times as many before each next time."""
-_STEPS: Final = 20, 4
+_STEPS: Final = 15, 3
 
 
 @dataclass(frozen=True, slots=True)
