@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from maleo_cli.cluster import app
+from maleo_cli.main import app as maleo
 from maleo_devcluster import host
 
 ROOT = Path(__file__).parents[2]
@@ -54,3 +56,13 @@ def test_commands_of_the_devcluster__are_all_documented() -> None:
     rows = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `maleo cluster"))
     names = {command.name or str(command.callback and command.callback.__name__) for command in app.registered_commands}
     assert names <= set(re.findall(r"[a-z]+(?:-[a-z]+)?", rows.replace("`maleo cluster", "`")))
+
+
+def test_readme__shows_what_the_planner_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines that it quotes, in their order, from the repository's own folder."""
+    monkeypatch.chdir(ROOT)
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").split("$ maleo plan ", 1)[1].split("\n...", 1)[0]
+    command, *quoted = shown.splitlines()
+    told = [line.rstrip() for line in CliRunner().invoke(maleo, ["plan", *command.split()]).output.splitlines()]
+    assert quoted
+    assert [line for line in told if line in quoted] == quoted
