@@ -203,6 +203,11 @@ class Holdings:
         rows = (s for key, each in held if key not in without for s in each if s.rank <= rank)
         return Queue.of(share.turning(turn) for share in rows)
 
+    @property
+    def cross(self) -> bool:
+        """Whether anything that is held crosses a wire."""
+        return bool(self._held_wires)
+
     def taken(self, wire: Wire, rank: Rank, *, but: str = "") -> float:
         """Share of its time."""
         held = self._wires.get(wire)

@@ -19,6 +19,10 @@ from maleo_operator.planning.units import UnitFacts
 _LEAST_FREE: Final = 1e-9
 
 
+_Crossing = tuple[NodeFacts, int, int]
+"""From a node to a place, at a boundary."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """wire: seconds that a request takes of the busiest link of those it crosses more than once, in what others leave
@@ -43,22 +47,22 @@ class Sharing:
 
     def measure(self, way: Way) -> Shared:
         """Of a way, complete or not."""
-        place, boundary, seconds, joules = self.made.source, 0, dict[Wire, float](), dict[str, float]()
-        busiest, over = 0.0, -1.0
+        place, boundary, crossed, joules = self.made.source, 0, dict[Wire, list[_Crossing]](), dict[str, float]()
+        over = -1.0
         for unit, end in way:
             facts = self.made.units[unit]
             origin = self.made.units[place].node if place < self.made.source else self.source
             wire = self.index.wire(origin, facts.node)
             if wire is not None:
-                before = seconds.get(wire, 0.0)
-                seconds[wire] = before + self._cross(wire, origin, unit, boundary)
-                busiest = max(busiest, seconds[wire]) if before else busiest
+                crossed.setdefault(wire, []).append((origin, unit, boundary))
             for each, more in self._spend(place, unit, boundary, end):
                 allowed = allowance(each, self.loads[each.key], self.rate)
                 if np.isfinite(allowed):
                     spent = joules[each.node.name] = joules.get(each.node.name, 0.0) + more
                     over = max(over, spent / allowed - 1 if allowed > 0 else float(spent > 0))
             place, boundary = unit, end
+        often = [(wire, each) for wire, each in crossed.items() if len(each) > 1]
+        busiest = max((sum(self._cross(wire, *one) for one in each) for wire, each in often), default=0.0)
         return Shared(busiest, over)
 
     def _spend(self, sender: int, receiver: int, boundary: int, end: int) -> Iterator[tuple[UnitFacts, float]]:

@@ -315,7 +315,7 @@ class Search:
 
     def taken(self, origin: NodeFacts, target: NodeFacts) -> float:
         """Share of the time of the link between two nodes that others hold."""
-        wire = self.index.wire(origin, target)
+        wire = self.index.wire(origin, target) if self.loads.holdings.cross else None
         return self.loads.taken(wire) if wire is not None else 0.0
 
     def _may_receive(self, node: NodeFacts, raw: bool) -> bool:
