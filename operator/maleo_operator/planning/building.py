@@ -18,7 +18,7 @@ from maleo_operator.planning.objective import QUICKEST
 from maleo_operator.planning.problem import Fallback, Figure, NodeFacts, Plan, PlannedPartition, PlannedTransfer
 from maleo_operator.planning.solver import Candidate, Piece, Search
 from maleo_operator.planning.switching import switch
-from maleo_operator.planning.turns import turn
+from maleo_operator.planning.turns import is_occupied, turn
 from maleo_operator.planning.units import STRENGTH, UnitFacts
 
 
@@ -215,7 +215,7 @@ def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[Planned
     """The quickest variant that keeps the accuracy floor and fits beside the unit's own partition."""
     beside = sum(p.memory for p in partitions if (p.node, p.unit) == unit.key)
     floor, load = search.demand.accuracy, search.loads[unit.key]
-    if unit.exclusive and (load.share or load.memory):
+    if is_occupied(unit, load):
         return None  # it serves one mission, and others hold it
     options = []
     for variant in search.variants():

@@ -23,7 +23,7 @@ from maleo_operator.planning.queueing import longest
 from maleo_operator.planning.reach import Target
 from maleo_operator.planning.solver import Candidate, Piece, Search
 from maleo_operator.planning.stage import Row, Stage, set_stage
-from maleo_operator.planning.turns import find_clash
+from maleo_operator.planning.turns import is_occupied
 from maleo_operator.planning.units import UnitFacts
 
 _MOST_TIES: Final = 64
@@ -96,7 +96,7 @@ def _list_rows(search: Search, variant: Edition, *, every: bool) -> list[tuple[R
             (Row(unit, target.link, target.raw, target.features), load)
             for unit in chosen
             # What is suitable and plain can only be occupied.
-            if unit.node.name != source.name and find_clash(variant, unit, load := search.loads[unit.key]) is None
+            if unit.node.name != source.name and not is_occupied(unit, load := search.loads[unit.key])
         ]
     return rows
 

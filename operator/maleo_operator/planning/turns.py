@@ -15,7 +15,7 @@ from maleo_operator.planning.units import UnitFacts
 
 def find_clash(variant: Variant, unit: UnitFacts, load: Load) -> Mismatch | None:
     """Why the variant cannot run beside what others hold of the unit."""
-    if unit.exclusive and (load.share or load.memory):
+    if is_occupied(unit, load):
         return Mismatch("UnitOccupied", "another mission has it to itself")
     if not _alternates(variant, unit, load):
         return None
@@ -36,6 +36,11 @@ def find_clash(variant: Variant, unit: UnitFacts, load: Load) -> Mismatch | None
             1 - (1 - load.share) / (load.rate * seconds),
         )
     return None
+
+
+def is_occupied(unit: UnitFacts, load: Load) -> bool:
+    """Whether it serves one mission alone, and does."""
+    return bool(load.memory or load.share) and unit.exclusive
 
 
 def beside(variant: Variant, unit: UnitFacts, load: Load) -> Load:
