@@ -66,7 +66,8 @@ class _Share:
         return self.time + self.rate * turn, self.service + (turn if self.rate else 0.0)
 
 
-_Burdened = tuple[tuple[float, float, float, float, float], UnitFacts, Sequence[Leeway]]
+_Burden = tuple[float, float, float, float, float]
+_Burdened = tuple[_Burden, UnitFacts, Sequence[Leeway]]
 
 
 class Holdings:
@@ -183,19 +184,23 @@ class Holdings:
 
     def _leeways(self, unit: UnitKey, rank: Rank, but: str, turn: float) -> Iterator[Leeway]:
         """Of the queue here: what those who were promised a latency can bear, less what they wait for elsewhere."""
+        everyone = self._queue(unit, rank, {but})
+        turning = self._queue(unit, rank, {but}, turn) if turn else everyone
         for key, shares in self._units.get(unit, _NOTHING).items():
             bearing = next((share for share in shares if share.rank <= rank and share.time), None)
             if key == but or bearing is None or bearing.bearable == inf:
                 continue
-            queues = {
-                other: self._queue(other, rank, {key, but})
-                for other in dict.fromkeys((p.node, p.unit) for p in self.plans[key].partitions)
-            }
-            waits = {other: queue.tail(bearing.z) for other, queue in queues.items()}
-            # Of what is left each unit may take its part: a plan may well meet it on all of them.
-            here = waits[unit] + (bearing.bearable - fsum(waits.values())) / len(waits)
-            here -= turn if bearing.rate else 0.0
-            yield Leeway(here, bearing.z, self._queue(unit, rank, {key, but}, turn) if turn else queues[unit])
+            own = [share for share in shares if share.rank <= rank]
+            others, here = everyone.without([share.turning(0.0) for share in own]), bearing.bearable
+            elsewhere = {(p.node, p.unit) for p in self.plans[key].partitions} - {unit}
+            if elsewhere:
+                # Of what is left each unit may take its part: a plan may well meet it on all of them.
+                wait = others.tail(bearing.z)
+                waits = wait + fsum(self._queue(other, rank, {key, but}).tail(bearing.z) for other in elsewhere)
+                here = wait + (here - waits) / (1 + len(elsewhere))
+            if turn:
+                others = turning.without([share.turning(turn) for share in own])
+            yield Leeway(here - (turn if bearing.rate else 0.0), bearing.z, others)
 
     def _queue(self, unit: UnitKey, rank: Rank, without: Collection[str], turn: float = 0.0) -> Queue:
         """Of all but these missions."""
@@ -234,14 +239,12 @@ class Holdings:
                 if len(idle) == most:
                     return idle
             else:
-                burden = load.share, load.queue.mean, load.queue.sigma, load.memory, load.watts
+                queue = load.queue
+                burden = queue.share, queue.work, queue.third, load.memory, load.watts
                 loaded.append((burden, unit, load.leeways))
         kept: list[_Burdened] = []
         for burden, unit, leeways in sorted(loaded, key=lambda row: (row[0], row[1].key)):
-            better = sum(
-                all(a <= b for a, b in zip(other, burden, strict=True)) and cover(left, leeways)
-                for other, _, left in kept
-            )
+            better = sum(_is_lighter(other, burden) and cover(left, leeways) for other, _, left in kept)
             if better + len(idle) < most:
                 kept.append((burden, unit, leeways))
         return [*idle, *(unit for _, unit, _ in kept)]
@@ -300,6 +303,13 @@ def _shares(rank: Rank, demand: Demand, plan: Plan) -> Iterator[tuple[UnitKey, _
     if plan.fallback is not None:
         part = plan.fallback.partition
         yield (part.node, part.unit), _Share(rank, 0.0, 0.0, part.memory, frozenset(), 0.0, inf, inf, 0.0)
+
+
+def _is_lighter(one: _Burden, other: _Burden) -> bool:
+    """In every way, or the same: written out, for it is asked most of all."""
+    a, b, c, d, e = one
+    v, w, x, y, z = other
+    return a <= v and b <= w and c <= x and d <= y and e <= z
 
 
 def _total(held: Mapping[str, Sequence[tuple[Rank, float]]], rank: Rank, but: str) -> float:

@@ -30,6 +30,13 @@ class Queue:
         held = [(share, seconds) for share, seconds in rows if share]
         return cls(fsum(t for t, _ in held), fsum(t * s for t, s in held), fsum(t * s * s for t, s in held))
 
+    def without(self, rows: Sequence[tuple[float, float]]) -> "Queue":
+        """These are among those that it is of."""
+        share, work, third = self.share, self.work, self.third
+        for time, seconds in rows:
+            share, work, third = share - time, work - time * seconds, third - time * seconds * seconds
+        return Queue(max(0.0, share), max(0.0, work), max(0.0, third))
+
     @property
     def mean(self) -> float:
         """Seconds; infinite where there is no time left."""
@@ -82,7 +89,11 @@ class Leeway:
 def list_tightest(leeways: Iterable[Leeway]) -> tuple[Leeway, ...]:
     """Without those that bear all that another does; in an order of their own."""
     every = sorted(set(leeways), key=lambda each: (each.bearable, -each.z, each.queue))
-    return tuple(one for one in every if not any(one.covers(other) for other in every if other != one))
+    kept: list[Leeway] = []
+    for one in every:  # what it covers bears less, so it is among those before
+        if not any(one.covers(other) for other in kept):
+            kept.append(one)
+    return tuple(kept)
 
 
 def longest(leeways: Sequence[Leeway], rate: float, most: float) -> float:
