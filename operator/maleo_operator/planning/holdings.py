@@ -284,7 +284,7 @@ def _shares(rank: Rank, demand: Demand, plan: Plan) -> Iterator[tuple[UnitKey, _
     limit = demand.latency
     spare = limit.value - plan.latency.value if limit is not None and limit.hard else inf
     waits = fsum(part.wait.value + demand.z * part.wait.sigma for part in plan.partitions)
-    bearable = spare + waits
+    bearable = spare + waits if waits < inf else 0.0
     for part in plan.partitions:
         yield (
             (part.node, part.unit),
