@@ -39,9 +39,9 @@ def uses(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
 
 
 def spends(plan: Plan) -> Iterator[tuple[str, float]]:
-    """(node, joules of a request) of each partition, and of both sides of each codec."""
+    """(node, joules of a request) of each partition, and of both sides of each codec; these are on the same nodes."""
     yield from ((part.node, part.energy.value) for part in plan.partitions)
-    for each in plan.transfers:
+    for each in (transfer for transfer in plan.transfers if transfer.codec):
         yield from zip((each.source, each.target), each.coding, strict=True)
 
 
@@ -166,32 +166,34 @@ class Holdings:
     def _sum(self, unit: UnitKey, rank: Rank, but: str, turn: float = 0.0) -> Load:
         """turn: seconds of reconfiguration that those pay, too, who do not yet."""
         shares = [s for k, each in self._units.get(unit, _NOTHING).items() if k != but for s in each if s.rank <= rank]
-        facts, watts = self._index.unit(unit), 0.0
+        queue, facts, watts = Queue.of(share.turning(turn) for share in shares), self._index.unit(unit), 0.0
         if facts is not None and facts.cap is not None:
             watts = _total(self._watts.get(unit[0], {}), rank, but)
         found = Load(
-            queue=Queue.of(share.turning(turn) for share in shares),
+            queue=queue,
             memory=fsum(share.memory for share in shares),
             watts=watts,
             artifacts=frozenset[str]().union(*(share.artifacts for share in shares)),
             rate=fsum(share.rate for share in shares),
             slack=min((share.slack for share in shares), default=inf),
-            leeways=list_tightest(self._leeways(unit, rank, but, turn)),
+            leeways=list_tightest(self._leeways(unit, rank, but, turn, queue)),
         )
         if facts is not None and facts.reconfiguration and found.rate and not turn:
             found = replace(found, turning=self._sum(unit, rank, but, facts.reconfiguration))
         return _IDLE if found == _IDLE else found
 
-    def _leeways(self, unit: UnitKey, rank: Rank, but: str, turn: float) -> Iterator[Leeway]:
-        """Of the queue here: what those who were promised a latency can bear, less what they wait for elsewhere."""
-        everyone = self._queue(unit, rank, {but})
-        turning = self._queue(unit, rank, {but}, turn) if turn else everyone
+    def _leeways(self, unit: UnitKey, rank: Rank, but: str, turn: float, turning: Queue) -> Iterator[Leeway]:
+        """Of the queue here: what those who were promised a latency can bear, less what they wait for elsewhere.
+
+        turning: all of the queue, once each pays such a `turn`.
+        """
+        everyone = self._queue(unit, rank, {but}) if turn else turning
         for key, shares in self._units.get(unit, _NOTHING).items():
             bearing = next((share for share in shares if share.rank <= rank and share.time), None)
             if key == but or bearing is None or bearing.bearable == inf:
                 continue
             own = [share for share in shares if share.rank <= rank]
-            others, here = everyone.without([share.turning(0.0) for share in own]), bearing.bearable
+            others, here = everyone.without([(share.time, share.service) for share in own]), bearing.bearable
             elsewhere = {(p.node, p.unit) for p in self.plans[key].partitions} - {unit}
             if elsewhere:
                 # Of what is left each unit may take its part: a plan may well meet it on all of them.
@@ -202,11 +204,11 @@ class Holdings:
                 others = turning.without([share.turning(turn) for share in own])
             yield Leeway(here - (turn if bearing.rate else 0.0), bearing.z, others)
 
-    def _queue(self, unit: UnitKey, rank: Rank, without: Collection[str], turn: float = 0.0) -> Queue:
+    def _queue(self, unit: UnitKey, rank: Rank, without: Collection[str]) -> Queue:
         """Of all but these missions."""
         held = self._units.get(unit, _NOTHING).items()
         rows = (s for key, each in held if key not in without for s in each if s.rank <= rank)
-        return Queue.of(share.turning(turn) for share in rows)
+        return Queue.of((share.time, share.service) for share in rows)
 
     @property
     def cross(self) -> bool:

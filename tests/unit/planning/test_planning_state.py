@@ -10,6 +10,8 @@ from worlds import block, device, meta, mission, model, profile, variant
 
 from maleo_api.device import Device, Link
 from maleo_api.meta import Basis, Tier
+from maleo_operator.planning.holdings import Holdings
+from maleo_operator.planning.index import Index
 from maleo_operator.planning.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
 from maleo_operator.planning.state import State
 
@@ -134,3 +136,17 @@ def test_state__after_any_changes_equals_one_that_is_made_anew(sequence: list[tu
             assert state.index.wire(one, other) == wire
             assert wire is None or seen.taken(wire) == anew.taken(wire)
         assert state.plan(key) == fresh.plan(key)
+
+
+def test_plan_that_is_put_again_and_dropped__leaves_nothing_behind() -> None:
+    """Its entry's node computes nothing: what is kept of that node is none of the plan's."""
+    now = replace(_begin(), missions={"default/far": mission("far", input={"node": "a0"}, modes=["Remote"])})
+    verdict = State(now).plan("default/far")
+    assert isinstance(verdict, Feasible)
+    assert verdict.plan.entry_node not in {part.node for part in verdict.plan.partitions}
+    holdings = Holdings(Index(now))
+    for _ in range(3):
+        holdings.put(now.missions["default/far"], replace(verdict.plan, fallback=None))
+    holdings.drop("default/far")
+    kept = (holdings._units, holdings._wires, holdings._watts)
+    assert not any(rows for by_place in kept for rows in by_place.values())
