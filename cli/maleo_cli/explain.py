@@ -31,7 +31,7 @@ def explain_command(
     snapshot = snapshot_of(cluster)
     verdict = plan(snapshot, found.key)
     by_figures = tell(found, verdict, explain(snapshot, found.key, verdict), everything=everything)
-    model = snapshot.models.get(f"{namespace}/{found.spec.model.name}")
+    model = snapshot.models.get(found.model_key)
     print("\n".join([*describe(found, serving(cluster, found), model), "By declared figures", *by_figures]))
     if not everything:
         print(f"  each of them: maleo explain {mission} --all")

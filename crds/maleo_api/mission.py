@@ -202,3 +202,8 @@ class Mission(Resource):
     kind: Literal["Mission"] = "Mission"
     spec: MissionSpec
     status: MissionStatus = MissionStatus()
+
+    @property
+    def model_key(self) -> str:
+        """`namespace/name` of the Model that it names: one of its own namespace."""
+        return f"{self.metadata.namespace}/{self.spec.model.name}"

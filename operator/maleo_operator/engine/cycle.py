@@ -296,7 +296,7 @@ class Cycle:
         )
         return MissionScope(
             mission=declared,
-            model=snapshot.models.get(f"{declared.metadata.namespace}/{declared.spec.model.name}"),
+            model=snapshot.models.get(declared.model_key),
             placements=placements,
             pods=self._cache.pods(key),
             service_selector=selector,

@@ -7,7 +7,7 @@ from typing import Final
 from maleo_api.meta import Basis
 from maleo_operator.ingest.links import Links
 from maleo_operator.ingest.windows import Tally, Windows
-from maleo_operator.planning.problem import Figure, Observations, Plan
+from maleo_operator.planning.problem import P95, Figure, Observations, Plan
 from maleo_operator.reconcilers.scope import Telemetry, Window
 from maleo_wire.messages import Frame, NodeReading, RevisionReport, SlotReport
 from maleo_wire.sketch import Histogram
@@ -19,7 +19,6 @@ _BAND: Final = 0.1  # figures move in steps of this share: an unchanged world gi
 _CORRECTION: Final = (0.01, 100.0)  # what a catalogue says of any processor was seen to be off by twelve times
 _GAIN: Final = 0.3  # the mean and p95 of so few requests are rough: each time they count by this share
 _JUMP: Final = 1.5  # unless computing has become another thing: a factor so far off begins anew
-_P95: Final = 1.645
 
 
 @dataclass
@@ -185,7 +184,7 @@ def _read_factor(measured: Histogram, scale: float) -> Figure:
     """Of the mean; with the deviation that, put on it, gives the p95."""
     mean, tail = measured.mean or 0.0, measured.quantile(0.95) or 0.0
     factor = min(max(mean * scale, _CORRECTION[0]), _CORRECTION[1])
-    return Figure(factor, factor * max(0.0, tail / mean - 1) / _P95, Basis.CALIBRATED, "slots' own timing")
+    return Figure(factor, factor * max(0.0, tail / mean - 1) / P95, Basis.CALIBRATED, "slots' own timing")
 
 
 def _follow(before: Figure, seen: Figure) -> Figure:
@@ -199,7 +198,7 @@ def _has_moved(before: Figure | None, found: Figure) -> bool:
     """By more than the band, at the mean or at the p95."""
     if before is None:
         return True
-    were, are = ((figure.value, figure.value + _P95 * figure.sigma) for figure in (before, found))
+    were, are = ((figure.value, figure.value + P95 * figure.sigma) for figure in (before, found))
     return any(abs(now - then) > _BAND * then for then, now in zip(were, are, strict=True))
 
 

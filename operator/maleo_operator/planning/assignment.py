@@ -170,7 +170,7 @@ class Assignment:
                     shares[kind, node, name] = shares.get((kind, node, name), 0.0) * (kind != "use") + share
         caps = {part.node: search.cap_of((part.node, part.unit)) for part in plan.partitions}
         for node, joules in spends(plan):
-            if (cap := caps.get(node)) and joules:
+            if (cap := caps[node]) and joules:
                 shares["power", node] = shares.get(("power", node), 0.0) + rate * joules / cap
         for transfer in plan.transfers:
             wire = search.index.wire_between(transfer.source, transfer.target)

@@ -9,13 +9,14 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mode
 from maleo_api.model import Codec, Model, Tensor, size_of
 from maleo_operator.planning.analog import lower, writes
-from maleo_operator.planning.coding import Effort, effort, find_codec
+from maleo_operator.planning.coding import code, find_codec
 from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.demand import Demand, accuracy_margin
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.index import Wire
 from maleo_operator.planning.objective import QUICKEST
 from maleo_operator.planning.problem import Fallback, Figure, NodeFacts, Plan, PlannedPartition, PlannedTransfer
+from maleo_operator.planning.queueing import leave
 from maleo_operator.planning.solver import Candidate, Piece, Search
 from maleo_operator.planning.switching import switch
 from maleo_operator.planning.turns import is_occupied, turn
@@ -35,7 +36,7 @@ def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
     energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value or t.codec])
     accuracy = _accuracy(demand, variant, candidate.pieces)
     loads = [search.load(variant, piece.unit) for piece in candidate.pieces]
-    within = [p.compute.value / max(1 - load.share, 1e-9) for p, load in zip(partitions, loads, strict=True)]
+    within = [p.compute.value / leave(load.share) for p, load in zip(partitions, loads, strict=True)]
     links, coding = _link_times(search, candidate.pieces, transfers), _coding_times(search, variant, candidate.pieces)
     slowest = max([*within, *links, *coding, QUICKEST])
     built = Plan(
@@ -131,7 +132,7 @@ def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitF
     crossing = codec.tensors if codec else _boundary(search.model, variant, piece.first - 1)
     size, answer = size_of(list(crossing)), size_of(search.model.spec.outputs)
     time, joules = link.time(size, answer), link.energy(size, answer)
-    sides = _code(search, variant, codec, sender, piece.unit) if codec else []
+    sides = code(codec, variant, sender, piece.unit, search.processor) if codec else ()
     for side in sides:
         time = replace(time, value=time.value + side.seconds, sigma=time.sigma + side.sigma)
         joules += side.joules
@@ -155,7 +156,7 @@ def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[Pla
     hops = [(a, b) for a, b in pairwise(nodes) if a.name != b.name]
     for transfer, hop in zip(transfers, hops, strict=True):
         wire = search.index.wire(*hop)
-        found[wire] = found.get(wire, 0.0) + transfer.wire / max(1 - search.taken(*hop), 1e-9)
+        found[wire] = found.get(wire, 0.0) + transfer.wire / leave(search.taken(*hop))
     return found.values()
 
 
@@ -163,13 +164,7 @@ def _coding_times(search: Search, variant: Edition, pieces: Sequence[Piece]) -> 
     """Seconds of each side of each codec: stages of their own."""
     for before, piece in pairwise(pieces):
         if (codec := _codec(variant, piece)) is not None:
-            yield from (side.seconds for side in _code(search, variant, codec, before.unit, piece.unit))
-
-
-def _code(search: Search, variant: Edition, codec: Codec, sender: UnitFacts, receiver: UnitFacts) -> list[Effort]:
-    """Encoding and decoding."""
-    sides = ((codec.encode, sender), (codec.decode, receiver))
-    return [effort(work, variant, unit, search.processor(unit.node)) for work, unit in sides]
+            yield from (side.seconds for side in code(codec, variant, before.unit, piece.unit, search.processor))
 
 
 def renew(search: Search, plan: Plan) -> Plan:

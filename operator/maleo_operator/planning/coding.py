@@ -1,9 +1,11 @@
 """What it costs to send a cut through a codec: work on the processors of both nodes, and some accuracy. SI units."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from maleo_api.model import Codec, Variant
 from maleo_api.quantities import WORK, parse
+from maleo_operator.planning.problem import NodeFacts
 from maleo_operator.planning.units import UnitFacts
 
 
@@ -27,7 +29,19 @@ class Effort:
     joules: float
 
 
-def effort(work: str, variant: Variant, unit: UnitFacts, processor: UnitFacts | None) -> Effort:
+def code(
+    codec: Codec,
+    variant: Variant,
+    sender: UnitFacts,
+    receiver: UnitFacts,
+    processor: Callable[[NodeFacts], UnitFacts | None],
+) -> tuple[Effort, Effort]:
+    """Encoding on the sender's node, and decoding on the receiver's."""
+    encode = _effort(codec.encode, variant, sender, processor(sender.node))
+    return encode, _effort(codec.decode, variant, receiver, processor(receiver.node))
+
+
+def _effort(work: str, variant: Variant, unit: UnitFacts, processor: UnitFacts | None) -> Effort:
     """Of `work` on the node's own processor; where no profile knows that one, at the pace of the unit beside it."""
     worker = processor if processor is not None and processor.speed(variant) is not None else unit
     speed, watts = worker.speed(variant), worker.power("Typical")

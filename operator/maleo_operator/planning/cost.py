@@ -13,13 +13,12 @@ from maleo_api.meta import Basis
 from maleo_api.model import MeasuredSpan as StatedSpan
 from maleo_api.model import Variant
 from maleo_api.quantities import BANDWIDTH, BYTES, DURATION, ENERGY, ENERGY_PER_BYTE, WORK, parse
-from maleo_operator.planning.problem import Figure, Snapshot
+from maleo_operator.planning.problem import P95, Figure, Snapshot
 from maleo_operator.planning.units import DEFAULT_SPREAD, SPREAD, UnitFacts, strongest
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
-_P95: Final = 1.645
 _MESSAGE_S: Final = (
     0.001  # serialisation and protocol on both sides of a hop; 0.3 to 0.7 ms were measured for 1 to 400 KB
 )
@@ -172,8 +171,8 @@ def _read(span: StatedSpan) -> MeasuredSpan:
     joules = parse(ENERGY, span.energy) if span.energy else None
     # Times have a long tail, so their mean is above their median: that of the log-normal distribution with this p50 and
     # p95. The deviation keeps the p95 where it was measured.
-    mean = min(p50 * exp((log(p95 / p50) / _P95) ** 2 / 2), p95) if p95 > p50 else p50
-    return MeasuredSpan(mean, max(0.0, p95 - mean) / _P95, joules, span.basis)
+    mean = min(p50 * exp((log(p95 / p50) / P95) ** 2 / 2), p95) if p95 > p50 else p50
+    return MeasuredSpan(mean, max(0.0, p95 - mean) / P95, joules, span.basis)
 
 
 def _sums(values: NDArray[np.float64]) -> Matrix:

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maleo_api.model import Variant, size_of
-from maleo_operator.planning.coding import effort, find_codec
+from maleo_operator.planning.coding import code, find_codec
 from maleo_operator.planning.cost import LinkFacts
 from maleo_operator.planning.problem import NodeFacts
+from maleo_operator.planning.queueing import leave
 from maleo_operator.planning.units import UnitFacts
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-_LEAST_FREE: Final = 1e-9
 _FIGURES: Final = 5
 """mean seconds, what the tail is above it, joules, seconds of the slowest stage of it, share of accuracy lost."""
 
@@ -103,7 +103,7 @@ def _pair(crossing: Crossing, origin: NodeFacts, target: NodeFacts, z: float, *,
     if link is None:
         return None
     doubt = z * link.bandwidth.sigma / link.bandwidth.value
-    wire, free = 1 / link.bandwidth.value, max(1 - crossing.taken(origin, target), _LEAST_FREE)
+    wire, free = 1 / link.bandwidth.value, leave(crossing.taken(origin, target))
     return wire, wire / free, doubt, link.time(0.0, 0.0).value, link.energy_per_byte
 
 
@@ -118,18 +118,12 @@ def _coded(
     z: float,
 ) -> Array:
     """(figures, B). Encoding, transfer and decoding are stages of their own: the units go on meanwhile."""
-    found, free = (
-        np.full((_FIGURES, len(ends)), np.inf),
-        max(1 - crossing.taken(sender.node, receiver.node), _LEAST_FREE),
-    )
+    found, free = np.full((_FIGURES, len(ends)), np.inf), leave(crossing.taken(sender.node, receiver.node))
     for at, end in enumerate(ends[1:-1], start=1):
         codec, loss = find_codec(variant, end, name), crossing.loss(end, name)
         if codec is None or np.isinf(loss):
             continue
-        sides = [
-            effort(work, variant, unit, crossing.processor(unit.node))
-            for work, unit in ((codec.encode, sender), (codec.decode, receiver))
-        ]
+        sides = code(codec, variant, sender, receiver, crossing.processor)
         time = link.time(size_of(codec.tensors), crossing.answer_bytes)
         wire = (size_of(codec.tensors) + crossing.answer_bytes) / link.bandwidth.value
         mean, doubt = time.value + sum(s.seconds for s in sides), z * (time.sigma + sum(s.sigma for s in sides))

@@ -19,11 +19,10 @@ from maleo_operator.planning.coding import list_codecs
 from maleo_operator.planning.cost import Shape, SpanCosts
 from maleo_operator.planning.crossing import Crossing, find_crossings
 from maleo_operator.planning.problem import NodeFacts
-from maleo_operator.planning.queueing import IDLE, Leeway, Queue, longest
+from maleo_operator.planning.queueing import IDLE, Leeway, Queue, leave, longest
 from maleo_operator.planning.units import UnitFacts
 
 _NEVER: Final = np.inf
-_LEAST_FREE: Final = 1e-9
 TIE: Final = 1e-9
 
 
@@ -173,7 +172,7 @@ def build(
     reaches = {space: _reach(memory, space) for space in set(rooms)}
     frame = Frame(np.stack([reaches[space] for space in rooms]), crossings.sizes, {})
     waits = np.array([load.queue.mean for load in loads])
-    free = np.array([max(1 - load.share, _LEAST_FREE) for load in loads])
+    free = np.array([leave(load.share) for load in loads])
 
     def amount(name: str, scale: Array, extra: Array, per_byte: Array, per_crossing: Array, coded: int) -> Amount:
         """`name` of the spans times `scale` (D,) and `extra` (D,) to each."""

@@ -19,7 +19,7 @@ from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import TIE, Load, Prices, allowance
 from maleo_operator.planning.objective import MOVE_COST, UNCERTAINTY
 from maleo_operator.planning.problem import Plan
-from maleo_operator.planning.queueing import longest
+from maleo_operator.planning.queueing import leave, longest
 from maleo_operator.planning.reach import Target
 from maleo_operator.planning.solver import Candidate, Piece, Search
 from maleo_operator.planning.stage import Row, Stage, set_stage
@@ -28,7 +28,6 @@ from maleo_operator.planning.units import UnitFacts
 
 _MOST_TIES: Final = 64
 _MOST_UNITS: Final = 24
-_LEAST_FREE: Final = 1e-9
 
 
 def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
@@ -133,16 +132,15 @@ class Menu:
         self.rows = rows
         self.here = sum(row.link is None for row in rows)
         self.stage: Stage = set_stage(search.index, search.model, variant, rows)
-        shares, demand = np.array([load.share for load in loads]), search.demand
+        demand = search.demand
         self.wait = np.array([load.queue.mean for load in loads])
         self.unsure = np.array([load.queue.sigma for load in loads])
-        self._free = np.maximum(1 - shares, _LEAST_FREE)
+        self._free = np.array([leave(load.share) for load in loads])
         limits = [np.inf if row.unit.memory is None else row.unit.memory for row in rows]
         room = np.array(limits) - np.array([load.memory for load in loads])
         self._allowed = np.array([allowance(r.unit, load, demand.rate) for r, load in zip(rows, loads, strict=True)])
         self._wires = [search.index.wire(search.source, row.unit.node) if row.link else None for row in rows]
-        taken = [search.loads.taken(wire) if wire else 0.0 for wire in self._wires]
-        self._link_free = np.maximum(1 - np.array(taken), _LEAST_FREE)
+        self._link_free = np.array([leave(search.loads.taken(wire) if wire else 0.0) for wire in self._wires])
         stage = self.stage
         fits = stage.there & (stage.memory <= room[:, None, None]) & np.isfinite(self.wait)[:, None, None]
         # A step slower than the rate is none.

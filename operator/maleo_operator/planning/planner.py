@@ -184,7 +184,7 @@ def prepare(
     snapshot: Snapshot, mission: Mission, index: Index, aim: Aim, holdings: Holdings | None = None
 ) -> Search | Infeasible:
     """The search, or why there can be none."""
-    model = snapshot.models.get(f"{mission.metadata.namespace}/{mission.spec.model.name}")
+    model = snapshot.models.get(mission.model_key)
     sources = find_input(snapshot, mission)
     blocker = None
     if model is None:

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from maleo_api.device import Device, DeviceProfile, Link, Precision
 from maleo_api.meta import Basis, Tier
 from maleo_api.mission import Mission, Mode
 from maleo_api.model import Artifact, Codec, Model, ModelProfile, Tensor
+
+P95: Final = 1.645
+"""Deviations between a mean and its p95."""
 
 
 @dataclass(frozen=True, slots=True)

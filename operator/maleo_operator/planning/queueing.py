@@ -14,6 +14,7 @@ from typing import Final
 from scipy.optimize import brentq
 
 _FINE: Final = 1e-15  # seconds
+_TRACE: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -84,6 +85,11 @@ class Leeway:
         ours, theirs = self.queue, other.queue
         fuller = ours.share > theirs.share or ours.work > theirs.work or ours.third > theirs.third
         return self.bearable >= other.bearable and self.z <= other.z and not fuller
+
+
+def leave(share: float) -> float:
+    """What is left of the time of a unit or a link; a trace where nothing is, so that times by it stay finite."""
+    return max(1 - share, _TRACE)
 
 
 def list_tightest(leeways: Iterable[Leeway]) -> tuple[Leeway, ...]:

@@ -87,7 +87,7 @@ class _Question:
 
     @property
     def model(self) -> Model | None:
-        return self.snapshot.models.get(f"{self.mission.metadata.namespace}/{self.mission.spec.model.name}")
+        return self.snapshot.models.get(self.mission.model_key)
 
     @property
     def whole(self) -> float | None:

@@ -2,22 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from maleo_api.model import Model, size_of
-from maleo_operator.planning.coding import effort, find_codec
+from maleo_operator.planning.coding import code, find_codec
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.holdings import Loads
 from maleo_operator.planning.index import Index, Wire
 from maleo_operator.planning.lattice import Lattice, allowance
 from maleo_operator.planning.problem import NodeFacts
 from maleo_operator.planning.question import Way
+from maleo_operator.planning.queueing import leave
 from maleo_operator.planning.units import UnitFacts
-
-_LEAST_FREE: Final = 1e-9
-
 
 _Crossing = tuple[NodeFacts, int, int]
 """From a node to a place, at a boundary."""
@@ -72,8 +69,9 @@ class Sharing:
         if made.codecs[receiver]:
             codec = find_codec(self.variant, made.ends[boundary], made.codecs[receiver])
             assert codec is not None, "a way crosses by what the cut offers"
-            for work, unit in ((codec.encode, made.units[sender]), (codec.decode, made.units[receiver])):
-                yield unit, effort(work, self.variant, unit, self.index.processor(unit.node)).joules
+            sides = made.units[sender], made.units[receiver]
+            for unit, side in zip(sides, code(codec, self.variant, *sides, self.index.processor), strict=True):
+                yield unit, side.joules
 
     def _cross(self, wire: Wire, origin: NodeFacts, place: int, boundary: int) -> float:
         """Seconds that a crossing takes of the link, in what others leave of it; coding takes none of it."""
@@ -82,4 +80,4 @@ class Sharing:
         codec = find_codec(self.variant, self.made.ends[boundary], name) if name else None
         assert link is not None, "what crosses has a link"
         size = self.made.frame.sizes[boundary] if codec is None else size_of([*codec.tensors, *self.model.spec.outputs])
-        return float(size) / link.bandwidth.value / max(1 - self.loads.taken(wire), _LEAST_FREE)
+        return float(size) / link.bandwidth.value / leave(self.loads.taken(wire))

@@ -29,7 +29,7 @@ def encode(snapshot: Snapshot, key: str = "") -> bytes:
     Without a key all missions with their models.
     """
     planned = [snapshot.missions[key]] if key else list(snapshot.missions.values())
-    models = {f"{mission.metadata.namespace}/{mission.spec.model.name}" for mission in planned}
+    models = {mission.model_key for mission in planned}
     kept = {"missions": {*(mission.key for mission in planned), *snapshot.held}, "models": models}
     body: dict[str, Any] = {
         name: [_resource(item) for k, item in sorted(getattr(snapshot, name).items()) if k in kept.get(name, {k})]

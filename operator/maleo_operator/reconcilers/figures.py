@@ -7,6 +7,7 @@ from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective, Margins
 from maleo_api.model import AccuracyFigure, Model
 from maleo_api.placement import Placement
+from maleo_operator.planning import demand
 from maleo_operator.planning.floor import find_floor, find_row
 from maleo_operator.reconcilers.scope import MissionScope, Window
 
@@ -27,18 +28,13 @@ def margin_below(value: float, limit: float) -> float:
     return (limit - value) / limit
 
 
-def margin_above(value: float, floor: float) -> float:
-    """The same for a ratio with ceiling 1, where higher is better."""
-    return (value - floor) / (1 - floor) if floor < 1 else value - floor
-
-
 def accuracy_margin(scope: MissionScope, active: Placement) -> float | None:
     objective = scope.mission.spec.objectives.accuracy
     figure = declared_accuracy(scope.model, active, objective) if objective else None
     floor = find_floor(objective, scope.model) if objective else math.inf
     if figure is None or math.isinf(floor):
         return None
-    return margin_above(quantities.parse(quantities.RATIO, figure.value), floor)
+    return demand.accuracy_margin(quantities.parse(quantities.RATIO, figure.value), floor)
 
 
 def latency_margin(scope: MissionScope, active: Placement) -> float | None:

@@ -11,8 +11,9 @@ from maleo_api.meta import Condition
 from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
+from maleo_operator.planning.demand import accuracy_margin
 from maleo_operator.reconcilers.conditions import condition, find, same_but_figures, seconds, settle, timestamp
-from maleo_operator.reconcilers.figures import band, margin_above, margin_below
+from maleo_operator.reconcilers.figures import band, margin_below
 from maleo_operator.reconcilers.mission import decide
 from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window
 
@@ -368,8 +369,8 @@ def test_band__sticks_at_its_edges(margin: float | None, before: str | None, wan
 
 def test_margins__are_on_one_scale() -> None:
     assert margin_below(0.035, 0.05) == pytest.approx(0.3)
-    assert margin_above(0.87, 0.74) == pytest.approx(0.5)
-    assert margin_above(0.70, 0.74) < 0
+    assert accuracy_margin(0.87, 0.74) == pytest.approx(0.5)
+    assert accuracy_margin(0.70, 0.74) < 0
 
 
 def test_model_accuracy__reaches_the_margin() -> None:
