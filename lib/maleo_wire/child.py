@@ -60,6 +60,8 @@ class Child:
                 leader, longest = "", _ANSWERED_S
                 try:
                     leader = await self._converse(session, url)
+                except aiohttp.WSServerHandshakeError:
+                    pass  # it answers: this child is not wanted there yet
                 except (aiohttp.ClientError, TimeoutError, OSError):
                     longest = _PAUSE_S[1]
                 finally:

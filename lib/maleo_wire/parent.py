@@ -1,6 +1,7 @@
 """The upper end of control connections: knows its children, gives each the newest desired state, hears their frames."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,7 +12,9 @@ from aiohttp import WSMsgType, web
 from maleo_wire.child import HEARTBEAT_S, LARGEST_MESSAGE
 from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, Redirect, SlotDesired, decode_up, encode
 
+LARGEST_HELLO: Final = 4096
 _HELLO_S: Final = 10.0
+_MOST_UNGREETED: Final = 4  # connections of one caller that have not said Hello yet
 
 
 @dataclass
@@ -29,22 +32,28 @@ class _Wanted:
 
 
 class Parent:
-    """One per server. Callbacks are synchronous and quick; `on_lost` comes when a child's last connection ends."""
+    """One per server. Callbacks are synchronous and quick; `on_lost` comes when a child's last connection ends.
+
+    largest: the most bytes that one message of a child may have.
+    """
 
     def __init__(
         self,
         *,
+        largest: int = LARGEST_MESSAGE,
         on_frame: Callable[[str, Frame], None],
         on_hello: Callable[[Hello], None] = lambda _hello: None,
         on_nack: Callable[[str, Nack], None] = lambda _name, _nack: None,
         on_lost: Callable[[str], None] = lambda _name: None,
     ) -> None:
+        self._largest = largest
         self._on_frame = on_frame
         self._on_hello = on_hello
         self._on_nack = on_nack
         self._on_lost = on_lost
         self._wanted: dict[str, _Wanted] = {}
         self._connections: dict[str, _Connection] = {}
+        self._ungreeted: Counter[str] = Counter()
 
     @property
     def connected(self) -> frozenset[str]:
@@ -71,12 +80,15 @@ class Parent:
             await connection.socket.close()
 
     async def serve(
-        self, request: web.Request, *, is_allowed: Callable[[Hello], bool], leader: str | None = None
+        self, request: web.Request, *, caller: str, is_allowed: Callable[[Hello], bool], leader: str | None = None
     ) -> web.WebSocketResponse:
-        """One connection, to its end. `leader`: this server does not lead; the child is sent there (may be empty)."""
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=LARGEST_MESSAGE)
-        await socket.prepare(request)
-        hello = await _hear_hello(socket)
+        """Serve one connection to its end.
+
+        caller: who the request's token has proved to be; nobody without a proof is served, so check it before.
+        is_allowed: whether this caller may have the name in the Hello. leader: this server does not lead; the child is
+        sent there (may be empty). Raises HTTPTooManyRequests while the caller has too many connections without a Hello.
+        """
+        socket, hello = await self._meet(request, caller)
         if hello is None or not is_allowed(hello):
             await socket.close(code=4403, message=b"the name does not belong to this identity")
             return socket
@@ -100,6 +112,19 @@ class Parent:
                 del self._connections[hello.name]
                 self._on_lost(hello.name)
         return socket
+
+    async def _meet(self, request: web.Request, caller: str) -> tuple[web.WebSocketResponse, Hello | None]:
+        """Upgrade, and wait for the Hello. None when none came in time, or it is no Hello or too large."""
+        if self._ungreeted[caller] >= _MOST_UNGREETED:
+            raise web.HTTPTooManyRequests(text="too many connections of this identity wait to say Hello")
+        self._ungreeted[caller] += 1
+        try:
+            socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=self._largest, compress=False)
+            await socket.prepare(request)
+            return socket, await _hear_hello(socket)
+        finally:
+            self._ungreeted[caller] -= 1
+            self._ungreeted = +self._ungreeted
 
     async def _send_wanted(self, connection: _Connection) -> None:
         while True:
@@ -134,7 +159,9 @@ class Parent:
 async def _hear_hello(socket: web.WebSocketResponse) -> Hello | None:
     try:
         message = await socket.receive(timeout=_HELLO_S)
-        up = decode_up(message.data) if message.type is WSMsgType.BINARY else None
+        if message.type is not WSMsgType.BINARY or len(message.data) > LARGEST_HELLO:
+            return None
+        up = decode_up(message.data)
     except (TimeoutError, msgspec.DecodeError):
         return None
     return up if isinstance(up, Hello) else None

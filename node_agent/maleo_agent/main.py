@@ -29,6 +29,7 @@ from maleo_kube.client import Client, Object
 from maleo_kube.errors import ApiError
 from maleo_kube.informer import Informer
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES
+from maleo_wire import door
 from maleo_wire.messages import NodeReading, UnitReading
 
 log: Final = logging.getLogger("maleo.agent")
@@ -60,9 +61,7 @@ class Agent:
         self._reporter = Reporter(client, settings.node)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        runner = web.AppRunner(self._make_app(), access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        await web.TCPSite(runner, port=self.settings.port).start()
+        runner = await door.serve(self._make_app(), self.settings.port, self.relay.door)
         fields = f"metadata.name={self.settings.node}"
         informers = [
             Informer(self._client, DEVICES, on_change=self._note_device, fields=fields),

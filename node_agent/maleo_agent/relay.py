@@ -1,5 +1,6 @@
 """Between the operator and the slots of this node: desired state down, reports up, and the last word kept on disk."""
 
+import hashlib
 import hmac
 import time
 from collections.abc import Callable, Mapping
@@ -12,11 +13,13 @@ from aiohttp import web
 
 from maleo_agent.artifacts import ArtifactCache
 from maleo_wire.child import Refused
-from maleo_wire.messages import AgentDesired, Artifact, Desired, Frame, Hello, Pace, Revision, SlotDesired, SlotReport
+from maleo_wire.door import Door
+from maleo_wire.messages import AgentDesired, Artifact, Desired, Frame, Pace, Revision, SlotDesired, SlotReport
 from maleo_wire.parent import Parent
 from maleo_wire.registry import NotFound, TransferFailed
 
 _STALE_S: Final = 5.0
+_LARGEST_REPORT: Final = 256 * 1024  # bytes of one message of a slot; a frame with dozens of revisions has a tenth
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -43,10 +46,11 @@ class Relay:
         self._cache = cache
         self._capacity = capacity
         self._slots: dict[str, SlotDesired] = {}
+        self.door = Door()
         self._heard: dict[str, _Heard] = {}
         self._fresh: dict[str, SlotReport] = {}
         self.epoch = 0
-        self.parent = Parent(on_frame=self._hear, on_lost=self._lose)
+        self.parent = Parent(largest=_LARGEST_REPORT, on_frame=self._hear, on_lost=self._lose)
         self._restore()
 
     # ------------------------------------------------------------------------------------------------ downwards
@@ -120,22 +124,38 @@ class Relay:
         app.router.add_get("/artifacts/{digest}", self._serve_artifact)
 
     async def _serve_slot(self, request: web.Request) -> web.WebSocketResponse:
-        return await self.parent.serve(request, is_allowed=lambda hello: self._is_slot(request, hello))
+        """Upgrade for an identity that has a slot here. Another slot comes again until its operator has spoken."""
+        return await self.parent.serve(
+            request,
+            caller=self._authorize(request),
+            is_allowed=lambda hello: hello.role == "slot" and hello.name in self._slots_of(request),
+        )
 
-    def _is_slot(self, request: web.Request, hello: Hello) -> bool:
-        """A slot that is not wanted here yet is told so by closing; it comes again until its operator has spoken."""
-        slot = self._slots.get(hello.name)
-        return hello.role == "slot" and slot is not None and _carries(request, slot.identity)
+    def _authorize(self, request: web.Request) -> str:
+        """Return a mark of the request's identity.
+
+        Raises HTTPUnauthorized when no slot here has it, HTTPTooManyRequests when it has too many connections.
+        """
+        slots = self._slots_of(request)
+        if not slots:
+            refusal = web.HTTPUnauthorized(text="no slot of this identity is wanted on this node")
+            refusal.force_close()
+            raise refusal
+        caller = hashlib.sha256(next(iter(slots.values())).identity.encode()).hexdigest()
+        if not self.door.prove(request.transport, caller):
+            raise web.HTTPTooManyRequests(text="too many connections of this identity")
+        return caller
+
+    def _slots_of(self, request: web.Request) -> dict[str, SlotDesired]:
+        """The slots of this node whose mission's identity the request carries."""
+        return {name: slot for name, slot in self._slots.items() if _carries(request, slot.identity)}
 
     async def _serve_artifact(self, request: web.Request) -> web.StreamResponse:
         """Only to a slot of this node, and only what its desired state names."""
+        self._authorize(request)
         digest = request.match_info["digest"]
-        artifacts = {
-            artifact.digest: artifact
-            for slot in self._slots.values()
-            if _carries(request, slot.identity)
-            for artifact in _artifacts(slot)
-        }
+        slots = self._slots_of(request).values()
+        artifacts = {artifact.digest: artifact for slot in slots for artifact in _artifacts(slot)}
         if digest not in artifacts:
             return web.Response(status=403, text="no slot of this identity needs this artefact here")
         try:

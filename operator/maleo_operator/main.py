@@ -24,11 +24,14 @@ from maleo_operator.ingest.server import IngestServer
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.settings import Settings
+from maleo_wire import door
+from maleo_wire.door import Door, Limits
 from maleo_wire.messages import Frame, Hello, Nack
 from maleo_wire.parent import Parent
 
 log: Final = logging.getLogger("maleo.operator")
 _STALLED_S: Final = 30.0
+_INGEST_LIMITS: Final = Limits(unproven=1024, per_peer=8, per_identity=8)  # all agents may come at once
 _GC_THRESHOLDS: Final = (50_000, 20, 100)  # the default collects in the middle of bursts: p99 150 ms instead of 30
 
 
@@ -47,6 +50,7 @@ class Operator:
             on_unreadable=lambda kind: metrics.unreadable.labels(kind).inc(),
         )
         self._telemetry = TelemetryStore()
+        self._door = Door(_INGEST_LIMITS)
         self.parent = Parent(
             on_frame=self._hear_frame, on_hello=self._hear_hello, on_nack=_log_nack, on_lost=self._lose_agent
         )
@@ -78,7 +82,7 @@ class Operator:
         runners = [
             await _serve(self._make_health(), self.settings.health_port),
             await _serve(self._make_metrics(), self.settings.metrics_port),
-            await _serve(self._make_ingest(), self.settings.ingest_port),
+            await door.serve(self._make_ingest(), self.settings.ingest_port, self._door),
         ]
         tasks = [asyncio.create_task(self.cache.run()), asyncio.create_task(self.elector.run(self._lead))]
         stopped = asyncio.create_task(stopping.wait())
@@ -138,7 +142,9 @@ class Operator:
         def leader() -> str | None:
             return None if self.elector.epoch is not None else self.elector.leader
 
-        server = IngestServer(self._client, self.parent, audience=self.settings.audience, leader=leader)
+        server = IngestServer(
+            self._client, self.parent, audience=self.settings.audience, door=self._door, leader=leader
+        )
         return server.make_app()
 
     def _make_health(self) -> web.Application:

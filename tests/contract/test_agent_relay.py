@@ -185,7 +185,7 @@ async def test_artefact__is_pulled_once_and_given_to_the_slots_that_need_it_only
         await agent.relay.take(_desired(_slot("default/a", uri, identity="secret")))
         assert await agent.get(_DIGEST, "secret") == (200, _MODEL)
         assert await agent.get(_DIGEST, "secret") == (200, _MODEL)
-        assert (await agent.get(_DIGEST, "of another mission"))[0] == 403
+        assert (await agent.get(_DIGEST, "of another mission"))[0] == 401
         assert (await agent.get(f"sha256:{'0' * 64}", "secret"))[0] == 403
         assert (await agent.get("sha256:..%2f..%2fdesired", "secret"))[0] == 403
     assert registry.served == 1

@@ -150,7 +150,7 @@ class World:
             self.heard.notify_all()
 
     async def _control(self, request: web.Request) -> web.WebSocketResponse:
-        return await self.parent.serve(request, is_allowed=lambda _hello: True)
+        return await self.parent.serve(request, caller=_TOKEN, is_allowed=lambda _hello: True)
 
     async def _artifact(self, request: web.Request) -> web.FileResponse:
         return web.FileResponse(self._files[request.match_info["digest"]])

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from maleo_wire.child import Child, Refused
-from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack
-from maleo_wire.parent import Parent
+from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, encode
+from maleo_wire.parent import LARGEST_HELLO, Parent
 
 _WAIT_S = 10
 
@@ -34,8 +35,9 @@ class Upper:
 
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
         self.connections += 1
+        token = request.headers["Authorization"].removeprefix("Bearer ")
         return await self.parent.serve(
-            request, is_allowed=lambda h: request.headers["Authorization"] == f"Bearer {h.name}", leader=self.leader
+            request, caller=token, is_allowed=lambda hello: hello.name == token, leader=self.leader
         )
 
     @property
@@ -220,3 +222,34 @@ async def test_frames__arrive_in_order_and_a_lost_child_is_reported(upper: Upper
     assert [frame.sequence for frame in heard] == [1, 2, 3]
     await dial.stop()
     assert await asyncio.wait_for(upper.lost.get(), _WAIT_S) == "drone-1"
+
+
+async def test_hello__larger_than_any_real_one_ends_the_connection(upper: Upper) -> None:
+    hello = Hello(role="agent", name="drone-1", boot="b" * LARGEST_HELLO, highest_epoch=0)
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": "Bearer drone-1"}) as session,
+        session.ws_connect(f"ws://{upper.address}/v1/control") as socket,
+    ):
+        await socket.send_bytes(encode(hello))
+        assert (await socket.receive(timeout=_WAIT_S)).type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == 4403
+    assert not upper.parent.connected
+
+
+async def test_connections_without_a_hello__are_few_for_each_caller(upper: Upper, dial: Dial) -> None:
+    """A caller with too many waits for its own; the others are served."""
+    url, headers = f"ws://{upper.address}/v1/control", {"Authorization": "Bearer gate-1"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        silent = [await session.ws_connect(url) for _ in range(4)]
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="429"):
+            await session.ws_connect(url)
+        child, _ = dial(upper.address)
+        await asyncio.wait_for(child.connected.wait(), _WAIT_S)
+        await silent[0].close()
+        hello = Hello(role="agent", name="gate-1", boot="b", highest_epoch=0)
+        async with session.ws_connect(url) as socket:
+            upper.parent.push("gate-1", _node("gate-1"), epoch=1)
+            await socket.send_bytes(encode(hello))
+            assert (await socket.receive(timeout=_WAIT_S)).type is aiohttp.WSMsgType.BINARY
+        for one in silent:
+            await one.close()

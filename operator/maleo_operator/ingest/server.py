@@ -11,6 +11,7 @@ from aiohttp import web
 from maleo_kube.client import Client
 from maleo_kube.errors import ApiError
 from maleo_kube.resources import TOKEN_REVIEWS
+from maleo_wire.door import Door
 from maleo_wire.messages import Hello
 from maleo_wire.parent import Parent
 
@@ -27,8 +28,11 @@ class _Known:
 class IngestServer:
     """`leader`: None while this replica leads; else the leader's `ip:port`, empty when there is none."""
 
-    def __init__(self, client: Client, parent: Parent, *, audience: str, leader: Callable[[], str | None]) -> None:
+    def __init__(
+        self, client: Client, parent: Parent, *, audience: str, door: Door, leader: Callable[[], str | None]
+    ) -> None:
         self._client = client
+        self._door = door
         self._parent = parent
         self._audience = audience
         self._leader = leader
@@ -44,11 +48,13 @@ class IngestServer:
         node = await self._node_of(token) if scheme == "Bearer" and token else ""
         if not node:
             return web.Response(status=401, text="a ServiceAccount token bound to a node is needed")
+        if not self._door.prove(request.transport, node):
+            return web.Response(status=429, text="too many connections of this node")
 
         def is_allowed(hello: Hello) -> bool:
             return hello.role == "agent" and hello.name == node
 
-        return await self._parent.serve(request, is_allowed=is_allowed, leader=self._leader())
+        return await self._parent.serve(request, caller=node, is_allowed=is_allowed, leader=self._leader())
 
     async def _node_of(self, token: str) -> str:
         """The node that the token's pod runs on; empty when the token is not good for us."""
