@@ -6,8 +6,8 @@ from typing import cast
 import pytest
 
 from maleo_kube.client import Client, Object
-from maleo_kube.resources import LEASES, PODS
-from maleo_operator.cluster.cache import Cache
+from maleo_kube.resources import LEASES, MISSIONS, MODEL_PROFILES, MODELS, PODS, Kind
+from maleo_operator.cluster.cache import Cache, Dirty
 from maleo_operator.main import Operator
 from maleo_operator.metrics import Metrics
 from maleo_operator.reconcilers.scope import SlotSettings
@@ -48,6 +48,30 @@ def test_lease__runs_out_by_our_clock_whatever_the_devices_says(renewed: str, mo
     assert cache.lease_ends_at("drone-1", "system") == first + 10
     cache.hear(LEASES, _lease(3, renewed=renewed), deleted=True)
     assert cache.lease_ends_at("drone-1", "system") == 0
+
+
+def _mission(namespace: str, name: str, model: str) -> Object:
+    metadata = {"name": name, "namespace": namespace, "resourceVersion": "1", "uid": name}
+    spec = {"model": {"name": model}, "objectives": {"latency": {"atMost": "50ms"}}, "input": {"node": "drone-1"}}
+    return {"metadata": metadata, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("kind", "marked"), [(MODELS, {"a/one"}), (MODEL_PROFILES, {"a/one", "a/two"})], ids=["Model", "ModelProfile"]
+)
+def test_change_of_a_model__concerns_missions_of_its_own_namespace_alone(kind: Kind, marked: set[str]) -> None:
+    """A tenant who keeps editing models must not keep the operator busy with the missions of others."""
+    heard: list[Dirty] = []
+    cache = Cache(cast("Client", None), mark=heard.append, on_restart=lambda _kind, _reason: None)
+    for namespace, name, model in (("a", "one", "net"), ("a", "two", "other"), ("b", "three", "net")):
+        cache.note(MISSIONS, _mission(namespace, name, model))
+    heard.clear()
+    before = {namespace: cache.version_for(namespace) for namespace in "ab"}
+    metadata = {"name": "net", "namespace": "a", "resourceVersion": "2"}
+    cache.note(kind, {"metadata": metadata, "spec": {}})
+    assert {dirty.key for dirty in heard} == marked
+    assert cache.version_for("a") != before["a"]
+    assert cache.version_for("b") == before["b"]
 
 
 def _pod(name: str, node: str) -> Object:

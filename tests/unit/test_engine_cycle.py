@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import threading
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
@@ -153,6 +154,7 @@ class _Replica:
 
     def __init__(self, server: _Server, archive: Path | None = None) -> None:
         client, self.queue, self.metrics, self.parent = cast("Client", server), DirtyQueue(), Metrics(), _Parent()
+        self.server, self.others = server, 0
         self.cache = Cache(client, mark=self.queue.mark, on_restart=lambda _kind, _reason: None)
         self.cycle = Cycle(
             cache=self.cache,
@@ -169,6 +171,13 @@ class _Replica:
 
     def hear(self, kind: Kind, item: Object, *, deleted: bool = False) -> None:
         self.cache.hear(kind, item, deleted=deleted)
+
+    async def decide_another(self) -> None:
+        """Return when a new mission, the last in order, was decided, and so everything that was dirty before it."""
+        self.others += 1
+        name = f"zz{self.others}"
+        self.hear(MISSIONS, self.server.put(MISSIONS, mission(name, modes=["Local"]).to_api()))
+        await self.server.placed(f"default/{name}")
 
     def bugs(self) -> float:
         return sum(s.value for m in self.metrics.errors.collect() for s in m.samples if s.name.endswith("_total"))
@@ -306,6 +315,101 @@ async def test_bug_while_idle__is_counted_and_ends_nothing(monkeypatch: pytest.M
         replica.hear(MISSIONS, server.objects[MISSIONS]["default/cctv"])
         assert await server.placed("default/cctv") == {"default/cctv"}
     assert replica.bugs() > 0
+
+
+async def test_cycle__turns_while_one_plan_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Liveness is that of the loop: a restart would only hand the same mission to the next leader."""
+    server, release = _server(mission("cctv", modes=["Local"])), threading.Event()
+    replica = _Replica(server)
+    monkeypatch.setattr(cycle, "_HEARTBEAT_S", 0.001)
+    _once(monkeypatch, while_planned=lambda: release.wait(_DEADLINE_S) or pytest.fail("nobody released the plan"))
+    planning, plan = asyncio.Event(), replica.cycle._plan
+
+    async def planned(*of: Any) -> Verdict:
+        planning.set()
+        return await plan(*of)
+
+    monkeypatch.setattr(replica.cycle, "_plan", planned)
+    async with replica.leading():
+        await asyncio.wait_for(planning.wait(), _DEADLINE_S)
+        beats = [replica.cycle.last_turn]
+        async with asyncio.timeout(_DEADLINE_S):
+            while len(beats) < 5:
+                await asyncio.wait({asyncio.create_task(asyncio.to_thread(lambda: None))})
+                beats += [replica.cycle.last_turn] if replica.cycle.last_turn > beats[-1] else []
+        assert PLACEMENTS not in server.objects
+        release.set()
+        await server.placed("default/cctv")
+
+
+def _in_namespace(of: Any, namespace: str) -> Any:
+    return of.model_copy(update={"metadata": of.metadata.model_copy(update={"namespace": namespace})})
+
+
+class _Planned:
+    """The keys of missions in the order in which they were planned."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.keys: list[str] = []
+        explain = State.explain
+
+        def planned(state: State, key: str) -> Verdict:
+            self.keys.append(key)
+            return explain(state, key)
+
+        monkeypatch.setattr(State, "explain", planned)
+
+
+async def test_tenant_with_many_bad_missions__delays_the_first_placement_of_another_by_two_plans_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    too_tight = {"objectives": {"latency": {"atMost": "1us"}}}
+    bad = [_in_namespace(mission(f"bad-{n:03}", **too_tight), "crowd") for n in range(200)]
+    server, planned = _server(*bad), _Planned(monkeypatch)
+    server.put(MODELS, _in_namespace(model(variant("fp32", [block("a", mop=50, cut=None)])), "crowd").to_api())
+    replica = _Replica(server)
+    monkeypatch.setattr(cycle, "_SLICE_S", 0.0)
+    monkeypatch.setattr(cycle, "_BURST", 1000)
+    monkeypatch.setattr("maleo_operator.engine.fairness._QUANTUM_S", 1e-6)
+    async with replica.leading():
+        await server.until(lambda: len(planned.keys) >= 5)
+        before = len(planned.keys)
+        server.put(MISSIONS, mission("first", modes=["Local"]).to_api())
+        replica.hear(MISSIONS, server.objects[MISSIONS]["default/first"])
+        await server.placed("default/first")
+        assert planned.keys.index("default/first") <= before + 2
+        assert len(set(planned.keys)) < 100, "the crowd is not through yet"
+
+
+async def test_mission_without_room__is_placed_as_soon_as_another_leaves() -> None:
+    server = _server(mission("one", modes=["Local"]), mission("two", modes=["Local"]))
+    replica = _Replica(server)
+    async with replica.leading():
+        await server.placed("default/one", "default/two")
+        gone = server.objects[MISSIONS].pop("default/one")
+        server.objects[PLACEMENTS].clear()
+        replica.hear(MISSIONS, gone, deleted=True)
+        assert await server.placed("default/two") is not None
+        await server.until(lambda: "default/two-1" in server.objects[PLACEMENTS])
+
+
+async def test_mission_that_fits_nowhere__is_planned_again_for_its_own_news_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    too_tight = mission("tight", objectives={"latency": {"atMost": "1us"}})
+    server, planned = _server(too_tight, mission("other", modes=["Local"])), _Planned(monkeypatch)
+    replica = _Replica(server)
+    monkeypatch.setattr("maleo_operator.reconcilers.backoff._NEWS_S", (0.0, 0.0))
+    async with replica.leading():
+        await server.placed("default/tight", "default/other")
+        assert planned.keys.count("default/tight") == 1
+        foreign = _in_namespace(model(variant("fp32", [block("b", mop=1, cut=None)])), "elsewhere")
+        replica.hear(MODELS, server.put(MODELS, foreign.to_api()))
+        await replica.decide_another()
+        assert planned.keys.count("default/tight") == 1, "a Model of another namespace is no news"
+        replica.hear(MODELS, server.put(MODELS, model(variant("fp32", [block("a", mop=60, cut=None)])).to_api()))
+        await replica.decide_another()
+        assert planned.keys.count("default/tight") == 2
 
 
 async def test_former_leader__shows_no_missions_any_more() -> None:

@@ -10,7 +10,7 @@ import pytest
 from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_operator.engine import improvement
-from maleo_operator.engine.improvement import Improvement, worth_moving
+from maleo_operator.engine.improvement import Improvement, worth_taking
 from maleo_operator.planning.fleet import FleetPlan, plan_fleet
 from maleo_operator.planning.problem import Feasible, Plan, Snapshot
 
@@ -36,6 +36,15 @@ def _world() -> Snapshot:
     )
 
 
+def _only_on(node: str, found: Snapshot) -> Plan:
+    alone = replace(
+        found,
+        missions={"default/first": found.missions["default/first"]},
+        devices={k: d for k, d in found.devices.items() if k in {"drone", node}},
+    )
+    return _held(alone)["default/first"]
+
+
 def _held(found: Snapshot) -> dict[str, Plan]:
     verdicts = plan_fleet(found, explain=False).verdicts
     return {k: v.plan for k, v in verdicts.items() if isinstance(v, Feasible)}
@@ -44,22 +53,44 @@ def _held(found: Snapshot) -> dict[str, Plan]:
 def test_improvement__moves_nothing_where_all_is_well() -> None:
     found = _world()
     settled = replace(found, held=_held(found))
-    assert worth_moving(settled, plan_fleet(settled, explain=False)) == {}
+    assert worth_taking(settled, plan_fleet(settled, explain=False)) == {}
 
 
 def test_improvement__names_those_who_are_served_better_elsewhere() -> None:
     found = replace(_world(), missions={"default/first": _world().missions["default/first"]})
     slow = replace(found, devices={k: d for k, d in found.devices.items() if k != "fast"})
     before = replace(found, held=_held(slow))
-    moves = worth_moving(before, plan_fleet(before, explain=False))
+    moves = worth_taking(before, plan_fleet(before, explain=False))
     assert [p.node for p in moves["default/first"].partitions] == ["fast"]
 
 
-def test_improvement__leaves_all_as_it_is_where_one_would_not_be_served() -> None:
+def test_improvement__moves_nobody_to_a_worse_plan_where_one_would_not_be_served() -> None:
     found = _world()
     before = replace(found, held=_held(found))
     without = replace(before, devices={"spare": found.devices["spare"]})
-    assert worth_moving(without, plan_fleet(without, explain=False)) == {}
+    assert worth_taking(without, plan_fleet(without, explain=False)) == {}
+
+
+def test_improvement__has_a_plan_for_those_who_are_not_served_yet() -> None:
+    """One serves on the only unit that would do for the other: together both are served."""
+    found = _world()
+    held = {"default/first": _only_on("fast", found)}
+    wanted = worth_taking(found := replace(found, held=held), plan_fleet(found, explain=False))
+    assert set(wanted) >= {"default/second"}
+
+
+def test_improvement__is_due_by_its_own_schedule_however_busy_the_cycle_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(improvement.time, "monotonic", lambda: now[0])
+    made, alone = Improvement(), replace(_world(), missions={})
+    assert made.is_due(idle=True), "at first as soon as there is time"
+    assert not made.is_due(idle=False)
+    now[0] += 60
+    assert made.is_due(idle=False)
+    made.begin(alone, lambda _keys: None)
+    assert not made.is_due(idle=True)
+    now[0] += 300
+    assert made.is_due(idle=False)
 
 
 async def test_improvement__says_once_what_it_failed_by(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +101,9 @@ async def test_improvement__says_once_what_it_failed_by(monkeypatch: pytest.Monk
     made, found = Improvement(), _world()
     made.begin(found, lambda _keys: None)
     assert made._task is not None
+    assert not made.is_due(idle=True)
     await asyncio.wait([made._task])
+    assert made.is_due(idle=False), "what it found waits to be collected"
     with pytest.raises(ZeroDivisionError, match="a bug"):
         made.begin(found, lambda _keys: None)
-    made.begin(found, lambda _keys: None)
+    assert not made.is_due(idle=True)

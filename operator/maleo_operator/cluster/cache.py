@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
@@ -100,6 +101,7 @@ class Cache:
         self._facts: dict[str, NodeFacts] = {}
         self._renewed_at: dict[str, float] = {}  # Lease -> Unix time at which it was seen to change
         self.version = 0  # of all that planning sees but missions
+        self._versions: Counter[str] = Counter()  # the same by namespace; empty: what is cluster-scoped
         self._informers = {
             kind: Informer(
                 client,
@@ -178,6 +180,10 @@ class Cache:
             priorities=self.priorities,
         )
 
+    def version_for(self, namespace: str) -> tuple[int, int]:
+        """Return a value that changes with whatever planning sees of the cluster and of this namespace but missions."""
+        return self._versions[""], self._versions[namespace]
+
     def placements(self, mission: str) -> tuple[Placement, ...]:
         return tuple(sorted(self._placements.of(mission), key=lambda p: p.spec.revision))
 
@@ -238,7 +244,7 @@ class Cache:
         if kind in _PARSED:
             self._parse(kind, key, new)
         if kind in _PLANNED_WITH:
-            self.version += 1
+            self._advance(key.partition("/")[0] if "/" in key else "")
         if kind == NODES:
             self._note_node(key, new)
         elif kind == LEASES:
@@ -249,11 +255,25 @@ class Cache:
             self._mark(Dirty("mission", key))
         elif kind in {PODS, SERVICES, SECRETS, PLACEMENTS}:
             self._note_child(kind, key, old, new)
+        elif kind in {MODELS, MODEL_PROFILES}:
+            self._mark_users(kind, key)
         else:
             devices = [key] if kind == DEVICES else list(self._facts) if kind == DEVICE_PROFILES else []
             for device in devices:
                 self._mark(Dirty("device", device))
             self._mark(ALL_MISSIONS)
+
+    def _advance(self, namespace: str) -> None:
+        self.version += 1
+        self._versions[namespace] += 1
+
+    def _mark_users(self, kind: Kind, key: str) -> None:
+        """Mark the missions that a Model or a ModelProfile can concern: never those of other namespaces."""
+        namespace = key.partition("/")[0]
+        for mission in self.missions.values():
+            concerned = mission.model_key == key if kind == MODELS else mission.metadata.namespace == namespace
+            if concerned:
+                self._mark(Dirty("mission", mission.key))
 
     def _note_child(self, kind: Kind, key: str, old: Object | None, new: Object | None) -> None:
         before, after = _mission_of(kind, old), _mission_of(kind, new)
@@ -285,7 +305,7 @@ class Cache:
             del self._facts[name]
         else:
             self._facts[name] = facts
-        self.version += 1
+        self._advance("")
         self._mark(Dirty("device", name))
         self._mark(ALL_MISSIONS)
 

@@ -5,7 +5,8 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from math import inf
 from typing import Final
 
 from maleo_api.labels import TIER
@@ -18,8 +19,10 @@ from maleo_kube.resources import MISSIONS, PLACEMENTS
 from maleo_operator.cluster.cache import ALL_MISSIONS, Cache, Dirty
 from maleo_operator.cluster.gateway import Gateway, Refusal
 from maleo_operator.engine.archive import Archive
+from maleo_operator.engine.fairness import FairShare
 from maleo_operator.engine.improvement import Improvement
 from maleo_operator.engine.live import report_mission
+from maleo_operator.engine.memory import Memory, Versions
 from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
@@ -28,7 +31,7 @@ from maleo_operator.metrics import Metrics
 from maleo_operator.planning import store
 from maleo_operator.planning.holdings import rank_of
 from maleo_operator.planning.planner import restore
-from maleo_operator.planning.problem import Plan, Snapshot, Verdict
+from maleo_operator.planning.problem import Observations, Snapshot, Verdict
 from maleo_operator.planning.state import State
 from maleo_operator.reconcilers import device, mission, trigger
 from maleo_operator.reconcilers.conditions import find
@@ -42,17 +45,11 @@ _DEVICE_CHECK_S: Final = 10.0
 _RETRY_S: Final = (0.2, 30.0)
 _BURST: Final = 50
 """More missions than this in one turn are planned without what was not taken."""
-
-
-@dataclass
-class _Memory:
-    """What the engine remembers of a mission between turns; all of it can be lost."""
-
-    planned_at: float
-    failures: int = 0
-    plan: Plan | None = None
-    plan_revision: int = 0  # 0: assumed, its Placement is not written yet
-    serving: Placement | None = None  # as last seen, for when somebody deletes it
+_SLICE_S: Final = 0.5
+"""What a turn has not decided within this time becomes dirty again, and is ordered with what came meanwhile."""
+_HEARTBEAT_S: Final = 1.0
+_BY_FLEET: Final = frozenset({"FleetImprovement", "Retry"})
+"""Reasons to plan for which the plan that was found for all missions together is taken, where there is one."""
 
 
 class Cycle:
@@ -84,17 +81,21 @@ class Cycle:
         self._connected = connected
         self._archive = archive
         self._epoch = 0
-        self._memory: dict[str, _Memory] = {}
+        self._memory: dict[str, Memory] = {}
         self._lost: dict[str, float] = {}
         self._began = 0.0
         self._state: State | None = None
         self._looked: tuple[int, frozenset[str]] = (-1, frozenset())
         self._improvement = Improvement()
         self._is_burst = False
+        self._fair = FairShare()
+        self._room = 0
+        self._measured = 0
+        self._observed: tuple[object, ...] = ()
 
     async def lead(self, epoch: int) -> None:
         """Until cancelled: with a consistent view first, then turn after turn."""
-        self._epoch, self._began = epoch, time.time()
+        self._epoch, self._began, self._improvement = epoch, time.time(), Improvement()
         self.last_turn = time.monotonic()
         self._memory.clear()
         self._lost.clear()
@@ -102,10 +103,9 @@ class Cycle:
         try:
             await self._relist()
             self._queue.clear()
-            for name in [*self._cache.nodes, *self._cache.devices]:
-                self._queue.mark(Dirty("device", name))
-            await self._turn({ALL_MISSIONS, *await self._queue.take(most_wait_s=0.0)})
+            await self._begin()
             self._hub.lead(epoch, self._cache.nodes)
+            self._queue.mark(ALL_MISSIONS)
             while True:
                 self.last_turn = time.monotonic()
                 keys = await self._queue.take(most_wait_s=_IDLE_S)
@@ -113,15 +113,24 @@ class Cycle:
                 if keys:
                     with self._metrics.cycle.time():
                         await self._turn(keys)
-                else:
-                    self._improve()
+                self._improve(idle=not keys)
         finally:
             self._improvement.end()
             self._hub.resign()
             self._metrics.forget_missions()
 
-    def _improve(self) -> None:
+    async def _begin(self) -> None:
+        """Decide all that runs, before anything is told to agents. A mission without Placements runs nothing yet."""
+        for name in sorted({*self._cache.nodes, *self._cache.devices}):
+            self.last_turn = time.monotonic()
+            await self._guard(Dirty("device", name), self._decide_device(name))
+        running = {key for key in self._cache.missions if self._cache.placements(key) or self._cache.pods(key)}
+        await self._decide_missions(running, slice_s=inf)
+
+    def _improve(self, *, idle: bool) -> None:
         """What is made beside the cycle must not end it."""
+        if not self._improvement.is_due(idle=idle):
+            return
         try:
             self._improvement.begin(self._look().snapshot, self._mark_missions)
         except Exception:
@@ -144,15 +153,25 @@ class Cycle:
         for key in sorted(k.key for k in keys if k.kind == "device"):
             self.last_turn = time.monotonic()
             await self._guard(Dirty("device", key), self._decide_device(key))
-        missions = self._cache.missions
-        self._forget(set(missions))
-        wanted = set(missions) if ALL_MISSIONS in keys else {k.key for k in keys if k.kind == "mission"} & set(missions)
-        priorities = self._cache.priorities
+        missions = set(self._cache.missions)
+        self._forget(missions)
+        wanted = missions if ALL_MISSIONS in keys else {k.key for k in keys if k.kind == "mission"} & missions
+        await self._decide_missions(wanted, slice_s=_SLICE_S)
+
+    async def _decide_missions(self, wanted: set[str], *, slice_s: float) -> None:
+        """Decide missions in a fair order. Those that are left after `slice_s` seconds become dirty again."""
+        missions, priorities = self._cache.missions, self._cache.priorities
         self._looked = (-1, frozenset())  # what has been measured counts from turn to turn
         self._is_burst = len(wanted) > _BURST
-        for key in sorted(wanted, key=lambda k: (rank_of(missions[k], priorities), k)):
-            self.last_turn = time.monotonic()
+        until, decided = time.monotonic() + slice_s, set[str]()
+        for key in self._fair.order({key: rank_of(missions[key], priorities) for key in wanted}):
+            self.last_turn = began = time.monotonic()
+            if decided and began > until:
+                break
             await self._guard(Dirty("mission", key), self._decide_mission(key))
+            self._fair.charge(key, time.monotonic() - began)
+            decided.add(key)
+        self._mark_missions(wanted - decided)
 
     async def _guard(self, key: Dirty, work: Coroutine[None, None, None]) -> None:
         """One key's trouble is its own: a refused write is tried again later, a bug is logged and stops no others."""
@@ -172,8 +191,8 @@ class Cycle:
         memory.failures += 1
         self._queue.mark(key, after_s=min(_RETRY_S[0] * 2**memory.failures, _RETRY_S[1]))
 
-    def _remember(self, key: Dirty) -> _Memory:
-        return self._memory.setdefault(f"{key.kind} {key.key}", _Memory(planned_at=self._began))
+    def _remember(self, key: Dirty) -> Memory:
+        return self._memory.setdefault(f"{key.kind} {key.key}", Memory(planned_at=self._began))
 
     # ------------------------------------------------------------------------------------------------ devices
 
@@ -230,17 +249,20 @@ class Cycle:
             raise refusal.error
         if outcome.requeue_s is not None:
             self._queue.mark(Dirty("mission", key), after_s=outcome.requeue_s)
-        if key in self._improvement.wanted:  # until it fits, and the mission may move
+        if key in self._improvement.wanted:  # until it fits, and the mission may take it
             self._queue.mark(Dirty("mission", key), after_s=_IDLE_S)
 
-    async def _consider(self, declared: Mission, memory: _Memory) -> MissionScope:
+    async def _consider(self, declared: Mission, memory: Memory) -> MissionScope:
         """All that is known of the mission, with a plan where there is a reason for one."""
         key, state = declared.key, self._look()
         if state.snapshot.missions.get(key) is not declared:
             state.update(replace(state.snapshot, missions={**state.snapshot.missions, key: declared}), (), [key])
         snapshot, wanted = state.snapshot, self._improvement.wanted.get(key)
         better: Verdict | None = state.fit(key, wanted) if wanted is not None else None
-        scope = replace(self._scope(declared, snapshot, memory), better=better is not None)
+        versions = self._versions(declared)
+        scope = replace(
+            self._scope(declared, snapshot, memory), better=better is not None, news=memory.has_news(versions)
+        )
         active = declared.status.active
         if memory.plan is not None and active is not None and memory.plan_revision == active.revision:
             pods = {(pod.node, pod.unit): pod.name for pod in scope.pods if not pod.terminating}
@@ -249,15 +271,42 @@ class Cycle:
         if reason is None:
             return scope
         with self._metrics.planning.time():
-            if better is None or reason != "FleetImprovement":
-                better = await asyncio.to_thread(state.plan if self._is_burst else state.explain, key)
+            if better is None or reason not in _BY_FLEET:
+                better = await self._plan(state, key)
         self._improvement.wanted.pop(key, None)
-        memory.planned_at = time.time()
+        memory.note_plan(better, versions, now=time.time())
         log.info("planned %s for %s: %s", key, reason, type(better).__name__)
         inputs = store.encode(snapshot, key)
         digest = store.digest(inputs)
         await asyncio.to_thread(self._archive.keep, digest, inputs)
-        return replace(scope, trigger=reason, verdict=better, inputs_digest=digest)
+        return replace(
+            scope,
+            trigger=reason,
+            verdict=better,
+            inputs_digest=digest,
+            planned_at=memory.planned_at,
+            attempts=memory.attempts,
+            news=False,
+        )
+
+    async def _plan(self, state: State, key: str) -> Verdict:
+        """Plan beside the event loop. The loop stays alive meanwhile, however long one plan takes."""
+        planning = asyncio.create_task(asyncio.to_thread(state.plan if self._is_burst else state.explain, key))
+        while not planning.done():
+            self.last_turn = time.monotonic()
+            await asyncio.wait({planning}, timeout=_HEARTBEAT_S)
+        return planning.result()
+
+    def _versions(self, declared: Mission) -> Versions:
+        cluster, namespace = self._cache.version_for(declared.metadata.namespace)
+        return Versions(cluster=cluster, namespace=namespace, measured=self._measured, room=self._room)
+
+    def _make_room(self) -> None:
+        """Wake the missions that may fit now that another one has given up a plan."""
+        self._room += 1
+        self._mark_missions(
+            [key for key in self._cache.missions if self._remember(Dirty("mission", key)).waits_for_room]
+        )
 
     async def _apply(
         self, scope: MissionScope, outcome: Outcome, raw: Object, *, repeated: bool
@@ -276,13 +325,14 @@ class Cycle:
         await self._gateway.apply_mission(raw, outcome)
         return outcome, refusal
 
-    def _end_assumption(self, key: str, memory: _Memory) -> None:
+    def _end_assumption(self, key: str, memory: Memory) -> None:
         """A plan whose Placement was not written holds nothing any more."""
         if all(p.spec.revision != memory.plan_revision for p in self._cache.placements(key)):
             memory.plan, memory.plan_revision = None, 0
             self._looked = (-1, frozenset())
+            self._make_room()
 
-    def _scope(self, declared: Mission, snapshot: Snapshot, memory: _Memory) -> MissionScope:
+    def _scope(self, declared: Mission, snapshot: Snapshot, memory: Memory) -> MissionScope:
         key, now, latency = declared.key, time.time(), declared.spec.objectives.latency
         selector, address = self._cache.service(key)
         active, placements = declared.status.active, self._cache.placements(key)
@@ -311,6 +361,7 @@ class Cycle:
             settings=self._slots,
             deleted=_note_serving(memory, active, placements),
             planned_at=memory.planned_at,
+            attempts=memory.attempts,
         )
 
     def _look(self) -> State:
@@ -319,7 +370,9 @@ class Cycle:
         if self._state is None or looked != self._looked:
             self._looked = looked
             held = {k: plan for k in self._cache.missions if (plan := self._remember(Dirty("mission", k)).plan)}
-            snapshot = self._cache.snapshot(self._telemetry.observe(time.time()), held, self._lost)
+            observations = self._telemetry.observe(time.time())
+            self._note_measured(observations)
+            snapshot = self._cache.snapshot(observations, held, self._lost)
             if self._state is None:
                 self._state = State(snapshot)
             else:
@@ -328,6 +381,13 @@ class Cycle:
                 if key not in held:
                     self._restore(declared, self._state)
         return self._state
+
+    def _note_measured(self, observations: Observations) -> None:
+        """Figures that move in bands, and which nodes are lost; capacity follows every reading, and Devices tell it."""
+        observed = (observations.bandwidth, observations.correction, frozenset(self._lost))
+        if observed != self._observed:
+            self._observed = observed
+            self._measured += 1
 
     def _restore(self, declared: Mission, state: State) -> None:
         """What a mission runs by, or is to run by, read back from its Placement: after a restart, or when a write was
@@ -341,15 +401,17 @@ class Cycle:
             memory.plan_revision = live[-1].spec.revision
             state.assume(declared.key, memory.plan)
 
-    def _assume(self, scope: MissionScope, outcome: Outcome, memory: _Memory) -> None:
+    def _assume(self, scope: MissionScope, outcome: Outcome, memory: Memory) -> None:
         """A plan that becomes a Placement holds its units from this moment on, before anything is written."""
         made = [body for body in outcome.create if body["kind"] == "Placement"]
         if not made or self._state is None:
             return
-        verdict = scope.verdict
+        verdict, before = scope.verdict, memory.plan
         memory.plan = verdict.chosen if verdict else None
         memory.plan_revision = int(made[-1]["spec"]["revision"])
         self._state.assume(scope.mission.key, memory.plan)
+        if before is not None:
+            self._make_room()
 
     def _mark_missions(self, keys: Collection[str]) -> None:
         for key in keys:
@@ -358,14 +420,16 @@ class Cycle:
     def _forget(self, known: set[str]) -> None:
         """Of deleted missions nothing is left: their slots go, and their series."""
         for name in [name for name in self._memory if name.startswith("mission ") and name[8:] not in known]:
-            del self._memory[name]
+            gone = self._memory.pop(name)
+            if gone.plan is not None:
+                self._make_room()
             key = name[8:]
             self._hub.desire(key, ())
             self._telemetry.forget(key)
             self._metrics.forget_mission(*key.split("/", 1))
 
 
-def _note_serving(memory: _Memory, active: Active | None, placements: tuple[Placement, ...]) -> Placement | None:
+def _note_serving(memory: Memory, active: Active | None, placements: tuple[Placement, ...]) -> Placement | None:
     """Remembers the Placement that serves; gives it back when somebody has deleted it meanwhile."""
     stored = next((p for p in placements if _is_active(p, active)), None)
     if stored is not None:

@@ -12,6 +12,7 @@ from maleo_operator.planning.solver import list_parts
 
 log: Final = logging.getLogger("maleo.improvement")
 _EVERY_S: Final = 300.0
+_FIRST_S: Final = 60.0  # at the latest after beginning to lead, however busy the cycle is
 _BUDGET_S: Final = 10.0
 _GAP: Final = 0.002  # of the value of all: nearer than that to the best is good enough
 _MOST_MISSIONS: Final = 1000
@@ -23,47 +24,64 @@ class Improvement:
 
     def __init__(self) -> None:
         self.wanted: dict[str, Plan] = {}
-        self._began = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._due = time.monotonic() + _FIRST_S
+        self._has_run = False
+        self._task: asyncio.Task[dict[str, Plan]] | None = None
+
+    def is_due(self, *, idle: bool) -> bool:
+        """Return whether it is time to `begin`: on a schedule of its own, at first as soon as the cycle is idle."""
+        if self._task is not None:
+            return self._task.done()
+        return time.monotonic() >= self._due or (idle and not self._has_run)
 
     def begin(self, snapshot: Snapshot, mark: Callable[[Collection[str]], None]) -> None:
-        """Nothing while one is under way, or soon after. `mark`: asks for the missions concerned. Raises what the last
-        one failed by, once.
+        """Start planning all missions together, or collect what the last run found. Raise what it failed by, once.
+
+        mark: asks the cycle to decide the missions concerned.
         """
         if self._task is not None:
-            if not self._task.done():
-                return
             done, self._task = self._task, None
-            done.result()
-        now = time.monotonic()
-        if now < self._began + _EVERY_S or not 1 < len(snapshot.missions) <= _MOST_MISSIONS:
+            self.wanted = done.result()
+            mark(self.wanted)
             return
-        self._began = now
-        self._task = asyncio.create_task(self._improve(snapshot, mark))
+        self._due, self._has_run = time.monotonic() + _EVERY_S, True
+        if 1 < len(snapshot.missions) <= _MOST_MISSIONS:
+            self._task = asyncio.create_task(self._improve(snapshot))
 
     def end(self) -> None:
         self.wanted.clear()
         if self._task is not None:
             self._task.cancel()
 
-    async def _improve(self, snapshot: Snapshot, mark: Callable[[Collection[str]], None]) -> None:
+    async def _improve(self, snapshot: Snapshot) -> dict[str, Plan]:
         deadline = time.monotonic() + _BUDGET_S
         fleet = await asyncio.to_thread(
             plan_fleet, snapshot, explain=False, gap=_GAP, go_on=lambda: time.monotonic() < deadline
         )
-        self.wanted = worth_moving(snapshot, fleet)
-        log.info("planned %d missions together: %d would move", len(fleet.verdicts), len(self.wanted))
-        mark(self.wanted)
+        wanted = worth_taking(snapshot, fleet)
+        log.info("planned %d missions together: %d would change their plan", len(fleet.verdicts), len(wanted))
+        return wanted
 
 
-def worth_moving(snapshot: Snapshot, fleet: FleetPlan) -> dict[str, Plan]:
-    """Plans that differ from what is served by; none at all if one that serves would not any more."""
-    if any(not isinstance(fleet.verdicts.get(key), Feasible) for key in snapshot.held if key in snapshot.missions):
-        return {}
+def worth_taking(snapshot: Snapshot, fleet: FleetPlan) -> dict[str, Plan]:
+    """Return the plans of the fleet that differ from what missions hold, and those of missions that hold nothing.
+
+    They are taken one by one, each only if it fits beside what is held by then. If a mission that serves has no plan
+    in the fleet's, it keeps its own, and others may not fit: then no mission moves to a plan that is worse for itself.
+    """
+    verdicts = {key: verdict for key, verdict in fleet.verdicts.items() if isinstance(verdict, Feasible)}
+    partial = any(key not in verdicts for key in snapshot.held if key in snapshot.missions)
     return {
         key: verdict.plan
-        for key, verdict in fleet.verdicts.items()
-        if isinstance(verdict, Feasible)
-        and (held := snapshot.held.get(key)) is not None
-        and (held.label, list_parts(held)) != (verdict.plan.label, list_parts(verdict.plan))
+        for key, verdict in verdicts.items()
+        if (held := snapshot.held.get(key)) is None
+        or (_differs(held, verdict.plan) and not (partial and _is_worse(verdict)))
     }
+
+
+def _differs(held: Plan, plan: Plan) -> bool:
+    return (held.label, list_parts(held)) != (plan.label, list_parts(plan))
+
+
+def _is_worse(verdict: Feasible) -> bool:
+    return verdict.staying is not None and verdict.plan.objective < verdict.staying.objective

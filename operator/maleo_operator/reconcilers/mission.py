@@ -7,11 +7,12 @@ from maleo_operator.reconcilers import children, events, placement, revisions, s
 from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.revisions import Revisions, Slot
 from maleo_operator.reconcilers.scope import MissionScope, Outcome, Reference, SlotPod
-from maleo_operator.reconcilers.trigger import PERIODS
+from maleo_operator.reconcilers.trigger import PERIODS, retry_after
 
 _HEAL_S: Final = 10.0
 """A failed pod is replaced when it is this old: a slot that fails at once costs a pod every ten seconds, no more."""
 _UNDER_WAY_S: Final = 1.0
+_OVERDUE_S: Final = 10.0  # a retry that something else holds back, such as the budget of moves
 
 
 def decide(scope: MissionScope) -> Outcome:
@@ -116,4 +117,8 @@ def _requeue(scope: MissionScope, turn: switch.Turn) -> float:
     if turn.revisions.pending is not None or turn.revisions.draining or turn.committed or failed:
         return _UNDER_WAY_S
     placed = find(scope.mission.status.conditions, "Placed")
-    return PERIODS["Improvement"] if placed is not None and placed.status == "True" else PERIODS["Retry"]
+    if placed is not None and placed.status == "True":
+        return PERIODS["Improvement"]
+    wait = retry_after(scope)
+    left = scope.planned_at + wait - scope.now if wait is not None else PERIODS["Improvement"]
+    return left if left > 0 else _OVERDUE_S

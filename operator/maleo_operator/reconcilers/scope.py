@@ -97,6 +97,8 @@ class MissionScope:
     verdict: Verdict | None = None
     inputs_digest: str = ""
     better: bool = False  # all missions together are served better when this one takes the plan found for it
+    attempts: int = 0  # plans in a row that found nothing feasible
+    news: bool = False  # something that could make such a mission feasible has changed since it was planned last
 
 
 @dataclass(frozen=True, slots=True)

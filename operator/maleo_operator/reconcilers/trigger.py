@@ -9,7 +9,7 @@ from typing import Final
 
 from maleo_api import quantities
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers import figures
+from maleo_operator.reconcilers import backoff, figures
 from maleo_operator.reconcilers.conditions import find, seconds
 from maleo_operator.reconcilers.drift import judge, judge_run
 from maleo_operator.reconcilers.revisions import (
@@ -128,9 +128,24 @@ def _energy_drift(scope: MissionScope, revisions: Revisions) -> bool:
     return exceeded and _may_drift(scope, revisions)
 
 
+def retry_after(scope: MissionScope) -> float | None:
+    """Return the seconds between the last planning and the next retry; None where only news can cause one.
+
+    A suspended mission is planned to be explained, not to be served: it waits for news alone.
+    """
+    if scope.better:
+        return 0.0
+    if scope.news:
+        return backoff.news_delay(scope.attempts)
+    return None if scope.mission.spec.suspend else backoff.delay(scope.mission.key, scope.attempts)
+
+
 def _retry(scope: MissionScope, revisions: Revisions) -> bool:
     """Nothing feasible was found, or the move was given up: the world may have changed since."""
     if revisions.pending is not None or _is_cut(scope, revisions) or _is_placed(scope):
+        return False
+    wait = retry_after(scope)
+    if wait is None or scope.now - scope.planned_at < wait:
         return False
     if revisions.active is not None and not _has_budget(scope):
         return False
@@ -220,7 +235,7 @@ PERIODS: Final = {
     "LatencyDrift": 5.0,
     "FallbackDrift": 5.0,
     "EnergyDrift": 5.0,
-    "Retry": 10.0,
+    "Retry": 0.0,  # see `retry_after`
     "FleetImprovement": 10.0,
     "Improvement": 300.0,
 }

@@ -199,13 +199,40 @@ def test_lost_node__is_left_whatever_the_budget_says() -> None:
     assert check(with_moves(later(of, 2), 1.0)) == "NodeLost"
 
 
-def test_nothing_feasible__is_tried_again_every_ten_seconds() -> None:
+def _served_by_least_bad(**changes: Any) -> MissionScope:
     world = World(planner=lambda _: infeasible(least_bad=plan("drone-1")))
     world.settle()
-    of = replace(world.scope(), planned_at=world.now)
+    return replace(world.scope(), planned_at=world.now, attempts=1, **changes)
+
+
+def test_nothing_feasible__is_tried_again_after_ten_seconds_and_then_ever_more_rarely() -> None:
+    of = _served_by_least_bad()
     assert check(later(of, 9)) is None
-    assert check(later(of, 10)) == "Retry"
-    assert check(with_moves(later(of, 10), 20.0)) is None  # a square wave round the limit keeps the budget as well
+    assert check(later(of, 12)) == "Retry"
+    assert check(later(replace(of, attempts=4), 79)) is None
+    assert check(later(replace(of, attempts=4), 96)) == "Retry"
+    assert check(with_moves(later(of, 12), 20.0)) is None  # a square wave round the limit keeps the budget as well
+
+
+def test_nothing_feasible__is_tried_again_at_once_when_something_changed_that_could_matter() -> None:
+    of = _served_by_least_bad(news=True)
+    assert check(later(of, 0.9)) is None
+    assert check(later(of, 1)) == "Retry"
+    assert check(later(replace(of, attempts=9), 9)) is None, "news that never end are bounded, too"
+    assert check(later(replace(of, attempts=9), 10)) == "Retry"
+
+
+def test_nothing_feasible__takes_the_plan_that_was_found_for_all_missions_together() -> None:
+    assert check(replace(_served_by_least_bad(better=True), attempts=9)) == "Retry"
+
+
+def test_suspended_mission__is_planned_again_for_news_alone() -> None:
+    world = World(planner=lambda _: feasible("drone-1"), mission=mission(suspend=True))
+    world.settle()
+    of = later(replace(world.scope(), planned_at=world.now), 100_000)
+    assert of.mission.status.conditions
+    assert check(of) is None
+    assert check(replace(of, news=True)) == "Retry"
 
 
 def test_move_under_way__is_not_overtaken_by_choice() -> None:

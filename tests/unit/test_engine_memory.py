@@ -1,0 +1,41 @@
+"""What counts as news for a mission that could not be placed."""
+
+from dataclasses import replace
+
+import pytest
+
+from maleo_operator.engine.memory import Memory, Versions
+from maleo_operator.planning.problem import Blocker, Infeasible, Retry
+
+_THEN = Versions(cluster=1, namespace=1, measured=1, room=1)
+
+
+def _failed(*retries: Retry) -> Infeasible:
+    return Infeasible(tuple(Blocker("Code", retry, "message") for retry in retries), (), (), None)
+
+
+@pytest.mark.parametrize(
+    ("retries", "changed", "want"),
+    [
+        (("CannotEver",), {}, False),
+        (("CannotEver",), {"cluster": 2}, True),
+        (("CannotEver",), {"namespace": 2}, True),
+        (("CannotEver",), {"measured": 2}, True),
+        (("CannotEver",), {"room": 2}, False),
+        (("Waiting",), {"room": 2}, False),
+        (("CannotEver", "CannotNow"), {"room": 2}, True),
+        (("CannotNow",), {}, False),
+    ],
+)
+def test_news__are_what_could_make_it_feasible(retries: tuple[Retry, ...], changed: dict[str, int], want: bool) -> None:
+    memory = Memory(planned_at=0.0)
+    memory.note_plan(_failed(*retries), _THEN, now=1.0)
+    assert memory.has_news(replace(_THEN, **changed)) is want
+
+
+def test_attempts__count_failed_plans_in_a_row() -> None:
+    memory = Memory(planned_at=0.0)
+    assert not memory.has_news(_THEN), "never planned: that is a first placement"
+    for number in (1, 2, 3):
+        memory.note_plan(_failed("CannotEver"), _THEN, now=float(number))
+        assert (memory.attempts, memory.planned_at) == (number, float(number))
