@@ -6,11 +6,11 @@ from math import inf
 from statistics import NormalDist
 from typing import Final
 
-from maleo_api.mission import Mission, Reach
+from maleo_api.mission import Mission
 from maleo_api.model import AccuracyFigure, Codec, Model, Variant
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, parse
 from maleo_operator.planning.floor import find_floor, find_row
-from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
+from maleo_operator.planning.problem import Figure, Snapshot
 
 PRESETS: Final = {  # accuracy, latency, energy
     "balanced": (1 / 3, 1 / 3, 1 / 3),
@@ -79,12 +79,6 @@ class Demand:
             return None
         row = find_row(rows, objective)
         return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source or told) if row else None
-
-    def may_receive(self, reach: Reach, source: NodeFacts, target: NodeFacts) -> bool:
-        """Whether data born at `source` may go to `target`."""
-        if source.name == target.name or reach == "Any":
-            return True
-        return reach == "Site" and source.site != "" and source.site == target.site
 
 
 def accuracy_margin(value: float, floor: float) -> float:

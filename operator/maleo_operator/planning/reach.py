@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from maleo_api.egress import may_leave
 from maleo_api.mission import Reach as Egress
 from maleo_operator.planning.classes import UnitClass
 from maleo_operator.planning.cost import LinkFacts
@@ -59,7 +60,7 @@ def _find(index: Index, source: NodeFacts, raw: Egress, features: Egress) -> Rea
     targets, near, far = [], {index.spot(source): source}, dict[Spot, NodeFacts]()
     for each in index.classes:
         node = each.members[0].node
-        may = [_may(reach, source, node) for reach in (raw, features)]
+        may = [may_leave(reach, source.site, node.site) for reach in (raw, features)]
         link = index.link(source, node) if any(may) else None
         if link is not None:
             targets.append(Target(each, link, *may))
@@ -70,10 +71,6 @@ def _find(index: Index, source: NodeFacts, raw: Egress, features: Egress) -> Rea
     hops = {spot: _best(index, [*near.values(), *far.values()], [node]) for spot, node in near.items()}
     entry = _best(index, near.values(), far.values())
     return Reach(tuple(targets), hops, None if entry is NOWHERE else entry)
-
-
-def _may(reach: Egress, source: NodeFacts, target: NodeFacts) -> bool:
-    return reach == "Any" or (reach == "Site" and source.site != "" and source.site == target.site)
 
 
 def _best(index: Index, origins: Iterable[NodeFacts], targets: Iterable[NodeFacts]) -> Hop:

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from maleo_api.egress import may_receive
 from maleo_api.mission import Mode
 from maleo_api.model import Model, size_of
 from maleo_api.placement import MOST_STAGES
@@ -320,7 +321,7 @@ class Search:
 
     def _may_receive(self, node: NodeFacts, raw: bool) -> bool:
         egress = self.demand.mission.spec.egress
-        return self.demand.may_receive(egress.input if raw else egress.features, self.source, node)
+        return may_receive(egress.input if raw else egress.features, self.source, node)
 
     # ------------------------------------------------------------------------------------------------ judgement
 

@@ -25,6 +25,7 @@ _MOVES_TO_LEAST_BAD: Final = frozenset(
         "FirstPlacement",
         "PlacementLost",
         "SpecChanged",
+        "EgressViolated",
         "NodeLost",
         "SlotLost",
         "LatencyDrift",

@@ -3,6 +3,7 @@
 from maleo_api import quantities
 from maleo_api.model import Artifact, Tensor
 from maleo_api.placement import Coder, Partition, Placement
+from maleo_operator.reconcilers.egress import breaks_egress
 from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
@@ -76,7 +77,7 @@ def _revision(scope: MissionScope, placement: Placement, slot: Slot, pods: dict[
         epoch=spec.epoch,
         variant=_label(spec.variant, spec.exit),
         stage=_stage(spec.artifact, partition) if partition else None,
-        next=_hop(scope, following, pods) if following else None,
+        next=_hop(scope, following, pods, allowed=not breaks_egress(scope, placement)) if following else None,
     )
 
 
@@ -86,9 +87,14 @@ def _after(placement: Placement, partition: Partition) -> Partition | None:
     return chain[position] if position < len(chain) else None
 
 
-def _hop(scope: MissionScope, partition: Partition, pods: dict[Slot, SlotPod]) -> wire.Hop:
+def _hop(scope: MissionScope, partition: Partition, pods: dict[Slot, SlotPod], *, allowed: bool) -> wire.Hop:
+    """Return the address of the following slot.
+
+    It is empty while that slot has none, and while an egress rule forbids the placement: then nothing is sent, and the
+    entry answers by its fallback until the mission has moved.
+    """
     pod = pods.get(Slot(partition.node, partition.unit))
-    address = join(pod.ip, scope.settings.slot_port) if pod and pod.ip else ""
+    address = join(pod.ip, scope.settings.slot_port) if allowed and pod and pod.ip else ""
     return wire.Hop(address=address, node=partition.node)
 
 

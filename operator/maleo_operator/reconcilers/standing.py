@@ -6,6 +6,7 @@ from maleo_api.meta import Condition
 from maleo_api.placement import Placement
 from maleo_operator.planning.problem import Feasible, Infeasible
 from maleo_operator.reconcilers.conditions import condition, find
+from maleo_operator.reconcilers.egress import FORBIDDEN, tell_violation
 from maleo_operator.reconcilers.placement import blocker_of
 from maleo_operator.reconcilers.revisions import (
     describe,
@@ -112,6 +113,9 @@ def _ready(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
         return condition("Ready", "False", "NoInput", message)
     if active is None:
         return _not_serving(scope, pending, placed)
+    violation = tell_violation(scope, active)
+    if violation and active.spec.fallback is None:
+        return condition("Ready", "False", FORBIDDEN, f"nothing is sent: {violation}")
     pod = live_pods(scope.pods).get(entry_of(active))
     if pod is None or not pod.ready:
         where = f"the entry on {active.spec.entry_node} is not ready"
@@ -136,17 +140,26 @@ def _degraded(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
     active = turn.revisions.active
     if active is None:
         return condition("Degraded", "False", "NotServing", "nothing serves yet")
-    lost = [node for node in nodes_of(active) if node in scope.lost_nodes]
-    if lost:
-        return condition("Degraded", "True", "PartnerLost", f"{', '.join(lost)} is out of reach{_meanwhile(active)}")
-    if scope.telemetry.fallback > 0:
-        return condition("Degraded", "True", "FallbackServing", f"a partner does not answer{_meanwhile(active)}")
+    reason, trouble = _trouble_of_partners(scope, active)
+    if trouble:
+        return condition("Degraded", "True", reason, f"{trouble}{_meanwhile(active)}")
     if placed.status == "False" and placed.reason not in _MOVE_TROUBLE:
         return condition("Degraded", "True", placed.reason, f"serves on by {describe(active)}: {placed.message}")
     broken = [f"{p.node} {p.unit}: {p.message}" for p in _failed(scope, active)]
     if broken:
         return condition("Degraded", "True", "SlotFailed", "; ".join(broken))
     return condition("Degraded", "False", "AsPlanned", "serves as planned")
+
+
+def _trouble_of_partners(scope: MissionScope, active: Placement) -> tuple[str, str]:
+    """Return the reason and the words for why partners do not answer; both empty where nothing is known of it."""
+    violation = tell_violation(scope, active)
+    if violation:
+        return FORBIDDEN, f"nothing is sent: {violation}"
+    lost = [node for node in nodes_of(active) if node in scope.lost_nodes]
+    if lost:
+        return "PartnerLost", f"{', '.join(lost)} is out of reach"
+    return ("FallbackServing", "a partner does not answer") if scope.telemetry.fallback > 0 else ("", "")
 
 
 _MOVE_TROUBLE = frozenset({"ArtifactInvalid", "LoadFailed", "ProgressDeadlineExceeded", "Moving", CHILD_REFUSED})

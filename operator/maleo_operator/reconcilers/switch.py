@@ -10,10 +10,11 @@ from typing import Final
 
 from maleo_api import quantities
 from maleo_api.meta import Condition
-from maleo_api.mission import Active, Move, Reach
+from maleo_api.mission import Active, Move
 from maleo_api.placement import Placement
 from maleo_operator.planning.problem import Infeasible
 from maleo_operator.reconcilers.conditions import condition, holds, seconds, timestamp
+from maleo_operator.reconcilers.egress import FORBIDDEN, breaks_egress, tell_violation
 from maleo_operator.reconcilers.placement import same_plan
 from maleo_operator.reconcilers.revisions import (
     Revisions,
@@ -21,7 +22,6 @@ from maleo_operator.reconcilers.revisions import (
     entry_of,
     is_stored,
     live_pods,
-    nodes_of,
     serving_revision,
     slots_of,
 )
@@ -45,8 +45,8 @@ class Turn:
 
 
 def advance(scope: MissionScope, revisions: Revisions, proposed: Placement | None) -> Turn:
-    """The first of these that applies: stop, rebuild, replace, abandon, commit; and finish what is over."""
-    if _forbidden(scope, revisions):
+    """The first of these that applies: stop, rebuild, replace, call off, abandon, commit; and finish what is over."""
+    if _is_forbidden(scope, revisions):
         return _stop(revisions)
     turn = Turn(revisions=revisions, active=scope.mission.status.active)
     lost = _unrecorded(scope, revisions)
@@ -54,6 +54,8 @@ def advance(scope: MissionScope, revisions: Revisions, proposed: Placement | Non
         turn = _rebuild(scope, turn, lost)
     elif proposed is not None:
         turn = _replace(scope, turn, proposed)
+    elif revisions.pending is not None and breaks_egress(scope, revisions.pending):
+        turn = _call_off(scope, turn, revisions.pending)
     elif revisions.pending is not None and not scope.mission.spec.suspend:
         turn = _push(scope, turn, revisions.pending)
     return _finish(scope, turn)
@@ -100,29 +102,18 @@ def _warm(scope: MissionScope, placement: Placement, pod: SlotPod | None) -> boo
     return report is not None and placement.spec.revision in report.warm
 
 
-def _forbidden(scope: MissionScope, revisions: Revisions) -> bool:
-    """Only egress stops a mission: what serves carries data where it must not go, and no other plan is left."""
+def _is_forbidden(scope: MissionScope, revisions: Revisions) -> bool:
+    """Return whether an egress rule ends the mission's service: only egress does.
+
+    No other plan is left, and what serves (or is to serve first) breaks the rule and has no fallback beside its input.
+    """
+    serving = revisions.active or revisions.pending
     nothing_else = isinstance(scope.verdict, Infeasible) and scope.verdict.least_bad is None
-    return nothing_else and any(_breaks_egress(scope, p) for p in revisions.held)
-
-
-def _breaks_egress(scope: MissionScope, placement: Placement) -> bool:
-    """Raw input leaves the entry's node when the first partition is elsewhere; after that it is features."""
-    egress, nodes = scope.mission.spec.egress, nodes_of(placement)
-    carried = [egress.input if placement.spec.partitions[0].node != nodes[0] else egress.features]
-    carried += [egress.features] * (len(nodes) - 2)
-    return any(not _within(scope, reach, nodes[0], to) for reach, to in zip(carried, nodes[1:], strict=False))
-
-
-def _within(scope: MissionScope, reach: Reach, source: str, target: str) -> bool:
-    facts = scope.snapshot.nodes
-    if reach == "Site" and source in facts and target in facts:
-        return facts[source].site == facts[target].site
-    return reach != "Device"
+    return nothing_else and serving is not None and serving.spec.fallback is None and breaks_egress(scope, serving)
 
 
 def _stop(revisions: Revisions) -> Turn:
-    mark = condition("Superseded", "True", "EgressForbidden", "the mission's egress rules forbid this plan")
+    mark = condition("Superseded", "True", FORBIDDEN, "the mission's egress rules forbid this plan")
     marks = {p.metadata.name: mark for p in (*revisions.held, *revisions.stale)}
     return Turn(revisions=Revisions(finished=revisions.finished), active=None, marks=marks)
 
@@ -155,6 +146,12 @@ def _replace(scope: MissionScope, turn: Turn, proposed: Placement) -> Turn:
     if before.active is not None and is_stored(scope, before.active) and same_plan(before.active, proposed):
         return replace(turn, revisions=replace(before, pending=None), marks=marks)
     return replace(turn, revisions=replace(before, pending=proposed), created=proposed, marks=marks)
+
+
+def _call_off(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
+    """End a move to a plan that may not be served in the world as it is by now."""
+    mark = condition("Superseded", "True", FORBIDDEN, tell_violation(scope, pending) or "a node of it is gone")
+    return replace(turn, revisions=replace(turn.revisions, pending=None), marks={pending.metadata.name: mark})
 
 
 def _push(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:

@@ -12,6 +12,7 @@ from maleo_api.placement import Placement
 from maleo_operator.reconcilers import backoff, figures
 from maleo_operator.reconcilers.conditions import find, seconds
 from maleo_operator.reconcilers.drift import judge, judge_run
+from maleo_operator.reconcilers.egress import FORBIDDEN, tell_violation
 from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
@@ -59,6 +60,17 @@ def _placement_lost(scope: MissionScope, revisions: Revisions) -> bool:
     active = revisions.active
     lost = active is None or not is_stored(scope, active)
     return lost and revisions.pending is None and serving_revision(scope) is not None
+
+
+def _egress_violated(scope: MissionScope, revisions: Revisions) -> bool:
+    """Return whether a plan in force sends data where it may not go any more, and this has not been answered yet.
+
+    A label of a node or a rule of the mission has changed. Once it is told, what is planned next is a retry.
+    """
+    degraded = find(scope.mission.status.conditions, "Degraded")
+    told = degraded is not None and degraded.reason == FORBIDDEN
+    current = [p for p in (revisions.active, revisions.pending) if p is not None]
+    return not told and any(tell_violation(scope, p) for p in current)
 
 
 def _node_lost(scope: MissionScope, revisions: Revisions) -> bool:
@@ -214,6 +226,7 @@ def _patience(scope: MissionScope, times: int) -> float:
 
 _POLICIES: Final[tuple[tuple[str, Policy], ...]] = (
     ("SpecChanged", _spec_changed),
+    ("EgressViolated", _egress_violated),
     ("FirstPlacement", _first_placement),
     ("PlacementLost", _placement_lost),
     ("NodeLost", _node_lost),
@@ -228,6 +241,7 @@ _POLICIES: Final[tuple[tuple[str, Policy], ...]] = (
 
 PERIODS: Final = {
     "SpecChanged": 0.0,
+    "EgressViolated": 0.0,
     "FirstPlacement": 0.0,
     "PlacementLost": 0.0,
     "NodeLost": 2.0,

@@ -1,0 +1,49 @@
+"""Whether a Placement keeps the mission's egress rules in the world as it is now."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from maleo_api.egress import Place, may_receive
+from maleo_api.labels import SITE
+from maleo_api.placement import Partition, Placement
+from maleo_operator.reconcilers.scope import MissionScope
+
+FORBIDDEN: Final = "EgressForbidden"
+"""Reason of a condition, and of a Placement that was ended, by an egress rule."""
+
+
+def breaks_egress(scope: MissionScope, placement: Placement) -> bool:
+    """Return whether some partition receives data of the mission's input that may not go to its node.
+
+    What cannot be judged because a node does not exist (any more) is not allowed.
+    """
+    return any(True for _ in _violations(scope, placement))
+
+
+def tell_violation(scope: MissionScope, placement: Placement) -> str:
+    """Return the first violation between nodes that exist, as a sentence for people; empty where there is none."""
+    known = scope.snapshot.nodes.keys()
+    return next(
+        (told for node, told in _violations(scope, placement) if {node, placement.spec.entry_node} <= known), ""
+    )
+
+
+def _violations(scope: MissionScope, placement: Placement) -> Iterator[tuple[str, str]]:
+    """Yield (node, what is wrong) for each partition that receives what it must not."""
+    nodes, source = scope.snapshot.nodes, placement.spec.entry_node
+    for part in placement.spec.partitions:
+        rule = _rule_for(part)
+        reach = getattr(scope.mission.spec.egress, rule)
+        if part.node != source and not may_receive(reach, nodes.get(source), nodes.get(part.node)):
+            here, there = _name(source, nodes.get(source)), _name(part.node, nodes.get(part.node))
+            yield part.node, f"spec.egress.{rule} is {reach}: {there} may not receive it from {here}"
+
+
+def _rule_for(part: Partition) -> str:
+    """Return the field of `spec.egress` that says how far what `part` receives may travel."""
+    return "features" if part.span.first > 0 else "input"
+
+
+def _name(node: str, facts: Place | None) -> str:
+    site = facts.site if facts is not None else ""
+    return f"{node} (site {site})" if site else f"{node} (no label {SITE})"
