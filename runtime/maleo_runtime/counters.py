@@ -64,6 +64,12 @@ class Counters:
         counted.failed += 1
         counted.over_limit += 1
 
+    def note_refusal(self, revision: int, variant: str) -> None:
+        """A request whose values the model refused: failed, but answered so in time. It tells nothing of a limit."""
+        counted = self._of(revision, variant)
+        counted.total += 1
+        counted.failed += 1
+
     def drain(self, *, entry: bool) -> tuple[RevisionReport, ...]:
         reports = tuple(_report(r, v, counted, entry=entry) for (r, v), counted in self._by_revision.items())
         self._by_revision.clear()

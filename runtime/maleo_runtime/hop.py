@@ -2,20 +2,24 @@
 
 import fcntl
 import io
+import json
 import struct
 import termios
 import time
 from asyncio import Transport
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
-from maleo_runtime.protocol import HEADER_LENGTH, BadRequest, parse_response, write_request
-from maleo_runtime.stage import Unfit
+from maleo_runtime.protocol import HEADER_LENGTH, BadRequest, Body, parse_response, write_request
+from maleo_runtime.stage import InputRefused
 from maleo_runtime.tensor import Array
 
+# Seconds that the sender waits, told to the partner: a slot in the middle gives up before the one that asks it.
+TIMEOUT: Final = "Maleo-Timeout-Seconds"
 _FAILURES_TO_OPEN: Final = 3
 _OPEN_S: Final = (0.5, 8.0)
 
@@ -30,6 +34,14 @@ class TooSlow(PartnerLost):
     def __init__(self, message: str, size: int) -> None:
         super().__init__(message)
         self.size = size
+
+
+class PartnerUnready(PartnerLost):
+    """The partner lives, and cannot take this request now: the revision is not warm there, or too much waits."""
+
+
+class _ConnectionBroke(PartnerLost):
+    """The connection ended without an answer: the partner may have closed it, idle, while the request was sent."""
 
 
 class Circuit:
@@ -88,12 +100,12 @@ class Hops:
 
     def __init__(self, *, identity: str) -> None:
         self._headers = {"Authorization": f"Bearer {identity}"}
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether connections are kept
         self._circuits: dict[str, Circuit] = {}
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
 
     def is_resting(self, address: str) -> bool:
         """The partner has just failed, and is not asked for a moment."""
@@ -103,7 +115,7 @@ class Hops:
     async def call(
         self, address: str, *, model: str, revision: int, tensors: Mapping[str, Array], timeout_s: float
     ) -> tuple[dict[str, Array], dict[str, Any], int]:
-        """Outputs, the partner's parameters, bytes sent. PartnerLost; Unfit when the partner refuses the input."""
+        """Return outputs, the partner's parameters, bytes sent. Raise PartnerLost, or InputRefused by the partner."""
         if not address:
             raise PartnerLost("the partner has no address yet")
         circuit = self._circuits.setdefault(address, Circuit())
@@ -112,30 +124,60 @@ class Hops:
         body = write_request(tensors)
         url = f"http://{address}/v2/models/{model}/versions/{revision}/infer"
         try:
-            outputs, parameters = await self._post(url, body.data, body.headers, timeout_s)
+            outputs, parameters = await self._send(url, body, timeout_s)
+        except (InputRefused, PartnerUnready):
+            circuit.note(success=True, now=time.monotonic())  # it answers: whose fault it is, is not the partner's
+            raise
         except PartnerLost:
             circuit.note(success=False, now=time.monotonic())
             raise
         circuit.note(success=True, now=time.monotonic())
         return outputs, parameters, len(body.data)
 
-    async def _post(
-        self, url: str, data: bytes, headers: dict[str, str], timeout_s: float
-    ) -> tuple[dict[str, Array], dict[str, Any]]:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=self._headers)
-        timeout, body = aiohttp.ClientTimeout(total=timeout_s), _Body(io.BytesIO(data))
+    async def _send(self, url: str, body: Body, timeout_s: float) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Post, and once more on a new connection when a kept one was closed meanwhile: an inference is idempotent."""
+        deadline = time.monotonic() + timeout_s
         try:
-            async with self._session.post(url, data=body, headers=headers, timeout=timeout) as response:
+            return await self._post(url, body, timeout_s, kept=True)
+        except _ConnectionBroke:
+            return await self._post(url, body, max(0.001, deadline - time.monotonic()), kept=False)
+
+    def _session(self, *, kept: bool) -> aiohttp.ClientSession:
+        if kept not in self._sessions:
+            connector = aiohttp.TCPConnector(limit=0, force_close=not kept)
+            self._sessions[kept] = aiohttp.ClientSession(connector=connector, headers=self._headers)
+        return self._sessions[kept]
+
+    async def _post(
+        self, url: str, request: Body, timeout_s: float, *, kept: bool
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        timeout, body = aiohttp.ClientTimeout(total=timeout_s), _Body(io.BytesIO(request.data))
+        headers = {**request.headers, TIMEOUT: f"{timeout_s:.3f}"}
+        try:
+            async with self._session(kept=kept).post(url, data=body, headers=headers, timeout=timeout) as response:
                 answer = await response.read()
-                if response.status == 400:  # noqa: PLR2004 - Bad Request: the client's fault, whoever finds it
-                    raise Unfit((await response.text())[:500])
-                if response.status != 200:  # noqa: PLR2004 - OK
-                    raise PartnerLost(f"{url}: {response.status} {answer[:200]!r}")
+                if response.status == HTTPStatus.BAD_REQUEST:  # the client's fault, whoever finds it
+                    raise InputRefused(_message(answer))
+                if response.status in {HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}:
+                    raise PartnerUnready(f"{url}: {response.status} {_message(answer)}")
+                if response.status != HTTPStatus.OK:
+                    raise PartnerLost(f"{url}: {response.status} {_message(answer)}")
                 return parse_response(answer, response.headers.get(HEADER_LENGTH))
         except TimeoutError as error:
             if body.has_arrived:
                 raise PartnerLost(f"{url}: all has arrived, and no answer came within {timeout_s} s") from error
-            raise TooSlow(f"{url}: not all had arrived within {timeout_s} s", len(data)) from error
+            raise TooSlow(f"{url}: not all had arrived within {timeout_s} s", len(request.data)) from error
+        except aiohttp.ClientConnectorError as error:
+            raise PartnerLost(f"{url}: {error}") from error
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
+            raise _ConnectionBroke(f"{url}: {type(error).__name__} {error}") from error
         except (aiohttp.ClientError, OSError, BadRequest) as error:
             raise PartnerLost(f"{url}: {type(error).__name__} {error}") from error
+
+
+def _message(answer: bytes) -> str:
+    """Return what the partner says in its JSON error."""
+    try:
+        return str(json.loads(answer)["error"])[:500]
+    except (ValueError, TypeError, KeyError):
+        return answer[:200].decode(errors="replace")

@@ -13,7 +13,7 @@ import msgspec
 
 from maleo_runtime.artifact import Artifacts, FetchFailed
 from maleo_runtime.stage import LoadFailed, Stage, load
-from maleo_wire.messages import Pace, Revision, SlotDesired
+from maleo_wire.messages import Pace, Revision, SlotDesired, TensorSpec
 from maleo_wire.messages import Stage as StageDesired
 
 _RETRY_S: Final = 3.0
@@ -35,11 +35,23 @@ class Host:
     def __init__(self, artifacts: Artifacts) -> None:
         self._artifacts = artifacts
         self.desired: SlotDesired | None = None
-        self.active: int | None = None
+        self._active: Revision | None = None
         self.errors: dict[str, str] = {}
         self._stages: dict[StageDesired, Stage] = {}  # by what makes a part a different one: all but its pace
         self._in_flight: dict[StageDesired, int] = {}
         self._changed = asyncio.Event()
+
+    @property
+    def active(self) -> int | None:
+        """The revision that serves. It stays until the one that is wanted is warm, whatever else is wanted."""
+        return self._active.revision if self._active is not None else None
+
+    def arriving(self, revision: int) -> tuple[TensorSpec, ...] | None:
+        """What a request to this revision holds: empty where this slot only forwards it, None when it is not warm."""
+        found = self._find(revision)
+        if found is None or not self._is_warm(found):
+            return None
+        return self._stages[_key(found.stage)].arriving if found.stage is not None else ()
 
     def take(self, desired: SlotDesired) -> None:
         self.desired = desired
@@ -80,8 +92,7 @@ class Host:
     @contextlib.asynccontextmanager
     async def holding(self, revision: int) -> AsyncIterator[Held | None]:
         """The revision for one request, kept loaded until it ends; None when it is not warm here."""
-        found = next((r for r in self.desired.revisions if r.revision == revision), None) if self.desired else None
-        async with self._keeping(found) as held:
+        async with self._keeping(self._find(revision)) as held:
             yield held
 
     @contextlib.asynccontextmanager
@@ -106,14 +117,20 @@ class Host:
             if self._in_flight[key] == 0:
                 self._changed.set()
 
+    def _find(self, revision: int) -> Revision | None:
+        wanted = self.desired.revisions if self.desired else ()
+        held = (*wanted, self._active) if self._active is not None else wanted
+        return next((r for r in held if r.revision == revision), None)
+
     def _is_warm(self, revision: Revision) -> bool:
         return revision.stage is None or _key(revision.stage) in self._stages
 
     def _flip(self) -> None:
         """At once and as a whole: a request reads `active` when it arrives, and finishes on what it read."""
-        wanted = self.desired.active if self.desired else None
-        if wanted is None or wanted in self.warm:
-            self.active = wanted
+        number = self.desired.active if self.desired else None
+        wanted = self._find(number) if number is not None else None
+        if number is None or (wanted is not None and self._is_warm(wanted)):
+            self._active = wanted
 
     def _wanted(self) -> list[StageDesired]:
         """Parts in the order of their urgency: what serves, its fallback, then what is to come."""
@@ -121,7 +138,9 @@ class Host:
         if desired is None:
             return []
         by_urgency = sorted(desired.revisions, key=lambda r: r.revision != desired.active)
-        revisions = [*by_urgency[:1], *([desired.fallback] if desired.fallback else []), *by_urgency[1:]]
+        serving = [self._active] if self._active is not None else []
+        spare = [desired.fallback] if desired.fallback is not None else []
+        revisions = [*serving, *by_urgency[:1], *spare, *by_urgency[1:]]
         return list(dict.fromkeys(_key(r.stage) for r in revisions if r.stage is not None))
 
     async def _load(self, wanted: StageDesired) -> bool:
@@ -136,7 +155,7 @@ class Host:
         return True
 
     def _let_go(self) -> None:
-        """Unload what is neither wanted nor in use. The active revision stays until another one serves."""
+        """Unload what is neither wanted nor in use. The active revision stays until another one serves (`_wanted`)."""
         wanted = set(self._wanted())
         for key in [k for k in self._stages if k not in wanted and not self._in_flight.get(k)]:
             del self._stages[key]

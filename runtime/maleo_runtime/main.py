@@ -16,6 +16,7 @@ from maleo_runtime.artifact import Artifacts
 from maleo_runtime.counters import Counters
 from maleo_runtime.hop import Hops
 from maleo_runtime.host import Host
+from maleo_runtime.listener import listen
 from maleo_runtime.server import Server
 from maleo_runtime.service import Service
 from maleo_runtime.stage import Unit
@@ -72,15 +73,18 @@ class Slot:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`; then readiness fails, requests are answered until none comes, and it ends."""
-        runner = web.AppRunner(self.server.make_app(), access_log=None, shutdown_timeout=1.0)
+        # A request whose client has left is cancelled, wherever it waits: nothing is computed for it.
+        runner = web.AppRunner(self.server.make_app(), shutdown_timeout=1.0, handler_cancellation=True)
         await runner.setup()
-        await web.TCPSite(runner, port=self.settings.port).start()
+        assert runner.server is not None
+        listener = await listen(runner.server, self.settings.port)
         tasks = [asyncio.create_task(work) for work in (self.host.run(), self.child.run(), self._report())]
         stopped = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
         await self._drain()
         for task in (*tasks, stopped):
             task.cancel()
+        listener.close()
         await runner.cleanup()
         await self.hops.close()
         for task in done & set(tasks):

@@ -2,26 +2,85 @@
 
 https://github.com/kserve/open-inference-protocol, and its binary_data extension: a JSON header of
 `Inference-Header-Content-Length` bytes, then the tensors' bytes in the order of the header.
+docs/reference/inference-protocol.md lists what is supported.
 """
 
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import msgspec
 import numpy as np
 
+from maleo_runtime import elements
 from maleo_runtime.tensor import Array, datatype_of, dtype_of
+from maleo_wire.messages import TensorSpec
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-_MOST_TENSORS: Final = 64
-_MOST_DIMENSIONS: Final = 8
-_MOST_DIGITS: Final = 18
-_MOST_ELEMENTS: Final = 1 << 31
+_MAX_TENSORS: Final = 64
+_MAX_DIMENSIONS: Final = 8
+_MAX_DIGITS: Final = 18
+_MAX_ELEMENTS: Final = 1 << 31
+_MAX_FIELD: Final = 1 << 14  # bytes of the JSON text of parameters, of a shape, or of the list of outputs
+_MAX_ID: Final = 1024
+_BODY_BASE: Final = 64 * 1024  # bytes of names, parameters and white space
+_JSON_PER_ELEMENT: Final = 32  # bytes: the longest FP64 has 24 characters, and a separator with some white space
+
+_NONE: Final = msgspec.Raw(b"null")
+# Parameters of Triton's extensions that ask for nothing when they hold these values.
+_HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
+    "sequence_id": (0, ""),
+    "sequence_start": (False,),
+    "sequence_end": (False,),
+    "priority": (0,),
+    "classification": (0,),
+}
+_EXTENSIONS: Final[dict[str, str]] = {
+    "shared_memory_region": "shared memory",
+    "shared_memory_byte_size": "shared memory",
+    "shared_memory_offset": "shared memory",
+    "sequence_id": "sequences",
+    "sequence_start": "sequences",
+    "sequence_end": "sequences",
+    "priority": "priorities",
+    "timeout": "request timeouts",
+    "classification": "classification",
+}
 
 
 class BadRequest(Exception):
     """The body is no inference request; the message names the field. HTTP 400."""
+
+
+class _Tensor(msgspec.Struct):
+    """As on the wire. What may be large or of any form stays text until it is known how to check it."""
+
+    name: str
+    datatype: str
+    shape: msgspec.Raw
+    data: msgspec.Raw = _NONE
+    parameters: msgspec.Raw = _NONE
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: msgspec.Raw = _NONE
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Tensor]
+    id: str = ""
+    parameters: msgspec.Raw = _NONE
+    outputs: msgspec.Raw = _NONE
+
+
+class _Response(msgspec.Struct):
+    outputs: list[_Tensor]
+    parameters: msgspec.Raw = _NONE
+
+
+_Header = TypeVar("_Header", _Request, _Response)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,40 +108,48 @@ class Body:
         return {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(self.header_length)}
 
 
-def parse_request(body: bytes, header_length: str | None) -> Request:
-    """BadRequest says what is wrong; nothing of the body is ever executed."""
-    header, rest = _split(body, header_length)
-    inputs = header.get("inputs")
-    if not isinstance(inputs, list) or not 0 < len(inputs) <= _MOST_TENSORS:
-        raise BadRequest(f"inputs: a list of 1 to {_MOST_TENSORS} tensors is needed")
-    tensors = _parse_tensors(inputs, rest, "inputs")
-    outputs = header.get("outputs") or []
-    if not isinstance(outputs, list) or not all(
-        isinstance(o, dict) and isinstance(o.get("name"), str) for o in outputs
-    ):
-        raise BadRequest("outputs: a list of objects with a name is needed")
-    parameters = header.get("parameters")
-    default = bool(parameters.get("binary_data_output")) if isinstance(parameters, dict) else False
+def body_limit(specs: Sequence[TensorSpec], *, binary: bool, at_most: int) -> int:
+    """Return the bytes that a request for these inputs can need, at most `at_most`.
+
+    Binary: 64 KiB and the elements' own bytes; JSON: 64 KiB and 32 bytes per element. A free dimension gives no bound.
+    """
+    if not specs or any(size < 0 for spec in specs for size in spec.shape):
+        return at_most
+    needed = _BODY_BASE
+    for spec in specs:
+        dtype = dtype_of(spec.datatype)
+        needed += math.prod(spec.shape) * (dtype.itemsize if binary and dtype else _JSON_PER_ELEMENT)
+    return min(needed, at_most)
+
+
+def parse_request(body: bytes | bytearray, header_length: str | None) -> Request:
+    """Return the request of a body. Raise BadRequest, which says what is wrong; nothing of the body is executed."""
+    header, rest = _split(body, header_length, _Request)
+    if not 0 < len(header.inputs) <= _MAX_TENSORS:
+        raise BadRequest(f"inputs: a list of 1 to {_MAX_TENSORS} tensors is needed")
+    if len(header.id) > _MAX_ID:
+        raise BadRequest(f"id: at most {_MAX_ID} characters are taken")
+    asked = _parameters(header.parameters, "parameters", {"binary_data_output"})
+    default = _flag(asked, "binary_data_output", "parameters", default=False)
+    outputs = _parse_outputs(header.outputs, default=default)
     return Request(
-        id=str(header.get("id", "")),
-        tensors=tensors,
-        outputs=tuple(o["name"] for o in outputs),
-        binary={o["name"]: bool(_parameters(o).get("binary_data", default)) for o in outputs},
+        id=header.id,
+        tensors=_parse_tensors(header.inputs, rest, "inputs"),
+        outputs=tuple(outputs),
+        binary=outputs,
         default_binary=default,
     )
 
 
 def parse_response(body: bytes, header_length: str | None) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Outputs and parameters of an answer. BadRequest when it is none."""
-    header, rest = _split(body, header_length)
-    outputs = header.get("outputs")
-    if not isinstance(outputs, list):
-        raise BadRequest("outputs: a list of tensors is needed")
-    return _parse_tensors(outputs, rest, "outputs"), _parameters(header)
+    """Return outputs and parameters of an answer. Raise BadRequest when it is none."""
+    header, rest = _split(body, header_length, _Response)
+    tensors = _parse_tensors(header.outputs, rest, "outputs")
+    return tensors, _decode(header.parameters, dict[str, str | float | int | bool] | None, "parameters") or {}
 
 
 def write_request(tensors: Mapping[str, Array]) -> Body:
-    """All inputs and all outputs as bytes."""
+    """Return the body of a request: all inputs and all outputs as bytes."""
     entries, chunks = _write_tensors(tensors, dict.fromkeys(tensors, True))
     return _join({"inputs": entries, "parameters": {"binary_data_output": True}}, chunks)
 
@@ -90,100 +157,146 @@ def write_request(tensors: Mapping[str, Array]) -> Body:
 def write_response(
     request: Request, outputs: Mapping[str, Array], *, model: str, version: int, parameters: Mapping[str, Any]
 ) -> Body:
-    """The outputs asked for, in that order. BadRequest when one does not exist."""
+    """Return the outputs asked for, in that order. Raise BadRequest when one does not exist, or JSON has no form of it.
+
+    JSON has no NaN and no infinity: such an output can only be had as bytes.
+    """
     names = request.outputs or tuple(outputs)
     unknown = [name for name in names if name not in outputs]
     if unknown:
         raise BadRequest(f"outputs: the model has no output {unknown[0]!r}; it has {', '.join(outputs)}")
     binary = {name: request.binary.get(name, request.default_binary) for name in names}
+    for name in names:
+        if not binary[name] and outputs[name].dtype.kind == "f" and not np.isfinite(outputs[name]).all():
+            raise BadRequest(
+                f"output {name!r} holds NaN or infinite values, which JSON cannot represent: "
+                "request it as binary data (parameters.binary_data of the output: true)"
+            )
     entries, chunks = _write_tensors({name: outputs[name] for name in names}, binary)
     header = {"model_name": model, "model_version": str(version), "parameters": dict(parameters), "outputs": entries}
     return _join({**header, **({"id": request.id} if request.id else {})}, chunks)
 
 
-def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
+def _split(body: bytes | bytearray, header_length: str | None, form: type[_Header]) -> tuple[_Header, memoryview]:
     length = len(body)
     if header_length is not None:
         if not _is_number(header_length) or int(header_length) > len(body):
             raise BadRequest(f"{HEADER_LENGTH}: {header_length!r} is no length within the body of {len(body)} bytes")
         length = int(header_length)
+    view = memoryview(body)
     try:
-        header = json.loads(body[:length])
-    except (ValueError, RecursionError) as error:
+        return msgspec.json.decode(view[:length], type=form), view[length:]
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the body is no inference request: {error}") from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadRequest(f"the body is no JSON: {error}") from error
-    if not isinstance(header, dict):
-        raise BadRequest("the body is no JSON object")
-    return header, memoryview(body)[length:]
 
 
-def _parse_tensors(entries: list[Any], rest: memoryview, where: str) -> dict[str, Array]:
+def _decode(raw: msgspec.Raw, form: Any, place: str) -> Any:
+    """Decode a small field. Raise BadRequest when it is large, or of another form."""
+    if len(memoryview(raw)) > _MAX_FIELD:
+        raise BadRequest(f"{place}: at most {_MAX_FIELD} bytes are taken")
+    try:
+        return msgspec.json.decode(raw, type=form)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"{place}: {error}") from error
+
+
+def _parameters(raw: msgspec.Raw, place: str, supported: set[str]) -> dict[str, Any]:
+    """Return the parameters given. Raise BadRequest that names those that are not supported and ask for something."""
+    given: dict[str, Any] = _decode(raw, dict[str, str | float | int | bool | None] | None, place) or {}
+    wrong = [n for n, value in given.items() if n not in supported and not _is_harmless(n, value)]
+    if wrong:
+        kinds = list(dict.fromkeys(_EXTENSIONS[name] for name in wrong if name in _EXTENSIONS))
+        why = f" ({', '.join(kinds)})" if kinds else ""
+        raise BadRequest(
+            f"{place}: {', '.join(wrong)[:200]} not supported{why}; supported here: {', '.join(sorted(supported))}"
+        )
+    return given
+
+
+def _is_harmless(name: str, value: Any) -> bool:
+    return value is None or any(type(value) is type(none) and value == none for none in _HARMLESS.get(name, ()))
+
+
+def _flag(parameters: Mapping[str, Any], name: str, place: str, *, default: bool) -> bool:
+    value = parameters.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise BadRequest(f"{place}.{name}: true or false is needed")
+    return value
+
+
+def _parse_outputs(raw: msgspec.Raw, *, default: bool) -> dict[str, bool]:
+    """Return the outputs asked for, and whether each is wanted as bytes."""
+    outputs: dict[str, bool] = {}
+    for number, output in enumerate(_decode(raw, list[_Output] | None, "outputs") or []):
+        place = f"outputs[{number}]"
+        if output.name in outputs:
+            raise BadRequest(f"{place}: output {output.name!r} is named twice")
+        parameters = _parameters(output.parameters, f"{place}.parameters", {"binary_data"})
+        outputs[output.name] = _flag(parameters, "binary_data", f"{place}.parameters", default=default)
+    return outputs
+
+
+def _parse_tensors(entries: list[_Tensor], rest: memoryview, where: str) -> dict[str, Array]:
     tensors: dict[str, Array] = {}
     offset = 0
     for number, entry in enumerate(entries):
         place = f"{where}[{number}]"
-        name, dtype, shape = _parse_description(entry, place)
-        if name in tensors:
-            raise BadRequest(f"{place}: tensor {name!r} is given twice")
-        size = _parameters(entry).get("binary_data_size")
+        if entry.name in tensors:
+            raise BadRequest(f"{place}: tensor {entry.name!r} is given twice")
+        dtype, shape = _parse_description(entry, place)
+        size = _parameters(entry.parameters, f"{place}.parameters", {"binary_data_size"}).get("binary_data_size")
         if size is None:
-            tensors[name] = _from_json(entry.get("data"), dtype, shape, place)
+            tensors[entry.name] = _from_json(entry.data, dtype, shape, place)
             continue
-        needed = dtype.itemsize * _count(shape)
-        if size != needed or offset + needed > len(rest):
+        if entry.data != _NONE:
+            raise BadRequest(f"{place}: has both data and binary_data_size")
+        needed = dtype.itemsize * math.prod(shape)
+        if type(size) is not int or size != needed or offset + needed > len(rest):
             raise BadRequest(
-                f"{place}: {needed} bytes are needed for {shape}, {size} are declared, {len(rest)} are there"
+                f"{place}: {needed} bytes are needed for {shape}, {size!r} are declared, {len(rest)} are there"
             )
-        tensors[name] = np.frombuffer(rest, dtype=dtype, count=_count(shape), offset=offset).reshape(shape)
+        tensors[entry.name] = _from_bytes(rest[offset : offset + needed], dtype, shape, place)
         offset += needed
     if offset != len(rest):
         raise BadRequest(f"{len(rest) - offset} bytes follow the last tensor")
     return tensors
 
 
-def _parse_description(entry: Any, place: str) -> tuple[str, np.dtype[Any], list[int]]:
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-        raise BadRequest(f"{place}.name: a name is needed")
-    dtype = dtype_of(str(entry.get("datatype")))
+def _parse_description(entry: _Tensor, place: str) -> tuple[np.dtype[Any], list[int]]:
+    dtype = dtype_of(entry.datatype)
     if dtype is None:
-        raise BadRequest(f"{place}.datatype: {entry.get('datatype')!r} is not served")
-    shape = entry.get("shape")
+        raise BadRequest(f"{place}.datatype: {entry.datatype[:40]!r} is not served")
+    shape = _decode(entry.shape, list[int], f"{place}.shape")
     if (
-        not isinstance(shape, list)
-        or len(shape) > _MOST_DIMENSIONS
-        or not all(type(size) is int and 0 <= size <= _MOST_ELEMENTS for size in shape)
-        or _count(shape) > _MOST_ELEMENTS
+        len(shape) > _MAX_DIMENSIONS
+        or not all(0 <= size <= _MAX_ELEMENTS for size in shape)
+        or math.prod(shape) > _MAX_ELEMENTS
     ):
-        raise BadRequest(f"{place}.shape: up to 8 sizes of at least 0 are needed, not {shape!r}"[:200])
-    return entry["name"], dtype, shape
+        raise BadRequest(f"{place}.shape: up to {_MAX_DIMENSIONS} sizes of at least 0 are needed, not {shape!r}"[:200])
+    return dtype, shape
 
 
-def _from_json(data: Any, dtype: np.dtype[Any], shape: list[int], place: str) -> Array:
-    if not isinstance(data, list):
-        raise BadRequest(f"{place}.data: a list of numbers is needed")
+def _from_json(data: msgspec.Raw, dtype: np.dtype[Any], shape: list[int], place: str) -> Array:
     try:
-        array = np.asarray(data).reshape(-1)
-        if array.dtype == object or array.dtype.kind not in "bifu":
-            raise BadRequest(f"{place}.data: numbers are needed")
-        return array.astype(dtype).reshape(shape)
-    except (ValueError, OverflowError, TypeError, RecursionError) as error:
-        raise BadRequest(f"{place}.data: does not fill shape {shape}: {error}"[:300]) from error
+        return elements.decode(bytes(data), dtype, shape)
+    except elements.Misfit as error:
+        raise BadRequest(f"{place}.data{error}") from error
+
+
+def _from_bytes(data: memoryview, dtype: np.dtype[Any], shape: list[int], place: str) -> Array:
+    array = np.frombuffer(data, dtype).reshape(shape)
+    if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
+        raise BadRequest(f"{place}: BOOL takes the bytes 0 and 1")
+    return array
 
 
 def _is_number(text: str) -> bool:
     """Of ASCII digits, and not of more than `int` reads: other alphabets have digits too."""
-    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-
-
-def _count(shape: list[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
-def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = entry.get("parameters")
-    return parameters if isinstance(parameters, dict) else {}
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
 
 
 def _write_tensors(
@@ -203,5 +316,5 @@ def _write_tensors(
 
 
 def _join(header: Mapping[str, Any], chunks: list[bytes]) -> Body:
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = msgspec.json.encode(header)
     return Body(data=b"".join([text, *chunks]), header_length=len(text) if chunks else None)

@@ -3,40 +3,51 @@
 import asyncio
 import hmac
 import json
+import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
-from maleo_runtime.hop import PartnerLost
+from maleo_runtime import metadata
+from maleo_runtime.admission import Admission, Busy
+from maleo_runtime.body import WORKER, Encoded, TooLarge, TooSlow, receive, time_for
+from maleo_runtime.hop import TIMEOUT, PartnerLost
 from maleo_runtime.host import Host
-from maleo_runtime.protocol import HEADER_LENGTH, BadRequest, Body, parse_request, write_response
+from maleo_runtime.metadata import Statistics
+from maleo_runtime.protocol import HEADER_LENGTH, BadRequest, Request, body_limit, parse_request, write_response
 from maleo_runtime.service import Answer, NotServing, NotWarm, Service
-from maleo_runtime.stage import Unfit
-from maleo_wire.messages import TensorSpec
+from maleo_runtime.stage import StageFailed, Unfit
+from maleo_wire.messages import SlotDesired, TensorSpec
 
-_MOST_HEADER: Final = 64 * 1024 * 1024
-_CHUNK: Final = 1 << 20
-_MOST_DIGITS: Final = 18
-
-
-class TooLarge(Exception):
-    """HTTP 413."""
+_Result = TypeVar("_Result")
+_MAX_DIGITS: Final = 18
+_RETRY_AFTER_S: Final = "1"
+_SMALL: Final = 16 * 1024  # bytes of JSON that take less time than the way to another thread
+_log = logging.getLogger(__name__)
 
 
 class Unknown(Exception):
     """No such model or version here. HTTP 404."""
 
 
-_STATUS: Final[dict[type[Exception], int]] = {
-    BadRequest: 400,
-    Unfit: 400,
-    Unknown: 404,
-    NotWarm: 409,
-    TooLarge: 413,
-    PartnerLost: 502,
-    NotServing: 503,
-}
+_STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
+    (BadRequest, 400),
+    (Unfit, 400),
+    (Unknown, 404),
+    (TooSlow, 408),
+    (NotWarm, 409),
+    (TooLarge, 413),
+    (Encoded, 415),
+    (Busy, 429),
+    (StageFailed, 500),
+    (PartnerLost, 502),
+    (NotServing, 503),
+)
 
 
 class Server:
@@ -49,17 +60,23 @@ class Server:
         self._in_flight = 0
         self._host = host
         self._service = service
+        self._admission = Admission()
+        self._statistics = Statistics()
         self._authorization = f"Bearer {identity}".encode()
 
     def make_app(self) -> web.Application:
-        app = web.Application(middlewares=[self._answer_errors], client_max_size=_MOST_HEADER)
+        app = web.Application(middlewares=[self._answer_errors])
         app.router.add_get("/v2", self._describe_server)
         app.router.add_get("/v2/health/live", self._live)
         app.router.add_get("/v2/health/ready", self._ready)
+        app.router.add_get("/v2/models", self._list_models)
+        app.router.add_post("/v2/repository/index", self._list_models)
         for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             app.router.add_get(path, self._describe_model)
             app.router.add_get(f"{path}/ready", self._model_ready)
-            app.router.add_post(f"{path}/infer", self._infer)
+            app.router.add_get(f"{path}/config", self._describe_config)
+            app.router.add_get(f"{path}/stats", self._describe_statistics)
+            app.router.add_post(f"{path}/infer", self._infer, expect_handler=_expect)
         return app
 
     # ------------------------------------------------------------------------------------------------ handlers
@@ -73,57 +90,104 @@ class Server:
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 
     async def _describe_server(self, _request: web.Request) -> web.Response:
-        return web.json_response({"name": "maleo-slot", "version": "1", "extensions": ["binary_tensor_data"]})
+        extensions = ["binary_tensor_data", "model_configuration", "statistics"]
+        return web.json_response({"name": "maleo-slot", "version": "1", "extensions": extensions})
+
+    async def _list_models(self, _request: web.Request) -> web.Response:
+        """Return the repository index, in Triton's form: the one model of this mission."""
+        desired, active = self._host.desired, self._host.active
+        if desired is None or not desired.entry:
+            return web.json_response([])
+        state = {"state": "READY", "reason": ""} if active is not None else {"state": "LOADING", "reason": ""}
+        version = {"version": str(active)} if active is not None else {}
+        return web.json_response([{"name": desired.model, **version, **state}])
 
     async def _model_ready(self, request: web.Request) -> web.Response:
-        self._check_model(request)
+        self._find_model(request)
         ready = self._host.active is not None and not self.draining
         return web.json_response({"name": request.match_info["model"], "ready": ready}, status=200 if ready else 503)
 
     async def _describe_model(self, request: web.Request) -> web.Response:
-        self._check_model(request)
-        desired = self._host.desired
-        assert desired is not None
-        return web.json_response(
-            {
-                "name": desired.model,
-                "versions": [str(revision) for revision in self._host.warm],
-                "platform": "maleo_onnx",
-                "inputs": [_describe(spec) for spec in desired.inputs],
-                "outputs": [_describe(spec) for spec in desired.outputs],
-            }
-        )
+        return web.json_response(metadata.describe(self._find_model(request), self._host.active))
 
-    async def _infer(self, request: web.Request) -> web.Response:
-        desired, version = self._host.desired, _version(request)
-        partner = hmac.compare_digest(request.headers.get("Authorization", "").encode(), self._authorization)
-        if not (partner and version is not None):
-            self._check_model(request)  # partners name the revision: a mission may be changing its model just now
-        if desired is None or not (partner or desired.entry):
-            raise Unknown("this slot holds a part of a mission: ask the mission's entry")
-        body = await _read(request, desired.policy.max_body_bytes)
-        parsed = parse_request(body, request.headers.get(HEADER_LENGTH))
-        if partner and version is not None:
-            answer = await self._service.serve_part(version, parsed.tensors)
-        else:
-            self._check_version(version)
-            answer = await self._service.serve_entry(parsed.tensors)
-        written = write_response(
-            parsed, answer.outputs, model=desired.model, version=answer.revision, parameters=_parameters(answer)
-        )
-        return _respond(written)
+    async def _describe_config(self, request: web.Request) -> web.Response:
+        return web.json_response(metadata.describe_config(self._find_model(request)))
+
+    async def _describe_statistics(self, request: web.Request) -> web.Response:
+        desired = self._find_model(request)
+        return web.json_response(self._statistics.describe(desired.model, self._host.active))
+
+    async def _infer(self, request: web.Request) -> web.StreamResponse:
+        partner, version = self._is_partner(request), _version(request)
+        if partner and version is not None:  # partners name the revision: a mission may change its model just now
+            return await self._serve(request, self._host.arriving(version), version)
+        desired = self._find_model(request)
+        start = time.perf_counter()
+        try:
+            response = await self._serve(request, desired.inputs, None)
+        except Exception:
+            self._statistics.note(self._host.active, success=False, seconds=time.perf_counter() - start)
+            raise
+        self._statistics.note(self._host.active, success=True, seconds=time.perf_counter() - start)
+        return response
 
     # ------------------------------------------------------------------------------------------------ inside
 
-    def _check_model(self, request: web.Request) -> None:
-        _version(request)
-        served = self._host.desired.model if self._host.desired else ""
-        if request.match_info["model"] != served:
-            raise Unknown(f"model {request.match_info['model']!r} is not served here; {served!r} is")
+    async def _serve(
+        self, request: web.Request, inputs: tuple[TensorSpec, ...] | None, part: int | None
+    ) -> web.StreamResponse:
+        """Receive, compute and answer one request. `part`: the revision of which another slot asks for a part."""
+        desired, header_length = self._host.desired, request.headers.get(HEADER_LENGTH)
+        if desired is None or inputs is None:
+            raise NotWarm(f"revision {part} is not warm; warm are {list(self._host.warm)}")
+        limit = body_limit(inputs, binary=header_length is not None, at_most=desired.policy.max_body_bytes)
+        with self._admission.holding(limit) as held:
+            body = await receive(request, limit, held)
+            with self._admission.turn():
+                parsed = await _off_loop(len(body), header_length, parse_request, body, header_length)
+                del body
+                held.resize(sum(array.nbytes for array in parsed.tensors.values()))
+                answer = await self._compute(request, parsed, part)
+                binary = all(parsed.binary.get(name, parsed.default_binary) for name in answer.outputs)
+                size = sum(array.nbytes for array in answer.outputs.values())
+                write = partial(
+                    write_response,
+                    parsed,
+                    answer.outputs,
+                    model=desired.model,
+                    version=answer.revision,
+                    parameters=_parameters(answer),
+                )
+                written = await _off_loop(size, "" if binary else None, write)
+        return web.Response(body=written.data, headers=written.headers)
 
-    def _check_version(self, version: int | None) -> None:
+    async def _compute(self, request: web.Request, parsed: Request, part: int | None) -> Answer:
+        if part is None:
+            return await self._service.serve_entry(parsed.tensors)
+        return await self._service.serve_part(part, parsed.tensors, allowed_s=_seconds(request.headers.get(TIMEOUT)))
+
+    def _is_partner(self, request: web.Request) -> bool:
+        return hmac.compare_digest(request.headers.get("Authorization", "").encode(), self._authorization)
+
+    def _find_model(self, request: web.Request) -> SlotDesired:
+        """Return what serves the model and version of the path. Raise Unknown, or NotServing before there is any."""
+        desired, version, model = self._host.desired, _version(request), request.match_info["model"]
+        if desired is None:
+            raise NotServing("no model is served here yet")
+        if not desired.entry:
+            raise Unknown("this slot holds a part of a mission: ask the mission's entry")
+        if model != desired.model:
+            raise Unknown(f"model {model[:100]!r} is not served here; {desired.model!r} is")
         if version is not None and version != self._host.active:
             raise Unknown(f"version {version} is not served here; {self._host.active} is, ask without a version")
+        return desired
+
+    def _describe_endpoints(self) -> str:
+        desired = self._host.desired
+        if desired is None or not desired.entry:
+            return "this slot serves /v2 and /v2/health/{live,ready}"
+        model = f"/v2/models/{desired.model}"
+        return f"this slot serves /v2, /v2/health/{{live,ready}}, /v2/models and {model}[/{{ready,infer,config,stats}}]"
 
     @web.middleware
     async def _answer_errors(
@@ -132,38 +196,70 @@ class Server:
         self._in_flight += 1
         self.idle.clear()
         try:
-            response = await handler(request)
-        except tuple(_STATUS) as error:
-            response = _refuse(_STATUS[type(error)], str(error))
-        except web.HTTPException as error:
-            response = _refuse(error.status, error.reason)
+            response = await self._try(request, handler)
+            if self.draining:
+                response.force_close()
+            await _send(request, response)
         finally:
             self._in_flight -= 1
             if self._in_flight == 0:
                 self.idle.set()
-        if self.draining:
-            response.force_close()
         return response
+
+    async def _try(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            message = f"{request.method} {request.path[:200]}: {error.reason}; {self._describe_endpoints()}"
+            response = _refuse(error.status, message)
+            response.headers.update({name: error.headers[name] for name in ("Allow",) if name in error.headers})
+            return response
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets the protocol's error
+            return _refuse(*_describe_error(error))
 
 
 def _version(request: web.Request) -> int | None:
     version = request.match_info.get("version")
-    if version is not None and not (version.isascii() and version.isdigit() and len(version) < _MOST_DIGITS):
-        raise Unknown(f"version {version!r} is not served here; versions are revision numbers")
+    if version is not None and not (version.isascii() and version.isdigit() and len(version) < _MAX_DIGITS):
+        raise Unknown(f"version {version[:40]!r} is not served here; versions are revision numbers")
     return int(version) if version is not None else None
 
 
-async def _read(request: web.Request, most: int) -> bytes:
-    """The body, never more than `most` bytes of it."""
-    if (request.content_length or 0) > most:
-        raise TooLarge(f"the body has {request.content_length} bytes, at most {most} are taken")
-    chunks, size = [], 0
-    async for chunk in request.content.iter_chunked(_CHUNK):
-        size += len(chunk)
-        if size > most:
-            raise TooLarge(f"the body has more than {most} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+def _seconds(text: str | None) -> float | None:
+    """Return the seconds that another slot waits; None when it does not tell."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < math.inf else None
+
+
+async def _off_loop(size: int, header_length: str | None, work: Callable[..., _Result], *args: Any) -> _Result:
+    """Do what takes long with a large JSON body in the thread for bodies; bytes are only looked at, not copied."""
+    if size <= _SMALL or header_length is not None:
+        return work(*args)
+    return await asyncio.get_running_loop().run_in_executor(WORKER, work, *args)
+
+
+async def _expect(request: web.Request) -> None:
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed(
+            text=json.dumps({"error": "Expect: only 100-continue is served"}), content_type="application/json"
+        )
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+async def _send(request: web.Request, response: web.StreamResponse) -> None:
+    """Send the answer; a client that does not take it in time loses its connection."""
+    try:
+        async with asyncio.timeout(time_for(response.content_length or 0)):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
 
 
 def _parameters(answer: Answer) -> dict[str, Any]:
@@ -175,13 +271,14 @@ def _parameters(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _respond(body: Body) -> web.Response:
-    return web.Response(body=body.data, headers=body.headers)
-
-
 def _refuse(status: int, message: str) -> web.Response:
-    return web.Response(status=status, text=json.dumps({"error": message}), content_type="application/json")
+    headers = {"Retry-After": _RETRY_AFTER_S} if status == HTTPStatus.TOO_MANY_REQUESTS else None
+    return web.json_response({"error": message}, status=status, headers=headers)
 
 
-def _describe(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+def _describe_error(error: Exception) -> tuple[int, str]:
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), None)
+    if status is not None:
+        return status, str(error)
+    _log.error("a request failed by an error of the slot's own", exc_info=error)
+    return 500, f"internal error: {type(error).__name__}"

@@ -1,14 +1,21 @@
 """What a slot does with one request: its own part, then the next slot; at the entry also the clock and the fallback."""
 
+import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from maleo_runtime.counters import Counters
 from maleo_runtime.hop import Hops, PartnerLost, TooSlow
 from maleo_runtime.host import Held, Host
-from maleo_runtime.stage import Unit
+from maleo_runtime.stage import InputRefused, StageFailed, Unfit, Unit, check
 from maleo_runtime.tensor import Array
+
+_PATIENCE_S: Final = 5.0  # for a partner that is lost, where no fallback could answer
+_PAUSE_S: Final = 0.05
+_SHORTEST_S: Final = 0.001
+_EARLIER: Final = 0.95  # a slot in the middle gives up before the one that asks it, and can tell which link was slow
 
 
 class NotWarm(Exception):
@@ -37,47 +44,80 @@ class Service:
         self._name = name
 
     async def serve_entry(self, tensors: Mapping[str, Array]) -> Answer:
-        """A client's request on the revision that is active when it arrives. NotServing, Unfit."""
+        """Answer a client's request, and count it. Raise NotServing, Unfit or StageFailed."""
         arrived = time.perf_counter()
         desired, active = self._host.desired, self._host.active
         if desired is None or active is None:
             raise NotServing("no revision of this mission serves yet")
         limit = desired.policy.latency_limit_s
-        async with self._host.holding(active) as held:
-            answer = await self._try(held, tensors, arrived) if held is not None else None
-        if answer is None:
-            return await self._serve_fallback(active, tensors, arrived, limit)
-        self._counters.note_answer(active, answer.variant, seconds=answer.inside_s, limit_s=limit, fallback=False)
+        if desired.inputs:
+            check(desired.inputs, tensors)
+        try:
+            answer, fallback = await self._answer(tensors, arrived, max(_PATIENCE_S, desired.policy.hop_timeout_s))
+        except InputRefused:
+            self._counters.note_refusal(active, "")
+            raise
+        except Unfit:
+            raise  # a request that no model takes: it was none of this mission's
+        except asyncio.CancelledError:
+            # A client that leaves within the limit tells nothing of the mission; one that had waited longer does.
+            if limit is not None and time.perf_counter() - arrived > limit:
+                self._counters.note_failure(active, "")
+            raise
+        except Exception:
+            self._counters.note_failure(active, "")
+            raise
+        self._counters.note_answer(
+            answer.revision, answer.variant, seconds=answer.inside_s, limit_s=limit, fallback=fallback
+        )
         return answer
 
-    async def serve_part(self, revision: int, tensors: Mapping[str, Array]) -> Answer:
-        """Another slot's call. NotWarm, Unfit, PartnerLost."""
+    async def serve_part(
+        self, revision: int, tensors: Mapping[str, Array], *, allowed_s: float | None = None
+    ) -> Answer:
+        """Answer another slot's call, which waits for `allowed_s`. Raise NotWarm, Unfit, StageFailed or PartnerLost."""
         arrived = time.perf_counter()
         async with self._host.holding(revision) as held:
             if held is None:
                 raise NotWarm(f"revision {revision} is not warm at {self._name}; warm are {list(self._host.warm)}")
-            return await self._run(held, tensors, arrived)
+            return await self._run(
+                held, tensors, arrived, None if allowed_s is None else arrived + _EARLIER * allowed_s
+            )
 
-    async def _try(self, held: Held, tensors: Mapping[str, Array], arrived: float) -> Answer | None:
-        """None when a partner was lost; that is counted where it happened."""
-        try:
-            return await self._run(held, tensors, arrived)
-        except PartnerLost:
-            return None
+    async def _answer(self, tensors: Mapping[str, Array], arrived: float, patience_s: float) -> tuple[Answer, bool]:
+        """Return the answer, and whether it is the fallback's.
 
-    async def _serve_fallback(
-        self, active: int, tensors: Mapping[str, Array], arrived: float, limit: float | None
+        A request whose revision loses its partner is computed anew on the revision that serves by then, and else by the
+        fallback. Without a fallback it waits for its partner for some time: a pod that is replaced is soon back.
+        """
+        while (active := self._host.active) is not None:
+            until = None if self._host.fallback_is_warm else arrived + patience_s
+            try:
+                return await self._answer_on(active, tensors, arrived, until), False
+            except (PartnerLost, StageFailed) as error:
+                failure = error
+            if self._host.active != active:
+                continue
+            async with self._host.holding_fallback() as spare:
+                if spare is not None:
+                    answer = await self._run(spare, tensors, arrived, None)
+                    return replace(answer, revision=active, served_by="fallback"), True
+            if isinstance(failure, StageFailed):
+                raise failure
+            if time.perf_counter() > arrived + patience_s:
+                raise NotServing(f"the partner is lost, and this mission has no fallback that is warm: {failure}")
+            await asyncio.sleep(_PAUSE_S)
+        raise NotServing("no revision of this mission serves any more")
+
+    async def _answer_on(
+        self, revision: int, tensors: Mapping[str, Array], arrived: float, until: float | None
     ) -> Answer:
-        async with self._host.holding_fallback() as held:
-            if held is None:
-                self._counters.note_failure(active, "")
-                raise NotServing("the partner is lost, and this mission has no fallback that is warm")
-            answer = await self._run(held, tensors, arrived)
-        self._counters.note_answer(active, answer.variant, seconds=answer.inside_s, limit_s=limit, fallback=True)
-        return Answer(answer.outputs, active, answer.variant, "fallback", answer.inside_s)
+        async with self._host.holding(revision) as held:
+            assert held is not None, "the active revision is kept warm until another one serves"
+            return await self._run(held, tensors, arrived, until)
 
-    async def _run(self, held: Held, tensors: Mapping[str, Array], arrived: float) -> Answer:
-        """This slot's part and all that follow."""
+    async def _run(self, held: Held, tensors: Mapping[str, Array], arrived: float, until: float | None) -> Answer:
+        """Compute this slot's part, and call for all that follow. `until`: when the next slot must have answered."""
         revision, outputs, served_by = held.revision, dict(tensors), self._name
         if revision.next is not None and self._hops.is_resting(revision.next.address):
             raise PartnerLost(f"{revision.next.node} has just failed: nothing is computed for it")
@@ -95,24 +135,27 @@ class Service:
             )
             outputs = await encoder.run(outputs) if encoder is not None else outputs
         if revision.next is not None:
-            outputs, chain = await self._call_next(held, outputs)
+            outputs, chain = await self._call_next(held, outputs, until)
             served_by = f"{served_by}>{chain}"
         inside = time.perf_counter() - arrived
         return Answer(outputs, revision.revision, revision.variant, served_by, inside)
 
-    async def _call_next(self, held: Held, tensors: dict[str, Array]) -> tuple[dict[str, Array], str]:
+    async def _call_next(
+        self, held: Held, tensors: dict[str, Array], until: float | None
+    ) -> tuple[dict[str, Array], str]:
         revision, desired = held.revision, self._host.desired
         assert revision.next is not None
         assert desired is not None
         number, variant, node = revision.revision, revision.variant, revision.next.node
         start = time.perf_counter()
+        allowed = desired.policy.hop_timeout_s if until is None else max(_SHORTEST_S, until - start)
         try:
             outputs, parameters, size = await self._hops.call(
                 revision.next.address,
                 model=desired.model,
                 revision=number,
                 tensors=tensors,
-                timeout_s=desired.policy.hop_timeout_s,
+                timeout_s=allowed,
             )
         except TooSlow as late:
             self._counters.note_transfer(

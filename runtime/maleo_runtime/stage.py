@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,14 @@ class Unfit(Exception):
     """The inputs do not fit the model; the message says which and how. HTTP 400."""
 
 
+class InputRefused(Unfit):
+    """The model fails on these values, and works on others: an index out of range, batches that differ. HTTP 400."""
+
+
+class StageFailed(Exception):
+    """The stage fails on its warm-up sample too: the unit or the runtime is at fault, not the input. HTTP 500."""
+
+
 class Unit:
     """The compute unit of this slot: one computation at a time, as on the real one, in a thread of its own."""
 
@@ -51,10 +59,13 @@ class Unit:
 
 
 class Coder:
-    """One side of a codec, on the node's processor. `tensors`: what crosses."""
+    """One side of a codec, on the node's processor. `tensors`: what crosses; `inputs`: what it computes that from."""
 
-    def __init__(self, tensors: Sequence[TensorSpec], session: onnxruntime.InferenceSession) -> None:
+    def __init__(
+        self, tensors: Sequence[TensorSpec], inputs: Sequence[TensorSpec], session: onnxruntime.InferenceSession
+    ) -> None:
         self.tensors = tuple(tensors)
+        self._inputs = tuple(inputs)
         self._session = session
 
     async def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -62,6 +73,10 @@ class Coder:
         return await asyncio.to_thread(self.compute, inputs)
 
     def compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Raise InputRefused or StageFailed."""
+        return _attribute_failure(self._compute, inputs, self._inputs)
+
+    def _compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         names = [output.name for output in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
 
@@ -85,23 +100,61 @@ class Stage:
         self._computed = {name: spec.name for name, spec in _sources(desired).items() if name not in given}
         self._used = [i.name for i in session.get_inputs()] if session else []
 
+    @property
+    def arriving(self) -> tuple[TensorSpec, ...]:
+        """What a request to this part holds, before a decoder."""
+        return self.decoder.tensors if self.decoder else self.desired.inputs
+
     def check(self, inputs: Mapping[str, Array]) -> None:
-        """Unfit unless `inputs` are exactly what the part takes, as it crosses."""
-        specs = {spec.name: spec for spec in (self.decoder.tensors if self.decoder else self.desired.inputs)}
-        wrong = sorted(set(inputs) ^ set(specs))
-        if wrong:
-            raise Unfit(f"the model takes the inputs {', '.join(specs)}; {wrong[0]!r} is missing or unknown")
-        faults = [fault for name, array in inputs.items() if (fault := mismatch(specs[name], array))]
-        if faults:
-            raise Unfit(faults[0])
+        """Raise Unfit unless `inputs` are exactly what the part takes, as it crosses."""
+        check(self.arriving, inputs)
 
     def compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Raise InputRefused or StageFailed."""
+        return _attribute_failure(self._compute, inputs, self.desired.inputs)
+
+    def _compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         computed: dict[str, Array] = {}
         if self._session is not None:
             values = self._session.run(list(self._computed), {name: inputs[name] for name in self._used})
             computed = dict(zip(self._computed.values(), values, strict=True))
         # What this part only passes on to a later one crosses it unchanged.
         return {spec.name: computed.get(spec.name, inputs.get(spec.name)) for spec in self.desired.outputs}  # type: ignore[misc]
+
+
+def check(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> None:
+    """Raise Unfit unless `inputs` are exactly these tensors."""
+    by_name = {spec.name: spec for spec in specs}
+    wrong = sorted(set(inputs) ^ set(by_name))
+    if wrong:
+        raise Unfit(f"the model takes the inputs {', '.join(by_name)}; {wrong[0][:100]!r} is missing or unknown")
+    faults = [fault for name, array in inputs.items() if (fault := mismatch(by_name[name], array))]
+    if faults:
+        raise Unfit(faults[0])
+
+
+def _attribute_failure(
+    compute: Callable[[Mapping[str, Array]], dict[str, Array]],
+    inputs: Mapping[str, Array],
+    specs: Sequence[TensorSpec],
+) -> dict[str, Array]:
+    """Compute. Raise InputRefused when it fails on `inputs` alone, StageFailed when it fails on the sample as well.
+
+    The classes that ONNX Runtime raises do not tell: shapes that do not broadcast are the same Fail as a lost device.
+    """
+    try:
+        return compute(inputs)
+    except Exception as error:  # onnxruntime's classes have no base of their own
+        try:
+            compute({spec.name: make_sample(spec) for spec in specs})
+        except Exception as broken:
+            raise StageFailed(f"the model fails on any input: {_describe(broken)}") from broken
+        raise InputRefused(f"the model refuses these values: {_describe(error)}") from error
+
+
+def _describe(error: Exception) -> str:
+    """Return what ONNX Runtime says, without the path of its source file."""
+    return str(error).rpartition("Status Message: ")[2].strip()[:300]
 
 
 def load(desired: StageDesired, files: Mapping[str, Path]) -> Stage:
@@ -113,8 +166,8 @@ def load(desired: StageDesired, files: Mapping[str, Path]) -> Stage:
         stage = Stage(
             desired,
             None if passed else _open(_cut_file(desired, file), desired.providers),
-            decoder=_open_coder(desired.decoder, files),
-            encoder=_open_coder(desired.encoder, files),
+            decoder=_open_coder(desired.decoder, desired.decoder.tensors if desired.decoder else (), files),
+            encoder=_open_coder(desired.encoder, desired.outputs, files),
         )
         _warm(stage)
     except LoadFailed:
@@ -128,17 +181,16 @@ def load(desired: StageDesired, files: Mapping[str, Path]) -> Stage:
 
 def _warm(stage: Stage) -> None:
     """By zeros, from what arrives to what leaves: tensors that do not fit together are found here."""
-    arriving = stage.decoder.tensors if stage.decoder else stage.desired.inputs
     for _ in range(_WARM_RUNS):
-        tensors = {spec.name: make_sample(spec) for spec in arriving}
+        tensors = {spec.name: make_sample(spec) for spec in stage.arriving}
         tensors = stage.decoder.compute(tensors) if stage.decoder else tensors
         tensors = stage.compute(tensors)
         if stage.encoder is not None:
             stage.encoder.compute(tensors)
 
 
-def _open_coder(desired: CoderDesired | None, files: Mapping[str, Path]) -> Coder | None:
-    return Coder(desired.tensors, _open(files[desired.artifact.digest], ())) if desired is not None else None
+def _open_coder(desired: CoderDesired | None, inputs: Sequence[TensorSpec], files: Mapping[str, Path]) -> Coder | None:
+    return Coder(desired.tensors, inputs, _open(files[desired.artifact.digest], ())) if desired is not None else None
 
 
 def _sources(desired: StageDesired) -> dict[str, TensorSpec]:
@@ -169,7 +221,7 @@ def _cut_file(desired: StageDesired, file: Path) -> Path:
 def _open(path: Path, providers: tuple[str, ...]) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("MALEO_THREADS", "1"))
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised: logged too, they would let a client fill the log
     missing = [p for p in providers if p not in onnxruntime.get_available_providers()]
     if missing:
         # Not silently on the CPU: the plan counts on the unit's speed.

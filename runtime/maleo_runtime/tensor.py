@@ -33,6 +33,11 @@ def dtype_of(datatype: str) -> np.dtype[Any] | None:
     return None if found is None else np.dtype(found)
 
 
+def name_of(dtype: np.dtype[Any]) -> str:
+    """Return the protocol's name of a datatype that is served."""
+    return _NAMES[dtype]
+
+
 def datatype_of(array: Array) -> str:
     return _NAMES[array.dtype]
 

@@ -1,214 +1,27 @@
 """Real slots and a stand-in for their agent, over real sockets: cut, warm, flip under load, lose a partner, refuse."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tritonclient.http.aio as oip
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
+from slot_world import LOGARITHM, LOOKUP, SUM, TOKEN, WAIT_S, Caller, World, infer, running
 
-from maleo_runtime.main import Settings, Slot
-from maleo_wire.messages import Artifact, Coder, Frame, Hop, Policy, Revision, SlotDesired, Stage, TensorSpec
-from maleo_wire.parent import Parent
-from maleo_wire.registry import digest_of
+from maleo_wire.messages import Revision
 
-_WAIT_S = 20
-_TOKEN = "token"
-_X, _H, _Y = (TensorSpec(name=n, datatype="FP32", shape=(1, 8)) for n in ("x", "h1", "y"))
-_HALF = TensorSpec(name="h1-half", datatype="FP16", shape=(1, 8))
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _write_model(path: Path) -> None:
-    """Four layers; `h1` is what crosses between the second and the third, and `early` an exit's answer after it."""
-    random, nodes, weights, before = np.random.default_rng(1), [], [], "x"
-    for layer, made in enumerate(["h0", "h1", "h2", "y"]):
-        weights.append(numpy_helper.from_array(random.standard_normal((8, 8)).astype(np.float32), f"w{layer}"))
-        nodes.append(helper.make_node("MatMul", [before, f"w{layer}"], [made]))
-        before = made
-    weights.append(numpy_helper.from_array(random.standard_normal((8, 8)).astype(np.float32), "we"))
-    nodes.append(helper.make_node("MatMul", ["h1", "we"], ["early"]))
-    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in ("x", "y")]
-    graph = helper.make_graph(nodes, "net", info[:1], info[1:], initializer=weights)
-    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
-
-
-def _write_cast(path: Path, source: TensorSpec, target: TensorSpec) -> None:
-    """One side of a codec that ships half precision."""
-    types = {"FP32": TensorProto.FLOAT, "FP16": TensorProto.FLOAT16}
-    one, other = (helper.make_tensor_value_info(t.name, types[t.datatype], list(t.shape)) for t in (source, target))
-    node = helper.make_node("Cast", [source.name], [target.name], to=types[target.datatype])
-    graph = helper.make_graph([node], "cast", [one], [other])
-    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
-
-
-class World:
-    """An agent that serves a model and both sides of a codec for its middle, and slots."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.model = folder / "model.onnx"
-        _write_model(self.model)
-        _write_cast(folder / "encoder.onnx", _H, _HALF)
-        _write_cast(folder / "decoder.onnx", _HALF, _H)
-        self._files = {digest_of(file): file for file in folder.glob("*.onnx")}
-        self.artifact = self._describe(self.model)
-        self.parent = Parent(on_frame=self._hear)
-        self.reports: dict[str, Frame] = {}
-        self.heard = asyncio.Condition()
-        self.ports: dict[str, int] = {}
-        self._port = _free_port()
-        self._stops: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
-
-    async def start(self) -> None:
-        app = web.Application()
-        app.router.add_get("/v1/control", self._control)
-        app.router.add_get("/artifacts/{digest}", self._artifact)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-
-    async def stop(self) -> None:
-        for name in list(self._stops):
-            await self.stop_slot(name)
-        await self._runner.cleanup()
-
-    def start_slot(self, name: str) -> None:
-        self.ports[name] = _free_port()
-        agent = f"http://127.0.0.1:{self._port}"
-        settings = Settings(agent, f"default/{name}", _TOKEN, "127.0.0.1", self.ports[name], self.folder / name)
-        stopping = asyncio.Event()
-        self._stops[name] = (stopping, asyncio.create_task(Slot(settings).run(stopping)))
-
-    async def stop_slot(self, name: str) -> None:
-        stopping, task = self._stops.pop(name)
-        stopping.set()
-        await task
-
-    def coder(self, side: str) -> Coder:
-        return Coder(artifact=self._describe(self.folder / f"{side}.onnx"), tensors=(_HALF,))
-
-    def _describe(self, file: Path) -> Artifact:
-        return Artifact(uri=f"oci://r/{file.stem}", digest=digest_of(file), size=file.stat().st_size)
-
-    def stage(self, source: TensorSpec, target: TensorSpec) -> Stage:
-        return Stage(artifact=self.artifact, inputs=(source,), outputs=(target,))
-
-    def tell(self, name: str, *revisions: Revision, active: int | None = None, fallback: bool = False) -> None:
-        spare = Revision(revision=0, epoch=1, variant="spare", stage=self.stage(_X, _Y), next=None)
-        desired = SlotDesired(
-            slot=f"default/{name}",
-            mission="default/watch",
-            model="net",
-            unit="host/cpu",
-            entry=name == "entry",
-            identity=_TOKEN,
-            revisions=revisions,
-            active=active,
-            fallback=spare if fallback else None,
-            policy=Policy(latency_limit_s=1.0, hop_timeout_s=0.5, max_body_bytes=10_000),
-            inputs=(_X,),
-            outputs=(_Y,),
-        )
-        self.parent.push(f"default/{name}", desired, epoch=1)
-
-    async def until_warm(self, name: str, *revisions: int, active: int | None = None) -> None:
-        def reached() -> bool:
-            frame = self.reports.get(f"default/{name}")
-            return frame is not None and set(revisions) <= set(frame.slots[0].warm) and frame.slots[0].active == active
-
-        async with self.heard:
-            await asyncio.wait_for(self.heard.wait_for(reached), _WAIT_S)
-
-    def local(self, number: int) -> Revision:
-        return Revision(revision=number, epoch=1, variant="fp32", stage=self.stage(_X, _Y), next=None)
-
-    def halves(self, number: int) -> tuple[Revision, Revision]:
-        hop = Hop(address=f"127.0.0.1:{self.ports['partner']}", node="edge")
-        first = Revision(revision=number, epoch=1, variant="fp32", stage=self.stage(_X, _H), next=hop)
-        return first, Revision(revision=number, epoch=1, variant="fp32", stage=self.stage(_H, _Y), next=None)
-
-    def _hear(self, name: str, frame: Frame) -> None:
-        self.reports[name] = frame
-        self._waking = asyncio.create_task(self._wake())
-
-    async def _wake(self) -> None:
-        async with self.heard:
-            self.heard.notify_all()
-
-    async def _control(self, request: web.Request) -> web.WebSocketResponse:
-        return await self.parent.serve(request, caller=_TOKEN, is_allowed=lambda _hello: True)
-
-    async def _artifact(self, request: web.Request) -> web.FileResponse:
-        return web.FileResponse(self._files[request.match_info["digest"]])
+_BODY: dict[str, object] = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8], "data": [0.0] * 8}]}
 
 
 @pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr("maleo_runtime.main._LEAVING_S", 0.2)
-    made = World(tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
-
-
-class Caller:
-    """Asks without pause, and keeps what was wrong."""
-
-    def __init__(self, world: World) -> None:
-        self.served: list[tuple[int, str]] = []
-        self.faults: list[str] = []
-        self._data = np.random.default_rng(2).standard_normal((1, 8)).astype(np.float32)
-        session = onnxruntime.InferenceSession(str(world.model), providers=["CPUExecutionProvider"])
-        self._want = session.run(None, {"x": self._data})[0]
-        self._address = f"127.0.0.1:{world.ports['entry']}"
-        self._answered = asyncio.Condition()
-        self._stopping = False
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._stopping = True
-        await self._task
-
-    async def until(self, revision: int, by: str = "") -> None:
-        def reached() -> bool:
-            return any(r == revision and by in s for r, s in self.served[-5:])
-
-        async with self._answered:
-            await asyncio.wait_for(self._answered.wait_for(reached), _WAIT_S)
-
-    async def _run(self) -> None:
-        async with oip.InferenceServerClient(self._address) as client:
-            while not self._stopping:
-                tensor = oip.InferInput("x", [1, 8], "FP32")
-                tensor.set_data_from_numpy(self._data, binary_data=len(self.served) % 2 == 0)
-                try:
-                    result = await client.infer("net", [tensor])
-                except Exception as error:  # noqa: BLE001 - any failure of the client is what is counted
-                    self.faults.append(repr(error))
-                    continue
-                facts = result.get_response()["parameters"]
-                self.served.append((facts["revision"], facts["served_by"]))
-                async with self._answered:
-                    self._answered.notify_all()
-                if not np.allclose(result.as_numpy("y"), self._want, rtol=1e-5, atol=1e-5):
-                    self.faults.append(f"wrong on revision {facts['revision']}")
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with running(tmp_path) as made:
+        yield made
 
 
 async def test_flips_under_load__lose_no_request_and_answer_none_wrongly(world: World) -> None:
@@ -250,7 +63,7 @@ async def test_codec__crosses_in_half_the_bytes_and_changes_the_answer_as_the_co
     await world.until_warm("partner", 1)
     await world.until_warm("entry", 1, active=1)
     data = np.random.default_rng(2).standard_normal((1, 8)).astype(np.float32)
-    answer, facts = await _infer(world, data)
+    answer, facts = await infer(world, data)
     h1, whole = (_run_to(world.model, name, data) for name in ("h1", "y"))
     rounded = h1.astype(np.float16).astype(np.float32)
     np.testing.assert_allclose(answer, rounded @ _weight(world, "w2") @ _weight(world, "w3"), rtol=1e-4, atol=1e-4)
@@ -260,21 +73,13 @@ async def test_codec__crosses_in_half_the_bytes_and_changes_the_answer_as_the_co
 
 async def test_exit__answers_by_its_head_under_the_models_name(world: World) -> None:
     world.start_slot("entry")
-    stage = replace(world.stage(_X, _Y), taken_from=("early",))
+    stage = replace(world.whole, taken_from=("early",))
     world.tell("entry", Revision(revision=1, epoch=1, variant="fp32:exit-1", stage=stage, next=None), active=1)
     await world.until_warm("entry", 1, active=1)
     data = np.random.default_rng(2).standard_normal((1, 8)).astype(np.float32)
-    answer, facts = await _infer(world, data)
+    answer, facts = await infer(world, data)
     np.testing.assert_allclose(answer, _run_to(world.model, "early", data), rtol=1e-5)
     assert facts["variant"] == "fp32:exit-1"
-
-
-async def _infer(world: World, data: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
-    async with oip.InferenceServerClient(f"127.0.0.1:{world.ports['entry']}") as client:
-        tensor = oip.InferInput("x", [1, 8], "FP32")
-        tensor.set_data_from_numpy(data)
-        result = await client.infer("net", [tensor])
-        return result.as_numpy("y"), result.get_response()["parameters"]
 
 
 def _weight(world: World, name: str) -> np.ndarray:
@@ -305,7 +110,7 @@ async def test_partner_lost__the_fallback_answers_and_is_counted(world: World) -
         await caller.until(1, by="fallback")
     assert caller.faults == []
     async with world.heard:
-        await asyncio.wait_for(world.heard.wait_for(lambda: _fallbacks(world) > 0), _WAIT_S)
+        await asyncio.wait_for(world.heard.wait_for(lambda: _fallbacks(world) > 0), WAIT_S)
 
 
 def _fallbacks(world: World) -> int:
@@ -339,7 +144,7 @@ async def test_bad_requests__get_their_error_and_the_slot_lives_on(world: World)
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 8], "data": [0.0] * 8}
     cases = [
         ("net/infer", {"inputs": [tensor | {"shape": [1, 4], "data": [0.0] * 4}]}, 400, "the model takes [1, 8]"),
-        ("net/infer", {"inputs": [tensor | {"datatype": "INT8"}]}, 400, "the model takes FP32"),
+        ("net/infer", {"inputs": [tensor | {"datatype": "INT8", "data": [0] * 8}]}, 400, "the model takes FP32"),
         ("net/infer", {"inputs": [tensor | {"name": "q"}]}, 400, "missing or unknown"),
         ("net/infer", {"inputs": [tensor | {"shape": [1, 5000], "data": [0.0] * 5000}]}, 413, "at most 10000"),
         ("other/infer", {"inputs": [tensor]}, 404, "model 'other' is not served here"),
@@ -351,6 +156,108 @@ async def test_bad_requests__get_their_error_and_the_slot_lives_on(world: World)
             async with session.post(f"{base}/{path}", json=body) as response:
                 text = await response.text()
                 assert (response.status, words in text) == (status, True), text
-        headers = {"Authorization": f"Bearer {_TOKEN}"}
+        headers = {"Authorization": f"Bearer {TOKEN}"}
         async with session.post(f"{base}/net/versions/9/infer", json={"inputs": [tensor]}, headers=headers) as response:
             assert (response.status, "revision 9 is not warm" in await response.text()) == (409, True)
+
+
+async def _ask(url: str, body: dict[str, object]) -> tuple[int, dict[str, object]]:
+    async with ClientSession() as session, session.post(url, json=body) as response:
+        return response.status, await response.json()
+
+
+def _ids(*values: int) -> dict[str, object]:
+    return {"inputs": [{"name": "x", "datatype": "INT64", "shape": [1, 4], "data": list(values)}]}
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+async def test_values_that_the_model_refuses_at_the_partner__are_the_clients_fault_alone(
+    tmp_path: Path, *, fallback: bool
+) -> None:
+    async with running(tmp_path, LOOKUP) as world:
+        world.start_slot("entry")
+        world.start_slot("partner")
+        first, second = world.halves(1)
+        world.tell("partner", second)
+        world.tell("entry", first, active=1, fallback=fallback)
+        await world.until_warm("partner", 1)
+        await world.until_warm("entry", 1, active=1)
+        for _ in range(4):
+            status, answer = await _ask(world.url(), _ids(1, 2, 3, 100_000))
+            assert (status, "model refuses these values: indices element out of" in str(answer["error"])) == (400, True)
+        for _ in range(4):
+            status, answer = await _ask(world.url(), _ids(1, 2, 3, 99))
+            assert (status, answer["parameters"]["served_by"]) == (200, "entry>partner")
+        assert await _counted(world, 8) == (8, 4, 0)
+
+
+async def _counted(world: World, requests: int) -> tuple[int, int, int]:
+    """Total, failed and over the limit, once so many requests were reported."""
+
+    def count() -> tuple[int, int, int]:
+        reports = [r for frame in world.frames["default/entry"] for r in frame.slots[0].revisions]
+        return sum(r.total for r in reports), sum(r.failed for r in reports), sum(r.over_limit for r in reports)
+
+    async with world.heard:
+        await asyncio.wait_for(world.heard.wait_for(lambda: count()[0] >= requests), WAIT_S)
+    return count()
+
+
+async def test_inputs_that_do_not_fit_each_other__are_refused_in_json_and_counted(tmp_path: Path) -> None:
+    async with running(tmp_path, SUM) as world:
+        world.start_slot("entry")
+        world.tell("entry", world.local(1), active=1)
+        await world.until_warm("entry", 1, active=1)
+
+        def body(first: int, second: int) -> dict[str, object]:
+            sizes = {"x": first, "x2": second}
+            tensors = [{"name": n, "datatype": "FP32", "shape": [b, 8], "data": [1] * 8 * b} for n, b in sizes.items()]
+            return {"inputs": tensors}
+
+        status, answer = await _ask(world.url(), body(2, 3))
+        assert (status, "the model refuses these values" in str(answer["error"])) == (400, True)
+        assert (await _ask(world.url(), body(3, 3)))[0] == 200
+        assert await _counted(world, 2) == (2, 1, 0)
+
+
+async def test_nan__is_an_error_in_json_that_names_the_output_and_arrives_as_bytes(tmp_path: Path) -> None:
+    async with running(tmp_path, LOGARITHM) as world:
+        world.start_slot("entry")
+        world.tell("entry", world.local(1), active=1)
+        await world.until_warm("entry", 1, active=1)
+        data = [-1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+        body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8], "data": data}]}
+        status, answer = await _ask(world.url(), body)
+        assert (status, "output 'y' holds NaN or infinite values" in str(answer["error"])) == (400, True)
+        answered, _ = await infer(world, np.array([data], np.float32))
+        assert np.isnan(answered[0, 0])
+        assert answered[0, 1:3].tolist() == [-np.inf, 0]
+
+
+async def test_unit_that_fails_on_any_input__is_a_failure_of_the_slot(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.start_slot("entry")
+    world.tell("entry", world.local(1), active=1)
+    await world.until_warm("entry", 1, active=1)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr("maleo_runtime.stage.Stage._compute", fail)
+    status, answer = await _ask(world.url(), _BODY)
+    assert (status, answer) == (500, {"error": "the model fails on any input: the device is gone"})
+    assert await _counted(world, 1) == (1, 1, 1)
+
+
+async def test_error_of_the_slots_own__is_json_and_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.start_slot("entry")
+    world.tell("entry", world.local(1), active=1)
+    await world.until_warm("entry", 1, active=1)
+
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("maleo_runtime.stage.Unit.run", fail)
+    assert await _ask(world.url(), _BODY) == (500, {"error": "internal error: ZeroDivisionError"})
+    assert await _counted(world, 1) == (1, 1, 1)

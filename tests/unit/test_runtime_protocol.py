@@ -1,6 +1,8 @@
 """Bodies of the Open Inference Protocol: what is taken, and that whatever comes ends in a request or in BadRequest."""
 
 import json
+import re
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maleo_runtime.protocol import BadRequest, Request, parse_request, parse_response, write_request, write_response
+from maleo_runtime.protocol import (
+    BadRequest,
+    Request,
+    body_limit,
+    parse_request,
+    parse_response,
+    write_request,
+    write_response,
+)
+from maleo_wire.messages import TensorSpec
 
 
 def _json(**changes: Any) -> bytes:
@@ -26,17 +37,20 @@ def test_json_request__gives_its_tensors() -> None:
     ("body", "words"),
     [
         (b"no json", "the body is no JSON"),
-        (b"[]", "no JSON object"),
-        (b"{}", "inputs: a list of 1 to 64 tensors"),
+        (b"[]", "no inference request: Expected `object`, got `array`"),
+        (b"{}", "missing required field `inputs`"),
+        (b'{"inputs": []}', "inputs: a list of 1 to 64 tensors"),
         (_json(name=None), r"inputs\[0\].name"),
         (_json(datatype="BYTES"), r"inputs\[0\].datatype: 'BYTES' is not served"),
         (_json(shape=[-1, 2]), r"inputs\[0\].shape"),
         (_json(shape=[True, 2]), r"inputs\[0\].shape"),
         (_json(shape=[1 << 30, 1 << 30]), r"inputs\[0\].shape"),
         (_json(shape=[3]), r"inputs\[0\].data: does not fill shape \[3\]"),
-        (_json(data=["a", "b"]), r"inputs\[0\].data: numbers are needed"),
+        (_json(data=["a", "b"]), r'inputs\[0\].data\[0\]: "a" does not fit FP32'),
         (_json(data=None), r"inputs\[0\].data: a list of numbers is needed"),
-        (_json(parameters={"binary_data_size": 8}), "8 bytes are needed"),
+        (_json(parameters={"binary_data_size": 8}), "has both data and binary_data_size"),
+        (_json(parameters={"binary_data_size": 8}, data=None), "8 bytes are needed"),
+        (_json(parameters={"binary_data_size": True}, data=None), "8 bytes are needed"),
     ],
 )
 def test_bad_request__says_which_field_and_why(body: bytes, words: str) -> None:
@@ -48,6 +62,205 @@ def test_bad_request__says_which_field_and_why(body: bytes, words: str) -> None:
 def test_header_length__must_lie_within_the_body(length: str) -> None:
     with pytest.raises(BadRequest, match="is no length within the body"):
         parse_request(_json(), length)
+
+
+INTEGERS = ["INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
+
+
+def _bounds(datatype: str) -> tuple[int, int]:
+    info = np.iinfo(np.dtype(datatype.lower()))
+    return int(info.min), int(info.max)
+
+
+@pytest.mark.parametrize("datatype", INTEGERS)
+def test_integers__are_taken_to_their_bounds_and_not_beyond(datatype: str) -> None:
+    low, high = _bounds(datatype)
+    taken = parse_request(_json(datatype=datatype, data=[low, high]), None).tensors["x"]
+    assert taken.tolist() == [[low, high]]
+    for value in (low - 1, high + 1, 10**30, 1.9, 1.0, True, "1", None, [1], {}):
+        shown = re.escape(json.dumps(value))
+        with pytest.raises(BadRequest, match=rf"inputs\[0\].data\[1\]: {shown} does not fit {datatype}|does not fill"):
+            parse_request(_json(datatype=datatype, data=[low, value]), None)
+
+
+@pytest.mark.parametrize(("datatype", "largest"), [("FP16", 65504.0), ("FP32", 3.4028234e38), ("FP64", 1.7e308)])
+def test_floats__that_would_become_infinite_are_refused(datatype: str, largest: float) -> None:
+    taken = parse_request(_json(datatype=datatype, data=[largest, -1]), None).tensors["x"]
+    assert np.isfinite(taken).all()
+    for text in ("1e309", "-1e309", "9" * 400, '"1"', "null", "true"):
+        body = _json(datatype=datatype, data=[largest, 0]).replace(b", 0]", f", {text}]".encode())
+        with pytest.raises(BadRequest, match=rf"data\[1\]: {text[:40]}.* does not fit {datatype}"):
+            parse_request(body, None)
+    if datatype != "FP64":
+        with pytest.raises(BadRequest, match=rf"data\[0\]: 1e\+300 does not fit {datatype}"):
+            parse_request(_json(datatype=datatype, data=[1e300, 0]), None)
+
+
+def test_booleans__are_true_and_false_alone() -> None:
+    assert parse_request(_json(datatype="BOOL", data=[True, False]), None).tensors["x"].tolist() == [[True, False]]
+    with pytest.raises(BadRequest, match=r"data\[0\]: 1 does not fit BOOL \(true or false\)"):
+        parse_request(_json(datatype="BOOL", data=[1, 0]), None)
+    written = write_request({"x": np.array([0, 2], np.uint8)})
+    body = written.data.replace(b"UINT8", b"BOOL")
+    with pytest.raises(BadRequest, match="BOOL takes the bytes 0 and 1"):
+        parse_request(body, str((written.header_length or 0) - 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [
+        ([2, 2], [[1, 2], [3]]),
+        ([2, 2], [[1, 2, 3], [4]]),
+        ([2, 2], [[1, 2], 3, 4]),
+        ([2, 2], [[[1, 2], [3, 4]]]),
+        ([4], [[1, 2], [3, 4]]),
+        ([1], []),
+        ([2], [1]),
+        ([0], [1]),
+        ([1 << 20, 1 << 10, 0], []),
+        ([1 << 31, 0], [[]]),
+        ([], []),
+        ([], [1, 2]),
+    ],
+)
+def test_data_nested_otherwise_than_its_shape__is_refused(shape: list[int], data: list[Any]) -> None:
+    if shape[-1:] == [0] and data == []:
+        assert parse_request(_json(shape=shape, data=data), None).tensors["x"].shape == tuple(shape)
+        return
+    with pytest.raises(BadRequest, match=r"data.*(does not fill|do not fill|does not fit)"):
+        parse_request(_json(shape=shape, data=data), None)
+
+
+@pytest.mark.parametrize(
+    "data", ["[1,2", "[1,,2]", "[,]", "[1 2]", "[1,2]]", "[[1,2]", "[1,]", "[NaN,1]", "[1,Infinity]"]
+)
+def test_malformed_data__is_refused(data: str) -> None:
+    with pytest.raises(BadRequest):
+        parse_request(_json().replace(b"[1, 2]}", data.encode() + b"}"), None)
+
+
+nested = st.lists(st.integers(1, 5), min_size=1, max_size=4).flatmap(
+    lambda shape: st.tuples(st.just(shape), st.sampled_from([*INTEGERS, "FP32", "FP64", "BOOL"]), st.booleans())
+)
+
+
+@given(drawn=nested, seed=st.integers(0, 1 << 30), indent=st.sampled_from([None, 1]))
+def test_any_array__arrives_from_json_as_it_was_sent(
+    drawn: tuple[list[int], str, bool], seed: int, indent: int | None
+) -> None:
+    shape, datatype, flat = drawn
+    random = np.random.default_rng(seed)
+    if datatype in INTEGERS:
+        low, high = _bounds(datatype)
+        array = random.integers(low, high, shape, dtype=datatype.lower(), endpoint=True)
+    elif datatype == "BOOL":
+        array = random.integers(0, 2, shape).astype(bool)
+    else:
+        array = random.standard_normal(shape).astype(datatype.replace("FP", "float"))
+    tensor = {"name": "x", "datatype": datatype, "shape": shape, "data": (array.ravel() if flat else array).tolist()}
+    body = json.dumps({"inputs": [tensor]}, indent=indent).encode()
+    taken = parse_request(body, None).tensors["x"]
+    assert taken.dtype == array.dtype
+    assert np.array_equal(taken, array)
+
+
+def test_data_of_many_chunks__is_decoded_as_one() -> None:
+    array = np.random.default_rng(1).standard_normal((3, 50_000)).astype(np.float32)
+    taken = parse_request(_json(shape=[3, 50_000], data=array.tolist()), None).tensors["x"]
+    assert np.array_equal(taken, array)
+    values = [1] * 150_000
+    values[123_456] = 300
+    with pytest.raises(BadRequest, match=r"data\[123456\]: 300 does not fit UINT8 \(an integer from 0 to 255\)"):
+        parse_request(_json(datatype="UINT8", shape=[3, 50_000], data=values), None)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            {"parameters": {"priority": 3}},
+            "parameters: priority not supported .priorities.; supported here: binary_data_o",
+        ),
+        (
+            {"parameters": {"sequence_id": 7, "sequence_start": True}},
+            "sequence_id, sequence_start not supported .sequen",
+        ),
+        ({"parameters": {"sequence_id": "a"}}, "sequence_id not supported"),
+        ({"parameters": {"timeout": 5}}, "timeout not supported .request timeouts"),
+        ({"parameters": {"mine": 1}}, "mine not supported"),
+        ({"parameters": {"binary_data_output": 1}}, "parameters.binary_data_output: true or false is needed"),
+        ({"parameters": {"deep": [1]}}, "parameters: Expected"),
+        (
+            {"outputs": [{"name": "y", "parameters": {"classification": 2}}]},
+            r"outputs\[0\].parameters: classification not",
+        ),
+        (
+            {"outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]},
+            "shared_memory_region not supported",
+        ),
+        ({"outputs": [{"name": "y"}, {"name": "y"}]}, "'y' is named twice"),
+        ({"outputs": [{"name": "y" * 20_000}]}, "outputs: at most 16384 bytes"),
+        ({"id": "i" * 2000}, "id: at most 1024"),
+    ],
+)
+def test_parameters_that_are_not_supported__are_named(body: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadRequest, match=words):
+        parse_request(json.dumps(json.loads(_json()) | body).encode(), None)
+
+
+def test_shared_memory_input__is_told_that_it_is_not_supported() -> None:
+    memory = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
+    with pytest.raises(
+        BadRequest, match=r"inputs\[0\].parameters: shared_memory_region, .* not supported .shared memory"
+    ):
+        parse_request(_json(parameters=memory, data=None), None)
+
+
+def test_parameters_that_ask_for_nothing__are_taken() -> None:
+    harmless = {"sequence_id": 0, "sequence_start": False, "sequence_end": False, "priority": 0}
+    body = json.loads(_json()) | {
+        "parameters": harmless | {"binary_data_output": True},
+        "outputs": [{"name": "y", "parameters": {"classification": 0}}],
+    }
+    request = parse_request(json.dumps(body).encode(), None)
+    assert (request.outputs, request.binary) == (("y",), {"y": True})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_output_that_json_cannot_represent__is_refused_with_the_remedy_and_sent_as_bytes(value: float) -> None:
+    outputs = {"y": np.array([1, value], np.float32)}
+    request = Request(id="", tensors={}, outputs=("y",), binary={"y": False})
+    with pytest.raises(BadRequest, match=r"output 'y' holds NaN or infinite values.*binary_data of the output: true"):
+        write_response(request, outputs, model="m", version=1, parameters={})
+    binary = Request(id="", tensors={}, default_binary=True)
+    written = write_response(binary, outputs, model="m", version=1, parameters={})
+    taken, _ = parse_response(written.data, str(written.header_length))
+    assert np.array_equal(taken["y"], outputs["y"], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "binary", "limit"),
+    [
+        ((1, 3, 224, 224), False, 65_536 + 32 * 150_528),
+        ((1, 3, 224, 224), True, 65_536 + 4 * 150_528),
+        ((-1, 8), True, 1 << 26),
+    ],
+)
+def test_body_limit__follows_the_inputs(shape: tuple[int, ...], binary: bool, limit: int) -> None:
+    specs = [TensorSpec(name="x", datatype="FP32", shape=shape)]
+    assert body_limit(specs, binary=binary, at_most=1 << 26) == limit
+    assert body_limit(specs, binary=binary, at_most=1000) == 1000
+
+
+@pytest.mark.parametrize("data", [["ab" * 50] * 2000, [[[[]]]] * 2000, [{}] * 5000, [[1] * 4000]])
+def test_hostile_elements__cost_little_more_than_their_text(data: list[Any]) -> None:
+    body = _json(data=data)
+    tracemalloc.start()
+    with pytest.raises(BadRequest):
+        parse_request(body, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * len(body) + 100_000
 
 
 def test_bytes_that_no_tensor_claims__are_refused() -> None:

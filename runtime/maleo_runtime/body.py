@@ -1,0 +1,85 @@
+"""Receives the body of a request: bounded in bytes and in time, also while it is decompressed."""
+
+import asyncio
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from maleo_runtime.admission import Held
+from maleo_runtime.protocol import BadRequest
+
+# In one thread: however many bodies come, one is worked on, and the event loop and the unit's thread go on.
+WORKER: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bodies")
+BASE_S: Final = 10.0
+_BYTES_PER_S: Final = 256 * 1024  # slower clients are not waited for
+_STEP: Final = 1 << 18
+_WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
+
+
+class TooLarge(Exception):
+    """HTTP 413."""
+
+
+class TooSlow(Exception):
+    """The body did not arrive in time. HTTP 408."""
+
+
+class Encoded(Exception):
+    """The body has a Content-Encoding that is not served. HTTP 415."""
+
+
+def time_for(size: int) -> float:
+    """Return the seconds that a client has to send or to take `size` bytes."""
+    return BASE_S + size / _BYTES_PER_S
+
+
+async def receive(request: web.Request, limit: int, held: Held) -> bytearray:
+    """Return the body, decompressed. Raise TooLarge, TooSlow, Encoded, BadRequest or Busy."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"identity", *_WINDOW_BITS}:
+        raise Encoded(f"Content-Encoding {encoding[:40]!r} is not served: send gzip, deflate, or no encoding")
+    if (request.content_length or 0) > limit:
+        raise TooLarge(f"the body has {request.content_length} bytes, at most {limit} are taken")
+    try:
+        async with asyncio.timeout(time_for(request.content_length or limit)):
+            body = await _read(request, limit, held)
+    except TimeoutError as error:
+        raise TooSlow("the body did not arrive in time") from error
+    return body if encoding == "identity" else await _inflate(body, _WINDOW_BITS[encoding], limit, held)
+
+
+async def _read(request: web.Request, limit: int, held: Held) -> bytearray:
+    body = bytearray()
+    try:
+        async for chunk in request.content.iter_any():
+            if len(body) + len(chunk) > limit:
+                raise TooLarge(f"the body has more than {limit} bytes")
+            held.resize(len(body) + len(chunk))
+            body += chunk
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        raise BadRequest(f"the body cannot be read: {error}") from error
+    return body
+
+
+async def _inflate(body: bytearray, window_bits: int, limit: int, held: Held) -> bytearray:
+    """Decompress in steps. The limit is that of the result: an honest tensor of zeros shrinks a thousandfold too."""
+    loop, decompressor, inflated = asyncio.get_running_loop(), zlib.decompressobj(window_bits), bytearray()
+    rest: bytes | bytearray = body
+    try:
+        while not decompressor.eof:
+            piece = await loop.run_in_executor(WORKER, decompressor.decompress, rest, _STEP)
+            rest = decompressor.unconsumed_tail
+            if not piece and not rest and not decompressor.eof:
+                raise BadRequest("the compressed body ends early")
+            if len(inflated) + len(piece) > limit:
+                raise TooLarge(f"the body has more than {limit} bytes when decompressed")
+            held.resize(len(body) + len(inflated) + len(piece))
+            inflated += piece
+    except zlib.error as error:
+        raise BadRequest(f"the compressed body cannot be read: {error}") from error
+    if decompressor.unused_data:
+        raise BadRequest("bytes follow the compressed body")
+    return inflated

@@ -1,0 +1,289 @@
+"""Real slots and a stand-in for their agent, over real sockets."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tritonclient.http.aio as oip
+from aiohttp import web
+from onnx import TensorProto, helper, numpy_helper
+
+from maleo_runtime.main import Settings, Slot
+from maleo_wire.messages import Artifact, Coder, Frame, Hop, Policy, Revision, SlotDesired, Stage, TensorSpec
+from maleo_wire.parent import Parent
+from maleo_wire.registry import digest_of
+
+WAIT_S = 20
+TOKEN = "token"
+X, H, Y = (TensorSpec(name=n, datatype="FP32", shape=(1, 8)) for n in ("x", "h1", "y"))
+HALF = TensorSpec(name="h1-half", datatype="FP16", shape=(1, 8))
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _write_model(path: Path) -> None:
+    """Four layers; `h1` is what crosses between the second and the third, and `early` an exit's answer after it."""
+    random, nodes, weights, before = np.random.default_rng(1), [], [], "x"
+    for layer, made in enumerate(["h0", "h1", "h2", "y"]):
+        weights.append(numpy_helper.from_array(random.standard_normal((8, 8)).astype(np.float32), f"w{layer}"))
+        nodes.append(helper.make_node("MatMul", [before, f"w{layer}"], [made]))
+        before = made
+    weights.append(numpy_helper.from_array(random.standard_normal((8, 8)).astype(np.float32), "we"))
+    nodes.append(helper.make_node("MatMul", ["h1", "we"], ["early"]))
+    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in ("x", "y")]
+    graph = helper.make_graph(nodes, "net", info[:1], info[1:], initializer=weights)
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
+
+
+def _write_cast(path: Path, source: TensorSpec, target: TensorSpec) -> None:
+    """One side of a codec that ships half precision."""
+    types = {"FP32": TensorProto.FLOAT, "FP16": TensorProto.FLOAT16}
+    one, other = (helper.make_tensor_value_info(t.name, types[t.datatype], list(t.shape)) for t in (source, target))
+    node = helper.make_node("Cast", [source.name], [target.name], to=types[target.datatype])
+    graph = helper.make_graph([node], "cast", [one], [other])
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
+
+
+def _write_lookup(path: Path) -> None:
+    """Ids that the first half passes on and the second looks up in a table of 100 rows."""
+    random = np.random.default_rng(1)
+    weights = [
+        numpy_helper.from_array(np.array(0, np.int64), "zero"),
+        numpy_helper.from_array(random.standard_normal((100, 8)).astype(np.float32), "table"),
+    ]
+    nodes = [helper.make_node("Add", ["x", "zero"], ["h1"]), helper.make_node("Gather", ["table", "h1"], ["y"])]
+    source = helper.make_tensor_value_info("x", TensorProto.INT64, [1, 4])
+    target = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 8])
+    graph = helper.make_graph(nodes, "lookup", [source], [target], initializer=weights)
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
+
+
+def _write_sum(path: Path) -> None:
+    """`y = x + x2`, each with a batch of its own: those that differ fail when it is computed."""
+    free = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 8]) for n in ("x", "x2", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x2"], ["y"])], "sum", free[:2], free[2:])
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
+
+
+def _write_logarithm(path: Path) -> None:
+    """NaN for negative values, and minus infinity for 0."""
+    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Log", ["x"], ["y"])], "log", info[:1], info[1:])
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
+
+
+@dataclass(frozen=True)
+class Net:
+    """A model; `middle`: what crosses where it is cut."""
+
+    write: Callable[[Path], None]
+    inputs: tuple[TensorSpec, ...] = (X,)
+    middle: TensorSpec = H
+    output: TensorSpec = Y
+
+
+LAYERS = Net(_write_model)
+LOOKUP = Net(
+    _write_lookup,
+    (TensorSpec(name="x", datatype="INT64", shape=(1, 4)),),
+    TensorSpec(name="h1", datatype="INT64", shape=(1, 4)),
+    TensorSpec(name="y", datatype="FP32", shape=(1, 4, 8)),
+)
+SUM = Net(
+    _write_sum,
+    tuple(TensorSpec(name=n, datatype="FP32", shape=(-1, 8)) for n in ("x", "x2")),
+    output=TensorSpec(name="y", datatype="FP32", shape=(-1, 8)),
+)
+LOGARITHM = Net(_write_logarithm)
+
+
+class World:
+    """An agent that serves a model and both sides of a codec for its middle, and slots."""
+
+    def __init__(self, folder: Path, net: Net = LAYERS) -> None:
+        self.folder = folder
+        self.net = net
+        self.model = folder / "model.onnx"
+        net.write(self.model)
+        _write_cast(folder / "encoder.onnx", H, HALF)
+        _write_cast(folder / "decoder.onnx", HALF, H)
+        self._files = {digest_of(file): file for file in folder.glob("*.onnx")}
+        self.artifact = self._describe(self.model)
+        self.parent = Parent(on_frame=self._hear)
+        self.reports: dict[str, Frame] = {}
+        self.frames: dict[str, list[Frame]] = {}
+        self.heard = asyncio.Condition()
+        self.ports: dict[str, int] = {}
+        self._port = _free_port()
+        self._stops: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_get("/v1/control", self._control)
+        app.router.add_get("/artifacts/{digest}", self._artifact)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+
+    async def stop(self) -> None:
+        for name in list(self._stops):
+            await self.stop_slot(name)
+        await self._runner.cleanup()
+
+    def start_slot(self, name: str) -> None:
+        self.ports[name] = _free_port()
+        agent = f"http://127.0.0.1:{self._port}"
+        settings = Settings(agent, f"default/{name}", TOKEN, "127.0.0.1", self.ports[name], self.folder / name)
+        stopping = asyncio.Event()
+        self._stops[name] = (stopping, asyncio.create_task(Slot(settings).run(stopping)))
+
+    async def stop_slot(self, name: str) -> None:
+        stopping, task = self._stops.pop(name)
+        stopping.set()
+        await task
+
+    def coder(self, side: str) -> Coder:
+        return Coder(artifact=self._describe(self.folder / f"{side}.onnx"), tensors=(HALF,))
+
+    def _describe(self, file: Path) -> Artifact:
+        return Artifact(uri=f"oci://r/{file.stem}", digest=digest_of(file), size=file.stat().st_size)
+
+    def stage(self, target: TensorSpec, *sources: TensorSpec) -> Stage:
+        return Stage(artifact=self.artifact, inputs=sources, outputs=(target,))
+
+    @property
+    def whole(self) -> Stage:
+        return self.stage(self.net.output, *self.net.inputs)
+
+    def tell(self, name: str, *revisions: Revision, active: int | None = None, fallback: bool = False) -> None:
+        spare = Revision(revision=0, epoch=1, variant="spare", stage=self.whole, next=None)
+        desired = SlotDesired(
+            slot=f"default/{name}",
+            mission="default/watch",
+            model="net",
+            unit="host/cpu",
+            entry=name == "entry",
+            identity=TOKEN,
+            revisions=revisions,
+            active=active,
+            fallback=spare if fallback else None,
+            policy=Policy(latency_limit_s=1.0, hop_timeout_s=0.5, max_body_bytes=10_000),
+            inputs=self.net.inputs,
+            outputs=(self.net.output,),
+        )
+        self.parent.push(f"default/{name}", desired, epoch=1)
+
+    def url(self, path: str = "infer", slot: str = "entry") -> str:
+        return f"http://127.0.0.1:{self.ports[slot]}/v2/models/net/{path}"
+
+    async def until_warm(self, name: str, *revisions: int, active: int | None = None) -> None:
+        def reached() -> bool:
+            frame = self.reports.get(f"default/{name}")
+            return frame is not None and set(revisions) <= set(frame.slots[0].warm) and frame.slots[0].active == active
+
+        async with self.heard:
+            await asyncio.wait_for(self.heard.wait_for(reached), WAIT_S)
+
+    def local(self, number: int) -> Revision:
+        return Revision(revision=number, epoch=1, variant="fp32", stage=self.whole, next=None)
+
+    def halves(self, number: int) -> tuple[Revision, Revision]:
+        hop = Hop(address=f"127.0.0.1:{self.ports['partner']}", node="edge")
+        first = Revision(
+            revision=number, epoch=1, variant="fp32", stage=self.stage(self.net.middle, *self.net.inputs), next=hop
+        )
+        return first, Revision(
+            revision=number, epoch=1, variant="fp32", stage=self.stage(self.net.output, self.net.middle), next=None
+        )
+
+    def _hear(self, name: str, frame: Frame) -> None:
+        self.reports[name] = frame
+        self.frames.setdefault(name, []).append(frame)
+        self._waking = asyncio.create_task(self._wake())
+
+    async def _wake(self) -> None:
+        async with self.heard:
+            self.heard.notify_all()
+
+    async def _control(self, request: web.Request) -> web.WebSocketResponse:
+        return await self.parent.serve(request, caller=TOKEN, is_allowed=lambda _hello: True)
+
+    async def _artifact(self, request: web.Request) -> web.FileResponse:
+        return web.FileResponse(self._files[request.match_info["digest"]])
+
+
+@asynccontextmanager
+async def running(folder: Path, net: Net = LAYERS) -> AsyncIterator[World]:
+    """A world whose slots leave soon after they are told to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("maleo_runtime.main._LEAVING_S", 0.2)
+        world = World(folder, net)
+        await world.start()
+        yield world
+        await world.stop()
+
+
+class Caller:
+    """Asks without pause, and keeps what was wrong."""
+
+    def __init__(self, world: World) -> None:
+        self.served: list[tuple[int, str]] = []
+        self.faults: list[str] = []
+        self._data = np.random.default_rng(2).standard_normal((1, 8)).astype(np.float32)
+        session = onnxruntime.InferenceSession(str(world.model), providers=["CPUExecutionProvider"])
+        self._want = session.run(None, {"x": self._data})[0]
+        self._address = f"127.0.0.1:{world.ports['entry']}"
+        self._answered = asyncio.Condition()
+        self._stopping = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping = True
+        await self._task
+
+    async def until(self, revision: int, by: str = "") -> None:
+        def reached() -> bool:
+            return any(r == revision and by in s for r, s in self.served[-5:])
+
+        async with self._answered:
+            await asyncio.wait_for(self._answered.wait_for(reached), WAIT_S)
+
+    async def _run(self) -> None:
+        async with oip.InferenceServerClient(self._address) as client:
+            while not self._stopping:
+                tensor = oip.InferInput("x", [1, 8], "FP32")
+                tensor.set_data_from_numpy(self._data, binary_data=len(self.served) % 2 == 0)
+                try:
+                    result = await client.infer("net", [tensor])
+                except Exception as error:  # noqa: BLE001 - any failure of the client is what is counted
+                    self.faults.append(repr(error))
+                    continue
+                facts = result.get_response()["parameters"]
+                self.served.append((facts["revision"], facts["served_by"]))
+                async with self._answered:
+                    self._answered.notify_all()
+                if not np.allclose(result.as_numpy("y"), self._want, rtol=1e-5, atol=1e-5):
+                    self.faults.append(f"wrong on revision {facts['revision']}")
+
+
+async def infer(world: World, data: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
+    async with oip.InferenceServerClient(f"127.0.0.1:{world.ports['entry']}") as client:
+        tensor = oip.InferInput("x", [1, 8], "FP32")
+        tensor.set_data_from_numpy(data)
+        result = await client.infer("net", [tensor])
+        return result.as_numpy("y"), result.get_response()["parameters"]
