@@ -17,6 +17,7 @@ from maleo_cli.model import commands, zoo
 from maleo_demo.given import Given
 from maleo_demo.provider import Provider, bring_up
 from maleo_demo.steps import Steps
+from maleo_wire.registry import as_listed
 
 NAMESPACE: Final = "default"
 MISSION: Final = "drone-surveillance"
@@ -50,7 +51,8 @@ class Environment:
             line.note = ", ".join(reference.rpartition("/")[2] for reference in built.values())
         self = cls(cluster, {})
         with steps.step("Maleo installed") as line:
-            install(cluster.kubeconfig, built, charts=_SOURCE / "charts", wait_s=_READY_S)
+            values = {"agent": {"registries": [as_listed(cluster.registry)]}}
+            install(cluster.kubeconfig, built, values=values, charts=_SOURCE / "charts", wait_s=_READY_S)
             line.note = "helm: maleo-crds, maleo"
         with steps.step("devices") as line:
             self.apply(_SOURCE / "examples/demo/devices.yaml")

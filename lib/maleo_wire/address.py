@@ -1,4 +1,9 @@
-"""`host:port`, as URLs spell it."""
+"""Addresses as URLs spell them."""
+
+import re
+from typing import Final
+
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^/?#]*@|[?#].*", re.DOTALL)
 
 
 def join(host: str, port: int | str) -> str:
@@ -11,3 +16,8 @@ def mend(url: str) -> str:
     scheme, _, rest = url.partition("://")
     host, _, port = rest.rpartition(":")
     return f"{scheme}://{join(host, port)}"
+
+
+def show(uri: str) -> str:
+    """The address of an artefact as it may be told and logged: without a user, a password and a query."""
+    return _CREDENTIALS.sub("", uri)

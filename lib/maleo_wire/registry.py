@@ -1,8 +1,8 @@
 """Artefacts by digest: from an OCI registry or an HTTP server, and to a registry.
 
 An artefact is one blob. `oci://host:port/repository@sha256:...` names the blob itself; a small manifest beside it keeps
-the registry from collecting it. Plain HTTP is spoken with private and loopback addresses, and with the hosts named in
-MALEO_INSECURE_REGISTRIES (comma-separated); with all others HTTPS.
+the registry from collecting it. Plain HTTP is spoken with private and loopback addresses, and with the hosts that are
+said to have no TLS; with all others HTTPS.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,9 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from maleo_wire.address import show
 from maleo_wire.download import CHUNK, TIMEOUT, DownloadFailed, download
+from maleo_wire.sources import Sources
 
 _OCI: Final = re.compile(
     r"^oci://(?P<host>[^/@]+)/(?P<repository>[a-z0-9][a-z0-9._/-]*)(@(?P<digest>sha256:[0-9a-f]{64}))?$"
@@ -54,47 +56,57 @@ class Location:
     def parse(cls, uri: str) -> "Location":
         match = _OCI.match(uri)
         if match is None:
-            raise TransferFailed(f"{uri!r} is no registry address: write oci://host:port/repository[@sha256:...]")
+            raise TransferFailed(f"{show(uri)!r} is no registry address: write oci://host:port/repository[@sha256:...]")
         return cls(match["host"], match["repository"], match["digest"] or "")
 
-    @property
-    def url(self) -> str:
-        return f"{'http' if _is_local(self.host) else 'https'}://{self.host}/v2/{self.repository}"
+    def url(self, plain: Collection[str]) -> str:
+        """The repository's address; `plain`: hosts that speak HTTP without TLS."""
+        scheme = "http" if self.host.lower() in plain or _is_local(self.host) else "https"
+        return f"{scheme}://{self.host}/v2/{self.repository}"
 
 
-async def pull(uri: str, digest: str, destination: Path, *, most_bytes: int) -> None:
-    """Fetch the artefact to `destination`, which appears only when whole and verified; no more than `most_bytes`."""
+async def pull(uri: str, digest: str, destination: Path, *, most_bytes: int, sources: Sources) -> None:
+    """Fetch the artefact to `destination`, which appears only when whole and verified; no more than `most_bytes`.
+
+    sources: where from. Raises TransferFailed, whose message may be told to the author of the Model.
+    """
+    shown = show(uri)
     partial = destination.with_name(f"{destination.name}.partial")
     actual = hashlib.sha256()
     try:
-        url = _url_of(uri, digest)
-        async with aclosing(download(url, most_bytes=most_bytes)) as chunks:
+        url = _url_of(uri, digest, sources)
+        async with aclosing(download(url, most_bytes=most_bytes, sources=sources)) as chunks:
             with partial.open("wb") as output:
                 async for chunk in chunks:
                     actual.update(chunk)
                     output.write(chunk)
         if f"sha256:{actual.hexdigest()}" != digest:
-            raise DigestMismatch(f"{uri}: content has digest sha256:{actual.hexdigest()}, not {digest}")
+            # Which digest it has is not told: whoever named the address could then have the content delivered.
+            raise DigestMismatch(f"{shown}: the content does not have the digest {digest}")
         partial.rename(destination)
     except DownloadFailed as error:
         if error.status == _NOT_FOUND:
-            raise NotFound(f"{uri}: not found") from error
-        raise TransferFailed(f"{uri}: {error}") from error
+            raise NotFound(f"{shown}: not found") from error
+        raise TransferFailed(f"{shown}: {error}") from error
     except OSError as error:
-        raise TransferFailed(f"{uri}: {type(error).__name__}: {error}") from error
+        raise TransferFailed(f"{shown}: {type(error).__name__}: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 async def push(repository: str, path: Path) -> tuple[str, str]:
-    """Store the file under `oci://host:port/repository`; its address with digest, and the digest."""
+    """Store the file under `oci://host:port/repository`; return its address with digest, and the digest.
+
+    Hosts in MALEO_INSECURE_REGISTRIES (comma-separated) are spoken to without TLS.
+    """
     location = Location.parse(repository)
+    base = location.url(insecure_registries())
     digest = digest_of(path)
     try:
         async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
-            await _upload(session, location, digest, path.stat().st_size, _file(path))
+            await _upload(session, base, digest, path.stat().st_size, _file(path))
             config = f"sha256:{hashlib.sha256(_EMPTY).hexdigest()}"
-            await _upload(session, location, config, len(_EMPTY), _bytes(_EMPTY))
+            await _upload(session, base, config, len(_EMPTY), _bytes(_EMPTY))
             manifest = {
                 "schemaVersion": 2,
                 "mediaType": _MANIFEST,
@@ -102,7 +114,7 @@ async def push(repository: str, path: Path) -> tuple[str, str]:
                 "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": len(_EMPTY)},
                 "layers": [{"mediaType": _TYPE, "digest": digest, "size": path.stat().st_size}],
             }
-            url = f"{location.url}/manifests/{digest.replace(':', '-')}"
+            url = f"{base}/manifests/{digest.replace(':', '-')}"
             body = json.dumps(manifest).encode()
             async with session.put(url, data=body, headers={"Content-Type": _MANIFEST}) as response:
                 await _check(response, repository)
@@ -117,24 +129,39 @@ def digest_of(path: Path) -> str:
 
 
 async def _upload(
-    session: aiohttp.ClientSession, location: Location, digest: str, size: int, content: AsyncIterator[bytes]
+    session: aiohttp.ClientSession, base: str, digest: str, size: int, content: AsyncIterator[bytes]
 ) -> None:
-    async with session.head(f"{location.url}/blobs/{digest}") as known:
+    async with session.head(f"{base}/blobs/{digest}") as known:
         if known.status == 200:  # noqa: PLR2004 - OK: it is there
             return
-    async with session.post(f"{location.url}/blobs/uploads/") as response:
-        await _check(response, location.url)
+    async with session.post(f"{base}/blobs/uploads/") as response:
+        await _check(response, base)
         target = response.url.join(URL(response.headers["Location"]))
     headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
     async with session.put(target.update_query(digest=digest), data=content, headers=headers) as response:
-        await _check(response, location.url)
+        await _check(response, base)
 
 
-def _url_of(uri: str, digest: str) -> str:
+def insecure_registries() -> frozenset[str]:
+    """Hosts (`host:port`) that the person at this machine says to have no TLS."""
+    named = os.environ.get("MALEO_INSECURE_REGISTRIES", "").lower().split(",")
+    return frozenset(filter(None, (host.strip() for host in named)))
+
+
+def as_listed(host: str) -> str:
+    """An entry of `Sources` for the registry that `push` reaches at `host` (`host:port`)."""
+    return f"http://{host}" if host.lower() in insecure_registries() else host
+
+
+def _url_of(uri: str, digest: str, sources: Sources) -> str:
     if uri.startswith("file://"):
         # A manifest's author must not read a node's files, not even learn their digests.
-        raise TransferFailed(f"{uri}: nodes take no files: store it with `maleo model push`, and name what that prints")
-    return uri if uri.startswith(("http://", "https://")) else f"{Location.parse(uri).url}/blobs/{digest}"
+        raise TransferFailed(
+            f"{show(uri)}: nodes take no files: store it with `maleo model push`, and name what that prints"
+        )
+    if uri.startswith(("http://", "https://")):
+        return uri
+    return f"{Location.parse(uri).url(sources.plain)}/blobs/{digest}"
 
 
 async def _check(response: aiohttp.ClientResponse, what: str) -> None:
@@ -156,7 +183,7 @@ async def _bytes(content: bytes) -> AsyncIterator[bytes]:
 
 def _is_local(host: str) -> bool:
     name = host.rpartition(":")[0] or host
-    if host in os.environ.get("MALEO_INSECURE_REGISTRIES", "").split(",") or name == "localhost":
+    if name == "localhost":
         return True
     try:
         return ipaddress.ip_address(name.strip("[]")).is_private

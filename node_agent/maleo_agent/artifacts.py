@@ -7,6 +7,7 @@ from typing import Final
 
 from maleo_wire.messages import Artifact
 from maleo_wire.registry import pull
+from maleo_wire.sources import Sources
 
 _SLACK: Final = (1.1, 1 << 20)  # sizes in manifests are rounded by those who write them: so much more may come
 
@@ -17,12 +18,13 @@ class ArtifactCache:
     most_bytes: of all of them; none of them may be larger, whatever size it is declared with.
     """
 
-    def __init__(self, folder: Path, *, most_bytes: int) -> None:
+    def __init__(self, folder: Path, *, most_bytes: int, sources: Sources) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for partial in folder.glob("*.partial"):
             partial.unlink()
         self._folder = folder
         self._most_bytes = most_bytes
+        self._sources = sources
         self._pulling: dict[str, asyncio.Lock] = {}
 
     async def get(self, artifact: Artifact, *, wanted: Collection[str]) -> Path:
@@ -32,7 +34,8 @@ class ArtifactCache:
         async with self._pulling.setdefault(digest, asyncio.Lock()):
             if not path.exists():
                 declared = int(artifact.size * _SLACK[0]) + _SLACK[1]
-                await pull(artifact.uri, digest, path, most_bytes=min(declared, self._most_bytes))
+                most = min(declared, self._most_bytes)
+                await pull(artifact.uri, digest, path, most_bytes=most, sources=self._sources)
                 self._shrink({*wanted, digest})
         path.touch()
         return path

@@ -55,7 +55,8 @@ class Agent:
         self._changed = True
         self._sampled_at = time.monotonic()
         self.metrics = NodeMetrics()
-        cache = ArtifactCache(settings.cache / "artifacts", most_bytes=settings.cache_bytes)
+        folder, most = settings.cache / "artifacts", settings.cache_bytes
+        cache = ArtifactCache(folder, most_bytes=most, sources=settings.sources)
         self.relay = Relay(settings.node, settings.cache / "desired.msgpack", cache, capacity=self._capacity)
         self.upstream = Upstream(settings.node, settings.operator, settings.token_file, self.relay)
         self._reporter = Reporter(client, settings.node)

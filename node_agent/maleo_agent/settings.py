@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maleo_wire.address import join
+from maleo_wire.sources import Sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Settings:
     cache: Path
     cache_bytes: int
     port: int
+    sources: Sources
 
     @classmethod
     def read(cls) -> "Settings":
@@ -31,4 +33,9 @@ class Settings:
             cache=Path(os.environ.get("MALEO_CACHE", "/var/lib/maleo")),
             cache_bytes=int(os.environ.get("MALEO_CACHE_BYTES", str(8 * 1024**3))),
             port=int(os.environ.get("MALEO_AGENT_PORT", "9808")),
+            sources=Sources.parse(_list("MALEO_REGISTRIES"), refused=_list("MALEO_REFUSED_NETWORKS")),
         )
+
+
+def _list(name: str) -> list[str]:
+    return os.environ.get(name, "").split(",")

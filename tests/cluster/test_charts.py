@@ -19,7 +19,12 @@ from maleo_devcluster.controlplane import ControlPlane
 pytestmark = pytest.mark.cluster
 
 _IMAGES = {"operator": "registry/operator:1", "agent": "registry/agent:1", "slot": "registry/slot:1"}
-_VALUES = {"dashboards": {"enabled": True}, "registry": {"enabled": True}, "networkPolicy": {"enabled": True}}
+_REGISTRIES = ["10.0.0.5:5000", "http://registry.internal:5000", "[fd00::5]:5000"]
+_VALUES = {
+    "dashboards": {"enabled": True},
+    "networkPolicy": {"enabled": True},
+    "agent": {"registries": _REGISTRIES, "refusedNetworks": ["2001:db8::/48"]},
+}
 _DIGEST = "sha256:" + "0" * 64
 
 
@@ -94,7 +99,11 @@ def test_charts__install_and_upgrade_what_they_hold(installed: Kubectl, own_api_
     deployment = installed.get("deployment/maleo-operator", "-n", NAMESPACE)
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert {"name": "MALEO_SLOT_IMAGE", "value": "registry/slot:2"} in container["env"]
-    assert installed.get("daemonset/maleo-agent", "-n", NAMESPACE)["spec"]["template"]["spec"]["hostNetwork"]
+    pod = installed.get("daemonset/maleo-agent", "-n", NAMESPACE)["spec"]["template"]["spec"]
+    assert pod["hostNetwork"]
+    environment = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
+    assert environment["MALEO_REGISTRIES"] == ",".join(_REGISTRIES)
+    assert environment["MALEO_REFUSED_NETWORKS"] == "2001:db8::/48"
     ports = installed.get("service/maleo-operator", "-n", NAMESPACE)["spec"]["ports"]
     assert ports[0]["port"] == 9807, "MALEO_OPERATOR_SERVICE_PORT is the first port"
 

@@ -17,6 +17,7 @@ from maleo_agent.settings import Settings
 from maleo_kube.client import Change, Client, Listing, Object
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES, Kind
 from maleo_wire.messages import NodeReading
+from maleo_wire.sources import Sources
 
 _WAIT_S = 10
 
@@ -71,7 +72,7 @@ async def _running(api: _Api, folder: Path) -> AsyncIterator[Agent]:
         port = listener.getsockname()[1]
     settings = Settings(
         node="drone-1", namespace="maleo-system", operator="", token_file=folder / "token", cache=folder,
-        cache_bytes=1000, port=port,
+        cache_bytes=1000, port=port, sources=Sources(),
     )  # fmt: skip
     agent, stopping = Agent(settings, cast("Client", api)), asyncio.Event()
     task = asyncio.create_task(agent.run(stopping))

@@ -11,6 +11,7 @@ from typing import Self
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from maleo_agent.artifacts import ArtifactCache
 from maleo_agent.relay import Relay
@@ -29,8 +30,19 @@ from maleo_wire.messages import (
     TensorSpec,
 )
 from maleo_wire.registry import TransferFailed
+from maleo_wire.sources import Sources
 
 _WAIT_S = 10
+
+
+class Anywhere(Sources):
+    """Lists every server: those of this test are on this machine, each at a port of its own."""
+
+    def lists(self, url: URL) -> bool:
+        return bool(url.host)
+
+
+_SOURCES = Anywhere()
 _MODEL = b"the model"
 _DIGEST = f"sha256:{hashlib.sha256(_MODEL).hexdigest()}"
 _X = TensorSpec(name="x", datatype="FP32", shape=(1,))
@@ -84,7 +96,7 @@ class Agent:
 
     def __init__(self, folder: Path) -> None:
         self.capacity = 1.0
-        cache = ArtifactCache(folder / "artifacts", most_bytes=1000)
+        cache = ArtifactCache(folder / "artifacts", most_bytes=1000, sources=_SOURCES)
         self.relay = Relay("drone-1", folder / "desired", cache, capacity=lambda: {"npu0/npu": self.capacity})
         app = web.Application()
         self.relay.add_routes(app)
@@ -200,7 +212,7 @@ async def test_artefact_that_is_nowhere__is_told_to_the_slot(tmp_path: Path, reg
 
 
 async def test_full_cache__lets_go_of_the_longest_unused_that_nobody_wants(tmp_path: Path, registry: Registry) -> None:
-    uri, cache = registry.uri(), ArtifactCache(tmp_path, most_bytes=2 * 400 + len(_MODEL))
+    uri, cache = registry.uri(), ArtifactCache(tmp_path, most_bytes=2 * 400 + len(_MODEL), sources=_SOURCES)
     for age, name in enumerate(["wanted", "oldest", "old"]):
         (tmp_path / name).write_bytes(bytes(400))
         os.utime(tmp_path / name, (age, age))
@@ -218,10 +230,10 @@ async def test_artefact_far_larger_than_its_manifest_says__is_not_kept(tmp_path:
     app.router.add_get("/model", answer)
     async with TestServer(app) as server:
         uri = str(server.make_url("/model"))
-        large = ArtifactCache(tmp_path, most_bytes=1 << 30)
+        large = ArtifactCache(tmp_path, most_bytes=1 << 30, sources=_SOURCES)
         with pytest.raises(TransferFailed, match="more of it than the 1048585 bytes"):
             await large.get(_artifact(uri), wanted=[])
-        small = ArtifactCache(tmp_path, most_bytes=2 << 20)
+        small = ArtifactCache(tmp_path, most_bytes=2 << 20, sources=_SOURCES)
         with pytest.raises(TransferFailed, match="more of it than the 2097152 bytes"):
             await small.get(_artifact(uri, size=3 << 20), wanted=[])
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,21 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from maleo_devcluster.registry import start_registry
-from maleo_wire.registry import DigestMismatch, NotFound, TransferFailed, pull, push
+from maleo_wire import registry as transfers
+from maleo_wire.registry import DigestMismatch, NotFound, TransferFailed, push
+from maleo_wire.sources import Sources
 
 _MOST = 1 << 30
 _MODEL = b"the model"
 _DIGEST = f"sha256:{hashlib.sha256(_MODEL).hexdigest()}"
+
+
+async def pull(
+    uri: str, digest: str, destination: Path, *, most_bytes: int = _MOST, listed: Sequence[str] | None = None
+) -> None:
+    """With the server of `uri` listed, as all of them are on this machine; `listed`: these instead."""
+    names = [uri.split("/")[2]] if listed is None and not uri.startswith("file:") else listed or []
+    await transfers.pull(uri, digest, destination, most_bytes=most_bytes, sources=Sources.parse(names))
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +47,14 @@ async def test_push_and_pull__give_the_same_bytes_by_digest(registry: str, tmp_p
     uri, digest = await push(f"oci://{registry}/models/test", source)
     assert uri == f"oci://{registry}/models/test@{digest}"
     assert await push(f"oci://{registry}/models/test", source) == (uri, digest)  # again is no error
-    await pull(uri, digest, tmp_path / "pulled", most_bytes=_MOST)
+    await pull(uri, digest, tmp_path / "pulled")
     assert (tmp_path / "pulled").read_bytes() == source.read_bytes()
 
 
 async def test_pull__of_what_is_not_there_says_so(registry: str, tmp_path: Path) -> None:
     digest = f"sha256:{'0' * 64}"
     with pytest.raises(NotFound, match="not found"):
-        await pull(f"oci://{registry}/models/none@{digest}", digest, tmp_path / "pulled", most_bytes=_MOST)
+        await pull(f"oci://{registry}/models/none@{digest}", digest, tmp_path / "pulled")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,8 +66,9 @@ async def test_pull__keeps_nothing_that_is_not_what_the_digest_names(tmp_path: P
     app.router.add_get("/model", answer)
     async with TestServer(app) as server:
         digest = f"sha256:{hashlib.sha256(b'the model').hexdigest()}"
-        with pytest.raises(DigestMismatch, match="not sha256:"):
-            await pull(str(server.make_url("/model")), digest, tmp_path / "pulled", most_bytes=_MOST)
+        with pytest.raises(DigestMismatch, match="does not have the digest") as failure:
+            await pull(str(server.make_url("/model")), digest, tmp_path / "pulled")
+    assert hashlib.sha256(b"something else").hexdigest() not in str(failure.value), "or it could be asked for by it"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,7 +86,7 @@ async def test_pull__keeps_nothing_of_an_answer_that_is_cut_off(tmp_path: Path) 
     async with TestServer(app) as server:
         digest = f"sha256:{hashlib.sha256(b'half').hexdigest()}"  # what came would even fit
         with pytest.raises(TransferFailed, match="/model: Client"):
-            await pull(str(server.make_url("/model")), digest, tmp_path / "pulled", most_bytes=_MOST)
+            await pull(str(server.make_url("/model")), digest, tmp_path / "pulled")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -84,14 +95,14 @@ async def test_pull__reads_no_files_of_the_node(tmp_path: Path) -> None:
     secret.write_bytes(b"mine")
     digest = f"sha256:{hashlib.sha256(b'mine').hexdigest()}"
     with pytest.raises(TransferFailed, match="maleo model push"):
-        await pull(secret.as_uri(), digest, tmp_path / "pulled", most_bytes=_MOST)
+        await pull(secret.as_uri(), digest, tmp_path / "pulled")
     assert list(tmp_path.iterdir()) == [secret]
 
 
 async def test_pull__from_nobody_is_an_error_of_the_transfer(tmp_path: Path) -> None:
     digest = f"sha256:{'0' * 64}"
     with pytest.raises(TransferFailed, match="Connect"):
-        await pull(f"oci://127.0.0.1:1/models/none@{digest}", digest, tmp_path / "pulled", most_bytes=_MOST)
+        await pull(f"oci://127.0.0.1:1/models/none@{digest}", digest, tmp_path / "pulled")
 
 
 async def test_push__to_no_registry_address_says_how_one_looks(tmp_path: Path) -> None:
@@ -118,7 +129,7 @@ async def test_pull__tells_nothing_of_what_a_server_says(tmp_path: Path) -> None
     """It may be one that only nodes reach, and the message ends in a status that the Model's author reads."""
     async with _server({"/secret": lambda: web.Response(status=403, text="token=hunter2", reason="hunter2")}) as server:
         with pytest.raises(TransferFailed) as failure:
-            await pull(str(server.make_url("/secret")), _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+            await pull(str(server.make_url("/secret")), _DIGEST, tmp_path / "pulled")
         assert str(failure.value) == f"{server.make_url('/secret')}: the server answered 403"
 
 
@@ -131,14 +142,14 @@ async def test_pull__tells_nothing_of_a_server_that_does_not_speak_http(tmp_path
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     uri = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     with pytest.raises(TransferFailed, match="the answer is broken") as failure:
-        await pull(uri, _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+        await pull(uri, _DIGEST, tmp_path / "pulled")
     assert "hunter2" not in str(failure.value)
     server.close()
 
 
 async def test_pull__follows_redirects_within_the_server_that_was_named(tmp_path: Path) -> None:
     async with _server({"/model": _to("/blob"), "/blob": lambda: web.Response(body=_MODEL)}) as server:
-        await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+        await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled")
     assert (tmp_path / "pulled").read_bytes() == _MODEL
 
 
@@ -153,36 +164,142 @@ async def test_pull__is_not_led_on_to_another_plain_server(tmp_path: Path) -> No
         to = str(near.make_url("/model"))
         async with _server({"/model": _to(to)}) as server:
             with pytest.raises(TransferFailed, match="another server is followed by https only"):
-                await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+                await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled")
     assert asked == []
 
 
 async def test_pull__follows_to_another_server_by_https(tmp_path: Path) -> None:
     """As registries redirect to where they keep their blobs; this one does not speak it, which is found by trying."""
     async with _server({}) as blobs, _server({"/model": _to(f"https://localhost:{blobs.port}/blob")}) as server:
+        uri, listed = str(server.make_url("/model")), [f"{server.host}:{server.port}", f"localhost:{blobs.port}"]
         with pytest.raises(TransferFailed, match=f"Connect.*localhost:{blobs.port}"):
-            await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+            await pull(uri, _DIGEST, tmp_path / "pulled", listed=listed)
 
 
 async def test_pull__gives_up_on_redirects_in_a_circle(tmp_path: Path) -> None:
     async with _server({"/model": _to("/model")}) as server:
         with pytest.raises(TransferFailed, match="redirects more than 5 times"):
-            await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+            await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled")
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "metadata.test"])
-async def test_pull__never_asks_a_link_local_address(
-    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By whatever name: clouds keep their nodes' credentials there."""
+@pytest.fixture
+async def near() -> AsyncIterator[tuple[int, list[str]]]:
+    """Port of a server on this machine that strangers do not reach, and who came: connections, not only requests."""
+    came: list[str] = []
+
+    def note(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(str(writer.get_extra_info("peername")))
+        writer.close()
+
+    server = await asyncio.start_server(note, None, 0, family=socket.AF_INET)
+    yield server.sockets[0].getsockname()[1], came
+    server.close()
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Name -> addresses, one for each time that it is looked up, the last of them for ever; `a,b` are two at once."""
+    known: dict[str, list[str]] = {}
     resolve = socket.getaddrinfo
 
     def lookup(name: str, *arguments: Any, **options: Any) -> Any:
-        return resolve("169.254.169.254" if name == "metadata.test" else name, *arguments, **options)
+        answers = known.get(name, [name])
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        return [info for address in answer.split(",") for info in resolve(address, *arguments, **options)]
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    with pytest.raises(TransferFailed, match="link-local address"):
-        await pull(f"http://{host}/latest", _DIGEST, tmp_path / "pulled", most_bytes=_MOST)
+    return known
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0.0.0.0", "[::]", "[::1]",
+        "[::ffff:127.0.0.1]", "[::127.0.0.1]", "[64:ff9b::127.0.0.1]", "[2002:7f00:1::]", "10.96.0.1",
+        "169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "[fd00:ec2::254]", "[fe80::1]",
+        "[::ffff:169.254.169.254]", "224.0.0.1",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_pull__does_not_connect_to_what_only_nodes_reach(
+    scheme: str, host: str, near: tuple[int, list[str]], tmp_path: Path
+) -> None:
+    port, came = near
+    with pytest.raises(TransferFailed, match=r"address, which agents do not fetch from: list its|no valid address"):
+        await pull(f"{scheme}://{host}:{port}/latest", _DIGEST, tmp_path / "pulled", listed=[])
+    assert came == []
+
+
+async def test_pull__of_a_registry_is_under_the_same_rule(near: tuple[int, list[str]], tmp_path: Path) -> None:
+    port, came = near
+    with pytest.raises(TransferFailed, match="it is at a loopback address"):
+        await pull(f"oci://127.0.0.1:{port}/m@{_DIGEST}", _DIGEST, tmp_path / "pulled", listed=["127.0.0.1:1"])
+    assert came == []
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1", "127.0.0.1,10.0.0.1", "127.0.0.1,::1"])
+async def test_pull__checks_every_address_of_a_name_and_tells_none(
+    address: str, near: tuple[int, list[str]], names: dict[str, list[str]], tmp_path: Path
+) -> None:
+    port, came = near
+    names["metadata.test"] = [address]
+    with pytest.raises(TransferFailed) as failure:
+        await pull(f"http://metadata.test:{port}/latest", _DIGEST, tmp_path / "pulled", listed=[])
+    assert came == []
+    assert not [one for one in address.split(",") if one in str(failure.value)], (
+        "names of the node's network stay there"
+    )
+
+
+async def test_pull__of_a_name_that_changes_its_address_connects_to_the_one_that_was_checked(
+    near: tuple[int, list[str]], names: dict[str, list[str]], tmp_path: Path
+) -> None:
+    """A first answer on the internet (which this test does not reach), the next one at home."""
+    port, came = near
+    names["rebinding.test"] = ["127.0.0.1", "240.0.0.1", "127.0.0.1"]
+    for _ in range(4):
+        with pytest.raises(TransferFailed, match="address, which agents do not fetch from"):
+            await pull(f"http://rebinding.test:{port}/", _DIGEST, tmp_path / "pulled", listed=[])
+    assert came == []
+
+
+@pytest.mark.parametrize(
+    "location", ["https://127.0.0.1:{port}/", "https://hidden.test:{port}/", "//127.0.0.1:{port}/"]
+)
+async def test_pull__checks_each_hop_of_a_redirect(
+    location: str, near: tuple[int, list[str]], names: dict[str, list[str]], tmp_path: Path
+) -> None:
+    port, came = near
+    names["hidden.test"] = ["::ffff:127.0.0.1"]
+    async with _server({"/model": _to(location.format(port=port))}) as server:
+        with pytest.raises(TransferFailed, match=r"which agents do not fetch from|by https only"):
+            await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled")
+    assert came == []
+
+
+async def test_pull__of_a_listed_name_may_have_any_address(names: dict[str, list[str]], tmp_path: Path) -> None:
+    async with _server({f"/v2/m/blobs/{_DIGEST}": lambda: web.Response(body=_MODEL)}) as server:
+        names["registry.test"] = ["127.0.0.1"]
+        listed = [f"http://registry.test:{server.port}"]
+        await pull(f"oci://registry.test:{server.port}/m@{_DIGEST}", _DIGEST, tmp_path / "pulled", listed=listed)
+    assert (tmp_path / "pulled").read_bytes() == _MODEL
+
+
+async def test_pull__sends_no_credentials_and_repeats_none(tmp_path: Path) -> None:
+    """Of a Model that was stored before they were refused, or of a redirect."""
+    asked: list[str] = []
+
+    def answer() -> web.Response:
+        asked.append("asked")
+        return web.Response(body=_MODEL)
+
+    async with _server({"/model": answer, "/to": _to("//me:hunter2@127.0.0.1/x?token=hunter2")}) as server:
+        port = server.port
+        for uri in (f"http://me:hunter2@127.0.0.1:{port}/model?token=hunter2", f"http://127.0.0.1:{port}/to"):
+            with pytest.raises(TransferFailed, match=f"^http://127.0.0.1:{port}/") as failure:
+                await pull(uri, _DIGEST, tmp_path / "pulled", listed=[f"127.0.0.1:{port}"])
+            assert "hunter2" not in str(failure.value)
+    assert asked == []
 
 
 async def test_pull__stops_at_the_most_that_is_allowed(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""Where a node fetches artefacts from: addresses on the internet, and the registries that its installation lists.
+
+An agent stands on its node's network and reaches what the author of a Model does not: the node itself, pods, Services,
+other nodes, the cloud's metadata. So every address is refused that is not globally reachable by IANA's registries of
+special-purpose addresses (RFC 6890), unless the server is listed.
+"""
+
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from yarl import URL
+
+from maleo_wire.address import join
+
+_PLAIN: Final = "http://"
+_ENTRY: Final = re.compile(r"(http://)?(?P<host>\[[0-9a-f:.]+\]|[a-z0-9.-]+):(?P<port>[0-9]{1,5})")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+_IPV4: Final = {
+    IPv4Network(network): kind
+    for network, kind in (
+        ("0.0.0.0/8", "an unspecified"),
+        ("10.0.0.0/8", "a private"),
+        ("100.64.0.0/10", "a shared"),  # RFC 6598; also the metadata of Alibaba Cloud, 100.100.100.200
+        ("127.0.0.0/8", "a loopback"),
+        ("168.63.129.16/32", "a cloud metadata"),  # Azure's host, although its address is a public one
+        ("169.254.0.0/16", "a link-local"),  # also the metadata of most clouds, 169.254.169.254
+        ("172.16.0.0/12", "a private"),
+        ("192.0.0.0/24", "a reserved"),  # also the metadata of Oracle Cloud, 192.0.0.192
+        ("192.0.2.0/24", "a reserved"),
+        ("192.88.99.0/24", "a reserved"),
+        ("192.168.0.0/16", "a private"),
+        ("198.18.0.0/15", "a reserved"),
+        ("198.51.100.0/24", "a reserved"),
+        ("203.0.113.0/24", "a reserved"),
+        ("224.0.0.0/4", "a multicast"),
+        ("240.0.0.0/4", "a reserved"),
+    )
+}
+_IPV6: Final = {
+    IPv6Network(network): kind
+    for network, kind in (
+        ("::/128", "an unspecified"),
+        ("::1/128", "a loopback"),
+        ("fe80::/10", "a link-local"),
+        ("fc00::/7", "a unique-local"),  # also the metadata of AWS, Google Cloud and Oracle Cloud
+        ("ff00::/8", "a multicast"),
+        ("2001::/23", "a reserved"),  # Teredo and others of the IETF
+        ("2001:db8::/32", "a reserved"),
+        ("2002::/16", "a reserved"),  # 6to4, which stands for an IPv4 address and is no more in use (RFC 7526)
+        ("3fff::/20", "a reserved"),
+    )
+}
+_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+
+Network = IPv4Network | IPv6Network
+
+
+class InvalidSource(ValueError):
+    """An entry of the list of registries or networks cannot be understood; the message names it and its form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """registries: `host:port` that may have any address; plain: those of them that speak HTTP without TLS.
+
+    refused: networks that are refused besides those that are not globally reachable: pods, Services and nodes may have
+    public addresses.
+    """
+
+    registries: frozenset[str] = frozenset()
+    plain: frozenset[str] = frozenset()
+    refused: tuple[Network, ...] = ()
+
+    @classmethod
+    def parse(cls, registries: Iterable[str], refused: Iterable[str] = ()) -> "Sources":
+        """`registries`: `host:port`, or `http://host:port` for one without TLS; `refused`: networks as CIDR."""
+        entries = [entry.strip().lower() for entry in registries if entry.strip()]
+        listed = [_authority(entry) for entry in entries]
+        plain = [name for name, entry in zip(listed, entries, strict=True) if entry.startswith(_PLAIN)]
+        return cls(frozenset(listed), frozenset(plain), tuple(_network(n.strip()) for n in refused if n.strip()))
+
+    def lists(self, url: URL) -> bool:
+        """Whether the server of `url` is listed: its address is then not looked at."""
+        port = url.port or _DEFAULT_PORTS.get(url.scheme, 0)
+        return join(url.host or "", port).lower() in self.registries
+
+    def refusal(self, address: str) -> str:
+        """Return the kind of an address that is not fetched from, such as `a private`; empty for an allowed one."""
+        host = _unwrap(ip_address(address.partition("%")[0]))
+        if any(host in network for network in self.refused):
+            return "a refused"
+        table = _IPV4 if isinstance(host, IPv4Address) else _IPV6
+        kind = next((kind for network, kind in table.items() if host in network), "")
+        if not kind and isinstance(host, IPv6Address) and host not in _GLOBAL_UNICAST:
+            return "a reserved"
+        return kind or ("the node's own" if _is_own(str(host)) else "")
+
+
+def _unwrap(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address that an IPv6 address stands for, IPv4-mapped or by NAT64 (RFC 6052)."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address
+
+
+def _is_own(address: str) -> bool:
+    """Whether the kernel would deliver to this host: it then sends from the very address that it sends to."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))  # nothing is sent: a datagram socket only looks up the route
+            return bool(probe.getsockname()[0] == address)
+    except OSError:
+        return False  # there is no way to it
+
+
+def _authority(entry: str) -> str:
+    match = _ENTRY.fullmatch(entry)
+    if match is None:
+        raise InvalidSource(f"{entry!r} is no registry: write host:port, or http://host:port for one without TLS")
+    return join(URL(f"https://{match['host']}").host or "", match["port"])  # an IPv6 address in its one form
+
+
+def _network(entry: str) -> Network:
+    try:
+        return ip_network(entry)
+    except ValueError as error:
+        raise InvalidSource(f"{entry!r} is no network: write it as CIDR, such as 2001:db8::/48") from error

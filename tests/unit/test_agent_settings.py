@@ -1,0 +1,29 @@
+"""What the chart tells the agent, as it reaches it."""
+
+import pytest
+
+from maleo_agent.settings import Settings
+from maleo_wire.sources import InvalidSource
+
+
+def test_settings__without_lists_fetch_from_the_internet_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_NAME", "drone-1")
+    sources = Settings.read().sources
+    assert (sources.registries, sources.plain, sources.refused) == (frozenset(), frozenset(), ())
+
+
+def test_settings__hold_the_registries_and_networks_of_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_NAME", "drone-1")
+    monkeypatch.setenv("MALEO_REGISTRIES", "10.0.0.5:5000,http://registry.internal:5000")
+    monkeypatch.setenv("MALEO_REFUSED_NETWORKS", "2001:db8::/48")
+    sources = Settings.read().sources
+    assert sources.registries == {"10.0.0.5:5000", "registry.internal:5000"}
+    assert sources.plain == {"registry.internal:5000"}
+    assert sources.refusal("2001:db8::1") == "a refused"
+
+
+def test_settings__with_a_wrong_entry_say_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_NAME", "drone-1")
+    monkeypatch.setenv("MALEO_REGISTRIES", "registry.internal")
+    with pytest.raises(InvalidSource, match=r"'registry\.internal' is no registry"):
+        Settings.read()
