@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -80,13 +80,20 @@ class Parent:
             await connection.socket.close()
 
     async def serve(
-        self, request: web.Request, *, caller: str, is_allowed: Callable[[Hello], bool], leader: str | None = None
+        self,
+        request: web.Request,
+        *,
+        caller: str,
+        is_allowed: Callable[[Hello], bool],
+        leader: str | None = None,
+        until_revoked: Callable[[], Awaitable[None]] | None = None,
     ) -> web.WebSocketResponse:
         """Serve one connection to its end.
 
         caller: who the request's token has proved to be; nobody without a proof is served, so check it before.
         is_allowed: whether this caller may have the name in the Hello. leader: this server does not lead; the child is
-        sent there (may be empty). Raises HTTPTooManyRequests while the caller has too many connections without a Hello.
+        sent there (may be empty). until_revoked: returns when the caller's identity is no longer good; then the
+        connection is closed. Raises HTTPTooManyRequests while the caller has too many connections without a Hello.
         """
         socket, hello = await self._meet(request, caller)
         if hello is None or not is_allowed(hello):
@@ -103,11 +110,14 @@ class Parent:
             await former.socket.close()
         self._on_hello(hello)
         connection.changed.set()
-        sending = asyncio.create_task(self._send_wanted(connection))
+        tasks = [asyncio.create_task(self._send_wanted(connection))]
+        if until_revoked is not None:
+            tasks.append(asyncio.create_task(_close_after(until_revoked, socket)))
         try:
             await self._hear(connection)
         finally:
-            sending.cancel()
+            for task in tasks:
+                task.cancel()
             if self._connections.get(hello.name) is connection:
                 del self._connections[hello.name]
                 self._on_lost(hello.name)
@@ -165,6 +175,11 @@ async def _hear_hello(socket: web.WebSocketResponse) -> Hello | None:
     except (TimeoutError, msgspec.DecodeError):
         return None
     return up if isinstance(up, Hello) else None
+
+
+async def _close_after(until_revoked: Callable[[], Awaitable[None]], socket: web.WebSocketResponse) -> None:
+    await until_revoked()
+    await socket.close(code=4401, message=b"the token is no longer good")
 
 
 async def _send(socket: web.WebSocketResponse, message: Desired | Redirect) -> None:

@@ -29,7 +29,7 @@ from maleo_kube.client import Client, Object
 from maleo_kube.errors import ApiError
 from maleo_kube.informer import Informer
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES
-from maleo_wire import door
+from maleo_wire import door, logs
 from maleo_wire.messages import NodeReading, UnitReading
 
 log: Final = logging.getLogger("maleo.agent")
@@ -212,7 +212,7 @@ def _watts(unit: ComputeUnit, state: str) -> float | None:
 
 
 async def _run() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

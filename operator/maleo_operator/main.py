@@ -20,11 +20,12 @@ from maleo_operator.engine.elector import Elector
 from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.handlers.people import Listener
 from maleo_operator.ingest.hub import Hub
+from maleo_operator.ingest.identity import Reviewer
 from maleo_operator.ingest.server import IngestServer
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.settings import Settings
-from maleo_wire import door
+from maleo_wire import door, logs
 from maleo_wire.door import Door, Limits
 from maleo_wire.messages import Frame, Hello, Nack
 from maleo_wire.parent import Parent
@@ -142,10 +143,9 @@ class Operator:
         def leader() -> str | None:
             return None if self.elector.epoch is not None else self.elector.leader
 
-        server = IngestServer(
-            self._client, self.parent, audience=self.settings.audience, door=self._door, leader=leader
-        )
-        return server.make_app()
+        account = f"system:serviceaccount:{self.settings.namespace}:{self.settings.agent_account}"
+        reviewer = Reviewer(self._client, audience=self.settings.audience, account=account)
+        return IngestServer(reviewer, self.parent, door=self._door, leader=leader).make_app()
 
     def _make_health(self) -> web.Application:
         app = web.Application()
@@ -187,7 +187,7 @@ def _log_nack(name: str, nack: Nack) -> None:
 
 
 async def _run() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure()
     logging.getLogger("kopf").setLevel(logging.ERROR)  # it tells of every event that it handed on
     gc.set_threshold(*_GC_THRESHOLDS)
     stopping = asyncio.Event()

@@ -23,6 +23,7 @@ class Settings:
     kubeconfig: Path | None
     audience: str
     slots: SlotSettings
+    agent_account: str = "maleo-agent"  # the agents' ServiceAccount, in `namespace`
     archive: Path | None = None  # where the inputs of the last decisions are kept
 
     @classmethod
@@ -39,6 +40,7 @@ class Settings:
             metrics_port=int(os.environ.get("MALEO_METRICS_PORT", "8082")),
             kubeconfig=Path(kubeconfig) if kubeconfig else None,
             audience="maleo-operator",
+            agent_account=os.environ.get("MALEO_AGENT_ACCOUNT", "maleo-agent"),
             archive=Path(folder) if (folder := os.environ.get("MALEO_ARCHIVE", "")) else None,
             slots=SlotSettings(
                 image=os.environ["MALEO_SLOT_IMAGE"],

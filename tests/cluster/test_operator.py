@@ -69,7 +69,8 @@ async def operator(
     settings = Settings(
         namespace="default", identity="here", address=f"127.0.0.1:{ingest}", lease="operator-test",
         ingest_port=ingest, health_port=health, metrics_port=metrics, kubeconfig=api_server.kubeconfig,
-        audience="maleo-operator", slots=SlotSettings(image="slot:1", image_pull_policy="Never", agent_port=9808),
+        audience="maleo-operator", agent_account="agent-test",
+        slots=SlotSettings(image="slot:1", image_pull_policy="Never", agent_port=9808),
     )  # fmt: skip
     made, stopping = Operator(settings, client, Metrics()), asyncio.Event()
     running = asyncio.create_task(made.run(stopping))

@@ -1,0 +1,29 @@
+"""Logs of programs that repeat what others say: one record is one line, whatever is in it."""
+
+import logging
+import re
+import sys
+from types import TracebackType
+from typing import Final
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+_ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class OneLine(logging.Formatter):
+    """Escapes control characters in messages, and indents tracebacks: no text can look like another record."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), super().formatMessage(record))
+
+    def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802 - logging's name
+        return "\n".join(f"    {line}" for line in super().formatException(ei).splitlines())
+
+
+def configure() -> None:
+    """Log to standard error from level INFO on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine(_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

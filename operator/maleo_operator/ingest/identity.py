@@ -1,0 +1,170 @@
+"""Whose token an agent shows: reviewed by the API server, and seldom for a peer that never shows a good one."""
+
+import asyncio
+import hashlib
+import time
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from maleo_kube.client import Client
+from maleo_kube.errors import ApiError
+from maleo_kube.resources import TOKEN_REVIEWS
+
+_CLAIM: Final = "authentication.kubernetes.io/"
+_NEEDED: Final = ("node-name", "pod-name", "pod-uid")
+_REMEMBERED_S: Final = 60.0
+_REFUSED_S: Final = 10.0
+_MOST_REMEMBERED: Final = 4096
+_LONGEST_TOKEN: Final = 16 * 1024
+_MOST_REFUSALS: Final = 10  # reviews a minute that may end in a refusal, for one peer
+_MINUTE_S: Final = 60.0
+_AT_ONCE: Final = 8
+_MOST_WAITING: Final = 256
+
+
+class Denied(Exception):
+    """The peer is not served; `status` is the HTTP status that says why."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    node: str  # empty: refused
+    until: float
+
+
+@dataclass(slots=True)
+class _Refusals:
+    count: int
+    until: float
+
+
+class Reviewer:
+    """Accepts tokens of `account` (`system:serviceaccount:<namespace>:<name>`) that are bound to a pod on a node.
+
+    A token that cannot be one of these by its own claims is refused without a review; claims accept nothing. Its
+    expiry is left to the API server, whose clock decides.
+    """
+
+    def __init__(self, client: Client, *, audience: str, account: str) -> None:
+        self._client = client
+        self._audience = audience
+        self._account = account
+        self._known: dict[str, _Known] = {}
+        self._refusals: dict[str, _Refusals] = {}
+        self._waiting = 0
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def node_of(self, token: str, *, peer: str) -> str:
+        """Return the node that the token's pod runs on. Raise Denied when the token is not an agent's."""
+        if not self._may_be_ours(token):
+            raise _unauthorized()
+        known = self._recall(token)
+        node = known if known is not None else await self._take_turn(token, peer)
+        if not node:
+            raise _unauthorized()
+        return node
+
+    async def is_good(self, token: str, node: str) -> bool:
+        """Review the token of an open stream again. An API server that does not answer leaves the stream open."""
+        try:
+            return await self._review(token) == node
+        except ApiError:
+            return True
+
+    def _may_be_ours(self, token: str) -> bool:
+        """Whether the claims, which prove nothing yet, are those of an agent."""
+        claims = _read_claims(token)
+        audiences = claims.get("aud")
+        named = self._audience in (audiences if isinstance(audiences, list) else [audiences])
+        bound = claims.get("kubernetes.io")
+        return (
+            named and claims.get("sub") == self._account and isinstance(bound, dict) and {"pod", "node"} <= set(bound)
+        )
+
+    async def _take_turn(self, token: str, peer: str) -> str:
+        if self._waiting >= _MOST_WAITING:
+            raise Denied(503, "too many tokens wait for a review: try again")
+        self._waiting += 1
+        try:
+            async with self._turns:
+                known = self._recall(token)  # another connection may have asked meanwhile
+                return known if known is not None else await self._ask(token, peer)
+        finally:
+            self._waiting -= 1
+
+    async def _ask(self, token: str, peer: str) -> str:
+        now = time.monotonic()
+        refusals = self._refusals.get(peer)
+        if refusals is not None and refusals.until <= now:
+            del self._refusals[peer]
+        elif refusals is not None and refusals.count >= _MOST_REFUSALS:
+            raise Denied(429, "too many tokens of this peer were refused: try again in a minute")
+        try:
+            node = await self._review(token)
+        except ApiError as error:
+            raise Denied(503, "the API server did not review the token: try again") from error
+        if not node:
+            _make_room(self._refusals)
+            self._refusals.setdefault(peer, _Refusals(count=0, until=now + _MINUTE_S)).count += 1
+        return node
+
+    async def _review(self, token: str) -> str:
+        """Return the node of a good token, else an empty string. Raise ApiError when there is no answer."""
+        body = {
+            "apiVersion": TOKEN_REVIEWS.api_version,
+            "kind": TOKEN_REVIEWS.kind,
+            "metadata": {},
+            "spec": {"token": token, "audiences": [self._audience]},
+        }
+        node = self._accept((await self._client.create(TOKEN_REVIEWS, body))["status"])
+        _make_room(self._known)
+        kept_s = _REMEMBERED_S if node else _REFUSED_S
+        self._known[_digest(token)] = _Known(node=node, until=time.monotonic() + kept_s)
+        return node
+
+    def _accept(self, status: Mapping[str, Any]) -> str:
+        user = status.get("user", {})
+        if not status.get("authenticated") or self._audience not in status.get("audiences", []):
+            return ""
+        claims = [user.get("extra", {}).get(f"{_CLAIM}{name}", []) for name in _NEEDED]
+        if user.get("username") != self._account or any(len(values) != 1 for values in claims):
+            return ""
+        return str(claims[0][0])
+
+    def _recall(self, token: str) -> str | None:
+        """Return what the last review said, None when it is too old or there was none."""
+        known = self._known.get(_digest(token))
+        return known.node if known is not None and known.until > time.monotonic() else None
+
+
+def _read_claims(token: str) -> dict[str, Any]:
+    """Return the payload of a JSON Web Token, unverified; empty when it is none."""
+    parts = token.split(".")
+    if not token.isascii() or len(token) > _LONGEST_TOKEN or len(parts) != 3:  # noqa: PLR2004 - header, payload, signature
+        return {}
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)), type=dict[str, Any])
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _unauthorized() -> Denied:
+    return Denied(401, "a token of the agent's ServiceAccount, bound to its pod, is needed")
+
+
+def _make_room(memory: dict[str, Any]) -> None:
+    """Drop the oldest entry of a full memory."""
+    if len(memory) >= _MOST_REMEMBERED:
+        del memory[next(iter(memory))]
