@@ -12,9 +12,10 @@ from hypothesis import settings
 from maleo_devcluster import binaries
 from maleo_devcluster.controlplane import ControlPlane, start_control_plane
 
-# The same examples every time, so that a red run is never chance; MALEO_EXPLORE=1 looks for new ones.
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("explore", max_examples=2000)
+# The same examples every time, so that a red run is never chance; MALEO_EXPLORE=1 looks for new ones. No deadline: how
+# long an example takes depends on what else runs on the machine.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=2000, deadline=None)
 settings.load_profile("explore" if os.environ.get("MALEO_EXPLORE") else "repeatable")
 
 

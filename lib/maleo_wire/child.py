@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -13,6 +14,9 @@ from maleo_wire.messages import Ack, Desired, Frame, Hello, Nack, Redirect, deco
 
 HEARTBEAT_S: Final = 5.0
 LARGEST_MESSAGE: Final = 16 * 1024 * 1024
+LARGEST_OF_SLOT: Final = 256 * 1024
+"""Bytes of one message of a slot; a frame with dozens of revisions has a tenth."""
+log: Final = logging.getLogger("maleo.wire")
 _PAUSE_S: Final = (0.1, 5.0)
 _ANSWERED_S: Final = 1.0  # the longest pause while somebody answers: a leader is being elected
 _MOST_REDIRECTS: Final = 3
@@ -33,7 +37,8 @@ class Child:
     Pauses between connections grow until a desired state has come; a redirect is followed at once, where it leads on.
 
     hello: made anew for each connection. on_desired: takes one desired state, raises Refused. token: bearer, read for
-    each connection, since it is renewed. A state of an older epoch than the highest seen is refused here.
+    each connection, since it is renewed. largest: bytes of a frame that the parent takes. A state of an older epoch
+    than the highest seen is refused here.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Child:
         hello: Callable[[], Hello],
         on_desired: Callable[[Desired], Awaitable[None]],
         token: Callable[[], str],
+        largest: int = LARGEST_MESSAGE,
     ) -> None:
         self.connected = asyncio.Event()
         self.highest_epoch = 0
@@ -50,6 +56,7 @@ class Child:
         self._hello = hello
         self._on_desired = on_desired
         self._token = token
+        self._largest = largest
         self._pause = _PAUSE_S[0]
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
@@ -75,11 +82,18 @@ class Child:
                 self._pause, url, redirects = min(self._pause * 2, longest), self._url, 0
 
     async def send(self, frame: Frame) -> bool:
-        """False when there is no connection, or it broke: the frame was not sent, or may be lost."""
+        """Return whether the caller is rid of the frame: False when there is no connection, or it broke meanwhile.
+
+        A frame that the parent would never take is dropped, and logged.
+        """
         if self._socket is None:
             return False
+        data = encode(frame)
+        if len(data) > self._largest:
+            log.warning("frame %d is dropped: %d bytes, at most %d", frame.sequence, len(data), self._largest)
+            return True
         try:
-            await self._socket.send_bytes(encode(frame))
+            await self._socket.send_bytes(data)
         except (aiohttp.ClientError, ConnectionError, RuntimeError):
             return False
         return True

@@ -5,7 +5,7 @@ every change (state of the world: a lost message is mended by the next one); the
 or Nack, and reports counters once a second. An agent keeps the last desired state on disk. Binary frames, MessagePack.
 """
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -119,16 +119,18 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What left this slot towards `node` since the last report, without the partner's own time.
+    """What crossed between this slot and `node` since the last report, there and back, without the partner's own time.
 
-    `seconds` sums, per request, the time of the hop minus what the partner says it spent inside. A transfer that was
-    given up counts with the time until then: bytes/seconds is what the way carries at most.
+    `seconds` sums, per request, the time of the hop minus what the partner says it spent inside; `least_s` is that of
+    the quickest one. A transfer that was given up counts with the time until then: bytes/seconds is what the way
+    carries at most.
     """
 
     node: str
     requests: int
     bytes: int
     seconds: float
+    least_s: float | None = None
 
 
 class RevisionReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,6 +227,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
 Down = Desired | Redirect
 Up = Hello | Ack | Nack | Frame
 
+_Message = TypeVar("_Message")
+
 _encoder = msgspec.msgpack.Encoder()
 _down: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)
 _up: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)
@@ -235,10 +239,17 @@ def encode(message: Down | Up) -> bytes:
 
 
 def decode_down(data: bytes) -> Down:
-    """ValueError (msgspec.ValidationError) when the frame is malformed; nothing is ever executed from it."""
-    return _down.decode(data)
+    """Raise msgspec.DecodeError when the frame is malformed; nothing is ever executed from it."""
+    return _decode(_down, data)
 
 
 def decode_up(data: bytes) -> Up:
-    """ValueError (msgspec.ValidationError) when the frame is malformed."""
-    return _up.decode(data)
+    """Raise msgspec.DecodeError when the frame is malformed."""
+    return _decode(_up, data)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_Message], data: bytes) -> _Message:
+    try:
+        return decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:  # which msgspec lets through
+        raise msgspec.DecodeError(str(error)) from error

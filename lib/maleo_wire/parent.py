@@ -1,6 +1,7 @@
 """The upper end of control connections: knows its children, gives each the newest desired state, hears their frames."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from maleo_wire.child import HEARTBEAT_S, LARGEST_MESSAGE
-from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, Redirect, SlotDesired, decode_up, encode
+from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, Redirect, SlotDesired, Up, decode_up, encode
 
 LARGEST_HELLO: Final = 4096
+log: Final = logging.getLogger("maleo.wire")
 _HELLO_S: Final = 10.0
 _MOST_UNGREETED: Final = 4  # connections of one caller that have not said Hello yet
 
@@ -34,7 +36,7 @@ class _Wanted:
 class Parent:
     """One per server. Callbacks are synchronous and quick; `on_lost` comes when a child's last connection ends.
 
-    largest: the most bytes that one message of a child may have.
+    largest: bytes of one message of a child; a larger one ends its connection.
     """
 
     def __init__(
@@ -160,10 +162,16 @@ class Parent:
             except msgspec.DecodeError:
                 await connection.socket.close(code=4400, message=b"malformed message")
                 return
-            if isinstance(up, Frame):
-                self._on_frame(name, up)
-            elif isinstance(up, Nack):
-                self._on_nack(name, up)
+            try:
+                self._take(name, up)
+            except Exception:
+                log.exception("a message of %s was not taken", name)
+
+    def _take(self, name: str, up: Up) -> None:
+        if isinstance(up, Frame):
+            self._on_frame(name, up)
+        elif isinstance(up, Nack):
+            self._on_nack(name, up)
 
 
 async def _hear_hello(socket: web.WebSocketResponse) -> Hello | None:

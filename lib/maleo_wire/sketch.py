@@ -5,6 +5,7 @@ gamma = (1 + a) / (1 - a), a = 1 %.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 from maleo_wire.messages import Sketch
@@ -12,6 +13,17 @@ from maleo_wire.messages import Sketch
 _GAMMA: Final = 1.01 / 0.99
 _LOG_GAMMA: Final = math.log(_GAMMA)
 _LEAST_S: Final = 1e-7  # shorter counts as this long: a clock does not resolve it
+_INDICES: Final = range(math.ceil(math.log(_LEAST_S) / _LOG_GAMMA), math.ceil(math.log(1e8) / _LOG_GAMMA) + 1)
+_EDGES: Final = {index: _GAMMA**index for index in range(_INDICES.start - 1, _INDICES.stop)}  # upper end of each bucket
+_ROUNDING: Final = 1e-6
+
+
+def bounds(buckets: Mapping[int, int]) -> tuple[float, float]:
+    """Return the least and the largest sum, in seconds, of durations in these buckets; infinite beyond three years."""
+    if any(index not in _INDICES for index in buckets):
+        return math.inf, math.inf
+    lower = sum(count * _EDGES[index - 1] for index, count in buckets.items() if index != _INDICES.start)
+    return lower * (1 - _ROUNDING), sum(count * _EDGES[index] for index, count in buckets.items()) * (1 + _ROUNDING)
 
 
 class Histogram:

@@ -1,5 +1,6 @@
 """Where readings come from: a driver per kind of unit. What cannot be read is None, never 0."""
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -98,8 +99,10 @@ class Counter:
     _raw: float | None = None
 
     def add(self, reading: UnitReading, now: float | None = None) -> float | None:
-        """The counter after `reading`; a raw counter that falls has begun anew."""
+        """Return the counter after `reading`; it only grows. A raw counter that falls has begun anew."""
         now = time.monotonic() if now is None else now
+        if not all(math.isfinite(figure) for figure in (reading.energy_j, reading.power_w) if figure is not None):
+            return self.joules
         if reading.energy_j is not None:
             grown = reading.energy_j - self._raw if self._raw is not None else 0.0
             self.joules = (self.joules or 0.0) + max(0.0, grown)
@@ -107,7 +110,7 @@ class Counter:
         elif reading.power_w is not None:
             before, since = self._power, self._at
             grown = (before + reading.power_w) / 2 * (now - since) if before is not None and since is not None else 0.0
-            self.joules = (self.joules or 0.0) + grown
+            self.joules = (self.joules or 0.0) + max(0.0, grown)
             self._power, self._at = reading.power_w, now
         return self.joules
 

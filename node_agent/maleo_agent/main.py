@@ -131,6 +131,7 @@ class Agent:
             reading = self._read(self.relay.busy_s(reports))
             self.metrics.reading, self.metrics.slots = reading, self.relay.latest()
             self.metrics.connected = self.upstream.child.connected.is_set()
+            self.metrics.refused = self.relay.refused
             self.metrics.count(reports)
             self.relay.tell_slots()
             await self.upstream.send(reports, reading)

@@ -19,6 +19,7 @@ class NodeMetrics(Collector):
         self.types: Mapping[str, str] = {}
         self.slots: tuple[SlotReport, ...] = ()
         self.connected = False
+        self.refused: Mapping[str, int] = {}  # by reason
         self._requests: dict[tuple[str, str, str], float] = {}
 
     def count(self, reports: tuple[SlotReport, ...]) -> None:
@@ -72,6 +73,12 @@ class NodeMetrics(Collector):
         for report in self.slots:
             warm.add_metric([report.slot], len(report.warm))
         yield warm
+        refused = CounterMetricFamily(
+            "maleo_agent_refused_readings", "Readings of slots that make no sense, by reason.", labels=["reason"]
+        )
+        for reason, count in self.refused.items():
+            refused.add_metric([reason], count)
+        yield refused
 
     def _collect_self(self) -> Iterator[Metric]:
         seconds, resident = own_usage()

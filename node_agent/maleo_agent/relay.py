@@ -3,23 +3,40 @@
 import hashlib
 import hmac
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from maleo_agent.artifacts import ArtifactCache
-from maleo_wire.child import Refused
+from maleo_wire.boot import Boot
+from maleo_wire.child import LARGEST_OF_SLOT, Refused
 from maleo_wire.door import Door
-from maleo_wire.messages import AgentDesired, Artifact, Desired, Frame, Pace, Revision, SlotDesired, SlotReport
+from maleo_wire.messages import (
+    AgentDesired,
+    Artifact,
+    Desired,
+    Frame,
+    Hello,
+    Pace,
+    Revision,
+    RevisionReport,
+    SlotDesired,
+    SlotReport,
+)
 from maleo_wire.parent import Parent
 from maleo_wire.registry import NotFound, TransferFailed
+from maleo_wire.screen import Ledger, screen_report
+from maleo_wire.sums import join_reports
 
 _STALE_S: Final = 5.0
-_LARGEST_REPORT: Final = 256 * 1024  # bytes of one message of a slot; a frame with dozens of revisions has a tenth
+_MOST_REMEMBERED: Final = 32
+_MOST_FRAMES: Final = 10
+_Key = TypeVar("_Key", int, str)
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -33,6 +50,32 @@ class Kept(msgspec.Struct, frozen=True):
 class _Heard:
     report: SlotReport
     at: float  # monotonic
+
+
+class _Labels:
+    """The last revisions and variants that one slot was told to have."""
+
+    def __init__(self) -> None:
+        self._revisions: dict[int, None] = {}
+        self._variants: dict[str, None] = {}
+
+    def learn(self, slot: SlotDesired) -> Self:
+        for revision in (*slot.revisions, *([slot.fallback] if slot.fallback else [])):
+            _remember(self._revisions, revision.revision)
+            _remember(self._variants, revision.variant)
+        return self
+
+    def have(self, report: RevisionReport) -> bool:
+        """Return whether the report is of one of them; requests that nothing answered have no variant."""
+        return report.revision in self._revisions and report.variant in {"", *self._variants}
+
+
+def _remember(memory: dict[_Key, None], key: _Key) -> None:
+    """Make `key` the newest of the last ones."""
+    memory.pop(key, None)
+    memory[key] = None
+    if len(memory) > _MOST_REMEMBERED:
+        del memory[next(iter(memory))]
 
 
 class Relay:
@@ -49,8 +92,13 @@ class Relay:
         self.door = Door()
         self._heard: dict[str, _Heard] = {}
         self._fresh: dict[str, SlotReport] = {}
+        self._labels: dict[str, _Labels] = {}
+        self._boots: dict[str, Boot] = {}
+        self._frames: dict[str, int] = {}  # slot -> how many since the last time
+        self.refused: Counter[str] = Counter()
+        self._ledger = Ledger(lambda reason: self.refused.update([reason]))
         self.epoch = 0
-        self.parent = Parent(largest=_LARGEST_REPORT, on_frame=self._hear, on_lost=self._lose)
+        self.parent = Parent(on_frame=self._hear, on_hello=self._greet, on_lost=self._lose, largest=LARGEST_OF_SLOT)
         self._restore()
 
     # ------------------------------------------------------------------------------------------------ downwards
@@ -76,6 +124,8 @@ class Relay:
         for name in set(self._slots) - {slot.slot for slot in desired.slots}:
             self.parent.forget(name)
         self._slots = {slot.slot: slot for slot in desired.slots}
+        self._labels = {name: self._labels.get(name, _Labels()).learn(slot) for name, slot in self._slots.items()}
+        self._boots = {name: boot for name, boot in self._boots.items() if name in self._slots}
         self.tell_slots()
 
     def _restore(self) -> None:
@@ -91,6 +141,7 @@ class Relay:
     def drain(self) -> tuple[SlotReport, ...]:
         """What slots reported since the last time; a slot is passed on once for each of its reports."""
         fresh, self._fresh = tuple(self._fresh.values()), {}
+        self._frames.clear()
         return fresh
 
     def latest(self) -> tuple[SlotReport, ...]:
@@ -107,12 +158,35 @@ class Relay:
                 busy[slot.unit] = busy.get(slot.unit, 0.0) + sum(r.compute.total for r in report.revisions)
         return busy
 
+    def _greet(self, hello: Hello) -> None:
+        self._boots.setdefault(hello.name, Boot()).greet(hello.boot)
+
     def _hear(self, name: str, frame: Frame) -> None:
-        for report in frame.slots:
-            if report.slot == name:
-                self._heard[name] = _Heard(report=report, at=time.monotonic())
-                waiting = self._fresh.get(name)
-                self._fresh[name] = report if waiting is None else _join(waiting, report)
+        """Take the slot's report of itself, without what it cannot mean."""
+        if not self._boots.setdefault(name, Boot()).is_new(frame.sequence):
+            return
+        self._frames[name] = self._frames.get(name, 0) + 1
+        if self._frames[name] > _MOST_FRAMES:
+            self._ledger.note(name, "Rate", f"more than {_MOST_FRAMES} frames between two of ours")
+            return
+        for report in frame.slots[:1]:
+            seen = screen_report(report, self._ledger.of(name)) if report.slot == name else None
+            if seen is not None:
+                self._keep(name, self._labelled(name, seen))
+
+    def _labelled(self, name: str, report: SlotReport) -> SlotReport:
+        """Leave out revisions and variants that this slot was never to have: they become labels of metrics."""
+        labels = self._labels.get(name, _Labels())
+        known = tuple(r for r in report.revisions if labels.have(r))
+        for row in report.revisions:
+            if row not in known:
+                self._ledger.note(name, "Revision", f"revision {row.revision}, variant {row.variant[:40]!r}")
+        return msgspec.structs.replace(report, revisions=known)
+
+    def _keep(self, name: str, report: SlotReport) -> None:
+        self._heard[name] = _Heard(report=report, at=time.monotonic())
+        waiting = self._fresh.get(name)
+        self._fresh[name] = report if waiting is None else join_reports(waiting, report)
 
     def _lose(self, name: str) -> None:
         self._heard.pop(name, None)
@@ -194,8 +268,3 @@ def _slowed(revision: Revision, capacity: float) -> Revision:
     pace = revision.stage.pace
     slower = Pace(seconds=pace.seconds / capacity, joules=pace.joules)
     return msgspec.structs.replace(revision, stage=msgspec.structs.replace(revision.stage, pace=slower))
-
-
-def _join(older: SlotReport, newer: SlotReport) -> SlotReport:
-    """Counters of both, state of the newer."""
-    return msgspec.structs.replace(newer, revisions=older.revisions + newer.revisions)

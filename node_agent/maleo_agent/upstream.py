@@ -1,8 +1,10 @@
 """The agent's stream to the operator: a frame a second; while it is away frames wait, bounded, and come back-filled."""
 
+import logging
 import time
 import uuid
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -10,10 +12,22 @@ import msgspec
 
 from maleo_agent.relay import Relay
 from maleo_wire.child import Child
-from maleo_wire.messages import Frame, Hello, NodeReading, SlotReport
+from maleo_wire.messages import Frame, Hello, NodeReading, SlotReport, encode
 
+log: Final = logging.getLogger("maleo.agent")
 _MOST_WAITING: Final = 600
+_MOST_BYTES: Final = 32 << 20  # of all that waits
+_LARGEST_FRAME: Final = 1 << 20  # far from the limit of a message, whatever slots report
+_MOST_ATTEMPTS: Final = 3
 _LIVE_S: Final = 2.0
+
+
+@dataclass
+class _Waiting:
+    frame: Frame
+    size: int
+    since: float  # monotonic
+    attempts: int = 0
 
 
 class Upstream:
@@ -22,7 +36,8 @@ class Upstream:
         self._relay = relay
         self._boot = uuid.uuid4().hex
         self._sequence = 0
-        self._waiting: deque[Frame] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[_Waiting] = deque()
+        self._bytes = 0
         self.child = Child(
             f"ws://{operator}/v1/control",
             hello=self._greet,
@@ -32,15 +47,51 @@ class Upstream:
         self.child.highest_epoch = relay.epoch
 
     async def send(self, slots: tuple[SlotReport, ...], reading: NodeReading) -> None:
-        """Queue one frame, and send what waits, oldest first."""
-        self._sequence += 1
-        self._waiting.append(Frame(sequence=self._sequence, at=time.time(), slots=slots, reading=reading))
+        """Queue what was reported, and send what waits, oldest first.
+
+        A frame whose connection breaks again and again is dropped: it may be the reason.
+        """
+        for number, part in enumerate(_pack(slots)):
+            self._queue(part, reading if number == 0 else None)
         while self._waiting and self.child.connected.is_set():
-            frame = self._waiting[0]
-            late = time.time() - frame.at > _LIVE_S
-            if not await self.child.send(msgspec.structs.replace(frame, backfilled=late)):
-                return
-            self._waiting.popleft()
+            oldest = self._waiting[0]
+            late = time.monotonic() - oldest.since > _LIVE_S
+            oldest.attempts += 1
+            if await self.child.send(msgspec.structs.replace(oldest.frame, backfilled=late)):
+                self._drop_oldest()
+                continue
+            if oldest.attempts >= _MOST_ATTEMPTS:
+                log.warning(
+                    "frame %d is dropped: the connection broke %d times", oldest.frame.sequence, oldest.attempts
+                )
+                self._drop_oldest()
+            return
+
+    def _queue(self, slots: tuple[SlotReport, ...], reading: NodeReading | None) -> None:
+        self._sequence += 1
+        frame = Frame(sequence=self._sequence, at=time.time(), slots=slots, reading=reading)
+        waiting = _Waiting(frame=frame, size=len(encode(frame)), since=time.monotonic())
+        self._waiting.append(waiting)
+        self._bytes += waiting.size
+        while len(self._waiting) > _MOST_WAITING or self._bytes > _MOST_BYTES:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        self._bytes -= self._waiting.popleft().size
 
     def _greet(self) -> Hello:
         return Hello(role="agent", name=self._node, boot=self._boot, highest_epoch=self.child.highest_epoch)
+
+
+def _pack(slots: tuple[SlotReport, ...]) -> list[tuple[SlotReport, ...]]:
+    """Split the reports into frames that are not too large; one report alone never is."""
+    frames: list[list[SlotReport]] = [[]]
+    size = 0
+    for report in slots:
+        grown = len(msgspec.msgpack.encode(report))
+        if frames[-1] and size + grown > _LARGEST_FRAME:
+            frames.append([])
+            size = 0
+        frames[-1].append(report)
+        size += grown
+    return [tuple(frame) for frame in frames]

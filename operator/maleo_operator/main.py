@@ -8,6 +8,7 @@ import signal
 import time
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from maleo_kube.client import Client, Object
@@ -19,6 +20,7 @@ from maleo_operator.engine.cycle import Cycle
 from maleo_operator.engine.elector import Elector
 from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.handlers.people import Listener
+from maleo_operator.ingest.beliefs import Placed, keep_placed
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.identity import Reviewer
 from maleo_operator.ingest.server import IngestServer
@@ -27,12 +29,14 @@ from maleo_operator.metrics import Metrics
 from maleo_operator.settings import Settings
 from maleo_wire import door, logs
 from maleo_wire.door import Door, Limits
-from maleo_wire.messages import Frame, Hello, Nack
+from maleo_wire.messages import Frame, Hello, Nack, SlotReport
 from maleo_wire.parent import Parent
+from maleo_wire.screen import Ledger, screen_reading, screen_report
 
 log: Final = logging.getLogger("maleo.operator")
 _STALLED_S: Final = 30.0
 _INGEST_LIMITS: Final = Limits(unproven=1024, per_peer=8, per_identity=8)  # all agents may come at once
+_LONGEST_TOLD: Final = 500
 _GC_THRESHOLDS: Final = (50_000, 20, 100)  # the default collects in the middle of bursts: p99 150 ms instead of 30
 
 
@@ -52,6 +56,7 @@ class Operator:
         )
         self._telemetry = TelemetryStore()
         self._door = Door(_INGEST_LIMITS)
+        self._ledger = Ledger(lambda reason: metrics.refused.labels(reason).inc())
         self.parent = Parent(
             on_frame=self._hear_frame, on_hello=self._hear_hello, on_nack=_log_nack, on_lost=self._lose_agent
         )
@@ -114,6 +119,7 @@ class Operator:
         self.cache.hear(kind, item, deleted=deleted)
 
     def _hear_hello(self, hello: Hello) -> None:
+        self._telemetry.greet(hello.name, hello.boot)
         self.metrics.connections.set(len(self.parent.connected))
         self._queue.mark(Dirty("device", hello.name))
 
@@ -122,20 +128,46 @@ class Operator:
         self._queue.mark(Dirty("device", name))
 
     def _hear_frame(self, node: str, frame: Frame) -> None:
-        """Wake a mission when its slots' state turns, and once a second while it is served: windows close by time."""
+        """Take a frame, each of its reports by itself: what is wrong with one leaves the others."""
+        if frame.reading is not None:
+            frame = msgspec.structs.replace(frame, reading=screen_reading(frame.reading, self._ledger.of(node)))
+        now = time.monotonic()
+        if not self._telemetry.begin(node, frame, now=now):
+            self.metrics.frames.labels("repeated").inc()
+            return
         self.metrics.frames.labels("backfilled" if frame.backfilled else "live").inc()
-        slots = {report.slot: slot for report in frame.slots if (slot := self.cache.slot_of_pod(report.slot))}
-        missions = {slot: mission for slot, (mission, where) in slots.items() if where == node}
-        self.metrics.foreign.inc(len(slots) - len(missions))  # a node speaks for its own slots alone
-        before = {key: self._telemetry.state_of(key) for key in set(missions.values())}
-        for counted in self._telemetry.hear(node, frame, missions=missions, now=time.time()):
+        for report in frame.slots:
+            try:
+                self._hear_report(node, report, backfilled=frame.backfilled, now=now)
+            except Exception:
+                self.metrics.errors.labels("report").inc()
+                log.exception("a report of %s on %s was not taken", report.slot, node)
+
+    def _hear_report(self, node: str, report: SlotReport, *, backfilled: bool, now: float) -> None:
+        """Wake a mission when its slots' state turns, and once a second while it is served: windows close by time."""
+        slot = self.cache.slot_of_pod(report.slot)
+        if slot is None:
+            return
+        key, where = slot
+        if where != node:
+            self.metrics.foreign.inc()  # a node speaks for its own slots alone
+            return
+        refuse = self._ledger.of(node)
+        seen = screen_report(report, refuse)
+        if seen is None:
+            return
+        declared = self.cache.missions.get(key)
+        active = declared.status.active if declared is not None else None
+        placed = Placed.of(self.cache.placements(key), active.revision if active is not None else None)
+        seen = keep_placed(seen, node, placed, refuse)
+        state = self._telemetry.state_of(key)
+        for counted in self._telemetry.take(node, key, seen, backfilled=backfilled, now=now):
             names = counted.mission.split("/", 1)
             for outcome in ("answered", "fallback", "failed"):
                 self.metrics.requests.labels(*names, outcome).inc(getattr(counted, outcome))
             self.metrics.over_limit.labels(*names).inc(counted.over_limit)
-        for key, state in before.items():
-            turned = self._telemetry.state_of(key) != state
-            self._queue.mark(Dirty("mission", key), after_s=0.0 if turned else 1.0)
+        turned = self._telemetry.state_of(key) != state
+        self._queue.mark(Dirty("mission", key), after_s=0.0 if turned else 1.0)
 
     # ------------------------------------------------------------------------------------------------ serving
 
@@ -183,7 +215,8 @@ async def _serve(app: web.Application, port: int) -> web.AppRunner:
 
 
 def _log_nack(name: str, nack: Nack) -> None:
-    log.warning("%s refused version %d: %s: %s", name, nack.version, nack.reason, nack.message)
+    message = nack.message[:_LONGEST_TOLD]
+    log.warning("%s refused version %d: %s: %s", name, nack.version, nack.reason[:_LONGEST_TOLD], message)
 
 
 async def _run() -> None:

@@ -61,6 +61,12 @@ class Metrics:
         )
         self.frames = Counter("maleo_ingest_frames", "Frames of agents.", ["outcome"], registry=r)
         self.foreign = Counter("maleo_ingest_foreign_reports", "Reports on slots of other nodes, ignored.", registry=r)
+        self.refused = Counter(
+            "maleo_ingest_refused_readings",
+            "Readings of agents and slots that make no sense, by reason; the log names one a minute.",
+            ["reason"],
+            registry=r,
+        )
         self.connections = Gauge("maleo_ingest_connections", "Agents connected.", registry=r)
         self.errors = Counter("maleo_decision_errors", "Decisions that failed by a bug.", ["kind"], registry=r)
         self.pauses = Counter("maleo_gc_pause_seconds", "Time spent collecting garbage.", registry=r)

@@ -1,5 +1,6 @@
 """What a slot counts between two reports, by revision."""
 
+import math
 from dataclasses import dataclass, field
 
 from maleo_wire.messages import RevisionReport, TransferReport
@@ -11,6 +12,7 @@ class _Transfer:
     requests: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    least_s: float = math.inf
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Counters:
         transfer.requests += 1
         transfer.bytes += size
         transfer.seconds += max(0.0, seconds)
+        transfer.least_s = min(transfer.least_s, max(0.0, seconds))
 
     def note_answer(
         self, revision: int, variant: str, *, seconds: float, limit_s: float | None, fallback: bool
@@ -87,7 +90,7 @@ def _report(revision: int, variant: str, counted: _Revision, *, entry: bool) -> 
         joules=counted.joules,
         basis="Simulated" if counted.simulated else "Measured",
         transfers=tuple(
-            TransferReport(node=node, requests=t.requests, bytes=t.bytes, seconds=t.seconds)
+            TransferReport(node=node, requests=t.requests, bytes=t.bytes, seconds=t.seconds, least_s=t.least_s)
             for node, t in counted.transfers.items()
         ),
         end_to_end=counted.end_to_end.to_wire() if entry else None,

@@ -115,7 +115,10 @@ class Hops:
     async def call(
         self, address: str, *, model: str, revision: int, tensors: Mapping[str, Array], timeout_s: float
     ) -> tuple[dict[str, Array], dict[str, Any], int]:
-        """Return outputs, the partner's parameters, bytes sent. Raise PartnerLost, or InputRefused by the partner."""
+        """Return outputs, the partner's parameters, bytes there and back.
+
+        Raise PartnerLost, or InputRefused by the partner.
+        """
         if not address:
             raise PartnerLost("the partner has no address yet")
         circuit = self._circuits.setdefault(address, Circuit())
@@ -124,7 +127,7 @@ class Hops:
         body = write_request(tensors)
         url = f"http://{address}/v2/models/{model}/versions/{revision}/infer"
         try:
-            outputs, parameters = await self._send(url, body, timeout_s)
+            outputs, parameters, received = await self._send(url, body, timeout_s)
         except (InputRefused, PartnerUnready):
             circuit.note(success=True, now=time.monotonic())  # it answers: whose fault it is, is not the partner's
             raise
@@ -132,9 +135,9 @@ class Hops:
             circuit.note(success=False, now=time.monotonic())
             raise
         circuit.note(success=True, now=time.monotonic())
-        return outputs, parameters, len(body.data)
+        return outputs, parameters, len(body.data) + received
 
-    async def _send(self, url: str, body: Body, timeout_s: float) -> tuple[dict[str, Array], dict[str, Any]]:
+    async def _send(self, url: str, body: Body, timeout_s: float) -> tuple[dict[str, Array], dict[str, Any], int]:
         """Post, and once more on a new connection when a kept one was closed meanwhile: an inference is idempotent."""
         deadline = time.monotonic() + timeout_s
         try:
@@ -150,7 +153,7 @@ class Hops:
 
     async def _post(
         self, url: str, request: Body, timeout_s: float, *, kept: bool
-    ) -> tuple[dict[str, Array], dict[str, Any]]:
+    ) -> tuple[dict[str, Array], dict[str, Any], int]:
         timeout, body = aiohttp.ClientTimeout(total=timeout_s), _Body(io.BytesIO(request.data))
         headers = {**request.headers, TIMEOUT: f"{timeout_s:.3f}"}
         try:
@@ -162,7 +165,7 @@ class Hops:
                     raise PartnerUnready(f"{url}: {response.status} {_message(answer)}")
                 if response.status != HTTPStatus.OK:
                     raise PartnerLost(f"{url}: {response.status} {_message(answer)}")
-                return parse_response(answer, response.headers.get(HEADER_LENGTH))
+                return *parse_response(answer, response.headers.get(HEADER_LENGTH)), len(answer)
         except TimeoutError as error:
             if body.has_arrived:
                 raise PartnerLost(f"{url}: all has arrived, and no answer came within {timeout_s} s") from error

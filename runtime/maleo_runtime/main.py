@@ -21,7 +21,7 @@ from maleo_runtime.server import Server
 from maleo_runtime.service import Service
 from maleo_runtime.stage import Unit
 from maleo_wire.address import join, mend
-from maleo_wire.child import Child, Refused
+from maleo_wire.child import LARGEST_OF_SLOT, Child, Refused
 from maleo_wire.messages import Desired, Frame, Hello, SlotReport
 
 _REPORT_S: Final = 1.0
@@ -67,6 +67,7 @@ class Slot:
             hello=self._greet,
             on_desired=self._take,
             token=lambda: settings.identity,
+            largest=LARGEST_OF_SLOT,
         )
         self._boot = uuid.uuid4().hex
         self._sequence = 0
@@ -106,16 +107,20 @@ class Slot:
         self.host.take(desired.slot)
 
     async def _report(self) -> None:
-        """At 1 Hz; what could not be sent stays counted."""
+        """Report at 1 Hz. A frame that could not be sent is sent again as it is, and what came since stays counted."""
+        frame: Frame | None = None
         while True:
             await asyncio.sleep(_REPORT_S)
             if not self.child.connected.is_set() or self.host.desired is None:
                 continue
-            self._sequence += 1
-            frame = Frame(
-                sequence=self._sequence, at=time.time(), slots=(self._make_report(entry=self.host.desired.entry),)
-            )
-            await self.child.send(frame)
+            frame = frame or self._make_frame(entry=self.host.desired.entry)
+            if await self.child.send(frame):
+                frame = None
+
+    def _make_frame(self, *, entry: bool) -> Frame:
+        """Take what was counted: the frame is the only place that still holds it."""
+        self._sequence += 1
+        return Frame(sequence=self._sequence, at=time.time(), slots=(self._make_report(entry=entry),))
 
     def _make_report(self, *, entry: bool) -> SlotReport:
         host = self.host

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from maleo_wire.child import Child, Refused
-from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, encode
+from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, NodeReading, UnitReading, encode
 from maleo_wire.parent import LARGEST_HELLO, Parent
 
 _WAIT_S = 10
@@ -253,3 +253,30 @@ async def test_connections_without_a_hello__are_few_for_each_caller(upper: Upper
             assert (await socket.receive(timeout=_WAIT_S)).type is aiohttp.WSMsgType.BINARY
         for one in silent:
             await one.close()
+
+
+async def test_frame_that_is_not_taken__does_not_end_the_connection(upper: Upper, dial: Dial) -> None:
+    taken = upper.frames.put_nowait
+
+    def take(_name: str, frame: Frame) -> None:
+        if frame.sequence == 1:
+            raise ZeroDivisionError
+        taken(frame)
+
+    upper.parent._on_frame = take
+    child, _ = dial(upper.address)
+    await asyncio.wait_for(child.connected.wait(), _WAIT_S)
+    assert [await child.send(Frame(sequence=number, at=0.0)) for number in (1, 2)] == [True, True]
+    assert (await asyncio.wait_for(upper.frames.get(), _WAIT_S)).sequence == 2
+    assert upper.connections == 1
+
+
+async def test_frame_that_is_too_large__is_dropped_by_the_child(upper: Upper, dial: Dial) -> None:
+    child, _ = dial(upper.address)
+    child._largest = 1000
+    await asyncio.wait_for(child.connected.wait(), _WAIT_S)
+    units = tuple(UnitReading(unit=f"u{number}", basis="Measured") for number in range(100))
+    assert await child.send(Frame(sequence=1, at=0.0, reading=NodeReading(units=units))), "it is not kept for ever"
+    assert await child.send(Frame(sequence=2, at=0.0))
+    assert (await asyncio.wait_for(upper.frames.get(), _WAIT_S)).sequence == 2
+    assert upper.connections == 1

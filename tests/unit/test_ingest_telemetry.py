@@ -1,5 +1,7 @@
 """Frames in, windows and observations out: by time given, within bounded memory."""
 
+import itertools
+
 import pytest
 from builders import artifact, plan
 
@@ -20,6 +22,7 @@ from maleo_wire.messages import (
 from maleo_wire.parent import Parent
 from maleo_wire.sketch import Histogram
 
+_SEQUENCE = itertools.count(1)
 KEY, SLOT, POD = "default/watch", "default/watch-entry", "watch-entry"
 
 
@@ -49,7 +52,9 @@ def _frame(*, revision: int = 1, total: int = 8, over: int = 0, seconds: float =
         revisions=(report,),
     )
     unit = UnitReading(unit="accel/npu", basis="Simulated", capacity=capacity)
-    return Frame(sequence=1, at=0.0, slots=(slot,), reading=NodeReading(units=(unit,)), backfilled=backfilled)
+    return Frame(
+        sequence=next(_SEQUENCE), at=0.0, slots=(slot,), reading=NodeReading(units=(unit,)), backfilled=backfilled
+    )
 
 
 def _hear(store: TelemetryStore, frame: Frame, at: float) -> None:
@@ -106,6 +111,24 @@ def test_backfilled_frames__count_but_never_judge() -> None:
     counted = store.hear("drone-1", _frame(backfilled=True), missions={SLOT: KEY}, now=100.0)
     assert [c.answered for c in counted] == [8]
     assert _summary(store, 125.0).windows == ()
+
+
+def test_frame_that_comes_twice__counts_once_on_whatever_connection() -> None:
+    store, counts = TelemetryStore(), []
+    for boot, frame in (("a", first := _frame()), ("a", first), ("a", _frame()), ("b", first)):
+        store.greet("drone-1", boot)  # each time on a new connection
+        counts.append(len(store.hear("drone-1", frame, missions={SLOT: KEY}, now=100.0)))
+    assert counts == [1, 0, 1, 1], "a new start of the agent counts from the beginning"
+
+
+def test_clock_that_steps_back__ends_freshness_and_begins_windows_anew() -> None:
+    store = TelemetryStore()
+    for second in range(3600, 3630):
+        _hear(store, _frame(), float(second))
+    assert not store.telemetry_is_fresh("drone-1", 100.0)
+    for second in range(100, 125):
+        _hear(store, _frame(over=8), float(second))
+    assert [(w.total, w.over_limit) for w in _summary(store, 125.0).windows] == [(80, 80)] * 2
 
 
 def test_silent_entry__is_not_fresh_any_more() -> None:

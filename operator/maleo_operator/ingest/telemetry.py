@@ -1,5 +1,9 @@
-"""What agents reported, by mission and by node, within a bounded memory. Time is an argument; nothing here does I/O."""
+"""What agents reported, by mission and by node, within a bounded memory. Time is an argument; nothing here does I/O.
 
+`now` is in seconds of a monotonic clock.
+"""
+
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -9,6 +13,7 @@ from maleo_operator.ingest.links import Links
 from maleo_operator.ingest.windows import Tally, Windows
 from maleo_operator.planning.problem import P95, Figure, Observations, Plan
 from maleo_operator.reconcilers.scope import Telemetry, Window
+from maleo_wire.boot import Boot
 from maleo_wire.messages import Frame, NodeReading, RevisionReport, SlotReport
 from maleo_wire.sketch import Histogram
 
@@ -30,7 +35,8 @@ class _Mission:
 
 @dataclass
 class _Node:
-    at: float = 0.0
+    at: float = -math.inf
+    boot: Boot = field(default_factory=Boot)
     reading: NodeReading | None = None
 
 
@@ -55,22 +61,34 @@ class TelemetryStore:
         self._correction: dict[tuple[str, str, str], Figure] = {}
         self._learnt: dict[tuple[str, str, str], Figure] = {}  # what it follows, before bands
 
+    def greet(self, node: str, boot: str) -> None:
+        """Hear a Hello of the node's agent."""
+        self._nodes.setdefault(node, _Node()).boot.greet(boot)
+
     def hear(self, node: str, frame: Frame, *, missions: Mapping[str, str], now: float) -> list[Counted]:
-        """Take one frame. missions: slot (`namespace/pod`) -> mission key. Back-filled frames only count."""
+        """Take one frame with all of its reports. missions: slot (`namespace/pod`) -> mission key."""
+        if not self.begin(node, frame, now=now):
+            return []
+        known = [(missions[report.slot], report) for report in frame.slots if report.slot in missions]
+        return [c for key, report in known for c in self.take(node, key, report, backfilled=frame.backfilled, now=now)]
+
+    def begin(self, node: str, frame: Frame, *, now: float) -> bool:
+        """Take what a frame says of its node. Return whether its reports are still to be taken: they may have been."""
         known = self._nodes.setdefault(node, _Node())
+        if not known.boot.is_new(frame.sequence):
+            return False
         if not frame.backfilled:
-            if now - known.at >= _FRESH_S:
+            if not _is_fresh(known.at, now):
                 self._links.forget(node)
             known.at = now
             known.reading = frame.reading or known.reading
-        counted = []
-        for report in frame.slots:
-            mission = missions.get(report.slot)
-            if mission is None:
-                continue
-            counted += [_count(mission, revision) for revision in report.revisions if revision.end_to_end is not None]
-            if not frame.backfilled:
-                self._take(mission, node, report, now)
+        return True
+
+    def take(self, node: str, mission: str, report: SlotReport, *, backfilled: bool, now: float) -> list[Counted]:
+        """Take one slot's report. What is back-filled only counts."""
+        counted = [_count(mission, revision) for revision in report.revisions if revision.end_to_end is not None]
+        if not backfilled:
+            self._take(mission, node, report, now)
         return counted
 
     def forget(self, mission: str) -> None:
@@ -78,7 +96,7 @@ class TelemetryStore:
 
     def telemetry_is_fresh(self, node: str, now: float) -> bool:
         known = self._nodes.get(node)
-        return known is not None and now - known.at < _FRESH_S
+        return known is not None and _is_fresh(known.at, now)
 
     def state_of(self, mission: str) -> object:
         """What in the slots' reports a decision waits for; equal means that nothing turned."""
@@ -93,7 +111,7 @@ class TelemetryStore:
         known = self._missions.setdefault(mission, _Mission())
         if known.windows.length_s != window_s:
             known.windows = Windows(window_s)
-        alive = {pod: report for pod, (report, at) in known.reports.items() if now - at < _FRESH_S}
+        alive = {pod: report for pod, (report, at) in known.reports.items() if _is_fresh(at, now)}
         closed = known.windows.closed(revision, windows, now) if revision is not None else []
         newest = closed[-1] if closed else Tally()
         judged = tuple(_window(tally, percentile, window_s) for tally in closed)
@@ -166,6 +184,11 @@ class TelemetryStore:
                 self._links.note(node, transfer, now)
         for key in [k for k in known.compute if k[0] < max((r.revision for r in report.revisions), default=0) - 3]:
             del known.compute[key]
+
+
+def _is_fresh(at: float, now: float) -> bool:
+    """Whether what was heard at `at` is a few seconds old; what is ahead of the clock is of another time."""
+    return 0.0 <= now - at < _FRESH_S
 
 
 def _window(tally: Tally, percentile: int, length_s: float) -> Window:

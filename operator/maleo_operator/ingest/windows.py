@@ -62,9 +62,10 @@ class Windows:
         self.length_s = length_s
         self._tallies: dict[tuple[int, int], Tally] = {}  # (number of the window, revision)
         self._first: dict[int, int] = {}  # revision -> the window in which it first answered anything
+        self._newest = 0
 
     def add(self, report: RevisionReport, now: float) -> None:
-        at = (self._number(now), report.revision)
+        at = (self._turn_to(now), report.revision)
         if report.end_to_end is not None:
             self._first.setdefault(report.revision, at[0])
         if at not in self._tallies:
@@ -78,11 +79,17 @@ class Windows:
 
         Revisions only grow: what is older than the one that is asked for will not be asked for again.
         """
+        end = self._turn_to(now)
         self._tallies = {key: tally for key, tally in self._tallies.items() if key[1] >= revision}
         self._first = {key: first for key, first in self._first.items() if key >= revision}
-        end = self._number(now)
         begin = max(self._first.get(revision, end), end - count)
         return [self._tallies.get((number, revision)) or Tally() for number in range(begin, end)]
 
-    def _number(self, now: float) -> int:
-        return int(now // self.length_s)
+    def _turn_to(self, now: float) -> int:
+        """Return the number of the window of now. Windows ahead of it are of a clock that was set back: begin anew."""
+        number = int(now // self.length_s)
+        if number < self._newest:
+            self._tallies.clear()
+            self._first.clear()
+        self._newest = number
+        return number

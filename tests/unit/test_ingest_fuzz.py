@@ -1,0 +1,230 @@
+"""10,000 absurd frames of an agent, and as many of a slot, change nothing for anybody else, and end nobody's stream."""
+
+import math
+import random
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+from absurd import Absurd
+from builders import artifact
+from worlds import block, device, link, meta, mission, model, profile, snapshot, variant
+
+from maleo_agent.artifacts import ArtifactCache
+from maleo_agent.drivers import Counter, SimulatedUnit
+from maleo_agent.metrics import NodeMetrics
+from maleo_agent.relay import Relay
+from maleo_agent.trace import Step
+from maleo_kube.client import Client, Object
+from maleo_kube.resources import PLACEMENTS, PODS
+from maleo_operator.main import Operator
+from maleo_operator.metrics import Metrics
+from maleo_operator.planning.planner import plan
+from maleo_operator.planning.problem import Observations
+from maleo_operator.reconcilers.scope import SlotSettings
+from maleo_operator.settings import Settings
+from maleo_wire.messages import (
+    AgentDesired,
+    Desired,
+    Frame,
+    Hello,
+    NodeReading,
+    Policy,
+    Revision,
+    RevisionReport,
+    SlotDesired,
+    SlotReport,
+    TransferReport,
+    UnitReading,
+    decode_up,
+)
+from maleo_wire.sketch import Histogram
+from maleo_wire.sources import Sources
+
+_FRAMES = 10_000
+_NAMES = ("evil", "drone", "edge", "default/evil-entry", "default/watch-entry", "host/cpu", "p/npu", "fp32")
+
+
+def _operator() -> Operator:
+    """It knows mission `watch` from drone to edge, and mission `evil`, from evil to edge."""
+    slots = SlotSettings(image="slot:1", image_pull_policy="Never", agent_port=9808)
+    settings = Settings(
+        namespace="system", identity="here", address="127.0.0.1:1", lease="operator", ingest_port=1, health_port=2,
+        metrics_port=3, kubeconfig=Path("none"), audience="maleo-operator", slots=slots,
+    )  # fmt: skip
+    made = Operator(settings, cast("Client", None), Metrics())
+    for name, node in (("watch", "drone"), ("evil", "evil")):
+        made.cache.note(PODS, _pod(f"{name}-entry", name, node))
+        made.cache.note(PLACEMENTS, _placement(name, node, "edge"))
+    return made
+
+
+def _pod(name: str, mission_name: str, node: str) -> Object:
+    labels = {"maleo.dev/mission": mission_name}
+    metadata = meta(name, "default") | {"labels": labels, "resourceVersion": "1", "uid": name}
+    terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    annotations = {"maleo.dev/node": node, "maleo.dev/unit": "host/cpu"}
+    return {
+        "metadata": metadata | {"annotations": annotations, "labels": labels | annotations},
+        "spec": {"affinity": {"nodeAffinity": required}, "containers": [{"name": "slot", "env": []}]},
+        "status": {},
+    }
+
+
+def _placement(mission_name: str, *nodes: str) -> Object:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1]}
+    parts = [
+        {
+            "name": f"p{number}", "span": {"first": number, "last": number}, "node": node, "unit": "host/cpu",
+            "memory": "1Mi", "inputs": [tensor], "outputs": [tensor],
+        }
+        for number, node in enumerate(nodes)
+    ]  # fmt: skip
+    spec = {
+        "mission": mission_name, "revision": 1, "epoch": 1, "mode": "Split", "model": "net", "variant": "fp32",
+        "artifact": artifact().to_api(), "entryNode": nodes[0], "partitions": parts,
+        "predicted": {"margins": {}}, "reason": "FirstPlacement", "inputsDigest": f"sha256:{'0' * 64}",
+    }  # fmt: skip
+    return {"metadata": meta(f"{mission_name}-1", "default") | {"resourceVersion": "1"}, "spec": spec}
+
+
+def _good(sequence: int) -> Frame:
+    """What the node `drone` says each second: 8 requests of 50 ms, a link of 2 MB/s, a unit that is throttled."""
+    latency = Histogram()
+    for _ in range(8):
+        latency.add(0.05)
+    transfer = TransferReport(node="edge", requests=8, bytes=1_600_000, seconds=0.8)
+    row = RevisionReport(
+        revision=1, variant="fp32", compute=latency.to_wire(), joules=0.8, basis="Measured", transfers=(transfer,),
+        end_to_end=latency.to_wire(), total=8, over_limit=1,
+    )  # fmt: skip
+    slot = SlotReport(
+        slot="default/watch-entry", warm=(1,), active=1, highest_epoch=1, fallback_warm=True, address="10.0.0.1:8080",
+        revisions=(row,),
+    )  # fmt: skip
+    reading = NodeReading(units=(UnitReading(unit="p/npu", basis="Simulated", capacity=0.5),))
+    return Frame(sequence=sequence, at=float(sequence), slots=(slot,), reading=reading)
+
+
+class Clock:
+    """The monotonic one of the operator."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("maleo_operator.main.time.monotonic", lambda: self.now)
+
+
+def _hear(operator: Operator, clock: Clock, absurd: Absurd | None) -> None:
+    """A minute of the good node, and between its frames all those of the other one."""
+    operator._hear_hello(Hello(role="agent", name="drone", boot="b", highest_epoch=1))
+    operator._hear_hello(Hello(role="agent", name="evil", boot="b", highest_epoch=1))
+    sent = 0
+    for second in range(60):
+        clock.now = 1000.0 + second
+        operator._hear_frame("drone", _good(second + 1))
+        for _ in range(_FRAMES // 60 + 1 if absurd else 0):
+            sent += 1
+            try:
+                up = decode_up(absurd.data(sent) if absurd else b"")
+            except msgspec.DecodeError:
+                continue  # ends the connection that it came by
+            if isinstance(up, Frame):
+                operator._hear_frame("evil", up)
+
+
+def _facts(operator: Operator, now: float) -> dict[str, Any]:
+    """All that is known of the good mission and its node."""
+    telemetry = operator._telemetry.summarise(
+        "default/watch", revision=1, window_s=10.0, percentile=95, windows=2, now=now
+    )
+    seen, lines = operator._telemetry.observe(now), operator.metrics.render().decode().splitlines()
+    return {
+        "telemetry": telemetry,
+        "bandwidth": {pair: figure for pair, figure in seen.bandwidth.items() if "evil" not in pair},
+        "capacity": {unit: share for unit, share in seen.capacity.items() if unit[0] != "evil"},
+        "fresh": operator._telemetry.telemetry_is_fresh("drone", now),
+        "metrics": sorted(line for line in lines if 'mission="watch"' in line and "_created{" not in line),
+    }
+
+
+def _world(seen: Observations) -> Any:
+    """Both missions, their nodes and links."""
+    net = model(variant("fp32", [block("a", mop=50, cut=20_000), block("b", mop=500, cut=None)]))
+    links = [link("drone", "edge", "20Mbit/s"), link("evil", "edge", "20Mbit/s")]
+    missions = [mission("watch"), mission("evil", input={"node": "evil"})]
+    kinds = {name: profile("p", gops=20) for name in ("drone", "evil", "edge")}
+    assert device("drone", "p").spec.node_name == "drone"
+    return snapshot(profiles=kinds, missions=missions, net=net, links=links, observations=seen)
+
+
+def test_absurd_frames_of_an_agent__change_nothing_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, alone, beside = Clock(monkeypatch), _operator(), _operator()
+    _hear(alone, clock, None)
+    expected, seen_alone = _facts(alone, clock.now), alone._telemetry.observe(clock.now)
+    _hear(beside, clock, Absurd(1, _NAMES))
+    assert _facts(beside, clock.now) == expected
+    assert len(expected["telemetry"].windows) == 2
+    assert expected["bandwidth"]
+    assert expected["capacity"]
+    text = beside.metrics.render().decode()
+    assert 'maleo_decision_errors_total{kind="report"}' not in text
+    assert text.count("maleo_ingest_refused_readings_total{") <= 7
+    for line in text.splitlines():
+        value = line.rsplit(" ", 1)[-1]
+        assert line.startswith("#") or (math.isfinite(float(value)) and float(value) >= 0), line
+    seen = beside._telemetry.observe(clock.now)
+    assert all(0 < share <= 1 for share in seen.capacity.values())
+    assert plan(_world(seen), "default/watch") == plan(_world(seen_alone), "default/watch")
+    plan(_world(seen), "default/evil")
+
+
+def _slot_desired(name: str) -> SlotDesired:
+    policy = Policy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1000)
+    revision = Revision(revision=1, epoch=1, variant="fp32", stage=None, next=None)
+    return SlotDesired(
+        slot=name, mission="default/x", model="net", unit="p/npu", entry=True, identity=name, revisions=(revision,),
+        active=1, fallback=None, policy=policy,
+    )  # fmt: skip
+
+
+async def test_absurd_frames_of_a_slot__leave_the_others_their_counters_and_the_node_its_joules(tmp_path: Path) -> None:
+    relay = Relay(
+        "drone", tmp_path / "desired", ArtifactCache(tmp_path, most_bytes=1, sources=Sources()), capacity=dict
+    )
+    slots = tuple(_slot_desired(name) for name in ("default/evil-entry", "default/watch-entry"))
+    await relay.take(Desired(version=1, epoch=1, agent=AgentDesired(node="drone", slots=slots)))
+    absurd, metrics = Absurd(3, _NAMES), NodeMetrics()
+    unit = SimulatedUnit("p/npu", 1.0, 10.0, step=lambda: Step(at=0.0))
+    counter, joules, sent, size = Counter(), 0.0, 0, 0
+    for second in range(1000):
+        relay._hear("default/watch-entry", _good(second + 1))
+        for _ in range(10):
+            sent += 1
+            try:
+                up = decode_up(absurd.data(sent))
+            except msgspec.DecodeError:
+                continue
+            if isinstance(up, Frame):
+                up = msgspec.structs.replace(up, slots=tuple(_own(slot) for slot in up.slots))
+                relay._hear("default/evil-entry", up)
+        reports = relay.drain()
+        metrics.count(reports)
+        grown = counter.add(unit.read(busy_s=relay.busy_s(reports).get("p/npu", 0.0)), now=float(second)) or 0.0
+        assert grown >= joules
+        joules, size = grown, max(size, *(len(msgspec.msgpack.encode(report)) for report in reports))
+    assert joules <= 10.0 * 1000
+    assert size < 256 * 1024
+    metrics.refused = relay.refused
+    lines = metrics.render().decode().splitlines()
+    assert 'maleo_slot_requests_total{outcome="answered",slot="default/watch-entry",variant="fp32"} 8000.0' in lines
+    assert sum(line.startswith("maleo_slot_requests_total{") for line in lines) <= 9
+    assert sum(relay.refused.values()) > 1000
+    assert set(relay.refused) <= {"Figure", "Sum", "Length", "Label", "Revision", "Transfer", "Rate"}
+
+
+def _own(report: SlotReport) -> SlotReport:
+    """Half of them under its own name, as others are not even looked at."""
+    is_own = random.Random(report.address).random() < 0.5
+    return msgspec.structs.replace(report, slot="default/evil-entry") if is_own else report
