@@ -157,6 +157,12 @@ class World:
     def coder(self, side: str) -> Coder:
         return Coder(artifact=self._describe(self.folder / f"{side}.onnx"), tensors=(HALF,))
 
+    def add(self, file: Path) -> Artifact:
+        """Have the agent serve one more file."""
+        artifact = self._describe(file)
+        self._files[artifact.digest] = file
+        return artifact
+
     def _describe(self, file: Path) -> Artifact:
         return Artifact(uri=f"oci://r/{file.stem}", digest=digest_of(file), size=file.stat().st_size)
 

@@ -2,11 +2,14 @@
 
 import asyncio
 import hashlib
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 
+from maleo_wire.address import show
 from maleo_wire.messages import Artifact
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=600, sock_connect=5, sock_read=60)
@@ -21,37 +24,47 @@ class Artifacts:
 
     def __init__(self, folder: Path, *, agent: str, identity: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        for partial in folder.rglob("*.partial"):
+            partial.unlink()  # of a slot that ended while it wrote
         self.folder = folder
         self._agent = agent
         self._headers = {"Authorization": f"Bearer {identity}"}
         self._fetching: dict[str, asyncio.Lock] = {}
 
     async def fetch(self, artifact: Artifact) -> Path:
-        """The file; downloaded once. FetchFailed names the cause."""
-        path = self.folder / artifact.digest.removeprefix("sha256:")
+        """Return the file, in a folder of its own; downloaded once. FetchFailed names the cause."""
+        path = self.folder / artifact.digest.removeprefix("sha256:") / "model.onnx"
         async with self._fetching.setdefault(artifact.digest, asyncio.Lock()):
             if not path.exists():
                 await self._download(artifact, path)
         return path
 
+    def drop_all_but(self, digests: Collection[str]) -> None:
+        """Remove the artefacts of other digests, and the parts that were cut of them."""
+        kept = {digest.removeprefix("sha256:") for digest in digests}
+        for folder in self.folder.iterdir():
+            if folder.name not in kept:
+                shutil.rmtree(folder)
+
     async def _download(self, artifact: Artifact, path: Path) -> None:
-        partial, digest = path.with_suffix(".partial"), hashlib.sha256()
+        path.parent.mkdir(exist_ok=True)
+        partial, digest, name = path.with_suffix(".partial"), hashlib.sha256(), show(artifact.uri)
         url = f"{self._agent}/artifacts/{artifact.digest}"
         try:
             async with (
                 aiohttp.ClientSession(timeout=_TIMEOUT, headers=self._headers) as session,
-                session.get(url, params={"uri": artifact.uri}) as response,
+                session.get(url) as response,
             ):
                 if response.status != 200:  # noqa: PLR2004 - OK
-                    raise FetchFailed(f"{artifact.uri}: {(await response.text())[:300]}")
+                    raise FetchFailed(f"{name}: {(await response.text())[:300]}")
                 with partial.open("wb") as output:
                     async for chunk in response.content.iter_chunked(1 << 20):
                         digest.update(chunk)
                         output.write(chunk)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             partial.unlink(missing_ok=True)
-            raise FetchFailed(f"{artifact.uri}: the agent at {self._agent} gave {type(error).__name__}") from error
+            raise FetchFailed(f"{name}: the agent at {self._agent} gave {type(error).__name__}") from error
         if f"sha256:{digest.hexdigest()}" != artifact.digest:
             partial.unlink()
-            raise FetchFailed(f"{artifact.uri}: content has digest sha256:{digest.hexdigest()}, not {artifact.digest}")
+            raise FetchFailed(f"{name}: the content does not have the digest {artifact.digest}")
         partial.rename(path)

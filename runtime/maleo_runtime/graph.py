@@ -1,6 +1,6 @@
 """Cuts the part between named tensors out of an ONNX graph. Weights stay as they are; a tied one is in both parts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 
@@ -66,3 +66,27 @@ def captured(node: onnx.NodeProto) -> list[str]:
             needed = {n for inner in graph.node for n in (*inner.input, *captured(inner)) if n}
             names += sorted((needed | {v.name for v in graph.output}) - own)
     return names
+
+
+def external_files(model: onnx.ModelProto) -> frozenset[str]:
+    """Names of the files that weights are in, instead of in the model: of every graph, branch and function."""
+    nodes = [node for function in model.functions for node in function.node]
+    tensors = (*_tensors_of(model.graph), *_tensors_in(nodes))
+    outside = [tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    return frozenset(next((e.value for e in tensor.external_data if e.key == "location"), "") for tensor in outside)
+
+
+def _tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_in(graph.node)
+
+
+def _tensors_in(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield from _tensors_of(graph)

@@ -12,11 +12,12 @@ from typing import Final
 import msgspec
 
 from maleo_runtime.artifact import Artifacts, FetchFailed
+from maleo_runtime.rehearsal import rehearse
 from maleo_runtime.stage import LoadFailed, Stage, load
 from maleo_wire.messages import Pace, Revision, SlotDesired, TensorSpec
 from maleo_wire.messages import Stage as StageDesired
 
-_RETRY_S: Final = 3.0
+_RETRY_S: Final = (3.0, 60.0)  # the pause after a failure, and the longest: it doubles until something else is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Host:
 
     async def run(self) -> None:
         """For ever: load what is missing, one after the other, then let go of what nobody wants."""
+        pause = _RETRY_S[0]
         while True:
             self._changed.clear()
             failed = False
@@ -68,9 +70,12 @@ class Host:
                     failed |= not await self._load(stage)
                     self._flip()
             self._let_go()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_RETRY_S if failed else None):
+            try:
+                async with asyncio.timeout(pause if failed else None):
                     await self._changed.wait()
+                pause = _RETRY_S[0]
+            except TimeoutError:
+                pause = min(2 * pause, _RETRY_S[1])
 
     @property
     def warm(self) -> tuple[int, ...]:
@@ -147,6 +152,7 @@ class Host:
         name = wanted.artifact.uri
         try:
             files = {artifact.digest: await self._artifacts.fetch(artifact) for artifact in wanted.artifacts}
+            await rehearse(wanted, files)
             self._stages[wanted] = await asyncio.to_thread(load, wanted, files)
         except (FetchFailed, LoadFailed) as error:
             self.errors[name] = str(error)
@@ -159,6 +165,8 @@ class Host:
         wanted = set(self._wanted())
         for key in [k for k in self._stages if k not in wanted and not self._in_flight.get(k)]:
             del self._stages[key]
+        needed = {artifact.digest for stage in (*wanted, *self._stages) for artifact in stage.artifacts}
+        self._artifacts.drop_all_but(needed)
         known = {key.artifact.uri for key in wanted}
         self.errors = {uri: error for uri, error in self.errors.items() if uri in known}
 

@@ -12,8 +12,9 @@ from typing import Final
 import onnx
 import onnxruntime
 
-from maleo_runtime.graph import NoSuchCut, cut
+from maleo_runtime.graph import NoSuchCut, cut, external_files
 from maleo_runtime.tensor import Array, make_sample, mismatch, to_value_info
+from maleo_wire.address import show
 from maleo_wire.messages import Coder as CoderDesired
 from maleo_wire.messages import Pace, TensorSpec
 from maleo_wire.messages import Stage as StageDesired
@@ -173,9 +174,9 @@ def load(desired: StageDesired, files: Mapping[str, Path]) -> Stage:
     except LoadFailed:
         raise
     except NoSuchCut as error:
-        raise LoadFailed(f"{desired.artifact.uri}: {error}") from error
+        raise LoadFailed(f"{show(desired.artifact.uri)}: {error}") from error
     except Exception as error:  # onnx and onnxruntime raise a dozen classes, RuntimeError among them
-        raise LoadFailed(f"{desired.artifact.uri}: {type(error).__name__}: {error}"[:500]) from error
+        raise LoadFailed(f"{show(desired.artifact.uri)}: {type(error).__name__}: {error}"[:500]) from error
     return stage
 
 
@@ -190,7 +191,11 @@ def _warm(stage: Stage) -> None:
 
 
 def _open_coder(desired: CoderDesired | None, inputs: Sequence[TensorSpec], files: Mapping[str, Path]) -> Coder | None:
-    return Coder(desired.tensors, inputs, _open(files[desired.artifact.digest], ())) if desired is not None else None
+    if desired is None:
+        return None
+    file = files[desired.artifact.digest]
+    _parse(file)
+    return Coder(desired.tensors, inputs, _open(file, ()))
 
 
 def _sources(desired: StageDesired) -> dict[str, TensorSpec]:
@@ -201,14 +206,14 @@ def _sources(desired: StageDesired) -> dict[str, TensorSpec]:
 
 def _cut_file(desired: StageDesired, file: Path) -> Path:
     """The part as a file beside the whole, made once; the whole itself when all of it is wanted."""
-    model = onnx.load(str(file))
+    model = _parse(file)
     whole_inputs = {v.name for v in model.graph.input} - {t.name for t in model.graph.initializer}
     whole_outputs = {v.name for v in model.graph.output}
     given, wanted = {s.name for s in desired.inputs}, set(_sources(desired))
     if given == whole_inputs and wanted == whole_outputs:
         return file
     names = "\n".join([*sorted(given), "", *sorted(wanted)])
-    path = file.with_name(f"{file.name[:16]}-{hashlib.sha256(names.encode()).hexdigest()[:16]}.onnx")
+    path = file.with_name(f"part-{hashlib.sha256(names.encode()).hexdigest()[:16]}.onnx")
     if not path.exists():
         inputs = [to_value_info(spec) for spec in desired.inputs]
         outputs = [to_value_info(spec, name) for name, spec in _sources(desired).items() if name not in given]
@@ -216,6 +221,16 @@ def _cut_file(desired: StageDesired, file: Path) -> Path:
         onnx.save(cut(model, inputs, outputs), str(partial))
         partial.rename(path)
     return path
+
+
+def _parse(file: Path) -> onnx.ModelProto:
+    """Parse a model whose weights are in the file itself: an artefact is one file, and no other may be read."""
+    model = onnx.load(str(file), load_external_data=False)
+    outside = sorted(external_files(model))
+    if outside:
+        told = "save it with its weights inside, and push it again"
+        raise LoadFailed(f"the model's weights are in another file, {outside[0][:100]!r}, which is not there: {told}")
+    return model
 
 
 def _open(path: Path, providers: tuple[str, ...]) -> onnxruntime.InferenceSession:

@@ -1,0 +1,107 @@
+"""A part is loaded in a process of its own first, which a hostile or broken model may end in place of the slot.
+
+A graph may ask for more memory than there is, never end, or crash ONNX Runtime by a model-local function that calls
+itself: none of it can be told from the file beforehand, and none can be caught in the process that it happens in.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from maleo_runtime.stage import LoadFailed, load
+from maleo_wire.address import show
+from maleo_wire.messages import Stage
+
+_LONGEST_S: Final = 300.0
+_REFUSED: Final = 3  # exit code: standard output says why
+_CGROUP: Final = Path("/sys/fs/cgroup")
+_MIB: Final = 1 << 20
+
+
+class _Order(msgspec.Struct, frozen=True):
+    stage: Stage
+    files: dict[str, str]
+    most_bytes: int  # of memory
+
+
+async def rehearse(stage: Stage, files: Mapping[str, Path], *, longest_s: float = _LONGEST_S) -> None:
+    """Load and warm `stage` in a child process. `files`: digest -> file. Raises LoadFailed with the cause."""
+    name, most = show(stage.artifact.uri), memory_left()
+    order = _Order(stage=stage, files={digest: str(path) for digest, path in files.items()}, most_bytes=most)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "maleo_runtime.rehearsal"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(longest_s):
+            told, _ = await child.communicate(msgspec.msgpack.encode(order))
+    except TimeoutError:
+        raise LoadFailed(f"{name}: the model is not loaded and warm after {longest_s:.0f} s") from None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode == _REFUSED:
+        raise LoadFailed(told.decode(errors="replace"))
+    if child.returncode != 0:
+        raise LoadFailed(f"{name}: loading the model ends its process: {_ending(child.returncode or 0, most)}")
+
+
+def memory_left() -> int:
+    """Bytes of memory that this container may still take, by its cgroup's limit and by what the machine has."""
+    machine = Path("/proc/meminfo").read_text(encoding="ascii")
+    available = int(re.findall(r"MemAvailable:\s+(\d+) kB", machine)[0]) * 1024
+    try:
+        most = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
+        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        cached = re.findall(r"^(?:in)?active_file (\d+)$", (_CGROUP / "memory.stat").read_text("ascii"), re.MULTILINE)
+    except (OSError, ValueError):  # `max`: no limit
+        return available
+    return min(available, most - used + sum(map(int, cached)))
+
+
+def _ending(code: int, most_bytes: int) -> str:
+    if code in (-signal.SIGKILL, -signal.SIGABRT):
+        return f"it may need more memory than the {most_bytes // _MIB} MiB that are left"
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def main() -> int:
+    """Load what standard input orders, within its memory; say on standard output why that fails."""
+    order = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Order)
+    with contextlib.suppress(OSError):  # when memory is short all the same, this process goes first
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = _data_bytes() + order.most_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    try:
+        load(order.stage, {digest: Path(path) for digest, path in order.files.items()})
+    except LoadFailed as error:
+        short = isinstance(error.__cause__, MemoryError) or "bad_alloc" in str(error) or "allocate" in str(error)
+        need = f" (it may need more memory than the {order.most_bytes // _MIB} MiB that are left)" if short else ""
+        sys.stdout.write(f"{error}{need}")
+        return _REFUSED
+    return 0
+
+
+def _data_bytes() -> int:
+    """Private writable memory of this process, as RLIMIT_DATA counts it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.findall(r"VmData:\s+(\d+) kB", status)[0]) * 1024
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # ONNX Runtime's threads need no orderly end here
