@@ -1,7 +1,9 @@
 """Real slots and a stand-in for their agent, over real sockets."""
 
 import asyncio
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -84,6 +86,14 @@ def _write_logarithm(path: Path) -> None:
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
 
 
+def _write_mean(path: Path) -> None:
+    """The mean of each channel of an image."""
+    source = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 224, 224])
+    target = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 1, 1])
+    graph = helper.make_graph([helper.make_node("GlobalAveragePool", ["x"], ["y"])], "mean", [source], [target])
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
+
+
 @dataclass(frozen=True)
 class Net:
     """A model; `middle`: what crosses where it is cut."""
@@ -107,6 +117,11 @@ SUM = Net(
     output=TensorSpec(name="y", datatype="FP32", shape=(-1, 8)),
 )
 LOGARITHM = Net(_write_logarithm)
+IMAGE = Net(
+    _write_mean,
+    (TensorSpec(name="x", datatype="FP32", shape=(1, 3, 224, 224)),),
+    output=TensorSpec(name="y", datatype="FP32", shape=(1, 3, 1, 1)),
+)
 
 
 class World:
@@ -114,6 +129,7 @@ class World:
 
     def __init__(self, folder: Path, net: Net = LAYERS) -> None:
         self.folder = folder
+        self.max_body_bytes = 10_000 if net is LAYERS else 1 << 26
         self.net = net
         self.model = folder / "model.onnx"
         net.write(self.model)
@@ -127,6 +143,7 @@ class World:
         self.heard = asyncio.Condition()
         self.ports: dict[str, int] = {}
         self._port = _free_port()
+        self._processes: list[asyncio.subprocess.Process] = []
         self._stops: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
 
     async def start(self) -> None:
@@ -140,6 +157,10 @@ class World:
     async def stop(self) -> None:
         for name in list(self._stops):
             await self.stop_slot(name)
+        for process in self._processes:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
         await self._runner.cleanup()
 
     def start_slot(self, name: str) -> None:
@@ -148,6 +169,22 @@ class World:
         settings = Settings(agent, f"default/{name}", TOKEN, "127.0.0.1", self.ports[name], self.folder / name)
         stopping = asyncio.Event()
         self._stops[name] = (stopping, asyncio.create_task(Slot(settings).run(stopping)))
+
+    async def start_process(self, name: str) -> asyncio.subprocess.Process:
+        """A slot as a process of its own, ended by `stop`."""
+        self.ports[name] = _free_port()
+        told = {
+            "MALEO_AGENT": f"http://127.0.0.1:{self._port}",
+            "MALEO_SLOT": f"default/{name}",
+            "MALEO_IDENTITY": TOKEN,
+            "POD_IP": "127.0.0.1",
+            "MALEO_PORT": str(self.ports[name]),
+            "MALEO_ARTIFACTS": str(self.folder / name),
+        }
+        command = (sys.executable, "-m", "maleo_runtime.main")
+        process = await asyncio.create_subprocess_exec(*command, env=os.environ | told)
+        self._processes.append(process)
+        return process
 
     async def stop_slot(self, name: str) -> None:
         stopping, task = self._stops.pop(name)
@@ -185,7 +222,7 @@ class World:
             revisions=revisions,
             active=active,
             fallback=spare if fallback else None,
-            policy=Policy(latency_limit_s=1.0, hop_timeout_s=0.5, max_body_bytes=10_000),
+            policy=Policy(latency_limit_s=1.0, hop_timeout_s=0.5, max_body_bytes=self.max_body_bytes),
             inputs=self.net.inputs,
             outputs=(self.net.output,),
         )
@@ -201,6 +238,14 @@ class World:
 
         async with self.heard:
             await asyncio.wait_for(self.heard.wait_for(reached), WAIT_S)
+
+    async def until_error(self, name: str) -> None:
+        def failed() -> bool:
+            frame = self.reports.get(f"default/{name}")
+            return frame is not None and bool(frame.slots[0].errors)
+
+        async with self.heard:
+            await asyncio.wait_for(self.heard.wait_for(failed), WAIT_S)
 
     def local(self, number: int) -> Revision:
         return Revision(revision=number, epoch=1, variant="fp32", stage=self.whole, next=None)
@@ -262,12 +307,18 @@ class Caller:
         self._stopping = True
         await self._task
 
-    async def until(self, revision: int, by: str = "") -> None:
+    async def until(self, revision: int, by: str = "", *, after: int = 0) -> None:
+        """Wait for an answer of this revision; `after`: that many answers."""
+
         def reached() -> bool:
-            return any(r == revision and by in s for r, s in self.served[-5:])
+            return any(r == revision and by in s for r, s in self.served[after:][-5:])
 
         async with self._answered:
             await asyncio.wait_for(self._answered.wait_for(reached), WAIT_S)
+
+    async def until_fault(self) -> None:
+        async with self._answered:
+            await asyncio.wait_for(self._answered.wait_for(lambda: self.faults), WAIT_S)
 
     async def _run(self) -> None:
         async with oip.InferenceServerClient(self._address) as client:
@@ -277,7 +328,9 @@ class Caller:
                 try:
                     result = await client.infer("net", [tensor])
                 except Exception as error:  # noqa: BLE001 - any failure of the client is what is counted
-                    self.faults.append(repr(error))
+                    self.faults.append(f"{type(error).__name__}: {error}")
+                    async with self._answered:
+                        self._answered.notify_all()
                     continue
                 facts = result.get_response()["parameters"]
                 self.served.append((facts["revision"], facts["served_by"]))

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import cast
 
@@ -11,10 +12,11 @@ import pytest
 
 from maleo_runtime.artifact import Artifacts
 from maleo_runtime.counters import Counters
-from maleo_runtime.hop import Hops, PartnerLost, TooSlow
+from maleo_runtime.hop import Hops, PartnerLost, PartnerUnready, TooSlow
 from maleo_runtime.host import Held, Host
+from maleo_runtime.protocol import Request, write_response
 from maleo_runtime.service import Service
-from maleo_runtime.stage import Stage, Unit
+from maleo_runtime.stage import InputRefused, Stage, Unit
 from maleo_wire.messages import Hop, Revision
 
 _LARGE = 4_000_000  # floats: more than all buffers between the two hold
@@ -102,3 +104,51 @@ async def test_part__is_not_computed_for_a_partner_that_rests(monkeypatch: pytes
         )
         with pytest.raises(PartnerLost, match="edge-1 has just failed: nothing is computed for it"):
             await service.serve_part(1, {"x": np.zeros(3, np.float32)})
+
+
+@asynccontextmanager
+async def _answering(status: int, *, per_connection: int) -> AsyncIterator[str]:
+    """Answers so many requests on each connection, and closes it when it has read one more."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            for number in range(per_connection + 1):
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                await reader.readexactly(int(head.partition("content-length: ")[2].partition("\r\n")[0]))
+                if number < per_connection:
+                    writer.write(_respond(status))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def _respond(status: int) -> bytes:
+    request = Request(id="", tensors={}, default_binary=True)
+    body = write_response(request, {"y": np.ones(3, np.float32)}, model="net", version=1, parameters={})
+    data = body.data if status == HTTPStatus.OK else b'{"error": "no"}'
+    headers = [*(f"{k}: {v}" for k, v in body.headers.items()), f"Content-Length: {len(data)}"]
+    return "\r\n".join([f"HTTP/1.1 {status} X", *headers, "", ""]).encode() + data
+
+
+async def test_kept_connection_that_is_closed_as_a_request_is_sent__loses_no_request() -> None:
+    async with _answering(200, per_connection=2) as address, _hops() as hops:
+        for _ in range(9):
+            await _call(hops, address, 10)
+        assert not hops.is_resting(address)
+
+
+async def test_partner_that_closes_every_connection__is_lost() -> None:
+    async with _answering(200, per_connection=0) as address, _hops() as hops:
+        with pytest.raises(PartnerLost, match="ServerDisconnectedError"):
+            await _call(hops, address, 10)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, InputRefused), (409, PartnerUnready), (429, PartnerUnready)])
+async def test_partner_that_refuses_a_request__is_not_lost(status: int, kind: type[Exception]) -> None:
+    async with _answering(status, per_connection=100) as address, _hops() as hops:
+        for _ in range(5):
+            with pytest.raises(kind, match="no"):
+                await _call(hops, address, 10)
+        assert not hops.is_resting(address)
