@@ -1,0 +1,92 @@
+"""An entry under hostile clients: it lives on, holds little memory for them, and answers others rightly."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.http.aio as oip
+from hostile import Attack, attacks
+from slot_world import IMAGE, World, running
+
+from maleo_runtime.admission import MAX_BYTES
+
+_ATTACKS = 10_000
+_ATTACKERS = 12
+_MIB = 1 << 20
+_GROWTH = MAX_BYTES + 32 * _MIB  # and what one body takes while it is parsed, and connections
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with running(tmp_path, IMAGE) as made:
+        yield made
+
+
+def _memory(pid: int, field: str) -> int:
+    """Bytes: `VmRSS` now, or `VmHWM` at most since the start."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+async def _attack(port: int, attack: Attack) -> bytes:
+    """The answer, as far as there is one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(attack.data)
+        if not attack.reads:
+            return b""
+        await writer.drain()
+        writer.write_eof()
+        return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.transport.abort()
+
+
+def _is_protocols(answer: bytes) -> bool:
+    """Nothing, an answer of the protocol, or its error in JSON."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status = int(head.split()[1]) if head else 200
+    return status == 200 or (400 <= status < 500 and b"application/json" in head and "error" in json.loads(body))
+
+
+async def _answers_rightly(client: oip.InferenceServerClient, random: np.random.Generator) -> bool:
+    data = random.standard_normal((1, 3, 224, 224), dtype=np.float32)
+    tensor = oip.InferInput("x", list(data.shape), "FP32")
+    tensor.set_data_from_numpy(data)
+    result = await client.infer("net", [tensor])
+    return np.allclose(result.as_numpy("y")[0, :, 0, 0], data.mean(axis=(0, 2, 3)), atol=1e-4)
+
+
+@pytest.mark.timeout(400)
+async def test_ten_thousand_hostile_requests__harm_nobody(world: World) -> None:
+    process = await world.start_process("entry")
+    world.tell("entry", world.local(1), active=1)
+    await world.until_warm("entry", 1, active=1)
+    port, plan, odd, right = world.ports["entry"], attacks(_ATTACKS, seed=1), [], []
+
+    async def send(plan: Iterator[Attack]) -> None:
+        for attack in plan:
+            answer = await asyncio.wait_for(_attack(port, attack), 60)
+            if not _is_protocols(answer):
+                odd.append((attack.data[:300], answer[:300]))
+
+    async with oip.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        random = np.random.default_rng(2)
+        assert await _answers_rightly(client, random)
+        before = _memory(process.pid, "VmRSS")
+        attackers = asyncio.gather(*(send(plan) for _ in range(_ATTACKERS)))
+        while not attackers.done():
+            right.append(await _answers_rightly(client, random))
+            await asyncio.wait([attackers], timeout=0.05)
+        await attackers
+        assert await _answers_rightly(client, random)
+    assert odd == []
+    assert all(right)
+    assert right
+    assert process.returncode is None
+    assert _memory(process.pid, "VmHWM") - before < _GROWTH
