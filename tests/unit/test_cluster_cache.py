@@ -18,11 +18,11 @@ _DURATION_S = 30
 
 
 class _Clock:
-    """Ours, in Unix seconds."""
+    """Ours, which is not set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_800_000_000.0
-        monkeypatch.setattr("maleo_operator.cluster.cache.time.time", lambda: self.now)
+        monkeypatch.setattr("maleo_operator.cluster.cache.time.monotonic", lambda: self.now)
 
 
 def _lease(version: int, *, renewed: str) -> Object:

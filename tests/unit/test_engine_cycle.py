@@ -35,7 +35,7 @@ from maleo_kube.resources import (
     SERVICES,
     Kind,
 )
-from maleo_operator.cluster.cache import Cache
+from maleo_operator.cluster.cache import Cache, Dirty
 from maleo_operator.cluster.gateway import Gateway
 from maleo_operator.engine import cycle
 from maleo_operator.engine.archive import Archive
@@ -48,7 +48,7 @@ from maleo_operator.metrics import Metrics
 from maleo_operator.planning.problem import Verdict
 from maleo_operator.planning.state import State
 from maleo_operator.reconcilers.scope import SlotSettings
-from maleo_wire.messages import AgentDesired
+from maleo_wire.messages import AgentDesired, Frame, SlotReport
 
 _DEADLINE_S = 5.0
 
@@ -500,3 +500,23 @@ def test_archive__keeps_the_newest_and_fails_no_decision(tmp_path: Path) -> None
     blocked.touch()
     Archive(blocked).keep(digests[0], b"{}")
     assert blocked.read_bytes() == b""
+
+
+async def test_cycle__measures_what_went_by_whatever_the_clock_is_set_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set back an hour: what reports is fresh, and what was planned just now was planned just now."""
+    server, set_back = _server(mission("one", modes=["Local"])), time.time() - 3600
+    replica = _Replica(server)
+    async with replica.leading():
+        await server.placed("default/one")
+        report = SlotReport(
+            slot="default/p", warm=(1,), active=1, highest_epoch=1, fallback_warm=False, address="", revisions=()
+        )
+        frame, key = Frame(sequence=1, at=0.0, slots=(report,)), "default/one"
+        engine, memory = replica.cycle, replica.cycle._remember(Dirty("mission", key))
+        engine._telemetry.hear("drone", frame, missions={"default/p": key}, now=time.monotonic())
+        engine._lost["edge"] = time.monotonic()
+        monkeypatch.setattr("maleo_operator.engine.cycle.time.time", lambda: set_back)
+        scope = engine._scope(replica.cache.missions[key], engine._look().snapshot, memory)
+    assert scope.telemetry.fresh
+    assert 0 <= scope.now - scope.planned_at < 60
+    assert 0 <= scope.now - scope.lost_nodes["edge"] < 60

@@ -99,7 +99,7 @@ class Cache:
         self._placements: Grouping[Placement] = Grouping()
         self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
         self._facts: dict[str, NodeFacts] = {}
-        self._renewed_at: dict[str, float] = {}  # Lease -> Unix time at which it was seen to change
+        self._renewed_at: dict[str, float] = {}  # Lease -> when it was seen to change, monotonic
         self.version = 0  # of all that planning sees but missions
         self._versions: Counter[str] = Counter()  # the same by namespace; empty: what is cluster-scoped
         self._informers = {
@@ -213,7 +213,7 @@ class Cache:
         return b64decode(token).decode() if token else None
 
     def lease_ends_at(self, node: str, namespace: str) -> float:
-        """Unix time at which the Lease of the node's agent runs out; 0 without one.
+        """Return when the Lease of the node's agent runs out, by our monotonic clock; 0 without one.
 
         Counted from when it was last seen to change: a device's clock may be far from ours.
         """
@@ -248,7 +248,7 @@ class Cache:
         if kind == NODES:
             self._note_node(key, new)
         elif kind == LEASES:
-            self._renewed_at[key] = time.time()
+            self._renewed_at[key] = time.monotonic()
             if old is None or new is None:
                 self._mark(Dirty("device", key.rpartition("maleo-agent-")[2]))
         elif kind == MISSIONS:

@@ -95,7 +95,7 @@ class Cycle:
 
     async def lead(self, epoch: int) -> None:
         """Until cancelled: with a consistent view first, then turn after turn."""
-        self._epoch, self._began, self._improvement = epoch, time.time(), Improvement()
+        self._epoch, self._began, self._improvement = epoch, time.monotonic(), Improvement()
         self.last_turn = time.monotonic()
         self._memory.clear()
         self._lost.clear()
@@ -205,8 +205,8 @@ class Cycle:
             device=self._cache.devices.get(name),
             profiles=self._cache.profiles,
             connected=name in self._connected(),
-            lease_fresh=self._cache.lease_ends_at(name, self._namespace) > now,
-            telemetry_fresh=self._telemetry.telemetry_is_fresh(name, now),
+            lease_fresh=self._cache.lease_ends_at(name, self._namespace) > time.monotonic(),
+            telemetry_fresh=self._telemetry.telemetry_is_fresh(name, time.monotonic()),
             now=now,
         )
         self._note_loss(scope)
@@ -220,7 +220,7 @@ class Cycle:
         silent = not scope.connected and not scope.lease_fresh and scope.device is not None
         lost = scope.node is None or not scope.node.ready or (silent and scope.device is not None and _was_heard(scope))
         if lost and scope.name not in self._lost:
-            self._lost[scope.name] = scope.now
+            self._lost[scope.name] = time.monotonic()
             self._queue.mark(ALL_MISSIONS)
         elif not lost and self._lost.pop(scope.name, None) is not None:
             self._queue.mark(ALL_MISSIONS)
@@ -274,7 +274,7 @@ class Cycle:
             if better is None or reason not in _BY_FLEET:
                 better = await self._plan(state, key)
         self._improvement.wanted.pop(key, None)
-        memory.note_plan(better, versions, now=time.time())
+        memory.note_plan(better, versions, now=time.monotonic())
         log.info("planned %s for %s: %s", key, reason, type(better).__name__)
         inputs = store.encode(snapshot, key)
         digest = store.digest(inputs)
@@ -284,7 +284,7 @@ class Cycle:
             trigger=reason,
             verdict=better,
             inputs_digest=digest,
-            planned_at=memory.planned_at,
+            planned_at=_unix_time(memory.planned_at),
             attempts=memory.attempts,
             news=False,
         )
@@ -342,7 +342,7 @@ class Cycle:
             window_s=parse(DURATION, latency.window) if latency else length_for(declared.spec.demand),
             percentile=latency.percentile if latency else 95,
             windows=declared.spec.drift.windows,
-            now=now,
+            now=time.monotonic(),
         )
         return MissionScope(
             mission=declared,
@@ -355,12 +355,12 @@ class Cycle:
             new_identity=secrets.token_urlsafe(32),
             telemetry=telemetry,
             snapshot=snapshot,
-            lost_nodes=dict(self._lost),
+            lost_nodes={node: _unix_time(since) for node, since in self._lost.items()},
             epoch=self._epoch,
             now=now,
             settings=self._slots,
             deleted=_note_serving(memory, active, placements),
-            planned_at=memory.planned_at,
+            planned_at=_unix_time(memory.planned_at),
             attempts=memory.attempts,
         )
 
@@ -370,7 +370,7 @@ class Cycle:
         if self._state is None or looked != self._looked:
             self._looked = looked
             held = {k: plan for k in self._cache.missions if (plan := self._remember(Dirty("mission", k)).plan)}
-            observations = self._telemetry.observe(time.time())
+            observations = self._telemetry.observe(time.monotonic())
             self._note_measured(observations)
             snapshot = self._cache.snapshot(observations, held, self._lost)
             if self._state is None:
@@ -427,6 +427,11 @@ class Cycle:
             self._hub.desire(key, ())
             self._telemetry.forget(key)
             self._metrics.forget_mission(*key.split("/", 1))
+
+
+def _unix_time(monotonic: float) -> float:
+    """Return when that was by the clock of now: what went by since does not change when the clock is set."""
+    return time.time() - (time.monotonic() - monotonic)
 
 
 def _note_serving(memory: Memory, active: Active | None, placements: tuple[Placement, ...]) -> Placement | None:

@@ -21,7 +21,7 @@ class Versions:
 
 @dataclass
 class Memory:
-    """planned_at: Unix time. attempts: plans in a row that found nothing feasible."""
+    """planned_at: of the monotonic clock. attempts: plans in a row that found nothing feasible."""
 
     planned_at: float
     failures: int = 0

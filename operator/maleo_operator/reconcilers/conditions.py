@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import Final, Literal
 
 from maleo_api.meta import Condition
@@ -61,3 +62,10 @@ def timestamp(now: float) -> str:
 def seconds(text: str) -> float:
     """Unix time of an API timestamp; ValueError when it is none."""
     return datetime.fromisoformat(text).timestamp()
+
+
+def age(now: float, at: float) -> float:
+    """Return the seconds since a stored Unix time. What is ahead of the clock was stored before the clock was set back:
+    how long ago is not known, so it counts as long ago and holds nothing up.
+    """
+    return now - at if now >= at else inf

@@ -4,13 +4,14 @@ The reason becomes the Placement's and the move's. A policy reads the scope and 
 its period, counted from the last planning of this mission.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from maleo_api import quantities
+from maleo_api.mission import Move
 from maleo_api.placement import Placement
 from maleo_operator.reconcilers import backoff, figures
-from maleo_operator.reconcilers.conditions import find, seconds
+from maleo_operator.reconcilers.conditions import age, find, seconds
 from maleo_operator.reconcilers.drift import judge, judge_run
 from maleo_operator.reconcilers.egress import FORBIDDEN, tell_violation
 from maleo_operator.reconcilers.revisions import (
@@ -31,6 +32,7 @@ Policy = Callable[[MissionScope, Revisions], bool]
 
 _PERCENTILE: Final = 95  # of a mission without a latency objective: what its partners may leave to the fallback
 _MIN_SAMPLES: Final = 60
+_DRIFTS: Final = frozenset({"LatencyDrift", "FallbackDrift", "EnergyDrift"})
 _KEPT_MOVES: Final = 10  # how many moves a status holds
 
 
@@ -162,13 +164,14 @@ def _retry(scope: MissionScope, revisions: Revisions) -> bool:
     if revisions.active is not None and not _has_budget(scope):
         return False
     given_up = [p for p in scope.placements if find(p.status.conditions, "Abandoned")]
-    return not given_up or scope.now >= _turned_at(given_up[-1]) + _patience(scope, len(given_up))
+    return not given_up or age(scope.now, _turned_at(given_up[-1])) >= _patience(scope, len(given_up))
 
 
 def _improvement(scope: MissionScope, revisions: Revisions) -> bool:
     """Only while it is well: what looks like drift is left to the test of drift, which proves it or not."""
     well = not _looks_like_drift(scope)
-    return well and _may_drift(scope, revisions) and _is_placed(scope) and not scope.mission.spec.suspend
+    free = _is_settled(scope, revisions) and _has_budget(scope)
+    return well and free and _is_placed(scope) and not scope.mission.spec.suspend
 
 
 def _fleet_improvement(scope: MissionScope, revisions: Revisions) -> bool:
@@ -184,9 +187,14 @@ def _looks_like_drift(scope: MissionScope) -> bool:
 
 
 def _may_drift(scope: MissionScope, revisions: Revisions) -> bool:
-    """Whether a move by choice is allowed: it serves, it is seen, nothing is under way, and the budget has room."""
+    """Whether a proven drift may move the mission: it is settled, and drift has not just moved it."""
+    return _is_settled(scope, revisions) and _may_correct(scope)
+
+
+def _is_settled(scope: MissionScope, revisions: Revisions) -> bool:
+    """Whether it serves, is seen, and nothing is under way."""
     settled = revisions.active is not None and revisions.pending is None and not revisions.draining
-    return settled and scope.telemetry.fresh and not _is_cut(scope, revisions) and _has_budget(scope)
+    return settled and scope.telemetry.fresh and not _is_cut(scope, revisions)
 
 
 def _is_cut(scope: MissionScope, revisions: Revisions) -> bool:
@@ -199,14 +207,25 @@ def _is_cut(scope: MissionScope, revisions: Revisions) -> bool:
 
 def _has_budget(scope: MissionScope) -> bool:
     """`coolDown` since the last move, and `maxMovesPerHour`, as a rate over as many moves as the status holds."""
-    drift, moves = scope.mission.spec.drift, scope.mission.status.moves
+    return _has_room(scope, scope.mission.status.moves)
+
+
+def _may_correct(scope: MissionScope) -> bool:
+    """Return whether a proven drift may move now. The pause and the rate are there against moves that chase a drift:
+    those alone count. What else brought the mission where it is late holds up nothing.
+    """
+    return _has_room(scope, [move for move in scope.mission.status.moves if move.reason in _DRIFTS])
+
+
+def _has_room(scope: MissionScope, moves: Sequence[Move]) -> bool:
+    drift = scope.mission.spec.drift
     if not moves:
         return drift.max_moves_per_hour > 0
-    cool = scope.now - seconds(moves[-1].at) >= quantities.parse(quantities.DURATION, drift.cool_down)
+    cool = age(scope.now, seconds(moves[-1].at)) >= quantities.parse(quantities.DURATION, drift.cool_down)
     counted = min(drift.max_moves_per_hour, _KEPT_MOVES)
     if counted == 0 or len(moves) < counted:
         return cool and counted > 0
-    return cool and scope.now - seconds(moves[-counted].at) >= 3600 * counted / drift.max_moves_per_hour
+    return cool and age(scope.now, seconds(moves[-counted].at)) >= 3600 * counted / drift.max_moves_per_hour
 
 
 def _is_placed(scope: MissionScope) -> bool:

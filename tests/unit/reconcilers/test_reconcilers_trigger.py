@@ -35,9 +35,9 @@ def later(of: MissionScope, seconds: float) -> MissionScope:
     return replace(of, now=of.now + seconds)
 
 
-def with_moves(of: MissionScope, *ages: float) -> MissionScope:
+def with_moves(of: MissionScope, *ages: float, reason: str = "LatencyDrift") -> MissionScope:
     moves = [
-        {"fromRevision": i, "toRevision": i + 1, "reason": "LatencyDrift", "at": timestamp(of.now - age)}
+        {"fromRevision": i, "toRevision": i + 1, "reason": reason, "at": timestamp(of.now - age)}
         for i, age in enumerate(ages)
     ]
     status = of.mission.status.to_api() | {"moves": moves}
@@ -192,6 +192,28 @@ def test_move_by_choice__keeps_its_budget(
 ) -> None:
     of = respec(serving("drone-1", telemetry=Telemetry(fresh=True, windows=BAD)), generation=1, drift=drift)
     assert check(with_moves(later(of, 5), *ages)) == want, case
+
+
+@pytest.mark.parametrize("reason", ["Improvement", "FleetImprovement", "FirstPlacement", "SpecChanged", "NodeLost"])
+def test_proven_drift__moves_at_once_whatever_brought_the_mission_there(reason: str) -> None:
+    """The pause and the rate bound moves that chase a drift; a choice that was wrong is mended at once."""
+    of = later(serving("drone-1", telemetry=Telemetry(fresh=True, windows=BAD)), 5)
+    assert check(with_moves(of, 3.0, reason=reason)) == "LatencyDrift"
+    assert check(with_moves(of, *[200.0] * 10, reason=reason)) == "LatencyDrift"
+
+
+@pytest.mark.parametrize("reason", ["Improvement", "LatencyDrift", "NodeLost"])
+def test_improvement__waits_after_every_move(reason: str) -> None:
+    of = later(serving("drone-1", "edge-1"), 300)
+    assert check(with_moves(of, 29.0, reason=reason)) is None
+    assert check(with_moves(of, 31.0, reason=reason)) == "Improvement"
+
+
+def test_move_that_is_ahead_of_the_clock__holds_nothing_up() -> None:
+    """The clock was set back an hour: drift is not left alone until it has caught up."""
+    of = later(serving("drone-1", telemetry=Telemetry(fresh=True, windows=BAD)), 5)
+    assert check(with_moves(of, -3600.0)) == "LatencyDrift"
+    assert check(with_moves(of, *[-3600.0] * 10)) == "LatencyDrift"
 
 
 def test_lost_node__is_left_whatever_the_budget_says() -> None:
