@@ -209,7 +209,7 @@ class TierAnswer(Struct):
     """served: missions; no other plans of the tier reach a value above the bound."""
 
     served: int
-    value: float
+    value: float | None
     bound: float | None
     gap: float | None
 
@@ -250,7 +250,7 @@ def answer_all(
         for key, verdict in sorted(fleet.verdicts.items())
     }
     tiers = {
-        name: TierAnswer(tier.served, float(tier.value), _finite(tier.bound), _finite(tier.gap))
+        name: TierAnswer(tier.served, _finite(tier.value), _finite(tier.bound), _finite(tier.gap))
         for name, tier in fleet.tiers.items()
     }
     before = None if changed is None else {key: _before(missions[key], verdict) for key, verdict in changed.items()}
@@ -372,14 +372,14 @@ def _explained(mission: Mission, explanation: Explanation) -> Explained:
             Other(
                 mode=other.mode,
                 plan=_planned(mission, other.plan) if other.plan else None,
-                lacks=dict(other.lacks),
+                lacks={name: value for name, value in other.lacks.items() if isfinite(value)},
                 blockers=[_block(blocker) for blocker in other.blockers],
                 would_do=[dict(changes) for changes in other.would_do],
             )
             for other in explanation.alternatives
         ],
         classes=[
-            Class(row.unit, row.variant, row.count, row.code or None, row.margin, row.objective, row.example)
+            Class(row.unit, row.variant, row.count, row.code or None, row.margin, _finite(row.objective), row.example)
             for row in explanation.classes
         ],
         displaced=list(explanation.displaced),

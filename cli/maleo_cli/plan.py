@@ -83,7 +83,10 @@ def plan_command(
     else:
         before = None if changes is None else {key: change.before for key, change in changes.items()}
         body = answer_all(snapshot.missions, fleet, told, fronts, before)
-        print(json.dumps(body, indent=2) if output == "json" else yaml.safe_dump(body, sort_keys=False), end="")
+        print(
+            json.dumps(body, indent=2, allow_nan=False) if output == "json" else yaml.safe_dump(body, sort_keys=False),
+            end="",
+        )
     if not all(isinstance(verdict, Feasible) for verdict in verdicts.values()):
         raise typer.Exit(1)
 

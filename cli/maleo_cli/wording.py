@@ -236,6 +236,8 @@ def tell_worth(value: float, aim: Aim) -> str:
     """What a term adds: a share of weighted margins; with another aim in its unit, seconds and joules negative."""
     if aim == "margins":
         return f"{value:+.3f}"
+    if not isfinite(value):
+        return "unknown"
     size = tell_rate(abs(value)) if aim == "rate" else show(DURATION if aim == "latency" else ENERGY, abs(value))
     return f"{'-' if value < 0 else '+'}{size}"
 

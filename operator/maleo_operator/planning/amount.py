@@ -167,7 +167,7 @@ def add(parts: Sequence[tuple[float, Amount]]) -> Amount:
     first = counted[0][1]
 
     def total(name: str) -> Array:
-        found: Array = sum(_scale(weight, getattr(amount, name)) for weight, amount in counted)  # type: ignore[assignment]
+        found: Array = sum(scale_by(weight, getattr(amount, name)) for weight, amount in counted)  # type: ignore[assignment]
         return found
 
     return Amount(
@@ -176,11 +176,11 @@ def add(parts: Sequence[tuple[float, Amount]]) -> Amount:
         fixed=total("fixed"),
         per_byte=total("per_byte"),
         per_crossing=total("per_crossing"),
-        tables={place: sum(_scale(w, amount.table(place)) for w, amount in counted) for place in places},  # type: ignore[misc]
-        coded={pair: sum(_scale(w, amount.coded[pair]) for w, amount in counted) for pair in first.coded},  # type: ignore[misc]
+        tables={place: sum(scale_by(w, amount.table(place)) for w, amount in counted) for place in places},  # type: ignore[misc]
+        coded={pair: sum(scale_by(w, amount.coded[pair]) for w, amount in counted) for pair in first.coded},  # type: ignore[misc]
     )
 
 
-def _scale(weight: float, values: Array) -> Array:
+def scale_by(weight: float, values: Array) -> Array:
     """Infinite stays infinite, also by nothing."""
     return np.where(np.isinf(values), values, weight * np.where(np.isinf(values), 0.0, values))

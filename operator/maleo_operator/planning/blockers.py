@@ -45,12 +45,17 @@ def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide) 
         changed = ease(snapshot, mission)
         if changed is not snapshot:
             eased[code], everything = changed, ease(everything, mission)
-    would = {code: plan for code, changed in eased.items() if (plan := _plan_of(decide(changed, key))) is not None}
+    answers = {code: decide(changed, key) for code, changed in eased.items()}
+    would = {code: plan for code, answer in answers.items() if (plan := _plan_of(answer)) is not None}
     alone = bool(would)
-    if not would and len(eased) > 1 and (plan := _plan_of(decide(everything, key))) is not None:
-        would = dict.fromkeys(eased, plan)
+    last = next(iter(answers.values()), verdict)
+    if not would and len(eased) > 1:
+        last = decide(everything, key)
+        would = dict.fromkeys(eased, plan) if (plan := _plan_of(last)) is not None else {}
     if not would:
-        return tuple(replace(blocker, retry="CannotEver") for blocker in base)
+        is_proven = isinstance(last, Infeasible) and last.is_proven
+        retry: Retry = "CannotEver" if is_proven else "CannotNow"
+        return tuple(replace(blocker, retry=retry) for blocker in base)
     causes = tuple(_cause(snapshot, mission, code, plan, alone=alone) for code, plan in would.items())
     told = {"UnitOccupied", *(cause.code for cause in causes)}
     rest = tuple(replace(blocker, retry="CannotNow") for blocker in base if blocker.code not in told)
@@ -162,6 +167,23 @@ def block_all(search: Search) -> Blocker:
     message = f"{order[0]} rules out {counts[order[0]]} ways, such as {example.candidate} ({example.example})"
     retry: Retry = "CannotNow" if _TEMPORARY & set(counts) else "CannotEver"
     return Blocker(order[0], retry, f"{message}; also {rest}" if rest else message)
+
+
+def block_too_large(search: Search, least_bad: Plan | None) -> Blocker:
+    """Return that the search ended before it found a plan or ruled all out: what was large, and what to do."""
+    editions = search.variants()
+    blocks = max(len(variant.blocks) for variant in editions)
+    codecs = max((len(block.cut.codecs) for v in editions for block in v.blocks if block.cut), default=0)
+    sizes = [f"{len(editions)} variants and exits", f"up to {blocks} blocks", f"{len(search.units)} units"]
+    sizes += [f"up to {codecs} codecs a cut"] if codecs else []
+    best = f"{least_bad.mode} on {'>'.join(least_bad.nodes)} with {least_bad.label}" if least_bad else "none"
+    return Blocker(
+        "PlanningTooLarge",
+        "CannotNow",
+        f"the search was cut short, so there may be a plan: model {search.model.metadata.name} has {', '.join(sizes)}; "
+        f"closest plan so far: {best}; name fewer variants in spec.model.variants, or offer fewer cuts, exits or "
+        "codecs in the Model",
+    )
 
 
 def _concerned(search: Search) -> list[Refused]:

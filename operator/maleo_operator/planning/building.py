@@ -10,7 +10,6 @@ from maleo_api.mission import Mode
 from maleo_api.model import Codec, Model, Tensor, size_of
 from maleo_operator.planning.analog import lower, writes
 from maleo_operator.planning.coding import code, find_codec
-from maleo_operator.planning.compatibility import find_mismatch
 from maleo_operator.planning.demand import Demand, accuracy_margin
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.index import Wire
@@ -214,9 +213,11 @@ def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[Planned
         return None  # it serves one mission, and others hold it
     options = []
     for variant in search.variants():
-        if find_mismatch(variant, unit) is not None:
+        if search.mismatch(variant, unit) is not None:
             continue
         whole = _partition(search, variant, Piece(unit, 0, len(variant.blocks) - 1))
+        if not isfinite(whole.compute.value):
+            continue
         if unit.memory is not None and whole.memory + beside + load.memory > unit.memory:
             continue
         figure = lower(search.demand.accuracy_of(variant), [unit])

@@ -45,6 +45,7 @@ def _effort(work: str, variant: Variant, unit: UnitFacts, processor: UnitFacts |
     """Of `work` on the node's own processor; where no profile knows that one, at the pace of the unit beside it."""
     worker = processor if processor is not None and processor.speed(variant) is not None else unit
     speed, watts = worker.speed(variant), worker.power("Typical")
-    assert speed is not None, "a unit that cannot run the variant is no step of a way"
+    if speed is None:  # a unit that was measured, and of which no peak is stated
+        return Effort(float("inf"), 0.0, float("inf"))
     seconds = parse(WORK, work) / (speed.value * worker.capacity)
     return Effort(seconds, seconds * speed.sigma / speed.value, seconds * watts if watts is not None else float("inf"))

@@ -18,6 +18,10 @@ _VERSIONS: Final[dict[Fit, str]] = {
 }
 
 
+NO_PEAK: Final = {"PeakUnknown", "PrecisionUnsupported"}
+"""Codes of a peak that nobody states for a variant's precision. It is the last thing that is looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """`code` for programs, `what` for people: what the variant needs and what there is.

@@ -68,11 +68,14 @@ class SpanCosts:
     corrected: bool
     turn: float = 0.0
     writing: float = 0.0
+    only_measured: bool = False
+    """Whether no other span is possible, because nobody states how quick the unit is."""
 
     def at(self, first: int, last: int) -> SpanFigures:
         """Of blocks `first` to `last`."""
         known = self.measured.get((first, last))
         nominal = known.seconds if known else float(self.before[last + 1] - self.before[first]) + self.launch
+        nominal = np.inf if known is None and self.only_measured else nominal
         spread = known.sigma / known.seconds if known else self.spread
         mean = nominal * self.factor
         watts = self.watts if self.watts is not None else float("nan")
@@ -113,18 +116,23 @@ class Shape:
 def cost_spans(
     snapshot: Snapshot, variant: Variant, shape: Shape, unit: UnitFacts, correction: Figure | None
 ) -> SpanCosts | None:
-    """None when the variant's precision cannot run there. `correction`: factor on the time, learned online."""
-    speed = unit.speed(variant)
-    if speed is None:
+    """None where neither a peak of the variant's precision is stated nor a span was measured. `correction`: factor on
+    the time, learned online.
+    """
+    speed, measured = unit.speed(variant), _measured(snapshot, variant, unit)
+    if speed is None and not measured:
         return None
-    per_block = shape.work / speed.value
-    if unit.bandwidth:
-        per_block = np.maximum(per_block, (shape.weights + shape.activations) / unit.bandwidth)
-    before, launch, spread = np.concatenate([[0.0], np.cumsum(per_block)]), unit.overhead, speed.sigma / speed.value
-    basis, source = Basis.MODELLED, speed.source
-    measured = _measured(snapshot, variant, unit)
     whole = measured.get((0, len(variant.blocks) - 1))
-    if whole is not None:
+    if speed is None:
+        before, launch, spread = _share_out(shape, whole, unit.overhead)
+        basis, source = Basis.MODELLED, f"by operations, from the measured whole on {unit.profile}"
+    else:
+        per_block = shape.work / speed.value
+        if unit.bandwidth:
+            per_block = np.maximum(per_block, (shape.weights + shape.activations) / unit.bandwidth)
+        before, launch, spread = np.concatenate([[0.0], np.cumsum(per_block)]), unit.overhead, speed.sigma / speed.value
+        basis, source = Basis.MODELLED, speed.source
+    if whole is not None and speed is not None:
         # Blocks are not additive, but the whole tells how far the prior is off.
         scale = whole.seconds / (float(before[-1]) + launch)
         before, launch = before * scale, launch * scale
@@ -148,7 +156,18 @@ def cost_spans(
         basis=basis,
         source=source,
         corrected=correction is not None,
+        only_measured=speed is None and whole is None,
     )
+
+
+def _share_out(shape: Shape, whole: MeasuredSpan | None, overhead: float) -> tuple[Vector, float, float]:
+    """Return seconds before each block, of a launch, and the relative deviation, where no peak is stated: a measured
+    whole is shared out by operations, evenly where blocks have none.
+    """
+    work = shape.work if shape.work.sum() > 0 else np.ones_like(shape.work)
+    launch = min(overhead, whole.seconds) if whole else 0.0
+    seconds = whole.seconds - launch if whole else 0.0
+    return np.concatenate([[0.0], np.cumsum(work)]) / work.sum() * seconds, launch, DEFAULT_SPREAD
 
 
 def _measured(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> dict[tuple[int, int], MeasuredSpan]:

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from maleo_operator.planning.amount import Amount, Array, Mask, Numbers, add
+from maleo_operator.planning.budget import CALL, Budget
 from maleo_operator.planning.lattice import TIE, Lattice
 from maleo_operator.planning.question import Way, total
 
@@ -45,6 +46,12 @@ class Bound:
         """(D, B) of the next step, and the least of at most `left` steps after it."""
         total: Array = self.amount.hops[place, :, boundary, None] + self.amount.row(boundary) + self.ahead[left][:-1]
         return total
+
+
+def pass_work(lattice: Lattice) -> float:
+    """Return the work of one step of a backward pass: all crossings, and every table of spans."""
+    places, boundaries = lattice.source, lattice.last + 1
+    return CALL + 3.0 * boundaries * (places * (places + 1) + len(lattice.mean.tables) * boundaries)
 
 
 def look_ahead(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
@@ -94,9 +101,16 @@ class Dual:
     """Prices of one lattice's units and limits, and the highest bound that they have given so far."""
 
     def __init__(
-        self, lattice: Lattice, cost: Amount, limits: Sequence[tuple[Amount, float]], start: Mask, most: int
+        self,
+        lattice: Lattice,
+        cost: Amount,
+        limits: Sequence[tuple[Amount, float]],
+        start: Mask,
+        most: int,
+        budget: Budget,
     ) -> None:
         """limits: amounts and what they may be, above zero; start: (D, B) first steps that are possible."""
+        self._budget, self._work = budget, most * pass_work(lattice)
         self._lattice = lattice
         self._cost = cost
         self._limits = limits
@@ -123,6 +137,8 @@ class Dual:
         for _ in range(steps):
             at = self._at
             if at is None or idle > steps / 3 or self.least >= self._target - TIE or self.is_hopeless:
+                return
+            if self._budget.is_exhausted:
                 return
             up_units = np.where((self._units <= 0) & (at.uses < 0), 0.0, at.uses)
             up_shares = np.where((self._shares <= 0) & (at.over < 0), 0.0, at.over)
@@ -176,6 +192,7 @@ class Dual:
 
     def _find(self, amount: Amount) -> tuple[float, Way, list[Array]] | None:
         """The least of all walks, one that is the least, and what is ahead."""
+        self._budget.spend(self._work)
         lattice, frame = self._lattice, self._lattice.frame
         ahead = look_ahead(lattice, amount, self._most)
         place, boundary, way, value = lattice.source, 0, list[tuple[int, int]](), np.inf

@@ -28,7 +28,7 @@ def _covers(search: Search, variant: Edition) -> bool:
     key = ("covers", search.model.key, variant.label, search.demand.accuracy is None)
     if key not in index.routes:
         able = [u for each in index.classes if search.mismatch(variant, u := each.members[0]) is None]
-        index.routes[key] = not list_codecs(variant) and all(is_plain(search, unit) for unit in able)
+        index.routes[key] = not list_codecs(variant) and all(is_plain(search, unit, variant) for unit in able)
     return bool(index.routes[key])
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from maleo_api.model import Variant
-from maleo_operator.planning.amount import Amount, Array, Frame, Mask, Numbers, add
+from maleo_operator.planning.amount import Amount, Array, Frame, Mask, Numbers, add, scale_by
 from maleo_operator.planning.coding import list_codecs
 from maleo_operator.planning.cost import Shape, SpanCosts
 from maleo_operator.planning.crossing import Crossing, find_crossings
@@ -181,7 +181,9 @@ def build(
             frame=frame,
             prefix=np.stack([each.prefix for each in sums]) * scale[:, None],
             fixed=np.array([each.fixed for each in sums]) * scale + extra,
-            tables={i: each.table * scale[i] + extra[i] for i, each in enumerate(sums) if each.table is not None},
+            tables={
+                i: scale_by(scale[i], each.table) + extra[i] for i, each in enumerate(sums) if each.table is not None
+            },
             per_byte=per_byte,
             per_crossing=np.where(crossings.open, per_crossing, _NEVER),
             coded={pair: figures[coded] for pair, figures in crossings.coded.items()},
@@ -251,10 +253,13 @@ def _spans(costs: SpanCosts, ends: Sequence[int]) -> _Spans:
     )
     at = {end: boundary for boundary, end in enumerate(ends)}
     measured = [span for span in costs.measured if span[0] - 1 in at and span[1] in at]
-    if not measured:
+    if not measured and not costs.only_measured:
         return sums
     tables = [
-        each.prefix[None, :] - each.prefix[:, None] + each.fixed for each in (sums.seconds, sums.sigma, sums.joules)
+        np.full((len(ends), len(ends)), _NEVER)
+        if costs.only_measured
+        else each.prefix[None, :] - each.prefix[:, None] + each.fixed
+        for each in (sums.seconds, sums.sigma, sums.joules)
     ]
     for first, last in measured:
         figures = costs.at(first, last)
@@ -316,7 +321,7 @@ def _slowest(own: Amount, place: int) -> float:
     """Seconds of the longest span of a place."""
     table = own.tables.get(place)
     whole = own.prefix[place, -1] - own.prefix[place, 0] + own.fixed[place]
-    return float(whole if table is None else table.max())
+    return float(whole if table is None else table[np.isfinite(table)].max(initial=0.0))
 
 
 def allowance(unit: UnitFacts, load: Load, rate: float) -> float:

@@ -79,7 +79,7 @@ def widen(search: Search) -> None:
 def _list_rows(search: Search, variant: Edition, *, every: bool) -> list[tuple[Row, Load]]:
     """Units of the input's node first, then those one hop away; with what others hold of each."""
     source, spec = search.source, search.demand.mission.spec
-    own = [unit for unit in search.here if is_plain(search, unit) and search.obstacle(variant, unit) is None]
+    own = [unit for unit in search.here if is_plain(search, unit, variant) and search.obstacle(variant, unit) is None]
     rows = [(Row(unit, None, raw=True, features=True), search.loads[unit.key]) for unit in own]
     if spec.modes == ["Local"]:
         return rows
@@ -107,15 +107,21 @@ def _suitable(search: Search, variant: Edition) -> list[Target]:
     key = ("suitable", search.model.key, variant.label, index.spot(search.source), *asked)
     if key not in index.routes:
         firsts = [(target, target.units.members[0]) for target in search.reach.targets]
-        index.routes[key] = [t for t, u in firsts if search.mismatch(variant, u) is None and is_plain(search, u)]
+        index.routes[key] = [
+            t for t, u in firsts if search.mismatch(variant, u) is None and is_plain(search, u, variant)
+        ]
     found: list[Target] = index.routes[key]
     return found
 
 
-def is_plain(search: Search, unit: UnitFacts) -> bool:
+def is_plain(search: Search, unit: UnitFacts, variant: Edition | None = None) -> bool:
     """Whether what a unit costs depends neither on which models meet there nor on how often the model is updated, nor
-    accuracy on the unit.
+    accuracy on the unit; and whether every span of the variant (None: of all) has a figure there.
     """
+    for each in (variant,) if variant is not None else search.variants():
+        costs = search.index.costs(search.model, each, unit)
+        if costs is not None and costs.only_measured:
+            return False
     tolerance = unit.tolerance
     exact = search.demand.accuracy is None or (tolerance is not None and not tolerance.value)
     return unit.reconfiguration == 0 and exact and not writes(search.demand, unit)

@@ -6,7 +6,7 @@ over all orders. For more, the states that the duals of a cover tell to be ahead
 far that may be from the best. Models are chains of blocks, so a stage is a span.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from maleo_api.mission import Mode
 from maleo_operator.planning.amount import Amount, Array
+from maleo_operator.planning.budget import Budget
 from maleo_operator.planning.counts import CountProbe
 from maleo_operator.planning.cover import cover
 from maleo_operator.planning.lattice import TIE, Lattice
@@ -31,6 +32,9 @@ _WIDTH: Final = 6000
 """Counts kept of each number of stages where that is more, times types."""
 _ORDERS: Final = 60
 _PATIENCE: Final = 2000
+_DESCENTS: Final = 64
+_STEP: Final = 1e-7
+"""Relative: by how much the next pipeline must be quicker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +46,39 @@ class Pipeline:
     bound: float
 
 
-def find_pipeline(lattice: Lattice, mode: Mode, limits: Sequence[Limit], most: int) -> Pipeline:
-    """The best of a mode with at most `most` stages that keeps all limits."""
+Shared = Callable[[Way], float]
+"""Seconds that several steps of a way take together of what they share; infinite where that is never allowed."""
+
+
+def _unshared(_: Way) -> float:
+    return 0.0
+
+
+def find_pipeline(
+    lattice: Lattice,
+    mode: Mode,
+    limits: Sequence[Limit],
+    most: int,
+    shared: Shared = _unshared,
+    budget: Budget | None = None,
+) -> Pipeline:
+    """The best of a mode with at most `most` stages that keeps all limits.
+
+    shared: a stage of a way, too. budget: of all searches; None: a standard one.
+    """
+    budget = budget or Budget()
     stages = Stages.of(lattice, mode, most)
     free = solve(stages) if stages.units else Pipeline(None, np.inf, np.inf)
     if free.way is None:
         return free
     way = stages.name(free.way)
     best = Pipeline(way, free.seconds, free.bound)
-    if _keep_all(lattice, limits, way):
+    if not _keep_all(lattice, limits, way):
+        broken_first = sorted(limits, key=lambda limit: _keep_all(lattice, [limit], way))
+        best = _within(lattice, mode, broken_first, stages, best)
+    if best.way is None or shared(best.way) <= best.seconds * (1 + TIE):
         return best
-    broken_first = sorted(limits, key=lambda limit: _keep_all(lattice, [limit], way))
-    return _within(lattice, mode, broken_first, stages, best)
+    return _sharing(_Shared(lattice, mode, tuple(limits), most, shared, budget), stages, best)
 
 
 def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH) -> Pipeline:
@@ -128,9 +153,68 @@ def _within(lattice: Lattice, mode: Mode, limits: Sequence[Limit], stages: Stage
     return Pipeline(way, float(times[high]) if way is not None else np.inf, float(times[proven]))
 
 
-def cheapest(lattice: Lattice, mode: Mode, cost: Amount, limits: Sequence[Limit], seconds: float, most: int) -> Found:
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A pipeline that is sought among ways whose steps share something."""
+
+    lattice: Lattice
+    mode: Mode
+    limits: tuple[Limit, ...]
+    most: int
+    shared: Shared
+    budget: Budget
+
+    def find(self, seconds: float) -> tuple[Way | None, bool]:
+        """Return a way none of whose steps takes longer, alone or together; None, and whether that is certain."""
+        cost = self.lattice.tail
+        args = self.lattice, self.mode, cost, self.limits, seconds, self.most, self.shared, self.budget
+        found = cheapest(*args)
+        return (found.ways[0][1], True) if found.ways else (None, bool(np.isinf(found.bound)))
+
+    def measure(self, way: Way) -> float:
+        return max(total(self.lattice.busy, self.lattice, way, peak=True), self.shared(way))
+
+
+def _sharing(search: _Shared, stages: Stages, free: Pipeline) -> Pipeline:
+    """Search by halving over the times of single steps, then below what was found: sums of steps lie between them."""
+    candidates = stages.candidates()
+    candidates = candidates[candidates >= free.bound]
+    way, is_certain = search.find(np.inf)
+    if way is None:
+        return Pipeline(None, np.inf, np.inf if is_certain else free.bound)
+    seconds, low, high, proven = search.measure(way), 0, len(candidates), free.bound
+    while low < high:
+        middle = (low + high) // 2
+        found, is_certain = search.find(float(candidates[middle])) if candidates[middle] < seconds else (way, True)
+        if found is not None:
+            way, seconds, high = found, min(seconds, search.measure(found)), middle
+        else:
+            low = middle + 1
+            proven = float(candidates[middle]) if is_certain else proven
+    for _ in range(_DESCENTS):
+        found, is_certain = search.find(seconds * (1 - _STEP))
+        if found is None:
+            return Pipeline(way, seconds, seconds if is_certain else proven)
+        way, seconds = found, search.measure(found)
+    return Pipeline(way, seconds, proven)
+
+
+def cheapest(
+    lattice: Lattice,
+    mode: Mode,
+    cost: Amount,
+    limits: Sequence[Limit],
+    seconds: float,
+    most: int,
+    shared: Shared = _unshared,
+    budget: Budget | None = None,
+) -> Found:
     """The least cost of a pipeline with no step slower than `seconds`."""
     quick = lattice.no_slower(seconds)
     kept = tuple(replace(limit, amount=limit.amount.within(quick.frame)) for limit in limits)
     question = Question(cost.within(quick.frame), kept, min(most, len(lattice.units)))
-    return Searcher(quick, question, [mode]).run(patience=_PATIENCE)
+
+    def allows(way: Way) -> bool:
+        return shared(way) <= seconds * (1 + TIE) and np.isfinite(shared(way))
+
+    return Searcher(quick, question, [mode], allows, budget).run(patience=_PATIENCE)

@@ -8,7 +8,7 @@ from typing import Final
 from maleo_api.mission import AccuracyObjective, Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
-from maleo_operator.planning.blockers import block_all, block_best, diagnose
+from maleo_operator.planning.blockers import block_all, block_best, block_too_large, diagnose
 from maleo_operator.planning.building import build
 from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.demand import Demand, find_input
@@ -166,15 +166,18 @@ def decide(
     if menus and prepared.reach.entry is not None and not any(not c.shortfalls for c in found):
         widen(prepared)
         found = prepared.run()
-    if aim != "rate" and not any(not c.shortfalls for c in found):
-        found = [*prepared.run_longer(), *found]
+    is_proven = True
+    if not any(not c.shortfalls for c in found):
+        longer, is_proven = prepared.run_longer()
+        found = [*longer, *found]
     rejected = reject(found, prepared.refused)
-    if not found:
-        return Infeasible((block_all(prepared),), (), rejected, None)
-    best = found[0]
-    if best.shortfalls:
-        built = build(prepared, best)
-        return Infeasible(tuple(block_best(prepared, best, built)), (), rejected, built)
+    best = found[0] if found else None
+    if best is None or best.shortfalls:
+        built = build(prepared, best) if best is not None else None
+        blockers = tuple(block_best(prepared, best, built)) if best and built else (block_all(prepared),)
+        if not is_proven:
+            blockers = (block_too_large(prepared, built), *(replace(b, retry="CannotNow") for b in blockers))
+        return Infeasible(blockers, (), rejected, built, is_proven)
     bound = max([best.objective, prepared.beyond, *(bound_beyond(menu) for menu in menus)])
     held = next((candidate for candidate in found if prepared.held is not None and not candidate.moves), None)
     return Feasible(build(prepared, best), rejected, build(prepared, held) if held is not None else None, bound)

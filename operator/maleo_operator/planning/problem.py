@@ -223,6 +223,8 @@ class Infeasible:
     relaxations: tuple[Relaxation, ...]
     rejected: tuple[Rejected, ...]
     least_bad: Plan | None  # keeps every structural rule and egress, breaks Hard objectives least; None = none at all
+    is_proven: bool = True
+    """Whether every way was ruled out; False where a search was cut short, so that there may be a plan."""
 
     @property
     def chosen(self) -> Plan | None:

@@ -71,6 +71,10 @@ def refuse_whole(variant: Edition, made: Lattice, place: int, load: Load, rate: 
         yield Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=(needs - space) / needs)
     elif not np.isfinite(made.mean.span(place, 0, made.last)):
         own, joules = (float(held.table(place)[0, made.last]) for held in (made.own, made.energy))
+        if np.isinf(own):
+            told = f"{part}: no peak is stated, and the whole was not measured"
+            yield Refused(label, "PeakUnknown", told, *noted)
+            return
         free, allowed = max(0.0, 1 - load.share), allowance(unit, load, rate)
         free = min(free / rate if rate > 0 else np.inf, longest(load.leeways, rate, own))
         if own > free * (1 + TIE) or np.isinf(allowed):

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from maleo_api.mission import Mode
 from maleo_operator.planning.amount import Amount, Array
-from maleo_operator.planning.dual import Bound, Dual, unpriced
+from maleo_operator.planning.budget import CALL, Budget
+from maleo_operator.planning.dual import Bound, Dual, pass_work, unpriced
 from maleo_operator.planning.lattice import TIE, Lattice
 from maleo_operator.planning.question import Question, Way
 
@@ -59,7 +60,7 @@ class Searcher:
     """One question about the ways of one lattice that are of any of these modes.
 
     allows: whether a way, complete or not, keeps what bounds know nothing of; None: any. No step makes good again what
-    it forbids.
+    it forbids. budget: cuts the search short when it is used up; None: a standard one.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Searcher:
         question: Question,
         modes: Collection[Mode],
         allows: Callable[[Way], bool] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         if set(modes) in ({"Local"}, {"Remote"}):
             lattice = lattice.without(~lattice.local if "Local" in modes else lattice.local)
@@ -76,7 +78,9 @@ class Searcher:
         self._question = question
         self._modes = modes
         self._allows = allows or (lambda _: True)
+        self._budget = budget or Budget()
         self._most = [limit.most for limit in question.limits]
+        self._budget.spend((1 + len(question.limits)) * question.most * pass_work(lattice))
         self._rough = _Bounds(
             [unpriced(lattice, question.cost, question.most)],
             [[unpriced(lattice, limit.amount, question.most, peak=limit.peak)] for limit in question.limits],
@@ -94,7 +98,7 @@ class Searcher:
         while True:
             found, is_certain = self._follow(bounds, under, min(effort, patience))
             best = found if is_certain else Found(min(best.ways, found.ways, key=_cost), found.bound)
-            if is_certain or effort >= patience:
+            if is_certain or effort >= patience or self._budget.is_exhausted:
                 return best
             duals = duals or self._list_duals()
             for dual in duals:
@@ -121,8 +125,8 @@ class Searcher:
         self._forbid(start, self._root)
         possible, limits = start == 0, [(question.limits[i].amount, self._most[i]) for i in self._priced]
         if question.strict:
-            return [Dual(lattice, question.cost, limits, possible, question.most)]
-        return [Dual(lattice, amount, (), possible, question.most) for amount, _ in limits]
+            return [Dual(lattice, question.cost, limits, possible, question.most, self._budget)]
+        return [Dual(lattice, amount, (), possible, question.most, self._budget) for amount, _ in limits]
 
     def _raise(self, duals: Sequence[Dual]) -> _Bounds:
         rough = self._rough
@@ -154,7 +158,8 @@ class Searcher:
                 cutoff, incumbent = float(ended[unit]) + TIE, [(float(ended[unit]), way)]
 
         push(self._root)
-        while queue and patience and len(ways) < _MOST_TIES:
+        step = CALL + 8.0 * (1 + len(self._question.limits)) * self._lattice.source * (last + 1)
+        while queue and patience and len(ways) < _MOST_TIES and self._budget.spend(step):
             bound, _, state, least, order, at = heapq.heappop(queue)
             if bound > cutoff:
                 queue.clear()
@@ -171,7 +176,7 @@ class Searcher:
             patience -= 1
             push(self._step(state, unit, boundary))
         if ways:
-            return Found(tuple(ways), ways[0][0]), patience > 0
+            return Found(tuple(ways), ways[0][0]), patience > 0 and not self._budget.is_exhausted
         return Found(tuple(incumbent), float(queue[0][0]) if queue else np.inf), not queue
 
     def _step(self, state: _State, unit: int, boundary: int) -> _State:

@@ -15,12 +15,14 @@ from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.analog import add_writing, find_miss, lower, without_the_widest
+from maleo_operator.planning.budget import Budget
 from maleo_operator.planning.coding import find_codec
-from maleo_operator.planning.compatibility import Mismatch, find_mismatch
+from maleo_operator.planning.compatibility import NO_PEAK, Mismatch, find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts
 from maleo_operator.planning.crossing import Crossing
 from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.edition import Edition, without_codecs
+from maleo_operator.planning.feasibility import find_any
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE, Lattice, Load, Prices
@@ -39,7 +41,7 @@ from maleo_operator.planning.refusals import (
     refuse_whole,
 )
 from maleo_operator.planning.search import Searcher
-from maleo_operator.planning.sharing import Sharing
+from maleo_operator.planning.sharing import Shared, Sharing
 from maleo_operator.planning.turns import add_turn, beside, find_clash
 from maleo_operator.planning.units import UnitFacts
 
@@ -47,6 +49,7 @@ MOST_PARTITIONS: Final = 4
 _PER_CLASS: Final = MOST_PARTITIONS
 _PATIENCE: Final = 20_000
 _SHORT_PATIENCE: Final = 100
+_LONG_PATIENCE: Final = 2_000
 """Partial ways that are looked at, of each question."""
 _MOST_UNITS: Final = 64
 _KINDS: Final = (("input", True), ("features", False))
@@ -103,8 +106,10 @@ class Search:
         index: Index,
         aim: Aim = "margins",
         holdings: Holdings | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.demand = demand
+        self.budget = budget or Budget()
         self.model = model
         self.source = source
         self.aim = aim
@@ -118,6 +123,7 @@ class Search:
         self.held = snapshot.held.get(demand.mission.key)
         self.index = index
         self._most, self._patience = MOST_PARTITIONS, _PATIENCE
+        self._codes = aim != "rate"  # whether cuts may be crossed by codecs
         self._made: list[tuple[Edition, Lattice]] | None = None
         self.beyond = -np.inf  # no way that was not looked at, because a search was cut short, has a higher objective
 
@@ -127,14 +133,66 @@ class Search:
         found = [c for variant, made in lattices for c in self._survey(variant, made)]
         floor = max((c.objective for c in found if not c.shortfalls), default=-np.inf)
         best = list(self._solve(lattices, strict=True, floor=floor))
+        if not best and self.aim == "energy":  # what is known of no way's energy leaves its latency to choose by
+            best = list(self._solve(lattices, strict=True, objective=Objective(self.demand, "latency")))
         found += [candidate for _, candidate in best or self._solve(lattices, strict=False)]
-        return sorted({_identity(c): c for c in reversed(found)}.values(), key=lambda candidate: candidate.order)
+        return _sort(found)
 
-    def run_longer(self) -> list[Candidate]:
-        """What is feasible in more parts than are searched exactly, as far as it is found soon; best first."""
-        self._most, self._patience = MOST_STAGES, _SHORT_PATIENCE
-        found = [candidate for _, candidate in self._solve(list(self.lattices()), strict=True)]
-        return sorted((c for c in found if not c.shortfalls), key=lambda candidate: candidate.order)
+    def run_longer(self) -> tuple[list[Candidate], bool]:
+        """Return what is feasible at all, in as many parts as a Placement holds, best first; the same ways count for
+        every aim. Where there is nothing: whether that is proven, no search having been cut short.
+        """
+        self._most, self._patience, self._codes = MOST_STAGES, _SHORT_PATIENCE, True
+        lattices = [(variant, made) for variant, made in self.lattices() if self._is_accurate(variant)]
+        finder = Objective(self.demand, "margins" if self.aim == "margins" else "latency")
+        found, open_ = list[Candidate](), list[tuple[Edition, Lattice]]()
+        for variant, made in lattices:
+            searched, is_certain = self._ask(variant, made, finder, _SHORT_PATIENCE)
+            found += searched
+            if not is_certain:
+                open_.append((variant, made))
+        is_proven = self._looks_at_all
+        for variant, made in open_ if not found else ():
+            answer = find_any(
+                self._in_time(made),
+                self._modes,
+                tuple(self.objective.limits(variant, made)),
+                self.allows(variant, made, strict=True),
+                MOST_STAGES,
+                self.budget,
+            )
+            if answer.way is not None:
+                found.append(self.judge(variant, made, answer.way))
+            elif not answer.is_proven:
+                searched, is_certain = self._ask(variant, made, finder, _LONG_PATIENCE)
+                found += searched
+                is_proven &= is_certain
+        return _sort(c for c in found if not c.shortfalls), is_proven and not self.budget.is_exhausted
+
+    def _ask(
+        self, variant: Edition, made: Lattice, objective: Objective, patience: int
+    ) -> tuple[list[Candidate], bool]:
+        """Return feasible ways of one lattice, and whether these are all that was to be found."""
+        made, found, is_certain = self._in_time(made), list[Candidate](), True
+        most = min(MOST_STAGES, len({unit.key for unit in made.units}))
+        for _, question in objective.questions(variant, made, most=most, strict=True):
+            allows = self.allows(variant, made, strict=True)
+            searched = Searcher(made, question, self._modes, allows, self.budget).run(patience=patience)
+            found += [self.judge(variant, made, way) for _, way in searched.ways]
+            is_certain &= bool(searched.ways) or np.isinf(searched.bound)
+        return found, is_certain
+
+    def _in_time(self, made: Lattice) -> Lattice:
+        """Return the ways that sustain the rate, each stage by itself."""
+        return made.no_slower(1 / self.demand.rate) if self.demand.rate > 0 else made
+
+    def _is_accurate(self, variant: Edition) -> bool:
+        return self.objective.accuracy_shortfall(self.demand.accuracy_of(variant)) <= TIE
+
+    @property
+    def _looks_at_all(self) -> bool:
+        """Whether every unit, or one as good, is looked at."""
+        return self.only is None and (self.sees_all or self.far)
 
     def lattices(self) -> Iterator[tuple[Edition, Lattice]]:
         """All ways of each variant that some unit can run; what no way can use is told in `refused`."""
@@ -202,7 +260,10 @@ class Search:
         """Why the unit cannot run this variant, whoever holds it and whatever is asked for; the same for its class."""
         key = ("mismatch", self.model.key, variant.label, unit.profile, unit.power_mode, unit.unit.name)
         if key not in self.index.memo:
-            self.index.memo[key] = find_mismatch(variant, unit)
+            mismatch = find_mismatch(variant, unit)
+            if mismatch is not None and mismatch.code in NO_PEAK and self.index.costs(self.model, variant, unit):
+                mismatch = None  # it was measured there, whatever peaks are stated
+            self.index.memo[key] = mismatch
         found: Mismatch | None = self.index.memo[key]
         return found
 
@@ -282,7 +343,7 @@ class Search:
         if not usable:
             return None
         made = lattice.build(
-            variant if self.aim != "rate" else without_codecs(variant),
+            variant if self._codes else without_codecs(variant),
             usable,
             costs,
             [self.load(variant, unit) for unit in usable],
@@ -332,26 +393,30 @@ class Search:
         strict: bool,
         floor: float = -np.inf,
         prices: Prices | None = None,
+        objective: Objective | None = None,
     ) -> Iterator[tuple[float, Candidate]]:
         """The best way and its equals: objective less price, and the way. What is held is judged elsewhere.
 
-        strict: ways that keep all limits and reach the `floor`; else those that break them least.
+        strict: ways that keep all limits and reach the `floor`; else those that break them least. objective: what ways
+        are searched by, if not by the mission's own.
         """
-        rate, leaving = self.demand.rate, MOVE_COST if self.held is not None else 0.0
+        leaving = self._move_cost if self.held is not None else 0.0
         for variant, full in lattices:
-            if strict and self.objective.accuracy_shortfall(self.demand.accuracy_of(variant)) > TIE:
+            if strict and not self._is_accurate(variant):
                 continue
-            made = full.no_slower(1 / rate) if strict and rate > 0 else full
+            made = self._in_time(full) if strict else full
             if self.aim == "rate":
                 yield from ((c.objective, c) for c in self._solve_rate(variant, made, strict=strict))
                 continue
             price = made.price(prices) if prices is not None else None
-            questions = self.objective.questions(variant, made, most=self._most, strict=strict, price=price)
+            searched_by = objective or self.objective
+            questions = searched_by.questions(variant, made, most=self._most, strict=strict, price=price)
             for ceiling, question in questions:
                 under = ceiling - leaving - floor + TIE if strict else np.inf
-                searcher = Searcher(made, question, self._modes, self.allows(variant, made, strict=strict))
+                allows = self.allows(variant, made, strict=strict)
+                searcher = Searcher(made, question, self._modes, allows, self.budget)
                 found = searcher.run(under=under, patience=self._patience)
-                if found.bound < (found.ways[0][0] if found.ways else np.inf):
+                if objective is None and found.bound < (found.ways[0][0] if found.ways else np.inf):
                     self.beyond = max(self.beyond, ceiling - leaving - found.bound)
                 for _, way in found.ways:
                     candidate = self.judge(variant, made, way)
@@ -365,19 +430,34 @@ class Search:
         If not `strict`: the highest rate of all, and what falls least short of the limits.
         """
         limits = tuple(self.objective.limits(variant, made)) if strict else ()
+        shared = self._shared_seconds(variant, made)
         for mode in self._modes:
-            best = find_pipeline(made, mode, limits, MOST_STAGES)
+            best = find_pipeline(made, mode, limits, MOST_STAGES, shared, self.budget)
             self.beyond = max(self.beyond, 1 / max(best.bound, QUICKEST))
             if best.way is None:
                 continue
             costs = (self.objective.energy(made), made.tail) if strict else ()
-            equals = [cheapest(made, mode, cost, limits, best.seconds, MOST_STAGES).ways for cost in costs]
+            equals = [
+                cheapest(made, mode, cost, limits, best.seconds, MOST_STAGES, shared, self.budget).ways
+                for cost in costs
+            ]
             for way in [best.way, *(way for ways in equals for _, way in ways)]:
                 yield self.judge(variant, made, way)
         least_bad = self.objective.questions(variant, made, most=MOST_PARTITIONS, strict=False)
         for _, question in () if strict else least_bad:
-            found = Searcher(made, question, self._modes, self.allows(variant, made, strict=False)).run()
+            allows = self.allows(variant, made, strict=False)
+            found = Searcher(made, question, self._modes, allows, self.budget).run()
             yield from (self.judge(variant, made, way) for _, way in found.ways)
+
+    def _shared_seconds(self, variant: Edition, made: Lattice) -> Callable[[Way], float]:
+        """Return the seconds that a way takes of the link that it crosses more than once; infinite over a power cap."""
+        sharing = self._sharing(variant, made)
+
+        def measure(way: Way) -> float:
+            shared = sharing.measure(way) if len(way) > 1 else Shared()
+            return shared.wire if shared.power <= TIE else np.inf
+
+        return measure
 
     def _held_again(
         self, lattices: Iterable[tuple[Edition, Lattice]], prices: Prices
@@ -388,6 +468,11 @@ class Search:
             again = self.judge(variant, made, held) if held else None
             if held is not None and again is not None and not again.shortfalls:
                 yield again.objective - total(made.price(prices), made, held), again
+
+    @property
+    def _move_cost(self) -> float:
+        """In units of the objective: where it is seconds, joules or a rate, a move costs none of these."""
+        return MOVE_COST if self.aim == "margins" else 0.0
 
     @property
     def _modes(self) -> list[Mode]:
@@ -407,7 +492,8 @@ class Search:
         shortfalls["rate"] = demand.rate * busy - 1
         shortfalls["power"] = shared.power
         moves = self._moves(variant, pieces)
-        terms = self.objective.terms(margins, figures, energy, busy) | ({"move": -MOVE_COST} if moves else {})
+        terms = self.objective.terms(margins, figures, energy, busy)
+        terms |= {"move": -self._move_cost} if moves and self._move_cost else {}
         objective = sum(terms.values())
         return Candidate(
             variant=variant,
@@ -486,6 +572,11 @@ def _best_splits(made: Lattice, cost: Amount, unit: int) -> list[Way]:
         if np.isfinite(whole[cut]):
             found.append(((int(here), cut), (unit, made.last)))
     return found
+
+
+def _sort(found: Iterable[Candidate]) -> list[Candidate]:
+    """Return each way once, the best first."""
+    return sorted({_identity(c): c for c in reversed(list(found))}.values(), key=lambda candidate: candidate.order)
 
 
 def _identity(candidate: Candidate) -> tuple[object, ...]:

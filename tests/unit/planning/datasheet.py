@@ -37,8 +37,11 @@ def in_mode(unit: ComputeUnit, mode: str) -> ComputeUnit:
     )
 
 
-def runs(variant: Variant, unit: ComputeUnit, device: DeviceProfileSpec) -> bool:
-    """Versions are compared as they are drawn: one that is required at least, and one that is installed or unknown."""
+def runs(variant: Variant, unit: ComputeUnit, device: DeviceProfileSpec, *, measured: bool = False) -> bool:
+    """Versions are compared as they are drawn: one that is required at least, and one that is installed or unknown.
+
+    measured: whether something was measured there, so that no peak needs to be stated.
+    """
     needs = variant.requires
     runtime = next((r for r in unit.runtimes if r.name == needs.runtime), None)
     if runtime is None or not {artifact.format for artifact in variant.artifacts} & set(runtime.formats):
@@ -49,7 +52,7 @@ def runs(variant: Variant, unit: ComputeUnit, device: DeviceProfileSpec) -> bool
         return False
     if (needs.os and needs.os not in device.os) or not set(needs.features) <= set(unit.features):
         return False
-    return speed(variant, unit) is not None
+    return measured or speed(variant, unit) is not None
 
 
 def _version(text: str) -> list[int]:

@@ -170,6 +170,12 @@ def _known_efficiency(unit: Body) -> None:
             unit["efficiency"].append(row)
 
 
+def _known_peaks(unit: Body) -> None:
+    known = {row["precision"] for row in unit["peak"]}
+    more = [{"precision": p, "rate": "10GOPS", "basis": "Measured"} for p in ("fp32", "int8") if p not in known]
+    unit["peak"] = [*unit["peak"], *more]
+
+
 def _known_accuracy(variant: Body) -> None:
     row = {"metric": "top-1", "dataset": "d", "value": "80%", "basis": "Measured"}
     variant["accuracy"] = [each | {"basis": "Measured"} for each in variant["accuracy"]] or [row]
@@ -207,6 +213,7 @@ KINDS: Mapping[str, Lift] = {
     "writing weights": _units(_without("Analog", "weightWriting")),
     "unknown power": _units(_known_power),
     "unknown efficiency": _units(_known_efficiency),
+    "unknown peaks": _units(_known_peaks),
     "sparse peaks": _units(lambda u: u.update(peak=[p for p in u["peak"] if p["sparsity"] == "Dense"])),
     "figures of a weaker basis": _units(lambda u: u.update(peak=[p for p in u["peak"] if p["basis"] == "Measured"])),
     "a power mode": _devices(lambda body: body["status"].get("inventory", {}).update(powerMode="default")),

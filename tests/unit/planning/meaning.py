@@ -91,7 +91,8 @@ class Meaning:
             turn = neighbours.turn(self.snapshot, self.mission, (node.name, name), facts, digest)
             share, wait, sigma, memory = _load(self.snapshot, self.mission, (node.name, name), turn or 0.0)
             occupied = facts.access.sharing == "Exclusive" and (share > 0 or memory > 0)
-            runs = datasheet.runs(self.variant, facts, device) and self._is_exact(facts)
+            measured = bool(self._measured(profile, facts.name))
+            runs = datasheet.runs(self.variant, facts, device, measured=measured) and self._is_exact(facts)
             if runs and not occupied and turn is not None and share < 1:
                 room = installed.memory(self.snapshot, (node.name, name), facts) - memory
                 patience = _patience(self.snapshot, self.mission, (node.name, name), turn)
@@ -103,9 +104,11 @@ class Meaning:
         """Per unit: seconds of each block, of a launch, and the relative deviation."""
         found = []
         for unit in self.units:
-            facts, measured = unit.facts, self._measured(unit)
+            facts, measured = unit.facts, self._measured(unit.profile, unit.facts.name)
             reached = datasheet.speed(self.variant, facts)
-            assert reached is not None, "it runs there"
+            if reached is None:
+                found.append(self._shared_out(unit, measured))
+                continue
             reads = datasheet.bandwidth(facts)
             seconds = [
                 max(
@@ -120,6 +123,31 @@ class Meaning:
             found.append(([s * scale for s in seconds], launch * scale, self._seen_spread(unit) or spread))
         return found
 
+    def _shared_out(
+        self, unit: Unit, measured: Mapping[tuple[int, int], tuple[float, float, float | None]]
+    ) -> tuple[list[float], float, float]:
+        """Without a peak: a measured whole by operations, after one launch; without a whole nothing, see `bare`."""
+        whole = measured.get((0, len(self.variant.blocks) - 1))
+        work = [parse(WORK, block.work) for block in self.variant.blocks]
+        work = work if sum(work) else [1.0] * len(work)
+        slow = self._slowness(unit)
+        launch = parse(DURATION, unit.facts.overhead) if unit.facts.overhead else 0.0
+        launch = min(launch, whole[0]) if whole else 0.0
+        total = whole[0] - launch if whole else 0.0
+        spread = self._seen_spread(unit) or datasheet.PRIOR_SPREAD
+        return [w / sum(work) * total * slow for w in work], launch * slow, spread
+
+    @cached_property
+    def bare(self) -> frozenset[int]:
+        """Units on which only what was measured can run: no peak is stated, and the whole was not measured."""
+        whole = (0, len(self.variant.blocks) - 1)
+        return frozenset(
+            u
+            for u, unit in enumerate(self.units)
+            if datasheet.speed(self.variant, unit.facts) is None
+            and whole not in self._measured(unit.profile, unit.facts.name)
+        )
+
     @cached_property
     def spans(self) -> list[tuple[int, int, int, float, float, float | None]]:
         """(unit, first, last, seconds, deviation, joules) of each span that was measured."""
@@ -127,15 +155,15 @@ class Meaning:
             (u, first, last, mean * slow, (spread * mean if spread else sigma) * slow, joules)
             for u, unit in enumerate(self.units)
             for slow, spread in [(self._slowness(unit), self._seen_spread(unit))]
-            for (first, last), (mean, sigma, joules) in self._measured(unit).items()
+            for (first, last), (mean, sigma, joules) in self._measured(unit.profile, unit.facts.name).items()
         ]
 
-    def _measured(self, unit: Unit) -> dict[tuple[int, int], tuple[float, float, float | None]]:
+    def _measured(self, profile: str, name: str) -> dict[tuple[int, int], tuple[float, float, float | None]]:
         names = [block.name for block in self.variant.blocks]
         digests = {artifact.digest for artifact in self.variant.artifacts}
         found = dict[tuple[int, int], tuple[float, float, float | None]]()
-        of_unit = (unit.profile, unit.facts.name, self.variant.requires.runtime)
-        for each in (profile.spec for profile in self.snapshot.model_profiles.values()):
+        of_unit = (profile, name, self.variant.requires.runtime)
+        for each in (stated.spec for stated in self.snapshot.model_profiles.values()):
             if each.variant_digest not in digests or (each.profile, each.unit, each.runtime) != of_unit:
                 continue
             for span in each.spans:
@@ -203,7 +231,10 @@ class Meaning:
             return None
         mean, sigma, joules, sides = plain.mean, plain.sigma, plain.joules, []
         for work, beside in ((codec.encode, sender), (codec.decode, receiver)):
-            reached, slowness, watts = self._coder(beside)
+            coder = self._coder(beside)
+            if coder is None:
+                return None
+            reached, slowness, watts = coder
             seconds = parse(WORK, work) / reached[0] * slowness
             if self.rate * seconds > 1 + 1e-9:
                 return None
@@ -212,9 +243,9 @@ class Meaning:
             sides.append((beside.node.name, None if watts is None else watts * seconds))
         return Crossing(mean, sigma, joules, loss, plain.wire, tuple(sides))
 
-    def _coder(self, beside: Unit) -> tuple[tuple[float, float], float, float | None]:
+    def _coder(self, beside: Unit) -> tuple[tuple[float, float], float, float | None] | None:
         """Of the node's own processor, or of the unit beside where no profile knows one that can do it: operations a
-        second with their relative deviation, times as slow at present, watts.
+        second with their relative deviation, times as slow at present, watts; None where no peak is stated.
         """
         spots = [
             (unit, (node.name, name))
@@ -223,7 +254,8 @@ class Meaning:
         ][:1]
         unit, spot = next((row for row in spots if datasheet.speed(self.variant, row[0])), (beside.facts, beside.spot))
         reached = datasheet.speed(self.variant, unit)
-        assert reached is not None, "a unit that cannot run the variant is not used"
+        if reached is None:
+            return None
         return reached, 1 / self.snapshot.observations.capacity.get(spot, 1.0), datasheet.watts(unit)
 
     def joules(self, node: str) -> float:

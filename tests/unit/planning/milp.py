@@ -23,7 +23,7 @@ from variables import Variables, Vector
 from maleo_api.quantities import BYTES, parse
 from maleo_operator.planning.problem import Snapshot
 
-_MOST_PARTITIONS: Final = 4
+MOST_PARTITIONS: Final = 4
 _MOVE, _UNCERTAINTY = 0.05, 0.1
 _FINE: Final = 1e4  # HiGHS stops at an absolute gap of 1e-6: of the scaled objective it is one of 1e-10
 
@@ -48,11 +48,11 @@ class Case:
     energy: bool
 
 
-def best(snapshot: Snapshot, key: str) -> Optimum | None:
-    """The best plan of the mission; None when nothing keeps every Hard limit."""
+def best(snapshot: Snapshot, key: str, *, most: int = MOST_PARTITIONS) -> Optimum | None:
+    """The best plan of the mission in at most so many parts; None when nothing keeps every Hard limit."""
     found: Optimum | None = None
     for meaning in read(snapshot, key):
-        done = Program(meaning).solve(above=found.objective if found else -np.inf)
+        done = Program(meaning, most).solve(above=found.objective if found else -np.inf)
         found = done or found
     return found
 
@@ -60,6 +60,7 @@ def best(snapshot: Snapshot, key: str) -> Optimum | None:
 @dataclass(frozen=True)
 class Program:
     of: Meaning
+    most: int = MOST_PARTITIONS
 
     @cached_property
     def at(self) -> Variables:
@@ -193,7 +194,7 @@ class Program:
             yield from ((leaves, 0.0), (-leaves, 0.0), (comes, 0.0), (-comes, 0.0))
         for entries in self.sums.entries:
             yield entries, 1.0
-        yield sum(self.sums.entries, at.zeros()), float(_MOST_PARTITIONS)
+        yield sum(self.sums.entries, at.zeros()), float(self.most)
 
     def _spans(self) -> Iterator[tuple[Vector, float]]:
         at = self.at
@@ -269,11 +270,22 @@ class Program:
                 largest[at.largest(u)] = -1
                 yield largest, 0.0
             weights[at.largest(u)] = 1
+            if u in self.of.bare:
+                yield from self._only_measured(u)
             if np.isfinite(unit.room):
                 yield weights, max(0.0, unit.room) / 2**20  # of a higher rank others may hold more than there is
             yield self.of.rate * own / max(1 - unit.share, 1e-9), 1.0
             if np.isfinite(unit.patience):
                 yield own * 1e3, unit.patience * 1e3
+
+    def _only_measured(self, u: int) -> Iterator[tuple[Vector, float]]:
+        """Every block that runs there is part of a span that was measured."""
+        spans = [(self.at.span(k), *span[1:3]) for k, span in enumerate(self.of.spans) if span[0] == u]
+        for b in range(self.at.blocks):
+            row = self.at.zeros()
+            row[self.at.on(b, u)] = 1
+            row[[index for index, first, last in spans if first <= b <= last]] = -1
+            yield row, 0.0
 
     def _per_node(self) -> Iterator[tuple[Vector, float]]:
         """Power caps: where one holds, only what is known may run."""

@@ -119,8 +119,8 @@ class _Hardware(_Part):
                 unit["peak"].insert(0, row | {"rate": f"{gops * 3}GOPS", "basis": "Claimed"})
         if self.often(0.1):
             unit["efficiency"].pop(0)
-        if self.often(0.06):
-            gone = self.chance.choice(("fp32", "int8"))
+        if self.often(0.12):
+            gone = self.chance.choice(("fp32", "fp32", "int8"))
             unit["peak"] = [row for row in unit["peak"] if row["precision"] != gone]
 
     def _modes(self, unit: Body) -> None:

@@ -95,6 +95,8 @@ def _compute(of: Meaning, found: Figures, u: int, unit: Unit, first: int, last: 
             joules = measured if measured is not None else None if watts is None else seconds * watts
     if unit.turn:
         joules = None if joules is None or watts is None else joules + unit.turn * watts
+    if u in of.bare and not any((at, *span) == (u, first, last) for at, *span, _, _, _ in of.spans):
+        return False
     size = sum(parse(BYTES, b.parameters) for b in own)
     written = of.writing(unit)
     joules = None if joules is None or written is None else joules + written * size

@@ -1,0 +1,30 @@
+"""Work budget of one plan, counted and not timed: the same input and the same budget give the same plan.
+
+One unit of work is about one cell of an array that is read, computed and written; a call of a numpy kernel on small
+arrays counts as `CALL`. `benchmarks/planning.py budget` measures how long a unit takes.
+"""
+
+from typing import Final
+
+CALL: Final = 5_000.0
+"""Units of work of a few numpy calls on arrays so small that the calls themselves are what takes time."""
+STANDARD: Final = 3e9
+"""Units of work for one mission."""
+
+
+class Budget:
+    """Counts work down. Every loop of the planner spends before a step, and stops when nothing is left."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, work: float = STANDARD) -> None:
+        self.left = work
+
+    def spend(self, work: float) -> bool:
+        """Take `work` off; return whether anything is left."""
+        self.left -= work
+        return self.left > 0
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self.left <= 0

@@ -1,0 +1,116 @@
+"""Any way that keeps all limits, in as many parts as allowed, and whether there is none: the dynamic programs of
+pipelines over multisets of units, asked whether anything is possible rather than how quick it can be.
+
+Units that can be exchanged form a type, so that eight equal devices are eight states and not 8! orders. With one limit
+of a sum (latency, energy) or none the answer is exact while all states are kept; with several, or with what steps share
+(`allows`), a way that is found counts, and that none is found proves something only where one limit alone, or the
+structure alone, already excludes all ways. Codecs are left to the best-first search.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from maleo_api.mission import Mode
+from maleo_operator.planning.budget import CALL, Budget
+from maleo_operator.planning.counts import CountProbe
+from maleo_operator.planning.cover import cover
+from maleo_operator.planning.lattice import TIE, Lattice
+from maleo_operator.planning.least import LeastProbe
+from maleo_operator.planning.question import Limit, Way, total
+from maleo_operator.planning.stages import Stages, Types
+
+_MOST_CELLS: Final = 8_000_000
+"""Spans of all units, and pairs of units by boundary: beyond, nothing is tried here."""
+_MOST_STATES: Final = 1_000_000
+_WIDTH: Final = 2_000
+"""States kept of each number of stages where there are more than the above."""
+_WORK: Final = 2_000_000
+"""Sums of one stage in a probe of the least cost."""
+
+
+_ANY: Final = float(np.finfo(float).max)
+"""Seconds of a step that is possible at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """way: None where none was found; is_proven: then there is none."""
+
+    way: Way | None
+    is_proven: bool
+
+
+def find_any(
+    lattice: Lattice,
+    modes: Collection[Mode],
+    limits: Sequence[Limit],
+    allows: Callable[[Way], bool],
+    most: int,
+    budget: Budget,
+) -> Answer:
+    """Return a way of any of the modes, with at most `most` parts, that keeps every limit and what `allows` asks."""
+    plain = lattice.without(np.array([codec != "" for codec in lattice.codecs], dtype=bool))
+    boundaries, places = lattice.last + 1, int((~np.array([c != "" for c in lattice.codecs])).sum())
+    is_proven = not any(lattice.codecs)
+    if places * boundaries * max(places, boundaries) > _MOST_CELLS:
+        return Answer(None, is_proven=False)
+    for mode in modes:
+        if not budget.spend((1 + len(limits)) * places * boundaries * (places + boundaries) * 6):
+            return Answer(None, is_proven=False)
+        answer = _find(plain, mode, limits, allows, most, budget)
+        if answer.way is not None:
+            return answer
+        is_proven &= answer.is_proven
+    return Answer(None, is_proven)
+
+
+def _find(
+    lattice: Lattice, mode: Mode, limits: Sequence[Limit], allows: Callable[[Way], bool], most: int, budget: Budget
+) -> Answer:
+    stages = Stages.of(lattice, mode, most)
+    if not stages.units:
+        return Answer(None, is_proven=True)
+    costs = [Stages.of(lattice, mode, most, amount=limit.amount.within(lattice.frame)) for limit in limits]
+    groups = stages.groups(*costs)
+    types = Types.of(stages, groups)
+    way, is_proven = _find_structure(types, budget)
+    if way is None:
+        return Answer(None, is_proven)
+    named = stages.name(way)
+    if _keeps(lattice, limits, allows, named):
+        return Answer(named, is_proven=True)
+    for limit, cost in zip(limits, costs, strict=True):
+        budget.spend(_work_of(types, _MOST_STATES) + 30 * CALL * types.last)
+        probe = LeastProbe(types, Types.of(cost, groups), seconds=_ANY, limit=limit.most * (1 + TIE))
+        way = probe.run(work=_WORK)
+        if way is None and probe.complete:
+            return Answer(None, is_proven=True)
+        if way is not None and _keeps(lattice, limits, allows, stages.name(way)):
+            return Answer(stages.name(way), is_proven=True)
+    return Answer(None, is_proven=False)
+
+
+def _find_structure(types: Types, budget: Budget) -> tuple[Way | None, bool]:
+    """Return a way of the fewest parts whatever it costs; None, and whether that is certain."""
+    states = types.count_states() * len(types.members) ** 2
+    if states <= _MOST_STATES:
+        budget.spend(_work_of(types, states))
+        return CountProbe(types, _ANY).run(), True
+    guide = cover(types, _ANY)
+    if guide is None:
+        return None, True
+    width = max(1, _WIDTH // len(types.members))
+    budget.spend(_work_of(types, width * len(types.members) ** 2 * types.most))
+    return CountProbe(types, _ANY).run(guide, width=width), False
+
+
+def _work_of(types: Types, states: int) -> float:
+    return float(CALL * types.most * len(types.members) + 4 * states * (1 + types.last // 64))
+
+
+def _keeps(lattice: Lattice, limits: Sequence[Limit], allows: Callable[[Way], bool], way: Way) -> bool:
+    kept = all(total(limit.amount, lattice, way, peak=limit.peak) <= limit.most * (1 + TIE) for limit in limits)
+    return kept and all(allows(way[:end]) for end in range(1, len(way) + 1))
