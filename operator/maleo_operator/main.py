@@ -158,7 +158,8 @@ class Operator:
             return
         declared = self.cache.missions.get(key)
         active = declared.status.active if declared is not None else None
-        placed = Placed.of(self.cache.placements(key), active.revision if active is not None else None)
+        placements = self.cache.placements(declared) if declared is not None else ()
+        placed = Placed.of(placements, active.revision if active is not None else None)
         seen = keep_placed(seen, node, placed, refuse)
         state = self._telemetry.state_of(key)
         for counted in self._telemetry.take(node, key, seen, backfilled=backfilled, now=now):

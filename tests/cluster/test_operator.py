@@ -32,7 +32,10 @@ from maleo_kube.resources import (
     MISSIONS,
     MODELS,
     NODES,
+    PLACEMENTS,
     PODS,
+    SECRETS,
+    SERVICES,
     Kind,
 )
 from maleo_operator.cluster.cache import ALL_MISSIONS
@@ -247,10 +250,10 @@ async def _warned(client: Client, name: str, reason: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def _placed_by(client: Client, reason: str) -> dict[str, Any]:
+async def _placed_by(client: Client, reason: str, *, name: str = "cctv") -> dict[str, Any]:
     async with asyncio.timeout(_WAIT_S):
         while True:
-            found = await client.get(MISSIONS, "cctv", namespace="default")
+            found = await client.get(MISSIONS, name, namespace="default")
             for condition in found.get("status", {}).get("conditions", []):
                 if (condition["type"], condition["reason"]) == ("Placed", reason):
                     return dict(condition)
@@ -308,3 +311,52 @@ async def test_agent__is_served_by_a_token_of_its_own_node_only(
     assert await _dial(operator, await _token(client), "n-agent") == 401, "bound to no node"
     assert await _dial(operator, mine[:-4] + "AAAA", "n-agent") == 401
     assert await _dial(operator, "", "n-agent") == 401
+
+
+async def test_service_and_secret_of_a_tenant__stay_as_they_are_and_the_mission_says_which_is_in_its_way(
+    operator: Operator, client: Client
+) -> None:
+    """Neither taken over nor owned: so the garbage collector does not delete them with the Mission either."""
+    tenants = [await client.create(kind, _of_a_tenant(kind, name)) for kind, name in _TAKEN.items()]
+    async with _device_of_its_own(client):
+        created = await client.create(MISSIONS, mission("shop", modes=["Local"]).to_api())
+        refused = await _placed_by(client, "ChildRefused", name="shop")
+        assert "it was left as it is. Delete or rename that " in refused["message"]
+        for (kind, name), before in zip(_TAKEN.items(), tenants, strict=True):
+            assert await client.get(kind, name, namespace="default") == before, f"{kind.kind} is another's"
+        await client.delete(MISSIONS, "shop", namespace="default")
+        await _until(lambda: "default/shop" not in operator.cache.missions)
+        for (kind, name), before in zip(_TAKEN.items(), tenants, strict=True):
+            assert await client.get(kind, name, namespace="default") == before
+            await client.delete(kind, name, namespace="default")
+        await client.delete(PLACEMENTS, "shop-1", namespace="default")  # no garbage collector runs here
+        again = await client.create(MISSIONS, mission("shop", modes=["Local"]).to_api())
+        await _owned(client, again["metadata"]["uid"])
+        assert created["metadata"]["uid"] != again["metadata"]["uid"]
+        await client.delete(MISSIONS, "shop", namespace="default")
+
+
+_TAKEN = {SERVICES: "shop", SECRETS: "shop-identity"}
+
+
+def _of_a_tenant(kind: Kind, name: str) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": name, "namespace": "default"},
+    }
+    if kind is SECRETS:
+        return body | {"stringData": {"token": "of a shop"}}
+    return body | {"spec": {"selector": {"app": "shop"}, "ports": [{"port": 80, "protocol": "TCP"}]}}
+
+
+async def _owned(client: Client, uid: str) -> None:
+    """Wait until the Mission `uid` has a Service and a Secret of its own; an earlier one's are not its."""
+    async with asyncio.timeout(_WAIT_S):
+        for kind, name in _TAKEN.items():
+            while True:
+                with contextlib.suppress(NotFound):
+                    owners = (await client.get(kind, name, namespace="default"))["metadata"]["ownerReferences"]
+                    if [(o["kind"], o["uid"], o["controller"]) for o in owners] == [("Mission", uid, True)]:
+                        break
+                await asyncio.sleep(0.05)

@@ -74,9 +74,11 @@ def test_change_of_a_model__concerns_missions_of_its_own_namespace_alone(kind: K
     assert cache.version_for("b") == before["b"]
 
 
-def _pod(name: str, node: str) -> Object:
+def _pod(name: str, node: str, *, owner: str = "watch") -> Object:
     labels = {"maleo.dev/mission": "watch", "maleo.dev/node": node, "maleo.dev/unit": "host_cpu"}
-    return {"metadata": {"name": name, "namespace": "default", "labels": labels, "resourceVersion": "1"}}
+    meta: Object = {"name": name, "namespace": "default", "labels": labels, "resourceVersion": "1"}
+    reference = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "name": "watch", "uid": owner}
+    return {"metadata": meta | {"ownerReferences": [reference | {"controller": True}] if owner else []}}
 
 
 def _report(slot: str) -> SlotReport:
@@ -93,9 +95,13 @@ def test_node__is_believed_about_its_own_slots_alone() -> None:
         metrics_port=3, kubeconfig=Path("none"), audience="maleo-operator", slots=slots,
     )  # fmt: skip
     operator = Operator(settings, cast("Client", None), Metrics())
+    operator.cache.note(MISSIONS, _mission("default", "watch", "m"))
     operator.cache.note(PODS, _pod("entry", "drone-1"))
     operator.cache.note(PODS, _pod("partner", "edge-1"))
-    reports = tuple(_report(f"default/{name}") for name in ("entry", "partner", "unheard-of"))
+    operator.cache.note(PODS, _pod("labelled-by-a-tenant", "edge-1", owner=""))
+    operator.cache.note(PODS, _pod("of-a-former-mission", "edge-1", owner="u0"))
+    names = ("entry", "partner", "unheard-of", "labelled-by-a-tenant", "of-a-former-mission")
+    reports = tuple(_report(f"default/{name}") for name in names)
     operator._hear_frame("edge-1", Frame(sequence=1, at=0.0, slots=reports))
     assert [slot for slot, *_ in operator._telemetry.state_of("default/watch")] == ["default/partner"]
     assert b"maleo_ingest_foreign_reports_total 1.0" in operator.metrics.render()

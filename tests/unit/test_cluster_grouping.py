@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent / "reconcilers"))
+import builders
 from builders import feasible
 from world import World
 
+from maleo_api.meta import Metadata
 from maleo_api.placement import Placement
 from maleo_kube.client import Client, Object
 from maleo_kube.resources import PLACEMENTS, PODS
@@ -23,6 +25,10 @@ _WORLD.turn()
 _WORLD.turn()
 _POD = next(iter(_WORLD.pods.values()))
 _PLACEMENT = next(iter(_WORLD.placements.values())).to_api()
+_MISSIONS = {
+    name: builders.mission().model_copy(update={"metadata": Metadata(name=name, namespace="demo", uid=f"uid-{name}")})
+    for name in "abc"
+}
 _CHANGES = st.lists(
     st.tuples(
         st.sampled_from(["Pod", "Placement"]),
@@ -36,10 +42,11 @@ _CHANGES = st.lists(
 
 def _object(kind: str, number: int, mission: str, version: int) -> Object:
     """Pods and Placements have the same names here."""
-    meta = {"namespace": "demo", "name": f"x-{number}", "resourceVersion": str(version)}
+    controller = children.owner(_MISSIONS[mission])
+    meta: Object = {"namespace": "demo", "name": f"x-{number}", "resourceVersion": str(version)}
+    meta |= {"ownerReferences": [controller]}
     if kind == "Pod":
-        labels = _POD["metadata"]["labels"] | {children.MISSION: mission}
-        return _POD | {"metadata": _POD["metadata"] | meta | {"labels": labels}}
+        return _POD | {"metadata": _POD["metadata"] | meta}
     spec = _PLACEMENT["spec"] | {"mission": mission, "revision": number}
     return _PLACEMENT | {"metadata": _PLACEMENT["metadata"] | meta, "spec": spec}
 
@@ -65,8 +72,8 @@ def test_children_of_a_mission__are_those_that_a_look_through_all_finds(
         mine = {key: item for key, (of, item) in sorted(stored.items()) if of == mission and item is not None}
         pods = tuple(children.parse_slot(item) for (kind, _), item in mine.items() if kind == "Pod")
         placements = tuple(Placement.model_validate(item) for (kind, _), item in mine.items() if kind == "Placement")
-        assert cache.pods(f"demo/{mission}") == pods
-        assert cache.placements(f"demo/{mission}") == placements
+        assert cache.pods(_MISSIONS[mission]) == pods
+        assert cache.placements(_MISSIONS[mission]) == placements
 
 
 def test_object_that_cannot_be_read__is_logged_and_counted_and_not_there(caplog: pytest.LogCaptureFixture) -> None:
@@ -77,6 +84,6 @@ def test_object_that_cannot_be_read__is_logged_and_counted_and_not_there(caplog:
     odd = _object("Placement", 1, "a", 1)
     odd["spec"]["mode"] = "Nowhere"
     cache.note(PLACEMENTS, odd)
-    assert cache.placements("demo/a") == ()
+    assert cache.placements(_MISSIONS["a"]) == ()
     assert unread == ["Placement"]
     assert "Placement demo/x-1 cannot be read, as if it was not there: spec.mode: Input should be" in caplog.text

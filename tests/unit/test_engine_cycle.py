@@ -32,6 +32,7 @@ from maleo_kube.resources import (
     PLACEMENTS,
     PODS,
     PRIORITY_CLASSES,
+    SECRETS,
     SERVICES,
     Kind,
 )
@@ -86,6 +87,8 @@ class _Server:
         await asyncio.sleep(0)
         if kind in self.refused:
             raise self.refused[kind]
+        if f"{body['metadata'].get('namespace')}/{body['metadata'].get('name')}" in self.objects.get(kind, {}):
+            raise Conflict("it exists", status=409, reason="AlreadyExists")
         return self.put(kind, {"metadata": {"name": "event", **body["metadata"]}, **{k: v for k, v in body.items() if k != "metadata"}})  # fmt: skip  # noqa: E501
 
     async def apply(self, kind: Kind, body: Object, **_: Any) -> Object:
@@ -100,12 +103,17 @@ class _Server:
             raise Conflict("the object has been modified")
         return self.put(kind, {**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "resourceVersion"}})  # fmt: skip  # noqa: E501
 
-    async def merge(self, kind: Kind, name: str, patch: Object) -> Object:
-        await asyncio.sleep(0)
-        labels = self.objects[kind][name]["metadata"].get("labels", {}) | patch["metadata"].get("labels", {})
-        return self.put(kind, {"metadata": {"name": name, "labels": labels}})
+    async def get(self, kind: Kind, name: str, *, namespace: str = "") -> Object:
+        return self.objects[kind][f"{namespace}/{name}"]
 
-    async def delete(self, kind: Kind, name: str, *, namespace: str = "") -> None:
+    async def merge(self, kind: Kind, name: str, patch: Object, *, namespace: str = "") -> Object:
+        await asyncio.sleep(0)
+        found = self.objects[kind][f"{namespace}/{name}" if namespace else name]
+        labels = found["metadata"].get("labels", {}) | patch["metadata"].get("labels", {})
+        rest = {key: value for key, value in patch.items() if key != "metadata"}
+        return self.put(kind, {"metadata": {**found["metadata"], "labels": labels}, **rest})
+
+    async def delete(self, kind: Kind, name: str, *, namespace: str = "", uid: str = "") -> None:
         self.objects.get(kind, {}).pop(f"{namespace}/{name}" if namespace else name, None)
 
     def conditions(self, mission: str) -> dict[str, tuple[str, str, str]]:
@@ -464,6 +472,42 @@ async def test_agents__are_told_although_a_child_is_refused() -> None:
         (slot,) = replica.parent.told["drone"].slots
     assert slot.slot == f"default/{pod['metadata']['name']}"
     assert server.conditions("default/cctv")["Placed"][:2] == ("False", "ChildRefused")
+
+
+async def test_child_whose_name_is_taken__is_refused_and_what_is_there_stays_as_it_is() -> None:
+    server = _server(mission("cctv", modes=["Local"]))
+    spec = {"selector": {"app": "shop"}, "ports": [{"port": 80}], "clusterIP": "10.0.0.9"}
+    tenants = server.put(SERVICES, {"metadata": {"name": "cctv", "namespace": "default"}, "spec": spec})
+    replica = _Replica(server)
+    async with replica.leading():
+        await server.until(lambda: "ChildRefused" in str(server.conditions("default/cctv")))
+        assert server.conditions("default/cctv")["Placed"][2] == (
+            "Service cctv is refused: a Service of this name exists and is not this Mission's (nothing controls it); "
+            "it was left as it is. Delete or rename that Service, or give the Mission another name: "
+            "remove the cause, it is tried again by itself"
+        )
+        assert server.objects[SERVICES]["default/cctv"] == tenants
+        assert server.objects[MISSIONS]["default/cctv"]["status"].get("address", "") == ""
+        del server.objects[SERVICES]["default/cctv"]
+        await server.until(lambda: server.conditions("default/cctv")["Placed"][1] == "Starting")
+    assert server.objects[SERVICES]["default/cctv"]["spec"]["selector"]["maleo.dev/mission"] == "cctv"
+    assert replica.bugs() == 0
+
+
+@pytest.mark.parametrize(
+    "token", ["/w==", "", "c2hvcnQ=", "bm90IGEgdG9rZW4gYnV0IGxpbmVzCm9mIHRleHQgdGhhdCBhcmUgbG9uZw=="]
+)
+async def test_identity_that_cannot_be_used__is_replaced_where_the_secret_is_ours(token: str) -> None:
+    server = _server(mission("cctv", modes=["Local"]))
+    replica = _Replica(server)
+    async with replica.leading():
+        await server.until(lambda: PODS in server.objects)
+        mangled = {**server.objects[SECRETS]["default/cctv-identity"], "data": {"token": token}}
+        del mangled["stringData"]
+        server.objects[SECRETS].clear()
+        replica.hear(SECRETS, server.put(SECRETS, mangled))
+        await server.until(lambda: server.objects[SECRETS]["default/cctv-identity"]["data"]["token"] != token)
+    assert replica.bugs() == 0
 
 
 async def test_inputs_of_a_decision__are_kept_and_plan_the_same_placement_again(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
 from maleo_agent.trace import Step
 from maleo_kube.client import Client, Object
-from maleo_kube.resources import PLACEMENTS, PODS
+from maleo_kube.resources import MISSIONS, PLACEMENTS, PODS
 from maleo_operator.main import Operator
 from maleo_operator.metrics import Metrics
 from maleo_operator.planning.planner import plan
@@ -55,6 +55,9 @@ def _operator() -> Operator:
     )  # fmt: skip
     made = Operator(settings, cast("Client", None), Metrics())
     for name, node in (("watch", "drone"), ("evil", "evil")):
+        declared = mission(name)
+        identified = declared.metadata.model_copy(update={"uid": name, "resource_version": "1"})
+        made.cache.note(MISSIONS, declared.model_copy(update={"metadata": identified}).to_api())
         made.cache.note(PODS, _pod(f"{name}-entry", name, node))
         made.cache.note(PLACEMENTS, _placement(name, node, "edge"))
     return made
@@ -63,6 +66,7 @@ def _operator() -> Operator:
 def _pod(name: str, mission_name: str, node: str) -> Object:
     labels = {"maleo.dev/mission": mission_name}
     metadata = meta(name, "default") | {"labels": labels, "resourceVersion": "1", "uid": name}
+    metadata |= {"ownerReferences": [_owner(mission_name)]}
     terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     annotations = {"maleo.dev/node": node, "maleo.dev/unit": "host/cpu"}
@@ -87,7 +91,13 @@ def _placement(mission_name: str, *nodes: str) -> Object:
         "artifact": artifact().to_api(), "entryNode": nodes[0], "partitions": parts,
         "predicted": {"margins": {}}, "reason": "FirstPlacement", "inputsDigest": f"sha256:{'0' * 64}",
     }  # fmt: skip
-    return {"metadata": meta(f"{mission_name}-1", "default") | {"resourceVersion": "1"}, "spec": spec}
+    metadata = meta(f"{mission_name}-1", "default") | {"resourceVersion": "1"}
+    return {"metadata": metadata | {"ownerReferences": [_owner(mission_name)]}, "spec": spec}
+
+
+def _owner(mission_name: str) -> Object:
+    reference = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "name": mission_name, "uid": mission_name}
+    return reference | {"controller": True}
 
 
 def _good(sequence: int) -> Frame:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -184,33 +183,39 @@ class Cache:
         """Return a value that changes with whatever planning sees of the cluster and of this namespace but missions."""
         return self._versions[""], self._versions[namespace]
 
-    def placements(self, mission: str) -> tuple[Placement, ...]:
-        return tuple(sorted(self._placements.of(mission), key=lambda p: p.spec.revision))
+    def placements(self, mission: Mission) -> tuple[Placement, ...]:
+        """Return the Placements that `mission` controls, by revision."""
+        return tuple(sorted(self._placements.of(mission.metadata.uid), key=lambda p: p.spec.revision))
 
-    def pods(self, mission: str) -> tuple[SlotPod, ...]:
-        return tuple(self._pods.of(mission))
+    def pods(self, mission: Mission) -> tuple[SlotPod, ...]:
+        """Return the slots that `mission` controls."""
+        return tuple(self._pods.of(mission.metadata.uid))
 
     def slot_of_pod(self, pod: str) -> tuple[str, str] | None:
-        """Key of the mission that pod `namespace/name` is a slot of, and the node that it was made for."""
+        """Return the key of the mission that controls pod `namespace/name`, and the node that it was made for."""
         found = self.raw(PODS, pod)
-        if found is None:
+        controller = children.controller_of(found) if found else None
+        mission = self._parsed[MISSIONS].get(_mission_of(found)) if found else None
+        if found is None or controller is None or mission is None or mission.metadata.uid != controller.uid:
             return None
-        mission = f"{pod.partition('/')[0]}/{found['metadata']['labels'][children.MISSION]}"
-        return mission, children.node_of(found)
+        return cast("Mission", mission).key, children.node_of(found)
 
-    def service(self, mission: str) -> tuple[Mapping[str, str] | None, str]:
-        """Selector and `clusterIP:port` of the mission's Service; None and empty while there is none."""
-        found = self.raw(SERVICES, mission)
+    def service(self, mission: Mission) -> tuple[Mapping[str, Any] | None, str]:
+        """Return spec and `clusterIP:port` of the Service that `mission` controls; None and empty without one."""
+        found = self._child(SERVICES, mission, mission.metadata.name)
         if found is None:
             return None, ""
         address = found["spec"].get("clusterIP", "")
-        return found["spec"].get("selector", {}), join(address, children.SERVICE_PORT) if address else ""
+        return found["spec"], join(address, children.SERVICE_PORT) if address else ""
 
     def identity(self, mission: Mission) -> str | None:
-        """The token of the mission's Secret."""
-        found = self.raw(SECRETS, f"{mission.metadata.namespace}/{children.secret_name(mission)}")
-        token = found.get("data", {}).get(children.IDENTITY_KEY) if found else None
-        return b64decode(token).decode() if token else None
+        """Return the token of the Secret that `mission` controls; None when there is none that can be used."""
+        found = self._child(SECRETS, mission, children.secret_name(mission))
+        return children.read_identity(found) if found else None
+
+    def _child(self, kind: Kind, mission: Mission, name: str) -> Object | None:
+        found = self.raw(kind, f"{mission.metadata.namespace}/{name}")
+        return found if found is not None and children.is_child_of(found, mission) else None
 
     def lease_ends_at(self, node: str, namespace: str) -> float:
         """Return when the Lease of the node's agent runs out, by our monotonic clock; 0 without one.
@@ -276,12 +281,13 @@ class Cache:
                 self._mark(Dirty("mission", mission.key))
 
     def _note_child(self, kind: Kind, key: str, old: Object | None, new: Object | None) -> None:
-        before, after = _mission_of(kind, old), _mission_of(kind, new)
+        before, after = _controller_uid(old), _controller_uid(new)
         if kind == PODS:
-            self._pods.move(key, before, after, children.parse_slot(new) if new is not None else None)
+            self._pods.move(key, before, after, children.parse_slot(new) if new is not None and after else None)
         elif kind == PLACEMENTS:
-            self._placements.move(key, before, after, cast("Placement | None", self._parsed[kind].get(key)))
-        for mission in {before, after} - {""}:
+            found = cast("Placement | None", self._parsed[kind].get(key)) if after else None
+            self._placements.move(key, before, after, found)
+        for mission in {_mission_of(old), _mission_of(new)} - {""}:
             self._mark(Dirty("mission", mission))
 
     def _parse(self, kind: Kind, key: str, new: Object | None) -> None:
@@ -310,13 +316,18 @@ class Cache:
         self._mark(ALL_MISSIONS)
 
 
-def _mission_of(kind: Kind, child: Object | None) -> str:
-    """Key of the mission that a pod, Service, Secret or Placement belongs to; empty without one."""
-    if child is None:
+def _controller_uid(child: Object | None) -> str:
+    """Return the uid of the Mission that controls a pod, Service, Secret or Placement; empty without one."""
+    controller = children.controller_of(child) if child is not None else None
+    return controller.uid if controller is not None and controller.kind == "Mission" else ""
+
+
+def _mission_of(child: Object | None) -> str:
+    """Return the key of the Mission that controls `child`, which may be gone; empty without one."""
+    controller = children.controller_of(child) if child is not None else None
+    if child is None or controller is None or controller.kind != "Mission":
         return ""
-    meta = child["metadata"]
-    name = child["spec"]["mission"] if kind == PLACEMENTS else meta["labels"][children.MISSION]
-    return f"{meta['namespace']}/{name}"
+    return f"{child['metadata']['namespace']}/{controller.name}"
 
 
 def _parse_node(node: Object) -> NodeFacts:

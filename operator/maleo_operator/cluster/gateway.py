@@ -1,16 +1,16 @@
 """Makes an Outcome true: the only place that writes to the API server. Order and errors as `Outcome` says."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final
 
 from maleo_kube.client import Client, Object
 from maleo_kube.errors import ApiError, Conflict, Forbidden, Invalid
-from maleo_kube.resources import BY_KIND, DEVICES, EVENTS, MISSIONS, NODES, PLACEMENTS, Kind
+from maleo_kube.informer import key_of
+from maleo_kube.resources import BY_KIND, DEVICES, EVENTS, MISSIONS, NODES, PLACEMENTS, PODS, Kind
 from maleo_operator.cluster.cache import Cache
+from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.scope import Event, Outcome
 
 MANAGER: Final = "maleo-operator"
@@ -29,6 +29,20 @@ class Refusal:
         return f"{self.kind.kind} {self.name} is refused: {self.error}"
 
 
+class NotOurs(ApiError):
+    """The object exists, and the mission that wants one of its name does not control it: it is left as it is."""
+
+    def __init__(self, kind: Kind, found: Object) -> None:
+        controller = children.controller_of(found)
+        whose = f"{controller.kind} {controller.name} controls it" if controller else "nothing controls it"
+        super().__init__(
+            f"a {kind.kind} of this name exists and is not this Mission's ({whose}); it was left as it is. "
+            f"Delete or rename that {kind.kind}, or give the Mission another name",
+            status=409,
+            reason="AlreadyExists",
+        )
+
+
 class Gateway:
     def __init__(self, client: Client, cache: Cache) -> None:
         self._client = client
@@ -39,21 +53,59 @@ class Gateway:
         """Makes and corrects them; the first that is refused for good. That stops the rest where it is a Placement: its
         pods follow from it. ApiError: any other failure.
         """
-        refusal, apply = None, partial(self._client.apply, manager=MANAGER)
-        writes: list[tuple[Callable[[Kind, Object], Awaitable[Object]], Object]]
-        writes = [*((self._client.create, body) for body in outcome.create), *((apply, body) for body in outcome.apply)]
-        for write, body in writes:
+        refusal = None
+        writes = [(self._create, body) for body in outcome.create]
+        for write, body in (*writes, *((self._correct, body) for body in outcome.apply)):
             kind = BY_KIND[body["kind"]]
             try:
-                self._cache.note(kind, await write(kind, body))
-            except Conflict as error:
-                if error.reason != "AlreadyExists":
-                    raise
-            except (Invalid, Forbidden) as error:
+                await write(kind, body)
+            except (Invalid, Forbidden, NotOurs) as error:
                 refusal = refusal or Refusal(kind, body["metadata"]["name"], error)
                 if kind is PLACEMENTS:
                     break
         return refusal
+
+    async def _create(self, kind: Kind, body: Object) -> None:
+        """Create `body`. What exists already and is ours was not seen yet, or lost the labels that it is watched by."""
+        found = await self._create_or_find(kind, body)
+        if found is None or "ownerReferences" not in body["metadata"]:
+            return
+        mark = {children.MISSION: body["metadata"]["labels"][children.MISSION]}
+        if kind is PODS and not mark.items() <= found["metadata"].get("labels", {}).items():
+            await self._merge(kind, children.correct(found, {"kind": kind.kind, "metadata": {"labels": mark}}), found)
+        else:
+            self._cache.note(kind, found)
+
+    async def _correct(self, kind: Kind, body: Object) -> None:
+        """Create `body`, or make the object that is there already and ours as `body` says."""
+        found = self._cache.raw(kind, key_of(body))
+        if found is None or not _is_same_owner(found, body):
+            found = await self._create_or_find(kind, body)
+        if found is not None:
+            await self._merge(kind, children.correct(found, body), found)
+
+    async def _create_or_find(self, kind: Kind, body: Object) -> Object | None:
+        """Create `body` and return None, or return what is there already. NotOurs: it has another controller, or none.
+
+        Never by a forced apply: that would take over an object of a tenant that has the same name.
+        """
+        try:
+            self._cache.note(kind, await self._client.create(kind, body))
+        except Conflict as error:
+            if error.reason != "AlreadyExists":
+                raise
+        else:
+            return None
+        metadata = body["metadata"]
+        found = await self._client.get(kind, metadata["name"], namespace=metadata.get("namespace", ""))
+        if not _is_same_owner(found, body):
+            raise NotOurs(kind, found)
+        return found
+
+    async def _merge(self, kind: Kind, patch: Object, found: Object) -> None:
+        metadata = found["metadata"]
+        written = await self._client.merge(kind, metadata["name"], patch, namespace=metadata["namespace"])
+        self._cache.note(kind, written)
 
     async def apply_mission(self, mission: Object, outcome: Outcome) -> None:
         """All but its children. ApiError stops the rest: nothing that follows from a refused write is done."""
@@ -92,7 +144,10 @@ class Gateway:
 
     async def _delete(self, outcome: Outcome) -> None:
         for reference in outcome.delete:
-            await self._client.delete(BY_KIND[reference.kind], reference.name, namespace=reference.namespace)
+            kind, name, namespace = BY_KIND[reference.kind], reference.name, reference.namespace
+            found = self._cache.raw(kind, f"{namespace}/{name}" if namespace else name)
+            uid = found["metadata"]["uid"] if found else ""  # not what somebody made under that name meanwhile
+            await self._client.delete(kind, name, namespace=namespace, uid=uid)
 
     async def _record(self, mission: Object, event: Event) -> None:
         """Once per key; a repetition says nothing new."""
@@ -125,3 +180,9 @@ class Gateway:
             "count": 1,
         }
         await self._client.create(EVENTS, body)
+
+
+def _is_same_owner(found: Object, wanted: Object) -> bool:
+    """Return True if both have the same controller; an object that wants none, such as a Device, is anybody's."""
+    controller = children.controller_of(wanted)
+    return controller is None or controller == children.controller_of(found)

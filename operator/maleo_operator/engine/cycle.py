@@ -124,7 +124,7 @@ class Cycle:
         for name in sorted({*self._cache.nodes, *self._cache.devices}):
             self.last_turn = time.monotonic()
             await self._guard(Dirty("device", name), self._decide_device(name))
-        running = {key for key in self._cache.missions if self._cache.placements(key) or self._cache.pods(key)}
+        running = {k for k, m in self._cache.missions.items() if self._cache.placements(m) or self._cache.pods(m)}
         await self._decide_missions(running, slice_s=inf)
 
     def _improve(self, *, idle: bool) -> None:
@@ -327,15 +327,17 @@ class Cycle:
 
     def _end_assumption(self, key: str, memory: Memory) -> None:
         """A plan whose Placement was not written holds nothing any more."""
-        if all(p.spec.revision != memory.plan_revision for p in self._cache.placements(key)):
+        declared = self._cache.missions.get(key)
+        stored = self._cache.placements(declared) if declared is not None else ()
+        if all(p.spec.revision != memory.plan_revision for p in stored):
             memory.plan, memory.plan_revision = None, 0
             self._looked = (-1, frozenset())
             self._make_room()
 
     def _scope(self, declared: Mission, snapshot: Snapshot, memory: Memory) -> MissionScope:
         key, now, latency = declared.key, time.time(), declared.spec.objectives.latency
-        selector, address = self._cache.service(key)
-        active, placements = declared.status.active, self._cache.placements(key)
+        service, address = self._cache.service(declared)
+        active, placements = declared.status.active, self._cache.placements(declared)
         telemetry = self._telemetry.summarise(
             key,
             revision=active.revision if active else None,
@@ -348,8 +350,8 @@ class Cycle:
             mission=declared,
             model=snapshot.models.get(declared.model_key),
             placements=placements,
-            pods=self._cache.pods(key),
-            service_selector=selector,
+            pods=self._cache.pods(declared),
+            service=service,
             service_address=address,
             identity=self._cache.identity(declared),
             new_identity=secrets.token_urlsafe(32),
@@ -394,7 +396,7 @@ class Cycle:
         refused.
         """
         active = declared.status.active
-        live = [p for p in self._cache.placements(declared.key) if not is_finished(p) or _is_active(p, active)]
+        live = [p for p in self._cache.placements(declared) if not is_finished(p) or _is_active(p, active)]
         if live:
             memory = self._remember(Dirty("mission", declared.key))
             memory.plan = restore(state.snapshot, declared.key, live[-1], index=state.index)

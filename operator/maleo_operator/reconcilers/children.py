@@ -1,7 +1,10 @@
 """The objects that a mission owns besides Placements: slot pods, one Service, one Secret. Pure builders."""
 
 import hashlib
+import re
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from maleo_api import quantities
@@ -26,6 +29,46 @@ _RUNTIME_MEMORY: Final = 128 * 1024 * 1024  # Python, ONNX Runtime and the serve
 _CRASHES: Final = 3  # restarts after which a waiting container counts as failed
 _USER: Final = 65532
 _MAX_NAME: Final = 63
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32,}")  # what `secrets.token_urlsafe(32)` makes
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """The controlling owner of an object: the one ownerReference whose `controller` is true."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+def controller_of(item: Mapping[str, Any]) -> Controller | None:
+    """Return the controlling owner of `item`, or None when it has none."""
+    references = item["metadata"].get("ownerReferences") or []
+    found = next((r for r in references if r.get("controller")), None)
+    return Controller(found["kind"], found["name"], found["uid"]) if found else None
+
+
+def is_child_of(item: Mapping[str, Any], mission: Mission) -> bool:
+    """Return True if this very Mission controls `item`. Labels and names prove nothing: tenants choose them."""
+    controller = controller_of(item)
+    return controller is not None and (controller.kind, controller.uid) == ("Mission", mission.metadata.uid)
+
+
+def correct(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON merge patch that makes `found` carry what `wanted` says, if it has not changed meanwhile.
+
+    A Service's selector is replaced whole: a key that somebody added would select nothing.
+    """
+    spec = dict(wanted.get("spec", {}))
+    if wanted["kind"] == "Service":
+        foreign = dict.fromkeys(found["spec"].get("selector") or {})
+        spec["selector"] = foreign | spec["selector"]
+        if found["spec"].get("type") == "ExternalName":
+            spec |= {"type": "ClusterIP", "externalName": None}
+    version = found["metadata"]["resourceVersion"]
+    metadata = {"resourceVersion": version, "labels": dict(wanted["metadata"]["labels"])}
+    changes = {"spec": spec, "stringData": wanted.get("stringData")}
+    return {"metadata": metadata} | {name: value for name, value in changes.items() if value}
 
 
 def parse_slot(pod: Mapping[str, Any]) -> SlotPod:
@@ -47,6 +90,7 @@ def parse_slot(pod: Mapping[str, Any]) -> SlotPod:
         terminating="deletionTimestamp" in meta,
         created_at=seconds(meta["creationTimestamp"]) if "creationTimestamp" in meta else 0.0,
         identity=labels_.get(IDENTITY, ""),
+        labels=labels_,
     )
 
 
@@ -87,6 +131,15 @@ def secret_name(mission: Mission) -> str:
     return f"{mission.metadata.name}-identity"
 
 
+def read_identity(found: Mapping[str, Any]) -> str | None:
+    """Return the token of a mission's Secret, or None when it holds none that can be sent in a header."""
+    try:
+        token = b64decode((found.get("data") or {}).get(IDENTITY_KEY, ""), validate=True).decode("ascii")
+    except ValueError:
+        return None
+    return token if _TOKEN.fullmatch(token) else None
+
+
 def identity_mark(identity: str) -> str:
     """Tells pods of an identity that is no more; says nothing about the identity itself."""
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
@@ -114,6 +167,21 @@ def service(mission: Mission, placement: Placement, *, slot_port: int) -> dict[s
             "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": slot_port, "protocol": "TCP"}],
         },
     }
+
+
+def is_served_by(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return True if a Service with `spec` sends its clients where one with `wanted` would; more ports do no harm."""
+    ports = spec.get("ports") or []
+    complete = all(any(port.items() <= there.items() for there in ports) for port in wanted["ports"])
+    return complete and spec.get("selector") == wanted["selector"] and spec.get("type") != "ExternalName"
+
+
+def relabelled(scope: MissionScope, pod: SlotPod) -> dict[str, Any] | None:
+    """Return `pod` with the labels that the Service and the operator select by, or None when it carries them."""
+    wanted = labels(scope.mission) | slot_labels(scope.mission, Slot(pod.node, pod.unit))
+    if wanted.items() <= pod.labels.items():
+        return None
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _meta(scope.mission, pod.name, wanted)}
 
 
 def pod_name(mission: Mission, slot: Slot, taken: Iterable[str]) -> str:

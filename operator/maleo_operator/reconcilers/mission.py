@@ -68,9 +68,10 @@ def _applied(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ..
         wanted.append(children.secret(scope))
     if entry is not None:
         service = children.service(scope.mission, entry, slot_port=scope.settings.slot_port)
-        if service["spec"]["selector"] != scope.service_selector:
+        if scope.service is None or not children.is_served_by(scope.service, service["spec"]):
             wanted.append(service)
-    return tuple(wanted)
+    live = (pod for pod in scope.pods if not pod.terminating)
+    return (*wanted, *filter(None, (children.relabelled(scope, pod) for pod in live)))
 
 
 def _answering(scope: MissionScope, turn: switch.Turn) -> Placement | None:

@@ -27,6 +27,7 @@ class SlotPod:
     terminating: bool
     created_at: float = 0.0  # Unix time
     identity: str = ""  # digest of the identity that it was made with (label maleo.dev/identity)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ class MissionScope:
     `inputs_digest` is empty. planned_at: when this process last planned this mission, or began to lead.
     lost_nodes: not Ready, or stream lost and Lease expired -> Unix time since when. The snapshot's facts of such a
     node say `ready=False`, so that no new plan uses it.
-    service_selector: of the mission's Service; None = the Service is missing.
+    service: spec of the mission's Service; None = the Service is missing. All children are those that the mission
+    controls: what only has their name or labels is not among them.
     refused: the child that the API server refuses again and again, and its words; empty = none is refused.
     deleted: the Placement that `status.active` names, as it was last seen; None while it is stored, or was never seen.
     """
@@ -80,7 +82,7 @@ class MissionScope:
     model: Model | None
     placements: tuple[Placement, ...]  # of this mission, by revision
     pods: tuple[SlotPod, ...]
-    service_selector: Mapping[str, str] | None
+    service: Mapping[str, Any] | None
     service_address: str  # clusterIP:port, or empty
     identity: str | None  # token of the mission's Secret; None = the Secret is missing
     new_identity: str  # a fresh random token, used when `identity` is None
@@ -153,8 +155,9 @@ class Event:
 class Outcome:
     """What the shell is to make true. A decision asks only for what is not so yet: an unchanged world asks for nothing.
 
-    create: whole objects that must not exist yet (Placements, Devices; Pods: AlreadyExists is fine). apply: server-side
-    apply of whole children (Service, Secret). delete: objects to remove. status: of the Mission (the whole of it) or of
+    create: whole objects that must not exist yet (Placements, Pods, Devices). apply: children that are created, or
+    corrected when they exist (Service, Secret; labels of Pods). An object of such a name that the mission does not
+    control is left alone, and refused. delete: objects to remove. status: of the Mission (the whole of it) or of
     the Device (the operator's part: server-side apply by its own field manager), None = it is as it should be.
     commit: `status.active` changes in this status and must carry the mission's resourceVersion.
     placement_status: whole status of existing Placements. slots: the desired state of every slot of this mission, for

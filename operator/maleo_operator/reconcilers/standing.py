@@ -121,6 +121,8 @@ def _ready(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
         where = f"the entry on {active.spec.entry_node} is not ready"
         trouble = pod.message if pod else scope.refused
         return condition("Ready", "False", "EntryNotReady", ": ".join(filter(None, (where, trouble))))
+    if scope.service is None and scope.refused:
+        return condition("Ready", "False", CHILD_REFUSED, f"it has no address: {scope.refused}")
     return condition("Ready", "True", "Serving", f"revision {active.spec.revision} serves: {describe(active)}")
 
 

@@ -158,7 +158,7 @@ def scope(of: Mission, **changes: Any) -> MissionScope:
         "model": model(),
         "placements": (),
         "pods": (),
-        "service_selector": None,
+        "service": None,
         "service_address": "",
         "identity": "secret",
         "new_identity": "fresh",

@@ -17,6 +17,8 @@ from maleo_operator.reconcilers.scope import MissionScope
 from maleo_wire.messages import Pace, SlotDesired
 
 HERE = Slot("drone-1", NPU)
+_SELECTED = {"maleo.dev/mission": "cctv", "maleo.dev/node": "drone-1", "maleo.dev/unit": "hailo0_npu"}
+_PORT = {"name": "http", "port": 8080, "targetPort": 8080, "protocol": "TCP"}
 
 
 def hailo(*, simulated: bool = False, memory: str = "20Mi") -> Snapshot:
@@ -129,7 +131,76 @@ def test_service__is_corrected_when_it_selects_another_entry() -> None:
         "maleo.dev/node": "drone-1",
         "maleo.dev/unit": "hailo0_npu",
     }
-    assert made(first(service_selector=service["spec"]["selector"]), "Service") == []
+    assert made(first(service=service["spec"]), "Service") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "served"),
+    [
+        ({}, True),
+        ({"type": "NodePort", "clusterIP": "10.0.0.1"}, True),
+        ({"ports": [{"name": "more", "port": 1}, _PORT | {"nodePort": 30000}]}, True),
+        ({"ports": []}, False),
+        ({"ports": None}, False),
+        ({"ports": [_PORT | {"targetPort": 9}]}, False),
+        ({"selector": _SELECTED | {"app": "shop"}}, False),
+        ({"selector": None}, False),
+        ({"type": "ExternalName", "externalName": "example.com"}, False),
+    ],
+)
+def test_service_that_somebody_edited__is_corrected_when_clients_would_not_get_there(
+    change: dict[str, Any], served: bool
+) -> None:
+    wanted = made(first(), "Service")[0]
+    edited = {**wanted["spec"], **change}
+    assert (made(first(service=edited), "Service") == []) is served
+    if not served:
+        found = {"metadata": {"name": "cctv", "resourceVersion": "7"}, "spec": edited}
+        patch = children.correct(found, wanted)
+        assert patch["metadata"]["resourceVersion"] == "7", "not over a change that was not seen"
+        assert children.is_served_by(_merged(edited, patch["spec"]), wanted["spec"])
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    """A JSON merge patch, RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        merged[key] = _merged(merged.get(key), value)
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def test_pod_whose_labels_somebody_edited__is_labelled_again_and_serves_on() -> None:
+    world = World(planner=lambda _: feasible("drone-1"))
+    world.settle()
+    (name,) = world.pods
+    before = dict(world.pods[name]["metadata"]["labels"])
+    for label in ("maleo.dev/mission", "maleo.dev/node", "maleo.dev/unit", "app.kubernetes.io/managed-by"):
+        world.pods[name]["metadata"]["labels"][label] = "odd"
+    assert not world.serves()
+    world.settle()
+    assert list(world.pods) == [name]
+    assert world.pods[name]["metadata"]["labels"] == before
+    assert world.serves()
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        {"controller": False},
+        {"uid": "another"},
+        {"kind": "Deployment"},
+    ],
+)
+def test_child__is_what_this_mission_controls_and_nothing_else(reference: dict[str, Any]) -> None:
+    of = mission()
+    child = {"metadata": {"name": "cctv", "labels": children.labels(of), "ownerReferences": [children.owner(of)]}}
+    assert children.is_child_of(child, of)
+    child["metadata"]["ownerReferences"] = [children.owner(of) | reference]
+    assert not children.is_child_of(child, of)
+    del child["metadata"]["ownerReferences"]
+    assert not children.is_child_of(child, of)
 
 
 @pytest.mark.parametrize(

@@ -92,11 +92,13 @@ def reason_of(world: World, placement: str, kind: str) -> tuple[str, str]:
 
 def test_move_of_the_entry_to_another_unit__turns_the_service_after_the_commit() -> None:
     world = settled(*LOCAL)
-    assert world.selector == {"maleo.dev/mission": "cctv", "maleo.dev/node": "drone-1", "maleo.dev/unit": "host_cpu"}
+    assert world.service is not None
+    here = {"maleo.dev/mission": "cctv", "maleo.dev/node": "drone-1", "maleo.dev/unit": "host_cpu"}
+    assert world.service["selector"] == here
     respec(world, *ON_NPU)
     world.settle()
-    assert world.selector is not None
-    assert world.selector["maleo.dev/unit"] == "hailo0_npu"
+    assert world.service is not None
+    assert world.service["selector"]["maleo.dev/unit"] == "hailo0_npu"
     assert {d.unit for _, d in world.last.slots} == {NPU, CPU}  # CPU: of edge-2
     assert len(world.pods) == 2
 
@@ -370,7 +372,7 @@ def test_spec_changed_back_under_way__calls_the_move_off() -> None:
 
 def test_lost_children__come_back() -> None:
     world = settled(*SPLIT)
-    world.selector, world.identity = None, None
+    world.service, world.identity = None, None
     for name in list(world.pods):
         del world.pods[name], world.slots[name]
     world.settle()

@@ -61,7 +61,7 @@ class World:
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     slots: dict[str, Slot] = field(default_factory=dict)
     identity: str | None = None
-    selector: dict[str, str] | None = None
+    service: dict[str, Any] | None = None
     telemetry: Telemetry = field(default_factory=lambda: Telemetry(fresh=True))
     lost: dict[str, float] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)  # revisions that no slot can load
@@ -84,7 +84,7 @@ class World:
             model=self.model,
             placements=tuple(self.placements.values()),
             pods=tuple(children.parse_slot(pod) for pod in self.pods.values()),
-            service_selector=self.selector,
+            service=self.service,
             identity=self.identity,
             telemetry=replace(self.telemetry, reports=reports),
             snapshot=replace(snapshot(*facts), devices={n: device(n, m) for n, m in self.memory.items()}),
@@ -138,8 +138,10 @@ class World:
     def _apply(self, manifest: dict[str, Any]) -> None:
         if manifest["kind"] == "Secret":
             self.identity = manifest["stringData"][children.IDENTITY_KEY]
+        elif manifest["kind"] == "Pod":
+            self.pods[manifest["metadata"]["name"]]["metadata"]["labels"] |= manifest["metadata"]["labels"]
         else:
-            self.selector = manifest["spec"]["selector"]
+            self.service = manifest["spec"]
 
     def _mark(self, name: str, status: dict[str, Any]) -> None:
         update = {"status": PlacementStatus.model_validate(status)}
@@ -212,7 +214,7 @@ class World:
         return next((name for name, pod in self.pods.items() if self._is_selected(pod)), None)
 
     def _is_selected(self, pod: dict[str, Any]) -> bool:
-        selected = (self.selector or {"": ""}).items() <= pod["metadata"]["labels"].items()
+        selected = (self.service["selector"] if self.service else {"": ""}).items() <= pod["metadata"]["labels"].items()
         return selected and "podIP" in pod["status"] and "deletionTimestamp" not in pod["metadata"]
 
     def _answers(self, name: str) -> bool:
