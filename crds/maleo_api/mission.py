@@ -1,6 +1,6 @@
 """Mission: a declared job with its MALE objectives, and what the operator reports of it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field, StringConstraints
 
@@ -12,6 +12,7 @@ Enforcement = Literal["Hard", "Soft"]
 Mode = Literal["Local", "Split", "Remote"]
 Reach = Literal["Device", "Site", "Any"]
 Criticality = Literal["Safety", "Mission", "BestEffort"]
+CRITICALITIES: Final[tuple[Criticality, ...]] = get_args(Criticality)  # the most critical first
 Preset = Literal["balanced", "accuracy-first", "latency-first", "energy-first"]
 
 
@@ -117,6 +118,8 @@ class MissionSpec(Schema):
     input: InputSource
     criticality: Criticality = "Mission"
     priority_class_name: ShortText = ""
+    """Ranks missions of the same criticality, and is the class of the slots as long as it does not put them above
+    missions of a higher criticality, or below those of a lower one. Needs the verb `use` on the PriorityClass."""
     preference: Preference = Preference()
     demand: Demand = Demand()
     egress: Egress = Egress()

@@ -1,5 +1,6 @@
 """What the chart tells the operator, by its environment."""
 
+import json
 import os
 import socket
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Settings:
                 image=os.environ["MALEO_SLOT_IMAGE"],
                 image_pull_policy=os.environ.get("MALEO_SLOT_PULL_POLICY", "IfNotPresent"),
                 agent_port=int(os.environ.get("MALEO_AGENT_PORT", "9808")),
+                priority_classes=json.loads(os.environ.get("MALEO_SLOT_PRIORITY_CLASSES", "{}")),
                 hop_timeout_s=float(os.environ.get("MALEO_HOP_TIMEOUT_SECONDS", "1.0")),
             ),
         )

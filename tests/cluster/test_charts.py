@@ -121,6 +121,7 @@ def test_charts__policies_compile(installed: Kubectl) -> None:
         "maleo-active-epoch",
         "maleo-agent",
         "maleo-safety",
+        "maleo-priority",
     }
     assert [p["status"]["typeChecking"] for p in policies if p.get("status", {}).get("typeChecking")] == []
 
@@ -174,6 +175,98 @@ def test_safety_policy__asks_for_its_verb(installed: Kubectl) -> None:
     assert any(installed.create(safety, *person).returncode == 0 for _ in range(100)), (
         "allowed once the binding is seen"
     )
+
+
+@pytest.fixture
+def bert(installed: Kubectl) -> Iterator[list[str]]:
+    """A tenant who may edit in every namespace: the options that make kubectl speak for him."""
+    for role in ("view", "edit"):
+        binding = ["create", "clusterrolebinding", f"bert-{role}", f"--clusterrole=maleo-{role}", "--user=bert"]
+        assert installed.run(*binding).returncode == 0
+    yield ["--as=bert", "--as-group=system:authenticated"]
+    installed.run("delete", "clusterrolebinding", "bert-view", "bert-edit")
+
+
+def _priority_class(name: str, value: int) -> dict[str, Any]:
+    metadata = {"name": name}
+    return {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": metadata, "value": value}
+
+
+def test_priority_policy__asks_for_the_verb_on_the_class(installed: Kubectl, bert: list[str]) -> None:
+    """The grant is the one of docs/concepts/security.md: class `urgent`, for group team-a in namespace team-a."""
+    assert installed.create(_priority_class("urgent", 1000)).returncode == 0
+    assert installed.run("create", "namespace", "team-a").returncode == 0
+    urgent = _mission("urgent", priorityClassName="urgent")
+    theirs = urgent | {"metadata": {"name": "urgent", "namespace": "team-a"}}
+    denied = "needs the verb `use` on priorityclasses/urgent of scheduling.k8s.io: ask an administrator"
+    in_team = [*bert, "--as-group=team-a"]
+    _await_denied(lambda: installed.create(urgent, *bert, "--dry-run=server"), denied)
+    assert denied in installed.create(theirs, *in_team).stderr
+    assert installed.create(_mission("plain"), *bert).returncode == 0
+    page = (Path(__file__).resolve().parents[2] / "docs/concepts/security.md").read_text(encoding="utf-8")
+    for document in yaml.safe_load_all(page.partition("```yaml\n")[2].partition("```")[0]):
+        assert installed.create(document).returncode == 0
+    assert any(installed.create(theirs, *in_team).returncode == 0 for _ in range(100)), "once the binding is seen"
+    assert denied in installed.create(urgent, *in_team).stderr, "granted in the other namespace only"
+
+
+def test_priority_policy__asks_for_it_with_every_change_of_the_spec(installed: Kubectl, bert: list[str]) -> None:
+    """Who may not use the class cannot put work of his own into a mission that has it, nor into its status."""
+    assert installed.create(_priority_class("granted", 1000)).returncode == 0
+    assert installed.create(_mission("granted", priorityClassName="granted")).returncode == 0, "an administrator may"
+    assert installed.create(_mission("taken")).returncode == 0
+
+    def patch(name: str, change: dict[str, Any], *more: str) -> subprocess.CompletedProcess[str]:
+        what = ["patch", f"mission/{name}", "-n", "default", "--type=merge", "-p", json.dumps(change)]
+        return installed.run(*what, *bert, *more)
+
+    denied = "needs the verb `use` on priorityclasses/granted"
+    _await_denied(lambda: patch("taken", {"spec": {"priorityClassName": "granted"}}, "--dry-run=server"), denied)
+    assert denied in patch("granted", {"spec": {"model": {"name": "another"}}}).stderr
+    applied = installed.run(
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "-f",
+        "-",
+        *bert,
+        body=_mission("taken", priorityClassName="granted"),
+    )
+    assert denied in applied.stderr
+    assert patch("granted", {"metadata": {"labels": {"team": "b"}}}).returncode == 0
+    assert patch("granted", {"spec": {"priorityClassName": ""}}).returncode == 0, "nobody needs leave to step back"
+    status = {"status": {"phase": "Serving"}, "spec": {"priorityClassName": "granted"}}
+    assert "forbidden" in patch("taken", status, "--subresource=status").stderr
+    assert installed.run("apply", "-f", "-", body=_lease(11)).returncode == 0, "the epoch's policy asks for it"
+    by_admin = ["patch", "mission/taken", "-n", "default", "--subresource=status", "--type=merge"]
+    assert installed.run(*by_admin, "-p", json.dumps(status)).returncode == 0
+    assert installed.get("mission/taken", "-n", "default")["spec"].get("priorityClassName", "") == ""
+
+
+@pytest.mark.parametrize("name", ["system-node-critical", "system-cluster-critical", "system-anything"])
+def test_priority_policy__gives_classes_of_the_clusters_components_to_nobody(installed: Kubectl, name: str) -> None:
+    _await_denied(
+        lambda: installed.create(_mission("critical", priorityClassName=name), "--dry-run=server"),
+        f"spec.priorityClassName: {name} is reserved for components of the cluster",
+    )
+
+
+def test_priority_classes__are_made_in_the_order_of_criticality(
+    installed: Kubectl, own_api_server: ControlPlane
+) -> None:
+    deployment = installed.get("deployment/maleo-operator", "-n", NAMESPACE)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (told,) = [json.loads(e["value"]) for e in container["env"] if e["name"] == "MALEO_SLOT_PRIORITY_CLASSES"]
+    assert set(told) == {"Safety", "Mission", "BestEffort"}
+    values = [installed.get(f"priorityclass/{told[c]}")["value"] for c in ("Safety", "Mission", "BestEffort")]
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) == 3
+    own = {"priorityClasses": {"safety": {"name": "granted", "value": None}, "bestEffort": {"name": "", "value": None}}}
+    install(own_api_server.kubeconfig, _IMAGES, values=_VALUES | {"slots": own, "agent": {"priorityClassName": ""}})
+    names = [c["metadata"]["name"] for c in installed.get("priorityclasses")["items"]]
+    assert "maleo-mission" in names
+    agents = installed.get("daemonset/maleo-agent", "-n", NAMESPACE)["spec"]["template"]["spec"]
+    assert "priorityClassName" not in agents, "GKE admits system-* classes in kube-system only"
 
 
 def _send_as_agent_of(node: str, plane: ControlPlane, method: str, path: str, body: Any) -> tuple[int, str]:

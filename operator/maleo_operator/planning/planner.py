@@ -31,6 +31,7 @@ from maleo_operator.planning.problem import (
     Verdict,
 )
 from maleo_operator.planning.relaxation import Decide, relax
+from maleo_operator.planning.snapshot import RESERVED
 from maleo_operator.planning.solver import Candidate, Piece, Search
 
 _NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput", "ReferenceMissing"}
@@ -206,6 +207,12 @@ def prepare(
         blocker = Blocker(
             "NoInput", "Waiting", f"node {named}, where the data is born, is not there or not ready: see spec.input"
         )
+    elif mission.spec.priority_class_name.startswith(RESERVED):
+        message = (
+            f"PriorityClass {mission.spec.priority_class_name} is reserved for components of the cluster: "
+            "name another one in spec.priorityClassName, or none"
+        )
+        blocker = Blocker("PriorityClassReserved", "Waiting", message)
     elif mission.spec.priority_class_name not in {"", *snapshot.priorities}:
         named = mission.spec.priority_class_name
         message = (

@@ -11,8 +11,8 @@ from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_operator.planning.problem import NodeFacts, Observations, Snapshot
 
-_BUILT_IN: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
-"""What every Kubernetes has."""
+RESERVED: Final = "system-"
+"""Prefix of the PriorityClasses that Kubernetes keeps for components of the cluster: no mission ranks by them."""
 
 
 def from_manifests(manifests: Manifests, observations: Observations | None = None) -> Snapshot:
@@ -29,14 +29,13 @@ def from_manifests(manifests: Manifests, observations: Observations | None = Non
         model_profiles=manifests.of(ModelProfile),
         missions=manifests.of(Mission),
         observations=observations or Observations(),
-        priorities=_BUILT_IN
-        | list_priorities((c.key, c.value, c.global_default) for c in manifests.priority_classes.values()),
+        priorities=list_priorities((c.key, c.value, c.global_default) for c in manifests.priority_classes.values()),
     )
 
 
 def list_priorities(classes: Iterable[tuple[str, int, bool]]) -> dict[str, int]:
-    """From (name, value, whether it is the global default)."""
-    rows = sorted(classes)
+    """Return the values of the classes that a mission may name, from (name, value, whether it is the default)."""
+    rows = sorted(row for row in classes if not row[0].startswith(RESERVED))
     default = [("", value) for _, value, chosen in rows if chosen]
     return dict([(name, value) for name, value, _ in rows] + default[-1:])
 

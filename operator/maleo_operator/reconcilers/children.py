@@ -1,6 +1,7 @@
 """The objects that a mission owns besides Placements: slot pods, one Service, one Secret. Pure builders."""
 
 import hashlib
+import math
 import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
@@ -10,9 +11,10 @@ from typing import Any, Final
 from maleo_api import quantities
 from maleo_api.labels import label_value
 from maleo_api.meta import API_VERSION
-from maleo_api.mission import Mission
+from maleo_api.mission import CRITICALITIES, Mission
 from maleo_api.placement import Placement
 from maleo_operator.planning.problem import Snapshot
+from maleo_operator.planning.snapshot import RESERVED
 from maleo_operator.reconcilers.conditions import seconds
 from maleo_operator.reconcilers.revisions import Slot, entry_of, partition_at
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
@@ -239,10 +241,30 @@ def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placemen
         ],
         "volumes": [{"name": "artifacts", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}],
     }
-    if mission.spec.priority_class_name:
-        spec["priorityClassName"] = mission.spec.priority_class_name
+    chosen = priority_class(mission, scope.snapshot.priorities, settings.priority_classes)
+    if chosen:
+        spec["priorityClassName"] = chosen
     meta = _meta(mission, name, marks) | {"annotations": {NODE: slot.node, UNIT: slot.unit}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+
+def priority_class(mission: Mission, priorities: Mapping[str, int], classes: Mapping[str, str]) -> str:
+    """Return the PriorityClass of the mission's slots, or an empty name for the cluster's default.
+
+    That is what the mission asks for, as long as it keeps the order of criticality: no slot of a more critical mission
+    may be preempted for it, and no less critical one may preempt it. Else it is the class of the mission's criticality.
+
+    priorities: PriorityClass -> its value; classes: criticality -> PriorityClass.
+    """
+    asked, own = mission.spec.priority_class_name, classes.get(mission.spec.criticality, "")
+    if not asked or asked.startswith(RESERVED):
+        return own
+    if asked not in priorities or own not in priorities:
+        return asked  # where there is no such class the API server refuses the pod, and says why
+    rank = CRITICALITIES.index(mission.spec.criticality)
+    above = [priorities[classes[c]] for c in CRITICALITIES[:rank] if classes.get(c) in priorities]
+    least = priorities[own] if rank < len(CRITICALITIES) - 1 else -math.inf
+    return asked if least <= priorities[asked] < min(above, default=math.inf) else own
 
 
 def extended_resource(snapshot: Snapshot, slot: Slot) -> str:

@@ -129,6 +129,7 @@ class SlotSettings:
     image: str
     image_pull_policy: str
     agent_port: int
+    priority_classes: Mapping[str, str] = field(default_factory=dict)  # criticality -> PriorityClass of its slots
     slot_port: int = 8080
     hop_timeout_s: float = 1.0
     max_body_bytes: int = 64 * 1024 * 1024

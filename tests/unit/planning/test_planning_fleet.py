@@ -13,8 +13,10 @@ from worlds import block, by_mode, link, mission, model, profile, snapshot, vari
 
 from maleo_api.quantities import DURATION, RATE, parse
 from maleo_operator.planning.fleet import SERVED, _Planning, plan_fleet
+from maleo_operator.planning.holdings import rank_of
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot
+from maleo_operator.planning.snapshot import list_priorities
 
 _NODES = ("drone", "edge", "cloud")
 _Z = 1.6448536269514722
@@ -165,6 +167,18 @@ def test_priority__of_a_class_that_is_not_there_blocks_as_kubernetes_would() -> 
     assert isinstance(verdict, Infeasible)
     assert (verdict.blockers[0].code, verdict.blockers[0].retry) == ("PriorityClassMissing", "Waiting")
     assert isinstance(plan(replace(found, priorities={"urgent": -5}), watch.key), Feasible)
+
+
+def test_priority__of_a_class_of_the_clusters_own_components_is_refused_and_ranks_nothing() -> None:
+    watch = mission(priorityClassName="system-node-critical")
+    found = snapshot(
+        profiles={"drone": profile("p")}, missions=[watch], net=model(variant("fp32", [block("a", mop=1, cut=None)]))
+    )
+    there = list_priorities([("system-node-critical", 2_000_001_000, False), ("high", 1000, False)])
+    assert rank_of(watch, there) == rank_of(mission(), there)
+    verdict = plan(replace(found, priorities=there), watch.key)
+    assert isinstance(verdict, Infeasible)
+    assert verdict.blockers[0].code == "PriorityClassReserved"
 
 
 def test_power_cap__that_one_unit_alone_would_break_is_told() -> None:

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 from builders import CPU, NPU, artifact, feasible, mission, plan, scope, snapshot
+from hypothesis import given
+from hypothesis import strategies as st
 from world import World
 
 from maleo_api.device import Device, DeviceProfile
+from maleo_api.mission import CRITICALITIES
 from maleo_api.model import Codec
 from maleo_operator.planning.problem import Snapshot
 from maleo_operator.reconcilers import children
@@ -93,6 +96,55 @@ def test_pod_with_priority_and_patience__carries_both() -> None:
     pod = made(first(mission=mission(priorityClassName="high", offline={"tolerate": "10m"})), "Pod")[0]
     assert pod["spec"]["priorityClassName"] == "high"
     assert pod["spec"]["tolerations"][0]["tolerationSeconds"] == 600
+
+
+_CLASSES = {"Safety": "maleo-safety", "Mission": "maleo-mission", "BestEffort": "maleo-best-effort"}
+_PRIORITIES = {
+    "maleo-safety": 1_000_000_000, "maleo-mission": 0, "maleo-best-effort": -1000,
+    "high": 1_000_000, "as-safety": 1_000_000_000, "low": -5, "lower": -5000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("criticality", "asked", "chosen"),
+    [
+        ("Safety", "", "maleo-safety"),
+        ("Safety", "high", "maleo-safety"),  # else a BestEffort mission could preempt it
+        ("Safety", "as-safety", "as-safety"),
+        ("Mission", "", "maleo-mission"),
+        ("Mission", "high", "high"),
+        ("Mission", "as-safety", "maleo-mission"),
+        ("Mission", "low", "maleo-mission"),
+        ("BestEffort", "", "maleo-best-effort"),
+        ("BestEffort", "low", "low"),
+        ("BestEffort", "lower", "lower"),
+        ("BestEffort", "high", "maleo-best-effort"),
+        ("BestEffort", "unheard-of", "unheard-of"),  # the API server refuses the pod, and says why
+        ("BestEffort", "system-node-critical", "maleo-best-effort"),
+    ],
+)
+def test_slots__have_the_class_that_was_asked_for_within_their_criticality(
+    criticality: str, asked: str, chosen: str
+) -> None:
+    of = mission(criticality=criticality, priorityClassName=asked)
+    assert children.priority_class(of, _PRIORITIES, _CLASSES) == chosen
+
+
+@given(st.data())
+def test_slots_of_a_more_critical_mission__never_have_the_lower_class(data: st.DataObject) -> None:
+    values = data.draw(st.dictionaries(st.sampled_from([*_PRIORITIES, "a", "b"]), st.integers(-(10**9), 10**9)))
+    values |= {name: _PRIORITIES[name] for name in _CLASSES.values()}
+    asked = st.sampled_from([*sorted(values), "", "system-node-critical"])
+    chosen = [
+        values[children.priority_class(mission(criticality=c, priorityClassName=data.draw(asked)), values, _CLASSES)]
+        for c in CRITICALITIES
+    ]
+    assert chosen == sorted(chosen, reverse=True)
+
+
+def test_slots_where_the_chart_made_no_classes__have_what_was_asked_for() -> None:
+    assert children.priority_class(mission(priorityClassName="high"), _PRIORITIES, {}) == "high"
+    assert children.priority_class(mission(criticality="Safety"), _PRIORITIES, {}) == ""
 
 
 def test_pod_name__is_short_stable_and_its_own() -> None:
