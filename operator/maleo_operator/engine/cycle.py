@@ -372,7 +372,7 @@ class Cycle:
         if self._state is None or looked != self._looked:
             self._looked = looked
             held = {k: plan for k in self._cache.missions if (plan := self._remember(Dirty("mission", k)).plan)}
-            observations = self._telemetry.observe(time.monotonic())
+            observations = self._telemetry.observe(time.monotonic(), self._fixed_part)
             self._note_measured(observations)
             snapshot = self._cache.snapshot(observations, held, self._lost)
             if self._state is None:
@@ -390,6 +390,14 @@ class Cycle:
         if observed != self._observed:
             self._observed = observed
             self._measured += 1
+
+    def _fixed_part(self, source: str, target: str) -> float:
+        """Return the seconds that planning adds to the bytes' time between two nodes, as the last snapshot has them."""
+        if self._state is None:
+            return 0.0
+        nodes, index = self._state.snapshot.nodes, self._state.index
+        link = index.link(nodes[source], nodes[target]) if source in nodes and target in nodes else None
+        return link.fixed if link is not None else 0.0
 
     def _restore(self, declared: Mission, state: State) -> None:
         """What a mission runs by, or is to run by, read back from its Placement: after a restart, or when a write was

@@ -1,9 +1,16 @@
-"""What links carry, as the transfers of slots found it. Time is an argument; nothing here does I/O."""
+"""What links carry, as the transfers of slots found it. Time is an argument; nothing here does I/O.
+
+A transfer takes a fixed part (round trip, protocol, both ends) and its bytes over the bandwidth. Only what is left
+without the fixed part is divided: planning adds that part again. Small transfers tell the fixed part and nothing about
+the bandwidth; of each second the quickest transfer counts, which waited for no other one.
+"""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from math import hypot, log2
+from statistics import median
+from typing import Final, NamedTuple
 
 from maleo_api.meta import Basis
 from maleo_operator.planning.problem import Figure
@@ -11,62 +18,115 @@ from maleo_wire.messages import TransferReport
 
 _SAMPLES: Final = 20
 _LEAST_SAMPLES: Final = 3
+_RECENT: Final = 8
 _KEPT_S: Final = 600.0  # what was measured of a link is forgotten after this, so that it is tried again
-_LOW_QUANTILE: Final = 0.25
-_ALIKE: Final = 0.7  # transfers whose sizes differ by less are compared
-_BAND: Final = 0.2  # figures move in steps of this share: an unchanged world gives the same snapshot
+_LATER_S: Final = 5.0
+_LEAST_BYTES: Final = (
+    16 * 1024
+)  # more than leaves at once: ten segments are under way before the first answer (RFC 6928)
+_LEAST_SHARE: Final = 0.5  # of a transfer's time that its bytes take: below, the figure is mostly error
+_MOST_DOUBT: Final = 0.5
+_BAND: Final = 0.1  # figures move in steps of this share: an unchanged world gives the same snapshot
+
+Fixed = Callable[[str, str], float]
+"""(source, target) -> seconds of a call that planning adds to the bytes' time."""
+
+
+class _Sample(NamedTuple):
+    """One report: bytes of a transfer there and back, its mean seconds, and those of the quickest."""
+
+    size: float
+    mean: float
+    least: float
 
 
 @dataclass
-class _Samples:
-    """`size`: bytes of one transfer, of those that the estimate stands on."""
+class _Class:
+    """Transfers of like size, within an octave."""
 
-    rates: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
-    size: float = 0.0
+    samples: deque[_Sample] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     at: float = 0.0
+
+
+class _Fit(NamedTuple):
+    value: float
+    sigma: float
+    at: float
 
 
 class Links:
     """Transfers in, bytes/s by (from node, to node) out."""
 
     def __init__(self) -> None:
-        self._samples: dict[tuple[str, str], _Samples] = {}
+        self._classes: dict[tuple[str, str], dict[int, _Class]] = {}
         self._bandwidth: dict[tuple[str, str], Figure] = {}
 
     def note(self, node: str, transfer: TransferReport, now: float) -> None:
-        """As requests saw it; the low quantile of the last seconds, in bands.
-
-        Buffers and shapers let the first bytes of a transfer pass quickly: small transfers prove a slow link, never
-        a fast one, while larger ones are remembered.
-        """
-        if not transfer.requests or transfer.seconds <= 0:
+        """Take what left `node`. What stays on a node crosses no link."""
+        if transfer.requests <= 0 or transfer.bytes <= 0 or transfer.seconds <= 0 or transfer.node == node:
             return
-        size, rate = transfer.bytes / transfer.requests, transfer.bytes / transfer.seconds
-        pair = (node, transfer.node)
-        samples, known = self._samples.setdefault(pair, _Samples()), self._bandwidth.get(pair)
-        if known is not None and size < samples.size * _ALIKE and rate > known.value:
-            return
-        if size > samples.size / _ALIKE or size < samples.size * _ALIKE:
-            samples.rates.clear()
-        samples.rates.append(rate)
-        samples.size, samples.at = size, now
-        if len(samples.rates) < _LEAST_SAMPLES:
-            return
-        recent = sorted(list(samples.rates)[-8:])
-        low = recent[int(_LOW_QUANTILE * (len(recent) - 1))]
-        if known is None or abs(low - known.value) > _BAND * known.value:
-            spread = (recent[-1] - recent[0]) / 4
-            self._bandwidth[pair] = Figure(low, min(spread, low / 2), Basis.MEASURED, f"slots at {node}")
+        size, mean = transfer.bytes / transfer.requests, transfer.seconds / transfer.requests
+        least = transfer.least_s if transfer.least_s is not None else mean
+        known = self._classes.setdefault((node, transfer.node), {}).setdefault(int(log2(size)), _Class())
+        known.samples.append(_Sample(size, mean, least))
+        known.at = now
 
     def forget(self, node: str) -> None:
         """Of one that was silent: transfers to it that were given up say nothing about the link that it is back on."""
-        self._drop([pair for pair in self._samples if node in pair])
+        for pair in [pair for pair in self._classes if node in pair]:
+            del self._classes[pair]
+            self._bandwidth.pop(pair, None)
 
-    def bandwidth(self, now: float) -> Mapping[tuple[str, str], Figure]:
-        self._drop([pair for pair, samples in self._samples.items() if now - samples.at > _KEPT_S])
+    def bandwidth(self, now: float, fixed: Fixed = lambda _source, _target: 0.0) -> Mapping[tuple[str, str], Figure]:
+        """Return what was measured. A pair whose transfers prove nothing is not in it: its link is as declared."""
+        for pair in list(self._classes):
+            kept = {octave: c for octave, c in self._classes[pair].items() if now - c.at <= _KEPT_S}
+            self._classes[pair] = kept
+            self._update(pair, kept, fixed(*pair))
+            if not kept:
+                del self._classes[pair]
         return dict(self._bandwidth)
 
-    def _drop(self, pairs: list[tuple[str, str]]) -> None:
-        for pair in pairs:
-            del self._samples[pair]
-            self._bandwidth.pop(pair, None)
+    def _update(self, pair: tuple[str, str], classes: Mapping[int, _Class], fixed: float) -> None:
+        known, fit = self._bandwidth.get(pair), _fit(classes, fixed)
+        if fit is None:
+            if known is not None and (not classes or _reached(classes) > known.value * (1 + _BAND)):
+                del self._bandwidth[pair]
+        elif known is None or abs(fit.value - known.value) > _BAND * known.value:
+            self._bandwidth[pair] = Figure(fit.value, fit.sigma, Basis.MEASURED, f"slots at {pair[0]}")
+
+
+def _fit(classes: Mapping[int, _Class], fixed: float) -> _Fit | None:
+    """Return the bandwidth that the largest transfers show; smaller ones only when they are newer and show less.
+
+    Buffers and shapers let the first bytes of a transfer pass quickly: small ones prove a slow link, never a fast one.
+    """
+    base = _base(sample for c in classes.values() for sample in c.samples) or _Sample(0.0, fixed, fixed)
+    proven = [fit for _, c in sorted(classes.items(), reverse=True) if (fit := _fit_class(c, base)) is not None]
+    if not proven:
+        return None
+    newer = (fit for fit in proven[1:] if fit.at > proven[0].at + _LATER_S)
+    return min((proven[0], *newer), key=lambda fit: fit.value)
+
+
+def _base(samples: Iterable[_Sample]) -> _Sample | None:
+    """Return the quickest of the small transfers, None when there are too few: it took the fixed part alone."""
+    small = [sample for sample in samples if sample.size < _LEAST_BYTES]
+    return min(small, key=lambda sample: sample.least) if len(small) >= _LEAST_SAMPLES else None
+
+
+def _fit_class(known: _Class, base: _Sample) -> _Fit | None:
+    recent = list(known.samples)[-_RECENT:]
+    size, least = median(s.size for s in recent), median(s.least for s in recent)
+    carried, bytes_ = least - base.least, size - base.size
+    if len(recent) < _LEAST_SAMPLES or size < _LEAST_BYTES or carried < _LEAST_SHARE * least:
+        return None
+    means = [s.mean for s in recent]
+    doubt = hypot((max(means) - min(means)) / 4, median(means) - least, base.least / 4) / carried
+    value = bytes_ / carried
+    return _Fit(value, value * min(doubt, _MOST_DOUBT), known.at)
+
+
+def _reached(classes: Mapping[int, _Class]) -> float:
+    """Return bytes/s that transfers reached at least, their fixed part included."""
+    return max(median(s.size / s.least if s.least > 0 else 0.0 for s in c.samples) for c in classes.values())

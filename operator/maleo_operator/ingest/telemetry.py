@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from maleo_api.meta import Basis
-from maleo_operator.ingest.links import Links
+from maleo_operator.ingest.links import Fixed, Links
 from maleo_operator.ingest.windows import Tally, Windows
 from maleo_operator.planning.problem import P95, Figure, Observations, Plan
 from maleo_operator.reconcilers.scope import Telemetry, Window
@@ -129,8 +129,11 @@ class TelemetryStore:
             fresh=any(report.active is not None for report in alive.values()),
         )
 
-    def observe(self, now: float) -> Observations:
-        """What planning learns: links' speed, units' capacity and correction."""
+    def observe(self, now: float, fixed: Fixed = lambda _source, _target: 0.0) -> Observations:
+        """Return what planning learns: links' speed, units' capacity and correction.
+
+        fixed: seconds of a call between two nodes that planning adds to the time of its bytes.
+        """
         units = {
             (node, unit.unit): unit.capacity
             for node, known in self._nodes.items()
@@ -138,7 +141,7 @@ class TelemetryStore:
             if unit.capacity is not None
         }
         return Observations(
-            bandwidth=self._links.bandwidth(now),
+            bandwidth=self._links.bandwidth(now, fixed),
             correction=dict(self._correction),
             capacity=units,
         )

@@ -218,9 +218,14 @@ class LinkFacts:
     energy_per_byte: float
     name: str
 
+    @property
+    def fixed(self) -> float:
+        """Seconds of a request and its answer that their bytes do not take."""
+        return self.round_trip + _MESSAGE_S
+
     def time(self, size: float, answer: float) -> Figure:
         """One request of `size` bytes there and its answer back."""
-        mean = (size + answer) / self.bandwidth.value + self.round_trip + _MESSAGE_S
+        mean = (size + answer) / self.bandwidth.value + self.fixed
         sigma = (size + answer) / self.bandwidth.value * (self.bandwidth.sigma / self.bandwidth.value)
         return Figure(mean, sigma, self.bandwidth.basis, self.bandwidth.source)
 

@@ -42,7 +42,7 @@ class NodeFacts:
 class Observations:
     """What telemetry teaches the cost model, already smoothed; empty without a cluster.
 
-    bandwidth: (source node, target node) -> bytes/s, a low quantile, Measured
+    bandwidth: (source node, target node) -> bytes/s without the fixed part of a call, Measured
     correction: (variant digest, node, unit) -> factor on the predicted compute time, Calibrated; sigma: that of
         single requests, 0 where it is not known
     capacity: (node, unit) -> 0..1 of normal speed (throttling)

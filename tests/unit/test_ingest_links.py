@@ -1,0 +1,131 @@
+"""Measured bandwidth against a simulated link: first in, first out, with a round trip, jitter and several missions."""
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maleo_operator.ingest.links import Links
+from maleo_wire.messages import TransferReport
+
+PAIR = ("drone-1", "edge-1")
+SMALL, LARGE = 500, 400_000
+
+
+@dataclass
+class Wire:
+    """bandwidth in bytes/s, round_trip in seconds, jitter: of each call up to this share of the round trip."""
+
+    bandwidth: float
+    round_trip: float
+    jitter: float
+    chance: random.Random
+    links: Links = field(default_factory=Links)
+    now: float = 1000.0
+    _free_at: float = 0.0
+
+    def second(self, *missions: tuple[int, int]) -> None:
+        """One second of missions (size, calls), with a report of each."""
+        calls = sorted((self.now + self.chance.random(), size) for size, count in missions for _ in range(count))
+        took: dict[int, list[float]] = {}
+        for at, size in calls:
+            self._free_at = max(self._free_at, at) + size / self.bandwidth
+            fixed = self.round_trip * (1 + self.jitter * self.chance.random())
+            took.setdefault(size, []).append(self._free_at - at + fixed)
+        self.now += 1.0
+        for size, times in took.items():
+            report = TransferReport(
+                node=PAIR[1], requests=len(times), bytes=size * len(times), seconds=sum(times), least_s=min(times)
+            )
+            self.links.note(PAIR[0], report, self.now)
+
+    def figure(self, declared: float) -> float | None:
+        """`declared`: the fixed part as planning has it."""
+        found = self.links.bandwidth(self.now, lambda _source, _target: declared).get(PAIR)
+        return found.value if found is not None else None
+
+
+_PHASES = st.lists(st.tuples(st.sampled_from(["small", "large", "both"]), st.integers(1, 15)), min_size=1, max_size=6)
+
+
+@settings(max_examples=100)
+@given(
+    phases=_PHASES,
+    bandwidth=st.floats(2e5, 2e7),
+    share=st.floats(0.0, 0.8),
+    jitter=st.floats(0.0, 0.3),
+    load=st.floats(0.05, 0.6),
+    error=st.floats(-0.2, 0.2),
+    seed=st.integers(0, 1000),
+)
+def test_bandwidth__is_found_whatever_the_order_and_mix_of_transfers(
+    phases: list[tuple[str, int]], bandwidth: float, share: float, jitter: float, load: float, error: float, seed: int
+) -> None:
+    """share: of the time of a large transfer's bytes, the round trip; error: of its declared figure."""
+    chance = random.Random(seed)
+    wire = Wire(bandwidth, share * LARGE / bandwidth, jitter, chance)
+    often, heard = max(1, round(load * bandwidth / LARGE)), 0
+    for kind, seconds in phases:
+        for _ in range(seconds):
+            missions = {"small": [(SMALL, 20)], "large": [(LARGE, often)], "both": [(SMALL, 20), (LARGE, often)]}[kind]
+            if load * bandwidth < LARGE and chance.random() > load * bandwidth / LARGE:
+                missions = [mission for mission in missions if mission[0] == SMALL]  # less than one in a second
+            wire.second(*missions)
+            heard += any(size == LARGE for size, _ in missions)
+            found = wire.figure(wire.round_trip * (1 + error))
+            assert (found is not None) == (heard >= 3)
+            if found is not None:
+                assert found == pytest.approx(bandwidth, rel=0.25)
+
+
+@given(size=st.integers(1, 16_000), seconds=st.floats(1e-5, 5.0), declared=st.floats(0.0, 0.1))
+def test_small_transfers__prove_nothing_about_the_bandwidth(size: int, seconds: float, declared: float) -> None:
+    links = Links()
+    for second in range(60):
+        links.note(PAIR[0], TransferReport(node=PAIR[1], requests=20, bytes=20 * size, seconds=20 * seconds), second)
+        assert links.bandwidth(second, lambda _source, _target: declared) == {}
+
+
+def test_fixed_part__is_not_taken_for_a_slow_link() -> None:
+    """400 KB over 100 Mbit/s take 32 ms and a round trip of 20 ms: not 62 Mbit/s."""
+    wire = Wire(12.5e6, 0.020, 0.0, random.Random(1))
+    for _ in range(5):
+        wire.second((LARGE, 1))
+    assert wire.figure(0.020) == pytest.approx(12.5e6)
+
+
+def test_link_that_slows_down_and_recovers__is_followed() -> None:
+    wire = Wire(12.5e6, 0.002, 0.1, random.Random(1))
+    for bandwidth in (12.5e6, 1e6, 12.5e6):
+        wire.bandwidth = bandwidth
+        for _ in range(12):
+            wire.second((SMALL, 20), (LARGE, 2))
+        assert wire.figure(0.002) == pytest.approx(bandwidth, rel=0.25)
+
+
+def test_link_too_fast_to_be_measured__is_as_declared_again() -> None:
+    wire = Wire(1e6, 0.010, 0.0, random.Random(1))
+    for bandwidth, seen in ((1e6, pytest.approx(1e6, rel=0.1)), (1e9, None)):
+        wire.bandwidth = bandwidth
+        for _ in range(12):
+            wire.second((LARGE, 2))
+            wire.figure(0.010)
+        assert wire.figure(0.010) == seen
+
+
+def test_doubt__is_told() -> None:
+    steady, varied = (Wire(12.5e6, 0.010, jitter, random.Random(1)) for jitter in (0.0, 2.0))
+    for _ in range(10):
+        steady.second((LARGE, 2))
+        varied.second((LARGE, 2))
+    sigmas = [w.links.bandwidth(w.now, lambda _s, _t: 0.01)[PAIR].sigma for w in (steady, varied)]
+    assert 0 < sigmas[0] < sigmas[1]
+
+
+def test_transfer_within_a_node__crosses_no_link() -> None:
+    links = Links()
+    for second in range(5):
+        links.note("edge-1", TransferReport(node="edge-1", requests=1, bytes=LARGE, seconds=0.1), second)
+    assert links.bandwidth(5.0) == {}
