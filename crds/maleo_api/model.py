@@ -1,6 +1,6 @@
 """Model (a network and its variants, each a chain of blocks) and ModelProfile (what was measured of it)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Annotated, Final, Literal
 
@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from maleo_api.device import Precision, ShortText, Sparsity
 from maleo_api.meta import Basis, Digest, Form, Name, Resource, Schema, Text
-from maleo_api.quantities import Bytes, Duration, Energy, Ratio, Work
+from maleo_api.quantities import BYTES, Bytes, Duration, Energy, Ratio, Work, parse
 
 TensorName = Annotated[str, StringConstraints(max_length=256)]
 Datatype = Literal["BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "FP16", "FP32", "FP64"]
@@ -16,6 +16,8 @@ ITEM_BYTES: Final[dict[str, int]] = {
     "BOOL": 1, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
     "UINT8": 1, "UINT16": 2, "UINT32": 4, "FP16": 2, "FP32": 4, "FP64": 8,
 }  # fmt: skip
+_SCALES: Final = 64
+"""Bytes of parameters up to which blocks hold scales, zero points and channel means, but no layer."""
 ArtifactUri = Annotated[
     str,
     StringConstraints(pattern=r"^(oci|https|http|file)://.+$", max_length=512),
@@ -82,6 +84,9 @@ class Cut(Schema):
 
     size: Bytes
     tensors: Annotated[list[Tensor], Field(min_length=1, max_length=8)]
+    raw: bool | None = None
+    """Whether one of the tensors is the model's input in another form, such as quantised: egress rules for the input
+    apply to it. Left out: true before the first block with weights (more than 64 bytes in all blocks so far)."""
     codecs: Annotated[list[Codec], Field(max_length=4)] = []
 
 
@@ -94,6 +99,16 @@ class Block(Schema):
     """Largest working memory while the block runs, without its weights."""
     cut: Cut | None = None
     """None: the model may not be cut after this block (and always on the last one)."""
+
+
+def is_raw(blocks: Sequence[Block], at: int) -> bool:
+    """Return True if the raw input, in whatever form, crosses the cut after block `at`."""
+    cut = blocks[at].cut
+    if cut is None:
+        return False
+    if cut.raw is not None:
+        return cut.raw
+    return sum(parse(BYTES, block.parameters) for block in blocks[: at + 1]) <= _SCALES
 
 
 class Exit(Schema):

@@ -13,7 +13,17 @@ import onnx
 
 from maleo_api.model import Block, Cut, Tensor
 from maleo_api.quantities import BYTES, WORK, show
-from maleo_cli.model.values import Unsuitable, Value, find_constants, find_weights, infer, of_weight, to_tensor
+from maleo_cli.model.raw import find_raw
+from maleo_cli.model.values import (
+    Unsuitable,
+    Value,
+    find_constants,
+    find_weights,
+    infer,
+    inline,
+    of_weight,
+    to_tensor,
+)
 from maleo_runtime.graph import captured
 
 _MOST_CROSSING: Final = 3
@@ -48,6 +58,10 @@ class _Chain:
     constants: Mapping[str, frozenset[str]]
     weights: Mapping[str, int]
     """Bytes by name."""
+    named: frozenset[str]
+    """Tensors that have their name outside of model-local functions, so that a slot can cut there."""
+    raw: frozenset[str]
+    """Tensors that are an input in another form."""
 
     def crossing_bytes(self, names: Sequence[str]) -> int:
         return sum(self.values[name].size for name in names)
@@ -55,6 +69,8 @@ class _Chain:
 
 def analyse(model: onnx.ModelProto) -> Analysis:
     """Unsuitable names what is wrong with the graph."""
+    named = {name for node in model.graph.node for name in node.output} | {v.name for v in model.graph.input}
+    model = inline(model)
     graph = model.graph
     external = next((t.name for t in graph.initializer if onnx.external_data_helper.uses_external_data(t)), None)
     if external:
@@ -75,7 +91,8 @@ def analyse(model: onnx.ModelProto) -> Analysis:
             f"tensor {early!r} is used before it is made: a graph has no cycle, and its nodes are in order"
         )
     sizes = {name: of_weight(tensor).size for name, tensor in weights.items()}
-    chain = _Chain(nodes, inputs, outputs, values, constants, sizes)
+    raw = find_raw(model, values, constants)
+    chain = _Chain(nodes, inputs, outputs, values, constants, sizes, frozenset(named), raw)
     return Analysis(
         inputs=[to_tensor(name, values) for name in inputs],
         outputs=[to_tensor(name, values) for name in outputs],
@@ -99,7 +116,7 @@ def _find_cuts(chain: _Chain) -> dict[int, list[str]]:
     for position, node in enumerate(chain.nodes[:-1]):
         alive |= {name: node.op_type for name in node.output if name and name not in chain.constants}
         alive = {name: made_by for name, made_by in alive.items() if last_use.get(name, -1) > position}
-        fits = 0 < len(alive) <= _MOST_CROSSING and all(name in chain.values for name in alive)
+        fits = 0 < len(alive) <= _MOST_CROSSING and all(name in chain.values and name in chain.named for name in alive)
         if (
             fits
             and all(chain.values[name].is_fixed for name in alive)
@@ -168,7 +185,8 @@ def _blocks(chain: _Chain, ends: Mapping[int, list[str]]) -> list[Block]:
 
 def _cut(chain: _Chain, crossing: Sequence[str]) -> Cut:
     size = show(BYTES, chain.crossing_bytes(crossing))
-    return Cut(size=size, tensors=[to_tensor(name, chain.values) for name in crossing])
+    tensors = [to_tensor(name, chain.values) for name in crossing]
+    return Cut(size=size, tensors=tensors, raw=any(name in chain.raw for name in crossing))
 
 
 def _activation_bytes(chain: _Chain, node: onnx.NodeProto) -> int:

@@ -6,6 +6,7 @@ from math import prod
 from typing import Final
 
 import onnx
+import onnx.inliner
 from onnx import shape_inference
 
 from maleo_api.model import Tensor
@@ -52,6 +53,11 @@ class Value:
     def is_fixed(self) -> bool:
         """Only the batch may be free."""
         return all(length > 0 for length in self.shape[1:])
+
+
+def inline(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the bodies of its own functions in place of their calls; outer tensors keep their names."""
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 def find_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_api.model import Variant, size_of
+from maleo_api.model import Variant, is_raw, size_of
 from maleo_operator.planning.coding import code, find_codec
 from maleo_operator.planning.cost import LinkFacts
 from maleo_operator.planning.problem import NodeFacts
@@ -44,7 +44,7 @@ class Crossings:
 
     wire: seconds a byte; taken: the same in what others leave of the link; doubt: of the wire's time at the tail,
     relative; overhead: seconds of each; joules: a byte; open: what links and egress allow; coded: (place, place) ->
-    (figures, B) of those by a codec.
+    (figures, B) of those by a codec; barred: (D+1, D, B) cuts whose raw tensors egress keeps away, None if none are.
     """
 
     sizes: Array  # (B,) bytes, and the answer
@@ -55,6 +55,7 @@ class Crossings:
     joules: Array
     open: Mask
     coded: Mapping[tuple[int, int], Array]
+    barred: Mask | None
 
 
 def find_crossings(
@@ -90,7 +91,21 @@ def find_crossings(
                 coded[i, j] = _coded(variant, ends, crossing, link, units[i], unit, codecs[j], z)
     sizes = list_sizes(variant, ends, crossing.input_bytes) + crossing.answer_bytes
     wire, taken, doubt, overhead, joules = figures
-    return Crossings(sizes, wire, taken, doubt, overhead, joules, allowed, coded)
+    barred = _bar(raw_cuts(variant, ends), [crossing.may_receive(unit.node, True) for unit in units])
+    return Crossings(sizes, wire, taken, doubt, overhead, joules, allowed, coded, barred)
+
+
+def raw_cuts(variant: Variant, ends: Sequence[int]) -> Mask:
+    """Return (B,): whether raw input crosses at each boundary after the first, where nothing is cut yet."""
+    return np.array([False, *(is_raw(variant.blocks, end) for end in ends[1:])])
+
+
+def _bar(raw: Mask, allowed: Sequence[bool]) -> Mask | None:
+    """Return (D+1, D, B) of what places that may not receive the input (`allowed`, by place) may not receive either."""
+    forbidden: Mask = raw & ~np.array(allowed, dtype=bool)[:, None]
+    if not forbidden.any():
+        return None
+    return np.broadcast_to(forbidden, (len(allowed) + 1, *forbidden.shape))
 
 
 def _pair(crossing: Crossing, origin: NodeFacts, target: NodeFacts, z: float, *, raw: bool) -> tuple[float, ...] | None:

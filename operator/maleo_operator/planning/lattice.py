@@ -105,7 +105,7 @@ class Lattice:
         """The ways of which no stage is taken longer by a request."""
         most, busy = seconds * (1 + TIE), self.busy
         slowest = float((busy.per_byte * self.frame.sizes.max() + busy.per_crossing).max(where=self.open, initial=0.0))
-        slow = busy.hops > most if slowest > most or busy.coded else None
+        slow = busy.hops > most if slowest > most or busy.coded else self.frame.slow
         return self.within(replace(restrict(self.frame, self.busy, np.full(self.source, most)), slow=slow))
 
     def without(self, places: Mask) -> "Lattice":
@@ -170,7 +170,7 @@ def build(
     memory = _memory(costs[0].shape, ends)
     rooms = [room(unit, load) for unit, load in zip(units, loads, strict=True)]
     reaches = {space: _reach(memory, space) for space in set(rooms)}
-    frame = Frame(np.stack([reaches[space] for space in rooms]), crossings.sizes, {})
+    frame = Frame(np.stack([reaches[space] for space in rooms]), crossings.sizes, {}, crossings.barred)
     waits = np.array([load.queue.mean for load in loads])
     free = np.array([leave(load.share) for load in loads])
 

@@ -14,6 +14,7 @@ from maleo_api.mission import Mode
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Array, Mask
 from maleo_operator.planning.analog import writes
+from maleo_operator.planning.crossing import raw_cuts
 from maleo_operator.planning.demand import accuracy_margin
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import TIE, Load, Prices, allowance
@@ -161,6 +162,7 @@ class Menu:
         raw, features = (np.array([getattr(row, name) for row in rows]) for name in ("raw", "features"))
         self.open: Mask = np.repeat(features[:, None], len(stage.ends), axis=1)  # (R, B)
         self.open[:, 0] = raw
+        self.open &= raw[:, None] | ~raw_cuts(variant, stage.ends)
         self.open &= demand.rate * stage.wire <= (1 + TIE) * self._link_free[:, None]
         self._figure()
 

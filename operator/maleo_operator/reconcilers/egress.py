@@ -5,6 +5,7 @@ from typing import Final
 
 from maleo_api.egress import Place, may_receive
 from maleo_api.labels import SITE
+from maleo_api.model import is_raw
 from maleo_api.placement import Partition, Placement
 from maleo_operator.reconcilers.scope import MissionScope
 
@@ -32,16 +33,24 @@ def _violations(scope: MissionScope, placement: Placement) -> Iterator[tuple[str
     """Yield (node, what is wrong) for each partition that receives what it must not."""
     nodes, source = scope.snapshot.nodes, placement.spec.entry_node
     for part in placement.spec.partitions:
-        rule = _rule_for(part)
+        rule = _rule_for(scope, placement, part)
         reach = getattr(scope.mission.spec.egress, rule)
         if part.node != source and not may_receive(reach, nodes.get(source), nodes.get(part.node)):
             here, there = _name(source, nodes.get(source)), _name(part.node, nodes.get(part.node))
             yield part.node, f"spec.egress.{rule} is {reach}: {there} may not receive it from {here}"
 
 
-def _rule_for(part: Partition) -> str:
-    """Return the field of `spec.egress` that says how far what `part` receives may travel."""
-    return "features" if part.span.first > 0 else "input"
+def _rule_for(scope: MissionScope, placement: Placement, part: Partition) -> str:
+    """Return the field of `spec.egress` that says how far what `part` receives may travel.
+
+    The Model says which cuts carry the raw input, as long as it still describes the artifact of the Placement.
+    """
+    first, spec = part.span.first, placement.spec
+    for variant in scope.model.spec.variants if scope.model is not None else ():
+        same = any(artifact.digest == spec.artifact.digest for artifact in variant.artifacts)
+        if variant.name == spec.variant and same and 0 < first <= len(variant.blocks):
+            return "input" if is_raw(variant.blocks, first - 1) else "features"
+    return "features" if first > 0 else "input"
 
 
 def _name(node: str, facts: Place | None) -> str:

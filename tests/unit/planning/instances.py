@@ -140,7 +140,12 @@ def _model(chance: Random, blocks: int) -> Model:
     if chance.random() < 0.2:
         chance.choice(variants)["cutting"] = "None"
     variants[1]["artifacts"] = [variants[1]["artifacts"][0] | {"uri": f"oci://r/m@{_OTHER}", "digest": _OTHER}]
-    return model(*variants, inputs=chance.randint(1, 60_000))
+    inputs = chance.randint(1, 60_000)
+    for chain in chains:
+        for each in chain[: max(0, inputs % 6 - 3)]:
+            if each.get("cut"):
+                each["cut"]["raw"] = True
+    return model(*variants, inputs=inputs)
 
 
 _OTHER = f"sha256:{'b' * 64}"

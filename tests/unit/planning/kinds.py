@@ -142,6 +142,12 @@ def _no_codecs(variant: Body) -> None:
         block.get("cut", {}).pop("codecs", None)
 
 
+def _mixed_cuts(variant: Body) -> None:
+    for block in variant["blocks"]:
+        if block.get("cut"):
+            block["cut"]["raw"] = False
+
+
 def _no_spans(found: Snapshot) -> Snapshot:
     return replace(found, model_profiles={})
 
@@ -244,6 +250,7 @@ KINDS: Mapping[str, Lift] = {
     "measured energy": _no_joules,
     # What the model offers.
     "exits": _variants(_drop("exits")),
+    "raw cuts": _variants(_mixed_cuts),
     "codecs": _variants(_no_codecs),
     "work of codecs": _variants(_of_codecs(encode="0MOP", decode="0MOP")),
     "loss of codecs": _variants(

@@ -197,6 +197,11 @@ class Meaning:
         same_site = self.source.site != "" and self.source.site == target.node.site
         return target.node.name == self.source.name or reach == "Any" or (reach == "Site" and same_site)
 
+    def data(self, after: int) -> str:
+        """Which rule of egress holds for what crosses after a block, -1: the input."""
+        cut = self.variant.blocks[after].cut if after >= 0 else None
+        return "input" if after < 0 or (cut is not None and cut.raw) else "features"
+
     def hop(self, source: NodeFacts, target: NodeFacts, after: int) -> Crossing | None:
         """As it is after a block, -1: the input; None: no link, or what others leave of it is too slow for the rate."""
         cut = self.variant.blocks[after].cut if after >= 0 else None

@@ -156,7 +156,7 @@ class Program:
             if case.accuracy and of.floor[0] is not None and datasheet.tolerance(target.facts) is None:
                 upper[[at.on(b, v) for b in range(at.blocks)]] = 0  # unknown satisfies nothing
             for b, u in product(range(at.blocks - 1), at.units):
-                legal = of.variant.cutting == "Graph" and of.may_go("features", target)
+                legal = of.variant.cutting == "Graph" and of.may_go(of.data(b), target)
                 if u != v and not (legal and at.flow(b, u, v) in crossings):
                     upper[at.flow(b, u, v)] = 0
         if case.energy and of.energy[0] is not None:

@@ -237,13 +237,19 @@ def test_thousand_runs__let_nothing_out_that_must_stay() -> None:
         for each in [*_told(plan(found, KEY)), *by_mode(found, KEY).values()]:
             before = "drone"
             for part in each.partitions:
-                reach = egress.features if part.first else egress.input
+                reach = egress.input if _takes_raw(found, each, part.first) else egress.features
                 near = "" != nodes["drone"].site == nodes[part.node].site
                 assert part.node == "drone" or reach == "Any" or (reach == "Site" and near), (seed, part)
                 transfers += part.node != before
                 before = part.node
             assert each.fallback is None or each.fallback.partition.node == "drone"
     assert transfers > 500
+
+
+def _takes_raw(found: Snapshot, chosen: Plan, first: int) -> bool:
+    blocks = next(v.blocks for v in found.models["default/net"].spec.variants if v.name == chosen.variant)
+    cut = blocks[first - 1].cut if 0 < first <= len(blocks) else None
+    return first == 0 or (cut is not None and cut.raw is True)
 
 
 def _told(verdict: Verdict) -> Iterable[Plan]:

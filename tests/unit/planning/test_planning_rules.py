@@ -55,6 +55,28 @@ def test_raw_input_must_stay__the_first_block_stays_with_it() -> None:
     assert chosen.partitions[1].inputs == chosen.partitions[0].outputs
 
 
+@pytest.mark.parametrize(
+    ("cut", "parameters", "want"),
+    [
+        ({"raw": True}, "1Mi", 1),  # the input in another form, whatever weights the block has
+        ({"raw": False}, "0", 0),
+        ({}, "12", 1),  # not stated: scales and zero points alone mix nothing
+        ({}, "1Mi", 0),
+    ],
+)
+def test_raw_input_must_stay__it_does_not_cross_in_another_form(
+    cut: dict[str, bool], parameters: str, want: int
+) -> None:
+    first = block("a", mop=1, cut=100, parameters=parameters)
+    first["cut"] |= cut
+    net = model(variant("fp32", [first, block("b", mop=1, cut=100), block("c", mop=2000, cut=None)]))
+    split = {"egress": {"input": "Device", "features": "Any"}, "modes": ["Split"]}
+    chosen = _feasible(_plan(_two(split | {"objectives": {"latency": {"atMost": "900ms"}}}, net=net))).plan
+    assert chosen.partitions[0].last == want
+    inside = split | {"egress": {"input": "Any", "features": "Any"}, "objectives": {"latency": {"atMost": "900ms"}}}
+    assert _feasible(_plan(_two(inside, net=net))).plan.partitions[0].last == 0
+
+
 def test_split_plan__keeps_a_fallback_on_the_entrys_own_unit() -> None:
     chosen = _feasible(_plan(_two({"egress": {"input": "Device", "features": "Any"}}))).plan
     assert chosen.fallback is not None

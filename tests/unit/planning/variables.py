@@ -78,7 +78,7 @@ class Variables:
         for b, u, v in product(range(self.blocks - 1), self.units, self.units):
             for codec in of.codecs(b) if of.variant.cutting == "Graph" else ():
                 crossing = of.coded(of.units[u], of.units[v], codec)
-                if crossing is not None and of.may_go("features", of.units[v]):
+                if crossing is not None and of.may_go(of.data(b), of.units[v]):
                     found.append(Coded(b, u, v, codec.name, crossing))
         return found
 

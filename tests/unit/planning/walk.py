@@ -74,7 +74,7 @@ def follow(of: Meaning, way: Way) -> Figures | None:
 
 
 def _cross(of: Meaning, sender: Unit | None, receiver: Unit, begin: int, form: str) -> Crossing | None:
-    if not of.may_go("features" if begin else "input", receiver):
+    if not of.may_go(of.data(begin - 1), receiver):
         return None
     if begin and of.variant.cutting != "Graph":
         return None

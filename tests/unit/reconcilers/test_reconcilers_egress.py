@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from builders import feasible, infeasible, mission, node, plan, snapshot
+from builders import feasible, infeasible, mission, model, node, plan, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from world import World
 
 from maleo_api.egress import may_receive
 from maleo_api.mission import Mission, Reach
+from maleo_api.model import Model
 from maleo_operator.planning.problem import NodeFacts, Verdict
 from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.scope import Telemetry
@@ -62,6 +63,22 @@ def _flows(world: World) -> set[tuple[str, str]]:
 
 def _reasons(world: World) -> dict[str, tuple[str, str]]:
     return {c.type: (c.status, c.reason) for c in world.mission.status.conditions}
+
+
+@pytest.mark.parametrize(("raw", "digest", "flows"), [(False, "a", True), (True, "a", False), (True, "b", True)])
+def test_model_that_calls_a_cut_raw__stops_the_flow_of_a_placement_of_the_same_artifact(
+    raw: bool, digest: str, flows: bool
+) -> None:
+    world = _split(spare=True, egress={"input": "Device", "features": "Any"})
+    body = model(digest).to_api()
+    tensors = body["spec"]["inputs"]
+    blocks = body["spec"]["variants"][0]["blocks"]
+    blocks[:] = [blocks[0] | {"cut": {"size": "1", "tensors": tensors, "raw": raw}}, blocks[0] | {"name": "head"}]
+    world.model = Model.model_validate(body)
+    world.planner = lambda _: infeasible("EgressForbidden", "no cut is left")
+    world.turn()
+    told = [r.next for d in dict(world.last.slots).values() for r in d.revisions if r.next is not None]
+    assert any(hop.address for hop in told) is flows
 
 
 @pytest.mark.parametrize("spare", [True, False])
