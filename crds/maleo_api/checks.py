@@ -25,7 +25,8 @@ def broken_rules(item: Schema, path: str = "") -> Iterator[str]:
     """`field.path: value: what and remedy` for every rule that `item` or anything in it breaks."""
     for rule in RULES.get(type(item), ()):
         if rule.holds is not None and not rule.holds(item):
-            yield _mistake(_join(path, rule.at), _value_at(item, rule.at), rule.message)
+            where = _join(path, rule.at)
+            yield f"{where}: {rule.message}" if rule.secret else _mistake(where, _value_at(item, rule.at), rule.message)
     keys = KEYS.get(type(item), {})
     for name, info in type(item).model_fields.items():
         alias, value = info.alias or name, getattr(item, name)

@@ -44,13 +44,14 @@ class Rule:
     """`cel` must hold for the object it is attached to; `message` says what is wrong and what to write instead.
 
     holds: the same for a parsed object; None: of a change, so there is nothing to check in one manifest.
-    at: the field that the message is about; empty = the object itself.
+    at: the field that the message is about; empty = the object itself. secret: its value is not repeated.
     """
 
     cel: str
     message: str
     holds: Callable[[Any], bool] | None = None
     at: str = ""
+    secret: bool = False
 
 
 def _above_zero(field: str, name: str, message: str) -> Rule:
@@ -166,6 +167,20 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
         ),
     ),
     Artifact: (
+        Rule(
+            "!self.uri.matches('//[^/]*@')",
+            "a uri must not hold a user or a password (user:password@): whoever may read the model would have them",
+            lambda artifact: re.search("//[^/]*@", artifact.uri) is None,
+            "uri",
+            secret=True,
+        ),
+        Rule(
+            "!self.uri.contains('?') && !self.uri.contains('#')",
+            "a uri must not have a query or a fragment, which may hold a token: the digest alone says what is meant",
+            lambda artifact: "?" not in artifact.uri and "#" not in artifact.uri,
+            "uri",
+            secret=True,
+        ),
         Rule(
             "!self.uri.startsWith('oci://') || self.uri.endsWith('@' + self.digest)",
             "the uri of an oci artifact ends with @ and the artifact's digest (@sha256:...)",
