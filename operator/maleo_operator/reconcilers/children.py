@@ -17,7 +17,7 @@ from maleo_operator.planning.problem import Snapshot
 from maleo_operator.planning.snapshot import RESERVED
 from maleo_operator.reconcilers.conditions import seconds
 from maleo_operator.reconcilers.revisions import Slot, entry_of, partition_at
-from maleo_operator.reconcilers.scope import MissionScope, SlotPod
+from maleo_operator.reconcilers.scope import MissionScope, SlotPod, SlotSettings
 
 MISSION: Final = "maleo.dev/mission"
 ENTRY: Final = "maleo.dev/entry"
@@ -31,6 +31,7 @@ _RUNTIME_MEMORY: Final = 128 * 1024 * 1024  # Python, ONNX Runtime and the serve
 _CRASHES: Final = 3  # restarts after which a waiting container counts as failed
 _USER: Final = 65532
 _MAX_NAME: Final = 63
+_TMP: Final = "64Mi"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32,}")  # what `secrets.token_urlsafe(32)` makes
 
 
@@ -213,6 +214,7 @@ def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placemen
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
+            "runAsGroup": _USER,
             "fsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
@@ -239,7 +241,7 @@ def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placemen
                 ],
             }
         ],
-        "volumes": [{"name": "artifacts", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}],
+        "volumes": _volumes(settings),
     }
     chosen = priority_class(mission, scope.snapshot.priorities, settings.priority_classes)
     if chosen:
@@ -304,6 +306,16 @@ def _tolerations(mission: Mission) -> list[dict[str, Any]]:
         }
         for trouble in ("not-ready", "unreachable")
     ]
+
+
+def _volumes(settings: SlotSettings) -> list[dict[str, Any]]:
+    """The slot's folders, limited: kubelet evicts a pod whose folder grows beyond.
+
+    All artefacts come from the node's cache, and the slot keeps those that are wanted and parts cut of them: twice
+    what the cache may hold. A limit by today's artefacts would evict the pod when a larger model comes.
+    """
+    limits = {"artifacts": str(2 * settings.cache_bytes), "tmp": _TMP}
+    return [{"name": name, "emptyDir": {"sizeLimit": limit}} for name, limit in limits.items()]
 
 
 def _environment(scope: MissionScope, name: str) -> list[dict[str, Any]]:

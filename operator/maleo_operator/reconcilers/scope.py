@@ -124,7 +124,10 @@ class DeviceScope:
 
 @dataclass(frozen=True, slots=True)
 class SlotSettings:
-    """How slot pods are made; from the operator's settings."""
+    """How slot pods are made; from the operator's settings.
+
+    cache_bytes: the most that an agent keeps on its node's disk of artefacts.
+    """
 
     image: str
     image_pull_policy: str
@@ -133,6 +136,7 @@ class SlotSettings:
     slot_port: int = 8080
     hop_timeout_s: float = 1.0
     max_body_bytes: int = 64 * 1024 * 1024
+    cache_bytes: int = 8 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ def test_pod__asks_for_its_node_its_resource_and_nothing_of_the_host() -> None:
         "limits": {"hailo.ai/npu": "1"},
     }
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert all("hostPath" not in v for v in spec["volumes"])
+    assert spec["securityContext"]["runAsGroup"] == 65532, "without it the group is 0"
+    assert all(v["emptyDir"]["sizeLimit"] for v in spec["volumes"])
     assert "nodeName" not in spec
     assert pods[0]["metadata"]["ownerReferences"] == [
         {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "name": "cctv", "uid": "u1", "controller": True}
