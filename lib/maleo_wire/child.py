@@ -59,6 +59,7 @@ class Child:
         self._largest = largest
         self._pause = _PAUSE_S[0]
         self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._said = ""
 
     async def run(self) -> None:
         url, redirects = self._url, 0
@@ -67,9 +68,11 @@ class Child:
                 leader, longest = "", _ANSWERED_S
                 try:
                     leader = await self._converse(session, url)
-                except aiohttp.WSServerHandshakeError:
-                    pass  # it answers: this child is not wanted there yet
-                except (aiohttp.ClientError, TimeoutError, OSError):
+                    self._say(f"disconnected: {f'the leader is at {leader}' if leader else 'the parent closed'}")
+                except aiohttp.WSServerHandshakeError as error:
+                    self._say(f"not admitted: it answers {error.status}")  # this child may not be wanted there yet
+                except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    self._say(f"disconnected: {type(error).__name__}: {error}")
                     longest = _PAUSE_S[1]
                 finally:
                     self.connected.clear()
@@ -120,9 +123,16 @@ class Child:
                 if isinstance(down, Redirect):
                     return down.leader
                 if down is not None:
+                    self._say(f"connected to {url}")
                     self._pause = _PAUSE_S[0]
                     await socket.send_bytes(encode(await self._take(down)))
         return ""
+
+    def _say(self, what: str) -> None:
+        """Log a change of the connection; what stays the same over many attempts is one line."""
+        if what != self._said:
+            log.info("%s: %s", self._url, what)
+        self._said = what
 
     async def _take(self, desired: Desired) -> Ack | Nack:
         if desired.epoch < self.highest_epoch:

@@ -1,21 +1,30 @@
 """Artefacts of this node: pulled once by digest, kept on disk within a size, served to the slots that need them."""
 
 import asyncio
-from collections.abc import Collection
+import logging
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from maleo_wire.address import show
 from maleo_wire.messages import Artifact
-from maleo_wire.registry import pull
+from maleo_wire.registry import TransferFailed, pull
 from maleo_wire.sources import Sources
 
+log: Final = logging.getLogger("maleo.agent")
 _SLACK: Final = (1.1, 1 << 20)  # sizes in manifests are rounded by those who write them: so much more may come
 
 
-class ArtifactCache:
-    """`folder` survives restarts. When it is full, the least recently used artefacts that nobody wants go first.
+class CacheFull(TransferFailed):
+    """What this node must keep leaves no room for the artefact; the message has the sizes and the remedy."""
 
-    most_bytes: of all of them; none of them may be larger, whatever size it is declared with.
+
+class ArtifactCache:
+    """`folder` survives restarts. The least recently used artefacts that nobody wants make room for new ones.
+
+    most_bytes: of everything on disk, what is wanted and what is being pulled included. sources: where from.
     """
 
     def __init__(self, folder: Path, *, most_bytes: int, sources: Sources) -> None:
@@ -26,30 +35,65 @@ class ArtifactCache:
         self._most_bytes = most_bytes
         self._sources = sources
         self._pulling: dict[str, asyncio.Lock] = {}
+        self._reserved: dict[str, int] = {}  # digest -> bytes that its pull may take
+        self._failures: dict[str, str] = {}
 
     async def get(self, artifact: Artifact, *, wanted: Collection[str]) -> Path:
-        """The verified file; pulled when it is not here. `wanted` digests are never dropped. Raises TransferFailed."""
+        """Return the verified file; pulled when it is not here.
+
+        `wanted` digests are never dropped. Raises TransferFailed, CacheFull when it does not fit beside them.
+        """
         digest = artifact.digest
         path = self._path(digest)
         async with self._pulling.setdefault(digest, asyncio.Lock()):
             if not path.exists():
-                declared = int(artifact.size * _SLACK[0]) + _SLACK[1]
-                most = min(declared, self._most_bytes)
-                await pull(artifact.uri, digest, path, most_bytes=most, sources=self._sources)
-                self._shrink({*wanted, digest})
+                await self._pull(artifact, path, wanted)
         path.touch()
         return path
 
-    def _shrink(self, wanted: Collection[str]) -> None:
+    async def _pull(self, artifact: Artifact, path: Path, wanted: Collection[str]) -> None:
+        began, name = time.monotonic(), f"artifact {artifact.digest[:19]} from {show(artifact.uri)}"
+        try:
+            with self._reserving(artifact, wanted) as most:
+                await pull(artifact.uri, artifact.digest, path, most_bytes=most, sources=self._sources)
+        except TransferFailed as error:
+            if self._failures.get(artifact.digest) != str(error):  # slots ask again and again
+                log.warning("%s is not fetched: %s", name, error)
+            self._failures[artifact.digest] = str(error)
+            raise
+        self._failures.pop(artifact.digest, None)
+        log.info("%s is fetched: %d bytes in %.1f s", name, path.stat().st_size, time.monotonic() - began)
+
+    @contextmanager
+    def _reserving(self, artifact: Artifact, wanted: Collection[str]) -> Iterator[int]:
+        """Make room, and hold it; yield how many bytes may come."""
         kept = {self._path(digest) for digest in wanted}
-        files = sorted(self._folder.iterdir(), key=lambda p: p.stat().st_mtime)
-        size = sum(p.stat().st_size for p in files)
-        for file in files:
-            if size <= self._most_bytes:
-                return
-            if file not in kept:
-                size -= file.stat().st_size
-                file.unlink()
+        files = {path: path.stat() for path in self._folder.iterdir() if path.suffix != ".partial"}
+        must_stay = sum(stat.st_size for path, stat in files.items() if path in kept)
+        room = self._most_bytes - must_stay - sum(self._reserved.values())
+        if artifact.size > room:
+            raise CacheFull(self._tell_full(artifact, must_stay))
+        most = min(int(artifact.size * _SLACK[0]) + _SLACK[1], room)
+        spare = sorted((path for path in files if path not in kept), key=lambda path: files[path].st_mtime)
+        taken = must_stay + sum(files[path].st_size for path in spare)
+        for path in spare:
+            if taken + sum(self._reserved.values()) + most <= self._most_bytes:
+                break
+            taken -= files[path].st_size
+            path.unlink()
+        self._reserved[artifact.digest] = most
+        try:
+            yield most
+        finally:
+            del self._reserved[artifact.digest]
+
+    def _tell_full(self, artifact: Artifact, must_stay: int) -> str:
+        name, coming = show(artifact.uri), sum(self._reserved.values())
+        remedy = "raise the chart's agent.cacheBytes, or run fewer models on this node"
+        return (
+            f"{name}: CacheFull: it has {artifact.size} bytes, and the node's cache of {self._most_bytes} "
+            f"holds {must_stay} that missions here want and {coming} that are being fetched: {remedy}"
+        )
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest.removeprefix("sha256:")

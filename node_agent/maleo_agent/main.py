@@ -35,6 +35,12 @@ from maleo_wire.messages import NodeReading, UnitReading
 log: Final = logging.getLogger("maleo.agent")
 _SAMPLE_S: Final = 1.0
 _HUNG_S: Final = 30.0
+_SENSORS: Final = {
+    "temperature": "temperature_c",
+    "power": "power_w",
+    "energy": "energy_j",
+    "utilization": "utilization",
+}
 
 AnyResource = TypeVar("AnyResource", bound=Resource)
 
@@ -51,6 +57,7 @@ class Agent:
         self._buses = Buses.read()
         self._trace, self._trace_text, self._trace_began = trace.Trace(), "", time.monotonic()
         self._drivers: dict[str, Driver] = {}
+        self._sensors: dict[str, str] = {}
         self._counters: dict[tuple[str, str], Counter] = {}
         self._changed = True
         self._sampled_at = time.monotonic()
@@ -131,7 +138,8 @@ class Agent:
             reading = self._read(self.relay.busy_s(reports))
             self.metrics.reading, self.metrics.slots = reading, self.relay.latest()
             self.metrics.connected = self.upstream.child.connected.is_set()
-            self.metrics.refused = self.relay.refused
+            self.metrics.refused, self.metrics.denied = self.relay.refused, self.relay.denied
+            self.metrics.closed = self.relay.door.closed
             self.metrics.count(reports)
             self.relay.tell_slots()
             await self.upstream.send(reports, reading)
@@ -145,8 +153,18 @@ class Agent:
             counter = self._counters.setdefault((name, reading.basis), Counter())
             joules = counter.add(reading)
             units.append(msgspec.structs.replace(reading, energy_j=joules))
+            self._note_sensors(units[-1])
         self.metrics.joules = {key: c.joules for key, c in self._counters.items() if c.joules is not None}
         return NodeReading(units=tuple(units), battery=self._step().battery)
+
+    def _note_sensors(self, reading: UnitReading) -> None:
+        """Log what a unit's sensors begin or cease to tell, and when its speed leaves the normal one."""
+        told = [name for name, field in _SENSORS.items() if getattr(reading, field) is not None]
+        slow = reading.capacity is not None and reading.capacity < 1
+        state = f"reads {', '.join(told) or 'nothing'}{'; it runs below normal speed' if slow else ''}"
+        if self._sensors.get(reading.unit) != state:
+            log.info("unit %s %s", reading.unit, state)
+        self._sensors[reading.unit] = state
 
     async def _report(self) -> None:
         """Apart from sampling: no frame waits for an API server that does not answer."""

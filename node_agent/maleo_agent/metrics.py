@@ -20,6 +20,8 @@ class NodeMetrics(Collector):
         self.slots: tuple[SlotReport, ...] = ()
         self.connected = False
         self.refused: Mapping[str, int] = {}  # by reason
+        self.denied: Mapping[str, int] = {}  # by reason
+        self.closed = 0
         self._requests: dict[tuple[str, str, str], float] = {}
 
     def count(self, reports: tuple[SlotReport, ...]) -> None:
@@ -79,6 +81,17 @@ class NodeMetrics(Collector):
         for reason, count in self.refused.items():
             refused.add_metric([reason], count)
         yield refused
+        denied = CounterMetricFamily(
+            "maleo_agent_denied_requests", "Requests to this agent that were not granted, by reason.", labels=["reason"]
+        )
+        for reason, count in self.denied.items():
+            denied.add_metric([reason], count)
+        yield denied
+        closed = CounterMetricFamily(
+            "maleo_agent_closed_connections", "Connections without an identity that were closed by a limit."
+        )
+        closed.add_metric([], self.closed)
+        yield closed
 
     def _collect_self(self) -> Iterator[Metric]:
         seconds, resident = own_usage()

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Final, Self, TypeVar
 import msgspec
 from aiohttp import web
 
-from maleo_agent.artifacts import ArtifactCache
+from maleo_agent.artifacts import ArtifactCache, CacheFull
 from maleo_wire.boot import Boot
 from maleo_wire.child import LARGEST_OF_SLOT, Refused
 from maleo_wire.door import Door
@@ -33,7 +34,9 @@ from maleo_wire.registry import NotFound, TransferFailed
 from maleo_wire.screen import Ledger, screen_report
 from maleo_wire.sums import join_reports
 
+log: Final = logging.getLogger("maleo.agent")
 _STALE_S: Final = 5.0
+_STATUS: Final[dict[type[TransferFailed], int]] = {NotFound: 404, CacheFull: 507}
 _MOST_REMEMBERED: Final = 32
 _MOST_FRAMES: Final = 10
 _Key = TypeVar("_Key", int, str)
@@ -96,6 +99,7 @@ class Relay:
         self._boots: dict[str, Boot] = {}
         self._frames: dict[str, int] = {}  # slot -> how many since the last time
         self.refused: Counter[str] = Counter()
+        self.denied: Counter[str] = Counter()  # requests of slots and strangers, by reason
         self._ledger = Ledger(lambda reason: self.refused.update([reason]))
         self.epoch = 0
         self.parent = Parent(on_frame=self._hear, on_hello=self._greet, on_lost=self._lose, largest=LARGEST_OF_SLOT)
@@ -159,6 +163,7 @@ class Relay:
         return busy
 
     def _greet(self, hello: Hello) -> None:
+        log.info("slot %s is connected", hello.name)
         self._boots.setdefault(hello.name, Boot()).greet(hello.boot)
 
     def _hear(self, name: str, frame: Frame) -> None:
@@ -189,6 +194,7 @@ class Relay:
         self._fresh[name] = report if waiting is None else join_reports(waiting, report)
 
     def _lose(self, name: str) -> None:
+        log.info("slot %s is lost", name)
         self._heard.pop(name, None)
 
     # ------------------------------------------------------------------------------------------------ serving slots
@@ -212,11 +218,13 @@ class Relay:
         """
         slots = self._slots_of(request)
         if not slots:
+            self.denied["Unauthorized"] += 1
             refusal = web.HTTPUnauthorized(text="no slot of this identity is wanted on this node")
             refusal.force_close()
             raise refusal
         caller = hashlib.sha256(next(iter(slots.values())).identity.encode()).hexdigest()
         if not self.door.prove(request.transport, caller):
+            self.denied["TooManyConnections"] += 1
             raise web.HTTPTooManyRequests(text="too many connections of this identity")
         return caller
 
@@ -234,10 +242,9 @@ class Relay:
             return web.Response(status=403, text="no slot of this identity needs this artefact here")
         try:
             path = await self._cache.get(artifacts[digest], wanted=self._wanted())
-        except NotFound as error:
-            return web.Response(status=404, text=str(error))
         except TransferFailed as error:
-            return web.Response(status=502, text=str(error))
+            self.denied[type(error).__name__] += 1
+            return web.Response(status=_STATUS.get(type(error), 502), text=str(error))
         return web.FileResponse(path)
 
     def _wanted(self) -> set[str]:

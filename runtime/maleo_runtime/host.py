@@ -5,6 +5,7 @@ Level-triggered: `take` notes what is wanted, and one task makes it so, again af
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
@@ -14,9 +15,11 @@ import msgspec
 from maleo_runtime.artifact import Artifacts, FetchFailed
 from maleo_runtime.rehearsal import rehearse
 from maleo_runtime.stage import LoadFailed, Stage, load
+from maleo_wire.address import show
 from maleo_wire.messages import Pace, Revision, SlotDesired, TensorSpec
 from maleo_wire.messages import Stage as StageDesired
 
+log: Final = logging.getLogger("maleo.slot")
 _RETRY_S: Final = (3.0, 60.0)  # the pause after a failure, and the longest: it doubles until something else is wanted
 
 
@@ -155,8 +158,11 @@ class Host:
             await rehearse(wanted, files)
             self._stages[wanted] = await asyncio.to_thread(load, wanted, files)
         except (FetchFailed, LoadFailed) as error:
+            if self.errors.get(name) != str(error):
+                log.warning("not loaded: %s", error)
             self.errors[name] = str(error)
             return False
+        log.info("loaded and warm: a part of %s, %s", wanted.artifact.digest[:19], show(name))
         self.errors.pop(name, None)
         return True
 

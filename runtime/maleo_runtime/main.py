@@ -20,6 +20,7 @@ from maleo_runtime.listener import listen
 from maleo_runtime.server import Server
 from maleo_runtime.service import Service
 from maleo_runtime.stage import Unit
+from maleo_wire import logs
 from maleo_wire.address import join, mend
 from maleo_wire.child import LARGEST_OF_SLOT, Child, Refused
 from maleo_wire.messages import Desired, Frame, Hello, SlotReport
@@ -137,6 +138,7 @@ class Slot:
 
 
 async def _run() -> None:
+    logs.configure()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

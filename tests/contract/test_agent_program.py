@@ -16,7 +16,7 @@ from maleo_agent.main import Agent
 from maleo_agent.settings import Settings
 from maleo_kube.client import Change, Client, Listing, Object
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES, Kind
-from maleo_wire.messages import NodeReading
+from maleo_wire.messages import NodeReading, UnitReading
 from maleo_wire.sources import Sources
 
 _WAIT_S = 10
@@ -150,3 +150,18 @@ async def test_health__fails_when_the_loop_has_hung_for_long(tmp_path: Path) -> 
         agent._sampled_at -= 31.0
         async with session.get(url) as response:
             assert (response.status, (await response.text())[:19]) == (503, "the last sample was")
+
+
+async def test_sensors__are_logged_as_they_change_and_not_each_second(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = _Api(trace=[], profiles=[_profile("fine")])
+    with caplog.at_level(logging.INFO, "maleo.agent"):
+        async with _running(api, tmp_path) as agent:
+            await asyncio.wait_for(api.written.get(), _WAIT_S)
+            readings = [UnitReading(unit="u", basis="Measured", power_w=power) for power in (1.0, 2.0, None, None, 1.0)]
+            for reading in (*readings, UnitReading(unit="u", basis="Measured", power_w=1.0, capacity=0.5)):
+                agent._note_sensors(reading)
+    told = [text for record in caplog.records if (text := record.getMessage()).startswith("unit u ")]
+    power = "unit u reads power"
+    assert told == [power, "unit u reads nothing", power, f"{power}; it runs below normal speed"]

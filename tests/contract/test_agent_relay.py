@@ -2,18 +2,21 @@
 
 import asyncio
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Self
 
+import msgspec
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from maleo_agent.artifacts import ArtifactCache
+from maleo_agent.artifacts import ArtifactCache, CacheFull
+from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
 from maleo_agent.upstream import Upstream
 from maleo_wire.child import Child, Refused
@@ -211,13 +214,111 @@ async def test_artefact_that_is_nowhere__is_told_to_the_slot(tmp_path: Path, reg
     assert (status, b"not found" in text) == (404, True)
 
 
+def _cache(folder: Path, most_bytes: int) -> ArtifactCache:
+    return ArtifactCache(folder, most_bytes=most_bytes, sources=_SOURCES)
+
+
 async def test_full_cache__lets_go_of_the_longest_unused_that_nobody_wants(tmp_path: Path, registry: Registry) -> None:
-    uri, cache = registry.uri(), ArtifactCache(tmp_path, most_bytes=2 * 400 + len(_MODEL), sources=_SOURCES)
+    uri, cache = registry.uri(), _cache(tmp_path, 2 * 400 + len(_MODEL) + (1 << 20) + 1)
     for age, name in enumerate(["wanted", "oldest", "old"]):
         (tmp_path / name).write_bytes(bytes(400))
         os.utime(tmp_path / name, (age, age))
     await cache.get(_artifact(uri), wanted=["sha256:wanted"])
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["old", "wanted", _DIGEST.removeprefix("sha256:")])
+
+
+class Blobs:
+    """Serves blobs of one size by number, and holds them back until `release`."""
+
+    def __init__(self, size: int) -> None:
+        self.release = asyncio.Event()
+        self.asked = asyncio.Semaphore(0)
+        self._size = size
+        app = web.Application()
+        app.router.add_get("/{number}", self._answer)
+        self.server = TestServer(app)
+
+    def artifact(self, number: int) -> Artifact:
+        digest = f"sha256:{hashlib.sha256(self._content(number)).hexdigest()}"
+        return Artifact(uri=str(self.server.make_url(f"/{number}")), digest=digest, size=self._size)
+
+    def _content(self, number: int) -> bytes:
+        return bytes([number]) * self._size
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.asked.release()
+        await self.release.wait()
+        return web.Response(body=self._content(int(request.match_info["number"])))
+
+
+async def test_wanted_artefacts__count_and_what_does_not_fit_is_refused_with_the_sizes(tmp_path: Path) -> None:
+    """Five of 6 MB, all of them wanted, in a cache of 10 MB: one is there, and the disk holds no more."""
+    blobs, cache = Blobs(6_000_000), _cache(tmp_path, 10_000_000)
+    blobs.release.set()
+    async with blobs.server:
+        artifacts = [blobs.artifact(number) for number in range(5)]
+        wanted = [artifact.digest for artifact in artifacts]
+        await cache.get(artifacts[0], wanted=wanted)
+        for artifact in artifacts[1:]:
+            with pytest.raises(CacheFull, match=r"CacheFull: it has 6000000 bytes, .* of 10000000 holds 6000000 that"):
+                await cache.get(artifact, wanted=wanted)
+        assert sum(file.stat().st_size for file in tmp_path.iterdir()) == 6_000_000
+        await cache.get(artifacts[1], wanted=wanted[1:])  # the first is wanted no more
+    assert [file.name for file in tmp_path.iterdir()] == [wanted[1].removeprefix("sha256:")]
+
+
+async def test_artefacts_that_are_being_fetched__count(tmp_path: Path) -> None:
+    blobs, cache = Blobs(6_000_000), _cache(tmp_path, 10_000_000)
+    async with blobs.server:
+        first = asyncio.create_task(cache.get(blobs.artifact(1), wanted=[]))
+        await asyncio.wait_for(blobs.asked.acquire(), _WAIT_S)
+        with pytest.raises(CacheFull, match="that are being fetched"):
+            await cache.get(blobs.artifact(2), wanted=[])
+        blobs.release.set()
+        await first
+        await cache.get(blobs.artifact(2), wanted=[])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+async def test_artefact_larger_than_the_cache__is_refused_before_anything_is_fetched(
+    tmp_path: Path, registry: Registry
+) -> None:
+    with pytest.raises(
+        CacheFull, match=r"it has 2000 bytes, and the node's cache of 1000 holds 0 .* agent\.cacheBytes"
+    ):
+        await _cache(tmp_path, 1000).get(_artifact(registry.uri(), size=2000), wanted=[])
+    assert registry.served == 0
+
+
+async def test_full_cache__is_told_to_the_slot(tmp_path: Path, registry: Registry) -> None:
+    async with Agent(tmp_path) as agent:
+        stage = Stage(artifact=_artifact(registry.uri(), size=2000), inputs=(_X,), outputs=(_X,))
+        slot = _slot("default/a", registry.uri(), identity="secret")
+        large = msgspec.structs.replace(slot.revisions[0], stage=stage)
+        await agent.relay.take(_desired(msgspec.structs.replace(slot, revisions=(large,))))
+        status, text = await agent.get(_DIGEST, "secret")
+    assert (status, b": CacheFull: it has 2000 bytes" in text) == (507, True)
+
+
+def test_half_an_artefact__of_an_agent_that_was_killed_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "abc.partial").write_bytes(b"half")
+    _cache(tmp_path, 1000)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_fetching__is_logged_once_as_it_ends_and_once_as_it_fails(
+    tmp_path: Path, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = _cache(tmp_path, 10_000_000)
+    with caplog.at_level(logging.INFO, "maleo.agent"):
+        for _ in range(3):
+            with pytest.raises(TransferFailed):
+                await cache.get(_artifact(registry.uri("lost")), wanted=[])
+        for _ in range(3):
+            await cache.get(_artifact(registry.uri()), wanted=[])
+    (failed, fetched) = [record.getMessage() for record in caplog.records]
+    assert failed.endswith("/lost is not fetched: " + registry.uri("lost") + ": not found")
+    assert f"artifact {_DIGEST[:19]} from {registry.uri()} is fetched: 9 bytes in " in fetched
 
 
 async def test_artefact_far_larger_than_its_manifest_says__is_not_kept(tmp_path: Path) -> None:
@@ -235,5 +336,30 @@ async def test_artefact_far_larger_than_its_manifest_says__is_not_kept(tmp_path:
             await large.get(_artifact(uri), wanted=[])
         small = ArtifactCache(tmp_path, most_bytes=2 << 20, sources=_SOURCES)
         with pytest.raises(TransferFailed, match="more of it than the 2097152 bytes"):
-            await small.get(_artifact(uri, size=3 << 20), wanted=[])
+            await small.get(_artifact(uri, size=2 << 20), wanted=[])
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_slot_that_comes_and_goes__is_logged_and_its_identity_is_not(
+    tmp_path: Path, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "maleo"):
+        async with Agent(tmp_path) as agent:
+            await agent.relay.take(_desired(_slot("default/a", registry.uri(), identity="hunter2")))
+            async with Slot(agent, "default/a", "hunter2") as slot:
+                await slot.next()
+    told = [record.getMessage() for record in caplog.records]
+    assert told.count("slot default/a is connected") == told.count("slot default/a is lost") == 1
+    assert not [text for text in told if "hunter2" in text]
+
+
+async def test_requests_that_are_not_granted__are_counted_by_reason(tmp_path: Path, registry: Registry) -> None:
+    async with Agent(tmp_path) as agent:
+        await agent.relay.take(_desired(_slot("default/a", registry.uri("lost"), identity="secret")))
+        await agent.get(_DIGEST, "secret")
+        await agent.get(_DIGEST, "wrong")
+    metrics = NodeMetrics()
+    metrics.denied = agent.relay.denied
+    lines = metrics.render().decode().splitlines()
+    assert 'maleo_agent_denied_requests_total{reason="NotFound"} 1.0' in lines
+    assert 'maleo_agent_denied_requests_total{reason="Unauthorized"} 1.0' in lines

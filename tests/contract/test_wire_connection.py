@@ -1,6 +1,7 @@
 """Both ends of a control connection over real sockets."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -280,3 +281,23 @@ async def test_frame_that_is_too_large__is_dropped_by_the_child(upper: Upper, di
     assert await child.send(Frame(sequence=2, at=0.0))
     assert (await asyncio.wait_for(upper.frames.get(), _WAIT_S)).sequence == 2
     assert upper.connections == 1
+
+
+async def test_connection__is_logged_as_it_changes_and_not_with_each_attempt(
+    dial: Dial, pauses: asyncio.Queue[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "maleo.wire"):
+        dial("127.0.0.1:1")
+        await _first(pauses, 5)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("ws://127.0.0.1:1/v1/control: disconnected: ClientConnectorError")
+
+
+async def test_connection__that_is_not_admitted_names_the_answer(
+    upper: Upper, dial: Dial, pauses: asyncio.Queue[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "maleo.wire"):
+        dial(f"{upper.address}/nowhere", token="hunter2")
+        await _first(pauses, 3)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.endswith("not admitted: it answers 404")

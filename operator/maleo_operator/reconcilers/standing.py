@@ -16,7 +16,7 @@ from maleo_operator.reconcilers.revisions import (
     slots_of,
 )
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
-from maleo_operator.reconcilers.switch import Turn, load_errors, load_reason, waiting_for
+from maleo_operator.reconcilers.switch import LOAD_REASONS, Turn, load_errors, load_reason, waiting_for
 
 CHILD_REFUSED: Final = "ChildRefused"
 _UNDER_WAY: Final = frozenset({"Starting", "Moving"})
@@ -127,7 +127,7 @@ def _ready(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
 
 
 def _not_serving(scope: MissionScope, pending: Placement | None, placed: Condition) -> Condition:
-    if pending is None or placed.reason in ("ArtifactInvalid", "LoadFailed", CHILD_REFUSED):
+    if pending is None or placed.reason in {*LOAD_REASONS, CHILD_REFUSED}:
         return condition("Ready", "False", placed.reason, placed.message)
     waiting = waiting_for(scope, pending)
     pods = live_pods(scope.pods)
@@ -164,7 +164,7 @@ def _trouble_of_partners(scope: MissionScope, active: Placement) -> tuple[str, s
     return ("FallbackServing", "a partner does not answer") if scope.telemetry.fallback > 0 else ("", "")
 
 
-_MOVE_TROUBLE = frozenset({"ArtifactInvalid", "LoadFailed", "ProgressDeadlineExceeded", "Moving", CHILD_REFUSED})
+_MOVE_TROUBLE = LOAD_REASONS | {"ProgressDeadlineExceeded", "Moving", CHILD_REFUSED}
 """Reasons of `Placed` that concern the next revision only: the one that serves is not worse for it."""
 
 

@@ -79,8 +79,15 @@ def load_errors(scope: MissionScope, placement: Placement) -> tuple[str, ...]:
     )
 
 
+LOAD_REASONS: Final = frozenset({"CacheFull", "ArtifactInvalid", "LoadFailed"})
+
+
 def load_reason(errors: Iterable[str]) -> str:
-    return "ArtifactInvalid" if any("digest" in error.lower() for error in errors) else "LoadFailed"
+    """Return the one of LOAD_REASONS that these errors of slots stand for."""
+    told = "\n".join(errors)
+    if ": CacheFull: " in told:
+        return "CacheFull"
+    return "ArtifactInvalid" if "digest" in told.lower() else "LoadFailed"
 
 
 def has_flipped(scope: MissionScope, turn: Turn) -> bool:

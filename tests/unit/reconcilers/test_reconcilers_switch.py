@@ -13,6 +13,7 @@ from maleo_operator.planning.problem import Verdict
 from maleo_operator.reconcilers.children import identity_mark
 from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.scope import Outcome
+from maleo_operator.reconcilers.switch import load_reason
 
 SPLIT, LOCAL, REMOTE, ON_NPU = ("drone-1", "edge-1"), ("drone-1",), ("edge-1",), (f"drone-1:{NPU}", "edge-2")
 
@@ -531,3 +532,17 @@ def test_nodes_of_another_site__count_as_outside() -> None:
     world.planner = lambda _: infeasible("EgressForbidden", "features may not leave site field-a")
     world.settle()
     assert world.pods == {}
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        (["n1 u: oci://r/m: CacheFull: it has 9 bytes"], "CacheFull"),
+        (["n1 u: oci://r/m: the content does not have the digest sha256:0", "n2 u: x: CacheFull: y"], "CacheFull"),
+        (["n1 u: oci://r/m: the content does not have the digest sha256:0"], "ArtifactInvalid"),
+        (["n1 u: oci://r/m: not found"], "LoadFailed"),
+        (["n1 u: oci://r/CacheFull/m: not found"], "LoadFailed"),
+    ],
+)
+def test_errors_of_slots__have_one_reason(errors: list[str], expected: str) -> None:
+    assert load_reason(errors) == expected
