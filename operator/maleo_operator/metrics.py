@@ -67,6 +67,12 @@ class Metrics:
             ["reason"],
             registry=r,
         )
+        self.bandwidth = Gauge(
+            "maleo_link_bandwidth_bytes_per_second",
+            "What transfers between two nodes show; absent where the declared figure counts.",
+            ["source", "target"],
+            registry=r,
+        )
         self.connections = Gauge("maleo_ingest_connections", "Agents connected.", registry=r)
         self.errors = Counter("maleo_decision_errors", "Decisions that failed by a bug.", ["kind"], registry=r)
         self.pauses = Counter("maleo_gc_pause_seconds", "Time spent collecting garbage.", registry=r)
@@ -93,10 +99,16 @@ class Metrics:
             for labels in [key for key in family._metrics if key[:2] == (namespace, name)]:  # noqa: SLF001 - no public way
                 family.remove(*labels)
 
+    def show_links(self, bandwidth: Mapping[tuple[str, str], float]) -> None:
+        """Show what is measured of links now, in bytes/s by (source, target)."""
+        self.bandwidth.clear()
+        for (source, target), value in bandwidth.items():
+            self.bandwidth.labels(source, target).set(value)
+
     def forget_missions(self) -> None:
         """Of one who leads no more: the figures are the next leader's."""
         self._shown.clear()
-        gauges = (self.margin, self.latency, self.limit, self.energy, self.rate, self.condition)
+        gauges = (self.margin, self.latency, self.limit, self.energy, self.rate, self.condition, self.bandwidth)
         for family in (*gauges, self.requests, self.over_limit, self.moves):
             family.clear()
 

@@ -49,7 +49,7 @@ from maleo_operator.metrics import Metrics
 from maleo_operator.planning.problem import Verdict
 from maleo_operator.planning.state import State
 from maleo_operator.reconcilers.scope import SlotSettings
-from maleo_wire.messages import AgentDesired, Frame, SlotReport
+from maleo_wire.messages import AgentDesired, Frame, SlotReport, TransferReport
 
 _DEADLINE_S = 5.0
 
@@ -564,3 +564,16 @@ async def test_cycle__measures_what_went_by_whatever_the_clock_is_set_to(monkeyp
     assert scope.telemetry.fresh
     assert 0 <= scope.now - scope.planned_at < 60
     assert 0 <= scope.now - scope.lost_nodes["edge"] < 60
+
+
+async def test_cycle__shows_what_is_measured_of_links() -> None:
+    server = _server(mission("one", modes=["Local"]))
+    replica = _Replica(server)
+    transfer = TransferReport(node="edge", requests=1, bytes=200_000, seconds=0.1)
+    for second in range(3):
+        replica.cycle._telemetry._links.note("drone", transfer, time.monotonic() + second / 10)
+    async with replica.leading():
+        await server.placed("default/one")
+        shown = replica.metrics.render().decode()
+    assert 'maleo_link_bandwidth_bytes_per_second{source="drone",target="edge"} 2e+06' in shown
+    assert "maleo_link_bandwidth_bytes_per_second{" not in replica.metrics.render().decode(), "it leads no more"

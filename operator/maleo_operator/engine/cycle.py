@@ -374,6 +374,7 @@ class Cycle:
             held = {k: plan for k in self._cache.missions if (plan := self._remember(Dirty("mission", k)).plan)}
             observations = self._telemetry.observe(time.monotonic(), self._fixed_part)
             self._note_measured(observations)
+            self._metrics.show_links({pair: figure.value for pair, figure in observations.bandwidth.items()})
             snapshot = self._cache.snapshot(observations, held, self._lost)
             if self._state is None:
                 self._state = State(snapshot)

@@ -1,0 +1,87 @@
+"""What Maleo measures of real links, whatever crosses them."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from missions import GATE, faults, is_ready, load, mission
+
+from maleo_api.manifests import dump
+from maleo_cli.model import commands, zoo
+from maleo_demo.environment import Environment
+from maleo_demo.load import Load, prepare_cases
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+_WAIT_S = 120
+_SECONDS = 60
+_SHAPED = 100e6 / 8  # bytes/s
+_FIGURE = re.compile(r'^maleo_link_bandwidth_bytes_per_second\{source="gate-1",target="(.+)"\} (.+)$', re.MULTILINE)
+DIGITS: dict[str, Any] = {
+    "model": {"name": "digits", "variants": ["fp32"]},
+    "objectives": {"latency": {"percentile": 95, "atMost": "500ms"}},
+    "modes": ["Remote"],
+    "demand": {"rate": "20/s"},
+    "input": {"node": "gate-1"},
+    "egress": {"input": "Any", "features": "Any"},
+}
+
+
+@pytest.fixture
+async def digits(environment: Environment) -> Path:
+    """A model with an input of 256 bytes, in the cluster's registry."""
+    files = zoo.make("digits", Path("build/models")).files
+    repository = f"oci://{environment.cluster.registry}/models/digits"
+    manifest = await commands.build("digits", {"fp32": ("fp32", files["fp32"])}, repository=repository, accuracy={})
+    path = Path("build/models/digits.yaml")
+    path.write_text(dump([manifest]), encoding="utf-8")
+    environment.kubectl("apply", "-f", str(path))
+    return files["fp32"]
+
+
+async def test_small_tensors_beside_large_ones__leave_the_link_its_bandwidth_and_everybody_in_place(
+    environment: Environment, digits: Path
+) -> None:
+    split = GATE | {"modes": ["Split"]}
+    async with mission(environment, "large", split) as large, mission(environment, "small", DIGITS) as small:
+        placed = await large.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        beside = await small.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        partner = placed.mission.status.nodes.split(">")[1]
+        assert partner in beside.mission.status.nodes.split(">"), "both cross the same link"
+        environment.cluster.shape("gate-1", partner, "100Mbit/s")
+        name, output, cases = await asyncio.to_thread(prepare_cases, {"fp32": digits})
+        quick = Load(
+            address=beside.mission.status.address,
+            model="digits",
+            rate=20.0,
+            input_name=name,
+            output_name=output,
+            cases=cases,
+        )
+        running = asyncio.create_task(quick.run())
+        try:
+            async with load(environment, placed) as made:
+                await made.until(8 * _SECONDS)
+                figures = await asyncio.to_thread(_measured, environment)
+        finally:
+            quick.stop()
+            await running
+            environment.cluster.unshape()
+        assert figures[partner] == pytest.approx(_SHAPED, rel=0.25)
+        assert {sample.revision for sample in made.samples} == {placed.revision}
+        assert {sample.revision for sample in quick.samples} == {beside.revision}
+        assert faults(made) == []
+
+
+def _measured(environment: Environment) -> dict[str, float]:
+    """By target, of what leaves gate-1, as the leader shows it."""
+    query = "jsonpath={range .items[*]}{.status.podIP}{'\\n'}{end}"
+    chosen = ["-l", "app.kubernetes.io/name=maleo-operator", "-o", query]
+    texts = []
+    for address in environment.kubectl("-n", "maleo-system", "get", "pods", *chosen).split():
+        with urlopen(f"http://{address}:8082/metrics", timeout=10) as response:
+            texts.append(response.read().decode())
+    return {target: float(value) for text in texts for target, value in _FIGURE.findall(text)}
