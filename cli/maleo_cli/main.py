@@ -1,22 +1,77 @@
 """`maleo`, also `kubectl maleo`. Errors are one line with what, where and why, and one with the remedy."""
 
+import importlib
 import sys
-from typing import Final
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-from maleo_cli import cluster, explain, install, plan, replay
 from maleo_cli.failure import Failure
-from maleo_cli.model import commands as model
 
-app: Final = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-app.add_typer(cluster.app, name="cluster")
-app.add_typer(model.app, name="model")
-app.command("plan")(plan.plan_command)
-app.command("replay")(replay.replay_command)
-app.command("explain")(explain.explain_command)
-app.command("install")(install.install_command)
-app.command("uninstall")(install.uninstall_command)
+COMMANDS: Final = {
+    "plan": ("maleo_cli.plan:plan_command", "Plan every mission of the manifests."),
+    "replay": ("maleo_cli.replay:replay_command", "Plan again what `maleo plan --store` kept, and compare."),
+    "explain": ("maleo_cli.explain:explain_command", "Explain one mission of a running cluster."),
+    "model": ("maleo_cli.model.commands:app", "Make a Model from an ONNX file, and push it to a registry."),
+    "install": ("maleo_cli.install:install_command", "Install or upgrade Maleo in a cluster."),
+    "uninstall": (
+        "maleo_cli.install:uninstall_command",
+        "Remove Maleo from a cluster; missions stay in the API unless --crds is given.",
+    ),
+    "cluster": ("maleo_cli.cluster:app", "A real multi-node Kubernetes on this machine, for trying out Maleo."),
+}
+"""Name -> where its function or application is, and its line in `maleo --help`."""
+
+
+class _LazyGroup(TyperGroup):
+    """Imports a command when it is used: `maleo --help` need not wait for ONNX Runtime and the planner."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the library's signature, here and below
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+
+
+def load_command(name: str) -> Any:
+    """Return the command of this name, a key of COMMANDS."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        command = typer.main.get_command(found)
+    else:
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command(name)(found)
+        command = typer.main.get_command(alone)
+    command.name = name
+    return command
+
+
+app: Final = typer.Typer(
+    cls=_LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        metadata = importlib.import_module("importlib.metadata")  # importing it takes half as long as `--help`
+        print(f"maleo {metadata.version('maleo-control-plane')}")
+        raise typer.Exit
+
+
+@app.callback(help=__doc__)
+def _maleo(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

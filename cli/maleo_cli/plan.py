@@ -27,7 +27,9 @@ Output = Literal["table", "json", "yaml"]
 
 
 def plan_command(
-    files: Annotated[list[Path] | None, typer.Option("-f", help="Files or folders with manifests.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Option("-f", help="Files or folders with manifests; - for standard input.")
+    ] = None,
     output: Annotated[Output, typer.Option("-o")] = "table",
     objective: Annotated[
         Aim, typer.Option(help="What is made best within the limits: the weighted margins, or one figure alone.")

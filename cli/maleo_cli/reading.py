@@ -1,6 +1,7 @@
 """What `maleo plan` plans: manifests, the shipped catalogue where they need it, and what a cluster holds."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,8 @@ def read(files: Sequence[Path], *, live: bool, kubeconfig: Path | None, profiles
         raise Failure("--kubeconfig: no cluster is asked", "add --live", exit_code=2)
     cluster = asyncio.run(read_cluster(kubeconfig)) if live else None
     try:
-        manifests = _with_catalogue(load(files), cluster or Manifests(), profiles)
+        manifests = load(files, standard_input=sys.stdin.read)
+        manifests = _with_catalogue(manifests, cluster or Manifests(), profiles)
         manifests.check(cluster)
     except ManifestError as error:
         raise Failure("\n".join(error.mistakes), exit_code=2) from error

@@ -43,7 +43,10 @@ def replay_command(
         Path | None, typer.Option(help="A Placement (kubectl get -o yaml): the file is what the operator kept of it.")
     ] = None,
 ) -> None:
-    """Plan again. Exit code 1 when an answer differs from the stored one in anything, 2 when a file holds none."""
+    """Plan again what `maleo plan --store` kept, and compare.
+
+    Exit code 1 when an answer differs from the stored one in anything, 2 when a file holds none.
+    """
     if placement is not None:
         _replay_placement(files, placement)
         return

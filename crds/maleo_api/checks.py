@@ -4,18 +4,23 @@ Planning would pass over most of it in silence: a device of an unknown profile i
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from maleo_api.device import Device, DeviceProfile, Link, Place
 from maleo_api.labels import SITE, TIER
-from maleo_api.meta import Resource, Schema, Tier
+from maleo_api.meta import Metadata, Resource, Schema, Tier
 from maleo_api.model import MeasuredSpan, Model, ModelProfile, Tensor, Variant, size_of
 from maleo_api.quantities import BYTES, parse, show
 from maleo_api.rules import KEYS, RULES
 from maleo_api.spelling import suggest
 
 _MOST_SHOWN: Final = 80
+# What the API server accepts as names and labels (k8s.io/apimachinery, util/validation).
+_DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN: Final = re.compile(rf"{_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*")
+_LABEL: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _ROUNDED: Final = 0.05  # a size of two digits is no contradiction
 
 Kind = TypeVar("Kind", bound=Resource)
@@ -37,6 +42,27 @@ def broken_rules(item: Schema, path: str = "") -> Iterator[str]:
                     yield from broken_rules(inner, f"{_join(path, alias)}[{index}]")
         elif isinstance(value, Schema):
             yield from broken_rules(value, _join(path, alias))
+
+
+def unfit_metadata(metadata: Metadata) -> Iterator[str]:
+    """Yield a mistake for every name, namespace and label that Kubernetes refuses whatever the kind."""
+    if not _is_match(_SUBDOMAIN, metadata.name, 253):
+        told = "not a name: write lower case letters, digits, - and ., beginning and ending with a letter or digit"
+        yield _mistake("metadata.name", metadata.name, f"{told}, at most 253")
+    if metadata.namespace and not _is_match(_DNS_LABEL, metadata.namespace, 63):
+        told = "not a namespace: write lower case letters, digits and -, beginning and ending with a letter or digit"
+        yield _mistake("metadata.namespace", metadata.namespace, f"{told}, at most 63")
+    for key, value in metadata.labels.items():
+        prefix, slash, name = key.rpartition("/")
+        if not _is_match(_LABEL, name, 63) or (slash and not _is_match(_SUBDOMAIN, prefix, 253)):
+            yield _mistake("metadata.labels", key, "not a label's key: write [domain/]name")
+        if value and not _is_match(_LABEL, value, 63):
+            told = "not a label's value: write letters, digits, -, _ and ., beginning and ending with a letter or digit"
+            yield _mistake(f"metadata.labels[{key}]", value, f"{told}, at most 63")
+
+
+def _is_match(pattern: re.Pattern[str], text: str, most: int) -> bool:
+    return len(text) <= most and pattern.fullmatch(text) is not None
 
 
 def _repeated(items: list[Any], key: str | None, path: str) -> Iterator[str]:

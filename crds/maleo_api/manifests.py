@@ -5,7 +5,7 @@ Readers of the API ignore unknown fields; a person's file deserves to hear of th
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -14,15 +14,17 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from maleo_api.checks import broken_rules, dangling_names
+from maleo_api.checks import broken_rules, dangling_names, unfit_metadata
+from maleo_api.documents import DocumentError, parse_documents
 from maleo_api.fields import note_at, of_model
 from maleo_api.kinds import KINDS, KindInfo
 from maleo_api.meta import API_VERSION, GROUP, Form, Metadata, Resource, Schema
 from maleo_api.quantities import Unit
 from maleo_api.spelling import suggest
 
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same by libyaml, five times as quick
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
+_MOST_SHOWN: Final = 80
+STANDARD_INPUT: Final = "-"
 _FREE_FORM: Final = "metadata"  # Kubernetes' own, Maleo models only a part of it
 
 AnyResource = TypeVar("AnyResource", bound=Resource)
@@ -32,10 +34,25 @@ class NodeSpec(Schema):
     unschedulable: bool = False
 
 
+class NodeCondition(Schema):
+    type: str
+    status: str
+
+
+class NodeStatus(Schema):
+    conditions: list[NodeCondition] = []
+
+
 class Node(Resource):
     """A Kubernetes Node, as far as planning without a cluster needs it: labels give tier and site."""
 
     spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its kubelet says so; True for a Node that was written by hand and has no such condition."""
+        return all(each.status == "True" for each in self.status.conditions if each.type == "Ready")
 
 
 class PriorityClass(Resource):
@@ -92,14 +109,18 @@ def dump(documents: Iterable[Mapping[str, Any]]) -> str:
     return yaml.dump_all(documents, Dumper=Dumper, sort_keys=False)
 
 
-def load(paths: Iterable[Path]) -> Manifests:
+def load(paths: Iterable[Path], *, standard_input: Callable[[], str] | None = None) -> Manifests:
     """Read files and, recursively, folders; objects of other API groups are passed over.
 
-    Raises ManifestError with all mistakes of all files: nothing is returned half read.
+    `-` stands for what `standard_input` returns, where it is given. Raise ManifestError with all mistakes of all
+    files: nothing is returned half read.
     """
     reading = _Reading()
     for file in _files(paths, reading):
-        reading.read(file)
+        if standard_input is not None and str(file) == STANDARD_INPUT:
+            reading.read("standard input", standard_input)
+        else:
+            reading.read(str(file), lambda file=file: file.read_text(encoding="utf-8"))  # type: ignore[misc]
     if reading.mistakes:
         raise ManifestError(reading.mistakes)
     return Manifests(reading.resources, reading.nodes, reading.places, reading.priority_classes)
@@ -130,7 +151,7 @@ def _parse(document: dict[str, Any], model: type[AnyResource]) -> tuple[AnyResou
         resource = model.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
         return None, [*mistakes, *(_describe(detail, model) for detail in error.errors())]
-    return resource, mistakes or list(broken_rules(resource))
+    return resource, mistakes or [*unfit_metadata(resource.metadata), *broken_rules(resource)]
 
 
 def _files(paths: Iterable[Path], reading: "_Reading") -> Iterator[Path]:
@@ -140,7 +161,7 @@ def _files(paths: Iterable[Path], reading: "_Reading") -> Iterator[Path]:
             if not found:
                 reading.mistakes.append(f"{path}: no {', '.join(_SUFFIXES)} file in this folder")
             yield from found
-        elif path.is_file():
+        elif path.is_file() or str(path) == STANDARD_INPUT:
             yield path
         else:
             reading.mistakes.append(f"{path}: no such file or folder")
@@ -154,22 +175,21 @@ class _Reading:
         self.places: dict[tuple[str, str], str] = {}
         self.priority_classes: dict[str, PriorityClass] = {}
 
-    def read(self, file: Path) -> None:
+    def read(self, name: str, text: Callable[[], str]) -> None:
+        """Take all documents of a file. Documents are counted as kubectl does, without those that are empty."""
         try:
-            documents = list(yaml.load_all(file.read_text(encoding="utf-8"), Loader=_LOADER))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            self.mistakes.append(f"{file}: not readable as YAML: {tell_yaml_error(error)}")
+            documents = [document for document in parse_documents(text()) if document is not None]
+        except (DocumentError, UnicodeDecodeError, OSError) as error:
+            self.mistakes.append(f"{name}: not readable as YAML: {' '.join(str(error).split())}")
             return
         for number, document in enumerate(documents, start=1):
-            if document is not None:
-                self._take(f"{file}: doc {number}", document)
+            self._take(f"{name}: doc {number}", document)
 
     def _take(self, place: str, document: object) -> None:
         if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
             self.mistakes.append(f"{place}: no Kubernetes object: apiVersion, kind and metadata.name are needed")
-        elif document["kind"] == "List":
-            for item in document.get("items") or []:
-                self._take(place, item)
+        elif document["kind"].endswith("List") and ("items" in document or document["kind"] == "List"):
+            self._take_list(f"{place} {document['kind']}", document.get("items") or [])
         elif document["kind"] == "Node" and document.get("apiVersion") == "v1":
             self._keep(f"{place} Node", document, Node, namespaced=False)
         elif document["kind"] == "PriorityClass" and document.get("apiVersion") == "scheduling.k8s.io/v1":
@@ -180,6 +200,13 @@ class _Reading:
             self.mistakes.append(
                 f"{place} {document['kind']}: apiVersion: {document.get('apiVersion')}: write {API_VERSION}"
             )
+
+    def _take_list(self, place: str, items: object) -> None:
+        if not isinstance(items, list):
+            self.mistakes.append(f"{place}: items: {_show(items)}: not a list: write the objects of the list below it")
+            return
+        for index, item in enumerate(items):
+            self._take(f"{place}: items[{index}]", item)
 
     def _take_own(self, place: str, document: dict[str, Any]) -> None:
         kind = document["kind"]
@@ -247,11 +274,19 @@ def tell_yaml_error(error: Exception) -> str:
     return " ".join(str(error).split()).replace('in "<unicode string>", ', "")
 
 
+def _show(value: object) -> str:
+    """Return the value as JSON, shortened: the rule that it breaks must stay in sight."""
+    shown = json.dumps(value, default=str)
+    return shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
+
+
 def _describe(detail: ErrorDetails, model: type[Schema]) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
     if detail["type"] == "missing":
         return f"{path}: missing: this field is required"
-    shown = json.dumps(detail["input"], default=str)
+    shown = _show(detail["input"])
+    if detail["type"] == "string_type" and isinstance(detail["input"], bool):
+        return f"{path}: {shown}: a boolean: quote the text, since YAML takes y, yes, on, n, no and off for booleans"
     if (unit := note_at(model, detail["loc"], Unit)) is not None:
         return f"{path}: {shown}: no {unit.name}: write a number with its unit, for example {unit.example}"
     form = note_at(model, detail["loc"], Form)

@@ -36,14 +36,24 @@ class AccuracyObjective(Schema):
     enforcement: Enforcement = "Hard"
 
 
+LEAST_TAIL: Final = 300
+"""minSamples x (100 - percentile): three requests are expected beyond the percentile."""
+
+
 class LatencyObjective(Schema):
     """End to end, from the arrival of a request at the entry to its answer."""
 
     percentile: Annotated[int, Field(ge=50, le=99)] = 95
     at_most: Duration
     window: Duration = "10s"
-    min_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 60
+    min_samples: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Requests that a window needs to be judged; 60 if it is left out, and more for a percentile above 95."""
     enforcement: Enforcement = "Hard"
+
+    @property
+    def needed_samples(self) -> int:
+        """Return `min_samples`, or the least number by which the percentile can be judged, at least 60."""
+        return self.min_samples or max(60, -(-LEAST_TAIL // (100 - self.percentile)))
 
 
 class EnergyObjective(Schema):

@@ -45,7 +45,7 @@ DURATION: Final = Unit("duration", "s", {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s"
 ENERGY: Final = Unit("energy", "J", _scaled("num", "J") | {"kJ": 1e3, "Wh": 3600.0}, "350mJ")
 POWER: Final = Unit("power", "W", _scaled("um", "W") | {"kW": 1e3}, "10W")
 RATIO: Final = Unit("ratio", "1", {"%": 0.01}, "95%")
-RATE: Final = Unit("rate", "1/s", {"/s": 1.0, "/m": 1 / 60, "/h": 1 / 3600}, "15/s")
+RATE: Final = Unit("rate", "1/s", {"/s": 1.0, "/min": 1 / 60, "/m": 1 / 60, "/h": 1 / 3600}, "15/s")
 BANDWIDTH: Final = Unit("bandwidth", "B/s", {f"{p}bit/s": _SI[p] / 8 for p in ["", "k", "M", "G"]}, "100Mbit/s")
 THROUGHPUT: Final = Unit("throughput", "B/s", {f"{p}B/s": _SI[p] for p in ["M", "G", "T"]}, "100GB/s")
 COMPUTE: Final = Unit("compute rate", "op/s", {f"{p}{s}": _SI[p] for p in "GTP" for s in ["OPS", "FLOPS"]}, "26TOPS")
@@ -95,20 +95,20 @@ def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "nea
     """`value` (SI) in the largest spelling that keeps it at or above one: `show(DURATION, 0.05) == "50ms"`.
 
     What it returns can be parsed again and is off by less than one in the last of `digits`; rounded up (down) it is
-    never below (above) the value. ValueError for what the schema has no text for: below zero, not finite, too large.
-    What is too small for any text is shown as 0.
+    never below (above) the value. What is too small for any text is shown as 0, what is too large as the largest that
+    there is. Raise ValueError for what is below zero or not finite.
     """
     if not 0 <= value < math.inf:
         raise ValueError(f"{value!r} is no {unit.name}: quantities are finite and not negative")
-    by_size = sorted(unit.factors.items(), key=lambda item: item[1])
-    at = max((at for at, (_, factor) in enumerate(by_size) if value >= factor), default=0)
-    rounded = _round(value / by_size[at][1], digits, rounding)
-    if at + 1 < len(by_size) and rounded * by_size[at][1] >= by_size[at + 1][1]:
+    by_size = sorted({factor: spelling for spelling, factor in unit.factors.items()}.items())  # one for each size
+    at = max((at for at, (factor, _) in enumerate(by_size) if value >= factor), default=0)
+    rounded = _round(value / by_size[at][0], digits, rounding)
+    if at + 1 < len(by_size) and rounded * by_size[at][0] >= by_size[at + 1][0]:
         at, rounded = at + 1, 1.0  # 999.9ms is rounded to 1000ms, which is 1s
     text = f"{rounded + 0.0:.6f}".rstrip("0").rstrip(".")  # no exponent, no minus zero: the schema takes neither
     if len(text.partition(".")[0]) > _WHOLE_DIGITS:
-        raise ValueError(f"{value:g} {unit.si} is more than a {unit.name} can say: {_WHOLE_DIGITS} digits")
-    return f"{text}{by_size[at][0]}"
+        text = "9" * _WHOLE_DIGITS
+    return f"{text}{by_size[at][1]}"
 
 
 def _round(value: float, digits: int, rounding: Rounding) -> float:

@@ -23,6 +23,7 @@ from maleo_api.device import (
 )
 from maleo_api.meta import Schema
 from maleo_api.mission import (
+    LEAST_TAIL,
     AccuracyObjective,
     Demand,
     EnergyObjective,
@@ -36,7 +37,7 @@ from maleo_api.mission import (
 )
 from maleo_api.model import AccuracyFigure, Artifact, Cut, Exit, MeasuredLatency, ModelSpec, Tensor, Variant
 from maleo_api.placement import Placement, PlacementSpec, PlacementStatus, Span
-from maleo_api.quantities import DURATION, RATIO, parse
+from maleo_api.quantities import DURATION, RATIO, Unit, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,12 @@ class Rule:
     secret: bool = False
 
 
+def _where_readable(cel: str, unit: Unit, *fields: str) -> str:
+    """Return the rule for quantities that match their pattern: the others are refused by it, in words of their own."""
+    pattern = unit.pattern.replace("\\", "\\\\")
+    return " || ".join([*(f"!self.{field}.matches('{pattern}')" for field in fields), cel])
+
+
 def _above_zero(field: str, name: str, message: str) -> Rule:
     """`field` is the API's, `name` ours; one that is not there is no mistake."""
     cel = f"!has(self.{field}) || self.{field}.matches('[1-9]')"
@@ -65,7 +72,8 @@ def _is_above_zero(text: str | None) -> bool:
 
 
 def _at_most_one(field: str, name: str, message: str) -> Rule:
-    cel = f"double(self.{field}.replace('%', '')) <= 100.0"
+    # Where double() would fail the type's pattern tells what is wrong; a full pattern here costs more than CEL allows.
+    cel = f"!self.{field}.matches('^[0-9.]+%$') || double(self.{field}.replace('%', '')) <= 100.0"
     return Rule(cel, message, lambda item: parse(RATIO, getattr(item, name)) <= 1, field)
 
 
@@ -99,15 +107,16 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
     ),
     LatencyObjective: (
         Rule(
-            "duration(self.atMost) < duration(self.window)",
+            _where_readable("duration(self.atMost) < duration(self.window)", DURATION, "atMost", "window"),
             "latency.atMost must be shorter than latency.window: raise the window",
             lambda latency: parse(DURATION, latency.at_most) < parse(DURATION, latency.window),
             "atMost",
         ),
         Rule(
-            "self.minSamples * (100 - self.percentile) >= 300",
-            "too few samples to judge this percentile: minSamples x (100 - percentile) must be at least 300",
-            lambda latency: latency.min_samples * (100 - latency.percentile) >= 300,  # noqa: PLR2004 - as in CEL
+            f"!has(self.minSamples) || self.minSamples * (100 - self.percentile) >= {LEAST_TAIL}",
+            "too few samples to judge this percentile: leave out minSamples, or raise it until "
+            f"minSamples x (100 - percentile) is at least {LEAST_TAIL}",
+            lambda latency: latency.needed_samples * (100 - latency.percentile) >= LEAST_TAIL,
             "minSamples",
         ),
         _above_zero("atMost", "at_most", "latency.atMost must be above zero: nothing answers in no time"),
@@ -244,7 +253,7 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
     MeasuredLatency: (
         _above_zero("p50", "p50", "a measured latency must be above zero"),
         Rule(
-            "duration(self.p50) <= duration(self.p95)",
+            _where_readable("duration(self.p50) <= duration(self.p95)", DURATION, "p50", "p95"),
             "p95 cannot be below p50: they may have been swapped",
             lambda latency: parse(DURATION, latency.p50) <= parse(DURATION, latency.p95),
             "p95",

@@ -48,6 +48,21 @@ def test_schema__refuses_with_the_message(api: Api, file: Path) -> None:
     refused = api.call("create", "--dry-run=server", "-f", str(file))
     assert refused.returncode == 1
     assert expected in refused.stderr
+    assert "internal" not in refused.stderr, "a rule could not be evaluated: that tells its reader nothing"
+
+
+@pytest.mark.parametrize("percentile", [50, 95, 96, 99])
+def test_schema__takes_every_percentile_without_a_number_of_samples(api: Api, percentile: int) -> None:
+    latency = {"percentile": percentile, "atMost": "50ms", "window": "1m"}
+    spec = {
+        "model": {"name": "m"},
+        "input": {"node": "n"},
+        "objectives": {"latency": latency},
+        "demand": {"rate": "30/min"},
+    }
+    body = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "metadata": {"name": "few"}, "spec": spec}
+    made = api.call("create", "-f", "-", "--dry-run=server", body=body)
+    assert made.returncode == 0, made.stderr
 
 
 @pytest.mark.parametrize("file", _EXAMPLES, ids=lambda file: str(file.relative_to(_ROOT)))

@@ -1,13 +1,15 @@
 """Reading people's files: what is taken, and what every mistake says."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from maleo_api.checks import broken_rules
 from maleo_api.manifests import ManifestError, load, revise
-from maleo_api.mission import Mission
+from maleo_api.mission import LatencyObjective, Mission
 from maleo_api.rules import RULES
 from maleo_operator.planning.snapshot import from_manifests
 
@@ -105,6 +107,53 @@ _WRONG = {
 }  # fmt: skip
 
 
+_LIST = "apiVersion: v1\nkind: List\nitems: "
+_NAME = "write lower case letters, digits, - and ., beginning and ending with a letter or digit, at most 253"
+_NODE = "apiVersion: v1\nkind: Node\nmetadata: "
+_WRONG |= {
+    "a list whose items are a number": (
+        _LIST + "3\n",
+        ["m.yaml: doc 1 List: items: 3: not a list: write the objects of the list below it"],
+    ),
+    "a list of something else": (
+        _LIST + "[7]\n",
+        ["m.yaml: doc 1 List: items[0]: no Kubernetes object: apiVersion, kind and metadata.name are needed"],
+    ),
+    "a text that YAML takes for a boolean": (
+        _HEAD + _SPEC.replace("spec: {", "spec: {priorityClassName: off, "),
+        [("m.yaml: doc 1 Mission/cctv: spec.priorityClassName: false: a boolean: quote the text, since YAML takes "
+          "y, yes, on, n, no and off for booleans")],
+    ),
+    "a Node whose name Kubernetes refuses": (
+        _NODE + "{name: Edge 1}\n", [f'm.yaml: doc 1 Node/Edge 1: metadata.name: "Edge 1": not a name: {_NAME}']
+    ),
+    "a Link whose name Kubernetes refuses": (
+        ("apiVersion: maleo.dev/v1alpha1\nkind: Link\nmetadata: {name: my_link}\n"
+         "spec: {between: [{site: a}, {site: b}], bandwidth: 1Mbit/s, roundTrip: 1ms}\n"),
+        [f'm.yaml: doc 1 Link/my_link: metadata.name: "my_link": not a name: {_NAME}'],
+    ),
+    "a namespace that Kubernetes refuses": (
+        _HEAD.replace("name: cctv", "name: cctv, namespace: a.b") + _SPEC,
+        [('m.yaml: doc 1 Mission/cctv: metadata.namespace: "a.b": not a namespace: write lower case letters, digits '
+          "and -, beginning and ending with a letter or digit, at most 63")],
+    ),
+    "a site that no label can hold": (
+        _NODE + '{name: a, labels: {maleo.dev/site: "Site A!"}}\n',
+        [('m.yaml: doc 1 Node/a: metadata.labels[maleo.dev/site]: "Site A!": not a label\'s value: write letters, '
+          "digits, -, _ and ., beginning and ending with a letter or digit, at most 63")],
+    ),
+    "a label without a name": (
+        _NODE + "{name: a, labels: {maleo.dev/: x}}\n",
+        ['m.yaml: doc 1 Node/a: metadata.labels: "maleo.dev/": not a label\'s key: write [domain/]name'],
+    ),
+    "a long list where a text belongs": (
+        _HEAD + _SPEC.replace("spec: {", f"spec: {{priorityClassName: {['x'] * 300}, "),
+        [('m.yaml: doc 1 Mission/cctv: spec.priorityClassName: ["x", "x", "x", "x", "x", "x", "x", "x", "x", "x", "x", '
+          '"x", "x", "x", "x", "...: input should be a valid string')],
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("case", _WRONG)
 def test_load__says_what_is_wrong_where_and_what_to_do(tmp_path: Path, case: str) -> None:
     text, want = _WRONG[case]
@@ -148,7 +197,7 @@ _DIGEST, _OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 def _model(*, requires: str = "{runtime: onnxruntime}", work: str = "1MOP", cut: str = "") -> str:
     sizes = "parameters: 1Mi, activations: 1Mi"
     spec = (
-        "{inputs: [{name: x, datatype: FP32, shape: [1]}], outputs: [{name: y, datatype: FP32, shape: [1]}], variants: "
+        "{inputs: [{name: x, datatype: FP32, shape: [1]}], outputs: [{name: z, datatype: FP32, shape: [1]}], variants: "
         f"[{{name: fp32, precision: fp32, cutting: Graph, requires: {requires}, "
         f"artifacts: [{{uri: 'file:///n', digest: '{_DIGEST}', format: onnx, size: 1Mi}}], "
         f"blocks: [{{name: stem, work: {work}, {sizes}{cut}}}, {{name: head, work: 1MOP, {sizes}}}]}}]}}"
@@ -306,3 +355,44 @@ def test_load__tells_all_mistakes_of_all_files_at_once(tmp_path: Path) -> None:
 def test_load__names_a_path_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="nowhere: no such file or folder"):
         load([tmp_path / "nowhere"])
+
+
+def test_standard_input__is_read_where_a_file_is_called_minus() -> None:
+    text = _HEAD + _SPEC
+    assert list(load([Path("-")], standard_input=lambda: text).of(Mission)) == ["default/cctv"]
+    with pytest.raises(ManifestError, match=r"^standard input: doc 1 Mission/cctv: spec\.model: missing"):
+        load(
+            [Path("-")], standard_input=lambda: _HEAD + "spec: {objectives: {latency: {atMost: 1s}}, input: {node: a}}"
+        )
+
+
+@pytest.mark.parametrize("kind", ["List", "MissionList"])
+def test_lists__of_every_kind_are_read(tmp_path: Path, kind: str) -> None:
+    item = {
+        "apiVersion": "maleo.dev/v1alpha1",
+        "kind": "Mission",
+        "metadata": {"name": "cctv"},
+        **yaml.safe_load(_SPEC),
+    }
+    file = tmp_path / "m.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": kind, "items": [item]}), encoding="utf-8")
+    assert list(load([file]).of(Mission)) == ["default/cctv"]
+
+
+@pytest.mark.parametrize(("status", "ready"), [("True", True), ("False", False), ("Unknown", False), (None, True)])
+def test_node__of_a_dump_is_ready_as_its_kubelet_says(tmp_path: Path, status: str | None, ready: bool) -> None:
+    conditions = [
+        {"type": "MemoryPressure", "status": "False"},
+        *([{"type": "Ready", "status": status}] if status else []),
+    ]
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}, "status": {"conditions": conditions}}
+    file = tmp_path / "m.json"
+    file.write_text(json.dumps(node), encoding="utf-8")
+    assert from_manifests(load([file])).nodes["a"].ready is ready
+
+
+@pytest.mark.parametrize(("percentile", "samples"), [(50, 60), (95, 60), (96, 75), (97, 100), (99, 300)])
+def test_samples__that_a_window_needs_follow_the_percentile(percentile: int, samples: int) -> None:
+    objective = LatencyObjective.model_validate({"percentile": percentile, "atMost": "1s"})
+    assert objective.needed_samples == samples
+    assert list(broken_rules(objective)) == []

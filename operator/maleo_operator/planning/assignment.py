@@ -8,17 +8,16 @@ columns: it only makes plans worse, and who takes them looks at it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
-from scipy.sparse import csr_matrix
 
 from maleo_operator.planning.amount import Array, Mask
 from maleo_operator.planning.holdings import spends, uses
 from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.lattice import Prices
 from maleo_operator.planning.menu import Menu
+from maleo_operator.planning.optimizers import make_sparse, maximize_choice, minimize
 from maleo_operator.planning.problem import Plan
 from maleo_operator.planning.solver import Candidate, Search
 
@@ -100,7 +99,7 @@ class Assignment:
             return {}, dict.fromkeys(keys, 0.0)
         matrix = self._matrix(flat, rows, keys)
         values, most = [-column.value for _, column in flat], self._most(rows, keys)
-        done = linprog(values, A_ub=matrix, b_ub=most, bounds=(0, None), method="highs")
+        done = minimize(values, matrix, most)
         duals = np.maximum(-np.asarray(done.ineqlin.marginals), 0.0)
         return dict(zip(rows, duals[: len(rows)], strict=True)), dict(zip(keys, duals[len(rows) :], strict=True))
 
@@ -147,7 +146,7 @@ class Assignment:
             return {}
         values = np.array([column.value for _, column in flat])
         matrix, most = self._matrix(flat, rows, keys), np.array(self._most(rows, keys))
-        shares = linprog(-values, A_ub=matrix, b_ub=most, bounds=(0, None), method="highs").x
+        shares = minimize(-values, matrix, most).x
         taken = shares >= 1 - _TOLERANCE
         settled = {key for (key, _), is_taken in zip(flat, taken, strict=True) if is_taken}
         open_ = np.array([key not in settled for key, _ in flat])
@@ -193,13 +192,13 @@ class Assignment:
     def _rows(self) -> list[Row]:
         return sorted({row for columns in self._columns.values() for column in columns for row in column.uses})
 
-    def _matrix(self, flat: Sequence[tuple[str, Column]], rows: Sequence[Row], keys: Sequence[str]) -> csr_matrix:
+    def _matrix(self, flat: Sequence[tuple[str, Column]], rows: Sequence[Row], keys: Sequence[str]) -> Any:
         place: dict[object, int] = {row: i for i, row in enumerate(rows)}
         place |= {key: len(rows) + i for i, key in enumerate(keys)}
         entries = [(place[row], j, share) for j, (_, column) in enumerate(flat) for row, share in column.uses.items()]
         entries += [(place[key], j, 1.0) for j, (key, _) in enumerate(flat)]
         at, of, shares = zip(*entries, strict=True)
-        return csr_matrix((shares, (at, of)), shape=(len(rows) + len(keys), len(flat)))
+        return make_sparse((shares, (at, of)), shape=(len(rows) + len(keys), len(flat)))
 
     def _most(self, rows: Sequence[Row], keys: Sequence[str]) -> list[float]:
         return [*(self._capacity(row) for row in rows), *(1.0 for _ in keys)]
@@ -208,16 +207,13 @@ class Assignment:
         return self._free[row]
 
 
-def _share_out(values: Array, matrix: csr_matrix, most: Array, gap: float) -> Mask:
+def _share_out(values: Array, matrix: Any, most: Array, gap: float) -> Mask:
     """Which columns to take, whole, by HiGHS."""
     if not values.size:
         return np.zeros(0, dtype=bool)
     # Presolved, HiGHS prints to standard output when it takes a solution back.
     limits = {"node_limit": _MOST_NODES, "mip_rel_gap": max(gap / 2, 1e-5), "presolve": False}
-    constraint, whole = LinearConstraint(matrix, ub=most), np.ones(values.size)
-    done = milp(-values, constraints=constraint, integrality=whole, bounds=Bounds(0, 1), options=limits)
-    found: Mask = done.x > 0.5 if done.x is not None else np.zeros(values.size, dtype=bool)  # noqa: PLR2004
-    return found
+    return maximize_choice(values, matrix, most, limits)
 
 
 def _free(search: Search, row: Row) -> float:

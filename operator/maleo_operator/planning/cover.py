@@ -5,13 +5,12 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
-from scipy.sparse import csr_matrix
 
 from maleo_operator.planning.amount import Array
+from maleo_operator.planning.optimizers import make_sparse, minimize
 from maleo_operator.planning.stages import Types
 
-_INFEASIBLE: Final = 2  # as linprog says it
+_INFEASIBLE: Final = 2  # status of SciPy's linprog
 _TOLERANCE: Final = 1e-6
 
 
@@ -35,9 +34,9 @@ def cover(types: Types, seconds: float) -> Cover | None:
     piece = np.arange(types.last)[:, None]
     covered = (start <= piece) & (piece < ends[kind, start])
     served = np.arange(len(types.sizes))[:, None] == kind
-    rows = csr_matrix(np.concatenate([-covered.astype(float), served.astype(float)]))
+    rows = make_sparse(np.concatenate([-covered.astype(float), served.astype(float)]))
     most = np.concatenate([-np.ones(types.last), types.sizes])
-    done = linprog(np.ones(kind.size), A_ub=rows, b_ub=most, bounds=(0, None), method="highs")
+    done = minimize(np.ones(kind.size), rows, most)
     if done.status == _INFEASIBLE or (done.status == 0 and done.fun > types.most + _TOLERANCE):
         return None
     if done.status != 0:

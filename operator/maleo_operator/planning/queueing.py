@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import fsum, inf, sqrt
 from typing import Final
 
-from scipy.optimize import brentq
+from maleo_operator.planning.optimizers import find_root
 
 _FINE: Final = 1e-15  # seconds
 _TRACE: Final = 1e-9
@@ -70,7 +70,7 @@ class Leeway:
             return inf
         if self._excess(0.0, rate) >= 0:
             return 0.0
-        return float(brentq(self._excess, 0.0, min(most, (1 - self.queue.share) / rate), args=(rate,), xtol=_FINE))
+        return find_root(self._excess, 0.0, min(most, (1 - self.queue.share) / rate), args=(rate,), xtol=_FINE)
 
     def _excess(self, seconds: float, rate: float) -> float:
         """By how much the wait is too long behind such a newcomer, times the time that is left: so it has no pole."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from maleo_api.device import Device, DeviceProfile, Link
 from maleo_api.labels import SITE, TIER
-from maleo_api.manifests import Manifests
+from maleo_api.manifests import Manifests, Node
 from maleo_api.meta import Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
@@ -16,12 +16,9 @@ RESERVED: Final = "system-"
 
 
 def from_manifests(manifests: Manifests, observations: Observations | None = None) -> Snapshot:
-    """Nodes are ready; their labels give tier and site."""
+    """Return what the manifests hold; the labels of nodes give tier and site."""
     return Snapshot(
-        nodes={
-            name: _facts(name, node.metadata.labels, unschedulable=node.spec.unschedulable)
-            for name, node in manifests.nodes.items()
-        },
+        nodes={name: _facts(name, node) for name, node in manifests.nodes.items()},
         profiles=manifests.of(DeviceProfile),
         devices=manifests.of(Device),
         links=manifests.of(Link),
@@ -46,12 +43,13 @@ def tier_of(labels: Mapping[str, str]) -> Tier:
     return Tier(tier) if tier in set(Tier) else Tier.DEVICE
 
 
-def _facts(name: str, labels: dict[str, str], *, unschedulable: bool) -> NodeFacts:
+def _facts(name: str, node: Node) -> NodeFacts:
+    labels = node.metadata.labels
     return NodeFacts(
         name=name,
         site=labels.get(SITE, ""),
         tier=tier_of(labels),
-        ready=True,
-        schedulable=not unschedulable,
+        ready=node.is_ready,
+        schedulable=not node.spec.unschedulable,
         labels=labels,
     )

@@ -43,7 +43,7 @@ def latency_margin(scope: MissionScope, active: Placement) -> float | None:
     if objective is None:
         return None
     telemetry, predicted = scope.telemetry, active.spec.predicted.latency
-    enough = telemetry.fresh and telemetry.samples >= objective.min_samples
+    enough = telemetry.fresh and telemetry.samples >= objective.needed_samples
     value = telemetry.percentile_s if enough else None
     if value is None and predicted is not None:
         value = quantities.parse(quantities.DURATION, predicted.value)

@@ -51,11 +51,11 @@ def _latency(scope: MissionScope, _: Placement) -> Condition:
     judgement = judge_run(
         telemetry.windows,
         percentile=objective.percentile,
-        min_samples=objective.min_samples,
+        min_samples=objective.needed_samples,
         running=scope.mission.spec.drift.windows,
     )
     if judgement == "TooFewSamples":
-        message = f"a window needs {objective.min_samples} samples, the last had {telemetry.samples}"
+        message = f"a window needs {objective.needed_samples} samples, the last had {telemetry.samples}"
         return condition("LatencyMet", "Unknown", "TooFewSamples", message)
     told = _told(objective.percentile, telemetry.percentile_s, objective.at_most)
     if judgement == "Exceeded":

@@ -1,0 +1,261 @@
+"""YAML and JSON text as kubectl reads it, turned into JSON values.
+
+kubectl splits a stream at lines that start with `---`, reads a part that starts with `{` as JSON, and resolves plain
+scalars by the rules of go-yaml: `y`, `on` and `No` are booleans, `0777` is octal, `1e3` is a number, `1:30` and
+`2001-12-14` are strings. PyYAML follows other rules, so scalars are resolved here. Where this reader is stricter than
+kubectl, which loses data without a word, the message says so. Aliases are expanded within a bound.
+"""
+
+import json
+import math
+import re
+from base64 import b64decode
+from collections.abc import Iterator
+from typing import Any, Final
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml parses about five times as fast
+_TAG: Final = "tag:yaml.org,2002:"
+_WORDS: Final[dict[str, tuple[str, Any]]] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), ("null", None)),
+    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"), ("bool", True)),
+    **dict.fromkeys(("n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"), ("bool", False)),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), ("float", math.nan)),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), ("float", math.inf)),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), ("float", -math.inf)),
+}
+_INTEGER: Final = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
+_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_BASES: Final = (16, 2, 8, 10)
+_INT64: Final = 2**63
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_EXPANSION: Final = (10, 100_000)
+"""A document may grow by its aliases to this many times its size, plus this many values."""
+
+
+class DocumentError(ValueError):
+    """Text that cannot be read; the message is one line and says where in the text."""
+
+
+def parse_documents(text: str) -> Iterator[Any]:
+    """Yield the JSON values of all documents in `text`; empty ones are None. Raise DocumentError."""
+    for first_line, part in _split(text.removeprefix("\ufeff")):
+        if part.lstrip().startswith("{"):
+            try:
+                yield from _read_json(part)
+                continue
+            except ValueError:
+                pass  # a YAML flow mapping begins alike
+        yield _read_yaml(part, first_line)
+
+
+def _split(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (number of lines before it, part) for the parts between separator lines."""
+    part, begin = list[str](), 0
+    for number, line in enumerate(text.splitlines(keepends=True)):
+        if not line.startswith("---"):
+            part.append(line)
+            continue
+        rest = line[3:].strip()
+        if rest and not rest.startswith("#"):
+            raise DocumentError(f"line {number + 1}: text after the separator ---: start the document on a new line")
+        yield begin, "".join(part)
+        part, begin = [], number + 1
+    yield begin, "".join(part)
+
+
+# ---------------------------------------------------------------------------------------------------------------- JSON
+
+
+def _read_json(text: str) -> list[Any]:
+    """Return all values of a stream of JSON objects; ValueError where it is none."""
+    decoder, values, at = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object), [], 0
+    while at < len(text):
+        value, at = decoder.raw_decode(text, at)
+        values.append(_mend(value) if _SURROGATE.search(text) else value)
+        at += len(text[at:]) - len(text[at:].lstrip())
+    return values
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise DocumentError(_repeated(next(name for name in names if names.count(name) > 1)))
+    return found
+
+
+def _mend(value: Any) -> Any:
+    """Replace what is only half of a surrogate pair by U+FFFD, as Go does."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mend(item) for item in value]
+    return {_mend(name): _mend(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+# ---------------------------------------------------------------------------------------------------------------- YAML
+
+
+class _Loader(_LOADER):  # type: ignore[misc] # one of two classes, known at run time
+    """Tells plain scalars from quoted ones: a tag of its own stands for `resolve by go-yaml's rules`."""
+
+    def resolve(self, kind: type[Node], value: Any, implicit: Any) -> str:
+        if kind is ScalarNode and implicit[0]:
+            return "plain"
+        return str(super().resolve(kind, value, implicit))
+
+
+def _read_yaml(text: str, first_line: int) -> Any:
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        return None if root is None else _Building(_count_nodes(root)).build(root)
+    except _Refused as error:
+        raise DocumentError(f"line {first_line + error.line + 1}: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        mark, context = error.problem_mark, f" ({error.context})" if error.context else ""
+        where = f"line {first_line + mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        raise DocumentError(f"{where}{error.problem}{context}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        told = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise DocumentError(told.replace('in "<unicode string>", ', "")) from None
+    finally:
+        loader.dispose()
+
+
+def _count_nodes(root: Node) -> int:
+    """Return how many nodes the document has as it is written: each aliased node counts once."""
+    seen, stack = set[int](), [root]
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, SequenceNode):
+            stack += node.value
+        elif isinstance(node, MappingNode):
+            stack += [each for pair in node.value for each in pair]
+    return len(seen)
+
+
+class _Refused(Exception):
+    def __init__(self, node: Node, told: str) -> None:
+        super().__init__(told)
+        self.line = node.start_mark.line
+
+
+class _Building:
+    """Builds JSON values from nodes. written: nodes of the document."""
+
+    def __init__(self, written: int) -> None:
+        self._left = _EXPANSION[0] * written + _EXPANSION[1]
+        self._open = set[int]()
+
+    def build(self, node: Node) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise _Refused(node, "aliases (*name) make this document too large: write it out, or use fewer")
+        if isinstance(node, ScalarNode):
+            return _scalar(node)
+        if id(node) in self._open:
+            raise _Refused(node, "an alias (*name) contains itself")
+        self._open.add(id(node))
+        if isinstance(node, SequenceNode):
+            built: Any = [self.build(item) for item in node.value]
+        else:
+            assert isinstance(node, MappingNode)
+            built = self._mapping(node)
+        self._open.remove(id(node))
+        return built
+
+    def _mapping(self, node: MappingNode) -> dict[str, Any]:
+        """Explicit keys win over merged ones, and of several merged mappings the first one wins."""
+        found, merged = dict[str, Any](), dict[str, Any]()
+        for name, value in node.value:
+            if isinstance(name, ScalarNode) and (name.tag, name.value) == ("plain", "<<"):
+                for each in self._merged(value):
+                    merged = {**each, **merged}
+                continue
+            key = _key(name)
+            if key in found:
+                raise _Refused(name, _repeated(key))
+            found[key] = self.build(value)
+        return {**merged, **found}
+
+    def _merged(self, value: Node) -> list[dict[str, Any]]:
+        sources = value.value if isinstance(value, SequenceNode) else [value]
+        if not all(isinstance(source, MappingNode) for source in sources):
+            raise _Refused(value, "<<: takes a mapping or a list of mappings")
+        return [self.build(source) for source in sources]
+
+
+def _repeated(name: str) -> str:
+    return f"key {json.dumps(name)} is there twice: kubectl would silently take the last one; remove one"
+
+
+def _key(node: Node) -> str:
+    if not isinstance(node, ScalarNode):
+        raise _Refused(node, "a key must be a text, not a list or a mapping")
+    value = _scalar(node)
+    if value is None:
+        raise _Refused(node, "a key must not be null: quote it")
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _scalar(node: ScalarNode) -> Any:
+    text, tag = node.value, node.tag
+    if tag == "plain":
+        return _number(node, _resolve(text)[1])
+    kind = tag.removeprefix(_TAG)
+    if tag == kind or kind in ("str", "timestamp"):
+        return text  # of an unknown tag, the text
+    if kind == "binary":
+        return _binary(node)
+    found, value = _resolve(text)
+    if kind not in ("int", "float", "bool", "null"):
+        return text
+    if found != kind and (found, kind) != ("int", "float"):
+        raise _Refused(node, f"{json.dumps(text)} is not a value of type {kind}")
+    return _number(node, value)
+
+
+def _binary(node: ScalarNode) -> str:
+    try:
+        return b64decode("".join(node.value.split()), validate=True).decode()
+    except ValueError:
+        raise _Refused(node, "!!binary takes base64 of UTF-8 text") from None
+
+
+def _number(node: Node, value: Any) -> Any:
+    """Return the value as JSON has it: a float that is whole is an integer."""
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        raise _Refused(node, "infinity and NaN cannot be written in JSON")
+    return int(value) if value.is_integer() and abs(value) < _INT64 else value
+
+
+def _resolve(text: str) -> tuple[str, Any]:
+    """Return the type and value of a plain scalar, as go-yaml resolves it."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in "+-.0123456789":
+        return "str", text
+    plain = text.replace("_", "")
+    whole = _INTEGER.fullmatch(plain)
+    if whole is not None and text[0] != ".":
+        sign, digits = whole[1], whole.groups()[1:]
+        base, number = next((base, found) for base, found in zip(_BASES, digits, strict=True) if found is not None)
+        exact = int(f"{sign}{number}", base)
+        if -_INT64 <= exact < _INT64:
+            return "int", exact
+    if _FLOAT.fullmatch(plain) is not None and math.isfinite(value := float(plain)):
+        return "float", value
+    return "str", text

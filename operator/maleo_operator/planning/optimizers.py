@@ -1,0 +1,40 @@
+"""SciPy's optimizers, imported when one is first used: importing them takes longer than most plans take to find."""
+# ruff: noqa: PLC0415 - imports inside functions are what this module is for
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def find_root(function: Callable[..., float], low: float, high: float, *, args: tuple[Any, ...], xtol: float) -> float:
+    """Return where `function` is zero between `low` and `high`, where its signs differ (Brent's method)."""
+    from scipy.optimize import brentq
+
+    return float(brentq(function, low, high, args=args, xtol=xtol))
+
+
+def make_sparse(*args: Any, **options: Any) -> Any:
+    """Return a compressed sparse row matrix; arguments as of `scipy.sparse.csr_matrix`."""
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix(*args, **options)
+
+
+def minimize(costs: ArrayLike, rows: Any, most: ArrayLike) -> Any:
+    """Solve the linear program min costs.x, rows.x <= most, x >= 0 by HiGHS; return SciPy's result with its duals."""
+    from scipy.optimize import linprog
+
+    return linprog(costs, A_ub=rows, b_ub=most, bounds=(0, None), method="highs")
+
+
+def maximize_choice(
+    values: NDArray[np.float64], rows: Any, most: ArrayLike, options: Mapping[str, Any]
+) -> NDArray[np.bool_]:
+    """Solve max values.x, rows.x <= most for x of zeros and ones by HiGHS; return all zeros where it finds nothing."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    constraint = LinearConstraint(rows, ub=most)
+    done = milp(-values, constraints=constraint, integrality=np.ones(values.size), bounds=Bounds(0, 1), options=options)
+    return np.zeros(values.size, dtype=np.bool_) if done.x is None else np.asarray(done.x > 0.5)  # noqa: PLR2004 - 0 or 1

@@ -1,0 +1,69 @@
+"""YAML and JSON as kubectl reads them. `tests/cluster/test_documents.py` holds these cases against a real kubectl."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yaml_corpus import DOCUMENTS, REFUSED, SCALARS, STRICTER
+
+from maleo_api.documents import DocumentError, parse_documents
+
+
+@pytest.mark.parametrize("text", SCALARS, ids=repr)
+def test_scalar__is_what_kubectl_makes_of_it(text: str) -> None:
+    (found,) = parse_documents(f"x: {text}\n")
+    assert json.dumps(found["x"]) == json.dumps(SCALARS[text])
+
+
+@pytest.mark.parametrize("case", DOCUMENTS)
+def test_documents__are_split_and_read_as_by_kubectl(case: str) -> None:
+    text, want = DOCUMENTS[case]
+    assert [document for document in parse_documents(text) if document is not None] == want
+
+
+@pytest.mark.parametrize("case", [*REFUSED, *STRICTER])
+def test_document__is_refused_by_line_and_cause(case: str) -> None:
+    text, message = {**REFUSED, **STRICTER}[case]
+    with pytest.raises(DocumentError) as caught:
+        list(parse_documents(text))
+    assert str(caught.value) == message
+
+
+def test_alias_bomb__is_refused_in_bounded_work() -> None:
+    bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30)
+    )
+    with pytest.raises(DocumentError, match="aliases"):
+        list(parse_documents(bomb))
+
+
+def test_aliases__of_ordinary_size_are_expanded() -> None:
+    text = "base: &base {k: [1, 2, 3]}\n" + "".join(f"x{n}: *base\n" for n in range(1000))
+    (found,) = parse_documents(text)
+    assert found["x999"] == {"k": [1, 2, 3]}
+
+
+@given(st.text(max_size=200))
+def test_any_text__is_read_or_refused_in_one_line(text: str) -> None:
+    found, told = [], ""
+    try:
+        found = list(parse_documents(text))
+    except DocumentError as error:
+        told = str(error)
+    assert "\n" not in told
+    json.dumps(found, allow_nan=False)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), _VALUES, max_size=5))
+def test_json__is_read_as_what_was_written(value: dict[str, Any]) -> None:
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False), json.dumps(value, indent=2)):
+        assert list(parse_documents(f"{text}\n{text}")) == [value, value]
