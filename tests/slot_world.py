@@ -143,6 +143,7 @@ class World:
         self.heard = asyncio.Condition()
         self.ports: dict[str, int] = {}
         self._port = _free_port()
+        self.slots: dict[str, Slot] = {}
         self._processes: list[asyncio.subprocess.Process] = []
         self._stops: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
 
@@ -168,7 +169,8 @@ class World:
         agent = f"http://127.0.0.1:{self._port}"
         settings = Settings(agent, f"default/{name}", TOKEN, "127.0.0.1", self.ports[name], self.folder / name)
         stopping = asyncio.Event()
-        self._stops[name] = (stopping, asyncio.create_task(Slot(settings).run(stopping)))
+        self.slots[name] = Slot(settings)
+        self._stops[name] = (stopping, asyncio.create_task(self.slots[name].run(stopping)))
 
     async def start_process(self, name: str) -> asyncio.subprocess.Process:
         """A slot as a process of its own, ended by `stop`."""

@@ -34,7 +34,7 @@ class Admission:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._requests = 0
+        self.requests = 0
 
     @contextlib.contextmanager
     def holding(self, limit: int) -> Iterator[Held]:
@@ -48,10 +48,10 @@ class Admission:
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Count one request from its parsing to its answer. Raise Busy beyond the bound."""
-        if self._requests >= MAX_REQUESTS:
+        if self.requests >= MAX_REQUESTS:
             raise Busy(f"{MAX_REQUESTS} requests wait here already: ask again later")
-        self._requests += 1
+        self.requests += 1
         try:
             yield
         finally:
-            self._requests -= 1
+            self.requests -= 1

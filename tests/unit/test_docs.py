@@ -66,3 +66,11 @@ def test_readme__shows_what_the_planner_answers(monkeypatch: pytest.MonkeyPatch)
     told = [line.rstrip() for line in CliRunner().invoke(maleo, ["plan", *command.split()]).output.splitlines()]
     assert quoted
     assert [line for line in told if line in quoted] == quoted
+
+
+def test_inference_protocol__names_tests_that_there_are() -> None:
+    text = (ROOT / "docs/reference/inference-protocol.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert named
+    for path, test in named:
+        assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), test
