@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from maleo_devcluster.lockfile import NotLocked, select
+
 PAUSE: Final = "pause"
 COMPONENTS: Final = {"operator": "operator", "agent": "node_agent", "slot": "runtime"}  # image -> folder
 _EXTRAS: Final = {"operator": "operator", "agent": "agent", "slot": "runtime"}
@@ -126,30 +128,25 @@ class Builder:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         requirements = target.with_suffix(".txt")
-        requirements.write_text(
-            _run(
-                [
-                    *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
-                    *(
-                        "--python-version",
-                        _PYTHON,
-                        "--extra",
-                        _EXTRAS[component],
-                        "--constraint",
-                        str(locked[0]),
-                        str(locked[1]),
-                    ),
-                ]
-            ),
-            encoding="utf-8",
-        )
+        requirements.write_text(self._pinned(component), encoding="utf-8")
         installer = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(partial)]
-        installer += ["--python-version", _PYTHON]
+        installer += ["--python-version", _PYTHON, "--no-deps", "--only-binary", ":all:", "--require-hashes"]
         _run([*installer, "--requirement", str(requirements)])
         for folder in [*partial.rglob("__pycache__"), *partial.rglob("tests")]:
             shutil.rmtree(folder, ignore_errors=True)
         partial.rename(target)
         return target
+
+    def _pinned(self, component: str) -> str:
+        """The component's requirements as the lock file has them: version, marker and hashes."""
+        lock = self.source / "requirements.lock"
+        resolver = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
+        resolver += ["--python-version", _PYTHON, "--extra", _EXTRAS[component], "--constraint", str(lock)]
+        pins = _run([*resolver, str(self.source / "pyproject.toml")]).splitlines()
+        try:
+            return select(lock.read_text(encoding="utf-8"), [pin for pin in pins if pin])
+        except NotLocked as error:
+            raise BuildFailed(str(error)) from error
 
     def _tag(self, component: str) -> str:
         digest, dockerfile = hashlib.sha256(), self.source / COMPONENTS[component] / "Dockerfile"
