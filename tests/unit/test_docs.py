@@ -74,3 +74,16 @@ def test_inference_protocol__names_tests_that_there_are() -> None:
     assert named
     for path, test in named:
         assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), test
+
+
+def test_claims_of_security__name_tests_and_policies_that_are_there() -> None:
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    tests = re.findall(r"`(tests/[^`:]+)(?:::(\w+))?`", text)
+    assert len(tests) > 10
+    for path, name in tests:
+        assert (ROOT / path).is_file(), path
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8") or not name, name
+    policies = (ROOT / "charts/maleo/templates/policies.yaml").read_text(encoding="utf-8")
+    named = re.findall(r"`(maleo-(?:agent|safety|priority))`", text)
+    assert named
+    assert all(f"metadata: {{name: {name}}}" in policies for name in named)
