@@ -5,12 +5,14 @@ import copy
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from missions import GATE, faults, is_ready, load, mission, served
 from watching import is_condition, watching
 
+from maleo_api.manifests import dump
 from maleo_demo.environment import Environment
 from maleo_devcluster.cluster import Cluster
 from maleo_kube.resources import DEVICES
@@ -145,6 +147,52 @@ async def test_link_that_carries_next_to_nothing__fallback_answers_until_the_mis
         assert partner not in moved.mission.status.nodes
         assert (placed.revision, "fallback") in served(made)
         assert faults(made) == []
+
+
+_SITE = "maleo.dev/site"
+_WITHIN_S = 5.0
+"""Seconds from the change of a label until no request may go the forbidden way any more."""
+
+
+async def test_site_label_changed_under_load__nothing_is_sent_to_what_is_another_site_by_now(
+    environment: Environment,
+) -> None:
+    """The input's node and the partner share a site at first. Then the input's node is labelled back."""
+    await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
+    ends = [{"node": "gate-1"}, {"node": "edge-1"}]
+    link = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Link", "metadata": {"name": "gate-1-edge-1"}}
+    path = Path("build/link-gate-1-edge-1.yaml")
+    path.write_text(dump([link | {"spec": {"between": ends, "bandwidth": "100Mbit/s", "roundTrip": "4ms"}}]))
+    site = environment.kubectl("get", "node", "gate-1", "-o", r"jsonpath={.metadata.labels.maleo\.dev/site}")
+    other = environment.kubectl("get", "node", "edge-1", "-o", r"jsonpath={.metadata.labels.maleo\.dev/site}")
+    assert site != other
+    environment.kubectl("apply", "-f", str(path))
+    environment.kubectl("label", "node", "gate-1", f"{_SITE}={other}", "--overwrite")
+    try:
+        spec = copy.deepcopy(GATE) | {"egress": {"input": "Device", "features": "Site"}}
+        async with mission(environment, "private", spec) as observer:
+            placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+            assert placed.mission.status.nodes == "gate-1>edge-1"
+            async with load(environment, placed) as made:
+                await made.until(40)
+                assert (placed.revision, "chain") in served(made)
+                changed_at = time.time()
+                environment.kubectl("label", "node", "gate-1", f"{_SITE}={site}", "--overwrite")
+                moved = await observer.until(
+                    lambda s: s.revision > placed.revision and is_ready(s),
+                    what="a move",
+                    timeout_s=_WAIT_S,
+                    since=changed_at,
+                )
+                await made.until(len(made.samples) + 20)
+            assert moved.mission.status.moves[-1].reason == "EgressViolated"
+            assert moved.mission.status.nodes == "gate-1"
+            late = [s for s in made.samples if s.sent_at > changed_at + _WITHIN_S and ">" in s.served_by]
+            assert late == []
+            assert faults(made) == []
+    finally:
+        environment.kubectl("label", "node", "gate-1", f"{_SITE}={site}", "--overwrite")
+        environment.kubectl("delete", "-f", str(path), "--ignore-not-found")
 
 
 async def test_input_node_lost__nothing_is_moved(environment: Environment) -> None:
