@@ -20,17 +20,19 @@ def _condition(type_: str, field: str = "status") -> str:
 _AGE: Final = Column("Age", ".metadata.creationTimestamp", type="date")
 _READY: Final = Column("Ready", _condition("Ready"))
 
+_MARGIN: Final = "Distance to the limit; negative: violated; with ~ predicted, not observed"
+
 COLUMNS: Final = {
     "Mission": (
         _READY,
+        Column("Phase", ".status.phase"),
         Column("Nodes", ".status.nodes", description="In the order of the data"),
-        Column("Latency", ".status.margins.latency", description="Distance to the limit; negative: violated"),
-        Column("Energy", ".status.margins.energy", description="Distance to the limit; negative: violated"),
-        Column("Reason", _condition("Ready", "reason")),
+        Column("Accuracy", ".status.margins.accuracy", description="Declared figure minus the floor, in points"),
+        Column("Latency", ".status.margins.latency", description=_MARGIN),
+        Column("Energy", ".status.margins.energy", description=_MARGIN),
+        Column("Reason", ".status.reason", description="What to look at first"),
         _AGE,
-        # 100 columns have no room for all: Nodes tell most of the mode, and accuracy changes with the variant only.
         Column("Mode", ".status.mode", priority=1, description="Local, Split or Remote"),
-        Column("Accuracy", ".status.margins.accuracy", priority=1, description="Distance to the limit"),
         Column("Variant", ".status.variant", priority=1),
         Column("Revision", ".status.active.revision", type="integer", priority=1),
         Column("Criticality", ".spec.criticality", priority=1),

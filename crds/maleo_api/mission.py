@@ -177,7 +177,8 @@ class Observed(Schema):
 
 
 class Margins(Schema):
-    """Signed distance to each limit in 10-point bands, such as `+30%`; negative = violated."""
+    """Signed distance to each limit, such as `+30%`; negative: violated. Latency and energy are told in bands of 10
+    points, and with `~` before them while they are the plan's prediction. Accuracy is declared: points to the floor."""
 
     accuracy: ShortText | None = None
     latency: ShortText | None = None
@@ -196,6 +197,8 @@ class Move(Schema):
 class MissionStatus(Schema):
     observed_generation: int = 0
     phase: ShortText = ""
+    reason: ShortText = ""
+    """For the printed column: what to look at first, in a word; the conditions tell it in sentences."""
     active: Active | None = None
     mode: ShortText = ""
     variant: ShortText = ""

@@ -166,6 +166,9 @@ def _is_whole(seen: Seen) -> bool:
         "PartnerLost",
         "FallbackServing",
         "SlotFailed",
+        "SlotMissing",
+        "SlotNotReady",
+        "SlotPending",
     )
 
 

@@ -1,10 +1,13 @@
-"""`kubectl get` at 100 columns: each column is as wide as its widest cell, with three spaces before the next one."""
+"""`kubectl get` in a terminal: each column is as wide as its widest cell, with three spaces before the next one."""
+
+from pathlib import Path
 
 import pytest
 
 from maleo_api.columns import COLUMNS
 
-_WIDTH = 100
+_WIDTH = {"Mission": 130, "Placement": 100, "Device": 100}
+"""A mission tells all four letters and where it stands: it needs a wider terminal than 100 columns."""
 _PADDING = 3
 
 # Realistic worst cells, which may stand in different rows: names of 20 letters, three nodes of 7, the longest of the
@@ -13,11 +16,11 @@ _WORST = {
     "Mission": {
         "Name": "gate-inspection-west",
         "Ready": "False",
-        "Mode": "Remote",
+        "Phase": "NotServing",
         "Nodes": "drone-1>entry-1>cloud-1",
-        "Accuracy": "-100%",
-        "Latency": "-100%",
-        "Energy": "-100%",
+        "Accuracy": "-10.0%",
+        "Latency": "~-100%",
+        "Energy": "~-100%",
         "Reason": "LatencyTooTight",
         "Age": "7h59m",
     },
@@ -45,7 +48,7 @@ _DEMO = {
     "Mission": {
         "Name": "mission.maleo.dev/drone-surveillance",
         "Ready": "True",
-        "Mode": "Split",
+        "Phase": "Serving",
         "Nodes": "drone-1>edge-1",
         "Latency": "+50%",
         "Energy": "+40%",
@@ -80,9 +83,27 @@ def _width(kind: str, cells: dict[str, str]) -> int:
 @pytest.mark.parametrize("kind", _WORST)
 def test_columns__fit_a_terminal_with_long_names_and_reasons(kind: str) -> None:
     assert set(_WORST[kind]) >= {column.name for column in COLUMNS[kind] if column.priority == 0}
-    assert _width(kind, _WORST[kind]) <= _WIDTH
+    assert _width(kind, _WORST[kind]) <= _WIDTH[kind]
 
 
 @pytest.mark.parametrize("kind", _DEMO)
 def test_columns__fit_a_terminal_in_the_command_that_the_demo_ends_with(kind: str) -> None:
-    assert _width(kind, _DEMO[kind]) <= _WIDTH
+    assert _width(kind, _DEMO[kind]) <= _WIDTH[kind]
+
+
+def test_columns__of_missions_are_those_that_the_readme_shows() -> None:
+    """The demo's mission has no objective for accuracy: that cell is empty."""
+    shown = (
+        (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split("$ kubectl get missions\n", 1)[1]
+    )
+    header, row = shown.splitlines()[:2]
+    assert header.split() == ["NAME", *(c.name.upper() for c in COLUMNS["Mission"] if c.priority == 0)]
+    starts = {header.index(name) for name in header.split()}
+    assert {row.index(cell) for cell in row.split()} <= starts
+
+
+def test_columns__of_missions_take_ready_from_the_condition_and_the_rest_from_the_summary() -> None:
+    """Ready alone would hide a mission that is displaced, below its floor, suspended or served by another model."""
+    paths = {column.name: column.path for column in COLUMNS["Mission"]}
+    assert paths["Ready"].endswith('(@.type=="Ready")].status')
+    assert (paths["Phase"], paths["Reason"]) == (".status.phase", ".status.reason")

@@ -94,6 +94,7 @@ def parse_slot(pod: Mapping[str, Any]) -> SlotPod:
         created_at=seconds(meta["creationTimestamp"]) if "creationTimestamp" in meta else 0.0,
         identity=labels_.get(IDENTITY, ""),
         labels=labels_,
+        preempted=any(_is_preemption(c) for c in status.get("conditions", [])),
     )
 
 
@@ -107,10 +108,17 @@ def _crashing(state: Mapping[str, Any]) -> bool:
     return state.get("restartCount", 0) >= _CRASHES and "waiting" in state.get("state", {})
 
 
+def _is_preemption(condition: Mapping[str, Any]) -> bool:
+    """Return whether this condition of a pod says that it ends for a pod of higher priority."""
+    asked = condition["type"] == "DisruptionTarget" and condition["status"] == "True"
+    return asked and condition.get("reason") == "PreemptionByScheduler"
+
+
 def _trouble(status: Mapping[str, Any], states: Iterable[Mapping[str, Any]]) -> str:
     waiting = [s["state"]["waiting"] for s in states if "waiting" in s.get("state", {})]
     unscheduled = [c for c in status.get("conditions", []) if c["type"] == "PodScheduled" and c["status"] == "False"]
-    told = [status, *waiting, *unscheduled]
+    preempted = [c for c in status.get("conditions", []) if _is_preemption(c)]
+    told = [status, *waiting, *unscheduled, *preempted]
     texts = (": ".join(filter(None, (one.get("reason"), one.get("message")))) for one in told)
     return next(filter(None, texts), "")
 

@@ -13,16 +13,39 @@ from maleo_operator.reconcilers.switch import Turn
 _MAX_MESSAGE: Final = 1000
 _GOOD: Final = {"Ready": "True", "Placed": "True", "Degraded": "False"}
 _PASSING: Final = frozenset({"Starting", "Moving", "Suspended"})
+_ORDER: Final = ("Placed", "Ready")
+_IMPLIED: Final = {"commit": ("Placed", "Serving"), "plan": ("Starting", "Moving")}
+"""Reasons of conditions that follow from what an event says was done."""
 
 
-def tell(turn: Turn, before: Sequence[Condition], after: Iterable[Condition]) -> tuple[Event, ...]:
-    told = [_turned(new) for new in after if _is_news(find(before, new.type), new)]
-    if turn.created is not None:
-        told.append(_planned(turn.created))
+def tell(turn: Turn, before: Sequence[Condition], after: Sequence[Condition]) -> tuple[Event, ...]:
+    """Return one event for each transition: what another event of this turn says already is not said again.
+
+    What was done goes before what it made of the conditions, and these in the order in which they explain each other.
+    """
+    told: list[Event] = []
     if turn.committed and turn.revisions.active is not None:
         told.append(_committed(turn.revisions.active))
+    if turn.created is not None:
+        told.append(_planned(turn.created))
     told += [_marked(name, mark) for name, mark in turn.marks.items() if mark.type == "Abandoned"]
+    for kind in (*_ORDER, *(c.type for c in after if c.type not in _GOOD), "Degraded"):
+        new = find(after, kind)
+        if new is not None and _is_news(find(before, kind), new) and not _is_told(new, after, told):
+            told.append(_turned(new))
     return tuple(told)
+
+
+def _is_told(new: Condition, after: Sequence[Condition], told: Iterable[Event]) -> bool:
+    """Return whether an event has the same sentence, or the same reason by another condition that is told anyway."""
+    kinds = {event.key.partition("/")[0] for event in told}
+    implied = any(new.reason in _IMPLIED.get(kind, ()) for kind in kinds)
+    same = any(c.type in kinds and c.type != new.type and c.reason == new.reason for c in after)
+    follows = new.type == "Degraded" and (
+        new.reason.removesuffix("Missed") + "Met" in kinds or (new.reason == "AsPlanned" and bool(kinds))
+    )
+    gone = new.reason == "NotServing"
+    return implied or same or follows or gone or any(new.message and new.message in event.message for event in told)
 
 
 def _is_news(old: Condition | None, new: Condition) -> bool:

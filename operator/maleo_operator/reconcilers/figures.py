@@ -1,18 +1,21 @@
 """Observed and declared figures of a mission against its limits: margins, and the bands that they are printed in."""
 
 import math
+from collections.abc import Iterable
 
 from maleo_api import quantities
-from maleo_api.meta import Basis
+from maleo_api.meta import Basis, Condition
 from maleo_api.mission import AccuracyObjective, Margins
 from maleo_api.model import AccuracyFigure, Model
 from maleo_api.placement import Placement
-from maleo_operator.planning import demand
 from maleo_operator.planning.floor import find_floor, find_row
 from maleo_operator.reconcilers.scope import MissionScope, Window
 
 _BAND = 10  # points
 _STICK = 5  # points beyond its band that a margin must go before another band is printed; never across zero
+_LEAST = 1e-6  # of a margin that is negative
+PREDICTED = "~"
+"""Before a margin in the status: of the plan's prediction, nothing has been observed yet."""
 
 
 def declared_accuracy(model: Model | None, active: Placement, objective: AccuracyObjective) -> AccuracyFigure | None:
@@ -29,32 +32,45 @@ def margin_below(value: float, limit: float) -> float:
 
 
 def accuracy_margin(scope: MissionScope, active: Placement) -> float | None:
+    """Return the declared figure minus the floor, 0.02 for two points; None where either is unknown."""
     objective = scope.mission.spec.objectives.accuracy
     figure = declared_accuracy(scope.model, active, objective) if objective else None
     floor = find_floor(objective, scope.model) if objective else math.inf
     if figure is None or math.isinf(floor):
         return None
-    return demand.accuracy_margin(quantities.parse(quantities.RATIO, figure.value), floor)
+    return quantities.parse(quantities.RATIO, figure.value) - floor
 
 
 def latency_margin(scope: MissionScope, active: Placement) -> float | None:
     """Observed where enough was observed, else predicted."""
-    objective = scope.mission.spec.objectives.latency
-    if objective is None:
+    observed = _observed_latency_margin(scope)
+    return _predicted_latency_margin(scope, active) if observed is None else observed
+
+
+def _observed_latency_margin(scope: MissionScope) -> float | None:
+    objective, telemetry = scope.mission.spec.objectives.latency, scope.telemetry
+    if objective is None or not telemetry.fresh or telemetry.samples < objective.needed_samples:
         return None
-    telemetry, predicted = scope.telemetry, active.spec.predicted.latency
-    enough = telemetry.fresh and telemetry.samples >= objective.needed_samples
-    value = telemetry.percentile_s if enough else None
-    if value is None and predicted is not None:
-        value = quantities.parse(quantities.DURATION, predicted.value)
-    limit = quantities.parse(quantities.DURATION, objective.at_most)
+    limit, value = quantities.parse(quantities.DURATION, objective.at_most), telemetry.percentile_s
     return None if value is None else margin_below(value, limit)
+
+
+def _predicted_latency_margin(scope: MissionScope, active: Placement) -> float | None:
+    objective, predicted = scope.mission.spec.objectives.latency, active.spec.predicted.latency
+    if objective is None or predicted is None:
+        return None
+    limit = quantities.parse(quantities.DURATION, objective.at_most)
+    return margin_below(quantities.parse(quantities.DURATION, predicted.value), limit)
 
 
 def energy_margin(scope: MissionScope, active: Placement) -> float | None:
     """Observed where there is a reading, else predicted."""
     if observed_joules(scope) is not None:
         return observed_energy_margin(scope)
+    return _predicted_energy_margin(scope, active)
+
+
+def _predicted_energy_margin(scope: MissionScope, active: Placement) -> float | None:
     predicted = active.spec.predicted.energy
     return _energy(scope, quantities.parse(quantities.ENERGY, predicted.value), None) if predicted else None
 
@@ -88,26 +104,56 @@ def _energy(scope: MissionScope, joules: float, rate: float | None) -> float | N
     return min(margins, default=None)
 
 
-def margins(scope: MissionScope, active: Placement | None, before: Margins | None) -> Margins | None:
+def margins(
+    scope: MissionScope, active: Placement | None, before: Margins | None, judged: Iterable[Condition]
+) -> Margins | None:
+    """Return the margins as people read them.
+
+    Those of latency and energy are bands; a prediction is marked. Accuracy is declared, and told in points. `judged`,
+    the conditions of the objectives, decides the sign: chance alone never makes a margin negative.
+    """
     if active is None:
         return None
-    old = before or Margins()
+    old, met = before or Margins(), {c.type: c.status for c in judged}
+    accuracy, joules = _agree(accuracy_margin(scope, active), met.get("AccuracyMet")), observed_joules(scope)
+    latency, energy = _observed_latency_margin(scope), observed_energy_margin(scope)
     return Margins(
-        accuracy=band(accuracy_margin(scope, active), old.accuracy),
-        latency=_latency_band(scope, active, old.latency),
-        energy=band(energy_margin(scope, active), old.energy),
+        accuracy=None if accuracy is None else f"{accuracy:+.1%}",
+        latency=_latency_band(scope, latency, old.latency, met.get("LatencyMet"))
+        if latency is not None
+        else _predicted_band(_predicted_latency_margin(scope, active), old.latency),
+        energy=band(_agree(energy, met.get("EnergyMet")), _observed(old.energy))
+        if joules is not None
+        else _predicted_band(_predicted_energy_margin(scope, active), old.energy),
     )
 
 
-def _latency_band(scope: MissionScope, active: Placement, before: str | None) -> str | None:
+def _latency_band(scope: MissionScope, margin: float, before: str | None, met: str | None) -> str | None:
     """One odd window is not told: the band before stands until every window that is looked at has left it."""
-    objective = scope.mission.spec.objectives.latency
-    seen = [w.percentile_s for w in scope.telemetry.windows if w.percentile_s is not None] if objective else []
-    if objective is not None and before is not None and scope.telemetry.fresh:
+    objective, known = scope.mission.spec.objectives.latency, _observed(before)
+    seen = [w.percentile_s for w in scope.telemetry.windows if w.percentile_s is not None]
+    if objective is not None and known is not None:
         limit = quantities.parse(quantities.DURATION, objective.at_most)
-        if any(band(margin_below(value, limit), before) == before for value in seen):
-            return before
-    return band(latency_margin(scope, active), before)
+        if any(band(_agree(margin_below(value, limit), met), known) == known for value in seen):
+            return known
+    return band(_agree(margin, met), known)
+
+
+def _agree(margin: float | None, met: str | None) -> float | None:
+    """Return the margin, or the nearest one whose sign agrees with the condition's status."""
+    if margin is None or met not in ("True", "False"):
+        return margin
+    return max(margin, 0.0) if met == "True" else min(margin, -_LEAST)
+
+
+def _observed(before: str | None) -> str | None:
+    return None if before is None or before.startswith(PREDICTED) else before
+
+
+def _predicted_band(margin: float | None, before: str | None) -> str | None:
+    told = before.removeprefix(PREDICTED) if before is not None and before.startswith(PREDICTED) else None
+    found = band(margin, told)
+    return None if found is None else f"{PREDICTED}{found}"
 
 
 def band(margin: float | None, before: str | None = None) -> str | None:

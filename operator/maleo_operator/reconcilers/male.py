@@ -2,12 +2,13 @@
 
 from maleo_api import quantities
 from maleo_api.meta import Condition
+from maleo_api.mission import LatencyObjective
 from maleo_api.placement import Placement
 from maleo_operator.planning.floor import find_floor, tell_floor
 from maleo_operator.planning.lattice import TIE
 from maleo_operator.reconcilers import figures
 from maleo_operator.reconcilers.conditions import condition, find
-from maleo_operator.reconcilers.drift import judge_run
+from maleo_operator.reconcilers.drift import SIGNIFICANCE, judge_run
 from maleo_operator.reconcilers.scope import MissionScope
 
 
@@ -57,19 +58,27 @@ def _latency(scope: MissionScope, _: Placement) -> Condition:
     if judgement == "TooFewSamples":
         message = f"a window needs {objective.needed_samples} samples, the last had {telemetry.samples}"
         return condition("LatencyMet", "Unknown", "TooFewSamples", message)
-    told = _told(objective.percentile, telemetry.percentile_s, objective.at_most)
+    told = _tell_share(scope, objective)
     if judgement == "Exceeded":
         return condition("LatencyMet", "False", "LimitExceeded", told)
     if judgement == "Within":
         return condition("LatencyMet", "True", "WithinLimit", told)
     # The windows disagree: what was said last stands until enough of them agree.
     last = find(scope.mission.status.conditions, "LatencyMet")
-    return last or condition("LatencyMet", "Unknown", "Observing", "the first windows do not agree")
+    if last is not None and last.status != "Unknown":
+        return last
+    return condition("LatencyMet", "Unknown", "Observing", "the first windows do not agree")
 
 
-def _told(percentile: int, value: float | None, limit: str) -> str:
-    observed = quantities.show(quantities.DURATION, value) if value is not None else "unknown"
-    return f"p{percentile} is {observed}, the limit is {limit}"
+def _tell_share(scope: MissionScope, objective: LatencyObjective) -> str:
+    """Return what was judged: the share of requests over the limit, not a percentile of them, which chance moves."""
+    windows = scope.telemetry.windows[-scope.mission.spec.drift.windows :]
+    over, total = sum(w.over_limit for w in windows), sum(w.total for w in windows)
+    share = f"{over / total:.1%} of {total}" if total else "none of 0"
+    return (
+        f"{share} requests took more than {objective.at_most}, p{objective.percentile} allows "
+        f"{100 - objective.percentile}%: judged at {1 - SIGNIFICANCE:.0%} confidence"
+    )
 
 
 def _energy(scope: MissionScope, _: Placement) -> Condition:

@@ -26,6 +26,8 @@ _MOVES_TO_LEAST_BAD: Final = frozenset(
         "PlacementLost",
         "SpecChanged",
         "EgressViolated",
+        "InputMoved",
+        "Preempted",
         "NodeLost",
         "SlotLost",
         "LatencyDrift",
@@ -41,8 +43,17 @@ _DWELL_S: Final = 600.0
 
 def propose(scope: MissionScope, revisions: Revisions) -> stored.Placement | None:
     """The next revision that the verdict asks for; None when what is there, or on its way, is that plan already."""
+    return None if scope.mission.spec.suspend else _find_next(scope, revisions)
+
+
+def is_held_back(scope: MissionScope, revisions: Revisions) -> bool:
+    """Return whether the verdict asks for another revision and the mission is suspended."""
+    return scope.mission.spec.suspend and _find_next(scope, revisions) is not None
+
+
+def _find_next(scope: MissionScope, revisions: Revisions) -> stored.Placement | None:
     plan = _wanted(scope, revisions)
-    if plan is None or scope.mission.spec.suspend:
+    if plan is None:
         return None
     new = _build(scope, plan, revisions)
     current = revisions.current

@@ -28,6 +28,7 @@ class SlotPod:
     created_at: float = 0.0  # Unix time
     identity: str = ""  # digest of the identity that it was made with (label maleo.dev/identity)
     labels: Mapping[str, str] = field(default_factory=dict)
+    preempted: bool = False  # Kubernetes takes its place for a pod of higher priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class MissionScope:
     trigger: str | None = None
     verdict: Verdict | None = None
     inputs_digest: str = ""
+    displaced: bool = False  # a mission of higher rank was promised a unit of its plan since it was planned
     better: bool = False  # all missions together are served better when this one takes the plan found for it
     attempts: int = 0  # plans in a row that found nothing feasible
     news: bool = False  # something that could make such a mission feasible has changed since it was planned last

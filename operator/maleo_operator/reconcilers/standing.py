@@ -1,5 +1,6 @@
 """The conditions of where a mission stands: Placed, Ready, Degraded. Each is a chain: the first that applies tells."""
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from maleo_api.meta import Condition
@@ -7,10 +8,12 @@ from maleo_api.placement import Placement
 from maleo_operator.planning.problem import Feasible, Infeasible
 from maleo_operator.reconcilers.conditions import condition, find
 from maleo_operator.reconcilers.egress import FORBIDDEN, tell_violation
-from maleo_operator.reconcilers.placement import blocker_of
+from maleo_operator.reconcilers.placement import blocker_of, is_held_back
 from maleo_operator.reconcilers.revisions import (
+    Slot,
     describe,
     entry_of,
+    is_replaced,
     live_pods,
     nodes_of,
     slots_of,
@@ -19,18 +22,33 @@ from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 from maleo_operator.reconcilers.switch import LOAD_REASONS, Turn, load_errors, load_reason, waiting_for
 
 CHILD_REFUSED: Final = "ChildRefused"
+SUSPENDED: Final = "Suspended"
+PREEMPTED: Final = "Preempted"
 _UNDER_WAY: Final = frozenset({"Starting", "Moving"})
+_PASSING: Final = _UNDER_WAY | {CHILD_REFUSED, "NotPlanned"}
+"""Reasons of `Placed` that end with what they tell of. Any other one stands until the mission is planned again."""
+_MOVE_TROUBLE: Final = _PASSING | LOAD_REASONS | {"ProgressDeadlineExceeded", SUSPENDED}
+"""Reasons of `Placed` that concern the next revision only: the one that serves is not worse for it."""
+
+Trouble = tuple[str, str]
+"""Reason and message; both are empty where there is none."""
+_NONE: Final[Trouble] = ("", "")
 
 
-def judge_standing(scope: MissionScope, turn: Turn) -> list[Condition]:
+def judge_standing(scope: MissionScope, turn: Turn, objectives: Sequence[Condition] = ()) -> list[Condition]:
+    """Return Ready, Placed and Degraded. `objectives`: the conditions of the objectives in the same turn."""
     placed = _placed(scope, turn)
-    return [_ready(scope, turn, placed), placed, _degraded(scope, turn, placed)]
+    ready = _ready(scope, turn, placed)
+    return [ready, placed, _degraded(scope, turn, placed, ready, objectives)]
 
 
 def input_lost(scope: MissionScope, placement: Placement) -> bool:
     """Whether the node where the data is born is out of reach: then nothing is moved, for there is no input."""
     node = placement.spec.entry_node
     return node in scope.lost_nodes or node not in scope.snapshot.nodes
+
+
+# ------------------------------------------------------------------------------------------------ Placed
 
 
 def _placed(scope: MissionScope, turn: Turn) -> Condition:
@@ -47,22 +65,22 @@ def _in_force(scope: MissionScope, turn: Turn) -> Condition:
     verdict, pending, active = scope.verdict, turn.revisions.pending, turn.revisions.active
     if isinstance(verdict, Infeasible):
         return condition("Placed", "False", verdict.blockers[0].code, _shortfall(verdict))
-    if scope.mission.spec.suspend and turn.revisions.current is None:
-        return condition("Placed", "False", "Suspended", "planned, not acted on: spec.suspend is true")
+    if verdict is not None and is_held_back(scope, turn.revisions):
+        return condition("Placed", "False", SUSPENDED, "planned, not acted on: spec.suspend is true")
+    if pending is not None and scope.mission.spec.suspend:
+        waits = f"revision {pending.spec.revision} waits: spec.suspend is true"
+        return condition("Placed", "False", SUSPENDED, waits)
     errors = load_errors(scope, pending) if pending else ()
     if errors:
         return condition("Placed", "False", load_reason(errors), "; ".join(errors))
-    if pending is not None:
-        return _under_way(scope, pending, active)
-    return _settled(scope, turn)
+    return _under_way(scope, pending, active) if pending is not None else _settled(scope, turn)
 
 
 def _under_way(scope: MissionScope, pending: Placement, active: Placement | None) -> Condition:
     blocker = blocker_of(pending)
     last = find(scope.mission.status.conditions, "Placed")
     if blocker is not None:
-        kept = last.message if last is not None and last.reason == blocker else f"the least bad is {describe(pending)}"
-        return condition("Placed", "False", blocker, kept)
+        return _least_bad(scope, pending, blocker)
     if active is None:
         return condition("Placed", "False", "Starting", f"revision {pending.spec.revision}: {describe(pending)}")
     message = f"revision {pending.spec.revision} ({pending.spec.reason}): {describe(pending)}"
@@ -71,37 +89,56 @@ def _under_way(scope: MissionScope, pending: Placement, active: Placement | None
 
 
 def _settled(scope: MissionScope, turn: Turn) -> Condition:
-    """Nothing is under way: the last word on the active plan stands until it is planned again."""
+    """Return the last word on the plan that is in force: it stands until the mission is planned again."""
     active, last = turn.revisions.active, find(scope.mission.status.conditions, "Placed")
-    given_up = _given_up(scope, turn)
-    if given_up is not None:
-        return condition("Placed", "False", given_up.reason, given_up.message)
-    blocker = blocker_of(active) if active else None
-    planned = isinstance(scope.verdict, Feasible) or turn.committed
-    if not planned and last is not None and last.status == "False" and last.reason != CHILD_REFUSED:
+    abandoned = next((mark for mark in turn.marks.values() if mark.type == "Abandoned"), None)
+    if abandoned is not None:
+        return condition("Placed", "False", abandoned.reason, abandoned.message)
+    news = turn.committed or isinstance(scope.verdict, Feasible)
+    if last is not None and not news and _stands(scope, last, active):
         return last
     if active is None:
         return condition("Placed", "Unknown", "NotPlanned", "not planned yet")
-    if blocker is not None and not isinstance(scope.verdict, Feasible):
-        kept = last.message if last is not None and last.reason == blocker else f"the least bad is {describe(active)}"
-        return condition("Placed", "False", blocker, kept)
+    if not isinstance(scope.verdict, Feasible):
+        given_up = None if turn.committed else _given_up(scope, active)
+        if given_up is not None:
+            return condition("Placed", "False", given_up.reason, given_up.message)
+        blocker = blocker_of(active)
+        if blocker is not None:
+            return _least_bad(scope, active, blocker)
     message = f"revision {active.spec.revision} ({active.spec.reason}): {describe(active)}"
     return condition("Placed", "True", "Placed", message)
 
 
-def _given_up(scope: MissionScope, turn: Turn) -> Condition | None:
-    """Why the newest move was abandoned, while nothing newer has been committed."""
-    active = turn.revisions.active.spec.revision if turn.revisions.active else 0
+def _stands(scope: MissionScope, last: Condition, active: Placement | None) -> bool:
+    """Return whether nothing that is to be seen contradicts what was said last."""
+    if last.reason in _PASSING or (last.reason == SUSPENDED and not scope.mission.spec.suspend):
+        return False
+    return last.status == "False" or (active is not None and last.reason == "Placed")
+
+
+def _least_bad(scope: MissionScope, placement: Placement, blocker: str) -> Condition:
+    """Return why `placement` is in force although it breaks a Hard limit, in the words of its plan."""
+    last = find(scope.mission.status.conditions, "Placed")
+    known = last is not None and last.reason == blocker
+    told = last.message if last is not None and known else f"the least bad is {describe(placement)}"
+    return condition("Placed", "False", blocker, told)
+
+
+def _given_up(scope: MissionScope, active: Placement) -> Condition | None:
+    """Return why the newest move was abandoned, while nothing newer serves and the Model still says the same."""
     newest = max(scope.placements, key=lambda p: p.spec.revision, default=None)
-    if newest is None or newest.spec.revision <= active or turn.created is not None:
+    if newest is None or newest.spec.revision <= active.spec.revision or is_replaced(scope, newest):
         return None
-    mark = turn.marks.get(newest.metadata.name) or find(newest.status.conditions, "Abandoned")
-    return mark if mark is not None and mark.type == "Abandoned" else None
+    return find(newest.status.conditions, "Abandoned")
 
 
 def _shortfall(verdict: Infeasible) -> str:
     changes = "; ".join(f"would do: {r.change}" for r in verdict.relaxations[:1])
     return "; ".join(filter(None, (verdict.blockers[0].message, changes)))
+
+
+# ------------------------------------------------------------------------------------------------ Ready
 
 
 def _ready(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
@@ -113,22 +150,30 @@ def _ready(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
         return condition("Ready", "False", "NoInput", message)
     if active is None:
         return _not_serving(scope, pending, placed)
-    violation = tell_violation(scope, active)
-    if violation and active.spec.fallback is None:
-        return condition("Ready", "False", FORBIDDEN, f"nothing is sent: {violation}")
     pod = live_pods(scope.pods).get(entry_of(active))
     if pod is None or not pod.ready:
         where = f"the entry on {active.spec.entry_node} is not ready"
         trouble = pod.message if pod else scope.refused
         return condition("Ready", "False", "EntryNotReady", ": ".join(filter(None, (where, trouble))))
-    if scope.service is None and scope.refused:
-        return condition("Ready", "False", CHILD_REFUSED, f"it has no address: {scope.refused}")
+    reason, trouble = _why_unreachable(scope, active)
+    if reason:
+        return condition("Ready", "False", reason, trouble)
     return condition("Ready", "True", "Serving", f"revision {active.spec.revision} serves: {describe(active)}")
 
 
+def _why_unreachable(scope: MissionScope, active: Placement) -> Trouble:
+    """Return why clients get no answer although the entry is ready."""
+    if scope.service is None and scope.refused:
+        return CHILD_REFUSED, f"it has no address: {scope.refused}"
+    reason, trouble = _known_trouble(scope, active) if active.spec.fallback is None else _NONE
+    return (reason, f"{trouble}; there is no fallback") if reason else _NONE
+
+
 def _not_serving(scope: MissionScope, pending: Placement | None, placed: Condition) -> Condition:
-    if pending is None or placed.reason in {*LOAD_REASONS, CHILD_REFUSED}:
-        return condition("Ready", "False", placed.reason, placed.message)
+    if pending is None:
+        return condition("Ready", "False", placed.reason, "nothing serves: no plan is in force")
+    if placed.reason in {*LOAD_REASONS, CHILD_REFUSED, SUSPENDED}:
+        return condition("Ready", "False", placed.reason, f"revision {pending.spec.revision} does not come to serve")
     waiting = waiting_for(scope, pending)
     pods = live_pods(scope.pods)
     first = waiting[0] if waiting else entry_of(pending)
@@ -137,40 +182,99 @@ def _not_serving(scope: MissionScope, pending: Placement | None, placed: Conditi
     return condition("Ready", "False", "Starting", ": ".join(filter(None, (told, trouble))))
 
 
-def _degraded(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
-    """Whether it serves worse than it should: by the fallback, without a partner, or by the least bad plan."""
+# ------------------------------------------------------------------------------------------------ Degraded
+
+
+def _degraded(
+    scope: MissionScope, turn: Turn, placed: Condition, ready: Condition, objectives: Iterable[Condition]
+) -> Condition:
+    """Whether it serves worse than it should: without a partner, against its spec, or beyond a Hard limit."""
     active = turn.revisions.active
     if active is None:
         return condition("Degraded", "False", "NotServing", "nothing serves yet")
-    reason, trouble = _trouble_of_partners(scope, active)
-    if trouble:
-        return condition("Degraded", "True", reason, f"{trouble}{_meanwhile(active)}")
+    if ready.status != "True":
+        return condition("Degraded", "False", "NotServing", "it does not serve at all: Ready tells why")
+    reason, trouble = _partner_trouble(scope, active)
+    if not reason:
+        reason, trouble = _plan_trouble(scope, turn, active, placed)
+    missed = _missed(scope, objectives)
+    if not reason and missed:
+        reason, trouble = missed[0], f"a Hard limit is not kept: {', '.join(missed)}"
+    if not reason:
+        return condition("Degraded", "False", "AsPlanned", "serves as planned")
+    return condition("Degraded", "True", reason, trouble)
+
+
+def _partner_trouble(scope: MissionScope, active: Placement) -> Trouble:
+    reason, trouble = _known_trouble(scope, active)
+    if not reason and scope.telemetry.fallback > 0:
+        reason, trouble = "FallbackServing", "a partner does not answer"
+    return (reason, f"{trouble}{_meanwhile(active)}") if reason else _NONE
+
+
+def _plan_trouble(scope: MissionScope, turn: Turn, active: Placement, placed: Condition) -> Trouble:
+    """Return how the plan that serves falls short of what is asked for; of a move under way `Placed` tells."""
+    serves = f"serves on by {describe(active)}"
     if placed.status == "False" and placed.reason not in _MOVE_TROUBLE:
-        return condition("Degraded", "True", placed.reason, f"serves on by {describe(active)}: {placed.message}")
-    broken = [f"{p.node} {p.unit}: {p.message}" for p in _failed(scope, active)]
-    if broken:
-        return condition("Degraded", "True", "SlotFailed", "; ".join(broken))
-    return condition("Degraded", "False", "AsPlanned", "serves as planned")
+        return placed.reason, f"{serves}: Placed tells why"
+    moving = turn.revisions.pending is not None and not scope.mission.spec.suspend
+    unlike = "" if moving else _unlike_spec(scope, active)
+    return ("SpecNotServed", f"{serves}: {unlike}") if unlike else _NONE
 
 
-def _trouble_of_partners(scope: MissionScope, active: Placement) -> tuple[str, str]:
-    """Return the reason and the words for why partners do not answer; both empty where nothing is known of it."""
+def _known_trouble(scope: MissionScope, active: Placement) -> Trouble:
+    """Return why the chain behind the entry cannot answer, as far as it is known without asking it."""
     violation = tell_violation(scope, active)
     if violation:
         return FORBIDDEN, f"nothing is sent: {violation}"
-    lost = [node for node in nodes_of(active) if node in scope.lost_nodes]
-    if lost:
-        return "PartnerLost", f"{', '.join(lost)} is out of reach"
-    return ("FallbackServing", "a partner does not answer") if scope.telemetry.fallback > 0 else ("", "")
-
-
-_MOVE_TROUBLE = LOAD_REASONS | {"ProgressDeadlineExceeded", "Moving", CHILD_REFUSED}
-"""Reasons of `Placed` that concern the next revision only: the one that serves is not worse for it."""
-
-
-def _failed(scope: MissionScope, active: Placement) -> list[SlotPod]:
+    gone = [n for n in nodes_of(active)[1:] if n in scope.lost_nodes or n not in scope.snapshot.nodes]
+    if gone:
+        return "PartnerLost", f"{', '.join(gone)} is out of reach"
     pods = live_pods(scope.pods)
-    return [pods[slot] for slot in slots_of(active) if slot in pods and pods[slot].failed]
+    troubles = [told for slot in slots_of(active) if (told := _slot_trouble(scope, slot, pods.get(slot)))[0]]
+    return (troubles[0][0], "; ".join(text for _, text in troubles)) if troubles else _NONE
+
+
+def _slot_trouble(scope: MissionScope, slot: Slot, pod: SlotPod | None) -> Trouble:
+    leaving = next((p for p in scope.pods if p.terminating and (p.node, p.unit) == slot and p.preempted), None)
+    told = pod if pod is not None and pod.failed else leaving or pod
+    where = f"{slot.node} {slot.unit}"
+    if told is None:
+        return "SlotMissing", ": ".join(filter(None, (f"{where} has no pod", scope.refused)))
+    if told.preempted:
+        return PREEMPTED, f"{where}: {told.message or 'a pod of higher priority took its place'}"
+    if told.failed:
+        return "SlotFailed", f"{where}: {told.message or 'its container keeps failing'}"
+    if not told.ip:
+        stood = any(c.reason == PREEMPTED for c in scope.mission.status.conditions if c.type in ("Ready", "Degraded"))
+        reason = PREEMPTED if stood else "SlotPending"  # until it has a place again
+        return reason, f"{where}: {told.message or 'its pod has not started'}"
+    return _NONE if told.ready else ("SlotNotReady", f"{where}: {told.message or 'its container is not ready'}")
+
+
+def _unlike_spec(scope: MissionScope, active: Placement) -> str:
+    """Return what the spec, or the Model, asks for and `active` does not serve; empty where it serves what is asked."""
+    spec, serving = scope.mission.spec, active.spec
+    if serving.model != spec.model.name:
+        return f"spec.model.name is {spec.model.name}"
+    if spec.model.variants and serving.variant not in spec.model.variants:
+        return f"spec.model.variants is {', '.join(spec.model.variants)}"
+    if serving.mode not in spec.modes:
+        return f"spec.modes is {', '.join(spec.modes)}"
+    if scope.model is not None and is_replaced(scope, active):
+        return f"Model {spec.model.name} has no such artefact of variant {serving.variant} any more"
+    return ""
+
+
+def _missed(scope: MissionScope, objectives: Iterable[Condition]) -> list[str]:
+    """Return a reason, such as LatencyMissed, for each Hard objective whose condition is False."""
+    limits = scope.mission.spec.objectives
+    hard = {
+        f"{name}Met"
+        for name, limit in (("Accuracy", limits.accuracy), ("Latency", limits.latency), ("Energy", limits.energy))
+        if limit is not None and limit.enforcement == "Hard"
+    }
+    return [f"{c.type.removesuffix('Met')}Missed" for c in objectives if c.type in hard and c.status == "False"]
 
 
 def _meanwhile(active: Placement) -> str:

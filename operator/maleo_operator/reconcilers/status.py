@@ -25,19 +25,21 @@ def report(scope: MissionScope, turn: Turn) -> MissionStatus:
     old, active = scope.mission.status, turn.revisions.active
     generation = scope.mission.metadata.generation
     seen = generation if scope.verdict is not None else old.observed_generation
-    wanted = [*judge_standing(scope, turn), *judge_objectives(scope, active)]
+    objectives = judge_objectives(scope, active)
+    wanted = [*judge_standing(scope, turn, objectives), *objectives]
     current = {c.type for c in wanted}
     conditions = settle([c for c in old.conditions if c.type in current], wanted, generation=seen, now=scope.now)
-    margins = figures.margins(scope, active, old.margins if _same_active(old, turn) else None)
+    margins = figures.margins(scope, active, old.margins if _same_active(old, turn) else None, objectives)
     news = margins != old.margins or _statuses(conditions) != _statuses(old.conditions)
     return MissionStatus(
         observed_generation=seen,
         phase=_phase(conditions, turn, suspended=scope.mission.spec.suspend),
+        reason=_reason(conditions, turn, suspended=scope.mission.spec.suspend),
         active=turn.active,
         mode=active.spec.mode if active else "",
         variant=active.spec.variant if active else "",
         nodes=">".join(nodes_of(active))[:128] if active else "",
-        address=scope.service_address,
+        address=scope.service_address or old.address,  # a Service that was deleted comes back with it
         predicted=active.spec.predicted if active else None,
         observed=_observed(scope, active) if news else old.observed,
         margins=margins,
@@ -112,6 +114,24 @@ def _phase(conditions: list[Condition], turn: Turn, *, suspended: bool) -> str:
     if status["Ready"] != "True":
         return "NotServing"
     return "Degraded" if status["Degraded"] == "True" else "Serving"
+
+
+def _reason(conditions: list[Condition], turn: Turn, *, suspended: bool) -> str:
+    """Return what to look at first, for the printed column: the worst that some condition says."""
+    found = {c.type: c for c in conditions}
+    missed = [c.type for c in conditions if c.type.endswith("Met") and c.status == "False"]
+    if found["Ready"].status != "True":
+        return found["Ready"].reason
+    if found["Degraded"].status == "True":
+        return found["Degraded"].reason
+    if missed:
+        return f"{missed[0].removesuffix('Met')}Missed"
+    if suspended:
+        return "Suspended"
+    moving = turn.revisions.pending
+    if moving is not None and found["Placed"].status == "True":
+        return moving.spec.reason
+    return found["Placed"].reason if found["Placed"].status != "True" else found["Ready"].reason
 
 
 def _observed(scope: MissionScope, active: Placement | None) -> Observed | None:

@@ -20,6 +20,7 @@ from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
     entry_of,
+    is_replaced,
     is_stored,
     live_pods,
     serving_revision,
@@ -54,8 +55,8 @@ def advance(scope: MissionScope, revisions: Revisions, proposed: Placement | Non
         turn = _rebuild(scope, turn, lost)
     elif proposed is not None:
         turn = _replace(scope, turn, proposed)
-    elif revisions.pending is not None and breaks_egress(scope, revisions.pending):
-        turn = _call_off(scope, turn, revisions.pending)
+    elif revisions.pending is not None and (mark := _objection(scope, revisions.pending)) is not None:
+        turn = _call_off(turn, revisions.pending, mark)
     elif revisions.pending is not None and not scope.mission.spec.suspend:
         turn = _push(scope, turn, revisions.pending)
     return _finish(scope, turn)
@@ -155,9 +156,22 @@ def _replace(scope: MissionScope, turn: Turn, proposed: Placement) -> Turn:
     return replace(turn, revisions=replace(before, pending=proposed), created=proposed, marks=marks)
 
 
-def _call_off(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
-    """End a move to a plan that may not be served in the world as it is by now."""
-    mark = condition("Superseded", "True", FORBIDDEN, tell_violation(scope, pending) or "a node of it is gone")
+def _objection(scope: MissionScope, pending: Placement) -> Condition | None:
+    """Return why a move must not go on in the world as it is by now; None where nothing speaks against it.
+
+    An artefact that the Model does not name any more is let go unless it is all there is and nothing was planned yet.
+    """
+    if breaks_egress(scope, pending):
+        message = tell_violation(scope, pending) or "a node of it does not exist any more"
+        return condition("Superseded", "True", FORBIDDEN, message)
+    planned = scope.mission.status.active is not None or scope.verdict is not None
+    if scope.model is not None and planned and is_replaced(scope, pending):
+        message = f"Model {pending.spec.model} has no such artefact of variant {pending.spec.variant} any more"
+        return condition("Superseded", "True", "ModelChanged", message)
+    return None
+
+
+def _call_off(turn: Turn, pending: Placement, mark: Condition) -> Turn:
     return replace(turn, revisions=replace(turn.revisions, pending=None), marks={pending.metadata.name: mark})
 
 

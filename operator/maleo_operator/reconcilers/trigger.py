@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from maleo_api import quantities
+from maleo_api.labels import TIER
 from maleo_api.mission import Move
 from maleo_api.placement import Placement
+from maleo_operator.planning.demand import find_input
 from maleo_operator.reconcilers import backoff, figures
 from maleo_operator.reconcilers.conditions import age, find, seconds
 from maleo_operator.reconcilers.drift import judge, judge_run
 from maleo_operator.reconcilers.egress import FORBIDDEN, tell_violation
+from maleo_operator.reconcilers.placement import GENERATION
 from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
@@ -49,7 +52,9 @@ def _spec_changed(scope: MissionScope, revisions: Revisions) -> bool:
     """The mission's spec, or the artefact that the model's variant stands for."""
     status = scope.mission.status
     edited = status.observed_generation not in (0, scope.mission.metadata.generation)
-    return edited or (_is_placed(scope) and revisions.current is not None and is_replaced(scope, revisions.current))
+    unanswered = revisions.pending is not None or _is_placed(scope)
+    replaced = unanswered and revisions.current is not None and is_replaced(scope, revisions.current)
+    return edited or replaced
 
 
 def _first_placement(scope: MissionScope, revisions: Revisions) -> bool:
@@ -75,6 +80,18 @@ def _egress_violated(scope: MissionScope, revisions: Revisions) -> bool:
     return not told and any(tell_violation(scope, p) for p in current)
 
 
+def _input_moved(scope: MissionScope, revisions: Revisions) -> bool:
+    """Return whether the entry's node exists and is not the mission's input any more: labels of nodes have changed."""
+    current = revisions.current
+    if current is None or input_lost(scope, current):
+        return False
+    return current.spec.entry_node not in find_input(scope.snapshot, scope.mission)
+
+
+def _preempted(scope: MissionScope, revisions: Revisions) -> bool:
+    return scope.displaced and revisions.current is not None
+
+
 def _node_lost(scope: MissionScope, revisions: Revisions) -> bool:
     current = revisions.current
     if current is None or input_lost(scope, current):
@@ -95,11 +112,12 @@ def _is_given_up(scope: MissionScope, revisions: Revisions, node: str) -> bool:
 
 
 def _is_out(scope: MissionScope, slot: Slot) -> bool:
-    """The unit is Unavailable or no longer there, or its node is cordoned and the pod is gone."""
+    """The unit is Unavailable or no longer there, its node is no device any more, or is drained."""
     device, facts = scope.snapshot.devices.get(slot.node), scope.snapshot.nodes.get(slot.node)
     units = device.status.units if device else []
     drained = facts is not None and not facts.schedulable and slot not in live_pods(scope.pods)
-    return drained or (bool(units) and not any(u.name == slot.unit and u.state == "Available" for u in units))
+    undone = facts is not None and TIER not in facts.labels
+    return drained or undone or (bool(units) and not any(u.name == slot.unit and u.state == "Available" for u in units))
 
 
 def _slot_lost(scope: MissionScope, revisions: Revisions) -> bool:
@@ -163,8 +181,16 @@ def _retry(scope: MissionScope, revisions: Revisions) -> bool:
         return False
     if revisions.active is not None and not _has_budget(scope):
         return False
-    given_up = [p for p in scope.placements if find(p.status.conditions, "Abandoned")]
+    given_up = [p for p in scope.placements if _is_given_up_still(scope, p)]
     return not given_up or age(scope.now, _turned_at(given_up[-1])) >= _patience(scope, len(given_up))
+
+
+def _is_given_up_still(scope: MissionScope, placement: Placement) -> bool:
+    """Return whether a move to this very plan would fail again, as far as is known: spec and Model are the same."""
+    newer = placement.spec.revision > (serving_revision(scope) or 0)
+    asked = placement.metadata.annotations.get(GENERATION) == str(scope.mission.metadata.generation)
+    abandoned = find(placement.status.conditions, "Abandoned") is not None
+    return abandoned and newer and asked and not is_replaced(scope, placement)
 
 
 def _improvement(scope: MissionScope, revisions: Revisions) -> bool:
@@ -248,8 +274,10 @@ _POLICIES: Final[tuple[tuple[str, Policy], ...]] = (
     ("EgressViolated", _egress_violated),
     ("FirstPlacement", _first_placement),
     ("PlacementLost", _placement_lost),
+    ("InputMoved", _input_moved),
     ("NodeLost", _node_lost),
     ("SlotLost", _slot_lost),
+    ("Preempted", _preempted),
     ("LatencyDrift", _latency_drift),
     ("FallbackDrift", _fallback_drift),
     ("EnergyDrift", _energy_drift),
@@ -263,8 +291,10 @@ PERIODS: Final = {
     "EgressViolated": 0.0,
     "FirstPlacement": 0.0,
     "PlacementLost": 0.0,
+    "InputMoved": 10.0,
     "NodeLost": 2.0,
     "SlotLost": 10.0,
+    "Preempted": 0.0,
     "LatencyDrift": 5.0,
     "FallbackDrift": 5.0,
     "EnergyDrift": 5.0,

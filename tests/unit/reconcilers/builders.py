@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from maleo_api.device import Device
+from maleo_api.labels import TIER
 from maleo_api.meta import Basis, Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Artifact, Model, Tensor
@@ -63,7 +64,8 @@ def mission(status: Mapping[str, Any] | None = None, generation: int = 1, **spec
 
 def node(name: str, *, ready: bool = True, schedulable: bool = True, site: str = "field-a") -> NodeFacts:
     tier = Tier.DEVICE if name.startswith("drone") else Tier.EDGE
-    return NodeFacts(name=name, site=site, tier=tier, ready=ready, schedulable=schedulable)
+    labels = {TIER: str(tier)}
+    return NodeFacts(name=name, site=site, tier=tier, ready=ready, schedulable=schedulable, labels=labels)
 
 
 def device(name: str, memory: str) -> Device:

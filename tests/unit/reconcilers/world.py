@@ -72,6 +72,9 @@ class World:
     events: list[str] = field(default_factory=list)
     commits: list[int] = field(default_factory=list)
     last: Outcome = field(default_factory=Outcome)
+    planned_at: float = 0.0  # 0: every turn may plan
+    remembers: bool = False  # when it was planned last, as an operator does that is not restarted
+    displaced: bool = False
     deleted: Placement | None = None  # what the operator still knows of a Placement that somebody deleted
 
     # ------------------------------------------------------------------------------------------------ operator
@@ -92,6 +95,8 @@ class World:
             epoch=self.epoch,
             now=self.now,
             deleted=self._known(),
+            planned_at=self.planned_at,
+            displaced=self.displaced,
         )
 
     def _known(self) -> Placement | None:
@@ -106,6 +111,7 @@ class World:
         if why is not None:
             digest = "sha256:" + "d" * 64
             seen = replace(seen, trigger=why, verdict=self.planner(self), inputs_digest=digest)
+            self.planned_at, self.displaced = self.now if self.remembers else 0.0, False
         self.last = decide(seen)
         steps = self._writes(self.last)
         for step in steps[:writes]:
