@@ -122,6 +122,9 @@ def test_charts__policies_compile(installed: Kubectl) -> None:
         "maleo-agent",
         "maleo-safety",
         "maleo-priority",
+        "maleo-operator",
+        "maleo-operator-pods",
+        "maleo-operator-secrets",
     }
     assert [p["status"]["typeChecking"] for p in policies if p.get("status", {}).get("typeChecking")] == []
 
@@ -267,6 +270,101 @@ def test_priority_classes__are_made_in_the_order_of_criticality(
     assert "maleo-mission" in names
     agents = installed.get("daemonset/maleo-agent", "-n", NAMESPACE)["spec"]["template"]["spec"]
     assert "priorityClassName" not in agents, "GKE admits system-* classes in kube-system only"
+
+
+_OPERATOR = f"--as=system:serviceaccount:{NAMESPACE}:maleo-operator"
+
+
+def _slot(name: str) -> dict[str, Any]:
+    """A pod as the operator makes it."""
+    owner = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "name": "cctv", "uid": "u1", "controller": True}
+    labels = {"maleo.dev/mission": "cctv", "app.kubernetes.io/managed-by": "maleo"}
+    identity = {"secretKeyRef": {"name": "cctv-identity-0123456789ab", "key": "token"}}
+    container = {
+        "name": "slot", "image": "slot:1", "env": [{"name": "MALEO_IDENTITY", "valueFrom": identity}],
+        "securityContext": {"allowPrivilegeEscalation": False},
+    }  # fmt: skip
+    spec = {
+        "automountServiceAccountToken": False, "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }  # fmt: skip
+    metadata = {"name": name, "namespace": "default", "labels": labels, "ownerReferences": [owner]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _with(item: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """A JSON merge of `change` into `item`."""
+    merged = dict(item)
+    for key, value in change.items():
+        merged[key] = _with(item.get(key, {}), value) if isinstance(value, dict) else value
+    return merged
+
+
+_ONLY_CONTROLLED = "the operator may create, change and delete only what a Mission controls"
+_ESCAPES: dict[str, tuple[dict[str, Any], str]] = {
+    "of nobody": ({"metadata": {"ownerReferences": []}}, _ONLY_CONTROLLED),
+    "without labels": ({"metadata": {"labels": {"maleo.dev/mission": "cctv", "app.kubernetes.io/managed-by": "x"}}},
+                       "carry the labels"),
+    "on the host's network": ({"spec": {"hostNetwork": True}}, "uses nothing of its host"),
+    "with the host's files": ({"spec": {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, "no volume but"),
+    "with a Secret's files": ({"spec": {"volumes": [{"name": "x", "secret": {"secretName": "s"}}]}}, "no volume but"),
+    "with a token": ({"spec": {"automountServiceAccountToken": True}}, "no ServiceAccount token"),
+    "with another's Secret": (
+        {"spec": {"containers": [{"name": "slot", "image": "slot:1",
+            "securityContext": {"allowPrivilegeEscalation": False},
+            "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "bank", "key": "k"}}}]}]}},
+        "reads no Secret but the identity",
+    ),
+    "privileged": (
+        {"spec": {"containers": [{"name": "slot", "image": "slot:1", "securityContext": {"privileged": True}}]}},
+        "a slot is unprivileged",
+    ),
+}  # fmt: skip
+
+
+def test_operator_policy__confines_its_account_to_slots_of_missions(installed: Kubectl) -> None:
+    """So that a stolen token of the operator is not one of a cluster administrator."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}}
+    installed.create(account)
+    of_nobody = _with(_slot("s"), _ESCAPES["of nobody"][0])
+    _await_denied(lambda: installed.create(of_nobody, _OPERATOR, "--dry-run=server"), _ONLY_CONTROLLED)
+    for case, (change, message) in _ESCAPES.items():
+        said = installed.create(_with(_slot("s"), change), _OPERATOR, "--dry-run=server").stderr
+        assert message in said, f"{case}: {said}"
+    made = installed.create(_slot("s"), _OPERATOR)
+    assert made.returncode == 0, made.stderr
+
+    shop = _with(_slot("shop"), {"metadata": {"ownerReferences": [], "labels": {"app": "shop"}}})
+    assert installed.create(shop).returncode == 0
+    adopt = json.dumps({"metadata": {"ownerReferences": _slot("s")["metadata"]["ownerReferences"]}})
+    assert _ONLY_CONTROLLED in installed.run("patch", "pod/shop", "-p", adopt, "--type=merge", _OPERATOR).stderr
+    assert _ONLY_CONTROLLED in installed.run("delete", "pod/shop", "--wait=false", _OPERATOR).stderr
+    image = json.dumps({"spec": {"containers": [{"name": "slot", "image": "miner:1"}]}})
+    assert "not what runs in them" in installed.run("patch", "pod/s", "-p", image, _OPERATOR).stderr
+    label = json.dumps({"metadata": {"labels": {"more": "x"}}})
+    assert installed.run("patch", "pod/s", "-p", label, "--type=merge", _OPERATOR).returncode == 0
+    assert installed.run("delete", "pod/s", "--wait=false", _OPERATOR).returncode == 0
+
+
+def test_operator_account__makes_secrets_and_reads_none(installed: Kubectl) -> None:
+    meta = _slot("x")["metadata"]
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta | {"name": "cctv-identity-1"}}
+    minted = secret | {"type": "kubernetes.io/service-account-token"}
+    annotated = minted | {
+        "metadata": minted["metadata"] | {"annotations": {"kubernetes.io/service-account.name": "default"}}
+    }
+    _await_denied(
+        lambda: installed.create(annotated, _OPERATOR, "--dry-run=server"), "makes Secrets of type Opaque only"
+    )
+    assert installed.create(secret, _OPERATOR).returncode == 0
+    for verb in ("get", "list", "watch", "update", "patch", "delete"):
+        assert installed.run("auth", "can-i", verb, "secrets", "-n", "default", _OPERATOR).stdout.strip() == "no", verb
+    key = ["secrets/maleo-identity-key", "-n", NAMESPACE, _OPERATOR]
+    assert installed.run("auth", "can-i", "get", *key).stdout.strip() == "yes"
+    own = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "maleo-identity-key", "namespace": NAMESPACE}}
+    assert installed.create(own, _OPERATOR, "--dry-run=server").returncode == 0
+    elsewhere = _with(own, {"metadata": {"namespace": "default"}})
+    assert _ONLY_CONTROLLED in installed.create(elsewhere, _OPERATOR, "--dry-run=server").stderr
 
 
 def _send_as_agent_of(node: str, plane: ControlPlane, method: str, path: str, body: Any) -> tuple[int, str]:

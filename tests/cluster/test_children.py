@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from maleo_operator.reconcilers.scope import MissionScope, Outcome, Reference
 pytestmark = pytest.mark.cluster
 
 _CRDS = Path(__file__).resolve().parents[2] / "crds"
-_KINDS = ["Pod", "Service", "Secret", "Placement"]
+_KINDS = ["Pod", "Service", "Placement"]
 
 
 class Shell:
@@ -42,9 +43,7 @@ class Shell:
     def scope(self) -> MissionScope:
         verdict = feasible("drone-1")
         digest = "sha256:" + "d" * 64
-        return scope(
-            self.mission, verdict=verdict, trigger="FirstPlacement", inputs_digest=digest, new_identity="x" * 43
-        )
+        return scope(self.mission, verdict=verdict, trigger="FirstPlacement", inputs_digest=digest)
 
     def wanted(self, kind: str) -> Object:
         of = self.scope
@@ -58,7 +57,7 @@ class Shell:
 
     async def put(self, kind: str) -> Refusal | None:
         body = self.wanted(kind)
-        made_once = kind in {"Pod", "Placement"}
+        made_once = kind != "Service"
         return await self.gateway.apply_children(Outcome(create=(body,)) if made_once else Outcome(apply=(body,)))
 
     async def read(self, kind: str) -> Object:
@@ -92,7 +91,6 @@ def _tenants(wanted: Object) -> Object:
     meta = {key: wanted["metadata"][key] for key in ("name", "namespace", "labels")}
     other: dict[str, Any] = {
         "Service": {"spec": {"selector": {"app": "shop"}, "ports": [{"port": 80, "protocol": "TCP"}]}},
-        "Secret": {"stringData": {"token": "of a shop"}},
         "Pod": {"spec": {"containers": [{"name": "shop", "image": "shop:1"}]}},
         "Placement": {"spec": wanted.get("spec")},
     }[wanted["kind"]]
@@ -119,7 +117,6 @@ async def test_object_of_somebody_else__is_refused_and_unchanged(shell: Shell, k
     assert shell.cache.pods(shell.mission) == ()
     assert shell.cache.placements(shell.mission) == ()
     assert shell.cache.service(shell.mission) == (None, "")
-    assert shell.cache.identity(shell.mission) is None
 
 
 @pytest.mark.parametrize("kind", _KINDS)
@@ -160,15 +157,28 @@ async def test_service_that_somebody_mangled__is_as_it_should_be_again(shell: Sh
 
 
 async def test_correction__is_not_written_over_a_change_that_was_not_seen(shell: Shell) -> None:
-    assert await shell.put("Secret") is None
-    meta = (await shell.read("Secret"))["metadata"]
-    await shell.client.merge(SECRETS, meta["name"], {"data": {"token": "/w=="}}, namespace=meta["namespace"])
+    assert await shell.put("Service") is None
+    meta = (await shell.read("Service"))["metadata"]
+    await shell.client.merge(SERVICES, meta["name"], {"spec": {"selector": None}}, namespace=meta["namespace"])
     with pytest.raises(Exception, match="the object has been modified"):
-        await shell.put("Secret")
-    await shell.see("Secret")
-    assert shell.cache.identity(shell.mission) is None
-    assert await shell.put("Secret") is None
-    assert shell.cache.identity(shell.mission) == "x" * 43
+        await shell.put("Service")
+
+
+async def test_secret__is_created_and_nobody_can_change_it(shell: Shell) -> None:
+    for _ in range(2):
+        assert await shell.put("Secret") is None
+    secret = await shell.read("Secret")
+    assert b64decode(secret["data"]["token"]).decode() == shell.scope.identity
+    name, namespace = secret["metadata"]["name"], secret["metadata"]["namespace"]
+    with pytest.raises(Exception, match="field is immutable when `immutable` is set"):
+        await shell.client.merge(SECRETS, name, {"data": {"token": "/w=="}}, namespace=namespace)
+
+
+async def test_key__is_made_once_and_read_by_every_leader(shell: Shell) -> None:
+    namespace = shell.mission.metadata.namespace
+    keys = [await shell.gateway.load_key(namespace) for _ in range(2)]
+    assert keys[0] == keys[1]
+    assert len(keys[0]) >= 32
 
 
 async def test_pod_that_lost_its_labels__is_found_again(shell: Shell) -> None:

@@ -336,7 +336,7 @@ async def test_service_and_secret_of_a_tenant__stay_as_they_are_and_the_mission_
         await client.delete(MISSIONS, "shop", namespace="default")
 
 
-_TAKEN = {SERVICES: "shop", SECRETS: "shop-identity"}
+_TAKEN = {SERVICES: "shop", SECRETS: "shop-identity"}  # Secrets of missions were once named like this one
 
 
 def _of_a_tenant(kind: Kind, name: str) -> dict[str, Any]:
@@ -351,12 +351,11 @@ def _of_a_tenant(kind: Kind, name: str) -> dict[str, Any]:
 
 
 async def _owned(client: Client, uid: str) -> None:
-    """Wait until the Mission `uid` has a Service and a Secret of its own; an earlier one's are not its."""
+    """Wait until the Mission `uid` has a Service of its own; an earlier one's is not its."""
     async with asyncio.timeout(_WAIT_S):
-        for kind, name in _TAKEN.items():
-            while True:
-                with contextlib.suppress(NotFound):
-                    owners = (await client.get(kind, name, namespace="default"))["metadata"]["ownerReferences"]
-                    if [(o["kind"], o["uid"], o["controller"]) for o in owners] == [("Mission", uid, True)]:
-                        break
-                await asyncio.sleep(0.05)
+        while True:
+            with contextlib.suppress(NotFound):
+                owners = (await client.get(SERVICES, "shop", namespace="default"))["metadata"]["ownerReferences"]
+                if [(o["kind"], o["uid"], o["controller"]) for o in owners] == [("Mission", uid, True)]:
+                    return
+            await asyncio.sleep(0.05)

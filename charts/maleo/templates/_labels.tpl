@@ -11,3 +11,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- dict "Safety" .safety.name "Mission" .mission.name "BestEffort" .bestEffort.name | toJson -}}
 {{- end -}}
 {{- end -}}
+
+{{- define "maleo.isOperator" -}}
+request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:maleo-operator'
+{{- end -}}

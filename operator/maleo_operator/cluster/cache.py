@@ -30,7 +30,6 @@ from maleo_kube.resources import (
     PLACEMENTS,
     PODS,
     PRIORITY_CLASSES,
-    SECRETS,
     SERVICES,
     Kind,
 )
@@ -45,11 +44,10 @@ log: Final = logging.getLogger("maleo.cache")
 
 # What people write is rare: kopf hears it. The rest is heard by our own watches. A re-list with a diff covers both.
 WRITTEN_BY_PEOPLE: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
-_WATCHED: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, SECRETS, LEASES, PRIORITY_CLASSES)
+_WATCHED: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, LEASES, PRIORITY_CLASSES)
 _SELECTORS: Final = {
     PODS: children.MISSION,
     SERVICES: children.MISSION,
-    SECRETS: children.MISSION,
     LEASES: "maleo.dev/agent",
 }
 _PARSED: Final[dict[Kind, type[Resource]]] = {
@@ -208,11 +206,6 @@ class Cache:
         address = found["spec"].get("clusterIP", "")
         return found["spec"], join(address, children.SERVICE_PORT) if address else ""
 
-    def identity(self, mission: Mission) -> str | None:
-        """Return the token of the Secret that `mission` controls; None when there is none that can be used."""
-        found = self._child(SECRETS, mission, children.secret_name(mission))
-        return children.read_identity(found) if found else None
-
     def _child(self, kind: Kind, mission: Mission, name: str) -> Object | None:
         found = self.raw(kind, f"{mission.metadata.namespace}/{name}")
         return found if found is not None and children.is_child_of(found, mission) else None
@@ -258,7 +251,7 @@ class Cache:
                 self._mark(Dirty("device", key.rpartition("maleo-agent-")[2]))
         elif kind == MISSIONS:
             self._mark(Dirty("mission", key))
-        elif kind in {PODS, SERVICES, SECRETS, PLACEMENTS}:
+        elif kind in {PODS, SERVICES, PLACEMENTS}:
             self._note_child(kind, key, old, new)
         elif kind in {MODELS, MODEL_PROFILES}:
             self._mark_users(kind, key)
@@ -317,7 +310,7 @@ class Cache:
 
 
 def _controller_uid(child: Object | None) -> str:
-    """Return the uid of the Mission that controls a pod, Service, Secret or Placement; empty without one."""
+    """Return the uid of the Mission that controls a pod, Service or Placement; empty without one."""
     controller = children.controller_of(child) if child is not None else None
     return controller.uid if controller is not None and controller.kind == "Mission" else ""
 

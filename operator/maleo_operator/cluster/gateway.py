@@ -1,19 +1,24 @@
 """Makes an Outcome true: the only place that writes to the API server. Order and errors as `Outcome` says."""
 
+import secrets
+from base64 import b64decode
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from maleo_kube.client import Client, Object
-from maleo_kube.errors import ApiError, Conflict, Forbidden, Invalid
+from maleo_kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from maleo_kube.informer import key_of
-from maleo_kube.resources import BY_KIND, DEVICES, EVENTS, MISSIONS, NODES, PLACEMENTS, PODS, Kind
+from maleo_kube.resources import BY_KIND, DEVICES, EVENTS, MISSIONS, NODES, PLACEMENTS, PODS, SECRETS, Kind
 from maleo_operator.cluster.cache import Cache
 from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.scope import Event, Outcome
 
 MANAGER: Final = "maleo-operator"
+KEY_SECRET: Final = "maleo-identity-key"  # noqa: S105 - the name of a Secret
+_KEY: Final = "key"
+_MIN_KEY_BYTES: Final = 32
 _REMEMBERED_EVENTS: Final = 1000
 
 
@@ -49,6 +54,27 @@ class Gateway:
         self._cache = cache
         self._events: OrderedDict[str, None] = OrderedDict()
 
+    async def load_key(self, namespace: str) -> bytes:
+        """Return the key that identities are derived with, from the one Secret that an operator may read.
+
+        It is made where there is none. Invalid: it holds no key.
+        """
+        try:
+            found = await self._client.get(SECRETS, KEY_SECRET, namespace=namespace)
+        except NotFound:
+            body = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": KEY_SECRET, "namespace": namespace},
+                "immutable": True,
+                "stringData": {_KEY: secrets.token_urlsafe(32)},
+            }
+            found = await self._client.create(SECRETS, body)
+        key = b64decode(found.get("data", {}).get(_KEY, ""))
+        if len(key) < _MIN_KEY_BYTES:
+            raise Invalid(f"Secret {namespace}/{KEY_SECRET} holds no `{_KEY}` of {_MIN_KEY_BYTES} bytes: delete it")
+        return key
+
     async def apply_children(self, outcome: Outcome) -> Refusal | None:
         """Makes and corrects them; the first that is refused for good. That stops the rest where it is a Placement: its
         pods follow from it. ApiError: any other failure.
@@ -68,9 +94,9 @@ class Gateway:
     async def _create(self, kind: Kind, body: Object) -> None:
         """Create `body`. What exists already and is ours was not seen yet, or lost the labels that it is watched by."""
         found = await self._create_or_find(kind, body)
-        if found is None or "ownerReferences" not in body["metadata"]:
+        if found is None or kind is SECRETS or "ownerReferences" not in body["metadata"]:
             return
-        mark = {children.MISSION: body["metadata"]["labels"][children.MISSION]}
+        mark = {name: body["metadata"]["labels"][name] for name in (children.MISSION, children.MANAGED_BY)}
         if kind is PODS and not mark.items() <= found["metadata"].get("labels", {}).items():
             await self._merge(kind, children.correct(found, {"kind": kind.kind, "metadata": {"labels": mark}}), found)
         else:
@@ -96,6 +122,8 @@ class Gateway:
                 raise
         else:
             return None
+        if kind is SECRETS:
+            return body  # its name is known to nobody before it is there, and what it holds never changes
         metadata = body["metadata"]
         found = await self._client.get(kind, metadata["name"], namespace=metadata.get("namespace", ""))
         if not _is_same_owner(found, body):

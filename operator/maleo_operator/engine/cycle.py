@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
@@ -33,7 +32,7 @@ from maleo_operator.planning.holdings import rank_of
 from maleo_operator.planning.planner import restore
 from maleo_operator.planning.problem import Observations, Snapshot, Verdict
 from maleo_operator.planning.state import State
-from maleo_operator.reconcilers import device, mission, trigger
+from maleo_operator.reconcilers import children, device, mission, trigger
 from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.revisions import is_finished
 from maleo_operator.reconcilers.scope import DeviceScope, MissionScope, Outcome, SlotSettings
@@ -81,6 +80,7 @@ class Cycle:
         self._connected = connected
         self._archive = archive
         self._epoch = 0
+        self._key = b""  # that identities of missions are derived with
         self._memory: dict[str, Memory] = {}
         self._lost: dict[str, float] = {}
         self._began = 0.0
@@ -142,8 +142,9 @@ class Cycle:
             self.last_turn = time.monotonic()
             try:
                 await self._cache.relist()
+                self._key = await self._gateway.load_key(self._namespace)
             except ApiError as error:
-                log.warning("not listed yet: %s", error)
+                log.warning("not ready to lead: %s", error)
                 await asyncio.sleep(1.0)
             else:
                 return
@@ -353,8 +354,7 @@ class Cycle:
             pods=self._cache.pods(declared),
             service=service,
             service_address=address,
-            identity=self._cache.identity(declared),
-            new_identity=secrets.token_urlsafe(32),
+            identity=children.identity_of(declared, self._key),
             telemetry=telemetry,
             snapshot=snapshot,
             lost_nodes={node: _unix_time(since) for node, since in self._lost.items()},

@@ -1,9 +1,9 @@
 """The objects that a mission owns besides Placements: slot pods, one Service, one Secret. Pure builders."""
 
 import hashlib
+import hmac
 import math
-import re
-from base64 import b64decode
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +20,7 @@ from maleo_operator.reconcilers.revisions import Slot, entry_of, partition_at
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod, SlotSettings
 
 MISSION: Final = "maleo.dev/mission"
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 ENTRY: Final = "maleo.dev/entry"
 NODE: Final = "maleo.dev/node"
 UNIT: Final = "maleo.dev/unit"
@@ -32,7 +33,6 @@ _CRASHES: Final = 3  # restarts after which a waiting container counts as failed
 _USER: Final = 65532
 _MAX_NAME: Final = 63
 _TMP: Final = "64Mi"
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32,}")  # what `secrets.token_urlsafe(32)` makes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,7 @@ def correct(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, An
             spec |= {"type": "ClusterIP", "externalName": None}
     version = found["metadata"]["resourceVersion"]
     metadata = {"resourceVersion": version, "labels": dict(wanted["metadata"]["labels"])}
-    changes = {"spec": spec, "stringData": wanted.get("stringData")}
-    return {"metadata": metadata} | {name: value for name, value in changes.items() if value}
+    return {"metadata": metadata} | ({"spec": spec} if spec else {})
 
 
 def parse_slot(pod: Mapping[str, Any]) -> SlotPod:
@@ -124,7 +123,7 @@ def _trouble(status: Mapping[str, Any], states: Iterable[Mapping[str, Any]]) -> 
 
 
 def labels(mission: Mission) -> dict[str, str]:
-    return {MISSION: mission.metadata.name, "app.kubernetes.io/managed-by": "maleo"}
+    return {MISSION: mission.metadata.name, MANAGED_BY: "maleo"}
 
 
 def slot_labels(mission: Mission, slot: Slot) -> dict[str, str]:
@@ -138,17 +137,18 @@ def owner(mission: Mission) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": "Mission", "name": meta.name, "uid": meta.uid, "controller": True}
 
 
-def secret_name(mission: Mission) -> str:
-    return f"{mission.metadata.name}-identity"
+def identity_of(mission: Mission, key: bytes) -> str:
+    """Return the token by which the mission's slots are known to agents and to each other.
+
+    It is HMAC-SHA256 of the mission's uid under the operator's key, so that no operator has to read it from a Secret.
+    """
+    digest = hmac.digest(key, f"maleo identity of {mission.metadata.uid}".encode(), "sha256")
+    return urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def read_identity(found: Mapping[str, Any]) -> str | None:
-    """Return the token of a mission's Secret, or None when it holds none that can be sent in a header."""
-    try:
-        token = b64decode((found.get("data") or {}).get(IDENTITY_KEY, ""), validate=True).decode("ascii")
-    except ValueError:
-        return None
-    return token if _TOKEN.fullmatch(token) else None
+def secret_name(mission: Mission, identity: str) -> str:
+    """Return a name that nobody can take beforehand, and that another key does not share."""
+    return f"{mission.metadata.name}-identity-{identity_mark(identity)}"
 
 
 def identity_mark(identity: str) -> str:
@@ -157,13 +157,14 @@ def identity_mark(identity: str) -> str:
 
 
 def secret(scope: MissionScope) -> dict[str, Any]:
-    """The mission's identity: it authenticates slot to agent and slot to slot."""
+    """Return the Secret that hands the mission's identity to its pods. It is created, and never read or changed."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": _meta(scope.mission, secret_name(scope.mission), labels(scope.mission)),
+        "metadata": _meta(scope.mission, secret_name(scope.mission, scope.identity), labels(scope.mission)),
         "type": "Opaque",
-        "stringData": {IDENTITY_KEY: scope.new_identity},
+        "immutable": True,
+        "stringData": {IDENTITY_KEY: scope.identity},
     }
 
 
@@ -185,6 +186,11 @@ def is_served_by(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     ports = spec.get("ports") or []
     complete = all(any(port.items() <= there.items() for there in ports) for port in wanted["ports"])
     return complete and spec.get("selector") == wanted["selector"] and spec.get("type") != "ExternalName"
+
+
+def lacks_secret(pod: SlotPod) -> bool:
+    """Return True if the kubelet cannot start the pod, as when somebody deleted the Secret that it names."""
+    return pod.message.startswith("CreateContainerConfigError")
 
 
 def relabelled(scope: MissionScope, pod: SlotPod) -> dict[str, Any] | None:
@@ -212,7 +218,7 @@ def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placemen
     mission, settings = scope.mission, scope.settings
     name = pod_name(mission, slot, (p.name for p in scope.pods))
     marks = labels(mission) | slot_labels(mission, slot) | {ENTRY: "true" if entry else "false"}
-    marks |= {IDENTITY: identity_mark(scope.identity or "")}
+    marks |= {IDENTITY: identity_mark(scope.identity)}
     spec: dict[str, Any] = {
         "affinity": _affinity(slot.node),
         "tolerations": _tolerations(mission),
@@ -327,7 +333,7 @@ def _volumes(settings: SlotSettings) -> list[dict[str, Any]]:
 
 
 def _environment(scope: MissionScope, name: str) -> list[dict[str, Any]]:
-    identity = {"name": secret_name(scope.mission), "key": IDENTITY_KEY}
+    identity = {"name": secret_name(scope.mission, scope.identity), "key": IDENTITY_KEY}
     return [
         {"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},

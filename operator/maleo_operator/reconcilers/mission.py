@@ -42,17 +42,19 @@ def _created(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ..
     entries = {revisions.entry_of(p) for p in held}
     missing = [slot for slot in _needed(turn.revisions) if slot not in pods and _can_start(scope, slot)]
     new = [placement.manifest(scope, turn.created)] if turn.created else []
+    if missing or any(children.lacks_secret(pod) for pod in scope.pods):
+        new.append(children.secret(scope))
     return (*new, *(children.pod(scope, slot, entry=slot in entries, held=held) for slot in missing))
 
 
 def _can_start(scope: MissionScope, slot: Slot) -> bool:
-    """Not before the mission has its identity. An extended resource is free only when the pod that held it is gone:
+    """An extended resource is free only when the pod that held it is gone:
     until then the next pod would stay Pending.
     """
     leaving = any((p.node, p.unit) == slot for p in scope.pods)
     exclusive = bool(children.extended_resource(scope.snapshot, slot))
     reachable = slot.node in scope.snapshot.nodes and slot.node not in scope.lost_nodes
-    return scope.identity is not None and reachable and not (leaving and exclusive)
+    return reachable and not (leaving and exclusive)
 
 
 def _needed(held: Revisions) -> tuple[Slot, ...]:
@@ -64,8 +66,6 @@ def _needed(held: Revisions) -> tuple[Slot, ...]:
 def _applied(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ...]:
     entry = _answering(scope, turn)
     wanted = []
-    if scope.identity is None:
-        wanted.append(children.secret(scope))
     if entry is not None:
         service = children.service(scope.mission, entry, slot_port=scope.settings.slot_port)
         if scope.service is None or not children.is_served_by(scope.service, service["spec"]):
@@ -103,8 +103,8 @@ def _is_over(scope: MissionScope, turn: switch.Turn, pod: SlotPod) -> bool:
 
 
 def _is_stranger(scope: MissionScope, pod: SlotPod) -> bool:
-    """The mission's Secret was replaced: a pod reads it once, at its start, and is not known any more."""
-    return scope.identity is not None and pod.identity != children.identity_mark(scope.identity)
+    """The operator's key was replaced: a pod reads it once, at its start, and is not known any more."""
+    return pod.identity != children.identity_mark(scope.identity)
 
 
 def _may_leave(scope: MissionScope, turn: switch.Turn, draining: Placement, slot: Slot) -> bool:

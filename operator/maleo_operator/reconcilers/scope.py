@@ -85,8 +85,7 @@ class MissionScope:
     pods: tuple[SlotPod, ...]
     service: Mapping[str, Any] | None
     service_address: str  # clusterIP:port, or empty
-    identity: str | None  # token of the mission's Secret; None = the Secret is missing
-    new_identity: str  # a fresh random token, used when `identity` is None
+    identity: str  # token of the mission's slots
     telemetry: Telemetry
     snapshot: Snapshot
     lost_nodes: Mapping[str, float]
@@ -162,10 +161,10 @@ class Event:
 class Outcome:
     """What the shell is to make true. A decision asks only for what is not so yet: an unchanged world asks for nothing.
 
-    create: whole objects that must not exist yet (Placements, Pods, Devices). apply: children that are created, or
-    corrected when they exist (Service, Secret; labels of Pods). An object of such a name that the mission does not
-    control is left alone, and refused. delete: objects to remove. status: of the Mission (the whole of it) or of
-    the Device (the operator's part: server-side apply by its own field manager), None = it is as it should be.
+    create: whole objects that must not exist yet (Placements, Secrets, Pods, Devices). apply: children that are
+    created, or corrected when they exist (Service; labels of Pods). An object of such a name that the mission does not
+    control is left alone, and refused. delete: objects to remove. status: of the Mission (the whole of it) or of the
+    Device (the operator's part: server-side apply by its own field manager), None = it is as it should be.
     commit: `status.active` changes in this status and must carry the mission's resourceVersion.
     placement_status: whole status of existing Placements. slots: the desired state of every slot of this mission, for
     the agents. node_labels: to set (or to remove: None) on the Device's Node. requeue_s: look again then.

@@ -18,9 +18,7 @@ from maleo_wire.address import join
 
 
 def desire(scope: MissionScope, revisions: Revisions) -> tuple[tuple[str, wire.SlotDesired], ...]:
-    """(node, what its slot must be), for every pod that a held revision needs; empty without the mission's identity."""
-    if scope.identity is None:
-        return ()
+    """(node, what its slot must be), for every pod that a held revision needs."""
     pods = live_pods(scope.pods)
     needed = dict.fromkeys(slot for placement in revisions.held for slot in slots_of(placement))
     return tuple((slot.node, _slot(scope, revisions, slot, pods)) for slot in needed if slot in pods)
@@ -39,7 +37,7 @@ def _slot(scope: MissionScope, revisions: Revisions, slot: Slot, pods: dict[Slot
         model=serving.spec.model,
         unit=slot.unit,
         entry=entry,
-        identity=scope.identity or "",
+        identity=scope.identity,
         revisions=tuple(_revision(scope, p, slot, pods) for p in sorted(held, key=lambda p: p.spec.revision)),
         active=active.spec.revision if active else None,
         fallback=_fallback(fallback) if fallback else None,

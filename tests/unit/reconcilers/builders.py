@@ -163,7 +163,6 @@ def scope(of: Mission, **changes: Any) -> MissionScope:
         "service": None,
         "service_address": "",
         "identity": "secret",
-        "new_identity": "fresh",
         "telemetry": Telemetry(),
         "snapshot": snapshot(),
         "lost_nodes": {},

@@ -84,7 +84,7 @@ def test_pod__hears_where_its_agent_is_and_who_it_is() -> None:
     env = {e["name"]: e.get("value", e.get("valueFrom")) for e in pod["spec"]["containers"][0]["env"]}
     assert env["MALEO_AGENT"] == "http://$(HOST_IP):9808"
     assert env["MALEO_SLOT"] == f"demo/{pod['metadata']['name']}"
-    assert env["MALEO_IDENTITY"] == {"secretKeyRef": {"name": "cctv-identity", "key": "token"}}
+    assert env["MALEO_IDENTITY"] == {"secretKeyRef": {"name": "cctv-identity-2bb80d537b1d", "key": "token"}}
     assert list(env).index("HOST_IP") < list(env).index("MALEO_AGENT")  # Kubernetes expands what stands before
 
 
@@ -172,9 +172,32 @@ def test_lost_node__gets_no_new_pod() -> None:
     assert [p["metadata"]["labels"]["maleo.dev/node"] for p in pods] == ["drone-1"]
 
 
-def test_secret__is_made_once_with_the_fresh_identity() -> None:
-    assert [s["stringData"] for s in made(first(identity=None), "Secret")] == [{"token": "fresh"}]
-    assert made(first(), "Secret") == []
+def test_secret__is_made_before_the_first_pod_and_when_a_kubelet_misses_it() -> None:
+    made_first = [o["kind"] for o in decide(first()).create]
+    assert made_first.index("Secret") < made_first.index("Pod")
+    (secret,) = made(first(), "Secret")
+    assert secret["stringData"] == {"token": "secret"}
+    assert secret["immutable"] is True
+    world = World(planner=lambda _: feasible("drone-1"))
+    world.settle()
+    assert "Secret" not in {o["kind"] for o in decide(world.scope()).create}
+    (pod,) = world.pods.values()
+    waiting = {"reason": "CreateContainerConfigError", "message": 'secret "cctv-identity-2bb80d537b1d" not found'}
+    pod["status"]["containerStatuses"] = [{"restartCount": 1, "state": {"waiting": waiting}}]
+    assert [o["metadata"]["name"] for o in decide(world.scope()).create] == ["cctv-identity-2bb80d537b1d"]
+
+
+def test_identity__follows_from_the_missions_uid_and_the_key() -> None:
+    key, other = b"k" * 32, b"o" * 32
+    again = mission().model_copy(update={"metadata": mission().metadata.model_copy(update={"uid": "u2"})})
+    tokens = {
+        children.identity_of(mission(), key),
+        children.identity_of(mission(), other),
+        children.identity_of(again, key),
+    }
+    assert len(tokens) == 3
+    assert all(len(token) == 43 and token.isascii() for token in tokens)
+    assert children.identity_of(mission(suspend=True), key) == children.identity_of(mission(), key)
 
 
 def test_service__is_corrected_when_it_selects_another_entry() -> None:
@@ -370,14 +393,6 @@ def test_slots__encode_what_the_next_one_decodes_and_answer_by_the_exit() -> Non
     assert partner.stage.decoder.artifact.digest == artifact("d").digest
     assert entry.stage.encoder.tensors == partner.stage.decoder.tensors
     assert (entry.stage.taken_from, partner.stage.taken_from) == ((), ("early",))
-
-
-def test_slots__are_silent_until_the_mission_has_an_identity() -> None:
-    world = World(planner=lambda _: feasible("drone-1"))
-    world.turn()
-    world.start()
-    world.identity = None
-    assert decide(world.scope()).slots == ()
 
 
 @pytest.mark.parametrize(

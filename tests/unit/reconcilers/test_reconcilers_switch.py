@@ -373,7 +373,7 @@ def test_spec_changed_back_under_way__calls_the_move_off() -> None:
 
 def test_lost_children__come_back() -> None:
     world = settled(*SPLIT)
-    world.service, world.identity = None, None
+    world.service = None
     for name in list(world.pods):
         del world.pods[name], world.slots[name]
     world.settle()
@@ -409,7 +409,7 @@ def test_placement_deleted_and_nobody_knows_it__is_written_anew() -> None:
     assert world.commits == [1, 2]
 
 
-def test_secret_deleted__gives_the_mission_a_new_identity_and_new_pods() -> None:
+def test_key_of_the_operator_replaced__gives_the_mission_a_new_identity_and_new_pods() -> None:
     world = settled(*SPLIT)
     world.identity = "of another time"
     world.settle()

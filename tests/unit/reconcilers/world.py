@@ -60,7 +60,7 @@ class World:
     placements: dict[str, Placement] = field(default_factory=dict)
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     slots: dict[str, Slot] = field(default_factory=dict)
-    identity: str | None = None
+    identity: str = "secret"
     service: dict[str, Any] | None = None
     telemetry: Telemetry = field(default_factory=lambda: Telemetry(fresh=True))
     lost: dict[str, float] = field(default_factory=dict)
@@ -136,15 +136,13 @@ class World:
             assert name not in self.placements, "a revision is made once"
             stamped = manifest | {"metadata": manifest["metadata"] | {"creationTimestamp": timestamp(self.now)}}
             self.placements[name] = Placement.model_validate(stamped)
-        elif name not in self.pods:
+        elif manifest["kind"] == "Pod" and name not in self.pods:
             meta = manifest["metadata"] | {"creationTimestamp": timestamp(self.now)}
             self.pods[name] = manifest | {"metadata": meta, "status": {"phase": "Pending"}}
             self.slots[name] = Slot(room=1 if self._node(name) in self.memory else 9)
 
     def _apply(self, manifest: dict[str, Any]) -> None:
-        if manifest["kind"] == "Secret":
-            self.identity = manifest["stringData"][children.IDENTITY_KEY]
-        elif manifest["kind"] == "Pod":
+        if manifest["kind"] == "Pod":
             self.pods[manifest["metadata"]["name"]]["metadata"]["labels"] |= manifest["metadata"]["labels"]
         else:
             self.service = manifest["spec"]
