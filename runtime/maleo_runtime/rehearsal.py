@@ -83,7 +83,8 @@ def main() -> int:
     with contextlib.suppress(OSError):  # when memory is short all the same, this process goes first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    most = _data_bytes() + order.most_bytes
+    # What is left was read before this process took its own share of it.
+    most = _status_bytes("VmData") + max(0, order.most_bytes - _status_bytes("VmRSS"))
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     try:
         load(order.stage, {digest: Path(path) for digest, path in order.files.items()})
@@ -95,10 +96,10 @@ def main() -> int:
     return 0
 
 
-def _data_bytes() -> int:
-    """Private writable memory of this process, as RLIMIT_DATA counts it."""
+def _status_bytes(field: str) -> int:
+    """Memory of this process: VmData is private and writable, as RLIMIT_DATA counts it; VmRSS is resident."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.findall(r"VmData:\s+(\d+) kB", status)[0]) * 1024
+    return int(re.findall(rf"{field}:\s+(\d+) kB", status)[0]) * 1024
 
 
 if __name__ == "__main__":
