@@ -28,20 +28,39 @@ def explain_command(
     found = cluster.of(Mission).get(f"{namespace}/{mission}")
     if found is None:
         raise Failure(f"there is no mission {mission} in namespace {namespace}", "kubectl get missions -A lists them")
-    snapshot = snapshot_of(cluster)
+    snapshot = snapshot_of(cluster, first=found.key)
     verdict = plan(snapshot, found.key)
-    by_figures = tell(found, verdict, explain(snapshot, found.key, verdict), everything=everything)
+    planned = tell(found, verdict, explain(snapshot, found.key, verdict), everything=everything)
     model = snapshot.models.get(found.model_key)
-    print("\n".join([*describe(found, serving(cluster, found), model), "By declared figures", *by_figures]))
+    print("\n".join([*describe(found, serving(cluster, found), model), *by_figures(found), *planned]))
     if not everything:
         print(f"  each of them: maleo explain {mission} --all")
     if _status(found, "Ready") != "True":
         raise typer.Exit(1)
 
 
+def by_figures(mission: Mission) -> list[str]:
+    """Return the heading of what planning says now, and the measured figures that it goes by."""
+    decision = mission.status.decision
+    if decision is None or not (decision.links or decision.units or decision.throttled):
+        return ["Planned again now, by declared figures"]
+    return [
+        f"Planned again now, by the figures measured at the last decision ({decision.reason})",
+        *(
+            f"  link {link.source} > {link.target}: {link.bandwidth}, give or take {link.spread}"
+            for link in decision.links
+        ),
+        *(
+            f"  {unit.node} {unit.unit}: takes {unit.time} of the declared time for {unit.digest[7:19]}"
+            for unit in decision.units
+        ),
+        *(f"  {unit.node} {unit.unit}: throttled to {unit.capacity}" for unit in decision.throttled),
+    ]
+
+
 def describe(mission: Mission, placement: Placement | None, model: Model | None) -> list[str]:
     """What the operator reports of the mission, in lines. model: the mission's, if there is one."""
-    status = mission.status
+    status, decision = mission.status, mission.status.decision
     where = f"revision {status.active.revision}, {status.mode} on {status.nodes}" if status.active else "not placed"
     ready = "Ready" if _status(mission, "Ready") == "True" else "not Ready"
     return [
@@ -51,6 +70,7 @@ def describe(mission: Mission, placement: Placement | None, model: Model | None)
         *(f"  {c.type}={c.status}  {c.reason}: {c.message}" for c in status.conditions),
         *_parts(placement),
         *_history(mission),
+        *([f"Decided for {decision.reason}, inputs {decision.inputs_digest}"] if decision else []),
     ]
 
 

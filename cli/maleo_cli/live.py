@@ -1,4 +1,4 @@
-"""A planning snapshot of a running cluster, by what its API server holds; telemetry stays with the operator."""
+"""A planning snapshot of a running cluster, by what its API server holds."""
 
 import os
 from dataclasses import replace
@@ -15,6 +15,7 @@ from maleo_cli.failure import Failure
 from maleo_kube.client import Client
 from maleo_kube.errors import ApiError
 from maleo_kube.resources import BY_KIND
+from maleo_operator.planning import measured
 from maleo_operator.planning.planner import restore
 from maleo_operator.planning.problem import Snapshot
 from maleo_operator.planning.snapshot import from_manifests
@@ -47,9 +48,16 @@ async def read_cluster(given: Path | None) -> Manifests:
     return Manifests(found, named, priority_classes=ranks)
 
 
-def snapshot_of(cluster: Manifests) -> Snapshot:
-    """With what each mission serves by as held: others must leave room for it, and leaving it is a move."""
-    snapshot, held = from_manifests(cluster), {}
+def snapshot_of(cluster: Manifests, *, first: str = "") -> Snapshot:
+    """Return what the operator plans by: what missions serve by is held, and leaving it is a move.
+
+    Measured figures are those of the missions' last decisions, as their status tells them; those of the mission
+    `first` count before others.
+    """
+    ordered = sorted(cluster.of(Mission).items(), key=lambda item: (item[0] == first, item[0]))
+    decisions = [mission.status.decision for _, mission in ordered]
+    observations = measured.restore(decision for decision in decisions if decision is not None)
+    snapshot, held = from_manifests(cluster, observations), {}
     for key, mission in snapshot.missions.items():
         placement = serving(cluster, mission)
         plan = restore(snapshot, key, placement) if placement is not None else None

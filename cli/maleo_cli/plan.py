@@ -55,7 +55,10 @@ def plan_command(
     draw: Annotated[Path | None, typer.Option(help="SVG file to draw the plans into.")] = None,
     kubeconfig: Annotated[Path | None, typer.Option(help="Of --live; else KUBECONFIG, else ~/.kube/config.")] = None,
     *,
-    live: Annotated[bool, typer.Option("--live", help="Plan what a cluster holds, by declared figures.")] = False,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Plan what a cluster holds, by the figures of its last decisions."),
+    ] = False,
     frontier: Annotated[
         bool, typer.Option("--frontier", help="Also every plan that no other beats in all figures.")
     ] = False,

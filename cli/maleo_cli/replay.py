@@ -9,6 +9,7 @@ import msgspec
 import typer
 import yaml
 
+from maleo_api.mission import Mission
 from maleo_api.placement import Partition, Placement, PlacementSpec
 from maleo_cli.answer import Answer, describe
 from maleo_cli.failure import Failure
@@ -16,7 +17,7 @@ from maleo_operator.planning import store
 from maleo_operator.planning.fleet import FleetPlan, plan_fleet
 from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Plan, Snapshot
+from maleo_operator.planning.problem import Infeasible, Plan, Snapshot
 
 _MOST_TOLD: Final = 12
 
@@ -42,6 +43,10 @@ def replay_command(
     placement: Annotated[
         Path | None, typer.Option(help="A Placement (kubectl get -o yaml): the file is what the operator kept of it.")
     ] = None,
+    mission: Annotated[
+        Path | None,
+        typer.Option(help="A refused Mission (kubectl get -o yaml): the file is what the operator kept of it."),
+    ] = None,
 ) -> None:
     """Plan again what `maleo plan --store` kept, and compare.
 
@@ -49,6 +54,9 @@ def replay_command(
     """
     if placement is not None:
         _replay_placement(files, placement)
+        return
+    if mission is not None:
+        _replay_refusal(files, mission)
         return
     differs = False
     for file in files:
@@ -81,12 +89,33 @@ def _replay_placement(files: list[Path], placement: Path) -> None:
     if store.digest(inputs) != made.spec.inputs_digest or key not in snapshot.missions:
         todo = f"it followed from {made.spec.inputs_digest}: take the file of that name from the operator"
         raise Failure(f"{files[0]} is not what {made.metadata.name} followed from", todo, exit_code=2)
-    verdict = plan(snapshot, key)
-    chosen = verdict.chosen
+    chosen = plan(snapshot, key).chosen
     told = list(_differences(_decision(made.spec), _decision(chosen) if chosen else None))
     print(f"{'DIFFERS' if told else 'same'}  {made.metadata.name}  {made.spec.inputs_digest[:19]}")
     if told:
         print("".join(f"  {line}\n" for line in told), end="")
+        raise typer.Exit(1)
+
+
+def _replay_refusal(files: list[Path], mission: Path) -> None:
+    """Compare why nothing is feasible with what the mission's condition Placed says."""
+    try:
+        told = Mission.model_validate(yaml.safe_load(mission.read_text(encoding="utf-8"))).status
+        inputs = b"".join(file.read_bytes() for file in files)
+        snapshot, key = store.decode(inputs)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        todo = "name one Mission, and the one file that the operator kept of its inputs"
+        raise Failure(str(error), todo, exit_code=2) from error
+    if told.decision is None or store.digest(inputs) != told.decision.inputs_digest:
+        wanted = told.decision.inputs_digest if told.decision is not None else "inputs that its status does not name"
+        todo = f"it followed from {wanted}: take the file of that name from the operator"
+        raise Failure(f"{files[0]} is not what {mission} followed from", todo, exit_code=2)
+    verdict = plan(snapshot, key)
+    now = verdict.blockers[0].code if isinstance(verdict, Infeasible) else "Placed"
+    before = next((c.reason for c in told.conditions if c.type == "Placed"), "unknown")
+    print(f"{'same' if now == before else 'DIFFERS'}  {key}  {told.decision.inputs_digest[:19]}")
+    if now != before:
+        print(f"  {before} was stored, {now} is planned now")
         raise typer.Exit(1)
 
 

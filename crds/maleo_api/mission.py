@@ -5,8 +5,8 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import Field, StringConstraints
 
 from maleo_api.device import ShortText
-from maleo_api.meta import Basis, Condition, Name, Resource, Schema
-from maleo_api.quantities import Duration, Energy, Power, Rate, Ratio
+from maleo_api.meta import Basis, Condition, Digest, Name, Resource, Schema
+from maleo_api.quantities import Bandwidth, Duration, Energy, Power, Rate, Ratio
 
 Enforcement = Literal["Hard", "Soft"]
 Mode = Literal["Local", "Split", "Remote"]
@@ -36,6 +36,7 @@ class AccuracyObjective(Schema):
     enforcement: Enforcement = "Hard"
 
 
+MOST_MEASURED: Final = 32
 LEAST_TAIL: Final = 300
 """minSamples x (100 - percentile): three requests are expected beyond the percentile."""
 
@@ -194,6 +195,46 @@ class Move(Schema):
     at: ShortText
 
 
+class MeasuredLink(Schema):
+    """What a decision was made by instead of the declared bandwidth, in one direction."""
+
+    source: Name
+    target: Name
+    bandwidth: Bandwidth
+    spread: Bandwidth
+    """One standard deviation of the bandwidth."""
+
+
+class MeasuredUnit(Schema):
+    """What a decision was made by instead of the unit's declared figures, for one variant's artefact."""
+
+    node: Name
+    unit: ShortText
+    digest: Digest
+    time: Ratio
+    """Measured compute time, relative to the declared one."""
+    spread: Ratio
+    """One standard deviation of `time`."""
+
+
+class ThrottledUnit(Schema):
+    node: Name
+    unit: ShortText
+    capacity: Ratio
+    """Share of the unit's normal speed."""
+
+
+class Decision(Schema):
+    """The last decision that changed something: why it was made, and by which measured figures."""
+
+    reason: ShortText
+    inputs_digest: Digest
+    """Of all inputs; the operator keeps those of its last decisions for `maleo replay`."""
+    links: Annotated[list[MeasuredLink], Field(max_length=MOST_MEASURED)] = []
+    units: Annotated[list[MeasuredUnit], Field(max_length=MOST_MEASURED)] = []
+    throttled: Annotated[list[ThrottledUnit], Field(max_length=MOST_MEASURED)] = []
+
+
 class MissionStatus(Schema):
     observed_generation: int = 0
     phase: ShortText = ""
@@ -210,6 +251,7 @@ class MissionStatus(Schema):
     observed: Observed | None = None
     margins: Margins | None = None
     explanation: Annotated[str, StringConstraints(max_length=2048)] = ""
+    decision: Decision | None = None
     moves: Annotated[list[Move], Field(max_length=10)] = []
     conditions: Annotated[list[Condition], Field(max_length=16)] = []
 

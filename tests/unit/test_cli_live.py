@@ -1,17 +1,20 @@
 """What the commands make of a cluster: what missions serve by is held, and `maleo explain` tells it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from worlds import by_mode
 
 from maleo_api.manifests import Manifests, load
+from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.placement import Placement
-from maleo_cli.explain import describe
+from maleo_cli.explain import by_figures, describe
 from maleo_cli.live import serving, snapshot_of
+from maleo_operator.planning import measured
 from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Plan
+from maleo_operator.planning.problem import Feasible, Figure, Observations, Plan
 from maleo_operator.planning.snapshot import from_manifests
 
 ROOT = Path(__file__).parents[2]
@@ -91,3 +94,48 @@ def test_explain__begins_with_what_the_operator_reports() -> None:
         ["energy", "<=", "900mJ", "unknown", "unknown"],
     ]
     assert "Parts: drone-a1 accel/npu [0..2] > edge-a1 accel/npu [3..31]" in lines
+
+
+def test_figures_of_the_last_decision__are_planned_by_and_told() -> None:
+    """The operator moved away from a slow link: by declared figures the plan that it left would be recommended."""
+    cluster, best = _cluster(active=2)
+    slow = Observations(
+        bandwidth={("drone-a1", "edge-a1"): Figure(1e4, 1e3, Basis.MEASURED, "slots")},
+        correction={(best.artifact.digest, "drone-a1", "accel/npu"): Figure(1.25, 0.1, Basis.CALIBRATED, "slots")},
+        capacity={("edge-a1", "gpu"): 0.5, ("drone-a1", "accel/npu"): 1.0},
+    )
+    digest = f"sha256:{'1' * 64}"
+    decision = measured.record(
+        slow, reason="LatencyDrift", inputs_digest=digest, nodes=["drone-a1"], digests={best.artifact.digest}
+    )
+    mission = cluster.of(Mission)[KEY]
+    decided = mission.model_copy(update={"status": mission.status.model_copy(update={"decision": decision})})
+    there = replace(cluster, resources={**cluster.resources, "Mission": {KEY: decided}})
+    by_declared, by_measured = plan(snapshot_of(cluster), KEY), plan(snapshot_of(there, first=KEY), KEY)
+    assert isinstance(by_declared, Feasible)
+    assert isinstance(by_measured, Feasible)
+    assert by_declared.plan.nodes == best.nodes
+    assert by_measured.plan.nodes != best.nodes
+    assert by_figures(decided) == [
+        "Planned again now, by the figures measured at the last decision (LatencyDrift)",
+        "  link drone-a1 > edge-a1: 80kbit/s, give or take 8kbit/s",
+        f"  drone-a1 accel/npu: takes 125% of the declared time for {best.artifact.digest[7:19]}",
+        "  edge-a1 gpu: throttled to 50%",
+    ]
+    assert by_figures(mission) == ["Planned again now, by declared figures"]
+    assert f"Decided for LatencyDrift, inputs {digest}" in describe(decided, None, None)
+
+
+def test_figures_of_a_decision__are_those_of_the_nodes_that_matter_where_there_are_many() -> None:
+    many = {
+        (f"n{a}", f"n{b}"): Figure(1e6 + a, 0.0, Basis.MEASURED, "s") for a in range(20) for b in range(20) if a != b
+    }
+    decision = measured.record(
+        Observations(bandwidth=many), reason="Retry", inputs_digest=f"sha256:{'1' * 64}", nodes=["n7", "n9"], digests=()
+    )
+    pairs = [(link.source, link.target) for link in decision.links]
+    assert len(pairs) == 32
+    assert pairs[0] == ("n7", "n9")
+    assert {source for source, _ in pairs} == {"n7", "n9"}
+    restored = measured.restore([decision]).bandwidth
+    assert all(abs(restored[pair].value - many[pair].value) < 1e-3 * many[pair].value for pair in pairs)

@@ -546,6 +546,30 @@ async def test_inputs_of_a_decision__are_kept_and_plan_the_same_placement_again(
     assert failure.exit_code == 2
 
 
+async def test_inputs_of_a_refused_decision__are_named_in_the_status_and_give_the_same_reason_again(
+    tmp_path: Path,
+) -> None:
+    too_tight = {"objectives": {"latency": {"atMost": "1us"}}}
+    server = _server(mission("tight", **too_tight))
+    async with _Replica(server, tmp_path / "inputs").leading():
+        await server.placed("default/tight")
+    found = server.objects[MISSIONS]["default/tight"]
+    digest = found["status"]["decision"]["inputsDigest"]
+    assert found["status"]["decision"]["reason"] == "FirstPlacement"
+    stored, file = tmp_path / "inputs" / f"{digest.removeprefix('sha256:')}.json", tmp_path / "tight.yaml"
+    file.write_text(yaml.safe_dump(found), encoding="utf-8")
+    same = CliRunner().invoke(app, ["replay", str(stored), "--mission", str(file)])
+    assert (same.exit_code, same.stdout.split()[:2]) == (0, ["same", "default/tight"])
+    wrong = {
+        **found,
+        "status": {**found["status"], "decision": {"reason": "Retry", "inputsDigest": f"sha256:{'0' * 64}"}},
+    }
+    file.write_text(yaml.safe_dump(wrong), encoding="utf-8")
+    failure = CliRunner().invoke(app, ["replay", str(stored), "--mission", str(file)]).exception
+    assert isinstance(failure, Failure)
+    assert failure.exit_code == 2
+
+
 def test_archive__keeps_the_newest_and_fails_no_decision(tmp_path: Path) -> None:
     folder = tmp_path / "inputs"
     archive, digests = Archive(folder), [f"sha256:{number:064x}" for number in range(203)]

@@ -4,8 +4,9 @@ from typing import Any
 
 from maleo_api import quantities
 from maleo_api.meta import Basis, Condition
-from maleo_api.mission import Figure, MissionStatus, Observed
+from maleo_api.mission import Decision, Figure, MissionStatus, Observed
 from maleo_api.placement import Placement, PlacementStatus, SlotState
+from maleo_operator.planning import measured
 from maleo_operator.planning.problem import Feasible, Infeasible, Verdict
 from maleo_operator.reconcilers import figures
 from maleo_operator.reconcilers.conditions import condition, holds, same_but_figures, settle
@@ -30,6 +31,7 @@ def report(scope: MissionScope, turn: Turn) -> MissionStatus:
     current = {c.type for c in wanted}
     conditions = settle([c for c in old.conditions if c.type in current], wanted, generation=seen, now=scope.now)
     margins = figures.margins(scope, active, old.margins if _same_active(old, turn) else None, objectives)
+    explanation = _explain(scope, turn)[:_MAX_EXPLANATION]
     news = margins != old.margins or _statuses(conditions) != _statuses(old.conditions)
     return MissionStatus(
         observed_generation=seen,
@@ -43,7 +45,8 @@ def report(scope: MissionScope, turn: Turn) -> MissionStatus:
         predicted=active.spec.predicted if active else None,
         observed=_observed(scope, active) if news else old.observed,
         margins=margins,
-        explanation=_explain(scope, turn)[:_MAX_EXPLANATION],
+        explanation=explanation,
+        decision=_decision(scope) if explanation != old.explanation or old.decision is None else old.decision,
         moves=[*old.moves, *([turn.move] if turn.move else [])][-_MOVES:],
         conditions=conditions,
     )
@@ -164,6 +167,21 @@ def _explain(scope: MissionScope, turn: Turn) -> str:
     if settled and isinstance(verdict, Feasible) and holds(scope.mission.status.conditions, "Placed"):
         return old
     return old if settled and same_but_figures(old, new) else new
+
+
+def _decision(scope: MissionScope) -> Decision | None:
+    """Return what the verdict followed from, written only with an explanation that says something new."""
+    if scope.verdict is None or scope.trigger is None or not scope.inputs_digest:
+        return scope.mission.status.decision
+    chosen = scope.verdict.chosen
+    variants = scope.model.spec.variants if scope.model is not None else []
+    return measured.record(
+        scope.snapshot.observations,
+        reason=scope.trigger,
+        inputs_digest=scope.inputs_digest,
+        nodes=[chosen.entry_node, *chosen.nodes] if chosen is not None else [],
+        digests={artifact.digest for variant in variants for artifact in variant.artifacts},
+    )
 
 
 def _told(verdict: Verdict) -> str:
