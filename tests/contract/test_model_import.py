@@ -15,7 +15,7 @@ from maleo_api.manifests import load
 from maleo_api.model import Model, Tensor
 from maleo_api.quantities import BYTES, parse
 from maleo_cli.failure import Failure
-from maleo_cli.model import zoo
+from maleo_cli.model import commands, zoo
 from maleo_cli.model.commands import app
 from maleo_runtime.stage import Coder
 from maleo_runtime.tensor import datatype_of
@@ -148,3 +148,37 @@ def _width(tensors: dict[str, NDArray[np.float32]]) -> float:
 def test_import_with_an_unknown_codec__says_which_there_are(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="'zip' is no codec"):
         _import(f"fp32:fp32={_write(tmp_path / 'one.onnx')}", "--name", "net", "--codec", "zip")
+
+
+@pytest.mark.parametrize("pull_from", ["", "oci://maleo-registry:5000/models/net"])
+def test_import__names_files_by_the_address_that_nodes_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pull_from: str
+) -> None:
+    """A registry on a published port has another address here than on the nodes."""
+    file, stored = _write(tmp_path / "net.onnx"), []
+
+    async def push(repository: str, path: Path) -> tuple[str, str]:
+        stored.append((repository, path))
+        return f"{repository}@{commands.registry.digest_of(path)}", commands.registry.digest_of(path)
+
+    monkeypatch.setattr(commands.registry, "push", push)
+    here = "oci://127.0.0.1:49153/models/net"
+    options = ["--push", here, *(["--as", pull_from] if pull_from else [])]
+    text = _import(f"fp32:fp32={file}", "--name", "net", *options)
+    artifact = yaml.safe_load(text)["spec"]["variants"][0]["artifacts"][0]
+    assert stored == [(here, file)]
+    assert artifact["uri"] == f"{pull_from or here}@{artifact['digest']}"
+    said = CliRunner().invoke(app, ["push", str(file), here, *options[2:]], catch_exceptions=False).stdout
+    assert said.strip() == artifact["uri"]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--as", "oci://maleo-registry:5000/models/net"], "--as is given without --push"),
+        (["--push", "oci://127.0.0.1:9/net", "--as", "maleo-registry:5000"], "is no registry address"),
+    ],
+)
+def test_import__refuses_an_address_for_nodes_that_is_none(tmp_path: Path, options: list[str], why: str) -> None:
+    with pytest.raises(Failure, match=why):
+        _import(f"fp32:fp32={_write(tmp_path / 'net.onnx')}", "--name", "net", *options)

@@ -1,7 +1,8 @@
 """`maleo model zoo`, `import`, `push`."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
 
@@ -28,6 +29,12 @@ _UNCUT: Final = (
     "runs whole only (everywhere more than three tensors cross, shapes are not fixed, or ONNX Runtime fuses)"
 )
 _UNBROKEN: Final = 1 << 16
+
+PullFrom = Annotated[
+    str, typer.Option("--as", help="The same repository as nodes reach it, where that is not the address above.")
+]
+Store = Callable[[Path], Awaitable[dict[str, str]]]
+
 app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
 
 
@@ -50,6 +57,7 @@ def import_model(
     push: Annotated[
         str, typer.Option(help="Registry, such as oci://host:5000/models/name; else files are named.")
     ] = "",
+    pull_from: PullFrom = "",
     accuracy: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,11 +70,14 @@ def import_model(
     out: Annotated[Path | None, typer.Option("-o", help="Where to write the manifest; else it is printed.")] = None,
 ) -> None:
     """Find where ONNX files may be cut and what their blocks cost; write one Model with a variant for each."""
+    if pull_from and not push:
+        raise Failure("--as is given without --push", "name the repository to store the files in: --push", exit_code=2)
     manifest = asyncio.run(
         build(
             name,
             _parse_files(files),
             repository=push,
+            pull_from=pull_from,
             accuracy=_parse_accuracy(accuracy or []),
             codecs=_parse_codecs(codec or []),
         )
@@ -87,12 +98,10 @@ def import_model(
 def push_model(
     file: Annotated[Path, typer.Argument(exists=True)],
     repository: Annotated[str, typer.Argument(help="Such as oci://host:5000/models/name.")],
+    pull_from: PullFrom = "",
 ) -> None:
     """Store a file in a registry; prints its address by digest."""
-    try:
-        print(asyncio.run(registry.push(repository, file))[0])
-    except registry.TransferFailed as error:
-        raise Failure(str(error), "is the registry there, and may this machine reach it?") from error
+    print(asyncio.run(_store(file, repository=repository, pull_from=pull_from))["uri"])
 
 
 async def build(
@@ -100,11 +109,13 @@ async def build(
     variants: Mapping[str, tuple[str, Path]],
     *,
     repository: str,
+    pull_from: str = "",
     accuracy: Mapping[str, Sequence[Mapping[str, str]]],
     codecs: Sequence[CodecName] = (),
 ) -> dict[str, Any]:
     """The Model's manifest. variants: name -> (precision, file); accuracy: rows of a variant, or of `variant+codec`.
 
+    Files are stored in `repository`, and named as in `pull_from`, its address on the nodes; empty: the same.
     Failure names the file and what is wrong with it.
     """
     if not variants:
@@ -114,6 +125,7 @@ async def build(
     if unknown is not None:
         raise Failure(f"there is no variant {unknown!r} to give an accuracy to", f"there is {', '.join(known)}")
     found = {variant: _analyse(file) for variant, (_, file) in variants.items()}
+    store = partial(_store, repository=repository, pull_from=pull_from)
     first = next(iter(found.values()))
     for variant, analysis in found.items():
         if (analysis.inputs, analysis.outputs) != (first.inputs, first.outputs):
@@ -127,11 +139,11 @@ async def build(
                 "name": variant,
                 "precision": precision,
                 "cutting": "Graph" if any(block.cut for block in found[variant].blocks) else "None",
-                "artifacts": [await _store(file, repository)],
+                "artifacts": [await store(file)],
                 "requires": {"runtime": "onnxruntime"},
                 "accuracy": list(accuracy.get(variant, ())),
                 "blocks": [
-                    block.to_api() | await _add_codecs(variant, file, block, codecs, repository, accuracy)
+                    block.to_api() | await _add_codecs(variant, file, block, codecs, store, accuracy)
                     for block in found[variant].blocks
                 ],
             }
@@ -188,7 +200,7 @@ async def _add_codecs(
     file: Path,
     block: Block,
     codecs: Sequence[CodecName],
-    repository: str,
+    store: Store,
     accuracy: Mapping[str, Sequence[Mapping[str, str]]],
 ) -> dict[str, Any]:
     """The block's cut with its codecs, whose files are written beside the model's; empty where there are none."""
@@ -200,8 +212,8 @@ async def _add_codecs(
             "name": name,
             "size": show(BYTES, size_of(found.tensors), digits=6),
             "tensors": [tensor.to_api() for tensor in found.tensors],
-            "encoder": await _store(save(found.encoder, _beside(file, block, name, "encoder")), repository),
-            "decoder": await _store(save(found.decoder, _beside(file, block, name, "decoder")), repository),
+            "encoder": await store(save(found.encoder, _beside(file, block, name, "encoder"))),
+            "decoder": await store(save(found.decoder, _beside(file, block, name, "decoder"))),
             "encode": show(WORK, found.encode),
             "decode": show(WORK, found.decode),
             "accuracy": list(accuracy.get(f"{variant}+{name}", ())),
@@ -215,14 +227,16 @@ def _beside(file: Path, block: Block, codec: str, side: str) -> Path:
     return file.with_name(f"{file.stem}-{block.name}-{codec}-{side}.onnx")
 
 
-async def _store(file: Path, repository: str) -> dict[str, str]:
+async def _store(file: Path, *, repository: str, pull_from: str) -> dict[str, str]:
     size = show(BYTES, file.stat().st_size, digits=6)
     if not repository:
         return {"uri": file.resolve().as_uri(), "digest": registry.digest_of(file), "format": "onnx", "size": size}
     try:
-        uri, digest = await registry.push(repository, file)
+        target = registry.Location.parse(pull_from or repository)
+        _, digest = await registry.push(repository, file)
     except registry.TransferFailed as error:
         raise Failure(f"{file}: {error}", "is the registry there, and may this machine reach it?") from error
+    uri = f"oci://{target.host}/{target.repository}@{digest}"
     return {"uri": uri, "digest": digest, "format": "onnx", "size": size}
 
 
