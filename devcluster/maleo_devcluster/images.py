@@ -41,12 +41,16 @@ class BuildFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """Builds from the checkout `source` and pushes to `registry` (ip:port); `cache` keeps base system and layers."""
+    """Builds from the checkout `source` and pushes to `registry` (ip:port); `cache` keeps base system and layers.
+
+    `platform`: of the images, as uv names it (x86_64-manylinux_2_28); empty for that of this machine.
+    """
 
     source: Path
     cache: Path
     registry: str
     say: Say
+    platform: str = ""
 
     def build_pause(self) -> str:
         """The image that holds a pod's namespaces: a busybox that waits."""
@@ -120,7 +124,7 @@ class Builder:
         """The component's dependencies in the locked versions, without Maleo itself; installed once per lock file."""
         locked = [self.source / "requirements.lock", self.source / "pyproject.toml"]
         digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in locked)).hexdigest()[:16]
-        target = self.cache / "packages" / f"{component}-{digest}"
+        target = self.cache / "packages" / "-".join(filter(None, (component, digest, self.platform)))
         if target.exists():
             return target
         self.say(f"image {component}: packages")
@@ -130,7 +134,7 @@ class Builder:
         requirements = target.with_suffix(".txt")
         requirements.write_text(self._pinned(component), encoding="utf-8")
         installer = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(partial)]
-        installer += ["--python-version", _PYTHON, "--no-deps", "--only-binary", ":all:", "--require-hashes"]
+        installer += [*self._for(), "--no-deps", "--only-binary", ":all:", "--require-hashes"]
         _run([*installer, "--requirement", str(requirements)])
         for folder in [*partial.rglob("__pycache__"), *partial.rglob("tests")]:
             shutil.rmtree(folder, ignore_errors=True)
@@ -141,12 +145,16 @@ class Builder:
         """The component's requirements as the lock file has them: version, marker and hashes."""
         lock = self.source / "requirements.lock"
         resolver = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
-        resolver += ["--python-version", _PYTHON, "--extra", _EXTRAS[component], "--constraint", str(lock)]
+        resolver += [*self._for(), "--extra", _EXTRAS[component], "--constraint", str(lock)]
         pins = _run([*resolver, str(self.source / "pyproject.toml")]).splitlines()
         try:
             return select(lock.read_text(encoding="utf-8"), [pin for pin in pins if pin])
         except NotLocked as error:
             raise BuildFailed(str(error)) from error
+
+    def _for(self) -> list[str]:
+        """The Python and the platform that packages are for, as options of uv."""
+        return ["--python-version", _PYTHON, *(["--python-platform", self.platform] if self.platform else [])]
 
     def _tag(self, component: str) -> str:
         digest, dockerfile = hashlib.sha256(), self.source / COMPONENTS[component] / "Dockerfile"
