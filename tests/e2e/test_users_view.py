@@ -32,6 +32,8 @@ def test_tutorial__works_as_it_stands(environment: Environment) -> None:
     settings = {
         **os.environ,
         "KUBECONFIG": str(environment.kubeconfig),
+        "PUSH": f"oci://{environment.cluster.push_registry}/models",
+        "PULL": f"oci://{environment.cluster.registry}/models",
         "PATH": f"{os.environ['PATH']}:{Path(environment.cluster.kubectl).parent}",
     }
     command = ["bash", "-euo", "pipefail", "-c", script]
