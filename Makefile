@@ -7,9 +7,13 @@ STAMP := $(VENV)/.installed
 
 # A cluster of your own: only what is said on make's command line. An exported KUBECONFIG may point at production.
 told = $(if $(findstring command,$(origin $1)),--$2 "$$$1")
-OWN  = $(call told,KUBECONFIG,kubeconfig) $(call told,IMAGES,images) $(call told,REGISTRY,registry) $(call told,SLOW,slow)
+OWN  = $(call told,KUBECONFIG,kubeconfig) $(call told,IMAGES,images) $(call told,REGISTRY,registry) \
+       $(call told,PUSH_REGISTRY,push-registry) $(call told,SLOW,slow) $(if $(PROVIDER),--provider "$$PROVIDER")
+export PROVIDER
+KINDLAB = tools/kindlab/kindlab
+DEMO = PYTHONPATH=demo $(BIN)/python -m maleo_demo.main
 
-.PHONY: help demo demo-down test lint format unit cluster e2e crds clean
+.PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster e2e kind crds clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,11 +63,31 @@ e2e: $(STAMP)  ## what needs real nodes: the demo, then what can go wrong
 	  exit $$code; \
 	fi
 
+kind: $(STAMP)  ## the demo on kind, for real: needs root on Debian, where it starts a Docker engine of its own
+	@echo "== the demo on kind"
+	@PYTHON=$(abspath $(BIN))/python $(KINDLAB) up; code=$$?; \
+	if [ $$code = 0 ]; then \
+	  $(BIN)/pytest -q tests/kind; code=$$?; $(KINDLAB) down; exit $$code; \
+	elif [ $$code = 3 ] && [ -z "$$MALEO_COMPLETE" ]; then \
+	  echo "   LEFT OUT: the demo on kind was not run on this machine (see above)"; \
+	else \
+	  exit $$code; \
+	fi
+
 demo: $(STAMP)  ## the main job on a real cluster, ending in a report; it stays up (your own: KUBECONFIG=path ...)
-	@PYTHONPATH=demo $(BIN)/python -m maleo_demo.main run $(if $(YES),--yes) $(OWN)
+	@$(DEMO) run $(if $(YES),--yes) $(if $(filter no,$(SLOW_LINK)),--no-slow-link) $(OWN)
 
 demo-down: $(STAMP)  ## remove everything the demo made
-	@PYTHONPATH=demo $(BIN)/python -m maleo_demo.main down $(OWN)
+	@$(DEMO) down $(OWN)
+
+demo-link: $(STAMP)  ## SPEED=100Mbit/s: of the link drone-1 > edge-1, in both directions
+	@$(DEMO) link drone-1 edge-1 "$(SPEED)"
+
+demo-kill: $(STAMP)  ## NODE=edge-1: its power is cut
+	@$(DEMO) kill "$(NODE)"
+
+demo-start: $(STAMP)  ## NODE=edge-1: its power returns
+	@$(DEMO) start "$(NODE)"
 
 crds: $(STAMP)  ## write the CRDs from the models
 	@$(BIN)/python -m maleo_api.crd --write crds charts/maleo-crds/templates

@@ -8,6 +8,7 @@ import copy
 import json
 import os
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -38,15 +39,14 @@ async def _time_mission(environment: Environment, name: str) -> dict[str, float]
             )
             await made.until(len(made.samples) + 20)
         served = min(s.sent_at + s.seconds for s in made.samples if s.revision == moved.revision)
-        decided = _created(environment.cluster.audit_log, f"{name}-{moved.revision}", since=edited)
+        decided = _created(environment.cluster.audit_lines(), f"{name}-{moved.revision}", since=edited)
         assert not [s for s in made.samples if s.error or s.wrong]
     return {"new_pods": first.at - applied, "running_slots": moved.at - edited, "decision_to_served": served - decided}
 
 
-def _created(log: Path | None, placement: str, *, since: float) -> float:
+def _created(log: Iterable[str], placement: str, *, since: float) -> float:
     """Unix time at which the API server got the Placement; the log knows those of earlier runs too."""
-    assert log is not None
-    for line in log.read_text(encoding="utf-8").splitlines():
+    for line in log:
         event: dict[str, Any] = json.loads(line)
         target = event.get("objectRef", {})
         named = target.get("name") or (event.get("responseObject") or {}).get("metadata", {}).get("name")

@@ -2,30 +2,29 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 _WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
-def count_writes(log: Path, *, user: str, since: float, until: float) -> Counter[str]:
+def count_writes(log: Iterable[str], *, user: str, since: float, until: float) -> Counter[str]:
     """`verb resource[/subresource]` -> count, of the service account `user` in [since, until) Unix time.
 
     Left out, as the quiet-world rule does: the writer's own Lease, and TokenReviews, which store nothing.
     """
     writes: Counter[str] = Counter()
-    with log.open(encoding="utf-8") as lines:
-        for line in lines:
-            event: dict[str, Any] = json.loads(line)
-            what = event.get("objectRef", {})
-            if (
-                event.get("stage") == "ResponseComplete"
-                and event["user"]["username"] == user
-                and event["verb"] in _WRITES
-                and what.get("resource") not in {"leases", "tokenreviews"}
-                and since <= datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp() < until
-            ):
-                subresource = f"/{what['subresource']}" if what.get("subresource") else ""
-                writes[f"{event['verb']} {what.get('resource', '')}{subresource}"] += 1
+    for line in log:
+        event: dict[str, Any] = json.loads(line)
+        what = event.get("objectRef", {})
+        if (
+            event.get("stage") == "ResponseComplete"
+            and event["user"]["username"] == user
+            and event["verb"] in _WRITES
+            and what.get("resource") not in {"leases", "tokenreviews"}
+            and since <= datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp() < until
+        ):
+            subresource = f"/{what['subresource']}" if what.get("subresource") else ""
+            writes[f"{event['verb']} {what.get('resource', '')}{subresource}"] += 1
     return writes

@@ -1,7 +1,8 @@
 """Maleo's own devcluster as the demo's cluster."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -68,8 +69,24 @@ class Devcluster:
         return self.running.registry
 
     @property
-    def audit_log(self) -> Path:
-        return self.running.audit_log
+    def push_registry(self) -> str:
+        return self.running.registry
+
+    @property
+    def listed_registry(self) -> str:
+        return self.running.registry
+
+    @property
+    def can_shape(self) -> bool:
+        return True
+
+    def audit_lines(self) -> Iterable[str]:
+        with self.running.audit_log.open(encoding="utf-8") as lines:
+            yield from lines
+
+    def reach(self, _namespace: str, _service: str, address: str) -> AbstractContextManager[str]:
+        """The host has a route to the cluster's Services."""
+        return nullcontext(address)
 
     def build_images(self, source: Path, say: Say) -> dict[str, str]:
         builder = self.running.builder(source, say)

@@ -2,12 +2,11 @@
 
 import asyncio
 import shutil
-import subprocess
 import time
-from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
@@ -15,9 +14,10 @@ from maleo_api.manifests import dump
 from maleo_cli.install import install
 from maleo_cli.model import commands, zoo
 from maleo_demo.given import Given
+from maleo_demo.kubectl import FLEET, declare
+from maleo_demo.programs import Unavailable, run
 from maleo_demo.provider import Provider, bring_up
 from maleo_demo.steps import Steps
-from maleo_wire.registry import as_listed
 
 NAMESPACE: Final = "default"
 MISSION: Final = "drone-surveillance"
@@ -27,6 +27,11 @@ _SOURCE: Final = Path(__file__).resolve().parents[2]
 _BUILD: Final = Path("build")
 _FIRST_SPEED: Final = "100Mbit/s"
 _READY_S: Final = 120
+_KUBECTL_S: Final = 300.0
+_NO_SHAPING: Final = (
+    "no link can be slowed: the kernel that the nodes run on has no sch_htb or cls_u32 (modprobe sch_htb cls_u32); "
+    "`make demo SLOW_LINK=no` shows the demo without the slow link and the move that it causes"
+)
 
 
 class NotReady(Exception):
@@ -39,19 +44,27 @@ class Environment:
     models: dict[str, Path]
 
     @classmethod
-    def bring_up(cls, steps: Steps, provider: str, *, yes: bool, given: Given | None = None) -> "Environment":
-        """Everything but the mission; what is up already stays. Missing packages are asked for."""
+    def bring_up(
+        cls, steps: Steps, provider: str, *, yes: bool, slow_link: bool = True, given: Given | None = None
+    ) -> "Environment":
+        """Everything but the mission; what is up already stays. Missing packages are asked for.
+
+        slow_link: false leaves the links of the cluster alone. Unavailable when it is true and they cannot be slowed.
+        """
         with steps.step("cluster") as line:
             cluster = bring_up(provider, _SOURCE, steps.tell, yes=yes, given=given)
-            cluster.unshape()
-            cluster.shape("drone-1", "edge-1", _FIRST_SPEED)
+            if slow_link:
+                if not cluster.can_shape:
+                    raise Unavailable(_NO_SHAPING)
+                cluster.unshape()
+                cluster.shape("drone-1", "edge-1", _FIRST_SPEED)
             line.note = f"{cluster.description}; kubeconfig: {cluster.kubeconfig}"
         with steps.step("images") as line:
             built = cluster.build_images(_SOURCE, steps.tell)
             line.note = ", ".join(reference.rpartition("/")[2] for reference in built.values())
         self = cls(cluster, {})
         with steps.step("Maleo installed") as line:
-            values = {"agent": {"registries": [as_listed(cluster.registry)]}}
+            values = {"agent": {"registries": [cluster.listed_registry]}}
             install(cluster.kubeconfig, built, values=values, charts=_SOURCE / "charts", wait_s=_READY_S)
             line.note = "helm: maleo-crds, maleo"
         with steps.step("devices") as line:
@@ -72,24 +85,25 @@ class Environment:
         self.apply(_SOURCE / "examples/demo/mission.yaml")
 
     def apply(self, file: Path) -> None:
-        """The manifests of `file`, with the names that its nodes have in this cluster."""
-        documents = [rename(doc, self.cluster.nodes) for doc in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
+        """Apply the manifests of `file`, with Devices named as their nodes are in this cluster."""
+        documents = [declare(doc, self.cluster.nodes) for doc in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
         path = _BUILD / "applied" / file.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dump(documents), encoding="utf-8")
         self.kubectl("apply", "-f", str(path))
 
     def kubectl(self, *arguments: str, check: bool = True) -> str:
-        """Output of kubectl; NotReady with its error text."""
-        done = subprocess.run(  # noqa: S603 - the cluster's own program
-            [self.cluster.kubectl, "--kubeconfig", str(self.kubeconfig), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if check and done.returncode != 0:
-            raise NotReady(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
+        """Return the output of kubectl. NotReady with its error text, or empty when `check` is false."""
+        try:
+            return run(self.cluster.kubectl, "--kubeconfig", str(self.kubeconfig), *arguments, timeout_s=_KUBECTL_S)
+        except Unavailable as error:
+            if check:
+                raise NotReady(str(error)) from error
+            return ""
+
+    def reach(self, address: str) -> AbstractContextManager[str]:
+        """Yield where this machine reaches the demo's mission, whose address in the cluster is `address`."""
+        return self.cluster.reach(NAMESPACE, MISSION, address)
 
     def what_to_try(self) -> str:
         commands_ = [
@@ -100,15 +114,21 @@ class Environment:
         lines = "\n".join(f"  {command}" for command in commands_)
         program = Path(self.cluster.kubectl)
         path = f'  export PATH="$PATH:{program.parent}"\n' if shutil.which("kubectl") is None else ""
-        return f"Try:\n  export KUBECONFIG={self.kubeconfig.resolve()}\n{path}{lines}"
+        exports = {
+            "KUBECONFIG": str(self.kubeconfig.resolve()),
+            "PUSH": f"oci://{self.cluster.push_registry}/models",
+            "PULL": f"oci://{self.cluster.registry}/models",
+        }
+        told = "\n".join(f"  export {name}={value}" for name, value in exports.items())
+        return f"Try:\n{told}\n{path}{lines}"
 
     def _await_devices(self) -> str:
-        """Until every device is Ready and its node labelled."""
-        names = list(self.cluster.nodes.values())
+        """Until every device of the fleet is Ready and its node labelled; the cluster may have more nodes."""
+        names = [self.cluster.nodes[label] for label in FLEET]
         deadline = time.monotonic() + _READY_S
         columns = "custom-columns=N:.metadata.name,P:.metadata.labels.maleo\\.dev/npu-product"
         while True:
-            labelled = self.kubectl("get", "nodes", "--no-headers", "-o", columns)
+            labelled = self.kubectl("get", "nodes", *names, "--no-headers", "-o", columns)
             ready = self.kubectl("get", "devices", "-o", "yaml")
             states = {
                 item["metadata"]["name"]: {c["type"]: c["status"] for c in item.get("status", {}).get("conditions", [])}
@@ -123,20 +143,11 @@ class Environment:
 
     def _apply_model(self, files: dict[str, Path]) -> str:
         variants = {variant: (variant, path) for variant, path in files.items()}
-        repository = f"oci://{self.cluster.registry}/models/{_MODEL}"
-        manifest = asyncio.run(commands.build(_MODEL, variants, repository=repository, accuracy={}))
+        push, pull = (f"oci://{host}/models/{_MODEL}" for host in (self.cluster.push_registry, self.cluster.registry))
+        manifest = asyncio.run(commands.build(_MODEL, variants, repository=push, pull_from=pull, accuracy={}))
         path = _BUILD / "models" / f"{_MODEL}.yaml"
         path.write_text(dump([manifest]), encoding="utf-8")
         self.kubectl("apply", "-f", str(path))
         first = manifest["spec"]["variants"][0]
         cuts = sum("cut" in block for block in first["blocks"])
         return f"{_MODEL} {first['artifacts'][0]['digest'][:19]}, {cuts} fusion-safe cuts"
-
-
-def rename(value: Any, names: Mapping[str, str]) -> Any:
-    """The same document, with every text that is a node's name in the examples replaced by its name here."""
-    if isinstance(value, dict):
-        return {key: rename(item, names) for key, item in value.items()}
-    if isinstance(value, list):
-        return [rename(item, names) for item in value]
-    return names.get(value, value) if isinstance(value, str) else value

@@ -1,14 +1,20 @@
 """A cluster of the user's own: nothing of it is created or removed, and its links are slowed by the user's command."""
 
 import shlex
-import subprocess
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from maleo_cli.install import uninstall
-from maleo_demo.kubectl import find_kubectl, find_nodes
+from maleo_demo.access import through_api_server
+from maleo_demo.kubectl import FLEET, find_kubectl, find_nodes
+from maleo_demo.programs import Unavailable, run
 from maleo_devcluster.images import COMPONENTS, Say
+from maleo_wire.registry import as_listed
+
+_SLOW_S: Final = 60.0
 
 
 class NotGiven(Exception):
@@ -17,14 +23,18 @@ class NotGiven(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """`images`: reference with `{}` for operator, agent and slot; `slow`: words with {one} {other} {bandwidth}."""
+    """`images`: reference with `{}` for operator, agent and slot; `slow`: words with {one} {other} {bandwidth}.
+
+    `registry` is where nodes pull models from; `push_registry` the same seen from this machine, where that differs.
+    """
 
     kubeconfig: Path
     images: str
     registry: str
     slow: str
+    push_registry: str = ""
     nodes: Mapping[str, str] = field(default_factory=dict)
-    audit_log: None = None
+    can_shape: bool = True
 
     def connect(self) -> "Given":
         """With the nodes that carry the label maleo.dev/name; NotGiven when something was left open."""
@@ -32,10 +42,15 @@ class Given:
         missing = [f"{name}=..." for name, value in told.items() if not value]
         if missing:
             raise NotGiven(f"a cluster of your own needs {' '.join(missing)} too: see docs/concepts/devcluster.md")
+        _format(self.slow, one="a", other="b", bandwidth="c")
         nodes = find_nodes(self.kubectl, self.kubeconfig)
-        if not nodes:
-            raise NotGiven("label four nodes as kind-config.yaml does (maleo.dev/name, maleo.dev/tier, maleo.dev/site)")
-        return Given(self.kubeconfig, self.images, self.registry, self.slow, nodes)
+        if absent := [name for name in FLEET if name not in nodes]:
+            raise NotGiven(
+                f"no node has the label maleo.dev/name={absent[0]}: label four nodes as kind-config.yaml does "
+                "(maleo.dev/name, maleo.dev/tier, maleo.dev/site)"
+            )
+        push = self.push_registry or self.registry
+        return Given(self.kubeconfig, self.images, self.registry, self.slow, push, nodes)
 
     @property
     def description(self) -> str:
@@ -45,12 +60,23 @@ class Given:
     def kubectl(self) -> str:
         return find_kubectl()
 
+    @property
+    def listed_registry(self) -> str:
+        return as_listed(self.registry)
+
+    def audit_lines(self) -> list[str]:
+        """Out of reach."""
+        return []
+
+    def reach(self, namespace: str, service: str, _address: str) -> AbstractContextManager[str]:
+        return through_api_server(self.kubectl, self.kubeconfig, namespace=namespace, service=service)
+
     def tear_down(self) -> None:
         """Maleo goes, with its resources and all that they own; the cluster is the user's."""
         uninstall(self.kubeconfig, crds=True)
 
     def what_to_try(self) -> list[str]:
-        faster = self.slow.format(one=self.nodes["drone-1"], other=self.nodes["edge-1"], bandwidth="100Mbit/s")
+        faster = _format(self.slow, one=self.nodes["drone-1"], other=self.nodes["edge-1"], bandwidth="100Mbit/s")
         down = f"make demo-down KUBECONFIG={shlex.quote(str(self.kubeconfig))}"
         return [faster, "kubectl describe mission drone-surveillance", down]
 
@@ -59,8 +85,11 @@ class Given:
         return {component: self.images.format(component) for component in COMPONENTS}
 
     def shape(self, one: str, other: str, bandwidth: str) -> None:
-        words = self.slow.format(one=self.nodes[one], other=self.nodes[other], bandwidth=bandwidth)
-        subprocess.run(shlex.split(words), check=True)  # noqa: S603 - the user's own command
+        words = _format(self.slow, one=self.nodes[one], other=self.nodes[other], bandwidth=bandwidth)
+        try:
+            run(*shlex.split(words), timeout_s=_SLOW_S)
+        except Unavailable as error:
+            raise NotGiven(f"SLOW={self.slow!r}: {error}; mend the command and run `make demo` again") from error
 
     def unshape(self) -> None:
         """Nothing that the demo could know of: the next `shape` sets the speed."""
@@ -70,3 +99,15 @@ class Given:
 
     def start_node(self, name: str) -> None:
         raise NotGiven(f"switch {self.nodes[name]} on yourself")
+
+
+def _format(slow: str, **values: str) -> str:
+    """Return the user's command with its fields filled in. NotGiven when it has others, or open quotes."""
+    try:
+        words = slow.format(**values)
+        shlex.split(words)
+    except (LookupError, ValueError) as error:
+        raise NotGiven(
+            f"SLOW={slow!r} cannot be read ({error!r}): write words with {{one}} {{other}} {{bandwidth}}"
+        ) from error
+    return words

@@ -1,152 +1,225 @@
-"""kind as the demo's cluster: nodes are containers, links are slowed inside them, a registry stands beside them."""
+"""kind as the demo's cluster: nodes are containers, links are slowed inside them, a registry stands beside them.
 
+It needs no root, and nothing but Docker's own command-line programs: requests go through the API server, models to a
+published port of the registry. The user's kubeconfig is neither read nor written.
+"""
+
+import contextlib
 import os
+import re
 import shutil
-import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from maleo_api.quantities import BANDWIDTH, parse
-from maleo_demo.kubectl import find_kubectl, find_nodes
-from maleo_devcluster.images import COMPONENTS, Builder, Say
+from maleo_demo import docker, shaping
+from maleo_demo.access import through_api_server
+from maleo_demo.kubectl import FLEET, find_kubectl, find_nodes
+from maleo_demo.programs import Unavailable, run, succeeds
+from maleo_demo.record import Record
+from maleo_devcluster.images import Say
 
 _CLUSTER: Final = "maleo"
-_REGISTRY: Final = "maleo-registry"
-_SERVICES: Final = "10.96.0.0/16"
+_CONTROL_PLANE: Final = f"{_CLUSTER}-control-plane"
 _KUBECONFIG: Final = Path("build/kubeconfig")
-_WAIT: Final = "180s"
-
-
-class Unavailable(Exception):
-    """kind does not do what was asked; the message holds the command and what it said."""
+_CREATING: Final = "creating"
+_AUDIT_LOG: Final = "/var/log/kubernetes/audit.log"
+_OLDEST: Final = (0, 23)  # its nodes run Kubernetes 1.30, the oldest that Maleo's chart takes
+_CREATE_S: Final = 900.0  # a pull of the node image included
+_READY_S: Final = 180
+_LOAD_S: Final = 300.0
+_DELETE_HINT: Final = f"`kind delete cluster --name {_CLUSTER}` deletes it"
 
 
 def find_kind() -> bool:
     """Whether a Docker daemon answers (a client alone proves nothing) and kind is there to use it."""
     if shutil.which("docker") is None or shutil.which("kind") is None:
         return False
-    return _attempt("docker", "info")
+    return succeeds("docker", "info")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     nodes: Mapping[str, str]
     registry: str
-    kubeconfig: Path = _KUBECONFIG
-    audit_log: None = None
+    push_registry: str
+    can_shape: bool
 
     @classmethod
     def bring_up(cls, config: Path, say: Say) -> "Kind":
-        """Needs root for one route: this machine must reach the addresses of Services."""
-        if os.geteuid() != 0:
-            raise Unavailable("kind: run as root, for a route from this machine to the Services of the cluster")
-        _KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
-        if _CLUSTER not in _run("kind", "get", "clusters").split():
-            say("kind create cluster")
-            _run("kind", "create", "cluster", "--name", _CLUSTER, "--config", str(config), "--wait", _WAIT)
-        _run("kind", "export", "kubeconfig", "--name", _CLUSTER, "--kubeconfig", str(_KUBECONFIG))
-        nodes = find_nodes(find_kubectl(), _KUBECONFIG)
-        _run("ip", "route", "replace", _SERVICES, "via", _address(next(iter(nodes.values()))))
-        return cls(nodes, f"{_start_registry(say)}:5000")
+        """Create the cluster, or take the one that is there with its nodes started. Unavailable says what hinders."""
+        _check_programs()
+        known = docker.find_nodes(_CLUSTER)
+        if known:
+            _start(known, say)
+        else:
+            _create(config, say)
+        kubectl = find_kubectl()
+        nodes = find_nodes(kubectl, _KUBECONFIG)
+        if missing := [name for name in FLEET if name not in nodes]:
+            raise Unavailable(
+                f"the kind cluster `{_CLUSTER}` has no node with the label maleo.dev/name={missing[0]}: it was not "
+                f"made from {config.name}; {_DELETE_HINT}, and then `make demo` makes one"
+            )
+        _await_ready(kubectl, nodes.values())
+        push, pull = docker.start_registry(say)
+        return cls(nodes, pull, push, shaping.can_shape(nodes["drone-1"]))
+
+    @classmethod
+    def current(cls) -> "Kind":
+        """The cluster as the last demo left it. Unavailable when it is not up."""
+        if not docker.find_nodes(_CLUSTER).get(_CONTROL_PLANE):
+            raise Unavailable("the demo's kind cluster is not up: make demo PROVIDER=kind")
+        push, pull = docker.start_registry(lambda _text: None)
+        return cls(find_nodes(find_kubectl(), _KUBECONFIG), pull, push, can_shape=True)
 
     @staticmethod
     def foresee() -> str:
-        """Names the longest step while there is no cluster yet."""
-        there = _CLUSTER in _run("kind", "get", "clusters").split()
+        """Name the longest step while there is no cluster yet."""
+        there = docker.find_nodes(_CLUSTER)
         return "" if there else "the longest step the first time: kind pulls its node image, then images (3 min)"
 
     @staticmethod
-    def tear_down() -> None:
-        _run("kind", "delete", "cluster", "--name", _CLUSTER)
-        _attempt("docker", "rm", "--force", _REGISTRY)
-        _attempt("ip", "route", "del", _SERVICES)
+    def tear_down() -> str:
+        """Remove what the demo made. A cluster that it did not make stays: return a sentence that says so."""
+        docker.remove_all()
+        record, nodes = Record.read(), docker.find_nodes(_CLUSTER)
+        made = record.made if record else ""
+        if nodes and made not in (_CREATING, docker.find_id(_CONTROL_PLANE)):
+            return f"the kind cluster `{_CLUSTER}` stays: `make demo` in this folder did not make it; {_DELETE_HINT}"
+        if nodes:
+            kubeconfig = ("--kubeconfig", str(_KUBECONFIG))
+            run("kind", "delete", "cluster", "--name", _CLUSTER, *kubeconfig, timeout_s=_CREATE_S)
         _KUBECONFIG.unlink(missing_ok=True)
+        return ""
 
     @property
     def description(self) -> str:
         return f"a kind cluster of {len(self.nodes)} nodes"
 
     @property
+    def kubeconfig(self) -> Path:
+        return _KUBECONFIG
+
+    @property
+    def listed_registry(self) -> str:
+        """A name without TLS."""
+        return f"http://{self.registry}"
+
+    @property
     def kubectl(self) -> str:
         return find_kubectl()
 
+    def audit_lines(self) -> list[str]:
+        """The API server's log of writes; empty when the cluster was made without one."""
+        with contextlib.suppress(Unavailable):
+            return run("docker", "exec", _CONTROL_PLANE, "cat", _AUDIT_LOG).splitlines()
+        return []
+
+    def reach(self, namespace: str, service: str, _address: str) -> AbstractContextManager[str]:
+        """Container addresses cannot be reached from macOS, and Services from no machine without a route."""
+        return through_api_server(self.kubectl, self.kubeconfig, namespace=namespace, service=service)
+
     def build_images(self, source: Path, say: Say) -> dict[str, str]:
-        """By Docker from the same Dockerfiles, on the public Python image, loaded into every node."""
-        builder = Builder(source=source, cache=Path("build/images"), registry="", say=say)
-        references = {}
-        for component in COMPONENTS:
-            context, tag = builder.prepare(component)
-            references[component] = f"maleo/{component}:{tag}"
-            say(f"image {component}: docker build")
-            _run("docker", "build", "--quiet", "--tag", references[component], str(context))
-        say("kind load docker-image")
-        _run("kind", "load", "docker-image", "--name", _CLUSTER, *references.values())
+        """By Docker from the same Dockerfiles, on the public Python image, loaded where pods can run that need them."""
+        references = docker.build_images(source, say)
+        workers = sorted(name for name in docker.find_nodes(_CLUSTER) if name != _CONTROL_PLANE)
+        # The agent runs everywhere, the operator on any node but the control plane, slots on the nodes of the fleet.
+        wanted = {"agent": [_CONTROL_PLANE, *workers], "operator": workers, "slot": sorted(self.nodes.values())}
+        for component, reference in references.items():
+            say(f"image {component}: kind load")
+            nodes = ("--nodes", ",".join(wanted[component]))
+            run("kind", "load", "docker-image", "--name", _CLUSTER, *nodes, reference, timeout_s=_LOAD_S)
         return references
 
     def what_to_try(self) -> list[str]:
-        faster = f"docker exec {self.nodes['drone-1']} tc qdisc del dev eth0 root"
-        return [faster, f"docker kill {self.nodes['edge-1']}", "make demo-down"]
+        return ["make demo-link SPEED=100Mbit/s", "make demo-kill NODE=edge-1", "make demo-down"]
 
     def shape(self, one: str, other: str, bandwidth: str) -> None:
-        """Both directions, found by the peer's address and its pods'; of each node one link at a time."""
-        bits = round(parse(BANDWIDTH, bandwidth) * 8)
-        for source, target in ((one, other), (other, one)):
-            self._reset(self.nodes[source])
-            self._tc(source, "qdisc add dev eth0 root handle 1: htb default 1")
-            self._tc(source, "class add dev eth0 parent 1: classid 1:1 htb rate 40gbit quantum 60000")
-            self._tc(source, f"class add dev eth0 parent 1: classid 1:2 htb rate {bits}bit burst 16k")
-            for priority, destination in enumerate(self._addresses(target), start=1):
-                rule = f"filter add dev eth0 parent 1: protocol ip prio {priority} u32 match ip dst {destination}"
-                self._tc(source, f"{rule} flowid 1:2")
+        """Both directions of one link, by the addresses that nodes have now: those of a restarted one may differ."""
+        shaping.limit(self.nodes[one], self._destinations(other), bandwidth)
+        shaping.limit(self.nodes[other], self._destinations(one), bandwidth)
+        self._remember({f"{one} {other}": bandwidth})
 
     def unshape(self) -> None:
         for node in self.nodes.values():
-            self._reset(node)
+            shaping.reset(node)
+        self._remember({})
 
     def kill_node(self, name: str) -> None:
-        _run("docker", "kill", self.nodes[name])
+        run("docker", "kill", self.nodes[name])
 
     def start_node(self, name: str) -> None:
-        _run("docker", "start", self.nodes[name])
+        """Power returns, and the node's link has the speed that was set: a container's traffic control ends with it."""
+        run("docker", "start", self.nodes[name])
+        _await_ready(self.kubectl, [self.nodes[name]])
+        record = Record.read()
+        for link, bandwidth in (record.links if record else {}).items():
+            if name in link.split():
+                one, other = link.split()
+                self.shape(one, other, bandwidth)
+
+    def _destinations(self, name: str) -> tuple[str, str]:
+        node = self.nodes[name]
+        command = (self.kubectl, "--kubeconfig", str(self.kubeconfig), "get", "node", node)
+        pods = run(*command, "--output", "jsonpath={.spec.podCIDR}").strip()
+        return f"{docker.address_of(node)}/32", pods
 
     @staticmethod
-    def _reset(node: str) -> None:
-        _attempt("docker", "exec", node, "tc", "qdisc", "del", "dev", "eth0", "root")
-
-    def _tc(self, name: str, words: str) -> None:
-        _run("docker", "exec", self.nodes[name], "tc", *words.split())
-
-    def _addresses(self, name: str) -> tuple[str, str]:
-        node = self.nodes[name]
-        query = "jsonpath={.spec.podCIDR}"
-        pods = _run(self.kubectl, "--kubeconfig", str(self.kubeconfig), "get", "node", node, "-o", query)
-        return f"{_address(node)}/32", pods.strip()
+    def _remember(links: dict[str, str]) -> None:
+        if record := Record.read():
+            record.with_links(links).write()
 
 
-def _start_registry(say: Say) -> str:
-    """Address of the registry on kind's network; it is started when it does not run."""
-    running = _run("docker", "ps", "--quiet", "--filter", f"name=^{_REGISTRY}$")
-    if not running.strip():
-        say("registry")
-        _attempt("docker", "rm", "--force", _REGISTRY)
-        _run("docker", "run", "--detach", "--name", _REGISTRY, "--network", "kind", "registry:2")
-    return _address(_REGISTRY)
+def _check_programs() -> None:
+    """Before anything is made: what is missing, too old, or of another kind."""
+    if os.environ.get("KIND_EXPERIMENTAL_PROVIDER", "docker") != "docker":
+        raise Unavailable("the demo needs kind on Docker: unset KIND_EXPERIMENTAL_PROVIDER")
+    docker.check()
+    docker.find_platform()
+    if shutil.which("kind") is None:
+        raise Unavailable("kind is not on PATH: install it (https://kind.sigs.k8s.io)")
+    said = run("kind", "version")
+    version = re.search(r"v(\d+)\.(\d+)", said)
+    if version is None or (int(version[1]), int(version[2])) < _OLDEST:
+        raise Unavailable(f"kind v{_OLDEST[0]}.{_OLDEST[1]} or newer is needed; this is: {said.strip()}")
+    find_kubectl()
 
 
-def _address(container: str) -> str:
-    return _run("docker", "inspect", "--format", "{{.NetworkSettings.Networks.kind.IPAddress}}", container).strip()
+def _create(config: Path, say: Say) -> None:
+    image = os.environ.get("KIND_IMAGE", "")
+    say(f"kind create cluster, {image or 'with the node image that this kind pins'}")
+    Record("kind", made=_CREATING).write()  # an interrupted creation leaves nodes, which demo-down may delete
+    _KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
+    options = ["--config", str(config), "--kubeconfig", str(_KUBECONFIG), "--wait", f"{_READY_S}s"]
+    options += ["--image", image] if image else []
+    run("kind", "create", "cluster", "--name", _CLUSTER, *options, timeout_s=_CREATE_S)
+    Record("kind", made=docker.find_id(_CONTROL_PLANE)).write()
 
 
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - docker, kind, ip
-    if done.returncode != 0:
-        told = f"`{' '.join(command)}` failed: {(done.stderr or done.stdout).strip()}"
-        raise Unavailable(f"{told}\n  MALEO_PROVIDER=devcluster takes Maleo's own cluster instead")
-    return done.stdout
+def _start(known: Mapping[str, bool], say: Say) -> None:
+    """Take the cluster that is there, with stopped nodes started: the control plane first, the others find it."""
+    if _CONTROL_PLANE not in known:
+        raise Unavailable(
+            f"the kind cluster `{_CLUSTER}` has no control plane: its creation ended early; {_DELETE_HINT}"
+        )
+    for name in sorted(known, key=lambda name: name != _CONTROL_PLANE):
+        if not known[name]:
+            say(f"docker start {name}")
+            run("docker", "start", name)
+    _KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
+    run("kind", "export", "kubeconfig", "--name", _CLUSTER, "--kubeconfig", str(_KUBECONFIG))
 
 
-def _attempt(*command: str) -> bool:
-    """For clean-up, where nothing there is fine, and for asking."""
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603 - as above
+def _await_ready(kubectl: str, nodes: Iterable[str]) -> None:
+    """Until the API server answers and these nodes are Ready; others may be in whatever state."""
+    wait = ("wait", "--for=condition=Ready", f"--timeout={_READY_S}s", *(f"node/{node}" for node in nodes))
+    command, deadline = (kubectl, "--kubeconfig", str(_KUBECONFIG)), time.monotonic() + _READY_S
+    while not succeeds(*command, "get", "--raw", "/readyz"):
+        if time.monotonic() > deadline:
+            raise Unavailable(f"the API server of the kind cluster `{_CLUSTER}` does not answer; {_DELETE_HINT}")
+        time.sleep(1)
+    run(*command, *wait, timeout_s=_READY_S + 10)

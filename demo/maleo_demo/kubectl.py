@@ -1,18 +1,25 @@
-"""The user's kubectl, and the names that a cluster's nodes have in the examples."""
+"""The user's kubectl, and the nodes of a cluster by the names that the examples use."""
 
 import json
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
+
+from maleo_demo.programs import Unavailable, run
+
+FLEET: Final = ("drone-1", "gate-1", "edge-1", "cloud-1")
+"""Values of the label maleo.dev/name that the demo needs; a cluster may have more nodes, with the label or without."""
+
+_LABEL: Final = "maleo.dev/name"
 
 
-class NoKubectl(Exception):
+class NoKubectl(Unavailable):
     pass
 
 
 def find_kubectl() -> str:
-    """Its path; NoKubectl when it is not on PATH."""
+    """Return its path. NoKubectl when it is not on PATH."""
     program = shutil.which("kubectl")
     if program is None:
         raise NoKubectl("kubectl is not on PATH: install it")
@@ -20,10 +27,24 @@ def find_kubectl() -> str:
 
 
 def find_nodes(kubectl: str, kubeconfig: Path) -> Mapping[str, str]:
-    """Label maleo.dev/name -> name of the node."""
-    command = [kubectl, "--kubeconfig", str(kubeconfig), "get", "nodes", "-l", "maleo.dev/name", "-o", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - kubectl
-    if done.returncode != 0:
-        raise NoKubectl(done.stderr.strip())
-    found = json.loads(done.stdout)["items"]
-    return {node["metadata"]["labels"]["maleo.dev/name"]: node["metadata"]["name"] for node in found}
+    """Return label maleo.dev/name -> name of the node. Unavailable when two nodes bear the same label."""
+    said = run(kubectl, "--kubeconfig", str(kubeconfig), "get", "nodes", "-l", _LABEL, "-o", "json")
+    nodes: dict[str, str] = {}
+    for node in json.loads(said)["items"]:
+        label, name = node["metadata"]["labels"][_LABEL], node["metadata"]["name"]
+        if label in nodes:
+            raise Unavailable(f"nodes {nodes[label]} and {name} both have the label {_LABEL}={label}: give it to one")
+        nodes[label] = name
+    return nodes
+
+
+def declare(document: dict[str, Any], nodes: Mapping[str, str]) -> dict[str, Any]:
+    """Return a Device with the name that its node has in this cluster, and any other document as it is.
+
+    A Device bears its node's name; the examples write the node's label maleo.dev/name there.
+    """
+    if document["kind"] != "Device":
+        return document
+    node = nodes.get(document["spec"]["nodeName"], document["spec"]["nodeName"])
+    metadata, spec = document["metadata"] | {"name": node}, document["spec"] | {"nodeName": node}
+    return document | {"metadata": metadata, "spec": spec}

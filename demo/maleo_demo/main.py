@@ -7,16 +7,16 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from maleo_api.mission import Mission
 from maleo_api.quantities import RATE, parse
 from maleo_cli.failure import Failure
 from maleo_demo.audit import count_writes
 from maleo_demo.environment import MISSION, NAMESPACE, OPERATOR, Environment, NotReady
 from maleo_demo.given import Given, NotGiven
-from maleo_demo.kind import Unavailable
-from maleo_demo.kubectl import NoKubectl
 from maleo_demo.load import Load, prepare_cases
 from maleo_demo.observer import NotReached, Observer, Seen
-from maleo_demo.provider import choose, foresee, tear_down
+from maleo_demo.programs import Unavailable
+from maleo_demo.provider import NAMES, choose, current, foresee, tear_down
 from maleo_demo.report import PlacementFacts, Report
 from maleo_demo.steps import Steps
 from maleo_kube.client import Client
@@ -39,8 +39,8 @@ async def _placement(client: Client, seen: Seen) -> dict[str, Any]:
     )
 
 
-async def _run_story(environment: Environment, steps: Steps, report: Report) -> None:
-    """Serve, be quiet, slow the link, watch the drift and the move, be inside the objective again."""
+async def _run_story(environment: Environment, steps: Steps, report: Report, *, slow_link: bool) -> None:
+    """Serve, be quiet; with `slow_link`: slow it, watch the drift and the move, be inside the objective again."""
     async with (
         Client.from_kubeconfig(environment.kubeconfig) as client,
         Observer.of(client, f"{NAMESPACE}/{MISSION}") as observer,
@@ -50,37 +50,43 @@ async def _run_story(environment: Environment, steps: Steps, report: Report) -> 
             applied = time.time()
             placed = await observer.until(lambda s: s.revision > 0, what="a placement", timeout_s=90, since=applied)
             line.note = f"{placed.mission.status.mode}: {placed.mission.status.nodes}"
-        load = await _prepare_load(environment, steps, placed)
-        loading = asyncio.create_task(load.run())
-        try:
-            with steps.step("serving inside its MALE") as line:
-                met = await observer.until(_meets, what="LatencyMet", timeout_s=120, since=applied)
-                line.note = f"{met.mission.status.margins.latency if met.mission.status.margins else '?'} latency"
-            with steps.step("figures have settled"):
-                await observer.settle(quiet_s=_SETTLED_S, timeout_s=90)
-            await _stay_quiet(environment, steps, report)
-            first = observer.history[-1]
-            split = await _placement(client, first)
-            moved = await _disturb(environment, steps, observer, report)
-            then = await _placement(client, moved)
-        finally:
-            load.stop()
-            await loading
-            report.count(load.samples)
-        last = observer.history[-1].mission
-        report.placements = [
-            PlacementFacts.of(first.mission, split, load.samples),
-            PlacementFacts.of(last, then, load.samples),
-        ]
-        report.moves = [move.to_api() for move in last.status.moves]
+        with environment.reach(placed.mission.status.address) as address:
+            report.route = "" if address == placed.mission.status.address else "kubectl proxy and the API server"
+            load = await _prepare_load(environment, steps, placed, address)
+            loading = asyncio.create_task(load.run())
+            shown: list[tuple[Mission, dict[str, Any]]] = []
+            try:
+                await _watch(environment, steps, observer, report, applied)
+                shown.append((observer.history[-1].mission, await _placement(client, observer.history[-1])))
+                if slow_link:
+                    moved = await _disturb(environment, steps, observer, report)
+                    shown.append((moved.mission, await _placement(client, moved)))
+            finally:
+                load.stop()
+                await loading
+                report.count(load.samples)
+        if slow_link:
+            shown[-1] = (observer.history[-1].mission, shown[-1][1])
+        report.placements = [PlacementFacts.of(mission, placement, load.samples) for mission, placement in shown]
+        report.moves = [move.to_api() for move in observer.history[-1].mission.status.moves]
 
 
-async def _prepare_load(environment: Environment, steps: Steps, placed: Seen) -> Load:
+async def _watch(environment: Environment, steps: Steps, observer: Observer, report: Report, applied: float) -> None:
+    """Until the mission, applied at `applied` (Unix time), serves inside its objectives and has been quiet."""
+    with steps.step("serving inside its MALE") as line:
+        met = await observer.until(_meets, what="LatencyMet", timeout_s=120, since=applied)
+        line.note = f"{met.mission.status.margins.latency if met.mission.status.margins else '?'} latency"
+    with steps.step("figures have settled"):
+        await observer.settle(quiet_s=_SETTLED_S, timeout_s=90)
+    await _stay_quiet(environment, steps, report)
+
+
+async def _prepare_load(environment: Environment, steps: Steps, placed: Seen, address: str) -> Load:
     with steps.step("right answers prepared"):
         input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
     spec = placed.mission.spec
     return Load(
-        address=placed.mission.status.address,
+        address=address,
         model=spec.model.name,
         rate=parse(RATE, spec.demand.rate),
         input_name=input_name,
@@ -124,26 +130,27 @@ async def _stay_quiet(environment: Environment, steps: Steps, report: Report) ->
     with steps.step("a quiet minute under load") as line:
         since = time.time()
         await asyncio.sleep(_QUIET_S)
-        if environment.cluster.audit_log is None:
+        log = list(environment.cluster.audit_lines())
+        if not log:
             line.note = "writes not counted: the API server's audit log is out of reach"
             return
-        writes = count_writes(environment.cluster.audit_log, user=OPERATOR, since=since, until=time.time())
+        writes = count_writes(log, user=OPERATOR, since=since, until=time.time())
         report.quiet_minute = {"seconds": _QUIET_S, "writes": writes.total(), "by_kind": dict(writes)}
         line.note = f"{writes.total()} writes by the operator"
 
 
-def _run_demo(provider: str, given: Given | None, *, yes: bool) -> int:
+def _run_demo(provider: str, given: Given | None, *, yes: bool, slow_link: bool) -> int:
     print("Maleo demo: a fleet of four nodes, one mission, one slow link")
     steps, began = Steps(), time.monotonic()
     if ahead := foresee(provider):
         steps.say(ahead)
-    environment = Environment.bring_up(steps, provider, yes=yes, given=given)
+    environment = Environment.bring_up(steps, provider, yes=yes, slow_link=slow_link, given=given)
     report = Report(
         cluster=environment.cluster.description,
         simulated="NPUs are simulated (paced to declared profiles); cluster, models, requests and links are real.",
     )
     try:
-        asyncio.run(_run_story(environment, steps, report))
+        asyncio.run(_run_story(environment, steps, report, slow_link=slow_link))
     finally:
         report.seconds, report.total_s = steps.seconds, round(time.monotonic() - began, 2)
         report.write(_REPORT)
@@ -151,35 +158,72 @@ def _run_demo(provider: str, given: Given | None, *, yes: bool) -> int:
     return 0 if report.passed else 1
 
 
-def main() -> None:
-    """Exit code 0: shown; 1: it ran, and something did not hold; the report says what."""
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="maleo-demo", description=__doc__)
-    parser.add_argument("what", choices=["run", "down"])
-    parser.add_argument("--yes", action="store_true", help="install packages and change sysctls without asking")
-    parser.add_argument(
-        "--provider", choices=["kind", "devcluster"], help="else kind when Docker answers, or devcluster"
-    )
-    own = parser.add_argument_group("a cluster of your own (docs/concepts/devcluster.md)")
-    own.add_argument("--kubeconfig", type=Path, help="its kubeconfig")
-    own.add_argument("--images", default="", help="pushed images, such as registry.example/maleo/{}:1")
-    own.add_argument("--registry", default="", help="host:port that models are pushed to and pulled from")
-    own.add_argument("--slow", default="", help="command that limits a link: words with {one} {other} {bandwidth}")
+    verbs = parser.add_subparsers(dest="what", required=True)
+    run = verbs.add_parser("run", help="the whole demo; the cluster stays up")
+    run.add_argument("--yes", action="store_true", help="install packages and change sysctls without asking")
+    run.add_argument("--no-slow-link", action="store_true", help="for a kernel that cannot slow links")
+    down = verbs.add_parser("down", help="remove what it made")
+    for verb in (run, down):
+        verb.add_argument("--provider", choices=NAMES, help="else kind when Docker answers, or devcluster")
+        own = verb.add_argument_group("a cluster of your own (docs/concepts/devcluster.md)")
+        own.add_argument("--kubeconfig", type=Path, help="its kubeconfig")
+        own.add_argument("--images", default="", help="pushed images, such as registry.example/maleo/{}:1")
+        own.add_argument("--registry", default="", help="host:port that nodes pull models from")
+        own.add_argument("--push-registry", default="", help="the same as this machine reaches it, where that differs")
+        own.add_argument("--slow", default="", help="command that limits a link: words with {one} {other} {bandwidth}")
+    link = verbs.add_parser("link", help="set the speed of a link of the demo that is up, in both directions")
+    link.add_argument("between", nargs=2, metavar="NODE", help="by label maleo.dev/name")
+    link.add_argument("speed", help="such as 100Mbit/s")
+    for name, does in (("kill", "cut the power of"), ("start", "give power back to")):
+        verbs.add_parser(name, help=f"{does} a node of the demo").add_argument("node", help="by label maleo.dev/name")
     told = parser.parse_args()
-    if not told.kubeconfig and (told.images or told.registry or told.slow):
+    options = ("images", "registry", "push_registry", "slow")
+    if not getattr(told, "kubeconfig", True) and any(getattr(told, name) for name in options):
         parser.error(
             "whose images, registry and links? Name the cluster: make demo KUBECONFIG=path (--kubeconfig path)"
         )
-    given = Given(told.kubeconfig, told.images, told.registry, told.slow) if told.kubeconfig else None
+    return told
+
+
+def _run_or_remove(told: argparse.Namespace) -> int:
+    given = None
+    if told.kubeconfig:
+        given = Given(told.kubeconfig, told.images, told.registry, told.slow, told.push_registry)
     provider = choose(told.provider, kubeconfig=told.kubeconfig)
+    if told.what == "run":
+        return _run_demo(provider, given, yes=told.yes, slow_link=not told.no_slow_link)
+    if stays := tear_down(provider, given):
+        print(stays)
+    return 0
+
+
+def _change(told: argparse.Namespace) -> int:
+    """What can be tried on the cluster that the demo left up."""
+    cluster = current()
+    names = told.between if told.what == "link" else [told.node]
+    if unknown := [name for name in names if name not in cluster.nodes]:
+        raise Unavailable(f"there is no node {unknown[0]!r}: it is one of {', '.join(sorted(cluster.nodes))}")
+    if told.what == "link":
+        one, other = told.between
+        cluster.shape(one, other, told.speed)
+    elif told.what == "kill":
+        cluster.kill_node(told.node)
+    else:
+        cluster.start_node(told.node)
+    return 0
+
+
+def main() -> None:
+    """Exit code 0: shown; 1: it ran, and something did not hold; the report says what."""
+    told = _parse()
     try:
-        if told.what == "down":
-            tear_down(provider, given)
-        else:
-            sys.exit(_run_demo(provider, given, yes=told.yes))
+        sys.exit(_run_or_remove(told) if told.what in {"run", "down"} else _change(told))
     except Failure as failure:
         print(f"maleo-demo: {failure}", file=sys.stderr)
         sys.exit(failure.exit_code)
-    except (NotGiven, NoKubectl, Unavailable, NotReady, NotReached) as error:
+    except (NotGiven, Unavailable, NotReady, NotReached) as error:
         sys.exit(f"maleo-demo: {error}")
 
 

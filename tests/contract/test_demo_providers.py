@@ -1,29 +1,62 @@
-"""Which cluster the demo takes, and what it asks of kind and Docker: stand-ins for their programs note the calls."""
+"""Which cluster the demo takes, and what it asks of kind and Docker: stand-ins for their programs note the calls.
 
+The same on a real kind: `make kind` (tests/kind).
+"""
+
+import json
 import stat
 from pathlib import Path
 
 import pytest
 
-from maleo_demo import given, kind
-from maleo_demo.environment import rename
+from maleo_demo import docker, given, kind, record
+from maleo_demo.environment import Environment
 from maleo_demo.given import Given, NotGiven
-from maleo_demo.kind import Kind, Unavailable
-from maleo_demo.provider import choose, foresee, tear_down
+from maleo_demo.kind import Kind
+from maleo_demo.kubectl import FLEET, declare
+from maleo_demo.programs import Unavailable, run
+from maleo_demo.provider import bring_up, choose, current, foresee, tear_down
+from maleo_demo.record import Record
+from maleo_demo.steps import Steps
 from maleo_devcluster.binaries import ALL, Sources
 
-_NODES = """{"items": [
-  {"metadata": {"name": "maleo-worker", "labels": {"maleo.dev/name": "drone-1"}}},
-  {"metadata": {"name": "maleo-worker2", "labels": {"maleo.dev/name": "edge-1"}}}]}"""
+_WORKERS = {label: f"maleo-worker{number or ''}" for number, label in zip((0, 2, 3, 4), FLEET, strict=True)}
+_CONTAINERS = "\n".join(f"{name} running" for name in ["maleo-control-plane", *_WORKERS.values()])
+_CONFIG = Path("kind-config.yaml")
+# By the words of the call: one line of a `case`.
+_DOCKER = """\
+case "$*" in
+  *"version --format {{json"*) echo '{"Components": [{"Name": "Engine"}]}';;
+  *"version --format"*) echo amd64;;
+  *"buildx version"*) exit 1;;
+  *"ps --all --filter label=io.x-k8s"*) cat %(folder)s/containers;;
+  *"ps --all --filter name=^maleo-registry"*) cat %(folder)s/registry;;
+  *"--no-trunc"*) echo 0123abcd;;
+  *"port maleo-registry"*) echo 127.0.0.1:49153;;
+  *"ps --all --quiet --filter label=maleo.dev/demo"*) cat %(folder)s/mine;;
+  *"image ls"*) cat %(folder)s/images;;
+  *"image inspect"*) exit 1;;
+  *inspect*) echo 172.18.0.3;;
+esac"""
+_KUBECTL = 'case "$*" in *podCIDR*) echo 10.244.2.0/24;; *"get nodes"*) cat %(folder)s/nodes.json;; esac'
 
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is PATH; `calls` in it has a line for each call."""
+    """A folder that is PATH, with programs that do well; `calls` in it has a line for each call."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.delenv("MALEO_PROVIDER", raising=False)
+    for name in ("MALEO_PROVIDER", "KIND_IMAGE", "KIND_EXPERIMENTAL_PROVIDER", "DOCKER_BUILDKIT"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(kind, "_KUBECONFIG", tmp_path / "kubeconfig")
-    monkeypatch.setattr(kind.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(record, "PATH", tmp_path / "demo.json")
+    for name in ("containers", "registry", "mine", "images"):
+        (tmp_path / name).write_text("", encoding="utf-8")
+    _label(tmp_path, _WORKERS)
+    # What `kind create cluster` makes is there for the calls after it.
+    _stand_in(tmp_path, "kind", f'case "$1 $2" in version*) echo kind v0.33.0 go1.26.8 linux/amd64;; "create cluster") '
+              f'printf "%s\\n" "{_CONTAINERS}" > {tmp_path}/containers;; esac')  # fmt: skip
+    _stand_in(tmp_path, "docker", _DOCKER % {"folder": tmp_path})
+    _stand_in(tmp_path, "kubectl", _KUBECTL % {"folder": tmp_path})
     return tmp_path
 
 
@@ -33,112 +66,432 @@ def _stand_in(folder: Path, name: str, body: str = "") -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-def _all(folder: Path) -> None:
-    (folder / "nodes.json").write_text(_NODES, encoding="utf-8")
-    _stand_in(folder, "kind")
-    _stand_in(folder, "ip")
-    _stand_in(
-        folder, "docker", 'case "$*" in *inspect*maleo-registry) echo 172.18.0.9;; *inspect*) echo 172.18.0.3;; esac'
-    )
-    _stand_in(folder, "kubectl", f'case "$*" in *podCIDR*) echo 10.244.2.0/24;; *) cat {folder}/nodes.json;; esac')
+def _label(folder: Path, nodes: dict[str, str]) -> None:
+    items = [{"metadata": {"name": name, "labels": {"maleo.dev/name": label}}} for label, name in nodes.items()]
+    (folder / "nodes.json").write_text(json.dumps({"items": items}), encoding="utf-8")
+
+
+def _up(folder: Path, containers: str = _CONTAINERS) -> None:
+    """A kind cluster named maleo is there."""
+    (folder / "containers").write_text(containers + "\n", encoding="utf-8")
 
 
 def _calls(folder: Path) -> list[str]:
-    return (folder / "calls").read_text(encoding="utf-8").splitlines()
+    path = folder / "calls"
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _bring_up() -> Kind:
+    return Kind.bring_up(_CONFIG, lambda _text: None)
+
+
+# Which cluster the demo takes
 
 
 def test_choice__own_cluster_then_kind_when_a_daemon_answers_then_devcluster(programs: Path) -> None:
-    assert choose(None, kubeconfig=None) == "devcluster"
-    _stand_in(programs, "docker", "exit 1")
-    _stand_in(programs, "kind")
-    assert choose(None, kubeconfig=None) == "devcluster"  # a client alone proves nothing
-    _stand_in(programs, "docker")
     assert choose(None, kubeconfig=None) == "kind"
     assert choose("devcluster", kubeconfig=None) == "devcluster"
     assert choose(None, kubeconfig=Path("mine")) == "given"
+    _stand_in(programs, "docker", "exit 1")
+    assert choose(None, kubeconfig=None) == "devcluster"  # a client alone proves nothing
+    (programs / "kind").unlink()
+    _stand_in(programs, "docker")
+    assert choose(None, kubeconfig=None) == "devcluster"
 
 
-def test_kind__is_created_once_and_told_apart_by_the_examples_names(programs: Path) -> None:
-    _all(programs)
-    found = Kind.bring_up(Path("kind-config.yaml"), lambda _text: None)
-    assert (found.nodes, found.registry) == ({"drone-1": "maleo-worker", "edge-1": "maleo-worker2"}, "172.18.0.9:5000")
+def test_choice__stays_with_the_cluster_that_is_up(programs: Path) -> None:
+    """Whatever was installed or stopped meanwhile: the other one would be left behind, or removed instead."""
+    Record("devcluster").write()
+    assert choose(None, kubeconfig=None) == "devcluster"
+    with pytest.raises(Unavailable, match=r"up on devcluster: `make demo-down` first, then take kind"):
+        choose("kind", kubeconfig=None)
+    with pytest.raises(Unavailable, match="no provider 'minikube'"):
+        choose("minikube", kubeconfig=None)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"provider": "kind", "unknown": 1}'])
+def test_record_that_cannot_be_read__is_none(programs: Path, text: str) -> None:
+    record.PATH.write_text(text, encoding="utf-8")
+    assert Record.read() is None
+    assert choose(None, kubeconfig=None) == "kind"
+    with pytest.raises(NotGiven, match="no demo of this folder is up"):
+        current()
+
+
+# How it makes a kind cluster
+
+
+def test_kind__is_created_once_without_root_and_beside_the_users_kubeconfig(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = programs / "mine-config"
+    mine.write_text("current-context: production\n", encoding="utf-8")
+    monkeypatch.setenv("KUBECONFIG", str(mine))
+    found = _bring_up()
+    assert (found.nodes, found.registry, found.push_registry) == (_WORKERS, "maleo-registry:5000", "127.0.0.1:49153")
     calls = _calls(programs)
-    assert "kind create cluster --name maleo --config kind-config.yaml --wait 180s" in calls
-    assert "ip route replace 10.96.0.0/16 via 172.18.0.3" in calls
-    _stand_in(programs, "kind", "echo maleo")
+    own = f"--kubeconfig {programs}/kubeconfig"
+    assert f"kind create cluster --name maleo --config kind-config.yaml {own} --wait 180s" in calls
+    assert all(own in call for call in calls if call.startswith(("kubectl", "kind create", "kind export")))
+    assert not any(call.startswith(("ip ", "sudo ")) for call in calls)
+    assert mine.read_text(encoding="utf-8") == "current-context: production\n"
     (programs / "calls").unlink()
-    Kind.bring_up(Path("kind-config.yaml"), lambda _text: None)
-    assert not any("create cluster" in call for call in _calls(programs))
+    _bring_up()
+    assert not any("create cluster" in call or "docker start" in call for call in _calls(programs))
+
+
+def test_kind__takes_the_node_image_that_is_named(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KIND_IMAGE", "kindest/node:v1.35.0")
+    _bring_up()
+    assert any(call.endswith("--image kindest/node:v1.35.0") for call in _calls(programs))
+
+
+def test_kind__waits_for_the_nodes_of_the_fleet_and_ignores_others(programs: Path) -> None:
+    """The control plane has no label of the fleet, and neither has a node that the user added."""
+    _up(programs, f"{_CONTAINERS}\nmaleo-worker5 running")
+    found = _bring_up()
+    waited = next(call for call in _calls(programs) if "--for=condition=Ready" in call)
+    assert {word for word in waited.split() if word.startswith("node/")} == {f"node/{n}" for n in _WORKERS.values()}
+    assert set(found.nodes) == set(FLEET)
+
+
+_MISSING = [
+    ("docker", "docker is not on PATH"),
+    ("kind", "kind is not on PATH"),
+    ("kubectl", "kubectl is not on PATH"),
+]
+
+
+@pytest.mark.parametrize(("name", "why"), _MISSING)
+def test_kind__says_what_is_missing_before_it_makes_anything(
+    programs: Path, name: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(programs))
+    _stand_in_absolute(programs)
+    (programs / name).unlink()
+    with pytest.raises(Unavailable, match=why):
+        _bring_up()
+    _assert_nothing_was_made(programs)
+
+
+def _stand_in_absolute(folder: Path) -> None:
+    """The stand-ins' own programs, where PATH has nothing else."""
+    for name in ("cat", "sh"):
+        (folder / name).symlink_to(f"/bin/{name}")
+
+
+def _assert_nothing_was_made(folder: Path) -> None:
+    assert not [call for call in _calls(folder) if " create " in call or " run " in call or " start " in call]
+    assert Record.read() is None
+
+
+_OTHER_ENGINES = [
+    ('{"Components": [{"Name": "Podman Engine"}]}', "amd64", r"Podman here, and the demo needs a Docker engine"),
+    ('{"Components": [{"Name": "Engine"}]}', "riscv64", r"runs on riscv64, and there are no images"),
+]
+
+
+@pytest.mark.parametrize(("server", "architecture", "why"), _OTHER_ENGINES)
+def test_kind__refuses_another_engine(programs: Path, server: str, architecture: str, why: str) -> None:
+    _stand_in(programs, "docker", f"case \"$*\" in *json*) echo '{server}';; *Arch*) echo {architecture};; esac")
+    with pytest.raises(Unavailable, match=why):
+        _bring_up()
+    _assert_nothing_was_made(programs)
+
+
+def test_kind__refuses_another_provider_of_kind(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KIND_EXPERIMENTAL_PROVIDER", "podman")
+    with pytest.raises(Unavailable, match="unset KIND_EXPERIMENTAL_PROVIDER"):
+        _bring_up()
+    _assert_nothing_was_made(programs)
+
+
+@pytest.mark.parametrize("said", ["kind v0.22.0 go1.20 linux/amd64", "kind version"])
+def test_kind__refuses_a_version_whose_nodes_are_too_old(programs: Path, said: str) -> None:
+    _stand_in(programs, "kind", f"echo {said}")
+    with pytest.raises(Unavailable, match=r"kind v0\.23 or newer is needed; this is: kind v"):
+        _bring_up()
+    _assert_nothing_was_made(programs)
+
+
+def test_kind_that_fails__says_so_and_what_was_made_can_be_removed(programs: Path) -> None:
+    _stand_in(programs, "kind", 'case "$1" in version) echo kind v0.33.0;; *) echo no space left >&2; exit 1;; esac')
+    with pytest.raises(Unavailable, match=r"`kind create cluster .*` failed: no space left"):
+        _bring_up()
+    _up(programs, "maleo-control-plane running")  # what an interrupted creation leaves
+    _stand_in(programs, "kind")
+    assert tear_down("kind") == ""
+    assert any(call.startswith("kind delete cluster --name maleo") for call in _calls(programs))
+
+
+def test_program__that_hangs_or_is_no_program_is_named(programs: Path) -> None:
+    _stand_in(programs, "hangs", "exec sleep 60")
+    with pytest.raises(Unavailable, match=r"`hangs now` did not end within 0 s"):
+        run("hangs", "now", timeout_s=0.2)
+    with pytest.raises(Unavailable, match=r"`/dev/null` could not be started: Permission denied"):
+        run("/dev/null")
+
+
+# A kind cluster that is there
+
+
+def test_kind__starts_nodes_that_were_stopped_the_control_plane_first(programs: Path) -> None:
+    _up(programs, _CONTAINERS.replace("worker2 running", "worker2 exited").replace("plane running", "plane exited"))
+    _bring_up()
+    started = [call for call in _calls(programs) if call.startswith("docker start")]
+    assert started == ["docker start maleo-control-plane", "docker start maleo-worker2"]
+    exported = f"kind export kubeconfig --name maleo --kubeconfig {programs}/kubeconfig"
+    assert _calls(programs).index(exported) > _calls(programs).index(started[-1])
+
+
+_FOREIGN = [
+    ("maleo-worker running", _WORKERS, r"`maleo` has no control plane: its creation ended early"),
+    (_CONTAINERS, {}, r"no node with the label maleo\.dev/name=drone-1: it was not made from kind-config\.yaml"),
+    (_CONTAINERS, {k: v for k, v in _WORKERS.items() if k != "edge-1"}, r"no node with the label .*=edge-1"),
+]
+
+
+@pytest.mark.parametrize(("containers", "nodes", "why"), _FOREIGN)
+def test_kind__does_not_take_or_remove_a_cluster_that_is_not_its_own(
+    programs: Path, containers: str, nodes: dict[str, str], why: str
+) -> None:
+    _up(programs, containers)
+    _label(programs, nodes)
+    with pytest.raises(Unavailable, match=rf"{why}.*`kind delete cluster --name maleo` deletes it"):
+        bring_up("kind", Path(), lambda _text: None, yes=False)
+    assert "`maleo` stays: `make demo` in this folder did not make it" in tear_down("kind")
+    assert not any("delete" in call for call in _calls(programs))
+    assert choose("devcluster", kubeconfig=None) == "devcluster", "nothing is up that would have to go first"
+
+
+def test_kind__does_not_remove_a_cluster_that_took_the_place_of_its_own(programs: Path) -> None:
+    _bring_up()
+    _stand_in(programs, "docker", _DOCKER.replace("0123abcd", "4567cdef") % {"folder": programs})
+    assert "stays" in tear_down("kind")
+    assert not any("delete" in call for call in _calls(programs))
+
+
+def test_two_nodes_with_one_label__are_refused(programs: Path) -> None:
+    (programs / "nodes.json").write_text(
+        json.dumps({"items": [{"metadata": {"name": n, "labels": {"maleo.dev/name": "drone-1"}}} for n in "ab"]})
+    )
+    with pytest.raises(Unavailable, match=r"nodes a and b both have the label maleo\.dev/name=drone-1"):
+        _bring_up()
+
+
+# Images, registry and links on kind
+
+
+def test_kind__loads_images_where_they_are_needed(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extra worker may get the operator, and no slot; the control plane runs an agent alone."""
+    _up(programs, f"{_CONTAINERS}\nmaleo-worker5 running")
+    found = _bring_up()
+    monkeypatch.setattr(docker.Builder, "prepare", lambda _self, component: (programs / component, "1234"))
+    assert found.build_images(Path(), lambda _text: None)["slot"] == "maleo/slot:1234"
+    loads = {c.split()[-1]: c.split()[-2].split(",") for c in _calls(programs) if c.startswith("kind load")}
+    workers = [*_WORKERS.values(), "maleo-worker5"]
+    assert loads == {
+        "maleo/operator:1234": workers,
+        "maleo/agent:1234": ["maleo-control-plane", *workers],
+        "maleo/slot:1234": list(_WORKERS.values()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("buildx", "built"),
+    [
+        ("exit 1", "docker build --quiet --label maleo.dev/demo=true --tag maleo/agent:1234"),
+        ("exit 0", "docker buildx build --load --provenance=false --sbom=false --quiet --label"),
+    ],
+)
+def test_images__are_made_so_that_kind_can_load_them(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, buildx: str, built: str
+) -> None:
+    body = _DOCKER.replace('*"buildx version"*) exit 1', f'*"buildx version"*) {buildx}')
+    _stand_in(programs, "docker", body % {"folder": programs})
+    monkeypatch.setattr(docker.Builder, "prepare", lambda _self, component: (programs / component, "1234"))
+    docker.build_images(Path(), lambda _text: None)
+    assert sum(call.startswith(built[:30]) for call in _calls(programs)) == 3
+    assert any(call.startswith(built) for call in _calls(programs))
+    (programs / "calls").unlink()
+    _stand_in(
+        programs, "docker", body.replace('*"image inspect"*) exit 1', '"image inspect"*) ') % {"folder": programs}
+    )
+    docker.build_images(Path(), lambda _text: None)
+    assert not any(" build " in call for call in _calls(programs)), "images that are there are not made again"
+
+
+@pytest.mark.parametrize(("architecture", "platform"), [("amd64", "x86_64"), ("arm64", "aarch64")])
+def test_images__are_for_the_engines_processor(programs: Path, architecture: str, platform: str) -> None:
+    _stand_in(programs, "docker", f"echo {architecture}")
+    assert docker.find_platform() == f"{platform}-manylinux_2_28"
+
+
+def test_registry__is_started_restarted_or_left_alone(programs: Path) -> None:
+    def started() -> list[str]:
+        (programs / "calls").unlink(missing_ok=True)
+        assert docker.start_registry(lambda _text: None) == ("127.0.0.1:49153", "maleo-registry:5000")
+        return [call for call in _calls(programs) if call.startswith(("docker run", "docker start"))]
+
+    (call,) = started()
+    assert "--restart=always --publish 127.0.0.1::5000 registry:2.8.3" in call
+    (programs / "registry").write_text("exited maleo.dev/demo=true\n")
+    assert started() == ["docker start maleo-registry"]
+    (programs / "registry").write_text("running a=b,maleo.dev/demo=true\n")
+    assert started() == []
+    (programs / "registry").write_text("running \n")
+    with pytest.raises(Unavailable, match="a container maleo-registry is there that is not the demo's"):
+        docker.start_registry(lambda _text: None)
 
 
 def test_kind__slows_both_directions_of_one_link(programs: Path) -> None:
-    _all(programs)
-    Kind.bring_up(Path("kind-config.yaml"), lambda _text: None).shape("drone-1", "edge-1", "8Mbit/s")
+    _bring_up().shape("drone-1", "edge-1", "8Mbit/s")
     rates = [call for call in _calls(programs) if "rate 8000000bit" in call]
-    assert [call.split()[2] for call in rates] == ["maleo-worker", "maleo-worker2"]
-    rules = [call for call in _calls(programs) if "filter add" in call and "exec maleo-worker " in call]
+    assert [call.split()[2] for call in rates] == ["maleo-worker", "maleo-worker3"]
+    rules = [call for call in _calls(programs) if "filter add dev eth0" in call and "exec maleo-worker " in call]
     assert [rule.split("match ip dst ")[1] for rule in rules] == [
         "172.18.0.3/32 flowid 1:2",
         "10.244.2.0/24 flowid 1:2",
     ]
 
 
-def test_kind_that_fails__says_so_and_names_the_other_way(programs: Path) -> None:
-    _all(programs)
-    _stand_in(programs, "kind", "echo no space left >&2; exit 1")
-    with pytest.raises(Unavailable, match=r"no space left\n.*MALEO_PROVIDER=devcluster"):
-        Kind.bring_up(Path("kind-config.yaml"), lambda _text: None)
+def test_kind__a_node_that_comes_back_has_the_speed_that_was_set(programs: Path) -> None:
+    found = _bring_up()
+    found.shape("drone-1", "edge-1", "8Mbit/s")
+    found.kill_node("edge-1")
+    (programs / "calls").unlink()
+    found.start_node("gate-1")
+    assert not any("tc" in call.split() for call in _calls(programs)), "its links were left alone"
+    found.start_node("edge-1")
+    calls = _calls(programs)
+    assert len([call for call in calls if "rate 8000000bit" in call]) == 2, "its address may be another: both ends"
+    assert calls.index("docker start maleo-worker3") < next(i for i, c in enumerate(calls) if "8000000bit" in c)
+    found.unshape()
+    (programs / "calls").unlink()
+    found.start_node("edge-1")
+    assert not any("8000000bit" in call for call in _calls(programs))
+
+
+def test_kernel_without_traffic_control__is_found_before_the_demo_begins(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = _DOCKER.replace(
+        'case "$*" in', 'case "$*" in\n  *" tc qdisc add "*) echo Specified qdisc kind >&2; exit 2;;'
+    )
+    _stand_in(programs, "docker", body % {"folder": programs})
+    with pytest.raises(Unavailable, match=r"no sch_htb or cls_u32.*`make demo SLOW_LINK=no` shows the demo without"):
+        Environment.bring_up(Steps(), "kind", yes=False)
+    capsys.readouterr()
+    with pytest.raises(Unavailable, match=r"the link of maleo-worker cannot be slowed: .*Specified qdisc"):
+        _bring_up().shape("drone-1", "edge-1", "8Mbit/s")
+
+
+# What it leaves on kind
+
+
+def test_kind__names_the_longest_step_until_it_is_there_and_leaves_nothing(programs: Path) -> None:
+    assert "kind pulls its node image" in Kind.foresee()
+    found = _bring_up()
+    found.kubeconfig.touch()
+    assert found.what_to_try() == ["make demo-link SPEED=100Mbit/s", "make demo-kill NODE=edge-1", "make demo-down"]
+    assert Kind.foresee() == ""
+    (programs / "mine").write_text("c1\n")
+    (programs / "images").write_text("i1\ni1\ni2\n")
+    (programs / "calls").unlink()
+    assert tear_down("kind") == ""
+    removed = [call for call in _calls(programs) if " rm " in call or "delete" in call]
+    assert removed == [
+        "docker rm --force --volumes c1",
+        "docker image rm --force i1 i2",
+        f"kind delete cluster --name maleo --kubeconfig {programs}/kubeconfig",
+    ]
+    assert not (programs / "kubeconfig").exists()
+    assert Record.read() is None
+
+
+def test_kind__writes_are_counted_when_the_cluster_has_an_audit_log(programs: Path) -> None:
+    found = _bring_up()
+    body = 'case "$*" in *"cat /var/log/kubernetes/audit.log") echo one; echo two;; esac\n'
+    _stand_in(programs, "docker", body)
+    assert found.audit_lines() == ["one", "two"]
+    _stand_in(programs, "docker", "echo no such file >&2; exit 1")
+    assert found.audit_lines() == []
+
+
+def test_mission__is_reached_through_the_api_server_alone(programs: Path) -> None:
+    found = _bring_up()
+    _stand_in(programs, "kubectl", 'echo "Starting to serve on 127.0.0.1:43210"; exec sleep 60')
+    path = "api/v1/namespaces/default/services/watch:http/proxy"
+    with found.reach("default", "watch", "10.96.0.7:80") as address:
+        assert address == f"127.0.0.1:43210/{path}"
+    assert _calls(programs)[-1].endswith(f"proxy --port=0 --accept-paths=^/{path}/")
+    _stand_in(programs, "kubectl", "echo error: no configuration >&2; exit 1")
+    with pytest.raises(Unavailable, match="no configuration"), found.reach("default", "watch", ""):
+        pass
+
+
+# A cluster of the user's own
+
+
+def _given(slow: str, push: str = "") -> Given:
+    return Given(Path("mine"), "r.example/maleo/{}:1", "10.0.0.1:5000", slow, push)
 
 
 def test_own_cluster__says_what_it_must_be_told(programs: Path) -> None:
     with pytest.raises(NotGiven, match=r"needs IMAGES=\.\.\. SLOW=\.\.\. too"):
         Given(Path("mine"), images="", registry="10.0.0.1:5000", slow="").connect()
-    _all(programs)
-    told = Given(Path("mine"), "r.example/maleo/{}:1", "10.0.0.1:5000", f"{programs}/kind slow {{one}} {{bandwidth}}")
-    found = told.connect()
+    found = _given(f"{programs}/kind slow {{one}} {{bandwidth}}").connect()
     assert found.build_images(Path(), lambda _text: None)["agent"] == "r.example/maleo/agent:1"
     found.shape("drone-1", "edge-1", "8Mbit/s")
     assert _calls(programs)[-1] == "kind slow maleo-worker 8Mbit/s"
     assert found.what_to_try()[-1] == "make demo-down KUBECONFIG=mine"
+    assert (found.registry, found.push_registry) == ("10.0.0.1:5000", "10.0.0.1:5000")
+    assert _given("true", "localhost:5000").connect().push_registry == "localhost:5000"
+    _label(programs, {k: v for k, v in _WORKERS.items() if k != "gate-1"})
+    with pytest.raises(NotGiven, match=r"no node has the label maleo\.dev/name=gate-1: label four nodes"):
+        found.connect()
 
 
-def test_manifests__get_the_names_that_nodes_have_in_this_cluster() -> None:
-    mission = {"metadata": {"name": "watch"}, "spec": {"input": {"node": "drone-1"}, "between": [{"node": "edge-1"}]}}
-    renamed = rename(mission, {"drone-1": "maleo-worker", "edge-1": "maleo-worker2"})
-    assert renamed["spec"] == {"input": {"node": "maleo-worker"}, "between": [{"node": "maleo-worker2"}]}
+_BAD_COMMANDS = [
+    ("false {one}", r"SLOW='false \{one\}': `false maleo-worker` failed.*mend the command"),
+    ("/nowhere/slow", r"could not be started: No such file"),
+]
 
 
-def test_kind__names_the_longest_step_until_it_is_there_and_leaves_nothing(programs: Path) -> None:
-    _all(programs)
-    assert "kind pulls its node image" in Kind.foresee()
-    found = Kind.bring_up(Path("kind-config.yaml"), lambda _text: None)
-    found.kubeconfig.touch()
-    assert found.what_to_try()[1:] == ["docker kill maleo-worker2", "make demo-down"]
-    _stand_in(programs, "kind", "echo maleo")
-    assert Kind.foresee() == ""
-    (programs / "calls").unlink()
-    Kind.tear_down()
-    assert _calls(programs) == [
-        "kind delete cluster --name maleo",
-        "docker rm --force maleo-registry",
-        "ip route del 10.96.0.0/16",
-    ]
-    assert not (programs / "kubeconfig").exists()
+@pytest.mark.parametrize(("slow", "why"), _BAD_COMMANDS)
+def test_own_cluster__a_command_that_fails_is_named(programs: Path, slow: str, why: str) -> None:
+    found = _given(slow).connect()
+    with pytest.raises(NotGiven, match=why):
+        found.shape("drone-1", "edge-1", "8Mbit/s")
 
 
-def test_kind__nodes_lose_power_and_get_it_again(programs: Path) -> None:
-    _all(programs)
-    found = Kind.bring_up(Path("kind-config.yaml"), lambda _text: None)
-    found.kill_node("edge-1")
-    found.start_node("edge-1")
-    assert _calls(programs)[-2:] == ["docker kill maleo-worker2", "docker start maleo-worker2"]
+@pytest.mark.parametrize("slow", ["ssh {two}", "ssh {", "ssh '{one}", "ssh {0}"])
+def test_own_cluster__a_command_that_cannot_be_read_is_refused_at_once(programs: Path, slow: str) -> None:
+    with pytest.raises(NotGiven, match=r"cannot be read .* write words with \{one\} \{other\} \{bandwidth\}"):
+        _given(slow).connect()
 
 
 def test_own_cluster__only_loses_what_the_demo_put_there(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[tuple[Path, bool]] = []
     monkeypatch.setattr(given, "uninstall", lambda kubeconfig, *, crds: removed.append((kubeconfig, crds)))
-    tear_down("given", Given(Path("mine"), images="", registry="", slow=""))
+    Record("kind").write()
+    assert tear_down("given", Given(Path("mine"), images="", registry="", slow="")) == ""
     assert removed == [(Path("mine"), True)]
+    assert Record.read() == Record("kind"), "another demo may be up"
+
+
+# Names, and the devcluster
+
+
+def test_devices__get_the_names_of_their_nodes_and_nothing_else_is_changed() -> None:
+    device = {"kind": "Device", "metadata": {"name": "drone-1"}, "spec": {"nodeName": "drone-1", "declared": []}}
+    declared = declare(device, _WORKERS)
+    assert declared["metadata"]["name"] == declared["spec"]["nodeName"] == "maleo-worker"
+    assert declared["spec"]["declared"] == []
+    mission = {"kind": "Mission", "metadata": {"name": "drone-1"}, "spec": {"input": {"selector": {"a": "drone-1"}}}}
+    assert declare(mission, _WORKERS) == mission
+    extra = device | {"metadata": {"name": "x"}, "spec": {"nodeName": "x"}}
+    assert declare(extra, _WORKERS) == extra
 
 
 def test_devcluster__names_what_is_not_cached_longest_first(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ def bin_(tmp_path: Path) -> Path:
     """Stand-ins of the environment's programs; each writes its words into `calls`, one a line."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("maleo", "pytest", "python"):
+    for name in ("maleo", "pytest", "python", "kindlab"):
         _stand_in(folder, name)
     return folder
 
@@ -32,7 +32,8 @@ def _make(folder: Path, *words: str, **variables: str) -> subprocess.CompletedPr
     """As in a shell of the user's own: nothing of a make that runs these tests is inherited."""
     installed = folder / "installed"
     installed.touch()
-    command = [shutil.which("make") or "make", "--no-print-directory", f"BIN={folder}", f"STAMP={installed}", *words]
+    command = [shutil.which("make") or "make", "--no-print-directory", f"BIN={folder}", f"STAMP={installed}"]
+    command += [f"KINDLAB={folder}/kindlab", *words]
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -64,6 +65,32 @@ def test_demo__takes_a_cluster_of_your_own_only_when_this_command_names_it(bin_:
     assert _calls(bin_) == ["python", "-m", "maleo_demo.main", "run", *options]
 
 
+def test_demo__takes_the_provider_that_is_named_and_leaves_out_the_slow_link_when_asked(bin_: Path) -> None:
+    assert _make(bin_, "demo", "SLOW_LINK=no", PROVIDER="kind").returncode == 0
+    assert _calls(bin_) == ["python", "-m", "maleo_demo.main", "run", "--no-slow-link", "--provider", "kind"]
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["demo-link", "SPEED=20Mbit/s"], ["link", "drone-1", "edge-1", "20Mbit/s"]),
+        (["demo-kill", "NODE=edge-1"], ["kill", "edge-1"]),
+        (["demo-start", "NODE=edge-1"], ["start", "edge-1"]),
+    ],
+)
+def test_demo__can_be_played_with(bin_: Path, words: list[str], asked: list[str]) -> None:
+    assert _make(bin_, *words).returncode == 0
+    assert _calls(bin_) == ["python", "-m", "maleo_demo.main", *asked]
+
+
+def test_kind__is_tested_in_a_lab_that_is_gone_afterwards(bin_: Path) -> None:
+    assert _make(bin_, "kind").returncode == 0
+    assert _calls(bin_) == ["kindlab", "up", "pytest", "-q", "tests/kind", "kindlab", "down"]
+    _stand_in(bin_, "pytest", exit_code=1)
+    assert _make(bin_, "kind").returncode != 0
+    assert _calls(bin_)[-2:] == ["kindlab", "down"]
+
+
 def test_demo_down__is_of_the_cluster_that_is_named(bin_: Path) -> None:
     assert _make(bin_, "demo-down", "KUBECONFIG=mine", KUBECONFIG="/production").returncode == 0
     assert _calls(bin_) == ["python", "-m", "maleo_demo.main", "down", "--kubeconfig", "mine"]
@@ -74,15 +101,18 @@ def test_demo_down__is_of_the_cluster_that_is_named(bin_: Path) -> None:
     [
         ("cluster", "left out: this machine has no programs of Kubernetes (see above)"),
         ("e2e", "left out: this machine cannot run nodes (see above)"),
+        ("kind", "LEFT OUT: the demo on kind was not run on this machine (see above)"),
     ],
 )
 def test_tests_that_a_machine_cannot_run__are_left_out_and_said_so(bin_: Path, target: str, why: str) -> None:
-    _stand_in(bin_, "maleo", exit_code=3)
+    for name in ("maleo", "kindlab"):
+        _stand_in(bin_, name, exit_code=3)
     done = _make(bin_, target)
     assert (done.returncode, done.stdout.splitlines()[-1].strip()) == (0, why)
     assert "pytest" not in _calls(bin_)
     assert _make(bin_, target, MALEO_COMPLETE="1").returncode != 0, "where nothing may be left out"
-    _stand_in(bin_, "maleo", exit_code=1)
+    for name in ("maleo", "kindlab"):
+        _stand_in(bin_, name, exit_code=1)
     assert _make(bin_, target).returncode != 0, "a fault is no lack of the machine's"
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from maleo_demo.devcluster import Devcluster
 from maleo_demo.environment import Environment
+from maleo_demo.provider import tear_down
 
 ROOT = Path(__file__).parents[2]
 _DEMO_S = 900
@@ -41,7 +42,7 @@ def demo_report(leave_out: Callable[[str], NoReturn]) -> Iterator[dict[str, Any]
         yield json.loads(report.read_text()) | {"printed": done.stdout}
     finally:
         if not keep:
-            Devcluster.tear_down()
+            tear_down("devcluster")
 
 
 @pytest.fixture(scope="session")

@@ -38,5 +38,5 @@ def test_count_writes__counts_only_the_operators_own_writes_inside_the_interval(
         )
     )
     start = 1795478400.0  # 2026-11-24T00:00:00Z
-    counted = count_writes(log, user=OPERATOR, since=start + 5, until=start + 30)
+    counted = count_writes(log.read_text().splitlines(), user=OPERATOR, since=start + 5, until=start + 30)
     assert counted == {"patch missions/status": 2, "create pods": 1}

@@ -108,6 +108,14 @@ def test_page__fits_a_terminal_of_100_columns_and_is_one_page() -> None:
     assert len(lines) <= 40
 
 
+def test_page__says_what_requests_went_through_and_when_no_link_was_slowed() -> None:
+    page = _report(route="kubectl proxy and the API server", drift={}, moves=[]).page()
+    assert "  by way of kubectl proxy and the API server; figures above are measured at the mission's entry\n" in page
+    assert "What happened  no link was slowed, as asked for: nothing is shown of a move\n" in page
+    assert max(len(line) for line in page.splitlines()) <= 100
+    assert "by way of" not in _report().page()
+
+
 def test_page__names_writes_and_failures() -> None:
     report = _report(quiet_minute={"seconds": 60.0, "writes": 2, "by_kind": {"patch missions/status": 2}})
     report.count([Sample(0.0, 0.1, 1, "fp32"), Sample(1.0, 10.0, 0, "", error="TimeoutError: ")])

@@ -1,0 +1,110 @@
+"""Docker as kind's engine: which machine's it is, the images of Maleo, a registry beside the nodes.
+
+What is made here carries the label `maleo.dev/demo`, so that it can be found again and removed.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from maleo_demo.programs import Unavailable, run, succeeds
+from maleo_devcluster.images import COMPONENTS, Builder, Say
+
+NETWORK: Final = os.environ.get("KIND_EXPERIMENTAL_DOCKER_NETWORK") or "kind"
+"""Name of the Docker network that kind puts its nodes on."""
+
+_LABEL: Final = "maleo.dev/demo=true"
+_REGISTRY: Final = "maleo-registry"
+_REGISTRY_IMAGE: Final = "registry:2.8.3"
+_PLATFORMS: Final = {"amd64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
+_PULL_S: Final = 300.0
+_BUILD_S: Final = 600.0
+
+
+def check() -> None:
+    """Raise Unavailable unless a Docker engine answers: podman's `docker` runs no kind nodes of Docker."""
+    if shutil.which("docker") is None:
+        raise Unavailable("docker is not on PATH: install Docker")
+    said = run("docker", "version", "--format", "{{json .Server}}")
+    server = json.loads(said) or {}
+    names = {part.get("Name", "") for part in server.get("Components") or []}
+    if any("podman" in name.lower() for name in names):
+        raise Unavailable("`docker` is Podman here, and the demo needs a Docker engine: set DOCKER_HOST to one")
+
+
+def find_platform() -> str:
+    """Return the engine's platform as uv names it: images are for the engine, which may not be this machine."""
+    architecture = run("docker", "version", "--format", "{{.Server.Arch}}").strip()
+    if architecture not in _PLATFORMS:
+        raise Unavailable(f"Docker runs on {architecture}, and there are no images of Maleo for it: use amd64 or arm64")
+    return _PLATFORMS[architecture]
+
+
+def build_images(source: Path, say: Say) -> dict[str, str]:
+    """Return operator, agent, slot -> reference of its image in the engine; unchanged ones are not built again."""
+    builder = Builder(source=source, cache=Path("build/images"), registry="", say=say, platform=find_platform())
+    references = {}
+    for component in COMPONENTS:
+        context, tag = builder.prepare(component)
+        reference = references[component] = f"maleo/{component}:{tag}"
+        if succeeds("docker", "image", "inspect", reference):
+            continue
+        say(f"image {component}: docker build")
+        run(*_build(), "--quiet", "--label", _LABEL, "--tag", reference, str(context), timeout_s=_BUILD_S)
+    return references
+
+
+def _build() -> tuple[str, ...]:
+    """Return the command. BuildKit's default attestations make an index of an image, which `kind load` cannot take."""
+    if succeeds("docker", "buildx", "version") and os.environ.get("DOCKER_BUILDKIT") != "0":
+        return "docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false"
+    return "docker", "build"
+
+
+def start_registry(say: Say) -> tuple[str, str]:
+    """Start the registry unless it runs; return `host:port` for this machine, and for the nodes.
+
+    Nodes ask Docker for its name, which stays when its address does not: after a restart of the engine.
+    """
+    listing = ("docker", "ps", "--all", "--filter", f"name=^{_REGISTRY}$", "--format", "{{.State}} {{.Labels}}")
+    known = run(*listing).split()
+    if known and _LABEL not in known[-1].split(","):
+        raise Unavailable(f"a container {_REGISTRY} is there that is not the demo's: rename or remove it")
+    if not known:
+        say("registry")
+        options = ["--detach", "--name", _REGISTRY, "--network", NETWORK, "--label", _LABEL, "--restart=always"]
+        run("docker", "run", *options, "--publish", "127.0.0.1::5000", _REGISTRY_IMAGE, timeout_s=_PULL_S)
+    elif known[0] != "running":
+        run("docker", "start", _REGISTRY)
+    published = run("docker", "port", _REGISTRY, "5000/tcp").split()
+    return published[0], f"{_REGISTRY}:5000"
+
+
+def address_of(container: str) -> str:
+    """Return its IPv4 address on kind's network."""
+    query = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}'
+    return run("docker", "inspect", "--format", query, container).strip()
+
+
+def find_id(container: str) -> str:
+    """Return its id, which no other container ever has; empty when there is none of that name."""
+    return run("docker", "ps", "--all", "--no-trunc", "--quiet", "--filter", f"name=^{container}$").strip()
+
+
+def find_nodes(cluster: str) -> dict[str, bool]:
+    """Return the containers of the kind cluster, and whether each runs."""
+    label = f"label=io.x-k8s.kind.cluster={cluster}"
+    listed = run("docker", "ps", "--all", "--filter", label, "--format", "{{.Names}} {{.State}}")
+    return {name: state == "running" for name, state in (line.split() for line in listed.splitlines())}
+
+
+def remove_all() -> None:
+    """Remove the registry with its volume, and every image that was built here."""
+    containers = run("docker", "ps", "--all", "--quiet", "--filter", f"label={_LABEL}").split()
+    if containers:
+        run("docker", "rm", "--force", "--volumes", *containers)
+    images = run("docker", "image", "ls", "--quiet", "--filter", f"label={_LABEL}").split()
+    if images:
+        run("docker", "image", "rm", "--force", *dict.fromkeys(images))

@@ -1,0 +1,36 @@
+"""What the demo did in this checkout, kept in `build/demo.json` for the commands that follow it."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+PATH: Final = Path("build/demo.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`made`: which cluster the demo created, and may delete. `links`: `one other` -> bandwidth that was set."""
+
+    provider: str
+    made: str = ""
+    links: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls) -> "Record | None":
+        """Return the record of the last demo that was not removed; None without one, or when it cannot be read."""
+        try:
+            return cls(**json.loads(PATH.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self) -> None:
+        PATH.parent.mkdir(parents=True, exist_ok=True)
+        PATH.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    def with_links(self, links: dict[str, str]) -> "Record":
+        return replace(self, links=links)
+
+    @staticmethod
+    def remove() -> None:
+        PATH.unlink(missing_ok=True)
