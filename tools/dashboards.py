@@ -1,4 +1,4 @@
-"""Grafana dashboards of the chart: `python tools/dashboards.py --write | --check`. Plain JSON of schema version 39."""  # noqa: INP001 - a program, no package
+"""Grafana dashboards of the chart: `python tools/dashboards.py --write | --check`. Plain JSON of schema version 39."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Debian packages that tests use and Maleo itself does not: installed with consent, else their tests are left out."""  # noqa: INP001 - a program, no package
+"""Debian packages that tests use and Maleo itself does not: installed with consent, else their tests are left out."""
 
 import os
 import shutil
