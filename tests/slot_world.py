@@ -23,7 +23,7 @@ from maleo_wire.messages import Artifact, Coder, Frame, Hop, Policy, Revision, S
 from maleo_wire.parent import Parent
 from maleo_wire.registry import digest_of
 
-WAIT_S = 20
+WAIT_S = 60
 TOKEN = "token"
 X, H, Y = (TensorSpec(name=n, datatype="FP32", shape=(1, 8)) for n in ("x", "h1", "y"))
 HALF = TensorSpec(name="h1-half", datatype="FP16", shape=(1, 8))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aiohttp import ClientError, ClientSession
-from hostile import post
+from attacks import post
 from slot_world import WAIT_S, World, running
 
 from maleo_runtime import admission, body, listener

@@ -1,5 +1,6 @@
 """Requests that a hostile or broken client sends to an entry: from a seed, with what may be answered."""
 
+import asyncio
 import gzip
 import json
 import struct
@@ -12,16 +13,17 @@ import numpy as np
 _ELEMENTS = 3 * 224 * 224
 _VALUES = (0, -1, 1.5, 1e308, 1e39, 10**30, "a", "é" * 20, None, True, [], {}, [[1]], {"a": [1]}, float("nan"))
 
+_UNFINISHED_S = 0.2  # the server may wait for more
 _BOMB = gzip.compress(bytes(20_000_000))  # 20 KB
 _SMALL = gzip.compress(b"{}")
 
 
 @dataclass(frozen=True)
 class Attack:
-    """Bytes for one connection. `reads`: whether the client waits for an answer before it leaves."""
+    """Bytes for one connection. `stays_s`: how long the client waits for an answer before it leaves."""
 
     data: bytes
-    reads: bool = True
+    stays_s: float = 30.0
 
 
 def attacks(count: int, seed: int) -> Iterator[Attack]:
@@ -29,6 +31,20 @@ def attacks(count: int, seed: int) -> Iterator[Attack]:
     random = np.random.default_rng(seed)
     for number in range(count):
         yield _KINDS[number % len(_KINDS)](random)
+
+
+async def send(port: int, attack: Attack) -> bytes:
+    """Return the answer, as far as there is one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(attack.data)
+        async with asyncio.timeout(attack.stays_s):
+            await writer.drain()
+            return await reader.read()
+    except (ConnectionError, TimeoutError):
+        return b""
+    finally:
+        writer.transport.abort()
 
 
 def post(body: bytes, *headers: str, path: str = "/v2/models/net/infer", length: int | None = None) -> bytes:
@@ -39,7 +55,7 @@ def post(body: bytes, *headers: str, path: str = "/v2/models/net/infer", length:
 
 
 def _noise(random: np.random.Generator) -> Attack:
-    return Attack(random.bytes(int(random.integers(1, 400))))
+    return Attack(random.bytes(int(random.integers(1, 400))), stays_s=_UNFINISHED_S)
 
 
 def _broken_http(random: np.random.Generator) -> Attack:
@@ -61,7 +77,9 @@ def _broken_http(random: np.random.Generator) -> Attack:
         "Inference-Header-Content-Length: 4",
     ]
     version = random.choice(["HTTP/1.1", "HTTP/9.9", "HTTP/1.0", ""])
-    return Attack(f"{start} {version}\r\nHost: x\r\n{random.choice(lines)}\r\n\r\n".encode("latin-1"))
+    return Attack(
+        f"{start} {version}\r\nHost: x\r\n{random.choice(lines)}\r\n\r\n".encode("latin-1"), stays_s=_UNFINISHED_S
+    )
 
 
 def _mutated_json(random: np.random.Generator) -> Attack:
@@ -109,7 +127,7 @@ def _compressed(random: np.random.Generator) -> Attack:
 def _large(random: np.random.Generator) -> Attack:
     """As large as is taken, of the elements that cost most."""
     if random.random() < 0.95:
-        return Attack(post(b"", length=int(random.choice([1 << 40, 5_000_000, 4_000_000]))), reads=False)
+        return Attack(post(b"", length=int(random.choice([1 << 40, 5_000_000, 4_000_000]))), stays_s=0)
     element = random.choice(["0,", '"a",', "[],", "{},", '"' + "é" * 20 + '",', "1e5,"])
     text = (element * (3_000_000 // len(element)))[:-1]
     body = json.dumps({"inputs": [_tensor(data="LARGE")]}).replace('"LARGE"', f"[{text}]").encode()
@@ -121,7 +139,7 @@ def _leaves(random: np.random.Generator) -> Attack:
     data = struct.pack("<f", float(random.random())) * _ELEMENTS
     header = json.dumps({"inputs": [_tensor(data=None, parameters={"binary_data_size": len(data)})]}).encode()
     request = post(header + data, f"Inference-Header-Content-Length: {len(header)}")
-    return Attack(request if random.random() < 0.1 else request[: int(random.integers(1, 2000))], reads=False)
+    return Attack(request if random.random() < 0.1 else request[: int(random.integers(1, 2000))], stays_s=0)
 
 
 def _wrong_path(random: np.random.Generator) -> Attack:
