@@ -174,6 +174,7 @@ class Cache:
             missions=self.missions,
             observations=observations,
             held=dict(held),
+            confined=True,  # explanations are written into the status of missions
             priorities=self.priorities,
         )
 

@@ -115,7 +115,7 @@ def _cause(snapshot: Snapshot, mission: Mission, code: str, plan: Plan, *, alone
         texts = [f"{node} {unit} runs at {share:.0%} of its speed" for (node, unit), share in sorted(named.items())]
         return Blocker(code, "CannotNow", f"{_few(texts)}; at full speed {would}")
     if code == "NotAvailable":
-        return Blocker(code, "CannotNow", f"{_few(list(_absent(snapshot, parts)))} not ready; if ready {would}")
+        return Blocker(code, "CannotNow", f"{_few(list(_absent(snapshot, parts)))}; without that {would}")
     held = holders(snapshot, mission)
     own = snapshot.held.get(mission.key)
     mine = {unit for unit, _, _ in uses(own)} if own else set()
@@ -124,10 +124,16 @@ def _cause(snapshot: Snapshot, mission: Mission, code: str, plan: Plan, *, alone
     where = parts | mine if takers else parts
     texts = [
         f"{', '.join(f'{n} {u}' for n, u in sorted(where & _units(held[k]) or _units(held[k])))} "
-        f"{'was taken' if takers else 'is held'} by {k} ({_criticality(snapshot, k)})"
+        f"{'was taken' if takers else 'is held'} by {tell_mission(snapshot, mission, k)} ({_criticality(snapshot, k)})"
         for k in named_holders
     ]
     return Blocker("Preempted" if takers else code, "CannotNow", f"{_few(texts)}; without that {would}")
+
+
+def tell_mission(snapshot: Snapshot, mission: Mission, other: str) -> str:
+    """Return what `mission` may be told of `other`: another namespace's name is not everybody's to know."""
+    own = other.rpartition("/")[0] == mission.metadata.namespace
+    return "another namespace's mission" if snapshot.confined and not own else other
 
 
 def _few(texts: Sequence[str]) -> str:
@@ -145,9 +151,20 @@ def _criticality(snapshot: Snapshot, key: str) -> str:
 def _absent(snapshot: Snapshot, parts: set[tuple[str, str]]) -> Iterator[str]:
     for node, unit in sorted(parts):
         facts, device = snapshot.nodes[node], snapshot.devices.get(node)
-        healthy = device is None or _is_healthy(device)
-        if not (facts.ready and facts.schedulable and healthy):
-            yield f"{node} {unit}"
+        if not facts.ready:
+            yield f"node {node} is not ready"
+        elif not facts.schedulable:
+            yield f"node {node} is cordoned"
+        elif device is not None and not _is_healthy(device):
+            yield f"{node} {unit}: {_tell_illness(device, unit)}"
+
+
+def _tell_illness(device: Device, unit: str) -> str:
+    state = next((u.state for u in device.status.units if u.name == unit), "Available")
+    if state != "Available":
+        return f"the unit is {state}"
+    sick = next((c for c in device.status.conditions if c.status != "True"), None)
+    return f"{sick.type} is {sick.status} ({sick.reason})" if sick else "another unit of the device is not Available"
 
 
 def block_all(search: Search) -> Blocker:

@@ -67,6 +67,8 @@ class Snapshot:
     observations: Observations = field(default_factory=Observations)
     held: Mapping[str, "Plan"] = field(default_factory=dict)
     """mission key -> the plan that it serves by or that was assumed for it and is not yet observed."""
+    confined: bool = False
+    """Whether what is told of a plan is read by people who may not know of other namespaces."""
     priorities: Mapping[str, int] = field(default_factory=dict)
     """PriorityClass -> its value; under the empty name that of missions which name none, 0 where it is missing."""
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import block, by_mode, link, mission, model, profile, snapshot, variant
 
+from maleo_api.mission import Mission
 from maleo_api.quantities import DURATION, parse, show
 from maleo_operator.planning.fleet import plan_all
 from maleo_operator.planning.index import Index
@@ -275,6 +276,30 @@ def test_preemption__is_told_on_both_sides() -> None:
     assert left.blockers[0].message.startswith("drone acc/npu was taken by default/a-safety (Safety)")
 
 
+def test_preemption_by_another_namespace__is_told_without_its_name_where_strangers_read() -> None:
+    one = {"drone": profile("quick", gops=50, sharing="Exclusive")}
+    alone = _two(profiles=one, missions=[mission(criticality="BestEffort")], links=[])
+    served = _feasible(alone).plan
+    body = mission("secret", criticality="Safety").to_api()
+    body["metadata"]["namespace"] = "victim"
+    safety = Mission.model_validate(body)
+    models = {**alone.models, safety.model_key: next(iter(alone.models.values()))}
+    both = replace(alone, missions={**alone.missions, safety.key: safety}, models=models, held={KEY: served})
+    left = replace(both, held={KEY: served, safety.key: replace(served, mission=safety.key)})
+    told = [repr(_infeasible(replace(left, confined=confined))) for confined in (True, False)]
+    assert "another namespace's mission (Safety)" in told[0]
+    assert "victim" not in told[0]
+    assert "victim/secret (Safety)" in told[1], "who may read it all is told the name"
+
+
+def test_cordoned_node__is_told_as_cordoned() -> None:
+    spec = {"modes": ["Remote"], "egress": {"input": "Any", "features": "Any"}}
+    found = _two(spec)
+    nodes = {**found.nodes, "edge": replace(found.nodes["edge"], schedulable=False)}
+    blockers = _infeasible(replace(found, nodes=nodes)).blockers
+    assert "node edge is cordoned; without that Remote" in " ".join(b.message for b in blockers)
+
+
 def test_throttled_unit__is_told_before_the_limit_that_it_breaks() -> None:
     hot = Observations(capacity={("drone", "acc/npu"): 0.1})
     objectives = {"latency": {"atMost": "300ms"}}
@@ -294,7 +319,7 @@ def test_node_that_is_not_ready__is_told_when_it_would_do() -> None:
     found = replace(whole, nodes={**whole.nodes, "edge": replace(whole.nodes["edge"], ready=False)})
     blockers = _infeasible(found).blockers
     assert [(b.code, b.retry) for b in blockers] == [("NotAvailable", "CannotNow")]
-    assert "edge acc/npu not ready; if ready Remote on drone>edge with fp32 would do" in blockers[0].message
+    assert "node edge is not ready; without that Remote on drone>edge with fp32 would do" in blockers[0].message
 
 
 def test_two_causes_that_block_together_only__are_both_told() -> None:
