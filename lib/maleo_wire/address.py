@@ -11,6 +11,12 @@ def join(host: str, port: int | str) -> str:
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
+def split(address: str) -> tuple[str, str]:
+    """Return host and port of what `join` made; the host has no brackets, and both are empty for no address."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), port
+
+
 def mend(url: str) -> str:
     """`http://$(HOST_IP):9808` as Kubernetes expands it: the brackets are missing where the address is IPv6."""
     scheme, _, rest = url.partition("://")

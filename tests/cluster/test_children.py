@@ -132,6 +132,28 @@ async def test_child__that_was_made_and_not_seen_yet_is_ours(shell: Shell, kind:
         assert after == made
 
 
+async def test_deleted_service__comes_back_with_its_address_unless_another_has_taken_it(shell: Shell) -> None:
+    assert await shell.put("Service") is None
+    _, address = shell.cache.service(shell.mission)
+    body = shell.mission.to_api()
+    shell.mission = Mission.model_validate(body | {"status": {"address": address}})
+    meta = (await shell.read("Service"))["metadata"]
+
+    async def delete() -> None:
+        await shell.client.delete(SERVICES, meta["name"], namespace=meta["namespace"])
+        await shell.cache.relist()
+
+    await delete()
+    assert await shell.put("Service") is None
+    assert shell.cache.service(shell.mission)[1] == address
+    await delete()
+    taker = {"clusterIP": address.removesuffix(":8080"), "ports": [{"port": 80}]}
+    other = {"name": "taker", "namespace": meta["namespace"]}
+    await shell.client.create(SERVICES, {"apiVersion": "v1", "kind": "Service", "metadata": other, "spec": taker})
+    assert await shell.put("Service") is None, "it gets another address"
+    assert shell.cache.service(shell.mission)[1] not in ("", address)
+
+
 async def test_service_that_somebody_mangled__is_as_it_should_be_again(shell: Shell) -> None:
     assert await shell.put("Service") is None
     wanted = shell.wanted("Service")["spec"]

@@ -10,7 +10,7 @@ from typing import Final
 from maleo_kube.client import Client, Object
 from maleo_kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from maleo_kube.informer import key_of
-from maleo_kube.resources import BY_KIND, DEVICES, EVENTS, MISSIONS, NODES, PLACEMENTS, PODS, SECRETS, Kind
+from maleo_kube.resources import BY_KIND, DEVICES, EVENTS, MISSIONS, NODES, PLACEMENTS, PODS, SECRETS, SERVICES, Kind
 from maleo_operator.cluster.cache import Cache
 from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.scope import Event, Outcome
@@ -116,7 +116,7 @@ class Gateway:
         Never by a forced apply: that would take over an object of a tenant that has the same name.
         """
         try:
-            self._cache.note(kind, await self._client.create(kind, body))
+            self._cache.note(kind, await self._create_anyhow(kind, body))
         except Conflict as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -129,6 +129,16 @@ class Gateway:
         if not _is_same_owner(found, body):
             raise NotOurs(kind, found)
         return found
+
+    async def _create_anyhow(self, kind: Kind, body: Object) -> Object:
+        """Create `body`; a Service whose former address is taken, or not of this cluster any more, gets another one."""
+        anywhere = children.without_address(body) if kind is SERVICES else None
+        try:
+            return await self._client.create(kind, body)
+        except Invalid:
+            if anywhere is None:
+                raise
+        return await self._client.create(kind, anywhere)
 
     async def _merge(self, kind: Kind, patch: Object, found: Object) -> None:
         metadata = found["metadata"]

@@ -18,6 +18,7 @@ from maleo_operator.planning.snapshot import RESERVED
 from maleo_operator.reconcilers.conditions import seconds
 from maleo_operator.reconcilers.revisions import Slot, entry_of, partition_at
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod, SlotSettings
+from maleo_wire.address import split
 
 MISSION: Final = "maleo.dev/mission"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
@@ -62,7 +63,7 @@ def correct(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, An
 
     A Service's selector is replaced whole: a key that somebody added would select nothing.
     """
-    spec = dict(wanted.get("spec", {}))
+    spec = {field: value for field, value in wanted.get("spec", {}).items() if field != "clusterIP"}  # immutable
     if wanted["kind"] == "Service":
         foreign = dict.fromkeys(found["spec"].get("selector") or {})
         spec["selector"] = foreign | spec["selector"]
@@ -169,7 +170,8 @@ def secret(scope: MissionScope) -> dict[str, Any]:
 
 
 def service(mission: Mission, placement: Placement, *, slot_port: int) -> dict[str, Any]:
-    """The mission's only address, on the entry of `placement`."""
+    """The mission's only address, on the entry of `placement`; made again, it asks for the address that it had."""
+    known = split(mission.status.address)[0]
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -177,8 +179,15 @@ def service(mission: Mission, placement: Placement, *, slot_port: int) -> dict[s
         "spec": {
             "selector": slot_labels(mission, entry_of(placement)),
             "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": slot_port, "protocol": "TCP"}],
-        },
+        }
+        | ({"clusterIP": known} if known else {}),
     }
+
+
+def without_address(service_: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the Service with whatever address is free; None where it asks for none in particular."""
+    spec = dict(service_.get("spec", {}))
+    return {**service_, "spec": spec} if spec.pop("clusterIP", None) else None
 
 
 def is_served_by(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
