@@ -28,11 +28,11 @@ from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.ingest.windows import length_for
 from maleo_operator.metrics import Metrics
 from maleo_operator.planning import store
-from maleo_operator.planning.holdings import rank_of
+from maleo_operator.planning.holdings import rank_of, uses
 from maleo_operator.planning.planner import restore
 from maleo_operator.planning.problem import Observations, Snapshot, Verdict
 from maleo_operator.planning.state import State
-from maleo_operator.reconcilers import children, device, mission, trigger
+from maleo_operator.reconcilers import children, device, events, mission, trigger
 from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.revisions import is_finished
 from maleo_operator.reconcilers.scope import DeviceScope, MissionScope, Outcome, SlotSettings
@@ -276,11 +276,10 @@ class Cycle:
                 better = await self._plan(state, key)
         self._improvement.wanted.pop(key, None)
         memory.note_plan(better, versions, now=time.monotonic())
-        log.info("planned %s for %s: %s", key, reason, type(better).__name__)
         inputs = store.encode(snapshot, key)
         digest = store.digest(inputs)
         await asyncio.to_thread(self._archive.keep, digest, inputs)
-        return replace(
+        scope = replace(
             scope,
             trigger=reason,
             verdict=better,
@@ -289,6 +288,8 @@ class Cycle:
             attempts=memory.attempts,
             news=False,
         )
+        log.info(events.tell_decision(scope))
+        return scope
 
     async def _plan(self, state: State, key: str) -> Verdict:
         """Plan beside the event loop. The loop stays alive meanwhile, however long one plan takes."""
@@ -364,6 +365,7 @@ class Cycle:
             deleted=_note_serving(memory, active, placements),
             planned_at=_unix_time(memory.planned_at),
             attempts=memory.attempts,
+            displaced=memory.displaced,
         )
 
     def _look(self) -> State:
@@ -421,8 +423,23 @@ class Cycle:
         memory.plan = verdict.chosen if verdict else None
         memory.plan_revision = int(made[-1]["spec"]["revision"])
         self._state.assume(scope.mission.key, memory.plan)
+        self._displace(scope)
         if before is not None:
             self._make_room()
+
+    def _displace(self, scope: MissionScope) -> None:
+        """Note the missions of lower rank that hold a unit of the plan just promised: each is planned anew and told."""
+        verdict, priorities = scope.verdict, self._cache.priorities
+        plan = verdict.chosen if verdict is not None else None
+        if plan is None:
+            return
+        units, rank = {unit for unit, _, _ in uses(plan)}, rank_of(scope.mission, priorities)
+        for key, declared in self._cache.missions.items():
+            memory = self._remember(Dirty("mission", key))
+            held = {unit for unit, _, _ in uses(memory.plan)} if memory.plan is not None else set()
+            if units & held and rank_of(declared, priorities) > rank:
+                memory.displaced = True
+                self._queue.mark(Dirty("mission", key))
 
     def _mark_missions(self, keys: Collection[str]) -> None:
         for key in keys:

@@ -29,11 +29,12 @@ class Memory:
     plan_revision: int = 0  # 0: assumed, its Placement is not written yet
     serving: Placement | None = None  # as last seen, for when somebody deletes it
     attempts: int = 0
+    displaced: bool = False  # a mission of higher rank was promised one of its units since the last plan
     waits_for_room: bool = False  # the last plan failed by what is occupied or out only for now
     _planned_on: Versions | None = None
 
     def note_plan(self, verdict: Verdict, versions: Versions, *, now: float) -> None:
-        failed = isinstance(verdict, Infeasible)
+        failed, self.displaced = isinstance(verdict, Infeasible), False
         self.planned_at, self._planned_on = now, versions
         self.attempts = self.attempts + 1 if failed else 0
         self.waits_for_room = isinstance(verdict, Infeasible) and any(b.retry == "CannotNow" for b in verdict.blockers)

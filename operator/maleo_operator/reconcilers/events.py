@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
-from maleo_api.meta import Condition
+from maleo_api import quantities
+from maleo_api.meta import Basis, Condition
 from maleo_api.placement import Placement
+from maleo_operator.planning.problem import Figure, Infeasible, Plan
 from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.revisions import describe
-from maleo_operator.reconcilers.scope import Event
+from maleo_operator.reconcilers.scope import Event, MissionScope
 from maleo_operator.reconcilers.switch import Turn
 
 _MAX_MESSAGE: Final = 1000
@@ -34,6 +36,34 @@ def tell(turn: Turn, before: Sequence[Condition], after: Sequence[Condition]) ->
         if new is not None and _is_news(find(before, kind), new) and not _is_told(new, after, told):
             told.append(_turned(new))
     return tuple(told)
+
+
+def tell_decision(scope: MissionScope) -> str:
+    """Return one log line for a plan: why it was made, what came of it, with its predictions and inputs."""
+    verdict = scope.verdict
+    assert verdict is not None
+    told = [f"planned {scope.mission.key} for {scope.trigger}:"]
+    if isinstance(verdict, Infeasible):
+        told.append(f"infeasible: {verdict.blockers[0].code}: {verdict.blockers[0].message}; least bad")
+    plan = verdict.chosen
+    told.append(_tell_plan(plan) if plan is not None else "none;")
+    return " ".join((*told, f"inputs {scope.inputs_digest}"))
+
+
+def _tell_plan(plan: Plan) -> str:
+    figures = [
+        ("latency", quantities.DURATION, plan.latency),
+        ("energy", quantities.ENERGY, plan.energy),
+        ("accuracy", quantities.RATIO, plan.accuracy),
+    ]
+    texts = (f"{name} {_tell_figure(unit, figure)}" for name, unit, figure in figures)
+    return f"{plan.mode} {'>'.join(plan.nodes)} {plan.label}, {', '.join(texts)};"
+
+
+def _tell_figure(unit: quantities.Unit, figure: Figure | None) -> str:
+    if figure is None or figure.basis is Basis.UNKNOWN:
+        return "unknown"
+    return f"{quantities.show(unit, figure.value)} ({figure.basis})"
 
 
 def _is_told(new: Condition, after: Sequence[Condition], told: Iterable[Event]) -> bool:

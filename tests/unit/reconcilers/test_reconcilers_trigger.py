@@ -262,3 +262,28 @@ def test_move_under_way__is_not_overtaken_by_choice() -> None:
     world.turn()
     world.telemetry = Telemetry(fresh=True, windows=BAD)
     assert check(later(world.scope(), 100)) is None
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "want"),
+    [
+        ("a mission of higher rank was promised its unit", {"displaced": True}, "Preempted"),
+        (
+            "its node has no tier any more",
+            {"snapshot": snapshot(node("drone-1"), replace(node("edge-1"), labels={}))},
+            "NodeLost",
+        ),
+        ("another unit's mission was displaced", {"displaced": False}, None),
+    ],
+)
+def test_world_that_takes_a_unit_away__is_answered(case: str, changes: dict[str, Any], want: str | None) -> None:
+    assert check(later(serving("drone-1", "edge-1", **changes), 2)) == want, case
+
+
+def test_input_that_a_label_moves__is_followed() -> None:
+    of = respec(serving("drone-1"), generation=1, input={"selector": {"role": "camera"}})
+    labelled = [replace(node(name), labels=node(name).labels | {"role": "camera"}) for name in ("drone-1", "drone-2")]
+    stays = snapshot(labelled[0], node("drone-2"))
+    moves = snapshot(node("drone-1"), labelled[1])
+    assert check(later(replace(of, snapshot=stays), 60)) is None
+    assert check(later(replace(of, snapshot=moves), 60)) == "InputMoved"

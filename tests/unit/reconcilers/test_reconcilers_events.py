@@ -1,0 +1,56 @@
+"""One event for each transition, and one log line for each plan."""
+
+from dataclasses import replace
+
+from builders import feasible, infeasible, mission, plan, scope
+from world import World
+
+from maleo_operator.reconcilers.events import tell_decision
+from maleo_operator.reconcilers.scope import Event
+
+_DIGEST = "sha256:" + "d" * 64
+
+
+def _told_by(world: World) -> list[Event]:
+    world.turn()
+    return list(world.last.events)
+
+
+def test_placement_and_move__are_told_once_each() -> None:
+    world = World(planner=lambda _: feasible("drone-1"))
+    world.settle()
+    assert world.events == ["Planned", "Committed"]
+    world.planner = lambda _: feasible("drone-1", "edge-1", spare=True)
+    meta = world.mission.metadata.model_copy(update={"generation": 2})
+    world.mission = world.mission.model_copy(update={"metadata": meta})
+    world.settle()
+    assert world.events[2:] == ["Planned", "Committed"]
+
+
+def test_mission_that_fits_nowhere__is_told_by_one_event() -> None:
+    (only,) = _told_by(World(planner=lambda _: infeasible()))
+    assert (only.type, only.reason) == ("Warning", "LatencyTooTight")
+
+
+def test_events_of_one_turn__never_say_the_same_twice() -> None:
+    world = World(planner=lambda _: feasible("drone-1", "edge-1", spare=True))
+    world.settle()
+    world.planner = lambda _: infeasible("Preempted", "edge-1 was taken by another namespace's mission (Safety)")
+    world.displaced = True
+    told = _told_by(world)
+    assert [event.reason for event in told] == ["Preempted"]
+    assert told[0].message.endswith("edge-1 was taken by another namespace's mission (Safety)")
+
+
+def test_log_line__tells_what_was_decided_with_its_figures() -> None:
+    found = replace(scope(mission()), trigger="NodeLost", inputs_digest=_DIGEST)
+    assert tell_decision(replace(found, verdict=feasible("drone-1", "edge-1"))) == (
+        "planned demo/cctv for NodeLost: Split drone-1>edge-1 int8, latency 40ms (Modelled), energy 100mJ (Modelled), "
+        f"accuracy 75.4% (Declared); inputs {_DIGEST}"
+    )
+    assert tell_decision(replace(found, verdict=infeasible(least_bad=plan("drone-1")))) == (
+        "planned demo/cctv for NodeLost: infeasible: LatencyTooTight: best is 62 ms at edge-1, the limit is 50 ms; "
+        "least bad Local drone-1 int8, latency 40ms (Modelled), energy 100mJ (Modelled), accuracy 75.4% (Declared); "
+        f"inputs {_DIGEST}"
+    )
+    assert tell_decision(replace(found, verdict=infeasible())).endswith(f"least bad none; inputs {_DIGEST}")
