@@ -143,6 +143,11 @@ def revise(resource: AnyResource, changes: Mapping[str, Any]) -> AnyResource:
     return found
 
 
+def check(document: dict[str, Any], model: type[AnyResource]) -> list[str]:
+    """Return every mistake of one object, as if it was read from a file: `field.path: value: what and remedy`."""
+    return _parse(document, model)[1]
+
+
 def _parse(document: dict[str, Any], model: type[AnyResource]) -> tuple[AnyResource | None, list[str]]:
     """The resource, and every mistake in it: `field.path: value: what and remedy`."""
     mistakes = [] if model in {Node, PriorityClass} else list(_unknown_fields(document, model))

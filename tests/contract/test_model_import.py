@@ -16,7 +16,9 @@ from maleo_api.model import Model, Tensor
 from maleo_api.quantities import BYTES, parse
 from maleo_cli.failure import Failure
 from maleo_cli.model import commands, zoo
+from maleo_cli.model.analysis import Analysis, analyse
 from maleo_cli.model.commands import app
+from maleo_cli.model.compare import Comparison, compare
 from maleo_runtime.stage import Coder
 from maleo_runtime.tensor import datatype_of
 from maleo_wire.messages import TensorSpec
@@ -47,6 +49,13 @@ def _write_cycle(path: Path) -> Path:
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
     return path
+
+
+def _write_one(path: Path, node: onnx.NodeProto, shape: list[int]) -> None:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("example", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), str(path))
 
 
 def _import(*arguments: str) -> str:
@@ -92,6 +101,13 @@ _WRONG = {
     "an unknown precision": (["a:int5=good.onnx"], "'int5' is no precision"),
     "a bare accuracy": (["a:fp32=good.onnx", "--accuracy", "a:top-1:set=97"], "for example 95%"),
     "accuracy of no variant": (["a:fp32=good.onnx", "--accuracy", "b:top-1:set=97%"], "no variant 'b'"),
+    "a batch of nothing": (["a:fp32=empty.onnx"], r"inputs\[0\].shape.*above zero"),
+    "an accuracy above one": (["a:fp32=good.onnx", "--accuracy", "a:top-1:set=150%"], "accuracy.*150%.*at most"),
+    "a variant of no name": (["A_1:fp32=good.onnx"], r"variants\[0\].name.*A_1.*lower case"),
+    "a name that Kubernetes refuses": (["a:fp32=good.onnx", "--name", "Net_1"], "'Net_1' is no name"),
+    "a name with two dots": (["a:fp32=good.onnx", "--name", "a..b"], "'a..b' is no name"),
+    "an operator of one's own": (["a:fp32=custom.onnx"], "Mystery of domain 'example' is a custom operator"),
+    "nine dimensions": (["a:fp32=nine.onnx"], "'x' is of 9 dimensions; a Model describes at most 8"),
     "a repeated variant": (["a:fp32=good.onnx", "a:fp32=wide.onnx"], "'a' is given twice"),
 }
 
@@ -106,10 +122,93 @@ def test_import__says_what_is_wrong_and_writes_nothing(
     _write(tmp_path / "wide.onnx", width=8)
     _write(tmp_path / "new.onnx", opset=999)
     _write_cycle(tmp_path / "cycle.onnx")
+    _write_one(tmp_path / "empty.onnx", helper.make_node("Neg", ["x"], ["y"]), [0, 4])
+    _write_one(tmp_path / "nine.onnx", helper.make_node("Neg", ["x"], ["y"]), [1] * 9)
+    _write_one(tmp_path / "custom.onnx", helper.make_node("Mystery", ["x"], ["y"], domain="example"), [1, 4])
     (tmp_path / "text.onnx").write_text("no protobuf", encoding="ascii")
     with pytest.raises(Failure, match=want):
-        _import(*arguments, "--name", "net", "-o", "model.yaml")
+        _import(*arguments, *([] if "--name" in arguments else ["--name", "net"]), "-o", "model.yaml")
     assert not (tmp_path / "model.yaml").exists()
+
+
+@pytest.mark.parametrize("out", ["folder", "file/model.yaml"])
+def test_import_to_where_nothing_can_be_written__says_so(out: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("no folder", encoding="ascii")
+    with pytest.raises(Failure, match="cannot be written"):
+        _import(f"fp32:fp32={_write(tmp_path / 'one.onnx')}", "--name", "net", "-o", str(tmp_path / out))
+
+
+def test_import_with_a_codec_of_too_many_tensors__leaves_it_out_and_says_so(tmp_path: Path) -> None:
+    nodes = [("Relu", "x", "a"), ("Sqrt", "x", "b"), ("Tanh", "a", "c"), ("Max", "c b x", "y")]
+    graph = helper.make_graph(
+        [helper.make_node(kind, inputs.split(), [output]) for kind, inputs, output in nodes],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    out = str(tmp_path / "o.yaml")
+    arguments = ["import", f"v:fp32={tmp_path / 'net.onnx'}", "--name", "net", "--codec", "int8", "-o", out]
+    told = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert "no int8 for the cut after b2: 9 tensors would cross in place of 3; a Codec has 8" in told.stderr
+    cuts = [block.cut for block in load([Path(out)]).of(Model)["default/net"].spec.variants[0].blocks if block.cut]
+    assert {len(cut.tensors): [codec.name for codec in cut.codecs] for cut in cuts} == {2: ["int8"], 3: []}
+
+
+# ------------------------------------------------------------------------------------------------ parts and the whole
+
+
+def _halves() -> tuple[onnx.ModelProto, Analysis]:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("MatMul", ["a", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 4])],
+        initializer=[numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model, analyse(model)
+
+
+def test_parts_that_answer_as_the_whole__are_offered() -> None:
+    model, found = _halves()
+    assert compare(model, found) == Comparison()
+
+
+@pytest.mark.parametrize(("off", "wrong", "told"), [(0.02, 0, ["2.00%"]), (0.3, 1, [])])
+def test_parts_that_answer_otherwise__are_told_or_not_offered(
+    off: float, wrong: int, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime whose later parts are a little off, as one that fuses otherwise is."""
+    model, found = _halves()
+    run = onnxruntime.InferenceSession.run
+
+    def runs_off(session: onnxruntime.InferenceSession, names: object, given: dict[str, object]) -> object:
+        answers = run(session, names, given)
+        return [answer * (1 + off) for answer in answers] if "a" in given else answers
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", runs_off)
+    seen = compare(model, found)
+    assert len(seen.wrong) == wrong
+    assert [text for text in told if text in " ".join(seen.notes)] == told
+    again = analyse(model, without=seen.wrong)
+    assert sum(block.cut is not None for block in again.blocks) == 1 - wrong
+    assert any("do not answer as the whole does" in note for note in again.notes) is bool(wrong)
+
+
+def test_model_that_answers_at_random__says_that_its_cuts_were_not_tried() -> None:
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["r"]),
+        helper.make_node("Add", ["x", "r"], ["a"]),
+        helper.make_node("Neg", ["a"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (note,) = compare(model, analyse(model)).notes
+    assert "answers otherwise each time" in note
 
 
 def test_import_with_codecs__writes_models_that_cross_and_come_back(tmp_path: Path) -> None:
@@ -125,7 +224,11 @@ def test_import_with_codecs__writes_models_that_cross_and_come_back(tmp_path: Pa
     for cut, codec in codecs:
         tensors = [_spec(tensor) for tensor in codec.tensors]
         sides = [Path(side.uri.removeprefix("file://")) for side in (codec.encoder, codec.decoder)]
-        encoder, decoder = (Coder(tensors, onnxruntime.InferenceSession(str(side))) for side in sides)
+        plain = [_spec(tensor) for tensor in cut.tensors]
+        encoder, decoder = (
+            Coder(tensors, given, onnxruntime.InferenceSession(str(side)))
+            for side, given in zip(sides, (plain, tensors), strict=True)
+        )
         random = np.random.default_rng(1)
         given = {t.name: random.standard_normal([max(1, s) for s in t.shape]).astype(np.float32) for t in cut.tensors}
         codes = encoder.compute(given)

@@ -8,8 +8,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from maleo_api.quantities import BYTES, WORK, parse
+from maleo_cli.model import analysis
 from maleo_cli.model.analysis import analyse
-from maleo_cli.model.values import Unsuitable
+from maleo_cli.model.fusion import Fusions
+from maleo_cli.model.values import Unsuitable, find_constants, of_weight, uses
 
 _F = TensorProto.FLOAT
 _KERNEL = np.ones((4, 4, 3, 3), dtype=np.float32)
@@ -131,6 +133,128 @@ def test_blocks__count_weights_that_were_quantised_or_stored_in_nodes() -> None:
     assert parse(BYTES, only.parameters) == 144 + 4
 
 
+def test_blocks__count_packed_weights_by_their_type() -> None:
+    for kind, want in {
+        TensorProto.INT4: 72,
+        TensorProto.UINT4: 72,
+        TensorProto.FLOAT4E2M1: 72,
+        TensorProto.INT2: 36,
+        TensorProto.BFLOAT16: 288,
+        TensorProto.FLOAT8E4M3FN: 144,
+        TensorProto.UINT64: 1152,
+    }.items():
+        tensor = TensorProto(name="w", data_type=kind, dims=[4, 4, 3, 3])
+        assert of_weight(tensor).size == want
+
+
+def test_blocks__count_weights_and_work_inside_functions_and_branches() -> None:
+    inner = numpy_helper.from_array(np.ones((8, 8), np.float32), "inner")
+    body = [helper.make_node("Constant", [], ["w"], value=inner), helper.make_node("MatMul", ["a", "w"], ["o"])]
+    function = helper.make_function("local", "Dense", ["a"], ["o"], body, [helper.make_opsetid("", 17)])
+    model = _model([helper.make_node("Dense", ["x"], ["y"], domain="local")])
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", _F, [1, 4, 8, 8]))
+    (only,) = analyse(model).blocks
+    assert parse(BYTES, only.parameters) == 256
+    assert parse(WORK, only.work) == pytest.approx(2 * 256 * 8, rel=1e-3)
+
+
+def _noisy(*, inside: bool) -> onnx.ModelProto:
+    """y = (x + r) - r + sqrt(x), with a random r; inside: in a function of the model."""
+    draw = helper.make_node("RandomNormal", [], ["r"], shape=[1, 4, 8, 8])
+    nodes = [
+        helper.make_node("Noise", [], ["r"], domain="local") if inside else draw,
+        helper.make_node("Add", ["x", "r"], ["a"]),
+        helper.make_node("Sqrt", ["x"], ["b"]),
+        helper.make_node("Sub", ["a", "r"], ["c"]),
+        helper.make_node("Max", ["b", "c"], ["y"]),
+    ]
+    model = _model(nodes)
+    if inside:
+        model.functions.append(helper.make_function("local", "Noise", [], ["r"], [draw], [helper.make_opsetid("", 17)]))
+        model.opset_import.append(helper.make_opsetid("local", 1))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", _F, [1, 4, 8, 8]))
+    return model
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_cuts__carry_what_was_drawn_at_random(inside: bool) -> None:
+    crossing = [{t.name for t in block.cut.tensors} for block in analyse(_noisy(inside=inside)).blocks if block.cut]
+    assert crossing
+    for names in crossing:
+        assert not {"a"} & names or "r" in names  # never drawn again by the second part
+
+
+def test_constants__exclude_dropout_that_drops_and_branches_that_draw() -> None:
+    keep = _model([helper.make_node("Dropout", ["k", "ratio"], ["y"])], k=_KERNEL, ratio=np.float32(0.5).reshape(()))
+    drop = _model(
+        [helper.make_node("Dropout", ["k", "ratio", "yes"], ["y"])],
+        k=_KERNEL, ratio=np.float32(0.5).reshape(()), yes=np.array(True),
+    )  # fmt: skip
+    assert "y" in find_constants(keep.graph)
+    assert "y" not in find_constants(drop.graph)
+
+
+# ------------------------------------------------------------------------------------------------ fusions
+
+
+def _residual_layers() -> onnx.ModelProto:
+    """Three layers x + f(norm(x)), in which ONNX Runtime fuses no sum with what follows it."""
+    nodes, before = [helper.make_node("MatMul", ["x", "w"], ["r0"], name="stem")], "r0"
+    for i in range(3):
+        nodes += [
+            helper.make_node("LayerNormalization", [before, "one", "one"], [f"n{i}"], name=f"norm{i}"),
+            helper.make_node("MatMul", [f"n{i}", "w"], [f"m{i}"], name=f"dense{i}"),
+            helper.make_node("Add", [before, f"m{i}"], [f"r{i + 1}"], name=f"add{i}"),
+        ]
+        before = f"r{i + 1}"
+    nodes.append(helper.make_node("Softsign", [before], ["y"], name="end"))
+    weights = {"w": np.full((8, 8), 0.1, np.float32), "one": np.ones(8, np.float32)}
+    model = _model(nodes, shape=(1, 4, 8), **weights)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", _F, [1, 4, 8]))
+    return model
+
+
+def test_cuts__are_offered_between_layers_where_the_runtime_fuses_nothing() -> None:
+    found = {tuple(t.name for t in block.cut.tensors) for block in analyse(_residual_layers()).blocks if block.cut}
+    assert {("r1",), ("r2",)} <= found
+
+
+def test_cuts_inside_fusions__are_told_and_offered_on_request() -> None:
+    model = _model(_WHOLE, k=_KERNEL)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", _F, [1, 4, 8, 8]))
+    found = analyse(model)
+    assert found.notes == [
+        "2 place(s) not offered as a cut: inside a fusion of ONNX Runtime (--through-fusions offers it)"
+    ]
+    every = [block.cut.tensors[0].name for block in analyse(model, through_fusions=True).blocks if block.cut]
+    assert every == ["a", "b", "c"]
+
+
+# ------------------------------------------------------------------------------------------------ size
+
+
+def test_analysis__grows_in_proportion_to_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that are looked at, counted where each step of the analysis asks what a node reads."""
+    looked = [0]
+
+    def counting(node: onnx.NodeProto) -> list[str]:
+        looked[0] += 1
+        return uses(node)
+
+    monkeypatch.setattr(analysis, "uses", counting)
+    counts = []
+    for length in (200, 400, 800):
+        nodes = [helper.make_node("Sqrt", [f"t{i}"], [f"t{i + 1}"]) for i in range(length)]
+        nodes[0].input[0], nodes[-1].output[0] = "x", "y"
+        looked[0] = 0
+        assert len(analyse(_model(nodes), Fusions(None)).blocks) == 32
+        counts.append(looked[0])
+    assert counts[1] == 2 * counts[0]
+    assert counts[2] == 4 * counts[0]
+
+
 def test_blocks__of_a_quantised_graph_end_after_quantising() -> None:
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
@@ -158,8 +282,29 @@ def _with_external_weight() -> onnx.ModelProto:
     return model
 
 
+def _with_external_branch() -> onnx.ModelProto:
+    inner = numpy_helper.from_array(_KERNEL, "inner")
+    onnx.external_data_helper.set_external_data(inner, location="weights.bin")
+    branch = helper.make_graph([_relu("x", "o")], "b", [], [helper.make_tensor_value_info("o", _F, None)], [inner])
+    node = helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch)
+    return _model([node], yes=np.array(True))
+
+
+def _typed(element: int, shape: Sequence[int]) -> onnx.ModelProto:
+    ends = [helper.make_tensor_value_info(name, element, shape) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 _REFUSED = {
     "weights in a file beside": (_with_external_weight(), "'k' is kept in a file beside"),
+    "weights in a file beside, inside a branch": (_with_external_branch(), "'inner' is kept in a file beside"),
+    "an input of text": (
+        _typed(TensorProto.STRING, [1, 4]),
+        "'x' is of type STRING, which slots do not exchange: keep text outside",
+    ),
+    "an input of a type that slots do not exchange": (_typed(TensorProto.BFLOAT16, [1, 4]), "BFLOAT16.*add a Cast"),
+    "nine dimensions": (_typed(_F, [1] * 9), "'x' is of 9 dimensions; a Model describes at most 8: reshape it"),
     "shapes that contradict": (
         _model([helper.make_node("MatMul", ["x", "k"], ["y"])], k=_KERNEL),
         "shapes cannot be inferred",

@@ -1,50 +1,53 @@
 """An ONNX graph as a chain of blocks: where it may be cut, what crosses there, what each block costs.
 
-A cut is legal where few tensors cross, all of known type and shape, and where ONNX Runtime does not fuse across it:
+A cut is legal where few tensors cross, all of known type and shape, and where no kernel of ONNX Runtime spans it:
 a cut inside a fusion costs speed. In a graph with QuantizeLinear that is right after one.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
+import heapq
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import onnx
 
 from maleo_api.model import Block, Cut, Tensor
 from maleo_api.quantities import BYTES, WORK, show
+from maleo_cli.model.fusion import Fusions, find_fusions
 from maleo_cli.model.raw import find_raw
 from maleo_cli.model.values import (
     Unsuitable,
     Value,
     find_constants,
+    find_external,
     find_weights,
     infer,
     inline,
+    list_inner_weights,
     of_weight,
+    size_of_sparse,
     to_tensor,
+    uses,
 )
-from maleo_runtime.graph import captured
+from maleo_cli.model.work import count_work
 
 _MOST_CROSSING: Final = 3
 _MOST_BLOCKS: Final = 32
 _MOST_ENDS: Final = 8
 """Inputs, and outputs, that a Model can name."""
-_PRODUCERS: Final = {
-    "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Add", "ConvInteger", "QLinearConv",
-}  # fmt: skip
-_FUSED_AFTER: Final = {
-    "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "BatchNormalization", "Add", "Mul",
-}  # fmt: skip
+Crossing = tuple[str, ...]
+"""Names of the tensors that cross at one place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """`blocks`: one, without a cut, when the graph may be cut nowhere."""
+    """blocks: one, without a cut, when the graph may be cut nowhere; notes: what people should know of it."""
 
     inputs: list[Tensor]
     outputs: list[Tensor]
     blocks: list[Block]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class _Chain:
     inputs: Sequence[str]
     outputs: Sequence[str]
     values: Mapping[str, Value]
-    constants: Mapping[str, frozenset[str]]
+    constants: Mapping[str, onnx.NodeProto | None]
     weights: Mapping[str, int]
     """Bytes by name."""
     named: frozenset[str]
@@ -63,21 +66,31 @@ class _Chain:
     raw: frozenset[str]
     """Tensors that are an input in another form."""
 
-    def crossing_bytes(self, names: Sequence[str]) -> int:
+    def crossing_bytes(self, names: Iterable[str]) -> int:
         return sum(self.values[name].size for name in names)
 
 
-def analyse(model: onnx.ModelProto) -> Analysis:
-    """Unsuitable names what is wrong with the graph."""
-    named = {name for node in model.graph.node for name in node.output} | {v.name for v in model.graph.input}
-    model = inline(model)
-    graph = model.graph
-    external = next((t.name for t in graph.initializer if onnx.external_data_helper.uses_external_data(t)), None)
+def analyse(
+    model: onnx.ModelProto,
+    fusions: Fusions | None = None,
+    *,
+    through_fusions: bool = False,
+    without: Collection[Crossing] = (),
+) -> Analysis:
+    """Find the blocks of a model. Unsuitable names what is wrong with the graph.
+
+    fusions: of this model, where they are known already; through_fusions: also offer cuts that split a kernel;
+    without: crossings that are not offered.
+    """
+    external = find_external(model)
     if external:
         raise Unsuitable(
             f"weight {external!r} is kept in a file beside: an artefact is one file, save the model as one"
         )
-    weights, constants, values = find_weights(graph), find_constants(graph), infer(model)
+    named = {name for node in model.graph.node for name in node.output} | {v.name for v in model.graph.input}
+    model = inline(model)
+    graph = model.graph
+    constants, values = find_constants(graph), infer(model)
     inputs = [v.name for v in graph.input if v.name not in constants]
     outputs = [v.name for v in graph.output]
     nodes = [node for node in graph.node if not all(name in constants for name in node.output)]
@@ -90,97 +103,178 @@ def analyse(model: onnx.ModelProto) -> Analysis:
         raise Unsuitable(
             f"tensor {early!r} is used before it is made: a graph has no cycle, and its nodes are in order"
         )
-    sizes = {name: of_weight(tensor).size for name, tensor in weights.items()}
+    ends = [[to_tensor(name, values, nodes) for name in names] for names in (inputs, outputs)]
+    sizes = {name: of_weight(tensor).size for name, tensor in find_weights(graph).items()}
+    sizes |= {tensor.values.name: size_of_sparse(tensor) for tensor in graph.sparse_initializer}
     raw = find_raw(model, values, constants)
     chain = _Chain(nodes, inputs, outputs, values, constants, sizes, frozenset(named), raw)
-    return Analysis(
-        inputs=[to_tensor(name, values) for name in inputs],
-        outputs=[to_tensor(name, values) for name in outputs],
-        blocks=_blocks(chain, _merge(chain, _find_cuts(chain))),
-    )
+    if fusions is None and not through_fusions:
+        fusions = find_fusions(model)
+    cuts, notes = _find_cuts(chain, None if through_fusions else fusions, without)
+    work = [count_work(node, values) for node in nodes]
+    blocks = _blocks(chain, _merge(chain, cuts, work), work)
+    return Analysis(inputs=ends[0], outputs=ends[1], blocks=blocks, notes=[*notes, *_tell_unknown(chain, work)])
 
 
 # ------------------------------------------------------------------------------------------------ where to cut
 
 
-def _find_cuts(chain: _Chain) -> dict[int, list[str]]:
-    """Index of the node after which to cut -> names that cross there."""
-    last_use = dict.fromkeys(chain.outputs, len(chain.nodes))
-    consumers: dict[str, list[str]] = {}
-    for position, node in enumerate(chain.nodes):
-        for name in _uses(node):
-            last_use[name] = max(last_use.get(name, -1), position)
-            consumers.setdefault(name, []).append(node.op_type)
+def _find_cuts(
+    chain: _Chain, fusions: Fusions | None, without: Collection[Crossing]
+) -> tuple[dict[int, list[str]], list[str]]:
+    """Return {index of the node after which to cut: names that cross there}, and why other places are not offered.
+
+    One pass, in proportion to the tensors: a list of what is alive is only made where it is short.
+    """
+    last_use, makers, users = _trace(chain)
+    expiring: dict[int, list[str]] = {}
+    for name, position in last_use.items():
+        expiring.setdefault(position, []).append(name)
     quantised = any(node.op_type == "QuantizeLinear" for node in chain.nodes)
-    alive, found = dict.fromkeys(chain.inputs, ""), {}
+    alive = dict.fromkeys(name for name in chain.inputs if name in last_use)
+    found, refused = dict[int, list[str]](), Counter[str]()
     for position, node in enumerate(chain.nodes[:-1]):
-        alive |= {name: node.op_type for name in node.output if name and name not in chain.constants}
-        alive = {name: made_by for name, made_by in alive.items() if last_use.get(name, -1) > position}
-        fits = 0 < len(alive) <= _MOST_CROSSING and all(name in chain.values and name in chain.named for name in alive)
-        if (
-            fits
-            and all(chain.values[name].is_fixed for name in alive)
-            and all(_is_safe(made_by, consumers.get(name, []), quantised=quantised) for name, made_by in alive.items())
-        ):
+        alive |= dict.fromkeys(n for n in node.output if n and n not in chain.constants and n in last_use)
+        for name in expiring.get(position, ()):
+            alive.pop(name, None)
+        if not alive:
+            continue
+        why = f"more than {_MOST_CROSSING} tensors cross" if len(alive) > _MOST_CROSSING else ""
+        for name in () if why else alive:
+            why = why or _obstacle(chain, name) or _split(name, makers, users, fusions, quantised=quantised)
+        if not why and tuple(alive) in without:
+            why = "the parts do not answer as the whole does"
+        if why:
+            refused[why] += 1
+        else:
             found[position] = list(alive)
-    return found
+    return found, [f"{count} place(s) not offered as a cut: {why}" for why, count in refused.most_common()]
+
+
+def _trace(
+    chain: _Chain,
+) -> tuple[dict[str, int], dict[str, onnx.NodeProto], dict[str, list[onnx.NodeProto]]]:
+    """Return where each tensor is read last, who makes it, and who reads it."""
+    last_use = dict.fromkeys(chain.outputs, len(chain.nodes))
+    makers: dict[str, onnx.NodeProto] = {}
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for position, node in enumerate(chain.nodes):
+        makers |= dict.fromkeys(node.output, node)
+        for name in uses(node):
+            last_use[name] = max(last_use.get(name, -1), position)
+            users.setdefault(name, []).append(node)
+    return last_use, makers, users
+
+
+def _obstacle(chain: _Chain, name: str) -> str:
+    """Return why a tensor cannot cross; empty if it can."""
+    if name not in chain.named:
+        return "inside a function of the model"
+    value = chain.values.get(name)
+    if value is None:
+        return "a tensor of unknown type or shape crosses"
+    return f"a tensor {value.obstacle} crosses" if value.obstacle else ""
+
+
+def _split(
+    name: str,
+    makers: Mapping[str, onnx.NodeProto],
+    users: Mapping[str, list[onnx.NodeProto]],
+    fusions: Fusions | None,
+    *,
+    quantised: bool,
+) -> str:
+    """Return why a cut at a tensor would split what is computed as one; empty if it does not."""
+    maker = makers.get(name)
+    if maker is None:
+        return ""  # an input of the whole model
+    if quantised and maker.op_type != "QuantizeLinear":
+        return "inside a quantised layer, where more bytes would cross"
+    if fusions is not None and fusions.spans(name, maker, users.get(name, [])):
+        return "inside a fusion of ONNX Runtime (--through-fusions offers it)"
+    return ""
 
 
 def _used_early(nodes: Sequence[onnx.NodeProto], known: set[str]) -> str | None:
     """The first tensor that no input and no earlier node makes."""
     for node in nodes:
-        early = next((name for name in _uses(node) if name not in known), None)
+        early = next((name for name in uses(node) if name not in known), None)
         if early is not None:
             return early
         known |= set(node.output)
     return None
 
 
-def _uses(node: onnx.NodeProto) -> list[str]:
-    return [*(name for name in node.input if name), *captured(node)]
-
-
-def _is_safe(made_by: str, used_by: Sequence[str], *, quantised: bool) -> bool:
-    if made_by == "":
-        return True  # an input of the whole model
-    if quantised:
-        return made_by == "QuantizeLinear"
-    return not (made_by in _PRODUCERS and any(op in _FUSED_AFTER for op in used_by))
-
-
-def _merge(chain: _Chain, cuts: Mapping[int, list[str]]) -> dict[int, list[str]]:
+def _merge(chain: _Chain, cuts: Mapping[int, list[str]], work: Sequence[float | None]) -> dict[int, list[str]]:
     """At most 32 blocks: while there are more, the lightest loses the one of its two cuts where more crosses."""
-    work = [_work(node, chain.values) for node in chain.nodes]
     ends = [*sorted(cuts), len(chain.nodes) - 1]
-    while len(ends) > _MOST_BLOCKS:
-        starts = [0, *(end + 1 for end in ends[:-1])]
-        loads = [sum(work[s : e + 1]) for s, e in zip(starts, ends, strict=True)]
-        lightest = min(range(len(loads)), key=loads.__getitem__)
-        around = [at for at in (lightest - 1, lightest) if 0 <= at < len(ends) - 1]
-        del ends[max(around, key=lambda at: chain.crossing_bytes(cuts[ends[at]]))]
-    return {end: cuts.get(end, []) for end in ends}
+    sums = [0.0]
+    for count in work:
+        sums.append(sums[-1] + (count or 0.0))
+    before = {end: start for start, end in zip([-1, *ends], ends, strict=False)}  # end of the block before
+    after = {end: start for start, end in before.items() if start >= 0}
+
+    def load(end: int) -> float:
+        return sums[end + 1] - sums[before[end] + 1]
+
+    crossing = {end: chain.crossing_bytes(names) for end, names in cuts.items()}
+    queue = [(load(end), end) for end in ends]
+    heapq.heapify(queue)
+    while len(before) > _MOST_BLOCKS:
+        weight, end = heapq.heappop(queue)
+        if end not in before or load(end) != weight:
+            continue  # merged meanwhile
+        around = [at for at in (before[end], end) if at in crossing and at in before]
+        gone = max(around, key=crossing.__getitem__)
+        behind = after[gone]
+        before[behind] = before.pop(gone)
+        if before[behind] >= 0:
+            after[before[behind]] = behind
+        heapq.heappush(queue, (load(behind), behind))
+        if end not in {behind, gone}:
+            heapq.heappush(queue, (load(end), end))
+    return {end: cuts.get(end, []) for end in sorted(before)}
 
 
 # ------------------------------------------------------------------------------------------------ what blocks cost
 
 
-def _blocks(chain: _Chain, ends: Mapping[int, list[str]]) -> list[Block]:
+def _blocks(chain: _Chain, ends: Mapping[int, list[str]], work: Sequence[float | None]) -> list[Block]:
     blocks, start = [], 0
     for number, (end, crossing) in enumerate(sorted(ends.items())):
         mine = chain.nodes[start : end + 1]
-        # A weight that several blocks use is counted in each: apart, each must hold it.
-        used = {weight for node in mine for name in _uses(node) for weight in chain.constants.get(name, ())}
         blocks.append(
             Block(
                 name=f"b{number}",
-                work=show(WORK, max(1.0, sum(_work(node, chain.values) for node in mine)), digits=4),
-                parameters=show(BYTES, sum(chain.weights[name] for name in used)),
+                work=show(WORK, max(1.0, sum(count or 0.0 for count in work[start : end + 1])), digits=4),
+                parameters=show(BYTES, _weigh(chain, mine)),
                 activations=show(BYTES, max(_activation_bytes(chain, node) for node in mine)),
                 cut=_cut(chain, crossing) if crossing else None,
             )
         )
         start = end + 1
     return blocks
+
+
+def _weigh(chain: _Chain, nodes: Iterable[onnx.NodeProto]) -> int:
+    """Return the bytes of all weights that nodes read, by constants computed from them and inside their branches.
+
+    A weight that several blocks use is counted in each: apart, each must hold it.
+    """
+    seen = set[str]()
+    inner = 0
+    names = list[str]()
+    for node in nodes:
+        names += uses(node)
+        inner += sum(of_weight(tensor).size for tensor in list_inner_weights(node))
+    while names:
+        name = names.pop()
+        if name in seen or name not in chain.constants:
+            continue
+        seen.add(name)
+        maker = chain.constants[name]
+        names += maker.input if maker is not None else ()
+    return inner + sum(chain.weights.get(name, 0) for name in seen)
 
 
 def _cut(chain: _Chain, crossing: Sequence[str]) -> Cut:
@@ -190,21 +284,18 @@ def _cut(chain: _Chain, crossing: Sequence[str]) -> Cut:
 
 
 def _activation_bytes(chain: _Chain, node: onnx.NodeProto) -> int:
-    touched = {*_uses(node), *node.output}
+    touched = {*uses(node), *node.output}
     return sum(chain.values[name].size for name in touched if name in chain.values and name not in chain.constants)
 
 
-def _work(node: onnx.NodeProto, values: Mapping[str, Value]) -> float:
-    """Operations: two for each multiply-accumulate of convolutions and matrix products, one per element else."""
-    made = values.get(node.output[0])
-    if made is None:
-        return 0.0
-    if node.op_type in {"Conv", "ConvInteger", "QLinearConv", "ConvTranspose"}:
-        weight = values.get(node.input[3 if node.op_type == "QLinearConv" else 1])
-        # Each element made takes a kernel's worth; in a transposed one each element given does.
-        swept = values.get(node.input[0], made) if node.op_type == "ConvTranspose" else made
-        return 2.0 * swept.elements * (prod(weight.shape[1:]) if weight else 1)
-    if node.op_type in {"Gemm", "MatMul", "MatMulInteger"}:
-        left = values.get(node.input[0])
-        return 2.0 * made.elements * (max(1, left.shape[-1]) if left and left.shape else 1)
-    return float(made.elements)
+def _tell_unknown(chain: _Chain, work: Sequence[float | None]) -> list[str]:
+    """The API has no unknown work: a block with such operators states what is known, which is a lower bound."""
+    unknown = Counter(
+        node.op_type if node.domain in {"", "ai.onnx"} else f"{node.domain}.{node.op_type}"
+        for node, count in zip(chain.nodes, work, strict=True)
+        if count is None
+    )
+    if not unknown:
+        return []
+    kinds = ", ".join(f"{count} x {kind}" for kind, count in unknown.most_common(5))
+    return [f"the work of {kinds} is unknown, so that their blocks state too little: measure them (ModelProfile)"]

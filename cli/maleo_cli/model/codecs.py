@@ -16,6 +16,12 @@ _OPSET: Final = 13
 _TYPES: Final = {"FP32": TensorProto.FLOAT, "FP16": TensorProto.FLOAT16, "UINT8": TensorProto.UINT8}
 _WORK: Final = {"fp16": (1, 1), "int8": (3, 2)}
 """Operations per element of encoding and of decoding: a cast; a range, a scale and a rounding; a shift and a scale."""
+_MOST_TENSORS: Final = 8
+"""Tensors of a Codec."""
+
+
+class NoCodec(Exception):
+    """The cut cannot be crossed in this form; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +35,19 @@ class Coded:
     decode: float
 
 
-def make(name: CodecName, cut: Cut) -> Coded | None:
-    """None where a tensor that crosses is not FP32: then there is nothing to gain, or nothing known of its range."""
-    if any(tensor.datatype != "FP32" for tensor in cut.tensors):
-        return None
+def make(name: CodecName, cut: Cut) -> Coded:
+    """Return the codec of a cut. NoCodec where there is nothing to gain, or more tensors than a Codec describes."""
+    other = next((tensor for tensor in cut.tensors if tensor.datatype != "FP32"), None)
+    if other is not None:
+        raise NoCodec(f"tensor {other.name!r} is {other.datatype}, not FP32")
     codes, encoding, decoding = [], [], []
     for tensor in cut.tensors:
         made, there, back = _cast(tensor) if name == "fp16" else _quantise(tensor)
         codes += made
         encoding.append(there)
         decoding.append(back)
+    if len(codes) > _MOST_TENSORS:
+        raise NoCodec(f"{len(codes)} tensors would cross in place of {len(cut.tensors)}; a Codec has {_MOST_TENSORS}")
     elements = sum(prod(max(1, length) for length in tensor.shape) for tensor in cut.tensors)
     encode, decode = (float(elements * work) for work in _WORK[name])
     return Coded(

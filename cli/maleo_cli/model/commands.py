@@ -1,7 +1,10 @@
 """`maleo model zoo`, `import`, `push`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
@@ -10,25 +13,30 @@ import onnx
 import onnxruntime
 import typer
 import yaml
-from pydantic import ValidationError
 
 from maleo_api.device import Precision
-from maleo_api.manifests import Dumper
+from maleo_api.manifests import Dumper, check
 from maleo_api.meta import API_VERSION, Basis
-from maleo_api.model import Block, Model, size_of
+from maleo_api.model import Block, Cut, Model, size_of
 from maleo_api.quantities import BYTES, RATIO, WORK, parse, show
 from maleo_cli.failure import Failure
 from maleo_cli.model import zoo
 from maleo_cli.model.analysis import Analysis, analyse
-from maleo_cli.model.codecs import NAMES, CodecName, save
+from maleo_cli.model.codecs import NAMES, CodecName, NoCodec, save
 from maleo_cli.model.codecs import make as make_codec
-from maleo_cli.model.values import Unsuitable
+from maleo_cli.model.compare import compare
+from maleo_cli.model.fusion import find_fusions
+from maleo_cli.model.values import Unsuitable, inline, list_graphs
 from maleo_wire import registry
 
 _UNCUT: Final = (
     "runs whole only (everywhere more than three tensors cross, shapes are not fixed, or ONNX Runtime fuses)"
 )
 _UNBROKEN: Final = 1 << 16
+_NAME: Final = r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+"""A name that Kubernetes takes, in the length that the objects of a mission repeat."""
+_DOMAINS: Final = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
+"""Operators that every ONNX Runtime has."""
 
 PullFrom = Annotated[
     str, typer.Option("--as", help="The same repository as nodes reach it, where that is not the address above.")
@@ -44,7 +52,8 @@ def make_zoo(
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("build/models"),
 ) -> None:
     """Write a network to try Maleo with: fp32, and int8."""
-    made = zoo.make(name, out)
+    with _writing(out):
+        made = zoo.make(name, out)
     for variant, path in made.files.items():
         measured = made.accuracy.get(variant)
         print(f"{path}" + (f"  {measured[0]} on {measured[1]}: {measured[2]:.2%}" if measured else ""))
@@ -68,6 +77,10 @@ def import_model(
         list[str] | None, typer.Option(help="fp16, int8: other forms in which FP32 cuts may be crossed.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", help="Where to write the manifest; else it is printed.")] = None,
+    *,
+    through_fusions: Annotated[
+        bool, typer.Option("--through-fusions", help="Also offer cuts inside fusions of ONNX Runtime: they cost speed.")
+    ] = False,
 ) -> None:
     """Find where ONNX files may be cut and what their blocks cost; write one Model with a variant for each."""
     if pull_from and not push:
@@ -80,14 +93,16 @@ def import_model(
             pull_from=pull_from,
             accuracy=_parse_accuracy(accuracy or []),
             codecs=_parse_codecs(codec or []),
+            through_fusions=through_fusions,
         )
     )
     text = to_yaml(manifest)
     if out is None:
         print(text, end="")
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
+    with _writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
     for variant in manifest["spec"]["variants"]:
         cuts = sum("cut" in block for block in variant["blocks"])
         said = f"{len(variant['blocks'])} blocks, {cuts} cuts" if cuts else _UNCUT
@@ -112,11 +127,12 @@ async def build(
     pull_from: str = "",
     accuracy: Mapping[str, Sequence[Mapping[str, str]]],
     codecs: Sequence[CodecName] = (),
+    through_fusions: bool = False,
 ) -> dict[str, Any]:
     """The Model's manifest. variants: name -> (precision, file); accuracy: rows of a variant, or of `variant+codec`.
 
     Files are stored in `repository`, and named as in `pull_from`, its address on the nodes; empty: the same.
-    Failure names the file and what is wrong with it.
+    Writes notes to stderr. Failure names the file and what is wrong with it, before anything is stored.
     """
     if not variants:
         raise Failure("no file was given", exit_code=2)
@@ -124,38 +140,85 @@ async def build(
     unknown = next((name for name in accuracy if name not in known), None)
     if unknown is not None:
         raise Failure(f"there is no variant {unknown!r} to give an accuracy to", f"there is {', '.join(known)}")
-    found = {variant: _analyse(file) for variant, (_, file) in variants.items()}
-    store = partial(_store, repository=repository, pull_from=pull_from)
+    found = {variant: _analyse(file, through_fusions=through_fusions) for variant, (_, file) in variants.items()}
     first = next(iter(found.values()))
     for variant, analysis in found.items():
         if (analysis.inputs, analysis.outputs) != (first.inputs, first.outputs):
             file = variants[variant][1]
             raise Failure(f"{file}: inputs and outputs differ from those of the first variant", "import it as a Model")
-    spec = {
-        "inputs": [tensor.to_api() for tensor in first.inputs],
-        "outputs": [tensor.to_api() for tensor in first.outputs],
-        "variants": [
-            {
-                "name": variant,
-                "precision": precision,
-                "cutting": "Graph" if any(block.cut for block in found[variant].blocks) else "None",
-                "artifacts": [await store(file)],
-                "requires": {"runtime": "onnxruntime"},
-                "accuracy": list(accuracy.get(variant, ())),
-                "blocks": [
-                    block.to_api() | await _add_codecs(variant, file, block, codecs, store, accuracy)
-                    for block in found[variant].blocks
-                ],
-            }
-            for variant, (precision, file) in variants.items()
-        ],
+    manifest: dict[str, Any] = {
+        "apiVersion": API_VERSION,
+        "kind": "Model",
+        "metadata": {"name": name},
+        "spec": {
+            "inputs": [tensor.to_api() for tensor in first.inputs],
+            "outputs": [tensor.to_api() for tensor in first.outputs],
+            "variants": [
+                _describe(variant, precision, _locate(file), found[variant], accuracy.get(variant, ()))
+                for variant, (precision, file) in variants.items()
+            ],
+        },
     }
-    manifest = {"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": name}, "spec": spec}
-    try:
-        Model.model_validate(manifest)
-    except ValidationError as error:
-        raise Failure(f"{name}: {error.errors()[0]['msg']}: {error.errors()[0]['input']!r}") from error
+    _check(manifest)  # before anything is written or pushed
+    store = partial(_store, repository=repository, pull_from=pull_from)
+    for variant, stated in zip(variants, manifest["spec"]["variants"], strict=True):
+        file = variants[variant][1]
+        for note in found[variant].notes:
+            _note(f"{name} {variant}: {note}")
+        rows = {codec: accuracy.get(f"{variant}+{codec}", ()) for codec in codecs}
+        stated["artifacts"] = [await store(file)]
+        for row, block in zip(stated["blocks"], found[variant].blocks, strict=True):
+            row.update(await _add_codecs(f"{name} {variant}", file, block, rows, store))
+    _check(manifest)
     return manifest
+
+
+def _describe(
+    variant: str, precision: str, artifact: Mapping[str, str], found: Analysis, accuracy: Sequence[Mapping[str, str]]
+) -> dict[str, Any]:
+    return {
+        "name": variant,
+        "precision": precision,
+        "cutting": "Graph" if any(block.cut for block in found.blocks) else "None",
+        "artifacts": [artifact],
+        "requires": {"runtime": "onnxruntime"},
+        "accuracy": list(accuracy),
+        "blocks": [_to_api(block) for block in found.blocks],
+    }
+
+
+def _to_api(block: Block) -> dict[str, Any]:
+    made = block.to_api()
+    if block.cut is not None and not block.cut.codecs:
+        del made["cut"]["codecs"]
+    return made
+
+
+def _check(manifest: dict[str, Any]) -> None:
+    """Failure with the first rule of the API that the manifest breaks."""
+    name = manifest["metadata"]["name"]
+    if not re.fullmatch(_NAME, name):
+        raise Failure(
+            f"{name!r} is no name of a Model", "write lower case letters, digits and -, at most 63", exit_code=2
+        )
+    for mistake in check(manifest, Model):
+        raise Failure(f"Model {name}: {mistake}", "nothing was written")
+
+
+def _note(text: str) -> None:
+    """To people, beside the manifest that may be printed."""
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Failure instead of what the operating system raises."""
+    try:
+        yield
+    except OSError as error:
+        raise Failure(
+            f"{path} cannot be written: {error.strerror or error}", "name a file that you may write"
+        ) from error
 
 
 def to_yaml(manifest: Mapping[str, Any]) -> str:
@@ -178,66 +241,111 @@ _Dumper.add_representer(
 )
 
 
-def _analyse(file: Path) -> Analysis:
+def _analyse(file: Path, *, through_fusions: bool) -> Analysis:
     """Only what the runtime takes: a model that does not load here would not load on a drone."""
     try:
-        found = analyse(onnx.load(str(file), load_external_data=False))
-    except Unsuitable as error:
-        raise Failure(f"{file}: {error}") from error
+        model = onnx.load(str(file), load_external_data=False)
     except Exception as error:  # the protobuf runtime raises classes of its own
         raise Failure(f"{file}: no ONNX model: {type(error).__name__}") from error
     try:
-        onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        _refuse_custom_operators(model)
+        fusions = None if through_fusions else find_fusions(inline(model))
+        found = analyse(model, fusions, through_fusions=through_fusions)
+    except Unsuitable as error:
+        raise Failure(f"{file}: {error}") from error
+    try:
+        onnxruntime.InferenceSession(str(file), _quiet(), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen classes, RuntimeError among them
         said = " ".join(str(error).split())[-300:]
-        remedy = f"ONNX Runtime {onnxruntime.__version__} does not take it: export it anew with an older opset"
-        raise Failure(f"{file}: {said}", remedy) from error
-    return found
+        newer = "opset" in said.lower() or "ir version" in said.lower()
+        remedy = "export it anew with an older opset" if newer else "check the model with onnx.checker.check_model"
+        raise Failure(
+            f"{file}: {said}", f"ONNX Runtime {onnxruntime.__version__} does not take it: {remedy}"
+        ) from error
+    seen = compare(model, found)
+    if seen.wrong:
+        found = analyse(model, fusions, through_fusions=through_fusions, without=seen.wrong)
+    return replace(found, notes=[*found.notes, *seen.notes])
+
+
+def _refuse_custom_operators(model: onnx.ModelProto) -> None:
+    """Slots load no libraries of operators, so that such a model could be loaded nowhere."""
+    own = {(function.domain, function.name) for function in model.functions}
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while nodes:
+        node = nodes.pop()
+        nodes += [inner for graph in list_graphs(node) for inner in graph.node]
+        if node.domain not in _DOMAINS and (node.domain, node.op_type) not in own:
+            raise Unsuitable(
+                f"{node.op_type} of domain {node.domain!r} is a custom operator, and slots have none: express it by "
+                "standard operators, or as a function inside the model"
+            )
+
+
+def _quiet() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return options
 
 
 async def _add_codecs(
-    variant: str,
-    file: Path,
-    block: Block,
-    codecs: Sequence[CodecName],
-    store: Store,
-    accuracy: Mapping[str, Sequence[Mapping[str, str]]],
+    variant: str, file: Path, block: Block, codecs: Mapping[CodecName, Sequence[Mapping[str, str]]], store: Store
 ) -> dict[str, Any]:
-    """The block's cut with its codecs, whose files are written beside the model's; empty where there are none."""
-    made = [(name, found) for name in codecs if block.cut and (found := make_codec(name, block.cut)) is not None]
-    if block.cut is None or not made:
+    """The block's cut with its codecs, whose files are written beside the model's; empty where there are none.
+
+    codecs: accuracy of the variant with each.
+    """
+    if block.cut is None:
         return {}
-    rows = [
-        {
-            "name": name,
-            "size": show(BYTES, size_of(found.tensors), digits=6),
-            "tensors": [tensor.to_api() for tensor in found.tensors],
-            "encoder": await store(save(found.encoder, _beside(file, block, name, "encoder"))),
-            "decoder": await store(save(found.decoder, _beside(file, block, name, "decoder"))),
-            "encode": show(WORK, found.encode),
-            "decode": show(WORK, found.decode),
-            "accuracy": list(accuracy.get(f"{variant}+{name}", ())),
-        }
-        for name, found in made
-    ]
-    return {"cut": block.cut.to_api() | {"codecs": rows}}
+    rows = []
+    for name, accuracy in codecs.items():
+        try:
+            rows.append(await _add_codec(name, block.cut, accuracy, (file, block, store)))
+        except NoCodec as error:
+            _note(f"{variant}: no {name} for the cut after {block.name}: {error}")
+    return {"cut": block.cut.to_api() | {"codecs": rows}} if rows else {}
+
+
+async def _add_codec(
+    name: CodecName, cut: Cut, accuracy: Sequence[Mapping[str, str]], place: tuple[Path, Block, Store]
+) -> dict[str, Any]:
+    file, block, store = place
+    made = make_codec(name, cut)
+    encoder, decoder = (_beside(file, block, name, side) for side in ("encoder", "decoder"))
+    with _writing(encoder):
+        save(made.encoder, encoder)
+        save(made.decoder, decoder)
+    return {
+        "name": name,
+        "size": show(BYTES, size_of(made.tensors), digits=6),
+        "tensors": [tensor.to_api() for tensor in made.tensors],
+        "encoder": await store(encoder),
+        "decoder": await store(decoder),
+        "encode": show(WORK, made.encode),
+        "decode": show(WORK, made.decode),
+        "accuracy": list(accuracy),
+    }
 
 
 def _beside(file: Path, block: Block, codec: str, side: str) -> Path:
     return file.with_name(f"{file.stem}-{block.name}-{codec}-{side}.onnx")
 
 
-async def _store(file: Path, *, repository: str, pull_from: str) -> dict[str, str]:
+def _locate(file: Path) -> dict[str, str]:
     size = show(BYTES, file.stat().st_size, digits=6)
+    return {"uri": file.resolve().as_uri(), "digest": registry.digest_of(file), "format": "onnx", "size": size}
+
+
+async def _store(file: Path, *, repository: str, pull_from: str) -> dict[str, str]:
+    found = _locate(file)
     if not repository:
-        return {"uri": file.resolve().as_uri(), "digest": registry.digest_of(file), "format": "onnx", "size": size}
+        return found
     try:
         target = registry.Location.parse(pull_from or repository)
         _, digest = await registry.push(repository, file)
     except registry.TransferFailed as error:
         raise Failure(f"{file}: {error}", "is the registry there, and may this machine reach it?") from error
-    uri = f"oci://{target.host}/{target.repository}@{digest}"
-    return {"uri": uri, "digest": digest, "format": "onnx", "size": size}
+    return found | {"uri": f"oci://{target.host}/{target.repository}@{digest}", "digest": digest}
 
 
 def _parse_files(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:

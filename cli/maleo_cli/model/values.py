@@ -1,8 +1,8 @@
 """What is known of the tensors of an ONNX graph: types, shapes, and which are weights. Decides nothing about cuts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from typing import Final
 
 import onnx
@@ -10,22 +10,29 @@ import onnx.inliner
 from onnx import shape_inference
 
 from maleo_api.model import Tensor
+from maleo_runtime.graph import captured
 
-_DATATYPES: Final[dict[int, tuple[str, int]]] = {
-    onnx.TensorProto.FLOAT: ("FP32", 4),
-    onnx.TensorProto.FLOAT16: ("FP16", 2),
-    onnx.TensorProto.DOUBLE: ("FP64", 8),
-    onnx.TensorProto.INT8: ("INT8", 1),
-    onnx.TensorProto.UINT8: ("UINT8", 1),
-    onnx.TensorProto.INT16: ("INT16", 2),
-    onnx.TensorProto.UINT16: ("UINT16", 2),
-    onnx.TensorProto.INT32: ("INT32", 4),
-    onnx.TensorProto.UINT32: ("UINT32", 4),
-    onnx.TensorProto.INT64: ("INT64", 8),
-    onnx.TensorProto.BOOL: ("BOOL", 1),
+_T: Final = onnx.TensorProto
+_WIRE: Final[dict[int, str]] = {
+    _T.FLOAT: "FP32", _T.FLOAT16: "FP16", _T.DOUBLE: "FP64", _T.INT8: "INT8", _T.UINT8: "UINT8", _T.INT16: "INT16",
+    _T.UINT16: "UINT16", _T.INT32: "INT32", _T.UINT32: "UINT32", _T.INT64: "INT64", _T.BOOL: "BOOL",
+}  # fmt: skip
+"""Types that slots send and receive."""
+_BITS: Final[dict[int, int]] = {
+    **dict.fromkeys((_T.COMPLEX128,), 128),
+    **dict.fromkeys((_T.DOUBLE, _T.INT64, _T.UINT64, _T.COMPLEX64), 64),
+    **dict.fromkeys((_T.FLOAT, _T.INT32, _T.UINT32), 32),
+    **dict.fromkeys((_T.FLOAT16, _T.BFLOAT16, _T.INT16, _T.UINT16), 16),
+    **dict.fromkeys((_T.INT4, _T.UINT4, _T.FLOAT4E2M1), 4),
+    **dict.fromkeys((_T.INT2, _T.UINT2), 2),
 }
+_BYTE: Final = 8
+"""Bits of every other type: bytes, booleans, the forms of FP8."""
+_MOST_DIMENSIONS: Final = 8
+_LONGEST_NAME: Final = 256
 _STRIPPED_FROM: Final = 1024
 """Elements from which a weight is left out of shape inference: shapes to reshape to are far below."""
+_RANDOM: Final = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 
 
 class Unsuitable(Exception):
@@ -34,25 +41,29 @@ class Unsuitable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """`item`: bytes of one element. A dimension that is not known is -1."""
+    """element: the type by its ONNX number. A dimension that is not known is -1."""
 
-    datatype: str
+    element: int
     shape: tuple[int, ...]
-    item: int
-
-    @property
-    def size(self) -> int:
-        """Bytes; unknown dimensions count one."""
-        return prod(max(1, length) for length in self.shape) * self.item
 
     @property
     def elements(self) -> int:
-        return self.size // self.item
+        """Unknown dimensions count one."""
+        return prod(max(1, length) for length in self.shape)
 
     @property
-    def is_fixed(self) -> bool:
-        """Only the batch may be free."""
-        return all(length > 0 for length in self.shape[1:])
+    def size(self) -> int:
+        """Bytes; types of less than a byte are packed."""
+        return ceil(self.elements * _BITS.get(self.element, _BYTE) / 8)
+
+    @property
+    def obstacle(self) -> str:
+        """Why the tensor cannot cross between slots; empty if it can. Only the batch may be free."""
+        if self.element not in _WIRE:
+            return f"of type {_T.DataType.Name(self.element)}, which slots do not exchange"
+        if len(self.shape) > _MOST_DIMENSIONS:
+            return f"of {len(self.shape)} dimensions; a Model describes at most {_MOST_DIMENSIONS}"
+        return "" if all(length > 0 for length in self.shape[1:]) and 0 not in self.shape else "of a free shape"
 
 
 def inline(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -68,19 +79,55 @@ def find_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     return weights
 
 
-def find_constants(graph: onnx.GraphProto) -> dict[str, frozenset[str]]:
-    """Weights, and what is computed from weights alone -> the weights behind each.
+def list_inner_weights(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    """Yield the weights that the branches and bodies of a node store, at any depth."""
+    for graph in list_graphs(node):
+        yield from find_weights(graph).values()
+        yield from (part for sparse in graph.sparse_initializer for part in (sparse.values, sparse.indices))
+        for inner in graph.node:
+            yield from list_inner_weights(inner)
 
-    Both parts of a cut can hold a constant, so it never crosses.
+
+def list_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the branches and bodies of a node."""
+    return [g for a in node.attribute for g in (*a.graphs, *([a.g] if a.HasField("g") else []))]
+
+
+def find_external(model: onnx.ModelProto) -> str | None:
+    """Return the name of a weight that is kept in another file, wherever it is used, or None."""
+    graphs = [model.graph]
+    tensors: list[onnx.TensorProto] = []
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            tensors += graph.initializer
+            nodes += graph.node
+        else:
+            node = nodes.pop()
+            tensors += [a.t for a in node.attribute if a.HasField("t")]
+            graphs += list_graphs(node)
+    return next((t.name for t in tensors if onnx.external_data_helper.uses_external_data(t)), None)
+
+
+def find_constants(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto | None]:
+    """Weights, and what is computed from weights alone -> the node that computes it, None for what is stored.
+
+    Both parts of a cut can hold a constant, so it never crosses. What is drawn at random is no constant: each part
+    would draw its own.
     """
-    behind = {name: frozenset({name}) for name in find_weights(graph)}
-    behind |= {tensor.values.name: frozenset[str]() for tensor in graph.sparse_initializer}
+    found: dict[str, onnx.NodeProto | None] = dict.fromkeys(find_weights(graph))
+    found |= {tensor.values.name: None for tensor in graph.sparse_initializer}
     for node in graph.node:
-        used = [name for name in node.input if name]
-        if all(name in behind for name in used) and not any(a.HasField("g") for a in node.attribute):
-            weights = frozenset[str]().union(*(behind[name] for name in used))
-            behind |= {name: behind.get(name, weights) for name in node.output}
-    return behind
+        if all(name in found for name in node.input if name) and not list_graphs(node) and not is_random(node):
+            found |= {name: node for name in node.output if name not in found}
+    return found
+
+
+def is_random(node: onnx.NodeProto) -> bool:
+    """Return True if a node may answer otherwise each time, by itself or by a branch of it."""
+    drops = node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])  # noqa: PLR2004 - training_mode
+    return node.op_type in _RANDOM or drops or any(is_random(inner) for g in list_graphs(node) for inner in g.node)
 
 
 def infer(model: onnx.ModelProto) -> dict[str, Value]:
@@ -89,28 +136,51 @@ def infer(model: onnx.ModelProto) -> dict[str, Value]:
         inferred = shape_inference.infer_shapes(_strip(model), strict_mode=True, data_prop=True).graph
     except Exception as error:  # onnx raises several classes of its own
         raise Unsuitable(f"shapes cannot be inferred: {' '.join(str(error).split())[:300]}") from error
-    values = {name: of_weight(tensor) for name, tensor in find_weights(model.graph).items()}
-    for info in (*inferred.input, *inferred.value_info, *inferred.output):
-        known = _DATATYPES.get(info.type.tensor_type.elem_type)
-        if known is not None and info.type.tensor_type.HasField("shape"):
-            dims = info.type.tensor_type.shape.dim
-            values[info.name] = Value(
-                known[0], tuple(d.dim_value if d.HasField("dim_value") else -1 for d in dims), known[1]
-            )
+    return add_values(inferred, {name: of_weight(tensor) for name, tensor in find_weights(model.graph).items()})
+
+
+def add_values(graph: onnx.GraphProto, outer: Mapping[str, Value]) -> dict[str, Value]:
+    """Return `outer` and what a graph (or branch) says of its own tensors."""
+    values = dict(outer) | {name: of_weight(tensor) for name, tensor in find_weights(graph).items()}
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        kind = info.type.tensor_type
+        if kind.elem_type and kind.HasField("shape"):
+            dims = [d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim]
+            values[info.name] = Value(kind.elem_type, tuple(dims))
     return values
 
 
 def of_weight(tensor: onnx.TensorProto) -> Value:
-    """Types that the wire does not know count four bytes an element: they never cross a cut."""
-    datatype, item = _DATATYPES.get(int(tensor.data_type), ("", 4))
-    return Value(datatype, tuple(int(length) for length in tensor.dims), item)
+    return Value(int(tensor.data_type), tuple(int(length) for length in tensor.dims))
 
 
-def to_tensor(name: str, values: Mapping[str, Value]) -> Tensor:
+def size_of_sparse(tensor: onnx.SparseTensorProto) -> int:
+    """Return the bytes of the values that are stored and of their places."""
+    return of_weight(tensor.values).size + of_weight(tensor.indices).size
+
+
+def to_tensor(name: str, values: Mapping[str, Value], nodes: Iterable[onnx.NodeProto] = ()) -> Tensor:
+    """Return an input, an output or a crossing tensor as the API describes it; Unsuitable says why that cannot be."""
     value = values.get(name)
     if value is None:
-        raise Unsuitable(f"tensor {name!r} has no known type and shape: export the model with fixed shapes")
-    return Tensor.model_validate({"name": name, "datatype": value.datatype, "shape": list(value.shape)})
+        maker = next((node for node in nodes if name in node.output), None)
+        by = f"; operator {maker.op_type} of domain {maker.domain or 'ai.onnx'} makes it" if maker is not None else ""
+        raise Unsuitable(
+            f"tensor {name!r} has no known type and shape: export the model with fixed shapes, or declare the tensor's "
+            f"type and shape in the graph{by}"
+        )
+    if len(name) > _LONGEST_NAME:
+        raise Unsuitable(f"tensor {name[:40]!r}... has a name of {len(name)} characters: at most {_LONGEST_NAME}")
+    if len(value.shape) > _MOST_DIMENSIONS:
+        raise Unsuitable(f"tensor {name!r} is {value.obstacle}: reshape it inside the model")
+    if value.element not in _WIRE:
+        remedy = (
+            "keep text outside of the model, such as its tokenizer"
+            if value.element == _T.STRING
+            else "add a Cast inside the model, so that its inputs and outputs are FP32 or FP16"
+        )
+        raise Unsuitable(f"tensor {name!r} is {value.obstacle}: {remedy} ({', '.join(_WIRE.values())} are exchanged)")
+    return Tensor.model_validate({"name": name, "datatype": _WIRE[value.element], "shape": list(value.shape)})
 
 
 def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -136,3 +206,8 @@ def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.helper.make_model(
         bare, opset_imports=model.opset_import, ir_version=model.ir_version, functions=model.functions
     )
+
+
+def uses(node: onnx.NodeProto) -> list[str]:
+    """Return the tensors that a node reads, by itself and in its branches."""
+    return [*(name for name in node.input if name), *captured(node)]

@@ -1,0 +1,147 @@
+"""Whether the parts of a model answer as the whole does, by running both on random inputs.
+
+All parts run in turn, which tries every cut at once. Only if the answer differs is each cut tried by itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from maleo_api.model import Tensor
+from maleo_cli.model.analysis import Analysis, Crossing
+from maleo_runtime.graph import cut
+from maleo_runtime.tensor import dtype_of, to_value_info
+from maleo_wire.messages import TensorSpec
+
+Arrays = Mapping[str, NDArray[Any]]
+MOST_DIFFERENT: Final = 0.05
+"""Of the largest element of an answer: a value that is quantised at a cut moves by one step of its scale."""
+_TOLD: Final = 1e-4
+"""From here on a difference is more than another order of summation."""
+_SEED: Final = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """wrong: crossings where the parts answer otherwise; notes: what people should know."""
+
+    wrong: frozenset[Crossing] = frozenset()
+    notes: list[str] = field(default_factory=list)
+
+
+def compare(model: onnx.ModelProto, found: Analysis) -> Comparison:
+    """Run the whole, and its parts, on the same random inputs."""
+    if all(block.cut is None for block in found.blocks):
+        return Comparison()
+    given = _draw(found.inputs)
+    try:
+        whole = _Part(model, found.inputs, found.outputs)
+        answer = whole.run(given)
+        again = _distance(answer, whole.run(given))
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen classes
+        return Comparison(notes=[f"its cuts were not tried, it takes no random inputs: {_one_line(error)}"])
+    del whole
+    if again > _TOLD:
+        return Comparison(notes=["its cuts were not tried: the model answers otherwise each time, without a cut too"])
+    boundaries = [block.cut.tensors for block in found.blocks if block.cut]
+    if (apart := _try(model, found, boundaries, given, answer)) <= MOST_DIFFERENT:
+        return Comparison(notes=_tell(apart))
+    alone = {names(b): _try(model, found, [b], given, answer) for b in boundaries}
+    wrong = frozenset(crossing for crossing, distance in alone.items() if distance > MOST_DIFFERENT)
+    if not wrong:
+        return Comparison(notes=_tell(apart))
+    return Comparison(wrong, _tell(max((d for d in alone.values() if d <= MOST_DIFFERENT), default=0.0)))
+
+
+def names(tensors: Sequence[Tensor]) -> Crossing:
+    """Return the names of tensors that cross together."""
+    return tuple(tensor.name for tensor in tensors)
+
+
+def _tell(distance: float) -> list[str]:
+    if distance <= _TOLD:
+        return []
+    told = (
+        f"cut, it answers up to {distance:.2%} of the largest element otherwise, because kernels are fused otherwise: "
+        "measure the accuracy of the model when it is cut"
+    )
+    return [told]
+
+
+def _try(
+    model: onnx.ModelProto, found: Analysis, boundaries: Sequence[list[Tensor]], given: Arrays, answer: Arrays
+) -> float:
+    """Return how far the answer of parts, cut at these boundaries, is from the whole's; infinite if one cannot run."""
+    values, before = dict(given), list(found.inputs)
+    try:
+        for wanted in [*boundaries, found.outputs]:
+            values = _Part(model, before, wanted).run(values)
+            before = list(wanted)
+    except Exception:  # noqa: BLE001 - NoSuchCut, and what onnxruntime raises: no such part can be run
+        return float("inf")
+    return _distance(answer, values)
+
+
+class _Part:
+    """What a slot would load between these tensors."""
+
+    def __init__(self, model: onnx.ModelProto, given: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
+        passed = names(given)
+        self._wanted = names(wanted)
+        computed = [tensor for tensor in wanted if tensor.name not in passed]
+        self._computed = names(computed)
+        part = cut(model, [_info(tensor) for tensor in given], [_info(tensor) for tensor in computed])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 4
+        session = onnxruntime.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        self._session = session if computed else None
+        self._used = [each.name for each in session.get_inputs()]
+
+    def run(self, values: Arrays) -> dict[str, NDArray[Any]]:
+        made = dict(values)
+        if self._session is not None:
+            answers = self._session.run(list(self._computed), {name: values[name] for name in self._used})
+            made |= dict(zip(self._computed, answers, strict=True))
+        return {name: made[name] for name in self._wanted}
+
+
+def _info(tensor: Tensor) -> onnx.ValueInfoProto:
+    return to_value_info(TensorSpec(name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape)))
+
+
+def _draw(tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+    """Normal numbers, and whole ones of 0 and 1, which are tokens of every vocabulary; free dimensions are 1."""
+    random = np.random.default_rng(_SEED)
+    found = {}
+    for tensor in tensors:
+        shape, kind = [max(1, length) for length in tensor.shape], dtype_of(tensor.datatype)
+        assert kind is not None, "the API names types that slots exchange"
+        drawn = random.standard_normal(shape) if kind.kind == "f" else random.integers(0, 2, shape)
+        found[tensor.name] = np.asarray(drawn).astype(kind)
+    return found
+
+
+def _distance(one: Arrays, other: Arrays) -> float:
+    """The largest difference of an element, of the largest element of its tensor; infinite where shapes differ."""
+    worst = 0.0
+    for name, expected in one.items():
+        mine, yours = expected.astype(np.float64), other[name].astype(np.float64)
+        if mine.shape != yours.shape:
+            return float("inf")
+        if not mine.size:
+            continue
+        finite = np.isfinite(mine)
+        if not np.array_equal(finite, np.isfinite(yours)):
+            return float("inf")
+        off = np.abs(mine - yours)[finite].max(initial=0.0)
+        worst = max(worst, float(off / max(np.abs(mine[finite]).max(initial=0.0), 1e-30)))
+    return worst
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[-200:]
