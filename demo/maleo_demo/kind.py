@@ -52,7 +52,11 @@ class Kind:
     def bring_up(cls, config: Path, say: Say) -> "Kind":
         """Create the cluster, or take the one that is there with its nodes started. Unavailable says what hinders."""
         _check_programs()
-        known = docker.find_nodes(_CLUSTER)
+        known, record = docker.find_nodes(_CLUSTER), Record.read()
+        if known and record and record.made == _CREATING:
+            say("removing a cluster whose creation was interrupted")
+            _delete()
+            known = {}
         if known:
             _start(known, say)
         else:
@@ -91,8 +95,7 @@ class Kind:
         if nodes and made not in (_CREATING, docker.find_id(_CONTROL_PLANE)):
             return f"the kind cluster `{_CLUSTER}` stays: `make demo` in this folder did not make it; {_DELETE_HINT}"
         if nodes:
-            kubeconfig = ("--kubeconfig", str(_KUBECONFIG))
-            run("kind", "delete", "cluster", "--name", _CLUSTER, *kubeconfig, timeout_s=_CREATE_S)
+            _delete()
         _KUBECONFIG.unlink(missing_ok=True)
         return ""
 
@@ -198,6 +201,10 @@ def _create(config: Path, say: Say) -> None:
     options += ["--image", image] if image else []
     run("kind", "create", "cluster", "--name", _CLUSTER, *options, timeout_s=_CREATE_S)
     Record("kind", made=docker.find_id(_CONTROL_PLANE)).write()
+
+
+def _delete() -> None:
+    run("kind", "delete", "cluster", "--name", _CLUSTER, "--kubeconfig", str(_KUBECONFIG), timeout_s=_CREATE_S)
 
 
 def _start(known: Mapping[str, bool], say: Say) -> None:

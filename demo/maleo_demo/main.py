@@ -25,6 +25,7 @@ from maleo_kube.resources import PLACEMENTS
 _QUIET_S: Final = 60.0
 _SETTLED_S: Final = 21.0  # two windows of the mission
 _SLOW: Final = "11.5Mbit/s"
+_INTERRUPTED: Final = 130  # as shells tell it
 _REPORT: Final = Path("build/demo-report.json")
 
 
@@ -223,6 +224,9 @@ def main() -> None:
     except Failure as failure:
         print(f"maleo-demo: {failure}", file=sys.stderr)
         sys.exit(failure.exit_code)
+    except KeyboardInterrupt:
+        print("maleo-demo: interrupted; `make demo` goes on, `make demo-down` removes what is there", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
     except (NotGiven, Unavailable, NotReady, NotReached) as error:
         sys.exit(f"maleo-demo: {error}")
 

@@ -224,6 +224,15 @@ def test_kind_that_fails__says_so_and_what_was_made_can_be_removed(programs: Pat
     assert any(call.startswith("kind delete cluster --name maleo") for call in _calls(programs))
 
 
+def test_kind__replaces_a_cluster_whose_creation_was_interrupted(programs: Path) -> None:
+    Record("kind", made="creating").write()
+    _up(programs, "maleo-worker running")
+    _bring_up()
+    own = [call for call in _calls(programs) if call.startswith(("kind delete", "kind create"))]
+    assert [call.split()[1] for call in own] == ["delete", "create"]
+    assert Record.read() == Record("kind", made="0123abcd")
+
+
 def test_program__that_hangs_or_is_no_program_is_named(programs: Path) -> None:
     _stand_in(programs, "hangs", "exec sleep 60")
     with pytest.raises(Unavailable, match=r"`hangs now` did not end within 0 s"):
