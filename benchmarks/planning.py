@@ -1,7 +1,7 @@
 """One mission: seconds and gaps by size, against HiGHS and against the rules people use.
 
-`python benchmarks/planning.py [one] [highs] [rules]`; without a name all. Seconds are those of the processor, so that
-neighbours on the machine count little.
+`python benchmarks/planning.py [one] [budget] [highs] [rules]`; without a name all. Seconds are those of the
+processor, so that neighbours on the machine count little.
 """
 
 import resource
@@ -19,12 +19,16 @@ from problems import KEY, Scarcity, one
 from rules import RULES
 
 # What follows is found by problems.py: the builders and the independent program of the tests.
+from adversarial import SHAPES, make  # isort: skip
+from adversarial import KEY as KEY_OF_SHAPES  # isort: skip
 from instances import every_kind, one_mission  # isort: skip
 from meaning import places_of, read  # isort: skip
 from milp import Optimum, Program, best  # isort: skip
 
 from maleo_operator.planning import solver
-from maleo_operator.planning.planner import decide, plan
+from maleo_operator.planning.budget import ADVICE, STANDARD, Budget
+from maleo_operator.planning.objective import Aim
+from maleo_operator.planning.planner import advise, decide, plan
 from maleo_operator.planning.problem import Feasible, Snapshot, Verdict
 
 _LEVELS: tuple[Scarcity, ...] = ("ample", "moderate", "scarce")
@@ -180,8 +184,37 @@ def _judge(found: Snapshot, rule: str) -> tuple[float, float] | None:
     return (objective, program.figures(places)[1]) if kept else None
 
 
+# ------------------------------------------------------------------------------------------------ work and time
+
+
+_AIMS: tuple[Aim, ...] = ("margins", "rate")
+
+
+def time_budget() -> None:
+    """Plans of the largest models, of which some are cut short: seconds, and nanoseconds of a unit of work."""
+    rows = [_time_shape(shape, aim) for shape in SHAPES for aim in _AIMS]
+    report("planning-budget", rows, baseline="units of work in the standard budget")
+
+
+def _time_shape(shape: str, aim: Aim) -> dict[str, Any]:
+    found, planning, advising = make(**SHAPES[shape]), Budget(), Budget(ADVICE)
+    took, verdict = _timed(decide, found, KEY_OF_SHAPES, aim=aim, budget=planning)
+    more, _ = _timed(advise, found, KEY_OF_SHAPES, verdict, aim=aim, budget=advising)
+    work, advice = STANDARD - planning.left, ADVICE - advising.left
+    return {
+        "shape": shape,
+        "aim": aim,
+        "plan_s": round(took, 2),
+        "advice_s": round(more, 2),
+        "ns_a_unit": round((took + more) / (work + advice) * 1e9, 2),
+        "ratio": round(work / STANDARD, 3),
+        "proven": isinstance(verdict, Feasible) or verdict.is_proven,
+    }
+
+
 _PARTS = {
     "one": time_one,
+    "budget": time_budget,
     "highs": compare_highs,
     "rules": compare_rules,
 }

@@ -79,7 +79,7 @@ class Frame:
 @dataclass(frozen=True, eq=False)
 class Amount:
     """prefix: (D, B) of the blocks before each boundary; fixed: (D,) of each span; tables: place -> (B, B) of its spans
-    in place of both; per_byte, per_crossing: (D+1, D), infinite where there is no way; coded: (place, place) -> (B,) of
+    in place of both; per_byte, per_crossing: (D+1, D), infinite where there is no way; pairs: (place, place) -> row of
     a crossing by codec in place of both.
     """
 
@@ -89,7 +89,8 @@ class Amount:
     per_byte: Array
     per_crossing: Array
     tables: Mapping[int, Array]
-    coded: Mapping[tuple[int, int], Array]
+    pairs: Mapping[tuple[int, int], int]
+    coded: Array
 
     def span(self, place: int, begin: int, end: int) -> float:
         """Infinite where it is not possible."""
@@ -104,8 +105,8 @@ class Amount:
         """Infinite where it is not possible."""
         if self.frame.slow is not None and self.frame.slow[origin, target, boundary]:
             return _NEVER
-        if (origin, target) in self.coded:
-            return float(self.coded[origin, target][boundary])
+        if (origin, target) in self.pairs:
+            return float(self.coded[self.pairs[origin, target], boundary])
         wire = self.per_byte[origin, target] * self.frame.sizes[boundary]
         return float(wire + self.per_crossing[origin, target])
 
@@ -142,8 +143,8 @@ class Amount:
     def hops(self) -> Array:
         """(D+1, D, B) of all crossings; infinite where they are not possible."""
         found: Array = self.per_byte[:, :, None] * self.frame.sizes + self.per_crossing[:, :, None]
-        for (origin, target), values in self.coded.items():
-            found[origin, target] = values
+        if self.pairs:
+            found[tuple(np.array(list(self.pairs)).T)] = self.coded
         if self.frame.slow is not None:
             found[self.frame.slow] = _NEVER
         return found
@@ -178,7 +179,8 @@ def add(parts: Sequence[tuple[float, Amount]]) -> Amount:
         per_byte=total("per_byte"),
         per_crossing=total("per_crossing"),
         tables={place: sum(scale_by(w, amount.table(place)) for w, amount in counted) for place in places},  # type: ignore[misc]
-        coded={pair: sum(scale_by(w, amount.coded[pair]) for w, amount in counted) for pair in first.coded},  # type: ignore[misc]
+        pairs=first.pairs,
+        coded=total("coded"),
     )
 
 

@@ -8,8 +8,10 @@ from typing import Final
 
 CALL: Final = 5_000.0
 """Units of work of a few numpy calls on arrays so small that the calls themselves are what takes time."""
-STANDARD: Final = 3e9
-"""Units of work for one mission."""
+STANDARD: Final = 2.5e9
+"""Units of work of planning one mission."""
+ADVICE: Final = 1.5e9
+"""Units of work of telling what is in the way and what would do, or what else there was."""
 
 
 class Budget:

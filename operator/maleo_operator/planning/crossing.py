@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maleo_api.model import Variant, is_raw, size_of
-from maleo_operator.planning.coding import code, find_codec
+from maleo_api.quantities import WORK, parse
+from maleo_operator.planning.coding import Coder, rank_codecs
 from maleo_operator.planning.cost import LinkFacts
 from maleo_operator.planning.problem import NodeFacts
 from maleo_operator.planning.queueing import leave
@@ -43,8 +44,8 @@ class Crossings:
     """Between places, (D+1, D), the last row from where the data is born; zero inside a node.
 
     wire: seconds a byte; taken: the same in what others leave of the link; doubt: of the wire's time at the tail,
-    relative; overhead: seconds of each; joules: a byte; open: what links and egress allow; coded: (place, place) ->
-    (figures, B) of those by a codec; barred: (D+1, D, B) cuts whose raw tensors egress keeps away, None if none are.
+    relative; overhead: seconds of each; joules: a byte; open: what links and egress allow; pairs: (place, place) ->
+    row in `coded` of those by a codec; barred: (D+1, D, B) cuts whose raw tensors egress keeps away, None if none are.
     """
 
     sizes: Array  # (B,) bytes, and the answer
@@ -54,7 +55,8 @@ class Crossings:
     overhead: Array
     joules: Array
     open: Mask
-    coded: Mapping[tuple[int, int], Array]
+    pairs: Mapping[tuple[int, int], int]
+    coded: Array  # (figures, P, B)
     barred: Mask | None
 
 
@@ -62,18 +64,23 @@ def find_crossings(
     variant: Variant,
     ends: Sequence[int],
     units: Sequence[UnitFacts],
-    codecs: Sequence[str],
+    codecs: Sequence[int],
     crossing: Crossing,
     *,
     source: NodeFacts,
     z: float,
 ) -> Crossings:
-    """units, codecs: of each place; ends: boundary -> last block done; z: of the latency's percentile."""
+    """units, codecs: of each place, a codec by its rank at each cut, from 1, 0: none; ends: boundary -> last block;
+    z: of the latency's percentile.
+    """
     count = len(units)
     figures = np.zeros((5, count + 1, count))
     allowed = np.zeros((count + 1, count), dtype=bool)
-    coded: dict[tuple[int, int], Array] = {}
+    coded, same = list[Array](), dict[tuple[object, ...], Array]()
+    pairs: dict[tuple[int, int], int] = {}
     known: dict[tuple[str, str, bool], tuple[float, ...] | None] = {}
+    forms = {rank: _Form.of(variant, ends, crossing, rank) for rank in set(codecs) if rank}
+    coders = {unit.key: Coder.of(variant, unit, crossing.processor(unit.node)) for unit in (units if forms else ())}
     for i, origin in enumerate([*(unit.node for unit in units), source]):
         for j, unit in enumerate(units):
             pair = (origin.name, unit.node.name, i == count)
@@ -88,11 +95,17 @@ def find_crossings(
                 link = crossing.link(origin, unit.node)
                 assert link is not None
                 allowed[i, j] = True
-                coded[i, j] = _coded(variant, ends, crossing, link, units[i], unit, codecs[j], z)
+                key = units[i].key, unit.key, codecs[j]
+                if key not in same:
+                    sides, free = (coders[key[0]], coders[key[1]]), leave(crossing.taken(origin, unit.node))
+                    same[key] = _coded(forms[codecs[j]], crossing.answer_bytes, link, free, sides, z)
+                pairs[i, j] = len(coded)
+                coded.append(same[key])
     sizes = list_sizes(variant, ends, crossing.input_bytes) + crossing.answer_bytes
     wire, taken, doubt, overhead, joules = figures
+    stacked = np.stack(coded, axis=1) if coded else np.zeros((_FIGURES, 0, len(ends)))
     barred = _bar(raw_cuts(variant, ends), [crossing.may_receive(unit.node, True) for unit in units])
-    return Crossings(sizes, wire, taken, doubt, overhead, joules, allowed, coded, barred)
+    return Crossings(sizes, wire, taken, doubt, overhead, joules, allowed, pairs, stacked, barred)
 
 
 def raw_cuts(variant: Variant, ends: Sequence[int]) -> Mask:
@@ -122,33 +135,51 @@ def _pair(crossing: Crossing, origin: NodeFacts, target: NodeFacts, z: float, *,
     return wire, wire / free, doubt, link.time(0.0, 0.0).value, link.energy_per_byte
 
 
-def _coded(
-    variant: Variant,
-    ends: Sequence[int],
-    crossing: Crossing,
-    link: LinkFacts,
-    sender: UnitFacts,
-    receiver: UnitFacts,
-    name: str,
-    z: float,
-) -> Array:
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """The codecs of one rank at every boundary (B,): bytes, operations on both sides, share of accuracy lost."""
+
+    there: Mask
+    size: Array
+    encode: Array
+    decode: Array
+    loss: Array
+
+    @classmethod
+    def of(cls, variant: Variant, ends: Sequence[int], crossing: Crossing, rank: int) -> "_Form":
+        rows = np.zeros((4, len(ends)))
+        there = np.zeros(len(ends), dtype=bool)
+        for at, end in enumerate(ends[1:-1], start=1):
+            offered = rank_codecs(variant, end)
+            if len(offered) < rank:
+                continue
+            codec = offered[rank - 1]
+            loss = crossing.loss(end, codec.name)
+            if loss < np.inf:
+                there[at] = True
+                rows[:, at] = size_of(codec.tensors), parse(WORK, codec.encode), parse(WORK, codec.decode), loss
+        return cls(there, *rows)
+
+
+def _coded(form: _Form, answer: float, link: LinkFacts, free: float, sides: tuple[Coder, Coder], z: float) -> Array:
     """(figures, B). Encoding, transfer and decoding are stages of their own: the units go on meanwhile."""
-    found, free = np.full((_FIGURES, len(ends)), np.inf), leave(crossing.taken(sender.node, receiver.node))
-    for at, end in enumerate(ends[1:-1], start=1):
-        codec, loss = find_codec(variant, end, name), crossing.loss(end, name)
-        if codec is None or np.isinf(loss):
-            continue
-        sides = code(codec, variant, sender, receiver, crossing.processor)
-        time = link.time(size_of(codec.tensors), crossing.answer_bytes)
-        wire = (size_of(codec.tensors) + crossing.answer_bytes) / link.bandwidth.value
-        mean, doubt = time.value + sum(s.seconds for s in sides), z * (time.sigma + sum(s.sigma for s in sides))
-        found[:, at] = (
-            mean,
-            doubt,
-            link.energy(size_of(codec.tensors), crossing.answer_bytes) + sum(side.joules for side in sides),
-            max(wire / free, *(side.seconds for side in sides)),
-            loss,
-        )
+    found, paces = np.full((_FIGURES, len(form.there)), np.inf), [side.pace for side in sides]
+    if not all(paces):
+        return found
+    wire = (form.size + answer) / link.bandwidth.value
+    seconds = [work / side.pace for work, side in zip((form.encode, form.decode), sides, strict=True)]
+    doubt = wire * (link.bandwidth.sigma / link.bandwidth.value)
+    known = all(side.watts < np.inf for side in sides)
+    joules = sum(s * side.watts for s, side in zip(seconds, sides, strict=True)) if known else np.inf
+    figures = (
+        wire + link.fixed + sum(seconds),
+        z * (doubt + sum(s * side.spread for s, side in zip(seconds, sides, strict=True))),
+        (form.size + answer) * link.energy_per_byte + joules,
+        np.maximum(wire / free, np.maximum(*seconds)),
+        form.loss,
+    )
+    for row, values in zip(found, figures, strict=True):
+        row[form.there] = values[form.there]
     return found
 
 

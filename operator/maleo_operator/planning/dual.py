@@ -51,7 +51,7 @@ class Bound:
 def pass_work(lattice: Lattice) -> float:
     """Return the work of one step of a backward pass: all crossings, and every table of spans."""
     places, boundaries = lattice.source, lattice.last + 1
-    return CALL + 3.0 * boundaries * (places * (places + 1) + len(lattice.mean.tables) * boundaries)
+    return 4 * CALL + 3.0 * boundaries * (places * (places + 1) + len(lattice.mean.tables) * boundaries)
 
 
 def look_ahead(lattice: Lattice, amount: Amount, most: int) -> list[Array]:

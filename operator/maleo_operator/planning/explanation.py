@@ -76,21 +76,26 @@ def reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Reje
 def classify(search: Search, units: Iterable[UnitFacts], found: Sequence[Candidate]) -> tuple[UnitClass, ...]:
     """Each of `units`, available or not, with each variant: the best score of a plan with it, or why there is none."""
     rows: dict[tuple[str, str, str], UnitClass] = {}
+    best: dict[tuple[str, tuple[str, str]], tuple[int, Candidate]] = {}
+    for rank, candidate in enumerate(found):
+        for piece in candidate.pieces:
+            best.setdefault((candidate.variant.label, piece.unit.key), (rank, candidate))
     for group in search.alike(units):
         for variant in search.variants():
-            row = _outcome(search, group, variant.label, found)
+            ranked = [best[place] for unit in group if (place := (variant.label, unit.key)) in best]
+            first = min(ranked, key=lambda row: row[0], default=(0, None))[1]
+            row = _outcome(search, group, variant.label, first)
             before = rows.get((row.unit, row.variant, row.code))
             if before is not None:
-                best = max((r for r in (before, row)), key=lambda r: (r.objective or 0.0, r.margin or 0.0))
-                row = replace(best, count=before.count + row.count)
+                better = max((r for r in (before, row)), key=lambda r: (r.objective or 0.0, r.margin or 0.0))
+                row = replace(better, count=before.count + row.count)
             rows[row.unit, row.variant, row.code] = row
     return tuple(sorted(rows.values(), key=lambda r: (r.code != "", r.unit, r.variant, r.code)))
 
 
-def _outcome(search: Search, group: Sequence[UnitFacts], variant: str, found: Sequence[Candidate]) -> UnitClass:
+def _outcome(search: Search, group: Sequence[UnitFacts], variant: str, best: Candidate | None) -> UnitClass:
     keys, first = {unit.key for unit in group}, group[0]
     label, example = f"{first.profile} {first.unit.name}", f"{first.node.name} {first.name}"
-    best = next((c for c in found if c.variant.label == variant and keys & {p.unit.key for p in c.pieces}), None)
     if best is not None:
         short = max(best.shortfalls, key=lambda name: best.shortfalls[name], default="")
         where = f"{best.mode} {'>'.join(dict.fromkeys(p.unit.node.name for p in best.pieces))}"

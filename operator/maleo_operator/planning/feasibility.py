@@ -52,8 +52,8 @@ def find_any(
     budget: Budget,
 ) -> Answer:
     """Return a way of any of the modes, with at most `most` parts, that keeps every limit and what `allows` asks."""
-    plain = lattice.without(np.array([codec != "" for codec in lattice.codecs], dtype=bool))
-    boundaries, places = lattice.last + 1, int((~np.array([c != "" for c in lattice.codecs])).sum())
+    coded = np.array(lattice.codecs, dtype=bool)
+    plain, boundaries, places = lattice.without(coded), lattice.last + 1, int((~coded).sum())
     is_proven = not any(lattice.codecs)
     if places * boundaries * max(places, boundaries) > _MOST_CELLS:
         return Answer(None, is_proven=False)

@@ -29,11 +29,14 @@ def trace(search: Search) -> Front:
     """Structural rules and the rate hold, limits of latency, energy and accuracy do not count."""
     points, is_whole = list[_Point](), True
     for variant, made in search.lattices():
+        if search.budget.is_exhausted:
+            break
         ways, is_certain = _lossy_ways(search, variant, made)
         points += [_point(search, variant, made, way) for way in ways]
         is_whole &= is_certain
     front = [p for p in points if not any(_dominates(other, p) for other in points)]
     front.sort(key=lambda p: (p.candidate.latency, p.energy, p.candidate.variant.label))
+    is_whole &= not search.is_cut_short and not search.budget.is_exhausted
     return Front(tuple(p.candidate for p in front), is_whole)
 
 
@@ -78,7 +81,7 @@ def _ways(search: Search, variant: Edition, made: Lattice, limits: tuple[Limit, 
     allows = search.allows(variant, made, strict=True)
 
     def ask(cost: Amount, *more: Limit) -> Searcher:
-        return Searcher(made, Question(cost, (*more, *limits), MOST_PARTITIONS), modes, allows)
+        return Searcher(made, Question(cost, (*more, *limits), MOST_PARTITIONS), modes, allows, search.budget)
 
     thrifty, quick = ask(made.energy, Limit(made.tail, np.inf)), ask(made.tail, Limit(made.energy, np.inf))
     blind = ask(made.tail)  # quicker still may be a way over units whose power is unknown
@@ -91,9 +94,9 @@ def _ways(search: Search, variant: Edition, made: Lattice, limits: tuple[Limit, 
         is_certain &= bool(found.bound >= cost - TIE)
         return cost, way
 
-    for _ in range(_MOST):
+    for _ in range(_MOST if not search.budget.is_exhausted else 0):
         _, way = best(thrifty, most)
-        if way is None:
+        if way is None or search.budget.is_exhausted:
             break
         way = best(quick, total(made.energy, made, way) * (1 + TIE))[1] or way
         ways.append(way)

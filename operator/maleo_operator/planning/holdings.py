@@ -20,6 +20,8 @@ Rank = tuple[int, int]
 """Of a mission: the smaller goes first, and what those with a larger one hold does not count for it."""
 
 _CRITICALITY: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
+_FINE: Final = 1e-9
+"""Seconds, and relative: what is late by less is in time."""
 _IDLE: Final = Load()
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -195,10 +197,12 @@ class Holdings:
             own = [share for share in shares if share.rank <= rank]
             others, here = everyone.without([(share.time, share.service) for share in own]), bearing.bearable
             elsewhere = {(p.node, p.unit) for p in self.plans[key].partitions} - {unit}
+            wait = others.tail(bearing.z)
+            waits = wait + fsum(self._queue(other, rank, {key, but}).tail(bearing.z) for other in elsewhere)
+            if waits > here * (1 + _FINE) + _FINE:
+                continue  # late already, beside those who are there: a newcomer takes nothing from it that it still has
             if elsewhere:
                 # Of what is left each unit may take its part: a plan may well meet it on all of them.
-                wait = others.tail(bearing.z)
-                waits = wait + fsum(self._queue(other, rank, {key, but}).tail(bearing.z) for other in elsewhere)
                 here = wait + (here - waits) / (1 + len(elsewhere))
             if turn:
                 others = turning.without([share.turning(turn) for share in own])
@@ -297,7 +301,7 @@ def _shares(rank: Rank, demand: Demand, plan: Plan) -> Iterator[tuple[UnitKey, _
                 memory=part.memory,
                 artifacts=frozenset({plan.artifact.digest}),
                 rate=0.0 if part.turn else demand.rate,
-                slack=spare + part.turn,
+                slack=spare + part.turn if spare >= -_FINE else inf,
                 bearable=bearable,
                 z=demand.z,
             ),

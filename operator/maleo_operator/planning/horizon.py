@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 
 from maleo_operator.planning.amount import Array
-from maleo_operator.planning.coding import list_codecs
+from maleo_operator.planning.coding import count_codecs
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import TIE, Prices
-from maleo_operator.planning.menu import Menu, is_plain
+from maleo_operator.planning.menu import Menu, is_plain, most_rows
 from maleo_operator.planning.objective import HIGHEST, UNCERTAINTY
 from maleo_operator.planning.reach import Hop
 from maleo_operator.planning.solver import Search
@@ -28,7 +28,12 @@ def _covers(search: Search, variant: Edition) -> bool:
     key = ("covers", search.model.key, variant.label, search.demand.accuracy is None)
     if key not in index.routes:
         able = [u for each in index.classes if search.mismatch(variant, u := each.members[0]) is None]
-        index.routes[key] = not list_codecs(variant) and all(is_plain(search, unit, variant) for unit in able)
+        members = sum(len(each.members) for each in index.classes)
+        index.routes[key] = (
+            members <= most_rows(variant)
+            and not count_codecs(variant)
+            and all(is_plain(search, unit, variant) for unit in able)
+        )
     return bool(index.routes[key])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from maleo_api.model import Variant
 from maleo_operator.planning.amount import Amount, Array, Frame, Mask, Numbers, add, scale_by
-from maleo_operator.planning.coding import list_codecs
+from maleo_operator.planning.coding import count_codecs, rank_codecs
 from maleo_operator.planning.cost import Shape, SpanCosts
 from maleo_operator.planning.crossing import Crossing, find_crossings
 from maleo_operator.planning.problem import NodeFacts
@@ -73,7 +73,8 @@ class Lattice:
     """
 
     units: tuple[UnitFacts, ...]  # of each place
-    codecs: tuple[str, ...]  # of each place; empty: as the cut's own tensors
+    codecs: tuple[int, ...]  # of each place, by rank at the cut that is crossed, from 1; 0: as the cut's own tensors
+    names: tuple[tuple[str, ...], ...]  # of the codecs of each boundary, by rank
     same: Mask  # (D, D) places of one unit
     ends: tuple[int, ...]
     frame: Frame
@@ -105,7 +106,7 @@ class Lattice:
         """The ways of which no stage is taken longer by a request."""
         most, busy = seconds * (1 + TIE), self.busy
         slowest = float((busy.per_byte * self.frame.sizes.max() + busy.per_crossing).max(where=self.open, initial=0.0))
-        slow = busy.hops > most if slowest > most or busy.coded else self.frame.slow
+        slow = busy.hops > most if slowest > most or busy.pairs else self.frame.slow
         return self.within(replace(restrict(self.frame, self.busy, np.full(self.source, most)), slow=slow))
 
     def without(self, places: Mask) -> "Lattice":
@@ -133,20 +134,30 @@ class Lattice:
         return replace(scaled, tables={**scaled.tables, **dear})
 
     def find(self, parts: Sequence[tuple[str, str, int, str]]) -> tuple[tuple[int, int], ...] | None:
-        """The way over (node, unit, last block, codec); None where a place or a boundary is not here."""
+        """The way over (node, unit, last block, name of the codec); None where a place or a boundary is not here."""
         places = {(*unit.key, codec): i for i, (unit, codec) in enumerate(zip(self.units, self.codecs, strict=True))}
         ends = {last: boundary for boundary, last in enumerate(self.ends)}
-        if any((node, unit, codec) not in places or last not in ends for node, unit, last, codec in parts):
-            return None
-        return tuple((places[node, unit, codec], ends[last]) for node, unit, last, codec in parts)
+        way, boundary = list[tuple[int, int]](), 0
+        for node, unit, last, codec in parts:
+            ranks = ("", *self.names[boundary])
+            place = places.get((node, unit, ranks.index(codec))) if codec in ranks else None
+            if place is None or last not in ends:
+                return None
+            boundary = ends[last]
+            way.append((place, boundary))
+        return tuple(way)
 
     def pieces(self, way: Sequence[tuple[int, int]]) -> list[tuple[UnitFacts, int, int, str]]:
         """(unit, first block, last block, codec) of a way given as (place, boundary that it ends at)."""
         found, begin = [], 0
         for place, end in way:
-            found.append((self.units[place], begin, self.ends[end], self.codecs[place]))
-            begin = self.ends[end] + 1
+            found.append((self.units[place], self.ends[begin] + 1, self.ends[end], self.codec(place, begin)))
+            begin = end
         return found
+
+    def codec(self, place: int, boundary: int) -> str:
+        """Return the name of the codec in which the boundary is crossed to the place; empty: as it is."""
+        return self.names[boundary][self.codecs[place] - 1] if self.codecs[place] else ""
 
 
 def build(
@@ -162,7 +173,7 @@ def build(
 ) -> Lattice:
     """units, costs and loads in the same order, at least one; z: of the latency's percentile; rate: requests/s."""
     ends = find_ends(variant)
-    places = list(product(range(len(units)), ["", *(list_codecs(variant) if len(ends) > 2 else [])]))  # noqa: PLR2004 - both ends
+    places = list(product(range(len(units)), range(1 + (count_codecs(variant) if len(ends) > 2 else 0))))  # noqa: PLR2004 - both ends
     codecs = [codec for _, codec in places]
     units, costs, loads = [units[i] for i, _ in places], [costs[i] for i, _ in places], [loads[i] for i, _ in places]
     crossings = find_crossings(variant, ends, units, codecs, crossing, source=source, z=z)
@@ -186,7 +197,8 @@ def build(
             },
             per_byte=per_byte,
             per_crossing=np.where(crossings.open, per_crossing, _NEVER),
-            coded={pair: figures[coded] for pair, figures in crossings.coded.items()},
+            pairs=crossings.pairs,
+            coded=crossings.coded[coded],
         )
 
     none, once, nothing = np.zeros(len(units)), np.ones(len(units)), np.zeros_like(crossings.wire)
@@ -196,6 +208,7 @@ def build(
     made = Lattice(
         units=tuple(units),
         codecs=tuple(codecs),
+        names=((), *(tuple(c.name for c in rank_codecs(variant, end)) for end in ends[1:-1]), ()),
         same=np.array([[one.key == other.key for one in units] for other in units], dtype=bool),
         ends=ends,
         frame=frame,

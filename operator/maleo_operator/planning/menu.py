@@ -14,10 +14,11 @@ from maleo_api.mission import Mode
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Array, Mask
 from maleo_operator.planning.analog import writes
+from maleo_operator.planning.budget import CALL
 from maleo_operator.planning.crossing import raw_cuts
 from maleo_operator.planning.demand import accuracy_margin
 from maleo_operator.planning.edition import Edition
-from maleo_operator.planning.lattice import TIE, Load, Prices, allowance
+from maleo_operator.planning.lattice import TIE, Load, Prices, allowance, find_ends
 from maleo_operator.planning.objective import MOVE_COST, UNCERTAINTY
 from maleo_operator.planning.problem import Plan
 from maleo_operator.planning.queueing import leave, longest
@@ -29,6 +30,7 @@ from maleo_operator.planning.units import UnitFacts
 
 _MOST_TIES: Final = 64
 _MOST_UNITS: Final = 24
+_MOST_CELLS: Final = 6_000_000
 
 
 def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
@@ -37,9 +39,15 @@ def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
     for variant in search.variants():
         if search.objective.accuracy_shortfall(search.demand.accuracy_of(variant)) <= TIE:
             rows = _list_rows(search, variant, every=every)
-            if rows:
+            rows = rows[: most_rows(variant)]
+            if rows and search.budget.spend(40 * CALL + 30.0 * len(rows) * len(find_ends(variant)) ** 2):
                 found.append(Menu(search, variant, rows))
     return found
+
+
+def most_rows(variant: Edition) -> int:
+    """Return how many rows a menu may have: each holds some tables of all spans."""
+    return max(1, _MOST_CELLS // len(find_ends(variant)) ** 2)
 
 
 def narrow(search: Search, menus: Sequence["Menu"]) -> None:

@@ -96,7 +96,7 @@ class Objective:
             known,
             fixed=fill(known.fixed),
             tables={place: fill(table) for place, table in known.tables.items()},
-            coded={pair: np.where(np.isinf(made.mean.coded[pair]), np.inf, fill(v)) for pair, v in known.coded.items()},
+            coded=np.where(np.isinf(made.mean.coded), np.inf, fill(known.coded)),
         )
 
     def measure(

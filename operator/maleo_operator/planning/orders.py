@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maleo_operator.planning.amount import Array
+from maleo_operator.planning.budget import CALL, Budget
 from maleo_operator.planning.question import Way
 from maleo_operator.planning.stages import Stages
 
@@ -58,10 +59,12 @@ class OrderProbe:
         return tuple(found[::-1])
 
 
-def fastest(stages: Stages, candidates: Array, order: Sequence[int], *, below: int) -> tuple[int, Way | None]:
+def fastest(
+    stages: Stages, candidates: Array, order: Sequence[int], *, below: int, budget: Budget | None = None
+) -> tuple[int, Way | None]:
     """The first of `candidates` that the order can keep, and how; `below` and None where it keeps none before that."""
-    low, best = 0, None
-    while low < below:
+    low, best, budget = 0, None, budget or Budget()
+    while low < below and budget.spend(_work_of(stages)):
         middle = (low + below) // 2
         way = OrderProbe(stages, float(candidates[middle])).run(order)
         if way is None:
@@ -71,18 +74,20 @@ def fastest(stages: Stages, candidates: Array, order: Sequence[int], *, below: i
     return below, best
 
 
-def improve(stages: Stages, candidates: Array, *, patience: int) -> tuple[int, Way | None]:
+def improve(stages: Stages, candidates: Array, *, patience: int, budget: Budget) -> tuple[int, Way | None]:
     """The same over orders: a few to start with, then units exchanged or moved, at most `patience` times."""
     best, way = len(candidates), None
     order = tuple(range(stages.source))
     for start in _starts(stages):
-        best, found = fastest(stages, candidates, start, below=best)
+        best, found = fastest(stages, candidates, start, below=best, budget=budget)
         if found is not None:
             way, order = found, start
     while best > 0 and patience > 0:
         probe, better = OrderProbe(stages, float(candidates[best - 1])), None
         for neighbour in _neighbours(order):
             patience -= 1
+            if not budget.spend(_work_of(stages)):
+                return best, way
             if probe.run(neighbour) is not None:
                 better = neighbour
                 break
@@ -91,8 +96,13 @@ def improve(stages: Stages, candidates: Array, *, patience: int) -> tuple[int, W
         if better is None:
             break
         order = better
-        best, way = fastest(stages, candidates, order, below=best)
+        best, way = fastest(stages, candidates, order, below=best, budget=budget)
     return best, way
+
+
+def _work_of(stages: Stages) -> float:
+    """Of one probe of an order."""
+    return CALL * stages.source + 4.0 * stages.spans.size
 
 
 def _starts(stages: Stages) -> Iterator[Order]:

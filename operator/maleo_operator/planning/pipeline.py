@@ -14,7 +14,7 @@ import numpy as np
 
 from maleo_api.mission import Mode
 from maleo_operator.planning.amount import Amount, Array
-from maleo_operator.planning.budget import Budget
+from maleo_operator.planning.budget import CALL, Budget
 from maleo_operator.planning.counts import CountProbe
 from maleo_operator.planning.cover import cover
 from maleo_operator.planning.lattice import TIE, Lattice
@@ -32,6 +32,9 @@ _WIDTH: Final = 6000
 """Counts kept of each number of stages where that is more, times types."""
 _ORDERS: Final = 60
 _PATIENCE: Final = 2000
+_SORTING: Final = 100.0
+_PROBING: Final = 3e8
+"""Work of sorting a number among millions, and of a probe of the least cost with all the states that it may keep."""
 _DESCENTS: Final = 64
 _STEP: Final = 1e-7
 """Relative: by how much the next pipeline must be quicker."""
@@ -68,30 +71,36 @@ def find_pipeline(
     """
     budget = budget or Budget()
     stages = Stages.of(lattice, mode, most)
-    free = solve(stages) if stages.units else Pipeline(None, np.inf, np.inf)
+    free = solve(stages, budget=budget) if stages.units else Pipeline(None, np.inf, np.inf)
     if free.way is None:
         return free
     way = stages.name(free.way)
     best = Pipeline(way, free.seconds, free.bound)
     if not _keep_all(lattice, limits, way):
         broken_first = sorted(limits, key=lambda limit: _keep_all(lattice, [limit], way))
-        best = _within(lattice, mode, broken_first, stages, best)
+        best = _within(lattice, mode, broken_first, stages, best, budget)
     if best.way is None or shared(best.way) <= best.seconds * (1 + TIE):
         return best
     return _sharing(_Shared(lattice, mode, tuple(limits), most, shared, budget), stages, best)
 
 
-def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH) -> Pipeline:
+def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH, budget: Budget | None = None) -> Pipeline:
     """Without limits; exact where the states of a probe are at most `exact`, else of some `width` states."""
+    budget = budget or Budget()
+    budget.spend(_SORTING * (stages.spans.size + stages.hops.size))
     floor, candidates = stages.floor(), stages.candidates()
     candidates = candidates[candidates >= floor]
     types = Types.of(stages, stages.groups())
-    best, way = improve(stages, candidates, patience=_ORDERS)
+    best, way = improve(stages, candidates, patience=_ORDERS, budget=budget)
     states = types.count_states() * len(types.members) ** 2
-    all_states = states <= exact
-    low = _first_covered(types, candidates[:best]) if states > min(exact, _FEW_STATES) else 0
+    probe = _work_of(types, states)
+    all_states = states <= exact and probe * np.log2(len(candidates) + 2) < budget.left
+    if budget.is_exhausted:
+        return Pipeline(way, float(np.append(candidates, np.inf)[best]), floor)
+    probe = probe if all_states else _work_of(types, width * len(types.members) * types.most)
+    low = _first_covered(types, candidates[:best], budget) if states > min(exact, _FEW_STATES) else 0
     proven = low
-    while low < best:
+    while low < best and budget.spend(probe + (0 if all_states else _work_of_cover(types))):
         middle = (low + best) // 2
         seconds = float(candidates[middle])
         guide = None if all_states else cover(types, seconds)
@@ -104,13 +113,24 @@ def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH) -> 
         else:
             best, way = int(np.searchsorted(candidates, stages.slowest(found))), found
     times = np.append(candidates, np.inf)
-    return Pipeline(way, float(times[best]), float(times[best if all_states else proven]))
+    return Pipeline(way, float(times[best]), float(times[best if all_states and low >= best else proven]))
 
 
-def _first_covered(types: Types, candidates: Array) -> int:
+def _work_of(types: Types, states: int) -> float:
+    """Of one probe: for each state a few calls, and a look-up for each byte of its set of boundaries."""
+    words = 1 + types.last // 64
+    return CALL * types.most * len(types.members) + states * words * (1 + types.last // 8)
+
+
+def _work_of_cover(types: Types) -> float:
+    """Of one linear program, as HiGHS was seen to take."""
+    return 100 * CALL + 30.0 * types.last * types.last * len(types.members)
+
+
+def _first_covered(types: Types, candidates: Array, budget: Budget) -> int:
     """Of candidates; no pipeline keeps an earlier one."""
     low, high = 0, len(candidates)
-    while low < high:
+    while low < high and budget.spend(_work_of_cover(types)):
         middle = (low + high) // 2
         if cover(types, float(candidates[middle])) is None:
             low = middle + 1
@@ -126,7 +146,9 @@ def _keep_all(lattice: Lattice, limits: Sequence[Limit], way: Way) -> bool:
     return all(total(limit.amount, lattice, way, peak=limit.peak) <= limit.most * (1 + TIE) for limit in limits)
 
 
-def _within(lattice: Lattice, mode: Mode, limits: Sequence[Limit], stages: Stages, free: Pipeline) -> Pipeline:
+def _within(
+    lattice: Lattice, mode: Mode, limits: Sequence[Limit], stages: Stages, free: Pipeline, budget: Budget
+) -> Pipeline:
     """The quickest that keeps the limits too: exactly the first, which the quickest of all breaks."""
     candidates = stages.candidates()
     candidates = candidates[candidates >= free.bound]
@@ -134,14 +156,14 @@ def _within(lattice: Lattice, mode: Mode, limits: Sequence[Limit], stages: Stage
     costs = Stages.of(lattice, mode, stages.most, amount=limits[0].amount)
     groups = stages.groups(costs)
     types, prices = Types.of(stages, groups), Types.of(costs, groups)
-    while low < high:
+    while low < high and budget.spend(_PROBING + 3.0 * stages.spans.size):
         middle = (low + high) // 2
         seconds = float(candidates[middle])
         probe = LeastProbe(types, prices, seconds=seconds, limit=limits[0].most * (1 + TIE))
         found, certain = probe.run(), probe.complete
         better = stages.name(found) if found is not None else None
         if better is not None and not _keep_all(lattice, limits, better):
-            searched = cheapest(lattice, mode, limits[0].amount, limits, seconds, stages.most)
+            searched = cheapest(lattice, mode, limits[0].amount, limits, seconds, stages.most, budget=budget)
             better, certain = searched.ways[0][1] if searched.ways else None, np.isinf(searched.bound)
         if better is not None:
             quickest = int(np.searchsorted(candidates, total(lattice.busy, lattice, better, peak=True)))
@@ -183,7 +205,7 @@ def _sharing(search: _Shared, stages: Stages, free: Pipeline) -> Pipeline:
     if way is None:
         return Pipeline(None, np.inf, np.inf if is_certain else free.bound)
     seconds, low, high, proven = search.measure(way), 0, len(candidates), free.bound
-    while low < high:
+    while low < high and not search.budget.is_exhausted:
         middle = (low + high) // 2
         found, is_certain = search.find(float(candidates[middle])) if candidates[middle] < seconds else (way, True)
         if found is not None:
@@ -191,7 +213,7 @@ def _sharing(search: _Shared, stages: Stages, free: Pipeline) -> Pipeline:
         else:
             low = middle + 1
             proven = float(candidates[middle]) if is_certain else proven
-    for _ in range(_DESCENTS):
+    for _ in range(_DESCENTS if not search.budget.is_exhausted else 0):
         found, is_certain = search.find(seconds * (1 - _STEP))
         if found is None:
             return Pipeline(way, seconds, seconds if is_certain else proven)

@@ -9,6 +9,7 @@ from maleo_api.mission import AccuracyObjective, Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
 from maleo_operator.planning.blockers import block_all, block_best, block_too_large, diagnose
+from maleo_operator.planning.budget import ADVICE, STANDARD, Budget
 from maleo_operator.planning.building import build
 from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.demand import Demand, find_input
@@ -47,12 +48,18 @@ def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | N
 
 
 def advise(
-    snapshot: Snapshot, key: str, verdict: Verdict, *, aim: Aim = "margins", index: Index | None = None
+    snapshot: Snapshot,
+    key: str,
+    verdict: Verdict,
+    *,
+    aim: Aim = "margins",
+    index: Index | None = None,
+    budget: Budget | None = None,
 ) -> Verdict:
     """The verdict of `decide`, where nothing fits with what is in the way and what would do: some ten plans more."""
     if isinstance(verdict, Feasible):
         return verdict
-    again = _again(snapshot, index or Index(snapshot), aim)
+    again = _again(snapshot, index or Index(snapshot), aim, budget or Budget(ADVICE))
     return replace(
         verdict,
         blockers=diagnose(snapshot, key, verdict, again),
@@ -64,13 +71,13 @@ def explain(
     snapshot: Snapshot, key: str, verdict: Verdict, *, aim: Aim = "margins", index: Index | None = None
 ) -> Explanation:
     """What else there was, beside the verdict that `plan` gave for the same question."""
-    index = index or Index(snapshot)
-    prepared = prepare(snapshot, snapshot.missions[key], index, aim)
+    index, budget = index or Index(snapshot), Budget(STANDARD + ADVICE)
+    prepared = prepare(snapshot, snapshot.missions[key], index, aim, budget=budget)
     if isinstance(prepared, Infeasible):
         return Explanation((), (), ())
     found = prepared.run()
     return Explanation(
-        alternatives=compare(snapshot, key, verdict, _again(snapshot, index, aim)),
+        alternatives=compare(snapshot, key, verdict, _again(snapshot, index, aim, budget)),
         classes=classify(prepared, index.units, found),
         displaced=tuple(_displaced(snapshot, verdict.plan, index)) if isinstance(verdict, Feasible) else (),
         floor=prepared.demand.accuracy.value if prepared.demand.accuracy is not None else 0.0,
@@ -83,12 +90,15 @@ def _better(search: Search, best: Candidate, verdict: Verdict) -> Plan | None:
     return build(search, best) if beaten and not best.shortfalls else None
 
 
-def _again(snapshot: Snapshot, index: Index, aim: Aim) -> Decide:
-    """Plans changed forms of one snapshot; its index serves those that differ in missions and what is held only."""
+def _again(snapshot: Snapshot, index: Index, aim: Aim, budget: Budget) -> Decide:
+    """Plans changed forms of one snapshot; its index serves those that differ in missions and what is held only.
+
+    budget: of all of them together.
+    """
 
     def again(changed: Snapshot, key: str, /, *, aim: Aim = aim) -> Verdict:
         kept = all(getattr(changed, part) is getattr(snapshot, part) for part in ("nodes", "devices", "observations"))
-        return decide(changed, key, aim=aim, index=index if kept else Index(changed))
+        return decide(changed, key, aim=aim, index=index if kept else Index(changed), budget=budget)
 
     return again
 
@@ -151,13 +161,14 @@ def decide(
     aim: Aim = "margins",
     index: Index | None = None,
     holdings: Holdings | None = None,
+    budget: Budget | None = None,
 ) -> Verdict:
     """As `plan` without advice, for what is only tried: no relaxations, a rough guess whether what blocks will pass.
 
-    holdings: that count in place of what the snapshot says is held.
+    holdings: that count in place of what the snapshot says is held. budget: None: a standard one.
     """
     mission, index = snapshot.missions[key], index or Index(snapshot)
-    prepared = prepare(snapshot, mission, index, aim, holdings)
+    prepared = prepare(snapshot, mission, index, aim, holdings, budget)
     if isinstance(prepared, Infeasible):
         return prepared
     menus = [] if prepared.sees_all else list_menus(prepared)
@@ -174,6 +185,7 @@ def decide(
     rejected = reject(found, prepared.refused)
     best = found[0] if found else None
     if best is None or best.shortfalls:
+        is_proven &= not prepared.is_cut_short
         built = build(prepared, best) if best is not None else None
         blockers = tuple(block_best(prepared, best, built)) if best and built else (block_all(prepared),)
         if not is_proven:
@@ -185,7 +197,12 @@ def decide(
 
 
 def prepare(
-    snapshot: Snapshot, mission: Mission, index: Index, aim: Aim, holdings: Holdings | None = None
+    snapshot: Snapshot,
+    mission: Mission,
+    index: Index,
+    aim: Aim,
+    holdings: Holdings | None = None,
+    budget: Budget | None = None,
 ) -> Search | Infeasible:
     """The search, or why there can be none."""
     model = snapshot.models.get(mission.model_key)
@@ -230,7 +247,8 @@ def prepare(
     if blocker is not None:
         return Infeasible((blocker,), (), (), None)
     assert model is not None
-    search = Search(snapshot, Demand.of(mission, model), model, snapshot.nodes[sources[0]], index, aim, holdings)
+    source = snapshot.nodes[sources[0]]
+    search = Search(snapshot, Demand.of(mission, model), model, source, index, aim, holdings, budget)
     if not search.variants():
         wanted = ", ".join(mission.spec.model.variants)
         there = ", ".join(variant.name for variant in model.spec.variants)

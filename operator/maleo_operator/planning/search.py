@@ -158,7 +158,7 @@ class Searcher:
                 cutoff, incumbent = float(ended[unit]) + TIE, [(float(ended[unit]), way)]
 
         push(self._root)
-        step = CALL + 8.0 * (1 + len(self._question.limits)) * self._lattice.source * (last + 1)
+        step = 20 * CALL + 8.0 * (1 + len(self._question.limits)) * self._lattice.source * (last + 1)
         while queue and patience and len(ways) < _MOST_TIES and self._budget.spend(step):
             bound, _, state, least, order, at = heapq.heappop(queue)
             if bound > cutoff:

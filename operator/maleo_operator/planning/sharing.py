@@ -67,7 +67,7 @@ class Sharing:
         made = self.made
         yield made.units[receiver], made.energy.span(receiver, boundary, end)
         if made.codecs[receiver]:
-            codec = find_codec(self.variant, made.ends[boundary], made.codecs[receiver])
+            codec = find_codec(self.variant, made.ends[boundary], made.codec(receiver, boundary))
             assert codec is not None, "a way crosses by what the cut offers"
             sides = made.units[sender], made.units[receiver]
             for unit, side in zip(sides, code(codec, self.variant, *sides, self.index.processor), strict=True):
@@ -75,7 +75,7 @@ class Sharing:
 
     def _cross(self, wire: Wire, origin: NodeFacts, place: int, boundary: int) -> float:
         """Seconds that a crossing takes of the link, in what others leave of it; coding takes none of it."""
-        target, name = self.made.units[place].node, self.made.codecs[place]
+        target, name = self.made.units[place].node, self.made.codec(place, boundary)
         link = self.index.link(origin, target)
         codec = find_codec(self.variant, self.made.ends[boundary], name) if name else None
         assert link is not None, "what crosses has a link"

@@ -15,8 +15,8 @@ from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.analog import add_writing, find_miss, lower, without_the_widest
-from maleo_operator.planning.budget import Budget
-from maleo_operator.planning.coding import find_codec
+from maleo_operator.planning.budget import CALL, Budget
+from maleo_operator.planning.coding import count_codecs, find_codec
 from maleo_operator.planning.compatibility import NO_PEAK, Mismatch, find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts
 from maleo_operator.planning.crossing import Crossing
@@ -26,7 +26,7 @@ from maleo_operator.planning.feasibility import find_any
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import TIE, Lattice, Load, Prices
-from maleo_operator.planning.objective import MOVE_COST, QUICKEST, Aim, Objective
+from maleo_operator.planning.objective import HIGHEST, MOVE_COST, QUICKEST, Aim, Objective
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
 from maleo_operator.planning.question import Way, total
@@ -52,6 +52,11 @@ _SHORT_PATIENCE: Final = 100
 _LONG_PATIENCE: Final = 2_000
 """Partial ways that are looked at, of each question."""
 _MOST_UNITS: Final = 64
+_MOST_CELLS: Final = 3_000_000
+"""Pairs of places by boundary, of one lattice: some hundred megabytes in all."""
+_LEAST_UNITS: Final = 8
+"""Below so many, codecs are left out before units are."""
+_JUDGING: Final = 40 * CALL
 _KINDS: Final = (("input", True), ("features", False))
 
 
@@ -125,6 +130,8 @@ class Search:
         self._most, self._patience = MOST_PARTITIONS, _PATIENCE
         self._codes = aim != "rate"  # whether cuts may be crossed by codecs
         self._made: list[tuple[Edition, Lattice]] | None = None
+        self._energy: tuple[Lattice, Amount] | None = None  # of the lattice that was judged last
+        self.is_cut_short = False  # whether ways were left out, so that one of them may be better
         self.beyond = -np.inf  # no way that was not looked at, because a search was cut short, has a higher objective
 
     def run(self) -> list[Candidate]:
@@ -147,12 +154,16 @@ class Search:
         finder = Objective(self.demand, "margins" if self.aim == "margins" else "latency")
         found, open_ = list[Candidate](), list[tuple[Edition, Lattice]]()
         for variant, made in lattices:
+            if self.budget.is_exhausted:
+                break
             searched, is_certain = self._ask(variant, made, finder, _SHORT_PATIENCE)
             found += searched
             if not is_certain:
                 open_.append((variant, made))
         is_proven = self._looks_at_all
         for variant, made in open_ if not found else ():
+            if self.budget.is_exhausted:
+                break
             answer = find_any(
                 self._in_time(made),
                 self._modes,
@@ -189,15 +200,23 @@ class Search:
     def _is_accurate(self, variant: Edition) -> bool:
         return self.objective.accuracy_shortfall(self.demand.accuracy_of(variant)) <= TIE
 
+    def _leave_out(self) -> None:
+        """Note that ways are not looked at: what they could reach is not bounded."""
+        self.is_cut_short = True
+        self.beyond = HIGHEST if self.aim == "margins" else np.inf
+
     @property
     def _looks_at_all(self) -> bool:
         """Whether every unit, or one as good, is looked at."""
-        return self.only is None and (self.sees_all or self.far)
+        return not self.is_cut_short and self.only is None and (self.sees_all or self.far)
 
     def lattices(self) -> Iterator[tuple[Edition, Lattice]]:
         """All ways of each variant that some unit can run; what no way can use is told in `refused`."""
         members = self._members()
         for variant in self.variants():
+            if not self.budget.spend(CALL * (40 + 6 * len(variant.blocks))):
+                self._leave_out()
+                return
             made = self._build(variant, members)
             if made is not None:
                 yield variant, made
@@ -339,11 +358,12 @@ class Search:
                 usable.append(unit)
             else:
                 self._note(refuse_unit(variant, unit, found))
-        costs = [cost for unit in usable if (cost := self.costs(variant, unit)) is not None]
         if not usable:
             return None
+        usable, coded = self._shrink(variant, usable)
+        costs = [cost for unit in usable if (cost := self.costs(variant, unit)) is not None]
         made = lattice.build(
-            variant if self._codes else without_codecs(variant),
+            variant if coded else without_codecs(variant),
             usable,
             costs,
             [self.load(variant, unit) for unit in usable],
@@ -363,6 +383,31 @@ class Search:
         for refused in self._find_refusals(variant, made):
             self._note(refused)
         return made
+
+    def _shrink(self, variant: Edition, units: list[UnitFacts]) -> tuple[list[UnitFacts], bool]:
+        """Return the units to look at, and whether codecs are: all, unless the lattice would be too large. Those of the
+        input's node and of what is held stay, then the quickest.
+        """
+        boundaries = len(lattice.find_ends(variant))
+        places = int(np.sqrt(_MOST_CELLS / boundaries))
+        codecs = count_codecs(variant) if self._codes else 0
+        if codecs and places // (1 + codecs) < min(_LEAST_UNITS, len(units)):
+            codecs = 0
+            self._leave_out()
+        most = places // (1 + codecs)
+        self.budget.spend(10.0 * boundaries * min(places, len(units) * (1 + codecs)) ** 2)
+        if len(units) > most:
+            self._leave_out()
+            held = {(p.node, p.unit) for p in self.held.partitions} if self.held else set[tuple[str, str]]()
+
+            def rank_unit(unit: UnitFacts) -> tuple[bool, float, tuple[str, str]]:
+                costs = self.costs(variant, unit)
+                seconds = costs.at(0, len(variant.blocks) - 1).mean if costs else np.inf
+                return unit.node.name != self.source.name and unit.key not in held, seconds, unit.key
+
+            kept = {unit.key for unit in sorted(units, key=rank_unit)[:most]}
+            units = [unit for unit in units if unit.key in kept]
+        return units, codecs > 0
 
     def _find_refusals(self, variant: Edition, made: Lattice) -> Iterator[Refused]:
         yield from refuse_modes(variant, made, self.demand.mission.spec.modes)
@@ -404,6 +449,9 @@ class Search:
         for variant, full in lattices:
             if strict and not self._is_accurate(variant):
                 continue
+            if self.budget.is_exhausted:
+                self._leave_out()
+                return
             made = self._in_time(full) if strict else full
             if self.aim == "rate":
                 yield from ((c.objective, c) for c in self._solve_rate(variant, made, strict=strict))
@@ -432,6 +480,9 @@ class Search:
         limits = tuple(self.objective.limits(variant, made)) if strict else ()
         shared = self._shared_seconds(variant, made)
         for mode in self._modes:
+            if self.budget.is_exhausted:
+                self._leave_out()
+                return
             best = find_pipeline(made, mode, limits, MOST_STAGES, shared, self.budget)
             self.beyond = max(self.beyond, 1 / max(best.bound, QUICKEST))
             if best.way is None:
@@ -481,7 +532,9 @@ class Search:
     def judge(self, variant: Edition, made: Lattice, way: Way) -> Candidate:
         """A way with its true figures: margins clipped, shortfalls of Hard limits, whether it is a move."""
         demand, figures = self.demand, {n: total(getattr(made, n), made, way) for n in ("mean", "tail")}
-        energy = total(self.objective.energy(made), made, way)
+        if self._energy is None or self._energy[0] is not made:
+            self._energy = made, self.objective.energy(made)
+        energy = total(self._energy[1], made, way)
         shared = self._sharing(variant, made).measure(way)
         busy = max(total(made.busy, made, way, peak=True), shared.wire)
         accuracy = lower(demand.accuracy_of(variant), [made.units[place] for place, _ in way])
@@ -548,6 +601,9 @@ class Search:
             if "Split" in modes and not made.local[unit]:
                 ways += _best_splits(made, question.cost, unit)
         for way in ways:
+            if not self.budget.spend(_JUDGING):
+                self._leave_out()
+                return
             if np.isfinite(total(made.tail, made, way)):
                 yield self.judge(variant, made, way)
 

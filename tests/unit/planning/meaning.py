@@ -423,6 +423,10 @@ def _patience(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> 
         z = NormalDist().inv_cdf(limit.percentile / 100)
         alone = plan.latency.value - sum(p.wait.value + z * p.wait.sigma for p in plan.partitions)
         alone += sum(turn for p in there if not p.turn)
+        present, deviation = _queue([])
+        before = plan.latency.value - sum(p.wait.value + z * p.wait.sigma for p in plan.partitions)
+        if before + present + z * deviation > parse(DURATION, limit.at_most) + 1e-9:
+            continue  # late already
         low, high = 0.0, 1 / rate
         for _ in range(100):
             middle = (low + high) / 2

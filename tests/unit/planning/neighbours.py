@@ -41,6 +41,7 @@ def turn(snapshot: Snapshot, mission: Mission, spot: tuple[str, str], unit: Comp
         rate, limit = parse(RATE, other.spec.demand.rate), other.spec.objectives.latency
         time += rate * part.compute.value + (0.0 if part.turn else rate * seconds)
         late = limit is not None and plan.latency.value - part.turn + seconds > parse(DURATION, limit.at_most)
+        late &= limit is not None and plan.latency.value <= parse(DURATION, limit.at_most) + 1e-9  # not late already
         if late and limit is not None and limit.enforcement == "Hard":
             return None
     return seconds if time < 1 else None

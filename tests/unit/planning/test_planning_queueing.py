@@ -1,12 +1,17 @@
 """The queue of a shared unit: how long one waits, and how long the next one may make it."""
 
+from dataclasses import replace
 from math import inf, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from worlds import block, meta, mission, model, profile, snapshot, variant
 
+from maleo_api.model import Model
+from maleo_operator.planning.planner import decide, plan
+from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot
 from maleo_operator.planning.queueing import Leeway, Queue, cover, list_tightest, longest
 
 shares = st.floats(0.001, 0.3)
@@ -83,3 +88,33 @@ def test_leeways_that_cover_others__bear_whatever_these_do(
     assert cover(ours, joined)
     if cover(ours, theirs):
         assert longest(ours, rate, 2.0) >= longest(theirs, rate, 2.0) * (1 - 1e-9)
+
+
+def _beside(limit: str, enforcement: str) -> Snapshot:
+    """A mission that takes 50 ms on the only unit, four times a second, and a newcomer that takes 0.1 ms."""
+    large = variant("fp32", [block("all", mop=500, cut=None)])
+    small = model(variant("fp32", [block("all", mop=1, cut=None)]), inputs=10)
+    objectives = {"latency": {"atMost": limit, "enforcement": enforcement}}
+    late = mission("late", objectives=objectives, demand={"rate": "1/s"})
+    newcomer = mission("watch", model={"name": "small"}, objectives={"latency": {"atMost": "2s"}})
+    found = snapshot(profiles={"drone": profile("p")}, missions=[late, newcomer], net=model(large, inputs=10))
+    body = small.to_api() | {"metadata": meta("small", "default")}
+    found = replace(found, models=found.models | {"default/small": Model.model_validate(body)})
+    held = decide(found, "default/late").chosen
+    assert held is not None
+    return replace(found, held={"default/late": held})
+
+
+@pytest.mark.parametrize("limit", ["1ms", "10ms", "49ms"])
+def test_mission_that_is_late_already__closes_its_units_to_no_other(limit: str) -> None:
+    """It has no slack to lose: it counts as one that was promised nothing."""
+    hard, soft = (decide(_beside(limit, how), "default/watch") for how in ("Hard", "Soft"))
+    assert isinstance(hard, Feasible)
+    assert isinstance(soft, Feasible)
+    assert hard.plan == soft.plan
+
+
+def test_mission_that_is_just_in_time__is_made_late_by_no_other() -> None:
+    verdict = plan(_beside("54.113ms", "Hard"), "default/watch")
+    assert isinstance(verdict, Infeasible)
+    assert [b.code for b in verdict.blockers][:1] == ["UnitOccupied"]

@@ -1,0 +1,64 @@
+"""No model that the API allows takes more work to plan than its budget, and what is cut short says so."""
+
+from typing import Any, get_args
+
+import pytest
+from adversarial import KEY, SHAPES, make
+from worlds import block, link, mission, model, profile, snapshot, variant
+
+from maleo_operator.planning.budget import Budget
+from maleo_operator.planning.objective import Aim
+from maleo_operator.planning.planner import advise, decide, plan
+from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot
+
+_STEP = 6e8
+"""No single step takes more: passes over the largest lattice that is built, for a question in sixteen parts."""
+
+
+@pytest.mark.parametrize("aim", get_args(Aim))
+@pytest.mark.parametrize("shape", SHAPES)
+def test_budget__bounds_the_work_of_a_plan_and_of_its_advice(shape: str, aim: Aim) -> None:
+    found, small = make(**SHAPES[shape]), Budget(2e7)
+    verdict = decide(found, KEY, aim=aim, budget=small)
+    assert small.left > -_STEP
+    if isinstance(verdict, Infeasible) and small.is_exhausted:
+        assert (verdict.blockers[0].code, verdict.is_proven) == ("PlanningTooLarge", False)
+        assert "256 blocks" in verdict.blockers[0].message or shape != "many blocks"
+        assert {blocker.retry for blocker in verdict.blockers} == {"CannotNow"}
+    advice = Budget(2e7)
+    told = advise(found, KEY, verdict, aim=aim, budget=advice)
+    assert advice.left > -_STEP
+    if isinstance(told, Infeasible) and small.is_exhausted:
+        assert {blocker.retry for blocker in told.blockers} == {"CannotNow"}
+
+
+def _split() -> Snapshot:
+    chain = [block(f"b{i}", mop=20, cut=1000 if i < 19 else None) for i in range(20)]
+    names = ["drone", "edge", "hub", "cloud"]
+    return snapshot(
+        profiles={n: profile(f"p-{n}", gops=5 + 10 * i, memory="16Mi") for i, n in enumerate(names)},
+        missions=[mission(objectives={"latency": {"atMost": "400ms"}})],
+        net=model(variant("fp32", chain)),
+        links=[link(a, b, "100Mbit/s") for i, a in enumerate(names) for b in names[i + 1 :]],
+    )
+
+
+@pytest.mark.parametrize("work", [1.0, 1e6, 3e6, 1e7, 1e8])
+def test_plan__is_the_same_for_the_same_budget_and_never_called_better_than_it_is(work: float) -> None:
+    best = plan(_split(), KEY)
+    assert isinstance(best, Feasible)
+    verdicts = [decide(_split(), KEY, budget=Budget(work)) for _ in range(2)]
+    assert verdicts[0] == verdicts[1]
+    if isinstance(verdicts[0], Feasible):
+        assert verdicts[0].plan.objective <= best.plan.objective + 1e-9 <= verdicts[0].bound + 2e-9
+    else:
+        assert verdicts[0].blockers[0].code == "PlanningTooLarge"
+
+
+def test_codecs__with_a_name_of_their_own_at_every_cut_take_no_more_room_than_the_same_everywhere() -> None:
+    spent: list[Any] = []
+    for codecs in (1, 4):
+        budget = Budget()
+        decide(make(blocks=48, codecs=codecs, nodes=3), KEY, budget=budget)
+        spent.append(Budget().left - budget.left)
+    assert spent[1] < 10 * spent[0]  # twice and a half as many places; a place for each name would be a hundred times
