@@ -73,7 +73,7 @@ async def _time_entry(path: Path, data: np.ndarray, folder: Path) -> list[float]
     parent, port, agent_port = Parent(on_frame=note), _free_port(), _free_port()
 
     async def control(request: web.Request) -> web.WebSocketResponse:
-        return await parent.serve(request, is_allowed=lambda _hello: True)
+        return await parent.serve(request, caller="token", is_allowed=lambda _hello: True)
 
     async def artifact(_request: web.Request) -> web.FileResponse:
         return web.FileResponse(path)

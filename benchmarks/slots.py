@@ -72,7 +72,7 @@ class Slots:
         await self._heard.wait()
 
     async def serve_control(self, request: web.Request) -> web.StreamResponse:
-        return await self._parent.serve(request, is_allowed=lambda _hello: True)
+        return await self._parent.serve(request, caller=TOKEN, is_allowed=lambda _hello: True)
 
 
 @asynccontextmanager
