@@ -54,8 +54,11 @@ class Explanation:
     better: Plan | None = None
 
 
-def reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Rejected, ...]:
-    """Classes of what was not taken, the largest first; of what is feasible only the chosen is taken."""
+def reject(found: Sequence[Candidate], refused: Sequence[Refused], *, floor: float = 0.0) -> tuple[Rejected, ...]:
+    """Classes of what was not taken, the largest first; of what is feasible only the chosen is taken.
+
+    floor: of accuracy, whose margins are told in points and not, as they are weighed, in shares of what is above it.
+    """
     counts = Counter((r.candidate, r.code) for r in refused)
     last = {(r.candidate, r.code): r for r in refused}
     rows = [
@@ -68,9 +71,14 @@ def reject(found: Sequence[Candidate], refused: Sequence[Refused]) -> tuple[Reje
         for name, amount in candidate.shortfalls.items():
             where = ">".join(dict.fromkeys(p.unit.node.name for p in candidate.pieces))
             label = f"{candidate.mode} {where} {candidate.variant.label}"
-            margin = "" if name == UNKNOWN_ACCURACY else f"-{amount:.0%}"
+            margin = "" if name == UNKNOWN_ACCURACY else f"-{_tell_amount(name, amount, floor)}"
             rows.append(Rejected(label, 1, CODES[name], margin, label))
     return tuple(sorted(rows, key=lambda r: (-r.count, r.candidate, r.code))[:16])
+
+
+def _tell_amount(name: str, amount: float, floor: float) -> str:
+    """Return by how much a Hard limit is broken, in percent of it; of accuracy, in points below the floor."""
+    return f"{amount * (1 - floor):.1%}" if name == "accuracy" and floor < 1 else f"{amount:.0%}"
 
 
 def classify(search: Search, units: Iterable[UnitFacts], found: Sequence[Candidate]) -> tuple[UnitClass, ...]:

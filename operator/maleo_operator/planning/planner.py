@@ -182,7 +182,8 @@ def decide(
     if not any(not c.shortfalls for c in found):
         longer, is_proven = prepared.run_longer()
         found = [*longer, *found]
-    rejected = reject(found, prepared.refused)
+    accuracy = prepared.demand.accuracy
+    rejected = reject(found, prepared.refused, floor=accuracy.value if accuracy is not None else 0.0)
     best = found[0] if found else None
     if best is None or best.shortfalls:
         is_proven &= not prepared.is_cut_short

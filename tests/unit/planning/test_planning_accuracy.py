@@ -219,6 +219,12 @@ def test_classes__tell_unknown_from_too_low() -> None:
     assert verdict.relaxations[0].changes == {"objectives.accuracy.atLeast": "76%"}
 
 
+def test_rejected_variant__is_below_the_floor_by_points() -> None:
+    """Three points below a floor of 99 % are 3 %, although they are three times what is left above the floor."""
+    rejected = _refused(_one(_net("96%", None), "99%")).rejected
+    assert {row.margin for row in rejected if row.code == "AccuracyTooHigh"} == {"-3.0%"}
+
+
 def test_unknown_accuracy_and_another_limit_broken__are_relaxed_together() -> None:
     found = _one(_net(fp32=None), "99%", "fp32")
     tight = change(found.missions[KEY], {"objectives.energy": {"perInference": "1mJ", "enforcement": "Hard"}})
