@@ -5,13 +5,13 @@ Planning would pass over most of it in silence: a device of an unknown profile i
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from maleo_api.device import Device, DeviceProfile, Link, Place
 from maleo_api.labels import SITE, TIER
 from maleo_api.meta import Metadata, Resource, Schema, Tier
-from maleo_api.model import MeasuredSpan, Model, ModelProfile, Tensor, Variant, size_of
+from maleo_api.model import MeasuredSpan, Model, ModelProfile, Variant, size_of
 from maleo_api.quantities import BYTES, parse, show
 from maleo_api.rules import KEYS, RULES
 from maleo_api.spelling import suggest
@@ -122,11 +122,12 @@ def _variant(variant: Variant, path: str) -> Iterator[str]:
         forms = [(cut.size, cut.tensors, here)] if cut else []
         forms += [(c.size, c.tensors, f"{here}.codecs[{i}]") for i, c in enumerate(cut.codecs)] if cut else []
         for size, tensors, place in forms:
-            crossing = _bytes_of(tensors)
-            if crossing is not None and abs(parse(BYTES, size) - crossing) > _ROUNDED * crossing:
-                told = (
-                    f"its tensors are {show(BYTES, crossing)} by their shapes and types: correct the one or the other"
-                )
+            stated, known = parse(BYTES, size), size_of(tensors)
+            is_open = any(-1 in tensor.shape[1:] for tensor in tensors)  # beside the batch, which counts one
+            if stated < known * (1 - _ROUNDED) or (stated > known * (1 + _ROUNDED) and not is_open):
+                least = "at least " if is_open else ""
+                shown = f"{least}{show(BYTES, known)}"
+                told = f"its tensors are {shown} by their shapes and types: correct the one or the other"
                 yield _mistake(f"{place}.size", size, told)
 
 
@@ -142,11 +143,6 @@ def _version(text: str) -> list[int]:
     while len(parts) > 1 and parts[-1] == 0:
         parts.pop()
     return parts
-
-
-def _bytes_of(tensors: Sequence[Tensor]) -> float | None:
-    """Of one request, whose batch counts one; None where another dimension is free."""
-    return None if any(-1 in tensor.shape[1:] for tensor in tensors) else size_of(tensors)
 
 
 def _device(

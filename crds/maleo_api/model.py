@@ -90,6 +90,12 @@ class Cut(Schema):
     codecs: Annotated[list[Codec], Field(max_length=4)] = []
 
 
+def bytes_across(form: Cut | Codec) -> float:
+    """Return the bytes of one request that cross: by types and shapes, or as stated where a dimension is free."""
+    is_free = any(length < 0 for tensor in form.tensors for length in tensor.shape)
+    return parse(BYTES, form.size) if is_free else size_of(form.tensors)
+
+
 class Block(Schema):
     name: Name
     work: Work

@@ -299,6 +299,11 @@ _DANGLING = {
         ('doc 1 Model/net: spec.variants[0].blocks[0].cut.size: "8Ki": '
         "its tensors are 1.95Ki by their shapes and types: correct the one or the other"),
     ),
+    "a cut that is smaller than its tensors are at least": (
+        _model(cut=_cut("1Ki", "[1, -1, 1000]")),
+        ('doc 1 Model/net: spec.variants[0].blocks[0].cut.size: "1Ki": '
+        "its tensors are at least 1.95Ki by their shapes and types: correct the one or the other"),
+    ),
 }  # fmt: skip
 
 

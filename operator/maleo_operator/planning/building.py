@@ -7,7 +7,7 @@ from math import isfinite
 
 from maleo_api.meta import Basis
 from maleo_api.mission import Mode
-from maleo_api.model import Codec, Model, Tensor, size_of
+from maleo_api.model import Codec, Model, Tensor, bytes_across, size_of
 from maleo_operator.planning.analog import lower, writes
 from maleo_operator.planning.coding import code, find_codec
 from maleo_operator.planning.demand import Demand, accuracy_margin
@@ -128,8 +128,9 @@ def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitF
     """There, and the answer back; with a codec, the work on both sides too."""
     node, link, codec = piece.unit.node, search.link(before, piece.unit.node), _codec(variant, piece)
     assert link is not None
-    crossing = codec.tensors if codec else _boundary(search.model, variant, piece.first - 1)
-    size, answer = size_of(list(crossing)), size_of(search.model.spec.outputs)
+    form = codec or (variant.blocks[piece.first - 1].cut if piece.first else None)
+    size = bytes_across(form) if form else size_of(search.model.spec.inputs)
+    answer = size_of(search.model.spec.outputs)
     time, joules = link.time(size, answer), link.energy(size, answer)
     sides = code(codec, variant, sender, piece.unit, search.processor) if codec else ()
     for side in sides:

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_api.model import Variant, is_raw, size_of
+from maleo_api.model import Variant, bytes_across, is_raw
 from maleo_api.quantities import WORK, parse
 from maleo_operator.planning.coding import Coder, rank_codecs
 from maleo_operator.planning.cost import LinkFacts
@@ -157,7 +157,7 @@ class _Form:
             loss = crossing.loss(end, codec.name)
             if loss < np.inf:
                 there[at] = True
-                rows[:, at] = size_of(codec.tensors), parse(WORK, codec.encode), parse(WORK, codec.decode), loss
+                rows[:, at] = bytes_across(codec), parse(WORK, codec.encode), parse(WORK, codec.decode), loss
         return cls(there, *rows)
 
 
@@ -186,4 +186,4 @@ def _coded(form: _Form, answer: float, link: LinkFacts, free: float, sides: tupl
 def list_sizes(variant: Variant, ends: Sequence[int], input_bytes: float) -> Array:
     """(B,) bytes that cross each boundary as they are; nothing after the last."""
     cuts = [variant.blocks[end].cut for end in ends[1:]]
-    return np.array([input_bytes, *(size_of(cut.tensors) if cut else 0.0 for cut in cuts)])
+    return np.array([input_bytes, *(bytes_across(cut) if cut else 0.0 for cut in cuts)])

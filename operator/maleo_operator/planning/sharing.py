@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maleo_api.model import Model, size_of
+from maleo_api.model import Model, bytes_across, size_of
 from maleo_operator.planning.coding import code, find_codec
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.holdings import Loads
@@ -79,5 +79,7 @@ class Sharing:
         link = self.index.link(origin, target)
         codec = find_codec(self.variant, self.made.ends[boundary], name) if name else None
         assert link is not None, "what crosses has a link"
-        size = self.made.frame.sizes[boundary] if codec is None else size_of([*codec.tensors, *self.model.spec.outputs])
+        size = (
+            self.made.frame.sizes[boundary] if codec is None else bytes_across(codec) + size_of(self.model.spec.outputs)
+        )
         return float(size) / link.bandwidth.value / leave(self.loads.taken(wire))

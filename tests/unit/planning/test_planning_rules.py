@@ -77,6 +77,19 @@ def test_raw_input_must_stay__it_does_not_cross_in_another_form(
     assert _feasible(_plan(_two(inside, net=net))).plan.partitions[0].last == 0
 
 
+@pytest.mark.parametrize(("shape", "size", "want"), [([1, -1, 768], "3Mi", "Remote"), ([1, 768], "3072", "Split")])
+def test_size_of_a_cut__is_as_stated_where_a_dimension_is_free(shape: list[int], size: str, want: str) -> None:
+    """The input of 400 kB is cheaper to send than a sequence of 3 MiB, and dearer than one element of it."""
+    first = block("a", mop=10, cut=768)
+    first["cut"] |= {"size": size, "tensors": [{"name": "h", "datatype": "FP32", "shape": shape}]}
+    net = model(variant("fp32", [first, block("b", mop=900, cut=None)]))
+    chosen = _feasible(_plan(_two({"objectives": {"latency": {"atMost": "2s"}}}, net=net))).plan
+    assert chosen.mode == want
+    split = {"modes": ["Split"], "objectives": {"latency": {"atMost": "2s"}}}
+    only = _feasible(_plan(_two(split, net=net))).plan
+    assert only.transfers[0].size == (3 * 2**20 if -1 in shape else 3072)
+
+
 def test_split_plan__keeps_a_fallback_on_the_entrys_own_unit() -> None:
     chosen = _feasible(_plan(_two({"egress": {"input": "Device", "features": "Any"}}))).plan
     assert chosen.fallback is not None
