@@ -32,6 +32,7 @@ def test_network__answers_the_same_in_parts(name: str, folder: Path) -> None:
         model = onnx.load(str(path))
         found = analyse(model)
         assert len(found.blocks) >= 6, (name, variant)
+        assert _crossings(found.blocks) == _crossings(_shipped(name, variant)), (name, variant)
         inputs = {t.name: _RANDOM.random(t.shape, dtype=np.float32) for t in found.inputs}
         wanted = [t.name for t in found.outputs]
         whole = dict(zip(wanted, _open(model).run(wanted, inputs), strict=True))
@@ -40,6 +41,16 @@ def test_network__answers_the_same_in_parts(name: str, folder: Path) -> None:
         tolerance = 1e-5 if variant == "fp32" else 0.05
         for output in wanted:
             assert np.max(np.abs(parts[output] - whole[output])) <= tolerance * np.max(np.abs(whole[output]))
+
+
+def _shipped(name: str, variant: str) -> list[Block]:
+    example = load([Path(__file__).parents[2] / f"examples/models/{name}.yaml"]).of(Model)[f"default/{name}"]
+    return next(each.blocks for each in example.spec.variants if each.name == variant)
+
+
+def _crossings(blocks: list[Block]) -> list[tuple[list[str], bool | None]]:
+    """What crosses at each cut, and whether it is the raw input in another form."""
+    return [([t.name for t in block.cut.tensors], block.cut.raw) for block in blocks if block.cut]
 
 
 def _run_in_parts(
