@@ -30,8 +30,15 @@ _FREE_FORM: Final = "metadata"  # Kubernetes' own, Maleo models only a part of i
 AnyResource = TypeVar("AnyResource", bound=Resource)
 
 
+class Taint(Schema):
+    key: str
+    value: str = ""
+    effect: str
+
+
 class NodeSpec(Schema):
     unschedulable: bool = False
+    taints: list[Taint] = []
 
 
 class NodeCondition(Schema):

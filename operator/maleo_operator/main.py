@@ -53,6 +53,7 @@ class Operator:
             mark=self._queue.mark,
             on_restart=lambda kind, reason: metrics.restarts.labels(kind, reason).inc(),
             on_unreadable=lambda kind: metrics.unreadable.labels(kind).inc(),
+            tolerations=settings.slots.tolerations,
         )
         self._telemetry = TelemetryStore()
         self._door = Door(_INGEST_LIMITS)

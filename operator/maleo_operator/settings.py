@@ -47,6 +47,7 @@ class Settings:
                 image=os.environ["MALEO_SLOT_IMAGE"],
                 image_pull_policy=os.environ.get("MALEO_SLOT_PULL_POLICY", "IfNotPresent"),
                 agent_port=int(os.environ.get("MALEO_AGENT_PORT", "9808")),
+                tolerations=tuple(json.loads(os.environ.get("MALEO_SLOT_TOLERATIONS", "[]"))),
                 priority_classes=json.loads(os.environ.get("MALEO_SLOT_PRIORITY_CLASSES", "{}")),
                 cache_bytes=int(os.environ.get("MALEO_CACHE_BYTES", str(8 * 1024**3))),
                 hop_timeout_s=float(os.environ.get("MALEO_HOP_TIMEOUT_SECONDS", "1.0")),

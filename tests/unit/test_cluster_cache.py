@@ -1,15 +1,17 @@
 """What the operator makes of what it hears: agents' Leases by its own clock, slots' reports by their nodes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from maleo_kube.client import Client, Object
-from maleo_kube.resources import LEASES, MISSIONS, MODEL_PROFILES, MODELS, PODS, Kind
+from maleo_kube.resources import LEASES, MISSIONS, MODEL_PROFILES, MODELS, NODES, PODS, Kind
 from maleo_operator.cluster.cache import Cache, Dirty
 from maleo_operator.main import Operator
 from maleo_operator.metrics import Metrics
+from maleo_operator.planning.taints import Toleration
 from maleo_operator.reconcilers.scope import SlotSettings
 from maleo_operator.settings import Settings
 from maleo_wire.messages import Frame, SlotReport
@@ -105,3 +107,17 @@ def test_node__is_believed_about_its_own_slots_alone() -> None:
     operator._hear_frame("edge-1", Frame(sequence=1, at=0.0, slots=reports))
     assert [slot for slot, *_ in operator._telemetry.state_of("default/watch")] == ["default/partner"]
     assert b"maleo_ingest_foreign_reports_total 1.0" in operator.metrics.render()
+
+
+def test_taint_of_a_node__reaches_planning_unless_slots_tolerate_it() -> None:
+    taint = {"key": "dedicated", "value": "npu", "effect": "NoExecute"}
+    node = {"metadata": {"name": "n9", "resourceVersion": "1"}, "spec": {"taints": [taint]}}
+    for tolerations, left in ((), ("dedicated=npu:NoExecute",)), (({"key": "dedicated", "operator": "Exists"},), ()):
+        cache = Cache(
+            cast("Client", None),
+            mark=lambda _: None,
+            on_restart=lambda _kind, _reason: None,
+            tolerations=cast("Sequence[Toleration]", tolerations),
+        )
+        cache.note(NODES, node)
+        assert cache.nodes["n9"].taints == left

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
 from pydantic import ValidationError
@@ -36,6 +36,7 @@ from maleo_kube.resources import (
 from maleo_operator.cluster.grouping import Grouping
 from maleo_operator.planning.problem import NodeFacts, Observations, Plan, Snapshot
 from maleo_operator.planning.snapshot import list_priorities, tier_of
+from maleo_operator.planning.taints import Toleration, find_untolerated
 from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.scope import SlotPod
 from maleo_wire.address import join
@@ -89,9 +90,11 @@ class Cache:
         mark: MarkDirty,
         on_restart: Callable[[str, str], None],
         on_unreadable: Callable[[str], None] = lambda _kind: None,
+        tolerations: Sequence[Toleration] = (),
     ) -> None:
         self._mark = mark
         self._on_unreadable = on_unreadable
+        self._tolerations = tolerations  # of slots
         self._pods: Grouping[SlotPod] = Grouping()
         self._placements: Grouping[Placement] = Grouping()
         self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
@@ -298,7 +301,7 @@ class Cache:
 
     def _note_node(self, name: str, node: Object | None) -> None:
         """Kubelets report every few seconds; only what planning knows of a node makes anything dirty."""
-        facts = _parse_node(node) if node is not None else None
+        facts = _parse_node(node, self._tolerations) if node is not None else None
         if self._facts.get(name) == facts:
             return
         if facts is None:
@@ -324,7 +327,7 @@ def _mission_of(child: Object | None) -> str:
     return f"{child['metadata']['namespace']}/{controller.name}"
 
 
-def _parse_node(node: Object) -> NodeFacts:
+def _parse_node(node: Object, tolerations: Sequence[Toleration]) -> NodeFacts:
     metadata: dict[str, Any] = node["metadata"]
     labels = metadata.get("labels", {})
     conditions = node.get("status", {}).get("conditions", [])
@@ -335,15 +338,9 @@ def _parse_node(node: Object) -> NodeFacts:
         ready=any(c["type"] == "Ready" and c["status"] == "True" for c in conditions),
         schedulable=not node.get("spec", {}).get("unschedulable", False),
         labels=labels,
+        taints=find_untolerated(node.get("spec", {}).get("taints") or (), tolerations),
     )
 
 
 def _unready(facts: NodeFacts) -> NodeFacts:
-    return NodeFacts(
-        name=facts.name,
-        site=facts.site,
-        tier=facts.tier,
-        ready=False,
-        schedulable=facts.schedulable,
-        labels=facts.labels,
-    )
+    return replace(facts, ready=False)

@@ -29,7 +29,7 @@ CODES: Final = {
 _MOST_NAMED: Final = 3
 _TURNS: Final = {"ReconfigurationTooSlow", "ReconfigurationUnknown"}
 """Of a unit that others hold: why it cannot be shared tells more than that it is held."""
-_TEMPORARY: Final = {"NotAvailable", "UnitOccupied", *_TURNS}
+_TEMPORARY: Final = {"NotAvailable", "NodeTainted", "UnitOccupied", *_TURNS}
 
 
 def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide) -> tuple[Blocker, ...]:
@@ -88,6 +88,11 @@ def _complete(snapshot: Snapshot, _: Mission) -> Snapshot:
     return replace(snapshot, nodes={**snapshot.nodes, **back}, devices={**snapshot.devices, **healed})
 
 
+def _without_taints(snapshot: Snapshot, _: Mission) -> Snapshot:
+    tainted = {name: replace(node, taints=()) for name, node in snapshot.nodes.items() if node.taints}
+    return replace(snapshot, nodes={**snapshot.nodes, **tainted}) if tainted else snapshot
+
+
 def _is_healthy(device: Device) -> bool:
     units, conditions = device.status.units, device.status.conditions
     return all(unit.state == "Available" for unit in units) and all(c.status == "True" for c in conditions)
@@ -100,7 +105,7 @@ def _heal(device: Device) -> Device:
     return device.model_copy(update={"status": status})
 
 
-_EASES: Final = {"UnitOccupied": _empty, "Throttled": _cool, "NotAvailable": _complete}
+_EASES: Final = {"UnitOccupied": _empty, "Throttled": _cool, "NotAvailable": _complete, "NodeTainted": _without_taints}
 
 
 def _cause(snapshot: Snapshot, mission: Mission, code: str, plan: Plan, *, alone: bool) -> Blocker:
@@ -116,6 +121,10 @@ def _cause(snapshot: Snapshot, mission: Mission, code: str, plan: Plan, *, alone
         return Blocker(code, "CannotNow", f"{_few(texts)}; at full speed {would}")
     if code == "NotAvailable":
         return Blocker(code, "CannotNow", f"{_few(list(_absent(snapshot, parts)))}; without that {would}")
+    if code == "NodeTainted":
+        tainted = _few(list(_tainted(snapshot, parts)))
+        remedy = "tolerate it in the chart's slots.tolerations, or remove it from the node"
+        return Blocker(code, "CannotNow", f"{tainted}, which slots do not tolerate: {remedy}; without it {would}")
     held = holders(snapshot, mission)
     own = snapshot.held.get(mission.key)
     mine = {unit for unit, _, _ in uses(own)} if own else set()
@@ -165,6 +174,12 @@ def _tell_illness(device: Device, unit: str) -> str:
         return f"the unit is {state}"
     sick = next((c for c in device.status.conditions if c.status != "True"), None)
     return f"{sick.type} is {sick.status} ({sick.reason})" if sick else "another unit of the device is not Available"
+
+
+def _tainted(snapshot: Snapshot, parts: set[tuple[str, str]]) -> Iterator[str]:
+    for node in sorted({node for node, _ in parts}):
+        if taints := snapshot.nodes[node].taints:
+            yield f"{node} has taint {' and '.join(taints)}"
 
 
 def block_all(search: Search) -> Blocker:

@@ -36,6 +36,8 @@ class NodeFacts:
     ready: bool
     schedulable: bool
     labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[str, ...] = ()
+    """Those that keep slots off, as kubectl writes them: `dedicated=database:NoSchedule`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,9 @@ class Refused:
 
 
 def refuse_unavailable(unit: UnitFacts) -> Refused:
-    return Refused(f"{unit.profile} {unit.unit.name}", "NotAvailable", f"{unit.node.name} {unit.name}", unit=unit.key)
+    node, tainted = unit.node, unit.node.ready and unit.node.schedulable and bool(unit.node.taints)
+    code = "NodeTainted" if tainted else "NotAvailable"
+    return Refused(f"{unit.profile} {unit.unit.name}", code, f"{node.name} {unit.name}", unit=unit.key)
 
 
 def refuse_unit(variant: Edition, unit: UnitFacts, found: Mismatch) -> Refused:

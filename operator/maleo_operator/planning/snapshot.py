@@ -10,13 +10,14 @@ from maleo_api.meta import Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_operator.planning.problem import NodeFacts, Observations, Snapshot
+from maleo_operator.planning.taints import find_untolerated
 
 RESERVED: Final = "system-"
 """Prefix of the PriorityClasses that Kubernetes keeps for components of the cluster: no mission ranks by them."""
 
 
 def from_manifests(manifests: Manifests, observations: Observations | None = None) -> Snapshot:
-    """Return what the manifests hold; the labels of nodes give tier and site."""
+    """Return what the manifests hold; the labels of nodes give tier and site. No taint counts as tolerated."""
     return Snapshot(
         nodes={name: _facts(name, node) for name, node in manifests.nodes.items()},
         profiles=manifests.of(DeviceProfile),
@@ -52,4 +53,5 @@ def _facts(name: str, node: Node) -> NodeFacts:
         ready=node.is_ready,
         schedulable=not node.spec.unschedulable,
         labels=labels,
+        taints=find_untolerated(taint.to_api() for taint in node.spec.taints),
     )

@@ -190,7 +190,7 @@ def _facts(
         simulated=simulated,
         memory=_parse(BYTES, stated or (home and home.size)),
         capacity=snapshot.observations.capacity.get((node.name, name), 1.0),
-        available=node.ready and node.schedulable and up and _is_ready(device),
+        available=node.ready and node.schedulable and not node.taints and up and _is_ready(device),
         cap=_parse(POWER, device.spec.power_cap),
     )
 

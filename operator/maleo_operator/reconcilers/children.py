@@ -230,7 +230,7 @@ def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placemen
     marks |= {IDENTITY: identity_mark(scope.identity)}
     spec: dict[str, Any] = {
         "affinity": _affinity(slot.node),
-        "tolerations": _tolerations(mission),
+        "tolerations": [*_tolerations(mission), *map(dict, settings.tolerations)],
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 30,

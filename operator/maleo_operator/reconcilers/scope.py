@@ -9,6 +9,7 @@ from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
 from maleo_operator.planning.problem import NodeFacts, Snapshot, Verdict
+from maleo_operator.planning.taints import Toleration
 from maleo_wire.messages import SlotDesired, SlotReport
 
 
@@ -133,6 +134,7 @@ class SlotSettings:
     image: str
     image_pull_policy: str
     agent_port: int
+    tolerations: tuple[Toleration, ...] = ()  # besides those of the mission: of taints that nodes carry
     priority_classes: Mapping[str, str] = field(default_factory=dict)  # criticality -> PriorityClass of its slots
     slot_port: int = 8080
     hop_timeout_s: float = 1.0

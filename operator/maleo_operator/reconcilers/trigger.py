@@ -115,7 +115,8 @@ def _is_out(scope: MissionScope, slot: Slot) -> bool:
     """The unit is Unavailable or no longer there, its node is no device any more, or is drained."""
     device, facts = scope.snapshot.devices.get(slot.node), scope.snapshot.nodes.get(slot.node)
     units = device.status.units if device else []
-    drained = facts is not None and not facts.schedulable and slot not in live_pods(scope.pods)
+    closed = facts is not None and (not facts.schedulable or bool(facts.taints))
+    drained = closed and slot not in live_pods(scope.pods)
     undone = facts is not None and TIER not in facts.labels
     return drained or undone or (bool(units) and not any(u.name == slot.unit and u.state == "Available" for u in units))
 

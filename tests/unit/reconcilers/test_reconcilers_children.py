@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import CPU, NPU, artifact, feasible, mission, plan, scope, snapshot
+from builders import CPU, NPU, SETTINGS, artifact, feasible, mission, plan, scope, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 from world import World
@@ -146,6 +146,13 @@ def test_slots_of_a_more_critical_mission__never_have_the_lower_class(data: st.D
 def test_slots_where_the_chart_made_no_classes__have_what_was_asked_for() -> None:
     assert children.priority_class(mission(priorityClassName="high"), _PRIORITIES, {}) == "high"
     assert children.priority_class(mission(criticality="Safety"), _PRIORITIES, {}) == ""
+
+
+def test_slots__tolerate_what_the_chart_says_besides_what_the_mission_waits_for() -> None:
+    npu = {"key": "dedicated", "operator": "Exists"}
+    (pod, *_) = made(first(settings=replace(SETTINGS, tolerations=(npu,))), "Pod")
+    assert pod["spec"]["tolerations"][-1] == npu
+    assert len(pod["spec"]["tolerations"]) == 3
 
 
 def test_pod_name__is_short_stable_and_its_own() -> None:

@@ -1,0 +1,41 @@
+"""Which taints of a node keep slots off, by the rules of the Kubernetes scheduler."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+_REPELLING: Final = {"NoSchedule", "NoExecute"}
+_TOLD_OTHERWISE: Final = {f"node.kubernetes.io/{trouble}" for trouble in ("not-ready", "unreachable", "unschedulable")}
+"""Kubernetes puts these on a node for its conditions and its cordon, which facts of nodes hold already."""
+
+Toleration = Mapping[str, str]
+"""`key`, `operator` (Exists or Equal), `value`, `effect`: a toleration of a pod, as Kubernetes writes it."""
+
+
+def find_untolerated(taints: Iterable[Mapping[str, str]], tolerations: Sequence[Toleration] = ()) -> tuple[str, ...]:
+    """Return the taints that keep slots with `tolerations` off, as kubectl writes them: `key=value:effect`.
+
+    PreferNoSchedule keeps nobody off.
+    """
+    return tuple(
+        _show(taint)
+        for taint in taints
+        if taint["effect"] in _REPELLING
+        and taint["key"] not in _TOLD_OTHERWISE
+        and not any(_tolerates(toleration, taint) for toleration in tolerations)
+    )
+
+
+def _tolerates(toleration: Toleration, taint: Mapping[str, str]) -> bool:
+    """An empty key with Exists matches every taint, and an empty effect every effect."""
+    exists = toleration.get("operator", "Equal") == "Exists"
+    key, effect = toleration.get("key", ""), toleration.get("effect", "")
+    if effect not in {"", taint["effect"]}:
+        return False
+    if not key:
+        return exists
+    return key == taint["key"] and (exists or toleration.get("value", "") == taint.get("value", ""))
+
+
+def _show(taint: Mapping[str, str]) -> str:
+    value = taint.get("value", "")
+    return f"{taint['key']}{'=' if value else ''}{value}:{taint['effect']}"
