@@ -47,9 +47,16 @@ class Settings:
                 image=os.environ["MALEO_SLOT_IMAGE"],
                 image_pull_policy=os.environ.get("MALEO_SLOT_PULL_POLICY", "IfNotPresent"),
                 agent_port=int(os.environ.get("MALEO_AGENT_PORT", "9808")),
+                cpu_request=_cores(os.environ.get("MALEO_SLOT_CPU_REQUEST", "50m")),
+                cpu_limit=_cores(os.environ.get("MALEO_SLOT_CPU_LIMIT", "0")),
                 tolerations=tuple(json.loads(os.environ.get("MALEO_SLOT_TOLERATIONS", "[]"))),
                 priority_classes=json.loads(os.environ.get("MALEO_SLOT_PRIORITY_CLASSES", "{}")),
                 cache_bytes=int(os.environ.get("MALEO_CACHE_BYTES", str(8 * 1024**3))),
                 hop_timeout_s=float(os.environ.get("MALEO_HOP_TIMEOUT_SECONDS", "1.0")),
             ),
         )
+
+
+def _cores(text: str) -> float:
+    """Return the cores of a Kubernetes quantity of CPU: `50m`, `0.5`, `2`."""
+    return float(text.removesuffix("m")) / 1000 if text.endswith("m") else float(text)

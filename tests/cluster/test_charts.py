@@ -272,6 +272,36 @@ def test_priority_classes__are_made_in_the_order_of_criticality(
     assert "priorityClassName" not in agents, "GKE admits system-* classes in kube-system only"
 
 
+def test_operator__prefers_nodes_that_are_no_devices_and_takes_the_values_of_the_chart(
+    installed: Kubectl, own_api_server: ControlPlane
+) -> None:
+    spec = installed.get("deployment/maleo-operator", "-n", NAMESPACE)["spec"]["template"]["spec"]
+    (preferred,) = spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    (expression,) = preferred["preference"]["matchExpressions"]
+    assert expression == {"key": "maleo.dev/tier", "operator": "NotIn", "values": ["Device"]}
+    assert installed.get("pdb/maleo-operator", "-n", NAMESPACE)["spec"]["maxUnavailable"] == 1
+    toleration = {"key": "dedicated", "operator": "Exists"}
+    term = {"matchExpressions": [{"key": "infra", "operator": "Exists"}]}
+    own = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+    extra = [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]
+    values = {
+        "operator": {"affinity": own, "extraEnv": extra},
+        "agent": {"extraEnv": extra},
+        "slots": {"tolerations": [toleration], "cpuRequest": "100m", "cpuLimit": "2"},
+    }
+    install(own_api_server.kubeconfig, _IMAGES, values=_VALUES | values)
+    spec = installed.get("deployment/maleo-operator", "-n", NAMESPACE)["spec"]["template"]["spec"]
+    assert spec["affinity"] == own
+    environment = {entry["name"]: entry.get("value") for entry in spec["containers"][0]["env"]}
+    assert json.loads(environment["MALEO_SLOT_TOLERATIONS"]) == [toleration]
+    assert (environment["MALEO_SLOT_CPU_REQUEST"], environment["MALEO_SLOT_CPU_LIMIT"]) == ("100m", "2")
+    agent = installed.get("daemonset/maleo-agent", "-n", NAMESPACE)["spec"]["template"]["spec"]
+    assert extra[0] in agent["containers"][0]["env"]
+    assert agent["dnsPolicy"] == "ClusterFirstWithHostNet", "names of the cluster resolve in the host's network"
+    with pytest.raises(Failure, match="cpuRequest"):
+        install(own_api_server.kubeconfig, _IMAGES, values={"slots": {"cpuRequest": "much"}})
+
+
 _OPERATOR = f"--as=system:serviceaccount:{NAMESPACE}:maleo-operator"
 
 

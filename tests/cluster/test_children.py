@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from maleo_api.mission import Mission
 from maleo_devcluster.controlplane import ControlPlane
 from maleo_kube.client import Client, Object
 from maleo_kube.informer import key_of
-from maleo_kube.resources import BY_KIND, MISSIONS, NAMESPACES, PLACEMENTS, PODS, SECRETS, SERVICES
+from maleo_kube.resources import BY_KIND, MISSIONS, NAMESPACES, PLACEMENTS, PODS, SECRETS, SERVICES, Kind
 from maleo_operator.cluster.cache import Cache
 from maleo_operator.cluster.gateway import Gateway, Refusal
 from maleo_operator.reconcilers import children, placement
@@ -27,6 +27,7 @@ from maleo_operator.reconcilers.scope import MissionScope, Outcome, Reference
 pytestmark = pytest.mark.cluster
 
 _CRDS = Path(__file__).resolve().parents[2] / "crds"
+_QUOTAS = Kind("", "v1", "resourcequotas", "ResourceQuota", namespaced=True)
 _KINDS = ["Pod", "Service", "Placement"]
 
 
@@ -152,6 +153,27 @@ async def test_deleted_service__comes_back_with_its_address_unless_another_has_t
     await shell.client.create(SERVICES, {"apiVersion": "v1", "kind": "Service", "metadata": other, "spec": taker})
     assert await shell.put("Service") is None, "it gets another address"
     assert shell.cache.service(shell.mission)[1] not in ("", address)
+
+
+async def test_pod__satisfies_a_quota_of_its_namespace(shell: Shell) -> None:
+    """A ResourceQuota refuses pods that do not state what it counts."""
+    hard = {"requests.cpu": "1", "requests.memory": "1Gi", "limits.memory": "2Gi", "pods": "2"}
+    namespace = shell.mission.metadata.namespace
+    body: Object = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "all", "namespace": namespace}}
+    await shell.client.create(_QUOTAS, body | {"spec": {"hard": hard}})
+    used = {"status": {"hard": hard, "used": dict.fromkeys(hard, "0")}}  # what the controller-manager writes
+    await shell.client.merge(_QUOTAS, "all", used, namespace=namespace, subresource="status")
+    pod = shell.wanted("Pod")
+    del pod["spec"]["containers"][0]["resources"]["limits"]
+    with pytest.raises(Exception, match=r"must specify limits.memory"):
+        await _repeat(lambda: shell.client.create(PODS, pod, dry_run=True))
+    assert await shell.put("Pod") is None
+
+
+async def _repeat(create: Callable[[], Awaitable[Object]]) -> None:
+    """Until it is refused: a quota is enforced within a moment."""
+    for _ in range(50):
+        await create()
 
 
 async def test_service_that_somebody_mangled__is_as_it_should_be_again(shell: Shell) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import math
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from maleo_api.placement import Placement
 from maleo_operator.planning.problem import Snapshot
 from maleo_operator.planning.snapshot import RESERVED
 from maleo_operator.reconcilers.conditions import seconds
+from maleo_operator.reconcilers.device import installed
 from maleo_operator.reconcilers.revisions import Slot, entry_of, partition_at
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod, SlotSettings
 from maleo_wire.address import split
@@ -30,6 +31,10 @@ SERVICE_PORT: Final = 8080
 IDENTITY_KEY: Final = "token"
 
 _RUNTIME_MEMORY: Final = 128 * 1024 * 1024  # Python, ONNX Runtime and the server: 77 MB were measured
+_REQUEST_BUFFERS: Final = (
+    4 * 64 * 1024 * 1024
+)  # a slot admits 64 MiB of bodies; tensors and answers come to as much again
+_COPIES: Final = 6
 _CRASHES: Final = 3  # restarts after which a waiting container counts as failed
 _USER: Final = 65532
 _MAX_NAME: Final = 63
@@ -94,8 +99,15 @@ def parse_slot(pod: Mapping[str, Any]) -> SlotPod:
         created_at=seconds(meta["creationTimestamp"]) if "creationTimestamp" in meta else 0.0,
         identity=labels_.get(IDENTITY, ""),
         labels=labels_,
+        memory=_limit_of(pod),
         preempted=any(_is_preemption(c) for c in status.get("conditions", [])),
     )
+
+
+def _limit_of(pod: Mapping[str, Any]) -> int:
+    containers = pod.get("spec", {}).get("containers", [])
+    limits = [container.get("resources", {}).get("limits", {}) for container in containers]
+    return next((int(limit["memory"]) for limit in limits if str(limit.get("memory", "")).isdigit()), 0)
 
 
 def node_of(pod: Mapping[str, Any]) -> str:
@@ -190,6 +202,14 @@ def without_address(service_: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**service_, "spec": spec} if spec.pop("clusterIP", None) else None
 
 
+def is_too_small(pod: SlotPod, held: Sequence[Placement]) -> bool:
+    """Return True if the revisions that the slot must hold need more than twice the memory that its pod may take.
+
+    Up to that they fit, because the limit has room for a second revision; beyond it, no load would ever succeed.
+    """
+    return 0 < 2 * pod.memory < memory_limit(Slot(pod.node, pod.unit), held)
+
+
 def is_served_by(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Return True if a Service with `spec` sends its clients where one with `wanted` would; more ports do no harm."""
     ports = spec.get("ports") or []
@@ -252,7 +272,7 @@ def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placemen
                     "httpGet": {"path": "/v2/health/ready", "port": settings.slot_port},
                     "periodSeconds": 1,
                 },
-                "resources": _resources(scope.snapshot, slot, held),
+                "resources": _resources(scope, slot, tuple(held)),
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,
@@ -353,14 +373,50 @@ def _environment(scope: MissionScope, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _resources(snapshot: Snapshot, slot: Slot, held: Iterable[Placement]) -> dict[str, Any]:
-    """A request without a limit: a pod outlives revisions, and the next one may be larger."""
-    resources: dict[str, Any] = {"requests": {"memory": str(_RUNTIME_MEMORY + _memory(slot, held))}}
-    extended = extended_resource(snapshot, slot)
+def _resources(scope: MissionScope, slot: Slot, held: Sequence[Placement]) -> dict[str, Any]:
+    """Return requests and limits that a namespace's ResourceQuota can be satisfied by."""
+    settings = scope.settings
+    cores = max(settings.cpu_request, _cores(scope, slot))
+    requests = {"cpu": f"{math.ceil(cores * 1000)}m", "memory": str(_RUNTIME_MEMORY + _memory(slot, held))}
+    limits = {"memory": str(memory_limit(slot, held))}
+    if settings.cpu_limit:
+        limits["cpu"] = f"{math.ceil(max(settings.cpu_limit, cores) * 1000)}m"
+    extended = extended_resource(scope.snapshot, slot)
     if extended:
-        resources["requests"][extended] = "1"
-        resources["limits"] = {extended: "1"}
-    return resources
+        requests[extended] = limits[extended] = "1"
+    return {"requests": requests, "limits": limits}
+
+
+def memory_limit(slot: Slot, held: Sequence[Placement]) -> int:
+    """Return the bytes that a slot may take at most.
+
+    The slot and the process in which it rehearses a load each need the runtime and, while a model is parsed and
+    optimised, up to three times its bytes. Requests in flight add their bodies and tensors. No less than the model's
+    own size is left for a revision that comes beside the old one.
+    """
+    return 2 * _RUNTIME_MEMORY + _REQUEST_BUFFERS + _COPIES * _memory(slot, held)
+
+
+def _cores(scope: MissionScope, slot: Slot) -> float:
+    """Return the CPU seconds per second that the plan needs in this slot: its compute is single-threaded.
+
+    None of it counts on units other than the CPU, where the slot waits for the unit, and on simulated ones.
+    """
+    plan = scope.verdict.chosen if scope.verdict is not None else scope.snapshot.held.get(scope.mission.key)
+    if plan is None or not _is_cpu(scope.snapshot, slot):
+        return 0.0
+    spare = [plan.fallback.partition] if plan.fallback else []
+    own = [part for part in plan.partitions if (part.node, part.unit) == slot and not part.simulated]
+    beside = [part for part in spare if (part.node, part.unit) == slot and not part.simulated]
+    rate = quantities.parse(quantities.RATE, scope.mission.spec.demand.rate)
+    return rate * max(sum(part.compute.value for part in own), sum(part.compute.value for part in beside))
+
+
+def _is_cpu(snapshot: Snapshot, slot: Slot) -> bool:
+    device = snapshot.devices.get(slot.node)
+    accelerator, _, unit = slot.unit.partition("/")
+    profile = snapshot.profiles.get(installed(device).get(accelerator, "")) if device else None
+    return profile is not None and any(u.name == unit and u.type == "CPU" for u in profile.spec.compute_units)
 
 
 def _memory(slot: Slot, held: Iterable[Placement]) -> int:

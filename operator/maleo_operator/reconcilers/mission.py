@@ -96,7 +96,8 @@ def _is_over(scope: MissionScope, turn: switch.Turn, pod: SlotPod) -> bool:
     slot = Slot(pod.node, pod.unit)
     if slot in _needed(turn.revisions):
         twin = revisions.live_pods(scope.pods)[slot] is not pod
-        return twin or _is_stranger(scope, pod) or (pod.failed and scope.now >= pod.created_at + _HEAL_S)
+        outgrown = _is_stranger(scope, pod) or children.is_too_small(pod, turn.revisions.held)
+        return twin or outgrown or (pod.failed and scope.now >= pod.created_at + _HEAL_S)
     return not any(
         slot in revisions.slots_of(p) and not _may_leave(scope, turn, p, slot) for p in turn.revisions.draining
     )

@@ -29,6 +29,7 @@ class SlotPod:
     created_at: float = 0.0  # Unix time
     identity: str = ""  # digest of the identity that it was made with (label maleo.dev/identity)
     labels: Mapping[str, str] = field(default_factory=dict)
+    memory: int = 0  # bytes of its limit; 0 = none that is known
     preempted: bool = False  # Kubernetes takes its place for a pod of higher priority
 
 
@@ -134,6 +135,8 @@ class SlotSettings:
     image: str
     image_pull_policy: str
     agent_port: int
+    cpu_request: float = 0.05  # cores of each slot; more where the plan needs more
+    cpu_limit: float = 0.0  # cores; 0 = none
     tolerations: tuple[Toleration, ...] = ()  # besides those of the mission: of taints that nodes carry
     priority_classes: Mapping[str, str] = field(default_factory=dict)  # criticality -> PriorityClass of its slots
     slot_port: int = 8080

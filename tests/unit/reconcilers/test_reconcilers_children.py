@@ -67,8 +67,8 @@ def test_pod__asks_for_its_node_its_resource_and_nothing_of_the_host() -> None:
     }
     mib = 2**20
     assert container["resources"] == {
-        "requests": {"memory": str(130 * mib), "hailo.ai/npu": "1"},
-        "limits": {"hailo.ai/npu": "1"},
+        "requests": {"cpu": "50m", "memory": str(130 * mib), "hailo.ai/npu": "1"},
+        "limits": {"memory": str((2 * 128 + 256 + 6 * 2) * mib), "hailo.ai/npu": "1"},
     }
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert spec["securityContext"]["runAsGroup"] == 65532, "without it the group is 0"
@@ -90,7 +90,7 @@ def test_pod__hears_where_its_agent_is_and_who_it_is() -> None:
 
 def test_pod_of_a_simulated_unit__asks_for_no_resource() -> None:
     pod = made(first(snapshot=hailo(simulated=True)), "Pod")[0]
-    assert "limits" not in pod["spec"]["containers"][0]["resources"]
+    assert set(pod["spec"]["containers"][0]["resources"]["limits"]) == {"memory"}
 
 
 def test_pod_with_priority_and_patience__carries_both() -> None:
@@ -153,6 +153,51 @@ def test_slots__tolerate_what_the_chart_says_besides_what_the_mission_waits_for(
     (pod, *_) = made(first(settings=replace(SETTINGS, tolerations=(npu,))), "Pod")
     assert pod["spec"]["tolerations"][-1] == npu
     assert len(pod["spec"]["tolerations"]) == 3
+
+
+def _on_cpu() -> Snapshot:
+    """drone-1 with a CPU of a known profile."""
+    unit = {"name": "cpu", "type": "CPU"}
+    spec = {"vendor": "A", "product": "B", "computeUnits": [unit]}
+    profile = DeviceProfile.model_validate({"metadata": {"name": "pi"}, "spec": spec})
+    status = {"inventory": {"host": {"profile": "pi"}}}
+    device = Device.model_validate({"metadata": {"name": "drone-1"}, "spec": {"nodeName": "drone-1"}, "status": status})
+    return replace(snapshot(), profiles={"pi": profile}, devices={"drone-1": device})
+
+
+@pytest.mark.parametrize(
+    ("rate", "chain", "options", "settings", "cpu"),
+    [
+        ("1/s", f"drone-1:{CPU}", {}, {}, {"requests": "50m"}),  # 10 ms a second: less than the least
+        ("30/s", f"drone-1:{CPU}", {}, {}, {"requests": "300m"}),
+        ("30/s", f"drone-1:{CPU}", {"simulated": True}, {}, {"requests": "50m"}),  # it waits, it does not compute
+        ("30/s", f"drone-1:{NPU}", {}, {}, {"requests": "50m"}),
+        ("30/s", f"drone-1:{CPU}", {}, {"cpu_limit": 2.0}, {"requests": "300m", "limits": "2000m"}),
+        ("30/s", f"drone-1:{CPU}", {}, {"cpu_limit": 0.1}, {"requests": "300m", "limits": "300m"}),
+        ("1/s", f"drone-1:{CPU}", {}, {"cpu_request": 0.2}, {"requests": "200m"}),
+    ],
+)
+def test_slot__asks_for_the_cpu_that_its_plan_needs(
+    rate: str, chain: str, options: dict[str, bool], settings: dict[str, float], cpu: dict[str, str]
+) -> None:
+    of = mission(demand={"rate": rate})
+    given_ = replace(SETTINGS, **settings)  # type: ignore[arg-type]
+    (pod, *_) = made(first(mission=of, verdict=feasible(chain, **options), snapshot=_on_cpu(), settings=given_), "Pod")
+    resources = pod["spec"]["containers"][0]["resources"]
+    assert {kind: row["cpu"] for kind, row in resources.items() if "cpu" in row} == cpu
+
+
+def test_pod_that_is_far_too_small_for_a_revision__is_replaced_and_none_that_has_room() -> None:
+    world = World(planner=lambda _: feasible("drone-1"))
+    world.settle()
+    (name,) = world.pods
+    container = world.pods[name]["spec"]["containers"][0]
+    limit = int(container["resources"]["limits"]["memory"])
+    for memory, replaced in ((limit, False), (limit // 2, False), (limit // 2 - 1, True)):
+        container["resources"]["limits"]["memory"] = str(memory)
+        assert bool(decide(world.scope()).delete) is replaced
+    container["resources"] = {}  # of an operator that set none
+    assert decide(world.scope()).delete == ()
 
 
 def test_pod_name__is_short_stable_and_its_own() -> None:
