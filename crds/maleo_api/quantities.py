@@ -111,6 +111,15 @@ def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "nea
     return f"{text}{by_size[at][1]}"
 
 
+def show_apart(unit: Unit, one: float, other: float) -> tuple[str, str]:
+    """Return the texts of two values, with as many digits as it takes to read them differently where they differ."""
+    for digits in range(3, 16):
+        texts = show(unit, one, digits=digits), show(unit, other, digits=digits)
+        if texts[0] != texts[1] or one == other:
+            break
+    return texts
+
+
 def _round(value: float, digits: int, rounding: Rounding) -> float:
     """To `digits` significant digits; whole numbers keep all of theirs."""
     if rounding == "near":

@@ -8,7 +8,7 @@ from typing import Final
 from maleo_api.device import Device
 from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective, Mission
-from maleo_api.quantities import DURATION, ENERGY, show
+from maleo_api.quantities import DURATION, ENERGY, show, show_apart
 from maleo_operator.planning.floor import find_whole, tell_floor
 from maleo_operator.planning.holdings import holders, uses
 from maleo_operator.planning.objective import UNKNOWN_ACCURACY
@@ -52,14 +52,20 @@ def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide) 
     if not would and len(eased) > 1:
         last = decide(everything, key)
         would = dict.fromkeys(eased, plan) if (plan := _plan_of(last)) is not None else {}
+    if not would and isinstance(last, Infeasible) and last is not verdict and base[0].code in _TEMPORARY:
+        # Nothing would do on an empty fleet either: what is wrong there comes first, what is in the way here after it.
+        never: Retry = "CannotEver" if last.is_proven else "CannotNow"
+        codes = {blocker.code for blocker in last.blockers}
+        rest = tuple(replace(blocker, retry="CannotNow") for blocker in base if blocker.code not in codes)
+        return tuple(replace(blocker, retry=never) for blocker in last.blockers) + rest
     if not would:
         is_proven = isinstance(last, Infeasible) and last.is_proven
         retry: Retry = "CannotEver" if is_proven else "CannotNow"
         return tuple(replace(blocker, retry=retry) for blocker in base)
     causes = tuple(_cause(snapshot, mission, code, plan, alone=alone) for code, plan in would.items())
     told = {"UnitOccupied", *(cause.code for cause in causes)}
-    rest = tuple(replace(blocker, retry="CannotNow") for blocker in base if blocker.code not in told)
-    return rest + causes if base[0].code in _TURNS else causes + rest
+    others = tuple(replace(blocker, retry="CannotNow") for blocker in base if blocker.code not in told)
+    return others + causes if base[0].code in _TURNS else causes + others
 
 
 def _plan_of(verdict: Verdict) -> Plan | None:
@@ -242,14 +248,14 @@ def _shortfall(search: Search, name: str, built: Plan) -> str:  # noqa: PLR0911 
     demand, objective = search.demand, search.demand.mission.spec.objectives.accuracy
     if name == "latency" and demand.latency:
         over = built.latency.value - demand.latency.value
-        limit = show(DURATION, demand.latency.value)
-        return f"{show(DURATION, built.latency.value)} where {limit} is allowed, needs +{show(DURATION, over)}"
+        reached, limit = show_apart(DURATION, built.latency.value, demand.latency.value)
+        return f"{reached} where {limit} is allowed, needs +{show(DURATION, over)}"
     if name == "energy" and demand.energy:
         if built.energy.basis is Basis.UNKNOWN:
             return "its energy is unknown, and unknown satisfies no Hard limit"
         over = built.energy.value - demand.energy.value
-        limit = show(ENERGY, demand.energy.value)
-        return f"{show(ENERGY, built.energy.value)} where {limit} is allowed, needs +{show(ENERGY, over)}"
+        reached, limit = show_apart(ENERGY, built.energy.value, demand.energy.value)
+        return f"{reached} where {limit} is allowed, needs +{show(ENERGY, over)}"
     if name == UNKNOWN_ACCURACY and objective:
         return _missing_figure(search, objective, built)
     if name == "accuracy" and demand.accuracy and objective and built.accuracy:
@@ -258,7 +264,17 @@ def _shortfall(search: Search, name: str, built: Plan) -> str:  # noqa: PLR0911 
         return f"{built.accuracy.value:.1%} where {floor} is asked for"
     if name == "power":
         return "its units together would go over the power cap of their node"
-    return f"it sustains {built.rate.value:.1f}/s where {demand.rate:.1f}/s is asked for"
+    sustained, asked = _rates_apart(built.rate.value, demand.rate)
+    return f"it sustains {sustained} where {asked} is asked for"
+
+
+def _rates_apart(sustained: float, asked: float) -> tuple[str, str]:
+    """`24.999/s` and `25.0/s`: one digit after the point, or as many as it takes to read them differently."""
+    for digits in range(1, 10):
+        texts = f"{sustained:.{digits}f}/s", f"{asked:.{digits}f}/s"
+        if texts[0] != texts[1] or sustained == asked:
+            break
+    return texts
 
 
 def _missing_figure(search: Search, objective: AccuracyObjective, built: Plan) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from maleo_api.mission import Mode
-from maleo_api.quantities import BYTES, show
+from maleo_api.quantities import BYTES, POWER, show_apart
 from maleo_operator.planning.compatibility import Mismatch
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import TIE, Lattice, Load, allowance, room
@@ -69,7 +69,8 @@ def refuse_whole(variant: Edition, made: Lattice, place: int, load: Load, rate: 
     label, noted = f"all on {unit.node.name} {unit.name}", (variant.label, unit.key)
     needs, space = float(made.memory[0, made.last]), room(unit, load)
     if needs > space:
-        sizes = f"needs {show(BYTES, needs)}, {show(BYTES, max(0.0, space))} is free"
+        wanted, free_space = show_apart(BYTES, needs, max(0.0, space))
+        sizes = f"needs {wanted}, {free_space} is free"
         yield Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=(needs - space) / needs)
     elif not np.isfinite(made.mean.span(place, 0, made.last)):
         own, joules = (float(held.table(place)[0, made.last]) for held in (made.own, made.energy))
@@ -82,5 +83,8 @@ def refuse_whole(variant: Edition, made: Lattice, place: int, load: Load, rate: 
         if own > free * (1 + TIE) or np.isinf(allowed):
             yield Refused(label, "UnitOccupied", part, *noted, missing=1 - free / own)
         else:
-            missing = 1 - allowed / joules if np.isfinite(joules) else None
-            yield Refused(label, "PowerCapExceeded", part, *noted, missing=missing)
+            missing, why = None, f"the power of {unit.name} is unknown, and unknown keeps no power cap"
+            if np.isfinite(joules):
+                takes, left = show_apart(POWER, joules * rate, allowed * rate)
+                missing, why = 1 - allowed / joules, f"takes {takes}, the power cap leaves {left}"
+            yield Refused(label, "PowerCapExceeded", f"{part}: {why}", *noted, missing=missing)

@@ -94,6 +94,10 @@ class _Question:
         """What the floor of accuracy is a share of; None where that is not known."""
         return find_whole(self.objectives.accuracy, self.model) if self.objectives.accuracy is not None else 1.0
 
+    def sustains(self, rate: float) -> bool:
+        """Whether there is a plan at this rate, less what three digits of it round away."""
+        return self.plan({"demand.rate": show(RATE, rate, rounding="down")}) is not None
+
     def plan(self, changes: Changes, **options: Aim) -> Plan | None:
         """The plan of the changed mission, where there is one."""
         changed = change(self.mission, changes)
@@ -151,18 +155,28 @@ def _energy(ask: _Question) -> Iterator[Changes]:
 
 
 def _rate(ask: _Question) -> Iterator[Changes]:
-    """By halving: the best plan changes with the rate, for so do the joules that a power limit leaves a request."""
+    """By halving below the highest rate of all, whatever was asked: with the rate go the joules that a power limit
+    leaves a request, so that the highest rate itself may keep no limit. With codecs more may be sustained.
+    """
     path, asked = "demand.rate", parse(RATE, ask.mission.spec.demand.rate)
-    best, least, most = ask.plan({path: "0/s"}), 0.0, asked
-    for _ in range(_HALVINGS if best else 0):
+    quickest = ask.plan({path: "0/s"}, aim="rate")
+    if quickest is None:
+        return
+    least, most = 0.0, quickest.rate.value
+    if ask.sustains(most):
+        least, most = most, 2 * most
+        while _has_codecs(ask.model) and ask.sustains(most):
+            least, most = most, 2 * most
+    for _ in range(_HALVINGS if least == 0 or _has_codecs(ask.model) else 0):
         middle = (least + most) / 2
-        found = ask.plan({path: show(RATE, middle, digits=6, rounding="down")})
-        best, least, most = (found, middle, most) if found else (best, least, middle)
-    if best is not None:
-        reached = min(best.rate.value, most)  # less than `most` by itself, unless power is what limits
-        texts = [show(RATE, rate, rounding="down") for rate in (reached * (1 + _NOISE), least)]
-        slower = ({path: text} for text in texts if 0 < parse(RATE, text) < asked)
-        yield from [changes for changes in slower if ask.plan(changes) is not None][:1]
+        least, most = (middle, most) if ask.sustains(middle) else (least, middle)
+    text = show(RATE, least, rounding="down")
+    if 0 < parse(RATE, text) < asked:
+        yield {path: text}
+
+
+def _has_codecs(model: Model | None) -> bool:
+    return model is not None and any(b.cut and b.cut.codecs for v in model.spec.variants for b in v.blocks)
 
 
 def _egress(ask: _Question) -> Iterator[Changes]:
