@@ -93,6 +93,11 @@ def find_id(container: str) -> str:
     return run("docker", "ps", "--all", "--no-trunc", "--quiet", "--filter", f"name=^{container}$").strip()
 
 
+def image_of(container: str) -> str:
+    """Return the image that it was made of, as it was named then."""
+    return run("docker", "inspect", "--format", "{{.Config.Image}}", container).strip()
+
+
 def find_nodes(cluster: str) -> dict[str, bool]:
     """Return the containers of the kind cluster, and whether each runs."""
     label = f"label=io.x-k8s.kind.cluster={cluster}"

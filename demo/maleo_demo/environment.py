@@ -59,6 +59,8 @@ class Environment:
                 cluster.unshape()
                 cluster.shape("drone-1", "edge-1", _FIRST_SPEED)
             line.note = f"{cluster.description}; kubeconfig: {cluster.kubeconfig}"
+        if named := [f"{label} is {name}" for label, name in sorted(cluster.nodes.items()) if label != name]:
+            steps.say(f"nodes: {', '.join(named)}")
         with steps.step("images") as line:
             built = cluster.build_images(_SOURCE, steps.tell)
             line.note = ", ".join(reference.rpartition("/")[2] for reference in built.values())

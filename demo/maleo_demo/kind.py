@@ -101,7 +101,8 @@ class Kind:
 
     @property
     def description(self) -> str:
-        return f"a kind cluster of {len(self.nodes)} nodes"
+        image = docker.image_of(_CONTROL_PLANE).partition("@")[0]
+        return f"a kind cluster of {len(self.nodes)} nodes ({image})"
 
     @property
     def kubeconfig(self) -> Path:

@@ -36,6 +36,7 @@ case "$*" in
   *"ps --all --quiet --filter label=maleo.dev/demo"*) cat %(folder)s/mine;;
   *"image ls"*) cat %(folder)s/images;;
   *"image inspect"*) exit 1;;
+  *Config.Image*) echo kindest/node:v1.37.0@sha256:0123;;
   *inspect*) echo 172.18.0.3;;
 esac"""
 _KUBECTL = 'case "$*" in *podCIDR*) echo 10.244.2.0/24;; *"get nodes"*) cat %(folder)s/nodes.json;; esac'
@@ -401,6 +402,7 @@ def test_kernel_without_traffic_control__is_found_before_the_demo_begins(
 def test_kind__names_the_longest_step_until_it_is_there_and_leaves_nothing(programs: Path) -> None:
     assert "kind pulls its node image" in Kind.foresee()
     found = _bring_up()
+    assert found.description == "a kind cluster of 4 nodes (kindest/node:v1.37.0)"
     found.kubeconfig.touch()
     assert found.what_to_try() == ["make demo-link SPEED=100Mbit/s", "make demo-kill NODE=edge-1", "make demo-down"]
     assert Kind.foresee() == ""
