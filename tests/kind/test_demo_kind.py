@@ -26,7 +26,7 @@ def before() -> str:
 
 
 def _left() -> str:
-    engine = "docker ps --all --format '{{.Names}}'; docker volume ls --quiet; docker image ls --quiet 'maleo/[!l]*'"
+    engine = "docker ps --all --format '{{.Names}}'; docker volume ls --quiet; docker image ls --quiet 'maleo/[^l]*'"
     return ask(f"{engine}; cat $KUBECONFIG; ls -A $HOME/.kube 2>/dev/null || true")
 
 
