@@ -27,7 +27,7 @@ def before() -> str:
 
 def _left() -> str:
     engine = "docker ps --all --format '{{.Names}}'; docker volume ls --quiet; docker image ls --quiet 'maleo/[^l]*'"
-    return ask(f"{engine}; cat $KUBECONFIG; ls -A $HOME/.kube 2>/dev/null || true")
+    return ask(f"{engine}; cat $KUBECONFIG; ls $HOME/.kube/config 2>/dev/null || true")
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def test_demo__counts_the_operators_writes_in_a_quiet_minute(report: dict[str, A
 def test_demo__runs_as_an_ordinary_user_and_leaves_the_users_kubeconfig_alone(printed: str) -> None:
     assert ask("id --user").strip() != "0"
     assert ask("ip route show 10.96.0.0/16") == "", "no route to Services was set"
-    assert ask("cat $KUBECONFIG; ls -A $HOME/.kube 2>/dev/null || true") == lab.MINE
+    assert ask("cat $KUBECONFIG; ls $HOME/.kube/config 2>/dev/null || true") == lab.MINE
     assert ask("kubectl config current-context").strip() == "production"
 
 
