@@ -21,6 +21,7 @@ _REGISTRY_IMAGE: Final = "registry:2.8.3"
 _PLATFORMS: Final = {"amd64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
 _PULL_S: Final = 300.0
 _BUILD_S: Final = 600.0
+_REMOVE_S: Final = 300.0
 
 
 def check() -> None:
@@ -109,7 +110,7 @@ def remove_all() -> None:
     """Remove the registry with its volume, and every image that was built here."""
     containers = run("docker", "ps", "--all", "--quiet", "--filter", f"label={_LABEL}").split()
     if containers:
-        run("docker", "rm", "--force", "--volumes", *containers)
+        run("docker", "rm", "--force", "--volumes", *containers, timeout_s=_REMOVE_S)
     images = run("docker", "image", "ls", "--quiet", "--filter", f"label={_LABEL}").split()
     if images:
-        run("docker", "image", "rm", "--force", *dict.fromkeys(images))
+        run("docker", "image", "rm", "--force", *dict.fromkeys(images), timeout_s=_REMOVE_S)

@@ -30,7 +30,7 @@ _AUDIT_LOG: Final = "/var/log/kubernetes/audit.log"
 _OLDEST: Final = (0, 23)  # its nodes run Kubernetes 1.30, the oldest that Maleo's chart takes
 _CREATE_S: Final = 900.0  # a pull of the node image included
 _READY_S: Final = 180
-_LOAD_S: Final = 300.0
+_LOAD_S: Final = 600.0
 _DELETE_HINT: Final = f"`kind delete cluster --name {_CLUSTER}` deletes it"
 
 
