@@ -1,0 +1,106 @@
+"""Wall time of `maleo --help` and of `maleo explain` without the server's part, beside a bare interpreter's start."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+from measure import percentiles, report
+
+from maleo_api.manifests import load
+from maleo_kube.resources import BY_KIND
+
+_ROUNDS = 15
+_ROOT = Path(__file__).resolve().parents[1]
+_FILES = ("examples/fleet", "examples/models", "examples/missions", "charts/maleo/profiles")
+_MISSION = "drone-patrol"
+
+
+class _Server(ThreadingHTTPServer):
+    """Answers lists of what the example fleet holds; `busy_s`: time spent from a request to its answer."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        read = load([_ROOT / file for file in _FILES])
+        found = {
+            **{kind: list(items.values()) for kind, items in read.resources.items()},
+            "Node": list(read.nodes.values()),
+        }
+        self.answers = {
+            kind.path(): json.dumps(
+                {"metadata": {"resourceVersion": "1"}, "items": [_body(i) for i in found.get(name, [])]}
+            )
+            for name, kind in BY_KIND.items()
+        }
+        self.busy_s = 0.0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+def _body(item: Any) -> dict[str, Any]:
+    body: dict[str, Any] = item.to_api()
+    return body
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        began = time.perf_counter()
+        body = self.server.answers[self.path.partition("?")[0]].encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.server.busy_s += time.perf_counter() - began
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def _time(*command: str) -> float:
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        sys.exit(done.stderr)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Rounds are interleaved, so that a busy moment of the machine falls on all commands alike."""
+    server = _Server()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    maleo = str(Path(sys.executable).parent / "maleo")
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig:
+        cluster, user = {"server": server.url}, {"token": "none"}
+        context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+        entries = {"clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "u", "user": user}]}
+        yaml.safe_dump({"current-context": "c", "contexts": [context], **entries}, kubeconfig)
+        kubeconfig.flush()
+        seconds: dict[str, list[float]] = {"python": [], "--help": [], "explain": []}
+        for _ in range(_ROUNDS):
+            seconds["python"].append(_time(sys.executable, "-c", "pass"))
+            seconds["--help"].append(_time(maleo, "--help"))
+            server.busy_s = 0.0
+            spent = _time(maleo, "explain", _MISSION, "--kubeconfig", kubeconfig.name)
+            seconds["explain"].append(spent - server.busy_s)
+    base = percentiles(seconds["python"])["p50_ms"]
+    rows = [
+        {"command": name, **percentiles(values), "ratio": round(percentiles(values)["p50_ms"] / base, 1)}
+        for name, values in seconds.items()
+    ]
+    report("cli", rows, baseline="`python -c pass`")
+    server.shutdown()
+
+
+main()
