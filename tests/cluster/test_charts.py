@@ -22,7 +22,6 @@ _IMAGES = {"operator": "registry/operator:1", "agent": "registry/agent:1", "slot
 _REGISTRIES = ["10.0.0.5:5000", "http://registry.internal:5000", "[fd00::5]:5000"]
 _VALUES = {
     "dashboards": {"enabled": True},
-    "networkPolicy": {"enabled": True},
     "agent": {"registries": _REGISTRIES, "refusedNetworks": ["2001:db8::/48"]},
 }
 _DIGEST = "sha256:" + "0" * 64
@@ -489,3 +488,11 @@ def test_crds_chart__equals_the_generated_files() -> None:
     theirs = {p.name: p.read_text(encoding="utf-8") for p in (root / "charts/maleo-crds/templates").glob("*.yaml")}
     assert ours == theirs
     assert all(yaml.safe_load(text)["kind"] == "CustomResourceDefinition" for text in ours.values())
+
+
+def test_metrics_of_the_operator__are_for_named_namespaces_alone(installed: Kubectl) -> None:
+    """They name the missions of all tenants."""
+    rules = installed.get("networkpolicy", "maleo-operator", "-n", NAMESPACE)["spec"]["ingress"]
+    open_to = {port["port"]: rule.get("from") for rule in rules for port in rule["ports"]}
+    allowed = {"namespaceSelector": {"matchLabels": {"maleo.dev/metrics": "allowed"}}}
+    assert open_to == {"ingest": None, "health": None, "metrics": [{"podSelector": {}}, allowed]}

@@ -21,6 +21,7 @@ from aiohttp import ClientSession, WSServerHandshakeError
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "planning"))
 from worlds import block, mission, model, profile, variant
 
+from maleo_api.mission import Mission
 from maleo_devcluster.controlplane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.errors import NotFound
@@ -31,6 +32,7 @@ from maleo_kube.resources import (
     LEASES,
     MISSIONS,
     MODELS,
+    NAMESPACES,
     NODES,
     PLACEMENTS,
     PODS,
@@ -150,6 +152,49 @@ async def test_device_that_people_wrote__outlives_its_node(operator: Operator, c
         assert left["spec"]["declared"][0]["profile"] == "none"
     finally:
         await client.delete(DEVICES, "n-own")
+
+
+_BAD = 200
+_DELAY_S = 2.0
+
+
+async def test_tenant_with_bad_missions__delays_the_first_placement_of_another_by_less_than_two_seconds(
+    operator: Operator, client: Client
+) -> None:
+    """Each of them is as large as a model may be, and its limit is out of reach."""
+    async with _device_of_its_own(client):
+        alone_s = await _time_to_place(operator, client, "alone")
+        await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crowd"}})
+        chain = [block(f"b{i}", mop=20, cut=1000 if i < 255 else None) for i in range(256)]
+        variants = [variant(f"v{i}", chain) for i in range(4)]
+        await client.create(MODELS, _in_crowd(model(*variants)))
+        too_tight = {"latency": {"atMost": "1us"}}
+        for number in range(_BAD):
+            await client.create(MISSIONS, _in_crowd(mission(f"bad-{number:03}", objectives=too_tight)))
+        await _until(lambda: len(operator.cache.missions) >= _BAD)
+        beside_s = await _time_to_place(operator, client, "beside")
+        decided = [m for key, m in operator.cache.missions.items() if key.startswith("crowd/") and m.status.conditions]
+        assert len(decided) < _BAD, "the crowd still kept the planner busy"
+        assert beside_s - alone_s < _DELAY_S, (alone_s, beside_s, len(decided))
+        await client.delete(NAMESPACES, "crowd")
+        for number in range(_BAD):
+            await client.delete(MISSIONS, f"bad-{number:03}", namespace="crowd")
+        await client.delete(MODELS, "net", namespace="crowd")
+
+
+def _in_crowd(item: Any) -> dict[str, Any]:
+    body: dict[str, Any] = item.to_api()
+    return {**body, "metadata": {**body["metadata"], "namespace": "crowd"}}
+
+
+async def _time_to_place(operator: Operator, client: Client, name: str) -> float:
+    """Seconds from the creation of the mission to its Placement."""
+    began = time.monotonic()
+    made = Mission.model_validate(await client.create(MISSIONS, mission(name, modes=["Local"]).to_api()))
+    await _until(lambda: bool(operator.cache.placements(made)))
+    taken_s = time.monotonic() - began
+    await client.delete(MISSIONS, name, namespace="default")
+    return taken_s
 
 
 async def _ready_by(client: Client, reason: str) -> dict[str, Any]:

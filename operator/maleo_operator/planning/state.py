@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from maleo_operator.planning.budget import ADVICE, Budget
 from maleo_operator.planning.building import build
 from maleo_operator.planning.holdings import Holdings, uses
 from maleo_operator.planning.horizon import bound_beyond
@@ -16,10 +17,14 @@ from maleo_operator.planning.solver import Search
 
 
 class State:
-    """Equals `State(snapshot)` of the latest snapshot, whatever came before."""
+    """Equals `State(snapshot)` of the latest snapshot, whatever came before.
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    advice: units of work for telling what is in the way of a mission and what would do.
+    """
+
+    def __init__(self, snapshot: Snapshot, *, advice: float = ADVICE) -> None:
         self.snapshot = snapshot
+        self._advice = advice
         self.index = Index(snapshot)
         self.holdings = Holdings.of(snapshot, self.index)
 
@@ -50,7 +55,9 @@ class State:
 
     def explain(self, key: str, *, aim: Aim = "margins") -> Verdict:
         found = self.decide(key, aim=aim)
-        return found if isinstance(found, Feasible) else advise(self.seen(key), key, found, aim=aim, index=self.index)
+        if isinstance(found, Feasible):
+            return found
+        return advise(self.seen(key), key, found, aim=aim, index=self.index, budget=Budget(self._advice))
 
     def decide(self, key: str, *, aim: Aim = "margins") -> Verdict:
         """As `planner.decide`."""
