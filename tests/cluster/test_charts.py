@@ -296,7 +296,7 @@ def test_operator__prefers_nodes_that_are_no_devices_and_takes_the_values_of_the
     assert (environment["MALEO_SLOT_CPU_REQUEST"], environment["MALEO_SLOT_CPU_LIMIT"]) == ("100m", "2")
     agent = installed.get("daemonset/maleo-agent", "-n", NAMESPACE)["spec"]["template"]["spec"]
     assert extra[0] in agent["containers"][0]["env"]
-    assert agent["dnsPolicy"] == "ClusterFirstWithHostNet", "names of the cluster resolve in the host's network"
+    assert agent["dnsPolicy"] == "Default", "nothing depends on the cluster's DNS"
     with pytest.raises(Failure, match="cpuRequest"):
         install(own_api_server.kubeconfig, _IMAGES, values={"slots": {"cpuRequest": "much"}})
 
