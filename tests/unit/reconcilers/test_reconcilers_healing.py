@@ -131,7 +131,7 @@ _WHAT_HAPPENS: tuple[Callable[[World, random.Random], object], ...] = (
     _preempt,
     _delete_pod,
     _delete_placement,
-    lambda w, _: _set(w, identity=None),
+    lambda w, _: _set(w, identity=f"{w.identity}x"),
     lambda w, _: _set(w, service=None),
     lambda w, c: _set(w, telemetry=c.choice(_TELEMETRY)),
     lambda w, c: _set(w, telemetry=c.choice(_TELEMETRY)),
