@@ -39,7 +39,8 @@ format: $(STAMP)  ## let ruff rewrite the code
 unit: $(STAMP)  ## pure code and single processes
 	@$(BIN)/python tools/packages.py
 	@echo "== unit, golden and contract tests"
-	@$(BIN)/pytest -q tests/unit tests/golden tests/contract
+	@$(BIN)/pytest -q -n auto --dist worksteal tests/unit tests/golden
+	@$(BIN)/pytest -q tests/contract
 
 cluster: $(STAMP)  ## what needs a real API server; no root
 	@echo "== tests against a real API server"
