@@ -52,7 +52,8 @@ def _spec_changed(scope: MissionScope, revisions: Revisions) -> bool:
     """The mission's spec, or the artefact that the model's variant stands for."""
     status = scope.mission.status
     edited = status.observed_generation not in (0, scope.mission.metadata.generation)
-    unanswered = revisions.pending is not None or _is_placed(scope)
+    failed = scope.attempts > 0 and not scope.news  # the last plan had no answer to it: the next waits for news
+    unanswered = (revisions.pending is not None or _is_placed(scope)) and not failed
     replaced = unanswered and revisions.current is not None and is_replaced(scope, revisions.current)
     return edited or replaced
 

@@ -221,6 +221,17 @@ def test_lost_node__is_left_whatever_the_budget_says() -> None:
     assert check(with_moves(later(of, 2), 1.0)) == "NodeLost"
 
 
+def test_move_to_a_model_that_is_gone__is_planned_once_and_again_when_there_is_news() -> None:
+    """While the move is under way the mission is decided every second."""
+    world = World(planner=lambda _: feasible("drone-1"))
+    world.turn()
+    world.model = None
+    of = world.scope()
+    assert check(of) == "SpecChanged"
+    assert check(replace(of, attempts=1)) is None
+    assert check(replace(of, attempts=1, news=True)) == "SpecChanged"
+
+
 def _served_by_least_bad(**changes: Any) -> MissionScope:
     world = World(planner=lambda _: infeasible(least_bad=plan("drone-1")))
     world.settle()
