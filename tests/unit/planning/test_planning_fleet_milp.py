@@ -11,11 +11,12 @@ import pytest
 from instances import fleet
 from meaning import read
 from milp import Program
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 from maleo_api.quantities import BYTES, parse
 from maleo_operator.planning import assignment
 from maleo_operator.planning.fleet import SERVED, plan_fleet
+from maleo_operator.planning.optimizers import minimize
 from maleo_operator.planning.problem import Snapshot
 
 Row = tuple[str, ...]
@@ -82,13 +83,13 @@ def test_prices__are_never_negative_whatever_the_solver_rounds(monkeypatch: pyte
     """HiGHS was seen to say -6e-15 where a row is worth nothing; what is impossible would cost minus infinity by it."""
 
     def rounded(*args: Any, **kwargs: Any) -> Any:
-        done = linprog(*args, **kwargs)
+        done = minimize(*args, **kwargs)
         done.ineqlin.marginals = np.where(done.ineqlin.marginals == 0, 6e-15, done.ineqlin.marginals)
         return done
 
     found = fleet(Random(3), missions=6, nodes=4, tight=0.7)
     exact = plan_fleet(found).tiers["Mission"]
-    monkeypatch.setattr(assignment, "linprog", rounded)
+    monkeypatch.setattr(assignment, "minimize", rounded)
     tier = plan_fleet(found).tiers["Mission"]
     assert (tier.served, tier.value) == (exact.served, pytest.approx(exact.value))
     assert tier.bound == pytest.approx(exact.bound)

@@ -50,7 +50,8 @@ def _shuffled(found: Snapshot, chance: Random) -> Snapshot:
     kept = {each.name: getattr(found, each.name) for each in fields(found)}
     seen = kept.pop("observations")
     turned = {each.name: shuffle(getattr(seen, each.name)) for each in fields(seen)}
-    return Snapshot(**{name: shuffle(each) for name, each in kept.items()}, observations=replace(seen, **turned))
+    told = {name: shuffle(each) if isinstance(each, Mapping) else each for name, each in kept.items()}
+    return Snapshot(**told, observations=replace(seen, **turned))
 
 
 # ------------------------------------------------------------------------------------------------ no worse with more
