@@ -1,12 +1,15 @@
 """What the demo measured: a page on the terminal and the same as JSON."""
 
 import json
+import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from maleo_api.mission import Figure, Mission
 from maleo_demo.load import Sample, percentile
+
+_COLUMNS: Final = 100
 
 
 def _figure(figure: Figure | None) -> dict[str, str] | None:
@@ -122,7 +125,14 @@ class Report:
         if quiet:
             lines.append(f"Operator       {quiet['writes']} API writes in a quiet minute under load")
             lines += [f"  {count} x {what}" for what, count in quiet["by_kind"].items()]
-        return "\n".join(lines)
+        return "\n".join(part for line in lines for part in _wrap(line))
+
+
+def _wrap(line: str) -> list[str]:
+    """Return the line in parts of at most 100 columns; what follows stands below the second column."""
+    if len(line) <= _COLUMNS:
+        return [line]
+    return textwrap.wrap(line, _COLUMNS, subsequent_indent=" " * 15, break_long_words=False)
 
 
 def _describe(facts: PlacementFacts) -> list[str]:

@@ -20,9 +20,11 @@ _WAIT_S = 120
 _SECONDS = 60
 _SHAPED = 100e6 / 8  # bytes/s
 _FIGURE = re.compile(r'^maleo_link_bandwidth_bytes_per_second\{source="gate-1",target="(.+)"\} (.+)$', re.MULTILINE)
+_IN_TIME = {"latency": {"percentile": 95, "atMost": "500ms"}}
+"""What crosses is the input of squeezenet, 588 KiB: far more than the 16 KiB that a shaper lets pass at once."""
 DIGITS: dict[str, Any] = {
     "model": {"name": "digits", "variants": ["fp32"]},
-    "objectives": {"latency": {"percentile": 95, "atMost": "500ms"}},
+    "objectives": _IN_TIME,
     "modes": ["Remote"],
     "demand": {"rate": "20/s"},
     "input": {"node": "gate-1"},
@@ -45,8 +47,8 @@ async def digits(environment: Environment) -> Path:
 async def test_small_tensors_beside_large_ones__leave_the_link_its_bandwidth_and_everybody_in_place(
     environment: Environment, digits: Path
 ) -> None:
-    split = GATE | {"modes": ["Split"]}
-    async with mission(environment, "large", split) as large, mission(environment, "small", DIGITS) as small:
+    remote = GATE | {"modes": ["Remote"], "egress": {"input": "Any", "features": "Any"}, "objectives": _IN_TIME}
+    async with mission(environment, "large", remote) as large, mission(environment, "small", DIGITS) as small:
         placed = await large.until(is_ready, what="Ready", timeout_s=_WAIT_S)
         beside = await small.until(is_ready, what="Ready", timeout_s=_WAIT_S)
         partner = placed.mission.status.nodes.split(">")[1]

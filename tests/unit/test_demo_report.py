@@ -93,7 +93,8 @@ def _report(**changes: Any) -> Report:
         placements=[_FACTS, replace(_FACTS, revision=13, mode="Local")],
         drift={
             "what": "link drone-1 > edge-1 slowed to 11.5Mbit/s",
-            "condition": "LimitExceeded: p95 is 129ms, the limit is 120ms",
+            "condition": "LimitExceeded: 87.8% of 139 requests took more than 120ms, p95 allows 5%: "
+            "judged at 99% confidence",
             "condition_s": 18.9, "placement_s": 20.0, "met_s": 149.0,
         },
         moves=[{"fromRevision": 12, "toRevision": 13, "reason": "LatencyDrift"}],
