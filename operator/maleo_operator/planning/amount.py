@@ -25,8 +25,8 @@ class Frame:
     """Which steps are possible, for D places and B boundaries.
 
     reach: (D, B) last boundary at which a span that begins here may end; barred: place -> (B, B) spans that are not
-    possible all the same; slow: (D+1, D, B) crossings that are not possible, because they are too slow or carry raw
-    input that egress keeps away; sizes: (B,) bytes that cross, and the answer.
+    possible all the same; slow: (D+1, D, B) crossings that are not possible, because they are too slow or carry what
+    egress keeps away; sizes: (B,) bytes that cross, and the answer.
     """
 
     reach: Numbers

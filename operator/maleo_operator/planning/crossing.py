@@ -45,7 +45,8 @@ class Crossings:
 
     wire: seconds a byte; taken: the same in what others leave of the link; doubt: of the wire's time at the tail,
     relative; overhead: seconds of each; joules: a byte; open: what links and egress allow; pairs: (place, place) ->
-    row in `coded` of those by a codec; barred: (D+1, D, B) cuts whose raw tensors egress keeps away, None if none are.
+    row in `coded` of those by a codec; barred: (D+1, D, B) cuts whose tensors egress keeps away from a place that gets
+    those of other cuts, None if there are none.
     """
 
     sizes: Array  # (B,) bytes, and the answer
@@ -81,11 +82,15 @@ def find_crossings(
     known: dict[tuple[str, str, bool], tuple[float, ...] | None] = {}
     forms = {rank: _Form.of(variant, ends, crossing, rank) for rank in set(codecs) if rank}
     coders = {unit.key: Coder.of(variant, unit, crossing.processor(unit.node)) for unit in (units if forms else ())}
+    raw = raw_cuts(variant, ends)
+    inputs, features = (np.array([crossing.may_receive(u.node, x) for u in units], dtype=bool) for x in (True, False))
+    after_cuts = features | (inputs & raw.any())
     for i, origin in enumerate([*(unit.node for unit in units), source]):
+        receives = inputs if i == count else after_cuts
         for j, unit in enumerate(units):
             pair = (origin.name, unit.node.name, i == count)
             if pair not in known:
-                known[pair] = _pair(crossing, origin, unit.node, z, raw=i == count)
+                known[pair] = _pair(crossing, origin, unit.node, z) if receives[j] else None
             found = known[pair]
             if found is None or (i < count and units[i].key == unit.key):
                 continue  # no way, or the unit itself, which serves once
@@ -104,7 +109,7 @@ def find_crossings(
     sizes = list_sizes(variant, ends, crossing.input_bytes) + crossing.answer_bytes
     wire, taken, doubt, overhead, joules = figures
     stacked = np.stack(coded, axis=1) if coded else np.zeros((_FIGURES, 0, len(ends)))
-    barred = _bar(raw_cuts(variant, ends), [crossing.may_receive(unit.node, True) for unit in units])
+    barred = _bar(raw, inputs, features)
     return Crossings(sizes, wire, taken, doubt, overhead, joules, allowed, pairs, stacked, barred)
 
 
@@ -113,18 +118,19 @@ def raw_cuts(variant: Variant, ends: Sequence[int]) -> Mask:
     return np.array([False, *(is_raw(variant.blocks, end) for end in ends[1:])])
 
 
-def _bar(raw: Mask, allowed: Sequence[bool]) -> Mask | None:
-    """Return (D+1, D, B) of what places that may not receive the input (`allowed`, by place) may not receive either."""
-    forbidden: Mask = raw & ~np.array(allowed, dtype=bool)[:, None]
-    if not forbidden.any():
+def _bar(raw: Mask, inputs: Mask, features: Mask) -> Mask | None:
+    """Return (D+1, D, B): raw cuts to places that may not receive the input (`inputs`, by place), and other cuts to
+    those that may not receive features. Without raw cuts a place receives all cuts or none, which is told by `open`.
+    """
+    forbidden: Mask = np.where(raw, ~inputs[:, None], ~features[:, None])
+    forbidden[:, 0] = False  # nothing is cut yet
+    if not raw.any() or not forbidden.any():
         return None
-    return np.broadcast_to(forbidden, (len(allowed) + 1, *forbidden.shape))
+    return np.broadcast_to(forbidden, (len(inputs) + 1, *forbidden.shape))
 
 
-def _pair(crossing: Crossing, origin: NodeFacts, target: NodeFacts, z: float, *, raw: bool) -> tuple[float, ...] | None:
-    """wire, taken, doubt, overhead, joules; None where nothing may cross."""
-    if not crossing.may_receive(target, raw):
-        return None
+def _pair(crossing: Crossing, origin: NodeFacts, target: NodeFacts, z: float) -> tuple[float, ...] | None:
+    """wire, taken, doubt, overhead, joules; None where no link joins them."""
     if origin.name == target.name:
         return 0.0, 0.0, 0.0, 0.0, 0.0
     link = crossing.link(origin, target)

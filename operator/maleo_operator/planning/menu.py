@@ -168,9 +168,8 @@ class Menu:
             fits &= np.isinf(self._allowed)[:, None, None] | (stage.joules <= self._allowed[:, None, None])
         self.fits: Mask = fits  # (R, B, B)
         raw, features = (np.array([getattr(row, name) for row in rows]) for name in ("raw", "features"))
-        self.open: Mask = np.repeat(features[:, None], len(stage.ends), axis=1)  # (R, B)
+        self.open: Mask = np.where(raw_cuts(variant, stage.ends), raw[:, None], features[:, None])  # (R, B)
         self.open[:, 0] = raw
-        self.open &= raw[:, None] | ~raw_cuts(variant, stage.ends)
         self.open &= demand.rate * stage.wire <= (1 + TIE) * self._link_free[:, None]
         self._figure()
 

@@ -65,7 +65,7 @@ def _find(index: Index, source: NodeFacts, raw: Egress, features: Egress) -> Rea
         if link is not None:
             targets.append(Target(each, link, *may))
             near[index.spot(node)] = node
-        elif may[1]:
+        elif any(may):  # raw input may cross a cut in another form
             far[index.spot(node)] = node
     far = {spot: node for spot, node in far.items() if spot not in near}
     hops = {spot: _best(index, [*near.values(), *far.values()], [node]) for spot, node in near.items()}

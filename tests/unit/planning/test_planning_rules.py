@@ -90,6 +90,16 @@ def test_size_of_a_cut__is_as_stated_where_a_dimension_is_free(shape: list[int],
     assert only.transfers[0].size == (3 * 2**20 if -1 in shape else 3072)
 
 
+def test_features_must_stay__the_raw_input_may_cross_in_another_form() -> None:
+    """`egress.input` alone holds for a raw cut, `egress.features` alone for every other."""
+    chain = [block("a", mop=1, cut=100), block("b", mop=1, cut=100), block("c", mop=2000, cut=None)]
+    chain[1]["cut"]["raw"], chain[0]["cut"]["raw"] = True, False
+    spec = {"egress": {"input": "Any", "features": "Device"}, "modes": ["Split"]}
+    spec |= {"objectives": {"latency": {"atMost": "900ms"}}}
+    chosen = _feasible(_plan(_two(spec, net=model(variant("fp32", chain))))).plan
+    assert [(p.node, p.first, p.last) for p in chosen.partitions] == [("drone", 0, 1), ("edge", 2, 2)]
+
+
 def test_split_plan__keeps_a_fallback_on_the_entrys_own_unit() -> None:
     chosen = _feasible(_plan(_two({"egress": {"input": "Device", "features": "Any"}}))).plan
     assert chosen.fallback is not None
