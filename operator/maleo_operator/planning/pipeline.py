@@ -34,7 +34,9 @@ _ORDERS: Final = 60
 _PATIENCE: Final = 2000
 _SORTING: Final = 100.0
 _PROBING: Final = 3e8
-"""Work of sorting a number among millions, and of a probe of the least cost with all the states that it may keep."""
+"""Work of sorting a number among millions, and the most of a probe of the least cost, which then drops states."""
+_ROUNDS: Final = 30
+"""In which such a probe looks for prices."""
 _DESCENTS: Final = 64
 _STEP: Final = 1e-7
 """Relative: by how much the next pipeline must be quicker."""
@@ -122,6 +124,14 @@ def _work_of(types: Types, states: int) -> float:
     return CALL * types.most * len(types.members) + states * words * (1 + types.last // 8)
 
 
+def _work_of_least(types: Types) -> float:
+    """Of one probe of the least cost: all sums of all states, and the calls of every layer and round of prices."""
+    kinds, last = len(types.members), types.last
+    sums = types.count_states() * kinds * last * (kinds + last)
+    calls = _ROUNDS * last + types.most * kinds * (1 + last)
+    return min(_PROBING, 4 * CALL * calls + 3 * sums)
+
+
 def _work_of_cover(types: Types) -> float:
     """Of one linear program, as HiGHS was seen to take."""
     return 100 * CALL + 30.0 * types.last * types.last * len(types.members)
@@ -156,7 +166,8 @@ def _within(
     costs = Stages.of(lattice, mode, stages.most, amount=limits[0].amount)
     groups = stages.groups(costs)
     types, prices = Types.of(stages, groups), Types.of(costs, groups)
-    while low < high and budget.spend(_PROBING + 3.0 * stages.spans.size):
+    work = _work_of_least(types) + 3.0 * stages.spans.size
+    while low < high and budget.spend(work):
         middle = (low + high) // 2
         seconds = float(candidates[middle])
         probe = LeastProbe(types, prices, seconds=seconds, limit=limits[0].most * (1 + TIE))

@@ -6,7 +6,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from worlds import block, device, link, mission, model, profile, snapshot, variant
 
@@ -320,6 +320,7 @@ _NODES = ("drone", "edge", "cloud", "hub")
     cut=st.sampled_from([10, 20_000]),
     share=st.floats(0.0, 1.0),
 )
+@example(mops=[34, 36, 32, 1, 1], gops=[5, 5, 5, 10], mbit=1, cut=10, share=0.0)
 def test_plan_for_rate__is_the_quickest_of_all_that_keep_a_hard_latency_limit(
     mops: list[int], gops: list[int], mbit: int, cut: int, share: float
 ) -> None:
@@ -336,11 +337,23 @@ def test_plan_for_rate__is_the_quickest_of_all_that_keep_a_hard_latency_limit(
     assert verdict.bound == pytest.approx(best, rel=1e-6)
 
 
+def test_plan_for_rate__of_six_different_nodes_is_proven_within_a_hard_latency_limit() -> None:
+    """The standard budget is by far enough for all sets of six units."""
+    speeds = {"drone": 5, **{f"n{i}": 3 + 2 * i for i in range(5)}}
+    mops = [90 + 7 * (i * i % 11) for i in range(10)]
+    world = _world(speeds, mops, cut=3000, mbit=100, objectives={"latency": {"atMost": "150ms"}})
+    verdict = plan(world, "default/watch", aim="rate")
+    assert isinstance(verdict, Feasible)
+    best = max(rate for tail, rate in _enumerate(mops, speeds, 3000 * 4, 100e6 / 8) if tail <= 0.15)
+    assert verdict.plan.rate.value == pytest.approx(best)
+    assert verdict.bound == pytest.approx(best)
+
+
 def _enumerate(mops: list[int], gops: dict[str, int], size: float, wire: float) -> list[tuple[float, float]]:
     """(tail, rate) of all ways of the three modes, written out by hand: 5 % spread of computing, 15 % of links."""
     found, z = [], 1.6448536269514722
-    for length in range(1, min(len(mops), len(_NODES)) + 1):
-        for chain in permutations(_NODES, length):
+    for length in range(1, min(len(mops), len(gops)) + 1):
+        for chain in permutations(gops, length):
             if "drone" in chain[1:]:
                 continue
             for cuts in combinations(range(1, len(mops)), length - 1):
