@@ -229,11 +229,11 @@ def test_tier__has_the_same_plans_with_and_without_those_below(seed: int) -> Non
 # ------------------------------------------------------------------------------------------------ egress
 
 
-@pytest.mark.parametrize("first", range(0, 1000, 100))
-def test_thousand_runs__let_nothing_out_that_must_stay(first: int) -> None:
+@pytest.mark.timeout(900)  # two minutes of CPU: a busy machine takes several times as long
+def test_thousand_runs__let_nothing_out_that_must_stay() -> None:
     """Every plan that is told, the least bad and those that would do with another limit among them."""
     transfers = 0
-    for seed in range(first, first + 100):
+    for seed in range(1000):
         found = _one(seed)
         egress, nodes = found.missions[KEY].spec.egress, found.nodes
         for each in [*_told(plan(found, KEY)), *by_mode(found, KEY).values()]:
@@ -245,7 +245,7 @@ def test_thousand_runs__let_nothing_out_that_must_stay(first: int) -> None:
                 transfers += part.node != before
                 before = part.node
             assert each.fallback is None or each.fallback.partition.node == "drone"
-    assert transfers > 50
+    assert transfers > 500
 
 
 def _takes_raw(found: Snapshot, chosen: Plan, first: int) -> bool:
