@@ -114,7 +114,12 @@ def is_raw(blocks: Sequence[Block], at: int) -> bool:
         return False
     if cut.raw is not None:
         return cut.raw
-    return sum(parse(BYTES, block.parameters) for block in blocks[: at + 1]) <= _SCALES
+    seen = 0.0
+    for block in blocks[: at + 1]:
+        seen += parse(BYTES, block.parameters)
+        if seen > _SCALES:  # most models say so in their first blocks
+            return False
+    return True
 
 
 class Exit(Schema):

@@ -162,24 +162,38 @@ async def test_tenant_with_bad_missions__delays_the_first_placement_of_another_b
     operator: Operator, client: Client
 ) -> None:
     """Each of them is as large as a model may be, and its limit is out of reach."""
-    async with _device_of_its_own(client):
+    async with _device_of_its_own(client), _crowd(client):
         alone_s = await _time_to_place(operator, client, "alone")
-        await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crowd"}})
-        chain = [block(f"b{i}", mop=20, cut=1000 if i < 255 else None) for i in range(256)]
-        variants = [variant(f"v{i}", chain) for i in range(4)]
-        await client.create(MODELS, _in_crowd(model(*variants)))
-        too_tight = {"latency": {"atMost": "1us"}}
         for number in range(_BAD):
-            await client.create(MISSIONS, _in_crowd(mission(f"bad-{number:03}", objectives=too_tight)))
+            too_tight = mission(f"bad-{number:03}", objectives={"latency": {"atMost": "1us"}})
+            await client.create(MISSIONS, _in_crowd(too_tight))
         await _until(lambda: len(operator.cache.missions) >= _BAD)
         beside_s = await _time_to_place(operator, client, "beside")
         decided = [m for key, m in operator.cache.missions.items() if key.startswith("crowd/") and m.status.conditions]
         assert len(decided) < _BAD, "the crowd still kept the planner busy"
         assert beside_s - alone_s < _DELAY_S, (alone_s, beside_s, len(decided))
-        await client.delete(NAMESPACES, "crowd")
+
+
+@contextlib.asynccontextmanager
+async def _crowd(client: Client) -> AsyncIterator[None]:
+    """A namespace with a model of 256 blocks in four variants; afterwards it is emptied of missions."""
+    await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crowd"}})
+    await client.create(_ACCOUNTS, _account("crowd"))
+    chain = [block(f"b{i}", mop=20, cut=1000 if i < 255 else None) for i in range(256)]
+    await client.create(MODELS, _in_crowd(model(*[variant(f"v{i}", chain) for i in range(4)])))
+    try:
+        yield
+    finally:
         for number in range(_BAD):
             await client.delete(MISSIONS, f"bad-{number:03}", namespace="crowd")
+        for pod in (await client.list(PODS, namespace="crowd")).items:
+            await client.delete(PODS, pod["metadata"]["name"], namespace="crowd")
         await client.delete(MODELS, "net", namespace="crowd")
+
+
+def _account(namespace: str) -> dict[str, Any]:
+    """Return the account of the namespace's pods, which the controller-manager would make."""
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}}
 
 
 def _in_crowd(item: Any) -> dict[str, Any]:
@@ -269,11 +283,13 @@ async def _device_of_its_own(client: Client) -> AsyncIterator[None]:
     await client.create(MODELS, model(variant("fp32", [block("a", mop=50, cut=None)])).to_api())
     await _device(client, "drone")
     await _apply_status(client, DEVICES, "drone", {"inventory": {"host": {"profile": "p"}}})
-    yield
-    for kind, name in ((MISSIONS, "cctv"), (MODELS, "net"), (LEASES, "maleo-agent-drone")):
-        await client.delete(kind, name, namespace="default")
-    await client.delete(NODES, "drone")
-    await client.delete(DEVICE_PROFILES, "p")
+    try:
+        yield
+    finally:
+        for kind, name in ((MISSIONS, "cctv"), (MODELS, "net"), (LEASES, "maleo-agent-drone")):
+            await client.delete(kind, name, namespace="default")
+        await client.delete(NODES, "drone")
+        await client.delete(DEVICE_PROFILES, "p")
 
 
 async def _apply_status(client: Client, kind: Kind, name: str, status: dict[str, Any]) -> None:
@@ -363,6 +379,7 @@ async def test_service_and_secret_of_a_tenant__stay_as_they_are_and_the_mission_
 ) -> None:
     """Neither taken over nor owned: so the garbage collector does not delete them with the Mission either."""
     tenants = [await client.create(kind, _of_a_tenant(kind, name)) for kind, name in _TAKEN.items()]
+    await client.create(_ACCOUNTS, _account("default"))
     async with _device_of_its_own(client):
         created = await client.create(MISSIONS, mission("shop", modes=["Local"]).to_api())
         refused = await _placed_by(client, "ChildRefused", name="shop")
@@ -379,6 +396,7 @@ async def test_service_and_secret_of_a_tenant__stay_as_they_are_and_the_mission_
         await _owned(client, again["metadata"]["uid"])
         assert created["metadata"]["uid"] != again["metadata"]["uid"]
         await client.delete(MISSIONS, "shop", namespace="default")
+    await client.delete(_ACCOUNTS, "default", namespace="default")
 
 
 _TAKEN = {SERVICES: "shop", SECRETS: "shop-identity"}  # Secrets of missions were once named like this one

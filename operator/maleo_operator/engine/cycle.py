@@ -47,8 +47,8 @@ _BURST: Final = 50
 _SLICE_S: Final = 0.5
 """What a turn has not decided within this time becomes dirty again, and is ordered with what came meanwhile."""
 _HEARTBEAT_S: Final = 1.0
-_ADVICE: Final = 1.5e8
-"""Work of advice for one mission: a tenth of what `maleo explain` takes, for here the missions of others wait."""
+_ADVICE: Final = 5e7
+"""Work of advice for one mission: far less than `maleo explain` takes, for here the missions of others wait."""
 _BY_FLEET: Final = frozenset({"FleetImprovement", "Retry"})
 """Reasons to plan for which the plan that was found for all missions together is taken, where there is one."""
 
