@@ -224,9 +224,13 @@ def _span(span: MeasuredSpan, variant: Variant, path: str) -> Iterator[str]:
 
 
 def _mistake(path: str, value: Any, told: str) -> str:
+    return ": ".join(filter(None, (path, show_value(value), told)))
+
+
+def show_value(value: Any) -> str:
+    """Return the value as JSON, shortened: the rule that it breaks must stay in sight."""
     shown = json.dumps(value, default=str)
-    shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
-    return ": ".join(filter(None, (path, shown, told)))
+    return shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
 
 
 def _value_at(item: Schema, path: str) -> Any:

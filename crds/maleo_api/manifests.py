@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from maleo_api.checks import broken_rules, dangling_names, unfit_metadata
+from maleo_api.checks import broken_rules, dangling_names, show_value, unfit_metadata
 from maleo_api.documents import DocumentError, parse_documents
 from maleo_api.fields import note_at, of_model
 from maleo_api.kinds import KINDS, KindInfo
@@ -23,7 +23,6 @@ from maleo_api.quantities import Unit
 from maleo_api.spelling import suggest
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
-_MOST_SHOWN: Final = 80
 STANDARD_INPUT: Final = "-"
 _FREE_FORM: Final = "metadata"  # Kubernetes' own, Maleo models only a part of it
 
@@ -215,7 +214,8 @@ class _Reading:
 
     def _take_list(self, place: str, items: object) -> None:
         if not isinstance(items, list):
-            self.mistakes.append(f"{place}: items: {_show(items)}: not a list: write the objects of the list below it")
+            told = "not a list: write the objects of the list below it"
+            self.mistakes.append(f"{place}: items: {show_value(items)}: {told}")
             return
         for index, item in enumerate(items):
             self._take(f"{place}: items[{index}]", item)
@@ -286,17 +286,11 @@ def tell_yaml_error(error: Exception) -> str:
     return " ".join(str(error).split()).replace('in "<unicode string>", ', "")
 
 
-def _show(value: object) -> str:
-    """Return the value as JSON, shortened: the rule that it breaks must stay in sight."""
-    shown = json.dumps(value, default=str)
-    return shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
-
-
 def _describe(detail: ErrorDetails, model: type[Schema]) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
     if detail["type"] == "missing":
         return f"{path}: missing: this field is required"
-    shown = _show(detail["input"])
+    shown = show_value(detail["input"])
     if detail["type"] == "string_type" and isinstance(detail["input"], bool):
         return f"{path}: {shown}: a boolean: quote the text, since YAML takes y, yes, on, n, no and off for booleans"
     if (unit := note_at(model, detail["loc"], Unit)) is not None:
