@@ -93,6 +93,7 @@ DASHBOARDS: Final = (
                 "joule",
                 ((f"maleo_mission_energy_joules_per_inference{{{_M}}}", "{{mission}} {{basis}}"),),
             ),
+            Panel("Warm revisions", "short", ((f"maleo_mission_warm_revisions{{{_M}}}", "{{mission}} {{slot}}"),)),
             Panel("Conditions", "bool", ((f"maleo_mission_condition{{{_M}}}", "{{mission}} {{type}}"),)),
         ),
     ),
@@ -121,7 +122,18 @@ DASHBOARDS: Final = (
                 ),
             ),
             Panel("Battery", "percentunit", ((f"maleo_device_battery_ratio{{{_D}}}", "{{node}}"),)),
-            Panel("Warm revisions", "short", ((f"maleo_slot_warm_revisions{{{_D}}}", "{{node}} {{slot}}"),)),
+            Panel("Warm revisions", "short", ((f"maleo_device_warm_revisions{{{_D}}}", "{{node}}"),)),
+            Panel(
+                "Requests",
+                "reqps",
+                (
+                    (
+                        f"sum by (node, outcome) (rate(maleo_device_requests_total{{{_D}}}[1m]))",
+                        "{{node}} {{outcome}}",
+                    ),
+                ),
+                "At all entries of the node, also while it does not reach the operator.",
+            ),
             Panel("Connected to the operator", "bool", ((f"maleo_agent_connected{{{_D}}}", "{{node}}"),)),
         ),
     ),

@@ -136,7 +136,7 @@ class Agent:
                 self._refresh()
             reports = self.relay.drain()
             reading = self._read(self.relay.busy_s(reports))
-            self.metrics.reading, self.metrics.slots = reading, self.relay.latest()
+            self.metrics.reading, self.metrics.warm = reading, self.relay.count_warm()
             self.metrics.connected = self.upstream.child.connected.is_set()
             self.metrics.refused, self.metrics.denied = self.relay.refused, self.relay.denied
             self.metrics.closed = self.relay.door.closed

@@ -1,5 +1,10 @@
-"""`/metrics` of one node: base units, joules as counters; a reading that is not there is absent."""
+"""`/metrics` of one node: base units, joules as counters; a reading that is not there is absent.
 
+Agents use their nodes' network, so that anybody who reaches a node may read this page: no label has a name that a
+tenant chose. Figures by mission and slot are on the operator's page.
+"""
+
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,21 +22,18 @@ class NodeMetrics(Collector):
         self.reading = NodeReading(units=())
         self.joules: Mapping[tuple[str, str], float] = {}  # (unit, basis)
         self.types: Mapping[str, str] = {}
-        self.slots: tuple[SlotReport, ...] = ()
+        self.warm = 0  # revisions, of all slots
         self.connected = False
         self.refused: Mapping[str, int] = {}  # by reason
         self.denied: Mapping[str, int] = {}  # by reason
         self.closed = 0
-        self._requests: dict[tuple[str, str, str], float] = {}
+        self._requests = Counter({"answered": 0, "fallback": 0, "failed": 0})
 
     def count(self, reports: tuple[SlotReport, ...]) -> None:
-        for report in reports:
-            for revision in report.revisions:
-                answered = revision.total - revision.failed - revision.fallback
-                outcomes = {"answered": answered, "fallback": revision.fallback, "failed": revision.failed}
-                for outcome, count in outcomes.items():
-                    key = (report.slot, revision.variant, outcome)
-                    self._requests[key] = self._requests.get(key, 0) + count
+        """Add what slots of this node reported since the last call."""
+        for revision in (revision for report in reports for revision in report.revisions):
+            answered = revision.total - revision.failed - revision.fallback
+            self._requests.update(answered=answered, fallback=revision.fallback, failed=revision.failed)
 
     def render(self) -> bytes:
         registry = CollectorRegistry()
@@ -66,14 +68,13 @@ class NodeMetrics(Collector):
 
     def _collect_slots(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
-            "maleo_slot_requests", "Requests at entries, by outcome.", labels=["slot", "variant", "outcome"]
+            "maleo_device_requests", "Requests at all entries of this node, by outcome.", labels=["outcome"]
         )
-        for key, count in self._requests.items():
-            requests.add_metric(list(key), count)
+        for outcome, count in self._requests.items():
+            requests.add_metric([outcome], count)
         yield requests
-        warm = GaugeMetricFamily("maleo_slot_warm_revisions", "Revisions that are loaded and warm.", labels=["slot"])
-        for report in self.slots:
-            warm.add_metric([report.slot], len(report.warm))
+        warm = GaugeMetricFamily("maleo_device_warm_revisions", "Revisions that slots of this node hold warm.")
+        warm.add_metric([], self.warm)
         yield warm
         refused = CounterMetricFamily(
             "maleo_agent_refused_readings", "Readings of slots that make no sense, by reason.", labels=["reason"]

@@ -148,10 +148,10 @@ class Relay:
         self._frames.clear()
         return fresh
 
-    def latest(self) -> tuple[SlotReport, ...]:
-        """The newest report of every slot that is alive, for `/metrics`."""
+    def count_warm(self) -> int:
+        """Return how many revisions the slots hold warm that have reported lately."""
         oldest = time.monotonic() - _STALE_S
-        return tuple(heard.report for heard in self._heard.values() if heard.at > oldest)
+        return sum(len(heard.report.warm) for heard in self._heard.values() if heard.at > oldest)
 
     def busy_s(self, reports: tuple[SlotReport, ...]) -> dict[str, float]:
         """Unit -> seconds that slots computed on it, by their reports."""

@@ -47,6 +47,9 @@ class Metrics:
         self.condition = Gauge(
             "maleo_mission_condition", "1 True, 0 False; absent while Unknown.", [*_MISSION, "type"], registry=r
         )
+        self.warm = Gauge(
+            "maleo_mission_warm_revisions", "Revisions that a slot holds warm.", [*_MISSION, "slot"], registry=r
+        )
         self.cycle = Histogram("maleo_cycle_seconds", "One turn of the cycle.", buckets=_SECONDS, registry=r)
         self.planning = Histogram("maleo_planning_seconds", "One mission planned.", buckets=_SECONDS, registry=r)
         self.queue = Gauge("maleo_queue_depth", "Dirty keys waiting.", registry=r)
@@ -108,7 +111,8 @@ class Metrics:
     def forget_missions(self) -> None:
         """Of one who leads no more: the figures are the next leader's."""
         self._shown.clear()
-        gauges = (self.margin, self.latency, self.limit, self.energy, self.rate, self.condition, self.bandwidth)
+        figures = (self.margin, self.latency, self.limit, self.energy, self.rate)
+        gauges = (*figures, self.condition, self.warm, self.bandwidth)
         for family in (*gauges, self.requests, self.over_limit, self.moves):
             family.clear()
 

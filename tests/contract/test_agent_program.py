@@ -16,7 +16,19 @@ from maleo_agent.main import Agent
 from maleo_agent.settings import Settings
 from maleo_kube.client import Change, Client, Listing, Object
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES, Kind
-from maleo_wire.messages import NodeReading, UnitReading
+from maleo_wire.messages import (
+    AgentDesired,
+    Desired,
+    Frame,
+    NodeReading,
+    Policy,
+    Revision,
+    RevisionReport,
+    SlotDesired,
+    SlotReport,
+    UnitReading,
+)
+from maleo_wire.sketch import Histogram
 from maleo_wire.sources import Sources
 
 _WAIT_S = 10
@@ -117,6 +129,53 @@ async def test_profile_that_this_version_cannot_read__is_as_good_as_not_there(
     told = [record.getMessage() for record in caplog.records]
     assert [text for text in told if text.startswith("DeviceProfile strange is ignored: spec.computeUnits.0.type: ")]
     assert len(told) == 1
+
+
+def _slot(name: str) -> SlotDesired:
+    policy = Policy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1000)
+    revision = Revision(revision=2, epoch=1, variant="secret-variant", stage=None, next=None)
+    return SlotDesired(
+        slot=name, mission=name, model="secret-model", unit="npu0/npu", entry=True, identity=name,
+        revisions=(revision,), active=2, fallback=None, policy=policy,
+    )  # fmt: skip
+
+
+def _frame(slot: str, *, total: int) -> Frame:
+    revision = RevisionReport(
+        revision=2, variant="secret-variant", compute=Histogram().to_wire(), joules=None, basis="Unknown",
+        end_to_end=Histogram().to_wire(), total=total, failed=1, fallback=2,
+    )  # fmt: skip
+    report = SlotReport(
+        slot=slot, warm=(1, 2), active=2, highest_epoch=1, fallback_warm=False, address="10.9.8.7:9000",
+        revisions=(revision,),
+    )  # fmt: skip
+    return Frame(sequence=1, at=0.0, slots=(report,))
+
+
+async def test_metrics__hold_figures_of_the_node_and_no_name_of_a_tenant(tmp_path: Path) -> None:
+    """Whoever reaches the node may read them: the agent uses its network, which no NetworkPolicy covers."""
+    api, sampled = _Api(trace=[], profiles=[_profile("fine")]), asyncio.Event()
+    names = [f"tenant-{letter}/secret-mission" for letter in "ab"]
+
+    async def send(_slots: object, _reading: NodeReading) -> None:
+        sampled.set()
+
+    async with _running(api, tmp_path) as agent, ClientSession() as session:
+        agent.upstream.send = send  # type: ignore[method-assign]
+        slots = tuple(_slot(name) for name in names)
+        await agent.relay.take(Desired(version=1, epoch=1, agent=AgentDesired(node="drone-1", slots=slots)))
+        for name, total in zip(names, (10, 20), strict=True):
+            agent.relay._hear(name, _frame(name, total=total))
+        sampled.clear()
+        await asyncio.wait_for(sampled.wait(), _WAIT_S)
+        async with session.get(f"http://127.0.0.1:{agent.settings.port}/metrics") as response:
+            text = await response.text()
+    lines = text.splitlines()
+    assert "maleo_device_warm_revisions 4.0" in lines
+    assert 'maleo_device_requests_total{outcome="answered"} 24.0' in lines
+    assert 'maleo_device_requests_total{outcome="fallback"} 4.0' in lines
+    assert 'maleo_device_requests_total{outcome="failed"} 2.0' in lines
+    assert [name for name in ("tenant", "secret", "mission", "10.9.8.7") if name in text] == []
 
 
 async def test_sampling__goes_on_while_the_api_server_does_not_answer(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import yaml
 
 from maleo_agent.metrics import NodeMetrics
 from maleo_operator.metrics import Metrics
-from maleo_wire.messages import NodeReading, SlotReport, UnitReading
+from maleo_wire.messages import NodeReading, UnitReading
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RULES = _ROOT / "charts/maleo/rules/maleo.yaml"
@@ -33,6 +33,7 @@ def _expose_operator() -> bytes:
     metrics.over_limit.labels(*mission).inc()
     metrics.moves.labels(*mission, "FirstPlacement").inc()
     metrics.condition.labels(*mission, "Ready").set(1)
+    metrics.warm.labels(*mission, "cctv-0").set(1)
     metrics.leading.set(1)
     return metrics.render()
 
@@ -44,10 +45,7 @@ def _expose_agent() -> bytes:
     )
     metrics.reading = NodeReading(units=(unit,), battery=0.8)
     metrics.joules = {("host/cpu", "Measured"): 12.0}
-    report = SlotReport(
-        slot="default/cctv-0", warm=(1,), active=1, highest_epoch=1, fallback_warm=False, address="", revisions=()
-    )
-    metrics.slots = (report,)
+    metrics.warm = 1
     metrics.connected = True
     return metrics.render()
 

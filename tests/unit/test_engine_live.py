@@ -12,6 +12,7 @@ from world import World
 from maleo_operator.engine.live import report_mission
 from maleo_operator.metrics import Metrics
 from maleo_operator.reconcilers.scope import MissionScope, Outcome, Telemetry, Window
+from maleo_wire.messages import SlotReport
 
 _SEEN = Telemetry(
     fresh=True,
@@ -87,6 +88,23 @@ def test_silent_mission__has_no_figures_left() -> None:
     _shown(metrics, _serving())
     found = _shown(metrics, replace(_serving(), telemetry=Telemetry()))
     assert not [name for name in found if name.startswith(("latency_seconds", "energy", "request_rate"))]
+
+
+def test_slots__are_named_with_their_warm_revisions_until_they_are_silent() -> None:
+    metrics = Metrics()
+    reports = {
+        pod: SlotReport(
+            slot=f"demo/{pod}", warm=warm, active=None, highest_epoch=1, fallback_warm=False, address="", revisions=()
+        )
+        for pod, warm in {"cctv-a": (1, 2), "cctv-b": ()}.items()
+    }
+    shown = _shown(metrics, replace(_serving(), telemetry=replace(_SEEN, reports=reports)))
+    warm = {name: value for name, value in shown.items() if name.startswith("warm_revisions")}
+    assert warm == {'warm_revisions{slot="cctv-a"}': 2.0, 'warm_revisions{slot="cctv-b"}': 0.0}
+    silent = replace(_serving(), telemetry=replace(_SEEN, reports={"cctv-b": reports["cctv-b"]}))
+    assert [name for name in _shown(metrics, silent) if name.startswith("warm_revisions")] == [
+        'warm_revisions{slot="cctv-b"}'
+    ]
 
 
 def test_former_leader_and_deleted_mission__leave_nothing() -> None:

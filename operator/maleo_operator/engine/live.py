@@ -33,6 +33,7 @@ def _figures(metrics: Metrics, scope: MissionScope) -> dict[Series, float | None
         (metrics.latency, (quantile,)): seen.percentile_s,
         (metrics.rate, ()): seen.rate,
         (metrics.energy, (seen.joules_basis,)): seen.joules,
+        **{(metrics.warm, (pod,)): float(len(report.warm)) for pod, report in seen.reports.items()},
     }
 
 
