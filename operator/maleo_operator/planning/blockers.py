@@ -1,7 +1,7 @@
 """What blocks a mission that has no plan, the nearest first, and whether it will pass."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -9,10 +9,12 @@ from maleo_api.device import Device
 from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective, Mission
 from maleo_api.quantities import DURATION, ENERGY, show, show_apart
+from maleo_operator.planning.contention import Contention, plan_of, tell_few, would_do
 from maleo_operator.planning.floor import find_whole, tell_floor
-from maleo_operator.planning.holdings import holders, uses
+from maleo_operator.planning.holdings import holders
+from maleo_operator.planning.index import Index
 from maleo_operator.planning.objective import UNKNOWN_ACCURACY
-from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Retry, Snapshot, Verdict
+from maleo_operator.planning.problem import Blocker, Infeasible, Plan, Retry, Snapshot
 from maleo_operator.planning.refusals import Refused
 from maleo_operator.planning.relaxation import Decide
 from maleo_operator.planning.solver import Candidate, Search
@@ -26,13 +28,12 @@ CODES: Final = {
     "power": "PowerCapExceeded",
 }
 """Of a Hard limit that is broken."""
-_MOST_NAMED: Final = 3
 _TURNS: Final = {"ReconfigurationTooSlow", "ReconfigurationUnknown"}
 """Of a unit that others hold: why it cannot be shared tells more than that it is held."""
 _TEMPORARY: Final = {"NotAvailable", "NodeTainted", "UnitOccupied", *_TURNS}
 
 
-def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide) -> tuple[Blocker, ...]:
+def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide, index: Index) -> tuple[Blocker, ...]:
     """What blocks: for ever, where the mission would not fit an empty, cool and complete fleet either; else for now.
 
     What will pass is told first: each cause without which, alone, there is a plan; else all of them together.
@@ -46,12 +47,12 @@ def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide) 
         if changed is not snapshot:
             eased[code], everything = changed, ease(everything, mission)
     answers = {code: decide(changed, key) for code, changed in eased.items()}
-    would = {code: plan for code, answer in answers.items() if (plan := _plan_of(answer)) is not None}
+    would = {code: plan for code, answer in answers.items() if (plan := plan_of(answer)) is not None}
     alone = bool(would)
     last = next(iter(answers.values()), verdict)
     if not would and len(eased) > 1:
         last = decide(everything, key)
-        would = dict.fromkeys(eased, plan) if (plan := _plan_of(last)) is not None else {}
+        would = dict.fromkeys(eased, plan) if (plan := plan_of(last)) is not None else {}
     if not would and isinstance(last, Infeasible) and last is not verdict and base[0].code in _TEMPORARY:
         # Nothing would do on an empty fleet either: what is wrong there comes first, what is in the way here after it.
         never: Retry = "CannotEver" if last.is_proven else "CannotNow"
@@ -62,14 +63,16 @@ def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide) 
         is_proven = isinstance(last, Infeasible) and last.is_proven
         retry: Retry = "CannotEver" if is_proven else "CannotNow"
         return tuple(replace(blocker, retry=retry) for blocker in base)
-    causes = tuple(_cause(snapshot, mission, code, plan, alone=alone) for code, plan in would.items())
+    contention = Contention(snapshot if alone else replace(everything, held=snapshot.held), mission, decide, index)
+    causes = tuple(
+        contention.tell(plan, alone=alone)
+        if code == "UnitOccupied"
+        else _cause(snapshot, code, plan, would_do(plan, alone=alone))
+        for code, plan in would.items()
+    )
     told = {"UnitOccupied", *(cause.code for cause in causes)}
     others = tuple(replace(blocker, retry="CannotNow") for blocker in base if blocker.code not in told)
     return others + causes if base[0].code in _TURNS else causes + others
-
-
-def _plan_of(verdict: Verdict) -> Plan | None:
-    return verdict.plan if isinstance(verdict, Feasible) else None
 
 
 def _empty(snapshot: Snapshot, mission: Mission) -> Snapshot:
@@ -114,53 +117,19 @@ def _heal(device: Device) -> Device:
 _EASES: Final = {"UnitOccupied": _empty, "Throttled": _cool, "NotAvailable": _complete, "NodeTainted": _without_taints}
 
 
-def _cause(snapshot: Snapshot, mission: Mission, code: str, plan: Plan, *, alone: bool) -> Blocker:
-    """Without which `plan` would do; not alone: without this and the other causes together."""
+def _cause(snapshot: Snapshot, code: str, plan: Plan, would: str) -> Blocker:
+    """Without which `plan` would do."""
     parts = {(part.node, part.unit) for part in plan.partitions}
-    would = (
-        f"{'' if alone else 'and without the rest '}{plan.mode} on {'>'.join(plan.nodes)} with {plan.variant} would do"
-    )
     if code == "Throttled":
         slow = {unit: share for unit, share in snapshot.observations.capacity.items() if share < 1}
         named = {unit: share for unit, share in slow.items() if unit in parts} or slow
         texts = [f"{node} {unit} runs at {share:.0%} of its speed" for (node, unit), share in sorted(named.items())]
-        return Blocker(code, "CannotNow", f"{_few(texts)}; at full speed {would}")
+        return Blocker(code, "CannotNow", f"{tell_few(texts)}; at full speed {would}")
     if code == "NotAvailable":
-        return Blocker(code, "CannotNow", f"{_few(list(_absent(snapshot, parts)))}; without that {would}")
-    if code == "NodeTainted":
-        tainted = _few(list(_tainted(snapshot, parts)))
-        remedy = "tolerate it in the chart's slots.tolerations, or remove it from the node"
-        return Blocker(code, "CannotNow", f"{tainted}, which slots do not tolerate: {remedy}; without it {would}")
-    held = holders(snapshot, mission)
-    own = snapshot.held.get(mission.key)
-    mine = {unit for unit, _, _ in uses(own)} if own else set()
-    takers = [k for k, p in held.items() if mine & _units(p) and _criticality(snapshot, k) != mission.spec.criticality]
-    named_holders = takers or [k for k, p in held.items() if parts & _units(p)] or list(held)
-    where = parts | mine if takers else parts
-    texts = [
-        f"{', '.join(f'{n} {u}' for n, u in sorted(where & _units(held[k]) or _units(held[k])))} "
-        f"{'was taken' if takers else 'is held'} by {tell_mission(snapshot, mission, k)} ({_criticality(snapshot, k)})"
-        for k in named_holders
-    ]
-    return Blocker("Preempted" if takers else code, "CannotNow", f"{_few(texts)}; without that {would}")
-
-
-def tell_mission(snapshot: Snapshot, mission: Mission, other: str) -> str:
-    """Return what `mission` may be told of `other`: another namespace's name is not everybody's to know."""
-    own = other.rpartition("/")[0] == mission.metadata.namespace
-    return "another namespace's mission" if snapshot.confined and not own else other
-
-
-def _few(texts: Sequence[str]) -> str:
-    return ", ".join(texts[:_MOST_NAMED]) + (f" and {more} more" if (more := len(texts) - _MOST_NAMED) > 0 else "")
-
-
-def _units(plan: Plan) -> set[tuple[str, str]]:
-    return {unit for unit, _, _ in uses(plan)}
-
-
-def _criticality(snapshot: Snapshot, key: str) -> str:
-    return snapshot.missions[key].spec.criticality
+        return Blocker(code, "CannotNow", f"{tell_few(list(_absent(snapshot, parts)))}; without that {would}")
+    tainted = tell_few(list(_tainted(snapshot, parts)))
+    remedy = "tolerate it in the chart's slots.tolerations, or remove it from the node"
+    return Blocker(code, "CannotNow", f"{tainted}, which slots do not tolerate: {remedy}; without it {would}")
 
 
 def _absent(snapshot: Snapshot, parts: set[tuple[str, str]]) -> Iterator[str]:

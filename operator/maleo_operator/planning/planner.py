@@ -56,13 +56,14 @@ def advise(
     index: Index | None = None,
     budget: Budget | None = None,
 ) -> Verdict:
-    """The verdict of `decide`, where nothing fits with what is in the way and what would do: some ten plans more."""
+    """The verdict of `decide`, where nothing fits with what is in the way and what would do: some twenty plans more."""
     if isinstance(verdict, Feasible):
         return verdict
-    again = _again(snapshot, index or Index(snapshot), aim, budget or Budget(ADVICE))
+    index = index or Index(snapshot)
+    again = _again(snapshot, index, aim, budget or Budget(ADVICE))
     return replace(
         verdict,
-        blockers=diagnose(snapshot, key, verdict, again),
+        blockers=diagnose(snapshot, key, verdict, again, index),
         relaxations=relax(snapshot, key, verdict, again) if verdict.blockers[0].code not in _NO_QUESTION else (),
     )
 

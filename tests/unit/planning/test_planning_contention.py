@@ -1,0 +1,166 @@
+"""Missions named as the cause really are it: without them there is a plan, with any one of them there is none."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from instances import fleet
+from worlds import block, link, meta, mission, model, profile, snapshot, variant
+
+from maleo_api.mission import Mission
+from maleo_api.model import Model
+from maleo_operator.planning.contention import find_conflict
+from maleo_operator.planning.planner import decide, plan
+from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot
+
+NAMES = [f"m{i}" for i in range(20)]
+
+
+@given(ways=st.lists(st.sets(st.sampled_from(NAMES), min_size=1), min_size=1), seed=st.integers(0, 99))
+def test_conflict__is_minimal(ways: list[set[str]], seed: int) -> None:
+    """Each of the `ways` to free the units is enough."""
+
+    def fits(without: Collection[str]) -> bool:
+        return any(way <= set(without) for way in ways)
+
+    candidates = Random(seed).sample(NAMES, len(NAMES))
+    found = find_conflict(candidates, fits)
+    assert fits(found)
+    assert not any(fits([name for name in found if name != kept]) for kept in found)
+
+
+def test_conflict__prefers_those_that_come_first() -> None:
+    assert find_conflict(["a", "b", "c", "d"], lambda without: "d" in without or "a" in without) == ["a"]
+
+
+def test_conflict__of_one_among_many_takes_few_questions() -> None:
+    asked = []
+
+    def fits(without: Collection[str]) -> bool:
+        asked.append(without)
+        return "m700" in without
+
+    assert find_conflict([f"m{i}" for i in range(1000)], fits) == ["m700"]
+    assert len(asked) <= 20
+
+
+# ------------------------------------------------------------------------------------------------ what is told
+
+
+def _crowded(seed: int) -> tuple[Snapshot, list[str]]:
+    """Missions of all tiers that were placed one after the other, and those that found no place."""
+    chance = Random(seed)
+    found = fleet(chance, missions=chance.randint(2, 6), nodes=chance.randint(1, 3), tight=chance.uniform(0.4, 1.0))
+    tiers = {key: chance.choice(("Safety", "Mission", "BestEffort")) for key in found.missions}
+    missions = {
+        key: Mission.model_validate(each.to_api() | {"spec": each.to_api()["spec"] | {"criticality": tiers[key]}})
+        for key, each in found.missions.items()
+    }
+    found = replace(found, missions=missions)
+    refused = []
+    for key in sorted(missions, key=lambda _: chance.random()):
+        verdict = decide(found, key)
+        if isinstance(verdict, Feasible):
+            found = replace(found, held={**found.held, key: verdict.plan})
+        else:
+            refused.append(key)
+    return found, refused
+
+
+def _without(found: Snapshot, missions: Collection[str]) -> Snapshot:
+    return replace(found, held={key: plan for key, plan in found.held.items() if key not in missions})
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_missions_that_are_named__are_in_the_way(seed: int) -> None:
+    found, refused = _crowded(seed)
+    for key in refused:
+        verdict = plan(found, key)
+        assert isinstance(verdict, Infeasible)
+        told = next((b.message for b in verdict.blockers if b.code in {"UnitOccupied", "Preempted"}), "")
+        if "would do" not in told or "the rest" in told or " more" in told:
+            continue
+        named = [other for other in found.missions if f"{other} (" in told]
+        assert named
+        answer = decide(_without(found, named), key)
+        assert isinstance(answer, Feasible)
+        assert f"{answer.plan.mode} on {'>'.join(answer.plan.nodes)} with {answer.plan.variant} would do" in told
+        for kept in named:
+            assert isinstance(decide(_without(found, set(named) - {kept}), key), Infeasible)
+
+
+def _shared(**spec: str) -> Snapshot:
+    """Two missions hold the drone's only unit: `small` takes 1 % of its time, `large` 80 %; `watch` needs 40 %."""
+    quick = model(variant("fp32", [block("all", mop=1, cut=None)]), inputs=10).to_api()
+    small = Model.model_validate(quick | {"metadata": meta("small", "default")})
+    found = snapshot(
+        profiles={"drone": profile("p")},
+        missions=[
+            mission("a-small", model={"name": "small"}, objectives={"latency": {"atMost": "10s"}}),
+            mission("b-large", objectives={"latency": {"atMost": "10s"}}, demand={"rate": "8/s"}),
+            mission(objectives={"latency": {"atMost": "10s"}}, demand={"rate": "4/s"}, **spec),
+        ],
+        net=model(variant("fp32", [block("all", mop=1000, cut=None)]), inputs=10),
+    )
+    found = replace(found, models=found.models | {"default/small": small})
+    for key in ("default/a-small", "default/b-large"):
+        verdict = decide(found, key)
+        assert isinstance(verdict, Feasible)
+        found = replace(found, held={**found.held, key: verdict.plan})
+    return found
+
+
+def _told(found: Snapshot) -> str:
+    verdict = plan(found, "default/watch")
+    assert isinstance(verdict, Infeasible)
+    return verdict.blockers[0].message
+
+
+def test_unit_that_several_hold__names_the_one_that_leaves_no_room() -> None:
+    assert _told(_shared()) == (
+        "drone acc/npu is held by default/b-large (Mission); without that Local on drone with fp32 would do"
+    )
+
+
+def test_link_that_others_fill__is_told_with_the_mission_that_does() -> None:
+    """The sender computes on the edge as well: what both use is told, the link included."""
+    net = model(variant("fp32", [block("all", mop=1, cut=None)]), inputs=1_000_000)
+    missions = [
+        mission(name, modes=["Remote"], objectives={"latency": {"atMost": "30s"}}, demand={"rate": rate})
+        for name, rate in (("sender", "2/s"), ("watch", "2/s"))
+    ]
+    found = snapshot(
+        profiles={"drone": profile("tiny", memory="1Mi"), "edge": profile("p")},
+        missions=missions,
+        net=net,
+        links=[link("drone", "edge", "100Mbit/s")],
+    )
+    verdict = decide(found, "default/sender")
+    assert isinstance(verdict, Feasible)
+    full = replace(found, held={"default/sender": verdict.plan})
+    assert (
+        "edge acc/npu, link drone-edge is held by default/sender (Mission); without that Remote on drone>edge"
+        in _told(full)
+    )
+
+
+@pytest.mark.parametrize("confined", [True, False])
+def test_mission_of_another_namespace__is_named_only_to_those_who_see_everything(confined: bool) -> None:
+    found = _shared()
+    body = found.missions["default/b-large"].to_api()
+    body["metadata"]["namespace"] = "other"
+    large, net = Mission.model_validate(body), found.models["default/net"]
+    missions = {key: each for key, each in found.missions.items() if key != "default/b-large"}
+    moved = replace(
+        found,
+        missions=missions | {large.key: large},
+        models=found.models | {"other/net": net},
+        held={"default/a-small": found.held["default/a-small"], large.key: found.held["default/b-large"]},
+        confined=confined,
+    )
+    name = "another namespace's mission" if confined else "other/b-large"
+    assert _told(moved).startswith(f"drone acc/npu is held by {name} (Mission); without that")
