@@ -373,3 +373,12 @@ def test_units__are_named_where_a_node_has_more_than_one_in_play() -> None:
     front = _run("--frontier", "--without", "edge-a1").stdout
     assert "drone-a1 host/cpu [0..31]" in front
     assert "drone-a1 accel/npu [0..31]" in front
+
+
+def test_misspelt_variant__is_told_on_standard_error_though_the_mission_fits() -> None:
+    result = _run("--set", "drone-patrol.model.variants=[fp32, int9]", "-o", "json")
+    assert result.stderr == (
+        "note: Mission/default/drone-patrol: model squeezenet has no variant int9 (did you mean int8?); "
+        "it has fp32, int8: correct spec.model.variants\n"
+    )
+    assert json.loads(result.stdout)["missions"]["default/drone-patrol"]["variant"] == "fp32"

@@ -1,6 +1,8 @@
 """What of a variant can be run: all of it, or as far as one of its early exits."""
 
+from maleo_api.mission import Mission
 from maleo_api.model import Block, Exit, Model, Variant
+from maleo_api.spelling import suggest
 
 
 class Edition(Variant):
@@ -23,6 +25,17 @@ def list_editions(model: Model) -> list[Edition]:
         for variant in model.spec.variants
         for edition in (_make(variant), *(_end(variant, exit_) for exit_ in variant.exits))
     ]
+
+
+def tell_unknown(mission: Mission, model: Model) -> str:
+    """Return which names of spec.model.variants the model does not have, and which it has; empty if it has all."""
+    there = [variant.name for variant in model.spec.variants]
+    unknown = [name for name in mission.spec.model.variants if name not in there]
+    if not unknown:
+        return ""
+    told = " and ".join(f"{name} ({suggest(name, there)})" for name in unknown)
+    listed = f"; it has {', '.join(there)}" if any("did you mean" in suggest(name, there) for name in unknown) else ""
+    return f"model {model.metadata.name} has no variant {told}{listed}: correct spec.model.variants"
 
 
 def without_codecs(edition: Edition) -> Edition:

@@ -13,6 +13,7 @@ from maleo_operator.planning.budget import ADVICE, STANDARD, Budget
 from maleo_operator.planning.building import build
 from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.demand import Demand, find_input
+from maleo_operator.planning.edition import tell_unknown
 from maleo_operator.planning.explanation import Explanation, classify, compare, reject
 from maleo_operator.planning.floor import find_reference
 from maleo_operator.planning.frontier import trace
@@ -61,9 +62,14 @@ def advise(
         return verdict
     index = index or Index(snapshot)
     again = _again(snapshot, index, aim, budget or Budget(ADVICE))
+    blockers = diagnose(snapshot, key, verdict, again, index)
+    mission = snapshot.missions[key]
+    model = snapshot.models.get(mission.model_key)
+    if model is not None and blockers[0].retry != "Waiting" and (unknown := tell_unknown(mission, model)):
+        blockers = (*blockers, Blocker("VariantMissing", "Waiting", unknown))
     return replace(
         verdict,
-        blockers=diagnose(snapshot, key, verdict, again, index),
+        blockers=blockers,
         relaxations=relax(snapshot, key, verdict, again) if verdict.blockers[0].code not in _NO_QUESTION else (),
     )
 
@@ -252,12 +258,7 @@ def prepare(
     source = snapshot.nodes[sources[0]]
     search = Search(snapshot, Demand.of(mission, model), model, source, index, aim, holdings, budget)
     if not search.variants():
-        wanted = ", ".join(mission.spec.model.variants)
-        there = ", ".join(variant.name for variant in model.spec.variants)
-        message = (
-            f"model {mission.spec.model.name} has none of the variants {wanted} of spec.model.variants: it has {there}"
-        )
-        return Infeasible((Blocker("VariantMissing", "Waiting", message),), (), (), None)
+        return Infeasible((Blocker("VariantMissing", "Waiting", tell_unknown(mission, model)),), (), (), None)
     return search
 
 

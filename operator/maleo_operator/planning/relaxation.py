@@ -203,10 +203,12 @@ def _modes(ask: _Question) -> Iterator[Changes]:
 
 
 def _variants(ask: _Question) -> Iterator[Changes]:
-    named, model = ask.mission.spec.model, ask.model
-    if model is not None and named.variants and ask.plan({"model.variants": []}) is not None:
-        others = [variant.name for variant in model.spec.variants if variant.name not in named.variants]
-        yield from ({"model.variants": [*named.variants, other]} for other in others)
+    """One more of the model's, without names that the model does not have."""
+    named, model = ask.mission.spec.model.variants, ask.model
+    if model is not None and named and ask.plan({"model.variants": []}) is not None:
+        there = [variant.name for variant in model.spec.variants]
+        kept = [name for name in named if name in there]
+        yield from ({"model.variants": [*kept, other]} for other in there if other not in kept)
 
 
 _LETTERS: Final = {

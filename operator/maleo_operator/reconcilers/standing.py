@@ -5,6 +5,7 @@ from typing import Final
 
 from maleo_api.meta import Condition
 from maleo_api.placement import Placement
+from maleo_operator.planning.edition import tell_unknown
 from maleo_operator.planning.problem import Feasible, Infeasible
 from maleo_operator.reconcilers.conditions import condition, find
 from maleo_operator.reconcilers.egress import FORBIDDEN, tell_violation
@@ -107,7 +108,8 @@ def _settled(scope: MissionScope, turn: Turn) -> Condition:
         if blocker is not None:
             return _least_bad(scope, active, blocker)
     message = f"revision {active.spec.revision} ({active.spec.reason}): {describe(active)}"
-    return condition("Placed", "True", "Placed", message)
+    unknown = tell_unknown(scope.mission, scope.model) if scope.model is not None else ""
+    return condition("Placed", "True", "Placed", "; ".join(filter(None, (message, unknown))))
 
 
 def _stands(scope: MissionScope, last: Condition, active: Placement | None) -> bool:

@@ -154,7 +154,7 @@ def test_memory_that_nobody_limits__stands_beside_one_that_is_too_small() -> Non
     [
         ({"model": {"name": "other"}}, "ModelMissing", "no Model other in namespace default"),
         ({"input": {"node": "moon"}}, "NoInput", "node moon"),
-        ({"model": {"name": "net", "variants": ["int4"]}}, "VariantMissing", "none of the variants int4"),
+        ({"model": {"name": "net", "variants": ["int4"]}}, "VariantMissing", "model net has no variant int4 ("),
     ],
 )
 def test_wrong_reference__is_waited_for_and_named(spec: dict[str, object], code: str, words: str) -> None:

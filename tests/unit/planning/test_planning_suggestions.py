@@ -9,6 +9,7 @@ from instances import every_kind
 from worlds import block, device, link, mission, model, profile, snapshot, variant
 
 from maleo_api.quantities import BYTES, DURATION, ENERGY, RATE, parse, show, show_apart
+from maleo_operator.planning.notices import list_notices
 from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.planner import decide, plan
 from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot, Verdict
@@ -121,6 +122,46 @@ def test_limit_that_nothing_keeps__is_named_before_what_is_in_the_way() -> None:
         ("UnitOccupied", "CannotNow"),
     ]
     assert "where 1ms is allowed" in verdict.blockers[0].message
+
+
+# ------------------------------------------------------------------------------------------------ misspelt variants
+
+
+def _with_int8(names: list[str], **spec: Any) -> Snapshot:
+    """`int8` takes 10 ms, `fp32` 100 ms, both on the only unit."""
+    rows = [variant("fp32", [block("a", mop=1000, cut=None)]), variant("int8", [block("a", mop=100, cut=None)])]
+    wanted = mission(model={"name": "net", "variants": names}, **spec)
+    return snapshot(profiles={"drone": profile("p")}, missions=[wanted], net=model(*rows, inputs=10))
+
+
+@pytest.mark.parametrize(
+    ("names", "told", "suggested"),
+    [
+        (["int9"], "has no variant int9 (did you mean int8?); it has fp32, int8: correct", ["int8"]),
+        (["bf16x"], "has no variant bf16x (there are fp32, int8): correct", ["int8"]),
+        (["int9", "fp33"], "int9 (did you mean int8?) and fp33 (did you mean fp32?); it has fp32, int8", ["int8"]),
+        (["fp32", "int9"], "has no variant int9 (did you mean int8?); it has fp32, int8: correct", ["fp32", "int8"]),
+    ],
+)
+def test_misspelt_variant__is_told_and_not_suggested_again(names: list[str], told: str, suggested: list[str]) -> None:
+    found = _with_int8(names, objectives={"latency": {"atMost": "50ms"}})
+    verdict = plan(found, KEY)
+    assert isinstance(verdict, Infeasible)
+    assert [told in b.message for b in verdict.blockers if b.code == "VariantMissing"] == [True]
+    assert _suggestions(verdict)["model.variants"] == suggested
+    assert isinstance(decide(_changed(found, {"model.variants": suggested}), KEY), Feasible)
+
+
+@pytest.mark.parametrize("names", [[], ["int8"], ["int8", "fp32"]])
+def test_variants_that_are_there__have_no_notice(names: list[str]) -> None:
+    assert list(list_notices(_with_int8(names))) == []
+
+
+def test_misspelt_variant_beside_one_that_fits__is_planned_with_a_notice() -> None:
+    found = _with_int8(["fp32", "int9"], objectives={"latency": {"atMost": "500ms"}})
+    assert isinstance(plan(found, KEY), Feasible)
+    (notice,) = list_notices(found)
+    assert notice.startswith("Mission/default/watch: model net has no variant int9 (did you mean int8?)")
 
 
 # ------------------------------------------------------------------------------------------------ figures

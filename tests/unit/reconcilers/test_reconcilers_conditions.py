@@ -383,3 +383,10 @@ def test_model_accuracy__reaches_the_margin() -> None:
     assert world.mission.status.margins is not None
     assert world.mission.status.margins.accuracy == "+13.0%", "points, not a share of what is left"
     assert find(world.mission.status.conditions, "AccuracyMet") is not None
+
+
+def test_placed__tells_of_a_variant_that_the_model_does_not_have() -> None:
+    """The mission serves by one that is there; the name that is not is misspelt, or was removed from the Model."""
+    message = conditions(serving(OBSERVED, model={"name": "resnet50", "variants": ["int8", "int9"]}))["Placed"][2]
+    assert message.endswith("; model resnet50 has no variant int9 (did you mean int8?); it has int8: correct spec.model.variants")  # fmt: skip  # noqa: E501
+    assert "variant" not in conditions(serving(OBSERVED, model={"name": "resnet50", "variants": ["int8"]}))["Placed"][2]
