@@ -294,7 +294,8 @@ def _describe(detail: ErrorDetails, model: type[Schema]) -> str:
     if detail["type"] == "string_type" and isinstance(detail["input"], bool):
         return f"{path}: {shown}: a boolean: quote the text, since YAML takes y, yes, on, n, no and off for booleans"
     if (unit := note_at(model, detail["loc"], Unit)) is not None:
-        return f"{path}: {shown}: no {unit.name}: write a number with its unit, for example {unit.example}"
+        text = detail["input"] if isinstance(detail["input"], str) else ""
+        return f"{path}: {shown}: no {unit.name}: {unit.correct(text)}"
     form = note_at(model, detail["loc"], Form)
     if form is not None and detail["type"] == "string_pattern_mismatch":
         return f"{path}: {shown}: no {form.name}: write for example {form.example}"

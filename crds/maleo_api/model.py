@@ -12,6 +12,7 @@ from maleo_api.quantities import BYTES, Bytes, Duration, Energy, Ratio, Work, pa
 
 TensorName = Annotated[str, StringConstraints(max_length=256)]
 Datatype = Literal["BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "FP16", "FP32", "FP64"]
+MOST_IN_A_DIMENSION: Final = 2**31 - 1
 ITEM_BYTES: Final[dict[str, int]] = {
     "BOOL": 1, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
     "UINT8": 1, "UINT16": 2, "UINT32": 4, "FP16": 2, "FP32": 4, "FP64": 8,
@@ -35,7 +36,7 @@ class Tensor(Schema):
 
     name: TensorName
     datatype: Datatype
-    shape: Annotated[list[int], Field(max_length=8)]
+    shape: Annotated[list[Annotated[int, Field(le=MOST_IN_A_DIMENSION)]], Field(max_length=8)]
     """-1 is a free dimension (the batch)."""
 
 
@@ -187,7 +188,7 @@ class MeasuredSpan(Schema):
     blocks: Annotated[list[Name], Field(min_length=2, max_length=2)]
     latency: MeasuredLatency
     energy: Energy | None = None
-    samples: Annotated[int, Field(ge=1)]
+    samples: Annotated[int, Field(ge=1, le=10**9)]
     basis: Basis
 
 

@@ -6,7 +6,8 @@ server itself refuses `50` where `50ms` is meant. `parse(Latency, "50ms") == 0.0
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from functools import lru_cache
 from typing import Annotated, Final, Literal, get_args
@@ -20,28 +21,56 @@ _BINARY: Final = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
 _MAX_LENGTH: Final = 24
 Rounding = Literal["near", "up", "down"]
 _WHOLE_DIGITS: Final = 9
+_DECIMALS: Final = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """One kind of quantity: its spellings, each with the factor to the SI unit named in `si`."""
+    """One kind of quantity: its spellings, each with the factor to the SI unit named in `si`.
+
+    shorter: spelling -> most digits before the point, where nine would be too many for those who read the quantity.
+    """
 
     name: str
     si: str
     factors: dict[str, float]
     example: str
+    shorter: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def pattern(self) -> str:
-        spellings = "|".join(re.escape(s) for s in sorted(self.factors, key=len, reverse=True))
-        return rf"^[0-9]{{1,{_WHOLE_DIGITS}}}(\.[0-9]{{1,6}})?({spellings})$"
+        spellings: dict[int, list[str]] = {}
+        for spelling in sorted(self.factors, key=len, reverse=True):
+            spellings.setdefault(self.most_digits(spelling), []).append(re.escape(spelling))
+        forms = [
+            rf"[0-9]{{1,{digits}}}(\.[0-9]{{1,{_DECIMALS}}})?({'|'.join(those)})" for digits, those in spellings.items()
+        ]
+        return f"^{forms[0]}$" if len(forms) == 1 else f"^({'|'.join(forms)})$"
+
+    def most_digits(self, spelling: str) -> int:
+        """Return how many digits a number in this spelling may have before its point."""
+        return self.shorter.get(spelling, _WHOLE_DIGITS)
+
+    def correct(self, text: str) -> str:
+        """Return what to write instead of `text`, which the pattern does not match."""
+        spelling = text.lstrip("0123456789.")
+        if spelling in self.factors and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text.removesuffix(spelling)):
+            most = f"at most {self.most_digits(spelling)} digits before its point and {_DECIMALS} after it"
+            return f"a number of {spelling or self.si} has {most}"
+        return f"write a number with its unit, for example {self.example}"
 
 
 def _scaled(prefixes: str, *stems: str) -> dict[str, float]:
     return {f"{p}{stem}": _SI[p] for p in [*prefixes, ""] for stem in stems}
 
 
-DURATION: Final = Unit("duration", "s", {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}, "50ms")
+DURATION: Final = Unit(
+    "duration",
+    "s",
+    {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0},
+    "50ms",
+    shorter={"m": 6, "h": 6},  # CEL and Go count nanoseconds in 64 bits: at most 2,562,047 hours
+)
 ENERGY: Final = Unit("energy", "J", _scaled("num", "J") | {"kJ": 1e3, "Wh": 3600.0}, "350mJ")
 POWER: Final = Unit("power", "W", _scaled("um", "W") | {"kW": 1e3}, "10W")
 RATIO: Final = Unit("ratio", "1", {"%": 0.01}, "95%")
@@ -84,10 +113,9 @@ def unit_of(quantity: object) -> Unit:
 @lru_cache(maxsize=8192)  # a fleet repeats few figures, and planning reads them often
 def parse(unit: Unit, text: str) -> float:
     """The SI value of `text`, in `unit.si`; ValueError names the unit and an example."""
-    match = re.fullmatch(unit.pattern[1:-1], text)  # `$` would let a line end pass
-    if match is None:
-        raise ValueError(f"{text!r} is no {unit.name}: write a number with its unit, for example {unit.example}")
-    spelling = match.group(2)
+    if re.fullmatch(unit.pattern[1:-1], text) is None:  # `$` would let a line end pass
+        raise ValueError(f"{text!r} is no {unit.name}: {unit.correct(text)}")
+    spelling = text.lstrip("0123456789.")
     return float(text[: len(text) - len(spelling)]) * unit.factors[spelling]
 
 
@@ -105,9 +133,12 @@ def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "nea
     rounded = _round(value / by_size[at][0], digits, rounding)
     if at + 1 < len(by_size) and rounded * by_size[at][0] >= by_size[at + 1][0]:
         at, rounded = at + 1, 1.0  # 999.9ms is rounded to 1000ms, which is 1s
-    text = f"{rounded + 0.0:.6f}".rstrip("0").rstrip(".")  # no exponent, no minus zero: the schema takes neither
-    if len(text.partition(".")[0]) > _WHOLE_DIGITS:
-        text = "9" * _WHOLE_DIGITS
+    text = f"{rounded + 0.0:.{_DECIMALS}f}".rstrip("0").rstrip(
+        "."
+    )  # no exponent, no minus zero: the schema takes neither
+    most = unit.most_digits(by_size[at][1])
+    if len(text.partition(".")[0]) > most:
+        text = "9" * most
     return f"{text}{by_size[at][1]}"
 
 

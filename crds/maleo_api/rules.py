@@ -72,8 +72,8 @@ def _is_above_zero(text: str | None) -> bool:
 
 
 def _at_most_one(field: str, name: str, message: str) -> Rule:
-    # Where double() would fail the type's pattern tells what is wrong; a full pattern here costs more than CEL allows.
-    cel = f"!self.{field}.matches('^[0-9.]+%$') || double(self.{field}.replace('%', '')) <= 100.0"
+    # By its digits: double() fails where the type's pattern is to tell what is wrong, and costs more than CEL allows.
+    cel = f"self.{field}.matches('^0*(..?[.%]|100([.]0+)?%)')"
     return Rule(cel, message, lambda item: parse(RATIO, getattr(item, name)) <= 1, field)
 
 

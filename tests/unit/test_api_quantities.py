@@ -37,8 +37,9 @@ def test_show__reads_as_people_write(case: str) -> None:
 def test_show__can_be_parsed_again(unit: Unit, value: float, digits: int) -> None:
     """Within the last digit shown, or one millionth of the smallest unit; what is too large is the largest text."""
     smallest, largest = min(unit.factors.values()), max(unit.factors.values())
-    if round(value / largest) > 999_999_999:
-        assert parse(unit, show(unit, value, digits=digits)) == 999_999_999 * largest
+    most = 999_999 if unit is DURATION else 999_999_999
+    if round(value / largest) > most:
+        assert parse(unit, show(unit, value, digits=digits)) == most * largest
         return
     text = show(unit, value, digits=digits)
     assert re.match(unit.pattern, text)
@@ -57,6 +58,24 @@ def test_show__rounded_up_or_down_is_on_that_side_and_the_next_text(value: float
 def test_show__refuses_what_has_no_text(value: float) -> None:
     with pytest.raises(ValueError, match="finite and not negative"):
         show(DURATION, value)
+
+
+@pytest.mark.parametrize("unit", _UNITS, ids=lambda unit: unit.name)
+def test_parse__takes_no_number_of_absurd_length(unit: Unit) -> None:
+    """What it takes is finite, and in 64 bits of nanoseconds where CEL and Go read it as a duration."""
+    for spelling, factor in unit.factors.items():
+        whole = 9 if factor < 60 or unit is not DURATION else 6
+        assert 0 < parse(unit, f"{'9' * whole}.{'9' * 6}{spelling}") < math.inf
+        for number in ("9" * (whole + 1), "1.0000000", "0" * 400):
+            with pytest.raises(
+                ValueError, match=f"a number of {re.escape(spelling) or unit.si} has at most {whole} digits before"
+            ):
+                parse(unit, f"{number}{spelling}")
+        for number in ("1e400", "1E9", "inf", "nan", "0x10", "1_000", "1,000", "\N{ARABIC-INDIC DIGIT ONE}"):
+            with pytest.raises(ValueError, match="write a number with its unit"):
+                parse(unit, f"{number}{spelling}")
+    if unit is DURATION:
+        assert max(parse(unit, f"{'9' * (6 if u in 'mh' else 9)}.999999{u}") for u in unit.factors) * 1e9 < 2**63
 
 
 @pytest.mark.parametrize("text", ["50", "50 ms", "-1ms", "5e1ms", "ms", "50ms ", "50MS", "50ms\n"])
