@@ -33,6 +33,7 @@ _AUDIT_POLICY: Final = {
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
     "rules": [
+        {"level": "Metadata", "users": ["system:serviceaccount:maleo-system:maleo-operator"]},  # which rights it uses
         {"level": "None", "verbs": ["get", "list", "watch"]},
         {"level": "None", "userGroups": ["system:nodes"]},
         {"level": "None", "users": ["system:kube-scheduler", "system:kube-controller-manager"]},

@@ -8,14 +8,18 @@ one API server that is their order (KEP-5504; client-go's MutationCache does the
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Final, TypedDict
 
 from maleo_kube.client import Client, Listing, Object
-from maleo_kube.errors import ApiError, Gone
-from maleo_kube.resources import Kind
+from maleo_kube.errors import ApiError, Forbidden, Gone, NotFound
+from maleo_kube.resources import NAMESPACES, Kind
+
+log: Final = logging.getLogger("maleo.informer")
 
 OnChange = Callable[[str, Object | None, Object | None], None]
 """key (`namespace/name` or `name`), old, new."""
@@ -30,7 +34,10 @@ class _Selection(TypedDict):
 
 
 class Informer:
-    """`store` is what the API server holds, as far as heard; `synced` is set after the first list."""
+    """`store` is what the API server holds, as far as heard; `synced` is set after the first list.
+
+    `refused` is True while RBAC does not let the client list `namespace`.
+    """
 
     def __init__(
         self,
@@ -46,6 +53,8 @@ class Informer:
         on_restart: Callable[[str, str], None] | None = None,
     ) -> None:
         self.kind = kind
+        self.namespace = namespace
+        self.refused = False
         self.store: dict[str, Object] = {}
         self.synced = asyncio.Event()
         self._client = client
@@ -76,17 +85,36 @@ class Informer:
             pause = min(pause * 2, _BACK_OFF_S[1])
 
     async def relist(self) -> None:
-        """Consistent with the server's newest state; whatever vanished unheard is reported as gone."""
+        """Consistent with the server's newest state; whatever vanished unheard is reported as gone.
+
+        Forbidden keeps what is known, unless the namespace itself is gone, and with it the right to read it.
+        """
         asked_at = self._version
-        listing = await self._client.list(self.kind, **self._selection)
+        try:
+            listing = await self._client.list(self.kind, **self._selection)
+        except Forbidden as error:
+            await self._note_refusal(error)
+            raise
+        self.refused = False
         if int(listing.resource_version) < asked_at:
-            self._version = self._listed = 0  # the server was restored to an older state: that is the newest now
-            self._deleted.clear()
-            for key in list(self.store):
-                self._set(key, None)
+            self._forget_all()  # the server was restored to an older state: that is the newest now
         self._take(listing)
         self._listed_at = time.monotonic()
         self.synced.set()
+
+    async def _note_refusal(self, error: Forbidden) -> None:
+        if not self.namespace or error.status != HTTPStatus.FORBIDDEN:
+            return
+        if not self.refused:
+            told = "%s of namespace %s cannot be read: create the namespace, or grant the right: %s"
+            log.warning(told, self.kind.plural, self.namespace, error)
+        self.refused = True
+        try:
+            await self._client.get(NAMESPACES, self.namespace)
+        except NotFound:
+            self._forget_all()
+        except ApiError:
+            return  # nobody knows: what is known stands
 
     async def _follow(self) -> None:
         """Watch after watch from the last version heard, until an error, or until a fresh list is due."""
@@ -126,6 +154,12 @@ class Informer:
             self.note(item)
         self._version, self._listed = max(self._version, version), max(self._listed, version)
         self._deleted = {key: at for key, at in self._deleted.items() if at > version}
+
+    def _forget_all(self) -> None:
+        self._version = self._listed = 0
+        self._deleted.clear()
+        for key in list(self.store):
+            self._set(key, None)
 
     def _set(self, key: str, new: Object | None) -> None:
         old = self.store.get(key)

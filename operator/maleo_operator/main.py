@@ -13,7 +13,7 @@ from aiohttp import web
 
 from maleo_kube.client import Client, Object
 from maleo_kube.resources import Kind
-from maleo_operator.cluster.cache import WRITTEN_BY_PEOPLE, Cache, Dirty
+from maleo_operator.cluster.cache import Cache, Dirty
 from maleo_operator.cluster.gateway import Gateway
 from maleo_operator.engine.archive import Archive
 from maleo_operator.engine.cycle import Cycle
@@ -54,6 +54,8 @@ class Operator:
             on_restart=lambda kind, reason: metrics.restarts.labels(kind, reason).inc(),
             on_unreadable=lambda kind: metrics.unreadable.labels(kind).inc(),
             tolerations=settings.slots.tolerations,
+            namespaces=settings.watch_namespaces,
+            namespace=settings.namespace,
         )
         self._telemetry = TelemetryStore()
         self._door = Door(_INGEST_LIMITS)
@@ -84,7 +86,7 @@ class Operator:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`; then the Lease is given up, so that the next leader need not wait."""
-        self._listener = Listener(WRITTEN_BY_PEOPLE, self._hear_people)
+        self._listener = Listener(self.cache.heard, self._hear_people)
         self._listener.start()
         runners = [
             await _serve(self._make_health(), self.settings.health_port),

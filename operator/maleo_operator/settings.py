@@ -25,6 +25,7 @@ class Settings:
     audience: str
     slots: SlotSettings
     agent_account: str = "maleo-agent"  # the agents' ServiceAccount, in `namespace`
+    watch_namespaces: tuple[str, ...] = ()  # whose missions are served; empty: those of all
     archive: Path | None = None  # where the inputs of the last decisions are kept
 
     @classmethod
@@ -42,6 +43,7 @@ class Settings:
             kubeconfig=Path(kubeconfig) if kubeconfig else None,
             audience="maleo-operator",
             agent_account=os.environ.get("MALEO_AGENT_ACCOUNT", "maleo-agent"),
+            watch_namespaces=tuple(filter(None, os.environ.get("MALEO_WATCH_NAMESPACES", "").split(","))),
             archive=Path(folder) if (folder := os.environ.get("MALEO_ARCHIVE", "")) else None,
             slots=SlotSettings(
                 image=os.environ["MALEO_SLOT_IMAGE"],

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
-from maleo_kube.client import Client, Object
+from maleo_kube.client import Client, Listing, Object
+from maleo_kube.errors import Forbidden, NotFound, Unreachable
 from maleo_kube.resources import LEASES, MISSIONS, MODEL_PROFILES, MODELS, NODES, PODS, Kind
 from maleo_operator.cluster.cache import Cache, Dirty
 from maleo_operator.main import Operator
@@ -121,3 +122,84 @@ def test_taint_of_a_node__reaches_planning_unless_slots_tolerate_it() -> None:
         )
         cache.note(NODES, node)
         assert cache.nodes["n9"].taints == left
+
+
+class _Server:
+    """Refuses to list in `refused` namespaces, and fails to list what is in `broken`."""
+
+    def __init__(self, *refused: str, broken: str | None = None) -> None:
+        self.refused, self.broken = refused, broken
+        self.asked: set[tuple[str, str]] = set()
+
+    async def list(self, kind: Kind, *, namespace: str, **_: Any) -> Listing:
+        self.asked.add((kind.kind, namespace))
+        if namespace in self.refused:
+            raise Forbidden(f"{kind.plural} is forbidden", status=403)
+        if namespace == self.broken:
+            raise Unreachable("no answer")
+        return Listing(items=[], resource_version="1")
+
+    async def get(self, _kind: Kind, name: str) -> Object:
+        raise NotFound(name, status=404)
+
+
+def _cache_of(server: _Server, *namespaces: str) -> Cache:
+    return Cache(
+        cast("Client", server),
+        mark=lambda _: None,
+        on_restart=lambda _kind, _reason: None,
+        namespaces=namespaces,
+        namespace="system",
+    )
+
+
+async def test_cache__asks_for_missions_and_their_parts_in_watched_namespaces_only() -> None:
+    server = _Server()
+    cache = _cache_of(server, "team-a", "team-b")
+    await cache.relist()
+    everywhere = {kind for kind, namespace in server.asked if not namespace}
+    assert everywhere == {"Node", "Device", "DeviceProfile", "Link", "PriorityClass"}
+    assert {namespace for kind, namespace in server.asked if kind == "Lease"} == {"system"}
+    for kind in ("Mission", "Model", "ModelProfile", "Placement", "Pod", "Service"):
+        assert {namespace for of, namespace in server.asked if of == kind} == {"team-a", "team-b"}
+    assert {kind.kind for kind in cache.heard} == {"DeviceProfile", "Link"}, "kopf ends where a list is refused"
+
+
+async def test_cache__without_a_list_asks_for_the_whole_cluster() -> None:
+    server = _Server()
+    await _cache_of(server).relist()
+    assert {namespace for _, namespace in server.asked} == {"", "system"}
+
+
+async def test_cache__is_complete_without_a_namespace_that_may_not_be_read() -> None:
+    cache = _cache_of(_Server("team-later"), "team-a", "team-later")
+    await cache.relist()
+    assert cache.synced
+
+
+@pytest.mark.parametrize(
+    "server", [_Server("team-a", "system"), _Server("system"), _Server(""), _Server(broken="team-a")]
+)
+async def test_cache__is_incomplete_without_anything_else(server: _Server) -> None:
+    cache = _cache_of(server, "team-a", "team-b")
+    with pytest.raises((Forbidden, Unreachable)):
+        await cache.relist()
+    assert not cache.synced
+
+
+def test_cache__knows_nothing_of_other_namespaces() -> None:
+    cache = _cache_of(_Server(), "team-a")
+    for namespace in ("team-a", "team-b"):
+        cache.note(MISSIONS, _mission(namespace, "cctv", "net"))
+        cache.hear(MISSIONS, _mission(namespace, "door", "net"), deleted=False)
+    assert set(cache.missions) == {"team-a/cctv", "team-a/door"}
+    assert cache.raw(MISSIONS, "team-b/cctv") is None
+
+
+@pytest.mark.parametrize(("text", "namespaces"), [("", ()), ("a", ("a",)), ("a,b", ("a", "b"))])
+def test_settings__name_the_watched_namespaces(
+    text: str, namespaces: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MALEO_SLOT_IMAGE", "slot:1")
+    monkeypatch.setenv("MALEO_WATCH_NAMESPACES", text)
+    assert Settings.read().watch_namespaces == namespaces

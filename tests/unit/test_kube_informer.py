@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import pytest
+
 from maleo_kube.client import Client, Listing, Object
+from maleo_kube.errors import ApiError, Forbidden, NotFound, Unreachable
 from maleo_kube.informer import Informer
-from maleo_kube.resources import MISSIONS
+from maleo_kube.resources import MISSIONS, Kind
 
 
 class _Server:
@@ -128,3 +131,62 @@ async def test_server_restored_to_an_older_state__is_believed() -> None:
     assert world.versions() == {"default/watch": 30}
     world.informer.note(_item(41))
     assert world.versions() == {"default/watch": 41}
+
+
+class _Namespace:
+    """A namespace as RBAC shows it: `listing` is what a list returns, `itself` what a look for it does."""
+
+    def __init__(self) -> None:
+        self.listing: Listing | ApiError = Listing(items=[_item(4)], resource_version="5")
+        self.itself: Object | ApiError = {}
+
+    async def list(self, _kind: Kind, *, namespace: str, **_: Any) -> Listing:
+        assert namespace == "default"
+        if isinstance(self.listing, ApiError):
+            raise self.listing
+        return self.listing
+
+    async def get(self, _kind: Kind, name: str) -> Object:
+        assert name == "default"
+        if isinstance(self.itself, ApiError):
+            raise self.itself
+        return self.itself
+
+
+_REFUSED = Forbidden("missions is forbidden", status=403)
+_UNKNOWN = Forbidden("the token has expired", status=401)
+_DOWN = Unreachable("no answer")
+
+
+@pytest.mark.parametrize(
+    ("listing", "itself", "is_kept", "is_refused"),
+    [
+        (_REFUSED, {}, True, True),  # the right was taken away, perhaps for a moment
+        (_REFUSED, NotFound("namespaces default not found", status=404), False, True),
+        (_REFUSED, _REFUSED, True, True),
+        (_REFUSED, _DOWN, True, True),
+        (_UNKNOWN, {}, True, False),
+        (_DOWN, {}, True, False),
+    ],
+)
+async def test_refused_list__forgets_what_is_known_only_where_the_namespace_is_gone(
+    listing: ApiError, itself: Object | ApiError, is_kept: bool, is_refused: bool
+) -> None:
+    server, heard = _Namespace(), list[tuple[str, bool]]()
+    informer = Informer(
+        cast("Client", server),
+        MISSIONS,
+        on_change=lambda key, _old, new: heard.append((key, new is not None)),
+        namespace="default",
+    )
+    await informer.relist()
+    server.listing, server.itself = listing, itself
+    with pytest.raises(type(listing)):
+        await informer.relist()
+    assert list(informer.store) == (["default/watch"] if is_kept else [])
+    assert heard == [("default/watch", True), *([] if is_kept else [("default/watch", False)])]
+    assert informer.refused is is_refused
+    server.listing = Listing(items=[_item(9, "again")], resource_version="9")
+    await informer.relist()
+    assert not informer.refused
+    assert list(informer.store) == ["default/again"]

@@ -15,3 +15,15 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- define "maleo.isOperator" -}}
 request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:maleo-operator'
 {{- end -}}
+
+{{- /* Those of watchNamespaces that exist, as JSON: Helm makes nothing at all where one Role has no namespace. Without a
+cluster to ask, as in `helm template`, all of them. */ -}}
+{{- define "maleo.boundNamespaces" -}}
+{{- $names := list -}}
+{{- range .Values.watchNamespaces -}}
+{{- if or (lookup "v1" "Namespace" "" .) (eq . $.Release.Namespace) (not (lookup "v1" "Namespace" "" "default")) -}}
+{{- $names = append $names . -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $names -}}
+{{- end -}}

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
@@ -17,6 +17,7 @@ from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_api.placement import Placement
 from maleo_kube.client import Client, Object
+from maleo_kube.errors import Forbidden
 from maleo_kube.informer import Informer
 from maleo_kube.resources import (
     DEVICE_PROFILES,
@@ -44,7 +45,8 @@ from maleo_wire.address import join
 log: Final = logging.getLogger("maleo.cache")
 
 # What people write is rare: kopf hears it. The rest is heard by our own watches. A re-list with a diff covers both.
-WRITTEN_BY_PEOPLE: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
+# Where single namespaces are watched, our own watches hear what they hold: kopf ends when one of them is refused.
+_WRITTEN_BY_PEOPLE: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
 _WATCHED: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, LEASES, PRIORITY_CLASSES)
 _SELECTORS: Final = {
     PODS: children.MISSION,
@@ -81,6 +83,9 @@ MarkDirty = Callable[[Dirty], None]
 class Cache:
     """What cannot be parsed (of a CRD newer or older than this program) is as good as not there: it is logged, and
     `on_unreadable` hears its kind.
+
+    `namespaces` are those whose objects are seen; empty: those of the whole cluster. Leases of agents are read in
+    `namespace`, the operator's own; empty: anywhere.
     """
 
     def __init__(
@@ -91,7 +96,10 @@ class Cache:
         on_restart: Callable[[str, str], None],
         on_unreadable: Callable[[str], None] = lambda _kind: None,
         tolerations: Sequence[Toleration] = (),
+        namespaces: Collection[str] = (),
+        namespace: str = "",
     ) -> None:
+        self.heard = tuple(kind for kind in _WRITTEN_BY_PEOPLE if not (namespaces and kind.namespaced))  # by kopf
         self._mark = mark
         self._on_unreadable = on_unreadable
         self._tolerations = tolerations  # of slots
@@ -103,40 +111,57 @@ class Cache:
         self.version = 0  # of all that planning sees but missions
         self._versions: Counter[str] = Counter()  # the same by namespace; empty: what is cluster-scoped
         self._informers = {
-            kind: Informer(
+            (kind, where): Informer(
                 client,
                 kind,
                 on_change=self._listener(kind),
                 labels=_SELECTORS.get(kind, ""),
+                namespace=where,
                 resync_s=_RELIST_S,
                 on_restart=on_restart,
             )
-            for kind in (*WRITTEN_BY_PEOPLE, *_WATCHED)
+            for kind in (*_WRITTEN_BY_PEOPLE, *_WATCHED)
+            for where in ((namespace,) if kind == LEASES else namespaces if kind.namespaced and namespaces else ("",))
         }
 
     async def run(self) -> None:
         """Watches, and the re-lists of what kopf hears; for ever."""
         async with asyncio.TaskGroup() as tasks:
-            for kind in _WATCHED:
-                tasks.create_task(self._informers[kind].run())
+            for (kind, _), informer in self._informers.items():
+                if kind not in self.heard:
+                    tasks.create_task(informer.run())
             tasks.create_task(self._relist_rare())
 
     async def relist(self) -> None:
-        """Everything, consistently: what a new leader does before its first write."""
-        await asyncio.gather(*(informer.relist() for informer in self._informers.values()))
+        """Everything, consistently: what a new leader does before its first write. ApiError: it is not all there.
+
+        A namespace that may not be read, such as one that does not exist yet, keeps nobody from serving the others.
+        """
+        await asyncio.gather(*(self._relist(informer) for informer in self._informers.values()))
+
+    async def _relist(self, informer: Informer) -> None:
+        try:
+            await informer.relist()
+        except Forbidden:
+            if not _is_left_out(informer):
+                raise
 
     @property
     def synced(self) -> bool:
-        return all(informer.synced.is_set() for informer in self._informers.values())
+        return all(informer.synced.is_set() or _is_left_out(informer) for informer in self._informers.values())
 
     def hear(self, kind: Kind, item: Object, *, deleted: bool) -> None:
         """From kopf."""
-        self._informers[kind].hear(item, deleted=deleted)
+        informer = self._informer(kind, item["metadata"].get("namespace", ""))
+        if informer is not None:
+            informer.hear(item, deleted=deleted)
 
     def note(self, kind: Kind, written: Object) -> None:
         """What a write of our own returned: read-your-writes, until the watch shows it."""
-        if kind in self._informers and "resourceVersion" in written.get("metadata", {}):
-            self._informers[kind].note(written)
+        metadata = written.get("metadata", {})
+        informer = self._informer(kind, metadata.get("namespace", ""))
+        if informer is not None and "resourceVersion" in metadata:
+            informer.note(written)
 
     # ------------------------------------------------------------------------------------------------ views
 
@@ -158,11 +183,12 @@ class Cache:
 
     @property
     def priorities(self) -> dict[str, int]:
-        items = (item for _, item in self._informers[PRIORITY_CLASSES].items())
+        items = (item for _, item in self._informers[PRIORITY_CLASSES, ""].items())
         return list_priorities((c["metadata"]["name"], c["value"], c.get("globalDefault", False)) for c in items)
 
     def raw(self, kind: Kind, key: str) -> Object | None:
-        return self._informers[kind].store.get(key)
+        informer = self._informer(kind, _namespace_of(key))
+        return informer.store.get(key) if informer is not None else None
 
     def snapshot(self, observations: Observations, held: Mapping[str, Plan], lost: Mapping[str, float]) -> Snapshot:
         """A lost node is not ready, whatever the API still says."""
@@ -228,12 +254,15 @@ class Cache:
     def _all(self, kind: Kind, model: type[AnyResource]) -> dict[str, AnyResource]:  # noqa: ARG002 - names the type
         return cast("dict[str, AnyResource]", dict(self._parsed[kind]))
 
+    def _informer(self, kind: Kind, namespace: str) -> Informer | None:
+        """Return who knows the objects of `kind` in `namespace`; None: nobody, it is not watched."""
+        return self._informers.get((kind, namespace)) or self._informers.get((kind, ""))
+
     async def _relist_rare(self) -> None:
+        rare = [self._informers[kind, ""] for kind in self.heard]
         while True:
-            await asyncio.gather(
-                *(self._informers[kind].relist() for kind in WRITTEN_BY_PEOPLE), return_exceptions=True
-            )
-            listed = all(self._informers[kind].synced.is_set() for kind in WRITTEN_BY_PEOPLE)
+            await asyncio.gather(*(informer.relist() for informer in rare), return_exceptions=True)
+            listed = all(informer.synced.is_set() for informer in rare)
             await asyncio.sleep(_RELIST_S if listed else 1.0)
 
     def _listener(self, kind: Kind) -> Callable[[str, Object | None, Object | None], None]:
@@ -246,7 +275,7 @@ class Cache:
         if kind in _PARSED:
             self._parse(kind, key, new)
         if kind in _PLANNED_WITH:
-            self._advance(key.partition("/")[0] if "/" in key else "")
+            self._advance(_namespace_of(key))
         if kind == NODES:
             self._note_node(key, new)
         elif kind == LEASES:
@@ -311,6 +340,18 @@ class Cache:
         self._advance("")
         self._mark(Dirty("device", name))
         self._mark(ALL_MISSIONS)
+
+
+def _is_left_out(informer: Informer) -> bool:
+    """Return True if RBAC does not let the operator read a namespace that it is told to watch, missing ones included.
+
+    Without the Leases of agents, which are in the operator's own namespace, it can serve nobody.
+    """
+    return informer.refused and informer.kind != LEASES
+
+
+def _namespace_of(key: str) -> str:
+    return key.partition("/")[0] if "/" in key else ""
 
 
 def _controller_uid(child: Object | None) -> str:

@@ -1,0 +1,136 @@
+"""The operator as its pod runs: by a token of its ServiceAccount, on a real API server where the chart is installed."""
+
+import asyncio
+import contextlib
+import json
+import socket as sockets
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from worlds import block, model, profile, variant
+
+from maleo_cli.install import NAMESPACE
+from maleo_devcluster.controlplane import ControlPlane
+from maleo_kube.client import Client, Object
+from maleo_kube.errors import Conflict, NotFound
+from maleo_kube.resources import DEVICE_PROFILES, DEVICES, LEASES, MODELS, NAMESPACES, NODES, Kind
+from maleo_operator.main import Operator
+from maleo_operator.metrics import Metrics
+from maleo_operator.reconcilers.scope import SlotSettings
+from maleo_operator.settings import Settings
+
+WAIT_S = 60
+NET = model(variant("fp32", [block("a", mop=50, cut=None)])).to_api()
+IMAGES = {"operator": "registry/operator:1", "agent": "registry/agent:1", "slot": "slot:1"}
+OPERATOR = f"system:serviceaccount:{NAMESPACE}:maleo-operator"
+_TOKENS = Kind("", "v1", "serviceaccounts/maleo-operator/token", "TokenRequest", namespaced=True)
+_ACCOUNTS = Kind("", "v1", "serviceaccounts", "ServiceAccount", namespaced=True)
+
+
+async def write_kubeconfig(plane: ControlPlane, admin: Client, folder: Path) -> Path:
+    """Return a kubeconfig of the operator's ServiceAccount."""
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {"namespace": NAMESPACE}}
+    token = (await admin.create(_TOKENS, request | {"spec": {"expirationSeconds": 3600}}))["status"]["token"]
+    config = yaml.safe_load(plane.kubeconfig.read_text(encoding="utf-8"))
+    config["users"][0]["user"] = {"token": token}
+    authority = config["clusters"][0]["cluster"]
+    if "certificate-authority" in authority:
+        authority["certificate-authority"] = str(plane.ca_file)
+    (folder / "kubeconfig").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return folder / "kubeconfig"
+
+
+@contextlib.asynccontextmanager
+async def running_operator(kubeconfig: Path, *, watch_namespaces: tuple[str, ...] = ()) -> AsyncIterator[Operator]:
+    """One replica in this process; KUBECONFIG names `kubeconfig`, for kopf."""
+    ports = []
+    for _ in range(3):
+        with sockets.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            ports.append(int(listener.getsockname()[1]))
+    settings = Settings(
+        namespace=NAMESPACE, identity="here", address=f"127.0.0.1:{ports[0]}", lease="maleo-operator",
+        ingest_port=ports[0], health_port=ports[1], metrics_port=ports[2], kubeconfig=kubeconfig,
+        audience="maleo-operator", watch_namespaces=watch_namespaces,
+        slots=SlotSettings(image="slot:1", image_pull_policy="Never", agent_port=9808),
+    )  # fmt: skip
+    async with Client.from_kubeconfig(kubeconfig) as client:
+        made, stopping = Operator(settings, client, Metrics()), asyncio.Event()
+        running = asyncio.create_task(made.run(stopping))
+        try:
+            yield made
+        finally:
+            stopping.set()
+            await running
+
+
+async def ensure_namespace(client: Client, name: str) -> None:
+    with contextlib.suppress(Conflict):
+        await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    await ensure_account(client, name)
+
+
+async def ensure_account(client: Client, namespace: str) -> None:
+    """Make the account of the namespace's pods, as the controller-manager would."""
+    meta = {"name": "default", "namespace": namespace}
+    with contextlib.suppress(Conflict):
+        await client.create(_ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
+
+
+@contextlib.asynccontextmanager
+async def device(client: Client, *namespaces: str) -> AsyncIterator[None]:
+    """Node `drone` with all that a plan needs there, and its model in `namespaces`; kubelet and agent are played."""
+    labels = {"maleo.dev/tier": "Device", "maleo.dev/site": "a"}
+    await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "drone", "labels": labels}})
+    ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": _now(), "lastTransitionTime": _now()}
+    await _set_status(client, NODES, "drone", {"conditions": [ready]})
+    meta = {"name": "maleo-agent-drone", "namespace": NAMESPACE, "labels": {"maleo.dev/agent": "drone"}}
+    spec = {"holderIdentity": "drone", "leaseDurationSeconds": 600, "renewTime": _now()}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
+    await client.create(LEASES, lease)
+    await client.create(DEVICE_PROFILES, profile("p", gops=50).to_api())
+    for namespace in namespaces:
+        await client.create(MODELS, moved(NET, namespace))
+    await await_found(client, DEVICES, "drone", "")
+    await _set_status(client, DEVICES, "drone", {"inventory": {"host": {"profile": "p"}}})
+    try:
+        yield
+    finally:
+        await client.delete(NODES, "drone")
+        await client.delete(LEASES, meta["name"], namespace=NAMESPACE)
+        await client.delete(DEVICE_PROFILES, "p")
+        for namespace in namespaces:
+            await client.delete(MODELS, NET["metadata"]["name"], namespace=namespace)
+
+
+def moved(body: Object, namespace: str) -> Object:
+    return {**body, "metadata": {**body["metadata"], "namespace": namespace}}
+
+
+async def await_found(client: Client, kind: Kind, name: str, namespace: str = "default") -> Object:
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                return await client.get(kind, name, namespace=namespace)
+            except NotFound:
+                await asyncio.sleep(0.05)
+
+
+def requests_of(audit_log: Path, account: str = OPERATOR) -> Iterator[dict[str, Any]]:
+    """Yield the audit events of the account's requests for resources."""
+    for line in audit_log.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if event["user"]["username"] == account and "objectRef" in event:
+            yield event
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+async def _set_status(client: Client, kind: Kind, name: str, status: Object) -> None:
+    body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "status": status}
+    await client.apply(kind, body, manager="test", subresource="status")
