@@ -10,7 +10,8 @@ from maleo_api.mission import Figure, Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
 from maleo_cli.failure import Failure
-from maleo_cli.live import read_cluster, serving, snapshot_of
+from maleo_cli.install import NAMESPACE
+from maleo_cli.live import Access, SystemNamespace, read_cluster, serving, snapshot_of
 from maleo_cli.wording import align, tell
 from maleo_operator.planning.floor import find_floor, tell_floor
 from maleo_operator.planning.planner import explain, plan
@@ -20,20 +21,23 @@ def explain_command(
     mission: Annotated[str, typer.Argument(help="Name of a mission.")],
     namespace: Annotated[str, typer.Option("-n")] = "default",
     kubeconfig: Annotated[Path | None, typer.Option(help="Else KUBECONFIG, else ~/.kube/config.")] = None,
+    system_namespace: SystemNamespace = NAMESPACE,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Every unit and variant that was not taken.")] = False,
 ) -> None:
     """Explain one mission of a running cluster. Exit code 1 when it is not Ready."""
-    cluster = asyncio.run(read_cluster(kubeconfig))
+    access = Access(kubeconfig, system_namespace)
+    cluster = asyncio.run(read_cluster(access))
     found = cluster.of(Mission).get(f"{namespace}/{mission}")
     if found is None:
         raise Failure(f"there is no mission {mission} in namespace {namespace}", "kubectl get missions -A lists them")
     snapshot = snapshot_of(cluster, first=found.key)
     verdict = plan(snapshot, found.key)
-    planned = tell(found, verdict, explain(snapshot, found.key, verdict), everything=everything)
+    reasons = explain(snapshot, found.key, verdict)
+    planned = tell(found, verdict, reasons, everything=everything)
     model = snapshot.models.get(found.model_key)
     print("\n".join([*describe(found, serving(cluster, found), model), *by_figures(found), *planned]))
-    if not everything:
+    if reasons.classes and not everything:
         print(f"  each of them: maleo explain {mission} --all")
     if _status(found, "Ready") != "True":
         raise typer.Exit(1)

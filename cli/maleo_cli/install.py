@@ -170,7 +170,7 @@ def install_command(
     wait: Annotated[int, typer.Option(help="Seconds to wait until all is ready; 0: do not wait.")] = 300,
 ) -> None:
     """Install or upgrade Maleo in a cluster."""
-    install(kubeconfig, {}, namespace, _read_values(values), charts=charts, wait_s=wait)
+    install(kubeconfig, {}, namespace, read_values(values) if values else {}, charts=charts, wait_s=wait)
 
 
 def uninstall_command(
@@ -182,9 +182,8 @@ def uninstall_command(
     uninstall(kubeconfig, namespace, crds=crds)
 
 
-def _read_values(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
+def read_values(path: Path) -> dict[str, Any]:
+    """Return what a YAML file with values of the chart holds. Raise Failure for what is none."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:

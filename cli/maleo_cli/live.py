@@ -1,9 +1,14 @@
 """A planning snapshot of a running cluster, by what its API server holds."""
 
 import os
-from dataclasses import replace
+import shlex
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
 
 from maleo_api.device import Device, DeviceProfile, Link
 from maleo_api.manifests import Manifests, Node, PriorityClass
@@ -12,28 +17,48 @@ from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_api.placement import Placement
 from maleo_cli.failure import Failure
+from maleo_cli.install import NAMESPACE
 from maleo_kube.client import Client
-from maleo_kube.errors import ApiError
-from maleo_kube.resources import BY_KIND
+from maleo_kube.errors import ApiError, Forbidden, NotFound
+from maleo_kube.resources import BY_KIND, CONFIG_MAPS
 from maleo_operator.planning import measured
 from maleo_operator.planning.planner import restore
 from maleo_operator.planning.problem import Snapshot
 from maleo_operator.planning.snapshot import from_manifests
 
 _KINDS: tuple[type[Resource], ...] = (DeviceProfile, Device, Link, Model, ModelProfile, Mission, Placement)
+_SETTINGS: Final = "maleo-settings"
+
+SystemNamespace = Annotated[str, typer.Option(help="Where Maleo is installed.")]
 
 
-async def read_cluster(given: Path | None) -> Manifests:
-    """Everything that planning looks at. given: a kubeconfig; else KUBECONFIG, else ~/.kube/config.
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Which cluster is asked. given: a kubeconfig; else KUBECONFIG, else ~/.kube/config. system: Maleo's namespace."""
 
-    Failure when the cluster cannot be read.
-    """
-    kubeconfig = given or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
+    given: Path | None = None
+    system: str = NAMESPACE
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.given or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
+
+    def command(self, *words: str) -> str:
+        """Return a line for a shell that asks the same cluster."""
+        kubeconfig = ["--kubeconfig", str(self.given)] if self.given is not None else []
+        system = ["--system-namespace", self.system] if words[0] == "maleo" and self.system != NAMESPACE else []
+        return shlex.join([*words, *kubeconfig, *system])
+
+
+async def read_cluster(access: Access) -> Manifests:
+    """Return everything that planning looks at. Raise Failure when the cluster cannot be read."""
+    kubeconfig = access.kubeconfig
     try:
         async with Client.from_kubeconfig(kubeconfig) as client:
             found = {kind.__name__: await _list(client, kind) for kind in _KINDS}
             nodes = await client.list(BY_KIND["Node"])
             classes = await client.list(BY_KIND["PriorityClass"])
+            tolerations = await _read_tolerations(client, access.system)
     except (OSError, ValueError) as error:
         told = getattr(error, "strerror", None) or error
         raise Failure(
@@ -45,7 +70,7 @@ async def read_cluster(given: Path | None) -> Manifests:
         ) from error
     named = {item["metadata"]["name"]: Node.model_validate(item) for item in nodes.items}
     ranks = {item["metadata"]["name"]: PriorityClass.model_validate(item) for item in classes.items}
-    return Manifests(found, named, priority_classes=ranks)
+    return Manifests(found, named, priority_classes=ranks, tolerations=tolerations)
 
 
 def snapshot_of(cluster: Manifests, *, first: str = "") -> Snapshot:
@@ -72,6 +97,17 @@ def serving(cluster: Manifests, mission: Mission) -> Placement | None:
     mine = [p for p in cluster.of(Placement).values() if p.spec.mission == mission.metadata.name]
     same = [p for p in mine if p.metadata.namespace == mission.metadata.namespace]
     return next((p for p in same if active is not None and p.spec.revision == active.revision), None)
+
+
+async def _read_tolerations(client: Client, system: str) -> tuple[dict[str, Any], ...]:
+    """Return what the operator's slots tolerate; nothing, with a note, where that cannot be read."""
+    try:
+        settings = await client.get(CONFIG_MAPS, _SETTINGS, namespace=system)
+    except (NotFound, Forbidden) as error:
+        told = f"what slots tolerate is not known ({error}): no taint of a node counts as tolerated"
+        print(f"note: {told}; name Maleo's namespace with --system-namespace", file=sys.stderr)
+        return ()
+    return msgspec.json.decode(settings["data"]["slotTolerations"], type=tuple[dict[str, Any], ...])
 
 
 async def _list(client: Client, kind: type[Resource]) -> dict[str, Resource]:

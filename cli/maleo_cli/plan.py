@@ -1,5 +1,6 @@
 """`maleo plan`: where would these missions run? On manifests, with no cluster; the operator's own planner decides."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from maleo_cli import drawing, whatif
 from maleo_cli.answer import answer_all
 from maleo_cli.changes import compare
 from maleo_cli.failure import Failure
+from maleo_cli.install import NAMESPACE
+from maleo_cli.live import Access, SystemNamespace, read_cluster
 from maleo_cli.reading import read
 from maleo_cli.replay import keep
 from maleo_cli.table import print_plans
@@ -54,7 +57,11 @@ def plan_command(
         Path | None, typer.Option(help="Folder to store what the plans follow from, for `maleo replay`.")
     ] = None,
     draw: Annotated[Path | None, typer.Option(help="SVG file to draw the plans into.")] = None,
+    values: Annotated[
+        Path | None, typer.Option(help="Values of the chart, as for `maleo install`: its slots.tolerations count.")
+    ] = None,
     kubeconfig: Annotated[Path | None, typer.Option(help="Of --live; else KUBECONFIG, else ~/.kube/config.")] = None,
+    system_namespace: SystemNamespace = NAMESPACE,
     *,
     live: Annotated[
         bool,
@@ -67,8 +74,15 @@ def plan_command(
         bool, typer.Option("--explain", help="Also why, what else there is, and what was not taken.")
     ] = False,
 ) -> None:
-    """Plan every mission of the manifests. Exit code 1 when one does not fit, 2 when the manifests are wrong."""
-    there = read(files or [], live=live, kubeconfig=kubeconfig, profiles=add_device or [])
+    """Plan every mission of the manifests and, with --live, of the cluster.
+
+    Exit code 1 when one does not fit, 2 when the manifests are wrong.
+    """
+    if kubeconfig is not None and not live:
+        raise Failure("--kubeconfig: no cluster is asked", "add --live", exit_code=2)
+    cluster = asyncio.run(read_cluster(Access(kubeconfig, system_namespace))) if live else None
+    question = read(files or [], cluster=cluster, profiles=add_device or [], values=values)
+    there = question.snapshot
     asked = whatif.Supposed(without or [], add_device or [], count, site, tier, link or [], set_ or [])
     snapshot = whatif.suppose(there, asked)
     if lonely := whatif.unjoined(there, snapshot):

@@ -1,18 +1,19 @@
 """What `maleo plan` plans: manifests, the shipped catalogue where they need it, and what a cluster holds."""
 
-import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from maleo_api.device import Device, DeviceProfile
 from maleo_api.manifests import ManifestError, Manifests, load
 from maleo_api.model import ModelProfile
 from maleo_cli.failure import Failure
-from maleo_cli.install import CHARTS
-from maleo_cli.live import read_cluster, snapshot_of
+from maleo_cli.install import CHARTS, read_values
+from maleo_cli.live import snapshot_of
 from maleo_operator.planning.problem import Snapshot
 from maleo_operator.planning.snapshot import from_manifests
 
@@ -20,28 +21,46 @@ _CATALOGUE: Final = CHARTS / "maleo" / "profiles"
 _PARTS: Final = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions", "priorities")
 
 
-def read(files: Sequence[Path], *, live: bool, kubeconfig: Path | None, profiles: Sequence[str]) -> Snapshot:
-    """From manifests, from a cluster, or both: then manifests replace what the cluster has of the same name.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be planned. written: keys of the missions that manifests hold, the others are of a cluster."""
 
-    profiles: names that the question needs beside those in the manifests.
+    snapshot: Snapshot
+    written: frozenset[str]
+
+
+def read(
+    files: Sequence[Path], *, cluster: Manifests | None, profiles: Sequence[str], values: Path | None = None
+) -> Question:
+    """Read manifests, and join them with a cluster's: they replace what the cluster has of the same name.
+
+    profiles: names that the question needs beside those in the manifests. values: of the chart, as for `maleo install`;
+    their `slots.tolerations` take the place of the cluster's. Raise Failure for what is wrong.
     """
-    if not live and not files:
+    if cluster is None and not files:
         raise Failure("nothing to plan", "name manifests with -f, or a cluster with --live", exit_code=2)
-    if kubeconfig is not None and not live:
-        raise Failure("--kubeconfig: no cluster is asked", "add --live", exit_code=2)
-    cluster = asyncio.run(read_cluster(kubeconfig)) if live else None
+    tolerations = _read_tolerations(values) if values is not None else cluster.tolerations if cluster else ()
     try:
         manifests = load(files, standard_input=sys.stdin.read)
         manifests = _with_catalogue(manifests, cluster or Manifests(), profiles)
         manifests.check(cluster)
     except ManifestError as error:
         raise Failure("\n".join(error.mistakes), exit_code=2) from error
-    written = from_manifests(manifests)
+    written = from_manifests(replace(manifests, tolerations=tolerations))
     if cluster is None:
-        return written
-    there = snapshot_of(cluster)
+        return Question(written, frozenset(written.missions))
+    there = snapshot_of(replace(cluster, tolerations=tolerations))
     both: dict[str, Any] = {name: {**getattr(there, name), **getattr(written, name)} for name in _PARTS}
-    return replace(there, **both)
+    return Question(replace(there, **both), frozenset(written.missions))
+
+
+def _read_tolerations(values: Path) -> tuple[dict[str, Any], ...]:
+    slots = read_values(values).get("slots") or {}
+    try:
+        return msgspec.convert(slots.get("tolerations") or (), type=tuple[dict[str, str | int], ...])
+    except (AttributeError, msgspec.ValidationError) as error:
+        todo = "write a list such as [{key: dedicated, operator: Exists}]"
+        raise Failure(f"{values}: slots.tolerations: no list of tolerations", todo, exit_code=2) from error
 
 
 def _with_catalogue(manifests: Manifests, there: Manifests, profiles: Sequence[str]) -> Manifests:

@@ -77,6 +77,8 @@ class Manifests:
     places: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """(kind, key) -> where it was read: `file: doc N Kind/name`; empty for what comes from a cluster."""
     priority_classes: Mapping[str, PriorityClass] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    """Of all slots, as the chart's value `slots.tolerations` has them: no manifest says it."""
 
     def of(self, kind: type[AnyResource]) -> dict[str, AnyResource]:
         """The resources of one kind: `manifests.of(Mission)["default/cctv"]`."""

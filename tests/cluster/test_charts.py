@@ -1,5 +1,6 @@
 """The charts on a real API server: everything is accepted, and the policies deny what they are there to deny."""
 
+import asyncio
 import json
 import ssl
 import subprocess
@@ -14,6 +15,7 @@ import yaml
 
 from maleo_cli.failure import Failure
 from maleo_cli.install import NAMESPACE, install, uninstall
+from maleo_cli.live import Access, read_cluster
 from maleo_devcluster.controlplane import ControlPlane
 
 pytestmark = pytest.mark.cluster
@@ -297,8 +299,22 @@ def test_operator__prefers_nodes_that_are_no_devices_and_takes_the_values_of_the
     agent = installed.get("daemonset/maleo-agent", "-n", NAMESPACE)["spec"]["template"]["spec"]
     assert extra[0] in agent["containers"][0]["env"]
     assert agent["dnsPolicy"] == "Default", "nothing depends on the cluster's DNS"
+    assert asyncio.run(read_cluster(Access(own_api_server.kubeconfig))).tolerations == (toleration,)
     with pytest.raises(Failure, match="cpuRequest"):
         install(own_api_server.kubeconfig, _IMAGES, values={"slots": {"cpuRequest": "much"}})
+
+
+def test_settings_of_the_operator__are_readable_by_every_user_and_missing_ones_are_told(
+    installed: Kubectl, own_api_server: ControlPlane, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the command line: it plans by them."""
+    person = ["--as=clara", "--as-group=system:authenticated", "-n", NAMESPACE]
+    assert installed.run("auth", "can-i", "get", "configmaps/maleo-settings", *person).stdout.strip() == "yes"
+    for rest in ("get configmaps/other", "list configmaps", "update configmaps/maleo-settings"):
+        assert installed.run("auth", "can-i", *rest.split(), *person).stdout.strip() == "no", rest
+    found = asyncio.run(read_cluster(Access(own_api_server.kubeconfig, "elsewhere")))
+    assert found.tolerations == ()
+    assert "name Maleo's namespace with --system-namespace" in capsys.readouterr().err
 
 
 _OPERATOR = f"--as=system:serviceaccount:{NAMESPACE}:maleo-operator"

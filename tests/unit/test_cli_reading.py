@@ -1,12 +1,15 @@
 """What `maleo plan` reads: manifests, and the shipped catalogue where they need it; how it ends when it cannot."""
 
+import asyncio
 import sys
 from pathlib import Path
 
 import pytest
 
+from maleo_api.manifests import Manifests
 from maleo_cli import main as command
 from maleo_cli.failure import Failure
+from maleo_cli.live import Access, read_cluster
 from maleo_cli.reading import read
 from maleo_operator.planning.problem import Snapshot
 
@@ -21,7 +24,7 @@ def _device(profile: str) -> str:
 
 def _read(folder: Path, text: str, *profiles: str) -> Snapshot:
     (folder / "m.yaml").write_text(text, encoding="utf-8")
-    return read([folder], live=False, kubeconfig=None, profiles=profiles)
+    return read([folder], cluster=None, profiles=profiles).snapshot
 
 
 def test_read__takes_a_profile_that_is_named_from_the_catalogue(tmp_path: Path) -> None:
@@ -47,10 +50,43 @@ def test_read__names_what_is_near_in_the_catalogue_too(tmp_path: Path) -> None:
 
 def test_read__of_no_cluster_names_the_file_and_the_flag(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
-        read([], live=True, kubeconfig=tmp_path / "none", profiles=())
+        asyncio.run(read_cluster(Access(tmp_path / "none")))
     assert str(caught.value) == (
         f"{tmp_path}/none: No such file or directory\n  name a kubeconfig with --kubeconfig or KUBECONFIG"
     )
+
+
+_TAINTED = """apiVersion: v1
+kind: Node
+metadata: {name: gate}
+spec: {taints: [{key: dedicated, value: npu, effect: NoSchedule}]}
+"""
+
+
+def test_read__lets_slots_tolerate_what_values_of_the_chart_say_else_the_cluster(tmp_path: Path) -> None:
+    file, values = tmp_path / "m.yaml", tmp_path / "values.yaml"
+    file.write_text(_TAINTED, encoding="utf-8")
+    values.write_text("slots: {tolerations: [{key: dedicated, operator: Exists}]}\n", encoding="utf-8")
+    tolerant = Manifests(tolerations=({"key": "dedicated", "operator": "Exists"},))
+
+    def taints(cluster: Manifests | None, given: Path | None) -> tuple[str, ...]:
+        return read([file], cluster=cluster, profiles=(), values=given).snapshot.nodes["gate"].taints
+
+    assert taints(None, None) == taints(Manifests(), None) == ("dedicated=npu:NoSchedule",)
+    assert taints(None, values) == taints(tolerant, None) == ()
+    values.write_text("slots: {}\n", encoding="utf-8")
+    assert taints(tolerant, values) == ("dedicated=npu:NoSchedule",), "as if the chart were installed with these values"
+
+
+@pytest.mark.parametrize(
+    "slots", ["7", "{tolerations: dedicated}", "{tolerations: [dedicated]}", "{tolerations: {a: b}}"]
+)
+def test_read__refuses_values_that_hold_no_list_of_tolerations(tmp_path: Path, slots: str) -> None:
+    (tmp_path / "m.yaml").write_text(_TAINTED, encoding="utf-8")
+    (tmp_path / "values.yaml").write_text(f"slots: {slots}\n", encoding="utf-8")
+    with pytest.raises(Failure, match=r"slots\.tolerations: no list of tolerations") as caught:
+        read([tmp_path / "m.yaml"], cluster=None, profiles=(), values=tmp_path / "values.yaml")
+    assert caught.value.exit_code == 2
 
 
 def test_main__puts_its_name_before_every_mistake_and_none_before_a_remedy(

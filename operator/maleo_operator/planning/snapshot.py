@@ -1,6 +1,6 @@
 """A snapshot from manifests, with no cluster: what people wrote is what there is."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from maleo_api.device import Device, DeviceProfile, Link
@@ -10,16 +10,16 @@ from maleo_api.meta import Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_operator.planning.problem import NodeFacts, Observations, Snapshot
-from maleo_operator.planning.taints import find_untolerated
+from maleo_operator.planning.taints import Toleration, find_untolerated
 
 RESERVED: Final = "system-"
 """Prefix of the PriorityClasses that Kubernetes keeps for components of the cluster: no mission ranks by them."""
 
 
 def from_manifests(manifests: Manifests, observations: Observations | None = None) -> Snapshot:
-    """Return what the manifests hold; the labels of nodes give tier and site. No taint counts as tolerated."""
+    """Return what the manifests hold; the labels of nodes give tier and site."""
     return Snapshot(
-        nodes={name: _facts(name, node) for name, node in manifests.nodes.items()},
+        nodes={name: _facts(name, node, manifests.tolerations) for name, node in manifests.nodes.items()},
         profiles=manifests.of(DeviceProfile),
         devices=manifests.of(Device),
         links=manifests.of(Link),
@@ -44,7 +44,7 @@ def tier_of(labels: Mapping[str, str]) -> Tier:
     return Tier(tier) if tier in set(Tier) else Tier.DEVICE
 
 
-def _facts(name: str, node: Node) -> NodeFacts:
+def _facts(name: str, node: Node, tolerations: Sequence[Toleration]) -> NodeFacts:
     labels = node.metadata.labels
     return NodeFacts(
         name=name,
@@ -53,5 +53,5 @@ def _facts(name: str, node: Node) -> NodeFacts:
         ready=node.is_ready,
         schedulable=not node.spec.unschedulable,
         labels=labels,
-        taints=find_untolerated(taint.to_api() for taint in node.spec.taints),
+        taints=find_untolerated((taint.to_api() for taint in node.spec.taints), tolerations),
     )
