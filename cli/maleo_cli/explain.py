@@ -30,7 +30,8 @@ def explain_command(
     cluster = asyncio.run(read_cluster(access))
     found = cluster.of(Mission).get(f"{namespace}/{mission}")
     if found is None:
-        raise Failure(f"there is no mission {mission} in namespace {namespace}", "kubectl get missions -A lists them")
+        listing = access.command("kubectl", "get", "missions", "-A")
+        raise Failure(f"there is no mission {mission} in namespace {namespace}", f"list them: {listing}")
     snapshot = snapshot_of(cluster, first=found.key)
     verdict = plan(snapshot, found.key)
     reasons = explain(snapshot, found.key, verdict)
@@ -38,7 +39,7 @@ def explain_command(
     model = snapshot.models.get(found.model_key)
     print("\n".join([*describe(found, serving(cluster, found), model), *by_figures(found), *planned]))
     if reasons.classes and not everything:
-        print(f"  each of them: maleo explain {mission} --all")
+        print(f"  each of them: {access.command('maleo', 'explain', mission, '-n', namespace, '--all')}")
     if _status(found, "Ready") != "True":
         raise typer.Exit(1)
 

@@ -76,7 +76,8 @@ def plan_command(
 ) -> None:
     """Plan every mission of the manifests and, with --live, of the cluster.
 
-    Exit code 1 when one does not fit, 2 when the manifests are wrong.
+    Exit code 1 when a mission does not fit: with --live, of those in the manifests and in --set, where there are any.
+    Exit code 2 when the manifests are wrong.
     """
     if kubeconfig is not None and not live:
         raise Failure("--kubeconfig: no cluster is asked", "add --live", exit_code=2)
@@ -109,7 +110,8 @@ def plan_command(
             json.dumps(body, indent=2, allow_nan=False) if output == "json" else yaml.safe_dump(body, sort_keys=False),
             end="",
         )
-    if not all(isinstance(verdict, Feasible) for verdict in verdicts.values()):
+    meant = question.written | {key for key, mission in snapshot.missions.items() if mission != there.missions[key]}
+    if not all(isinstance(verdicts[key], Feasible) for key in meant or verdicts):
         raise typer.Exit(1)
 
 

@@ -1,17 +1,21 @@
 """What the commands make of a cluster: what missions serve by is held, and `maleo explain` tells it."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+from typer.testing import CliRunner
 from worlds import by_mode
 
 from maleo_api.manifests import Manifests, load
 from maleo_api.meta import Basis
-from maleo_api.mission import Mission
+from maleo_api.mission import LatencyObjective, Mission
 from maleo_api.placement import Placement
 from maleo_cli.explain import by_figures, describe
-from maleo_cli.live import serving, snapshot_of
+from maleo_cli.live import Access, serving, snapshot_of
+from maleo_cli.main import app
 from maleo_operator.planning import measured
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Figure, Observations, Plan
@@ -139,3 +143,54 @@ def test_figures_of_a_decision__are_those_of_the_nodes_that_matter_where_there_a
     assert {source for source, _ in pairs} == {"n7", "n9"}
     restored = measured.restore([decision]).bandwidth
     assert all(abs(restored[pair].value - many[pair].value) < 1e-3 * many[pair].value for pair in pairs)
+
+
+async def _read(_access: Access) -> Manifests:
+    """As if this were what an API server holds: a mission that serves, and one of another team that cannot."""
+    cluster, _ = _cluster(active=1)
+    mission = cluster.of(Mission)[KEY]
+    metadata = mission.metadata.model_copy(update={"namespace": "team-b", "name": "hopeless"})
+    latency = mission.spec.objectives.model_copy(update={"latency": LatencyObjective(at_most="1ns", window="1s")})
+    hopeless = mission.model_copy(
+        update={"metadata": metadata, "spec": mission.spec.model_copy(update={"objectives": latency})}
+    )
+    missions, models = {KEY: mission, hopeless.key: hopeless}, dict(cluster.resources["Model"])
+    model = models["default/squeezenet"]
+    models[hopeless.model_key] = model.model_copy(
+        update={"metadata": model.metadata.model_copy(update={"namespace": "team-b"})}
+    )
+    return replace(cluster, resources={**cluster.resources, "Mission": missions, "Model": models})
+
+
+def test_plan_of_a_cluster__ends_by_what_was_asked_about_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maleo_cli.plan.read_cluster", _read)
+
+    def ends(*arguments: str) -> int:
+        result = CliRunner().invoke(app, ["plan", "--live", *arguments])
+        assert "hopeless" in result.stdout, "all missions are planned and shown"
+        return result.exit_code
+
+    mine = ["-f", str(ROOT / "examples/missions/drone-patrol.yaml")]
+    assert ends() == 1, "nobody's in particular: all of them"
+    assert ends(*mine) == 0
+    assert ends("--set", "drone-patrol.objectives.latency.atMost=110ms") == 0
+    assert ends("--set", "drone-patrol.objectives.latency.atMost=1us") == 1
+    assert ends(*mine, "--set", "team-b/hopeless.objectives.latency.atMost=2ns") == 1
+    assert ends("-f", str(ROOT / "examples/models")) == 1, "no mission among the manifests"
+
+
+def test_commands_that_are_hinted_at__can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maleo_cli.explain.read_cluster", _read)
+    given = ["hopeless", "-n", "team-b", "--kubeconfig", "/my clusters/field", "--system-namespace", "maleo-2"]
+    first = CliRunner().invoke(app, ["explain", *given])
+    assert first.exit_code == 0, first.stdout
+    hint = next(line for line in first.stdout.splitlines() if "each of them: " in line).partition(": ")[2]
+    program, *arguments = shlex.split(hint)
+    assert program == "maleo"
+    assert arguments == ["explain", "hopeless", "-n", "team-b", "--all", *given[3:]]
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 0
+    assert len(again.stdout) > len(first.stdout), "each unit and variant that was not taken"
+    assert "each of them: " not in again.stdout
+    missing = CliRunner().invoke(app, ["explain", "cctv", *given[1:]]).exception
+    assert "list them: kubectl get missions -A --kubeconfig '/my clusters/field'" in str(missing)
