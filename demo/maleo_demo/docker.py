@@ -16,6 +16,7 @@ NETWORK: Final = os.environ.get("KIND_EXPERIMENTAL_DOCKER_NETWORK") or "kind"
 """Name of the Docker network that kind puts its nodes on."""
 
 _LABEL: Final = "maleo.dev/demo=true"
+_BASE: Final = "python:3.11-slim"
 _REGISTRY: Final = "maleo-registry"
 _REGISTRY_IMAGE: Final = "registry:2.8.3"
 _PLATFORMS: Final = {"amd64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
@@ -46,15 +47,27 @@ def find_platform() -> str:
 def build_images(source: Path, say: Say) -> dict[str, str]:
     """Return operator, agent, slot -> reference of its image in the engine; unchanged ones are not built again."""
     builder = Builder(source=source, cache=Path("build/images"), registry="", say=say, platform=find_platform())
-    references = {}
+    references, base = {}, ""
     for component in COMPONENTS:
         context, tag = builder.prepare(component)
         reference = references[component] = f"maleo/{component}:{tag}"
         if succeeds("docker", "image", "inspect", reference):
             continue
+        base = base or _find_base(say)
         say(f"image {component}: docker build")
-        run(*_build(), "--quiet", "--label", _LABEL, "--tag", reference, str(context), timeout_s=_BUILD_S)
+        options = ("--quiet", "--build-arg", f"BASE={base}", "--label", _LABEL, "--tag", reference)
+        run(*_build(), *options, str(context), timeout_s=_BUILD_S)
     return references
+
+
+def _find_base(say: Say) -> str:
+    """Return the base image by its digest; by its tag where it was made on this engine and has none."""
+    if not succeeds("docker", "image", "inspect", _BASE):
+        run("docker", "pull", "--quiet", _BASE, timeout_s=_PULL_S)
+    digests = run("docker", "image", "inspect", "--format", "{{json .RepoDigests}}", _BASE)
+    base = next(iter(json.loads(digests) or []), _BASE)
+    say(f"base image: {base}{'' if '@' in base else ' (it was made here and has no digest)'}")
+    return str(base)
 
 
 def _build() -> tuple[str, ...]:

@@ -35,6 +35,7 @@ case "$*" in
   *"port maleo-registry"*) echo 127.0.0.1:49153;;
   *"ps --all --quiet --filter label=maleo.dev/demo"*) cat %(folder)s/mine;;
   *"image ls"*) cat %(folder)s/images;;
+  *RepoDigests*) echo '["python@sha256:feed"]';;
   *"image inspect"*) exit 1;;
   *Config.Image*) echo kindest/node:v1.37.0@sha256:0123;;
   *inspect*) echo 172.18.0.3;;
@@ -310,8 +311,14 @@ def test_kind__loads_images_where_they_are_needed(programs: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("buildx", "built"),
     [
-        ("exit 1", "docker build --quiet --label maleo.dev/demo=true --tag maleo/agent:1234"),
-        ("exit 0", "docker buildx build --load --provenance=false --sbom=false --quiet --label"),
+        (
+            "exit 1",
+            "docker build --quiet --build-arg BASE=python@sha256:feed --label maleo.dev/demo=true --tag maleo/",
+        ),
+        (
+            "exit 0",
+            "docker buildx build --load --provenance=false --sbom=false --quiet --build-arg BASE=python@sha256:feed",
+        ),
     ],
 )
 def test_images__are_made_so_that_kind_can_load_them(
@@ -320,7 +327,10 @@ def test_images__are_made_so_that_kind_can_load_them(
     body = _DOCKER.replace('*"buildx version"*) exit 1', f'*"buildx version"*) {buildx}')
     _stand_in(programs, "docker", body % {"folder": programs})
     monkeypatch.setattr(docker.Builder, "prepare", lambda _self, component: (programs / component, "1234"))
-    docker.build_images(Path(), lambda _text: None)
+    told: list[str] = []
+    docker.build_images(Path(), told.append)
+    assert "base image: python@sha256:feed" in told
+    assert "docker pull --quiet python:3.11-slim" in _calls(programs)
     assert sum(call.startswith(built[:30]) for call in _calls(programs)) == 3
     assert any(call.startswith(built) for call in _calls(programs))
     (programs / "calls").unlink()
@@ -329,6 +339,20 @@ def test_images__are_made_so_that_kind_can_load_them(
     )
     docker.build_images(Path(), lambda _text: None)
     assert not any(" build " in call for call in _calls(programs)), "images that are there are not made again"
+
+
+def test_images__are_made_on_a_base_without_a_digest_only_where_it_was_made_on_this_engine(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = _DOCKER.replace("""echo '["python@sha256:feed"]'""", "echo null")
+    body = body.replace('*"image inspect"*) exit 1', '*"image inspect python"*) ;; *"image inspect"*) exit 1')
+    _stand_in(programs, "docker", body % {"folder": programs})
+    monkeypatch.setattr(docker.Builder, "prepare", lambda _self, component: (programs / component, "1234"))
+    told: list[str] = []
+    docker.build_images(Path(), told.append)
+    assert "base image: python:3.11-slim (it was made here and has no digest)" in told
+    assert not any("pull" in call for call in _calls(programs))
+    assert sum("BASE=python:3.11-slim " in call for call in _calls(programs)) == 3
 
 
 @pytest.mark.parametrize(("architecture", "platform"), [("amd64", "x86_64"), ("arm64", "aarch64")])

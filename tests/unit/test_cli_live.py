@@ -11,7 +11,7 @@ from worlds import by_mode
 
 from maleo_api.manifests import Manifests, load
 from maleo_api.meta import Basis
-from maleo_api.mission import LatencyObjective, Mission
+from maleo_api.mission import Mission
 from maleo_api.placement import Placement
 from maleo_cli.explain import by_figures, describe
 from maleo_cli.live import Access, serving, snapshot_of
@@ -150,16 +150,9 @@ async def _read(_access: Access) -> Manifests:
     cluster, _ = _cluster(active=1)
     mission = cluster.of(Mission)[KEY]
     metadata = mission.metadata.model_copy(update={"namespace": "team-b", "name": "hopeless"})
-    latency = mission.spec.objectives.model_copy(update={"latency": LatencyObjective(at_most="1ns", window="1s")})
-    hopeless = mission.model_copy(
-        update={"metadata": metadata, "spec": mission.spec.model_copy(update={"objectives": latency})}
-    )
-    missions, models = {KEY: mission, hopeless.key: hopeless}, dict(cluster.resources["Model"])
-    model = models["default/squeezenet"]
-    models[hopeless.model_key] = model.model_copy(
-        update={"metadata": model.metadata.model_copy(update={"namespace": "team-b"})}
-    )
-    return replace(cluster, resources={**cluster.resources, "Mission": missions, "Model": models})
+    hopeless = mission.model_copy(update={"metadata": metadata})
+    missions = {KEY: mission, hopeless.key: hopeless}  # there is no Model in that namespace
+    return replace(cluster, resources={**cluster.resources, "Mission": missions})
 
 
 def test_plan_of_a_cluster__ends_by_what_was_asked_about_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,20 +167,20 @@ def test_plan_of_a_cluster__ends_by_what_was_asked_about_alone(monkeypatch: pyte
     assert ends() == 1, "nobody's in particular: all of them"
     assert ends(*mine) == 0
     assert ends("--set", "drone-patrol.objectives.latency.atMost=110ms") == 0
-    assert ends("--set", "drone-patrol.objectives.latency.atMost=1us") == 1
-    assert ends(*mine, "--set", "team-b/hopeless.objectives.latency.atMost=2ns") == 1
+    assert ends("--set", "drone-patrol.model.name=none") == 1
+    assert ends(*mine, "--set", "team-b/hopeless.suspend=true") == 1
     assert ends("-f", str(ROOT / "examples/models")) == 1, "no mission among the manifests"
 
 
 def test_commands_that_are_hinted_at__can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("maleo_cli.explain.read_cluster", _read)
-    given = ["hopeless", "-n", "team-b", "--kubeconfig", "/my clusters/field", "--system-namespace", "maleo-2"]
+    given = ["drone-patrol", "-n", "default", "--kubeconfig", "/my clusters/field", "--system-namespace", "maleo-2"]
     first = CliRunner().invoke(app, ["explain", *given])
     assert first.exit_code == 0, first.stdout
     hint = next(line for line in first.stdout.splitlines() if "each of them: " in line).partition(": ")[2]
     program, *arguments = shlex.split(hint)
     assert program == "maleo"
-    assert arguments == ["explain", "hopeless", "-n", "team-b", "--all", *given[3:]]
+    assert arguments == ["explain", "drone-patrol", "-n", "default", "--all", *given[3:]]
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 0
     assert len(again.stdout) > len(first.stdout), "each unit and variant that was not taken"
