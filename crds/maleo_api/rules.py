@@ -35,9 +35,24 @@ from maleo_api.mission import (
     Objectives,
     Weights,
 )
-from maleo_api.model import AccuracyFigure, Artifact, Cut, Exit, MeasuredLatency, ModelSpec, Tensor, Variant
+from maleo_api.model import (
+    AccuracyFigure,
+    Artifact,
+    Codec,
+    Cut,
+    Exit,
+    MeasuredLatency,
+    ModelSpec,
+    Tensor,
+    Variant,
+    size_of,
+)
 from maleo_api.placement import Placement, PlacementSpec, PlacementStatus, Span
-from maleo_api.quantities import DURATION, RATIO, Unit, parse
+from maleo_api.quantities import BYTES, DURATION, RATIO, Unit, parse, show
+
+_ROUNDED: Final = 0.05
+"""A size that is written with two digits does not contradict its tensors."""
+_MOST_DIMENSIONS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,7 @@ class Rule:
 
     holds: the same for a parsed object; None: of a change, so there is nothing to check in one manifest.
     at: the field that the message is about; empty = the object itself. secret: its value is not repeated.
+    detail: what a parsed object allows to say besides.
     """
 
     cel: str
@@ -53,6 +69,7 @@ class Rule:
     holds: Callable[[Any], bool] | None = None
     at: str = ""
     secret: bool = False
+    detail: Callable[[Any], str] | None = None
 
 
 def _where_readable(cel: str, unit: Unit, *fields: str) -> str:
@@ -81,6 +98,47 @@ def _has_a_mode(spec: MissionSpec) -> bool:
     egress, modes = spec.egress, spec.modes
     remote, split = egress.input != "Device", egress.features != "Device"
     return "Local" in modes or ("Remote" in modes and remote) or ("Split" in modes and split)
+
+
+def _states_its_size() -> Rule:
+    """Return the rule that the size of a cut is what its tensors come to; free dimensions count one.
+
+    Where one beside the first, which is the batch, is free, the size may be larger. CEL has no product of a list, and
+    what builds lists is dear in its cost estimate: so lengths are multiplied one by one, -1 by its absolute value.
+    """
+    item = "1.0"
+    for suffix, size in (("16", 2), ("32", 4), ("64", 8)):
+        item = f"tensor.datatype.endsWith('{suffix}') ? {size}.0 : ({item})"
+    shape = "tensor.shape"
+    lengths = [f"({shape}.size() > {i} ? double({shape}[{i}]) : 1.0)" for i in range(_MOST_DIMENSIONS)]
+    known = f"self.tensors.map(tensor, [{' * '.join(lengths)}].map(n, (n < 0.0 ? -n : n) * ({item}))[0]).sum()"
+    batch = f"{shape}[0] < 0 && {shape}.exists_one(length, length < 0)"
+    is_open = f"self.tensors.exists(tensor, {shape}.exists(length, length < 0) && !({batch}))"
+    stated = "quantity(self.size).asApproximateFloat()"
+    least, most = f"{stated} >= known * {1 - _ROUNDED}", f"{stated} <= known * {1 + _ROUNDED}"
+    return Rule(
+        f"!isQuantity(self.size) || [{known}].all(known, {least} && ({most} || {is_open}))",
+        f"the size of a cut is what its tensors come to by shapes and types, give or take {_ROUNDED:.0%}: "
+        "correct the one or the other",
+        states_its_size,
+        "size",
+        detail=tell_size,
+    )
+
+
+def states_its_size(form: Cut | Codec) -> bool:
+    """Return True if the size that is stated is that of the tensors, or larger where an inner dimension is free."""
+    stated, known = parse(BYTES, form.size), size_of(form.tensors)
+    return stated >= known * (1 - _ROUNDED) and (_is_open(form) or stated <= known * (1 + _ROUNDED))
+
+
+def _is_open(form: Cut | Codec) -> bool:
+    return any(-1 in tensor.shape[1:] for tensor in form.tensors)
+
+
+def tell_size(form: Cut | Codec) -> str:
+    """Return `they come to 1.95Ki`, with `at least` where an inner dimension is free."""
+    return f"they come to {'at least ' if _is_open(form) else ''}{show(BYTES, size_of(form.tensors))}"
 
 
 RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
@@ -249,6 +307,7 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
             "blocks",
         ),
     ),
+    Cut: (_states_its_size(),),
     Exit: (_above_zero("work", "work", "the head of an exit must have work above zero"),),
     MeasuredLatency: (
         _above_zero("p50", "p50", "a measured latency must be above zero"),

@@ -1,5 +1,6 @@
 """The API server refuses what the models and their rules refuse, and prints what people look for."""
 
+import copy
 import json
 import re
 import subprocess
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from maleo_api.columns import COLUMNS
 from maleo_api.kinds import KINDS
+from maleo_api.model import Cut
 from maleo_api.placement import Placement, Span
-from maleo_api.rules import RULES
+from maleo_api.rules import RULES, states_its_size
 from maleo_devcluster.controlplane import ControlPlane
 
 pytestmark = pytest.mark.cluster
@@ -72,6 +75,44 @@ def test_schema__takes_every_percentile_without_a_number_of_samples(api: Api, pe
 def test_schema__accepts_the_examples(api: Api, file: Path) -> None:
     accepted = api.call("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", str(file))
     assert accepted.returncode == 0, accepted.stderr
+
+
+_FORMS = [
+    (size, datatype, shape)
+    for datatype, shape in (
+        ("FP32", [1, 1000]),
+        ("FP16", [-1, 1000]),
+        ("INT64", [1, 2, 3, 4, 5, 6, 7, 8]),
+        ("UINT8", [1, -1, 768]),
+        ("BOOL", [-1, -1, 768]),
+        ("FP32", []),
+    )
+    for size in ("3", "4", "768", "2000", "4Ki", "3.91Ki", "315Ki", "3Mi")
+]
+
+
+def test_schema__judges_the_size_of_a_cut_as_the_command_line_does(api: Api) -> None:
+    """Of one Model for each form: by the API server's own words, and by those of manifests."""
+    body = yaml.safe_load((_ROOT / "tests/must_fail/cut-of-another-size.yaml").read_text(encoding="utf-8"))
+    items = []
+    for number, (size, datatype, shape) in enumerate(_FORMS):
+        item = copy.deepcopy(body)
+        item["metadata"]["name"] = f"net-{number}"
+        cut = item["spec"]["variants"][0]["blocks"][0]["cut"]
+        cut |= {"size": size, "tensors": [{"name": "t", "datatype": datatype, "shape": shape}]}
+        items.append(item)
+    made = api.call("create", "--dry-run=server", "-f", "-", body={"apiVersion": "v1", "kind": "List", "items": items})
+    taken = {line.split()[0].partition("/")[2] for line in made.stdout.splitlines()}
+    agreed = {
+        f"net-{number}"
+        for number, (size, datatype, shape) in enumerate(_FORMS)
+        if states_its_size(
+            Cut.model_validate({"size": size, "tensors": [{"name": "t", "datatype": datatype, "shape": shape}]})
+        )
+    }
+    assert taken == agreed
+    assert 0 < len(agreed) < len(_FORMS)
+    assert made.stderr.count("what its tensors come to by shapes and types") == len(_FORMS) - len(agreed)
 
 
 def test_schema__has_a_refusal_for_each_rule() -> None:

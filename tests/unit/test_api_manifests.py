@@ -297,12 +297,14 @@ _DANGLING = {
     "a cut that its tensors contradict": (
         _model(cut=_cut("8Ki", "[-1, 1000]")),
         ('doc 1 Model/net: spec.variants[0].blocks[0].cut.size: "8Ki": '
-        "its tensors are 1.95Ki by their shapes and types: correct the one or the other"),
+        "the size of a cut is what its tensors come to by shapes and types, give or take 5%: "
+        "correct the one or the other (they come to 1.95Ki)"),
     ),
     "a cut that is smaller than its tensors are at least": (
         _model(cut=_cut("1Ki", "[1, -1, 1000]")),
         ('doc 1 Model/net: spec.variants[0].blocks[0].cut.size: "1Ki": '
-        "its tensors are at least 1.95Ki by their shapes and types: correct the one or the other"),
+        "the size of a cut is what its tensors come to by shapes and types, give or take 5%: "
+        "correct the one or the other (they come to at least 1.95Ki)"),
     ),
 }  # fmt: skip
 
