@@ -53,6 +53,8 @@ from maleo_api.quantities import BYTES, DURATION, RATIO, Unit, parse, show
 _ROUNDED: Final = 0.05
 """A size that is written with two digits does not contradict its tensors."""
 _MOST_DIMENSIONS: Final = 8
+_MOST_CHOICES: Final = 8192
+"""Of a model. Planning one with as many takes less than half of its budget among 16 unlike units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,16 @@ def _is_open(form: Cut | Codec) -> bool:
 def tell_size(form: Cut | Codec) -> str:
     """Return `they come to 1.95Ki`, with `at least` where an inner dimension is free."""
     return f"they come to {'at least ' if _is_open(form) else ''}{show(BYTES, size_of(form.tensors))}"
+
+
+def _count_choices(model: ModelSpec) -> int:
+    """Return how many blocks planning has to look at: each once more for each exit and for each form of a cut."""
+    return sum(
+        len(variant.blocks)
+        * (1 + len(variant.exits))
+        * (1 + max(len(block.cut.codecs) if block.cut is not None else 0 for block in variant.blocks))
+        for variant in model.variants
+    )
 
 
 RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
@@ -305,6 +317,17 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
             "there is no cut after the last block: nothing comes after it",
             lambda variant: variant.blocks[-1].cut is None,
             "blocks",
+        ),
+    ),
+    ModelSpec: (
+        Rule(
+            "self.variants.map(v, v.blocks.size() * (1 + (has(v.exits) ? v.exits.size() : 0)) * (1 + v.blocks.map(b, "
+            f"has(b.cut) && has(b.cut.codecs) ? b.cut.codecs.size() : 0).max())).sum() <= {_MOST_CHOICES}",
+            f"a model is too large to plan: blocks x (1 + exits) x (1 + codecs of a cut) is at most {_MOST_CHOICES} in "
+            "all its variants together: leave out variants, exits or codecs, or join blocks",
+            lambda model: _count_choices(model) <= _MOST_CHOICES,
+            "variants",
+            detail=lambda model: f"it is {_count_choices(model)}",
         ),
     ),
     Cut: (_states_its_size(),),
