@@ -13,6 +13,9 @@ export PROVIDER
 KINDLAB = tools/kindlab/kindlab
 DEMO = PYTHONPATH=demo $(BIN)/python -m maleo_demo.main
 
+# Tests start hundreds of Python processes: with bytecode each starts in half the time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster e2e kind crds clean
 
 help:  ## this list
