@@ -68,7 +68,7 @@ class PriorityClass(Resource):
     global_default: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # asyncio.run describes its result: a cluster's takes 0.2 s
 class Manifests:
     """Everything that was read, by kind and key (`namespace/name`, or `name` for cluster-scoped kinds)."""
 
