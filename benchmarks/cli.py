@@ -60,8 +60,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         began = time.perf_counter()
-        body = self.server.answers[self.path.partition("?")[0]].encode()
-        self.send_response(200)
+        answer = self.server.answers.get(self.path.partition("?")[0])
+        self.send_response(200 if answer else 404)
+        body = (answer or '{"kind": "Status", "message": "not found"}').encode()
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
