@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from maleo_cli.failure import Failure
 
 COMMANDS: Final = {
-    "plan": ("maleo_cli.plan:plan_command", "Plan every mission of the manifests."),
+    "plan": ("maleo_cli.plan:plan_command", "Plan every mission of the manifests and, with --live, of the cluster."),
     "replay": ("maleo_cli.replay:replay_command", "Plan again what `maleo plan --store` kept, and compare."),
     "explain": ("maleo_cli.explain:explain_command", "Explain one mission of a running cluster."),
     "model": ("maleo_cli.model.commands:app", "Make a Model from an ONNX file, and push it to a registry."),
