@@ -63,11 +63,11 @@ def replay_command(
         try:
             stored = msgspec.json.decode(file.read_bytes(), type=_Stored)
             inputs = bytes(stored.inputs)
-            snapshot, _ = store.decode(inputs)
+            snapshot, _, budgets = store.decode(inputs)
         except (OSError, ValueError) as error:
             raise Failure(f"{file}: {error}", "name a file that `maleo plan --store` wrote", exit_code=2) from error
         before: dict[str, Any] = msgspec.to_builtins(stored.answers)
-        after = _answers(snapshot, plan_fleet(snapshot, aim=stored.aim))
+        after = _answers(snapshot, plan_fleet(snapshot, aim=stored.aim, budgets=budgets))
         for key in sorted({*before, *after}):
             told = list(_differences(before.get(key), after.get(key)))
             differs |= bool(told)
@@ -82,14 +82,14 @@ def _replay_placement(files: list[Path], placement: Path) -> None:
     try:
         made = Placement.model_validate(yaml.safe_load(placement.read_text(encoding="utf-8")))
         inputs = b"".join(file.read_bytes() for file in files)
-        snapshot, key = store.decode(inputs)
+        snapshot, key, budgets = store.decode(inputs)
     except (OSError, ValueError, yaml.YAMLError) as error:
         todo = "name one Placement, and the one file that the operator kept of its inputs"
         raise Failure(str(error), todo, exit_code=2) from error
     if store.digest(inputs) != made.spec.inputs_digest or key not in snapshot.missions:
         todo = f"it followed from {made.spec.inputs_digest}: take the file of that name from the operator"
         raise Failure(f"{files[0]} is not what {made.metadata.name} followed from", todo, exit_code=2)
-    chosen = plan(snapshot, key).chosen
+    chosen = plan(snapshot, key, budgets=budgets).chosen
     told = list(_differences(_decision(made.spec), _decision(chosen) if chosen else None))
     print(f"{'DIFFERS' if told else 'same'}  {made.metadata.name}  {made.spec.inputs_digest[:19]}")
     if told:
@@ -102,7 +102,7 @@ def _replay_refusal(files: list[Path], mission: Path) -> None:
     try:
         told = Mission.model_validate(yaml.safe_load(mission.read_text(encoding="utf-8"))).status
         inputs = b"".join(file.read_bytes() for file in files)
-        snapshot, key = store.decode(inputs)
+        snapshot, key, budgets = store.decode(inputs)
     except (OSError, ValueError, yaml.YAMLError) as error:
         todo = "name one Mission, and the one file that the operator kept of its inputs"
         raise Failure(str(error), todo, exit_code=2) from error
@@ -110,7 +110,7 @@ def _replay_refusal(files: list[Path], mission: Path) -> None:
         wanted = told.decision.inputs_digest if told.decision is not None else "inputs that its status does not name"
         todo = f"it followed from {wanted}: take the file of that name from the operator"
         raise Failure(f"{files[0]} is not what {mission} followed from", todo, exit_code=2)
-    verdict = plan(snapshot, key)
+    verdict = plan(snapshot, key, budgets=budgets)
     now = verdict.blockers[0].code if isinstance(verdict, Infeasible) else "Placed"
     before = next((c.reason for c in told.conditions if c.type == "Placed"), "unknown")
     print(f"{'same' if now == before else 'DIFFERS'}  {key}  {told.decision.inputs_digest[:19]}")

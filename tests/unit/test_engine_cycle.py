@@ -46,8 +46,10 @@ from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
+from maleo_operator.planning.budget import Budgets
 from maleo_operator.planning.problem import Verdict
 from maleo_operator.planning.state import State
+from maleo_operator.planning.store import decode
 from maleo_operator.reconcilers.scope import SlotSettings
 from maleo_wire.messages import AgentDesired, Frame, SlotReport, TransferReport
 
@@ -560,6 +562,8 @@ async def test_inputs_of_a_refused_decision__are_named_in_the_status_and_give_th
     file.write_text(yaml.safe_dump(found), encoding="utf-8")
     same = CliRunner().invoke(app, ["replay", str(stored), "--mission", str(file)])
     assert (same.exit_code, same.stdout.split()[:2]) == (0, ["same", "default/tight"])
+    budgets = decode(stored.read_bytes()).budgets
+    assert budgets.advice < Budgets().advice, "the operator's own, with which it is planned again"
     wrong = {
         **found,
         "status": {**found["status"], "decision": {"reason": "Retry", "inputsDigest": f"sha256:{'0' * 64}"}},

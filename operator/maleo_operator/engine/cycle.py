@@ -28,6 +28,7 @@ from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.ingest.windows import length_for
 from maleo_operator.metrics import Metrics
 from maleo_operator.planning import store
+from maleo_operator.planning.budget import Budgets
 from maleo_operator.planning.holdings import rank_of, uses
 from maleo_operator.planning.planner import restore
 from maleo_operator.planning.problem import Observations, Snapshot, Verdict
@@ -47,8 +48,8 @@ _BURST: Final = 50
 _SLICE_S: Final = 0.5
 """What a turn has not decided within this time becomes dirty again, and is ordered with what came meanwhile."""
 _HEARTBEAT_S: Final = 1.0
-_ADVICE: Final = 5e7
-"""Work of advice for one mission: far less than `maleo explain` takes, for here the missions of others wait."""
+_BUDGETS: Final = Budgets(advice=5e7)
+"""Work for one mission. Advice is far less than what `maleo explain` takes, for here the missions of others wait."""
 _BY_FLEET: Final = frozenset({"FleetImprovement", "Retry"})
 """Reasons to plan for which the plan that was found for all missions together is taken, where there is one."""
 
@@ -278,7 +279,7 @@ class Cycle:
                 better = await self._plan(state, key)
         self._improvement.wanted.pop(key, None)
         memory.note_plan(better, versions, now=time.monotonic())
-        inputs = store.encode(snapshot, key)
+        inputs = store.encode(snapshot, key, _BUDGETS)
         digest = store.digest(inputs)
         await asyncio.to_thread(self._archive.keep, digest, inputs)
         scope = replace(
@@ -381,7 +382,7 @@ class Cycle:
             self._metrics.show_links({pair: figure.value for pair, figure in observations.bandwidth.items()})
             snapshot = self._cache.snapshot(observations, held, self._lost)
             if self._state is None:
-                self._state = State(snapshot, advice=_ADVICE)
+                self._state = State(snapshot, budgets=_BUDGETS)
             else:
                 self._state.update(snapshot)
             for key, declared in snapshot.missions.items():

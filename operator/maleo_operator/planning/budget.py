@@ -4,7 +4,7 @@ One unit of work is about one cell of an array that is read, computed and writte
 arrays counts as `CALL`. `benchmarks/planning.py budget` measures how long a unit takes.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 CALL: Final = 5_000.0
 """Units of work of a few numpy calls on arrays so small that the calls themselves are what takes time."""
@@ -12,6 +12,13 @@ STANDARD: Final = 2.5e9
 """Units of work of planning one mission."""
 ADVICE: Final = 1.5e9
 """Units of work of telling what is in the way and what would do, or what else there was."""
+
+
+class Budgets(NamedTuple):
+    """Units of work of one decision: of the plan, and of telling what is in the way and what would do."""
+
+    plan: float = STANDARD
+    advice: float = ADVICE
 
 
 class Budget:

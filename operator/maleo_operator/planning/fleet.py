@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from maleo_operator.planning.assignment import SERVED, Assignment, Chosen, Row
+from maleo_operator.planning.budget import Budgets
 from maleo_operator.planning.building import build, renew
 from maleo_operator.planning.holdings import Rank, rank_of, uses
 from maleo_operator.planning.horizon import is_complete
@@ -72,13 +73,15 @@ def plan_fleet(
     go_on: GoOn = lambda: True,
     explain: bool = True,
     gap: float = _GOOD_ENOUGH,
+    budgets: Budgets = Budgets(),  # noqa: B008 - immutable
 ) -> FleetPlan:
     """Tier by tier: what a tier got is taken for the next.
 
     rounds: of joint improvement; 0: by urgency only. gap: a certified gap that needs no further improvement. explain:
-    with what was not taken; without it a plan in two parts may stand where others were only bounded.
+    with what was not taken; without it a plan in two parts may stand where others were only bounded. budgets: of each
+    mission.
     """
-    state, verdicts, tiers = State(snapshot), dict[str, Verdict](), dict[str, Tier]()
+    state, verdicts, tiers = State(snapshot, budgets=budgets), dict[str, Verdict](), dict[str, Tier]()
     seen = dict[str, Snapshot]()
     for key in snapshot.held:
         if key not in snapshot.missions:

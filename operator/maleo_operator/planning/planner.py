@@ -9,7 +9,7 @@ from maleo_api.mission import AccuracyObjective, Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
 from maleo_operator.planning.blockers import block_all, block_best, block_too_large, diagnose
-from maleo_operator.planning.budget import ADVICE, STANDARD, Budget
+from maleo_operator.planning.budget import ADVICE, STANDARD, Budget, Budgets
 from maleo_operator.planning.building import build
 from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.demand import Demand, find_input
@@ -39,13 +39,21 @@ from maleo_operator.planning.solver import Candidate, Piece, Search
 _NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput", "ReferenceMissing"}
 
 
-def plan(snapshot: Snapshot, key: str, *, aim: Aim = "margins", index: Index | None = None) -> Verdict:
+def plan(
+    snapshot: Snapshot,
+    key: str,
+    *,
+    aim: Aim = "margins",
+    index: Index | None = None,
+    budgets: Budgets = Budgets(),  # noqa: B008 - immutable
+) -> Verdict:
     """Plan mission `key` (namespace/name) of the snapshot. Same input, same answer.
 
     index: of this snapshot, or of one that differs in who holds what only; made anew without one.
     """
     index = index or Index(snapshot)
-    return advise(snapshot, key, decide(snapshot, key, aim=aim, index=index), aim=aim, index=index)
+    verdict = decide(snapshot, key, aim=aim, index=index, budget=Budget(budgets.plan))
+    return advise(snapshot, key, verdict, aim=aim, index=index, budget=Budget(budgets.advice))
 
 
 def advise(

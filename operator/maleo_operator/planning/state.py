@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from maleo_operator.planning.budget import ADVICE, Budget
+from maleo_operator.planning.budget import Budget, Budgets
 from maleo_operator.planning.building import build
 from maleo_operator.planning.holdings import Holdings, uses
 from maleo_operator.planning.horizon import bound_beyond
@@ -17,14 +17,11 @@ from maleo_operator.planning.solver import Search
 
 
 class State:
-    """Equals `State(snapshot)` of the latest snapshot, whatever came before.
+    """Equals `State(snapshot)` of the latest snapshot, whatever came before. budgets: of each mission."""
 
-    advice: units of work for telling what is in the way of a mission and what would do.
-    """
-
-    def __init__(self, snapshot: Snapshot, *, advice: float = ADVICE) -> None:
+    def __init__(self, snapshot: Snapshot, *, budgets: Budgets = Budgets()) -> None:  # noqa: B008 - immutable
         self.snapshot = snapshot
-        self._advice = advice
+        self._budgets = budgets
         self.index = Index(snapshot)
         self.holdings = Holdings.of(snapshot, self.index)
 
@@ -57,11 +54,12 @@ class State:
         found = self.decide(key, aim=aim)
         if isinstance(found, Feasible):
             return found
-        return advise(self.seen(key), key, found, aim=aim, index=self.index, budget=Budget(self._advice))
+        return advise(self.seen(key), key, found, aim=aim, index=self.index, budget=Budget(self._budgets.advice))
 
     def decide(self, key: str, *, aim: Aim = "margins") -> Verdict:
         """As `planner.decide`."""
-        return decide(self.snapshot, key, aim=aim, index=self.index, holdings=self.holdings)
+        budget = Budget(self._budgets.plan)
+        return decide(self.snapshot, key, aim=aim, index=self.index, holdings=self.holdings, budget=budget)
 
     def seen(self, key: str) -> Snapshot:
         """The snapshot with what the others hold now."""
@@ -93,7 +91,8 @@ class State:
         return Feasible(built, (), None, candidate.objective)
 
     def search(self, key: str, *, aim: Aim = "margins") -> Search | Infeasible:
-        return prepare(self.snapshot, self.snapshot.missions[key], self.index, aim, self.holdings)
+        budget = Budget(self._budgets.plan)
+        return prepare(self.snapshot, self.snapshot.missions[key], self.index, aim, self.holdings, budget)
 
     def choose(self, key: str, *, proven: bool = True) -> Verdict | None:
         """The best way off the menu; None where there is none, or (`proven`) where others might be better."""

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from pydantic import BaseModel
@@ -11,6 +11,7 @@ from maleo_api.device import Device, DeviceProfile, Link
 from maleo_api.meta import Resource
 from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
+from maleo_operator.planning.budget import Budgets
 from maleo_operator.planning.problem import Figure, NodeFacts, Observations, Plan, Snapshot
 
 _KINDS: Final[dict[str, type[Resource]]] = {
@@ -23,10 +24,18 @@ _KINDS: Final[dict[str, type[Resource]]] = {
 }
 
 
-def encode(snapshot: Snapshot, key: str = "") -> bytes:
-    """JSON, the same bytes for the same inputs: the mission, its model, all devices and links, and what others hold.
+class Problem(NamedTuple):
+    """A planning problem. key: of the mission that is planned, empty for all of them."""
 
-    Without a key all missions with their models.
+    snapshot: Snapshot
+    key: str
+    budgets: Budgets
+
+
+def encode(snapshot: Snapshot, key: str = "", budgets: Budgets = Budgets()) -> bytes:  # noqa: B008 - immutable
+    """Return JSON, the same bytes for the same inputs: the mission, its model, all devices and links, what others hold.
+
+    Without a key all missions with their models. budgets: that each mission is planned with.
     """
     planned = [snapshot.missions[key]] if key else list(snapshot.missions.values())
     models = {mission.model_key for mission in planned}
@@ -39,6 +48,7 @@ def encode(snapshot: Snapshot, key: str = "") -> bytes:
     seen = snapshot.observations
     body |= {
         "mission": key,
+        "budgets": budgets._asdict(),
         "nodes": [facts for _, facts in sorted(snapshot.nodes.items())],
         "bandwidth": sorted([*pair, figure] for pair, figure in seen.bandwidth.items()),
         "correction": sorted([*unit, figure] for unit, figure in seen.correction.items()),
@@ -49,8 +59,8 @@ def encode(snapshot: Snapshot, key: str = "") -> bytes:
     return msgspec.json.encode(body, enc_hook=_to_plain, order="deterministic")
 
 
-def decode(data: bytes) -> tuple[Snapshot, str]:
-    """The snapshot and the mission's key, empty for all of them. ValueError when this is no stored planning problem."""
+def decode(data: bytes) -> Problem:
+    """Return what was stored. ValueError when this is no stored planning problem."""
     try:
         body = msgspec.json.decode(data)
         found: dict[str, Any] = {
@@ -64,7 +74,8 @@ def decode(data: bytes) -> tuple[Snapshot, str]:
         nodes = [_convert(item, NodeFacts) for item in body["nodes"]]
         held = [_convert(item, Plan) for item in body["held"]]
         priorities = {name: int(value) for name, value in body["priorities"]}
-    except (KeyError, TypeError, msgspec.MsgspecError) as error:
+        budgets = Budgets(**{name: float(work) for name, work in body["budgets"].items()})
+    except (AttributeError, KeyError, TypeError, msgspec.MsgspecError) as error:
         raise ValueError(f"not a stored planning problem: {error}") from error
     snapshot = Snapshot(
         **found,
@@ -73,7 +84,7 @@ def decode(data: bytes) -> tuple[Snapshot, str]:
         held={plan.mission: plan for plan in held},
         priorities=priorities,
     )
-    return snapshot, str(body["mission"])
+    return Problem(snapshot, str(body["mission"]), budgets)
 
 
 def digest(data: bytes) -> str:

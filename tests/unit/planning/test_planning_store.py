@@ -3,13 +3,17 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from test_planning_explanation import KEY, random_world, random_worlds
+from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_operator.planning import store
+from maleo_operator.planning.budget import Budgets
 from maleo_operator.planning.fleet import plan_all
 from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible
+from maleo_operator.planning.problem import Feasible, Infeasible
+from maleo_operator.planning.state import State
 
 
 @settings(max_examples=25, deadline=None)
@@ -19,9 +23,9 @@ def test_stored_problem__gives_the_same_bytes_and_the_same_plan(world: dict[str,
     held = {key: v.plan for key, v in plan_all(fresh).items() if isinstance(v, Feasible)}
     found = replace(fresh, held=held)
     data = store.encode(found, KEY)
-    again, key = store.decode(data)
+    again, key, budgets = store.decode(data)
     assert key == KEY
-    assert store.encode(again, key) == data
+    assert store.encode(again, key, budgets) == data
     assert plan(again, key) == plan(found, key)
 
 
@@ -29,6 +33,23 @@ def test_stored_problem__gives_the_same_bytes_and_the_same_plan(world: dict[str,
 @given(world=random_worlds)
 def test_stored_fleet__gives_the_same_plans(world: dict[str, Any]) -> None:
     found = random_world(world)
-    again, key = store.decode(store.encode(found))
+    again, key, _ = store.decode(store.encode(found))
     assert key == ""
     assert plan_all(again) == plan_all(found)
+
+
+@pytest.mark.parametrize("work", [1.0, 3e5, 2.5e9])
+def test_stored_problem__is_planned_again_with_the_budgets_of_the_decision(work: float) -> None:
+    """Whatever the standard budget is by then: a search that was cut short is cut short at the same place."""
+    chain = [block(f"b{i}", mop=20, cut=1000 if i < 9 else None) for i in range(10)]
+    found = snapshot(
+        profiles={"drone": profile("p-drone", gops=1), "edge": profile("p-edge", gops=2)},
+        missions=[mission(objectives={"latency": {"atMost": "1ms"}})],
+        net=model(variant("fp32", chain)),
+        links=[link("drone", "edge", "100Mbit/s")],
+    )
+    decided = State(found, budgets=Budgets(work, work)).plan(KEY)
+    again, key, budgets = store.decode(store.encode(found, KEY, Budgets(work, work)))
+    assert plan(again, key, budgets=budgets) == decided
+    cut_short = isinstance(decided, Infeasible) and decided.blockers[0].code == "PlanningTooLarge"
+    assert cut_short is (work < 1e9)
