@@ -40,6 +40,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """What this slot computes in one revision: a part of the graph between named tensors.
 
     With a decoder it is called with the decoder's tensors, with an encoder it calls with the encoder's.
+    withholds_input: the next slot may not receive the mission's input, so that no output may be the input in another
+    form.
     """
 
     artifact: Artifact
@@ -50,6 +52,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     encoder: Coder | None = None
     providers: tuple[str, ...] = ()
     pace: Pace | None = None
+    withholds_input: bool = False
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:

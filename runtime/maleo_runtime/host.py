@@ -16,7 +16,7 @@ from maleo_runtime.artifact import Artifacts, FetchFailed
 from maleo_runtime.rehearsal import rehearse
 from maleo_runtime.stage import LoadFailed, Stage, load
 from maleo_wire.address import show
-from maleo_wire.messages import Pace, Revision, SlotDesired, TensorSpec
+from maleo_wire.messages import Hop, Pace, Revision, SlotDesired, TensorSpec
 from maleo_wire.messages import Stage as StageDesired
 
 log: Final = logging.getLogger("maleo.slot")
@@ -40,7 +40,7 @@ class Host:
         self._artifacts = artifacts
         self.desired: SlotDesired | None = None
         self._active: Revision | None = None
-        self.errors: dict[str, str] = {}
+        self.errors: dict[StageDesired, str] = {}
         self._stages: dict[StageDesired, Stage] = {}  # by what makes a part a different one: all but its pace
         self._in_flight: dict[StageDesired, int] = {}
         self._changed = asyncio.Event()
@@ -94,7 +94,7 @@ class Host:
     def describe_errors(self) -> tuple[str, ...]:
         """`revision N: what went wrong`, for every wanted revision that could not be loaded."""
         revisions = self.desired.revisions if self.desired else ()
-        failed = [(r.revision, self.errors.get(r.stage.artifact.uri)) for r in revisions if r.stage]
+        failed = [(r.revision, self.errors.get(_key(r.stage))) for r in revisions if r.stage]
         return tuple(f"revision {number}: {error}" for number, error in failed if error)
 
     @contextlib.asynccontextmanager
@@ -126,9 +126,11 @@ class Host:
                 self._changed.set()
 
     def _find(self, revision: int) -> Revision | None:
+        """Return the revision as it is wanted; as it serves while that is not warm."""
         wanted = self.desired.revisions if self.desired else ()
         held = (*wanted, self._active) if self._active is not None else wanted
-        return next((r for r in held if r.revision == revision), None)
+        found = [r for r in held if r.revision == revision]
+        return next(filter(self._is_warm, found), next(iter(found), None))
 
     def _is_warm(self, revision: Revision) -> bool:
         return revision.stage is None or _key(revision.stage) in self._stages
@@ -139,6 +141,17 @@ class Host:
         wanted = self._find(number) if number is not None else None
         if number is None or (wanted is not None and self._is_warm(wanted)):
             self._active = wanted
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        """Send nothing from a part that must withhold the input by now, until it is shown to do so (see `rehearse`)."""
+        active = self._active
+        if active is None or active.stage is None or active.next is None or active.stage.withholds_input:
+            return
+        revisions = self.desired.revisions if self.desired else ()
+        wanted = next((r for r in revisions if r.revision == active.revision), active)
+        if wanted.stage is not None and wanted.stage.withholds_input:
+            self._active = msgspec.structs.replace(active, next=Hop(address="", node=active.next.node))
 
     def _wanted(self) -> list[StageDesired]:
         """Parts in the order of their urgency: what serves, its fallback, then what is to come."""
@@ -152,18 +165,17 @@ class Host:
         return list(dict.fromkeys(_key(r.stage) for r in revisions if r.stage is not None))
 
     async def _load(self, wanted: StageDesired) -> bool:
-        name = wanted.artifact.uri
         try:
             files = {artifact.digest: await self._artifacts.fetch(artifact) for artifact in wanted.artifacts}
             await rehearse(wanted, files)
             self._stages[wanted] = await asyncio.to_thread(load, wanted, files)
         except (FetchFailed, LoadFailed) as error:
-            if self.errors.get(name) != str(error):
+            if self.errors.get(wanted) != str(error):
                 log.warning("not loaded: %s", error)
-            self.errors[name] = str(error)
+            self.errors[wanted] = str(error)
             return False
-        log.info("loaded and warm: a part of %s, %s", wanted.artifact.digest[:19], show(name))
-        self.errors.pop(name, None)
+        log.info("loaded and warm: a part of %s, %s", wanted.artifact.digest[:19], show(wanted.artifact.uri))
+        self.errors.pop(wanted, None)
         return True
 
     def _let_go(self) -> None:
@@ -173,8 +185,7 @@ class Host:
             del self._stages[key]
         needed = {artifact.digest for stage in (*wanted, *self._stages) for artifact in stage.artifacts}
         self._artifacts.drop_all_but(needed)
-        known = {key.artifact.uri for key in wanted}
-        self.errors = {uri: error for uri, error in self.errors.items() if uri in known}
+        self.errors = {key: error for key, error in self.errors.items() if key in wanted}
 
 
 def _key(stage: StageDesired) -> StageDesired:

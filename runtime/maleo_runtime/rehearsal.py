@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import onnx
 
+from maleo_runtime.egress import check_withheld
 from maleo_runtime.stage import LoadFailed, load
 from maleo_wire.address import show
 from maleo_wire.messages import Stage
@@ -88,6 +90,8 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     try:
         load(order.stage, {digest: Path(path) for digest, path in order.files.items()})
+        if order.stage.withholds_input:
+            check_withheld(order.stage, onnx.load(order.files[order.stage.artifact.digest], load_external_data=False))
     except LoadFailed as error:
         short = isinstance(error.__cause__, MemoryError) or "bad_alloc" in str(error) or "allocate" in str(error)
         need = f" (it may need more memory than the {order.most_bytes // _MIB} MiB that are left)" if short else ""

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
+from aiohttp import ClientSession
 from onnx import TensorProto, helper, numpy_helper
-from slot_world import X, Y, running
+from slot_world import LOOKUP, World, X, Y, running
 
 from maleo_runtime.artifact import Artifacts
 from maleo_runtime.rehearsal import memory_left, rehearse
@@ -198,3 +200,139 @@ async def test_artefacts_of_a_slot_that_was_killed__are_not_taken_for_whole(tmp_
     (tmp_path / "abc/model.partial").write_bytes(b"half")
     Artifacts(tmp_path, agent="http://127.0.0.1:1", identity="")
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def _spec(name: str, datatype: str = "FP32", shape: tuple[int, ...] = (1, 8)) -> TensorSpec:
+    return TensorSpec(name=name, datatype=datatype, shape=shape)
+
+
+_CONSTANTS = {
+    "scale": np.array(0.1, np.float32),
+    "zero": np.array(128, np.uint8),
+    "single": np.eye(8, dtype=np.float32)[::-1].copy(),
+    "dense": np.random.default_rng(5).standard_normal((8, 8)).astype(np.float32),
+}
+
+
+def _net(path: Path, *middle: tuple[str, str, str], **attributes: object) -> None:
+    """A chain of (operator, inputs, outputs) from `x` to `m`, and then a dense layer to `y`."""
+    nodes = [helper.make_node(kind, used.split(), made.split(), **attributes) for kind, used, made in middle]
+    nodes += [
+        helper.make_node("Cast", ["m"], ["m32"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["m32", "dense"], ["y"]),
+    ]
+    weights = [numpy_helper.from_array(value, name) for name, value in _CONSTANTS.items()]
+    opsets = [*_OPSETS, helper.make_opsetid("own", 1)]
+    graph = helper.make_graph(nodes, "net", _INFO[:1], _INFO[1:], initializer=weights)
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets), str(path))
+
+
+def _own_function(path: Path) -> None:
+    half = helper.make_function("own", "Half", ["a", "s"], ["b"], [helper.make_node("Mul", ["a", "s"], ["b"])], _OPSETS)
+    _net(path, ("Identity", "x", "i"), ("Identity", "i", "m"))
+    model = onnx.load(str(path))
+    model.graph.node[1].CopyFrom(helper.make_node("Half", ["i", "scale"], ["m"], domain="own"))
+    model.functions.append(half)
+    onnx.save(model, str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "crossing"),
+    [
+        (lambda path: _net(path, ("QuantizeLinear", "x scale zero", "m")), _spec("m", "UINT8")),
+        (lambda path: _net(path, ("Mul", "x scale", "m")), _spec("m")),
+        (lambda path: _net(path, ("Transpose", "x", "m"), perm=[0, 1]), _spec("m")),
+        (lambda path: _net(path, ("Cast", "x", "m"), to=TensorProto.FLOAT16), _spec("m", "FP16")),
+        (lambda path: _net(path, ("MatMul", "x single", "m")), _spec("m")),
+        (lambda path: _net(path, ("Mul", "x scale", "s"), ("Mul", "s scale", "m")), _spec("m")),
+        (lambda path: _net(path, ("MatMul", "x dense", "d"), ("Add", "d x", "m")), _spec("m")),
+        (lambda path: _net(path, ("Identity", "x", "m")), _spec("x")),
+        (_own_function, _spec("m")),
+    ],
+)
+async def test_part_that_lets_the_input_out__is_refused_where_the_input_is_withheld(
+    make: Callable[[Path], None], crossing: TensorSpec, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    make(path)
+    stage, files = _stage(path)
+    part = msgspec.structs.replace(stage, outputs=(crossing,))
+    await rehearse(part, files)
+    with pytest.raises(
+        LoadFailed, match=rf"model\.onnx: tensor '{crossing.name}' is the input in another form.*import"
+    ):
+        await rehearse(msgspec.structs.replace(part, withholds_input=True), files)
+
+
+async def test_part_in_the_middle__is_judged_by_the_input_of_the_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    _net(path, ("Mul", "x scale", "s"), ("Mul", "s scale", "m"))
+    stage, files = _stage(path)
+    middle = msgspec.structs.replace(stage, inputs=(_spec("s"),), outputs=(_spec("m"),), withholds_input=True)
+    with pytest.raises(LoadFailed, match="'m' is the input in another form"):
+        await rehearse(middle, files)
+
+
+async def test_output_under_another_name__is_judged_by_where_it_is_taken_from(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    _net(path, ("Mul", "x scale", "m"))
+    stage, files = _stage(path)
+    renamed = msgspec.structs.replace(stage, outputs=(_spec("out"),), taken_from=("m",), withholds_input=True)
+    with pytest.raises(LoadFailed, match="'m' is the input in another form"):
+        await rehearse(renamed, files)
+
+
+@pytest.mark.parametrize("crossing", ["m", "y"])
+async def test_part_whose_outputs_combine_the_input__is_loaded_where_the_input_is_withheld(
+    crossing: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    _net(path, ("MatMul", "x dense", "m"))
+    stage, files = _stage(path)
+    await rehearse(msgspec.structs.replace(stage, outputs=(_spec(crossing),), withholds_input=True), files)
+
+
+async def test_slot__reports_a_part_that_would_let_the_input_out_and_serves_on(tmp_path: Path) -> None:
+    async with running(tmp_path, LOOKUP) as world:
+        world.start_slot("partner")
+        world.start_slot("entry")
+        first, _ = world.halves(2)
+        world.tell("entry", world.local(1), active=1)
+        await world.until_warm("entry", 1, active=1)
+        world.tell("entry", world.local(1), _withholding(first), active=1)
+        await world.until_error("entry")
+        (error,) = world.reports["default/entry"].slots[0].errors
+        assert error.startswith("revision 2: oci://r/model: tensor 'h1' is the input in another form")
+        await world.until_warm("entry", 1, active=1)
+
+
+async def test_slot_that_serves__sends_nothing_once_the_input_is_withheld_and_crosses(tmp_path: Path) -> None:
+    """The rule came later, so that this very part serves already: clients get the fallback, and the error is told."""
+    async with running(tmp_path, LOOKUP) as world:
+        world.start_slot("partner")
+        world.start_slot("entry")
+        first, second = world.halves(1)
+        world.tell("partner", second)
+        world.tell("entry", first, active=1, fallback=True)
+        await world.until_warm("partner", 1)
+        await world.until_warm("entry", 1, active=1)
+        served = await _served_by(world)
+        assert "fallback" not in served
+        world.tell("entry", _withholding(first), active=1, fallback=True)
+        await world.until_error("entry")
+        assert await _served_by(world) == "fallback"
+        world.tell("entry", first, active=1, fallback=True)
+        while await _served_by(world) != served:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.05)
+
+
+def _withholding(revision: Revision) -> Revision:
+    assert revision.stage is not None
+    stage = msgspec.structs.replace(revision.stage, withholds_input=True)
+    return msgspec.structs.replace(revision, stage=stage)
+
+
+async def _served_by(world: World) -> object:
+    body = {"inputs": [{"name": "x", "datatype": "INT64", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
+    async with ClientSession() as session, session.post(world.url(), json=body) as response:
+        return (await response.json())["parameters"]["served_by"]

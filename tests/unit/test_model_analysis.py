@@ -11,7 +11,7 @@ from maleo_api.quantities import BYTES, WORK, parse
 from maleo_cli.model import analysis
 from maleo_cli.model.analysis import analyse
 from maleo_cli.model.fusion import Fusions
-from maleo_cli.model.values import Unsuitable, find_constants, of_weight, uses
+from maleo_runtime.values import Unsuitable, find_constants, of_weight, uses
 
 _F = TensorProto.FLOAT
 _KERNEL = np.ones((4, 4, 3, 3), dtype=np.float32)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from maleo_cli.model.analysis import analyse
-from maleo_cli.model.raw import find_raw
-from maleo_cli.model.values import find_constants, infer
+from maleo_runtime.raw import find_raw
+from maleo_runtime.values import find_constants, infer
 
 _F = TensorProto.FLOAT
 _RANDOM = np.random.default_rng(3)

@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.helper import make_node
 
-from maleo_cli.model.values import infer
 from maleo_cli.model.work import count_work
+from maleo_runtime.values import infer
 
 _F = TensorProto.FLOAT
 

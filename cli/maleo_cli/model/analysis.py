@@ -15,8 +15,10 @@ import onnx
 from maleo_api.model import Block, Cut, Tensor
 from maleo_api.quantities import BYTES, WORK, show
 from maleo_cli.model.fusion import Fusions, find_fusions
-from maleo_cli.model.raw import find_raw
-from maleo_cli.model.values import (
+from maleo_cli.model.tensors import to_tensor
+from maleo_cli.model.work import count_work
+from maleo_runtime.raw import find_raw
+from maleo_runtime.values import (
     Unsuitable,
     Value,
     find_constants,
@@ -27,10 +29,8 @@ from maleo_cli.model.values import (
     list_inner_weights,
     of_weight,
     size_of_sparse,
-    to_tensor,
     uses,
 )
-from maleo_cli.model.work import count_work
 
 _MOST_CROSSING: Final = 3
 _MOST_BLOCKS: Final = 32

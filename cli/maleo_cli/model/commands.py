@@ -26,7 +26,7 @@ from maleo_cli.model.codecs import NAMES, CodecName, NoCodec, save
 from maleo_cli.model.codecs import make as make_codec
 from maleo_cli.model.compare import compare
 from maleo_cli.model.fusion import find_fusions
-from maleo_cli.model.values import Unsuitable, inline, list_graphs
+from maleo_runtime.values import Unsuitable, inline, list_graphs
 from maleo_wire import registry
 
 _UNCUT: Final = (

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import onnx
 
-from maleo_cli.model.values import Value, add_values
+from maleo_runtime.values import Value, add_values
 
 Values = Mapping[str, Value]
 _STANDARD: Final = {"", "ai.onnx"}

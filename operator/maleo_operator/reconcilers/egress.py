@@ -21,6 +21,13 @@ def breaks_egress(scope: MissionScope, placement: Placement) -> bool:
     return any(True for _ in _violations(scope, placement))
 
 
+def withholds_input(scope: MissionScope, placement: Placement, target: Partition) -> bool:
+    """Return whether the mission keeps its input from the node of `target`."""
+    nodes, source = scope.snapshot.nodes, placement.spec.entry_node
+    reach = scope.mission.spec.egress.input
+    return target.node != source and not may_receive(reach, nodes.get(source), nodes.get(target.node))
+
+
 def tell_violation(scope: MissionScope, placement: Placement) -> str:
     """Return the first violation between nodes that exist, as a sentence for people; empty where there is none."""
     known = scope.snapshot.nodes.keys()

@@ -3,7 +3,7 @@
 from maleo_api import quantities
 from maleo_api.model import Artifact, Tensor
 from maleo_api.placement import Coder, Partition, Placement
-from maleo_operator.reconcilers.egress import breaks_egress
+from maleo_operator.reconcilers.egress import breaks_egress, withholds_input
 from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
@@ -70,11 +70,12 @@ def _revision(scope: MissionScope, placement: Placement, slot: Slot, pods: dict[
     spec = placement.spec
     partition = partition_at(placement, slot)
     following = spec.partitions[0] if partition is None else _after(placement, partition)
+    withheld = following is not None and withholds_input(scope, placement, following)
     return wire.Revision(
         revision=spec.revision,
         epoch=spec.epoch,
         variant=_label(spec.variant, spec.exit),
-        stage=_stage(spec.artifact, partition) if partition else None,
+        stage=_stage(spec.artifact, partition, withholds_input=withheld) if partition else None,
         next=_hop(scope, following, pods, allowed=not breaks_egress(scope, placement)) if following else None,
     )
 
@@ -108,7 +109,7 @@ def _fallback(placement: Placement) -> wire.Revision:
     )
 
 
-def _stage(artifact: Artifact, partition: Partition) -> wire.Stage:
+def _stage(artifact: Artifact, partition: Partition, *, withholds_input: bool = False) -> wire.Stage:
     return wire.Stage(
         artifact=_artifact(artifact),
         inputs=_tensors(partition.inputs),
@@ -118,6 +119,7 @@ def _stage(artifact: Artifact, partition: Partition) -> wire.Stage:
         encoder=_coder(partition.encoder),
         providers=tuple(partition.providers),
         pace=_pace(partition),
+        withholds_input=withholds_input,
     )
 
 

@@ -232,6 +232,9 @@ def _known_trouble(scope: MissionScope, active: Placement) -> Trouble:
     gone = [n for n in nodes_of(active)[1:] if n in scope.lost_nodes or n not in scope.snapshot.nodes]
     if gone:
         return "PartnerLost", f"{', '.join(gone)} is out of reach"
+    errors = load_errors(scope, active)
+    if errors:
+        return load_reason(errors), "; ".join(errors)
     pods = live_pods(scope.pods)
     troubles = [told for slot in slots_of(active) if (told := _slot_trouble(scope, slot, pods.get(slot)))[0]]
     return (troubles[0][0], "; ".join(text for _, text in troubles)) if troubles else _NONE

@@ -213,3 +213,25 @@ def test_whatever_labels_become__no_slot_is_told_an_address_that_breaks_the_rule
             world.now += 1
     world.settle()
     assert all(status == "True" for status, _ in [_reasons(world)["Ready"], _reasons(world)["Placed"]])
+
+
+@pytest.mark.parametrize(
+    ("egress", "sites", "withheld"),
+    [
+        ({"input": "Device", "features": "Any"}, ("a", "a"), True),
+        ({"input": "Site", "features": "Any"}, ("a", "b"), True),
+        ({"input": "Site", "features": "Any"}, ("a", "a"), False),
+        ({"input": "Any", "features": "Any"}, ("a", "b"), False),
+    ],
+)
+def test_slots__know_whether_the_input_is_kept_from_the_next_one(
+    egress: dict[str, str], sites: tuple[str, str], withheld: bool
+) -> None:
+    world = World(planner=lambda _: feasible("drone-1", "edge-1"))
+    world.mission = mission(egress=egress)
+    for name, site in zip(("drone-1", "edge-1"), sites, strict=True):
+        _relabel(world, name, site)
+    world.turn()
+    world.settle()
+    stages = {node: r.stage for node, desired in world.last.slots for r in desired.revisions if r.stage is not None}
+    assert {node: stage.withholds_input for node, stage in stages.items()} == {"drone-1": withheld, "edge-1": False}

@@ -21,8 +21,8 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from maleo_cli.model.values import Value
 from maleo_runtime.graph import captured, cut
+from maleo_runtime.values import Value
 
 Marks = NDArray[np.float32]
 """(1 + _HASHES, *shape of the tensor): whether an element is raw, then the vector that identifies its input element."""
@@ -106,6 +106,8 @@ class _Walk:
             return
         try:
             made = self._apply(node)
+        except MemoryError:
+            raise  # which says nothing of the operator
         except Exception:  # noqa: BLE001 - whatever cannot be followed counts as raw, never as safe
             made = [self._all_of_one(name) for name in outputs]
         self.marks |= {

@@ -1,6 +1,6 @@
 """What is known of the tensors of an ONNX graph: types, shapes, and which are weights. Decides nothing about cuts."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Final
@@ -9,11 +9,10 @@ import onnx
 import onnx.inliner
 from onnx import shape_inference
 
-from maleo_api.model import Tensor
 from maleo_runtime.graph import captured
 
 _T: Final = onnx.TensorProto
-_WIRE: Final[dict[int, str]] = {
+WIRE: Final[dict[int, str]] = {
     _T.FLOAT: "FP32", _T.FLOAT16: "FP16", _T.DOUBLE: "FP64", _T.INT8: "INT8", _T.UINT8: "UINT8", _T.INT16: "INT16",
     _T.UINT16: "UINT16", _T.INT32: "INT32", _T.UINT32: "UINT32", _T.INT64: "INT64", _T.BOOL: "BOOL",
 }  # fmt: skip
@@ -28,8 +27,7 @@ _BITS: Final[dict[int, int]] = {
 }
 _BYTE: Final = 8
 """Bits of every other type: bytes, booleans, the forms of FP8."""
-_MOST_DIMENSIONS: Final = 8
-_LONGEST_NAME: Final = 256
+MOST_DIMENSIONS: Final = 8
 _STRIPPED_FROM: Final = 1024
 """Elements from which a weight is left out of shape inference: shapes to reshape to are far below."""
 _RANDOM: Final = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -59,10 +57,10 @@ class Value:
     @property
     def obstacle(self) -> str:
         """Why the tensor cannot cross between slots; empty if it can. Only the batch may be free."""
-        if self.element not in _WIRE:
+        if self.element not in WIRE:
             return f"of type {_T.DataType.Name(self.element)}, which slots do not exchange"
-        if len(self.shape) > _MOST_DIMENSIONS:
-            return f"of {len(self.shape)} dimensions; a Model describes at most {_MOST_DIMENSIONS}"
+        if len(self.shape) > MOST_DIMENSIONS:
+            return f"of {len(self.shape)} dimensions; a Model describes at most {MOST_DIMENSIONS}"
         return "" if all(length > 0 for length in self.shape[1:]) and 0 not in self.shape else "of a free shape"
 
 
@@ -157,30 +155,6 @@ def of_weight(tensor: onnx.TensorProto) -> Value:
 def size_of_sparse(tensor: onnx.SparseTensorProto) -> int:
     """Return the bytes of the values that are stored and of their places."""
     return of_weight(tensor.values).size + of_weight(tensor.indices).size
-
-
-def to_tensor(name: str, values: Mapping[str, Value], nodes: Iterable[onnx.NodeProto] = ()) -> Tensor:
-    """Return an input, an output or a crossing tensor as the API describes it; Unsuitable says why that cannot be."""
-    value = values.get(name)
-    if value is None:
-        maker = next((node for node in nodes if name in node.output), None)
-        by = f"; operator {maker.op_type} of domain {maker.domain or 'ai.onnx'} makes it" if maker is not None else ""
-        raise Unsuitable(
-            f"tensor {name!r} has no known type and shape: export the model with fixed shapes, or declare the tensor's "
-            f"type and shape in the graph{by}"
-        )
-    if len(name) > _LONGEST_NAME:
-        raise Unsuitable(f"tensor {name[:40]!r}... has a name of {len(name)} characters: at most {_LONGEST_NAME}")
-    if len(value.shape) > _MOST_DIMENSIONS:
-        raise Unsuitable(f"tensor {name!r} is {value.obstacle}: reshape it inside the model")
-    if value.element not in _WIRE:
-        remedy = (
-            "keep text outside of the model, such as its tokenizer"
-            if value.element == _T.STRING
-            else "add a Cast inside the model, so that its inputs and outputs are FP32 or FP16"
-        )
-        raise Unsuitable(f"tensor {name!r} is {value.obstacle}: {remedy} ({', '.join(_WIRE.values())} are exchanged)")
-    return Tensor.model_validate({"name": name, "datatype": _WIRE[value.element], "shape": list(value.shape)})
 
 
 def _strip(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,35 @@
+"""Tensors of an ONNX graph as a Model describes them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import onnx
+
+from maleo_api.model import Tensor
+from maleo_runtime.values import MOST_DIMENSIONS, WIRE, Unsuitable, Value
+
+_LONGEST_NAME: Final = 256
+
+
+def to_tensor(name: str, values: Mapping[str, Value], nodes: Iterable[onnx.NodeProto] = ()) -> Tensor:
+    """Return an input, an output or a crossing tensor as the API describes it; Unsuitable says why that cannot be."""
+    value = values.get(name)
+    if value is None:
+        maker = next((node for node in nodes if name in node.output), None)
+        by = f"; operator {maker.op_type} of domain {maker.domain or 'ai.onnx'} makes it" if maker is not None else ""
+        raise Unsuitable(
+            f"tensor {name!r} has no known type and shape: export the model with fixed shapes, or declare the tensor's "
+            f"type and shape in the graph{by}"
+        )
+    if len(name) > _LONGEST_NAME:
+        raise Unsuitable(f"tensor {name[:40]!r}... has a name of {len(name)} characters: at most {_LONGEST_NAME}")
+    if len(value.shape) > MOST_DIMENSIONS:
+        raise Unsuitable(f"tensor {name!r} is {value.obstacle}: reshape it inside the model")
+    if value.element not in WIRE:
+        remedy = (
+            "keep text outside of the model, such as its tokenizer"
+            if value.element == onnx.TensorProto.STRING
+            else "add a Cast inside the model, so that its inputs and outputs are FP32 or FP16"
+        )
+        raise Unsuitable(f"tensor {name!r} is {value.obstacle}: {remedy} ({', '.join(WIRE.values())} are exchanged)")
+    return Tensor.model_validate({"name": name, "datatype": WIRE[value.element], "shape": list(value.shape)})
