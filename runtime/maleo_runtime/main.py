@@ -86,6 +86,7 @@ class Slot:
         await self._drain()
         for task in (*tasks, stopped):
             task.cancel()
+        await asyncio.gather(*tasks, stopped, return_exceptions=True)  # a rehearsal ends its process
         listener.close()
         await runner.cleanup()
         await self.hops.close()
