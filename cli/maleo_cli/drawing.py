@@ -12,7 +12,7 @@ from typing import Final
 from maleo_api.mission import Mission
 from maleo_api.model import Model, Variant
 from maleo_api.quantities import DURATION, ENERGY, RATE, RATIO, WORK, parse, show
-from maleo_cli.wording import tell_bytes, tell_figure
+from maleo_cli.wording import tell_bytes, tell_figure, tell_margin
 from maleo_operator.planning.edition import list_editions
 from maleo_operator.planning.problem import Plan
 
@@ -255,7 +255,7 @@ class _Panel:
         if latency is not None:
             spare = parse(DURATION, latency.at_most) - self._plan.latency.value
             rows.append(
-                ("left", f"left: {show(DURATION, spare)} ({spare / parse(DURATION, latency.at_most):+.0%})")
+                ("left", f"left: {show(DURATION, spare)} ({tell_margin(spare / parse(DURATION, latency.at_most))})")
                 if spare >= 0
                 else ("", f"over by {show(DURATION, -spare)}")
             )

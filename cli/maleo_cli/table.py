@@ -1,6 +1,7 @@
 """Verdicts as tables and notes: what `maleo plan` prints for people."""
 
 from collections.abc import Collection, Mapping
+from math import inf
 from typing import Final
 
 from rich.console import Console
@@ -9,8 +10,9 @@ from rich.table import Table
 from maleo_api.meta import Basis
 from maleo_api.quantities import DURATION, ENERGY, RATIO, Unit, show
 from maleo_cli.changes import Change
-from maleo_cli.wording import find_crowded, tell, tell_blockers, tell_changes, tell_margin, tell_parts
+from maleo_cli.wording import find_crowded, tell, tell_blockers, tell_changes, tell_parts, tell_plan_margin
 from maleo_operator.planning.explanation import Explanation
+from maleo_operator.planning.floor import find_floor
 from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.problem import Feasible, Figure, Frontier, Infeasible, Plan, Snapshot, Verdict
 
@@ -29,9 +31,9 @@ def print_plans(
     table = Table(*_COLUMNS, box=None, pad_edge=False)
     notes: list[str] = []
     for key, verdict in sorted(verdicts.items()):
-        chosen = verdict.chosen
+        chosen, floor = verdict.chosen, _floor(snapshot, key)
         fits = "yes" if isinstance(verdict, Feasible) else "no"
-        row = _row(chosen, find_crowded([chosen])) if chosen else ("",) * 6
+        row = _row(chosen, find_crowded([chosen]), floor) if chosen else ("",) * 6
         table.add_row(key.removeprefix("default/"), fits, *row)
         if key in explanations:
             notes += ["", key, *tell(snapshot.missions[key], verdict, explanations[key], aim=aim)]
@@ -44,32 +46,39 @@ def print_plans(
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     console.print(table)
     for key, front in sorted(fronts.items()):
-        console.print(_front(key, front))
+        console.print(_front(key, front, _floor(snapshot, key)))
     for note in notes:
         print(note)
 
 
-def _front(key: str, front: Frontier) -> Table:
+def _front(key: str, front: Frontier, floor: float) -> Table:
     title = f"frontier of {key}" + ("" if front.is_whole else ", cut short: there may be more, or better")
     table = Table(*_COLUMNS[2:], box=None, pad_edge=False, title=title, title_justify="left")
     crowded = find_crowded(front.plans)
     for plan in front.plans:
-        table.add_row(*_row(plan, crowded))
+        table.add_row(*_row(plan, crowded, floor))
     return table
 
 
-def _row(chosen: Plan, crowded: Collection[str]) -> tuple[str, ...]:
+def _floor(snapshot: Snapshot, key: str) -> float:
+    """Of accuracy, absolute; infinite where none is asked for, or it is not known."""
+    mission = snapshot.missions[key]
+    objective = mission.spec.objectives.accuracy
+    return find_floor(objective, snapshot.models.get(mission.model_key)) if objective is not None else inf
+
+
+def _row(chosen: Plan, crowded: Collection[str], floor: float) -> tuple[str, ...]:
     return (
         chosen.mode,
         chosen.label,
         tell_parts(chosen, crowded),
-        _cell(DURATION, chosen.latency, chosen.margins.get("latency")),
-        _cell(ENERGY, chosen.energy, chosen.margins.get("energy")),
-        _cell(RATIO, chosen.accuracy, chosen.margins.get("accuracy")),
+        _cell(DURATION, chosen.latency, tell_plan_margin("latency", chosen, floor)),
+        _cell(ENERGY, chosen.energy, tell_plan_margin("energy", chosen, floor)),
+        _cell(RATIO, chosen.accuracy, tell_plan_margin("accuracy", chosen, floor)),
     )
 
 
-def _cell(unit: Unit, figure: Figure | None, margin: float | None) -> str:
+def _cell(unit: Unit, figure: Figure | None, margin: str) -> str:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"
-    return show(unit, figure.value) + (f" ({tell_margin(margin)})" if margin is not None else "")
+    return show(unit, figure.value) + (f" ({margin})" if margin else "")

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from maleo_api.meta import Basis
 from maleo_api.mission import EnergyObjective, Mission
-from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show
+from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show, show_points
+from maleo_operator.planning.blockers import CODES
 from maleo_operator.planning.explanation import Alternative, Explanation, UnitClass
 from maleo_operator.planning.floor import tell_floor
 from maleo_operator.planning.objective import Aim
@@ -60,7 +61,7 @@ def tell(
         lines.append(_tell_switching(verdict.plan.switching))
     lines += [f"Displaces {', '.join(explanation.displaced)}: of a lower tier"] if explanation.displaced else []
     lines += tell_alternatives(mission, explanation.alternatives, aim, crowded)
-    return lines + tell_classes(explanation.classes, aim, everything=everything)
+    return lines + tell_classes(explanation.classes, aim, floor=explanation.floor, everything=everything)
 
 
 def find_crowded(plans: Iterable[Plan]) -> frozenset[str]:
@@ -109,8 +110,8 @@ def tell_figures(mission: Mission, plan: Plan, aim: Aim, floor: float) -> list[s
     objectives, rows = mission.spec.objectives, [("", "limit", "predicted", "margin", "term")]
 
     def worth(name: str) -> tuple[str, str]:
-        margin, term = plan.margins.get(name), plan.terms.get(name)
-        return "" if margin is None else tell_margin(margin), "" if term is None else tell_worth(term, aim)
+        term = plan.terms.get(name)
+        return tell_plan_margin(name, plan, floor), "" if term is None else tell_worth(term, aim)
 
     if objectives.accuracy is not None:
         limit = f">= {tell_floor(objectives.accuracy, floor)} {objectives.accuracy.enforcement}"
@@ -161,8 +162,11 @@ def tell_alternatives(mission: Mission, others: Sequence[Alternative], aim: Aim,
     return ["Best of the other modes", *align(rows)] if rows else []
 
 
-def tell_classes(classes: Sequence[UnitClass], aim: Aim, *, everything: bool) -> list[str]:
-    """Classes of units and variants: how many were not taken by code, each of them, and those that could be."""
+def tell_classes(classes: Sequence[UnitClass], aim: Aim, *, floor: float, everything: bool) -> list[str]:
+    """Classes of units and variants: how many were not taken by code, each of them, and those that could be.
+
+    floor: of accuracy, absolute.
+    """
     if not classes:
         return []
     ordered = [*(row for row in classes if row.code), *(row for row in classes if not row.code)]
@@ -172,7 +176,9 @@ def tell_classes(classes: Sequence[UnitClass], aim: Aim, *, everything: bool) ->
     lines = [f"Not taken: {refused} of {len(classes)} classes of units and variants: {total}"]
     if not everything:
         return lines
-    rows = align([(f"{row.count} x {row.unit}", row.variant, _outcome(row, aim), row.example) for row in ordered])
+    rows = align(
+        [(f"{row.count} x {row.unit}", row.variant, _outcome(row, aim, floor), row.example) for row in ordered]
+    )
     possible = ["Possible, with the best objective of each", *rows[refused:]] if refused < len(rows) else []
     return lines + rows[:refused] + possible
 
@@ -217,10 +223,23 @@ def _lack(mission: Mission, other: Alternative, aim: Aim) -> str:
     return f"objective {tell_worth(-less, aim)}" + (f": {told}" if told else "")
 
 
-def _outcome(row: UnitClass, aim: Aim) -> str:
+def _outcome(row: UnitClass, aim: Aim, floor: float) -> str:
     if row.objective is not None:
         return f"objective {_tell_sum(row.objective, aim)}"
+    if row.margin is not None and row.code == CODES["accuracy"] and floor < 1:
+        return f"{row.code} {show_points(row.margin * (1 - floor))}"  # in points, as the status tells it
     return row.code + (f" {tell_margin(row.margin)}" if row.margin is not None else "")
+
+
+def tell_plan_margin(name: str, plan: Plan, floor: float) -> str:
+    """Return the margin of one letter as the status tells it: of accuracy in points above the floor, else relative.
+
+    floor: of accuracy, absolute; infinite where it is unknown. Empty where there is no margin.
+    """
+    if name == "accuracy":
+        known = plan.accuracy is not None and name in plan.margins and isfinite(floor)
+        return show_points(plan.accuracy.value - floor) if known and plan.accuracy is not None else ""
+    return tell_margin(plan.margins[name]) if name in plan.margins else ""
 
 
 def tell_margin(margin: float) -> str:

@@ -38,6 +38,11 @@ class Unit:
     shorter: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def by_size(self) -> list[tuple[float, str]]:
+        """(factor, spelling), the smallest first; one spelling of each size."""
+        return sorted({factor: spelling for spelling, factor in self.factors.items()}.items())
+
+    @property
     def pattern(self) -> str:
         spellings: dict[int, list[str]] = {}
         for spelling in sorted(self.factors, key=len, reverse=True):
@@ -119,16 +124,17 @@ def parse(unit: Unit, text: str) -> float:
     return float(text[: len(text) - len(spelling)]) * unit.factors[spelling]
 
 
-def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "near") -> str:
+def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "near", largest: float = math.inf) -> str:
     """`value` (SI) in the largest spelling that keeps it at or above one: `show(DURATION, 0.05) == "50ms"`.
 
     What it returns can be parsed again and is off by less than one in the last of `digits`; rounded up (down) it is
     never below (above) the value. What is too small for any text is shown as 0, what is too large as the largest that
-    there is. Raise ValueError for what is below zero or not finite.
+    there is. largest: SI value of the largest spelling that may be used. Raise ValueError for what is below zero or not
+    finite.
     """
     if not 0 <= value < math.inf:
         raise ValueError(f"{value!r} is no {unit.name}: quantities are finite and not negative")
-    by_size = sorted({factor: spelling for spelling, factor in unit.factors.items()}.items())  # one for each size
+    by_size = [row for row in unit.by_size if row[0] <= largest]
     at = max((at for at, (factor, _) in enumerate(by_size) if value >= factor), default=0)
     rounded = _round(value / by_size[at][0], digits, rounding)
     if at + 1 < len(by_size) and rounded * by_size[at][0] >= by_size[at + 1][0]:
@@ -143,12 +149,30 @@ def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "nea
 
 
 def show_apart(unit: Unit, one: float, other: float) -> tuple[str, str]:
-    """Return the texts of two values, with as many digits as it takes to read them differently where they differ."""
-    for digits in range(3, 16):
-        texts = show(unit, one, digits=digits), show(unit, other, digits=digits)
-        if texts[0] != texts[1] or one == other:
+    """Return the texts of two values, with as many digits as it takes to read them differently where they differ.
+
+    Where the digits of the usual spelling do not suffice, a smaller one is taken: 262144.0001Mi beside 256Gi.
+    """
+    first = show(unit, one), show(unit, other)
+    if one == other:
+        return first
+    for factor, spelling in reversed(unit.by_size):
+        if max(one, other) / factor >= 10 ** unit.most_digits(spelling) - 1:
             break
-    return texts
+        for digits in range(3, 16):
+            texts = show(unit, one, digits=digits, largest=factor), show(unit, other, digits=digits, largest=factor)
+            if texts[0] != texts[1]:
+                return texts
+    return first
+
+
+def show_points(share: float) -> str:
+    """Return a signed share in percent, `+1.4%`, with as many digits as it takes not to read as zero, at most six."""
+    for digits in range(1, _DECIMALS + 1):
+        text = f"{100 * share:+.{digits}f}%"
+        if float(text[:-1]):
+            return text
+    return "0%"
 
 
 def _round(value: float, digits: int, rounding: Rounding) -> float:

@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maleo_api import quantities
-from maleo_api.quantities import BANDWIDTH, BYTES, DURATION, ENERGY, POWER, RATIO, Unit, parse, show
+from maleo_api.quantities import (
+    BANDWIDTH,
+    BYTES,
+    DURATION,
+    ENERGY,
+    POWER,
+    RATIO,
+    Unit,
+    parse,
+    show,
+    show_apart,
+    show_points,
+)
 
 _UNITS = [unit for unit in vars(quantities).values() if isinstance(unit, Unit)]
 _SHOWN = {
@@ -52,6 +64,38 @@ def test_show__rounded_up_or_down_is_on_that_side_and_the_next_text(value: float
     assert down <= value * (1 + 1e-12)
     assert up >= value * (1 - 1e-12)
     assert up - down <= value * 10.0 ** (1 - digits) * (1 + 1e-9)
+
+
+@st.composite
+def _pairs(draw: st.DrawFn) -> tuple[Unit, float, float]:
+    """Two values of a unit, often so close that planning would only just tell them apart."""
+    unit = draw(st.sampled_from(_UNITS))
+    sizes = sorted(unit.factors.values())
+    one = draw(st.floats(100 * sizes[0], 200_000 * sizes[-1]))
+    return unit, one, one * (1 + draw(st.sampled_from([1e-7, 1e-6, 1e-4, 0.01, 0.5, 3.0])))
+
+
+@given(pair=_pairs())
+def test_two_figures_of_one_message__read_differently_where_they_differ(pair: tuple[Unit, float, float]) -> None:
+    unit, one, other = pair
+    texts = show_apart(unit, one, other)
+    assert texts[0] != texts[1]
+    for value, text in zip((one, other), texts, strict=True):
+        assert math.isclose(parse(unit, text), value, rel_tol=5e-3)
+    assert parse(unit, texts[0]) < parse(unit, texts[1]), "the larger one reads as the larger one"
+
+
+def test_two_figures__are_told_in_a_smaller_spelling_where_six_decimals_do_not_suffice() -> None:
+    assert show_apart(BYTES, 2.0**38 + 64, 2.0**38) == ("262144.0001Mi", "262144Mi")
+    assert show_apart(BYTES, 2.0**38, 2.0**38) == ("256Gi", "256Gi")
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [(0.13, "+13.0%"), (-0.0004, "-0.04%"), (-1e-6, "-0.0001%"), (0.0, "0%"), (-0.0, "0%"), (1.0, "+100.0%")],
+)
+def test_points__never_read_as_zero_where_they_are_not(share: float, told: str) -> None:
+    assert show_points(share) == told
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])

@@ -13,6 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from maleo_api.model import Tensor
+from maleo_api.quantities import RATIO, show
 from maleo_cli.model.analysis import Analysis, Crossing
 from maleo_runtime.graph import cut
 from maleo_runtime.tensor import dtype_of, to_value_info
@@ -67,8 +68,8 @@ def _tell(distance: float) -> list[str]:
     if distance <= _TOLD:
         return []
     told = (
-        f"cut, it answers up to {distance:.2%} of the largest element otherwise, because kernels are fused otherwise: "
-        "measure the accuracy of the model when it is cut"
+        f"cut, it answers up to {show(RATIO, distance)} of the largest element otherwise, because kernels are fused "
+        "otherwise: measure the accuracy of the model when it is cut"
     )
     return [told]
 

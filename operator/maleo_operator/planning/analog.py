@@ -11,6 +11,7 @@ import numpy as np
 
 from maleo_api.meta import Basis
 from maleo_api.model import Variant
+from maleo_api.quantities import RATIO, show_apart
 from maleo_operator.planning.compatibility import Mismatch
 from maleo_operator.planning.cost import SpanCosts
 from maleo_operator.planning.demand import Demand, accuracy_margin
@@ -26,12 +27,13 @@ def find_miss(demand: Demand, variant: Variant, unit: UnitFacts) -> Mismatch | N
         return None
     if tolerance is None:
         return Mismatch("AccuracyToleranceUnknown", "analogue, and by how much it misses an accuracy nobody states")
-    room = figure.value - limit.value
-    if tolerance.value <= max(room, 0.0) + TIE:
+    room = max(figure.value - limit.value, 0.0)
+    if tolerance.value <= room + TIE:
         return None
+    misses, left = show_apart(RATIO, tolerance.value, room)
     return Mismatch(
         "AccuracyToleranceTooWide",
-        f"may miss {tolerance.value:.2%}, the floor leaves {max(room, 0.0):.2%}",
+        f"may miss {misses}, the floor leaves {left}",
         -accuracy_margin(figure.value - tolerance.value, limit.value),
     )
 

@@ -8,7 +8,7 @@ from typing import Final
 from maleo_api.device import Device
 from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective, Mission
-from maleo_api.quantities import DURATION, ENERGY, show, show_apart
+from maleo_api.quantities import DURATION, ENERGY, RATE, RATIO, parse, show, show_apart
 from maleo_operator.planning.contention import Contention, plan_of, tell_few, would_do
 from maleo_operator.planning.floor import find_whole, tell_floor
 from maleo_operator.planning.holdings import holders
@@ -123,7 +123,10 @@ def _cause(snapshot: Snapshot, code: str, plan: Plan, would: str) -> Blocker:
     if code == "Throttled":
         slow = {unit: share for unit, share in snapshot.observations.capacity.items() if share < 1}
         named = {unit: share for unit, share in slow.items() if unit in parts} or slow
-        texts = [f"{node} {unit} runs at {share:.0%} of its speed" for (node, unit), share in sorted(named.items())]
+        texts = [
+            f"{node} {unit} runs at {show_apart(RATIO, share, 1.0)[0]} of its speed"
+            for (node, unit), share in sorted(named.items())
+        ]
         return Blocker(code, "CannotNow", f"{tell_few(texts)}; at full speed {would}")
     if code == "NotAvailable":
         return Blocker(code, "CannotNow", f"{tell_few(list(_absent(snapshot, parts)))}; without that {would}")
@@ -228,22 +231,13 @@ def _shortfall(search: Search, name: str, built: Plan) -> str:  # noqa: PLR0911 
     if name == UNKNOWN_ACCURACY and objective:
         return _missing_figure(search, objective, built)
     if name == "accuracy" and demand.accuracy and objective and built.accuracy:
-        relative = objective.relative_to is not None
-        floor = tell_floor(objective, demand.accuracy.value) if relative else f"{demand.accuracy.value:.1%}"
-        return f"{built.accuracy.value:.1%} where {floor} is asked for"
+        floor = demand.accuracy.value
+        reached, _ = show_apart(RATIO, built.accuracy.value, floor)
+        return f"{reached} where {tell_floor(objective, floor, parse(RATIO, reached))} is asked for"
     if name == "power":
         return "its units together would go over the power cap of their node"
-    sustained, asked = _rates_apart(built.rate.value, demand.rate)
+    sustained, asked = show_apart(RATE, built.rate.value, demand.rate)
     return f"it sustains {sustained} where {asked} is asked for"
-
-
-def _rates_apart(sustained: float, asked: float) -> tuple[str, str]:
-    """`24.999/s` and `25.0/s`: one digit after the point, or as many as it takes to read them differently."""
-    for digits in range(1, 10):
-        texts = f"{sustained:.{digits}f}/s", f"{asked:.{digits}f}/s"
-        if texts[0] != texts[1] or sustained == asked:
-            break
-    return texts
 
 
 def _missing_figure(search: Search, objective: AccuracyObjective, built: Plan) -> str:

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from maleo_api.mission import Mission, Mode
+from maleo_api.quantities import show_points
 from maleo_operator.planning.blockers import CODES
 from maleo_operator.planning.objective import UNKNOWN_ACCURACY
 from maleo_operator.planning.problem import Blocker, Feasible, Plan, Rejected, Snapshot, Verdict
@@ -13,6 +14,9 @@ from maleo_operator.planning.refusals import MODES, Refused
 from maleo_operator.planning.relaxation import Decide, change, relax
 from maleo_operator.planning.solver import Candidate, Search
 from maleo_operator.planning.units import UnitFacts
+
+_LEAST_WHOLE: Final = 0.005
+"""Shares above it do not read as zero in whole percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,11 @@ def reject(found: Sequence[Candidate], refused: Sequence[Refused], *, floor: flo
     last = {(r.candidate, r.code): r for r in refused}
     rows = [
         Rejected(
-            c, count, code, "" if (short := last[c, code].missing) is None else f"-{short:.0%}", last[c, code].example
+            c,
+            count,
+            code,
+            "" if (short := last[c, code].missing) is None else _tell_share(short),
+            last[c, code].example,
         )
         for (c, code), count in counts.items()
     ]
@@ -71,14 +79,19 @@ def reject(found: Sequence[Candidate], refused: Sequence[Refused], *, floor: flo
         for name, amount in candidate.shortfalls.items():
             where = ">".join(dict.fromkeys(p.unit.node.name for p in candidate.pieces))
             label = f"{candidate.mode} {where} {candidate.variant.label}"
-            margin = "" if name == UNKNOWN_ACCURACY else f"-{_tell_amount(name, amount, floor)}"
+            margin = "" if name == UNKNOWN_ACCURACY else _tell_amount(name, amount, floor)
             rows.append(Rejected(label, 1, CODES[name], margin, label))
     return tuple(sorted(rows, key=lambda r: (-r.count, r.candidate, r.code))[:16])
 
 
 def _tell_amount(name: str, amount: float, floor: float) -> str:
     """Return by how much a Hard limit is broken, in percent of it; of accuracy, in points below the floor."""
-    return f"{amount * (1 - floor):.1%}" if name == "accuracy" and floor < 1 else f"{amount:.0%}"
+    return show_points(-amount * (1 - floor)) if name == "accuracy" and floor < 1 else _tell_share(amount)
+
+
+def _tell_share(missing: float) -> str:
+    """Return `-49%`; a share that would read as zero with more digits."""
+    return f"-{missing:.0%}" if missing >= _LEAST_WHOLE else show_points(-missing)
 
 
 def classify(search: Search, units: Iterable[UnitFacts], found: Sequence[Candidate]) -> tuple[UnitClass, ...]:

@@ -6,7 +6,7 @@ from math import inf, isfinite
 from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective
 from maleo_api.model import AccuracyFigure, Model, Variant
-from maleo_api.quantities import RATIO, parse, show
+from maleo_api.quantities import RATIO, parse, show, show_apart
 from maleo_operator.planning.units import strongest
 
 
@@ -37,9 +37,14 @@ def find_floor(objective: AccuracyObjective, model: Model | None) -> float:
     return inf if whole is None else parse(RATIO, objective.at_least) * whole
 
 
-def tell_floor(objective: AccuracyObjective, floor: float) -> str:
-    """`74%`, or both the share and what it comes to: `99% of fp32 (75.24%)`."""
+def tell_floor(objective: AccuracyObjective, floor: float, beside: float | None = None) -> str:
+    """Return `74%`, or both the share and what it comes to: `99% of fp32 (75.24%)`.
+
+    beside: an accuracy that is told in the same sentence, and must read differently if it differs.
+    """
     if objective.relative_to is None:
         return objective.at_least
     absolute = show(RATIO, floor, digits=4) if isfinite(floor) else "unknown"
+    if beside is not None and isfinite(floor) and parse(RATIO, absolute) == beside != floor:
+        absolute = show_apart(RATIO, floor, beside)[0]
     return f"{objective.at_least} of {objective.relative_to} ({absolute})"

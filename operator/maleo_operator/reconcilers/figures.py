@@ -118,7 +118,7 @@ def margins(
     accuracy, joules = _agree(accuracy_margin(scope, active), met.get("AccuracyMet")), observed_joules(scope)
     latency, energy = _observed_latency_margin(scope), observed_energy_margin(scope)
     return Margins(
-        accuracy=None if accuracy is None else f"{accuracy:+.1%}",
+        accuracy=None if accuracy is None else quantities.show_points(accuracy),
         latency=_latency_band(scope, latency, old.latency, met.get("LatencyMet"))
         if latency is not None
         else _predicted_band(_predicted_latency_margin(scope, active), old.latency),

@@ -37,7 +37,8 @@ def _accuracy(scope: MissionScope, active: Placement) -> Condition:
         serving = f"exit {exit_} of variant {variant}" if exit_ else f"variant {variant}"
         lacking = serving if figure is None else f"the reference {objective.relative_to}"
         return condition("AccuracyMet", "Unknown", "NoFigure", f"{lacking} has no figure for {metric}")
-    floor = tell_floor(objective, find_floor(objective, scope.model))
+    reached = quantities.parse(quantities.RATIO, figure.value)
+    floor = tell_floor(objective, find_floor(objective, scope.model), reached)
     told = f"{metric} is {figure.value} ({figure.basis}), the floor is {floor}"
     if margin < -TIE:
         return condition("AccuracyMet", "False", "BelowFloor", told)
@@ -74,10 +75,13 @@ def _tell_share(scope: MissionScope, objective: LatencyObjective) -> str:
     """Return what was judged: the share of requests over the limit, not a percentile of them, which chance moves."""
     windows = scope.telemetry.windows[-scope.mission.spec.drift.windows :]
     over, total = sum(w.over_limit for w in windows), sum(w.total for w in windows)
-    share = f"{over / total:.1%} of {total}" if total else "none of 0"
+    share, allowed = quantities.show_apart(
+        quantities.RATIO, over / total if total else 0.0, 1 - objective.percentile / 100
+    )
+    seen = f"{share} of {total}" if total else "none of 0"
     return (
-        f"{share} requests took more than {objective.at_most}, p{objective.percentile} allows "
-        f"{100 - objective.percentile}%: judged at {1 - SIGNIFICANCE:.0%} confidence"
+        f"{seen} requests took more than {objective.at_most}, p{objective.percentile} allows "
+        f"{allowed}: judged at {1 - SIGNIFICANCE:.0%} confidence"
     )
 
 

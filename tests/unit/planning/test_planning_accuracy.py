@@ -122,7 +122,7 @@ def test_explanation__tells_the_share_and_what_it_comes_to() -> None:
     found = _one(_net(), "99%", "fp32")
     verdict = plan(found, KEY)
     lines = [" ".join(line.split()) for line in tell(found.missions[KEY], verdict, explain(found, KEY, verdict))]
-    assert "accuracy >= 99% of fp32 (75.24%) Hard 76% Measured +3% +0.000" in lines
+    assert "accuracy >= 99% of fp32 (75.24%) Hard 76% Measured +0.8% +0.000" in lines
 
 
 def test_what_if__another_reference() -> None:

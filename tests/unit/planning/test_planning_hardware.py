@@ -216,7 +216,7 @@ def test_hard_accuracy__excludes_the_analogue_unit_that_might_miss_it(
 @pytest.mark.parametrize(
     ("tolerance", "code", "words"),
     [
-        ("2%", "AccuracyToleranceTooWide", "may miss 2.00%, the floor leaves 0.00%"),
+        ("2%", "AccuracyToleranceTooWide", "may miss 2%, the floor leaves 0%"),
         (None, "AccuracyToleranceUnknown", "by how much it misses an accuracy nobody states"),
     ],
 )
@@ -279,7 +279,7 @@ def test_codec_and_analogue_unit__together_keep_the_floor() -> None:
     assert _chosen(_coded("74.5%", "0%")).partitions[-1].codec is not None
     blocker = _refused(_coded("74.5%", "1%")).blockers[0]
     assert blocker.code == "AccuracyTooHigh"
-    assert "74.0% where 74.5% is asked for" in blocker.message
+    assert "74% where 74.5% is asked for" in blocker.message
 
 
 _THREE = [block(name, mop=100, cut=100 if name != "c" else None) for name in "abc"]

@@ -227,7 +227,7 @@ def test_rate_beyond_the_slowest_stage__is_refused() -> None:
         _plan(_two({"modes": ["Local"], "objectives": {"latency": {"atMost": "1s"}}, "demand": {"rate": "6/s"}}))
     )
     assert verdict.blockers[0].code == "RateTooHigh"
-    assert "it sustains 5.0/s where 6.0/s is asked for" in verdict.blockers[0].message
+    assert "it sustains 5/s where 6/s is asked for" in verdict.blockers[0].message
 
 
 def test_power_cap_of_one_node__leaves_units_of_unknown_power_elsewhere_alone() -> None:

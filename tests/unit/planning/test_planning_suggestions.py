@@ -1,5 +1,6 @@
 """What planning suggests is enough, and no more than that; what it says in numbers can be told apart."""
 
+import re
 from dataclasses import replace
 from random import Random
 from typing import Any, get_args
@@ -165,6 +166,45 @@ def test_misspelt_variant_beside_one_that_fits__is_planned_with_a_notice() -> No
 
 
 # ------------------------------------------------------------------------------------------------ figures
+
+
+_PAIRS = (
+    r"(\S+) where (?:\S+ of \S+ \()?([^\s)]+)\)? is (?:allowed|asked for)",
+    r"needs (\S+), (\S+) is free",
+    r"takes (\S+), the power cap leaves (\S+)",
+    r"may miss (\S+), the floor leaves (\S+)",
+)
+"""Two figures of one message, of which one is told to be too small or too large beside the other."""
+
+
+@pytest.mark.parametrize("start", range(0, 30, 10))
+def test_message__tells_two_figures_apart(start: int) -> None:
+    """Also with limits that are only just missed."""
+    told = 0
+    for seed in range(start, start + 10):
+        case = _infeasible(seed, "margins")
+        for found in _just_missed(*case) if case else ():
+            verdict = decide(found, KEY)
+            assert isinstance(verdict, Infeasible)
+            texts = [blocker.message for blocker in verdict.blockers] + [r.example for r in verdict.rejected]
+            pairs = [pair for text in texts for form in _PAIRS for pair in re.findall(form, text)]
+            assert all(one != other for one, other in pairs), pairs
+            told += len(pairs)
+    assert told > 0
+
+
+def _just_missed(found: Snapshot, verdict: Infeasible) -> list[Snapshot]:
+    """The world, and the same with each limit that would do tightened by a hundred-thousandth of it."""
+    worlds = [found]
+    for suggested in verdict.relaxations:
+        for path, (unit, factor) in _TIGHTER.items():
+            if list(suggested.changes) == [path]:
+                figure = {"demand.rate": suggested.plan.rate, "objectives.latency.atMost": suggested.plan.latency}
+                value = figure.get(path, suggested.plan.energy).value
+                by = 1 + (factor - 1) / 1500
+                changed = _changed(found, {path: show(unit, value * by, digits=7)})
+                worlds += [changed] if isinstance(decide(changed, KEY), Infeasible) else []
+    return worlds
 
 
 @pytest.mark.parametrize("digits", range(1, 6))

@@ -52,11 +52,11 @@ def conditions(of: World | MissionScope) -> dict[str, tuple[str, str, str]]:
             replace(OBSERVED, windows=(Window(12, 0),), samples=12),
             ("Unknown", "TooFewSamples", "a window needs 60 samples, the last had 12"),
         ),
-        ("good", OBSERVED, ("True", "WithinLimit", _SHARE.format("1.0%"))),
+        ("good", OBSERVED, ("True", "WithinLimit", _SHARE.format("1%"))),
         (
             "bad",
             replace(OBSERVED, windows=(BAD, BAD), percentile_s=0.062),
-            ("False", "LimitExceeded", _SHARE.format("30.0%")),
+            ("False", "LimitExceeded", _SHARE.format("30%")),
         ),
     ],
 )
