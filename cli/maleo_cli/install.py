@@ -1,10 +1,12 @@
 """`maleo install`, `maleo uninstall`: the two charts by Helm, as a library where it is there, else the program."""
 
+import asyncio
+import contextlib
 import importlib.util
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
@@ -12,13 +14,20 @@ from typing import Annotated, Any, Final, Protocol
 import typer
 import yaml
 
+from maleo_api.kinds import KINDS
+from maleo_api.meta import GROUP
 from maleo_cli.failure import Failure
+from maleo_kube.client import Client
+from maleo_kube.errors import ApiError, NotFound
+from maleo_kube.resources import CRDS
 
 CHARTS: Final = Path(__file__).resolve().parents[2] / "charts"
 NAMESPACE: Final = "maleo-system"
 _CRDS: Final = "maleo-crds"
 _RELEASES: Final = (_CRDS, "maleo")  # in this order: the second holds resources of the first one's kinds
 _CRDS_WAIT_S: Final = 60
+_CRD_LOOK_S: Final = 10.0
+_CRD_LOOKS: Final = 12
 
 
 class Helm(Protocol):
@@ -57,10 +66,44 @@ def install(
 
 
 def uninstall(kubeconfig: Path, namespace: str = NAMESPACE, *, crds: bool = False) -> None:
-    """Remove Maleo. `crds`: the custom resources too, and with them every mission."""
+    """Remove Maleo. `crds`: the custom resources too, and with them every mission; return when they are gone."""
     helm = find_helm(kubeconfig, namespace)
     for release in reversed(_RELEASES if crds else _RELEASES[1:]):
         _run(partial(helm.remove, release))
+    if crds:
+        try:
+            asyncio.run(_delete_crds(kubeconfig))
+        except ApiError as error:
+            raise Failure(f"the custom resources are not removed: {error}", "run the command again") from error
+
+
+async def _delete_crds(kubeconfig: Path) -> None:
+    """Delete what Helm keeps by an annotation of the chart, and wait until it is gone."""
+    names = {f"{info.plural}.{GROUP}" for info in KINDS.values()}
+    async with Client.from_kubeconfig(kubeconfig) as client:
+        for name in sorted(names):
+            await client.delete(CRDS, name)
+        for look in range(_CRD_LOOKS):
+            there = await client.list(CRDS)
+            left = names & {item["metadata"]["name"] for item in there.items}
+            changes = client.watch(CRDS, resource_version=there.resource_version, silence_s=_CRD_LOOK_S)
+            while left and (change := await anext(changes, None)) is not None:
+                if change.type == "DELETED":
+                    left.discard(change.object["metadata"]["name"])
+            if not left:
+                return
+            await _remind(client, left, look)
+    raise Failure(f"still being removed: {', '.join(sorted(left))}", "wait, and run the command again")
+
+
+async def _remind(client: Client, names: Iterable[str], look: int) -> None:
+    """Make the API server look at definitions again that it is to remove, by a change of each.
+
+    Its finalizer gives up where its cache is behind, until the next resync: for up to five minutes.
+    """
+    for name in names:
+        with contextlib.suppress(NotFound):
+            await client.merge(CRDS, name, {"metadata": {"annotations": {f"{GROUP}/removal": f"look-{look}"}}})
 
 
 def find_helm(kubeconfig: Path, namespace: str) -> Helm:

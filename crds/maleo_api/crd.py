@@ -53,7 +53,8 @@ def definition(info: KindInfo) -> JsonObject:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{info.plural}.{GROUP}"},
+        # Removing the chart must not remove every mission of the cluster.
+        "metadata": {"name": f"{info.plural}.{GROUP}", "annotations": {"helm.sh/resource-policy": "keep"}},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced" if info.namespaced else "Cluster",
