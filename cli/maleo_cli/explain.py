@@ -1,6 +1,8 @@
 """`maleo explain`: why a mission runs where it runs, what else there is, and what it lacks."""
 
 import asyncio
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,7 @@ from maleo_cli.install import NAMESPACE
 from maleo_cli.live import Access, SystemNamespace, read_cluster, serving, snapshot_of
 from maleo_cli.wording import align, tell
 from maleo_operator.planning.floor import find_floor, tell_floor
+from maleo_operator.planning.notices import list_notices
 from maleo_operator.planning.planner import explain, plan
 
 
@@ -33,6 +36,8 @@ def explain_command(
         listing = access.command("kubectl", "get", "missions", "-A")
         raise Failure(f"there is no mission {mission} in namespace {namespace}", f"list them: {listing}")
     snapshot = snapshot_of(cluster, first=found.key)
+    for notice in list_notices(replace(snapshot, missions={found.key: found})):
+        print(f"note: {notice}", file=sys.stderr)
     verdict = plan(snapshot, found.key)
     reasons = explain(snapshot, found.key, verdict)
     planned = tell(found, verdict, reasons, everything=everything)

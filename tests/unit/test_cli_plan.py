@@ -382,3 +382,16 @@ def test_misspelt_variant__is_told_on_standard_error_though_the_mission_fits() -
         "it has fp32, int8: correct spec.model.variants\n"
     )
     assert json.loads(result.stdout)["missions"]["default/drone-patrol"]["variant"] == "fp32"
+
+
+def test_two_links_of_which_the_name_decides__are_told_on_standard_error(tmp_path: Path) -> None:
+    """One names a node and a site, the other a site and a node."""
+    rows = [("a-first", "{node: drone-a1}, {site: cloud}"), ("b-second", "{site: field-a}, {node: cloud-z1}")]
+    text = "---\n".join(
+        f"apiVersion: maleo.dev/v1alpha1\nkind: Link\nmetadata: {{name: {name}}}\n"
+        f"spec: {{between: [{ends}], bandwidth: 10Mbit/s, roundTrip: 1ms}}\n"
+        for name, ends in rows
+    )
+    (tmp_path / "links.yaml").write_text(text, encoding="utf-8")
+    told = _run("-f", str(tmp_path / "links.yaml")).stderr
+    assert "note: Link/b-second: as specific as Link/a-first between nodes cloud-z1 and drone-a1" in told

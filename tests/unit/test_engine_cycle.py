@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent / "planning"))
 import pytest
 import yaml
 from typer.testing import CliRunner
-from worlds import block, mission, model, profile, variant
+from worlds import block, link, mission, model, profile, variant
 
 from maleo_api.labels import TIER
 from maleo_cli.failure import Failure
@@ -26,6 +26,7 @@ from maleo_kube.resources import (
     DEVICE_PROFILES,
     DEVICES,
     EVENTS,
+    LINKS,
     MISSIONS,
     MODELS,
     NODES,
@@ -606,6 +607,21 @@ async def test_cycle__measures_what_went_by_whatever_the_clock_is_set_to(monkeyp
     assert scope.telemetry.fresh
     assert 0 <= scope.now - scope.planned_at < 60
     assert 0 <= scope.now - scope.lost_nodes["edge"] < 60
+
+
+async def test_equal_links__are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    server = _server(mission("one", modes=["Local"]), mission("two", modes=["Local"]))
+    edge = {"name": "edge", "labels": {"maleo.dev/tier": "Edge", "maleo.dev/site": "b"}}
+    server.put(NODES, {"metadata": edge, "status": {}, "spec": {}})
+    for name in ("first", "second"):
+        made = link("drone", "edge", "10Mbit/s").to_api()
+        server.put(LINKS, made | {"metadata": {"name": name}})
+    async with _Replica(server).leading():
+        await server.placed("default/one", "default/two")
+    told = [record.message for record in caplog.records if record.message.startswith("Link/")]
+    assert [line.partition(",")[0] for line in told] == [
+        "Link/second: as specific as Link/first between nodes drone and edge"
+    ]
 
 
 async def test_cycle__shows_what_is_measured_of_links() -> None:

@@ -30,6 +30,7 @@ from maleo_operator.metrics import Metrics
 from maleo_operator.planning import store
 from maleo_operator.planning.budget import Budgets
 from maleo_operator.planning.holdings import rank_of, uses
+from maleo_operator.planning.notices import list_equal_links
 from maleo_operator.planning.planner import restore
 from maleo_operator.planning.problem import Observations, Snapshot, Verdict
 from maleo_operator.planning.state import State
@@ -95,6 +96,7 @@ class Cycle:
         self._room = 0
         self._measured = 0
         self._observed: tuple[object, ...] = ()
+        self._links_seen: tuple[object, ...] = ()
 
     async def lead(self, epoch: int) -> None:
         """Until cancelled: with a consistent view first, then turn after turn."""
@@ -388,7 +390,22 @@ class Cycle:
             for key, declared in snapshot.missions.items():
                 if key not in held:
                     self._restore(declared, self._state)
+            self._warn_of_links(self._state)
         return self._state
+
+    def _warn_of_links(self, state: State) -> None:
+        """Log what is hardly meant of Links, once, when they or the labels of nodes have changed."""
+        nodes, links = state.snapshot.nodes.values(), state.snapshot.links.values()
+        seen = (
+            frozenset((node.name, node.site, node.tier) for node in nodes),
+            frozenset(
+                (link.metadata.name, *(place.model_dump_json() for place in link.spec.between)) for link in links
+            ),
+        )
+        if seen != self._links_seen:
+            self._links_seen = seen
+            for notice in list_equal_links(state.snapshot, state.index):
+                log.warning("%s", notice)
 
     def _note_measured(self, observations: Observations) -> None:
         """Figures that move in bands, and which nodes are lost; capacity follows every reading, and Devices tell it."""

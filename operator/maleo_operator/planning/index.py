@@ -205,10 +205,11 @@ class Index:
         return self.wire(one, other) if one is not None and other is not None else None
 
     def _learn_links(self, snapshot: Snapshot) -> None:
-        self._declared: dict[tuple[_End, _End], str] = {}
-        for key, link in sorted(snapshot.links.items(), reverse=True):
+        self._declared: dict[tuple[_End, _End], list[str]] = {}
+        for key, link in snapshot.links.items():
             one, other = (_end(place) for place in link.spec.between)
-            self._declared[one, other] = self._declared[other, one] = key  # of equals the first by name stays
+            for ends in {(one, other), (other, one)}:
+                self._declared.setdefault(ends, []).append(key)
         self._wires: dict[tuple[str, str], Wire | None] = {}
         self._links: dict[tuple[Spot, Spot], LinkFacts | None] = {}
         self._measured, self._apart = self._judge_measurements(snapshot)
@@ -246,13 +247,18 @@ class Index:
         usual = self._measured.get(self._joint(key, source, target))
         return describe_link(key, self._snapshot.links[key], self._apart.get((source.name, target.name), usual))
 
-    def _find_declared(self, source: NodeFacts, target: NodeFacts) -> str | None:
-        matching = [
+    def equal_links(self, source: NodeFacts, target: NodeFacts) -> list[str]:
+        """Return the most specific Links between two nodes by name, of which the first is used."""
+        matching = {
             (-_RANK[one[0]] - _RANK[other[0]], key)
             for one, other in product(_ends(source), _ends(target))
-            if (key := self._declared.get((one, other))) is not None
-        ]
-        return min(matching)[1] if matching else None
+            for key in self._declared.get((one, other), ())
+        }
+        least = min(matching, default=(0, ""))[0]
+        return sorted(key for rank, key in matching if rank == least)
+
+    def _find_declared(self, source: NodeFacts, target: NodeFacts) -> str | None:
+        return next(iter(self.equal_links(source, target)), None)
 
     # ------------------------------------------------------------------------------------------------ costs
 

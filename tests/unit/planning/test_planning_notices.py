@@ -1,0 +1,62 @@
+"""What is accepted although it is hardly meant: of equal Links the name decides, and that is told."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from worlds import block, meta, mission, model, profile, snapshot, variant
+
+from maleo_api.device import Link
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.notices import list_notices
+from maleo_operator.planning.problem import Snapshot
+
+DRONE, EDGE = {"node": "drone"}, {"node": "edge"}
+FIELD, YARD, ANY = {"site": "field"}, {"site": "yard"}, {"tier": "Device"}
+
+
+def _world(**links: list[dict[str, str]]) -> Snapshot:
+    """drone and cam on site `field`, edge on `yard`; links: name -> its two ends."""
+    made = {
+        name: Link.model_validate(
+            {"metadata": meta(name), "spec": {"between": ends, "bandwidth": "10Mbit/s", "roundTrip": "1ms"}}
+        )
+        for name, ends in links.items()
+    }
+    found = snapshot(
+        profiles={name: profile("p") for name in ("drone", "cam", "edge")},
+        missions=[mission()],
+        net=model(variant("fp32", [block("a", mop=1, cut=None)])),
+    )
+    sites = {"drone": "field", "cam": "field", "edge": "yard"}
+    nodes = {name: replace(node, site=sites[name]) for name, node in found.nodes.items()}
+    return replace(found, links=made, nodes=nodes)
+
+
+@pytest.mark.parametrize(
+    ("links", "told"),
+    [
+        ({"a": [DRONE, EDGE], "b": [DRONE, EDGE]}, ["Link/b: as specific as Link/a between nodes drone and edge"]),
+        ({"a": [DRONE, EDGE], "b": [EDGE, DRONE]}, ["Link/b: as specific as Link/a between nodes drone and edge"]),
+        ({"a": [FIELD, YARD], "b": [YARD, FIELD]}, ["Link/b: as specific as Link/a between nodes cam and edge"]),
+        ({"a": [DRONE, YARD], "b": [FIELD, EDGE]}, ["Link/b: as specific as Link/a between nodes drone and edge"]),
+        ({"a": [FIELD, YARD], "b": [DRONE, ANY]}, ["Link/b: as specific as Link/a between nodes drone and edge"]),
+        ({"a": [FIELD, FIELD], "b": [FIELD, FIELD]}, ["Link/b: as specific as Link/a between nodes cam and drone"]),
+        (
+            {"a": [DRONE, EDGE], "b": [DRONE, EDGE], "c": [DRONE, EDGE]},
+            [f"Link/{name}: as specific as Link/a between nodes drone and edge" for name in "bc"],
+        ),
+        ({"a": [DRONE, EDGE], "b": [FIELD, YARD], "c": [FIELD, ANY], "d": [ANY, ANY]}, []),
+        ({"a": [DRONE, YARD], "b": [FIELD, EDGE], "c": [DRONE, EDGE]}, []),
+        ({"a": [{"site": "moon"}, YARD], "b": [YARD, {"site": "moon"}]}, []),
+    ],
+)
+def test_equal_links__are_told_once_unless_a_more_specific_one_decides(links: dict[str, Any], told: list[str]) -> None:
+    found = _world(**links)
+    assert [notice.partition(", where the first by name is used")[0] for notice in list_notices(found)] == told
+    index = Index(found)
+    for notice in told:
+        one, other = (found.nodes[name] for name in notice.partition(" nodes ")[2].split(" and "))
+        used = index.link(one, other)
+        assert used is not None
+        assert used.name == "a", "the one that is told to be used"
