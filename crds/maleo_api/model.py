@@ -88,6 +88,9 @@ class Cut(Schema):
     raw: bool | None = None
     """Whether one of the tensors is the model's input in another form, such as quantised: egress rules for the input
     apply to it. Left out: true before the first block with weights (more than 64 bytes in all blocks so far)."""
+    deviation: Ratio | None = None
+    """By how much a model that is cut here answers otherwise than the whole, as a share of the largest element of the
+    answer: runtimes fuse and round otherwise. Planning takes it off the variant's accuracy. Left out: not at all."""
     codecs: Annotated[list[Codec], Field(max_length=4)] = []
 
 

@@ -92,8 +92,8 @@ def _is_above_zero(text: str | None) -> bool:
 
 def _at_most_one(field: str, name: str, message: str) -> Rule:
     # By its digits: double() fails where the type's pattern is to tell what is wrong, and costs more than CEL allows.
-    cel = f"self.{field}.matches('^0*(..?[.%]|100([.]0+)?%)')"
-    return Rule(cel, message, lambda item: parse(RATIO, getattr(item, name)) <= 1, field)
+    cel = f"!has(self.{field}) || self.{field}.matches('^0*(..?[.%]|100([.]0+)?%)')"
+    return Rule(cel, message, lambda item: (text := getattr(item, name)) is None or parse(RATIO, text) <= 1, field)
 
 
 def _has_a_mode(spec: MissionSpec) -> bool:
@@ -330,7 +330,7 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
             detail=lambda model: f"it is {_count_choices(model)}",
         ),
     ),
-    Cut: (_states_its_size(),),
+    Cut: (_states_its_size(), _at_most_one("deviation", "deviation", "a deviation is a share: 100% at most")),
     Exit: (_above_zero("work", "work", "the head of an exit must have work above zero"),),
     MeasuredLatency: (
         _above_zero("p50", "p50", "a measured latency must be above zero"),

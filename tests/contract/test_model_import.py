@@ -177,7 +177,7 @@ def test_parts_that_answer_as_the_whole__are_offered() -> None:
     assert compare(model, found) == Comparison()
 
 
-@pytest.mark.parametrize(("off", "wrong", "told"), [(0.02, 0, ["2.00%"]), (0.3, 1, [])])
+@pytest.mark.parametrize(("off", "wrong", "told"), [(0.02, 0, ["2%"]), (0.3, 1, [])])
 def test_parts_that_answer_otherwise__are_told_or_not_offered(
     off: float, wrong: int, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,10 +192,30 @@ def test_parts_that_answer_otherwise__are_told_or_not_offered(
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", runs_off)
     seen = compare(model, found)
     assert len(seen.wrong) == wrong
-    assert [text for text in told if text in " ".join(seen.notes)] == told
+    assert [text for text in told if f"answers up to {text} of" in " ".join(seen.notes)] == told
+    assert list(seen.deviations.values()) == pytest.approx([off] * (1 - wrong), rel=1e-3)
     again = analyse(model, without=seen.wrong)
     assert sum(block.cut is not None for block in again.blocks) == 1 - wrong
     assert any("do not answer as the whole does" in note for note in again.notes) is bool(wrong)
+
+
+def test_import__records_what_a_cut_changes_of_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounded up to two digits; the whole model and other cuts are left as they are."""
+    model, _ = _halves()
+    onnx.save(model, str(tmp_path / "halves.onnx"))
+    run = onnxruntime.InferenceSession.run
+
+    def runs_off(session: onnxruntime.InferenceSession, names: object, given: dict[str, object]) -> object:
+        answers = run(session, names, given)
+        return [answer * 1.0123 for answer in answers] if "a" in given else answers
+
+    for patched, want in ((run, None), (runs_off, "1.3%")):
+        monkeypatch.setattr(onnxruntime.InferenceSession, "run", patched)
+        _import(f"fp32:fp32={tmp_path / 'halves.onnx'}", "--name", "net", "-o", str(tmp_path / "model.yaml"))
+        blocks = load([tmp_path / "model.yaml"]).of(Model)["default/net"].spec.variants[0].blocks
+        cuts = [block.cut.deviation for block in blocks if block.cut is not None]
+        assert cuts == [want] * len(cuts)
+        assert cuts
 
 
 def test_model_that_answers_at_random__says_that_its_cuts_were_not_tried() -> None:

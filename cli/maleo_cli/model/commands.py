@@ -21,10 +21,10 @@ from maleo_api.model import Block, Cut, Model, size_of
 from maleo_api.quantities import BYTES, RATIO, WORK, parse, show
 from maleo_cli.failure import Failure
 from maleo_cli.model import zoo
-from maleo_cli.model.analysis import Analysis, analyse
+from maleo_cli.model.analysis import Analysis, Crossing, analyse
 from maleo_cli.model.codecs import NAMES, CodecName, NoCodec, save
 from maleo_cli.model.codecs import make as make_codec
-from maleo_cli.model.compare import compare
+from maleo_cli.model.compare import compare, names
 from maleo_cli.model.fusion import find_fusions
 from maleo_runtime.values import Unsuitable, inline, list_graphs
 from maleo_wire import registry
@@ -265,7 +265,17 @@ def _analyse(file: Path, *, through_fusions: bool) -> Analysis:
     seen = compare(model, found)
     if seen.wrong:
         found = analyse(model, fusions, through_fusions=through_fusions, without=seen.wrong)
-    return replace(found, notes=[*found.notes, *seen.notes])
+    blocks = [_with_deviation(block, seen.deviations) for block in found.blocks]
+    return replace(found, blocks=blocks, notes=[*found.notes, *seen.notes])
+
+
+def _with_deviation(block: Block, deviations: Mapping[Crossing, float]) -> Block:
+    """Return the block, with what its cut changes of the answer if that was measured."""
+    share = deviations.get(names(block.cut.tensors)) if block.cut is not None else None
+    if block.cut is None or share is None:
+        return block
+    deviation = show(RATIO, share, digits=2, rounding="up")
+    return block.model_copy(update={"cut": block.cut.model_copy(update={"deviation": deviation})})
 
 
 def _refuse_custom_operators(model: onnx.ModelProto) -> None:

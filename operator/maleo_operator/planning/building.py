@@ -65,9 +65,9 @@ def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
 
 
 def _accuracy(demand: Demand, variant: Edition, pieces: Sequence[Piece]) -> Figure | None:
-    """The variant's, less what analogue units may miss and what the codecs on the way cost."""
+    """Return the variant's, less what analogue units may miss and what cuts and codecs on the way cost."""
     figure = lower(demand.accuracy_of(variant), [piece.unit for piece in pieces])
-    loss = sum(demand.loss(variant, _codec(variant, piece)) for piece in pieces)
+    loss = sum(demand.loss(variant, piece.first - 1, _codec(variant, piece)) for piece in pieces[1:])
     return replace(figure, value=figure.value - loss) if figure is not None else None
 
 

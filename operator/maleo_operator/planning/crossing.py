@@ -26,8 +26,8 @@ class Crossing:
     """What may cross between nodes, and over what.
 
     link: None where none joins two nodes; may_receive: (node, whether it gets the raw input) by the mission's egress;
-    processor: the node's own, None where no profile knows it; loss: share of accuracy that a codec costs after a block;
-    taken: share of the link's time that others hold.
+    processor: the node's own, None where no profile knows it; loss: share of accuracy that a cut after a block costs by
+    a codec, empty: as it is; taken: share of the link's time that others hold.
     """
 
     link: Callable[[NodeFacts, NodeFacts], LinkFacts | None]

@@ -65,12 +65,20 @@ class Demand:
         """The variant's figure for the metric and data set of the objective; None when there is none."""
         return self._find_accuracy(variant.accuracy, f"Model, variant {variant.name}")
 
-    def loss(self, variant: Variant, codec: Codec | None) -> float:
-        """Share of accuracy that crossing a cut by this codec costs; infinite where it is asked for and not known."""
-        if self.accuracy is None or codec is None:
+    def loss(self, variant: Variant, block: int, codec: Codec | None = None) -> float:
+        """Return the share of accuracy that a cut after a block costs, crossed by this codec or as it is.
+
+        A codec's accuracy is that of the model cut there, so the larger of both counts. Infinite where accuracy is
+        asked for and that of the codec is not known.
+        """
+        cut = variant.blocks[block].cut
+        if self.accuracy is None or cut is None:
             return 0.0
+        deviation = parse(RATIO, cut.deviation) if cut.deviation is not None else 0.0
+        if codec is None:
+            return deviation
         plain, coded = self.accuracy_of(variant), self._find_accuracy(codec.accuracy, f"Model, codec {codec.name}")
-        return max(0.0, plain.value - coded.value) if plain and coded else float("inf")
+        return max(deviation, plain.value - coded.value) if plain and coded else float("inf")
 
     def _find_accuracy(self, rows: Sequence[AccuracyFigure], told: str) -> Figure | None:
         """`told`: where it comes from, if the row does not say."""

@@ -61,12 +61,12 @@ def _point(search: Search, variant: Edition, made: Lattice, way: Way) -> _Point:
 
 
 def _lossy_ways(search: Search, variant: Edition, made: Lattice) -> tuple[list[Way], bool]:
-    """First whatever codecs cost, then less than the dearest that was found, until none costs any accuracy."""
+    """First whatever cuts and codecs cost, then less than the dearest that was found, until none costs any accuracy."""
     rate = search.demand.rate
     made = made.no_slower(1 / rate) if rate > 0 else made
     found, is_whole = _ways(search, variant, made, ())
     ways = list(found)
-    while any(made.codecs) and (most := max((total(made.loss, made, way) for way in found), default=0.0)) > 0:
+    while made.is_lossy and (most := max((total(made.loss, made, way) for way in found), default=0.0)) > 0:
         found, is_certain = _ways(search, variant, made, (Limit(made.loss, most * _STEP),))
         ways, is_whole = ways + found, is_whole and is_certain
     return ways, is_whole

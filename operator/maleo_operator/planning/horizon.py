@@ -19,7 +19,7 @@ _MORE: Final = 3  # parts that may follow the first
 
 
 def is_complete(search: Search) -> bool:
-    """Whether what is on no menu is bounded by one: no codec, and no unit that is not plain, can be part of a way."""
+    """Whether what is on no menu is bounded by one: no codec, no lossy cut and no unit that is not plain counts."""
     return all(_covers(search, variant) for variant in search.variants())
 
 
@@ -32,6 +32,7 @@ def _covers(search: Search, variant: Edition) -> bool:
         index.routes[key] = (
             members <= most_rows(variant)
             and not count_codecs(variant)
+            and not any(search.demand.loss(variant, block) for block in range(len(variant.blocks)))
             and all(is_plain(search, unit, variant) for unit in able)
         )
     return bool(index.routes[key])

@@ -9,7 +9,7 @@ cuts. What is impossible costs infinitely much.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from maleo_api.model import Variant
 from maleo_operator.planning.amount import Amount, Array, Frame, Mask, Numbers, add, scale_by
 from maleo_operator.planning.coding import count_codecs, rank_codecs
 from maleo_operator.planning.cost import Shape, SpanCosts
-from maleo_operator.planning.crossing import Crossing, find_crossings
+from maleo_operator.planning.crossing import Crossing, Crossings, find_crossings
 from maleo_operator.planning.problem import NodeFacts
 from maleo_operator.planning.queueing import IDLE, Leeway, Queue, leave, longest
 from maleo_operator.planning.units import UnitFacts
@@ -69,7 +69,8 @@ class Lattice:
 
     mean, tail: seconds, tail at the objective's percentile; doubt: what the tail is above the mean; energy: joules,
     infinite where it is unknown; busy: seconds that a stage is taken by one request, the reciprocal of the rate it
-    sustains; loss: share of accuracy; own: seconds of computing, without waiting for others.
+    sustains; loss: share of accuracy, of a cut with the span before it; own: seconds of computing, without waiting for
+    others.
     """
 
     units: tuple[UnitFacts, ...]  # of each place
@@ -85,6 +86,7 @@ class Lattice:
     busy: Amount
     loss: Amount
     own: Amount
+    is_lossy: bool  # whether some way loses accuracy at its cuts
     memory: Array  # (B, B) bytes of a span
     local: Mask  # (D,) units of the input's node
 
@@ -201,6 +203,7 @@ def build(
             coded=crossings.coded[coded],
         )
 
+    cut_loss = np.array([0.0, *(crossing.loss(end, "") for end in ends[1:-1]), 0.0])
     none, once, nothing = np.zeros(len(units)), np.ones(len(units)), np.zeros_like(crossings.wire)
     mean = amount("seconds", once, waits, crossings.wire, crossings.overhead, 0)
     unsure = np.array([z * load.queue.sigma if load.share < 1 else _NEVER for load in loads])
@@ -217,7 +220,8 @@ def build(
         doubt=doubt,
         energy=amount("joules", once, none, crossings.joules, nothing, 2),
         busy=amount("seconds", 1 / free, none, crossings.taken, nothing, 3),
-        loss=amount("seconds", none, none, nothing, nothing, 4),
+        loss=replace(amount("seconds", none, none, nothing, nothing, 4), **_lose(cut_loss, crossings, len(units))),
+        is_lossy=any(codecs) or bool(cut_loss.any()),
         own=amount("seconds", once, none, nothing, nothing, 4),
         memory=memory,
         local=np.array([unit.node.name == source.name for unit in units], dtype=bool),
@@ -234,6 +238,17 @@ def build(
     for held, most in ((made.busy, time), (made.energy, power), (made.own, patience)):
         made = made.within(restrict(made.frame, held, most)) if np.isfinite(most).any() else made
     return made
+
+
+def _lose(cut_loss: Array, crossings: Crossings, places: int) -> dict[str, Any]:
+    """Return how a loss is made of spans and crossings. cut_loss: (B,) of each boundary, crossed as it is.
+
+    What a codec costs is the whole of its loss, so less what the span before it has already lost.
+    """
+    if not cut_loss.any():
+        return {}
+    table = np.broadcast_to(cut_loss, (cut_loss.size, cut_loss.size))
+    return {"tables": dict.fromkeys(range(places), table), "coded": crossings.coded[4] - cut_loss}
 
 
 @dataclass(frozen=True, slots=True)

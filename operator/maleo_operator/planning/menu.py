@@ -342,6 +342,8 @@ class Menu:
         if np.isfinite(self._allowed[:here]).any():
             both = joules[:here, 0, 1:-1][:, None, :] + joules[:here, 1:-1, -1][None, :, :]
             pairs[:, :here] &= both <= self._allowed[:here, None, None]
+        # Where cutting costs accuracy it is for the search to weigh that.
+        pairs[:, :, [demand.loss(self.variant, end) > 0 for end in self.stage.ends[1:-1]]] = False
         modes: Sequence[Mode] = demand.mission.spec.modes
         if "Local" not in modes:
             whole[:here], pairs[:, :here] = False, False

@@ -46,10 +46,10 @@ class Objective:
             yield ceiling, Question(priced, limits, most, strict=strict)
 
     def limits(self, variant: Edition, made: Lattice) -> Iterator[Limit]:
-        """Of the accuracy that codecs cost, of latency, of energy; those of a rate are in the lattice."""
+        """Of the accuracy that cuts and codecs cost, of latency, of energy; those of a rate are in the lattice."""
         demand = self.demand
         figure = demand.accuracy_of(variant)
-        if any(made.codecs) and demand.accuracy is not None and demand.accuracy.hard and figure is not None:
+        if made.is_lossy and demand.accuracy is not None and demand.accuracy.hard and figure is not None:
             yield Limit(made.loss, max(0.0, figure.value - demand.accuracy.value - find_widest(made)))
         if demand.latency is not None and demand.latency.hard:
             yield Limit(made.tail, demand.latency.value)
@@ -65,7 +65,7 @@ class Objective:
             yield 0.0, made.tail if self.aim == "latency" else self.energy(made)
             return
         latency, energy = demand.latency, demand.energy
-        lossy = demand.accuracy if any(made.codecs) else None
+        lossy = demand.accuracy if made.is_lossy else None
         soft = [limit is not None and not limit.hard for limit in (latency, energy, lossy)]
         for over in product(*((False, True) if each else (False,) for each in soft)):
             parts, ceiling = [], 0.0

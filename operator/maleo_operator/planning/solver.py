@@ -373,7 +373,9 @@ class Search:
                 answer_bytes=size_of(self.model.spec.outputs),
                 may_receive=self._may_receive,
                 processor=self.index.processor,
-                loss=lambda block, codec: self.demand.loss(variant, find_codec(variant, block, codec)),
+                loss=lambda block, codec: self.demand.loss(
+                    variant, block, find_codec(variant, block, codec) if codec else None
+                ),
                 taken=self.taken,
             ),
             source=self.source,

@@ -9,19 +9,22 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from instances import one_mission
-from worlds import block, mission, model, profile, snapshot, variant
+from worlds import block, link, mission, model, profile, snapshot, variant
 
+from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_api.quantities import RATIO, parse
 from maleo_cli.whatif import with_spec
 from maleo_cli.wording import tell, tell_changes
+from maleo_operator.planning import solver
 from maleo_operator.planning.demand import Demand, Limit
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import Prices
 from maleo_operator.planning.planner import explain, frontier, plan, prepare
-from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot
+from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
 from maleo_operator.planning.relaxation import change
 from maleo_operator.planning.solver import Search
+from maleo_operator.planning.state import State
 
 KEY = "default/watch"
 CHAIN = [block("a", mop=100, cut=1000), block("b", mop=900, cut=None)]
@@ -43,6 +46,11 @@ def _one(net: Model, at_least: str, relative_to: str | None = None, **more: Any)
 
 def _chosen(found: Snapshot) -> Plan:
     verdict = plan(found, KEY)
+    assert isinstance(verdict, Feasible), verdict
+    return verdict.plan
+
+
+def _feasible(verdict: Verdict) -> Plan:
     assert isinstance(verdict, Feasible), verdict
     return verdict.plan
 
@@ -235,3 +243,69 @@ def test_unknown_accuracy_and_another_limit_broken__are_relaxed_together() -> No
         "objectives.accuracy.enforcement": "Soft",
         "objectives.energy.perInference": "160mJ",
     }
+
+
+# ------------------------------------------------------------------------------------------------ what a cut costs
+
+
+def _cut(deviations: tuple[str | None, str | None], floor: str, **options: Any) -> Snapshot:
+    """The drone is slow, its input may not leave it: `fp32` must be cut, best after `a`, where little crosses."""
+    chain = [block("a", mop=10, cut=100), block("b", mop=10, cut=20_000), block("c", mop=900, cut=None)]
+    for row, deviation in zip(chain, deviations, strict=False):
+        row["cut"]["deviation"] = deviation
+    objectives = {
+        "accuracy": {"metric": "top-1", "dataset": "d", "atLeast": floor, **options},
+        "latency": {"atMost": "100ms"},
+    }
+    return snapshot(
+        profiles={"drone": profile("slow", gops=5), "edge": profile("quick", gops=50)},
+        missions=[mission(objectives=objectives, egress={"input": "Device", "features": "Any"})],
+        net=model(variant("fp32", chain, accuracy="76%")),
+        links=[link("drone", "edge", "100Mbit/s")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("deviations", "floor", "last", "reached"),
+    [
+        ((None, None), "75%", 0, 0.76),
+        (("0.5%", None), "75%", 0, 0.755),
+        (("3%", None), "75%", 1, 0.76),
+        (("3%", "2%"), "74%", 1, 0.74),
+        (("3%", "2%"), "73%", 0, 0.73),
+    ],
+)
+def test_cut_that_changes_the_answer__is_avoided_where_the_floor_would_not_be_kept(
+    deviations: tuple[str | None, str | None], floor: str, last: int, reached: float
+) -> None:
+    found = _cut(deviations, floor)
+    for chosen in (_chosen(found), _feasible(State(found).plan(KEY))):
+        assert [part.last for part in chosen.partitions] == [last, 2]
+        assert chosen.accuracy is not None
+        assert chosen.accuracy.value == pytest.approx(reached)
+    with pytest.MonkeyPatch.context() as patch:  # as in a large fleet, where ways in two parts are listed first
+        patch.setattr(solver, "_MOST_UNITS", 0)
+        assert [part.last for part in _chosen(found).partitions] == [last, 2]
+
+
+def test_cuts_that_all_change_the_answer_too_much__are_told_with_what_is_reached() -> None:
+    refused = _refused(_cut(("3%", "2%"), "75%"))
+    assert refused.blockers[0].code == "AccuracyTooHigh"
+    assert "73% where 75% is asked for" in refused.blockers[0].message
+    assert {r.letter: r.change for r in refused.relaxations}["accuracy"] == "objectives.accuracy.atLeast: 74%"
+
+
+def test_cut_that_changes_the_answer__counts_in_the_objective_where_the_floor_is_soft() -> None:
+    """Accuracy is all that counts: four points less are worth more than the bytes that are spared."""
+    found = _cut(("4%", None), "70%", enforcement="Soft")
+    spec = {"preference": {"weights": {"accuracy": 1, "latency": 0, "energy": 0}}}
+    found = replace(found, missions={KEY: change(found.missions[KEY], spec)})
+    assert [part.last for part in _chosen(found).partitions] == [1, 2]
+
+
+def test_cut_that_changes_the_answer__costs_nothing_where_no_accuracy_is_asked_for() -> None:
+    found = _cut(("50%", None), "75%")
+    body = found.missions[KEY].to_api()
+    del body["spec"]["objectives"]["accuracy"]
+    found = replace(found, missions={KEY: Mission.model_validate(body)})
+    assert [part.last for part in _chosen(found).partitions] == [0, 2]

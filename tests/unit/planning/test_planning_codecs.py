@@ -32,6 +32,8 @@ worlds = st.fixed_dictionaries(
             min_size=3,
             max_size=3,
         ),
+        # per cut: by how much the model answers otherwise there
+        "deviations": st.lists(st.sampled_from([0.0, 0.0, 0.01, 0.04]), min_size=3, max_size=3),
         "exit": st.one_of(st.none(), st.tuples(st.integers(0, 3), st.integers(1, 30), st.sampled_from([0.60, 0.74]))),
         "gops": st.fixed_dictionaries({n: st.integers(1, 50) for n in _NODES}),
         "watts": st.fixed_dictionaries({n: st.integers(1, 40) for n in _NODES}),
@@ -60,6 +62,8 @@ def _snapshot(world: World) -> Snapshot:
                 codec(name, elements=elements, mop=work, accuracy=accuracy and 100 * accuracy)
                 for name, (elements, work, accuracy) in sorted(world["codecs"][i].items())
             ]
+            if world["deviations"][i]:
+                made["cut"]["deviation"] = f"{world['deviations'][i]:.0%}"
         chain.append(made)
     network = variant("fp32", chain, accuracy=f"{_BASE:.0%}")
     if _exit(world):
@@ -154,14 +158,15 @@ def _follow(world: World, way: Way) -> Figures:
     for i, (place, form) in enumerate(zip(places, codecs, strict=True)):
         if place != before:
             elements = world["inputs"] if i == 0 else world["blocks"][i - 1][1]
+            lost = world["deviations"][i - 1] if i else 0.0
             if form:
                 elements, mop, coded = world["codecs"][i - 1][form]
-                known, loss = known and coded is not None, loss + max(0.0, base - (coded or 0.0))
+                known, lost = known and coded is not None, max(lost, base - (coded or 0.0))
                 alone += [compute(side, mop) for side in (before, place)]
             wire = (elements * 4 + _ANSWER) / (world["mbit"][tuple(sorted((before, place)))] * 1e6 / 8)
             mean, tail = mean + wire + 0.002, tail + wire * (1 + _Z * _LINK_SPREAD) + 0.002
             alone.append(wire)
-            before = place
+            before, loss = place, loss + lost
         units[place] = units.get(place, 0.0) + compute(place, work[i])
     return Figures(mean, tail, energy, base - loss if known else None, (*units.values(), *alone))
 
