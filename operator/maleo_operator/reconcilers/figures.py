@@ -5,9 +5,12 @@ from collections.abc import Iterable
 
 from maleo_api import quantities
 from maleo_api.meta import Basis, Condition
-from maleo_api.mission import AccuracyObjective, Margins
-from maleo_api.model import AccuracyFigure, Model
+from maleo_api.mission import Margins
+from maleo_api.model import AccuracyFigure
 from maleo_api.placement import Placement
+from maleo_operator.planning.coding import find_codec
+from maleo_operator.planning.demand import Demand
+from maleo_operator.planning.edition import Edition, list_editions
 from maleo_operator.planning.floor import find_floor, find_row
 from maleo_operator.reconcilers.scope import MissionScope, Window
 
@@ -18,12 +21,32 @@ PREDICTED = "~"
 """Before a margin in the status: of the plan's prediction, nothing has been observed yet."""
 
 
-def declared_accuracy(model: Model | None, active: Placement, objective: AccuracyObjective) -> AccuracyFigure | None:
-    """The figure, of the objective's metric and data set, of what serves: the variant's, or that of its exit."""
-    variants = model.spec.variants if model else []
-    ends = {(variant.name, ""): variant.accuracy for variant in variants}
-    ends |= {(variant.name, end.name): end.accuracy for variant in variants for end in variant.exits}
-    return find_row(ends.get((active.spec.variant, active.spec.exit), []), objective)
+def declared_accuracy(scope: MissionScope, active: Placement) -> AccuracyFigure | None:
+    """Return the figure, of the objective's metric and data set, of what serves: the variant's, or that of its exit,
+    less what the cuts and codecs of `active` cost. None where any of it is unknown.
+    """
+    objective, model = scope.mission.spec.objectives.accuracy, scope.model
+    served = (active.spec.variant, active.spec.exit)
+    editions = list_editions(model) if model is not None else []
+    edition = next((each for each in editions if (each.name, each.exit) == served), None)
+    row = find_row(edition.accuracy, objective) if edition is not None and objective is not None else None
+    if row is None or edition is None:
+        return None
+    loss = _lost_at_cuts(Demand.of(scope.mission, model), edition, active)
+    if math.isinf(loss):
+        return None
+    left = max(0.0, quantities.parse(quantities.RATIO, row.value) - loss)
+    return row.model_copy(update={"value": quantities.show(quantities.RATIO, left, digits=6)}) if loss else row
+
+
+def _lost_at_cuts(demand: Demand, edition: Edition, active: Placement) -> float:
+    """Return the share of accuracy; of spans that the Model does not have any more nothing is known to be lost."""
+    starts = [p for p in active.spec.partitions if 0 < p.span.first < len(edition.blocks)]
+    return math.fsum(
+        demand.loss(edition, at, find_codec(edition, at, part.decoder.codec) if part.decoder is not None else None)
+        for part in starts
+        for at in (part.span.first - 1,)
+    )
 
 
 def margin_below(value: float, limit: float) -> float:
@@ -34,7 +57,7 @@ def margin_below(value: float, limit: float) -> float:
 def accuracy_margin(scope: MissionScope, active: Placement) -> float | None:
     """Return the declared figure minus the floor, 0.02 for two points; None where either is unknown."""
     objective = scope.mission.spec.objectives.accuracy
-    figure = declared_accuracy(scope.model, active, objective) if objective else None
+    figure = declared_accuracy(scope, active)
     floor = find_floor(objective, scope.model) if objective else math.inf
     if figure is None or math.isinf(floor):
         return None

@@ -30,7 +30,7 @@ def judge_objectives(scope: MissionScope, active: Placement | None) -> list[Cond
 def _accuracy(scope: MissionScope, active: Placement) -> Condition:
     objective = scope.mission.spec.objectives.accuracy
     assert objective is not None
-    figure, margin = figures.declared_accuracy(scope.model, active, objective), figures.accuracy_margin(scope, active)
+    figure, margin = figures.declared_accuracy(scope, active), figures.accuracy_margin(scope, active)
     metric = f"{objective.metric} on {objective.dataset}"
     if figure is None or margin is None:
         variant, exit_ = active.spec.variant, active.spec.exit

@@ -385,6 +385,25 @@ def test_model_accuracy__reaches_the_margin() -> None:
     assert find(world.mission.status.conditions, "AccuracyMet") is not None
 
 
+def test_accuracy_met__counts_what_the_cuts_of_the_placement_cost() -> None:
+    """Half a point below 75.4 %: 74.9 %, below a floor of 75 %. Where it is not cut there, nothing is lost."""
+    body = model().to_api()
+    (stem,) = body["spec"]["variants"][0]["blocks"]
+    tensor = {"name": "t", "datatype": "FP32", "shape": [1, 10]}
+    for deviation, want, points in (("0.5%", "False", "-0.1%"), ("0.1%", "True", "+0.3%"), (None, "True", "+0.4%")):
+        cut = {"size": "40", "tensors": [tensor], "deviation": deviation}
+        blocks = [stem | {"name": "a", "cut": cut}, *({**stem, "name": name} for name in "bc")]
+        body["spec"]["variants"][0]["blocks"] = blocks
+        floor = {"metric": "top-1", "dataset": "imagenet-1k", "atLeast": "75%"}
+        world = serving(OBSERVED, objectives={"accuracy": floor})
+        world.model = Model.model_validate(body)
+        status, _, message = conditions(world)["AccuracyMet"]
+        assert status == want
+        assert want == "True" or message.startswith("top-1 on imagenet-1k is 74.9% (Measured), the floor is 75%")
+        assert world.mission.status.margins is not None
+        assert world.mission.status.margins.accuracy == points
+
+
 def test_placed__tells_of_a_variant_that_the_model_does_not_have() -> None:
     """The mission serves by one that is there; the name that is not is misspelt, or was removed from the Model."""
     message = conditions(serving(OBSERVED, model={"name": "resnet50", "variants": ["int8", "int9"]}))["Placed"][2]
