@@ -67,6 +67,8 @@ COLUMNS: Final = {
     ),
     "Link": (
         Column("Bandwidth", ".spec.bandwidth"),
+        Column("Up", ".spec.up"),
+        Column("Down", ".spec.down"),
         Column("Round Trip", ".spec.roundTrip"),
         Column("Metered", ".spec.metered", type="boolean"),
         _AGE,

@@ -244,7 +244,12 @@ class Place(Schema):
 
 class LinkSpec(Schema):
     between: Annotated[list[Place], Field(min_length=2, max_length=2)]
-    bandwidth: Bandwidth
+    bandwidth: Bandwidth | None = None
+    """In each direction; up and down instead where they differ."""
+    up: Bandwidth | None = None
+    """From the first place of between to the second."""
+    down: Bandwidth | None = None
+    """From the second place of between to the first."""
     round_trip: Duration
     energy_per_byte: EnergyPerByte | None = None
     metered: bool = False

@@ -236,7 +236,21 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
             lambda link: link.between[0].node is None or link.between[0] != link.between[1],
             "between",
         ),
-        _above_zero("bandwidth", "bandwidth", "a link's bandwidth must be above zero: remove a link that is not there"),
+        Rule(
+            "has(self.bandwidth) ? !has(self.up) && !has(self.down) : has(self.up) && has(self.down)",
+            "a link has either bandwidth, in each direction, or both up and down",
+            lambda link: [link.up is None, link.down is None] == [link.bandwidth is not None] * 2,
+        ),
+        Rule(
+            "!has(self.up) || self.between[0] != self.between[1]",
+            "up and down need two different ends: write bandwidth for the network inside a site",
+            lambda link: link.up is None or link.between[0] != link.between[1],
+            "between",
+        ),
+        *(
+            _above_zero(field, field, f"a link's {field} must be above zero: remove a link that is not there")
+            for field in ("bandwidth", "up", "down")
+        ),
     ),
     Place: (
         Rule(

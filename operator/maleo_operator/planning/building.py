@@ -143,7 +143,7 @@ def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitF
         size=size,
         link=link.name,
         time=time,
-        wire=(size + answer) / link.bandwidth.value,
+        wire=(size + answer) / link.bandwidth.value + link.detour(answer),
         energy=Figure(joules, 0.0, Basis.MODELLED, f"Link {link.name}") if known else Figure(0.0, source="codec"),
         codec=piece.codec,
         coding=(sides[0].joules, sides[1].joules) if known and sides else (0.0, 0.0),

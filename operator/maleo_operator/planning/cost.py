@@ -211,9 +211,12 @@ def _upper(table: Matrix) -> Matrix:
 
 @dataclass(frozen=True, slots=True)
 class LinkFacts:
-    """bandwidth in bytes/s with its deviation; round trip in seconds; joules a byte."""
+    """In one direction: bandwidth in bytes/s with its deviation, and that of the way back; round trip in seconds;
+    joules a byte.
+    """
 
     bandwidth: Figure
+    back: float
     round_trip: float
     energy_per_byte: float
     name: str
@@ -225,21 +228,38 @@ class LinkFacts:
 
     def time(self, size: float, answer: float) -> Figure:
         """One request of `size` bytes there and its answer back."""
-        mean = (size + answer) / self.bandwidth.value + self.fixed
-        sigma = (size + answer) / self.bandwidth.value * (self.bandwidth.sigma / self.bandwidth.value)
-        return Figure(mean, sigma, self.bandwidth.basis, self.bandwidth.source)
+        wire = (size + answer) / self.bandwidth.value + self.detour(answer)
+        sigma = wire * (self.bandwidth.sigma / self.bandwidth.value)
+        return Figure(wire + self.fixed, sigma, self.bandwidth.basis, self.bandwidth.source)
+
+    def detour(self, answer: float) -> float:
+        """Return the seconds that the way back takes an answer more than the way there would: below 0 for less."""
+        return answer / self.back - answer / self.bandwidth.value
 
     def energy(self, size: float, answer: float) -> float:
         return (size + answer) * self.energy_per_byte
 
 
-def describe_link(key: str, link: Link, observed: Figure | None) -> LinkFacts:
-    """The Link's figures, its bandwidth as `observed` where slots have measured it."""
-    declared = parse(BANDWIDTH, link.spec.bandwidth)
-    bandwidth = Figure(declared, DEFAULT_SPREAD * declared, Basis.DECLARED, f"Link {key}")
+def declared_bandwidth(link: Link, *, up: bool) -> float:
+    """Return the bytes/s from the first end of the Link to the second, or the other way."""
+    spec = link.spec
+    text = spec.bandwidth or (spec.up if up else spec.down)
+    assert text is not None, "the rules of a Link: bandwidth, or both directions"
+    return parse(BANDWIDTH, text)
+
+
+def describe_link(key: str, link: Link, there: Figure | None, back: Figure | None, *, up: bool) -> LinkFacts:
+    """Return the Link's figures in one direction. there, back: bandwidths where slots have measured them.
+
+    A figure of slots holds requests and their answers: it counts for both ways, unless the Link tells them apart.
+    """
+    declared = declared_bandwidth(link, up=up)
+    bandwidth = there or Figure(declared, DEFAULT_SPREAD * declared, Basis.DECLARED, f"Link {key}")
     per_byte = link.spec.energy_per_byte
+    other_way = back.value if back is not None else declared_bandwidth(link, up=not up)
     return LinkFacts(
-        bandwidth=observed or bandwidth,
+        bandwidth=bandwidth,
+        back=bandwidth.value if link.spec.bandwidth else other_way,
         round_trip=parse(DURATION, link.spec.round_trip),
         energy_per_byte=parse(ENERGY_PER_BYTE, per_byte) if per_byte else 0.0,
         name=key,

@@ -17,6 +17,7 @@ from maleo_operator.planning.units import UnitFacts
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+_PAIR: Final = 7  # the first figures of Crossings
 _FIGURES: Final = 5
 """mean seconds, what the tail is above it, joules, seconds of the slowest stage of it, share of accuracy lost."""
 
@@ -44,7 +45,8 @@ class Crossings:
     """Between places, (D+1, D), the last row from where the data is born; zero inside a node.
 
     wire: seconds a byte; taken: the same in what others leave of the link; doubt: of the wire's time at the tail,
-    relative; overhead: seconds of each; joules: a byte; open: what links and egress allow; pairs: (place, place) ->
+    relative; overhead: seconds of each; joules: a byte; detour: seconds of each on the wire, besides its bytes;
+    held: the same in what others leave of the link; open: what links and egress allow; pairs: (place, place) ->
     row in `coded` of those by a codec; barred: (D+1, D, B) cuts whose tensors egress keeps away from a place that gets
     those of other cuts, None if there are none.
     """
@@ -55,6 +57,8 @@ class Crossings:
     doubt: Array
     overhead: Array
     joules: Array
+    detour: Array
+    held: Array
     open: Mask
     pairs: Mapping[tuple[int, int], int]
     coded: Array  # (figures, P, B)
@@ -75,7 +79,7 @@ def find_crossings(
     z: of the latency's percentile.
     """
     count = len(units)
-    figures = np.zeros((5, count + 1, count))
+    figures = np.zeros((_PAIR, count + 1, count))
     allowed = np.zeros((count + 1, count), dtype=bool)
     coded, same = list[Array](), dict[tuple[object, ...], Array]()
     pairs: dict[tuple[int, int], int] = {}
@@ -107,10 +111,10 @@ def find_crossings(
                 pairs[i, j] = len(coded)
                 coded.append(same[key])
     sizes = list_sizes(variant, ends, crossing.input_bytes) + crossing.answer_bytes
-    wire, taken, doubt, overhead, joules = figures
     stacked = np.stack(coded, axis=1) if coded else np.zeros((_FIGURES, 0, len(ends)))
     barred = _bar(raw, inputs, features)
-    return Crossings(sizes, wire, taken, doubt, overhead, joules, allowed, pairs, stacked, barred)
+    wire, taken, doubt, overhead, joules, detour, held = figures
+    return Crossings(sizes, wire, taken, doubt, overhead, joules, detour, held, allowed, pairs, stacked, barred)
 
 
 def raw_cuts(variant: Variant, ends: Sequence[int]) -> Mask:
@@ -130,15 +134,16 @@ def _bar(raw: Mask, inputs: Mask, features: Mask) -> Mask | None:
 
 
 def _pair(crossing: Crossing, origin: NodeFacts, target: NodeFacts, z: float) -> tuple[float, ...] | None:
-    """wire, taken, doubt, overhead, joules; None where no link joins them."""
+    """The first figures of Crossings; None where no link joins them."""
     if origin.name == target.name:
-        return 0.0, 0.0, 0.0, 0.0, 0.0
+        return (0.0,) * _PAIR
     link = crossing.link(origin, target)
     if link is None:
         return None
     doubt = z * link.bandwidth.sigma / link.bandwidth.value
     wire, free = 1 / link.bandwidth.value, leave(crossing.taken(origin, target))
-    return wire, wire / free, doubt, link.time(0.0, 0.0).value, link.energy_per_byte
+    detour = link.detour(crossing.answer_bytes)
+    return wire, wire / free, doubt, link.fixed, link.energy_per_byte, detour, detour / free
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +177,7 @@ def _coded(form: _Form, answer: float, link: LinkFacts, free: float, sides: tupl
     found, paces = np.full((_FIGURES, len(form.there)), np.inf), [side.pace for side in sides]
     if not all(paces):
         return found
-    wire = (form.size + answer) / link.bandwidth.value
+    wire = (form.size + answer) / link.bandwidth.value + link.detour(answer)
     seconds = [work / side.pace for work, side in zip((form.encode, form.decode), sides, strict=True)]
     doubt = wire * (link.bandwidth.sigma / link.bandwidth.value)
     known = all(side.watts < np.inf for side in sides)

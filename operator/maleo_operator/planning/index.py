@@ -8,11 +8,10 @@ from functools import cached_property
 from itertools import product
 from typing import Any, Final
 
-from maleo_api.device import Place
+from maleo_api.device import Link, Place
 from maleo_api.model import Model
-from maleo_api.quantities import BANDWIDTH, parse
 from maleo_operator.planning.classes import Classes, UnitClass
-from maleo_operator.planning.cost import LinkFacts, Shape, SpanCosts, cost_spans, describe_link
+from maleo_operator.planning.cost import LinkFacts, Shape, SpanCosts, cost_spans, declared_bandwidth, describe_link
 from maleo_operator.planning.edition import Edition, list_editions
 from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 from maleo_operator.planning.units import UnitFacts, list_units
@@ -22,8 +21,10 @@ Spot = tuple[str, str, str]
 Wire = tuple[str, str, str]
 """A capacity that missions share: Link, and the two sites or nodes that it joins here."""
 _End = tuple[str, str]
-_Joint = tuple[str, str, str]
-"""Link, and the sites or named nodes that it joins here, in the direction of the data."""
+_Joint = tuple[str, str, str, bool]
+"""Link, and the sites or named nodes that it joins here, in the direction of the data; whether that is up, True also
+where the Link is alike both ways.
+"""
 _FEW_PAIRS: Final = 3
 _APART: Final = 0.25
 _MOST_COSTS: Final = 20_000
@@ -230,7 +231,7 @@ class Index:
                     groups.setdefault(self._joint(link, one, other), []).append((pair, figure))
         measured, apart = dict[_Joint, Figure](), dict[tuple[str, str], Figure]()
         for joint, rows in groups.items():
-            usual = parse(BANDWIDTH, snapshot.links[joint[0]].spec.bandwidth)
+            usual = declared_bandwidth(snapshot.links[joint[0]], up=joint[3])
             if joint[1] != joint[2] or len(rows) >= _FEW_PAIRS:
                 measured[joint] = rows[(len(rows) - 1) // 2][1]
                 usual = measured[joint].value
@@ -238,14 +239,21 @@ class Index:
         return measured, apart
 
     def _joint(self, link: str, source: NodeFacts, target: NodeFacts) -> _Joint:
-        return link, self._joins(link, source) or source.name, self._joins(link, target) or target.name
+        declared = self._snapshot.links[link]
+        up = declared.spec.bandwidth is not None or _is_up(declared, source, target)
+        return link, self._joins(link, source) or source.name, self._joins(link, target) or target.name, up
 
     def _find_link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
         key = self._find_declared(source, target)
         if key is None:
             return None
+        link, seen = self._snapshot.links[key], (self._seen(key, source, target), self._seen(key, target, source))
+        return describe_link(key, link, *seen, up=_is_up(link, source, target))
+
+    def _seen(self, key: str, source: NodeFacts, target: NodeFacts) -> Figure | None:
+        """What was measured from one node to the other, if anything."""
         usual = self._measured.get(self._joint(key, source, target))
-        return describe_link(key, self._snapshot.links[key], self._apart.get((source.name, target.name), usual))
+        return self._apart.get((source.name, target.name), usual)
 
     def equal_links(self, source: NodeFacts, target: NodeFacts) -> list[str]:
         """Return the most specific Links between two nodes by name, of which the first is used."""
@@ -320,6 +328,12 @@ def _list_corrections(snapshot: Snapshot) -> dict[tuple[str, str], tuple[tuple[s
 
 def _look(unit: UnitFacts) -> tuple[str, str, str, float, float]:
     return unit.name, unit.profile, unit.power_mode, unit.capacity, -1.0 if unit.memory is None else unit.memory
+
+
+def _is_up(link: Link, source: NodeFacts, target: NodeFacts) -> bool:
+    """Whether data that goes from source to target goes from the Link's first end to its second."""
+    first, second = (_end(place) for place in link.spec.between)
+    return first in _ends(source) and second in _ends(target)
 
 
 def _ends(node: NodeFacts) -> tuple[_End, _End, _End]:

@@ -205,9 +205,9 @@ def build(
 
     cut_loss = np.array([0.0, *(crossing.loss(end, "") for end in ends[1:-1]), 0.0])
     none, once, nothing = np.zeros(len(units)), np.ones(len(units)), np.zeros_like(crossings.wire)
-    mean = amount("seconds", once, waits, crossings.wire, crossings.overhead, 0)
+    mean = amount("seconds", once, waits, crossings.wire, crossings.overhead + crossings.detour, 0)
     unsure = np.array([z * load.queue.sigma if load.share < 1 else _NEVER for load in loads])
-    doubt = amount("sigma", z * once, unsure, crossings.wire * crossings.doubt, nothing, 1)
+    doubt = amount("sigma", z * once, unsure, crossings.wire * crossings.doubt, crossings.detour * crossings.doubt, 1)
     made = Lattice(
         units=tuple(units),
         codecs=tuple(codecs),
@@ -219,7 +219,7 @@ def build(
         tail=add([(1.0, mean), (1.0, doubt)]),
         doubt=doubt,
         energy=amount("joules", once, none, crossings.joules, nothing, 2),
-        busy=amount("seconds", 1 / free, none, crossings.taken, nothing, 3),
+        busy=amount("seconds", 1 / free, none, crossings.taken, crossings.held, 3),
         loss=replace(amount("seconds", none, none, nothing, nothing, 4), **_lose(cut_loss, crossings, len(units))),
         is_lossy=any(codecs) or bool(cut_loss.any()),
         own=amount("seconds", once, none, nothing, nothing, 4),

@@ -79,7 +79,7 @@ def _best(index: Index, origins: Iterable[NodeFacts], targets: Iterable[NodeFact
     if not links:
         return NOWHERE
     return Hop(
-        max(link.bandwidth.value for link in links),
-        min(link.time(0.0, 0.0).value for link in links),
+        max(max(link.bandwidth.value, link.back) for link in links),
+        min(link.fixed for link in links),
         min(link.energy_per_byte for link in links),
     )

@@ -82,4 +82,5 @@ class Sharing:
         size = (
             self.made.frame.sizes[boundary] if codec is None else bytes_across(codec) + size_of(self.model.spec.outputs)
         )
-        return float(size) / link.bandwidth.value / leave(self.loads.taken(wire))
+        seconds = float(size) / link.bandwidth.value + link.detour(size_of(self.model.spec.outputs))
+        return seconds / leave(self.loads.taken(wire))

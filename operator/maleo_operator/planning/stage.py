@@ -63,9 +63,11 @@ def _set(
     index: Index, model: Model, variant: Edition, costs: Sequence[SpanCosts], links: Sequence[LinkFacts | None]
 ) -> Stage:
     ends = find_ends(variant)
-    sizes = list_sizes(variant, ends, size_of(model.spec.inputs)) + size_of(model.spec.outputs)
     there = np.triu(np.ones((len(ends), len(ends)), dtype=bool), 1)
     own, sigma, joules, memory = _table(index, model, variant, costs)
+    answer = size_of(model.spec.outputs)
+    sizes = list_sizes(variant, ends, size_of(model.spec.inputs)) + answer
+    detour = np.array([link.detour(answer) if link else 0.0 for link in links])
     bandwidth = np.array([link.bandwidth.value if link else np.inf for link in links])
     deviation = np.array([link.bandwidth.sigma if link else 0.0 for link in links])
     return Stage(
@@ -76,8 +78,8 @@ def _set(
         sigma=sigma,
         joules=joules,
         memory=memory,
-        wire=sizes / bandwidth[:, None],
-        overhead=np.array([link.time(0.0, 0.0).value if link else 0.0 for link in links]),
+        wire=sizes / bandwidth[:, None] + detour[:, None],
+        overhead=np.array([link.fixed if link else 0.0 for link in links]),
         spread=np.where(np.isfinite(bandwidth), deviation / bandwidth, 0.0),
         radio=sizes * np.array([link.energy_per_byte if link else 0.0 for link in links])[:, None],
     )

@@ -5,7 +5,7 @@ from itertools import combinations
 from random import Random
 from typing import Any
 
-from oddities import mix
+from oddities import Body, changed, mix
 from worlds import DIGEST, block, device, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.device import Device, DeviceProfile
@@ -33,7 +33,7 @@ def one_mission(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
 
 def every_kind(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
     """The same with all that there is besides: exits, codecs, odd hardware, links by site and tier, others on them."""
-    found = mix(chance, _plain(chance, list(NAMES[:nodes]), blocks))
+    found = _with_directions(chance, mix(chance, _plain(chance, list(NAMES[:nodes]), blocks)))
     found = replace(found, models=found.models | {"default/film": _FILM})
     for name in NAMES[:nodes]:
         if chance.random() < 0.5:
@@ -244,6 +244,26 @@ def _two_units(drone: Device, chance: Random) -> Device:
     kind = chance.choice(("p-drone", "p-cam"))
     second = device("drone", kind).spec.declared[0].model_copy(update={"name": "spare"})
     return drone.model_copy(update={"spec": drone.spec.model_copy(update={"declared": [*drone.spec.declared, second]})})
+
+
+def _with_directions(chance: Random, found: Snapshot) -> Snapshot:
+    """Links that are slower one way than the other, and a model whose answer is large enough to notice."""
+    apart = Random()
+    apart.setstate(chance.getstate())  # what is drawn afterwards stays as it was
+
+    def part(body: Body) -> None:
+        one, other = body["spec"]["between"]
+        if one != other and apart.random() < 0.4:
+            rates = {name: f"{apart.choice((4, 40, 400)) + apart.randint(0, 40)}Mbit/s" for name in ("up", "down")}
+            body["spec"] |= rates
+            del body["spec"]["bandwidth"]
+
+    def enlarge(body: Body) -> None:
+        if apart.random() < 0.4:
+            body["spec"]["outputs"][0]["shape"] = [1, apart.randint(1000, 40_000)]
+
+    links = {key: changed(each, part) for key, each in found.links.items()}
+    return replace(found, links=links, models={key: changed(each, enlarge) for key, each in found.models.items()})
 
 
 def _with_load(chance: Random, found: Snapshot, node: str, **spec: Any) -> Snapshot:

@@ -102,6 +102,12 @@ def _drop(*names: str) -> Callable[[Body], None]:
     return drop
 
 
+def _alike_both_ways(body: Body) -> None:
+    if "up" in body["spec"]:
+        body["spec"] |= {"bandwidth": body["spec"].pop("up")}
+        del body["spec"]["down"]
+
+
 def _all_joined(found: Snapshot) -> Snapshot:
     pairs = combinations(found.nodes, 2)
     more = {f"{a}-{b}": link(a, b, "100Mbit/s") for a, b in pairs}
@@ -241,6 +247,7 @@ KINDS: Mapping[str, Lift] = {
     # What joins them.
     "missing links": _all_joined,
     "links by site and tier": _by_node_alone,
+    "directions of links": _links(_alike_both_ways),
     "energy of links": _links(lambda body: body["spec"].pop("energyPerByte", None)),
     # What was measured.
     "measured links": _seen(bandwidth={}),

@@ -217,8 +217,9 @@ class Meaning:
         if wire is None:
             return None
         free = 1 - neighbours.taken(self.snapshot, self.mission, wire)
-        carried = _bytes(tensors) + _bytes(self.model.spec.outputs)
-        seconds = carried / wire.rate
+        asked, answered = _bytes(tensors), _bytes(self.model.spec.outputs)
+        carried = asked + answered
+        seconds = asked / wire.rate + answered / wire.back
         if self.rate * seconds > max(free, 0.0) * (1 + 1e-9):
             return None
         took = (wire.shared, self.rate * seconds / free if seconds else 0.0)

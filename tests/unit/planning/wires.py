@@ -16,9 +16,12 @@ _FEW: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """rate: bytes/s; spread: its relative deviation; delay: seconds besides; joules: a byte; shared: by whom."""
+    """rate: bytes/s there, back: of the answer; spread: relative deviation of rate; delay: seconds besides; joules: a
+    byte; shared: by whom.
+    """
 
     rate: float
+    back: float
     spread: float
     delay: float
     joules: float
@@ -30,14 +33,32 @@ def find(snapshot: Snapshot, source: NodeFacts, target: NodeFacts) -> Wire | Non
     if key is None:
         return None
     spec = snapshot.links[key].spec
-    seen = _measured(snapshot, key, source, target)
+    seen, answered = _measured(snapshot, key, source, target), _measured(snapshot, key, target, source)
+    rate = seen.value if seen else _declared(snapshot, key, source, target)
+    apart = answered.value if answered else _declared(snapshot, key, target, source)
     return Wire(
-        rate=seen.value if seen else parse(BANDWIDTH, spec.bandwidth),
+        rate=rate,
+        back=rate if spec.up is None else apart,
         spread=seen.sigma / seen.value if seen else PRIOR_SPREAD,
         delay=parse(DURATION, spec.round_trip) + _MESSAGE_S,
         joules=parse(ENERGY_PER_BYTE, spec.energy_per_byte) if spec.energy_per_byte else 0.0,
         shared=_shared(snapshot, key, source, target),
     )
+
+
+def _declared(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts) -> float:
+    """Bytes/s in this direction."""
+    spec = snapshot.links[key].spec
+    text = spec.bandwidth or (spec.up if _is_up(snapshot, key, source, target) else spec.down)
+    assert text is not None
+    return parse(BANDWIDTH, text)
+
+
+def _is_up(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts) -> bool:
+    """Up is from the first end to the second, where both directions can be meant, and where both are alike."""
+    spec = snapshot.links[key].spec
+    first, second = spec.between
+    return spec.up is None or bool(_matches(first, source) and _matches(second, target))
 
 
 def _choose(snapshot: Snapshot, source: NodeFacts, target: NodeFacts) -> str | None:
@@ -79,10 +100,12 @@ def _measured(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts
     ends, rows = _sides(snapshot, key, source, target), []
     for (a, b), figure in snapshot.observations.bandwidth.items():
         one, other = snapshot.nodes[a], snapshot.nodes[b]
-        if _choose(snapshot, one, other) == key and _sides(snapshot, key, one, other) == ends:
+        if _choose(snapshot, one, other) != key or _sides(snapshot, key, one, other) != ends:
+            continue
+        if _is_up(snapshot, key, one, other) == _is_up(snapshot, key, source, target):
             rows.append((figure.value, (a, b), figure))
     rows.sort()
     usual = rows[(len(rows) - 1) // 2][2] if rows and (ends[0] != ends[1] or len(rows) >= _FEW) else None
     own = snapshot.observations.bandwidth.get((source.name, target.name))
-    expected = usual.value if usual else parse(BANDWIDTH, snapshot.links[key].spec.bandwidth)
+    expected = usual.value if usual else _declared(snapshot, key, source, target)
     return own if own is not None and abs(own.value - expected) > _FAR * expected else usual
