@@ -5,10 +5,12 @@ Planning would pass over most of it in silence: a device of an unknown profile i
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from maleo_api.device import Device, DeviceProfile, Link, Place
+from maleo_api.fields import fields_of
 from maleo_api.labels import SITE, TIER
 from maleo_api.meta import Metadata, Resource, Schema, Tier
 from maleo_api.model import MeasuredSpan, Model, ModelProfile, Variant
@@ -22,6 +24,8 @@ _SUBDOMAIN: Final = re.compile(rf"{_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*"
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 Kind = TypeVar("Kind", bound=Resource)
+Key = TypeVar("Key")
+Ends = frozenset[tuple[str | None, str | None, str | None]]
 
 
 def broken_rules(item: Schema, path: str = "") -> Iterator[str]:
@@ -32,8 +36,10 @@ def broken_rules(item: Schema, path: str = "") -> Iterator[str]:
             told = f"{rule.message} ({rule.detail(item)})" if rule.detail is not None else rule.message
             yield f"{where}: {told}" if rule.secret else _mistake(where, _value_at(item, rule.at), told)
     keys = KEYS.get(type(item), {})
-    for name, info in type(item).model_fields.items():
-        alias, value = info.alias or name, getattr(item, name)
+    for alias, below in fields_of(type(item)).items():
+        if alias not in keys and (below.model is None or not _has_rules(below.model)):
+            continue
+        value = getattr(item, below.name)
         if isinstance(value, list):
             yield from _repeated(value, keys.get(alias), _join(path, alias))
             for index, inner in enumerate(value):
@@ -41,6 +47,12 @@ def broken_rules(item: Schema, path: str = "") -> Iterator[str]:
                     yield from broken_rules(inner, f"{_join(path, alias)}[{index}]")
         elif isinstance(value, Schema):
             yield from broken_rules(value, _join(path, alias))
+
+
+@cache
+def _has_rules(model: type[Schema]) -> bool:
+    """Return True if an object of this model, or anything in it, can break a rule."""
+    return model in RULES or model in KEYS or any(f.model and _has_rules(f.model) for f in fields_of(model).values())
 
 
 def unfit_metadata(metadata: Metadata) -> Iterator[str]:
@@ -88,12 +100,15 @@ def dangling_names(
         for index, variant in enumerate(model.spec.variants):
             yield from ((model, mistake) for mistake in _variant(variant, f"spec.variants[{index}]"))
     devices = _of(resources, Device)
+    describing = _first_of((device.spec.node_name, device) for device in devices)
     profiles = {profile.key: profile for profile in _of(resources, DeviceProfile)}
     for device in devices:
-        yield from ((device, mistake) for mistake in _device(device, devices, profiles, labels))
+        yield from ((device, mistake) for mistake in _device(device, describing, profiles, labels))
     links = _of(resources, Link)
+    joining = _first_of((_ends(link), link) for link in links)
+    sites = {found[SITE] for found in labels.values() if SITE in found}
     for link in links:
-        yield from ((link, mistake) for mistake in _link(link, links, labels))
+        yield from ((link, mistake) for mistake in _link(link, joining, labels, sites))
     variants = {a.digest: v for model in models for v in model.spec.variants for a in v.artifacts}
     taken: dict[tuple[str, ...], str] = {}
     for measured in _of(resources, ModelProfile):
@@ -103,6 +118,14 @@ def dangling_names(
 
 def _of(resources: Mapping[str, Mapping[str, Resource]], kind: type[Kind]) -> list[Kind]:
     return [item for _, item in sorted(resources.get(kind.__name__, {}).items()) if isinstance(item, kind)]
+
+
+def _first_of(items: Iterable[tuple[Key, Kind]]) -> dict[Key, Kind]:
+    """Return the first item of each key."""
+    found: dict[Key, Kind] = {}
+    for key, item in items:
+        found.setdefault(key, item)
+    return found
 
 
 def _node(node: Resource) -> Iterator[str]:
@@ -139,12 +162,12 @@ def _version(text: str) -> list[int]:
 
 
 def _device(
-    device: Device, devices: list[Device], profiles: Mapping[str, DeviceProfile], nodes: Iterable[str]
+    device: Device, describing: Mapping[str, Device], profiles: Mapping[str, DeviceProfile], nodes: Mapping[str, object]
 ) -> Iterator[str]:
     node = device.spec.node_name
-    if node not in set(nodes):
+    if node not in nodes:
         yield _mistake("spec.nodeName", node, f"no such Node{_nearest(node, nodes)}")
-    first = next(other for other in devices if other.spec.node_name == node)
+    first = describing[node]
     if first is not device:
         yield _mistake("spec.nodeName", node, f"already described by Device/{first.key}: a node has one Device")
     for index, accelerator in enumerate(device.spec.declared):
@@ -153,8 +176,9 @@ def _device(
             yield _mistake(f"spec.declared[{index}].profile", accelerator.profile, told)
 
 
-def _link(link: Link, links: list[Link], labels: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    sites = {found[SITE] for found in labels.values() if SITE in found}
+def _link(
+    link: Link, joining: Mapping[Ends, Link], labels: Mapping[str, Mapping[str, str]], sites: Collection[str]
+) -> Iterator[str]:
     for index, place in enumerate(link.spec.between):
         if place.node is not None and place.node not in labels:
             told = f"no such Node{_nearest(place.node, labels)}"
@@ -162,17 +186,17 @@ def _link(link: Link, links: list[Link], labels: Mapping[str, Mapping[str, str]]
         if place.site is not None and place.site not in sites:
             told = f"no Node has this label {SITE}{_nearest(place.site, sites)}"
             yield _mistake(f"spec.between[{index}].site", place.site, told)
-    first = next(other for other in links if _ends(other) == _ends(link))
+    first = joining[_ends(link)]
     if first is not link:
         told = f"already joined by Link/{first.key}: remove one of them"
         yield _mistake("spec.between", [end.to_api() for end in link.spec.between], told)
 
 
-def _ends(link: Link) -> set[tuple[str | None, str | None, str | None]]:
+def _ends(link: Link) -> Ends:
     def name(end: Place) -> tuple[str | None, str | None, str | None]:
         return end.node, end.site, end.tier
 
-    return {name(end) for end in link.spec.between}
+    return frozenset(name(end) for end in link.spec.between)
 
 
 def _model_profile(
@@ -191,8 +215,9 @@ def _model_profile(
         )
         yield _mistake("spec.variantDigest", spec.variant_digest, told)
         return
+    places = {block.name: place for place, block in enumerate(variant.blocks)}
     for index, span in enumerate(spec.spans):
-        yield from _span(span, variant, f"spec.spans[{index}].blocks")
+        yield from _span(span, places, f"spec.spans[{index}].blocks")
 
 
 def _measured_twice(measured: ModelProfile, taken: dict[tuple[str, ...], str]) -> Iterator[str]:
@@ -207,12 +232,12 @@ def _measured_twice(measured: ModelProfile, taken: dict[tuple[str, ...], str]) -
             )
 
 
-def _span(span: MeasuredSpan, variant: Variant, path: str) -> Iterator[str]:
-    blocks = [block.name for block in variant.blocks]
-    unknown = [name for name in span.blocks if name not in blocks]
+def _span(span: MeasuredSpan, places: Mapping[str, int], path: str) -> Iterator[str]:
+    """places: name of a block of the variant -> its place."""
+    unknown = [name for name in span.blocks if name not in places]
     for name in unknown:
-        yield _mistake(path, name, f"the model has no such block{_nearest(name, blocks)}")
-    if not unknown and blocks.index(span.blocks[0]) > blocks.index(span.blocks[1]):
+        yield _mistake(path, name, f"the model has no such block{_nearest(name, places)}")
+    if not unknown and places[span.blocks[0]] > places[span.blocks[1]]:
         yield _mistake(path, span.blocks, "ends before it starts: write the first block, then the last")
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from base64 import b64decode
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 import yaml
@@ -31,6 +32,7 @@ _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?
 _BASES: Final = (16, 2, 8, 10)
 _INT64: Final = 2**63
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_BLANKS: Final = re.compile(r"\s*")
 _EXPANSION: Final = (10, 100_000)
 """A document may grow by its aliases to this many times its size, plus this many values."""
 
@@ -71,12 +73,19 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
 
 def _read_json(text: str) -> list[Any]:
     """Return all values of a stream of JSON objects; ValueError where it is none."""
-    decoder, values, at = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object), [], 0
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
+    is_torn = _SURROGATE.search(text) is not None
+    values, at = [], _after_blanks(text, 0)
     while at < len(text):
-        value, at = decoder.raw_decode(text, at)
-        values.append(_mend(value) if _SURROGATE.search(text) else value)
-        at += len(text[at:]) - len(text[at:].lstrip())
+        value, end = decoder.raw_decode(text, at)
+        values.append(_mend(value) if is_torn else value)
+        at = _after_blanks(text, end)
     return values
+
+
+def _after_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return found.end() if found is not None else at
 
 
 def _refuse_constant(name: str) -> None:
@@ -116,7 +125,7 @@ def _read_yaml(text: str, first_line: int) -> Any:
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
-        return None if root is None else _Building(_count_nodes(root)).build(root)
+        return None if root is None else _Building(_most_values(text, root)).build(root)
     except _Refused as error:
         raise DocumentError(f"line {first_line + error.line + 1}: {error}") from None
     except yaml.MarkedYAMLError as error:
@@ -128,6 +137,11 @@ def _read_yaml(text: str, first_line: int) -> Any:
         raise DocumentError(told.replace('in "<unicode string>", ', "")) from None
     finally:
         loader.dispose()
+
+
+def _most_values(text: str, root: Node) -> float:
+    """Return how many values the document may have once its aliases are expanded."""
+    return _EXPANSION[0] * _count_nodes(root) + _EXPANSION[1] if "*" in text else math.inf
 
 
 def _count_nodes(root: Node) -> int:
@@ -152,10 +166,10 @@ class _Refused(Exception):
 
 
 class _Building:
-    """Builds JSON values from nodes. written: nodes of the document."""
+    """Builds JSON values from nodes, at most `most`."""
 
-    def __init__(self, written: int) -> None:
-        self._left = _EXPANSION[0] * written + _EXPANSION[1]
+    def __init__(self, most: float) -> None:
+        self._left = most
         self._open = set[int]()
 
     def build(self, node: Node) -> Any:
@@ -179,7 +193,7 @@ class _Building:
         """Explicit keys win over merged ones, and of several merged mappings the first one wins."""
         found, merged = dict[str, Any](), dict[str, Any]()
         for name, value in node.value:
-            if isinstance(name, ScalarNode) and (name.tag, name.value) == ("plain", "<<"):
+            if name.value == "<<" and name.tag == "plain":
                 for each in self._merged(value):
                     merged = {**each, **merged}
                 continue
@@ -242,6 +256,7 @@ def _number(node: Node, value: Any) -> Any:
     return int(value) if value.is_integer() and abs(value) < _INT64 else value
 
 
+@lru_cache(maxsize=8192)  # keys and names come again and again
 def _resolve(text: str) -> tuple[str, Any]:
     """Return the type and value of a plain scalar, as go-yaml resolves it."""
     if text in _WORDS:

@@ -1,7 +1,8 @@
 """Questions about the fields of API models: which model is below a field, which quantity or form it holds."""
 
-from collections.abc import Sequence
-from typing import TypeVar, get_args
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import NamedTuple, TypeVar, get_args
 
 from pydantic.fields import FieldInfo
 
@@ -15,6 +16,19 @@ def of_model(annotation: object) -> type[Schema] | None:
     if isinstance(annotation, type) and issubclass(annotation, Schema):
         return annotation
     return next((model for inner in get_args(annotation) if (model := of_model(inner))), None)
+
+
+class Below(NamedTuple):
+    """A field: its name in Python, and the API model inside it, if there is one."""
+
+    name: str
+    model: type[Schema] | None
+
+
+@cache  # a file may hold thousands of objects of one model
+def fields_of(model: type[Schema]) -> Mapping[str, Below]:
+    """Return the fields of a model by their names in the API."""
+    return {info.alias or name: Below(name, of_model(info.annotation)) for name, info in model.model_fields.items()}
 
 
 def note_at(model: type[Schema], path: Sequence[str | int], kind: type[Kind]) -> Kind | None:

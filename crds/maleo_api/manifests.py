@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from maleo_api.checks import broken_rules, dangling_names, show_value, unfit_metadata
 from maleo_api.documents import DocumentError, parse_documents
-from maleo_api.fields import note_at, of_model
+from maleo_api.fields import fields_of, note_at
 from maleo_api.kinds import KINDS, KindInfo
 from maleo_api.meta import API_VERSION, GROUP, Form, Metadata, Resource, Schema
 from maleo_api.quantities import Unit
@@ -262,22 +262,20 @@ def _in_default_namespace(metadata: Metadata) -> Metadata:
     return metadata.model_copy(update={"namespace": "default"})
 
 
-def _unknown_fields(value: object, annotation: object, path: str = "") -> Iterator[str]:
+def _unknown_fields(value: object, model: type[Schema], path: str = "") -> Iterator[str]:
     """Fields that the model does not have, anywhere below `value`, each with the nearest name that it has."""
-    model = of_model(annotation)
-    if model is None:
-        return
     if isinstance(value, list):
         for index, item in enumerate(value):
             yield from _unknown_fields(item, model, f"{path}[{index}]")
     elif isinstance(value, dict):
-        known = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+        known = fields_of(model)
         for name, item in value.items():
             here = f"{path}.{name}" if path else str(name)
-            if name not in known:
+            below = known.get(name)
+            if below is None:
                 yield f"{here}: unknown field: {suggest(str(name), known)}"
-            elif here != _FREE_FORM:
-                yield from _unknown_fields(item, known[name], here)
+            elif below.model is not None and here != _FREE_FORM:
+                yield from _unknown_fields(item, below.model, here)
 
 
 def tell_yaml_error(error: Exception) -> str:

@@ -67,3 +67,4 @@ _VALUES = st.recursive(
 def test_json__is_read_as_what_was_written(value: dict[str, Any]) -> None:
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False), json.dumps(value, indent=2)):
         assert list(parse_documents(f"{text}\n{text}")) == [value, value]
+        assert list(parse_documents(f" \n{text}\n\t {text}\t\n")) == [value, value]
