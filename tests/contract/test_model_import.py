@@ -1,5 +1,6 @@
 """`maleo model import` on real files: the Model it writes, and what it says of files that are no use."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -231,9 +232,9 @@ def test_model_that_answers_at_random__says_that_its_cuts_were_not_tried() -> No
     assert "answers otherwise each time" in note
 
 
-def test_import_with_codecs__writes_models_that_cross_and_come_back(tmp_path: Path) -> None:
+def test_import_with_codecs__writes_models_that_cross_and_come_back(tmp_path: Path, digits: zoo.Made) -> None:
     """Every cut of a real network through both codecs: what comes back is what went in, within the grain."""
-    file = zoo.make("digits", tmp_path).files["fp32"]
+    file = shutil.copy(digits.files["fp32"], tmp_path)  # codecs are written beside it
     out = tmp_path / "model.yaml"
     figure = "exact+int8:top-1:digits=90%:Measured"
     codecs_wanted = ("--codec", "int8", "--codec", "fp16", "--accuracy", figure)

@@ -1,0 +1,17 @@
+"""What several contract tests share."""
+
+import warnings
+
+import pytest
+
+from maleo_cli.model import zoo
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> zoo.Made:
+    """The trained network of the zoo, made once: its training takes most of a minute on a busy machine."""
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - takes a second, and few tests need it
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return zoo.make("digits", tmp_path_factory.mktemp("digits"))
