@@ -206,11 +206,13 @@ class Index:
         return self.wire(one, other) if one is not None and other is not None else None
 
     def _learn_links(self, snapshot: Snapshot) -> None:
-        self._declared: dict[tuple[_End, _End], list[str]] = {}
-        for key, link in snapshot.links.items():
+        self._declared: dict[tuple[_End, _End], str] = {}
+        self._same_ends: dict[tuple[_End, _End], list[str]] = {}
+        for key, link in sorted(snapshot.links.items(), reverse=True):
             one, other = (_end(place) for place in link.spec.between)
             for ends in {(one, other), (other, one)}:
-                self._declared.setdefault(ends, []).append(key)
+                self._declared[ends] = key  # of equals the first by name stays
+                self._same_ends.setdefault(ends, []).append(key)
         self._wires: dict[tuple[str, str], Wire | None] = {}
         self._links: dict[tuple[Spot, Spot], LinkFacts | None] = {}
         self._measured, self._apart = self._judge_measurements(snapshot)
@@ -260,13 +262,18 @@ class Index:
         matching = {
             (-_RANK[one[0]] - _RANK[other[0]], key)
             for one, other in product(_ends(source), _ends(target))
-            for key in self._declared.get((one, other), ())
+            for key in self._same_ends.get((one, other), ())
         }
         least = min(matching, default=(0, ""))[0]
         return sorted(key for rank, key in matching if rank == least)
 
     def _find_declared(self, source: NodeFacts, target: NodeFacts) -> str | None:
-        return next(iter(self.equal_links(source, target)), None)
+        matching = [
+            (-_RANK[one[0]] - _RANK[other[0]], key)
+            for one, other in product(_ends(source), _ends(target))
+            if (key := self._declared.get((one, other))) is not None
+        ]
+        return min(matching)[1] if matching else None
 
     # ------------------------------------------------------------------------------------------------ costs
 
