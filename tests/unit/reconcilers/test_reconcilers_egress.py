@@ -235,3 +235,17 @@ def test_slots__know_whether_the_input_is_kept_from_the_next_one(
     world.settle()
     stages = {node: r.stage for node, desired in world.last.slots for r in desired.revisions if r.stage is not None}
     assert {node: stage.withholds_input for node, stage in stages.items()} == {"drone-1": withheld, "edge-1": False}
+
+
+@pytest.mark.parametrize(("spare", "type_"), [(True, "Degraded"), (False, "Ready")])
+def test_serving_part_that_a_slot_refuses_by_now__is_told_by_its_cause(spare: bool, type_: str) -> None:
+    """As when the input may not cross any more, and this part's output turns out to be the input in another form."""
+    world = _split(spare=spare, egress={"input": "Any", "features": "Any"})
+    assert _reasons(world)["Ready"][0] == "True"
+    for slot in world.slots.values():
+        slot.errors = ("revision 1: oci://r/m: tensor 'q' is the input in another form", "revision 2: another one")
+    world.turn()
+    (told,) = [c for c in world.mission.status.conditions if c.type == type_]
+    assert told.reason == "LoadFailed"
+    assert "tensor 'q' is the input in another form" in told.message
+    assert "another one" not in told.message
