@@ -74,7 +74,7 @@ def _without(found: Snapshot, missions: Collection[str]) -> Snapshot:
     return replace(found, held={key: plan for key, plan in found.held.items() if key not in missions})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_missions_that_are_named__are_in_the_way(seed: int) -> None:
     found, refused = _crowded(seed)

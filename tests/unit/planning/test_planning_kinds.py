@@ -11,6 +11,53 @@ from maleo_operator.planning.planner import decide
 from maleo_operator.planning.problem import Feasible, Snapshot
 
 _MOST = 300
+_FIRST = {
+    "a Hard limit of accuracy": 39,
+    "a Hard limit of latency": 10,
+    "a Hard limit of energy": 17,
+    "egress of the input": 75,
+    "egress of features": 26,
+    "a floor relative to a variant": 44,
+    "updates of the model": 27,
+    "variants that are named": 157,
+    "an input by selector": 16,
+    "a plan that is held": 22,
+    "a fallback of others": 81,
+    "links of others": 29,
+    "patience of others": 28,
+    "exclusive units": 31,
+    "reconfiguration": 41,
+    "analogue tolerance": 27,
+    "writing weights": 27,
+    "unknown efficiency": 35,
+    "unknown peaks": 25,
+    "sparse peaks": 40,
+    "figures of a weaker basis": 15,
+    "a power mode": 12,
+    "runtime": 114,
+    "format": 17,
+    "version": 37,
+    "back end": 25,
+    "operating system": 135,
+    "a processor beside": 8,
+    "units that are unavailable": 157,
+    "devices that are not ready": 9,
+    "nodes that are not ready": 9,
+    "links by site and tier": 18,
+    "energy of links": 24,
+    "correction": 8,
+    "measured spans": 8,
+    "measured energy": 31,
+    "exits": 23,
+    "raw cuts": 75,
+    "codecs": 8,
+    "work of codecs": 8,
+    "loss of codecs": 35,
+    "unknown accuracy": 28,
+    "sparsity": 40,
+    "whole models": 19,
+}
+"""Seeds of worlds that each kind decides, tried before the others: most of the work was to find them."""
 
 
 @cache
@@ -28,7 +75,7 @@ def _optimum(found: Snapshot) -> float | None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kind_of_constraint__decides_some_plan(kind: str) -> None:
-    for seed in range(_MOST):
+    for seed in (_FIRST.get(kind, 0), *range(_MOST)):
         found, optimum = _world(seed)
         without = KINDS[kind](found)
         if without != found and _optimum(without) != optimum:
