@@ -86,6 +86,8 @@ def main() -> None:
         for line in str(failure).splitlines():  # remedies are indented
             print(line if line.startswith(" ") else f"maleo: {line}", file=sys.stderr)
         sys.exit(failure.exit_code)
+    finally:
+        gc.freeze()  # what is left needs no collection at the exit, which takes 0.3 s
 
 
 if __name__ == "__main__":
