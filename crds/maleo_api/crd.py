@@ -17,6 +17,7 @@ from typing import Any, Final
 import yaml
 
 from maleo_api.columns import COLUMNS, Column
+from maleo_api.fields import fields_of
 from maleo_api.kinds import KINDS, KindInfo
 from maleo_api.meta import GROUP, VERSION, Schema
 from maleo_api.rules import KEYS, RULES
@@ -37,7 +38,7 @@ _TOP: Final[JsonObject] = {
 def definition(info: KindInfo) -> JsonObject:
     """The CustomResourceDefinition of one kind."""
     schema = info.model.model_json_schema(by_alias=True)
-    root = _Structure(schema.get("$defs", {})).of(schema, default=True)
+    root = _Structure(info.model, schema.get("$defs", {})).of(schema, default=True)
     has_status = "status" in root["properties"]
     root["properties"] |= _TOP
     root["required"] = ["spec"]
@@ -79,9 +80,9 @@ def files() -> dict[str, str]:
 class _Structure:
     """Rewrites the JSON Schema of one kind."""
 
-    def __init__(self, definitions: Mapping[str, JsonObject]) -> None:
+    def __init__(self, kind: type[Schema], definitions: Mapping[str, JsonObject]) -> None:
         self._definitions = definitions
-        self._models = {model.__name__: model for model in _below(Schema)}  # a definition's title is its class's name
+        self._models = {model.__name__: model for model in _models_of(kind)}  # a definition's title is its class's name
 
     def of(self, schema: JsonObject, *, default: bool) -> JsonObject:
         """`default` False: defaults are left out, as in a status, which only its writers fill."""
@@ -136,10 +137,12 @@ class _Structure:
         return schema
 
 
-def _below(model: type[Schema]) -> Iterator[type[Schema]]:
-    for child in model.__subclasses__():
-        yield child
-        yield from _below(child)
+def _models_of(model: type[Schema]) -> Iterator[type[Schema]]:
+    """Yield the model and those inside its fields, at any depth."""
+    yield model
+    for below in fields_of(model).values():
+        if below.model is not None:
+            yield from _models_of(below.model)
 
 
 @cache
