@@ -1,4 +1,4 @@
-"""What every kind shares: names of the group, object metadata, conditions, bases of figures."""
+"""Parts that all kinds share: API group, object metadata, conditions, the basis of figures."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +14,7 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a text with a pattern is called and looks like: people are told by this, not by the pattern."""
+    """Name and example of a string format. Error messages show them instead of the regular expression."""
 
     name: str
     example: str
@@ -34,7 +34,9 @@ Digest = Annotated[
 
 
 class Basis(StrEnum):
-    """Where a figure comes from, strongest first; Unknown satisfies no Hard limit and never beats a known figure."""
+    """Origin of a figure, strongest first: `Measured`, `Calibrated` (a prediction corrected by measurements),
+    `Modelled` (computed from other figures), `Datasheet`, `Claimed` (by a vendor or third party, unverified),
+    `Simulated`, `Declared` (estimated or set by a person), `Unknown`. Of conflicting figures the strongest is used."""
 
     MEASURED = "Measured"
     CALIBRATED = "Calibrated"
@@ -47,36 +49,45 @@ class Basis(StrEnum):
 
 
 class Tier(StrEnum):
+    """Position of a node between the data source and the data center, as set by the node label `maleo.dev/tier`."""
+
     DEVICE = "Device"
     EDGE = "Edge"
     CLOUD = "Cloud"
 
 
 class Schema(BaseModel):
-    """Base of all API models: camelCase outside, unknown fields ignored, values frozen."""
+    """Base of all API models: immutable, camelCase in the API, unknown fields ignored."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, use_enum_values=False
     )
 
     def to_api(self) -> dict[str, Any]:
-        """The JSON form that is written to the API server: camelCase, unset fields left out."""
+        """Return the JSON object for the API server: camelCase keys, without fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 class Condition(Schema):
-    """A standard Kubernetes condition; lists of them are maps by `type`."""
+    """A standard Kubernetes condition. A list holds at most one condition of each type."""
 
     type: Annotated[str, StringConstraints(max_length=64)]
+    """What the condition is about, such as `Ready`."""
     status: Literal["True", "False", "Unknown"]
+    """Whether the condition holds: `True`, `False` or `Unknown`."""
     reason: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)]
+    """Cause of the status as one CamelCase word, for programs."""
     message: Annotated[str, StringConstraints(max_length=1024)] = ""
+    """Details of the status, for people."""
     observed_generation: int = 0
+    """Generation of the object that the condition was set for. A lower one than metadata.generation: the condition may
+    be out of date."""
     last_transition_time: Annotated[str, StringConstraints(max_length=32)] = ""
+    """When the status last changed, in UTC as in RFC 3339: `2026-11-24T01:40:00Z`."""
 
 
 class Metadata(Schema):
-    """The part of ObjectMeta that Maleo reads."""
+    """The fields of ObjectMeta that Maleo reads. The API server defines and describes them."""
 
     name: str
     namespace: str = ""
@@ -90,7 +101,7 @@ class Metadata(Schema):
 
 
 class Resource(Schema):
-    """Base of the kinds. Subclasses add `spec` and, where there is one, `status`."""
+    """Base of all kinds. Subclasses add `spec` and, if the kind has one, `status`."""
 
     api_version: str = API_VERSION
     kind: str
@@ -98,5 +109,5 @@ class Resource(Schema):
 
     @property
     def key(self) -> str:
-        """`namespace/name`, or `name` for cluster-scoped kinds."""
+        """Return `namespace/name`, or `name` for cluster-scoped kinds."""
         return f"{self.metadata.namespace}/{self.metadata.name}" if self.metadata.namespace else self.metadata.name

@@ -49,8 +49,27 @@ def test_columns__are_few_enough_to_read(kind: str) -> None:
     assert shown[-1].name == "Age"
 
 
+def _schema(file: str) -> dict[str, Any]:
+    schema: dict[str, Any] = yaml.safe_load(files()[file])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema
+
+
 def test_descriptions__come_from_the_text_below_a_field() -> None:
-    spec = yaml.safe_load(files()["missions.yaml"])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    status = spec["properties"]["status"]
-    assert status["properties"]["nodes"]["description"].startswith("For the printed column")
+    status = _schema("missions.yaml")["properties"]["status"]
+    assert status["properties"]["nodes"]["description"].startswith("Nodes of the active revision")
     assert "default" not in status
+
+
+def _undescribed(schema: dict[str, Any], path: str) -> Iterator[str]:
+    """Yield the path of each kind and field that `kubectl explain` would show without a description."""
+    if "description" not in schema:
+        yield path
+    below = schema.get("items") or schema
+    for name, field in below.get("properties", {}).items():
+        if name != "metadata":  # the API server describes it
+            yield from _undescribed(field, f"{path}.{name}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_descriptions__are_there_for_every_field(kind: str) -> None:
+    assert list(_undescribed(_schema(f"{KINDS[kind].plural}.yaml"), kind)) == []
