@@ -1,1 +1,1 @@
-"""PURE: from a frozen world to a plan, or to the reasons why there is none."""
+"""Pure planner: computes a plan from a frozen snapshot, or the reasons why none exists."""

@@ -1,8 +1,14 @@
-"""One quantity of every step of a lattice, kept as the few numbers that it is made of.
+"""Edge costs of a partition graph: one quantity of every span and crossing, stored by its few components.
 
-What a span costs is the sum of its blocks and something fixed, but where single spans were measured; what a crossing
-costs is so much a byte and so much a crossing, but where a codec is used. So sums of amounts, and the least over all
-ends of a span, need no table of all spans.
+Representation: a span costs the difference of two prefix sums over blocks plus a fixed cost, unless spans of its place
+were measured, which need a (B, B) table. A crossing costs so much a byte plus a fixed cost, unless a codec is used,
+which needs a row of B figures. With D places and B boundaries a quantity takes O(D² + D B) numbers in place of D B² +
+D² B.
+
+Range minimum: the least of span plus remaining cost over all ends is `min(prefix[end] + ahead[end]) - prefix[begin] +
+fixed`, a minimum over a window of ends. It is a suffix minimum where every span reaches the last boundary, O(D B), and
+otherwise a sparse-table range minimum (Bender and Farach-Colton 2000), O(D B log B) for all windows. Tables are scanned
+in O(B²) a place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +28,11 @@ _NEVER: Final = np.inf
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Which steps are possible, for D places and B boundaries.
+    """Possible steps over D places and B boundaries.
 
-    reach: (D, B) last boundary at which a span that begins here may end; barred: place -> (B, B) spans that are not
-    possible all the same; slow: (D+1, D, B) crossings that are not possible, because they are too slow or carry what
-    egress keeps away; sizes: (B,) bytes that cross, and the answer.
+    reach: (D, B) last boundary at which a span that begins here may end; barred: place -> (B, B) spans that are
+    impossible nevertheless; slow: (D+1, D, B) crossings that are impossible because they are too slow or because egress
+    forbids what they carry; sizes: (B,) bytes that cross, with the answer.
     """
 
     reach: Numbers
@@ -35,7 +41,7 @@ class Frame:
     slow: Mask | None = None
 
     def ends(self, begin: int) -> Mask:
-        """(D, B) where a span that begins at this boundary may end."""
+        """Return (D, B): whether a span that begins at this boundary may end there."""
         boundaries = np.arange(self.sizes.size)
         found: Mask = (boundaries > begin) & (boundaries <= self.reach[:, begin, None])
         for place, mask in self.barred.items():
@@ -43,14 +49,17 @@ class Frame:
         return found
 
     def ends_of(self, place: int) -> Mask:
-        """(B, B) spans that are possible at a place."""
+        """Return (B, B): whether a span is possible at the place."""
         boundaries = np.arange(self.sizes.size)
         found: Mask = (boundaries[None, :] > boundaries[:, None]) & (boundaries[None, :] <= self.reach[place][:, None])
         return found & ~self.barred[place] if place in self.barred else found
 
     @cached_property
     def windows(self) -> tuple[Numbers, Numbers, Numbers] | None:
-        """For the least over a window of ends: level, and where its two halves begin; None where all reach the last."""
+        """Return (D, B) each: sparse-table level, and the beginnings of the two halves that cover a window of ends.
+
+        None where every window reaches the last boundary.
+        """
         count = self.sizes.size
         begins = np.arange(count)[None, :] + 1
         if (self.reach >= count - 1).all():
@@ -60,7 +69,7 @@ class Frame:
         return level, np.minimum(begins, count - 1) + 0 * level, np.maximum(self.reach - (1 << level) + 1, 0)
 
     def least(self, values: Array) -> Array:
-        """(D, B) the least of `values` (D, B) over the window of ends of each beginning."""
+        """Return (D, B): the least of `values` (D, B) over the window of ends of each beginning, without `barred`."""
         if self.windows is None:
             suffix = np.minimum.accumulate(values[:, ::-1], axis=1)[:, ::-1]
             return np.concatenate([suffix[:, 1:], np.full((len(values), 1), _NEVER)], axis=1)
@@ -78,9 +87,11 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Amount:
-    """prefix: (D, B) of the blocks before each boundary; fixed: (D,) of each span; tables: place -> (B, B) of its spans
-    in place of both; per_byte, per_crossing: (D+1, D), infinite where there is no way; pairs: (place, place) -> row of
-    a crossing by codec in place of both.
+    """One quantity of every step.
+
+    prefix: (D, B) sum of the blocks before each boundary; fixed: (D,) of each span; tables: place -> (B, B) of its
+    spans, in place of both; per_byte, per_crossing: (D+1, D), infinite where no crossing is possible; pairs: (place,
+    place) -> row in `coded` (P, B) of a crossing with a codec, in place of both.
     """
 
     frame: Frame
@@ -93,7 +104,7 @@ class Amount:
     coded: Array
 
     def span(self, place: int, begin: int, end: int) -> float:
-        """Infinite where it is not possible."""
+        """Return the cost of a span; infinite if it is impossible."""
         barred = self.frame.barred.get(place)
         if not begin < end <= self.frame.reach[place, begin] or (barred is not None and barred[begin, end]):
             return _NEVER
@@ -102,7 +113,7 @@ class Amount:
         return float(self.prefix[place, end] - self.prefix[place, begin] + self.fixed[place])
 
     def hop(self, origin: int, target: int, boundary: int) -> float:
-        """Infinite where it is not possible."""
+        """Return the cost of a crossing; infinite if it is impossible."""
         if self.frame.slow is not None and self.frame.slow[origin, target, boundary]:
             return _NEVER
         if (origin, target) in self.pairs:
@@ -111,21 +122,21 @@ class Amount:
         return float(wire + self.per_crossing[origin, target])
 
     def row(self, begin: int) -> Array:
-        """(D, B) of all spans that begin at this boundary, whether they are possible or not."""
+        """Return (D, B): the costs of all spans from this boundary, whether possible or not."""
         found: Array = self.prefix - self.prefix[:, begin, None] + self.fixed[:, None]
         for place, table in self.tables.items():
             found[place] = table[begin]
         return found
 
     def column(self, place: int, end: int) -> Array:
-        """(B,) of a place's spans to this boundary, whether they are possible or not."""
+        """Return (B,): the costs of the place's spans to this boundary, whether possible or not."""
         if place in self.tables:
             return self.tables[place][:, end]
         found: Array = self.prefix[place, end] - self.prefix[place] + self.fixed[place]
         return found
 
     def least(self, ahead: Array) -> Array:
-        """(D, B) for each beginning the least, over all ends, of a span and what is `ahead` (D, B) of its end."""
+        """Return (D, B): for each beginning the least over possible ends of span cost plus `ahead` (D, B) there."""
         found: Array = self.frame.least(self.prefix + ahead) - self.prefix + self.fixed[:, None]
         for place, table in self.tables.items():
             ends = self.frame.ends_of(place)
@@ -133,7 +144,7 @@ class Amount:
         return found
 
     def table(self, place: int) -> Array:
-        """(B, B) of all spans of a place, whether they are possible or not."""
+        """Return (B, B): the costs of all spans of a place, whether possible or not."""
         if place in self.tables:
             return self.tables[place]
         found: Array = self.prefix[place][None, :] - self.prefix[place][:, None] + self.fixed[place]
@@ -141,7 +152,7 @@ class Amount:
 
     @cached_property
     def hops(self) -> Array:
-        """(D+1, D, B) of all crossings; infinite where they are not possible."""
+        """Return (D+1, D, B): the costs of all crossings; infinite where impossible."""
         found: Array = self.per_byte[:, :, None] * self.frame.sizes + self.per_crossing[:, :, None]
         if self.pairs:
             found[tuple(np.array(list(self.pairs)).T)] = self.coded
@@ -150,20 +161,24 @@ class Amount:
         return found
 
     def spans_of(self, place: int) -> Array:
-        """(B, B) of all spans of a place; infinite where they are not possible."""
+        """Return (B, B): the costs of all spans of a place; infinite where impossible."""
         return np.where(self.frame.ends_of(place), self.table(place), _NEVER)
 
     @cached_property
     def spans(self) -> Array:
-        """(D, B, B) of all spans; infinite where they are not possible."""
+        """Return (D, B, B): the costs of all spans; infinite where impossible."""
         return np.stack([self.spans_of(place) for place in range(len(self.prefix))])
 
     def within(self, frame: Frame) -> "Amount":
+        """Return the amount with the steps that `frame` allows."""
         return replace(self, frame=frame)
 
 
 def add(parts: Sequence[tuple[float, Amount]]) -> Amount:
-    """The weighted sum of at least one amount of one lattice; no weight is negative, what has none does not count."""
+    """Return the weighted sum of amounts of one lattice, at least one; weights must not be negative.
+
+    An amount of weight zero is skipped, so its infinities do not count.
+    """
     counted = [(weight, amount) for weight, amount in parts if weight] or [(0.0, parts[0][1])]
     places = {place for _, amount in counted for place in amount.tables}
     first = counted[0][1]
@@ -185,5 +200,5 @@ def add(parts: Sequence[tuple[float, Amount]]) -> Amount:
 
 
 def scale_by(weight: float, values: Array) -> Array:
-    """Infinite stays infinite, also by nothing."""
+    """Return `weight * values`, where infinity times zero is infinity."""
     return np.where(np.isinf(values), values, weight * np.where(np.isinf(values), 0.0, values))

@@ -1,7 +1,7 @@
-"""Analogue units: a model may miss its measured accuracy on them, and its weights are dear to write.
+"""Analogue units: accuracy may fall short of its measured value on them, and writing weights costs energy.
 
-The tolerance is that of a whole model on such hardware, so of several units in a plan the widest counts, not their sum.
-Weights are written once for each update of the model: each request until the next one pays the same share of that.
+The tolerance holds for a whole model on such hardware, so the widest tolerance of a plan's units counts, not their sum.
+Weights are written once per update of the model; that energy is spread evenly over the requests until the next update.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ from maleo_operator.planning.units import UnitFacts
 
 
 def find_miss(demand: Demand, variant: Variant, unit: UnitFacts) -> Mismatch | None:
-    """Why the unit cannot be trusted with a Hard accuracy: its tolerance is unknown, or wider than the floor leaves."""
+    """Return why the unit may break a Hard accuracy floor: a tolerance unknown or wider than the margin; else None."""
     limit, figure, tolerance = demand.accuracy, demand.accuracy_of(variant), unit.tolerance
     if limit is None or not limit.hard or figure is None:
         return None
@@ -39,12 +39,12 @@ def find_miss(demand: Demand, variant: Variant, unit: UnitFacts) -> Mismatch | N
 
 
 def writes(demand: Demand, unit: UnitFacts) -> bool:
-    """Whether requests pay for weights that are written here."""
+    """Return True if the mission's requests pay for writing weights on the unit."""
     return demand.updates > 0 and unit.write_energy != 0
 
 
 def add_writing(costs: SpanCosts, demand: Demand, unit: UnitFacts) -> SpanCosts:
-    """The costs with what updates of the weights add to each request."""
+    """Return the costs with the energy of weight updates per request; nan where it is unknown."""
     if not writes(demand, unit):
         return costs
     joules = unit.write_energy
@@ -52,7 +52,7 @@ def add_writing(costs: SpanCosts, demand: Demand, unit: UnitFacts) -> SpanCosts:
 
 
 def lower(figure: Figure | None, units: Iterable[UnitFacts]) -> Figure | None:
-    """The accuracy that can be counted on over these units; None where it is unknown."""
+    """Return the accuracy that is guaranteed over these units: `figure` less the widest tolerance; None if unknown."""
     widest = Figure(0.0, basis=Basis.MEASURED)
     for tolerance in (unit.tolerance for unit in units):
         if tolerance is None:
@@ -66,18 +66,21 @@ def lower(figure: Figure | None, units: Iterable[UnitFacts]) -> Figure | None:
 
 
 def find_widest(made: Lattice) -> float:
-    """The widest tolerance that a way can meet here; infinite where one is unknown."""
+    """Return the widest tolerance of the units that a path in the lattice can use; infinite where one is unknown."""
     usable = np.flatnonzero((made.frame.reach >= 0).any(axis=1))
     return max((_width(made.units[place]) for place in usable), default=0.0)
 
 
 def without_the_widest(made: Lattice) -> Iterator[Lattice]:
-    """The same ways without those over the units of the widest tolerance, then without the next: so that for each
-    tolerance the best way that is no wider is found by itself."""
+    """Yield the lattice without the units of the widest tolerance, then also without those of the next, and so on.
+
+    So the best path of each tolerance bound is found on its own.
+    """
     widths = np.array([_width(unit) for unit in made.units])
     for width in sorted(set(widths))[-2::-1]:
         yield made.without(widths > width)
 
 
 def _width(unit: UnitFacts) -> float:
+    """Return the unit's tolerance, infinite where it is unknown."""
     return np.inf if (found := unit.tolerance) is None else found.value

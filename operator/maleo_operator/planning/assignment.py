@@ -1,9 +1,21 @@
-"""Missions of one tier together: column generation with HiGHS, whole plans as columns, and a bound that is certified.
+"""Column generation for the missions of one tier, with whole plans as columns and a certified upper bound.
 
-Master: at most one plan per mission; rows are each unit's time, memory and exclusive use, each link's time, each
-node's power. Their duals price the ways of every mission's menu; what is not on a menu is bounded at these prices, and
-searched where it might pay: so the bound is a true one. Queueing behind the others of the tier is left out of the
-columns: it only makes plans worse, and who takes them looks at it.
+Problem: choose at most one plan per mission so that the shared resources suffice, and maximise the sum of SERVED +
+objective. A set packing problem; the rows are each unit's time, memory and exclusive use, each link's time and each
+node's power, all as shares of the capacity that is free.
+
+Method: the restricted master is a linear program (HiGHS). Its duals price all plans of every mission's menu at once, as
+arrays; plans that pay become columns (Dantzig-Wolfe). The integer solution keeps the plans that the linear program
+chooses whole and solves the rest as a small integer program.
+
+Bound: Lagrangian relaxation of the resource rows. At any prices p >= 0 no choice exceeds
+sum of p[row] * free[row] + sum over missions of max(0, best priced value of a plan).
+Plans that are not on a menu are bounded at these prices (`horizon.bound_beyond`), or searched where they might pay, so
+the bound holds for all plans. Queueing behind other missions of the tier is left out of the columns: it only makes
+plans worse, so the bound stays valid, and callers evaluate it when they reserve a plan.
+
+Complexity: one linear program and one pass over all menus per round; the integer program is limited by a number of
+branch-and-bound nodes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,17 +34,17 @@ from maleo_operator.planning.problem import Plan
 from maleo_operator.planning.solver import Candidate, Search
 
 SERVED: Final = 10.0
-"""Worth of serving a mission at all: more than any sum of margins that its neighbours could lose by it."""
+"""Value of serving a mission at all: more than any sum of margins that its neighbours could lose by it."""
 _TOLERANCE: Final = 1e-7
-_MOST_NODES: Final = 50  # of HiGHS' tree: a count, not a time, so that the answer is the same everywhere
+_MOST_NODES: Final = 50  # branch-and-bound nodes of HiGHS: a count, not a time, so that results are reproducible
 _FEW_COLUMNS: Final = 500
 Row = tuple[str, ...]
-"""time, memory or use, node, unit; link, its wire; power, node."""
+"""Resource row: ("time" | "memory" | "use", node, unit), ("link", *wire) or ("power", node)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One feasible plan of one mission. `uses`: share of each row."""
+    """One feasible plan of one mission. value: SERVED + objective. uses: share of each row's capacity."""
 
     plan: Plan
     value: float
@@ -41,7 +53,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """columns: mission -> its column, where it got one. bound: no choice has a higher total value. prices: of rows."""
+    """Result of column generation.
+
+    columns: by mission, for missions that are served. bound: upper bound on the total value of any choice. prices: dual
+    price of the full capacity of each row.
+    """
 
     columns: Mapping[str, Column]
     bound: float
@@ -50,7 +66,11 @@ class Chosen:
 
 @dataclass
 class Assignment:
-    """menus: mission -> those of its variants, what is held beyond this tier being load; build: a candidate's plan."""
+    """Master problem of one tier.
+
+    menus: by mission, one menu per variant, computed with the load that is held outside this tier. build: builds the
+    plan of a candidate.
+    """
 
     menus: Mapping[str, Sequence[Menu]]
     build: Callable[[Search, Candidate], Plan]
@@ -67,8 +87,12 @@ class Assignment:
         thorough: bool = True,
         gap: float = 0.0,
     ) -> Chosen:
-        """`rounds` of pricing at most; `seeds`: plans that are known already. `thorough`: with a bound. What is on no
-        menu is searched only where without it the bound is farther than `gap` from what the columns reach.
+        """Generate columns and choose plans.
+
+        rounds: maximum number of pricing rounds. seeds: initial columns by mission. go_on: called between steps; stop
+        if False. thorough: compute a bound; without it the bound is infinite. gap: relative gap allowed to the integer
+        solution; plans beyond the menus are searched only if the bound without that search exceeds the value of the
+        linear master by more than this gap.
         """
         self._columns = {key: [] for key in self.menus}
         for key, candidates in seeds.items():
@@ -92,7 +116,7 @@ class Assignment:
         return Chosen(self._choose(gap), bound, prices)
 
     def _price(self) -> tuple[dict[Row, float], dict[str, float]]:
-        """Duals of the linear master: what all of a row costs, and what a mission's only place is worth."""
+        """Return the duals of the linear master: by row, for its full capacity, and by mission, for its one plan."""
         rows, keys = self._rows(), list(self._columns)
         flat = [(key, column) for key in keys for column in self._columns[key]]
         if not flat:
@@ -104,7 +128,7 @@ class Assignment:
         return dict(zip(rows, duals[: len(rows)], strict=True)), dict(zip(keys, duals[len(rows) :], strict=True))
 
     def _generate(self, prices: Mapping[Row, float], worth: Mapping[str, float]) -> bool:
-        """Whether a way on a menu pays at these prices: it becomes a column."""
+        """Add the menus' plans with positive reduced value as columns; return True if any was added."""
         improved, each = False, self._each(prices)
         for key, menus in self.menus.items():
             own = _scale(each, menus[0].search.demand.rate)
@@ -117,7 +141,10 @@ class Assignment:
     def _certify(
         self, prices: Mapping[Row, float], worth: Mapping[str, float], *, search: Callable[[], bool]
     ) -> tuple[float, bool]:
-        """The Lagrangian bound at these prices, and whether a way that is on no menu pays: then it is a column, too."""
+        """Return the Lagrangian bound at these prices, and whether a plan beyond the menus was added as a column.
+
+        search: called where such a plan might pay; the exact search runs only if it returns True.
+        """
         bound, improved = sum(price * self._capacity(row) for row, price in prices.items()), False
         each = self._each(prices)
         for key, menus in self.menus.items():
@@ -134,11 +161,14 @@ class Assignment:
         return bound, improved
 
     def _each(self, prices: Mapping[Row, float]) -> Prices:
+        """Return the row prices as unit prices at one request per second."""
         return _prices_of(prices, next(iter(self.menus.values()))[0].search)
 
     def _choose(self, gap: float) -> dict[str, Column]:
-        """Whole plans: who gets one plan whole in the linear master keeps it, and the rest share what is left; all
-        together where that is farther than `gap` from the linear one, and they are few.
+        """Return an integer solution: by mission, the column chosen.
+
+        Missions that the linear master gives one plan keep it, and an integer program shares what is left among the
+        others. If the result is farther than `gap` from the linear optimum and columns are few, solve for all of them.
         """
         rows, keys = self._rows(), list(self._columns)
         flat = [(key, column) for key in keys for column in self._columns[key]]
@@ -159,6 +189,7 @@ class Assignment:
     # ------------------------------------------------------------------------------------------------ rows
 
     def _column(self, search: Search, candidate: Candidate) -> Column:
+        """Return the column of a candidate, and record the free capacity of its rows."""
         plan, shares, rate = self.build(search, candidate), dict[Row, float](), search.demand.rate
         for (node, name), memory, service in uses(plan):
             unit = search.index.unit((node, name))
@@ -181,6 +212,7 @@ class Assignment:
         return Column(plan, SERVED + candidate.objective, shares)
 
     def _add(self, key: str, candidate: Candidate) -> bool:
+        """Add a candidate as a column of a mission; return False if it exists already."""
         parts = tuple((piece.unit.key, piece.last, piece.codec) for piece in candidate.pieces)
         identity = (key, candidate.variant.label, parts)
         if identity in self._known:
@@ -208,16 +240,16 @@ class Assignment:
 
 
 def _share_out(values: Array, matrix: Any, most: Array, gap: float) -> Mask:
-    """Which columns to take, whole, by HiGHS."""
+    """Return the mask of columns to take, by integer programming (HiGHS)."""
     if not values.size:
         return np.zeros(0, dtype=bool)
-    # Presolved, HiGHS prints to standard output when it takes a solution back.
+    # With presolve, HiGHS prints to standard output when it maps a solution back.
     limits = {"node_limit": _MOST_NODES, "mip_rel_gap": max(gap / 2, 1e-5), "presolve": False}
     return maximize_choice(values, matrix, most, limits)
 
 
 def _free(search: Search, row: Row) -> float:
-    """What is free of it, given what is held beyond this tier: a share of all of it."""
+    """Return the free share of a row's capacity, 0 to 1, given what is held outside this tier."""
     kind, *which = row
     if kind == "link":
         return max(0.0, 1.0 - search.loads.taken((which[0], which[1], which[2])))
@@ -233,7 +265,7 @@ def _free(search: Search, row: Row) -> float:
 
 
 def _scale(each: Prices, rate: float) -> Prices:
-    """Prices of one request, at so many a second."""
+    """Return the prices of a mission's requests: time, power and link prices times `rate` requests per second."""
     return replace(
         each,
         time={unit: price * rate for unit, price in each.time.items()},
@@ -243,7 +275,10 @@ def _scale(each: Prices, rate: float) -> Prices:
 
 
 def _prices_of(prices: Mapping[Row, float], search: Search) -> Prices:
-    """Of a second of a unit, a byte, using it at all; of a joule; of a second on a wire: at one request a second."""
+    """Return row prices as prices of a second on a unit, a byte, exclusive use, a joule and a second on a wire.
+
+    Prices hold at one request per second; rows without a positive price are left out.
+    """
     found = Prices(time={}, memory={}, use={}, power={}, link={})
     for (kind, *which), price in prices.items():
         if price <= 0:

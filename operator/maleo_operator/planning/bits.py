@@ -1,4 +1,4 @@
-"""Sets of boundaries as bits: 64 to a word, so that a step is taken from all of them at once."""
+"""Bitsets of boundaries, 64 per word, so that a step is applied to all boundaries of a set at once."""
 
 from typing import Final
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from maleo_operator.planning.amount import Mask
 
 Bits = NDArray[np.uint64]
-"""(..., W)"""
+"""(..., W): bitsets of W words."""
 _BYTE: Final = 8
 
 
 def pack(table: Mask) -> Bits:
-    """(..., B) of truths as (..., W) of bits."""
+    """Return the (..., B) boolean table as (..., W) bitsets."""
     bits = np.packbits(table, axis=-1, bitorder="little")
     wide = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // _BYTE) * _BYTE), dtype=np.uint8)
     wide[..., : bits.shape[-1]] = bits
@@ -21,19 +21,19 @@ def pack(table: Mask) -> Bits:
 
 
 def unpack(bits: Bits, boundaries: int) -> Mask:
-    """(..., W) of bits as (..., B) of truths."""
+    """Return the (..., W) bitsets as a (..., B) boolean table of `boundaries` columns."""
     pieces = np.ascontiguousarray(bits).view(np.uint8)
     return np.unpackbits(pieces, axis=-1, count=boundaries, bitorder="little").astype(bool)
 
 
 def has(bits: Bits, boundary: int) -> Mask:
-    """(...) whether the boundary is among the bits."""
+    """Return (...) booleans: whether each bitset holds the boundary."""
     pieces = np.ascontiguousarray(bits).view(np.uint8)
     return np.array(pieces[..., boundary // _BYTE] >> (boundary % _BYTE) & 1, dtype=bool)
 
 
 def tabulate(steps: Mask) -> Bits:
-    """(B, B) of possible steps as (B/8, 256, W): where steps lead from each set of eight boundaries."""
+    """Return the look-up table of a (B, B) step relation: (B/8, 256, W) the ends of each subset of eight boundaries."""
     chunks = -(-steps.shape[0] // _BYTE)
     ends = np.zeros((chunks * _BYTE, steps.shape[1]), dtype=bool)
     ends[: steps.shape[0]] = steps
@@ -45,7 +45,7 @@ def tabulate(steps: Mask) -> Bits:
 
 
 def spread(starts: Bits, table: Bits) -> Bits:
-    """From (rows, W) to all that a step of the table leads to."""
+    """Return the (rows, W) bitsets of boundaries that one step leads to, by B/8 look-ups in the table of `tabulate`."""
     pieces, ends = np.ascontiguousarray(starts).view(np.uint8), np.zeros_like(starts)
     for chunk in range(table.shape[0]):
         ends |= table[chunk, pieces[:, chunk]]

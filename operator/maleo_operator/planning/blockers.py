@@ -1,4 +1,9 @@
-"""What blocks a mission that has no plan, the nearest first, and whether it will pass."""
+"""Diagnosis of a mission without a feasible plan: blockers, the nearest first, and whether each of them can pass.
+
+Method: plan again on snapshots from which one temporary cause is removed (what others hold, throttling, absent or
+unhealthy nodes, taints), each cause alone, then all together. "CannotEver" is reported only where no plan exists even
+then and the search was complete.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -27,16 +32,20 @@ CODES: Final = {
     "rate": "RateTooHigh",
     "power": "PowerCapExceeded",
 }
-"""Of a Hard limit that is broken."""
+"""Name of a shortfall -> blocker code of the broken Hard limit."""
 _TURNS: Final = {"ReconfigurationTooSlow", "ReconfigurationUnknown"}
-"""Of a unit that others hold: why it cannot be shared tells more than that it is held."""
+"""Codes for a unit that others hold and that cannot be shared; more specific than `UnitOccupied`, so reported first."""
 _TEMPORARY: Final = {"NotAvailable", "NodeTainted", "UnitOccupied", *_TURNS}
 
 
 def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide, index: Index) -> tuple[Blocker, ...]:
-    """What blocks: for ever, where the mission would not fit an empty, cool and complete fleet either; else for now.
+    """Return the blockers of an infeasible verdict, temporary causes first.
 
-    What will pass is told first: each cause without which, alone, there is a plan; else all of them together.
+    A temporary cause is one without which there is a plan: each such cause alone, else all of them together. Blockers
+    are "CannotEver" if the mission would not fit an empty, unthrottled and complete fleet either, and that is proven;
+    else "CannotNow".
+
+    decide: plans a changed snapshot.
     """
     mission, base = snapshot.missions[key], verdict.blockers
     if base[0].retry == "Waiting":
@@ -54,7 +63,7 @@ def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide, 
         last = decide(everything, key)
         would = dict.fromkeys(eased, plan) if (plan := plan_of(last)) is not None else {}
     if not would and isinstance(last, Infeasible) and last is not verdict and base[0].code in _TEMPORARY:
-        # Nothing would do on an empty fleet either: what is wrong there comes first, what is in the way here after it.
+        # Not feasible on an empty fleet either: its blockers come first, then those of the present fleet.
         never: Retry = "CannotEver" if last.is_proven else "CannotNow"
         codes = {blocker.code for blocker in last.blockers}
         rest = tuple(replace(blocker, retry="CannotNow") for blocker in base if blocker.code not in codes)
@@ -76,18 +85,21 @@ def diagnose(snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide, 
 
 
 def _empty(snapshot: Snapshot, mission: Mission) -> Snapshot:
+    """Return the snapshot without the plans that the mission must leave room for; the same object if there are none."""
     others = holders(snapshot, mission)
     held = {key: plan for key, plan in snapshot.held.items() if key not in others}
     return replace(snapshot, held=held) if others else snapshot
 
 
 def _cool(snapshot: Snapshot, _: Mission) -> Snapshot:
+    """Return the snapshot with all units at full speed; the same object if none is throttled."""
     seen = snapshot.observations
     throttled = any(share < 1 for share in seen.capacity.values())
     return replace(snapshot, observations=replace(seen, capacity={})) if throttled else snapshot
 
 
 def _complete(snapshot: Snapshot, _: Mission) -> Snapshot:
+    """Return the snapshot with all nodes ready and all devices healthy; the same object if they are already."""
     absent = {name: node for name, node in snapshot.nodes.items() if not (node.ready and node.schedulable)}
     sick = {name: device for name, device in snapshot.devices.items() if not _is_healthy(device)}
     if not absent and not sick:
@@ -98,6 +110,7 @@ def _complete(snapshot: Snapshot, _: Mission) -> Snapshot:
 
 
 def _without_taints(snapshot: Snapshot, _: Mission) -> Snapshot:
+    """Return the snapshot without taints; the same object if there are none."""
     tainted = {name: replace(node, taints=()) for name, node in snapshot.nodes.items() if node.taints}
     return replace(snapshot, nodes={**snapshot.nodes, **tainted}) if tainted else snapshot
 
@@ -118,7 +131,10 @@ _EASES: Final = {"UnitOccupied": _empty, "Throttled": _cool, "NotAvailable": _co
 
 
 def _cause(snapshot: Snapshot, code: str, plan: Plan, would: str) -> Blocker:
-    """Without which `plan` would do."""
+    """Return the blocker for a temporary cause.
+
+    plan: what would be feasible without the cause. would: text that says so.
+    """
     parts = {(part.node, part.unit) for part in plan.partitions}
     if code == "Throttled":
         slow = {unit: share for unit, share in snapshot.observations.capacity.items() if share < 1}
@@ -161,12 +177,16 @@ def _tainted(snapshot: Snapshot, parts: set[tuple[str, str]]) -> Iterator[str]:
 
 
 def block_all(search: Search) -> Blocker:
-    """Every way broke a structural rule: one that may pass is told first, then the one that stopped most."""
+    """Return the blocker of a mission all of whose candidates break a structural rule.
+
+    It names a temporary rule if there is one, else the rule that rejects most candidates; rules that usually reject
+    some candidates come last.
+    """
     refused = _concerned(search)
     counts = Counter(r.code for r in refused)
     usual = {"ModeNotAllowed", "FormatUnsupported", "RuntimeUnsupported"}
     split_only = search.demand.mission.spec.modes == ["Split"]
-    whole = {"NoLegalCut"} if split_only else set()  # what stops a model whatever the fleet
+    whole = {"NoLegalCut"} if split_only else set()  # rules out the model on every fleet
     order = sorted(
         counts, key=lambda code: (code in usual, code not in whole, code not in _TEMPORARY, -counts[code], code)
     )
@@ -180,7 +200,10 @@ def block_all(search: Search) -> Blocker:
 
 
 def block_too_large(search: Search, least_bad: Plan | None) -> Blocker:
-    """Return that the search ended before it found a plan or ruled all out: what was large, and what to do."""
+    """Return the blocker of a search that ended before it found a plan or excluded all: what was large, and the remedy.
+
+    least_bad: closest infeasible plan so far.
+    """
     editions = search.variants()
     blocks = max(len(variant.blocks) for variant in editions)
     codecs = max((len(block.cut.codecs) for v in editions for block in v.blocks if block.cut), default=0)
@@ -197,7 +220,10 @@ def block_too_large(search: Search, least_bad: Plan | None) -> Blocker:
 
 
 def _concerned(search: Search) -> list[Refused]:
-    """Of what was refused that of units which the only mode allowed could use: those of the input's node, or others."""
+    """Return the rejections that concern the mission's modes.
+
+    If only Local (Remote) is allowed: those of units on the input node (on other nodes), where there are any.
+    """
     modes, source = search.demand.mission.spec.modes, search.source.name
     if modes == ["Local"] and (here := [r for r in search.refused if r.unit is not None and r.unit[0] == source]):
         return here
@@ -207,7 +233,7 @@ def _concerned(search: Search) -> list[Refused]:
 
 
 def block_best(search: Search, best: Candidate, built: Plan) -> Iterable[Blocker]:
-    """What the least bad plan breaks, the largest shortfall first."""
+    """Yield a blocker for each Hard limit that the closest infeasible plan breaks, the largest shortfall first."""
     temporary = any(r.code in _TEMPORARY for r in search.refused) or any(u.capacity < 1 for u in search.units)
     where = ">".join(built.nodes)
     for name in sorted(best.shortfalls, key=lambda n: (-best.shortfalls[n], n)):
@@ -217,6 +243,7 @@ def block_best(search: Search, best: Candidate, built: Plan) -> Iterable[Blocker
 
 
 def _shortfall(search: Search, name: str, built: Plan) -> str:  # noqa: PLR0911 - one for each kind
+    """Return the text for a broken limit: the value reached, the limit, and the difference."""
     demand, objective = search.demand, search.demand.mission.spec.objectives.accuracy
     if name == "latency" and demand.latency:
         over = built.latency.value - demand.latency.value
@@ -241,7 +268,10 @@ def _shortfall(search: Search, name: str, built: Plan) -> str:  # noqa: PLR0911 
 
 
 def _missing_figure(search: Search, objective: AccuracyObjective, built: Plan) -> str:
-    """Whose figure nobody states: that of the reference counts first, for without it there is no floor."""
+    """Return the text that names the missing accuracy figure and where to state it.
+
+    The reference variant comes first: without its figure there is no floor.
+    """
     what = f"no figure for {objective.metric} on {objective.dataset}"
     told = f"Model {search.model.metadata.name} spec.variants[]"
     if find_whole(objective, search.model) is None:

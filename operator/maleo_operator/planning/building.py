@@ -1,4 +1,4 @@
-"""A candidate as a plan: with the figures of every partition, every transfer and the whole, and its fallback."""
+"""Plan builder: turns a candidate into a plan with the figures of each partition, each transfer and the whole."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ from maleo_operator.planning.units import STRENGTH, UnitFacts
 
 
 def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
-    """The candidate with all its figures and, with `spare`, its fallback."""
+    """Return the plan of a candidate and, if `spare`, its fallback and the cost of switching to it."""
     demand, variant, source = search.demand, candidate.variant, search.source
     partitions = tuple(_partition(search, variant, piece) for piece in candidate.pieces)
     transfers = _transfers(search, variant, candidate.pieces)
@@ -65,13 +65,14 @@ def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
 
 
 def _accuracy(demand: Demand, variant: Edition, pieces: Sequence[Piece]) -> Figure | None:
-    """Return the variant's, less what analogue units may miss and what cuts and codecs on the way cost."""
+    """Return the variant's accuracy less analogue tolerance and the loss of cuts and codecs; None if it is unknown."""
     figure = lower(demand.accuracy_of(variant), [piece.unit for piece in pieces])
     loss = sum(demand.loss(variant, piece.first - 1, _codec(variant, piece)) for piece in pieces[1:])
     return replace(figure, value=figure.value - loss) if figure is not None else None
 
 
 def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartition:
+    """Return the planned partition of a piece with its figures."""
     costs, load = search.costs(variant, piece.unit), search.load(variant, piece.unit)
     assert costs is not None
     figures, queue = costs.at(piece.first, piece.last), load.queue
@@ -100,11 +101,12 @@ def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartiti
 
 
 def _codec(variant: Edition, piece: Piece) -> Codec | None:
+    """Return the codec in which the piece receives its input; None for none."""
     return find_codec(variant, piece.first - 1, piece.codec) if piece.codec else None
 
 
 def _boundary(model: Model, variant: Edition, after: int) -> tuple[Tensor, ...]:
-    """The tensors that cross after block `after`: -1 the model's inputs, the last block's its outputs."""
+    """Return the tensors that cross after block `after`: the model's inputs for -1, its outputs for the last block."""
     if after < 0:
         return tuple(model.spec.inputs)
     if after == len(variant.blocks) - 1:
@@ -115,6 +117,7 @@ def _boundary(model: Model, variant: Edition, after: int) -> tuple[Tensor, ...]:
 
 
 def _transfers(search: Search, variant: Edition, pieces: Sequence[Piece]) -> tuple[PlannedTransfer, ...]:
+    """Return the transfers between nodes, in data order."""
     found, before = [], search.source
     for i, piece in enumerate(pieces):
         node = piece.unit.node
@@ -125,7 +128,7 @@ def _transfers(search: Search, variant: Edition, pieces: Sequence[Piece]) -> tup
 
 
 def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitFacts, piece: Piece) -> PlannedTransfer:
-    """There, and the answer back; with a codec, the work on both sides too."""
+    """Return the transfer of the input and of the answer; with a codec, including the work on both sides."""
     node, link, codec = piece.unit.node, search.link(before, piece.unit.node), _codec(variant, piece)
     assert link is not None
     form = codec or (variant.blocks[piece.first - 1].cut if piece.first else None)
@@ -151,7 +154,7 @@ def _transfer(search: Search, variant: Edition, before: NodeFacts, sender: UnitF
 
 
 def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[PlannedTransfer]) -> Iterable[float]:
-    """Seconds of each link that a request takes, however often it crosses it, in what others leave of it."""
+    """Return the seconds that a request takes of each link over all crossings, divided by the share others leave."""
     nodes, found = [search.source, *(piece.unit.node for piece in pieces)], dict[Wire | None, float]()
     hops = [(a, b) for a, b in pairwise(nodes) if a.name != b.name]
     for transfer, hop in zip(transfers, hops, strict=True):
@@ -161,14 +164,17 @@ def _link_times(search: Search, pieces: Sequence[Piece], transfers: Sequence[Pla
 
 
 def _coding_times(search: Search, variant: Edition, pieces: Sequence[Piece]) -> Iterable[float]:
-    """Seconds of each side of each codec: stages of their own."""
+    """Yield the seconds of each side of each codec; each side is a pipeline stage of its own."""
     for before, piece in pairwise(pieces):
         if (codec := _codec(variant, piece)) is not None:
             yield from (side.seconds for side in code(codec, variant, before.unit, piece.unit, search.processor))
 
 
 def renew(search: Search, plan: Plan) -> Plan:
-    """The plan with its figures as they are beside what others hold now, and a fallback where these leave room."""
+    """Return the plan with figures and fallback for the present reservations of others.
+
+    The figures are computed again only if a queueing delay changed and the plan is still possible.
+    """
     judged = search.find(plan) if _waits_otherwise(search, plan) else None
     if judged is not None:
         return build(search, judged)
@@ -178,6 +184,7 @@ def renew(search: Search, plan: Plan) -> Plan:
 
 
 def _waits_otherwise(search: Search, plan: Plan) -> bool:
+    """Return True if the queueing delay of a partition differs from the one in the plan."""
     edition = search.edition(plan.variant, plan.exit)
     units = [search.index.unit((part.node, part.unit)) for part in plan.partitions]
     queues = [search.load(edition, unit).queue for unit in units if unit is not None and edition is not None]
@@ -187,7 +194,10 @@ def _waits_otherwise(search: Search, plan: Plan) -> bool:
 def _entry(
     search: Search, mode: Mode, partitions: Sequence[PlannedPartition], *, spare: bool = True
 ) -> tuple[str, Fallback | None]:
-    """Where the entry's slot runs, and what it keeps resident for when a partner is lost."""
+    """Return the unit of the entry slot and its fallback.
+
+    The fallback is kept loaded in case a remote partition is lost; a local plan needs none.
+    """
     here = sorted(search.here, key=lambda u: u.name)
     first = partitions[0]
     if first.node == search.source.name:
@@ -207,11 +217,14 @@ def _entry(
 
 
 def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[PlannedPartition]) -> Fallback | None:
-    """The quickest variant that keeps the accuracy floor and fits beside the unit's own partition."""
+    """Return the fastest variant that runs as a whole on the unit beside its own partition; None if none does.
+
+    Variants that keep the accuracy floor come before those that do not.
+    """
     beside = sum(p.memory for p in partitions if (p.node, p.unit) == unit.key)
     floor, load = search.demand.accuracy, search.loads[unit.key]
     if is_occupied(unit, load):
-        return None  # it serves one mission, and others hold it
+        return None  # an exclusive unit that another mission has reserved
     options = []
     for variant in search.variants():
         if search.mismatch(variant, unit) is not None:
@@ -229,7 +242,7 @@ def _best_fallback(search: Search, unit: UnitFacts, partitions: Sequence[Planned
 
 
 def _sum(figures: Iterable[Figure]) -> Figure:
-    """The sum with the weakest basis; Unknown when a part is unknown."""
+    """Return the sum of the figures with the weakest of their bases; Unknown for no figures."""
     parts = list(figures)
     weakest = max((f.basis for f in parts), key=STRENGTH.__getitem__, default=Basis.UNKNOWN)
     sources = ", ".join(dict.fromkeys(f.source for f in parts if f.source))
@@ -237,6 +250,7 @@ def _sum(figures: Iterable[Figure]) -> Figure:
 
 
 def _margins(demand: Demand, built: Plan) -> dict[str, float]:
+    """Return the relative margins of the plan by name, not clipped; without those of unknown energy or accuracy."""
     margins = {}
     if demand.latency is not None:
         margins["latency"] = (demand.latency.value - built.latency.value) / demand.latency.value

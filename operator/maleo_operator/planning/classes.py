@@ -1,4 +1,4 @@
-"""Equivalence classes of units: those of one class differ in their names and in what is held of them, no more."""
+"""Equivalence classes of units: the units of a class differ only in their names and in what is reserved on them."""
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
@@ -11,23 +11,31 @@ ClassKey = tuple[object, ...]
 
 @dataclass(slots=True, eq=False)
 class UnitClass:
-    """members: that can be planned with, by name. version: another one whenever they change."""
+    """A class of equivalent units.
+
+    members: available units, by key; version: counts changes of the members.
+    """
 
     key: ClassKey
     members: list[UnitFacts] = field(default_factory=list)
     version: int = 0
 
     def add(self, unit: UnitFacts) -> None:
+        """Insert the unit in order."""
         insort(self.members, unit, key=lambda u: u.key)
         self.version += 1
 
     def remove(self, unit: UnitFacts) -> None:
+        """Remove the unit, which must be a member."""
         del self.members[bisect_left(self.members, unit.key, key=lambda u: u.key)]
         self.version += 1
 
 
 class Classes:
-    """Available units by class. `apart`: what sets a unit apart at present besides its own figures."""
+    """Available units by class.
+
+    apart: returns what distinguishes a unit from others of equal figures at present.
+    """
 
     def __init__(self, units: Iterable[UnitFacts], apart: Callable[[UnitFacts], object]) -> None:
         self._apart = apart
@@ -42,15 +50,19 @@ class Classes:
         return len(self._classes)
 
     def of(self, unit: UnitFacts) -> UnitClass:
+        """Return the class of an available unit."""
         return self._classes[self._keys[unit.key]]
 
     def key(self, unit: UnitFacts) -> ClassKey:
-        """Also of a unit that is not available."""
+        """Return the class key of a unit, also of one that is not available."""
         node, kind = unit.node, (unit.profile, unit.power_mode, unit.name, unit.simulated)
         return self._apart(unit), *kind, node.site, node.tier, unit.capacity, unit.memory, unit.cap
 
     def replace(self, old: Iterable[UnitFacts], new: Iterable[UnitFacts]) -> bool:
-        """Whether there are other classes now, not only other members."""
+        """Replace the units `old` by `new`; return True if a class was added or removed.
+
+        `old` must hold the units as they were added.
+        """
         touched: set[ClassKey] = set()
         for unit in old:
             if unit.available:

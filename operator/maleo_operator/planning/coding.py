@@ -1,4 +1,4 @@
-"""What it costs to send a cut through a codec: work on the processors of both nodes, and some accuracy. SI units."""
+"""Cost of transferring a cut through a codec: work on a processor of each of the two nodes, in SI units."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from maleo_operator.planning.units import UnitFacts
 
 
 def find_codec(variant: Variant, block: int, name: str) -> Codec | None:
-    """The codec of this name for the cut after `block`; None where the cut does not offer it."""
+    """Return the codec of this name for the cut after `block`; None where the cut does not offer it."""
     cut = variant.blocks[block].cut
     return next((codec for codec in cut.codecs if codec.name == name), None) if cut else None
 
 
 def rank_codecs(variant: Variant, block: int) -> list[Codec]:
-    """Return the codecs of the cut after `block` by name: a lattice knows them by their rank, not by name."""
+    """Return the codecs of the cut after `block` by name: a lattice identifies them by their rank in this order."""
     cut = variant.blocks[block].cut
     return sorted(cut.codecs, key=lambda codec: codec.name) if cut else []
 
@@ -28,7 +28,10 @@ def count_codecs(variant: Variant) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """seconds of one side, their deviation, joules (infinite where nobody knows the power)."""
+    """Cost of encoding or decoding once.
+
+    seconds: mean; sigma: standard deviation in seconds; joules: infinite where the power is unknown.
+    """
 
     seconds: float
     sigma: float
@@ -37,8 +40,9 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Coder:
-    """What codes at one end of a crossing. pace: operations a second, 0 where nobody states it; spread: their relative
-    deviation; watts: infinite where nobody knows them.
+    """Processor that encodes or decodes at one end of a transfer.
+
+    pace: operations per second, 0 where unknown; spread: relative standard deviation; watts: infinite where unknown.
     """
 
     pace: float
@@ -47,14 +51,17 @@ class Coder:
 
     @classmethod
     def of(cls, variant: Variant, unit: UnitFacts, processor: UnitFacts | None) -> "Coder":
-        """Of the node's own processor; where no profile knows that one, of the unit beside it."""
+        """Return the coder of the unit's node: its CPU `processor`, or the unit itself where the CPU's speed is not
+        known.
+        """
         worker = processor if processor is not None and processor.speed(variant) is not None else unit
         speed, watts = worker.speed(variant), worker.power("Typical")
-        if speed is None:  # a unit that was measured, and of which no peak is stated
+        if speed is None:  # the unit has measured spans, but no stated peak
             return cls(0.0, 0.0, float("inf"))
         return cls(speed.value * worker.capacity, speed.sigma / speed.value, float("inf") if watts is None else watts)
 
     def run(self, operations: float) -> "Effort":
+        """Return the cost of this many operations; infinite where the pace is unknown."""
         if not self.pace:
             return Effort(float("inf"), 0.0, float("inf"))
         seconds = operations / self.pace
@@ -69,7 +76,10 @@ def code(
     receiver: UnitFacts,
     processor: Callable[[NodeFacts], UnitFacts | None],
 ) -> tuple[Effort, Effort]:
-    """Encoding on the sender's node, and decoding on the receiver's."""
+    """Return the cost of encoding on the sender's node and of decoding on the receiver's.
+
+    processor: returns the CPU unit of a node, None where unknown.
+    """
     sides = ((codec.encode, sender), (codec.decode, receiver))
     encode, decode = (Coder.of(variant, unit, processor(unit.node)).run(parse(WORK, work)) for work, unit in sides)
     return encode, decode

@@ -1,6 +1,6 @@
-"""Whether a unit can run a variant at all: the first filter of planning, with a code for each thing that may not match.
+"""Static compatibility of a variant with a unit: the first filter of planning, with a code for each kind of mismatch.
 
-Unknown satisfies no requirement: a runtime without a version, a device without an operating system.
+An unknown property satisfies no requirement: a runtime without a version, a device without an operating system.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,15 @@ _VERSIONS: Final[dict[Fit, str]] = {
 
 
 NO_PEAK: Final = {"PeakUnknown", "PrecisionUnsupported"}
-"""Codes of a peak that nobody states for a variant's precision. It is the last thing that is looked at."""
+"""Codes of a peak that is not stated for the variant's precision; `find_mismatch` checks the peak last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """`code` for programs, `what` for people: what the variant needs and what there is.
+    """A requirement that is not met.
 
-    missing: relative, of a quantity of which there is too little.
+    code: for programs; what: for people, the requirement and what the unit provides; missing: relative shortfall, of a
+    quantity alone.
     """
 
     code: str
@@ -35,8 +36,10 @@ class Mismatch:
 
 
 def find_mismatch(variant: Variant, unit: UnitFacts) -> Mismatch | None:
-    """The first thing that does not match, None where the variant can run: runtime, its version, format, back end,
-    operating system, features, precision."""
+    """Return the first requirement that is not met, None where the variant can run.
+
+    Checked in this order: runtime, its version, format, back end, operating system, features, precision.
+    """
     runtime = unit.runtime(variant)
     if runtime is None:
         there = ", ".join(r.name for r in unit.unit.runtimes) or "none"
@@ -45,6 +48,7 @@ def find_mismatch(variant: Variant, unit: UnitFacts) -> Mismatch | None:
 
 
 def _mismatch_of_runtime(variant: Variant, runtime: Runtime) -> Mismatch | None:
+    """Return the first requirement on version, format and back end that the runtime does not meet."""
     needs, formats = variant.requires, [artifact.format for artifact in variant.artifacts]
     fit = compare(runtime.version, needs.version)
     if fit != "Inside":
@@ -60,6 +64,7 @@ def _mismatch_of_runtime(variant: Variant, runtime: Runtime) -> Mismatch | None:
 
 
 def _mismatch_of_unit(variant: Variant, unit: UnitFacts) -> Mismatch | None:
+    """Return the first requirement on operating system, features and precision that the unit does not meet."""
     needs = variant.requires
     if needs.os and needs.os not in unit.hardware.os:
         return Mismatch("OsUnsupported", f"needs {needs.os}, there is {', '.join(unit.hardware.os) or 'unknown'}")
@@ -72,6 +77,7 @@ def _mismatch_of_unit(variant: Variant, unit: UnitFacts) -> Mismatch | None:
 
 
 def _mismatch_of_precision(variant: Variant, unit: UnitFacts) -> Mismatch:
+    """Return why no peak applies: none is stated for the sparsity, none at all, or none for the precision."""
     peaks = unit.unit.peak
     sparse = sorted({p.sparsity for p in peaks if p.precision == variant.precision})
     if sparse:

@@ -1,4 +1,4 @@
-"""Which missions are in the way of one that does not fit: a minimal set without which it would."""
+"""Contention diagnosis: a minimal set of missions whose reservations prevent a plan for another mission."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -13,20 +13,23 @@ from maleo_operator.planning.relaxation import Decide
 _MOST_NAMED: Final = 3
 
 Fits = Callable[[Collection[str]], bool]
-"""Whether the mission has a plan once these others hold nothing."""
+"""Predicate: True if the mission has a plan once these other missions reserve nothing."""
 
 
 def find_conflict(candidates: Sequence[str], fits: Fits) -> list[str]:
-    """Return a minimal set of missions without which it fits, those that come first in `candidates` preferred.
+    """Return a minimal set of missions without which the mission fits; earlier `candidates` are preferred for the set.
 
-    It must fit without all `candidates`, at least one. Divide and conquer (QuickXplain; Junker, AAAI 2004): for k of n
-    missions `fits` is asked O(k log(n / k)) times.
+    It must fit without all `candidates`, of which there must be at least one. Divide and conquer (QuickXplain; Junker,
+    AAAI 2004): for k of n missions `fits` is called O(k log(n / k)) times.
     """
     return _find(candidates, fits, (), changed=False)
 
 
 def _find(candidates: Sequence[str], fits: Fits, without: Sequence[str], *, changed: bool) -> list[str]:
-    """changed: whether `without` differs from what was asked last, when it did not fit."""
+    """Return the part of `candidates` to remove in addition to `without`.
+
+    changed: whether `without` differs from the last set that was tested and did not fit.
+    """
     if changed and fits(without):
         return []
     if len(candidates) == 1:
@@ -40,9 +43,10 @@ def _find(candidates: Sequence[str], fits: Fits, without: Sequence[str], *, chan
 
 @dataclass(frozen=True, slots=True)
 class Contention:
-    """Finds the missions that keep `mission` out of `eased`, where it fits if nobody else holds anything.
+    """Finds the missions that prevent a plan for `mission` in `eased`.
 
-    eased: the snapshot itself, or without other causes, such as taints, that are in the way as well.
+    eased: the snapshot, possibly without other causes, such as taints, that prevent the plan as well; the mission must
+    have a plan in it if no other mission reserves anything.
     """
 
     eased: Snapshot
@@ -51,9 +55,10 @@ class Contention:
     index: Index
 
     def tell(self, alone_there: Plan, *, alone: bool) -> Blocker:
-        """Name a minimal set of missions without which there is a plan.
+        """Return a blocker that names a minimal set of missions without which there is a plan.
 
-        alone_there: the plan if nobody else holds anything; alone: whether no other cause has to go with them.
+        alone_there: the plan if no other mission reserves anything; alone: whether removing these missions suffices,
+        without removing another cause as well.
         """
         others = holders(self.eased, self.mission)
         own = self.eased.held.get(self.mission.key)
@@ -65,7 +70,7 @@ class Contention:
         candidates = closest if closest and rest and self._plan_without(closest) else [*closest, *rest]
         named = find_conflict(candidates, lambda without: self._plan_without(without) is not None)
         plan = self._plan_without(named)
-        if plan is None:  # the work for advice is spent: which of them it is is not known
+        if plan is None:  # the work budget is exhausted, so the set is not known
             would = would_do(alone_there, alone=alone)
             told = f"it does not fit beside what {len(candidates)} other missions hold; without them {would}"
             return Blocker("UnitOccupied", "CannotNow", told)
@@ -75,6 +80,7 @@ class Contention:
         return Blocker(code, "CannotNow", f"{tell_few(texts)}; without that {would_do(plan, alone=alone)}")
 
     def _plan_without(self, missions: Collection[str]) -> Plan | None:
+        """Return the plan of the mission if these missions reserve nothing."""
         held = {key: plan for key, plan in self.eased.held.items() if key not in missions}
         return plan_of(self.decide(replace(self.eased, held=held), self.mission.key))
 
@@ -82,7 +88,7 @@ class Contention:
         return self.eased.missions[key].spec.criticality
 
     def _name(self, key: str) -> str:
-        """Return what the mission may be told of another: a name of another namespace is not everybody's to know."""
+        """Return the mission's name and criticality for a message; if `confined`, without names of other namespaces."""
         own = key.rpartition("/")[0] == self.mission.metadata.namespace
         name = "another namespace's mission" if self.eased.confined and not own else key
         return f"{name} ({self._tier(key)})"
@@ -95,7 +101,7 @@ class Contention:
         return [*([_list(units)] if units else []), *links] or [f"node {node}" for node in sorted(nodes)]
 
     def _tell_holder(self, key: str, held: Plan, wanted: Plan, lost: Collection[UnitKey]) -> str:
-        """Return `edge-1 npu is held by default/m (Mission)`; lost: units that `mission` held before."""
+        """Return `edge-1 npu is held by default/m (Mission)`. lost: units that `mission` held before."""
         units = _units(held)
         if taken := units & set(lost):
             return f"{_list(taken)} was taken by {self._name(key)}"
@@ -104,12 +110,13 @@ class Contention:
         return f"{', '.join(what)} is {verb} by {self._name(key)}"
 
     def _wires(self, plan: Plan) -> set[tuple[str, str, str]]:
+        """Return the wires that the plan's transfers use."""
         found = {self.index.wire_between(each.source, each.target) for each in plan.transfers}
         return {wire for wire in found if wire is not None}
 
 
 def would_do(plan: Plan, *, alone: bool) -> str:
-    """Say that there is `plan` without one cause; if not `alone`: without it and the other causes together."""
+    """Return the text that names `plan` as feasible without one cause, or, if not `alone`, without all causes."""
     rest = "" if alone else "and without the rest "
     return f"{rest}{plan.mode} on {'>'.join(plan.nodes)} with {plan.variant} would do"
 
@@ -120,11 +127,12 @@ def plan_of(verdict: Verdict) -> Plan | None:
 
 
 def tell_few(texts: Sequence[str]) -> str:
-    """Join the first three, and count the others."""
+    """Join the first three texts, and count the others."""
     return ", ".join(texts[:_MOST_NAMED]) + (f" and {more} more" if (more := len(texts) - _MOST_NAMED) > 0 else "")
 
 
 def _units(plan: Plan) -> set[UnitKey]:
+    """Return the units that the plan uses."""
     return {unit for unit, _, _ in uses(plan)}
 
 

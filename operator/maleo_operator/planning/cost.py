@@ -1,4 +1,9 @@
-"""What a span costs on a unit, and a boundary on a link. SI units."""
+"""Cost model: time, energy and memory of a span of blocks on a unit, and time and energy of a transfer over a link.
+
+Times follow a roofline: each block takes the longer of its operations at the effective peak and its bytes at the memory
+bandwidth, and each span adds one launch. Measured spans replace this estimate, a measured whole model scales it, and an
+online correction and the unit's present capacity scale both. All figures are in SI units.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +31,10 @@ _MESSAGE_S: Final = (
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSpan:
-    """seconds: mean and deviation; joules: None where they were not measured."""
+    """Measured time and energy of a span.
+
+    seconds: mean; sigma: standard deviation in seconds; joules: None where energy was not measured.
+    """
 
     seconds: float
     sigma: float
@@ -36,7 +44,11 @@ class MeasuredSpan:
 
 @dataclass(frozen=True, slots=True)
 class SpanFigures:
-    """Of one span. nominal: seconds at full capacity and before online correction; energy: joules, nan = unknown."""
+    """Predicted figures of one span for one request.
+
+    nominal: seconds at full capacity and before online correction; mean, sigma: expected seconds and their standard
+    deviation; energy: joules, nan where it is unknown.
+    """
 
     nominal: float
     mean: float
@@ -48,12 +60,13 @@ class SpanFigures:
 
 @dataclass(frozen=True, slots=True)
 class SpanCosts:
-    """What spans of one variant cost on a unit: what was measured; else the sum of their blocks and one launch.
+    """Costs of all spans of one variant on one unit: measured where known, else the sum of the blocks and one launch.
 
-    before: (L+1,) nominal seconds of the blocks before each; launch: nominal seconds; spread: relative deviation;
-    factor: expected seconds for a nominal one, by online correction and present capacity; turn: seconds of
-    reconfiguration, whatever the span; watts: None = unknown; writing: joules of each request for a byte of weights,
-    nan = unknown.
+    before: (L+1,) nominal seconds of the blocks before each block; launch: nominal seconds; spread: relative standard
+    deviation; measured: (first, last) -> measured span; factor: expected seconds per nominal second, by online
+    correction and present capacity; watts: None where unknown; shape: of the variant; corrected: whether an online
+    correction is applied; turn: seconds of reconfiguration per request, whatever the span; writing: joules per request
+    for each byte of weights, nan where unknown.
     """
 
     before: Vector
@@ -69,10 +82,10 @@ class SpanCosts:
     turn: float = 0.0
     writing: float = 0.0
     only_measured: bool = False
-    """Whether no other span is possible, because nobody states how quick the unit is."""
+    """Whether spans that were not measured are impossible, because no peak is stated for the unit."""
 
     def at(self, first: int, last: int) -> SpanFigures:
-        """Of blocks `first` to `last`."""
+        """Return the figures of blocks `first` to `last`, both included; times are infinite for an impossible span."""
         known = self.measured.get((first, last))
         nominal = known.seconds if known else float(self.before[last + 1] - self.before[first]) + self.launch
         nominal = np.inf if known is None and self.only_measured else nominal
@@ -98,7 +111,11 @@ class SpanCosts:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A variant's blocks as arrays: operations, bytes of weights, of activations; `memory` [first, last] of a span."""
+    """Blocks of a variant as arrays.
+
+    work: (L,) operations; weights, activations: (L,) bytes; memory: (L, L) bytes of a span by its first and last block,
+    the sum of its weights and its largest activations, nan below the diagonal.
+    """
 
     work: Vector
     weights: Vector
@@ -107,6 +124,7 @@ class Shape:
 
     @classmethod
     def of(cls, variant: Variant) -> "Shape":
+        """Parse the blocks of the variant."""
         work = np.array([parse(WORK, b.work) for b in variant.blocks])
         weights = np.array([parse(BYTES, b.parameters) for b in variant.blocks])
         activations = np.array([parse(BYTES, b.activations) for b in variant.blocks])
@@ -116,8 +134,9 @@ class Shape:
 def cost_spans(
     snapshot: Snapshot, variant: Variant, shape: Shape, unit: UnitFacts, correction: Figure | None
 ) -> SpanCosts | None:
-    """None where neither a peak of the variant's precision is stated nor a span was measured. `correction`: factor on
-    the time, learned online.
+    """Return the costs of the variant's spans on the unit, None where neither a peak nor a measured span is known.
+
+    The peak must be of the variant's precision. correction: factor on the predicted time, learned online.
     """
     speed, measured = unit.speed(variant), _measured(snapshot, variant, unit)
     if speed is None and not measured:
@@ -133,7 +152,7 @@ def cost_spans(
         before, launch, spread = np.concatenate([[0.0], np.cumsum(per_block)]), unit.overhead, speed.sigma / speed.value
         basis, source = Basis.MODELLED, speed.source
     if whole is not None and speed is not None:
-        # Blocks are not additive, but the whole tells how far the prior is off.
+        # Times of blocks are not additive, but the measured whole shows how far the roofline is off.
         scale = whole.seconds / (float(before[-1]) + launch)
         before, launch = before * scale, launch * scale
         spread = max(SPREAD.get(whole.basis, DEFAULT_SPREAD), whole.sigma / whole.seconds)
@@ -142,7 +161,7 @@ def cost_spans(
     if correction is not None:
         basis, source = Basis.CALIBRATED, correction.source
     if correction is not None and correction.sigma:
-        # How requests spread where they are served now says more than what a profile was measured with.
+        # The spread of requests on this unit is better evidence than that of the profile's measurement.
         spread = correction.sigma / correction.value
         measured = {place: replace(span, sigma=spread * span.seconds) for place, span in measured.items()}
     return SpanCosts(
@@ -161,8 +180,9 @@ def cost_spans(
 
 
 def _share_out(shape: Shape, whole: MeasuredSpan | None, overhead: float) -> tuple[Vector, float, float]:
-    """Return seconds before each block, of a launch, and the relative deviation, where no peak is stated: a measured
-    whole is shared out by operations, evenly where blocks have none.
+    """Return nominal seconds before each block, seconds of a launch and the relative deviation, without a stated peak.
+
+    A measured whole is distributed over the blocks by operations, evenly where the blocks have none.
     """
     work = shape.work if shape.work.sum() > 0 else np.ones_like(shape.work)
     launch = min(overhead, whole.seconds) if whole else 0.0
@@ -171,7 +191,7 @@ def _share_out(shape: Shape, whole: MeasuredSpan | None, overhead: float) -> tup
 
 
 def _measured(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> dict[tuple[int, int], MeasuredSpan]:
-    """(first, last) -> what the ModelProfiles of this variant, unit and runtime say: of several the strongest basis."""
+    """Return (first, last) -> the strongest span in the ModelProfiles of this variant, unit and runtime."""
     index = {block.name: i for i, block in enumerate(variant.blocks)}
     digests = {artifact.digest for artifact in variant.artifacts}
     found = dict[tuple[int, int], list[StatedSpan]]()
@@ -186,33 +206,38 @@ def _measured(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> dict[tup
 
 
 def _read(span: StatedSpan) -> MeasuredSpan:
+    """Return the mean and standard deviation of a stated span."""
     p50, p95 = parse(DURATION, span.latency.p50), parse(DURATION, span.latency.p95)
     joules = parse(ENERGY, span.energy) if span.energy else None
-    # Times have a long tail, so their mean is above their median: that of the log-normal distribution with this p50 and
-    # p95. The deviation keeps the p95 where it was measured.
+    # Times have a long tail, so the mean is above the median: take that of the log-normal distribution with this p50
+    # and p95. The deviation is chosen such that the mean plus `P95` deviations is the stated p95.
     mean = min(p50 * exp((log(p95 / p50) / P95) ** 2 / 2), p95) if p95 > p50 else p50
     return MeasuredSpan(mean, max(0.0, p95 - mean) / P95, joules, span.basis)
 
 
 def _sums(values: NDArray[np.float64]) -> Matrix:
+    """Return [first, last] -> the sum over the span, nan below the diagonal."""
     prefix = np.concatenate([[0.0], np.cumsum(values)])
     return _upper(prefix[None, 1:] - prefix[:-1, None])
 
 
 def _maxima(values: NDArray[np.float64]) -> Matrix:
-    """[first, last] -> the largest value of the span."""
+    """Return [first, last] -> the largest value of the span, nan below the diagonal."""
     rows = np.where(np.triu(np.ones((len(values), len(values)), dtype=bool)), values[None, :], 0.0)
     return _upper(np.maximum.accumulate(rows, axis=1))
 
 
 def _upper(table: Matrix) -> Matrix:
+    """Return the table with nan below its diagonal."""
     return np.where(np.triu(np.ones(table.shape, dtype=bool)), table, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkFacts:
-    """In one direction: bandwidth in bytes/s with its deviation, and that of the way back; round trip in seconds;
-    joules a byte.
+    """Figures of a link in one direction.
+
+    bandwidth: bytes/s; back: bytes/s in the opposite direction; round_trip: seconds; energy_per_byte: joules per byte;
+    name: of the Link.
     """
 
     bandwidth: Figure
@@ -223,25 +248,26 @@ class LinkFacts:
 
     @property
     def fixed(self) -> float:
-        """Seconds of a request and its answer that their bytes do not take."""
+        """Seconds of a request and its answer that do not depend on their sizes: round trip and message overhead."""
         return self.round_trip + _MESSAGE_S
 
     def time(self, size: float, answer: float) -> Figure:
-        """One request of `size` bytes there and its answer back."""
+        """Return the seconds of one request of `size` bytes and its answer of `answer` bytes."""
         wire = (size + answer) / self.bandwidth.value + self.detour(answer)
         sigma = wire * (self.bandwidth.sigma / self.bandwidth.value)
         return Figure(wire + self.fixed, sigma, self.bandwidth.basis, self.bandwidth.source)
 
     def detour(self, answer: float) -> float:
-        """Return the seconds that the way back takes an answer more than the way there would: below 0 for less."""
+        """Return the extra seconds of an answer on the way back over the forward direction; negative if quicker."""
         return answer / self.back - answer / self.bandwidth.value
 
     def energy(self, size: float, answer: float) -> float:
+        """Return the joules of one request of `size` bytes and its answer of `answer` bytes."""
         return (size + answer) * self.energy_per_byte
 
 
 def declared_bandwidth(link: Link, *, up: bool) -> float:
-    """Return the bytes/s from the first end of the Link to the second, or the other way."""
+    """Return the declared bytes/s from the first end of the Link to the second (`up`), or in the opposite direction."""
     spec = link.spec
     text = spec.bandwidth or (spec.up if up else spec.down)
     assert text is not None, "the rules of a Link: bandwidth, or both directions"
@@ -249,9 +275,10 @@ def declared_bandwidth(link: Link, *, up: bool) -> float:
 
 
 def describe_link(key: str, link: Link, there: Figure | None, back: Figure | None, *, up: bool) -> LinkFacts:
-    """Return the Link's figures in one direction. there, back: bandwidths where slots have measured them.
+    """Return the figures of the Link in one direction.
 
-    A figure of slots holds requests and their answers: it counts for both ways, unless the Link tells them apart.
+    there, back: measured bandwidths in this and the opposite direction, None where not measured. Slots measure requests
+    together with their answers: such a figure counts for both directions unless the Link states them separately.
     """
     declared = declared_bandwidth(link, up=up)
     bandwidth = there or Figure(declared, DEFAULT_SPREAD * declared, Basis.DECLARED, f"Link {key}")

@@ -1,8 +1,16 @@
-"""The quickest pipeline over any order of units: every count of each type of unit at once.
+"""Multiset dynamic program: whether a pipeline over any order of units has no step slower than a given time.
 
-A state is how many units of each type serve so far, and the type of the last one: crossings depend on it. Its value is
-the *set* of boundaries that it can reach, not the furthest: tables are not smooth and cuts differ in size, so that from
-further on there may be no way ahead. With every unit a type of its own this is the DP over subsets.
+Problem: decide feasibility at a time t over all orders and subsets of units, with interchangeable units merged into
+types.
+
+Method: forward dynamic program by number of stages. A state is (c, k): how many units of each type serve so far, and
+the type of the last one, because crossings depend on it. Its value is the set of reachable boundaries as a bitset:
+R(c + 1_k, k) = {e : b in R(c, j), hop(j, k, b) <= t, span(k, b, e) <= t for some b and j}.
+The whole set is kept, not only the furthest boundary: cost tables are not smooth and cuts differ in size, so a further
+boundary may be a dead end. With every unit a type of its own this is the dynamic program over subsets of Held and Karp.
+
+Complexity: O(N T (T + B/8) B/64) word operations for N count vectors, T types and B boundaries. Without a guide the
+answer is exact; with one, only a beam of states is kept, and None proves nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +32,11 @@ Value = TypeVar("Value", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Layer(Generic[Value]):
-    """All states of so many stages, a row for each count of types. parents: by last type, the row before."""
+    """All states with the same number of stages, one row per count vector.
+
+    counts: units of each type. values: by last type, or the source for the last index. parents: by last type, the row
+    in the previous layer.
+    """
 
     counts: NDArray[np.uint8]  # (N, T)
     values: NDArray[Value]  # (T+1, N, ...) by last type, or the source
@@ -32,10 +44,11 @@ class Layer(Generic[Value]):
 
     @classmethod
     def begin(cls, kinds: int, values: NDArray[Value]) -> "Layer[Value]":
+        """Return the layer of zero stages for `kinds` types."""
         return cls(np.zeros((1, kinds), dtype=np.uint8), values, np.zeros((1, kinds), dtype=np.intp))
 
     def grow(self, moves: Sequence["Move[Value]"], nothing: float) -> "Layer[Value]":
-        """One stage more. nothing: the value of what no move leads to."""
+        """Return the layer with one more stage. nothing: value of states that no move leads to."""
         kinds = np.concatenate([np.full(len(rows), kind) for kind, rows, _ in moves])
         parents = np.concatenate([rows for _, rows, _ in moves])
         grown = self.counts[parents]
@@ -48,15 +61,16 @@ class Layer(Generic[Value]):
         return Layer(grown[first], values, origins)
 
     def keep(self, rows: NDArray[np.intp]) -> "Layer[Value]":
+        """Return the layer reduced to these rows."""
         return Layer(self.counts[rows], self.values[:, rows], self.parents[rows])
 
 
 Move = tuple[int, NDArray[np.intp], NDArray[Value]]
-"""One more of a type: the type, the rows that it leads on from, and what it then reaches."""
+"""Transition that adds one unit of a type: the type, the rows it starts from, and the values it reaches."""
 
 
 class CountProbe:
-    """What is possible over any order with no step slower than `seconds`."""
+    """Feasibility probe over all orders of units: pipelines with no step slower than `seconds`."""
 
     def __init__(self, types: Types, seconds: float) -> None:
         self._types = types
@@ -65,9 +79,9 @@ class CountProbe:
         self._crossable = pack(self._hops)
 
     def run(self, guide: Cover | None = None, *, width: int = 1) -> Way | None:
-        """A way of the fewest stages; None where there is none.
+        """Return a path with the fewest stages; None if there is none.
 
-        guide: only `width` states are kept of each number of stages, those that it tells to be ahead; then None says
+        guide: duals by which only the `width` best count vectors are kept for each number of stages; None then proves
         nothing.
         """
         layers = [self._begin()]
@@ -103,14 +117,14 @@ class CountProbe:
                 yield kind, rows[alive], ends[alive]
 
     def _keep(self, layer: Layer[np.uint64], width: int, guide: Cover) -> Layer[np.uint64]:
-        """The states that have covered most for what their units are worth."""
+        """Return the `width` states with the highest reduced value: worth of the furthest boundary less unit prices."""
         reached = unpack(np.bitwise_or.reduce(layer.values, axis=0), self._types.last + 1)
         furthest = self._types.last - np.argmax(reached[:, ::-1], axis=1)
         ahead: Array = guide.worth[furthest] - layer.counts @ guide.price
         return layer.keep(np.sort(np.argsort(-ahead, kind="stable")[:width]))
 
     def _trace(self, layers: Sequence[Layer[np.uint64]], row: int, kind: int) -> list[tuple[int, int]]:
-        """Back from a state that is done: (type, boundary that it ends at) of each stage."""
+        """Trace back from a complete state; return (type, end boundary) of each stage."""
         boundary, found = self._types.last, list[tuple[int, int]]()
         for before, layer in zip(layers[-2::-1], layers[:0:-1], strict=True):
             found.append((kind, boundary))
@@ -122,7 +136,10 @@ class CountProbe:
 
 
 def _distinct(rows: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where each distinct row is first, and which of those each row is."""
+    """Return the index of the first occurrence of each distinct row, and for each row the index of its distinct row.
+
+    Rows are compared as 64-bit words, sorted in O(N log N).
+    """
     wide = np.zeros((len(rows), -(-rows.shape[1] // _WORD) * _WORD), dtype=np.uint8)
     wide[:, : rows.shape[1]] = rows
     words = wide.view(np.uint64)

@@ -1,4 +1,18 @@
-"""What no set of units could do: a linear relaxation of a pipeline, where spans overlap and units are shared out."""
+"""Lower bound on the time of a pipeline's slowest step: the linear relaxation of a covering problem.
+
+Problem: cover all blocks by spans, none of whose steps takes longer than a given time, with at most one span per unit
+and as few spans as possible. Unlike the spans of a pipeline, they may overlap, be fractional and follow any other unit.
+
+Method: linear program (HiGHS) with a variable x[k, b] per type k and start boundary b, which stands for the longest
+span that type k can run from b: minimise the sum of x, such that each block is covered at least once and each type is
+used at most as often as it has units. Shorter spans from the same start are dominated.
+
+Validity: the spans of a pipeline do not overlap, each unit serves with one, and every crossing is quick enough, so a
+pipeline is a feasible point. An infeasible program, or an optimum above the maximum number of stages, proves that no
+pipeline keeps the time.
+
+Complexity: one linear program of O(T B) variables and B + T rows, for T types and B boundaries.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -16,16 +30,19 @@ _TOLERANCE: Final = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """The duals: worth (B,) of having got to a boundary, price (T,) of a unit of a type; both in stages."""
+    """Duals of the covering program, in stages.
+
+    worth: (B,) of having covered all blocks up to a boundary. price: (T,) of using one unit of a type.
+    """
 
     worth: Array
     price: Array
 
 
 def cover(types: Types, seconds: float) -> Cover | None:
-    """None where units cannot even cover all blocks in this time, each by one span or by shares of several.
+    """Return the duals of the covering program; None if it proves that no pipeline has all steps within `seconds`.
 
-    A pipeline is a cover: its spans do not overlap, a unit serves with one, and every crossing is quick enough.
+    If HiGHS fails for another reason, return duals that count blocks and give units no price.
     """
     ends = _reach(types, seconds)
     kind, start = np.nonzero(ends)
@@ -47,7 +64,10 @@ def cover(types: Types, seconds: float) -> Cover | None:
 
 
 def _reach(types: Types, seconds: float) -> NDArray[np.intp]:
-    """(T, B) the furthest boundary that a span from each one ends at, 0 for none; it is entered and left in time."""
+    """Return (T, B) the furthest end boundary of a span from each start boundary, 0 for none.
+
+    The span, some crossing into it and some crossing out of it take at most `seconds`.
+    """
     quick = types.hops <= seconds
     entered, left = quick[:-1].max(axis=0), quick[:-1].max(axis=1)
     entered[:, 0], left[:, -1] = quick[-1, :, 0], True

@@ -1,4 +1,9 @@
-"""What it costs to cross from one place to another at each boundary: transfer, codec, and what egress forbids."""
+"""Costs of crossing from one place to another at each boundary: transfer, codec, and what egress forbids.
+
+A transfer is linear in the bytes, so a pair of places takes a few figures; a codec has figures of its own at each cut,
+so a coded pair takes a row of them. Equal pairs of nodes, and equal pairs of units with a codec, are computed once.
+Complexity: O(D²) figures and O(P B) for P coded pairs, D places and B boundaries.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +22,19 @@ from maleo_operator.planning.units import UnitFacts
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-_PAIR: Final = 7  # the first figures of Crossings
+_PAIR: Final = 7  # figures of a pair without a codec, in the order of Crossings
 _FIGURES: Final = 5
-"""mean seconds, what the tail is above it, joules, seconds of the slowest stage of it, share of accuracy lost."""
+"""Mean seconds, tail minus mean, joules, seconds of the slowest pipeline stage, share of accuracy lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """What may cross between nodes, and over what.
+    """Rules and figures of crossings between nodes.
 
-    link: None where none joins two nodes; may_receive: (node, whether it gets the raw input) by the mission's egress;
-    processor: the node's own, None where no profile knows it; loss: share of accuracy that a cut after a block costs by
-    a codec, empty: as it is; taken: share of the link's time that others hold.
+    link: None where no Link joins two nodes; may_receive: (node, whether the data is raw input) -> whether the
+    mission's egress allows it; processor: the node's own, None where no profile states it; loss: (block, codec) ->
+    share of accuracy that the cut after the block costs, an empty codec for none; taken: share of the link's time that
+    others have reserved.
     """
 
     link: Callable[[NodeFacts, NodeFacts], LinkFacts | None]
@@ -42,16 +48,16 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Crossings:
-    """Between places, (D+1, D), the last row from where the data is born; zero inside a node.
+    """Crossings between D places at B boundaries, (D+1, D): the last row is from the input's node. Zero inside a node.
 
-    wire: seconds a byte; taken: the same in what others leave of the link; doubt: of the wire's time at the tail,
-    relative; overhead: seconds of each; joules: a byte; detour: seconds of each on the wire, besides its bytes;
-    held: the same in what others leave of the link; open: what links and egress allow; pairs: (place, place) ->
-    row in `coded` of those by a codec; barred: (D+1, D, B) cuts whose tensors egress keeps away from a place that gets
-    those of other cuts, None if there are none.
+    wire: seconds a byte; taken: the same in the time that others leave of the link; doubt: tail of the wire's time over
+    its mean, relative; overhead: seconds of each crossing; joules: of a byte; detour: seconds of each crossing on the
+    wire in addition to its bytes; held: the same in the time that others leave of the link; open: whether links and
+    egress allow the crossing; pairs: (place, place) -> row in `coded` of a crossing with a codec; barred: (D+1, D, B)
+    cuts whose tensors egress keeps from a place that may receive those of other cuts, None if there are none.
     """
 
-    sizes: Array  # (B,) bytes, and the answer
+    sizes: Array  # (B,) bytes, with the answer
     wire: Array
     taken: Array
     doubt: Array
@@ -75,8 +81,10 @@ def find_crossings(
     source: NodeFacts,
     z: float,
 ) -> Crossings:
-    """units, codecs: of each place, a codec by its rank at each cut, from 1, 0: none; ends: boundary -> last block;
-    z: of the latency's percentile.
+    """Return the crossings between these places.
+
+    units, codecs: of each place, a codec by its rank from 1 at each cut, 0 for none; ends: boundary -> last block; z:
+    of the latency's percentile.
     """
     count = len(units)
     figures = np.zeros((_PAIR, count + 1, count))
@@ -97,10 +105,10 @@ def find_crossings(
                 known[pair] = _pair(crossing, origin, unit.node, z) if receives[j] else None
             found = known[pair]
             if found is None or (i < count and units[i].key == unit.key):
-                continue  # no way, or the unit itself, which serves once
+                continue  # not allowed, not linked, or the same unit, which serves at most once
             if not codecs[j]:
                 allowed[i, j], figures[:, i, j] = True, found
-            elif i < count and origin.name != unit.node.name:  # what is born has crossed no cut yet
+            elif i < count and origin.name != unit.node.name:  # a codec belongs to a cut, and the input crosses none
                 link = crossing.link(origin, unit.node)
                 assert link is not None
                 allowed[i, j] = True
@@ -118,23 +126,25 @@ def find_crossings(
 
 
 def raw_cuts(variant: Variant, ends: Sequence[int]) -> Mask:
-    """Return (B,): whether raw input crosses at each boundary after the first, where nothing is cut yet."""
+    """Return (B,): whether raw input crosses at each boundary; false at the first one, where nothing is cut yet."""
     return np.array([False, *(is_raw(variant.blocks, end) for end in ends[1:])])
 
 
 def _bar(raw: Mask, inputs: Mask, features: Mask) -> Mask | None:
-    """Return (D+1, D, B): raw cuts to places that may not receive the input (`inputs`, by place), and other cuts to
-    those that may not receive features. Without raw cuts a place receives all cuts or none, which is told by `open`.
+    """Return (D+1, D, B): cuts that egress forbids by the place that receives them, or None.
+
+    Forbidden are raw cuts at places that may not receive the input (`inputs`), and other cuts at places that may not
+    receive `features`. Without raw cuts a place may receive all cuts or none, which `open` covers.
     """
     forbidden: Mask = np.where(raw, ~inputs[:, None], ~features[:, None])
-    forbidden[:, 0] = False  # nothing is cut yet
+    forbidden[:, 0] = False  # no cut: the input's own rule is part of `open`
     if not raw.any() or not forbidden.any():
         return None
     return np.broadcast_to(forbidden, (len(inputs) + 1, *forbidden.shape))
 
 
 def _pair(crossing: Crossing, origin: NodeFacts, target: NodeFacts, z: float) -> tuple[float, ...] | None:
-    """The first figures of Crossings; None where no link joins them."""
+    """Return the figures of a pair of nodes in the order of Crossings; None where no link joins them."""
     if origin.name == target.name:
         return (0.0,) * _PAIR
     link = crossing.link(origin, target)
@@ -148,7 +158,7 @@ def _pair(crossing: Crossing, origin: NodeFacts, target: NodeFacts, z: float) ->
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The codecs of one rank at every boundary (B,): bytes, operations on both sides, share of accuracy lost."""
+    """The codecs of one rank at each boundary, (B,): bytes, operations to encode and decode, accuracy loss (share)."""
 
     there: Mask
     size: Array
@@ -158,6 +168,7 @@ class _Form:
 
     @classmethod
     def of(cls, variant: Variant, ends: Sequence[int], crossing: Crossing, rank: int) -> "_Form":
+        """Collect the codecs of this rank whose loss is finite."""
         rows = np.zeros((4, len(ends)))
         there = np.zeros(len(ends), dtype=bool)
         for at, end in enumerate(ends[1:-1], start=1):
@@ -173,7 +184,11 @@ class _Form:
 
 
 def _coded(form: _Form, answer: float, link: LinkFacts, free: float, sides: tuple[Coder, Coder], z: float) -> Array:
-    """(figures, B). Encoding, transfer and decoding are stages of their own: the units go on meanwhile."""
+    """Return (figures, B) of a crossing with a codec; infinite where the cut has none or a pace is unknown.
+
+    Encoding, transfer and decoding are pipeline stages of their own, because the units go on meanwhile. free: share of
+    the link's time that others leave.
+    """
     found, paces = np.full((_FIGURES, len(form.there)), np.inf), [side.pace for side in sides]
     if not all(paces):
         return found
@@ -195,6 +210,6 @@ def _coded(form: _Form, answer: float, link: LinkFacts, free: float, sides: tupl
 
 
 def list_sizes(variant: Variant, ends: Sequence[int], input_bytes: float) -> Array:
-    """(B,) bytes that cross each boundary as they are; nothing after the last."""
+    """Return (B,) the bytes that cross each boundary without a codec; zero at the last one."""
     cuts = [variant.blocks[end].cut for end in ends[1:]]
     return np.array([input_bytes, *(bytes_across(cut) if cut else 0.0 for cut in cuts)])

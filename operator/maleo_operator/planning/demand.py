@@ -1,4 +1,4 @@
-"""What one mission asks for, parsed: its objectives as numbers, its weights, how far its data may travel."""
+"""Parsed requirements of one mission: objectives as numbers, weights, candidates for its input node."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ PRESETS: Final = {  # accuracy, latency, energy
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`value` in SI units; a Hard one decides what is feasible, a Soft one only what is better."""
+    """A limit in SI units. A Hard limit decides feasibility, a Soft one only the objective."""
 
     value: float
     hard: bool
@@ -30,18 +30,23 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
+    """Requirements of a mission."""
+
     mission: Mission
     accuracy: Limit | None
     latency: Limit | None
-    energy: Limit | None  # joules of one inference; a power objective is this at the demanded rate
-    z: float  # of the latency percentile
-    rate: float
-    updates: float  # of the model's weights, for each request
+    energy: Limit | None  # joules per inference; a power objective is converted at the demanded rate
+    z: float  # standard deviations of the latency percentile above the mean
+    rate: float  # requests per second
+    updates: float  # updates of the model's weights per request
     weights: tuple[float, float, float]
 
     @classmethod
     def of(cls, mission: Mission, model: Model | None = None) -> "Demand":
-        """model: the mission's; without it a floor that is relative to one of its variants is not known."""
+        """Parse the mission's requirements.
+
+        model: of the mission; without it an accuracy floor relative to a variant is unknown (infinite).
+        """
         objectives, rate = mission.spec.objectives, parse(RATE, mission.spec.demand.rate)
         accuracy, latency, energy = objectives.accuracy, objectives.latency, objectives.energy
         period = mission.spec.model.updated_every
@@ -62,14 +67,14 @@ class Demand:
         )
 
     def accuracy_of(self, variant: Variant) -> Figure | None:
-        """The variant's figure for the metric and data set of the objective; None when there is none."""
+        """Return the variant's accuracy in the objective's metric on its data set; None where it is not stated."""
         return self._find_accuracy(variant.accuracy, f"Model, variant {variant.name}")
 
     def loss(self, variant: Variant, block: int, codec: Codec | None = None) -> float:
-        """Return the share of accuracy that a cut after a block costs, crossed by this codec or as it is.
+        """Return the share of accuracy that the cut after `block` costs, transferred by this codec or uncoded.
 
-        A codec's accuracy is that of the model cut there, so the larger of both counts. Infinite where accuracy is
-        asked for and that of the codec is not known.
+        A codec's accuracy is stated for the model cut there, so it includes the cut's own deviation, and the larger of
+        both losses counts. Infinite where the mission has an accuracy objective and the codec's accuracy is unknown.
         """
         cut = variant.blocks[block].cut
         if self.accuracy is None or cut is None:
@@ -81,7 +86,10 @@ class Demand:
         return max(deviation, plain.value - coded.value) if plain and coded else float("inf")
 
     def _find_accuracy(self, rows: Sequence[AccuracyFigure], told: str) -> Figure | None:
-        """`told`: where it comes from, if the row does not say."""
+        """Return the accuracy in the objective's metric and data set, None where it is not stated.
+
+        told: source of the figure if the row states none.
+        """
         objective = self.mission.spec.objectives.accuracy
         if objective is None:
             return None
@@ -90,13 +98,14 @@ class Demand:
 
 
 def accuracy_margin(value: float, floor: float) -> float:
-    """Of a ratio whose ceiling is 1; a floor that is not known is missed by all there is."""
+    """Return the relative margin of an accuracy in 0..1 above its floor; -1 where the floor is unknown (infinite)."""
     if floor == inf:
         return -1.0
     return (value - floor) / (1 - floor) if floor < 1 else value - floor
 
 
 def _weights(mission: Mission) -> tuple[float, float, float]:
+    """Return the weights of accuracy, latency and energy, normalised to a sum of 1."""
     chosen = mission.spec.preference.weights
     if chosen is None:
         return PRESETS[mission.spec.preference.preset]
@@ -107,7 +116,7 @@ def _weights(mission: Mission) -> tuple[float, float, float]:
 
 
 def find_input(snapshot: Snapshot, mission: Mission) -> list[str]:
-    """Names of the nodes that the mission's input could be: exactly one, or the mission has no input."""
+    """Return the names of the nodes that match the mission's input; only exactly one match makes the input valid."""
     source = mission.spec.input
     if source.node is not None:
         return [source.node] if source.node in snapshot.nodes else []

@@ -1,9 +1,21 @@
-"""Lower bounds that know that a unit serves once in a way and that limits hold: what breaks them has a price.
+"""Lower bounds on the cost of a path by Lagrangian relaxation of single unit use and of limits.
 
-Forgetting both, the cheapest walk through a lattice is found by one backward pass. A price on every use of a unit, less
-that price once, and on what a limit counts, less all that it allows, makes no way that keeps them dearer: so the
-cheapest walk at any such prices costs no more than the best way (Lagrangian duality). Prices rise where it breaks what
-is priced, and the bound with them, often to the cost of the best way itself.
+Problem: minimise cost(path) where each unit serves at most once and amount_i(path) <= most_i for each limit i. Without
+both constraints the optimum is one backward pass over the partition graph:
+
+    ahead_k[p, a] = min over d, b of hop(p, d, a) + span(d, a, b) + ahead_{k-1}[d, b],  ahead_k[p, last] = 0
+
+which takes O(K (D² B + T B²)) for K steps, D places, B boundaries and T places with tables of spans (`pass_work`; plus
+O(D B log B) a step where spans are limited).
+
+Method: with prices u >= 0 of units and v >= 0 of limits the pass minimises cost + sum u (uses - 1) + sum v (amount /
+most - 1). Each v is first set by intersecting the two lines of its cheapest and its most economical path (LARAC;
+Handler and Zang 1980). Then all prices follow the projected subgradient (uses - 1, amount / most - 1) with Polyak's
+step size.
+
+Validity: a path that keeps the constraints makes both sums at most zero, so at any prices the minimum of the relaxed
+problem is at most the cost of the best path (weak duality). The highest bound so far is kept. A bound above the largest
+possible cost of a path proves that no path keeps the limits.
 """
 
 from collections.abc import Sequence
@@ -17,17 +29,17 @@ from maleo_operator.planning.budget import CALL, Budget
 from maleo_operator.planning.lattice import TIE, Lattice
 from maleo_operator.planning.question import Way, total
 
-_REACH: Final = 0.1  # the target is so much above the bound where none is known
+_REACH: Final = 0.1  # relative distance of an assumed target above the bound, where no target is known
 _DECAY: Final = 0.95
 _BALANCES: Final = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """What any way costs at least: its steps at prices, less what these forgive.
+    """Lower bound on the cost of any path: its steps at prices, less the constant term of the Lagrangian.
 
-    amount: priced; ahead: [k][place, boundary] the least that is still to come with at most k more steps; units: (D,)
-    of a use; limits: of all that each allows; forgiven: a use of every unit, and all that the limits allow.
+    amount: priced edge costs; ahead: [k][place, boundary] least cost still to come in at most k more steps; units: (D,)
+    price of a use; limits: price of the whole of each limit; forgiven: sum of all prices.
     """
 
     amount: Amount
@@ -37,25 +49,25 @@ class Bound:
     forgiven: float = 0.0
 
     def so_far(self, value: float, shares: Sequence[float], way: Way) -> float:
-        """Of a partial way that amounts to `value` and takes these shares of the limits."""
+        """Return the bound's part of a partial path that costs `value` and uses these shares of the limits."""
         uses = sum(self.units[place] for place, _ in way)
-        taken = sum(price * share for price, share in zip(self.limits, shares, strict=False))  # or none has a price
+        taken = sum(price * share for price, share in zip(self.limits, shares, strict=False))  # empty if unpriced
         return float(value + uses + taken - self.forgiven)
 
     def onward(self, place: int, boundary: int, left: int) -> Array:
-        """(D, B) of the next step, and the least of at most `left` steps after it."""
+        """Return (D, B): the next step, plus the least cost of at most `left` steps after it."""
         total: Array = self.amount.hops[place, :, boundary, None] + self.amount.row(boundary) + self.ahead[left][:-1]
         return total
 
 
 def pass_work(lattice: Lattice) -> float:
-    """Return the work of one step of a backward pass: all crossings, and every table of spans."""
+    """Return the work of one step of a backward pass in units of the budget: all crossings and tables of spans."""
     places, boundaries = lattice.source, lattice.last + 1
     return 4 * CALL + 3.0 * boundaries * (places * (places + 1) + len(lattice.mean.tables) * boundaries)
 
 
 def look_ahead(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
-    """[k][place, boundary]: the least that is still to come with at most k more steps. Units may serve again in it."""
+    """Return [k][place, boundary]: the least cost still to come in at most k more steps, if units may serve again."""
     least = np.full((lattice.source + 1, lattice.last + 1), np.inf)
     least[:, -1] = 0.0
     found = [least]
@@ -67,7 +79,7 @@ def look_ahead(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
 
 
 def look_ahead_peak(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
-    """The same of the largest step in place of the sum of all."""
+    """Return the same as `look_ahead` for the largest step in place of the sum; O(K (D² B + D B²))."""
     least = np.full((lattice.source + 1, lattice.last + 1), np.inf)
     least[:, -1] = 0.0
     found = [least]
@@ -80,15 +92,17 @@ def look_ahead_peak(lattice: Lattice, amount: Amount, most: int) -> list[Array]:
 
 
 def unpriced(lattice: Lattice, amount: Amount, most: int, *, peak: bool = False) -> Bound:
+    """Return the bound at zero prices, for the sum or, if `peak`, the largest step."""
     ahead = look_ahead_peak if peak else look_ahead
     return Bound(amount, ahead(lattice, amount, most), np.zeros(lattice.source))
 
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """The cheapest at some prices: the bound, and what it costs without them.
+    """Minimiser of the relaxed problem at some prices; it may use a unit more than once.
 
-    uses: of each unit, less one; over: of each limit, what is taken more than allowed, relative to it.
+    bound: its relaxed cost; cost: the same without prices; uses: of each unit, minus one; over: relative violation of
+    each limit, negative if kept. The last two are the subgradient.
     """
 
     bound: float
@@ -98,7 +112,7 @@ class _Walk:
 
 
 class Dual:
-    """Prices of one lattice's units and limits, and the highest bound that they have given so far."""
+    """Lagrangian dual of one lattice: prices of its units and limits, and the highest bound so far."""
 
     def __init__(
         self,
@@ -109,7 +123,7 @@ class Dual:
         most: int,
         budget: Budget,
     ) -> None:
-        """limits: amounts and what they may be, above zero; start: (D, B) first steps that are possible."""
+        """Find initial prices. limits: (amount, maximum above zero); start: (D, B) possible first steps."""
         self._budget, self._work = budget, most * pass_work(lattice)
         self._lattice = lattice
         self._cost = cost
@@ -117,7 +131,7 @@ class Dual:
         self._start = start
         self._most = most
         _, groups = np.unique(lattice.same, axis=0, return_inverse=True)
-        self._unit: Numbers = groups.reshape(-1)  # of each place
+        self._unit: Numbers = groups.reshape(-1)  # unit of each place
         self._units, self._shares = np.zeros(self._unit.max(initial=0) + 1), np.zeros(len(limits))
         self.least = -np.inf
         self.bound = unpriced(lattice, cost, most)
@@ -128,11 +142,15 @@ class Dual:
 
     @property
     def is_hopeless(self) -> bool:
-        """No way at all keeps the limits: the bound is above what any way can cost."""
+        """Return True if no path keeps the limits: the bound exceeds the largest possible cost of a path."""
         return self.least > self._dearest
 
     def rise(self, steps: int, target: float) -> None:
-        """So many steps up the subgradient; it ends early when the cost of a way, or the `target`, is reached."""
+        """Take up to `steps` projected subgradient steps with Polyak's step size towards `target`.
+
+        The ascent ends early when the bound reaches the target or the cost of a known feasible path, stops improving,
+        proves infeasibility, or when the budget is exhausted.
+        """
         self._target, idle = min(self._target, target), 0
         for _ in range(steps):
             at = self._at
@@ -154,7 +172,10 @@ class Dual:
             idle = 0 if self.least > before + TIE else idle + 1
 
     def _balance(self, dear: _Walk) -> None:
-        """For each limit in turn the price alone at which neither breaking it nor keeping it too well pays."""
+        """Set the price of each limit in turn where its cheapest violating and its cheapest keeping path cost the same.
+
+        This maximises the bound over that one price (LARAC). It stops after `_BALANCES` intersections.
+        """
         for i, (amount, _) in enumerate(self._limits):
             thrifty = self._find(amount)
             cheap = self._measure(thrifty[1], 0.0) if thrifty is not None else None
@@ -170,7 +191,10 @@ class Dual:
             dear = self._at = self._walk() or dear
 
     def _walk(self) -> _Walk | None:
-        """The cheapest at the present prices; its bound is kept if it is the highest. None: no figures."""
+        """Return the minimiser at the present prices and keep its bound if it is the highest so far.
+
+        None if no path exists or its violations are not finite.
+        """
         shares = [(p / most, amount) for p, (amount, most) in zip(self._shares, self._limits, strict=True) if p]
         priced, uses = add([(1.0, self._cost), *shares]), self._units[self._unit]
         tables = {place: table + uses[place] for place, table in priced.tables.items()}
@@ -191,7 +215,7 @@ class Dual:
         return walk
 
     def _find(self, amount: Amount) -> tuple[float, Way, list[Array]] | None:
-        """The least of all walks, one that is the least, and what is ahead."""
+        """Return the least cost of a relaxed path, one such path, and the costs still to come; None if none exists."""
         self._budget.spend(self._work)
         lattice, frame = self._lattice, self._lattice.frame
         ahead = look_ahead(lattice, amount, self._most)
@@ -211,13 +235,14 @@ class Dual:
         return value, tuple(way), ahead
 
     def _measure(self, way: Way, bound: float) -> _Walk:
+        """Return the cost and the subgradient of a relaxed path."""
         uses: Array = np.bincount(self._unit[[place for place, _ in way]], minlength=len(self._units)).astype(float) - 1
         over = np.array([total(amount, self._lattice, way) / most - 1 for amount, most in self._limits])
         return _Walk(bound, total(self._cost, self._lattice, way), uses, over)
 
 
 def _dearest_step(cost: Amount) -> float:
-    """No step that is possible costs more."""
+    """Return an upper bound on the cost of any possible step."""
     spans = [
         *(cost.prefix[:, -1] + cost.fixed),
         *(table[np.isfinite(table)].max(initial=0.0) for table in cost.tables.values()),

@@ -1,4 +1,4 @@
-"""What of a variant can be run: all of it, or as far as one of its early exits."""
+"""Runnable editions of a variant: the whole of it, or cut short at one of its early exits."""
 
 from maleo_api.mission import Mission
 from maleo_api.model import Block, Exit, Model, Variant
@@ -6,20 +6,20 @@ from maleo_api.spelling import suggest
 
 
 class Edition(Variant):
-    """A variant as one chain of blocks; with an `exit` its head is the last of them."""
+    """A variant as one chain of blocks; with an `exit` the exit's head is the last block."""
 
     exit: str = ""
     taken_from: tuple[str, ...] = ()
-    """Tensors of the graph that the exit answers in place of the model's outputs."""
+    """Tensors of the graph that the exit returns in place of the model's outputs."""
 
     @property
     def label(self) -> str:
-        """`fp32`, or `fp32:exit-1`."""
+        """Variant and exit: `fp32`, or `fp32:exit-1`."""
         return f"{self.name}:{self.exit}" if self.exit else self.name
 
 
 def list_editions(model: Model) -> list[Edition]:
-    """Every variant whole and then by each of its exits, in the order in which the Model names them."""
+    """Return each variant whole and then at each of its exits, in the order of the Model."""
     return [
         edition
         for variant in model.spec.variants
@@ -28,7 +28,7 @@ def list_editions(model: Model) -> list[Edition]:
 
 
 def tell_unknown(mission: Mission, model: Model) -> str:
-    """Return which names of spec.model.variants the model does not have, and which it has; empty if it has all."""
+    """Return a message on names in spec.model.variants that the model lacks; empty if it has all of them."""
     there = [variant.name for variant in model.spec.variants]
     unknown = [name for name in mission.spec.model.variants if name not in there]
     if not unknown:
@@ -39,7 +39,7 @@ def tell_unknown(mission: Mission, model: Model) -> str:
 
 
 def without_codecs(edition: Edition) -> Edition:
-    """Where a pipeline is made for its rate alone, cuts are crossed as they are."""
+    """Return the edition with all codecs removed: a pipeline optimised for rate alone transfers its cuts uncoded."""
     if not any(block.cut and block.cut.codecs for block in edition.blocks):
         return edition
     plain = [b.model_copy(update={"cut": b.cut and b.cut.model_copy(update={"codecs": []})}) for b in edition.blocks]
@@ -47,12 +47,16 @@ def without_codecs(edition: Edition) -> Edition:
 
 
 def _make(variant: Variant, **changes: object) -> Edition:
+    """Return an edition of the variant with these fields changed."""
     same = {name: getattr(variant, name) for name in Variant.model_fields}
     return Edition.model_construct(**same | changes)
 
 
 def _end(variant: Variant, exit_: Exit) -> Edition:
-    """The head is a block of its own: where block `after` may be cut it can even run elsewhere."""
+    """Return the edition that ends at the exit; the head is a block of its own.
+
+    Where block `after` has a cut, the head can be placed on another unit than that block.
+    """
     after = next(i for i, block in enumerate(variant.blocks) if block.name == exit_.after)
     head = Block.model_construct(
         name=exit_.name, work=exit_.work, parameters=exit_.parameters, activations=exit_.activations, cut=None

@@ -1,4 +1,4 @@
-"""Why a plan is what it is: what was not taken, and what it lacks."""
+"""Explanation of a plan: rejected candidates, alternatives, and how they compare with the chosen plan."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,39 +16,40 @@ from maleo_operator.planning.solver import Candidate, Search
 from maleo_operator.planning.units import UnitFacts
 
 _LEAST_WHOLE: Final = 0.005
-"""Shares above it do not read as zero in whole percent."""
+"""Smallest share that is not rounded to zero in whole percent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """The best plan of another mode; where none is feasible the one that breaks least, None where there is no way."""
+    """The best plan of another mode: the closest infeasible plan if none is feasible, None if there is no path."""
 
     mode: Mode
     plan: Plan | None
-    lacks: Mapping[str, float]  # term of the objective -> how much less than the chosen plan's
+    lacks: Mapping[str, float]  # objective term -> value of the chosen plan minus value of this plan
     blockers: tuple[Blocker, ...]  # empty: feasible
-    would_do: tuple[Mapping[str, Any], ...]  # each the least change of a letter (path -> value) that makes it do
+    would_do: tuple[Mapping[str, Any], ...]  # smallest changes (field path -> value), each making it feasible alone
 
 
 @dataclass(frozen=True, slots=True)
 class UnitClass:
-    """All units of one profile that came to the same with one variant: a score, or a code."""
+    """All units of one profile with the same outcome for one variant: an objective or a rejection code."""
 
     unit: str  # `hailo-8 npu`
     variant: str
     count: int
     code: str  # "" = feasible: `objective` is that of the best plan with such a unit
-    margin: float | None  # of a quantity that is missing: relative, negative
+    margin: float | None  # relative, negative; None unless a quantity is missing
     objective: float | None
     example: str
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """alternatives: one for each other mode; displaced: missions that must give way.
+    """Alternatives to the plan of one mission.
 
-    floor: of accuracy, absolute; infinite = not known.
-    better: what this mission would get by itself, where a tier that is planned together gave it less.
+    alternatives: one for each other mode. classes: outcome of each unit class with each variant. displaced: missions
+    whose plan the chosen one makes infeasible. floor: absolute accuracy floor; infinite if unknown. better: best plan
+    of the mission alone, if joint planning of its tier chose one with a lower objective.
     """
 
     alternatives: tuple[Alternative, ...]
@@ -59,9 +60,10 @@ class Explanation:
 
 
 def reject(found: Sequence[Candidate], refused: Sequence[Refused], *, floor: float = 0.0) -> tuple[Rejected, ...]:
-    """Classes of what was not taken, the largest first; of what is feasible only the chosen is taken.
+    """Return classes of rejected candidates, the largest first, at most 16.
 
-    floor: of accuracy, whose margins are told in points and not, as they are weighed, in shares of what is above it.
+    found: candidates that break Hard limits are listed with their shortfalls. floor: absolute accuracy floor; accuracy
+    margins are given in points, while the objective weighs them relative to the range above the floor.
     """
     counts = Counter((r.candidate, r.code) for r in refused)
     last = {(r.candidate, r.code): r for r in refused}
@@ -85,17 +87,20 @@ def reject(found: Sequence[Candidate], refused: Sequence[Refused], *, floor: flo
 
 
 def _tell_amount(name: str, amount: float, floor: float) -> str:
-    """Return by how much a Hard limit is broken, in percent of it; of accuracy, in points below the floor."""
+    """Return the text for a shortfall: percent of the Hard limit; for accuracy, points below the floor."""
     return show_points(-amount * (1 - floor)) if name == "accuracy" and floor < 1 else _tell_share(amount)
 
 
 def _tell_share(missing: float) -> str:
-    """Return `-49%`; a share that would read as zero with more digits."""
+    """Return text such as `-49%`, with more digits where whole percent would read as zero."""
     return f"-{missing:.0%}" if missing >= _LEAST_WHOLE else show_points(-missing)
 
 
 def classify(search: Search, units: Iterable[UnitFacts], found: Sequence[Candidate]) -> tuple[UnitClass, ...]:
-    """Each of `units`, available or not, with each variant: the best score of a plan with it, or why there is none."""
+    """Return the outcome of each unit class with each variant: the best objective, or the rejection code.
+
+    units: all units, available or not. found: candidates, the best first.
+    """
     rows: dict[tuple[str, str, str], UnitClass] = {}
     best: dict[tuple[str, tuple[str, str]], tuple[int, Candidate]] = {}
     for rank, candidate in enumerate(found):
@@ -129,7 +134,7 @@ def _outcome(search: Search, group: Sequence[UnitFacts], variant: str, best: Can
 
 
 def _why_unused(search: Search, unit: UnitFacts, variant: str) -> str:
-    """Of a unit that breaks no rule by itself, and yet is part of no way."""
+    """Return the code for a unit that breaks no rule by itself and yet is part of no candidate."""
     modes = search.demand.mission.spec.modes
     if search.loads[unit.key].share >= 1:
         return "UnitOccupied"
@@ -140,7 +145,7 @@ def _why_unused(search: Search, unit: UnitFacts, variant: str) -> str:
 
 
 def compare(snapshot: Snapshot, key: str, verdict: Verdict, decide: Decide) -> tuple[Alternative, ...]:
-    """What each other mode has to offer, those that the mission does not allow too."""
+    """Return the best plan of each other mode, including modes that the mission does not allow."""
     mission = snapshot.missions[key]
     chosen = verdict.chosen
     others = [mode for mode in MODES if chosen is None or mode != chosen.mode]

@@ -1,10 +1,16 @@
-"""Any way that keeps all limits, in as many parts as allowed, and whether there is none: the dynamic programs of
-pipelines over multisets of units, asked whether anything is possible rather than how quick it can be.
+"""Feasibility of a mission with up to a given number of partitions: any path that keeps all limits, or a proof of none.
 
-Units that can be exchanged form a type, so that eight equal devices are eight states and not 8! orders. With one limit
-of a sum (latency, energy) or none the answer is exact while all states are kept; with several, or with what steps share
-(`allows`), a way that is found counts, and that none is found proves something only where one limit alone, or the
-structure alone, already excludes all ways. Codecs are left to the best-first search.
+Method: the dynamic programs over multisets of units that find pipelines (`counts`, `least`), asked whether a path
+exists instead of how fast it can be. Interchangeable units form a type, so that eight equal devices give eight states
+and not 8! orders. First any path at all is looked for, with the fewest partitions; then, for each limit, the path that
+takes least of it. Each path found is checked against all limits.
+
+Complexity: bounded by `_MOST_CELLS`, `_MOST_STATES` and the budget. Beyond `_MOST_STATES` only the `_WIDTH` best states
+of each number of stages are kept, guided by the duals of a linear cover (`cover`).
+
+Validity: a path that is returned keeps all limits. That none is found is proven exactly if the structure alone or one
+limit alone excludes all paths, while all states are kept; with several limits, or with limits shared by several steps
+(`allows`), it may remain open. Codecs are left to the best-first search, so nothing is proven where there are any.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -23,21 +29,21 @@ from maleo_operator.planning.question import Limit, Way, total
 from maleo_operator.planning.stages import Stages, Types
 
 _MOST_CELLS: Final = 8_000_000
-"""Spans of all units, and pairs of units by boundary: beyond, nothing is tried here."""
+"""Maximum number of spans of all units, and of pairs of units by boundary; nothing is tried beyond."""
 _MOST_STATES: Final = 1_000_000
 _WIDTH: Final = 2_000
-"""States kept of each number of stages where there are more than the above."""
+"""States kept for each number of stages where there are more than `_MOST_STATES`."""
 _WORK: Final = 2_000_000
-"""Sums of one stage in a probe of the least cost."""
+"""Maximum number of sums of one stage in a probe of the least cost."""
 
 
 _ANY: Final = float(np.finfo(float).max)
-"""Seconds of a step that is possible at all."""
+"""Seconds that every possible step takes at most: no limit on the time of a stage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """way: None where none was found; is_proven: then there is none."""
+    """Result of the search. way: None if none was found; is_proven: with `way` None, that none exists."""
 
     way: Way | None
     is_proven: bool
@@ -51,7 +57,10 @@ def find_any(
     most: int,
     budget: Budget,
 ) -> Answer:
-    """Return a way of any of the modes, with at most `most` parts, that keeps every limit and what `allows` asks."""
+    """Return a path of an allowed mode with at most `most` partitions; if none was found, whether that is proven.
+
+    The path keeps every limit, and each of its beginnings keeps `allows`.
+    """
     coded = np.array(lattice.codecs, dtype=bool)
     plain, boundaries, places = lattice.without(coded), lattice.last + 1, int((~coded).sum())
     is_proven = not any(lattice.codecs)
@@ -70,6 +79,7 @@ def find_any(
 def _find(
     lattice: Lattice, mode: Mode, limits: Sequence[Limit], allows: Callable[[Way], bool], most: int, budget: Budget
 ) -> Answer:
+    """Return the answer for one mode, without codecs."""
     stages = Stages.of(lattice, mode, most)
     if not stages.units:
         return Answer(None, is_proven=True)
@@ -94,7 +104,7 @@ def _find(
 
 
 def _find_structure(types: Types, budget: Budget) -> tuple[Way | None, bool]:
-    """Return a way of the fewest parts whatever it costs; None, and whether that is certain."""
+    """Return a path of the fewest partitions regardless of cost; if None, whether that is proven."""
     states = types.count_states() * len(types.members) ** 2
     if states <= _MOST_STATES:
         budget.spend(_work_of(types, states))
@@ -108,9 +118,11 @@ def _find_structure(types: Types, budget: Budget) -> tuple[Way | None, bool]:
 
 
 def _work_of(types: Types, states: int) -> float:
+    """Return the estimated work of a program with this many states, in units of the budget."""
     return float(CALL * types.most * len(types.members) + 4 * states * (1 + types.last // 64))
 
 
 def _keeps(lattice: Lattice, limits: Sequence[Limit], allows: Callable[[Way], bool], way: Way) -> bool:
+    """Return True if the path keeps all limits, and each of its beginnings keeps `allows`."""
     kept = all(total(limit.amount, lattice, way, peak=limit.peak) <= limit.most * (1 + TIE) for limit in limits)
     return kept and all(allows(way[:end]) for end in range(1, len(way) + 1))

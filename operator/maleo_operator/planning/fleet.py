@@ -1,7 +1,23 @@
-"""Many missions: strictly by rank; inside a tier by urgency, then together where that is better, then piece by piece.
+"""Joint planning of all missions: strictly by rank, and within a tier by insertion and column generation.
 
-A plan to serve by is there after the first step. What follows only makes it better, and stops when it is proven to be
-good enough or when it is told to.
+Problem: choose at most one plan per mission. Tiers (criticality, then priority) are lexicographic: a lower tier is
+planned on what the higher ones leave. Within a tier maximise the sum over served missions of SERVED + objective.
+
+Method, per tier:
+1. Regret insertion: plan missions one by one, first the one that loses most if it does not get its best units.
+2. Column generation over whole plans (`assignment`), whose duals also certify an upper bound.
+3. Large neighbourhood search: free the missions that meet on the resource with the highest price and some that are not
+   served, and plan these together; then search beyond the menus for missions that are still not served.
+Fallbacks are planned last, so that none of them keeps another mission from being served.
+
+An anytime method: a complete plan exists after step 1. Later steps are kept only where they improve the value, and stop
+at the certified gap `gap` or when `go_on` returns False.
+
+Complexity: step 1 computes the menus of each mission at most `_LOOKS` + 2 times; step 2 takes at most `rounds` pricing
+rounds; step 3 solves at most `_TRIES` subproblems of at most `_FREED` + `_FREED` // 3 missions.
+
+Bound: that of `assignment`, plus the highest possible value of each mission that has no menu and whose other plans are
+not bounded.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,9 +41,9 @@ from maleo_operator.planning.state import State, choose
 
 TIERS: Final = ("Safety", "Mission", "BestEffort")
 _ROUNDS: Final = 30
-_REGRETS: Final = 3  # alternatives that count for how urgent a mission is
-_LOOKS: Final = 2  # how often a mission's urgency is looked at again at most
-_FREED: Final = 12  # missions that are planned anew together at most
+_REGRETS: Final = 3  # best units of a mission whose values enter its regret
+_LOOKS: Final = 2  # maximum number of times that a mission is requeued with a new urgency
+_FREED: Final = 12  # maximum number of served missions that are planned again together
 _TRIES: Final = 40
 _GOOD_ENOUGH: Final = 1e-4
 _LEAST_GAIN: Final = 1e-9
@@ -37,12 +53,16 @@ _NO_ROOM: Final = Infeasible(
 )
 
 GoOn = Callable[[], bool]
-"""Whether there is time left: asked between steps. Planning itself knows no clock."""
+"""Return True while time is left; called between steps, because the planner itself reads no clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """value: SERVED for each mission that fits plus their objectives; bound: no other plans of this tier reach more."""
+    """Result of one tier.
+
+    served: missions that fit. value: SERVED per mission that fits plus its objective. bound: upper bound on the value
+    of any plans of this tier.
+    """
 
     served: int
     value: float
@@ -50,7 +70,7 @@ class Tier:
 
     @property
     def gap(self) -> float:
-        """Relative to the bound; infinite where none is known."""
+        """Return the optimality gap relative to the bound; infinite if no bound is known."""
         if np.isinf(self.bound):
             return np.inf
         return (self.bound - self.value) / self.bound if self.bound > 0 else 0.0
@@ -58,7 +78,10 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
-    """verdicts: mission -> its verdict, in the order of planning; seen: the snapshot that each was planned on."""
+    """Verdicts of all missions.
+
+    verdicts: by mission, in the order of planning. seen: snapshot on which each mission was planned. tiers: by name.
+    """
 
     verdicts: Mapping[str, Verdict]
     seen: Mapping[str, Snapshot]
@@ -75,11 +98,11 @@ def plan_fleet(
     gap: float = _GOOD_ENOUGH,
     budgets: Budgets = Budgets(),  # noqa: B008 - immutable
 ) -> FleetPlan:
-    """Tier by tier: what a tier got is taken for the next.
+    """Plan all missions tier by tier; what a tier holds is not available to the next.
 
-    rounds: of joint improvement; 0: by urgency only. gap: a certified gap that needs no further improvement. explain:
-    with what was not taken; without it a plan in two parts may stand where others were only bounded. budgets: of each
-    mission.
+    rounds: maximum rounds of column generation; 0: insertion only. gap: certified relative gap at which improvement
+    stops. explain: include rejections in the verdicts and record `seen`; without it, a plan in two parts may be chosen
+    where other plans were only bounded. budgets: work budgets of each mission.
     """
     state, verdicts, tiers = State(snapshot, budgets=budgets), dict[str, Verdict](), dict[str, Tier]()
     seen = dict[str, Snapshot]()
@@ -105,12 +128,12 @@ def plan_fleet(
 
 
 def plan_all(snapshot: Snapshot, *, aim: Aim = "margins") -> dict[str, Verdict]:
-    """Mission key -> its verdict. A lower tier never costs a higher one anything: it is planned on what is left."""
+    """Return mission key -> verdict. A lower tier never costs a higher one anything: it is planned on what is left."""
     return dict(plan_fleet(snapshot, aim=aim).verdicts)
 
 
 def _tiers(snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
-    """By criticality and priority: name, missions."""
+    """Yield (name, mission keys) of each tier, the highest criticality and priority first."""
 
     def rank(key: str) -> Rank:
         return rank_of(snapshot.missions[key], snapshot.priorities)
@@ -120,7 +143,7 @@ def _tiers(snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
 
 
 class _Planning:
-    """One tier, as far as it is planned; what the state holds of it is what `found` says."""
+    """Planning of one tier. Invariant: the state holds the plans of `found` for the missions of the tier."""
 
     def __init__(self, state: State, keys: Sequence[str], aim: Aim, *, explain: bool, go_on: GoOn) -> None:
         self.found: dict[str, Verdict] = {}
@@ -133,10 +156,11 @@ class _Planning:
 
     @property
     def value(self) -> float:
+        """Return the value of the tier: SERVED plus the objective of each mission that fits."""
         return sum(SERVED + v.plan.objective for v in self.found.values() if isinstance(v, Feasible))
 
     def bound_alone(self) -> float:
-        """What each could reach if the others of the tier held nothing."""
+        """Return an upper bound: the sum of what each mission could reach if the others of the tier held nothing."""
         before = {key: self._state.holdings.plans.get(key) for key in self._keys}
         for key in self._keys:
             self._state.hold(key, None)
@@ -148,7 +172,7 @@ class _Planning:
     # ------------------------------------------------------------------------------------------------ by urgency
 
     def insert(self, keys: Sequence[str]) -> None:
-        """Each on what the others hold by then. The most urgent first: who loses most if its best is taken away."""
+        """Plan the missions one by one, the most urgent first (regret insertion), given what others hold by then."""
         queue, taken = list[tuple[tuple[float, float], str, int, int]](), list[frozenset[object]]()
         looked: dict[str, tuple[Search | None, list[Menu]]] = {}
 
@@ -172,8 +196,10 @@ class _Planning:
             taken.append(left | self._resources(self._state.holdings.plans.get(key)))
 
     def _is_stale(self, menus: Sequence[Menu], taken: Sequence[frozenset[object]]) -> bool:
-        """Whether others took (or left) something since that the best way needs; what they took elsewhere only makes
-        other ways worse. Where nothing was feasible, nothing has become so unless something was left.
+        """Return True if the menus' best plan may have changed since they were computed.
+
+        taken: resources taken, or released, by missions planned since. Resources that the best plan does not need only
+        make other plans worse. If no plan was feasible, none has become so unless a mission released something.
         """
         best = max(menus, key=lambda menu: float(menu.objective.max()), default=None)
         if best is None:
@@ -182,12 +208,14 @@ class _Planning:
         return any(_LEFT in each or needs & each for each in taken)
 
     def _resources(self, plan: Plan | None) -> frozenset[object]:
+        """Return the units, nodes and wires that a plan uses."""
         if plan is None:
             return frozenset()
         wires = (self._state.index.wire_between(t.source, t.target) for t in plan.transfers)
         return frozenset({*(unit for unit, _, _ in uses(plan)), *(p.node for p in plan.partitions), *wires} - {None})
 
     def _answer(self, key: str, search: Search | None, menus: Sequence[Menu]) -> Verdict:
+        """Return the verdict of the exact search; that of the menus if all is bounded and rejections are not wanted."""
         if search is None or self._explain or self._aim != "margins" or not is_complete(search):
             return self._state.explain(key, aim=self._aim)
         return choose(search, proven=False, menus=menus, final=len(self._keys) == 1) or _NO_ROOM
@@ -199,13 +227,18 @@ class _Planning:
         self._hold(key, verdict)
 
     def _hold(self, key: str, verdict: Verdict) -> None:
-        """What serves the least badly goes on to, if nothing is feasible."""
+        """Reserve the plan of the verdict, without its fallback.
+
+        If nothing is feasible, reserve the closest infeasible plan, or for `_NO_ROOM` the plan of the snapshot: it goes
+        on serving.
+        """
         chosen = self._state.snapshot.held.get(key) if verdict is _NO_ROOM else verdict.chosen
         self._state.hold(key, replace(chosen, fallback=None) if chosen is not None else None)
 
     def finish(self) -> None:
-        """Figures as they are beside all of the tier, and fallbacks where there is room: none keeps another from being
-        served.
+        """Update the figures of all plans to the load of the whole tier, and add fallbacks where there is room.
+
+        Fallbacks come last, so that none of them keeps another mission from being served.
         """
         for key, verdict in self.found.items():
             search, chosen = self._state.search(key, aim=self._aim), self._state.holdings.plans.get(key)
@@ -221,7 +254,10 @@ class _Planning:
     # ------------------------------------------------------------------------------------------------ together
 
     def improve(self, rounds: int, gap: float) -> float:
-        """The better of what was found and what HiGHS chooses for all, then improved piece by piece; the bound."""
+        """Improve the plans of the tier by column generation and large neighbourhood search; return the upper bound.
+
+        The plans found before are restored unless the new ones have a higher value.
+        """
         before, menus = self._keep(self._keys), self._free(self._keys)
         off = sum(self._may_be_off_the_menu(key) for key in self._keys if key not in menus) * (SERVED + HIGHEST)
         if not menus:
@@ -240,11 +276,16 @@ class _Planning:
         return bound
 
     def _may_be_off_the_menu(self, key: str) -> bool:
+        """Return True if plans that are on no menu of the mission are not bounded."""
         search = self._state.search(key)
         return isinstance(search, Search) and not is_complete(search)
 
     def _improve_pieces(self, prices: Mapping[Row, float], bound: float, gap: float) -> None:
-        """Frees the missions that meet on the dearest row and some that got nothing, and plans these together."""
+        """Improve the plans by large neighbourhood search over the resources with the highest dual prices.
+
+        For each, free the missions that use it and some that are not served, plan these together by column generation,
+        and keep the result if the value of the tier grows.
+        """
         dearest = sorted((row for row, price in prices.items() if price > 0), key=lambda row: (-prices[row], row))
         tried = set[tuple[str, ...]]()
         for row in dearest[:_TRIES]:
@@ -263,7 +304,7 @@ class _Planning:
                 self._restore(before)
 
     def _search_wider(self) -> None:
-        """Looks off the menu for who got nothing: in more parts, and farther away."""
+        """Search beyond the menu for missions that are not served: more partitions, and nodes farther away."""
         for key in [key for key, verdict in self.found.items() if verdict is _NO_ROOM]:
             if not self._go_on():
                 return
@@ -272,12 +313,13 @@ class _Planning:
                 self._settle(key, replace(verdict, plan=replace(verdict.plan, fallback=None)))
 
     def _meeting(self, row: Row) -> tuple[str, ...]:
+        """Return the missions to free for a resource: those that use it and some that are not served."""
         without = [key for key in self._keys if not isinstance(self.found[key], Feasible)]
         on_it = [k for k, v in self.found.items() if isinstance(v, Feasible) and self._state.takes(v.plan, row)]
         return tuple(sorted([*sorted(on_it)[:_FREED], *without[: _FREED // 3]]))
 
     def _free(self, keys: Sequence[str]) -> dict[str, list[Menu]]:
-        """Nothing of these is held any more; their menus, of all members of each class."""
+        """Release what these missions hold; return their non-empty menus over all members of each unit class."""
         for key in keys:
             self._state.hold(key, None)
         searches = {key: search for key in keys if isinstance(search := self._state.search(key), Search)}
@@ -285,7 +327,7 @@ class _Planning:
         return {key: found for key, found in menus.items() if found}
 
     def _take(self, keys: Sequence[str], chosen: Chosen) -> None:
-        """The chosen plans as far as they fit beside each other, and the rest by urgency."""
+        """Reserve the chosen plans as far as they fit together; insert the other missions by urgency."""
         rest = []
         for key in keys:
             verdict = self._state.fit(key, chosen.columns[key].plan, spare=False) if key in chosen.columns else None
@@ -311,7 +353,10 @@ def _bare(search: Search, candidate: Candidate) -> Plan:
 
 
 def _urgency(menus: Sequence[Menu]) -> tuple[float, float]:
-    """Smaller is more urgent: minus the regret over the next best units, then the slack of the deadline."""
+    """Return the sort key of a mission, the smallest first: minus its regret, then the slack of its deadline.
+
+    The regret is what it loses on the next best units; a unit that is missing counts as not being served.
+    """
     best: dict[tuple[str, str], float] = {}
     for menu in menus:
         for row, value in zip(menu.rows, menu.by_row.tolist(), strict=True):
@@ -325,6 +370,7 @@ def _urgency(menus: Sequence[Menu]) -> tuple[float, float]:
 
 
 def _seeds(menus: Sequence[Menu], verdict: Verdict) -> list[Candidate]:
+    """Return the candidates of the menus that equal the verdict's plan."""
     if not isinstance(verdict, Feasible):
         return []
     ways = [(menu, way) for menu in menus if (way := menu.find(verdict.plan)) >= 0]

@@ -1,4 +1,4 @@
-"""The floor of accuracy that a mission asks for: as it is stated, or as a share of what a reference variant reaches."""
+"""Accuracy floor of a mission: absolute, or a share of the accuracy of a reference variant."""
 
 from collections.abc import Iterable
 from math import inf, isfinite
@@ -11,19 +11,22 @@ from maleo_operator.planning.units import strongest
 
 
 def find_row(rows: Iterable[AccuracyFigure], objective: AccuracyObjective) -> AccuracyFigure | None:
-    """Of the same metric on the same data set, by the strongest basis: a mAP never answers for a top-1."""
+    """Return the figure of the objective's metric and data set with the strongest basis, None where there is none.
+
+    Metrics are never compared with each other: a mAP is no top-1.
+    """
     wanted = (objective.metric, objective.dataset)
     return strongest(row for row in rows if (row.metric, row.dataset) == wanted and row.basis is not Basis.UNKNOWN)
 
 
 def find_reference(objective: AccuracyObjective, model: Model | None) -> Variant | None:
-    """The variant that the floor is relative to, whether or not the mission may run it."""
+    """Return the variant that the floor is relative to, or None; the mission need not be allowed to run it."""
     variants = model.spec.variants if model is not None else []
     return next((variant for variant in variants if variant.name == objective.relative_to), None)
 
 
 def find_whole(objective: AccuracyObjective, model: Model | None) -> float | None:
-    """What `atLeast` is a share of: 1, or the accuracy of the reference; None where the model does not state that."""
+    """Return the accuracy that `atLeast` is a share of, None where unknown: 1 if absolute, else the reference's."""
     if objective.relative_to is None:
         return 1.0
     reference = find_reference(objective, model)
@@ -32,15 +35,18 @@ def find_whole(objective: AccuracyObjective, model: Model | None) -> float | Non
 
 
 def find_floor(objective: AccuracyObjective, model: Model | None) -> float:
-    """Absolute; infinite where what it is relative to is not known: of nothing it is known that it keeps it."""
+    """Return the absolute floor.
+
+    It is infinite where the reference's accuracy is unknown, because then no variant is known to keep it.
+    """
     whole = find_whole(objective, model)
     return inf if whole is None else parse(RATIO, objective.at_least) * whole
 
 
 def tell_floor(objective: AccuracyObjective, floor: float, beside: float | None = None) -> str:
-    """Return `74%`, or both the share and what it comes to: `99% of fp32 (75.24%)`.
+    """Return `74%`, or both the share and the resulting floor: `99% of fp32 (75.24%)`.
 
-    beside: an accuracy that is told in the same sentence, and must read differently if it differs.
+    beside: an accuracy in the same sentence; the floor is written with enough digits to differ from it if it does.
     """
     if objective.relative_to is None:
         return objective.at_least

@@ -1,4 +1,16 @@
-"""The whole trade-off of one mission: every plan that no other beats in latency, energy and accuracy at once."""
+"""Pareto front of one mission: the plans that no other plan beats in latency, energy and accuracy at once.
+
+Method: the epsilon-constraint method. Minimise energy with latency below the last point's, then latency with at most
+that energy, and repeat; variants and the accuracy that cuts and codecs lose are the outer loop, with the loss limited
+below the largest one found. Each step is an exact constrained search (`search`), and dominated points are removed at
+the end.
+
+Complexity: two searches a point and up to `_MOST` points for each variant and limit of the loss; O(P²) comparisons of P
+points.
+
+Validity: exact up to the relative step `1 - _STEP`, between points of one variant. `Front.is_whole` is false if a
+search was interrupted.
+"""
 
 from dataclasses import dataclass
 
@@ -19,14 +31,14 @@ _MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """Quickest first. is_whole: False where the search was cut short, so that points may be missing or be beaten."""
+    """Pareto front by ascending latency. is_whole: false if an interrupted search may have missed points."""
 
     points: tuple[Candidate, ...]
     is_whole: bool
 
 
 def trace(search: Search) -> Front:
-    """Structural rules and the rate hold, limits of latency, energy and accuracy do not count."""
+    """Return the front within structural rules and rate; limits of latency, energy and accuracy do not apply."""
     points, is_whole = list[_Point](), True
     for variant, made in search.lattices():
         if search.budget.is_exhausted:
@@ -42,7 +54,7 @@ def trace(search: Search) -> Front:
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """energy: joules, infinite where a unit's power is unknown."""
+    """A candidate with its energy in joules, infinite if unknown, and its accuracy, 0 if unknown."""
 
     candidate: Candidate
     energy: float
@@ -50,18 +62,22 @@ class _Point:
 
     @property
     def figures(self) -> tuple[float, float, float]:
-        """Less is better in each."""
+        """Return (latency, energy, minus accuracy): less is better in each."""
         return self.candidate.latency, self.energy, -self.accuracy
 
 
 def _point(search: Search, variant: Edition, made: Lattice, way: Way) -> _Point:
+    """Return the path's figures, with unknown energy as infinity and not as a multiple of the limit."""
     figure = lower(search.demand.accuracy_of(variant), [made.units[place] for place, _ in way])
     accuracy = figure.value - total(made.loss, made, way) if figure else 0.0
     return _Point(search.judge(variant, made, way), total(made.energy, made, way), accuracy)
 
 
 def _lossy_ways(search: Search, variant: Edition, made: Lattice) -> tuple[list[Way], bool]:
-    """First whatever cuts and codecs cost, then less than the dearest that was found, until none costs any accuracy."""
+    """Return paths for every useful level of accuracy loss, and whether they are complete.
+
+    The loss is first unlimited, then limited below the largest one found, until no path loses accuracy.
+    """
     rate = search.demand.rate
     made = made.no_slower(1 / rate) if rate > 0 else made
     found, is_whole = _ways(search, variant, made, ())
@@ -73,9 +89,9 @@ def _lossy_ways(search: Search, variant: Edition, made: Lattice) -> tuple[list[W
 
 
 def _ways(search: Search, variant: Edition, made: Lattice, limits: tuple[Limit, ...]) -> tuple[list[Way], bool]:
-    """From the least energy to the least latency: each is the thriftiest of those that are quicker than the last.
+    """Return paths from the least energy to the least latency, and whether they are complete.
 
-    And whether these are all.
+    Each has the least energy of the paths that are faster than the one before.
     """
     modes = [mode for mode in MODES if mode in search.demand.mission.spec.modes]
     allows = search.allows(variant, made, strict=True)
@@ -84,7 +100,7 @@ def _ways(search: Search, variant: Edition, made: Lattice, limits: tuple[Limit, 
         return Searcher(made, Question(cost, (*more, *limits), MOST_PARTITIONS), modes, allows, search.budget)
 
     thrifty, quick = ask(made.energy, Limit(made.tail, np.inf)), ask(made.tail, Limit(made.energy, np.inf))
-    blind = ask(made.tail)  # quicker still may be a way over units whose power is unknown
+    blind = ask(made.tail)  # a path over units of unknown power may be faster still
     ways, most, is_certain = list[Way](), np.inf, True
 
     def best(searcher: Searcher, most: float | None) -> tuple[float, Way | None]:
@@ -108,6 +124,6 @@ def _ways(search: Search, variant: Edition, made: Lattice, limits: tuple[Limit, 
 
 
 def _dominates(one: _Point, other: _Point) -> bool:
-    """At least as good in all three, and better in one."""
+    """Return True if `one` is at least as good in all three figures and better in at least one, within `TIE`."""
     pairs = list(zip(one.figures, other.figures, strict=True))
     return all(a <= b or abs(a - b) <= TIE * abs(b) for a, b in pairs) and any(a < b - TIE * abs(b) for a, b in pairs)

@@ -1,4 +1,9 @@
-"""What missions hold of every unit, kept as plans come and go, and how much of it counts for one of them."""
+"""Resource reservations of missions on units, nodes and links, updated incrementally as plans come and go.
+
+A mission sees only the reservations of missions of its own rank or a higher one (`Loads`): those of a lower rank are
+preempted. `Holdings.load` aggregates the reservations of one unit to the moments of its M/G/1 queue
+(Pollaczek-Khinchine, see `queueing`), and to the wait budgets of the missions admitted there.
+"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,24 +20,24 @@ from maleo_operator.planning.queueing import Leeway, Queue, cover, list_tightest
 from maleo_operator.planning.units import UnitFacts
 
 UnitKey = tuple[str, str]
-"""node, unit."""
+"""(node name, unit name)."""
 Rank = tuple[int, int]
-"""Of a mission: the smaller goes first, and what those with a larger one hold does not count for it."""
+"""Preemption rank of a mission, the smallest first: reservations of a larger rank do not count for a smaller one."""
 
 _CRITICALITY: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
 _FINE: Final = 1e-9
-"""Seconds, and relative: what is late by less is in time."""
+"""Tolerance of a latency comparison, in seconds and relative."""
 _IDLE: Final = Load()
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def rank_of(mission: Mission, priorities: Mapping[str, int]) -> Rank:
-    """By criticality, then by the value of the mission's PriorityClass."""
+    """Return the mission's rank: by criticality, then by the value of its PriorityClass, the larger first."""
     return _CRITICALITY[mission.spec.criticality], -priorities.get(mission.spec.priority_class_name, 0)
 
 
 def uses(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
-    """(unit, bytes, seconds of a request) of each partition, and of the fallback that takes no time."""
+    """Yield (unit, bytes, seconds per request) for each partition, and for the fallback, which takes no time."""
     for partition in plan.partitions:
         yield (partition.node, partition.unit), partition.memory, partition.compute.value
     if plan.fallback is not None:
@@ -41,7 +46,10 @@ def uses(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
 
 
 def spends(plan: Plan) -> Iterator[tuple[str, float]]:
-    """(node, joules of a request) of each partition, and of both sides of each codec; these are on the same nodes."""
+    """Yield (node, joules per request) for each partition and for both sides of each codec.
+
+    The sides of a codec are on nodes of partitions, so these are no other nodes than those of `uses`.
+    """
     yield from ((part.node, part.energy.value) for part in plan.partitions)
     for each in (transfer for transfer in plan.transfers if transfer.codec):
         yield from zip((each.source, each.target), each.coding, strict=True)
@@ -49,8 +57,11 @@ def spends(plan: Plan) -> Iterator[tuple[str, float]]:
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """Of one unit, by one mission. time: share of its seconds; service: seconds of one request; bearable: seconds of
-    waiting, on all units together, that its latency limit leaves at its percentile, z; the rest: see Load.
+    """Reservation of one mission on one unit by one partition or fallback.
+
+    time: share of the unit's time; service: seconds per request; memory: bytes; bearable: wait budget in seconds at
+    percentile `z`, over all units of the plan together, that the mission's Hard latency limit leaves; `rate`, `slack`,
+    `artifacts`: see `Load`.
     """
 
     rank: Rank
@@ -64,18 +75,23 @@ class _Share:
     z: float
 
     def turning(self, turn: float) -> tuple[float, float]:
-        """Share of time and seconds of a request, where each pays such a reconfiguration if none does yet."""
+        """Return (share of time, seconds per request) with a reconfiguration of `turn` seconds in each request.
+
+        It is added only where the requests do not pay a reconfiguration already.
+        """
         return self.time + self.rate * turn, self.service + (turn if self.rate else 0.0)
 
 
 _Burden = tuple[float, float, float, float, float]
+"""Dimensions of a load that are compared: share, work and third of its queue, bytes, watts."""
 _Burdened = tuple[_Burden, UnitFacts, Sequence[Leeway]]
 
 
 class Holdings:
-    """Sums are exact whatever the order in which plans came: so what is kept equals what is counted anew.
+    """Reservations of all missions, with a view per mission (`seen_by`).
 
-    Belongs to an index: of its classes the members that most is left of are kept at hand.
+    Sums are exact in every order of arrival (`fsum`), so that incremental updates give the figures of a full rebuild.
+    The reservations belong to one `Index`: of each of its unit classes the least loaded members are cached (`front`).
     """
 
     def __init__(self, index: Index) -> None:
@@ -92,7 +108,7 @@ class Holdings:
 
     @classmethod
     def of(cls, snapshot: Snapshot, index: Index) -> "Holdings":
-        """Of the plans that the snapshot's missions hold."""
+        """Build the reservations of the plans that the missions of the snapshot hold."""
         found = cls(index)
         for key, plan in snapshot.held.items():
             if key in snapshot.missions:
@@ -100,7 +116,7 @@ class Holdings:
         return found
 
     def put(self, mission: Mission, plan: Plan) -> None:
-        """In place of what the mission held."""
+        """Reserve what the plan uses, in place of the mission's previous reservations."""
         self.drop(mission.key)
         self.plans[mission.key] = plan
         for node in plan.nodes:
@@ -119,6 +135,7 @@ class Holdings:
                 self._held_wires.setdefault(mission.key, []).append(wire)
 
     def drop(self, key: str) -> None:
+        """Release all reservations of the mission; do nothing if it has none."""
         plan = self.plans.pop(key, None)
         for node in plan.nodes if plan is not None else ():
             self._at[node].discard(key)
@@ -130,7 +147,7 @@ class Holdings:
             self._wires[wire].pop(key, None)
 
     def renew(self, nodes: Collection[str] | None, missions: Mapping[str, Mission]) -> None:
-        """After a change of the index: what is held on these nodes is counted anew; None: everything."""
+        """Recompute the reservations on these nodes after a change of the index; None: all reservations."""
         if nodes is None:
             self._fronts.clear()
             self._loads.clear()
@@ -143,7 +160,11 @@ class Holdings:
                 self.put(missions[key], self.plans[key])
 
     def _touch(self, unit: UnitKey) -> None:
-        """Units of a node with a power cap are each other's neighbours; so are those of a plan: it waits on each."""
+        """Invalidate the cached loads and fronts that depend on the unit.
+
+        Units of a node with a power cap depend on each other, and so do all units of one plan, because its wait budget
+        is shared by all queues that its requests pass.
+        """
         touched = {unit}
         facts = self._index.unit(unit)
         if facts is not None and facts.cap is not None:
@@ -156,7 +177,7 @@ class Holdings:
                 self._fronts.pop(self._index.classes.of(facts), None)
 
     def load(self, unit: UnitKey, rank: Rank, *, but: str = "") -> Load:
-        """What missions of this rank and those before it hold of the unit; without mission `but`."""
+        """Return the load of the unit by missions of this rank and of smaller ones, without mission `but`."""
         held, near = self._units.get(unit, _NOTHING), self._watts.get(unit[0], _NOTHING)
         if but in held or but in near:
             return self._sum(unit, rank, but)
@@ -166,7 +187,10 @@ class Holdings:
         return known[rank]
 
     def _sum(self, unit: UnitKey, rank: Rank, but: str, turn: float = 0.0) -> Load:
-        """turn: seconds of reconfiguration that those pay, too, who do not yet."""
+        """Aggregate the load of the unit.
+
+        turn: seconds of reconfiguration added to each request that does not pay one yet.
+        """
         shares = [s for k, each in self._units.get(unit, _NOTHING).items() if k != but for s in each if s.rank <= rank]
         queue, facts, watts = Queue.of(share.turning(turn) for share in shares), self._index.unit(unit), 0.0
         if facts is not None and facts.cap is not None:
@@ -185,9 +209,13 @@ class Holdings:
         return _IDLE if found == _IDLE else found
 
     def _leeways(self, unit: UnitKey, rank: Rank, but: str, turn: float, turning: Queue) -> Iterator[Leeway]:
-        """Of the queue here: what those who were promised a latency can bear, less what they wait for elsewhere.
+        """Yield the remaining wait budget of each mission on this unit that has a Hard latency limit.
 
-        turning: all of the queue, once each pays such a `turn`.
+        That is its budget less its wait on the other units of its plan, at its percentile. A mission that exceeds its
+        budget already yields nothing. Where a plan uses several units, each of them gets an equal part of what is left,
+        so that newcomers on all of them together keep the limit.
+
+        turn: as of `_sum`; turning: the whole queue of the unit when each request pays such a reconfiguration.
         """
         everyone = self._queue(unit, rank, {but}) if turn else turning
         for key, shares in self._units.get(unit, _NOTHING).items():
@@ -200,33 +228,36 @@ class Holdings:
             wait = others.tail(bearing.z)
             waits = wait + fsum(self._queue(other, rank, {key, but}).tail(bearing.z) for other in elsewhere)
             if waits > here * (1 + _FINE) + _FINE:
-                continue  # late already, beside those who are there: a newcomer takes nothing from it that it still has
+                continue  # the limit is missed with the present load already: there is no budget to protect
             if elsewhere:
-                # Of what is left each unit may take its part: a plan may well meet it on all of them.
+                # A later plan may load all of these units, so each may use up only its part of the rest.
                 here = wait + (here - waits) / (1 + len(elsewhere))
             if turn:
                 others = turning.without([share.turning(turn) for share in own])
             yield Leeway(here - (turn if bearing.rate else 0.0), bearing.z, others)
 
     def _queue(self, unit: UnitKey, rank: Rank, without: Collection[str]) -> Queue:
-        """Of all but these missions."""
+        """Return the queue of the unit without these missions."""
         held = self._units.get(unit, _NOTHING).items()
         rows = (s for key, each in held if key not in without for s in each if s.rank <= rank)
         return Queue.of((share.time, share.service) for share in rows)
 
     @property
     def cross(self) -> bool:
-        """Whether anything that is held crosses a wire."""
+        """Whether any held plan crosses a link."""
         return bool(self._held_wires)
 
     def taken(self, wire: Wire, rank: Rank, *, but: str = "") -> float:
-        """Share of its time."""
+        """Return the share of the wire's time that is reserved by missions of this rank and of smaller ones."""
         held = self._wires.get(wire)
         return _total(held, rank, but) if held else 0.0
 
     def front(self, each: UnitClass, rank: Rank, most: int) -> Sequence[UnitFacts]:
-        """The members that can be among the best `most` for a mission of this rank: idle ones by name, else those that
-        fewer than `most` others leave more of in every way.
+        """Return the members that can be among the best `most` for a mission of this rank: the `most`-skyband of loads.
+
+        Idle members come first, by name; a loaded member is kept while fewer than `most` others dominate it, that is
+        have no larger load in any dimension and no tighter wait budgets. Cached until the class or a load in it
+        changes.
         """
         if self._versions.get(each) != each.version:
             self._versions[each] = each.version
@@ -237,6 +268,7 @@ class Holdings:
         return known[rank, most]
 
     def _find_front(self, members: Sequence[UnitFacts], rank: Rank, most: int) -> list[UnitFacts]:
+        """Compute the front; at most quadratic in the number of loaded members."""
         idle, loaded = list[UnitFacts](), list[_Burdened]()
         for unit in members:
             load = self.load(unit.key, rank)
@@ -256,37 +288,46 @@ class Holdings:
         return [*idle, *(unit for _, unit, _ in kept)]
 
     def seen_by(self, mission: Mission) -> "Loads":
+        """Return the reservations of the other missions as this mission sees them."""
         return Loads(self, rank_of(mission, self._index.priorities), mission.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Loads:
-    """What others hold, as one mission sees it: those of a lower rank give way and do not count."""
+    """Reservations of other missions as one mission sees them, without those of a larger rank, which it preempts."""
 
     holdings: Holdings
     rank: Rank
     key: str
 
     def __getitem__(self, unit: UnitKey) -> Load:
+        """Return the load of the unit by other missions."""
         return self.holdings.load(unit, self.rank, but=self.key)
 
     def taken(self, wire: Wire) -> float:
-        """Share of a wire's time."""
+        """Return the share of the wire's time that other missions reserve."""
         return self.holdings.taken(wire, self.rank, but=self.key)
 
     def front(self, each: UnitClass, most: int) -> Sequence[UnitFacts]:
-        """What the mission holds itself counts here: what it holds is always looked at besides."""
+        """Return the front of the class for this mission's rank.
+
+        The mission's own reservations count as load here: the units of its held plan are always candidates in addition.
+        """
         return self.holdings.front(each, self.rank, most)
 
 
 def holders(snapshot: Snapshot, mission: Mission) -> dict[str, Plan]:
-    """Plans of others that this mission must leave room for; those of a larger rank give way to it."""
+    """Return the plans of other missions that this mission must leave room for, by mission key.
+
+    These are the missions of its own rank and of smaller ones; those of a larger rank are preempted.
+    """
     rank, missions = rank_of(mission, snapshot.priorities), snapshot.missions
     others = {key: plan for key, plan in sorted(snapshot.held.items()) if key in missions and key != mission.key}
     return {key: plan for key, plan in others.items() if rank_of(missions[key], snapshot.priorities) <= rank}
 
 
 def _shares(rank: Rank, demand: Demand, plan: Plan) -> Iterator[tuple[UnitKey, _Share]]:
+    """Yield (unit, share) for each partition of the plan and for its fallback."""
     limit = demand.latency
     spare = limit.value - plan.latency.value if limit is not None and limit.hard else inf
     waits = fsum(part.wait.value + demand.z * part.wait.sigma for part in plan.partitions)
@@ -312,11 +353,12 @@ def _shares(rank: Rank, demand: Demand, plan: Plan) -> Iterator[tuple[UnitKey, _
 
 
 def _is_lighter(one: _Burden, other: _Burden) -> bool:
-    """In every way, or the same: written out, for it is asked most of all."""
+    """Return True if `one` is no larger in any dimension; written out as the innermost comparison of `front`."""
     a, b, c, d, e = one
     v, w, x, y, z = other
     return a <= v and b <= w and c <= x and d <= y and e <= z
 
 
 def _total(held: Mapping[str, Sequence[tuple[Rank, float]]], rank: Rank, but: str) -> float:
+    """Return the exact sum of the amounts of missions of this rank and of smaller ones, without mission `but`."""
     return fsum(amount for key, rows in held.items() if key != but for each, amount in rows if each <= rank)

@@ -1,4 +1,22 @@
-"""What lies beyond a menu: a bound of all ways that it does not hold, with more parts or over nodes farther off."""
+"""Upper bound on the objective of all plans outside a two-partition table: with more parts or farther nodes.
+
+Problem: of all paths that start on the input's node with at least three partitions, or elsewhere with at least two,
+bound the least cost from below (`menu` holds the others).
+
+Method: backward recurrence over boundaries, with up to `_MORE` more parts after those:
+
+    rest[a] = min over rows d and ends b of inbound[d, a] + span[d, a, b] + rest[b],  rest[last] = 0
+
+`inbound` is the best hop into the row's spot from anywhere (`reach`). Nodes more than one hop away are one pseudo-row,
+which is entered by the best hop from a near node and costs the cheapest chain of the best figures of any class
+(`_chain`). The Soft limits are enumerated as in `objective`.
+
+Complexity: O(R B²) for each combination of clipped Soft limits with R rows and B boundaries, O(B³) for the pseudo-row.
+
+Validity: a relaxation, so that no such path costs less. Hops and far units have the best of each figure separately,
+units may serve again, and of the Hard limits only that of latency is checked. The bound holds only where `_covers`
+does: all units plain, no codec, no lossy cut.
+"""
 
 from itertools import product
 from typing import Final
@@ -15,15 +33,20 @@ from maleo_operator.planning.reach import Hop
 from maleo_operator.planning.solver import Search
 from maleo_operator.planning.stage import find_least
 
-_MORE: Final = 3  # parts that may follow the first
+_MORE: Final = 3  # partitions after the first
 
 
 def is_complete(search: Search) -> bool:
-    """Whether what is on no menu is bounded by one: no codec, no lossy cut and no unit that is not plain counts."""
+    """Return True if tables and bound together cover every plan of the mission.
+
+    They do where each table has room for all units, and no variant has a codec, a cut that loses accuracy or a usable
+    unit that is not plain.
+    """
     return all(_covers(search, variant) for variant in search.variants())
 
 
 def _covers(search: Search, variant: Edition) -> bool:
+    """Return True if table and bound together cover every plan of the variant; cached."""
     index = search.index
     key = ("covers", search.model.key, variant.label, search.demand.accuracy is None)
     if key not in index.routes:
@@ -39,8 +62,10 @@ def _covers(search: Search, variant: Edition) -> bool:
 
 
 def bound_beyond(menu: Menu, prices: Prices | None = None) -> float:
-    """No way that is not on the menu has a higher objective less what it costs by `prices`; infinite where the aim is
-    one that is not bounded here.
+    """Return an upper bound on objective less price of every path outside the table.
+
+    Aims `energy` and `rate` and variants that are not covered are not bounded: the result is the largest possible
+    value. Minus infinity proves that no feasible path exists outside the table.
     """
     aim = menu.search.aim
     if not _covers(menu.search, menu.variant) or aim in {"energy", "rate"}:
@@ -69,7 +94,11 @@ def bound_beyond(menu: Menu, prices: Prices | None = None) -> float:
 
 
 def _cheapest(menu: Menu, seconds: float, unsure: float, joules: float, prices: Prices | None) -> float:
-    """The least that such a way costs at this much for a second, a second of doubt and a joule."""
+    """Return a lower bound on the cost of a path outside the table.
+
+    seconds, unsure, joules: weight of a second, of a second of tail above the mean, and of a joule, in units of the
+    objective.
+    """
     search, stage, here, last = menu.search, menu.stage, menu.here, len(menu.stage.ends) - 1
     doubt, energy = (seconds + unsure) * search.demand.z, search.demand.energy
     wait = seconds * menu.wait + doubt * menu.unsure
@@ -113,6 +142,7 @@ def _cheapest(menu: Menu, seconds: float, unsure: float, joules: float, prices: 
 
 
 def _least_hop(menu: Menu, best: Hop | None, seconds: float, joules: float) -> Array:
+    """Return (B,) the least cost of a hop with these figures at each boundary; infinite without a hop."""
     sizes = menu.stage.sizes
     if best is None or not best.bandwidth:
         return np.full_like(sizes, np.inf)
@@ -120,7 +150,7 @@ def _least_hop(menu: Menu, best: Hop | None, seconds: float, joules: float) -> A
 
 
 def _chain(span: Array) -> Array:
-    """The cheapest chain of spans between two boundaries, of up to as many parts as may follow the first."""
+    """Return (B, B) the cheapest chain of at most `_MORE` spans between two boundaries."""
     found = span
     for _ in range(_MORE - 1):
         found = np.minimum(found, (found[:, :, None] + span[None, :, :]).min(axis=1))

@@ -1,6 +1,6 @@
-"""What follows from a snapshot for all missions alike: units and their classes at once, links and costs when asked for.
+"""Index of a snapshot for all missions alike: units and their equivalence classes eagerly, links and costs on demand.
 
-An index is brought up to date by what changed; it then equals one that is made anew.
+An index is updated incrementally from what changed, and then equals an index that is built from scratch.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -17,26 +17,32 @@ from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 from maleo_operator.planning.units import UnitFacts, list_units
 
 Spot = tuple[str, str, str]
-"""What links know a node by: its name where it is named, its site, its tier."""
+"""What links can tell of a node: name, site, tier.
+
+The name is empty unless a Link or a deviating measurement names the node.
+"""
 Wire = tuple[str, str, str]
-"""A capacity that missions share: Link, and the two sites or nodes that it joins here."""
+"""A link capacity that missions share: Link, and the two sites or nodes that it joins here."""
 _End = tuple[str, str]
 _Joint = tuple[str, str, str, bool]
-"""Link, and the sites or named nodes that it joins here, in the direction of the data; whether that is up, True also
-where the Link is alike both ways.
+"""Link, the sites or named nodes that it joins here in the direction of the data, and whether that direction is up.
+
+The last is always True for a Link with the same bandwidth in both directions.
 """
 _FEW_PAIRS: Final = 3
+"""Measured pairs within one site from which their median stands for the site."""
 _APART: Final = 0.25
+"""Relative distance from the expected bandwidth beyond which a measured pair counts by itself."""
 _MOST_COSTS: Final = 20_000
 _MOST_WIRES: Final = 100_000
 _RANK = {"node": 3, "site": 2, "tier": 1}
 
 
 class Index:
-    """Belongs to one state of devices, links, models and observations; who holds what may differ.
+    """Units, classes, links and costs of one state of devices, links, models and observations, whatever plans are held.
 
-    What others derive from it and want to find again: memo, from costs and links; routes, from what classes there are,
-    too. They are empty after a change that could matter.
+    `memo` and `routes` are caches for other modules: `memo` for what derives from costs and links, `routes` for what
+    also derives from which unit classes exist. A change that may affect their contents clears them.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -56,8 +62,10 @@ class Index:
         self.classes = Classes(self._all(), self._set_apart)
 
     def update(self, snapshot: Snapshot, nodes: Collection[str] | None = None) -> Collection[str] | None:
-        """From now on of this snapshot. `nodes`: all whose Node, Device or capacity changed, where a Device is named as
-        its node; None: look for them. Returns the nodes whose units are listed anew; None: links are others, too.
+        """Switch to this snapshot; return the nodes whose units were listed again, None if the links changed as well.
+
+        nodes: all nodes whose Node, Device or capacity changed, valid only where each Device is named as its node;
+        None: find them by comparison.
         """
         before, self._snapshot = self._snapshot, snapshot
         seen, were = snapshot.observations, before.observations
@@ -90,7 +98,7 @@ class Index:
         return None if relinked else renewed
 
     def _renew(self, nodes: Collection[str]) -> None:
-        """Lists the units of these nodes anew."""
+        """List the units of these nodes again and update the classes."""
         if not nodes:
             return
         for cached in ("available", "unavailable"):
@@ -104,8 +112,12 @@ class Index:
             self.routes.clear()
 
     def _set_apart(self, unit: UnitFacts) -> object:
-        """Its node where something is said about it by name, or where it matters what is held there and not how much;
-        the other units of the node, which a plan may use with it; what was learnt of it.
+        """Return what distinguishes the unit from others of equal figures, as part of its class key.
+
+        - its node's name, where a Link or a deviating measurement names the node, or where the unit is reconfigured
+          between models: then it matters which models are placed there, not only how much they use;
+        - the other available units of its node, because one plan may use several of them;
+        - its online corrections.
         """
         node = unit.node.name
         own = node if node in self._named or unit.reconfiguration != 0 else ""
@@ -113,7 +125,7 @@ class Index:
         return own, tuple(others), self._corrections.get((node, unit.name), ())
 
     def _follow(self, devices: Iterable[str]) -> set[str]:
-        """The nodes that these Devices were of, and are of now."""
+        """Update the mapping of these Devices to nodes; return the nodes that they belonged to or belong to now."""
         found = set()
         for key in devices:
             node = self._node_of.pop(key, None)
@@ -129,55 +141,62 @@ class Index:
 
     @property
     def priorities(self) -> Mapping[str, int]:
+        """PriorityClass name -> value."""
         return self._snapshot.priorities
 
     # ------------------------------------------------------------------------------------------------ units
 
     @property
     def units(self) -> list[UnitFacts]:
-        """By node and name."""
+        """All units, by node."""
         return list(self._all())
 
     @cached_property
     def available(self) -> list[UnitFacts]:
+        """Units that can be planned with."""
         return [unit for unit in self._all() if unit.available]
 
     @cached_property
     def unavailable(self) -> list[UnitFacts]:
+        """Units that cannot be planned with."""
         return [unit for unit in self._all() if not unit.available]
 
     def on(self, node: str) -> list[UnitFacts]:
-        """Those of one node that can be planned with."""
+        """Return the available units of the node."""
         return [unit for unit in self._on.get(node, ()) if unit.available]
 
     def unit(self, key: tuple[str, str]) -> UnitFacts | None:
+        """Return the unit, None where it is missing or not available."""
         return next((unit for unit in self._on.get(key[0], ()) if unit.name == key[1] and unit.available), None)
 
     def class_of(self, key: tuple[str, str]) -> UnitClass | None:
+        """Return the equivalence class of the unit, None where it is missing or not available."""
         unit = self.unit(key)
         return self.classes.of(unit) if unit is not None else None
 
     def _all(self) -> Iterator[UnitFacts]:
+        """Yield all units by node."""
         for node in sorted(self._on):
             yield from self._on[node]
 
     # ------------------------------------------------------------------------------------------------ links
 
     def spot(self, node: NodeFacts) -> Spot:
+        """Return what links can tell of the node: nodes of the same spot have the same links."""
         return node.name if node.name in self._named else "", node.site, str(node.tier)
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
-        """The most specific Link between two nodes, its bandwidth as measured where slots have measured it."""
+        """Return the most specific Link between two nodes, with measured bandwidth if any; None where none matches."""
         pair = (self.spot(source), self.spot(target))
         if pair not in self._links:
             self._links[pair] = self._find_link(source, target)
         return self._links[pair]
 
     def wire(self, source: NodeFacts, target: NodeFacts) -> Wire | None:
-        """What is shared by all that crosses here; None inside a node and without a link.
+        """Return the shared capacity that a transfer between the nodes uses; None within a node and without a link.
 
-        A Link joins what it names: nodes, or sites with all their nodes. What it names by tier is taken by site, and
-        what it joins within one site is a network, where each pair of nodes has a wire of its own.
+        A Link joins what it names: nodes, or sites with all their nodes. A Link that names a tier joins the sites of
+        its nodes. Within one site a Link is a network in which each pair of nodes has a wire of its own.
         """
         pair = (source.name, target.name)
         if pair not in self._wires:
@@ -187,6 +206,7 @@ class Index:
         return self._wires[pair]
 
     def _find_wire(self, source: NodeFacts, target: NodeFacts) -> Wire | None:
+        """Return the uncached result of `wire`."""
         link = self.link(source, target) if source.name != target.name else None
         if link is None:
             return None
@@ -196,22 +216,23 @@ class Index:
         return link.name, min(one, other), max(one, other)
 
     def _joins(self, link: str, node: NodeFacts) -> str:
-        """What the Link takes the node by: its own name, empty here, or its site."""
+        """Return which end of the Link the node is on: empty where the Link names the node itself, else its site."""
         named = {_end(place) for place in self._snapshot.links[link].spec.between}
         return "" if ("node", node.name) in named else node.site
 
     def wire_between(self, source: str, target: str) -> Wire | None:
-        """By names; None also where a node is not there any more."""
+        """Return the wire between two nodes by name; None also where a node no longer exists."""
         one, other = self._snapshot.nodes.get(source), self._snapshot.nodes.get(target)
         return self.wire(one, other) if one is not None and other is not None else None
 
     def _learn_links(self, snapshot: Snapshot) -> None:
+        """Index the Links of the snapshot by their ends, and evaluate measured bandwidths."""
         self._declared: dict[tuple[_End, _End], str] = {}
         self._same_ends: dict[tuple[_End, _End], list[str]] = {}
         for key, link in sorted(snapshot.links.items(), reverse=True):
             one, other = (_end(place) for place in link.spec.between)
             for ends in {(one, other), (other, one)}:
-                self._declared[ends] = key  # of equals the first by name stays
+                self._declared[ends] = key  # in reverse order, so that the first by name wins among equals
                 self._same_ends.setdefault(ends, []).append(key)
         self._wires: dict[tuple[str, str], Wire | None] = {}
         self._links: dict[tuple[Spot, Spot], LinkFacts | None] = {}
@@ -221,9 +242,12 @@ class Index:
         self._at_ends = {node for pair in snapshot.observations.bandwidth for node in pair}
 
     def _judge_measurements(self, snapshot: Snapshot) -> tuple[dict[_Joint, Figure], dict[tuple[str, str], Figure]]:
-        """What was measured between two sites (or named nodes) is the capacity that all share there: the median of all
-        pairs; inside a site too, where several pairs were measured. And the pairs that are far from what is taken so:
-        their nodes are like no other's.
+        """Return the measured capacity of each joint, and the pairs that deviate from it.
+
+        The capacity between two sites (or named nodes) is shared, so it is the lower median over all measured pairs;
+        within one site only from `_FEW_PAIRS` pairs on. A pair that differs from it, or from the declared bandwidth
+        where there is no median, by more than the fraction `_APART` keeps its own figure, and its nodes are
+        distinguished from all others.
         """
         groups: dict[_Joint, list[tuple[tuple[str, str], Figure]]] = {}
         for pair, figure in sorted(snapshot.observations.bandwidth.items(), key=lambda row: (row[1].value, row[0])):
@@ -241,11 +265,13 @@ class Index:
         return measured, apart
 
     def _joint(self, link: str, source: NodeFacts, target: NodeFacts) -> _Joint:
+        """Return the key under which measurements from source to target over this Link are aggregated."""
         declared = self._snapshot.links[link]
         up = declared.spec.bandwidth is not None or _is_up(declared, source, target)
         return link, self._joins(link, source) or source.name, self._joins(link, target) or target.name, up
 
     def _find_link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
+        """Return the uncached result of `link`."""
         key = self._find_declared(source, target)
         if key is None:
             return None
@@ -253,7 +279,7 @@ class Index:
         return describe_link(key, link, *seen, up=_is_up(link, source, target))
 
     def _seen(self, key: str, source: NodeFacts, target: NodeFacts) -> Figure | None:
-        """What was measured from one node to the other, if anything."""
+        """Return the measured bandwidth from source to target: of this pair where it deviates, else of its joint."""
         usual = self._measured.get(self._joint(key, source, target))
         return self._apart.get((source.name, target.name), usual)
 
@@ -268,6 +294,7 @@ class Index:
         return sorted(key for rank, key in matching if rank == least)
 
     def _find_declared(self, source: NodeFacts, target: NodeFacts) -> str | None:
+        """Return the key of the most specific Link between two nodes, the first by name of several, or None."""
         matching = [
             (-_RANK[one[0]] - _RANK[other[0]], key)
             for one, other in product(_ends(source), _ends(target))
@@ -278,7 +305,7 @@ class Index:
     # ------------------------------------------------------------------------------------------------ costs
 
     def editions(self, model: Model) -> list[Edition]:
-        """The same objects at every call."""
+        """Return the model's runnable variants, the same objects at each call."""
         key = ("editions", model.key)
         if key not in self.memo:
             self.memo[key] = list_editions(model)
@@ -286,11 +313,14 @@ class Index:
         return found
 
     def processor(self, node: NodeFacts) -> UnitFacts | None:
-        """The node's own, of several the first by name; None where no profile knows it."""
+        """Return the CPU unit of the node, the first one listed; None where no profile declares one."""
         return next((unit for unit in self.on(node.name) if unit.unit.type == "CPU"), None)
 
     def costs(self, model: Model, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
-        """The same object for all units that are alike; None when the variant's precision cannot run there."""
+        """Return the span costs of the variant on the unit, None where its precision cannot run there.
+
+        Units with equal profile, power mode, capacity and correction share one object.
+        """
         correction = self._snapshot.observations.correction.get(
             (variant.artifacts[0].digest, unit.node.name, unit.name)
         )
@@ -301,6 +331,7 @@ class Index:
         return self._costs[key]
 
     def _shape(self, model: Model, variant: Edition) -> Shape:
+        """Return the variant's blocks as arrays, cached."""
         key = (model.key, variant.label)
         if key not in self._shapes:
             self._shapes[key] = Shape.of(variant)
@@ -308,11 +339,12 @@ class Index:
 
 
 def _differ(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> bool:
+    """Return True if the mappings differ."""
     return before is not after and bool(_changed(before, after))
 
 
 def _changed(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> set[Any]:
-    """Keys whose values are other ones; what is the very same object is not compared."""
+    """Return the keys that were added, removed or given another value; identical objects are not compared."""
     if before is after:
         return set()
     found = {k for k, v in after.items() if (old := before.get(k)) is not v and old != v}
@@ -320,13 +352,13 @@ def _changed(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> set[Any]:
 
 
 def _is_moved(before: Snapshot, after: Snapshot, name: str) -> bool:
-    """Whether links know the node as another one, or not at all."""
+    """Return True if the node's site or tier changed, or the node appeared or vanished."""
     was, now = before.nodes.get(name), after.nodes.get(name)
     return (was and (was.site, was.tier)) != (now and (now.site, now.tier))
 
 
 def _list_corrections(snapshot: Snapshot) -> dict[tuple[str, str], tuple[tuple[str, Figure], ...]]:
-    """(node, unit) -> (digest, factor) of each artefact that was measured there."""
+    """Return (node, unit) -> (digest, factor) of each artifact with an online correction there."""
     found: dict[tuple[str, str], list[tuple[str, Figure]]] = {}
     for (digest, node, unit), figure in sorted(snapshot.observations.correction.items(), key=lambda row: row[0]):
         found.setdefault((node, unit), []).append((digest, figure))
@@ -334,20 +366,23 @@ def _list_corrections(snapshot: Snapshot) -> dict[tuple[str, str], tuple[tuple[s
 
 
 def _look(unit: UnitFacts) -> tuple[str, str, str, float, float]:
+    """Return the attributes of a unit by which units of other nodes are compared."""
     return unit.name, unit.profile, unit.power_mode, unit.capacity, -1.0 if unit.memory is None else unit.memory
 
 
 def _is_up(link: Link, source: NodeFacts, target: NodeFacts) -> bool:
-    """Whether data that goes from source to target goes from the Link's first end to its second."""
+    """Return True if data from source to target goes from the Link's first end to its second."""
     first, second = (_end(place) for place in link.spec.between)
     return first in _ends(source) and second in _ends(target)
 
 
 def _ends(node: NodeFacts) -> tuple[_End, _End, _End]:
+    """Return the ends by which a Link can match the node."""
     return ("node", node.name), ("site", node.site), ("tier", node.tier)
 
 
 def _end(place: Place) -> _End:
+    """Return the end that the Link names."""
     if place.node is not None:
         return "node", place.node
     return ("site", place.site) if place.site is not None else ("tier", str(place.tier))

@@ -1,9 +1,13 @@
-"""All ways of one variant at once: boundaries x places, with what each step costs, as arrays in SI units.
+"""Partition graph of one variant: every plan is a path, and the costs of all steps are arrays in SI units.
 
-A place is a unit, and the codec in which its input arrives: one for each that the variant's cuts offer. A way is a
-walk: from the input's node (place D) over places d = 0..D-1 from boundary 0 to the last one. A step (p, d, a, b)
-crosses from place p to place d at boundary a and computes there up to boundary b. Boundaries are the model's legal
-cuts. What is impossible costs infinitely much.
+Model: a place is a pair of a unit and the codec in which its input arrives, one for each codec that the variant's cuts
+offer and one without. Boundaries are the model's legal cuts and both ends. A path starts at the input's node (place D)
+and leads over places d = 0..D-1 from boundary 0 to the last one. A step (p, d, a, b) crosses from place p to place d at
+boundary a and computes there up to boundary b. An impossible step costs infinity.
+
+Size: D places and B boundaries give D² B crossings and D B² spans, which are not stored: see `amount` for their O(D² +
+D B) representation. Which spans are possible is one last boundary for each place and beginning, because memory and time
+of a span do not decrease with its length (`restrict`: binary search over prefix sums).
 """
 
 from collections.abc import Sequence
@@ -28,11 +32,12 @@ TIE: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What others hold of a unit: its time, bytes; of its node: watts.
+    """Reservations of other missions on a unit: its time (`queue`), `memory` in bytes, and `watts` of its node.
 
-    artifacts: digests of what they run there; rate: their requests/s that pay no reconfiguration yet; slack: seconds by
-    which the tightest of their Hard latency limits is kept; leeways: what these leave of the queue; turning: the same
-    once all of them pay for reconfiguration, None where that changes nothing.
+    artifacts: digests of the artifacts that run there; rate: requests/s of those that pay no reconfiguration yet;
+    slack: seconds by which the tightest of their Hard latency limits is kept; leeways: queueing delay that these limits
+    still allow; turning: the same reservations once all of them pay for reconfiguration, None where that changes
+    nothing.
     """
 
     queue: Queue = IDLE
@@ -46,14 +51,16 @@ class Load:
 
     @property
     def share(self) -> float:
-        """Of the unit's time."""
+        """Return the reserved share of the unit's time."""
         return self.queue.share
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """In objective. (node, unit) -> what one request's second there costs, a byte of its memory, using it at all, a
-    joule of its node's power cap; link: a second of a wire.
+    """Dual prices of shared resources, in units of the objective.
+
+    By (node, unit): `time` of a second of one request, `memory` of a byte, `use` of using the unit at all, `power` of a
+    joule under the node's power cap. By wire: `link` of a second.
     """
 
     time: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -65,18 +72,18 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
-    """`ends`: boundary -> last block done, -1 before the first.
+    """Partition graph of one variant over D places and B boundaries.
 
-    mean, tail: seconds, tail at the objective's percentile; doubt: what the tail is above the mean; energy: joules,
-    infinite where it is unknown; busy: seconds that a stage is taken by one request, the reciprocal of the rate it
-    sustains; loss: share of accuracy, of a cut with the span before it; own: seconds of computing, without waiting for
-    others.
+    ends: boundary -> last finished block, -1 before the first; mean, tail: seconds, `tail` at the objective's
+    percentile; doubt: tail minus mean; energy: joules, infinite where unknown; busy: seconds that one request occupies
+    a pipeline stage, the reciprocal of the rate it sustains; loss: share of accuracy, of a cut charged to the span
+    before it; own: seconds of computation without queueing.
     """
 
     units: tuple[UnitFacts, ...]  # of each place
-    codecs: tuple[int, ...]  # of each place, by rank at the cut that is crossed, from 1; 0: as the cut's own tensors
-    names: tuple[tuple[str, ...], ...]  # of the codecs of each boundary, by rank
-    same: Mask  # (D, D) places of one unit
+    codecs: tuple[int, ...]  # of each place: rank from 1 among the codecs of the crossed cut; 0: no codec
+    names: tuple[tuple[str, ...], ...]  # of each boundary: its codecs by rank
+    same: Mask  # (D, D) whether two places are of one unit
     ends: tuple[int, ...]
     frame: Frame
     mean: Amount
@@ -86,41 +93,43 @@ class Lattice:
     busy: Amount
     loss: Amount
     own: Amount
-    is_lossy: bool  # whether some way loses accuracy at its cuts
+    is_lossy: bool  # whether some path loses accuracy at its cuts
     memory: Array  # (B, B) bytes of a span
-    local: Mask  # (D,) units of the input's node
+    local: Mask  # (D,) whether the unit is on the input's node
 
     @property
     def source(self) -> int:
-        """The place where the data is born."""
+        """Return the place from which every path starts: the input's node."""
         return len(self.units)
 
     @property
     def last(self) -> int:
+        """Return the boundary at which every path ends."""
         return len(self.ends) - 1
 
     @property
     def open(self) -> Mask:
-        """(D+1, D) where there is a way to cross."""
+        """Return (D+1, D): whether links and egress allow the crossing."""
         return np.isfinite(self.mean.per_crossing)
 
     def no_slower(self, seconds: float) -> "Lattice":
-        """The ways of which no stage is taken longer by a request."""
+        """Return the lattice without stages that one request occupies for more than `seconds`."""
         most, busy = seconds * (1 + TIE), self.busy
         slowest = float((busy.per_byte * self.frame.sizes.max() + busy.per_crossing).max(where=self.open, initial=0.0))
         slow = busy.hops > most if slowest > most or busy.pairs else self.frame.slow
         return self.within(replace(restrict(self.frame, self.busy, np.full(self.source, most)), slow=slow))
 
     def without(self, places: Mask) -> "Lattice":
-        """The ways that do not lead over these places (D,)."""
+        """Return the lattice without these places, (D,)."""
         return self.within(replace(self.frame, reach=np.where(places[:, None], -1, self.frame.reach)))
 
     def within(self, frame: Frame) -> "Lattice":
+        """Return the lattice with the steps that `frame` allows."""
         names = ("mean", "tail", "doubt", "energy", "busy", "loss", "own")
         return replace(self, frame=frame, **{name: getattr(self, name).within(frame) for name in names})
 
     def price(self, prices: Prices) -> Amount:
-        """What steps cost by prices."""
+        """Return the costs of all steps at these prices, in units of the objective, without `power` and `link`."""
         time, memory, use = (
             np.array([by.get(unit.key, 0.0) for unit in self.units]) for by in (prices.time, prices.memory, prices.use)
         )
@@ -136,7 +145,10 @@ class Lattice:
         return replace(scaled, tables={**scaled.tables, **dear})
 
     def find(self, parts: Sequence[tuple[str, str, int, str]]) -> tuple[tuple[int, int], ...] | None:
-        """The way over (node, unit, last block, name of the codec); None where a place or a boundary is not here."""
+        """Return the path over partitions (node, unit, last block, name of the codec).
+
+        None where a place or a boundary is not part of this lattice.
+        """
         places = {(*unit.key, codec): i for i, (unit, codec) in enumerate(zip(self.units, self.codecs, strict=True))}
         ends = {last: boundary for boundary, last in enumerate(self.ends)}
         way, boundary = list[tuple[int, int]](), 0
@@ -150,7 +162,7 @@ class Lattice:
         return tuple(way)
 
     def pieces(self, way: Sequence[tuple[int, int]]) -> list[tuple[UnitFacts, int, int, str]]:
-        """(unit, first block, last block, codec) of a way given as (place, boundary that it ends at)."""
+        """Return (unit, first block, last block, codec) of each partition of a path."""
         found, begin = [], 0
         for place, end in way:
             found.append((self.units[place], self.ends[begin] + 1, self.ends[end], self.codec(place, begin)))
@@ -158,7 +170,7 @@ class Lattice:
         return found
 
     def codec(self, place: int, boundary: int) -> str:
-        """Return the name of the codec in which the boundary is crossed to the place; empty: as it is."""
+        """Return the name of the codec in which the place receives its input at the boundary; empty for none."""
         return self.names[boundary][self.codecs[place] - 1] if self.codecs[place] else ""
 
 
@@ -173,9 +185,13 @@ def build(
     z: float,
     rate: float,
 ) -> Lattice:
-    """units, costs and loads in the same order, at least one; z: of the latency's percentile; rate: requests/s."""
+    """Return the lattice of a variant over these units.
+
+    units, costs, loads: in the same order, at least one; z: of the latency's percentile; rate: requests/s. Every single
+    step of the lattice keeps the reservations of other missions; `sharing` checks what several steps share.
+    """
     ends = find_ends(variant)
-    places = list(product(range(len(units)), range(1 + (count_codecs(variant) if len(ends) > 2 else 0))))  # noqa: PLR2004 - both ends
+    places = list(product(range(len(units)), range(1 + (count_codecs(variant) if len(ends) > 2 else 0))))  # noqa: PLR2004 - only the two ends
     codecs = [codec for _, codec in places]
     units, costs, loads = [units[i] for i, _ in places], [costs[i] for i, _ in places], [loads[i] for i, _ in places]
     crossings = find_crossings(variant, ends, units, codecs, crossing, source=source, z=z)
@@ -188,7 +204,7 @@ def build(
     free = np.array([leave(load.share) for load in loads])
 
     def amount(name: str, scale: Array, extra: Array, per_byte: Array, per_crossing: Array, coded: int) -> Amount:
-        """`name` of the spans times `scale` (D,) and `extra` (D,) to each."""
+        """Return the spans' costs `name` times `scale` (D,) plus `extra` (D,), with these crossing costs."""
         sums: list[_Sums] = [getattr(span, name) for span in spans]
         return Amount(
             frame=frame,
@@ -226,7 +242,7 @@ def build(
         memory=memory,
         local=np.array([unit.node.name == source.name for unit in units], dtype=bool),
     )
-    # What others were promised, of time, of power and of latency, is never taken, not even by the least bad way.
+    # Reserved time, power and latency of other missions bind even the closest infeasible plan.
     time = np.array([(1 + TIE) / rate if load.share > 0 and rate > 0 else _NEVER for load in loads])
     power = np.array([allowance(unit, load, rate) for unit, load in zip(units, loads, strict=True)])
     patience = np.array(
@@ -241,9 +257,10 @@ def build(
 
 
 def _lose(cut_loss: Array, crossings: Crossings, places: int) -> dict[str, Any]:
-    """Return how a loss is made of spans and crossings. cut_loss: (B,) of each boundary, crossed as it is.
+    """Return the fields of an `Amount` that make it the accuracy loss. cut_loss: (B,) of each boundary without a codec.
 
-    What a codec costs is the whole of its loss, so less what the span before it has already lost.
+    A span is charged the loss of the cut at its end. A codec's loss replaces that of its cut, so a coded crossing costs
+    the difference.
     """
     if not cut_loss.any():
         return {}
@@ -253,7 +270,11 @@ def _lose(cut_loss: Array, crossings: Crossings, places: int) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Of one unit's spans: (B,) of the blocks before each boundary; of each span; (B, B) where spans were measured."""
+    """Costs of one unit's spans.
+
+    prefix: (B,) sum of the blocks before each boundary; fixed: of each span; table: (B, B), None if no span was
+    measured.
+    """
 
     prefix: Array
     fixed: float
@@ -262,7 +283,7 @@ class _Sums:
 
 @dataclass(frozen=True, slots=True)
 class _Spans:
-    """joules: infinite where they are unknown."""
+    """Costs of one unit's spans. joules: infinite where unknown."""
 
     seconds: _Sums
     sigma: _Sums
@@ -270,6 +291,7 @@ class _Spans:
 
 
 def _spans(costs: SpanCosts, ends: Sequence[int]) -> _Spans:
+    """Return the span costs of one unit: prefix sums of the blocks, overridden by a table where spans were measured."""
     before, launch = costs.before[np.array(ends) + 1] * costs.factor, costs.launch * costs.factor
     if costs.watts is None or np.isnan(costs.writing):
         joules = _Sums(np.zeros_like(before), _NEVER, None)
@@ -300,7 +322,10 @@ def _spans(costs: SpanCosts, ends: Sequence[int]) -> _Spans:
 
 
 def list_spans(costs: SpanCosts, ends: Sequence[int]) -> tuple[Array, Array, Array, Array]:
-    """(B, B) each: seconds, sigma, joules (nan = unknown), bytes of every span; infinite where nothing is computed."""
+    """Return (B, B) seconds, sigma, joules and bytes of every span.
+
+    Joules are nan where unknown; empty spans are infinite.
+    """
     sums, empty = _spans(costs, ends), np.tril(np.ones((len(ends), len(ends)), dtype=bool))
     seconds, sigma, joules = (
         each.table if each.table is not None else each.prefix[None, :] - each.prefix[:, None] + each.fixed
@@ -312,20 +337,26 @@ def list_spans(costs: SpanCosts, ends: Sequence[int]) -> tuple[Array, Array, Arr
 
 
 def _memory(shape: Shape, ends: Sequence[int]) -> Array:
-    """(B, B) bytes of a span; infinite where nothing would be computed."""
+    """Return (B, B) bytes of a span; infinite for empty spans."""
     first, last = np.array(ends) + 1, np.array(ends)
     found = shape.memory[np.ix_(np.minimum(first, len(shape.work) - 1), np.maximum(last, 0))]
     return np.where(np.tril(np.ones(found.shape, dtype=bool)), _NEVER, found)
 
 
 def _reach(memory: Array, space: float) -> Numbers:
-    """(B,) the last boundary to which a span that begins at each fits; a longer span never needs less."""
+    """Return (B,) the last boundary at which a span from each boundary still fits into `space` bytes.
+
+    A longer span never needs less memory, so counting the spans that fit is enough.
+    """
     found: Numbers = np.arange(len(memory)) + ((memory <= space) & np.isfinite(memory)).sum(axis=1)
     return found
 
 
 def restrict(frame: Frame, amount: Amount, most: Array) -> Frame:
-    """Only spans that amount to no more than `most` (D,) of their place; a longer span never amounts to less."""
+    """Return the frame without the spans that exceed `most` (D,) of their place.
+
+    Untabled costs do not decrease with the length of a span, so a binary search over prefix sums finds the last end.
+    """
     reach = np.stack(
         [
             np.searchsorted(prefix, prefix + (limit - fixed if limit < _NEVER else limit), side="right") - 1
@@ -340,23 +371,23 @@ def restrict(frame: Frame, amount: Amount, most: Array) -> Frame:
 
 
 def find_ends(variant: Variant) -> tuple[int, ...]:
-    """Boundary -> last block done: legal cuts, and both ends."""
+    """Return the last finished block of each boundary: -1, the legal cuts, and the last block."""
     legal = [i for i, block in enumerate(variant.blocks[:-1]) if block.cut is not None]
     return (-1, *(legal if variant.cutting == "Graph" else []), len(variant.blocks) - 1)
 
 
 def _slowest(own: Amount, place: int) -> float:
-    """Seconds of the longest span of a place."""
+    """Return the seconds of the longest span of a place."""
     table = own.tables.get(place)
     whole = own.prefix[place, -1] - own.prefix[place, 0] + own.fixed[place]
     return float(whole if table is None else table[np.isfinite(table)].max(initial=0.0))
 
 
 def allowance(unit: UnitFacts, load: Load, rate: float) -> float:
-    """Joules of one request that the node's power cap still allows; infinite without a cap."""
+    """Return the joules that one request may still use under the node's power cap; infinite without a cap."""
     return _NEVER if unit.cap is None or rate <= 0 else max(0.0, unit.cap - load.watts) / rate
 
 
 def room(unit: UnitFacts, load: Load) -> float:
-    """Bytes that are free; infinite where the memory is not limited as far as known."""
+    """Return the free bytes of the unit; infinite where its memory is not known to be limited."""
     return _NEVER if unit.memory is None else unit.memory - load.memory

@@ -1,8 +1,19 @@
-"""The least cost of a pipeline with no step slower than a given time, in any order of units: a limit beside the rate.
+"""Constrained dynamic program: a pipeline within a cost limit, none of whose steps is slower than a given time.
 
-The states are those of `counts`; the value of each is the least cost by which every boundary is reached. What cannot
-come to an end within the limit is dropped: to go on costs at least what it does where units may serve again at a
-price, less the prices of those that are left. Prices are raised where a unit would serve too often.
+Problem: over all orders and subsets of units, find a pipeline that keeps a limit on an additive cost (latency, energy)
+and whose steps all take at most `seconds`.
+
+Method: the states are those of `counts`; the value of a state (c, k) is the least cost of reaching each boundary:
+C(c + 1_k, k)[e] = min over j, b of C(c, j)[b] + hop(j, k, b) + span(k, b, e).
+States that cannot be completed within the limit are pruned by a Lagrangian bound: the cost to go if units may serve
+again at a price per use, less the prices of the units that are left. Prices follow from subgradient steps of Polyak's
+length towards 1.05 of the limit.
+
+Validity: a completion uses each unit that is left at most once, so its priced cost less the prices of the units left is
+at most its real cost, at any non-negative prices.
+
+Complexity: O(N T (T + L) B) per layer for N count vectors, T types, B boundaries and spans of at most L blocks; O(T B
+(T + B)) per price iteration. The answer is exact unless states were dropped; see `LeastProbe.complete`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,17 +29,25 @@ from maleo_operator.planning.stages import Types
 
 _ROUNDS: Final = 30
 _AIM: Final = 1.05
-"""Of the limit: what prices are raised for."""
+"""Target of the bound when prices are raised, as a multiple of the limit."""
 _MOST_WORK: Final = 10_000_000
+"""Maximum number of sums per layer."""
 _USUAL_LENGTH: Final = 30
-"""Of spans, in boundaries: where they are shorter it is memory that bounds the states."""
+"""Minimum span length assumed for the beam width, in boundaries: with shorter spans memory bounds the states."""
 
 
 class LeastProbe:
-    """One time and one limit. `complete`: nothing was left out, so that None means that there is nothing."""
+    """Feasibility probe for one step time and one cost limit.
+
+    complete: True if no state was dropped, so that a result of None proves that no such pipeline exists.
+    """
 
     def __init__(self, types: Types, costs: Types, *, seconds: float, limit: float) -> None:
-        """costs: of the same types."""
+        """Create the probe.
+
+        types: step times in seconds. costs: additive step costs of the same types. seconds: maximum time of a step.
+        limit: maximum total cost, in the unit of `costs`.
+        """
         self._types = types
         self._limit = limit
         self._spans = np.where(types.spans <= seconds, costs.spans, np.inf)
@@ -40,7 +59,10 @@ class LeastProbe:
         self.complete = True
 
     def run(self, *, work: int = _MOST_WORK) -> Way | None:
-        """A way of the fewest stages within the limit. work: sums of one stage; beyond, not all states are kept."""
+        """Return a path with the fewest stages within the limit; None if none was found.
+
+        work: sums per layer; states beyond it are dropped, those with the highest lower bound first.
+        """
         kinds = len(self._types.members)
         if self._ahead[kinds, 0] - self._price @ self._types.sizes > self._limit:
             return None
@@ -82,12 +104,15 @@ class LeastProbe:
                 yield kind, rows[alive], ends[alive]
 
     def _left(self, counts: NDArray[np.uint8]) -> Array:
-        """(N,) prices of the units that do not serve yet."""
+        """Return (N,) the sum of the prices of the units that do not serve yet."""
         left: Array = (np.array(self._types.sizes) - counts) @ self._price
         return left
 
     def _find_prices(self) -> tuple[Array, Array]:
-        """By type, what makes the least cost ahead less all prices large; and that least, prices included."""
+        """Return (T,) the prices with the highest Lagrangian bound found, and (T+1, B) the priced cost to go.
+
+        Stop early once the bound exceeds the limit, is infinite, or the subgradient is zero.
+        """
         sizes, price = np.array(self._types.sizes, dtype=float), np.zeros(len(self._types.sizes))
         found, highest = (price, self._look_on(price)[0]), -np.inf
         for _ in range(_ROUNDS):
@@ -102,7 +127,10 @@ class LeastProbe:
         return found
 
     def _look_on(self, price: Array) -> tuple[Array, Array]:
-        """(T+1, B) the least to the end where units may serve again; and how often each does from the source."""
+        """Return (T+1, B) the least priced cost to the end if units may serve again, and (T,) uses of each type.
+
+        The uses are those of the cheapest walk from the source.
+        """
         last, kinds = self._types.last, len(price)
         least, ends = np.full((kinds + 1, last + 1), np.inf), np.zeros((kinds, last + 1), dtype=int)
         nexts = np.zeros((kinds + 1, last + 1), dtype=int)
@@ -120,7 +148,7 @@ class LeastProbe:
         return least, uses
 
     def _trace(self, layers: Sequence[Layer[np.float64]], row: int, kind: int) -> list[tuple[int, int]]:
-        """Back from a state that is done: (type, boundary that it ends at) of each stage."""
+        """Trace back from a complete state; return (type, end boundary) of each stage."""
         boundary, found = self._types.last, list[tuple[int, int]]()
         for before, layer in zip(layers[-2::-1], layers[:0:-1], strict=True):
             found.append((kind, boundary))

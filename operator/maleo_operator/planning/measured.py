@@ -1,4 +1,4 @@
-"""Measured figures that a decision followed from, as they stand in a mission's status, and back."""
+"""Measured figures behind a decision, written to and restored from a mission's status."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
@@ -15,10 +15,10 @@ _SOURCE: Final = "the operator's last decision"
 def record(
     observations: Observations, *, reason: str, inputs_digest: str, nodes: Sequence[str], digests: Collection[str]
 ) -> Decision:
-    """Return the decision with the measured figures that it followed from.
+    """Return the decision together with the measured figures that it was based on.
 
-    nodes: those that matter most, in order; the figures of others are left out first where there are more than a
-    status may hold. digests: the artefacts of the mission's model.
+    nodes: in the order of relevance, by which figures are kept where there are more than a status may hold. digests:
+    artifacts of the mission's model.
     """
     at = {node: position for position, node in enumerate(nodes)}
 
@@ -62,7 +62,7 @@ def record(
 
 
 def restore(decisions: Iterable[Decision]) -> Observations:
-    """Return the measured figures of these decisions; where two differ, the later one in the order given counts."""
+    """Return the measured figures of these decisions; of conflicting figures the last one in the order given counts."""
     found = list(decisions)
     return Observations(
         bandwidth={

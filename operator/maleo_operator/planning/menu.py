@@ -1,7 +1,18 @@
-"""All ways of one variant in at most two parts, judged at once: alone on a unit, or cut once behind the input's node.
+"""Two-partition table: every plan of one variant in at most two partitions, evaluated at once as arrays.
 
-Most plans are such a way. `beyond` bounds what every other way could reach, whatever it leads over: so the best of the
-menu is often proven to be the best of all, without a look at pairs of nodes.
+Problem: evaluate each unit one hop from the input alone, and each pair of a unit of the input's node and a second unit
+with each cut between. Most optimal plans have this form.
+
+Method: a row is a unit with the link from the input's node. The figures of a path are sums (or, for the time of the
+slowest stage, maxima) of a first and a second part, which are broadcast against each other; the feasible path of the
+highest objective, or of objective less prices, is an argmax.
+
+Complexity: O(R B²) for the feasible spans and O(H R B) for all paths, with R rows of which H are of the input's node,
+and B boundaries. `_MOST_CELLS` bounds the tables.
+
+Validity: the table is exact for the paths it holds. It leaves out codecs, cuts that lose accuracy, units that are not
+plain (`is_plain`) and farther or longer paths: `horizon` bounds those, so that the best of the table is often proven
+optimal.
 """
 
 from collections.abc import Sequence
@@ -34,7 +45,10 @@ _MOST_CELLS: Final = 6_000_000
 
 
 def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
-    """Of each variant that keeps the accuracy floor. `every`: all members of a class and not only the least loaded."""
+    """Return the table of each variant that keeps the accuracy floor and has rows, while the budget lasts.
+
+    every: all members of a class instead of the least loaded one.
+    """
     found = []
     for variant in search.variants():
         if search.objective.accuracy_shortfall(search.demand.accuracy_of(variant)) <= TIE:
@@ -46,12 +60,15 @@ def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
 
 
 def most_rows(variant: Edition) -> int:
-    """Return how many rows a menu may have: each holds some tables of all spans."""
+    """Return the maximum number of rows of a table; each row holds several (B, B) arrays."""
     return max(1, _MOST_CELLS // len(find_ends(variant)) ** 2)
 
 
 def narrow(search: Search, menus: Sequence["Menu"]) -> None:
-    """Lets the search look at the units alone that are best on the menus: pairs of all would be too many."""
+    """Restrict the exact search to the best units of the tables and to units that are not plain, in place.
+
+    All pairs of all units would be too many.
+    """
     ranks: dict[tuple[str, str], tuple[float, float, float]] = {}
     for menu in menus:
         merits = menu.best_by_row(_merit(menu))
@@ -65,7 +82,7 @@ def narrow(search: Search, menus: Sequence["Menu"]) -> None:
 
 
 def _merit(menu: "Menu") -> Array:
-    """Of each way, what the search makes largest."""
+    """Return what the search maximises for each path; minus infinity where the path is infeasible."""
     if menu.search.aim == "margins":
         return menu.objective
     found = {"latency": menu.tail, "energy": menu.energy, "rate": menu.busy}[menu.search.aim]
@@ -73,7 +90,10 @@ def _merit(menu: "Menu") -> Array:
 
 
 def widen(search: Search) -> None:
-    """Lets the search look farther, at the quickest of what is not one hop away: where nothing near will do."""
+    """Extend the search beyond one hop to the fastest other units, in place.
+
+    Used where no near unit gives a feasible plan.
+    """
     near, times = {id(target.units) for target in search.reach.targets}, dict[tuple[str, str], float]()
     for each in search.index.classes:
         costs = [cost for v in search.variants() if (cost := search.costs(v, each.members[0])) is not None]
@@ -86,7 +106,7 @@ def widen(search: Search) -> None:
 
 
 def _list_rows(search: Search, variant: Edition, *, every: bool) -> list[tuple[Row, Load]]:
-    """Units of the input's node first, then those one hop away; with what others hold of each."""
+    """Return the rows with the reservations on each: units of the input's node first, then those one hop away."""
     source, spec = search.source, search.demand.mission.spec
     own = [unit for unit in search.here if is_plain(search, unit, variant) and search.obstacle(variant, unit) is None]
     rows = [(Row(unit, None, raw=True, features=True), search.loads[unit.key]) for unit in own]
@@ -103,14 +123,14 @@ def _list_rows(search: Search, variant: Edition, *, every: bool) -> list[tuple[R
         rows += [
             (Row(unit, target.link, target.raw, target.features), load)
             for unit in chosen
-            # What is suitable and plain can only be occupied.
+            # Of all obstacles only an exclusive reservation is not covered by `_suitable`.
             if unit.node.name != source.name and not is_occupied(unit, load := search.loads[unit.key])
         ]
     return rows
 
 
 def _suitable(search: Search, variant: Edition) -> list[Target]:
-    """Classes one hop away that are plain and can run the variant, whoever holds them."""
+    """Return the plain classes one hop away that can run the variant, regardless of reservations; cached."""
     egress, index, demand = search.demand.mission.spec.egress, search.index, search.demand
     asked = egress.input, egress.features, demand.accuracy is not None, demand.updates > 0
     key = ("suitable", search.model.key, variant.label, index.spot(search.source), *asked)
@@ -124,8 +144,10 @@ def _suitable(search: Search, variant: Edition) -> list[Target]:
 
 
 def is_plain(search: Search, unit: UnitFacts, variant: Edition | None = None) -> bool:
-    """Whether what a unit costs depends neither on which models meet there nor on how often the model is updated, nor
-    accuracy on the unit; and whether every span of the variant (None: of all) has a figure there.
+    """Return True if the table's cost model holds for the unit, for `variant` or for all variants if None.
+
+    Costs on a plain unit depend neither on the other models there nor on model updates, the unit does not lower a
+    required accuracy, and each span of the variant has a figure.
     """
     for each in (variant,) if variant is not None else search.variants():
         costs = search.index.costs(search.model, each, unit)
@@ -137,10 +159,14 @@ def is_plain(search: Search, unit: UnitFacts, variant: Edition | None = None) ->
 
 
 class Menu:
-    """Flat index of a way: its row where it is one part; after these (first row, second row, cut)."""
+    """Two-partition table of one variant.
+
+    Paths have a flat index: the R single-partition paths by row, then the pairs (first row, second row, cut) in C
+    order.
+    """
 
     def __init__(self, search: Search, variant: Edition, loaded: Sequence[tuple[Row, Load]]) -> None:
-        """loaded: rows, those of the input's node first, with what others hold of each."""
+        """Evaluate all paths. loaded: rows with the reservations of others, rows of the input's node first."""
         rows, loads = [row for row, _ in loaded], [load for _, load in loaded]
         self.search = search
         self.variant = variant
@@ -158,7 +184,7 @@ class Menu:
         self._link_free = np.array([leave(search.loads.taken(wire) if wire else 0.0) for wire in self._wires])
         stage = self.stage
         fits = stage.there & (stage.memory <= room[:, None, None]) & np.isfinite(self.wait)[:, None, None]
-        # A step slower than the rate is none.
+        # Every stage must sustain the rate by itself.
         fits &= demand.rate * stage.own <= (1 + TIE) * self._free[:, None, None]
         if any(load.leeways for load in loads):
             slowest = np.where(fits, stage.own, 0.0).max(axis=(1, 2)).tolist()
@@ -176,7 +202,10 @@ class Menu:
     # ------------------------------------------------------------------------------------------------ the menu
 
     def best(self, price: Array | None = None) -> list[tuple[float, Candidate]]:
-        """The highest objective, less `price` of each way; that, and the way, by the rule of ties. Empty: none fits."""
+        """Return (value, candidate) of the path of the highest objective, less its `price`; empty if none is feasible.
+
+        Ties are broken by `Candidate.order`.
+        """
         net = self.objective if price is None else self.objective - price
         top = float(net.max())
         if not np.isfinite(top):
@@ -185,6 +214,7 @@ class Menu:
         return [(top, min((self.candidate(int(i)) for i in ties), key=lambda c: c.order))]
 
     def candidate(self, way: int) -> Candidate:
+        """Return the candidate of a feasible path."""
         pieces, objective = self._pieces(way), float(self.objective[way])
         return Candidate(
             variant=self.variant,
@@ -200,7 +230,7 @@ class Menu:
         )
 
     def _terms(self, way: int) -> dict[str, float]:
-        """What the objective is the sum of."""
+        """Return the terms that sum to the path's objective, by name."""
         demand, tail = self.search.demand, float(self.tail[way])
         _, by_latency, by_energy = demand.weights
         terms = {"accuracy": self.accuracy()} if demand.accuracy is not None else {}
@@ -216,18 +246,18 @@ class Menu:
         return terms | ({"move": -MOVE_COST} if moved else {})
 
     def needs(self, way: int) -> frozenset[object]:
-        """Units, nodes and wire whose load counts for a way."""
+        """Return the units, the nodes with a power cap and the wire whose reservations affect the path."""
         units = [piece.unit for piece in self._pieces(way)]
         wire = self.search.index.wire(self.search.source, units[-1].node)
         return frozenset({*(u.key for u in units), *(u.node.name for u in units if u.cap is not None), wire})
 
     @cached_property
     def by_row(self) -> Array:
-        """(R,) the best objective with each row as the unit where a way ends."""
+        """Return (R,) the best objective over the paths that end on each row."""
         return self.best_by_row(self.objective)
 
     def best_by_row(self, values: Array) -> Array:
-        """(R,) the highest of the values of all ways that end on each row."""
+        """Return (R,) the maximum of `values` over the paths that end on each row."""
         found = values[: len(self.rows)].copy()
         pairs = values[len(self.rows) :]
         if not pairs.size:
@@ -237,12 +267,12 @@ class Menu:
 
     @cached_property
     def slack(self) -> float:
-        """How far the best way is from the deadline, relative to it; 1 without one."""
+        """Return the latency slack of the best path relative to its limit; 1 without a limit."""
         latency = self.search.demand.latency
         return 1.0 if latency is None else float(1 - self.tail[int(self.objective.argmax())] / latency.value)
 
     def best_of_rows(self) -> list[Candidate]:
-        """For each row the best way that ends on it, where there is one."""
+        """Return the best feasible path that ends on each row, where there is one."""
         count, ways = len(self.rows), np.arange(self.objective.size)
         ends = np.where(ways < count, ways, (ways - count) // max(len(self.stage.ends) - 2, 1) % count)
         order = np.lexsort((ways, -self.objective, ends))
@@ -251,10 +281,11 @@ class Menu:
 
     @cached_property
     def held_at(self) -> int:
+        """Return the index of the incumbent's path; -1 without an incumbent or where the table does not hold it."""
         return self.find(self.search.held) if self.search.held is not None else -1
 
     def find(self, held: Plan) -> int:
-        """Its way; -1 where it is not on the menu."""
+        """Return the index of the plan's path; -1 where the table does not hold it."""
         if (held.variant, held.exit) != (self.variant.name, self.variant.exit) or len(held.partitions) > 2:  # noqa: PLR2004 - two parts
             return -1
         at = {row.unit.key: i for i, row in enumerate(self.rows)}
@@ -269,6 +300,7 @@ class Menu:
         return len(self.rows) + (units[0] * len(self.rows) + units[1]) * (len(self.stage.ends) - 2) + cut
 
     def _pieces(self, way: int) -> tuple[Piece, ...]:
+        """Return the partitions of the path with this index."""
         ends, count = self.stage.ends, len(self.rows)
         if way < count:
             return (Piece(self.rows[way].unit, 0, ends[-1]),)
@@ -278,14 +310,14 @@ class Menu:
         return Piece(self.rows[first].unit, 0, middle), Piece(self.rows[second].unit, middle + 1, ends[-1])
 
     def price(self, prices: Prices) -> Array:
-        """What each way costs by prices."""
+        """Return the price of each path, in units of the objective."""
         hop, inner = self.hop_price(prices), slice(1, -1)
         suffix = self.span_price(prices, (slice(None), slice(None), -1))
         prefix = self.span_price(prices, (slice(0, self.here), 0, inner))
         return self._flat(suffix[:, 0] + hop[:, 0], prefix, suffix[:, inner] + hop[:, inner])
 
     def span_price(self, prices: Prices, at: tuple[slice | int, ...]) -> Array:
-        """Of the spans `at` these places of (R, B, B)."""
+        """Return the prices of the spans that the index `at` selects from (R, B, B)."""
         stage, own = self.stage, self.stage.own[at]
         shape = (-1, *(1 for _ in own.shape[1:]))
         keys = self._keys[at[0]] if isinstance(at[0], slice) else self._keys
@@ -301,16 +333,21 @@ class Menu:
         return [row.unit.key for row in self.rows]
 
     def hop_price(self, prices: Prices) -> Array:
+        """Return (R, B) the prices of the crossings from the input's node."""
         by_link = np.array([prices.link.get(wire, 0.0) if wire else 0.0 for wire in self._wires])
         found: Array = by_link[:, None] * self.stage.wire
         return found
 
     def _flat(self, whole: Array, first: Array, second: Array, *, peak: bool = False) -> Array:
+        """Return values of all paths from those of single partitions, first parts (H, C) and second parts (R, C)."""
         pairs = (np.maximum if peak else np.add)(first[:, None, :], second[None, :, :])
         return np.concatenate([whole, pairs.ravel()])
 
     def _figure(self) -> None:
-        """Every way: mean, tail, energy, busy; from them its `objective`, minus infinity where it is not feasible."""
+        """Compute `mean`, `tail`, `energy` and `busy` of every path, and from them its `objective`.
+
+        The objective of an infeasible path is minus infinity.
+        """
         stage, demand, here = self.stage, self.search.demand, self.here
         inner, z, wait, unsure = slice(1, -1), demand.z, self.wait[:, None], self.unsure[:, None]
         joules = self.joules()
@@ -332,17 +369,17 @@ class Menu:
         self.objective = np.where(self._possible(joules), self._judge(), -np.inf)
 
     def _possible(self, joules: Array) -> Mask:
-        """What fits, is allowed by egress, modes and the power cap, and keeps every Hard limit."""
+        """Return whether a path fits, keeps egress, modes, rate and power cap, and keeps every Hard limit."""
         demand, here = self.search.demand, self.here
         out = self.fits[:, :, -1] & self.open
         whole = out[:, 0].copy()
         pairs = self.fits[:here, 0, 1:-1][:, None, :] & out[:, 1:-1][None, :, :]
         at = np.arange(here)
-        pairs[at, at] = False  # a unit serves once
+        pairs[at, at] = False  # a unit serves at most once
         if np.isfinite(self._allowed[:here]).any():
             both = joules[:here, 0, 1:-1][:, None, :] + joules[:here, 1:-1, -1][None, :, :]
             pairs[:, :here] &= both <= self._allowed[:here, None, None]
-        # Where cutting costs accuracy it is for the search to weigh that.
+        # Cuts that lose accuracy are left to the exact search.
         pairs[:, :, [demand.loss(self.variant, end) > 0 for end in self.stage.ends[1:-1]]] = False
         modes: Sequence[Mode] = demand.mission.spec.modes
         if "Local" not in modes:
@@ -359,7 +396,7 @@ class Menu:
         return found & (demand.rate * self.busy <= 1 + TIE)
 
     def _judge(self) -> Array:
-        """As the search judges a single way."""
+        """Return the objective of each path, by the formula of `Search.judge` for the aim `margins`."""
         demand, (_, by_latency, by_energy) = self.search.demand, self.search.demand.weights
         found = np.full(self.mean.size, self.accuracy())
         with np.errstate(invalid="ignore"):
@@ -376,6 +413,7 @@ class Menu:
         return found
 
     def accuracy(self) -> float:
+        """Return the weighted accuracy margin of the variant; 0 where no accuracy is asked for."""
         demand = self.search.demand
         if demand.accuracy is None:
             return 0.0
@@ -384,11 +422,14 @@ class Menu:
         return demand.weights[0] * max(-1.0, margin)
 
     def joules(self) -> Array:
-        """Unknown power counts as twice what is allowed, and as infinitely much where nothing is asked."""
+        """Return (R, B, B) the joules of each span.
+
+        Unknown energy counts as twice the limit, and as infinity where the mission has no energy limit.
+        """
         limit = self.search.demand.energy
         return np.where(np.isnan(self.stage.joules), 2 * limit.value if limit else np.inf, self.stage.joules)
 
 
 def _clip(margin: Array) -> Array:
-    """A margin that is not a number comes from a limit that is infinite."""
+    """Return the margins clipped to [-1, 1]; a nan, which an infinite limit gives, becomes 1."""
     return np.fmax(-1.0, np.fmin(1.0, margin))

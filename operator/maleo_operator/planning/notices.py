@@ -1,4 +1,4 @@
-"""What planning accepts although it is hardly meant: told to whoever wrote it, and no reason to refuse a plan."""
+"""Warnings about input that is valid but probably not intended; a warning never prevents a plan."""
 
 from collections.abc import Iterator
 from itertools import combinations, islice
@@ -9,6 +9,7 @@ from maleo_operator.planning.index import Index, Spot
 from maleo_operator.planning.problem import NodeFacts, Snapshot
 
 _MOST_PAIRS: Final = 20_000
+"""Limit on the pairs of nodes that `list_equal_links` compares."""
 
 
 def list_notices(snapshot: Snapshot) -> Iterator[str]:
@@ -21,9 +22,9 @@ def list_notices(snapshot: Snapshot) -> Iterator[str]:
 
 
 def list_equal_links(snapshot: Snapshot, index: Index) -> Iterator[str]:
-    """Yield a notice for each Link that is not used for two nodes by its name alone, with the first two such nodes.
+    """Yield a notice for each Link that loses to an equally specific Link only by name, with the first such two nodes.
 
-    index: of the snapshot. Of very many nodes that links tell apart, the first pairs are looked at.
+    index: of the snapshot. Only the first `_MOST_PAIRS` pairs of nodes that links distinguish are compared.
     """
     alike = dict[Spot, list[NodeFacts]]()
     for _, node in sorted(snapshot.nodes.items()):

@@ -1,4 +1,13 @@
-"""What is made largest, and within which limits: a mission's aim as sums over the steps of a way."""
+"""Objective and limits of a mission as linear functions of the steps of a path.
+
+Problem: maximise the weighted sum of margins, each the distance to a limit relative to the limit and clipped to [-1,
+1], less a share of the uncertainty. Latency, energy and accuracy loss are sums over the steps of a path, but clipping
+is not linear.
+
+Method: no margin exceeds 1, so only the lower clip matters, and a Hard limit keeps it inactive. For each Soft limit
+`max(-1, margin)` is the larger of two linear functions, so the objective is the largest of at most 2³ functions
+`ceiling - cost(path)`. Each is optimised by itself (`questions`), and the best of the results is optimal.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,27 +26,33 @@ from maleo_operator.planning.problem import Figure
 from maleo_operator.planning.question import Limit, Question
 
 Aim = Literal["margins", "latency", "energy", "rate"]
-"""What is made best: the weighted margins; the tail latency or the energy of a request; the sustained rate."""
+"""What is optimised: weighted margins, tail latency of a request, energy of a request, or sustained rate."""
 
 MOVE_COST: Final = 0.05
 UNCERTAINTY: Final = 0.1
 QUICKEST: Final = 1e-9
-"""Seconds: no stage is told to be quicker."""
+"""Lower bound in seconds of a pipeline stage, so that rates are finite."""
 UNKNOWN_ACCURACY: Final = "accuracy unknown"
-"""Names the shortfall where a figure is missing, the plan's or the reference's: a lower share would be missed too."""
+"""Shortfall name where the plan's or the reference's accuracy is unknown: a lower share would be missed too."""
 HIGHEST: Final = 1.0
-"""No weighted sum of margins is above it: weights sum to one, and margins are at most one."""
+"""Upper bound of the weighted sum of margins: weights sum to one, and margins are at most one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
+    """Objective and limits of a mission under one aim."""
+
     demand: Demand
     aim: Aim
 
     def questions(
         self, variant: Edition, made: Lattice, *, most: int, strict: bool, price: Amount | None = None
     ) -> Iterator[tuple[float, Question]]:
-        """What is made largest is the largest of a few: each is something less a sum, and is asked for by itself."""
+        """Yield (ceiling, question) of each linear piece of the objective, which is the maximum of ceiling less cost.
+
+        most: maximum number of partitions; strict: whether all limits must be kept, else the rate becomes a limit, too,
+        which may be violated; price: added to the cost.
+        """
         limits = tuple(self.limits(variant, made))
         if not strict and self.demand.rate > 0:
             limits = (*limits, Limit(made.busy, 1 / self.demand.rate, peak=True))
@@ -46,7 +61,7 @@ class Objective:
             yield ceiling, Question(priced, limits, most, strict=strict)
 
     def limits(self, variant: Edition, made: Lattice) -> Iterator[Limit]:
-        """Of the accuracy that cuts and codecs cost, of latency, of energy; those of a rate are in the lattice."""
+        """Yield the Hard limits on accuracy loss, latency and energy; the lattice itself keeps the rate."""
         demand = self.demand
         figure = demand.accuracy_of(variant)
         if made.is_lossy and demand.accuracy is not None and demand.accuracy.hard and figure is not None:
@@ -57,8 +72,10 @@ class Objective:
             yield Limit(self.energy(made), demand.energy.value)
 
     def _costs(self, variant: Edition, made: Lattice) -> Iterator[tuple[float, Amount]]:
-        """Weighted latency and energy, each as it is or, where a Soft limit lets it be more than twice over, as two;
-        with the objective that a way would have which costs nothing.
+        """Yield (ceiling, cost) of each combination of clipped and unclipped Soft limits.
+
+        A Soft limit is clipped where its value is more than twice the limit. The ceiling is the objective of a path of
+        zero cost.
         """
         demand, (by_accuracy, by_latency, by_energy) = self.demand, self.demand.weights
         if self.aim != "margins":
@@ -83,7 +100,10 @@ class Objective:
             yield ceiling, add(parts or [(0.0, made.mean)])
 
     def energy(self, made: Lattice) -> Amount:
-        """Unknown power counts as twice what is allowed: it satisfies no Hard limit, and is never better than known."""
+        """Return the energy costs with unknown energy counted as twice the limit.
+
+        So unknown energy keeps no Hard limit, and its margin is never better than a known one.
+        """
         limit = self.demand.energy
         if limit is None:
             return made.energy
@@ -102,7 +122,7 @@ class Objective:
     def measure(
         self, *, latency: float, energy: float, accuracy: Figure | None, loss: float
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Margins of what is asked for, clipped to one either way; of Hard limits, by how much they are broken."""
+        """Return margins, clipped to [-1, 1], and relative violations of Hard limits, both by name."""
         demand, margins, shortfalls = self.demand, dict[str, float](), dict[str, float]()
         for name, limit, value in (("latency", demand.latency, latency), ("energy", demand.energy, energy)):
             if limit is not None:
@@ -118,7 +138,7 @@ class Objective:
     def terms(
         self, margins: Mapping[str, float], figures: Mapping[str, float], energy: float, busy: float
     ) -> dict[str, float]:
-        """What is made as large as possible, by aim: weighted margins, or minus seconds, minus joules, requests/s."""
+        """Return the terms that sum to the objective: weighted margins, minus seconds, minus joules, or requests/s."""
         if self.aim == "latency":
             return {"latency": -figures["tail"]}
         if self.aim == "energy":
@@ -128,11 +148,12 @@ class Objective:
         weights = zip(("accuracy", "latency", "energy"), self.demand.weights, strict=True)
         terms = {name: weight * margins[name] for name, weight in weights if name in margins}
         if self.demand.latency is not None:
-            # Of the limit, not of the tail: a certain delay added to a way must not make it look surer.
+            # Relative to the limit and not to the tail: a constant delay must not make a path look less uncertain.
             terms["uncertainty"] = -UNCERTAINTY * (figures["tail"] - figures["mean"]) / self.demand.latency.value
         return terms
 
     def accuracy_shortfall(self, figure: Figure | None, loss: float = 0.0) -> float:
+        """Return how far an accuracy misses a Hard floor, relative; 1 if it is unknown, 0 without a Hard floor."""
         limit = self.demand.accuracy
         if limit is None or not limit.hard:
             return 0.0

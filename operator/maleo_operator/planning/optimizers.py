@@ -1,4 +1,4 @@
-"""SciPy's optimizers, imported when one is first used: importing them takes longer than most plans take to find."""
+"""SciPy's optimisers, imported on first use: the import takes longer than finding most plans."""
 # ruff: noqa: PLC0415 - imports inside functions are what this module is for
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def find_root(function: Callable[..., float], low: float, high: float, *, args: tuple[Any, ...], xtol: float) -> float:
-    """Return where `function` is zero between `low` and `high`, where its signs differ (Brent's method)."""
+    """Return a root of `function` in [low, high], at whose ends its signs must differ (Brent's method)."""
     from scipy.optimize import brentq
 
     return float(brentq(function, low, high, args=args, xtol=xtol))
@@ -32,7 +32,7 @@ def minimize(costs: ArrayLike, rows: Any, most: ArrayLike) -> Any:
 def maximize_choice(
     values: NDArray[np.float64], rows: Any, most: ArrayLike, options: Mapping[str, Any]
 ) -> NDArray[np.bool_]:
-    """Solve max values.x, rows.x <= most for x of zeros and ones by HiGHS; return all zeros where it finds nothing."""
+    """Solve the binary program max values.x, rows.x <= most by HiGHS; return a mask, all False without a solution."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     constraint = LinearConstraint(rows, ub=most)

@@ -1,4 +1,15 @@
-"""The quickest pipeline over units in a fixed order, each of which may be left out; and a search over orders."""
+"""Local search over orders of units for the pipeline with the shortest bottleneck step.
+
+Problem: with the units in a fixed order, each of which may be left out, find the pipeline whose slowest step is the
+quickest; then improve the order.
+
+Method: for a fixed order, bisection over step times with a dynamic program as probe. The state is (last unit, whether a
+unit that the mode needs has served, boundary), its value the fewest stages:
+fewest[u, e] = min over s, b of fewest[s, b] + 1, where hop (s, u, b) and span (u, b, e) are within the time and s is
+before u in the order. Over orders: first-improvement local search with insertion and exchange moves.
+
+Complexity: O(D (D B + B^2)) per probe with D units and B boundaries. The result is an incumbent; it proves no bound.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -12,11 +23,11 @@ from maleo_operator.planning.question import Way
 from maleo_operator.planning.stages import Stages
 
 Order = tuple[int, ...]
-_NEVER: Final = 10_000  # stages; twice as many still fit 16 bits
+_NEVER: Final = 10_000  # stages, for "unreachable"; the sum of two still fits into 16 bits
 
 
 class OrderProbe:
-    """What is possible with no step slower than `seconds`, by order."""
+    """Feasibility probe for fixed orders: pipelines with no step slower than `seconds`."""
 
     def __init__(self, stages: Stages, seconds: float) -> None:
         self._stages = stages
@@ -24,9 +35,9 @@ class OrderProbe:
         self._hops = np.where(stages.hops <= seconds, 0, _NEVER).astype(np.int16)
 
     def run(self, order: Sequence[int]) -> Way | None:
-        """A way of the fewest stages whose units keep the order; None where there is none."""
+        """Return a path with the fewest stages whose units keep the order; None if there is none."""
         stages = self._stages
-        # [place, whether what the mode needs has served, boundary]; a place that is not yet passed: never
+        # [place, whether a unit that the mode needs has served, boundary]; _NEVER for places not yet passed
         needs = int(stages.needed.any())
         fewest = np.full((stages.source + 1, needs + 1, stages.last + 1), _NEVER, dtype=np.int16)
         fewest[stages.source, 0, 0] = 0
@@ -53,7 +64,7 @@ class OrderProbe:
             found.append((unit, boundary))
             steps = fewest + self._hops[:, unit, None] + self._spans[unit, None, None, :, boundary]
             if not self._stages.needed[unit]:
-                steps[:, 1 - met :: 2] = _NEVER  # only what the mode needs changes whether it has served
+                steps[:, 1 - met :: 2] = _NEVER  # only a needed unit changes this flag
             place, before, start = np.argwhere(steps == stages)[0]
             unit, met, boundary = int(place), int(before), int(start)
         return tuple(found[::-1])
@@ -62,7 +73,11 @@ class OrderProbe:
 def fastest(
     stages: Stages, candidates: Array, order: Sequence[int], *, below: int, budget: Budget | None = None
 ) -> tuple[int, Way | None]:
-    """The first of `candidates` that the order can keep, and how; `below` and None where it keeps none before that."""
+    """Return the index of the first candidate time that the order can keep, and the path.
+
+    below: index to improve on. Return (`below`, None) if the order keeps no earlier candidate, or if the budget ends
+    before one is found.
+    """
     low, best, budget = 0, None, budget or Budget()
     while low < below and budget.spend(_work_of(stages)):
         middle = (low + below) // 2
@@ -75,7 +90,12 @@ def fastest(
 
 
 def improve(stages: Stages, candidates: Array, *, patience: int, budget: Budget) -> tuple[int, Way | None]:
-    """The same over orders: a few to start with, then units exchanged or moved, at most `patience` times."""
+    """Return the index of the best candidate time found over several orders, and the path.
+
+    Start from a few orders, then exchange or move units by first improvement.
+
+    patience: maximum number of neighbouring orders to probe.
+    """
     best, way = len(candidates), None
     order = tuple(range(stages.source))
     for start in _starts(stages):
@@ -101,12 +121,12 @@ def improve(stages: Stages, candidates: Array, *, patience: int, budget: Budget)
 
 
 def _work_of(stages: Stages) -> float:
-    """Of one probe of an order."""
+    """Return the work of one probe of an order."""
     return CALL * stages.source + 4.0 * stages.spans.size
 
 
 def _starts(stages: Stages) -> Iterator[Order]:
-    """As they come, the quickest unit first, and last."""
+    """Yield the initial orders: as given, quickest unit first, and quickest unit last."""
     finite = np.isfinite(stages.spans)
     mean = np.where(finite, stages.spans, 0.0).sum(axis=(1, 2)) / np.maximum(1, finite.sum(axis=(1, 2)))
     by_speed = tuple(int(unit) for unit in np.argsort(mean, kind="stable"))
@@ -116,6 +136,7 @@ def _starts(stages: Stages) -> Iterator[Order]:
 
 
 def _neighbours(order: Order) -> Iterator[Order]:
+    """Yield the orders with one unit moved or two units exchanged."""
     for i in range(len(order)):
         rest = order[:i] + order[i + 1 :]
         for j in range(len(order)):

@@ -1,9 +1,21 @@
-"""The pipeline whose slowest step is the quickest, over any number of units: what rate a model can be sustained at.
+"""Maximum sustainable rate: the pipeline with the shortest bottleneck step, over any number of units.
 
-The optimum is the time of one of the steps, so the search is over those, never over numbers with a tolerance. Each
-probe asks whether a pipeline keeps a given time. Up to 16 units, or 4 types of equal units, that is answered exactly
-over all orders. For more, the states that the duals of a cover tell to be ahead are followed, and the cover bounds how
-far that may be from the best. Models are chains of blocks, so a stage is a span.
+Problem: cut a chain of blocks into consecutive spans, run each span (stage) on a unit of its own in any order of units,
+and minimise the time of the slowest step, a step being the computation of a span or the crossing of a cut. The rate is
+the reciprocal of that time. A model is a chain of blocks; branches are not spread over units.
+
+Method: bisection over the sorted, distinct step times. The optimum is the time of one of the steps, so no numeric
+tolerance is needed. Each probe decides whether a pipeline exists none of whose steps exceeds a given time. Up to 16
+units, or 4 types of interchangeable units, a multiset dynamic program (`counts`) decides it exactly over all orders.
+For more, a beam search over the same states is guided by the duals of a linear relaxation (`cover`). A local search
+over orders (`orders`) yields the first incumbent. Hard limits are added by a constrained dynamic program (`least`) and,
+for several limits at once or shared resources, by the best-first search (`search`).
+
+Complexity: O(log C) probes for C distinct step times, C <= D B^2 + (D+1) D B with D units and B boundaries. All work is
+charged to a `Budget`.
+
+Bound: every pipeline is a feasible point of the linear program, so no pipeline is quicker than the first step time at
+which the linear program is feasible. With exact probes that end within the budget, the bound equals the optimum.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,26 +37,35 @@ from maleo_operator.planning.search import Found, Searcher
 from maleo_operator.planning.stages import Stages, Types
 
 _MOST_STATES: Final = 17_000_000
-"""Counts of units times pairs of types: four types of 16 units are 77,520, 16 units of their own 16.8 million."""
+"""Limit of exact probes, in count vectors times pairs of types: 77,520 for four types of 16 units, 16.8 million for 16
+units of 16 types."""
 _FEW_STATES: Final = 500_000
-"""Up to which a probe is quicker than a cover."""
+"""Number of states up to which an exact probe is quicker than solving the linear program of `cover`."""
 _WIDTH: Final = 6000
-"""Counts kept of each number of stages where that is more, times types."""
+"""Beam width: count vectors kept for each number of stages, times the number of types."""
 _ORDERS: Final = 60
+"""Neighbouring orders that the local search evaluates."""
 _PATIENCE: Final = 2000
+"""Patience of the best-first search; see `Searcher.run`."""
 _SORTING: Final = 100.0
+"""Units of work to sort one number among millions."""
 _PROBING: Final = 3e8
-"""Work of sorting a number among millions, and the most of a probe of the least cost, which then drops states."""
+"""Maximum work of a least-cost probe, which drops states beyond it."""
 _ROUNDS: Final = 30
-"""In which such a probe looks for prices."""
+"""Iterations in which a least-cost probe looks for prices."""
 _DESCENTS: Final = 64
+"""Improvements tried below the incumbent once the bisection has ended."""
 _STEP: Final = 1e-7
-"""Relative: by how much the next pipeline must be quicker."""
+"""Relative amount by which the next pipeline must be quicker than the incumbent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """way: None where none was found; seconds: of its slowest step; bound: no pipeline's slowest step is quicker."""
+    """Result of the search: the pipeline, its bottleneck time and a lower bound.
+
+    way: None if no pipeline was found. seconds: time of its slowest step. bound: lower bound on the time of the slowest
+    step of every pipeline, in seconds.
+    """
 
     way: Way | None
     seconds: float
@@ -52,7 +73,7 @@ class Pipeline:
 
 
 Shared = Callable[[Way], float]
-"""Seconds that several steps of a way take together of what they share; infinite where that is never allowed."""
+"""Seconds that steps of a path together occupy a shared resource per request; infinite if the path is not allowed."""
 
 
 def _unshared(_: Way) -> float:
@@ -67,9 +88,10 @@ def find_pipeline(
     shared: Shared = _unshared,
     budget: Budget | None = None,
 ) -> Pipeline:
-    """The best of a mode with at most `most` stages that keeps all limits.
+    """Return the quickest pipeline of `mode` with at most `most` stages that keeps all limits.
 
-    shared: a stage of a way, too. budget: of all searches; None: a standard one.
+    shared: seconds on shared resources; they count as one more step of the path. budget: work of all searches
+    together; None for the standard budget.
     """
     budget = budget or Budget()
     stages = Stages.of(lattice, mode, most)
@@ -87,7 +109,11 @@ def find_pipeline(
 
 
 def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH, budget: Budget | None = None) -> Pipeline:
-    """Without limits; exact where the states of a probe are at most `exact`, else of some `width` states."""
+    """Return the quickest pipeline without limits.
+
+    exact: number of states up to which probes are exact; beyond it, or where the budget does not allow exact probes,
+    probes follow a beam of `width` states. budget: None for the standard budget.
+    """
     budget = budget or Budget()
     budget.spend(_SORTING * (stages.spans.size + stages.hops.size))
     floor, candidates = stages.floor(), stages.candidates()
@@ -119,13 +145,13 @@ def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH, bud
 
 
 def _work_of(types: Types, states: int) -> float:
-    """Of one probe: for each state a few calls, and a look-up for each byte of its set of boundaries."""
+    """Return the work of one `CountProbe`: a few calls per state and a look-up per byte of its set of boundaries."""
     words = 1 + types.last // 64
     return CALL * types.most * len(types.members) + states * words * (1 + types.last // 8)
 
 
 def _work_of_least(types: Types) -> float:
-    """Of one probe of the least cost: all sums of all states, and the calls of every layer and round of prices."""
+    """Return the work of one `LeastProbe`: the sums of all states and the calls of every layer and price iteration."""
     kinds, last = len(types.members), types.last
     sums = types.count_states() * kinds * last * (kinds + last)
     calls = _ROUNDS * last + types.most * kinds * (1 + last)
@@ -133,12 +159,15 @@ def _work_of_least(types: Types) -> float:
 
 
 def _work_of_cover(types: Types) -> float:
-    """Of one linear program, as HiGHS was seen to take."""
+    """Return the work of one linear program of `cover`, as observed with HiGHS."""
     return 100 * CALL + 30.0 * types.last * types.last * len(types.members)
 
 
 def _first_covered(types: Types, candidates: Array, budget: Budget) -> int:
-    """Of candidates; no pipeline keeps an earlier one."""
+    """Return the index of the first candidate time at which `cover` is feasible; no pipeline keeps an earlier one.
+
+    If the budget ends first, return the lower end of the bisection, for which this holds too.
+    """
     low, high = 0, len(candidates)
     while low < high and budget.spend(_work_of_cover(types)):
         middle = (low + high) // 2
@@ -159,7 +188,11 @@ def _keep_all(lattice: Lattice, limits: Sequence[Limit], way: Way) -> bool:
 def _within(
     lattice: Lattice, mode: Mode, limits: Sequence[Limit], stages: Stages, free: Pipeline, budget: Budget
 ) -> Pipeline:
-    """The quickest that keeps the limits too: exactly the first, which the quickest of all breaks."""
+    """Return the quickest pipeline that keeps the limits, by bisection over step times not below `free.bound`.
+
+    limits: the first one, which the unconstrained optimum breaks, is part of the probe (`LeastProbe`); where a probe's
+    pipeline breaks another limit, the best-first search with all limits decides.
+    """
     candidates = stages.candidates()
     candidates = candidates[candidates >= free.bound]
     low, high, proven, way = 0, len(candidates), 0, None
@@ -188,7 +221,7 @@ def _within(
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """A pipeline that is sought among ways whose steps share something."""
+    """Search problem in which the steps of a path share resources."""
 
     lattice: Lattice
     mode: Mode
@@ -198,18 +231,26 @@ class _Shared:
     budget: Budget
 
     def find(self, seconds: float) -> tuple[Way | None, bool]:
-        """Return a way none of whose steps takes longer, alone or together; None, and whether that is certain."""
+        """Return a path with no step and no shared resource slower than `seconds`, and whether the answer is proven.
+
+        The path is None if none was found; the answer is then proven only if the search was complete.
+        """
         cost = self.lattice.tail
         args = self.lattice, self.mode, cost, self.limits, seconds, self.most, self.shared, self.budget
         found = cheapest(*args)
         return (found.ways[0][1], True) if found.ways else (None, bool(np.isinf(found.bound)))
 
     def measure(self, way: Way) -> float:
+        """Return the seconds of the slowest step of a path, its shared resources included."""
         return max(total(self.lattice.busy, self.lattice, way, peak=True), self.shared(way))
 
 
 def _sharing(search: _Shared, stages: Stages, free: Pipeline) -> Pipeline:
-    """Search by halving over the times of single steps, then below what was found: sums of steps lie between them."""
+    """Return the quickest pipeline of a problem with shared resources.
+
+    Bisect over the times of single steps, then descend from the incumbent: the optimum may be a sum of steps on a
+    shared resource, which lies between two candidate times.
+    """
     candidates = stages.candidates()
     candidates = candidates[candidates >= free.bound]
     way, is_certain = search.find(np.inf)
@@ -242,7 +283,7 @@ def cheapest(
     shared: Shared = _unshared,
     budget: Budget | None = None,
 ) -> Found:
-    """The least cost of a pipeline with no step slower than `seconds`."""
+    """Find the cheapest pipeline with no step and no shared resource slower than `seconds`, by best-first search."""
     quick = lattice.no_slower(seconds)
     kept = tuple(replace(limit, amount=limit.amount.within(quick.frame)) for limit in limits)
     question = Question(cost.within(quick.frame), kept, min(most, len(lattice.units)))

@@ -1,4 +1,4 @@
-"""The answer for one mission: the best plan with its figures, or what blocks and what would do."""
+"""Entry points for planning one mission: the best plan, or the blockers and the relaxations that would make it fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -47,9 +47,9 @@ def plan(
     index: Index | None = None,
     budgets: Budgets = Budgets(),  # noqa: B008 - immutable
 ) -> Verdict:
-    """Plan mission `key` (namespace/name) of the snapshot. Same input, same answer.
+    """Return the verdict for mission `key` (namespace/name) of the snapshot. Deterministic.
 
-    index: of this snapshot, or of one that differs in who holds what only; made anew without one.
+    index: index of this snapshot, or of one that differs only in `held`; built if None.
     """
     index = index or Index(snapshot)
     verdict = decide(snapshot, key, aim=aim, index=index, budget=Budget(budgets.plan))
@@ -65,7 +65,7 @@ def advise(
     index: Index | None = None,
     budget: Budget | None = None,
 ) -> Verdict:
-    """The verdict of `decide`, where nothing fits with what is in the way and what would do: some twenty plans more."""
+    """Return the verdict of `decide`; add blockers and relaxations if infeasible, at the cost of some twenty plans."""
     if isinstance(verdict, Feasible):
         return verdict
     index = index or Index(snapshot)
@@ -85,7 +85,7 @@ def advise(
 def explain(
     snapshot: Snapshot, key: str, verdict: Verdict, *, aim: Aim = "margins", index: Index | None = None
 ) -> Explanation:
-    """What else there was, beside the verdict that `plan` gave for the same question."""
+    """Return the alternatives to a verdict that `plan` gave for the same mission, snapshot and aim."""
     index, budget = index or Index(snapshot), Budget(STANDARD + ADVICE)
     prepared = prepare(snapshot, snapshot.missions[key], index, aim, budget=budget)
     if isinstance(prepared, Infeasible):
@@ -101,14 +101,15 @@ def explain(
 
 
 def _better(search: Search, best: Candidate, verdict: Verdict) -> Plan | None:
+    """Return the best plan found if the verdict's plan has a lower objective, else None."""
     beaten = isinstance(verdict, Feasible) and best.objective > verdict.plan.objective + TIE
     return build(search, best) if beaten and not best.shortfalls else None
 
 
 def _again(snapshot: Snapshot, index: Index, aim: Aim, budget: Budget) -> Decide:
-    """Plans changed forms of one snapshot; its index serves those that differ in missions and what is held only.
+    """Return a function that plans variants of one snapshot.
 
-    budget: of all of them together.
+    index: reused for variants that have the same nodes, devices and observations. budget: work of all calls together.
     """
 
     def again(changed: Snapshot, key: str, /, *, aim: Aim = aim) -> Verdict:
@@ -119,7 +120,7 @@ def _again(snapshot: Snapshot, index: Index, aim: Aim, budget: Budget) -> Decide
 
 
 def _displaced(snapshot: Snapshot, chosen: Plan, index: Index) -> Iterator[str]:
-    """Missions whose held plan stands without the chosen one and not beside it."""
+    """Yield the missions whose held plan is feasible without the chosen plan and infeasible with it."""
     others = {key: plan for key, plan in snapshot.held.items() if key != chosen.mission}
 
     def stands(key: str, plan: Plan, held: Mapping[str, Plan]) -> bool:
@@ -134,7 +135,7 @@ def _displaced(snapshot: Snapshot, chosen: Plan, index: Index) -> Iterator[str]:
 
 
 def frontier(snapshot: Snapshot, key: str) -> Frontier:
-    """The whole trade-off of the mission beside what others hold; empty where it has no plan at all."""
+    """Return the Pareto front of the mission, given what others hold; empty if it has no plan at all."""
     prepared = prepare(snapshot, snapshot.missions[key], Index(snapshot), "margins")
     if isinstance(prepared, Infeasible):
         return Frontier((), is_whole=True)
@@ -143,8 +144,9 @@ def frontier(snapshot: Snapshot, key: str) -> Frontier:
 
 
 def restore(snapshot: Snapshot, key: str, placement: Placement, *, index: Index | None = None) -> Plan | None:
-    """The plan that a stored Placement records, with today's figures as if it were alone; None when its parts are not
-    there any more.
+    """Return the plan that a stored Placement records, with current figures and as if no other mission held anything.
+
+    Return None if a part of it no longer exists: variant, unit, block, link or codec.
     """
     index = index or Index(snapshot)
     prepared = prepare(snapshot, snapshot.missions[key], index, "margins", Holdings(index))
@@ -178,9 +180,10 @@ def decide(
     holdings: Holdings | None = None,
     budget: Budget | None = None,
 ) -> Verdict:
-    """As `plan` without advice, for what is only tried: no relaxations, a rough guess whether what blocks will pass.
+    """Return the verdict of `plan` without diagnosis, for trial decisions.
 
-    holdings: that count in place of what the snapshot says is held. budget: None: a standard one.
+    An infeasible verdict has no relaxations, and the `retry` of its blockers is an estimate. holdings: reservations
+    that count in place of `snapshot.held`. budget: None for the standard budget.
     """
     mission, index = snapshot.missions[key], index or Index(snapshot)
     prepared = prepare(snapshot, mission, index, aim, holdings, budget)
@@ -220,7 +223,7 @@ def prepare(
     holdings: Holdings | None = None,
     budget: Budget | None = None,
 ) -> Search | Infeasible:
-    """The search, or why there can be none."""
+    """Return the search problem of a mission, or an infeasible verdict that says why it cannot be planned."""
     model = snapshot.models.get(mission.model_key)
     sources = find_input(snapshot, mission)
     blocker = None
@@ -271,11 +274,15 @@ def prepare(
 
 
 def _lacks_reference(objective: AccuracyObjective, model: Model) -> bool:
-    """A Soft floor without a reference is one that nothing is known to keep, and blocks nothing."""
+    """Return True if a Hard accuracy floor is relative to a variant that the model does not have.
+
+    A Soft floor without a reference blocks nothing: no plan is known to keep it.
+    """
     hard = objective.enforcement == "Hard" and objective.relative_to is not None
     return hard and find_reference(objective, model) is None
 
 
 def _is_connected(search: Search, pieces: Sequence[Piece]) -> bool:
+    """Return True if links join the input node and the nodes of all pieces in order."""
     nodes = [search.source, *(piece.unit.node for piece in pieces)]
     return all(a.name == b.name or search.link(a, b) is not None for a, b in pairwise(nodes))

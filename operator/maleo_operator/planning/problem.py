@@ -1,4 +1,4 @@
-"""What the planner is given and what it answers: frozen values in SI units, no API objects."""
+"""Input and output types of the planner: frozen values in SI units; a snapshot holds parsed API objects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from maleo_api.mission import Mission, Mode
 from maleo_api.model import Artifact, Codec, Model, ModelProfile, Tensor
 
 P95: Final = 1.645
-"""Deviations between a mean and its p95."""
+"""z-score of the 95th percentile: standard deviations between a mean and its p95."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A value in SI units with its standard deviation and where it comes from."""
+    """A value in SI units with its standard deviation and its provenance."""
 
     value: float
     sigma: float = 0.0
@@ -28,7 +28,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What a Node and its agent say: labels give site and tier."""
+    """Facts of a Node and its agent; site and tier are node labels."""
 
     name: str
     site: str
@@ -37,12 +37,12 @@ class NodeFacts:
     schedulable: bool
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[str, ...] = ()
-    """Those that keep slots off, as kubectl writes them: `dedicated=database:NoSchedule`."""
+    """Taints that repel slots, as kubectl writes them: `dedicated=database:NoSchedule`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """What telemetry teaches the cost model, already smoothed; empty without a cluster.
+    """Smoothed telemetry that corrects the cost model; empty without a cluster.
 
     bandwidth: (source node, target node) -> bytes/s without the fixed part of a call, Measured
     correction: (variant digest, node, unit) -> factor on the predicted compute time, Calibrated; sigma: that of
@@ -57,7 +57,7 @@ class Observations:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything a planning cycle may see, as parsed API objects; keys are `namespace/name` or `name`."""
+    """Whole input of a planning cycle, as parsed API objects; keys are `namespace/name` or `name`."""
 
     nodes: Mapping[str, NodeFacts]
     profiles: Mapping[str, DeviceProfile]
@@ -68,11 +68,11 @@ class Snapshot:
     missions: Mapping[str, Mission]
     observations: Observations = field(default_factory=Observations)
     held: Mapping[str, "Plan"] = field(default_factory=dict)
-    """mission key -> the plan that it serves by or that was assumed for it and is not yet observed."""
+    """Mission key -> the plan that the mission is served by, or that was decided and is not yet observed."""
     confined: bool = False
-    """Whether what is told of a plan is read by people who may not know of other namespaces."""
+    """Whether explanations must not name objects of other namespaces, because their readers may not know of them."""
     priorities: Mapping[str, int] = field(default_factory=dict)
-    """PriorityClass -> its value; under the empty name that of missions which name none, 0 where it is missing."""
+    """PriorityClass name -> value; the empty name holds the value for missions without a class, missing means 0."""
 
 
 # ------------------------------------------------------------------------------------------------ answer
@@ -80,6 +80,8 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPartition:
+    """A span of blocks on a unit."""
+
     first: int
     last: int
     node: str
@@ -87,28 +89,30 @@ class PlannedPartition:
     memory: float  # bytes: weights, activations, boundary buffers
     compute: Figure  # seconds per request on the unit itself
     nominal: float  # seconds at full capacity and before online correction
-    wait: Figure  # seconds per request behind those of other missions
+    wait: Figure  # seconds per request in the queue behind requests of other missions
     energy: Figure  # marginal joules per request
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     providers: tuple[str, ...]
-    simulated: bool  # then the slot is paced to `nominal` and `energy.value`
-    taken_from: tuple[str, ...] = ()  # tensors of an exit's head that are answered as `outputs`
-    codec: Codec | None = None  # in which `inputs` arrive
-    turn: float = 0.0  # seconds of `compute` for reconfiguring the unit after a request of another model
+    simulated: bool  # if so, the slot is paced to `nominal` and `energy.value`
+    taken_from: tuple[str, ...] = ()  # tensors of an exit's head that are returned as `outputs`
+    codec: Codec | None = None  # encoding of the `inputs` on arrival
+    turn: float = 0.0  # part of `compute` in seconds that reconfigures the unit after a request of another model
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedTransfer:
+    """A transfer of a cut's tensors between two nodes."""
+
     source: str
     target: str
     size: float  # bytes
     link: str
     time: Figure  # seconds
-    wire: float  # seconds of it that the link is taken
+    wire: float  # part of `time` in seconds that occupies the link
     energy: Figure  # joules
     codec: str = ""
-    coding: tuple[float, float] = (0.0, 0.0)  # joules of it that the nodes of the sender and of the receiver spend
+    coding: tuple[float, float] = (0.0, 0.0)  # part of `energy` in joules spent by the sender's and the receiver's node
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,23 +139,26 @@ class Plan:
     margins: Mapping[str, float]  # accuracy, latency, energy: signed, only those with an objective
     objective: float
     terms: Mapping[str, float] = field(default_factory=dict)
-    """The objective is their sum: accuracy, latency, energy (weight x clipped margin), uncertainty, move."""
+    """Summands of the objective: accuracy, latency, energy (weight x clipped margin), uncertainty, move."""
     switching: "Switching | None" = None
 
     @property
     def label(self) -> str:
-        """`fp32`, or `fp32:exit-1`."""
+        """Variant and exit: `fp32`, or `fp32:exit-1`."""
         return f"{self.variant}:{self.exit}" if self.exit else self.variant
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The entry first, then the order of the data, each node once."""
+        """Node names without duplicates: the entry first, then in the order of the data."""
         return tuple(dict.fromkeys([self.entry_node, *(p.node for p in self.partitions)]))
 
 
 @dataclass(frozen=True, slots=True)
 class Switching:
-    """What a change to the plan takes. pull: bytes; time: until all is warm; memory: bytes beside the old plan's."""
+    """Cost of changing to the plan.
+
+    pull: bytes to download; time: until all revisions are warm; memory: bytes in addition to the old plan's.
+    """
 
     pull: float
     time: Figure
@@ -160,7 +167,7 @@ class Switching:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """A whole chain on the entry's unit, resident for when a partner is lost."""
+    """A whole model on the entry's unit, kept resident for the loss of a partner node."""
 
     variant: str
     artifact: Artifact
@@ -173,7 +180,7 @@ Retry = Literal["CannotEver", "CannotNow", "Waiting"]
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """Why there is no plan, in the order of nearness: the first is what the user should look at."""
+    """A reason why there is no plan; sorted so that the first is the one to look at first."""
 
     code: str  # LatencyTooTight, EgressForbidden, MemoryTooSmall, ModelMissing, NoInput, AmbiguousInput, ...
     retry: Retry
@@ -182,22 +189,24 @@ class Blocker:
 
 @dataclass(frozen=True, slots=True)
 class Relaxation:
-    """The least change of one letter that would do, verified by planning again with it."""
+    """The smallest change of the mission that makes it feasible, verified by planning again with it."""
 
-    letter: str  # accuracy, latency, energy, rate, egress, modes, model; several: no single one would do
+    letter: str
+    """What is relaxed: accuracy, latency, energy, rate, egress, modes or model; several where no single one is enough.
+    """
     changes: Mapping[str, Any]  # `objectives.latency.atMost` -> `62ms`
     plan: Plan
 
     @property
     def change(self) -> str:
-        """`objectives.latency.atMost: 62ms`, more than one joined by `and`."""
+        """The changes as text: `objectives.latency.atMost: 62ms`, several joined by `and`."""
         texts = {path: v if isinstance(v, str) else f"[{', '.join(v)}]" for path, v in self.changes.items()}
         return " and ".join(f"{path}: {text}" for path, text in texts.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A class of candidates that was not taken."""
+    """A class of candidates that was rejected, for one reason."""
 
     candidate: str  # `Split drone-1>edge-1 int8`, or a class of units
     count: int
@@ -208,31 +217,35 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Feasible:
+    """A plan was found."""
+
     plan: Plan
     rejected: tuple[Rejected, ...]
     staying: Plan | None
-    """The plan that is held, as it is judged now; None where none is, or it is not possible any more."""
+    """The held plan as it is evaluated now; None where none is held, or where it is no longer feasible."""
     bound: float
-    """No plan has a higher objective; equal to the plan's own unless the search was cut short."""
+    """Upper bound on the objective of all plans; equal to the plan's own objective unless the search was cut short."""
 
     @property
     def chosen(self) -> Plan:
-        """What is served by."""
+        """The plan that serves the mission."""
         return self.plan
 
 
 @dataclass(frozen=True, slots=True)
 class Infeasible:
+    """No plan keeps all limits."""
+
     blockers: tuple[Blocker, ...]  # never empty
     relaxations: tuple[Relaxation, ...]
     rejected: tuple[Rejected, ...]
-    least_bad: Plan | None  # keeps every structural rule and egress, breaks Hard objectives least; None = none at all
+    least_bad: Plan | None  # closest infeasible plan: keeps structural rules and egress, violates Hard objectives least
     is_proven: bool = True
-    """Whether every way was ruled out; False where a search was cut short, so that there may be a plan."""
+    """Whether all candidates were ruled out; False where the search was cut short, so that a plan may exist."""
 
     @property
     def chosen(self) -> Plan | None:
-        """What is served by for want of better."""
+        """The plan that serves the mission although it violates a limit; None where there is none."""
         return self.least_bad
 
 
@@ -241,9 +254,9 @@ Verdict = Feasible | Infeasible
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """Plans that no other beats in latency, energy and accuracy at once, the quickest first.
+    """Pareto front of plans in latency, energy and accuracy, the quickest first.
 
-    is_whole: False where the search was cut short, so that some may be missing or be beaten.
+    is_whole: False where the search was cut short, so that plans may be missing or dominated.
     """
 
     plans: tuple[Plan, ...]

@@ -1,4 +1,4 @@
-"""What is asked of a lattice: the way that costs least within limits."""
+"""Constrained shortest path query over a partition graph: the path of least cost within limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,12 +7,12 @@ from maleo_operator.planning.amount import Amount, Frame
 from maleo_operator.planning.lattice import Lattice
 
 Way = tuple[tuple[int, int], ...]
-"""(place, boundary that it ends at) in the order of the data."""
+"""A path: (place, boundary at which its span ends) of each step in data order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A way's `amount`, summed over its steps or (`peak`) the largest of them, must not exceed `most`."""
+    """Upper bound `most` on a path's `amount`, summed over its steps or, if `peak`, of its largest step."""
 
     amount: Amount
     most: float
@@ -21,7 +21,11 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Minimise the sum of `cost` within limits; if not `strict`, the least relative shortfall first."""
+    """Query: minimise the sum of `cost` within the limits.
+
+    most: maximum number of partitions; strict: if false, limits may be violated and relative violations are minimised
+    first.
+    """
 
     cost: Amount
     limits: tuple[Limit, ...]
@@ -29,12 +33,13 @@ class Question:
     strict: bool = True
 
     def within(self, frame: Frame) -> "Question":
+        """Return the question with the steps that `frame` allows."""
         limits = tuple(replace(limit, amount=limit.amount.within(frame)) for limit in self.limits)
         return replace(self, cost=self.cost.within(frame), limits=limits)
 
 
 def total(amount: Amount, lattice: Lattice, way: Sequence[tuple[int, int]], *, peak: bool = False) -> float:
-    """What a complete way amounts to; infinite where it is not possible."""
+    """Return the amount of a complete path, or its largest step if `peak`; infinite if the path is impossible."""
     place, boundary, steps = lattice.source, 0, []
     for unit, end in way:
         steps += [amount.hop(place, unit, boundary), amount.span(unit, boundary, end)]

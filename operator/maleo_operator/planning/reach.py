@@ -1,4 +1,4 @@
-"""Where data that is born at a node may go at once, and the best that any longer way could meet on its hops."""
+"""Where data may go in one hop from its source, and an optimistic bound on every longer route's hops."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ from maleo_operator.planning.problem import NodeFacts
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Of a hop at least: bytes/s, seconds besides, joules a byte. Nothing is better than each of these alone."""
+    """Component-wise bound on a hop: no hop has more bytes/s, less overhead in seconds or fewer joules per byte.
+
+    The three figures may stem from different links.
+    """
 
     bandwidth: float
     overhead: float
@@ -25,7 +28,7 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A class that is one hop away. raw, features: what of the data it may receive."""
+    """A unit class that is one hop away from the source. raw, features: which data egress permits it to receive."""
 
     units: UnitClass
     link: LinkFacts
@@ -35,8 +38,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """targets: by one hop. inbound: spot -> the best hop into it but from the source; entry: the best hop from a target
-    to what is no target itself, None where there is nothing more.
+    """Hops that are open to the data of one source.
+
+    targets: classes within one hop, by link and egress; inbound: spot -> bound on a hop into it from any other place
+    that the data may reach; entry: bound on a hop from a target to a class that is no target, None where there is none.
     """
 
     targets: tuple[Target, ...]
@@ -45,10 +50,15 @@ class Reach:
 
 
 NOWHERE: Final = Hop(0.0, np.inf, np.inf)
+"""Bound of a hop that does not exist."""
 
 
 def find_reach(index: Index, source: NodeFacts, raw: Egress, features: Egress) -> Reach:
-    """The same for all sources that links and egress cannot tell apart: it does not know the source's own node."""
+    """Return the reach of data of this source, cached.
+
+    Sources that neither links nor egress can tell apart share one result, so it may list the source's own node as a
+    target.
+    """
     key = ("reach", index.spot(source), raw, features)
     found: Reach | None = index.routes.get(key)
     if found is None:
@@ -57,6 +67,7 @@ def find_reach(index: Index, source: NodeFacts, raw: Egress, features: Egress) -
 
 
 def _find(index: Index, source: NodeFacts, raw: Egress, features: Egress) -> Reach:
+    """Compute the uncached result of `find_reach`."""
     targets, near, far = [], {index.spot(source): source}, dict[Spot, NodeFacts]()
     for each in index.classes:
         node = each.members[0].node
@@ -65,7 +76,7 @@ def _find(index: Index, source: NodeFacts, raw: Egress, features: Egress) -> Rea
         if link is not None:
             targets.append(Target(each, link, *may))
             near[index.spot(node)] = node
-        elif any(may):  # raw input may cross a cut in another form
+        elif any(may):  # not linked to the source, but possibly to nodes that host earlier partitions
             far[index.spot(node)] = node
     far = {spot: node for spot, node in far.items() if spot not in near}
     hops = {spot: _best(index, [*near.values(), *far.values()], [node]) for spot, node in near.items()}
@@ -74,6 +85,7 @@ def _find(index: Index, source: NodeFacts, raw: Egress, features: Egress) -> Rea
 
 
 def _best(index: Index, origins: Iterable[NodeFacts], targets: Iterable[NodeFacts]) -> Hop:
+    """Return the bound over all links from `origins` to `targets`, `NOWHERE` where no link exists."""
     targets = list(targets)
     links = {id(link): link for a in origins for b in targets if (link := index.link(a, b)) is not None}.values()
     if not links:

@@ -1,4 +1,4 @@
-"""Rules of structure that a unit or a mode breaks: by code, with an example and by how much."""
+"""Rejections: structural rules that a unit or a mode breaks, with code, example and missing share."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 class Refused:
     """A class of candidates that breaks a structural rule.
 
-    unit: (node, unit) that it is about, where it is about one; variant: "" = any; missing: relative, of a quantity.
+    unit: (node, unit) if the rejection is about one unit; variant: empty for any; missing: missing share of the
+    required quantity, None if the rule is not about a quantity.
     """
 
     candidate: str
@@ -33,20 +34,21 @@ class Refused:
 
 
 def refuse_unavailable(unit: UnitFacts) -> Refused:
+    """Return the rejection of a unit whose node is tainted or not available."""
     node, tainted = unit.node, unit.node.ready and unit.node.schedulable and bool(unit.node.taints)
     code = "NodeTainted" if tainted else "NotAvailable"
     return Refused(f"{unit.profile} {unit.unit.name}", code, f"{node.name} {unit.name}", unit=unit.key)
 
 
 def refuse_unit(variant: Edition, unit: UnitFacts, found: Mismatch) -> Refused:
-    """That the unit cannot run this variant at all."""
+    """Return the rejection of a unit that cannot run the variant at all."""
     told = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile}): {found.what}"
     label = f"{unit.profile} {unit.unit.name}"
     return Refused(label, found.code, told, variant=variant.label, unit=unit.key, missing=found.missing)
 
 
 def refuse_modes(variant: Edition, made: Lattice, allowed: Collection[Mode]) -> Iterator[Refused]:
-    """Modes that are not to be had."""
+    """Yield the rejections of modes that the mission does not allow, and of `Split` where no cut is legal."""
     if made.last == 1 and "Split" in allowed:
         yield Refused("Split", "NoLegalCut", f"{variant.label} runs as one piece")
     yield from (Refused(mode, "ModeNotAllowed", variant.label) for mode in MODES if mode not in allowed)
@@ -55,7 +57,10 @@ def refuse_modes(variant: Edition, made: Lattice, allowed: Collection[Mode]) -> 
 def refuse_way(
     variant: Edition, unit: UnitFacts, source: str, *, barred: Collection[str], joined: bool
 ) -> Iterator[Refused]:
-    """Whether data may go there (`barred`: kinds that may not), and can."""
+    """Yield rejections of the connection from the input node `source` to the unit.
+
+    barred: kinds of data that egress keeps from the unit's node; joined: whether a link joins the nodes.
+    """
     name, noted = unit.node.name, (variant.label, unit.key)
     if barred:
         yield Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.label, *noted)
@@ -64,7 +69,7 @@ def refuse_way(
 
 
 def refuse_whole(variant: Edition, made: Lattice, place: int, load: Load, rate: float) -> Iterator[Refused]:
-    """Whether all of the variant has room there beside others, in memory and in time."""
+    """Yield the rejection of the whole variant on a unit whose free memory, time or power does not suffice."""
     unit, part = made.units[place], f"{variant.label} [0..{len(variant.blocks) - 1}]"
     label, noted = f"all on {unit.node.name} {unit.name}", (variant.label, unit.key)
     needs, space = float(made.memory[0, made.last]), room(unit, load)

@@ -1,7 +1,8 @@
-"""What would do where nothing fits: per letter of MALE the least change, each verified by planning again with it.
+"""Relaxations of an infeasible mission: per objective the smallest change that makes it feasible.
 
-Least: of a figure the best that can be reached when its limit alone is dropped, as a quantity of three digits; of
-`egress` the fewest steps from Device over Site to Any; of modes and variants one more.
+Each change is verified by planning again with it. The smallest change of a limit is the best value that can be reached
+when that limit alone is dropped, rounded to three digits; of `egress`, the fewest steps from Device over Site to Any;
+of modes and variants, one more.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,17 +20,17 @@ from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, 
 from maleo_operator.planning.refusals import MODES
 
 Changes = Mapping[str, Any]
-"""Path below `spec` -> its new value; None: not set."""
+"""Field path below `spec` -> new value; None removes the field."""
 
 _REACHES: Final = ("Device", "Site", "Any")
-_NOISE: Final = 1e-10  # less than what limits are compared with
+_NOISE: Final = 1e-10  # relative; smaller than the tolerance with which limits are compared
 _HALVINGS: Final = 12
 _SOFT: Final = {name: {f"objectives.{name}.enforcement": "Soft"} for name in ("accuracy", "energy")}
-"""Where the figure is unknown: that satisfies no Hard limit, however wide."""
+"""Changes for unknown figures: an unknown figure satisfies no Hard limit, however wide."""
 
 
 class Decide(Protocol):
-    """Plans one mission of a snapshot, and says no more than whether and how it fits."""
+    """Function that plans one mission of a snapshot, without diagnosis or relaxations."""
 
     def __call__(self, snapshot: Snapshot, key: str, /, *, aim: Aim = ...) -> Verdict: ...
 
@@ -37,9 +38,11 @@ class Decide(Protocol):
 def relax(
     snapshot: Snapshot, key: str, verdict: Infeasible, decide: Decide, *, modes: bool = True
 ) -> tuple[Relaxation, ...]:
-    """Letters that the least bad plan breaks come first. Where none would do alone: all that it breaks, together.
+    """Return the relaxations of an infeasible verdict, those of limits that the closest infeasible plan breaks first.
 
-    modes: whether to add one.
+    If no single change makes the mission feasible: all limits that this plan breaks, changed together.
+
+    modes: whether an additional mode may be proposed.
     """
     ask = _Question(snapshot, key, decide)
     broken = _limits_of(ask, verdict.least_bad) if verdict.least_bad is not None else {}
@@ -58,7 +61,7 @@ def relax(
 
 
 def _limits_of(ask: "_Question", plan: Plan) -> dict[str, Any]:
-    """The Hard limits that the plan breaks, moved to what it reaches."""
+    """Return the changes that move each Hard limit which the plan breaks to the value that the plan reaches."""
     mission, objectives, found = ask.mission, ask.objectives, dict[str, Any]()
     if objectives.accuracy is not None and objectives.accuracy.enforcement == "Hard":
         found |= _moved(ask, "accuracy", plan.accuracy) if plan.accuracy and ask.whole else _SOFT["accuracy"]
@@ -73,6 +76,8 @@ def _limits_of(ask: "_Question", plan: Plan) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
+    """The infeasible mission, with the means to plan changed forms of it."""
+
     snapshot: Snapshot
     key: str
     decide: Decide
@@ -91,15 +96,15 @@ class _Question:
 
     @property
     def whole(self) -> float | None:
-        """What the floor of accuracy is a share of; None where that is not known."""
+        """Return the accuracy that the floor is relative to, 1 if the mission has no floor; None if it is unknown."""
         return find_whole(self.objectives.accuracy, self.model) if self.objectives.accuracy is not None else 1.0
 
     def sustains(self, rate: float) -> bool:
-        """Whether there is a plan at this rate, less what three digits of it round away."""
+        """Return True if there is a plan at this rate in requests per second, rounded down to three digits."""
         return self.plan({"demand.rate": show(RATE, rate, rounding="down")}) is not None
 
     def plan(self, changes: Changes, **options: Aim) -> Plan | None:
-        """The plan of the changed mission, where there is one."""
+        """Return the plan of the changed mission; None if it is infeasible."""
         changed = change(self.mission, changes)
         snapshot = replace(self.snapshot, missions={**self.snapshot.missions, self.key: changed})
         verdict = self.decide(snapshot, self.key, **options)
@@ -107,7 +112,7 @@ class _Question:
 
 
 def change(mission: Mission, changes: Changes) -> Mission:
-    """The mission with another spec. pydantic.ValidationError where a value is none that its field takes."""
+    """Return the mission with a changed spec. Raise `pydantic.ValidationError` if a value is invalid for its field."""
     body = mission.to_api()
     for path, value in changes.items():
         *parents, last = path.split(".")
@@ -121,11 +126,14 @@ def change(mission: Mission, changes: Changes) -> Mission:
     return Mission.model_validate(body)
 
 
-# ------------------------------------------------------------------------------------------------ one letter each
+# ------------------------------------------------------------------------------------------------ one objective each
 
 
 def _accuracy(ask: _Question) -> Iterator[Changes]:
-    """From the floor that anything keeps upwards, as long as something better is found."""
+    """Yield the highest feasible accuracy floor.
+
+    Start from a floor of 0% and raise it above what was reached, until no better plan is found.
+    """
     objective, path = ask.objectives.accuracy, "objectives.accuracy.atLeast"
     if objective is None or objective.enforcement == "Soft":
         return
@@ -140,6 +148,7 @@ def _accuracy(ask: _Question) -> Iterator[Changes]:
 
 
 def _latency(ask: _Question) -> Iterator[Changes]:
+    """Yield the lowest feasible latency limits."""
     objective = ask.objectives.latency
     if objective is not None and objective.enforcement == "Hard":
         best = ask.plan({"objectives.latency.enforcement": "Soft"}, aim="latency")
@@ -147,6 +156,7 @@ def _latency(ask: _Question) -> Iterator[Changes]:
 
 
 def _energy(ask: _Question) -> Iterator[Changes]:
+    """Yield the lowest feasible energy limits; enforcement Soft if the best energy is unknown."""
     objective = ask.objectives.energy
     if objective is not None and objective.enforcement == "Hard":
         best = ask.plan({"objectives.energy": None}, aim="energy")
@@ -155,8 +165,11 @@ def _energy(ask: _Question) -> Iterator[Changes]:
 
 
 def _rate(ask: _Question) -> Iterator[Changes]:
-    """By halving below the highest rate of all, whatever was asked: with the rate go the joules that a power limit
-    leaves a request, so that the highest rate itself may keep no limit. With codecs more may be sustained.
+    """Yield the highest feasible rate, if it is below the demanded one.
+
+    Bisect below the highest rate that any plan sustains: the joules that a power limit leaves per request depend on the
+    rate, so the highest rate itself may break limits. With codecs a higher rate may be sustained; it is looked for by
+    doubling.
     """
     path, asked = "demand.rate", parse(RATE, ask.mission.spec.demand.rate)
     quickest = ask.plan({path: "0/s"}, aim="rate")
@@ -176,11 +189,15 @@ def _rate(ask: _Question) -> Iterator[Changes]:
 
 
 def _has_codecs(model: Model | None) -> bool:
+    """Return True if a cut of the model offers codecs."""
     return model is not None and any(b.cut and b.cut.codecs for v in model.spec.variants for b in v.blocks)
 
 
 def _egress(ask: _Question) -> Iterator[Changes]:
-    """Fewest steps first, features before the raw input; no more is asked for once one does."""
+    """Yield the smallest feasible widening of `egress`.
+
+    Try the fewest steps first, features before the raw input, and stop at the first that is feasible.
+    """
     egress = ask.mission.spec.egress
     now = tuple(_REACHES.index(reach) for reach in (egress.features, egress.input))
     wider = [to for to in product(range(len(_REACHES)), repeat=2) if to != now and all(map(int.__ge__, to, now))]
@@ -192,18 +209,20 @@ def _egress(ask: _Question) -> Iterator[Changes]:
 
 
 def _reach(ask: _Question, features: int, raw: int, *, widest: bool = False) -> Changes:
+    """Return the changes that set `egress` to these indices of `_REACHES`; with `widest`, both to Any."""
     to = {"egress.features": _REACHES[-1 if widest else features], "egress.input": _REACHES[-1 if widest else raw]}
     now = {"egress.features": ask.mission.spec.egress.features, "egress.input": ask.mission.spec.egress.input}
     return {path: value for path, value in to.items() if value != now[path]}
 
 
 def _modes(ask: _Question) -> Iterator[Changes]:
+    """Return the changes that add one mode."""
     modes = ask.mission.spec.modes
     return ({"modes": [*modes, mode]} for mode in MODES if mode not in modes)
 
 
 def _variants(ask: _Question) -> Iterator[Changes]:
-    """One more of the model's, without names that the model does not have."""
+    """Yield the changes that add one variant of the model; names that the model does not have are dropped."""
     named, model = ask.mission.spec.model.variants, ask.model
     if model is not None and named and ask.plan({"model.variants": []}) is not None:
         there = [variant.name for variant in model.spec.variants]
@@ -226,7 +245,7 @@ _LETTERS: Final = {
 
 
 def _moved(ask: _Question, name: str, figure: Figure) -> dict[str, Any]:
-    """The limits of one objective that `figure` breaks, moved to it."""
+    """Return the changes that move the limits of one objective which `figure` breaks to that figure."""
     mission, objectives = ask.mission, ask.objectives
     if name == "accuracy" and objectives.accuracy is not None and ask.whole:
         share = figure.value / ask.whole
@@ -249,6 +268,7 @@ def _moved(ask: _Question, name: str, figure: Figure) -> dict[str, Any]:
 
 
 def _raised(unit: Unit, value: float, limits: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the changes that raise the limits below `value` to it, rounded up; None is no limit."""
     return {
         path: show(unit, value * (1 - _NOISE), rounding="up")
         for path, limit in limits.items()

@@ -1,8 +1,22 @@
-"""The best way through a lattice: best-first over partial ways, bounded from below by backward passes.
+"""Cheapest path through a partition graph within limits, by best-first search with Lagrangian bounds.
 
-A bound forgets that a unit serves once per way and looks at each limit alone: so it is true, and the first complete way
-that leaves the queue is the best. Ways as good as that one follow it: the caller breaks ties. Where this takes long the
-bounds are raised by prices, and it begins anew.
+Problem: of all paths that serve no unit twice, are of an allowed mode and keep every limit, find one of least cost and
+its ties (see `question`). If the question is not strict: the least sum of relative violations, then the least cost.
+
+Method: best-first search (A*) over partial paths. A partial path is bounded from below by what it has spent, plus one
+step, plus the least that is still to come (`dual.look_ahead`), for the cost and for each limit separately. A queue
+entry holds one partial path with its successors sorted by bound; the next successor is queued when one is taken. After
+a number of expansions without a result Lagrangian prices are raised (`dual`), and the search restarts with the larger
+of both bounds and more expansions.
+
+Validity: the backward pass is a relaxation, since it lets units serve twice and looks at each limit alone; the priced
+bound is valid by weak duality. So no bound exceeds the cost of a feasible completion, and the first complete path that
+leaves the queue is optimal. Its ties follow: the caller breaks them.
+
+Complexity: O(K (D² B + T B²)) for a bound, with K partitions, D places, B boundaries and T places with tables of spans;
+O((1 + L) D B), with L limits, and a sort of the successors for an expansion. The number of expansions is exponential in
+the worst case and bounded by `patience` and the budget. An interrupted search returns the best path so far and the
+least bound of its queue.
 """
 
 import heapq
@@ -21,16 +35,21 @@ from maleo_operator.planning.dual import Bound, Dual, pass_work, unpriced
 from maleo_operator.planning.lattice import TIE, Lattice
 from maleo_operator.planning.question import Question, Way
 
-_SHORT: Final = 1e6  # weight of a relative shortfall against cost, where the least bad way is looked for
+_SHORT: Final = 1e6  # weight of a relative violation against cost, in questions that are not strict
 _MOST_TIES: Final = 64
 _EFFORT: Final = 8, 10
-"""Expansions before prices are raised for the first time; how many times as many before each next time."""
+"""Expansions before prices are raised for the first time, and the factor before each next time."""
 _STEPS: Final = 15, 3
+"""Subgradient steps when prices are raised for the first time, and the factor for each next time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """ways: (cost, way), the best and its equals; bound: no way costs less. Cut short: the best so far, or none."""
+    """Result of a search.
+
+    ways: (cost, path) of the optimum and its ties; of an interrupted search the best so far, or empty; bound: lower
+    bound on the cost of every path.
+    """
 
     ways: tuple[tuple[float, Way], ...]
     bound: float
@@ -38,7 +57,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """A partial way. `spent`: of each limit."""
+    """A partial path.
+
+    value: its cost; spent: of each limit; place, boundary: where it ends; away: whether it left the input's node.
+    """
 
     value: float
     spent: tuple[float, ...]
@@ -50,17 +72,18 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """The larger counts, of the cost and of each limit."""
+    """Lower bounds of the cost and of each limit; of several the largest counts."""
 
     cost: list[Bound]
     limits: list[list[Bound]]
 
 
 class Searcher:
-    """One question about the ways of one lattice that are of any of these modes.
+    """Search for one question over the paths of one lattice in the given modes.
 
-    allows: whether a way, complete or not, keeps what bounds know nothing of; None: any. No step makes good again what
-    it forbids. budget: cuts the search short when it is used up; None: a standard one.
+    allows: predicate on partial and complete paths for rules that the bounds do not cover, None for none; it must be
+    monotone: no extension of a forbidden path is allowed. budget: interrupts the search when it is exhausted, None for
+    a standard one.
     """
 
     def __init__(
@@ -87,9 +110,9 @@ class Searcher:
         )
 
     def run(self, *, under: float = np.inf, first: float | None = None, patience: int = 20_000) -> Found:
-        """The best ways, if they cost less than `under`; cut short after `patience` expansions.
+        """Return the cheapest paths if their cost is below `under`; interrupted after `patience` expansions.
 
-        first: in place of the first limit's.
+        first: maximum of the first limit, in place of the question's own.
         """
         if first is not None:
             self._most[0] = first
@@ -110,12 +133,12 @@ class Searcher:
 
     @property
     def _priced(self) -> list[int]:
-        """Limits that can have a price."""
+        """Return the indices of the limits that can have a price: sums with a positive, finite maximum."""
         limits = enumerate(zip(self._question.limits, self._most, strict=True))
         return [i for i, (limit, most) in limits if not limit.peak and 0 < most < np.inf]
 
     def _list_duals(self) -> list[Dual]:
-        """Of the cost within the limits; of each limit where these may be broken."""
+        """Return the dual of the cost under the limits; if not strict, one dual for each limit's own amount."""
         lattice, question = self._lattice, self._question
         if question.strict:
             amounts = [question.cost, *(question.limits[i].amount for i in self._priced)]
@@ -129,6 +152,7 @@ class Searcher:
         return [Dual(lattice, amount, (), possible, question.most, self._budget) for amount, _ in limits]
 
     def _raise(self, duals: Sequence[Dual]) -> _Bounds:
+        """Return the unpriced bounds together with those of the duals."""
         rough = self._rough
         if self._question.strict:
             return replace(rough, cost=[*rough.cost, *(dual.bound for dual in duals)])
@@ -138,10 +162,11 @@ class Searcher:
 
     @property
     def _root(self) -> _State:
+        """Return the empty path."""
         return _State(0.0, (0.0,) * len(self._question.limits), (), self._lattice.source, 0, away=False)
 
     def _follow(self, bounds: _Bounds, under: float, patience: int) -> tuple[Found, bool]:
-        """What was found, and whether it is certain: not cut short."""
+        """Return what a search with these bounds found, and whether it was completed."""
         cutoff, incumbent = under, list[tuple[float, Way]]()
         last, serial, queue = self._lattice.last, count(), []  # type: ignore[var-annotated]
         ways: list[tuple[float, Way]] = []
@@ -152,7 +177,7 @@ class Searcher:
             if not order.size:
                 return
             heapq.heappush(queue, (least[order[0]], next(serial), state, least[order], order, 0))
-            ended = least[last :: last + 1]  # nothing is still to come: these are costs
+            ended = least[last :: last + 1]  # complete paths: their bounds are their costs
             unit = int(np.argmin(ended))
             if ended[unit] + TIE < cutoff and self._allows(way := (*state.way, (unit, last))):
                 cutoff, incumbent = float(ended[unit]) + TIE, [(float(ended[unit]), way)]
@@ -180,6 +205,7 @@ class Searcher:
         return Found(tuple(incumbent), float(queue[0][0]) if queue else np.inf), not queue
 
     def _step(self, state: _State, unit: int, boundary: int) -> _State:
+        """Return the partial path extended by a span on `unit` up to `boundary`."""
         question, place, begin = self._question, state.place, state.boundary
 
         def add(amount: Amount, before: float, *, peak: bool = False) -> float:
@@ -198,7 +224,10 @@ class Searcher:
         )
 
     def _expand(self, state: _State, bounds: _Bounds, cutoff: float) -> tuple[Array, NDArray[np.intp]]:
-        """Lower bounds of every way that goes on from here, (D * B) flat, and the order of those worth a look."""
+        """Return lower bounds of all successors of a partial path, (D * B,), and the useful ones sorted by bound.
+
+        A successor is useful if it is possible and its bound is at most `cutoff`.
+        """
         question, shares = self._question, [state.spent[i] / self._most[i] for i in self._priced]
         least = self._least(bounds.cost, state, state.value, shares)
         short = np.zeros_like(least)
@@ -221,17 +250,17 @@ class Searcher:
         return flat, worth[np.argsort(flat[worth], kind="stable")]
 
     def _least(self, bounds: Sequence[Bound], state: _State, value: float, shares: Sequence[float]) -> Array:
-        """(D, B) of the next step and all that is still to come after it, by the bound that is the largest."""
+        """Return (D, B) bounds of `value`, the next step and all steps after it: the largest of the given bounds."""
         left = self._left(state)
         found = [b.so_far(value, shares, state.way) + b.onward(state.place, state.boundary, left) for b in bounds]
         return found[0] if len(found) == 1 else np.maximum(*found)
 
     def _left(self, state: _State) -> int:
-        """How many steps may follow the next one."""
+        """Return how many steps may follow the next one."""
         return self._question.most - len(state.way) - 1
 
     def _forbid(self, bounds: Array, state: _State) -> None:
-        """What the modes, and a unit's single use, rule out: in place."""
+        """Set bounds to infinity, in place, where the modes or the single use of units rule a successor out."""
         local, last, modes = self._lattice.local, self._lattice.last, self._modes
         for unit, _ in state.way:
             bounds[self._lattice.same[unit]] = np.inf
@@ -248,4 +277,5 @@ class Searcher:
 
 
 def _cost(ways: Sequence[tuple[float, Way]]) -> float:
+    """Return the cost of the first path; infinite if there is none."""
     return ways[0][0] if ways else np.inf

@@ -1,4 +1,8 @@
-"""What several steps of one way share, each alone being within it: a link that it crosses twice, a node's power cap."""
+"""Limits on sums over several steps of a path: the time of a link crossed repeatedly, and the power cap of a node.
+
+The lattice ensures that each single step keeps these limits. The bounds of the search do not cover their sums, so the
+search checks partial and complete paths.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,13 +21,15 @@ from maleo_operator.planning.queueing import leave
 from maleo_operator.planning.units import UnitFacts
 
 _Crossing = tuple[NodeFacts, int, int]
-"""From a node to a place, at a boundary."""
+"""(origin node, target place, boundary)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """wire: seconds that a request takes of the busiest link of those it crosses more than once, in what others leave
-    of it; power: the relative amount by which the tightest power cap is exceeded, negative where none is.
+    """Use of shared limits by a path.
+
+    wire: seconds that a request takes of the busiest link that it crosses more than once, divided by the share that
+    others leave; power: relative amount by which the tightest power cap is exceeded, negative if it is kept.
     """
 
     wire: float = 0.0
@@ -32,7 +38,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """Of the ways of one lattice. rate: requests/s."""
+    """Shared limits over the paths of one lattice. rate: requests/s."""
 
     index: Index
     loads: Loads
@@ -43,7 +49,7 @@ class Sharing:
     rate: float
 
     def measure(self, way: Way) -> Shared:
-        """Of a way, complete or not."""
+        """Return the use of shared limits by a complete or partial path."""
         place, boundary, crossed, joules = self.made.source, 0, dict[Wire, list[_Crossing]](), dict[str, float]()
         over = -1.0
         for unit, end in way:
@@ -63,7 +69,7 @@ class Sharing:
         return Shared(busiest, over)
 
     def _spend(self, sender: int, receiver: int, boundary: int, end: int) -> Iterator[tuple[UnitFacts, float]]:
-        """Joules of a step: of computing, and of both sides of a codec; infinite where nobody knows."""
+        """Yield (unit, joules) of a step: of computing, and of both sides of a codec; infinite where unknown."""
         made = self.made
         yield made.units[receiver], made.energy.span(receiver, boundary, end)
         if made.codecs[receiver]:
@@ -74,7 +80,7 @@ class Sharing:
                 yield unit, side.joules
 
     def _cross(self, wire: Wire, origin: NodeFacts, place: int, boundary: int) -> float:
-        """Seconds that a crossing takes of the link, in what others leave of it; coding takes none of it."""
+        """Return the seconds a crossing takes of the link, divided by the share that others leave, without coding."""
         target, name = self.made.units[place].node, self.made.codec(place, boundary)
         link = self.index.link(origin, target)
         codec = find_codec(self.variant, self.made.ends[boundary], name) if name else None

@@ -1,4 +1,4 @@
-"""A snapshot from manifests, with no cluster: what people wrote is what there is."""
+"""Snapshot from manifests alone, without a cluster."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -13,11 +13,11 @@ from maleo_operator.planning.problem import NodeFacts, Observations, Snapshot
 from maleo_operator.planning.taints import Toleration, find_untolerated
 
 RESERVED: Final = "system-"
-"""Prefix of the PriorityClasses that Kubernetes keeps for components of the cluster: no mission ranks by them."""
+"""Prefix of the PriorityClasses that Kubernetes reserves for cluster components: missions cannot be ranked by them."""
 
 
 def from_manifests(manifests: Manifests, observations: Observations | None = None) -> Snapshot:
-    """Return what the manifests hold; the labels of nodes give tier and site."""
+    """Return a snapshot of the manifests; node labels give tier and site."""
     return Snapshot(
         nodes={name: _facts(name, node, manifests.tolerations) for name, node in manifests.nodes.items()},
         profiles=manifests.of(DeviceProfile),
@@ -32,14 +32,17 @@ def from_manifests(manifests: Manifests, observations: Observations | None = Non
 
 
 def list_priorities(classes: Iterable[tuple[str, int, bool]]) -> dict[str, int]:
-    """Return the values of the classes that a mission may name, from (name, value, whether it is the default)."""
+    """Return name -> value of the classes that a mission may name, from rows of (name, value, is the global default).
+
+    The empty name holds the default's value; of several defaults the last by name counts.
+    """
     rows = sorted(row for row in classes if not row[0].startswith(RESERVED))
     default = [("", value) for _, value, chosen in rows if chosen]
     return dict([(name, value) for name, value, _ in rows] + default[-1:])
 
 
 def tier_of(labels: Mapping[str, str]) -> Tier:
-    """Of a node with these labels: Device where they say none that there is."""
+    """Return the tier by the node's labels; Device where the label is missing or unknown."""
     tier = labels.get(TIER, "")
     return Tier(tier) if tier in set(Tier) else Tier.DEVICE
 

@@ -1,4 +1,24 @@
-"""One mission, exactly: the best way of every variant and mode, and what becomes of every unit that is not taken."""
+"""Exact planning of one mission: the best feasible plan over all variants and modes, and every rejection.
+
+Problem: choose a variant, an exit, legal cuts, a unit for each partition and a codec for each crossing, so that the
+objective is largest within all Hard limits. On the partition graph of one variant (`lattice`) a plan is a path that
+serves no unit twice: an elementary shortest path problem with resource constraints. The incumbent is the plan that the
+mission holds.
+
+Method: each combination of clipped and unclipped Soft limits makes the objective linear in the edge costs of a path and
+gives one question (`objective`). Each question is answered by best-first search with Lagrangian bounds (`search`,
+`dual`). The incumbent and the best plan over each single unit are evaluated first and prune all questions. The aim
+`rate` is answered by the pipeline programs (`pipeline`). Where no plan of up to `MOST_PARTITIONS` partitions is
+feasible, `run_longer` looks for any plan of up to `MOST_STAGES` partitions (`feasibility`).
+
+Complexity: exponential in the worst case. A deterministic work budget, `_PATIENCE` expansions a question and
+`_MOST_CELLS` cells a graph bound the work. Only the least loaded members of each equivalence class of units are
+searched, as many as a plan can use.
+
+Validity: no plan that an interrupted search left out has a higher objective than `Search.beyond`, which stays at minus
+infinity while every question is answered completely, and is the largest possible value where units, codecs or variants
+were left out without a bound. Classes that `only` or `sees_all` excludes are bounded by `horizon`.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -50,19 +70,19 @@ _PER_CLASS: Final = MOST_PARTITIONS
 _PATIENCE: Final = 20_000
 _SHORT_PATIENCE: Final = 100
 _LONG_PATIENCE: Final = 2_000
-"""Partial ways that are looked at, of each question."""
+"""Maximum number of partial paths expanded for each question."""
 _MOST_UNITS: Final = 64
 _MOST_CELLS: Final = 3_000_000
-"""Pairs of places by boundary, of one lattice: some hundred megabytes in all."""
+"""Maximum number of place pairs times boundaries of one lattice: some hundred megabytes in all."""
 _LEAST_UNITS: Final = 8
-"""Below so many, codecs are left out before units are."""
+"""Codecs are dropped before the number of units falls below this."""
 _JUDGING: Final = 40 * CALL
 _KINDS: Final = (("input", True), ("features", False))
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """`codec`: in which the input arrives; empty: as it is."""
+    """Blocks `first` to `last` on a unit. `codec`: name of the codec in which the input arrives; empty for none."""
 
     unit: UnitFacts
     first: int
@@ -72,7 +92,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way, judged. `shortfalls`: Hard limits that it breaks -> relative amount; empty = feasible."""
+    """An evaluated path.
+
+    shortfalls: name of each violated Hard limit -> relative violation, empty if feasible; latency: seconds at the
+    objective's percentile; energy: joules a request; moves: 1 if the plan differs from the incumbent, else 0.
+    """
 
     variant: Edition
     mode: Mode
@@ -83,24 +107,29 @@ class Candidate:
     energy: float
     moves: int
     preferred: tuple[float, ...] = ()
-    """What the mission would rather have, smaller is better; see `affinity`."""
+    """Penalties of the mission's hardware preferences, compared in order, smaller is better; see `affinity`."""
     terms: Mapping[str, float] = field(default_factory=dict)
-    """What the objective is the sum of."""
+    """Terms that sum to the objective, by name."""
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Better is smaller: feasible, objective, fewer moves, preferred hardware, energy, latency, names."""
+        """Return the sort key, smallest first: shortfall, objective, moves, preferences, energy, latency, names."""
         names = tuple((p.unit.node.name, p.unit.name, p.first, p.codec) for p in self.pieces)
         short = round(sum(self.shortfalls.values()), 9)
         objective = -self.objective
-        if np.isfinite(objective):  # unknown energy, where energy is the aim, is worse than any
+        if np.isfinite(objective):  # infinite if the aim is energy and energy is unknown: sorted last
             objective = round(objective / TIE) * TIE
         figures = (self.moves, *self.preferred, round(self.energy, 9), round(self.latency, 9))
         return short, objective, *figures, self.variant.label, names
 
 
 class Search:
-    """The question of one mission in one snapshot."""
+    """Planning of one mission in one snapshot.
+
+    only: (node, unit) keys that the search is restricted to, besides the input's node and the incumbent, None for all;
+    far: with `only`, whether classes more than one hop away count; is_cut_short: whether plans were left out, so that
+    one of them may be better; beyond: upper bound on the objective of every plan that an interrupted search left out.
+    """
 
     def __init__(
         self,
@@ -123,31 +152,36 @@ class Search:
         holdings = holdings or Holdings.of(snapshot, index)
         self.loads = holdings.seen_by(demand.mission)
         self._refused = {refuse_unavailable(unit): None for unit in index.unavailable}
-        self.only: frozenset[tuple[str, str]] | None = None  # besides the input's node and what is held; None = all
-        self.far = False  # with `only`: also of classes that are more than one hop away
+        self.only: frozenset[tuple[str, str]] | None = None  # besides the input's node and the incumbent; None: all
+        self.far = False  # with `only`: also classes more than one hop away
         self.held = snapshot.held.get(demand.mission.key)
         self.index = index
         self._most, self._patience = MOST_PARTITIONS, _PATIENCE
-        self._codes = aim != "rate"  # whether cuts may be crossed by codecs
+        self._codes = aim != "rate"  # whether codecs may be used at cuts
         self._made: list[tuple[Edition, Lattice]] | None = None
-        self._energy: tuple[Lattice, Amount] | None = None  # of the lattice that was judged last
-        self.is_cut_short = False  # whether ways were left out, so that one of them may be better
-        self.beyond = -np.inf  # no way that was not looked at, because a search was cut short, has a higher objective
+        self._energy: tuple[Lattice, Amount] | None = None  # energy costs of the lattice judged last
+        self.is_cut_short = False  # whether plans were left out, of which one may be better
+        self.beyond = -np.inf  # upper bound of every plan that an interrupted search left out
 
     def run(self) -> list[Candidate]:
-        """The best of all variants and modes, what is held, and the best over each unit; best first."""
+        """Return the best plans of all variants and modes, the incumbent and the best plan over each unit, best first.
+
+        Where nothing is feasible the closest infeasible plans are returned.
+        """
         lattices = list(self.lattices())
         found = [c for variant, made in lattices for c in self._survey(variant, made)]
         floor = max((c.objective for c in found if not c.shortfalls), default=-np.inf)
         best = list(self._solve(lattices, strict=True, floor=floor))
-        if not best and self.aim == "energy":  # what is known of no way's energy leaves its latency to choose by
+        if not best and self.aim == "energy":  # no feasible plan has a known energy: choose by latency
             best = list(self._solve(lattices, strict=True, objective=Objective(self.demand, "latency")))
         found += [candidate for _, candidate in best or self._solve(lattices, strict=False)]
         return _sort(found)
 
     def run_longer(self) -> tuple[list[Candidate], bool]:
-        """Return what is feasible at all, in as many parts as a Placement holds, best first; the same ways count for
-        every aim. Where there is nothing: whether that is proven, no search having been cut short.
+        """Return feasible plans of up to `MOST_STAGES` partitions, best first, and whether an empty result is proven.
+
+        The same plans are feasible for every aim, so codecs are searched for `rate` too. An empty result is proven only
+        if no search was interrupted and every unit, or an equally good one, was searched.
         """
         self._most, self._patience, self._codes = MOST_STAGES, _SHORT_PATIENCE, True
         lattices = [(variant, made) for variant, made in self.lattices() if self._is_accurate(variant)]
@@ -183,7 +217,10 @@ class Search:
     def _ask(
         self, variant: Edition, made: Lattice, objective: Objective, patience: int
     ) -> tuple[list[Candidate], bool]:
-        """Return feasible ways of one lattice, and whether these are all that was to be found."""
+        """Return feasible candidates of one lattice, and whether the answer is certain.
+
+        It is certain if each question has a path or provably none.
+        """
         made, found, is_certain = self._in_time(made), list[Candidate](), True
         most = min(MOST_STAGES, len({unit.key for unit in made.units}))
         for _, question in objective.questions(variant, made, most=most, strict=True):
@@ -194,24 +231,29 @@ class Search:
         return found, is_certain
 
     def _in_time(self, made: Lattice) -> Lattice:
-        """Return the ways that sustain the rate, each stage by itself."""
+        """Return the lattice without the steps that by themselves do not sustain the mission's rate."""
         return made.no_slower(1 / self.demand.rate) if self.demand.rate > 0 else made
 
     def _is_accurate(self, variant: Edition) -> bool:
+        """Return True if the variant by itself keeps the Hard accuracy floor."""
         return self.objective.accuracy_shortfall(self.demand.accuracy_of(variant)) <= TIE
 
     def _leave_out(self) -> None:
-        """Note that ways are not looked at: what they could reach is not bounded."""
+        """Record that plans are left out of the search without a bound on their objective."""
         self.is_cut_short = True
         self.beyond = HIGHEST if self.aim == "margins" else np.inf
 
     @property
     def _looks_at_all(self) -> bool:
-        """Whether every unit, or one as good, is looked at."""
+        """Return True if every unit, or an equally good one, is searched."""
         return not self.is_cut_short and self.only is None and (self.sees_all or self.far)
 
     def lattices(self) -> Iterator[tuple[Edition, Lattice]]:
-        """All ways of each variant that some unit can run; what no way can use is told in `refused`."""
+        """Yield the lattice of each variant that some unit can run, and record rejections in `refused`.
+
+        Where an accuracy is asked for, narrower copies follow, each without the analogue units of the next widest
+        tolerance.
+        """
         members = self._members()
         for variant in self.variants():
             if not self.budget.spend(CALL * (40 + 6 * len(variant.blocks))):
@@ -224,9 +266,10 @@ class Search:
                 yield from ((variant, narrower) for narrower in without_the_widest(made))
 
     def best(self, prices: Prices) -> tuple[float, Candidate] | None:
-        """The feasible plan of the highest objective less what its steps cost by `prices`; that, and the plan.
+        """Return the maximum of objective less price over feasible plans, with its candidate; None if none is feasible.
 
-        What a fallback holds is not a step, so it has no price here.
+        This is the pricing problem of column generation. A fallback is not a step of a plan, so its reservations have
+        no price here.
         """
         if self._made is None:
             self._made = list(self.lattices())
@@ -234,7 +277,7 @@ class Search:
         return max(found, key=lambda each: each[0], default=None)
 
     def find(self, plan: Plan) -> Candidate | None:
-        """The plan as it is judged here and now; None when it is not possible any more."""
+        """Return the plan as evaluated in this snapshot; None if it is no longer possible or its mode not allowed."""
         variant = self.edition(plan.variant, plan.exit)
         named = [self.index.unit(key) for key in dict.fromkeys((p.node, p.unit) for p in plan.partitions)]
         made = self._build(variant, [unit for unit in named if unit is not None]) if variant else None
@@ -246,29 +289,34 @@ class Search:
 
     @property
     def refused(self) -> list[Refused]:
-        """What no way can use, each once, as far as it was met."""
+        """Return the rejections met so far, without duplicates."""
         return list(self._refused)
 
     def _note(self, refused: Refused) -> None:
+        """Record a rejection once."""
         self._refused.setdefault(refused)
 
     @property
     def here(self) -> list[UnitFacts]:
-        """Units of the node where the data is born."""
+        """Return the units of the input's node."""
         return self.index.on(self.source.name)
 
     @property
     def sees_all(self) -> bool:
-        """Else only what is one hop away is looked at; what lies beyond is bounded."""
+        """Return True if the classes are few enough to search them all.
+
+        Otherwise only classes one hop from the input are searched, and `horizon` bounds the rest.
+        """
         return sum(min(len(each.members), _PER_CLASS) for each in self.index.classes) <= _MOST_UNITS
 
     @property
     def reach(self) -> Reach:
+        """Return the classes one hop from the input, what egress lets each receive, and the best hops beyond."""
         egress = self.demand.mission.spec.egress
         return find_reach(self.index, self.source, egress.input, egress.features)
 
     def obstacle(self, variant: Edition, unit: UnitFacts) -> Mismatch | None:
-        """Why the unit cannot run this variant beside what others hold of it."""
+        """Return why the unit cannot run this variant next to the reservations of others; None if it can."""
         return (
             self.mismatch(variant, unit)
             or find_miss(self.demand, variant, unit)
@@ -276,56 +324,64 @@ class Search:
         )
 
     def mismatch(self, variant: Edition, unit: UnitFacts) -> Mismatch | None:
-        """Why the unit cannot run this variant, whoever holds it and whatever is asked for; the same for its class."""
+        """Return why the unit cannot run this variant, regardless of reservations; equal for a whole class."""
         key = ("mismatch", self.model.key, variant.label, unit.profile, unit.power_mode, unit.unit.name)
         if key not in self.index.memo:
             mismatch = find_mismatch(variant, unit)
             if mismatch is not None and mismatch.code in NO_PEAK and self.index.costs(self.model, variant, unit):
-                mismatch = None  # it was measured there, whatever peaks are stated
+                mismatch = None  # a measurement replaces a missing peak
             self.index.memo[key] = mismatch
         found: Mismatch | None = self.index.memo[key]
         return found
 
     def cap_of(self, unit: tuple[str, str]) -> float | None:
-        """Watts of its node; None where there is no cap."""
+        """Return the power cap of the unit's node in watts; None if there is no cap."""
         found = self.index.unit(unit)
         return found.cap if found is not None else None
 
     def memory_of(self, unit: tuple[str, str]) -> float:
-        """Bytes; infinite where it is not limited."""
+        """Return the memory of the unit in bytes; infinite if unlimited or unknown."""
         found = self.index.unit(unit)
         return np.inf if found is None or found.memory is None else found.memory
 
     def variants(self) -> list[Edition]:
+        """Return the runnable variants of the model, each with each exit, that the mission allows."""
         wanted = self.demand.mission.spec.model.variants
         return [v for v in self.index.editions(self.model) if not wanted or v.name in wanted]
 
     def edition(self, variant: str, exit_: str) -> Edition | None:
-        """By name; None where the mission may not use it, or it is not there any more."""
+        """Return the variant with this exit; None if it does not exist or the mission does not allow it."""
         return next((v for v in self.variants() if (v.name, v.exit) == (variant, exit_)), None)
 
     def costs(self, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
+        """Return the span costs of the variant on the unit, with writing and reconfiguration; None if unknown."""
         costs = self.index.costs(self.model, variant, unit)
         return costs and add_turn(add_writing(costs, self.demand, unit), variant, unit, self.loads[unit.key])
 
     def load(self, variant: Edition, unit: UnitFacts) -> Load:
-        """What others hold of a unit, as it is beside this variant."""
+        """Return the reservations of others on the unit, with the reconfiguration that this variant causes them."""
         return beside(variant, unit, self.loads[unit.key])
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
+        """Return the link between two nodes; None where none joins them."""
         return self.index.link(source, target)
 
     def processor(self, node: NodeFacts) -> UnitFacts | None:
+        """Return the node's own processor, which runs codecs; None where no profile states it."""
         return self.index.processor(node)
 
     def mode_of(self, chain: Sequence[UnitFacts]) -> Mode:
+        """Return the mode of a plan over these units: `Local` if all are on the input's node, `Remote` if none is."""
         here = [unit.node.name == self.source.name for unit in chain]
         return "Local" if all(here) else "Split" if any(here) else "Remote"
 
     # ------------------------------------------------------------------------------------------------ structure
 
     def alike(self, units: Iterable[UnitFacts]) -> list[list[UnitFacts]]:
-        """Equivalence classes of any units, each by name; the input's node and what is held are their own."""
+        """Return the equivalence classes of the units, members sorted by key.
+
+        Units of the input's node and of the incumbent's nodes are equivalent only to units of the same node.
+        """
         named = {self.source.name, *(p.node for p in (self.held.partitions if self.held else ()))}
         classes: dict[tuple[object, ...], list[UnitFacts]] = {}
         for unit in units:
@@ -335,7 +391,10 @@ class Search:
         return [sorted(members, key=lambda u: u.key) for members in classes.values()]
 
     def _members(self) -> list[UnitFacts]:
-        """A few of each equivalence class, the least loaded first; and all of the input's node and of what is held."""
+        """Return the units to search: the least loaded members of each class, as many as a plan can use.
+
+        All units of the input's node and of the incumbent are included.
+        """
         held = [(p.node, p.unit) for p in self.held.partitions] if self.held else []
         most = MOST_STAGES if self.aim == "rate" else self._most
         chosen = {unit.key: unit for unit in self.index.on(self.source.name)}
@@ -344,13 +403,14 @@ class Search:
         for each in (
             self.index.classes if self.sees_all or self.far else (target.units for target in self.reach.targets)
         ):
-            # Besides those that are looked at anyway, as many as a plan can take.
+            # Members that are included anyway must not use up the places of the least loaded ones.
             chosen |= {unit.key: unit for unit in self.loads.front(each, most + here[id(each)])}
         if self.only is None:
             return list(chosen.values())
         return [unit for key, unit in chosen.items() if key in self.only or key in held or key[0] == self.source.name]
 
     def _build(self, variant: Edition, members: Sequence[UnitFacts]) -> Lattice | None:
+        """Return the lattice of the variant over the usable members and record rejections; None if none is usable."""
         usable = []
         for unit in members:
             found = self.obstacle(variant, unit)
@@ -387,8 +447,10 @@ class Search:
         return made
 
     def _shrink(self, variant: Edition, units: list[UnitFacts]) -> tuple[list[UnitFacts], bool]:
-        """Return the units to look at, and whether codecs are: all, unless the lattice would be too large. Those of the
-        input's node and of what is held stay, then the quickest.
+        """Return the units to search and whether codecs are searched: all, unless the lattice would be too large.
+
+        Codecs are dropped before units. Units of the input's node and of the incumbent are kept first, then the
+        fastest.
         """
         boundaries = len(lattice.find_ends(variant))
         places = int(np.sqrt(_MOST_CELLS / boundaries))
@@ -412,10 +474,11 @@ class Search:
         return units, codecs > 0
 
     def _find_refusals(self, variant: Edition, made: Lattice) -> Iterator[Refused]:
+        """Yield the rejections of modes, of connections and of the whole variant on each unit."""
         yield from refuse_modes(variant, made, self.demand.mission.spec.modes)
         for place, unit in enumerate(made.units):
             if made.codecs[place]:
-                continue  # the same unit once more
+                continue  # another place of a unit that was checked already
             if not made.local[place]:
                 barred = [kind for kind, raw in _KINDS if not self._may_receive(unit.node, raw)]
                 joined = self.link(self.source, unit.node) is not None
@@ -423,11 +486,12 @@ class Search:
             yield from refuse_whole(variant, made, place, self.load(variant, unit), self.demand.rate)
 
     def taken(self, origin: NodeFacts, target: NodeFacts) -> float:
-        """Share of the time of the link between two nodes that others hold."""
+        """Return the share of the link's time between two nodes that others have reserved."""
         wire = self.index.wire(origin, target) if self.loads.holdings.cross else None
         return self.loads.taken(wire) if wire is not None else 0.0
 
     def _may_receive(self, node: NodeFacts, raw: bool) -> bool:
+        """Return True if the mission's egress rule lets the node receive raw input or, if not `raw`, features."""
         egress = self.demand.mission.spec.egress
         return may_receive(egress.input if raw else egress.features, self.source, node)
 
@@ -442,10 +506,11 @@ class Search:
         prices: Prices | None = None,
         objective: Objective | None = None,
     ) -> Iterator[tuple[float, Candidate]]:
-        """The best way and its equals: objective less price, and the way. What is held is judged elsewhere.
+        """Yield (objective less price, candidate) of the best path of each question and of its equals.
 
-        strict: ways that keep all limits and reach the `floor`; else those that break them least. objective: what ways
-        are searched by, if not by the mission's own.
+        strict: only paths that keep all limits and reach the `floor`, which rises with each find; else the closest
+        infeasible paths. objective: what the search minimises, if not the mission's own. The incumbent is evaluated
+        elsewhere, so every path here bears the cost of a move.
         """
         leaving = self._move_cost if self.held is not None else 0.0
         for variant, full in lattices:
@@ -475,9 +540,9 @@ class Search:
                     yield net, candidate
 
     def _solve_rate(self, variant: Edition, made: Lattice, *, strict: bool) -> Iterator[Candidate]:
-        """The pipeline of the highest rate in each mode, and those as quick with the least energy and latency.
+        """Yield the pipeline of the highest rate in each mode, and equally fast ones of the least energy and latency.
 
-        If not `strict`: the highest rate of all, and what falls least short of the limits.
+        If not `strict`: the pipeline of the highest rate, and the closest infeasible paths.
         """
         limits = tuple(self.objective.limits(variant, made)) if strict else ()
         shared = self._shared_seconds(variant, made)
@@ -503,7 +568,7 @@ class Search:
             yield from (self.judge(variant, made, way) for _, way in found.ways)
 
     def _shared_seconds(self, variant: Edition, made: Lattice) -> Callable[[Way], float]:
-        """Return the seconds that a way takes of the link that it crosses more than once; infinite over a power cap."""
+        """Return a function of a path: seconds on a link that it crosses repeatedly; infinite over a power cap."""
         sharing = self._sharing(variant, made)
 
         def measure(way: Way) -> float:
@@ -515,7 +580,7 @@ class Search:
     def _held_again(
         self, lattices: Iterable[tuple[Edition, Lattice]], prices: Prices
     ) -> Iterator[tuple[float, Candidate]]:
-        """What is held, while it is feasible: staying is no move."""
+        """Yield the incumbent, if feasible, at its objective without a move cost, less its price."""
         for variant, made in lattices:
             held = self._held_way(variant, made)
             again = self.judge(variant, made, held) if held else None
@@ -524,15 +589,16 @@ class Search:
 
     @property
     def _move_cost(self) -> float:
-        """In units of the objective: where it is seconds, joules or a rate, a move costs none of these."""
+        """Return the cost of a move in units of the objective; zero where these are seconds, joules or requests/s."""
         return MOVE_COST if self.aim == "margins" else 0.0
 
     @property
     def _modes(self) -> list[Mode]:
+        """Return the modes that the mission allows."""
         return [mode for mode in MODES if mode in self.demand.mission.spec.modes]
 
     def judge(self, variant: Edition, made: Lattice, way: Way) -> Candidate:
-        """A way with its true figures: margins clipped, shortfalls of Hard limits, whether it is a move."""
+        """Return the candidate of a path with exact figures: clipped margins, violations of Hard limits, and moves."""
         demand, figures = self.demand, {n: total(getattr(made, n), made, way) for n in ("mean", "tail")}
         if self._energy is None or self._energy[0] is not made:
             self._energy = made, self.objective.energy(made)
@@ -564,12 +630,15 @@ class Search:
         )
 
     def allows(self, variant: Edition, made: Lattice, *, strict: bool) -> Callable[[Way], bool]:
-        """Whether a way keeps what its steps share. If not `strict`: the power cap, which the least bad keeps, too."""
+        """Return a predicate for complete and partial paths: whether limits shared by several steps are kept.
+
+        If not `strict` only the power cap is checked, which even the closest infeasible plan keeps.
+        """
 
         sharing = self._sharing(variant, made)
 
         def keeps(way: Way) -> bool:
-            if len(way) < 2:  # noqa: PLR2004 - each step alone is within them
+            if len(way) < 2:  # noqa: PLR2004 - the lattice keeps the limits of a single step
                 return True
             shared = sharing.measure(way)
             return shared.power <= TIE and (not strict or self.demand.rate * shared.wire <= 1 + TIE)
@@ -577,10 +646,11 @@ class Search:
         return keeps
 
     def _sharing(self, variant: Edition, made: Lattice) -> Sharing:
+        """Return the limits that steps of the lattice's paths share."""
         return Sharing(self.index, self.loads, self.model, variant, made, self.source, self.demand.rate)
 
     def _moves(self, variant: Edition, pieces: Sequence[Piece]) -> int:
-        """1 when the plan differs from the one held."""
+        """Return 1 if the plan differs from the incumbent, else 0; 0 without an incumbent."""
         held = self.held
         if held is None:
             return 0
@@ -590,7 +660,10 @@ class Search:
     # ------------------------------------------------------------------------------------------------ surveying
 
     def _survey(self, variant: Edition, made: Lattice) -> Iterable[Candidate]:
-        """What is held, and per unit the best way that is it alone, or it after a part where the data is born."""
+        """Yield the incumbent and, for each unit, its best plans alone and after a first partition on the input's node.
+
+        The explanation names the best plan over each unit; the best of them is the first lower bound of the search.
+        """
         held = self._held_way(variant, made)
         ways = [held] if held is not None else []
         modes = self.demand.mission.spec.modes
@@ -610,7 +683,7 @@ class Search:
                 yield self.judge(variant, made, way)
 
     def _held_way(self, variant: Edition, made: Lattice) -> Way | None:
-        """None where it is not possible any more, or not allowed."""
+        """Return the path of the incumbent; None if it is no longer possible or its mode not allowed."""
         held = self.held
         if held is None or (held.variant, held.exit) != (variant.name, variant.exit):
             return None
@@ -619,7 +692,7 @@ class Search:
 
 
 def _best_splits(made: Lattice, cost: Amount, unit: int) -> list[Way]:
-    """For each unit where the data is born, the best cut between it and `unit`."""
+    """Return, for each unit of the input's node, the path with the cheapest cut between that unit and `unit`."""
     found: list[Way] = []
     for here in np.flatnonzero(made.local):
         first = cost.hops[made.source, here, 0] + cost.row(0)[here]
@@ -633,14 +706,15 @@ def _best_splits(made: Lattice, cost: Amount, unit: int) -> list[Way]:
 
 
 def _sort(found: Iterable[Candidate]) -> list[Candidate]:
-    """Return each way once, the best first."""
+    """Return the candidates without duplicates, best first."""
     return sorted({_identity(c): c for c in reversed(list(found))}.values(), key=lambda candidate: candidate.order)
 
 
 def _identity(candidate: Candidate) -> tuple[object, ...]:
+    """Return what makes two candidates the same plan: variant, units, cuts and codecs."""
     return candidate.variant.label, tuple((p.unit.key, p.last, p.codec) for p in candidate.pieces)
 
 
 def list_parts(plan: Plan) -> list[tuple[str, str, int, str]]:
-    """(node, unit, last block, codec) of each partition, as a lattice finds them."""
+    """Return (node, unit, last block, codec) of each partition, the form that `Lattice.find` expects."""
     return [(p.node, p.unit, p.last, p.codec.name if p.codec else "") for p in plan.partitions]

@@ -1,4 +1,4 @@
-"""What a variant costs on a list of units one hop away, as arrays: the same for all missions that see the like."""
+"""Costs of a variant on units one hop away, as arrays that are shared by missions with equal costs and links."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import find_ends, list_spans
 from maleo_operator.planning.units import UnitFacts
 
-_KEPT: Final = 4096  # rows of all stages of a variant
+_KEPT: Final = 4096  # cached rows over all stages of a variant
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A unit and the way to it: link None on the input's own node. raw, features: what of the data it may receive."""
+    """A unit and the link to it, None on the input's own node. raw, features: whether egress lets it receive each."""
 
     unit: UnitFacts
     link: LinkFacts | None
@@ -31,23 +31,27 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """R rows, B boundaries; SI units, joules nan where unknown. `there` (B, B): where something is computed."""
+    """Costs over R rows and B boundaries in SI units.
+
+    there: (B, B) whether a span computes something; own, sigma, joules, memory: (R, B, B) of spans, joules nan where
+    unknown.
+    """
 
     ends: tuple[int, ...]
-    sizes: Array  # (B,) bytes that cross there, with the answer
+    sizes: Array  # (B,) bytes that cross, with the answer
     there: Mask
     own: Array
     sigma: Array
     joules: Array
     memory: Array
     wire: Array  # (R, B) seconds on the link
-    overhead: Array  # (R,) seconds of a hop besides
+    overhead: Array  # (R,) seconds of a hop that do not depend on its bytes
     spread: Array  # (R,) relative deviation of the link's bandwidth
     radio: Array  # (R, B) joules of a hop
 
 
 def set_stage(index: Index, model: Model, variant: Edition, rows: Sequence[Row]) -> Stage:
-    """The very same object for rows whose costs and links are the same."""
+    """Return the stage of these rows; the same cached object for rows with the same costs and links."""
     costs = [cost for row in rows if (cost := index.costs(model, variant, row.unit)) is not None]
     assert len(costs) == len(rows), "rows are units that can run the variant"
     known: dict[object, Stage] = index.memo.setdefault(("stages", model.key, variant.label), {})
@@ -62,6 +66,7 @@ def set_stage(index: Index, model: Model, variant: Edition, rows: Sequence[Row])
 def _set(
     index: Index, model: Model, variant: Edition, costs: Sequence[SpanCosts], links: Sequence[LinkFacts | None]
 ) -> Stage:
+    """Compute the stage of rows with these costs and links."""
     ends = find_ends(variant)
     there = np.triu(np.ones((len(ends), len(ends)), dtype=bool), 1)
     own, sigma, joules, memory = _table(index, model, variant, costs)
@@ -86,8 +91,9 @@ def _set(
 
 
 def _table(index: Index, model: Model, variant: Edition, costs: Sequence[SpanCosts]) -> Array:
-    """(4, R, B, B): own seconds, sigma, joules and memory, zero where nothing is computed. Taken from what is known of
-    all costs of the variant.
+    """Return (4, R, B, B): own seconds, sigma, joules and memory, zero for empty spans.
+
+    The rows are gathered from a table that is cached for all costs of the variant.
     """
     key, ends = ("table", model.key, variant.label), find_ends(variant)
     places, table = index.memo.get(key, (dict[int, int](), np.empty((4, 0, len(ends), len(ends)))))
@@ -102,7 +108,7 @@ def _table(index: Index, model: Model, variant: Edition, costs: Sequence[SpanCos
 
 
 def find_least(index: Index, model: Model, variant: Edition) -> Array:
-    """Own seconds, sigma and joules (3, B, B) of the unit that is best in each, anywhere."""
+    """Return (3, B, B): the least seconds, sigma and joules of each span over all classes, each separately."""
     key = ("least", model.key, variant.label)
     if key not in index.routes:
         costs = {id(c): c for each in index.classes if (c := index.costs(model, variant, each.members[0])) is not None}

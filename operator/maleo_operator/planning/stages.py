@@ -1,4 +1,8 @@
-"""What a pipeline in one mode is made of: every step it may take, by the seconds that one request keeps it busy."""
+"""Pipeline steps available in one placement mode, in seconds that one request keeps each step busy.
+
+Notation: D units, T types of interchangeable units, B boundaries of the chain of blocks. Index D (or T) stands for the
+input node as the origin of a crossing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +17,11 @@ from maleo_operator.planning.question import Way
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """A lattice's `busy` as one mode leaves it: `units` are numbers in the lattice, the arrays count through them.
+    """The `busy` times of a lattice, restricted to the units of one mode.
 
-    needed: (D,) one of these must serve, if there are any; most: stages of a pipeline.
+    units: unit numbers in the lattice; arrays are indexed by position in this tuple. spans: (D, B, B) seconds by unit,
+    start and end boundary. hops: (D+1, D, B) seconds by origin, target and boundary. needed: (D,) units of which at
+    least one must serve, if any is set. most: maximum number of stages of a pipeline.
     """
 
     units: tuple[int, ...]
@@ -26,14 +32,17 @@ class Stages:
 
     @classmethod
     def of(cls, lattice: Lattice, mode: Mode, most: int, *, amount: Amount | None = None) -> "Stages":
-        """Without the units that the mode rules out, and those that can run nothing. amount: in place of `busy`."""
+        """Return the stages without units that `mode` rules out or that can run no span.
+
+        amount: edge costs to use in place of `lattice.busy`; which units stay is decided by `busy`.
+        """
         amount = amount or lattice.busy
         able = np.isfinite(lattice.busy.spans).any(axis=(1, 2))
         away = able & ~lattice.local
         keep = np.flatnonzero({"Local": able & lattice.local, "Remote": away, "Split": able & away.any()}[mode])
         hops = amount.hops[np.ix_(np.append(keep, lattice.source), keep)].copy()
         needed = ~lattice.local[keep] & (mode == "Split")
-        hops[-1, needed] = np.inf  # a split begins where the data is born
+        hops[-1, needed] = np.inf  # a Split begins on the input node
         return cls(tuple(int(unit) for unit in keep), amount.spans[keep], hops, needed, min(most, len(keep)))
 
     @property
@@ -45,7 +54,7 @@ class Stages:
         return int(self.spans.shape[1]) - 1
 
     def slowest(self, way: Way) -> float:
-        """Seconds of a way's slowest step; units as they count here."""
+        """Return the seconds of the slowest step of a path over unit positions of this object."""
         place, boundary, seconds = self.source, 0, 0.0
         for unit, end in way:
             steps = self.hops[place, unit, boundary], self.spans[unit, boundary, end]
@@ -53,17 +62,20 @@ class Stages:
         return seconds
 
     def name(self, way: Way) -> Way:
-        """The way in the lattice's own numbers."""
+        """Return the path with the unit numbers of the lattice."""
         return tuple((self.units[unit], end) for unit, end in way)
 
     def candidates(self) -> Array:
-        """All that the slowest step can take, in order: a pipeline's rate is always that of one of its steps."""
+        """Return all possible times of the slowest step, distinct and ascending: those of the single steps."""
         every = np.concatenate([self.spans.ravel(), self.hops.ravel()])
         found: Array = np.unique(every[np.isfinite(every)])
         return found
 
     def floor(self) -> float:
-        """Seconds that no pipeline's slowest step undercuts: the optimum where a unit may serve again and again."""
+        """Return a lower bound on the time of the slowest step: the optimum if a unit may serve more than one stage.
+
+        Dynamic program over the stages that are left, O(most (D B^2 + D^2 B)).
+        """
         least = np.full((self.source + 1, self.last + 1), np.inf)
         least[:, -1] = 0.0
         for _ in range(self.most):
@@ -75,7 +87,10 @@ class Stages:
         return float(least[self.source, 0])
 
     def groups(self, *others: "Stages") -> list[list[int]]:
-        """Units that can stand for one another: exchanging two of a group changes no step, in the others neither."""
+        """Return the units in groups of interchangeable ones: exchanging two of a group changes no step.
+
+        others: further stages over the same units, in which the exchange must change no step either.
+        """
         found: list[list[int]] = []
         for unit in range(self.source):
             same = (g for g in found if all(each.are_equal(g[0], unit) for each in (self, *others)))
@@ -87,7 +102,7 @@ class Stages:
         return found
 
     def are_equal(self, one: int, other: int) -> bool:
-        """Whether exchanging the two units changes nothing."""
+        """Return True if exchanging the two units changes no step."""
         if self.needed[one] != self.needed[other] or not np.array_equal(self.spans[one], self.spans[other]):
             return False
         swapped = np.arange(self.source + 1)
@@ -99,14 +114,14 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Types:
-    """Stages by type of unit. A unit's number indexes nothing here, nor a type's number anything of a unit.
+    """Stages by type of interchangeable units; arrays are indexed by type, not by unit.
 
-    members: the units of each type.
+    members: unit positions of each type. spans: (T, B, B). hops: (T+1, T, B). needed: (T,).
     """
 
     members: tuple[tuple[int, ...], ...]
     spans: Array  # (T, B, B)
-    hops: Array  # (T+1, T, B), between two units even where they are of one type
+    hops: Array  # (T+1, T, B); the diagonal is a crossing between two units of one type
     needed: Mask  # (T,)
     most: int
 
@@ -128,13 +143,13 @@ class Types:
         return tuple(len(units) for units in self.members)
 
     def count_states(self) -> int:
-        """How many ways there are to take units of each type, at most `most` in all."""
+        """Return the number of count vectors: units taken of each type, at most `most` in total."""
         by_total = [1] + [0] * self.most
         for size in self.sizes:
             by_total = [sum(by_total[max(0, total - size) : total + 1]) for total in range(self.most + 1)]
         return sum(by_total)
 
     def name(self, way: Sequence[tuple[int, int]]) -> Way:
-        """A way over types as one over units."""
+        """Return a path over types as a path over units, taking the members of each type in order."""
         left = [iter(units) for units in self.members]
         return tuple((next(left[kind]), boundary) for kind, boundary in way)

@@ -1,4 +1,4 @@
-"""A snapshot with all that is derived from it, brought up to date by what changed instead of being made anew."""
+"""Planning session: a snapshot with its derived index and reservations, updated incrementally between decisions."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -17,7 +17,10 @@ from maleo_operator.planning.solver import Search
 
 
 class State:
-    """Equals `State(snapshot)` of the latest snapshot, whatever came before. budgets: of each mission."""
+    """Incrementally updated planning state; after `update` it equals `State(snapshot)`, whatever came before.
+
+    budgets: work budgets of each mission.
+    """
 
     def __init__(self, snapshot: Snapshot, *, budgets: Budgets = Budgets()) -> None:  # noqa: B008 - immutable
         self.snapshot = snapshot
@@ -28,7 +31,11 @@ class State:
     def update(
         self, snapshot: Snapshot, nodes: Collection[str] | None = None, missions: Collection[str] | None = None
     ) -> None:
-        """If known: `nodes` whose Node, Device or capacity changed; `missions` that changed or hold other plans."""
+        """Replace the snapshot and renew what is derived from it.
+
+        nodes: nodes whose Node, Device or capacity changed. missions: missions that changed or hold other plans. None:
+        not known, compare all.
+        """
         before, self.snapshot = self.snapshot, snapshot
         renewed = self.index.update(snapshot, nodes)
         self.holdings.renew(renewed if before.priorities == snapshot.priorities else None, snapshot.missions)
@@ -40,34 +47,41 @@ class State:
                 self.holdings.put(mission, held)
 
     def hold(self, key: str, held: Plan | None) -> None:
-        """From now on the mission holds this, or nothing: `snapshot.held` is left as it was."""
+        """Set the plan that the mission holds, None for no plan; `snapshot.held` stays as it is."""
         if held is None:
             self.holdings.drop(key)
         else:
             self.holdings.put(self.snapshot.missions[key], held)
 
     def plan(self, key: str) -> Verdict:
-        """As `planner.plan` does; off the menu, without what was not taken, where that is proven to be the best."""
+        """Return the verdict of `planner.plan`.
+
+        If the best plan of the menus is proven optimal, it is returned without rejections and without further search.
+        """
         return self.choose(key) or self.explain(key)
 
     def explain(self, key: str, *, aim: Aim = "margins") -> Verdict:
+        """Return the verdict of `planner.plan`, with rejections and, where nothing fits, blockers and relaxations."""
         found = self.decide(key, aim=aim)
         if isinstance(found, Feasible):
             return found
         return advise(self.seen(key), key, found, aim=aim, index=self.index, budget=Budget(self._budgets.advice))
 
     def decide(self, key: str, *, aim: Aim = "margins") -> Verdict:
-        """As `planner.decide`."""
+        """Return the verdict of `planner.decide`, without blockers diagnosed or relaxations."""
         budget = Budget(self._budgets.plan)
         return decide(self.snapshot, key, aim=aim, index=self.index, holdings=self.holdings, budget=budget)
 
     def seen(self, key: str) -> Snapshot:
-        """The snapshot with what the others hold now."""
+        """Return the snapshot with the plans that other missions hold now; the mission's own one as in the snapshot."""
         own = {key: held} if (held := self.snapshot.held.get(key)) is not None else {}
         return replace(self.snapshot, held={k: p for k, p in self.holdings.plans.items() if k != key} | own)
 
     def takes(self, held: Plan, row: tuple[str, ...]) -> bool:
-        """Whether a plan takes of a unit (time, memory or use; node; unit), a link (link, wire) or a node's power."""
+        """Return True if a plan uses a resource.
+
+        row: as in `assignment`: ("time" | "memory" | "use", node, unit), ("link", *wire) or ("power", node).
+        """
         kind, *which = row
         if kind == "power":
             return any(part.node == which[0] for part in held.partitions)
@@ -76,13 +90,16 @@ class State:
         return any(unit == tuple(which) for unit, _, _ in uses(held))
 
     def assume(self, key: str, held: Plan | None) -> None:
-        """As `hold`, and the snapshot says so, too."""
+        """Set the plan that the mission holds, as `hold` does, in `snapshot.held` too."""
         self.hold(key, held)
         rest = {k: plan for k, plan in self.snapshot.held.items() if k != key}
         self.snapshot = replace(self.snapshot, held=rest if held is None else {**rest, key: held})
 
     def fit(self, key: str, wanted: Plan, *, spare: bool = True) -> Feasible | None:
-        """The wanted plan beside what is held by now, `spare` with a fallback; None when it does not fit."""
+        """Return the wanted plan, evaluated with the plans held now; None if it does not fit.
+
+        spare: whether to plan a fallback.
+        """
         search = self.search(key)
         candidate = search.find(wanted) if isinstance(search, Search) else None
         if candidate is None or candidate.shortfalls or not isinstance(search, Search):
@@ -91,11 +108,12 @@ class State:
         return Feasible(built, (), None, candidate.objective)
 
     def search(self, key: str, *, aim: Aim = "margins") -> Search | Infeasible:
+        """Return the search problem of the mission, or why there is none."""
         budget = Budget(self._budgets.plan)
         return prepare(self.snapshot, self.snapshot.missions[key], self.index, aim, self.holdings, budget)
 
     def choose(self, key: str, *, proven: bool = True) -> Verdict | None:
-        """The best way off the menu; None where there is none, or (`proven`) where others might be better."""
+        """Return the best plan of the menus; None if there is none or, with `proven`, if it is not proven optimal."""
         search = self.search(key)
         return search if isinstance(search, Infeasible) else choose(search, proven=proven)
 
@@ -103,7 +121,10 @@ class State:
 def choose(
     search: Search, *, proven: bool = True, menus: Sequence[Menu] | None = None, final: bool = True
 ) -> Feasible | None:
-    """final: with a fallback, and with a bound that says something."""
+    """Return the best plan of the menus; None if there is none or, with `proven`, if it is not proven optimal.
+
+    menus: menus of the search, if they exist already. final: plan a fallback and compute the bound.
+    """
     menus = list_menus(search) if menus is None else menus
     found = [candidate for menu in menus for _, candidate in menu.best()]
     if not found:

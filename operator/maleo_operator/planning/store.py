@@ -1,4 +1,4 @@
-"""All that a plan follows from, as bytes: stored, it can be planned again anywhere, to the same answer."""
+"""Serialisation of a planning problem: a stored problem can be planned again anywhere, with the same result."""
 
 import hashlib
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _KINDS: Final[dict[str, type[Resource]]] = {
 
 
 class Problem(NamedTuple):
-    """A planning problem. key: of the mission that is planned, empty for all of them."""
+    """A planning problem. key: the mission that is planned, empty for all missions."""
 
     snapshot: Snapshot
     key: str
@@ -33,9 +33,10 @@ class Problem(NamedTuple):
 
 
 def encode(snapshot: Snapshot, key: str = "", budgets: Budgets = Budgets()) -> bytes:  # noqa: B008 - immutable
-    """Return JSON, the same bytes for the same inputs: the mission, its model, all devices and links, what others hold.
+    """Return the problem as JSON, byte for byte the same for equal inputs.
 
-    Without a key all missions with their models. budgets: that each mission is planned with.
+    It holds the mission and its model, all devices and links, and all held plans with their missions; without a key all
+    missions with their models. budgets: per planned mission.
     """
     planned = [snapshot.missions[key]] if key else list(snapshot.missions.values())
     models = {mission.model_key for mission in planned}
@@ -60,7 +61,7 @@ def encode(snapshot: Snapshot, key: str = "", budgets: Budgets = Budgets()) -> b
 
 
 def decode(data: bytes) -> Problem:
-    """Return what was stored. ValueError when this is no stored planning problem."""
+    """Return the stored problem. Raise ValueError if the data is not a stored planning problem."""
     try:
         body = msgspec.json.decode(data)
         found: dict[str, Any] = {
@@ -88,12 +89,15 @@ def decode(data: bytes) -> Problem:
 
 
 def digest(data: bytes) -> str:
-    """`sha256:...`: the same digest gives the same plan."""
+    """Return `sha256:...` of the stored problem: equal digests give equal plans."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _resource(item: Resource) -> dict[str, Any]:
-    """Without what the API server counts: generations and versions change, the plan does not."""
+    """Return the resource without metadata that the API server maintains, such as generation and resourceVersion.
+
+    The plan does not depend on it. Of all statuses only a Device's is kept, because planning reads no other.
+    """
     body = item.to_api()
     metadata: Mapping[str, Any] = body["metadata"]
     names = {name: metadata[name] for name in ("name", "namespace") if metadata.get(name)}
@@ -102,12 +106,15 @@ def _resource(item: Resource) -> dict[str, Any]:
 
 
 def _to_plain(value: Any) -> Any:
+    """Return the pydantic model as plain JSON values; raise NotImplementedError for any other type."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)
     raise NotImplementedError(type(value))
 
 
 def _convert(value: Any, kind: Any) -> Any:
+    """Return plain JSON values as `kind`, with pydantic models inside validated."""
+
     def to_model(wanted: type[Any], plain: Any) -> Any:
         return wanted.model_validate(plain)
 

@@ -1,4 +1,4 @@
-"""What a change to a plan takes: bytes to pull, seconds until all is warm, memory held twice meanwhile. SI units."""
+"""Cost of switching to a plan: bytes to pull, seconds until all is warm, memory held in addition. SI units."""
 
 from math import fsum
 from typing import Final
@@ -9,14 +9,18 @@ from maleo_api.quantities import BYTES, parse
 from maleo_operator.planning.problem import Figure, Plan, PlannedPartition, Switching
 from maleo_operator.planning.solver import Search
 
-_PULL: Final = 100e6 / 8  # bytes/s: nobody states the way to the registry
+_PULL: Final = 100e6 / 8  # bytes/s: the bandwidth to the registry is declared nowhere
 _LOAD: Final = 150e6  # bytes/s: 97 MB took 0.6 s from a file in the page cache to a session
 _WARM_RUNS: Final = 2
 _ASSUMED: Final = "100Mbit/s from the registry and 150MB/s to load, both assumed"
 
 
 def switch(search: Search, plan: Plan) -> Switching:
-    """From what the mission holds to the plan. Slots get ready at the same time, so the slowest counts."""
+    """Return the cost of switching from the incumbent to the plan.
+
+    Slots are prepared in parallel, so the time is that of the slowest. Memory counts where the unit already runs a
+    part.
+    """
     held = _list_parts(search.held) if search.held is not None else []
     kept = {_identity(*each) for each in held}
     new = [each for each in _list_parts(plan) if _identity(*each) not in kept]
@@ -40,21 +44,23 @@ def switch(search: Search, plan: Plan) -> Switching:
 
 
 def _list_parts(plan: Plan) -> list[tuple[Artifact, PlannedPartition]]:
+    """Return (artifact, partition) of each partition and of the fallback."""
     spare = [(plan.fallback.artifact, plan.fallback.partition)] if plan.fallback is not None else []
     return [*((plan.artifact, part) for part in plan.partitions), *spare]
 
 
 def _load_speed(search: Search, part: PlannedPartition) -> float:
-    """bytes/s; an Analog unit's weights are written, which is slower."""
+    """Return the load speed in bytes/s; writing the weights of an Analog unit is slower."""
     unit = search.index.unit((part.node, part.unit))
     return min(_LOAD, (unit.write_speed if unit is not None else None) or _LOAD)
 
 
 def _identity(artifact: Artifact, part: PlannedPartition) -> tuple[object, ...]:
+    """Return what makes a loaded part reusable: artifact, unit, blocks and codec."""
     return artifact.digest, part.node, part.unit, part.first, part.last, part.codec.name if part.codec else ""
 
 
 def _cached(search: Search, node: str) -> frozenset[str]:
-    """Digests of what missions run on the node: its agent has these files."""
+    """Return the digests of the artifacts that missions run on the node, whose files its agent has."""
     own = [artifact.digest for artifact, part in _list_parts(search.held) if part.node == node] if search.held else []
     return frozenset(own).union(*(search.loads[unit.key].artifacts for unit in search.index.on(node)))

@@ -1,20 +1,20 @@
-"""Which taints of a node keep slots off, by the rules of the Kubernetes scheduler."""
+"""Taints that repel slots from a node, by the rules of the Kubernetes scheduler."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 _REPELLING: Final = {"NoSchedule", "NoExecute"}
 _TOLD_OTHERWISE: Final = {f"node.kubernetes.io/{trouble}" for trouble in ("not-ready", "unreachable", "unschedulable")}
-"""Kubernetes puts these on a node for its conditions and its cordon, which facts of nodes hold already."""
+"""Taints that Kubernetes derives from a node's conditions and its cordon, which `NodeFacts` already holds."""
 
 Toleration = Mapping[str, str]
-"""`key`, `operator` (Exists or Equal), `value`, `effect`: a toleration of a pod, as Kubernetes writes it."""
+"""A pod's toleration as in the Kubernetes API: `key`, `operator` (Exists or Equal), `value`, `effect`."""
 
 
 def find_untolerated(taints: Iterable[Mapping[str, str]], tolerations: Sequence[Toleration] = ()) -> tuple[str, ...]:
-    """Return the taints that keep slots with `tolerations` off, as kubectl writes them: `key=value:effect`.
+    """Return the taints that repel slots with `tolerations`, as kubectl writes them: `key=value:effect`.
 
-    PreferNoSchedule keeps nobody off.
+    PreferNoSchedule repels nothing.
     """
     return tuple(
         _show(taint)
@@ -26,7 +26,10 @@ def find_untolerated(taints: Iterable[Mapping[str, str]], tolerations: Sequence[
 
 
 def _tolerates(toleration: Toleration, taint: Mapping[str, str]) -> bool:
-    """An empty key with Exists matches every taint, and an empty effect every effect."""
+    """Return True if the toleration matches the taint.
+
+    An empty key with Exists matches every taint, and an empty effect every effect.
+    """
     exists = toleration.get("operator", "Equal") == "Exists"
     key, effect = toleration.get("key", ""), toleration.get("effect", "")
     if effect not in {"", taint["effect"]}:
@@ -37,5 +40,6 @@ def _tolerates(toleration: Toleration, taint: Mapping[str, str]) -> bool:
 
 
 def _show(taint: Mapping[str, str]) -> str:
+    """Return the taint as kubectl writes it: `key=value:effect`."""
     value = taint.get("value", "")
     return f"{taint['key']}{'=' if value else ''}{value}:{taint['effect']}"

@@ -1,6 +1,7 @@
-"""Units that are reconfigured for each model: what it costs when two models take turns on one, and when they must not.
+"""Time sharing of units that are reconfigured for each model: its cost, and when it is not allowed.
 
-A request pays a whole reconfiguration, as if each came after one of another model. Parts of one artefact are one model.
+Each request pays a whole reconfiguration, as if it always followed a request of another model: an upper bound.
+Partitions of the same artifact count as one model.
 """
 
 from dataclasses import replace
@@ -14,7 +15,7 @@ from maleo_operator.planning.units import UnitFacts
 
 
 def find_clash(variant: Variant, unit: UnitFacts, load: Load) -> Mismatch | None:
-    """Why the variant cannot run beside what others hold of the unit."""
+    """Return why the variant cannot share the unit with what other missions run on it, None where it can."""
     if is_occupied(unit, load):
         return Mismatch("UnitOccupied", "another mission has it to itself")
     if not _alternates(variant, unit, load):
@@ -39,25 +40,26 @@ def find_clash(variant: Variant, unit: UnitFacts, load: Load) -> Mismatch | None
 
 
 def is_occupied(unit: UnitFacts, load: Load) -> bool:
-    """Whether it serves one mission alone, and does."""
+    """Return True if the unit is exclusive and already serves a mission."""
     return bool(load.memory or load.share) and unit.exclusive
 
 
 def beside(variant: Variant, unit: UnitFacts, load: Load) -> Load:
-    """What others hold as it is once this variant takes turns with them."""
+    """Return the load as it is once this variant shares the unit: with reconfigurations where models alternate."""
     return load.turning if load.turning is not None and _alternates(variant, unit, load) else load
 
 
 def turn(variant: Variant, unit: UnitFacts, load: Load) -> float:
-    """Seconds of reconfiguration that a request pays here."""
+    """Return the seconds of reconfiguration that each request of the variant pays on the unit."""
     return (unit.reconfiguration or 0.0) if _alternates(variant, unit, load) else 0.0
 
 
 def add_turn(costs: SpanCosts, variant: Variant, unit: UnitFacts, load: Load) -> SpanCosts:
-    """The costs with the reconfiguration, during which the unit draws what it draws."""
+    """Return the costs with the reconfiguration; the unit draws its typical power meanwhile."""
     seconds = turn(variant, unit, load)
     return replace(costs, turn=seconds) if seconds else costs
 
 
 def _alternates(variant: Variant, unit: UnitFacts, load: Load) -> bool:
+    """Return True if the unit would have to be reconfigured between this variant and models of other missions."""
     return not load.artifacts <= {variant.artifacts[0].digest} and unit.reconfiguration != 0

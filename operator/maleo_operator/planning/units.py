@@ -1,4 +1,4 @@
-"""Which compute units the snapshot offers, with the figures that planning uses of each: the strongest basis wins."""
+"""Compute units of a snapshot with the figures that planning uses; of conflicting figures the strongest basis wins."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,13 @@ from maleo_api.quantities import BYTES, COMPUTE, DURATION, ENERGY_PER_BYTE, POWE
 from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 
 STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
-"""Smaller is stronger."""
+"""Rank of each basis; a smaller rank is stronger."""
 _MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")
 _DEFAULT_EFFICIENCY: Final = Figure(0.3, 0.15, Basis.UNKNOWN, "assumed: no efficiency is known")
 SPREAD: Final = {Basis.MEASURED: 0.05, Basis.CALIBRATED: 0.05}
-"""Relative standard deviation of a figure by its basis; 15 % where nothing was measured."""
+"""Relative standard deviation of a figure by its basis; `DEFAULT_SPREAD` for all others."""
 DEFAULT_SPREAD: Final = 0.15
+"""Relative standard deviation of a figure that was not measured."""
 
 
 class _Row(Protocol):
@@ -35,7 +36,7 @@ ModedRow = TypeVar("ModedRow", bound=_ModedRow)
 
 @dataclass(frozen=True, slots=True)
 class UnitFacts:
-    """One compute unit of one node, as far as it can be planned with. `unit`: as it is in the present power mode."""
+    """Figures of one compute unit of one node. unit: as declared for the present power mode."""
 
     node: NodeFacts
     name: str
@@ -44,34 +45,37 @@ class UnitFacts:
     power_mode: str
     unit: ComputeUnit
     simulated: bool
-    memory: float | None  # bytes; None = not limited as far as known
+    memory: float | None  # bytes; None = no known limit
     capacity: float  # 0..1 of normal speed
     available: bool
-    cap: float | None = None  # watts that all missions together may add to the node; None = no cap
+    cap: float | None = None  # watts that all missions together may add on the node; None = no cap
 
     @property
     def key(self) -> tuple[str, str]:
+        """(node name, unit name)."""
         return self.node.name, self.name
 
     @property
     def exclusive(self) -> bool:
+        """Whether the unit serves one mission at a time."""
         return self.unit.access.sharing == "Exclusive"
 
     def power(self, state: str) -> float | None:
-        """Watts; None = unknown."""
+        """Return the watts in this state of the unit; None = unknown."""
         row = strongest(p for p in self.unit.power if p.state == state)
         return parse(POWER, row.value) if row else None
 
     @property
     def typical_power(self) -> str:
-        """The figure as it is stated, for people."""
+        """The typical power as text for messages, as stated in the profile."""
         row = strongest(p for p in self.unit.power if p.state == "Typical")
         return f"{row.value} {row.basis} of {self.profile}" if row else "unknown power"
 
     def speed(self, variant: Variant) -> Figure | None:
-        """Operations a second that this variant reaches here; None when no peak is stated for it.
+        """Return the operations per second that the variant reaches; None where no peak of its precision is stated.
 
-        A sparse peak counts only for a variant of that sparsity, and a sparse variant runs by the dense peak elsewhere.
+        A sparse peak counts only for a variant of the same sparsity; without one, a sparse variant runs at the dense
+        peak.
         """
         peaks = [p for p in self.unit.peak if p.precision == variant.precision]
         sparse = strongest(p for p in peaks if p.sparsity == variant.sparsity)
@@ -87,7 +91,7 @@ class UnitFacts:
 
     @property
     def bandwidth(self) -> float | None:
-        """bytes/s of the memory that models live in."""
+        """Bytes per second of the memory that holds the models; None = unknown."""
         home = _home(self.unit)
         row = strongest(
             m for m in self.unit.memory if m.bandwidth is not None and (home is None or m.kind == home.kind)
@@ -96,11 +100,12 @@ class UnitFacts:
 
     @property
     def overhead(self) -> float:
+        """Seconds of launching one span; 0 where unknown."""
         return parse(DURATION, self.unit.overhead) if self.unit.overhead else 0.0
 
     @property
     def reconfiguration(self) -> float | None:
-        """Seconds to change from one model to another: 0 where nothing is reconfigured; None = unknown."""
+        """Seconds of a reconfiguration from one model to another: 0 where none is needed; None = unknown."""
         row = strongest(self.unit.reconfiguration)
         if row is None:
             return None if "Reconfigurable" in self.unit.features else 0.0
@@ -108,7 +113,7 @@ class UnitFacts:
 
     @property
     def tolerance(self) -> Figure | None:
-        """By how much an accuracy may be missed here: 0 on what is not Analog; None = unknown."""
+        """Accuracy that may be lost on the unit: 0 where it is not Analog; None = unknown."""
         row = strongest(self.unit.accuracy_tolerance)
         if row is None:
             return None if "Analog" in self.unit.features else Figure(0.0, basis=Basis.MEASURED)
@@ -116,7 +121,7 @@ class UnitFacts:
 
     @property
     def write_energy(self) -> float | None:
-        """Joules for a byte of weights: 0 on what is not Analog; None = unknown."""
+        """Joules per byte of weights written: 0 where the unit is not Analog; None = unknown."""
         row = strongest(row for row in self.unit.weight_writing if row.energy_per_byte is not None)
         if row is None:
             return None if "Analog" in self.unit.features else 0.0
@@ -124,22 +129,22 @@ class UnitFacts:
 
     @property
     def write_speed(self) -> float | None:
-        """bytes/s of weights; None = unknown."""
+        """Bytes per second of weights written; None = unknown."""
         row = strongest(row for row in self.unit.weight_writing if row.throughput is not None)
         return parse(THROUGHPUT, row.throughput) if row and row.throughput else None
 
     @property
     def price(self) -> float | None:
-        """US dollars for the whole device that the unit is part of; None = unknown."""
+        """US dollars of the whole device that the unit belongs to; None = unknown."""
         row = strongest(self.hardware.price)
         return parse(PRICE, row.value) if row else None
 
     def runtime(self, variant: Variant) -> Runtime | None:
-        """The runtime of the name that the variant requires."""
+        """Return the unit's runtime of the name that the variant requires, None where there is none."""
         return next((r for r in self.unit.runtimes if r.name == variant.requires.runtime), None)
 
     def providers(self, variant: Variant) -> tuple[str, ...]:
-        """Execution providers by which the variant is driven here; none where it is simulated."""
+        """Return the execution providers that run the variant here; empty on a simulated unit."""
         runtime, wanted = self.runtime(variant), variant.requires.providers
         if runtime is None or self.simulated:
             return ()
@@ -147,13 +152,16 @@ class UnitFacts:
 
 
 def strongest(rows: Iterable[Row]) -> Row | None:
-    """Of rows that conflict, the first of the strongest basis."""
+    """Return the row of the strongest basis, the first of several; None where there is none."""
     return min(rows, key=lambda row: STRENGTH[row.basis], default=None)
 
 
 def list_units(snapshot: Snapshot, devices: Iterable[str] | None = None) -> list[UnitFacts]:
-    """Every unit of every device whose node and profile are known, by name. `devices`: of these only."""
-    known: dict[tuple[str, str], list[ComputeUnit]] = {}  # a fleet has few profiles and modes, and many devices
+    """Return all units of the devices whose node and profile are known, by Device key.
+
+    devices: only units of these Devices; None: of all.
+    """
+    known: dict[tuple[str, str], list[ComputeUnit]] = {}  # cache: a fleet has many devices of few profiles and modes
     found = []
     for key in sorted(snapshot.devices if devices is None else devices):
         device = snapshot.devices.get(key)
@@ -196,10 +204,12 @@ def _facts(
 
 
 def _power_mode(device: Device) -> str:
+    """Return the device's present power mode, empty where unknown."""
     return device.status.inventory.power_mode if device.status.inventory else ""
 
 
 def _installed(device: Device) -> Sequence[tuple[str, str, bool]]:
+    """Return (name, profile, simulated) of the host and each accelerator; declared ones override detected ones."""
     inventory = device.status.inventory
     rows = {"host": ("host", inventory.host.profile, False)} if inventory else {}
     rows |= {a.name: (a.name, a.profile, a.simulated) for a in inventory.accelerators} if inventory else {}
@@ -207,13 +217,13 @@ def _installed(device: Device) -> Sequence[tuple[str, str, bool]]:
 
 
 def _home(unit: ComputeUnit) -> Memory | None:
-    """Where models live: the unit's own memory before what it shares, and before what is on the chip."""
+    """Return the memory that holds the models: dedicated before shared before on-chip; None where no size is stated."""
     rows = (m for m in unit.memory if m.size)
     return min(rows, key=lambda m: (_MEMORY_KINDS.index(m.kind), STRENGTH[m.basis]), default=None)
 
 
 def _in_mode(unit: ComputeUnit, mode: str) -> ComputeUnit:
-    """With the figures that hold in this power mode."""
+    """Return the unit with the figures of this power mode."""
     return unit.model_copy(
         update={
             "peak": _held_in(mode, unit.peak, lambda row: (row.precision, row.sparsity)),
@@ -224,16 +234,17 @@ def _in_mode(unit: ComputeUnit, mode: str) -> ComputeUnit:
 
 
 def _held_in(mode: str, rows: Sequence[ModedRow], figure: Callable[[ModedRow], object]) -> list[ModedRow]:
-    """Of each figure the rows stated for this mode; where there is none, those for any."""
+    """Return the rows of this power mode; where a figure has none, its rows without a mode. figure: key of a row."""
     stated = {figure(row) for row in rows if row.power_mode == mode}
     return [row for row in rows if row.power_mode == mode or (not row.power_mode and figure(row) not in stated)]
 
 
 def _is_ready(device: Device) -> bool:
-    """Without conditions (manifests, no cluster) a device is taken as declared."""
+    """Return True if the device is Ready; without conditions (manifests, no cluster) it is taken as declared."""
     ready = next((c for c in device.status.conditions if c.type == "Ready"), None)
     return ready is None or ready.status == "True"
 
 
 def _parse(unit: Unit, text: Any) -> float | None:
+    """Return the quantity in SI units, None where it is not stated."""
     return parse(unit, text) if text else None

@@ -1,4 +1,4 @@
-"""Versions of runtimes: whether what is installed lies in the range that is required."""
+"""Version ranges of runtimes."""
 
 from typing import Final, Literal
 
@@ -8,9 +8,10 @@ _ENDLESS: Final[_Version] = (1_000_000,)
 
 
 def compare(installed: str, required: str) -> Fit:
-    """`installed`: `5.2.0`, a series `4.x`, `>=4.17` or empty; `required`: `>=1.17`, `<2`, `>=1.17,<2` or empty (any).
+    """Return whether an installed version lies in the required range.
 
-    A series that lies in the range in part only is Unknown, as is what states no version.
+    installed: `5.2.0`, a series `4.x`, `>=4.17` or empty (unknown); required: `>=1.17`, `<2`, `>=1.17,<2` or empty
+    (any). A series that lies in the range only partly is Unknown, as is an empty installed version.
     """
     if not required:
         return "Inside"
@@ -29,7 +30,7 @@ def compare(installed: str, required: str) -> Fit:
 
 
 def _span(installed: str) -> tuple[_Version, _Version]:
-    """The first version that may be there, and the first that is beyond all of them."""
+    """Return the lowest version that may be installed, and the lowest version above all of them."""
     if installed.startswith(">="):
         return _version(installed.removeprefix(">=")), _ENDLESS
     if installed.endswith(".x"):
@@ -40,7 +41,7 @@ def _span(installed: str) -> tuple[_Version, _Version]:
 
 
 def _version(text: str) -> _Version:
-    """Without zeros at its end: 1.17.0 is 1.17."""
+    """Return the parts of a version without trailing zeros: 1.17.0 equals 1.17."""
     parts = [int(part) for part in text.split(".")]
     while len(parts) > 1 and parts[-1] == 0:
         parts.pop()
