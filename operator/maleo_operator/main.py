@@ -1,4 +1,4 @@
-"""The operator: `maleo-operator`. Everything is put together here, and nowhere else."""
+"""Entry point of `maleo-operator` and composition root of its components."""
 
 import asyncio
 import contextlib
@@ -35,13 +35,13 @@ from maleo_wire.screen import Ledger, screen_reading, screen_report
 
 log: Final = logging.getLogger("maleo.operator")
 _STALLED_S: Final = 30.0
-_INGEST_LIMITS: Final = Limits(unproven=1024, per_peer=8, per_identity=8)  # all agents may come at once
+_INGEST_LIMITS: Final = Limits(unproven=1024, per_peer=8, per_identity=8)  # all agents may connect at once
 _LONGEST_TOLD: Final = 500
-_GC_THRESHOLDS: Final = (50_000, 20, 100)  # the default collects in the middle of bursts: p99 150 ms instead of 30
+_GC_THRESHOLDS: Final = (50_000, 20, 100)  # with the defaults, collections during bursts raise p99 from 30 to 150 ms
 
 
 class Operator:
-    """One replica. All replicas watch and hear; the leader alone decides and writes."""
+    """One operator replica. Every replica watches the API server; only the leader decides and writes."""
 
     def __init__(self, settings: Settings, client: Client, metrics: Metrics) -> None:
         self.settings = settings
@@ -85,7 +85,7 @@ class Operator:
         self._listener: Listener | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until `stopping`; then the Lease is given up, so that the next leader need not wait."""
+        """Run until `stopping` is set, then release the Lease so that the next leader need not wait for its expiry."""
         self._listener = Listener(self.cache.heard, self._hear_people)
         self._listener.start()
         runners = [
@@ -104,7 +104,7 @@ class Operator:
         for runner in runners:
             await runner.cleanup()
         for task in done & set(tasks):
-            task.result()  # a task that ended by itself ended by an error
+            task.result()  # re-raises: these tasks end by themselves only on an error
 
     async def _lead(self, epoch: int) -> None:
         log.info("leading, epoch %d", epoch)
@@ -116,7 +116,7 @@ class Operator:
             self.metrics.leading.set(0)
             await self.parent.redirect("")
 
-    # ------------------------------------------------------------------------------------------------ hearing
+    # ------------------------------------------------------------------------------------------------ ingest
 
     def _hear_people(self, kind: Kind, item: Object, deleted: bool) -> None:
         self.cache.hear(kind, item, deleted=deleted)
@@ -131,7 +131,7 @@ class Operator:
         self._queue.mark(Dirty("device", name))
 
     def _hear_frame(self, node: str, frame: Frame) -> None:
-        """Take a frame, each of its reports by itself: what is wrong with one leaves the others."""
+        """Ingest a telemetry frame. A slot report that fails is logged and counted, and the others are still taken."""
         if frame.reading is not None:
             frame = msgspec.structs.replace(frame, reading=screen_reading(frame.reading, self._ledger.of(node)))
         now = time.monotonic()
@@ -147,13 +147,17 @@ class Operator:
                 log.exception("a report of %s on %s was not taken", report.slot, node)
 
     def _hear_report(self, node: str, report: SlotReport, *, backfilled: bool, now: float) -> None:
-        """Wake a mission when its slots' state turns, and once a second while it is served: windows close by time."""
+        """Ingest one slot report and mark its mission dirty.
+
+        The mission is decided at once if the state of its slots changed, else within a second, because latency windows
+        close by time.
+        """
         slot = self.cache.slot_of_pod(report.slot)
         if slot is None:
             return
         key, where = slot
         if where != node:
-            self.metrics.foreign.inc()  # a node speaks for its own slots alone
+            self.metrics.foreign.inc()  # a node may report its own slots only
             return
         refuse = self._ledger.of(node)
         seen = screen_report(report, refuse)
@@ -199,7 +203,7 @@ class Operator:
         return app
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        """Fails when the leader's cycle has not turned, or kopf has ended: a restart is the remedy."""
+        """Liveness check: fail if the leader's cycle has stalled or kopf has ended, which only a restart repairs."""
         age = time.monotonic() - self.cycle.last_turn
         if self.elector.epoch is not None and age > _STALLED_S:
             return web.Response(status=503, text=f"the cycle has not turned for {age:.0f} s")
@@ -225,7 +229,7 @@ def _log_nack(name: str, nack: Nack) -> None:
 
 async def _run() -> None:
     logs.configure()
-    logging.getLogger("kopf").setLevel(logging.ERROR)  # it tells of every event that it handed on
+    logging.getLogger("kopf").setLevel(logging.ERROR)  # it logs every event that it hands to a handler
     gc.set_threshold(*_GC_THRESHOLDS)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

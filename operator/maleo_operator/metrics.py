@@ -1,4 +1,4 @@
-"""What the operator counts. One registry, filled by whoever knows, rendered for `/metrics`."""
+"""Prometheus metrics of the operator: one registry, rendered for `/metrics`."""
 
 import gc
 import time
@@ -12,11 +12,11 @@ _SECONDS: Final = (0.0005, 0.001, 0.002, 0.004, 0.0083, 0.0167, 0.0333, 0.05, 0.
 
 
 Series = tuple[Gauge, tuple[str, ...]]
-"""A gauge of missions, and its labels beside namespace and mission."""
+"""A per-mission gauge and its label values other than namespace and mission."""
 
 
 class Metrics:
-    """Names are documented in docs/concepts/telemetry.md."""
+    """Metric families of the operator; their names are documented in docs/concepts/telemetry.md."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -87,7 +87,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def show_mission(self, namespace: str, name: str, figures: Mapping[Series, float]) -> None:
-        """All that is known of a mission: what was shown of it before and is not known any more has no series."""
+        """Set the gauges of a mission to `figures`, and remove its series that are not among them."""
         for family, labels in self._shown.get((namespace, name), frozenset()) - figures.keys():
             family.remove(namespace, name, *labels)
         for (family, labels), value in figures.items():
@@ -95,7 +95,7 @@ class Metrics:
         self._shown[namespace, name] = frozenset(figures)
 
     def forget_mission(self, namespace: str, name: str) -> None:
-        """A deleted mission leaves no series."""
+        """Remove all series of a deleted mission."""
         self.show_mission(namespace, name, {})
         del self._shown[namespace, name]
         for family in (self.requests, self.over_limit, self.moves):
@@ -103,13 +103,13 @@ class Metrics:
                 family.remove(*labels)
 
     def show_links(self, bandwidth: Mapping[tuple[str, str], float]) -> None:
-        """Show what is measured of links now, in bytes/s by (source, target)."""
+        """Replace the measured link bandwidths, (source, target) -> bytes/s."""
         self.bandwidth.clear()
         for (source, target), value in bandwidth.items():
             self.bandwidth.labels(source, target).set(value)
 
     def forget_missions(self) -> None:
-        """Of one who leads no more: the figures are the next leader's."""
+        """Remove the series of all missions and links after losing leadership; the next leader exports them."""
         self._shown.clear()
         figures = (self.margin, self.latency, self.limit, self.energy, self.rate)
         gauges = (*figures, self.condition, self.warm, self.bandwidth)

@@ -1,4 +1,4 @@
-"""What the chart tells the operator, by its environment."""
+"""Operator settings, read from environment variables that the chart sets."""
 
 import json
 import os
@@ -12,7 +12,10 @@ from maleo_wire.address import join
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`kubeconfig` empty: the pod's ServiceAccount. `address` is where agents reach this replica, `ip:port`."""
+    """Settings of one replica.
+
+    kubeconfig: None = use the pod's ServiceAccount; address: `ip:port` at which agents reach this replica.
+    """
 
     namespace: str
     identity: str
@@ -25,8 +28,8 @@ class Settings:
     audience: str
     slots: SlotSettings
     agent_account: str = "maleo-agent"  # the agents' ServiceAccount, in `namespace`
-    watch_namespaces: tuple[str, ...] = ()  # whose missions are served; empty: those of all
-    archive: Path | None = None  # where the inputs of the last decisions are kept
+    watch_namespaces: tuple[str, ...] = ()  # namespaces to serve; empty = all
+    archive: Path | None = None  # folder for the inputs of recent decisions; None = not kept
 
     @classmethod
     def read(cls) -> "Settings":
@@ -60,5 +63,5 @@ class Settings:
 
 
 def _cores(text: str) -> float:
-    """Return the cores of a Kubernetes quantity of CPU: `50m`, `0.5`, `2`."""
+    """Return the cores of a Kubernetes CPU quantity such as `50m`, `0.5` or `2`."""
     return float(text.removesuffix("m")) / 1000 if text.endswith("m") else float(text)

@@ -1,1 +1,1 @@
-"""The only Kubernetes I/O of the operator: cache, writes."""
+"""Kubernetes I/O of decisions: the informer cache and the writer."""

@@ -1,4 +1,4 @@
-"""What the API server holds, parsed once per version, and the views of it that decisions need."""
+"""Informer cache of the API server: objects parsed once per version, and the views that decisions need."""
 
 import asyncio
 import logging
@@ -44,8 +44,9 @@ from maleo_wire.address import join
 
 log: Final = logging.getLogger("maleo.cache")
 
-# What people write is rare: kopf hears it. The rest is heard by our own watches. A re-list with a diff covers both.
-# Where single namespaces are watched, our own watches hear what they hold: kopf ends when one of them is refused.
+# Kinds that users write change rarely and are watched by kopf, the others by our own informers. A periodic relist with
+# a diff covers both. If single namespaces are watched, our informers watch their objects too, because kopf ends when
+# RBAC refuses one of them.
 _WRITTEN_BY_PEOPLE: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
 _WATCHED: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, LEASES, PRIORITY_CLASSES)
 _SELECTORS: Final = {
@@ -81,11 +82,13 @@ MarkDirty = Callable[[Dirty], None]
 
 
 class Cache:
-    """What cannot be parsed (of a CRD newer or older than this program) is as good as not there: it is logged, and
-    `on_unreadable` hears its kind.
+    """Cache of all kinds that the operator reads, with dirty marking.
 
-    `namespaces` are those whose objects are seen; empty: those of the whole cluster. Leases of agents are read in
-    `namespace`, the operator's own; empty: anywhere.
+    An object that cannot be parsed (its CRD is newer or older than this program) counts as absent: it is logged and
+    its kind is passed to `on_unreadable`.
+
+    namespaces: namespaces to watch; empty = the whole cluster. namespace: the operator's own, where the Leases of
+    agents are read; empty = all.
     """
 
     def __init__(
@@ -99,17 +102,18 @@ class Cache:
         namespaces: Collection[str] = (),
         namespace: str = "",
     ) -> None:
-        self.heard = tuple(kind for kind in _WRITTEN_BY_PEOPLE if not (namespaces and kind.namespaced))  # by kopf
+        # Kinds that kopf watches.
+        self.heard = tuple(kind for kind in _WRITTEN_BY_PEOPLE if not (namespaces and kind.namespaced))
         self._mark = mark
         self._on_unreadable = on_unreadable
-        self._tolerations = tolerations  # of slots
+        self._tolerations = tolerations  # of slot pods
         self._pods: Grouping[SlotPod] = Grouping()
         self._placements: Grouping[Placement] = Grouping()
         self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
         self._facts: dict[str, NodeFacts] = {}
-        self._renewed_at: dict[str, float] = {}  # Lease -> when it was seen to change, monotonic
-        self.version = 0  # of all that planning sees but missions
-        self._versions: Counter[str] = Counter()  # the same by namespace; empty: what is cluster-scoped
+        self._renewed_at: dict[str, float] = {}  # Lease key -> monotonic time of its last observed change
+        self.version = 0  # change counter of all planning inputs except missions
+        self._versions: Counter[str] = Counter()  # the same by namespace; "" counts cluster-scoped objects
         self._informers = {
             (kind, where): Informer(
                 client,
@@ -125,7 +129,7 @@ class Cache:
         }
 
     async def run(self) -> None:
-        """Watches, and the re-lists of what kopf hears; for ever."""
+        """Run the informers and the periodic relists of the kinds that kopf watches, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for (kind, _), informer in self._informers.items():
                 if kind not in self.heard:
@@ -133,9 +137,9 @@ class Cache:
             tasks.create_task(self._relist_rare())
 
     async def relist(self) -> None:
-        """Everything, consistently: what a new leader does before its first write. ApiError: it is not all there.
+        """Relist every kind, as a new leader must before its first write. Raise ApiError if a list fails.
 
-        A namespace that may not be read, such as one that does not exist yet, keeps nobody from serving the others.
+        A watched namespace that RBAC does not let the operator read, or that does not exist yet, is skipped.
         """
         await asyncio.gather(*(self._relist(informer) for informer in self._informers.values()))
 
@@ -151,13 +155,13 @@ class Cache:
         return all(informer.synced.is_set() or _is_left_out(informer) for informer in self._informers.values())
 
     def hear(self, kind: Kind, item: Object, *, deleted: bool) -> None:
-        """From kopf."""
+        """Take a watch event from kopf."""
         informer = self._informer(kind, item["metadata"].get("namespace", ""))
         if informer is not None:
             informer.hear(item, deleted=deleted)
 
     def note(self, kind: Kind, written: Object) -> None:
-        """What a write of our own returned: read-your-writes, until the watch shows it."""
+        """Take the object that a write returned, for read-your-writes until the watch delivers it."""
         metadata = written.get("metadata", {})
         informer = self._informer(kind, metadata.get("namespace", ""))
         if informer is not None and "resourceVersion" in metadata:
@@ -191,7 +195,7 @@ class Cache:
         return informer.store.get(key) if informer is not None else None
 
     def snapshot(self, observations: Observations, held: Mapping[str, Plan], lost: Mapping[str, float]) -> Snapshot:
-        """A lost node is not ready, whatever the API still says."""
+        """Return the planning snapshot. Nodes in `lost` are not ready, whatever their conditions still say."""
         facts = {n: _unready(f) if n in lost else f for n, f in self._facts.items()}
         return Snapshot(
             nodes=facts,
@@ -208,7 +212,7 @@ class Cache:
         )
 
     def version_for(self, namespace: str) -> tuple[int, int]:
-        """Return a value that changes with whatever planning sees of the cluster and of this namespace but missions."""
+        """Return change counters of planning inputs other than missions: cluster-scoped, and in `namespace`."""
         return self._versions[""], self._versions[namespace]
 
     def placements(self, mission: Mission) -> tuple[Placement, ...]:
@@ -216,11 +220,11 @@ class Cache:
         return tuple(sorted(self._placements.of(mission.metadata.uid), key=lambda p: p.spec.revision))
 
     def pods(self, mission: Mission) -> tuple[SlotPod, ...]:
-        """Return the slots that `mission` controls."""
+        """Return the slot pods that `mission` controls."""
         return tuple(self._pods.of(mission.metadata.uid))
 
     def slot_of_pod(self, pod: str) -> tuple[str, str] | None:
-        """Return the key of the mission that controls pod `namespace/name`, and the node that it was made for."""
+        """Return the key of the mission that controls pod `namespace/name`, and the node that the pod is pinned to."""
         found = self.raw(PODS, pod)
         controller = children.controller_of(found) if found else None
         mission = self._parsed[MISSIONS].get(_mission_of(found)) if found else None
@@ -241,9 +245,9 @@ class Cache:
         return found if found is not None and children.is_child_of(found, mission) else None
 
     def lease_ends_at(self, node: str, namespace: str) -> float:
-        """Return when the Lease of the node's agent runs out, by our monotonic clock; 0 without one.
+        """Return the monotonic time at which the Lease of the node's agent expires; 0 without a Lease.
 
-        Counted from when it was last seen to change: a device's clock may be far from ours.
+        It counts from the last observed change, because the clock of a device may be far off.
         """
         key = f"{namespace}/maleo-agent-{node}"
         lease = self.raw(LEASES, key)
@@ -255,7 +259,7 @@ class Cache:
         return cast("dict[str, AnyResource]", dict(self._parsed[kind]))
 
     def _informer(self, kind: Kind, namespace: str) -> Informer | None:
-        """Return who knows the objects of `kind` in `namespace`; None: nobody, it is not watched."""
+        """Return the informer of `kind` in `namespace`, or None if it is not watched."""
         return self._informers.get((kind, namespace)) or self._informers.get((kind, ""))
 
     async def _relist_rare(self) -> None:
@@ -299,7 +303,7 @@ class Cache:
         self._versions[namespace] += 1
 
     def _mark_users(self, kind: Kind, key: str) -> None:
-        """Mark the missions that a Model or a ModelProfile can concern: never those of other namespaces."""
+        """Mark the missions of the same namespace that a changed Model or ModelProfile can affect as dirty."""
         namespace = key.partition("/")[0]
         for mission in self.missions.values():
             concerned = mission.model_key == key if kind == MODELS else mission.metadata.namespace == namespace
@@ -329,7 +333,10 @@ class Cache:
             self._on_unreadable(kind.kind)
 
     def _note_node(self, name: str, node: Object | None) -> None:
-        """Kubelets report every few seconds; only what planning knows of a node makes anything dirty."""
+        """Mark dependants of a node dirty if its planning facts changed.
+
+        Kubelets write the status of nodes every few seconds; most of these changes do not matter to planning.
+        """
         facts = _parse_node(node, self._tolerations) if node is not None else None
         if self._facts.get(name) == facts:
             return
@@ -343,9 +350,9 @@ class Cache:
 
 
 def _is_left_out(informer: Informer) -> bool:
-    """Return True if RBAC does not let the operator read a namespace that it is told to watch, missing ones included.
+    """Return True if RBAC does not let the operator read the namespace of the informer, or it does not exist.
 
-    Without the Leases of agents, which are in the operator's own namespace, it can serve nobody.
+    Agent Leases, in the operator's own namespace, are never left out: the operator cannot work without them.
     """
     return informer.refused and informer.kind != LEASES
 
@@ -361,7 +368,7 @@ def _controller_uid(child: Object | None) -> str:
 
 
 def _mission_of(child: Object | None) -> str:
-    """Return the key of the Mission that controls `child`, which may be gone; empty without one."""
+    """Return the key of the Mission that controls `child`, even if deleted; empty without one."""
     controller = children.controller_of(child) if child is not None else None
     if child is None or controller is None or controller.kind != "Mission":
         return ""

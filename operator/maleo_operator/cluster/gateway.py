@@ -1,4 +1,7 @@
-"""Makes an Outcome true: the only place that writes to the API server. Order and errors as `Outcome` says."""
+"""Writer: applies an `Outcome` to the API server, in the order and with the error handling documented there.
+
+All writes of decisions go through this module.
+"""
 
 import secrets
 from base64 import b64decode
@@ -24,7 +27,7 @@ _REMEMBERED_EVENTS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Of a child, by its schema, a quota or a policy: repeating it does not help until somebody removes the cause."""
+    """Rejection of a child by its schema, a quota or a policy; retries fail until somebody removes the cause."""
 
     kind: Kind
     name: str
@@ -35,7 +38,7 @@ class Refusal:
 
 
 class NotOurs(ApiError):
-    """The object exists, and the mission that wants one of its name does not control it: it is left as it is."""
+    """Name conflict with an existing object that the mission does not control; the object is left unchanged."""
 
     def __init__(self, kind: Kind, found: Object) -> None:
         controller = children.controller_of(found)
@@ -55,9 +58,9 @@ class Gateway:
         self._events: OrderedDict[str, None] = OrderedDict()
 
     async def load_key(self, namespace: str) -> bytes:
-        """Return the key that identities are derived with, from the one Secret that an operator may read.
+        """Return the HMAC key of mission identities from the one Secret that the operator may read.
 
-        It is made where there is none. Invalid: it holds no key.
+        Create the Secret if it does not exist. Raise Invalid if it holds no valid key.
         """
         try:
             found = await self._client.get(SECRETS, KEY_SECRET, namespace=namespace)
@@ -76,8 +79,9 @@ class Gateway:
         return key
 
     async def apply_children(self, outcome: Outcome) -> Refusal | None:
-        """Makes and corrects them; the first that is refused for good. That stops the rest where it is a Placement: its
-        pods follow from it. ApiError: any other failure.
+        """Create and correct the children of `outcome`. Return the first one that is refused for good, or None.
+
+        A refused Placement stops the remaining writes, because its pods depend on it. Raise ApiError on other failures.
         """
         refusal = None
         writes = [(self._create, body) for body in outcome.create]
@@ -92,7 +96,11 @@ class Gateway:
         return refusal
 
     async def _create(self, kind: Kind, body: Object) -> None:
-        """Create `body`. What exists already and is ours was not seen yet, or lost the labels that it is watched by."""
+        """Create `body`, or take the existing object into the cache.
+
+        It exists if the watch has not delivered it yet, or if it is a pod that lost the labels that the watch selects
+        by, which are restored.
+        """
         found = await self._create_or_find(kind, body)
         if found is None or kind is SECRETS or "ownerReferences" not in body["metadata"]:
             return
@@ -103,7 +111,7 @@ class Gateway:
             self._cache.note(kind, found)
 
     async def _correct(self, kind: Kind, body: Object) -> None:
-        """Create `body`, or make the object that is there already and ours as `body` says."""
+        """Create `body`, or patch the existing object to match it."""
         found = self._cache.raw(kind, key_of(body))
         if found is None or not _is_same_owner(found, body):
             found = await self._create_or_find(kind, body)
@@ -111,9 +119,10 @@ class Gateway:
             await self._merge(kind, children.correct(found, body), found)
 
     async def _create_or_find(self, kind: Kind, body: Object) -> Object | None:
-        """Create `body` and return None, or return what is there already. NotOurs: it has another controller, or none.
+        """Create `body` and return None, or return the existing object.
 
-        Never by a forced apply: that would take over an object of a tenant that has the same name.
+        Raise NotOurs if the existing object has another controller or none. A forced server-side apply is not used: it
+        would take over a tenant's object of the same name.
         """
         try:
             self._cache.note(kind, await self._create_anyhow(kind, body))
@@ -123,7 +132,7 @@ class Gateway:
         else:
             return None
         if kind is SECRETS:
-            return body  # its name is known to nobody before it is there, and what it holds never changes
+            return body  # its name is unpredictable and its content immutable, so an existing one is ours
         metadata = body["metadata"]
         found = await self._client.get(kind, metadata["name"], namespace=metadata.get("namespace", ""))
         if not _is_same_owner(found, body):
@@ -131,7 +140,7 @@ class Gateway:
         return found
 
     async def _create_anyhow(self, kind: Kind, body: Object) -> Object:
-        """Create `body`; a Service whose former address is taken, or not of this cluster any more, gets another one."""
+        """Create `body`; retry a Service without its former clusterIP if that is taken or out of the Service range."""
         anywhere = children.without_address(body) if kind is SERVICES else None
         try:
             return await self._client.create(kind, body)
@@ -146,7 +155,7 @@ class Gateway:
         self._cache.note(kind, written)
 
     async def apply_mission(self, mission: Object, outcome: Outcome) -> None:
-        """All but its children. ApiError stops the rest: nothing that follows from a refused write is done."""
+        """Apply everything in `outcome` but the children. An ApiError stops the remaining writes."""
         namespace, name = mission["metadata"]["namespace"], mission["metadata"]["name"]
         for placement, status in outcome.placement_status.items():
             await self._apply_status(PLACEMENTS, namespace, placement, status)
@@ -184,11 +193,11 @@ class Gateway:
         for reference in outcome.delete:
             kind, name, namespace = BY_KIND[reference.kind], reference.name, reference.namespace
             found = self._cache.raw(kind, f"{namespace}/{name}" if namespace else name)
-            uid = found["metadata"]["uid"] if found else ""  # not what somebody made under that name meanwhile
+            uid = found["metadata"]["uid"] if found else ""  # spares an object recreated under the same name
             await self._client.delete(kind, name, namespace=namespace, uid=uid)
 
     async def _record(self, mission: Object, event: Event) -> None:
-        """Once per key; a repetition says nothing new."""
+        """Create a Kubernetes Event on the mission, once per event key."""
         metadata = mission["metadata"]
         key = f"{metadata['uid']}/{event.key}"
         if key in self._events:
@@ -221,6 +230,6 @@ class Gateway:
 
 
 def _is_same_owner(found: Object, wanted: Object) -> bool:
-    """Return True if both have the same controller; an object that wants none, such as a Device, is anybody's."""
+    """Return True if both have the same controller, or if `wanted` has none, as for a Device."""
     controller = children.controller_of(wanted)
     return controller is None or controller == children.controller_of(found)

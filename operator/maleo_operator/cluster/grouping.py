@@ -1,4 +1,4 @@
-"""What belongs to each mission, renewed with every change, so that a decision looks at its own and not at all."""
+"""Incremental index of objects by owning mission, so that a decision reads only the objects of its mission."""
 
 from typing import Generic, TypeVar
 
@@ -6,13 +6,13 @@ Item = TypeVar("Item")
 
 
 class Grouping(Generic[Item]):
-    """Items by mission and by their own key."""
+    """Items indexed by mission, then by their own key."""
 
     def __init__(self) -> None:
         self._groups: dict[str, dict[str, Item]] = {}
 
     def move(self, key: str, before: str, after: str, item: Item | None) -> None:
-        """The item is `after`'s now, or there is none; the missions may be the same, or empty."""
+        """Move `item` from mission `before` to mission `after`, or remove it if None. The two may be equal or empty."""
         self._groups.get(before, {}).pop(key, None)
         if item is not None:
             self._groups.setdefault(after, {})[key] = item
@@ -20,6 +20,6 @@ class Grouping(Generic[Item]):
             self._groups.pop(before, None)
 
     def of(self, mission: str) -> list[Item]:
-        """In the order of their keys."""
+        """Return the items of `mission`, sorted by key."""
         group = self._groups.get(mission, {})
         return [group[key] for key in sorted(group)]

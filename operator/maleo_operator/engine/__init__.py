@@ -1,1 +1,1 @@
-"""The work queue, the one placement cycle, leader election."""
+"""Work queue, placement cycle and leader election."""

@@ -1,4 +1,4 @@
-"""The inputs of the last decisions, by digest, so that a Placement can be planned again elsewhere."""
+"""Archive of recent decision inputs, addressed by digest, so that a Placement can be replanned offline."""
 
 import logging
 import re
@@ -12,13 +12,16 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Archive:
-    """Files `<hexadecimal digest>.json` in one folder: the newest, up to 200 and 64 MiB. None: nothing is kept."""
+    """Folder of `<hex digest>.json` files that keeps the newest 200, at most 64 MiB; disabled if `folder` is None."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
     def keep(self, digest: str, inputs: bytes) -> None:
-        """What cannot be written is logged: no decision waits for it."""
+        """Store `inputs` under `digest` and delete the oldest files beyond the limits.
+
+        I/O errors are logged, not raised: a full disk must not stop decisions.
+        """
         if self._folder is None or not _DIGEST.fullmatch(digest):
             return
         try:

@@ -1,4 +1,7 @@
-"""The one placement cycle: take dirty keys, look, plan, assume, decide, write. Nothing else decides anything."""
+"""The placement cycle: take dirty keys, refresh the snapshot, plan, assume, decide, write.
+
+Level-triggered reconciliation by the leader. All decisions are made here.
+"""
 
 import asyncio
 import logging
@@ -45,18 +48,21 @@ _IDLE_S: Final = 5.0
 _DEVICE_CHECK_S: Final = 10.0
 _RETRY_S: Final = (0.2, 30.0)
 _BURST: Final = 50
-"""More missions than this in one turn are planned without what was not taken."""
+"""A pass with more missions than this may take plans from the shortlist, which lists no rejected candidates."""
 _SLICE_S: Final = 0.5
-"""What a turn has not decided within this time becomes dirty again, and is ordered with what came meanwhile."""
+"""Time slice of a pass: missions not decided within it are requeued and ordered together with newer ones."""
 _HEARTBEAT_S: Final = 1.0
 _BUDGETS: Final = Budgets(advice=5e7)
-"""Work for one mission. Advice is far less than what `maleo explain` takes, for here the missions of others wait."""
+"""Work budgets per mission. `advice` is far below the budget of `maleo explain`, because other missions wait here."""
 _BY_FLEET: Final = frozenset({"FleetImprovement", "Retry"})
-"""Reasons to plan for which the plan that was found for all missions together is taken, where there is one."""
+"""Trigger reasons for which the plan from the joint optimization is taken if there is one."""
 
 
 class Cycle:
-    """`last_turn`: monotonic, for `/healthz`."""
+    """Reconciliation loop of the leader.
+
+    last_turn: monotonic time of the last progress, checked by `/healthz`.
+    """
 
     def __init__(
         self,
@@ -84,7 +90,7 @@ class Cycle:
         self._connected = connected
         self._archive = archive
         self._epoch = 0
-        self._key = b""  # that identities of missions are derived with
+        self._key = b""  # HMAC key that mission identities are derived from
         self._memory: dict[str, Memory] = {}
         self._lost: dict[str, float] = {}
         self._began = 0.0
@@ -99,7 +105,7 @@ class Cycle:
         self._links_seen: tuple[object, ...] = ()
 
     async def lead(self, epoch: int) -> None:
-        """Until cancelled: with a consistent view first, then turn after turn."""
+        """Run the cycle until cancelled, starting from a consistent relist of the cluster."""
         self._epoch, self._began, self._improvement = epoch, time.monotonic(), Improvement()
         self.last_turn = time.monotonic()
         self._memory.clear()
@@ -125,7 +131,11 @@ class Cycle:
             self._metrics.forget_missions()
 
     async def _begin(self) -> None:
-        """Decide all that runs, before anything is told to agents. A mission without Placements runs nothing yet."""
+        """Decide every device and every running mission before the hub publishes anything to agents.
+
+        A partial desired state would stop running slots. Missions without Placements and pods run nothing yet and are
+        skipped.
+        """
         for name in sorted({*self._cache.nodes, *self._cache.devices}):
             self.last_turn = time.monotonic()
             await self._guard(Dirty("device", name), self._decide_device(name))
@@ -133,7 +143,7 @@ class Cycle:
         await self._decide_missions(running, slice_s=inf)
 
     def _improve(self, *, idle: bool) -> None:
-        """What is made beside the cycle must not end it."""
+        """Start or collect the joint optimization. Log its failures: a background task must not end the cycle."""
         if not self._improvement.is_due(idle=idle):
             return
         try:
@@ -155,7 +165,7 @@ class Cycle:
                 return
 
     async def _turn(self, keys: set[Dirty]) -> None:
-        """Devices first: missions are planned on what they say."""
+        """Reconcile the dirty keys, devices first because mission plans depend on their status."""
         for key in sorted(k.key for k in keys if k.kind == "device"):
             self.last_turn = time.monotonic()
             await self._guard(Dirty("device", key), self._decide_device(key))
@@ -165,9 +175,12 @@ class Cycle:
         await self._decide_missions(wanted, slice_s=_SLICE_S)
 
     async def _decide_missions(self, wanted: set[str], *, slice_s: float) -> None:
-        """Decide missions in a fair order. Those that are left after `slice_s` seconds become dirty again."""
+        """Decide missions in fair-share order, and requeue those not reached within `slice_s` seconds.
+
+        At least one mission is decided in every pass.
+        """
         missions, priorities = self._cache.missions, self._cache.priorities
-        self._looked = (-1, frozenset())  # what has been measured counts from turn to turn
+        self._looked = (-1, frozenset())  # take new measurements into the snapshot once per pass
         self._is_burst = len(wanted) > _BURST
         until, decided = time.monotonic() + slice_s, set[str]()
         for key in self._fair.order({key: rank_of(missions[key], priorities) for key in wanted}):
@@ -180,7 +193,10 @@ class Cycle:
         self._mark_missions(wanted - decided)
 
     async def _guard(self, key: Dirty, work: Coroutine[None, None, None]) -> None:
-        """One key's trouble is its own: a refused write is tried again later, a bug is logged and stops no others."""
+        """Await `work`; on failure log the error and requeue `key` with exponential back-off.
+
+        A failure affects no other key: API errors are retried, and bugs are logged and counted.
+        """
         try:
             await work
         except (Invalid, Forbidden) as error:
@@ -222,7 +238,11 @@ class Cycle:
             self._queue.mark(Dirty("device", name), after_s=outcome.requeue_s or _DEVICE_CHECK_S)
 
     def _note_loss(self, scope: DeviceScope) -> None:
-        """Lost is a node that Kubernetes calls not ready, or whose agent is silent on both of its ways."""
+        """Track lost nodes, and mark all missions dirty when a node becomes lost or returns.
+
+        A node is lost if it is missing or not Ready, or if an agent that once reported has neither a stream nor a fresh
+        Lease.
+        """
         silent = not scope.connected and not scope.lease_fresh and scope.device is not None
         lost = scope.node is None or not scope.node.ready or (silent and scope.device is not None and _was_heard(scope))
         if lost and scope.name not in self._lost:
@@ -236,11 +256,11 @@ class Cycle:
     async def _decide_mission(self, key: str) -> None:
         declared, raw = self._cache.missions.get(key), self._cache.raw(MISSIONS, key)
         if declared is None or raw is None:
-            return  # deleted while it waited for its turn
+            return  # deleted while queued
         memory = self._remember(Dirty("mission", key))
         scope = await self._consider(declared, memory)
         if self._cache.raw(MISSIONS, key) is None:
-            return  # deleted while it was planned
+            return  # deleted while being planned
         outcome = mission.decide(scope)
         self._assume(scope, outcome, memory)
         try:
@@ -255,11 +275,11 @@ class Cycle:
             raise refusal.error
         if outcome.requeue_s is not None:
             self._queue.mark(Dirty("mission", key), after_s=outcome.requeue_s)
-        if key in self._improvement.wanted:  # until it fits, and the mission may take it
+        if key in self._improvement.wanted:  # retry until the plan fits and the mission may move
             self._queue.mark(Dirty("mission", key), after_s=_IDLE_S)
 
     async def _consider(self, declared: Mission, memory: Memory) -> MissionScope:
-        """All that is known of the mission, with a plan where there is a reason for one."""
+        """Return the scope of a mission, with a verdict if a trigger policy asks for planning."""
         key, state = declared.key, self._look()
         if state.snapshot.missions.get(key) is not declared:
             state.update(replace(state.snapshot, missions={**state.snapshot.missions, key: declared}), (), [key])
@@ -297,7 +317,7 @@ class Cycle:
         return scope
 
     async def _plan(self, state: State, key: str) -> Verdict:
-        """Plan beside the event loop. The loop stays alive meanwhile, however long one plan takes."""
+        """Plan in a worker thread, and update `last_turn` meanwhile so that a long plan does not fail `/healthz`."""
         planning = asyncio.create_task(asyncio.to_thread(state.plan if self._is_burst else state.explain, key))
         while not planning.done():
             self.last_turn = time.monotonic()
@@ -309,7 +329,7 @@ class Cycle:
         return Versions(cluster=cluster, namespace=namespace, measured=self._measured, room=self._room)
 
     def _make_room(self) -> None:
-        """Wake the missions that may fit now that another one has given up a plan."""
+        """Mark missions dirty that failed for lack of free capacity, after another mission released a plan."""
         self._room += 1
         self._mark_missions(
             [key for key in self._cache.missions if self._remember(Dirty("mission", key)).waits_for_room]
@@ -318,13 +338,17 @@ class Cycle:
     async def _apply(
         self, scope: MissionScope, outcome: Outcome, raw: Object, *, repeated: bool
     ) -> tuple[Outcome, Refusal | None]:
-        """A refusal of a child is told when it is repeated: at first a quota or a policy may not have caught up yet."""
+        """Apply the children, then the mission's own writes. Return the outcome applied and a refused child, if any.
+
+        A refusal goes into the status only if it is repeated (`repeated`, or reported already): at first, a quota or an
+        admission policy may not have caught up. A Placement refused for the first time raises its error.
+        """
         refusal = await self._gateway.apply_children(outcome)
         if refusal is not None:
             told = find(scope.mission.status.conditions, "Placed")
             if repeated or (told is not None and told.reason == CHILD_REFUSED):
                 scope = replace(scope, refused=str(refusal))
-                if refusal.kind is PLACEMENTS:  # as if it had not been planned
+                if refusal.kind is PLACEMENTS:  # decide without the verdict whose Placement was refused
                     scope = replace(scope, trigger=None, verdict=None)
                 outcome = mission.decide(scope)
             elif refusal.kind is PLACEMENTS:
@@ -333,7 +357,7 @@ class Cycle:
         return outcome, refusal
 
     def _end_assumption(self, key: str, memory: Memory) -> None:
-        """A plan whose Placement was not written holds nothing any more."""
+        """Release the assumed reservations of a plan whose Placement was not written."""
         declared = self._cache.missions.get(key)
         stored = self._cache.placements(declared) if declared is not None else ()
         if all(p.spec.revision != memory.plan_revision for p in stored):
@@ -374,7 +398,7 @@ class Cycle:
         )
 
     def _look(self) -> State:
-        """The world as it is now: brought up to date when something but missions has changed."""
+        """Return the planning state, refreshed if the cluster (missions excepted) or the lost nodes have changed."""
         looked = (self._cache.version, frozenset(self._lost))
         if self._state is None or looked != self._looked:
             self._looked = looked
@@ -394,7 +418,7 @@ class Cycle:
         return self._state
 
     def _warn_of_links(self, state: State) -> None:
-        """Log what is hardly meant of Links, once, when they or the labels of nodes have changed."""
+        """Log notices about suspicious Links, once per change of the Links or of node sites and tiers."""
         nodes, links = state.snapshot.nodes.values(), state.snapshot.links.values()
         seen = (
             frozenset((node.name, node.site, node.tier) for node in nodes),
@@ -408,14 +432,17 @@ class Cycle:
                 log.warning("%s", notice)
 
     def _note_measured(self, observations: Observations) -> None:
-        """Figures that move in bands, and which nodes are lost; capacity follows every reading, and Devices tell it."""
+        """Advance the measurement version when banded figures or the set of lost nodes have changed.
+
+        Capacity is left out because it changes with every reading; the versions of Devices cover it.
+        """
         observed = (observations.bandwidth, observations.correction, frozenset(self._lost))
         if observed != self._observed:
             self._observed = observed
             self._measured += 1
 
     def _fixed_part(self, source: str, target: str) -> float:
-        """Return the seconds that planning adds to the bytes' time between two nodes, as the last snapshot has them."""
+        """Return the fixed delay of a transfer between two nodes, in seconds, as in the last snapshot."""
         if self._state is None:
             return 0.0
         nodes, index = self._state.snapshot.nodes, self._state.index
@@ -423,9 +450,7 @@ class Cycle:
         return link.fixed if link is not None else 0.0
 
     def _restore(self, declared: Mission, state: State) -> None:
-        """What a mission runs by, or is to run by, read back from its Placement: after a restart, or when a write was
-        refused.
-        """
+        """Restore the reservations of a mission from its newest live Placement, after a restart or a refused write."""
         active = declared.status.active
         live = [p for p in self._cache.placements(declared) if not is_finished(p) or _is_active(p, active)]
         if live:
@@ -435,7 +460,7 @@ class Cycle:
             state.assume(declared.key, memory.plan)
 
     def _assume(self, scope: MissionScope, outcome: Outcome, memory: Memory) -> None:
-        """A plan that becomes a Placement holds its units from this moment on, before anything is written."""
+        """Reserve the units of a plan that becomes a Placement before the write, as kube-scheduler assumes pods."""
         made = [body for body in outcome.create if body["kind"] == "Placement"]
         if not made or self._state is None:
             return
@@ -448,7 +473,7 @@ class Cycle:
             self._make_room()
 
     def _displace(self, scope: MissionScope) -> None:
-        """Note the missions of lower rank that hold a unit of the plan just promised: each is planned anew and told."""
+        """Mark lower-ranked missions that share a unit with the plan just assumed as displaced and dirty."""
         verdict, priorities = scope.verdict, self._cache.priorities
         plan = verdict.chosen if verdict is not None else None
         if plan is None:
@@ -466,7 +491,7 @@ class Cycle:
             self._queue.mark(Dirty("mission", key))
 
     def _forget(self, known: set[str]) -> None:
-        """Of deleted missions nothing is left: their slots go, and their series."""
+        """Drop the memory, slots, telemetry and metric series of missions that are not in `known`."""
         for name in [name for name in self._memory if name.startswith("mission ") and name[8:] not in known]:
             gone = self._memory.pop(name)
             if gone.plan is not None:
@@ -478,12 +503,12 @@ class Cycle:
 
 
 def _unix_time(monotonic: float) -> float:
-    """Return when that was by the clock of now: what went by since does not change when the clock is set."""
+    """Return the Unix time of a monotonic time by the current wall clock; elapsed time survives clock adjustments."""
     return time.time() - (time.monotonic() - monotonic)
 
 
 def _note_serving(memory: Memory, active: Active | None, placements: tuple[Placement, ...]) -> Placement | None:
-    """Remembers the Placement that serves; gives it back when somebody has deleted it meanwhile."""
+    """Remember the stored active Placement, or return the remembered one if it was deleted while it serves."""
     stored = next((p for p in placements if _is_active(p, active)), None)
     if stored is not None:
         memory.serving = stored
@@ -497,5 +522,5 @@ def _is_active(placement: Placement, active: Active | None) -> bool:
 
 
 def _was_heard(scope: DeviceScope) -> bool:
-    """An agent that never came cannot fall silent: its node may simply not run one."""
+    """Return True if the agent has ever reported: a node without an agent is not lost because none is heard."""
     return scope.device is not None and scope.device.status.inventory is not None

@@ -1,6 +1,7 @@
-"""One leader, by a Lease. Its `leaseTransitions` is the epoch that fences every write of a former leader.
+"""Leader election by a coordination.k8s.io Lease, whose `leaseTransitions` is the epoch that fences former leaders.
 
-Elapsed time is measured by our monotonic clock only: a Lease is free when we saw it unchanged for its duration.
+Elapsed time is measured by the local monotonic clock only: a Lease has expired when it was seen unchanged for its
+duration, so that clock skew between replicas does not matter.
 """
 
 import asyncio
@@ -24,7 +25,10 @@ Lead = Callable[[int], Coroutine[None, None, None]]
 
 
 class Elector:
-    """`run` leads by `lead(epoch)`, which is cancelled the moment the Lease can no longer be renewed in time."""
+    """Leader elector: `run` awaits `lead(epoch)` while it holds the Lease.
+
+    `lead` is cancelled as soon as the Lease is lost or cannot be renewed before the deadline.
+    """
 
     def __init__(self, client: Client, *, namespace: str, name: str, identity: str, address: str) -> None:
         self._client = client
@@ -32,9 +36,9 @@ class Elector:
         self._name = name
         self._identity = identity
         self._address = address
-        self._seen = ("", 0.0)  # resourceVersion of the Lease, and when we first saw it (monotonic)
-        self.leader = ""  # address of who leads, as far as known
-        self.epoch: int | None = None  # of our own leadership
+        self._seen = ("", 0.0)  # resourceVersion of the Lease, and when it was first seen (monotonic)
+        self.leader = ""  # address of the leader; empty if unknown
+        self.epoch: int | None = None  # epoch of this replica while it leads
 
     async def run(self, lead: Lead) -> None:
         while True:
@@ -53,7 +57,7 @@ class Elector:
                 raise results[0]
 
     async def release(self) -> None:
-        """Give the Lease up, if it is ours, so that the next leader need not wait."""
+        """Release the Lease if this replica holds it, so that the next leader need not wait for its expiry."""
         try:
             async with asyncio.timeout(_REQUEST_S):
                 lease = await self._client.get(LEASES, self._name, namespace=self._namespace)
@@ -61,7 +65,7 @@ class Elector:
                     lease["spec"]["holderIdentity"] = ""
                     await self._client.replace(LEASES, lease)
         except (ApiError, TimeoutError):
-            return  # it runs out by itself
+            return  # the Lease expires by itself
 
     async def _acquire(self) -> Object:
         while True:
@@ -75,7 +79,7 @@ class Elector:
             await asyncio.sleep(_RETRY_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
 
     async def _try(self) -> Object | None:
-        """The Lease when it has become ours. Conflict: another was quicker."""
+        """Return the Lease if this replica has acquired it, else None. Raise Conflict if another one was quicker."""
         try:
             lease = await self._client.get(LEASES, self._name, namespace=self._namespace)
         except NotFound:
@@ -94,7 +98,7 @@ class Elector:
         return await self._client.replace(LEASES, body)
 
     async def _renew(self, lease: Object) -> None:
-        """Returns when the Lease is lost, or could not be renewed before the deadline."""
+        """Renew the Lease until it is lost or cannot be renewed before the deadline, then return."""
         self.leader = self._address
         renewed = time.monotonic()
         while (left := renewed + _DEADLINE_S - time.monotonic()) > 0:
@@ -111,8 +115,10 @@ class Elector:
             await asyncio.sleep(_RETRY_S)
 
     async def _read_ours(self, lease: Object) -> Object | None:
-        """After a failed renewal: the newest Lease, None when it is another's, or has another epoch (it was restored).
-        Nobody answers: the deadline decides.
+        """Return the newest Lease after a failed renewal, or None if it has another holder or epoch.
+
+        The epoch differs if the Lease was restored from a backup. If the API server does not answer, return `lease`
+        unchanged: the renewal deadline decides.
         """
         try:
             async with asyncio.timeout(_REQUEST_S):
@@ -123,8 +129,10 @@ class Elector:
         return newest if all(newest["spec"].get(key) == lease["spec"][key] for key in held) else None
 
     def _body(self, *, after: int) -> Object:
-        """For the epoch after that one. Not just one more: when the Lease was deleted, or restored from a backup,
-        agents know of higher ones. A new epoch is the Unix time: leaders change less often than once a second.
+        """Return a Lease held by this replica, with an epoch greater than `after`.
+
+        The epoch is the Unix time, or `after + 1` if that is higher. Incrementing alone would not do: after the Lease
+        was deleted or restored from a backup, agents know higher epochs. Leaders change less often than once a second.
         """
         metadata = {"name": self._name, "namespace": self._namespace, "annotations": {ADDRESS: self._address}}
         spec = {

@@ -1,4 +1,4 @@
-"""In which order missions get the planner's time: fair between namespaces, by rank within one."""
+"""Order in which missions get planner time: fair between namespaces, by rank within a namespace."""
 
 from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush
@@ -7,18 +7,18 @@ from typing import Final
 from maleo_operator.planning.holdings import Rank
 
 _QUANTUM_S: Final = 0.25
-"""Namespaces whose use of the planner differs by less than this are served by rank, as if they were one."""
+"""Granularity of start tags, in seconds: namespaces with start tags in the same quantum are ordered by rank."""
 
 
 class FairShare:
-    """Start-time fair queueing of the planner's seconds over namespaces (Goyal, Vin and Cheng, 1996).
+    """Start-time fair queueing of planner seconds over namespaces (Goyal, Vin and Cheng, 1996).
 
-    A namespace that has used little goes first, so that many missions that are hard to plan delay only missions of
-    their own namespace. Missions of criticality Safety, which need a permission of their own, go before all others.
+    The namespace with the least use goes first, so that many expensive missions delay only their own namespace.
+    Missions of criticality Safety, which need a permission of their own, have strict priority.
     """
 
     def __init__(self) -> None:
-        self._used: dict[str, float] = {}  # namespace -> its start tag: seconds of virtual time
+        self._used: dict[str, float] = {}  # namespace -> start tag, in seconds of virtual time
         self._clock = 0.0
 
     def order(self, due: Mapping[str, Rank]) -> Iterator[str]:
@@ -34,14 +34,14 @@ class FairShare:
         while heads:
             *_, name = heappop(heads)
             rank, key = queues[name].pop()
-            if rank[0] > 0:  # Safety overtakes: its tag says nothing about the others' turn
+            if rank[0] > 0:  # Safety is served out of tag order, so its tag must not advance the virtual clock
                 self._clock = max(self._clock, self._start(name))
             yield key
             if queues[name]:
                 heappush(heads, (*self._tag(name, queues[name][-1][0]), name))
 
     def charge(self, key: str, seconds: float) -> None:
-        """Note the seconds that planning and deciding the mission took."""
+        """Add the planning and decision time of a mission, in seconds, to the usage of its namespace."""
         namespace = key.partition("/")[0]
         self._used[namespace] = self._start(namespace) + seconds
 

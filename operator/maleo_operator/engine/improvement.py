@@ -1,4 +1,4 @@
-"""The plan of all missions together, made beside the cycle while it is idle, and what of it is worth a move."""
+"""Rebalancer: joint optimization of all missions in the background, and selection of the plans worth a move."""
 
 import asyncio
 import logging
@@ -12,15 +12,18 @@ from maleo_operator.planning.solver import list_parts
 
 log: Final = logging.getLogger("maleo.improvement")
 _EVERY_S: Final = 300.0
-_FIRST_S: Final = 60.0  # at the latest after beginning to lead, however busy the cycle is
+_FIRST_S: Final = 60.0  # latest first run after becoming the leader, however busy the cycle is
 _BUDGET_S: Final = 10.0
-_GAP: Final = 0.002  # of the value of all: nearer than that to the best is good enough
+_GAP: Final = 0.002  # relative optimality gap of the joint objective at which the search stops
 _MOST_MISSIONS: Final = 1000
-"""Beyond it even the first step of planning all of them would keep the cycle from its work for too long."""
+"""Missions up to which joint planning is tried; beyond it even the first step would delay the cycle for too long."""
 
 
 class Improvement:
-    """wanted: mission -> the plan by which all together are served better; taken as long as it fits."""
+    """Background task that plans all missions jointly.
+
+    wanted: mission key -> its plan in the joint plan, to be taken as long as it fits.
+    """
 
     def __init__(self) -> None:
         self.wanted: dict[str, Plan] = {}
@@ -29,15 +32,15 @@ class Improvement:
         self._task: asyncio.Task[dict[str, Plan]] | None = None
 
     def is_due(self, *, idle: bool) -> bool:
-        """Return whether it is time to `begin`: on a schedule of its own, at first as soon as the cycle is idle."""
+        """Return True if `begin` is due: a run has finished, the period has elapsed, or the cycle is first idle."""
         if self._task is not None:
             return self._task.done()
         return time.monotonic() >= self._due or (idle and not self._has_run)
 
     def begin(self, snapshot: Snapshot, mark: Callable[[Collection[str]], None]) -> None:
-        """Start planning all missions together, or collect what the last run found. Raise what it failed by, once.
+        """Start a joint planning run, or collect the result of the last one; raise the error of a failed run once.
 
-        mark: asks the cycle to decide the missions concerned.
+        mark: marks the missions with a new plan as dirty.
         """
         if self._task is not None:
             done, self._task = self._task, None
@@ -64,10 +67,11 @@ class Improvement:
 
 
 def worth_taking(snapshot: Snapshot, fleet: FleetPlan) -> dict[str, Plan]:
-    """Return the plans of the fleet that differ from what missions hold, and those of missions that hold nothing.
+    """Return the plans of `fleet` for missions that hold another plan or none.
 
-    They are taken one by one, each only if it fits beside what is held by then. If a mission that serves has no plan
-    in the fleet's, it keeps its own, and others may not fit: then no mission moves to a plan that is worse for itself.
+    Plans are adopted one at a time, each only if it fits the reservations of that moment. If a mission that holds a
+    plan has none in the joint plan, it keeps its own, and other plans may not fit: then no mission moves to a plan
+    with a lower objective than staying.
     """
     verdicts = {key: verdict for key, verdict in fleet.verdicts.items() if isinstance(verdict, Feasible)}
     partial = any(key not in verdicts for key in snapshot.held if key in snapshot.missions)

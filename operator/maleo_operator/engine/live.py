@@ -1,4 +1,4 @@
-"""A mission's live figures for `/metrics`; only their bands go to the API."""
+"""Live metrics of missions for `/metrics`; the API carries only banded values of them."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -47,6 +47,6 @@ def _margins(metrics: Metrics, scope: MissionScope) -> dict[Series, float | None
 
 
 def _conditions(metrics: Metrics, status: Mapping[str, Any]) -> dict[Series, float | None]:
-    """Unknown is no figure."""
+    """Return 1 for True and 0 for False conditions; None, which removes the series, for Unknown."""
     told = {"True": 1.0, "False": 0.0}
     return {(metrics.condition, (c["type"],)): told.get(c["status"]) for c in status.get("conditions", [])}

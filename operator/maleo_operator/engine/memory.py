@@ -1,4 +1,4 @@
-"""What the cycle remembers of a mission or a device between turns. All of it can be lost."""
+"""State that the cycle keeps per mission or device between passes. It is a cache: losing it is safe."""
 
 from dataclasses import dataclass, replace
 
@@ -8,9 +8,9 @@ from maleo_operator.planning.problem import Infeasible, Plan, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """What a plan depends on besides the mission itself, as counters of changes.
+    """Change counters of the inputs of a plan, the mission itself excepted.
 
-    room: how often a mission gave up a plan, so that another one may fit.
+    room: number of times that a mission released a plan, so that another one may fit.
     """
 
     cluster: int
@@ -21,16 +21,19 @@ class Versions:
 
 @dataclass
 class Memory:
-    """planned_at: of the monotonic clock. attempts: plans in a row that found nothing feasible."""
+    """Per-key memory of the cycle.
+
+    planned_at: monotonic time of the last plan; attempts: consecutive plans without a feasible result.
+    """
 
     planned_at: float
     failures: int = 0
     plan: Plan | None = None
-    plan_revision: int = 0  # 0: assumed, its Placement is not written yet
-    serving: Placement | None = None  # as last seen, for when somebody deletes it
+    plan_revision: int = 0  # revision of the Placement of `plan`; 0 without a plan
+    serving: Placement | None = None  # active Placement as last seen, in case it is deleted
     attempts: int = 0
-    displaced: bool = False  # a mission of higher rank was promised one of its units since the last plan
-    waits_for_room: bool = False  # the last plan failed by what is occupied or out only for now
+    displaced: bool = False  # a higher-ranked mission has reserved one of its units since the last plan
+    waits_for_room: bool = False  # the last plan failed on resources that are occupied or unavailable for now
     _planned_on: Versions | None = None
 
     def note_plan(self, verdict: Verdict, versions: Versions, *, now: float) -> None:
@@ -40,9 +43,9 @@ class Memory:
         self.waits_for_room = isinstance(verdict, Infeasible) and any(b.retry == "CannotNow" for b in verdict.blockers)
 
     def has_news(self, versions: Versions) -> bool:
-        """Return whether something has changed since the last plan that could make the mission feasible.
+        """Return True if a change since the last plan could make the mission feasible.
 
-        Room that other missions leave is news only to a mission that lacks room.
+        Capacity released by other missions counts only for a mission that lacks capacity.
         """
         before = self._planned_on
         if before is None or before == versions:

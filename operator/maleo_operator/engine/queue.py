@@ -1,4 +1,4 @@
-"""Dirty keys: each waits once, however often it is marked, and can be asked for again later."""
+"""Work queue of dirty keys: deduplicating, with delayed entries."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ class DirtyQueue:
         return len(self._due)
 
     def mark(self, key: Dirty, *, after_s: float = 0.0) -> None:
-        """An earlier time wins."""
+        """Enqueue `key` after `after_s` seconds; the earlier time wins if it is queued already."""
         due = time.monotonic() + after_s
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
@@ -27,7 +27,10 @@ class DirtyQueue:
         self._due.clear()
 
     async def take(self, *, most_wait_s: float) -> set[Dirty]:
-        """All keys that are due, at once; empty after `most_wait_s`. Changes that come together are taken together."""
+        """Remove and return all due keys; return an empty set if none is due within `most_wait_s` seconds.
+
+        A short delay after a change batches changes that arrive together.
+        """
         deadline = time.monotonic() + most_wait_s
         while True:
             now = time.monotonic()
@@ -39,8 +42,8 @@ class DirtyQueue:
             self._changed.clear()
             wait = min([deadline, *self._due.values()]) - now
             try:
-                # Not wait_for, which forgets that it was cancelled when the change comes at that very moment: then a
-                # leader that has lost its Lease would go on.
+                # Not `wait_for`: it swallows a cancellation that coincides with the event, and a leader that has lost
+                # its Lease would go on.
                 async with asyncio.timeout(max(wait, 0.0)):
                     await self._changed.wait()
                 await asyncio.sleep(_BATCH_S)

@@ -1,4 +1,4 @@
-"""kopf hears the kinds that people write. A handler hands the object to the cache, which marks what depends on it."""
+"""kopf watch handlers for the kinds that users write. They pass objects to the cache, which marks dependants dirty."""
 
 import asyncio
 import logging
@@ -15,13 +15,13 @@ from maleo_kube.resources import Kind
 from maleo_wire.address import join
 
 Hear = Callable[[Kind, Object, bool], None]
-"""kind, object, deleted; called in the operator's own loop."""
+"""Callback (kind, object, deleted), called in the operator's event loop."""
 
 log: Final = logging.getLogger("maleo.handlers")
 
 
 class _NoProgress(kopf.StatusProgressStorage):
-    """`on.event` needs no memory: nothing is written to the objects, and no time is spent comparing them."""
+    """No-op progress storage: `on.event` handlers need none, so nothing is written to the objects or compared."""
 
     def store(self, **_: Any) -> None:
         return
@@ -42,7 +42,7 @@ class _NoDiffBase(kopf.AnnotationsDiffBaseStorage):
 
 
 def make_registry(kinds: Collection[Kind], hear: Hear) -> kopf.OperatorRegistry:
-    """One handler a kind, and the login."""
+    """Return a kopf registry with settings, login and one event handler per kind."""
     registry = kopf.OperatorRegistry()
     kopf.on.startup(registry=registry)(_configure)
     kopf.on.login(registry=registry)(_login)
@@ -73,13 +73,13 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     account = kopf.login_with_service_account(**kwargs)
     if account is None:
         return None
-    # kopf would ask DNS for kubernetes.default.svc; every pod has the address in its environment.
+    # kopf would resolve kubernetes.default.svc by DNS; every pod has the address in its environment.
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
     return replace(account, server=f"https://{join(host, port)}")
 
 
 class Listener:
-    """kopf in a thread and loop of its own: its signal handlers and workers stay away from the cycle's."""
+    """kopf in a thread and event loop of its own, so that its signal handlers and workers do not affect the cycle."""
 
     def __init__(self, kinds: Collection[Kind], hear: Hear) -> None:
         loop = asyncio.get_running_loop()

@@ -1,1 +1,1 @@
-"""Telemetry from agents: authenticated, bounded, windowed."""
+"""Telemetry from agents: authenticated, bounded, and aggregated in windows."""

@@ -1,4 +1,4 @@
-"""What of a report fits the Placements of its mission: an agent may say anything of what it was never given."""
+"""Validation of reports against the mission's Placements: an agent may report only what it was assigned."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from maleo_wire.screen import Refuse
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Of one mission: its revisions, and the nodes that each lets call each other (source, target)."""
+    """Placements of one mission: revision -> its allowed transfers between nodes (source, target)."""
 
     hops: Mapping[int, frozenset[tuple[str, str]]]
 
     @classmethod
     def of(cls, placements: Iterable[Placement], active: int | None) -> "Placed":
-        """`active`: the serving revision, known also while somebody has deleted its Placement."""
+        """Build from `placements`. `active`: the serving revision, known even if its Placement has been deleted."""
         hops = {p.spec.revision: _hops(p) for p in placements}
         return cls(hops if active is None else {active: frozenset()} | hops)
 
 
 def keep_placed(report: SlotReport, node: str, placed: Placed, refuse: Refuse) -> SlotReport:
-    """Return the report of a slot on `node` without revisions and transfers that its mission does not have."""
+    """Return the report of a slot on `node` without revisions and transfers that its mission's Placements lack."""
     revisions = []
     for revision in report.revisions:
         hops = placed.hops.get(revision.revision)

@@ -1,4 +1,4 @@
-"""What every agent is to run, put together from all missions' decisions, and told by the leader alone."""
+"""Desired state of every agent, assembled from the decisions for all missions and published by the leader only."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,15 +7,18 @@ from maleo_wire.parent import Parent
 
 
 class Hub:
-    """Nothing is told before every mission was decided once under this leader: half the truth would stop the rest."""
+    """Desired-state publisher.
+
+    Call `lead` only after the first full pass over all missions: a partial desired state would stop running slots.
+    """
 
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
         self._by_mission: dict[str, tuple[tuple[str, SlotDesired], ...]] = {}
-        self._epoch: int | None = None  # None while this replica may not tell anything
+        self._epoch: int | None = None  # None while this replica may not publish
 
     def lead(self, epoch: int, nodes: Iterable[str]) -> None:
-        """From now on; tells every node all that was decided so far."""
+        """Start publishing with `epoch`, and publish the desired state of every node."""
         self._epoch = epoch
         for node in sorted({*nodes, *self._nodes(self._by_mission)}):
             self._tell(node)
@@ -25,7 +28,7 @@ class Hub:
         self._by_mission.clear()
 
     def desire(self, mission: str, slots: tuple[tuple[str, SlotDesired], ...]) -> None:
-        """All slots of one mission; those that were desired before and are not any more are gone."""
+        """Replace the (node, slot) pairs of one mission; slots that are no longer among them are removed."""
         before = self._by_mission.get(mission, ())
         if before == slots:
             return

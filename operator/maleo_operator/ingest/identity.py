@@ -1,4 +1,4 @@
-"""Whose token an agent shows: reviewed by the API server, and seldom for a peer that never shows a good one."""
+"""Authentication of agents by TokenReview, rate-limited for peers that present invalid tokens."""
 
 import asyncio
 import hashlib
@@ -20,14 +20,14 @@ _REMEMBERED_S: Final = 60.0
 _REFUSED_S: Final = 10.0
 _MOST_REMEMBERED: Final = 4096
 _LONGEST_TOKEN: Final = 16 * 1024
-_MOST_REFUSALS: Final = 10  # reviews a minute that may end in a refusal, for one peer
+_MOST_REFUSALS: Final = 10  # reviews with a negative result per minute and peer
 _MINUTE_S: Final = 60.0
 _AT_ONCE: Final = 8
 _MOST_WAITING: Final = 256
 
 
 class Denied(Exception):
-    """The peer is not served; `status` is the HTTP status that says why."""
+    """The peer is rejected; `status` is the HTTP status of the reason."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class Denied(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    node: str  # empty: refused
+    node: str  # empty: rejected
     until: float
 
 
@@ -47,10 +47,10 @@ class _Refusals:
 
 
 class Reviewer:
-    """Accepts tokens of `account` (`system:serviceaccount:<namespace>:<name>`) that are bound to a pod on a node.
+    """Authenticator for tokens of `account` (`system:serviceaccount:<namespace>:<name>`) bound to a pod on a node.
 
-    A token that cannot be one of these by its own claims is refused without a review; claims accept nothing. Its
-    expiry is left to the API server, whose clock decides.
+    A token whose own claims rule it out is rejected without a review; claims alone never accept a token. Expiry is left
+    to the API server, whose clock is authoritative.
     """
 
     def __init__(self, client: Client, *, audience: str, account: str) -> None:
@@ -63,7 +63,7 @@ class Reviewer:
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def node_of(self, token: str, *, peer: str) -> str:
-        """Return the node that the token's pod runs on. Raise Denied when the token is not an agent's."""
+        """Return the node of the token's pod. Raise Denied if it is not an agent's token or cannot be reviewed."""
         if not self._may_be_ours(token):
             raise _unauthorized()
         known = self._recall(token)
@@ -73,14 +73,14 @@ class Reviewer:
         return node
 
     async def is_good(self, token: str, node: str) -> bool:
-        """Review the token of an open stream again. An API server that does not answer leaves the stream open."""
+        """Review the token of an open stream again. Return True also if the API server does not answer."""
         try:
             return await self._review(token) == node
         except ApiError:
             return True
 
     def _may_be_ours(self, token: str) -> bool:
-        """Whether the claims, which prove nothing yet, are those of an agent."""
+        """Return True if the unverified claims are those of an agent."""
         claims = _read_claims(token)
         audiences = claims.get("aud")
         named = self._audience in (audiences if isinstance(audiences, list) else [audiences])
@@ -95,7 +95,7 @@ class Reviewer:
         self._waiting += 1
         try:
             async with self._turns:
-                known = self._recall(token)  # another connection may have asked meanwhile
+                known = self._recall(token)  # another connection may have reviewed the same token meanwhile
                 return known if known is not None else await self._ask(token, peer)
         finally:
             self._waiting -= 1
@@ -117,7 +117,7 @@ class Reviewer:
         return node
 
     async def _review(self, token: str) -> str:
-        """Return the node of a good token, else an empty string. Raise ApiError when there is no answer."""
+        """Return the node of a valid token, empty if it is invalid. Raise ApiError without an answer."""
         body = {
             "apiVersion": TOKEN_REVIEWS.api_version,
             "kind": TOKEN_REVIEWS.kind,
@@ -140,13 +140,13 @@ class Reviewer:
         return str(claims[0][0])
 
     def _recall(self, token: str) -> str | None:
-        """Return what the last review said, None when it is too old or there was none."""
+        """Return the cached result of the last review, None if it has expired or there is none."""
         known = self._known.get(_digest(token))
         return known.node if known is not None and known.until > time.monotonic() else None
 
 
 def _read_claims(token: str) -> dict[str, Any]:
-    """Return the payload of a JSON Web Token, unverified; empty when it is none."""
+    """Return the unverified payload of a JSON Web Token, empty if it is malformed."""
     parts = token.split(".")
     if not token.isascii() or len(token) > _LONGEST_TOKEN or len(parts) != 3:  # noqa: PLR2004 - header, payload, signature
         return {}
@@ -165,6 +165,6 @@ def _unauthorized() -> Denied:
 
 
 def _make_room(memory: dict[str, Any]) -> None:
-    """Drop the oldest entry of a full memory."""
+    """Evict the oldest entry if the memory is full."""
     if len(memory) >= _MOST_REMEMBERED:
         del memory[next(iter(memory))]

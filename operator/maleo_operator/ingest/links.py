@@ -1,8 +1,8 @@
-"""What links carry, as the transfers of slots found it. Time is an argument; nothing here does I/O.
+"""Bandwidth estimation of links from the slots' transfers. Time is an argument; nothing here does I/O.
 
-A transfer takes a fixed part (round trip, protocol, both ends) and its bytes over the bandwidth. Only what is left
-without the fixed part is divided: planning adds that part again. Small transfers tell the fixed part and nothing about
-the bandwidth; of each second the quickest transfer counts, which waited for no other one.
+Model: a transfer takes a fixed part (round trip, protocol, both ends) plus its bytes divided by the bandwidth. The
+fixed part is subtracted before the division, because planning adds it again. Small transfers measure the fixed part and
+say nothing about the bandwidth. Of each report the quickest transfer counts, which did not queue behind another one.
 """
 
 from collections import deque
@@ -19,21 +19,21 @@ from maleo_wire.messages import TransferReport
 _SAMPLES: Final = 20
 _LEAST_SAMPLES: Final = 3
 _RECENT: Final = 8
-_KEPT_S: Final = 600.0  # what was measured of a link is forgotten after this, so that it is tried again
+_KEPT_S: Final = 600.0  # measurements expire after this, so that planning tries the link again
 _LATER_S: Final = 5.0
 _LEAST_BYTES: Final = (
     16 * 1024
-)  # more than leaves at once: ten segments are under way before the first answer (RFC 6928)
-_LEAST_SHARE: Final = 0.5  # of a transfer's time that its bytes take: below, the figure is mostly error
+)  # more than the initial window of ten segments, which are sent before the first acknowledgement (RFC 6928)
+_LEAST_SHARE: Final = 0.5  # of a transfer's time that its bytes take; below it the estimate is mostly error
 _MOST_DOUBT: Final = 0.5
-_BAND: Final = 0.1  # figures move in steps of this share: an unchanged world gives the same snapshot
+_BAND: Final = 0.1  # estimates change in relative steps of this size, so that steady conditions give equal snapshots
 
 Fixed = Callable[[str, str], float]
-"""(source, target) -> seconds of a call that planning adds to the bytes' time."""
+"""(source, target) -> fixed seconds of a call that planning adds to the time of its bytes."""
 
 
 class _Sample(NamedTuple):
-    """One report: bytes of a transfer there and back, its mean seconds, and those of the quickest."""
+    """One report: mean bytes per transfer, both directions; mean seconds, and seconds of the quickest transfer."""
 
     size: float
     mean: float
@@ -42,7 +42,7 @@ class _Sample(NamedTuple):
 
 @dataclass
 class _Class:
-    """Transfers of like size, within an octave."""
+    """Transfers of similar size, within a factor of two."""
 
     samples: deque[_Sample] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     at: float = 0.0
@@ -55,14 +55,14 @@ class _Fit(NamedTuple):
 
 
 class Links:
-    """Transfers in, bytes/s by (from node, to node) out."""
+    """Estimator: takes transfers, returns bytes/s by (source node, target node)."""
 
     def __init__(self) -> None:
         self._classes: dict[tuple[str, str], dict[int, _Class]] = {}
         self._bandwidth: dict[tuple[str, str], Figure] = {}
 
     def note(self, node: str, transfer: TransferReport, now: float) -> None:
-        """Take what left `node`. What stays on a node crosses no link."""
+        """Record transfers that left `node`. Transfers within a node are ignored, because they cross no link."""
         if transfer.requests <= 0 or transfer.bytes <= 0 or transfer.seconds <= 0 or transfer.node == node:
             return
         size, mean = transfer.bytes / transfer.requests, transfer.seconds / transfer.requests
@@ -72,13 +72,13 @@ class Links:
         known.at = now
 
     def forget(self, node: str) -> None:
-        """Of one that was silent: transfers to it that were given up say nothing about the link that it is back on."""
+        """Drop the links of a node that was silent: transfers that timed out say nothing about its current link."""
         for pair in [pair for pair in self._classes if node in pair]:
             del self._classes[pair]
             self._bandwidth.pop(pair, None)
 
     def bandwidth(self, now: float, fixed: Fixed = lambda _source, _target: 0.0) -> Mapping[tuple[str, str], Figure]:
-        """Return what was measured. A pair whose transfers prove nothing is not in it: its link is as declared."""
+        """Return the measured bandwidths. Pairs without a reliable estimate are absent, and keep the declared one."""
         for pair in list(self._classes):
             kept = {octave: c for octave, c in self._classes[pair].items() if now - c.at <= _KEPT_S}
             self._classes[pair] = kept
@@ -97,9 +97,10 @@ class Links:
 
 
 def _fit(classes: Mapping[int, _Class], fixed: float) -> _Fit | None:
-    """Return the bandwidth that the largest transfers show; smaller ones only when they are newer and show less.
+    """Return the bandwidth of the largest transfers; smaller ones count only if they are newer and slower.
 
-    Buffers and shapers let the first bytes of a transfer pass quickly: small ones prove a slow link, never a fast one.
+    Buffers and traffic shapers pass the first bytes of a transfer quickly, so small transfers can prove a slow link but
+    never a fast one.
     """
     base = _base(sample for c in classes.values() for sample in c.samples) or _Sample(0.0, fixed, fixed)
     proven = [fit for _, c in sorted(classes.items(), reverse=True) if (fit := _fit_class(c, base)) is not None]
@@ -110,12 +111,18 @@ def _fit(classes: Mapping[int, _Class], fixed: float) -> _Fit | None:
 
 
 def _base(samples: Iterable[_Sample]) -> _Sample | None:
-    """Return the quickest of the small transfers, None when there are too few: it took the fixed part alone."""
+    """Return the quickest small transfer as an estimate of the fixed part, None if there are too few."""
     small = [sample for sample in samples if sample.size < _LEAST_BYTES]
     return min(small, key=lambda sample: sample.least) if len(small) >= _LEAST_SAMPLES else None
 
 
 def _fit_class(known: _Class, base: _Sample) -> _Fit | None:
+    """Return the bandwidth of one size class, None if its transfers are too few, too small or mostly fixed time.
+
+    The value is (size - base.size) / (seconds - base.seconds), with medians of the last _RECENT samples. The relative
+    sigma is the root of the sum of squares of three errors in seconds, divided by (seconds - base.seconds): a quarter
+    of the range of the means, the excess of the median mean over the quickest transfers, and a quarter of the base.
+    """
     recent = list(known.samples)[-_RECENT:]
     size, least = median(s.size for s in recent), median(s.least for s in recent)
     carried, bytes_ = least - base.least, size - base.size
@@ -128,5 +135,5 @@ def _fit_class(known: _Class, base: _Sample) -> _Fit | None:
 
 
 def _reached(classes: Mapping[int, _Class]) -> float:
-    """Return bytes/s that transfers reached at least, their fixed part included."""
+    """Return a lower bound of the bytes/s that transfers reached, with their fixed part included."""
     return max(median(s.size / s.least if s.least > 0 else 0.0 for s in c.samples) for c in classes.values())

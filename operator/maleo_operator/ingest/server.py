@@ -1,4 +1,4 @@
-"""The address that agents dial: who they are is proved by their token, when they come and as long as they stay."""
+"""HTTP endpoint that agents connect to: authenticated by token at the start and repeatedly while connected."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ RECHECK_S: Final = 60.0
 
 
 class IngestServer:
-    """`leader`: None while this replica leads; else the leader's `ip:port`, empty when there is none.
+    """Ingest endpoint. `leader`: None while this replica leads, else the leader's `ip:port`, empty if there is none.
 
     recheck_s: seconds between two reviews of the token of an open stream.
     """
@@ -61,7 +61,7 @@ class IngestServer:
         )
 
     async def _until_revoked(self, token: str, node: str) -> None:
-        """Return when the token has expired, or its pod or account is gone."""
+        """Return when the token has expired, or its pod or ServiceAccount is gone."""
         while True:
             await asyncio.sleep(self._recheck_s)
             if not await self._reviewer.is_good(token, node):

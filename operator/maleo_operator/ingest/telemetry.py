@@ -1,4 +1,4 @@
-"""What agents reported, by mission and by node, within a bounded memory. Time is an argument; nothing here does I/O.
+"""Telemetry of missions and nodes in bounded memory. Time is an argument; nothing here does I/O.
 
 `now` is in seconds of a monotonic clock.
 """
@@ -18,18 +18,18 @@ from maleo_wire.messages import Frame, NodeReading, RevisionReport, SlotReport
 from maleo_wire.sketch import Histogram
 
 _FRESH_S: Final = 5.0
-_KEPT_S: Final = 300.0  # the last report of a slot that is gone
+_KEPT_S: Final = 300.0  # age at which the last report of a removed slot is dropped
 _LEAST_COMPUTE_SAMPLES: Final = 30
-_BAND: Final = 0.1  # figures move in steps of this share: an unchanged world gives the same snapshot
-_CORRECTION: Final = (0.01, 100.0)  # what a catalogue says of any processor was seen to be off by twelve times
-_GAIN: Final = 0.3  # the mean and p95 of so few requests are rough: each time they count by this share
-_JUMP: Final = 1.5  # unless computing has become another thing: a factor so far off begins anew
+_BAND: Final = 0.1  # corrections change in relative steps of this size, so that steady conditions give equal snapshots
+_CORRECTION: Final = (0.01, 100.0)  # bounds; the catalogue's figures for a generic CPU were seen to be off twelve-fold
+_GAIN: Final = 0.3  # smoothing factor, because mean and p95 of few requests are noisy
+_JUMP: Final = 1.5  # a factor that changes by more is a new computation and restarts the smoothing
 
 
 @dataclass
 class _Mission:
-    reports: dict[str, tuple[SlotReport, float]] = field(default_factory=dict)  # pod -> latest, heard at
-    windows: Windows = field(default_factory=Windows)  # of the usual length until another is asked for
+    reports: dict[str, tuple[SlotReport, float]] = field(default_factory=dict)  # pod -> latest report, received at
+    windows: Windows = field(default_factory=Windows)  # of the default length until another one is requested
     compute: dict[tuple[int, str], Histogram] = field(default_factory=dict)  # (revision, pod)
 
 
@@ -42,7 +42,7 @@ class _Node:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What one report adds to the mission's counters."""
+    """Increments of a mission's counters from one report row."""
 
     mission: str
     answered: int
@@ -52,28 +52,28 @@ class Counted:
 
 
 class TelemetryStore:
-    """Frames in, `Telemetry` and `Observations` out."""
+    """Store that takes frames and returns `Telemetry` and `Observations`."""
 
     def __init__(self) -> None:
         self._missions: dict[str, _Mission] = {}
         self._nodes: dict[str, _Node] = {}
         self._links = Links()
         self._correction: dict[tuple[str, str, str], Figure] = {}
-        self._learnt: dict[tuple[str, str, str], Figure] = {}  # what it follows, before bands
+        self._learnt: dict[tuple[str, str, str], Figure] = {}  # smoothed factors, before the band
 
     def greet(self, node: str, boot: str) -> None:
-        """Hear a Hello of the node's agent."""
+        """Process a Hello of the node's agent."""
         self._nodes.setdefault(node, _Node()).boot.greet(boot)
 
     def hear(self, node: str, frame: Frame, *, missions: Mapping[str, str], now: float) -> list[Counted]:
-        """Take one frame with all of its reports. missions: slot (`namespace/pod`) -> mission key."""
+        """Process one frame with all of its reports. missions: slot (`namespace/pod`) -> mission key."""
         if not self.begin(node, frame, now=now):
             return []
         known = [(missions[report.slot], report) for report in frame.slots if report.slot in missions]
         return [c for key, report in known for c in self.take(node, key, report, backfilled=frame.backfilled, now=now)]
 
     def begin(self, node: str, frame: Frame, *, now: float) -> bool:
-        """Take what a frame says of its node. Return whether its reports are still to be taken: they may have been."""
+        """Process the node-level part of a frame. Return False for a duplicate, whose reports must not be taken."""
         known = self._nodes.setdefault(node, _Node())
         if not known.boot.is_new(frame.sequence):
             return False
@@ -85,7 +85,7 @@ class TelemetryStore:
         return True
 
     def take(self, node: str, mission: str, report: SlotReport, *, backfilled: bool, now: float) -> list[Counted]:
-        """Take one slot's report. What is back-filled only counts."""
+        """Process one slot's report. Back-filled reports only increment counters."""
         counted = [_count(mission, revision) for revision in report.revisions if revision.end_to_end is not None]
         if not backfilled:
             self._take(mission, node, report, now)
@@ -99,7 +99,7 @@ class TelemetryStore:
         return known is not None and _is_fresh(known.at, now)
 
     def state_of(self, mission: str) -> object:
-        """What in the slots' reports a decision waits for; equal means that nothing turned."""
+        """Return the slot states that a decision depends on; an equal value means that no slot changed state."""
         known = self._missions.get(mission)
         reports = [report for report, _ in known.reports.values()] if known else []
         return [(r.slot, r.warm, r.active, r.fallback_warm, r.errors, r.highest_epoch) for r in reports]
@@ -107,7 +107,7 @@ class TelemetryStore:
     def summarise(
         self, mission: str, *, revision: int | None, window_s: float, percentile: int, windows: int, now: float
     ) -> Telemetry:
-        """Of the active revision. Windows are counted in the length that was asked for last: another begins anew."""
+        """Return the telemetry of the active revision. A `window_s` other than in the last call resets the windows."""
         known = self._missions.setdefault(mission, _Mission())
         if known.windows.length_s != window_s:
             known.windows = Windows(window_s)
@@ -130,7 +130,7 @@ class TelemetryStore:
         )
 
     def observe(self, now: float, fixed: Fixed = lambda _source, _target: 0.0) -> Observations:
-        """Return what planning learns: links' speed, units' capacity and correction.
+        """Return the observations for planning: bandwidths of links, capacities and corrections of units.
 
         fixed: seconds of a call between two nodes that planning adds to the time of its bytes.
         """
@@ -147,9 +147,10 @@ class TelemetryStore:
         )
 
     def calibrate(self, mission: str, plan: Plan, revision: int, pods: Mapping[tuple[str, str], str]) -> None:
-        """Compare measured computing with the plan's nominal; `pods`: (node, unit) -> pod. Moves nothing by itself.
+        """Update corrections by comparing measured compute time with the plan's nominal; triggers no decision itself.
 
-        Simulated units are left out: a correction learned from a pace would feed the next pace.
+        pods: (node, unit) -> pod. Simulated units are skipped: a correction learned from a pace would feed the next
+        pace.
         """
         known = self._missions.get(mission)
         if known is None:
@@ -190,7 +191,7 @@ class TelemetryStore:
 
 
 def _is_fresh(at: float, now: float) -> bool:
-    """Whether what was heard at `at` is a few seconds old; what is ahead of the clock is of another time."""
+    """Return True if `at` is at most a few seconds ago; a time in the future is of another clock."""
     return 0.0 <= now - at < _FRESH_S
 
 
@@ -207,13 +208,14 @@ def _window(tally: Tally, percentile: int, length_s: float) -> Window:
 
 
 def _read_factor(measured: Histogram, scale: float) -> Figure:
-    """Of the mean; with the deviation that, put on it, gives the p95."""
+    """Return the correction of the mean, with the sigma at which mean + P95 * sigma is the measured p95."""
     mean, tail = measured.mean or 0.0, measured.quantile(0.95) or 0.0
     factor = min(max(mean * scale, _CORRECTION[0]), _CORRECTION[1])
     return Figure(factor, factor * max(0.0, tail / mean - 1) / P95, Basis.CALIBRATED, "slots' own timing")
 
 
 def _follow(before: Figure, seen: Figure) -> Figure:
+    """Return `before` moved towards `seen` by exponential smoothing, or `seen` if it differs by a factor of _JUMP."""
     if not 1 / _JUMP < seen.value / before.value < _JUMP:
         return seen
     value, sigma = (old + _GAIN * (new - old) for old, new in ((before.value, seen.value), (before.sigma, seen.sigma)))
@@ -221,7 +223,7 @@ def _follow(before: Figure, seen: Figure) -> Figure:
 
 
 def _has_moved(before: Figure | None, found: Figure) -> bool:
-    """By more than the band, at the mean or at the p95."""
+    """Return True if the mean or the p95 changed by more than the band."""
     if before is None:
         return True
     were, are = ((figure.value, figure.value + P95 * figure.sigma) for figure in (before, found))

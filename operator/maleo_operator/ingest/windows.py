@@ -1,4 +1,4 @@
-"""What one mission's slots reported, added up by window as it comes: exact for windows of any length, and small.
+"""Time windows of one mission's reports, aggregated on arrival: exact for any window length, in bounded memory.
 
 Windows are aligned to multiples of their length. Time is an argument; nothing here does I/O.
 """
@@ -12,19 +12,22 @@ from maleo_api.quantities import RATE, parse
 from maleo_wire.messages import RevisionReport
 from maleo_wire.sketch import Histogram
 
-MOST: Final = 10  # closed windows that can be asked for: as many as `drift.windows` may be
-_MOST_TALLIES: Final = 64  # there are fewer, unless an agent makes up revisions
+MOST: Final = 10  # closed windows that can be requested; the maximum of `drift.windows`
+_MOST_TALLIES: Final = 64  # only reached if an agent invents revisions
 _USUAL_S: Final = 10.0
 
 
 def length_for(demand: Demand) -> float:
-    """Seconds, where no latency objective says it: at least as many as ten requests take, for a sensor's sake."""
+    """Return the window length in seconds for a mission without a latency objective.
+
+    It covers at least ten requests at the demanded rate, for the sake of sensors, which send rarely.
+    """
     return max(_USUAL_S, 10 / parse(RATE, demand.rate))
 
 
 @dataclass
 class Tally:
-    """One window of one revision: requests at the entry, and the joules of all its slots by their basis."""
+    """Aggregate of one window and revision: requests at the entry, and joules of all slots by basis."""
 
     latency: Histogram = field(default_factory=Histogram)
     total: int = 0
@@ -45,23 +48,23 @@ class Tally:
 
     @property
     def joules(self) -> float | None:
-        """Of one inference; None without a reading."""
+        """Energy per inference in joules, None without a reading."""
         return sum(self.joules_by_basis.values()) / self.total if self.joules_by_basis and self.total else None
 
     @property
     def basis(self) -> str:
-        """Of the joules: figures of several bases together are Modelled."""
+        """Basis of the energy; several bases combine to Modelled."""
         bases = list(self.joules_by_basis) or [Basis.UNKNOWN.value]
         return bases[0] if len(bases) == 1 else Basis.MODELLED.value
 
 
 class Windows:
-    """`length_s` of each. Only what can still be asked for is kept: the last windows, of no revision that is over."""
+    """Windows of `length_s` seconds. Old windows and revisions older than the one last requested are dropped."""
 
     def __init__(self, length_s: float = _USUAL_S) -> None:
         self.length_s = length_s
         self._tallies: dict[tuple[int, int], Tally] = {}  # (number of the window, revision)
-        self._first: dict[int, int] = {}  # revision -> the window in which it first answered anything
+        self._first: dict[int, int] = {}  # revision -> window of its first report from the entry
         self._newest = 0
 
     def add(self, report: RevisionReport, now: float) -> None:
@@ -75,9 +78,9 @@ class Windows:
         self._tallies[at].add(report)
 
     def closed(self, revision: int, count: int, now: float) -> list[Tally]:
-        """The last `count` (at most MOST), newest last, from the one on in which `revision` first answered anything.
+        """Return the last `count` (at most MOST) closed windows, newest last, from the revision's first report on.
 
-        Revisions only grow: what is older than the one that is asked for will not be asked for again.
+        Revisions only grow, so those older than `revision` will not be requested again and are dropped.
         """
         end = self._turn_to(now)
         self._tallies = {key: tally for key, tally in self._tallies.items() if key[1] >= revision}
@@ -86,7 +89,7 @@ class Windows:
         return [self._tallies.get((number, revision)) or Tally() for number in range(begin, end)]
 
     def _turn_to(self, now: float) -> int:
-        """Return the number of the window of now. Windows ahead of it are of a clock that was set back: begin anew."""
+        """Return the number of the current window; reset all windows if the clock was set back."""
         number = int(now // self.length_s)
         if number < self._newest:
             self._tallies.clear()

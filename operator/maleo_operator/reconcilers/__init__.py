@@ -1,1 +1,1 @@
-"""PURE: decide(scope) -> Outcome, one file per kind."""
+"""Pure reconcilers, one module per kind: `decide(scope) -> Outcome`, without a clock and without I/O."""

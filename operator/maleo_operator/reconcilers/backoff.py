@@ -1,4 +1,4 @@
-"""When a mission that could not be placed is planned again: soon after news, else with exponential back-off."""
+"""Retry delays of missions that could not be placed: short after relevant changes, else exponential back-off."""
 
 from typing import Final
 from zlib import crc32
@@ -10,11 +10,11 @@ _NEWS_S: Final = (1.0, 10.0)
 
 
 def delay(key: str, attempts: int) -> float:
-    """Return the seconds from the last planning to the next one without news, after `attempts` failed plans in a row.
+    """Return the seconds from the last plan to a retry without relevant changes, after `attempts` failures in a row.
 
-    Planning is deterministic: the same world gives the same answer, so this is a safety net and may become slow. The
-    jitter of up to 20 % is derived from the mission's key, so that missions that failed together spread out and the
-    decision stays a pure function.
+    Planning is deterministic, so that unchanged inputs give the same result: these retries are a safety net and may be
+    rare. The jitter of up to 20 % is derived from the mission's key and `attempts`, which spreads missions that failed
+    together and keeps the function pure.
     """
     base = min(_FIRST_S * 2.0 ** max(0, min(attempts, 16) - 1), _LONGEST_S)
     share = crc32(f"{key} {attempts}".encode()) / 2**32
@@ -22,8 +22,8 @@ def delay(key: str, attempts: int) -> float:
 
 
 def news_delay(attempts: int) -> float:
-    """Return the least seconds between two plans that are both caused by news.
+    """Return the minimum seconds between two plans triggered by relevant changes, after `attempts` failures in a row.
 
-    News that keep coming, such as a Device that flaps, must not keep the planner busy with hopeless missions.
+    Repeated changes, such as a flapping Device, must not keep the planner busy with infeasible missions.
     """
     return min(_NEWS_S[0] * 2.0 ** max(0, min(attempts, 16) - 1), _NEWS_S[1])

@@ -1,4 +1,4 @@
-"""The objects that a mission owns besides Placements: slot pods, one Service, one Secret. Pure builders."""
+"""Builders and parsers of the child objects of a mission: slot pods, one Service and one Secret."""
 
 import hashlib
 import hmac
@@ -30,10 +30,10 @@ IDENTITY: Final = "maleo.dev/identity"
 SERVICE_PORT: Final = 8080
 IDENTITY_KEY: Final = "token"
 
-_RUNTIME_MEMORY: Final = 128 * 1024 * 1024  # Python, ONNX Runtime and the server: 77 MB were measured
+_RUNTIME_MEMORY: Final = 128 * 1024 * 1024  # Python, ONNX Runtime and the server: 77 MB measured
 _REQUEST_BUFFERS: Final = (
     4 * 64 * 1024 * 1024
-)  # a slot admits 64 MiB of bodies; tensors and answers come to as much again
+)  # a slot admits 64 MiB of request bodies; tensors and responses take as much again
 _COPIES: Final = 6
 _CRASHES: Final = 3  # restarts after which a waiting container counts as failed
 _USER: Final = 65532
@@ -58,15 +58,15 @@ def controller_of(item: Mapping[str, Any]) -> Controller | None:
 
 
 def is_child_of(item: Mapping[str, Any], mission: Mission) -> bool:
-    """Return True if this very Mission controls `item`. Labels and names prove nothing: tenants choose them."""
+    """Return True if `mission` controls `item`, by uid; labels and names are chosen by tenants and prove nothing."""
     controller = controller_of(item)
     return controller is not None and (controller.kind, controller.uid) == ("Mission", mission.metadata.uid)
 
 
 def correct(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON merge patch that makes `found` carry what `wanted` says, if it has not changed meanwhile.
+    """Return the JSON merge patch from `found` to `wanted`, conditional on the resourceVersion of `found`.
 
-    A Service's selector is replaced whole: a key that somebody added would select nothing.
+    The selector of a Service is replaced as a whole: with a key that somebody added it would select no pod.
     """
     spec = {field: value for field, value in wanted.get("spec", {}).items() if field != "clusterIP"}  # immutable
     if wanted["kind"] == "Service":
@@ -80,7 +80,7 @@ def correct(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, An
 
 
 def parse_slot(pod: Mapping[str, Any]) -> SlotPod:
-    """A slot's pod as the API server shows it; only for pods that carry the labels above."""
+    """Return the `SlotPod` of a slot's pod manifest. The pod must have the labels of a slot."""
     meta, status = pod["metadata"], pod.get("status", {})
     labels_, whole = meta.get("labels", {}), meta.get("annotations", {})
     states = status.get("containerStatuses", [])
@@ -111,7 +111,7 @@ def _limit_of(pod: Mapping[str, Any]) -> int:
 
 
 def node_of(pod: Mapping[str, Any]) -> str:
-    """The node that a slot's pod was made for."""
+    """Return the node that a slot's pod is pinned to."""
     meta = pod["metadata"]
     return str(meta.get("annotations", {}).get(NODE) or meta.get("labels", {}).get(NODE, ""))
 
@@ -121,7 +121,7 @@ def _crashing(state: Mapping[str, Any]) -> bool:
 
 
 def _is_preemption(condition: Mapping[str, Any]) -> bool:
-    """Return whether this condition of a pod says that it ends for a pod of higher priority."""
+    """Return True if this pod condition says that kube-scheduler preempts the pod."""
     asked = condition["type"] == "DisruptionTarget" and condition["status"] == "True"
     return asked and condition.get("reason") == "PreemptionByScheduler"
 
@@ -140,7 +140,7 @@ def labels(mission: Mission) -> dict[str, str]:
 
 
 def slot_labels(mission: Mission, slot: Slot) -> dict[str, str]:
-    """What selects one slot's pod. Long names are shortened: the pod's annotations have them whole."""
+    """Return the labels that select one slot's pod. Long names are shortened; the pod's annotations hold full names."""
     unit = label_value(slot.unit.replace("/", "_"))
     return {MISSION: mission.metadata.name, NODE: label_value(slot.node), UNIT: unit}
 
@@ -151,26 +151,27 @@ def owner(mission: Mission) -> dict[str, Any]:
 
 
 def identity_of(mission: Mission, key: bytes) -> str:
-    """Return the token by which the mission's slots are known to agents and to each other.
+    """Return the token that authenticates the mission's slots to agents and to each other.
 
-    It is HMAC-SHA256 of the mission's uid under the operator's key, so that no operator has to read it from a Secret.
+    It is the HMAC-SHA256 of the mission's uid under the operator's key, so that no operator has to read it from a
+    Secret.
     """
     digest = hmac.digest(key, f"maleo identity of {mission.metadata.uid}".encode(), "sha256")
     return urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def secret_name(mission: Mission, identity: str) -> str:
-    """Return a name that nobody can take beforehand, and that another key does not share."""
+    """Return the Secret's name. It contains a digest of the identity, so it is unpredictable and differs by key."""
     return f"{mission.metadata.name}-identity-{identity_mark(identity)}"
 
 
 def identity_mark(identity: str) -> str:
-    """Tells pods of an identity that is no more; says nothing about the identity itself."""
+    """Return a short digest of `identity`, which shows pods of a former identity and does not reveal it."""
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def secret(scope: MissionScope) -> dict[str, Any]:
-    """Return the Secret that hands the mission's identity to its pods. It is created, and never read or changed."""
+    """Return the immutable Secret that passes the mission's identity to its pods; the operator never reads it."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -182,7 +183,10 @@ def secret(scope: MissionScope) -> dict[str, Any]:
 
 
 def service(mission: Mission, placement: Placement, *, slot_port: int) -> dict[str, Any]:
-    """The mission's only address, on the entry of `placement`; made again, it asks for the address that it had."""
+    """Return the mission's Service, which selects the entry slot of `placement`.
+
+    A recreated Service requests its former clusterIP.
+    """
     known = split(mission.status.address)[0]
     return {
         "apiVersion": "v1",
@@ -197,33 +201,33 @@ def service(mission: Mission, placement: Placement, *, slot_port: int) -> dict[s
 
 
 def without_address(service_: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the Service with whatever address is free; None where it asks for none in particular."""
+    """Return the Service without a requested clusterIP, or None if it requests none."""
     spec = dict(service_.get("spec", {}))
     return {**service_, "spec": spec} if spec.pop("clusterIP", None) else None
 
 
 def is_too_small(pod: SlotPod, held: Sequence[Placement]) -> bool:
-    """Return True if the revisions that the slot must hold need more than twice the memory that its pod may take.
+    """Return True if the memory limit of the `held` revisions is more than twice the limit of the pod.
 
-    Up to that they fit, because the limit has room for a second revision; beyond it, no load would ever succeed.
+    Up to that they fit, because the limit has room for a second revision; beyond it no load would ever succeed.
     """
     return 0 < 2 * pod.memory < memory_limit(Slot(pod.node, pod.unit), held)
 
 
 def is_served_by(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return True if a Service with `spec` sends its clients where one with `wanted` would; more ports do no harm."""
+    """Return True if a Service with `spec` routes clients as one with `wanted` would; additional ports are allowed."""
     ports = spec.get("ports") or []
     complete = all(any(port.items() <= there.items() for there in ports) for port in wanted["ports"])
     return complete and spec.get("selector") == wanted["selector"] and spec.get("type") != "ExternalName"
 
 
 def lacks_secret(pod: SlotPod) -> bool:
-    """Return True if the kubelet cannot start the pod, as when somebody deleted the Secret that it names."""
+    """Return True if the kubelet cannot create the container, as when the Secret that the pod refers to was deleted."""
     return pod.message.startswith("CreateContainerConfigError")
 
 
 def relabelled(scope: MissionScope, pod: SlotPod) -> dict[str, Any] | None:
-    """Return `pod` with the labels that the Service and the operator select by, or None when it carries them."""
+    """Return a manifest that restores labels which the Service or the operator selects by; None if none is missing."""
     wanted = labels(scope.mission) | slot_labels(scope.mission, Slot(pod.node, pod.unit))
     if wanted.items() <= pod.labels.items():
         return None
@@ -231,7 +235,7 @@ def relabelled(scope: MissionScope, pod: SlotPod) -> dict[str, Any] | None:
 
 
 def pod_name(mission: Mission, slot: Slot, taken: Iterable[str]) -> str:
-    """`<mission>-<node>-<unit>-<hash>`, shortened; a number follows while an older pod still has the name."""
+    """Return `<mission>-<node>-<unit>-<hash>`, shortened, with a number appended while the name is in `taken`."""
     key = "/".join((mission.metadata.name, *slot))
     digest = hashlib.sha256(key.encode()).hexdigest()[:6]
     stem = key.replace("/", "-")[: _MAX_NAME - len(digest) - 4].rstrip("-.")
@@ -243,7 +247,10 @@ def pod_name(mission: Mission, slot: Slot, taken: Iterable[str]) -> str:
 
 
 def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placement]) -> dict[str, Any]:
-    """One slot: pinned to its node by affinity (kube-scheduler still binds it), unprivileged, no host mounts."""
+    """Return the pod of a slot: unprivileged, without host mounts, and pinned to its node by affinity.
+
+    kube-scheduler still binds it.
+    """
     mission, settings = scope.mission, scope.settings
     name = pod_name(mission, slot, (p.name for p in scope.pods))
     marks = labels(mission) | slot_labels(mission, slot) | {ENTRY: "true" if entry else "false"}
@@ -294,18 +301,19 @@ def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placemen
 
 
 def priority_class(mission: Mission, priorities: Mapping[str, int], classes: Mapping[str, str]) -> str:
-    """Return the PriorityClass of the mission's slots, or an empty name for the cluster's default.
+    """Return the PriorityClass of the mission's slots; empty = the cluster's default.
 
-    That is what the mission asks for, as long as it keeps the order of criticality: no slot of a more critical mission
-    may be preempted for it, and no less critical one may preempt it. Else it is the class of the mission's criticality.
+    The class that the mission asks for is used if it keeps the order of criticality: its slots must not preempt slots
+    of a more critical mission, nor be preempted by those of a less critical one. Otherwise the class of the mission's
+    criticality is used.
 
-    priorities: PriorityClass -> its value; classes: criticality -> PriorityClass.
+    priorities: PriorityClass -> value; classes: criticality -> PriorityClass.
     """
     asked, own = mission.spec.priority_class_name, classes.get(mission.spec.criticality, "")
     if not asked or asked.startswith(RESERVED):
         return own
     if asked not in priorities or own not in priorities:
-        return asked  # where there is no such class the API server refuses the pod, and says why
+        return asked  # the API server rejects the pod if there is no such class, and says why
     rank = CRITICALITIES.index(mission.spec.criticality)
     above = [priorities[classes[c]] for c in CRITICALITIES[:rank] if classes.get(c) in priorities]
     least = priorities[own] if rank < len(CRITICALITIES) - 1 else -math.inf
@@ -313,7 +321,7 @@ def priority_class(mission: Mission, priorities: Mapping[str, int], classes: Map
 
 
 def extended_resource(snapshot: Snapshot, slot: Slot) -> str:
-    """What a device plugin calls this unit, or empty."""
+    """Return the extended resource of a device plugin for this unit; empty if there is none or it is simulated."""
     device = snapshot.devices.get(slot.node)
     inventory = device.status.inventory if device else None
     accelerator, _, unit = slot.unit.partition("/")
@@ -352,10 +360,10 @@ def _tolerations(mission: Mission) -> list[dict[str, Any]]:
 
 
 def _volumes(settings: SlotSettings) -> list[dict[str, Any]]:
-    """The slot's folders, limited: kubelet evicts a pod whose folder grows beyond.
+    """Return the slot's emptyDir volumes. The kubelet evicts a pod that exceeds a size limit.
 
-    All artefacts come from the node's cache, and the slot keeps those that are wanted and parts cut of them: twice
-    what the cache may hold. A limit by today's artefacts would evict the pod when a larger model comes.
+    The slot keeps artifacts from the node's cache and submodels extracted from them, hence twice the cache size. A
+    limit derived from the current artifacts would evict the pod when a larger model is deployed.
     """
     limits = {"artifacts": str(2 * settings.cache_bytes), "tmp": _TMP}
     return [{"name": name, "emptyDir": {"sizeLimit": limit}} for name, limit in limits.items()]
@@ -374,7 +382,7 @@ def _environment(scope: MissionScope, name: str) -> list[dict[str, Any]]:
 
 
 def _resources(scope: MissionScope, slot: Slot, held: Sequence[Placement]) -> dict[str, Any]:
-    """Return requests and limits that a namespace's ResourceQuota can be satisfied by."""
+    """Return the container's requests and limits, which also satisfy a namespace's ResourceQuota."""
     settings = scope.settings
     cores = max(settings.cpu_request, _cores(scope, slot))
     requests = {"cpu": f"{math.ceil(cores * 1000)}m", "memory": str(_RUNTIME_MEMORY + _memory(slot, held))}
@@ -388,19 +396,19 @@ def _resources(scope: MissionScope, slot: Slot, held: Sequence[Placement]) -> di
 
 
 def memory_limit(slot: Slot, held: Sequence[Placement]) -> int:
-    """Return the bytes that a slot may take at most.
+    """Return the memory limit of a slot, in bytes.
 
-    The slot and the process in which it rehearses a load each need the runtime and, while a model is parsed and
-    optimised, up to three times its bytes. Requests in flight add their bodies and tensors. No less than the model's
-    own size is left for a revision that comes beside the old one.
+    The slot and the process that rehearses a load each need the runtime and, while a model is parsed and optimized, up
+    to three times its bytes. Requests in flight add their bodies and tensors. At least the model's own size remains
+    for a new revision loaded side by side with the old one.
     """
     return 2 * _RUNTIME_MEMORY + _REQUEST_BUFFERS + _COPIES * _memory(slot, held)
 
 
 def _cores(scope: MissionScope, slot: Slot) -> float:
-    """Return the CPU seconds per second that the plan needs in this slot: its compute is single-threaded.
+    """Return the CPU cores (CPU seconds per second) that the plan needs in this slot; its compute is single-threaded.
 
-    None of it counts on units other than the CPU, where the slot waits for the unit, and on simulated ones.
+    It is zero on units other than the CPU, where the slot waits for the unit, and on simulated units.
     """
     plan = scope.verdict.chosen if scope.verdict is not None else scope.snapshot.held.get(scope.mission.key)
     if plan is None or not _is_cpu(scope.snapshot, slot):
@@ -420,7 +428,7 @@ def _is_cpu(snapshot: Snapshot, slot: Slot) -> bool:
 
 
 def _memory(slot: Slot, held: Iterable[Placement]) -> int:
-    """Bytes of the largest revision here, with the fallback when this is its entry."""
+    """Return the bytes of the largest revision in this slot, including the fallback on its entry slot."""
     sizes = [0]
     for placement in held:
         spare = placement.spec.fallback.partition if placement.spec.fallback and entry_of(placement) == slot else None

@@ -1,4 +1,4 @@
-"""Conditions as values: finding them, and writing them only when they say something new."""
+"""Condition helpers: lookup, construction, and merging that avoids writes without new information."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -24,14 +24,15 @@ def holds(conditions: Iterable[Condition], kind: str) -> bool:
 
 
 def condition(kind: str, status: Status, reason: str, message: str) -> Condition:
-    """A condition without its time and generation: `settle` gives them."""
+    """Return a condition without transition time and generation, which `settle` sets."""
     return Condition(type=kind, status=status, reason=reason, message=message[:_MAX_MESSAGE])
 
 
 def settle(before: Sequence[Condition], wanted: Iterable[Condition], *, generation: int, now: float) -> list[Condition]:
-    """`wanted` as it is to be stored; types that are not wanted keep standing.
+    """Merge `wanted` into `before`; types that are not in `wanted` are kept.
 
-    The time moves with the status only. A message that differs in its figures alone is no news: the old one stays.
+    The transition time changes with the status only. A condition whose message differs only in its figures is kept
+    unchanged, to avoid a write.
     """
     settled = {c.type: c for c in before}
     for new in wanted:
@@ -45,7 +46,7 @@ def settle(before: Sequence[Condition], wanted: Iterable[Condition], *, generati
 
 
 def same_but_figures(old: str, new: str) -> bool:
-    """Whether two texts differ in figures alone; `edge-1`, `revision 2` and `block 3` are names."""
+    """Return True if two texts are equal up to figures; `edge-1`, `revision 2` and `block 3` are names."""
     return _FIGURE.sub("#", old) == _FIGURE.sub("#", new)
 
 
@@ -55,17 +56,18 @@ def _same(old: Condition, new: Condition, generation: int) -> bool:
 
 
 def timestamp(now: float) -> str:
-    """Unix time as the API writes it: `2026-11-24T01:40:00Z`."""
+    """Return a Unix time as an RFC 3339 API timestamp: `2026-11-24T01:40:00Z`."""
     return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def seconds(text: str) -> float:
-    """Unix time of an API timestamp; ValueError when it is none."""
+    """Return the Unix time of an API timestamp. Raise ValueError if it is malformed."""
     return datetime.fromisoformat(text).timestamp()
 
 
 def age(now: float, at: float) -> float:
-    """Return the seconds since a stored Unix time. What is ahead of the clock was stored before the clock was set back:
-    how long ago is not known, so it counts as long ago and holds nothing up.
+    """Return the seconds since a stored Unix time; infinity if it lies in the future.
+
+    A time in the future was stored before the clock was set back. Its age is unknown, and infinity delays nothing.
     """
     return now - at if now >= at else inf

@@ -1,4 +1,4 @@
-"""What to do about one node's Device: it exists while the node is a device, and its units follow its inventory."""
+"""Reconciler of Devices: a Device exists while its node has a tier label, and its units follow its inventory."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,10 @@ _MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")
 
 
 def decide(scope: DeviceScope) -> Outcome:
-    """A node labelled with its tier is a device. The inventory is its agent's; what follows from it is written here."""
+    """Return the outcome for one Device.
+
+    A node with a tier label is a device. The agent writes its inventory; the operator writes what follows from it.
+    """
     if scope.node is None or TIER not in scope.node.labels:
         return _without_node(scope)
     if scope.device is None:
@@ -39,7 +42,10 @@ def decide(scope: DeviceScope) -> Outcome:
 
 
 def _without_node(scope: DeviceScope) -> Outcome:
-    """Its Device goes; but not what people wrote: they may have applied it before the node joins, or is labelled."""
+    """Delete the Device of a missing or unlabelled node, unless a user wrote its spec.
+
+    Users may apply a Device before its node joins or is labelled. Such a Device gets Ready=False instead.
+    """
     device, labels = scope.device, _changes(scope, {}) if scope.node else {}
     if device is None:
         return Outcome(node_labels=labels)
@@ -53,7 +59,7 @@ def _without_node(scope: DeviceScope) -> Outcome:
 
 
 def installed(device: Device) -> dict[str, str]:
-    """What is in this device: name (`host`, or the accelerator's) -> profile, as found by its agent or declared."""
+    """Return name (`host`, or the accelerator's) -> profile, as found by the agent or declared in the spec."""
     inventory = device.status.inventory
     found = {"host": inventory.host.profile} if inventory else {}
     found |= {a.name: a.profile for a in inventory.accelerators} if inventory else {}
@@ -61,7 +67,7 @@ def installed(device: Device) -> dict[str, str]:
 
 
 def _manifest(scope: DeviceScope) -> dict[str, Any]:
-    """Not owned by the Node: what people write in it outlives the Node, which is made anew when it joins again."""
+    """Return the Device to create. The Node does not own it, so that user edits survive a Node that is recreated."""
     return {
         "apiVersion": API_VERSION,
         "kind": "Device",
@@ -71,7 +77,7 @@ def _manifest(scope: DeviceScope) -> dict[str, Any]:
 
 
 def _owned(status: DeviceStatus) -> DeviceStatus:
-    """The operator's part of the status; the rest is the agent's."""
+    """Return the operator's part of the status; the rest belongs to the agent."""
     ours = [c for c in status.conditions if c.type in _OWNED]
     return status.model_copy(update={"inventory": None, "conditions": ours})
 
@@ -93,7 +99,7 @@ def _settled(scope: DeviceScope, device: Device, found: DeviceStatus, wanted: li
 
 
 def _units(scope: DeviceScope, profiles: Mapping[str, str]) -> list[UnitStatus]:
-    """One row per compute unit of each known profile; what is not there any more has no row."""
+    """Return one row per compute unit of each installed, known profile."""
     return [
         UnitStatus(name=f"{name}/{unit.name}", allocatable=_allocatable(unit))
         for name, profile in profiles.items()
@@ -103,13 +109,16 @@ def _units(scope: DeviceScope, profiles: Mapping[str, str]) -> list[UnitStatus]:
 
 
 def _allocatable(unit: ComputeUnit) -> Allocatable | None:
-    """None, never an empty object: server-side apply makes null of one whose last field is given up."""
+    """Return the allocatable memory of a unit, or None if unknown.
+
+    It is never an empty object: server-side apply turns an object whose last field is given up into null.
+    """
     memory = _memory(unit)
     return Allocatable(memory=memory) if memory else None
 
 
 def _memory(unit: ComputeUnit) -> str | None:
-    """What a model can use: memory of its own before shared before on-chip; of rows that conflict the strongest."""
+    """Return the memory that a model can use: dedicated before shared before on-chip, then by the strongest basis."""
     rows = sorted((m for m in unit.memory if m.size is not None), key=_preference)
     return rows[0].size if rows else None
 
@@ -148,7 +157,7 @@ def _telemetry_fresh(scope: DeviceScope) -> Condition:
 
 
 def _labels(scope: DeviceScope, profiles: Mapping[str, str]) -> dict[str, str]:
-    """Few and static, for selectors and people: whether there is an NPU, which, and how many."""
+    """Return the node labels for selectors and users: presence, vendor, product and count of NPUs."""
     found = [scope.profiles[p] for p in profiles.values() if p in scope.profiles and _has_npu(scope.profiles[p])]
     if not found:
         return {}
@@ -166,12 +175,12 @@ def _has_npu(profile: DeviceProfile) -> bool:
 
 
 def _label(text: str) -> str:
-    """`text` as a label's value: other characters become `-`, at most 63."""
+    """Return `text` as a label value: invalid characters become `-`, at most 63 characters."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:63].strip("-._")
 
 
 def _changes(scope: DeviceScope, wanted: Mapping[str, str]) -> dict[str, str | None]:
-    """What to set and what to remove on the Node; empty when it is as it should be."""
+    """Return the labels to set, or to remove (None), on the Node; empty if they are right."""
     assert scope.node is not None
     have = {key: value for key, value in scope.node.labels.items() if key == _NPU or key.startswith(f"{_NPU}-")}
     removed: dict[str, str | None] = {key: None for key in have if key not in wanted}

@@ -1,6 +1,7 @@
-"""Has a mission left what it allows, beyond noise? Exceedance counts, not sample percentiles, decide.
+"""Drift detection: an exact one-sided binomial test on the number of requests over the limit in a window.
 
-With 30 samples a healthy 3 % over the limit makes a sample p95 fail in 23 % of windows; the exact test at 1 % does not.
+Exceedance counts decide, not sample percentiles: with 30 samples and a healthy 3 % of requests over the limit, a
+sample p95 fails in 23 % of windows, while the exact test at the 1 % level does not.
 """
 
 import math
@@ -16,7 +17,7 @@ Judgement = Literal["Within", "Exceeded", "TooFewSamples"]
 
 
 def tail(total: int, over: int, share: float) -> float:
-    """P(X >= over) for X binomial(total, share), exact to rounding, in time that grows with sqrt(total)."""
+    """Return P(X >= over) for X ~ Binomial(total, share), exact up to rounding, in O(sqrt(total)) time."""
     if over <= 0:
         return 1.0
     if over > total or share <= 0.0:
@@ -31,13 +32,16 @@ def tail(total: int, over: int, share: float) -> float:
 
 
 def _term(total: int, k: int, share: float) -> float:
-    """P(X = k), in logarithms: the factorials of large windows do not fit a float."""
+    """Return P(X = k), computed with log-gamma because the factorials of large windows overflow a float."""
     choose = math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
     return math.exp(choose + k * math.log(share) + (total - k) * math.log1p(-share))
 
 
 def _sum_from(term: float, ratios: Iterable[float]) -> float:
-    """A sum of terms that fall away from the mean, each `ratio` times the one before, until they do not count."""
+    """Return the sum of `term` and its successors, each `ratio` times the one before, until they are negligible.
+
+    The terms decrease away from the mean, so that the sum can be truncated.
+    """
     total = term
     for ratio in ratios:
         term *= ratio
@@ -48,7 +52,7 @@ def _sum_from(term: float, ratios: Iterable[float]) -> float:
 
 
 def judge(window: Window, *, percentile: int, min_samples: int) -> Judgement:
-    """One window: did more than the allowed share of requests exceed the limit?"""
+    """Return Exceeded if significantly more requests than the allowed tail are over the limit in one window."""
     if window.total < min_samples:
         return "TooFewSamples"
     allowed = 1 - percentile / 100
@@ -56,9 +60,9 @@ def judge(window: Window, *, percentile: int, min_samples: int) -> Judgement:
 
 
 def judge_run(windows: Sequence[Window], *, percentile: int, min_samples: int, running: int) -> Judgement | None:
-    """The last `running` windows together: their judgement when they agree, None while they do not.
+    """Return the common judgement of the last `running` windows, or None if they disagree.
 
-    Fewer windows than `running` agree on being within, never on having exceeded.
+    Fewer than `running` windows can agree on Within, but never on Exceeded.
     """
     recent = [judge(w, percentile=percentile, min_samples=min_samples) for w in windows[-running:]]
     if not recent:

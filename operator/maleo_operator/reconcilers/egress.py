@@ -1,4 +1,4 @@
-"""Whether a Placement keeps the mission's egress rules in the world as it is now."""
+"""Checks of a Placement against the mission's egress rules and the current labels of nodes."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -10,26 +10,26 @@ from maleo_api.placement import Partition, Placement
 from maleo_operator.reconcilers.scope import MissionScope
 
 FORBIDDEN: Final = "EgressForbidden"
-"""Reason of a condition, and of a Placement that was ended, by an egress rule."""
+"""Reason of conditions caused by an egress rule, and of Placements that it ended."""
 
 
 def breaks_egress(scope: MissionScope, placement: Placement) -> bool:
-    """Return whether some partition receives data of the mission's input that may not go to its node.
+    """Return True if a partition receives data that the egress rules do not allow on its node.
 
-    What cannot be judged because a node does not exist (any more) is not allowed.
+    A node that does not exist (any more) is a violation unless the rule is Any, because its site is unknown.
     """
     return any(True for _ in _violations(scope, placement))
 
 
 def withholds_input(scope: MissionScope, placement: Placement, target: Partition) -> bool:
-    """Return whether the mission keeps its input from the node of `target`."""
+    """Return True if the egress rule for raw input forbids the node of `target`."""
     nodes, source = scope.snapshot.nodes, placement.spec.entry_node
     reach = scope.mission.spec.egress.input
     return target.node != source and not may_receive(reach, nodes.get(source), nodes.get(target.node))
 
 
 def tell_violation(scope: MissionScope, placement: Placement) -> str:
-    """Return the first violation between nodes that exist, as a sentence for people; empty where there is none."""
+    """Return a message for the first violation between existing nodes; empty if there is none."""
     known = scope.snapshot.nodes.keys()
     return next(
         (told for node, told in _violations(scope, placement) if {node, placement.spec.entry_node} <= known), ""
@@ -37,7 +37,7 @@ def tell_violation(scope: MissionScope, placement: Placement) -> str:
 
 
 def _violations(scope: MissionScope, placement: Placement) -> Iterator[tuple[str, str]]:
-    """Yield (node, what is wrong) for each partition that receives what it must not."""
+    """Yield (node, message) for each partition whose received data violates an egress rule."""
     nodes, source = scope.snapshot.nodes, placement.spec.entry_node
     for part in placement.spec.partitions:
         rule = _rule_for(scope, placement, part)
@@ -48,7 +48,7 @@ def _violations(scope: MissionScope, placement: Placement) -> Iterator[tuple[str
 
 
 def _rule_for(scope: MissionScope, placement: Placement, part: Partition) -> str:
-    """Return the field of `spec.egress` that says how far what `part` receives may travel.
+    """Return the field of `spec.egress` that governs the data received by `part`: `input` or `features`.
 
     The Model says which cuts carry the raw input, as long as it still describes the artifact of the Placement.
     """

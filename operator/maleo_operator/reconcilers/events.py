@@ -1,4 +1,4 @@
-"""Events on a mission, as values; each is told once per transition, its key tells repeats apart."""
+"""Kubernetes Events on a mission, one per transition; the key of an event identifies repetitions."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
@@ -17,13 +17,13 @@ _GOOD: Final = {"Ready": "True", "Placed": "True", "Degraded": "False"}
 _PASSING: Final = frozenset({"Starting", "Moving", "Suspended"})
 _ORDER: Final = ("Placed", "Ready")
 _IMPLIED: Final = {"commit": ("Placed", "Serving"), "plan": ("Starting", "Moving")}
-"""Reasons of conditions that follow from what an event says was done."""
+"""Event kind -> condition reasons that the event already implies."""
 
 
 def tell(turn: Turn, before: Sequence[Condition], after: Sequence[Condition]) -> tuple[Event, ...]:
-    """Return one event for each transition: what another event of this turn says already is not said again.
+    """Return one event per transition of this step, without those that another event already implies.
 
-    What was done goes before what it made of the conditions, and these in the order in which they explain each other.
+    Actions come before the resulting condition changes, and these in the order in which they explain each other.
     """
     told: list[Event] = []
     if turn.committed and turn.revisions.active is not None:
@@ -39,7 +39,7 @@ def tell(turn: Turn, before: Sequence[Condition], after: Sequence[Condition]) ->
 
 
 def tell_decision(scope: MissionScope) -> str:
-    """Return one log line for a plan: why it was made, what came of it, with its predictions and inputs."""
+    """Return the log line of a plan: trigger, result, predictions and digest of the inputs."""
     verdict = scope.verdict
     assert verdict is not None
     told = [f"planned {scope.mission.key} for {scope.trigger}:"]
@@ -67,7 +67,7 @@ def _tell_figure(unit: quantities.Unit, figure: Figure | None) -> str:
 
 
 def _is_told(new: Condition, after: Sequence[Condition], told: Iterable[Event]) -> bool:
-    """Return whether an event has the same sentence, or the same reason by another condition that is told anyway."""
+    """Return True if an event in `told` already carries the message of `new`, or implies its reason."""
     kinds = {event.key.partition("/")[0] for event in told}
     implied = any(new.reason in _IMPLIED.get(kind, ()) for kind in kinds)
     same = any(c.type in kinds and c.type != new.type and c.reason == new.reason for c in after)
@@ -79,7 +79,11 @@ def _is_told(new: Condition, after: Sequence[Condition], told: Iterable[Event]) 
 
 
 def _is_news(old: Condition | None, new: Condition) -> bool:
-    """A standing that turned, for better or worse; of an objective, that it is broken, or met again."""
+    """Return True if a condition changed in a way worth an event.
+
+    For Placed, Ready and Degraded any change of status or reason counts, except a first condition that is good. For
+    objectives only a violation and its end count. A change to Unknown never counts.
+    """
     before = (old.status, old.reason) if old is not None else None
     if before == (new.status, new.reason) or new.status == "Unknown":
         return False

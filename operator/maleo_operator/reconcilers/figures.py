@@ -1,4 +1,4 @@
-"""Observed and declared figures of a mission against its limits: margins, and the bands that they are printed in."""
+"""Margins of a mission: observed, predicted and declared figures against its limits, and their printed bands."""
 
 import math
 from collections.abc import Iterable
@@ -14,16 +14,17 @@ from maleo_operator.planning.edition import Edition, list_editions
 from maleo_operator.planning.floor import find_floor, find_row
 from maleo_operator.reconcilers.scope import MissionScope, Window
 
-_BAND = 10  # points
-_STICK = 5  # points beyond its band that a margin must go before another band is printed; never across zero
-_LEAST = 1e-6  # of a margin that is negative
+_BAND = 10  # width of a band in percentage points
+_STICK = 5  # hysteresis: points that a margin must leave its band by before another one is printed; never across zero
+_LEAST = 1e-6  # smallest magnitude of a margin whose condition is False
 PREDICTED = "~"
-"""Before a margin in the status: of the plan's prediction, nothing has been observed yet."""
+"""Prefix of a margin in the status that is predicted by the plan, because nothing has been observed yet."""
 
 
 def declared_accuracy(scope: MissionScope, active: Placement) -> AccuracyFigure | None:
-    """Return the figure, of the objective's metric and data set, of what serves: the variant's, or that of its exit,
-    less what the cuts and codecs of `active` cost. None where any of it is unknown.
+    """Return the declared accuracy of the serving variant or exit, less the loss by the cuts and codecs of `active`.
+
+    The figure is that of the objective's metric and data set. None if any part of it is unknown.
     """
     objective, model = scope.mission.spec.objectives.accuracy, scope.model
     served = (active.spec.variant, active.spec.exit)
@@ -40,7 +41,7 @@ def declared_accuracy(scope: MissionScope, active: Placement) -> AccuracyFigure 
 
 
 def _lost_at_cuts(demand: Demand, edition: Edition, active: Placement) -> float:
-    """Return the share of accuracy; of spans that the Model does not have any more nothing is known to be lost."""
+    """Return the accuracy lost at cuts, as a ratio. Spans that the Model no longer has count as no loss."""
     starts = [p for p in active.spec.partitions if 0 < p.span.first < len(edition.blocks)]
     return math.fsum(
         demand.loss(edition, at, find_codec(edition, at, part.decoder.codec) if part.decoder is not None else None)
@@ -50,12 +51,12 @@ def _lost_at_cuts(demand: Demand, edition: Edition, active: Placement) -> float:
 
 
 def margin_below(value: float, limit: float) -> float:
-    """Signed relative distance where lower is better; negative = violated."""
+    """Return the signed relative distance of `value` to an upper `limit`; negative = violated."""
     return (limit - value) / limit
 
 
 def accuracy_margin(scope: MissionScope, active: Placement) -> float | None:
-    """Return the declared figure minus the floor, 0.02 for two points; None where either is unknown."""
+    """Return the declared accuracy minus the floor (0.02 is two points), or None if either is unknown."""
     objective = scope.mission.spec.objectives.accuracy
     figure = declared_accuracy(scope, active)
     floor = find_floor(objective, scope.model) if objective else math.inf
@@ -65,7 +66,7 @@ def accuracy_margin(scope: MissionScope, active: Placement) -> float | None:
 
 
 def latency_margin(scope: MissionScope, active: Placement) -> float | None:
-    """Observed where enough was observed, else predicted."""
+    """Return the observed latency margin if there are enough samples, else the predicted one."""
     observed = _observed_latency_margin(scope)
     return _predicted_latency_margin(scope, active) if observed is None else observed
 
@@ -87,7 +88,7 @@ def _predicted_latency_margin(scope: MissionScope, active: Placement) -> float |
 
 
 def energy_margin(scope: MissionScope, active: Placement) -> float | None:
-    """Observed where there is a reading, else predicted."""
+    """Return the observed energy margin if there is a reading, else the predicted one."""
     if observed_joules(scope) is not None:
         return observed_energy_margin(scope)
     return _predicted_energy_margin(scope, active)
@@ -99,7 +100,7 @@ def _predicted_energy_margin(scope: MissionScope, active: Placement) -> float | 
 
 
 def observed_joules(scope: MissionScope) -> float | None:
-    """Joules of one inference over all partitions; None without a reading whose basis is known."""
+    """Return the joules per inference over all partitions, or None without a reading of known basis."""
     telemetry = scope.telemetry
     known = telemetry.fresh and telemetry.joules_basis != Basis.UNKNOWN
     return telemetry.joules if known else None
@@ -111,13 +112,16 @@ def observed_energy_margin(scope: MissionScope) -> float | None:
 
 
 def window_energy_margin(scope: MissionScope, window: Window) -> float | None:
-    """None without a reading whose basis is known."""
+    """Return the energy margin of one window, or None without a reading of known basis."""
     known = window.joules is not None and window.joules_basis != Basis.UNKNOWN
     return _energy(scope, window.joules, window.rate) if known and window.joules is not None else None
 
 
 def _energy(scope: MissionScope, joules: float, rate: float | None) -> float | None:
-    """The tighter of the limits per inference and on power."""
+    """Return the smaller of the margins to the limits on energy per inference and on power, or None without either.
+
+    joules: energy per inference; rate: requests/s, None = the power limit is ignored.
+    """
     objective = scope.mission.spec.objectives.energy
     margins = []
     if objective and objective.per_inference:
@@ -130,10 +134,10 @@ def _energy(scope: MissionScope, joules: float, rate: float | None) -> float | N
 def margins(
     scope: MissionScope, active: Placement | None, before: Margins | None, judged: Iterable[Condition]
 ) -> Margins | None:
-    """Return the margins as people read them.
+    """Return the printed margins of the status.
 
-    Those of latency and energy are bands; a prediction is marked. Accuracy is declared, and told in points. `judged`,
-    the conditions of the objectives, decides the sign: chance alone never makes a margin negative.
+    Latency and energy are bands, with a mark on predictions. Accuracy is declared, in percentage points. `judged`, the
+    conditions of the objectives, decides the sign, so that noise never makes a margin negative.
     """
     if active is None:
         return None
@@ -152,7 +156,10 @@ def margins(
 
 
 def _latency_band(scope: MissionScope, margin: float, before: str | None, met: str | None) -> str | None:
-    """One odd window is not told: the band before stands until every window that is looked at has left it."""
+    """Return the band of the latency margin; the former band stands until all windows have left it.
+
+    A single outlying window therefore does not change the status.
+    """
     objective, known = scope.mission.spec.objectives.latency, _observed(before)
     seen = [w.percentile_s for w in scope.telemetry.windows if w.percentile_s is not None]
     if objective is not None and known is not None:
@@ -163,7 +170,7 @@ def _latency_band(scope: MissionScope, margin: float, before: str | None, met: s
 
 
 def _agree(margin: float | None, met: str | None) -> float | None:
-    """Return the margin, or the nearest one whose sign agrees with the condition's status."""
+    """Return `margin`, clamped to the sign that agrees with the status of its condition."""
     if margin is None or met not in ("True", "False"):
         return margin
     return max(margin, 0.0) if met == "True" else min(margin, -_LEAST)
@@ -180,7 +187,7 @@ def _predicted_band(margin: float | None, before: str | None) -> str | None:
 
 
 def band(margin: float | None, before: str | None = None) -> str | None:
-    """The 10-point band that holds `margin`, such as `+30%` for 0.34; the band before sticks at its edges."""
+    """Return the 10-point band of `margin`, such as `+30%` for 0.34, with hysteresis around the band `before`."""
     if margin is None:
         return None
     points = margin * 100

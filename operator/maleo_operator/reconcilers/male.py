@@ -1,4 +1,4 @@
-"""The conditions of the objectives, three-valued: AccuracyMet, LatencyMet, EnergyMet. No telemetry is Unknown."""
+"""Conditions of the objectives: AccuracyMet, LatencyMet and EnergyMet; Unknown without telemetry."""
 
 from maleo_api import quantities
 from maleo_api.meta import Condition
@@ -13,7 +13,7 @@ from maleo_operator.reconcilers.scope import MissionScope
 
 
 def judge_objectives(scope: MissionScope, active: Placement | None) -> list[Condition]:
-    """A condition for each objective that the mission has."""
+    """Return one condition per objective of the mission."""
     objectives = scope.mission.spec.objectives
     wanted = {
         "AccuracyMet": (objectives.accuracy, _accuracy),
@@ -64,7 +64,7 @@ def _latency(scope: MissionScope, _: Placement) -> Condition:
         return condition("LatencyMet", "False", "LimitExceeded", told)
     if judgement == "Within":
         return condition("LatencyMet", "True", "WithinLimit", told)
-    # The windows disagree: what was said last stands until enough of them agree.
+    # The windows disagree: keep the last condition until enough of them agree.
     last = find(scope.mission.status.conditions, "LatencyMet")
     if last is not None and last.status != "Unknown":
         return last
@@ -72,7 +72,7 @@ def _latency(scope: MissionScope, _: Placement) -> Condition:
 
 
 def _tell_share(scope: MissionScope, objective: LatencyObjective) -> str:
-    """Return what was judged: the share of requests over the limit, not a percentile of them, which chance moves."""
+    """Return a message with the share of requests over the limit, which the test judges; a percentile is noisier."""
     windows = scope.telemetry.windows[-scope.mission.spec.drift.windows :]
     over, total = sum(w.over_limit for w in windows), sum(w.total for w in windows)
     share, allowed = quantities.show_apart(

@@ -1,4 +1,4 @@
-"""What to do about one mission: observe, propose, advance, and ask for what is not so yet."""
+"""Reconciler of missions: observe, propose, advance the rollout, and return the missing changes."""
 
 from typing import Any, Final
 
@@ -10,13 +10,13 @@ from maleo_operator.reconcilers.scope import MissionScope, Outcome, Reference, S
 from maleo_operator.reconcilers.trigger import PERIODS, retry_after
 
 _HEAL_S: Final = 10.0
-"""A failed pod is replaced when it is this old: a slot that fails at once costs a pod every ten seconds, no more."""
+"""Age at which a failed pod is replaced: a slot that fails at once costs at most one pod per ten seconds."""
 _UNDER_WAY_S: Final = 1.0
-_OVERDUE_S: Final = 10.0  # a retry that something else holds back, such as the budget of moves
+_OVERDUE_S: Final = 10.0  # while a due retry is held back, for example by the move budget
 
 
 def decide(scope: MissionScope) -> Outcome:
-    """One turn of one mission. Everything that it asks for can be repeated, and is asked for until it is so."""
+    """Return the outcome for one mission. All its writes are idempotent and requested until they are observed."""
     if scope.mission.metadata.deletion_timestamp is not None:
         return Outcome()
     before = revisions.observe(scope)
@@ -37,7 +37,7 @@ def decide(scope: MissionScope) -> Outcome:
 
 
 def _created(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ...]:
-    """The new Placement, and a pod for each slot that has none. Nobody starts a pod on a node that is lost."""
+    """Return the new Placement, the Secret if needed, and a pod for each slot without one whose node is reachable."""
     held, pods = turn.revisions.held, revisions.live_pods(scope.pods)
     entries = {revisions.entry_of(p) for p in held}
     missing = [slot for slot in _needed(turn.revisions) if slot not in pods and _can_start(scope, slot)]
@@ -48,8 +48,10 @@ def _created(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ..
 
 
 def _can_start(scope: MissionScope, slot: Slot) -> bool:
-    """An extended resource is free only when the pod that held it is gone:
-    until then the next pod would stay Pending.
+    """Return True if a pod can start in `slot` now.
+
+    Its node must be reachable. An extended resource is free only when the pod that held it is gone; until then the
+    next pod would stay Pending.
     """
     leaving = any((p.node, p.unit) == slot for p in scope.pods)
     exclusive = bool(children.extended_resource(scope.snapshot, slot))
@@ -58,7 +60,7 @@ def _can_start(scope: MissionScope, slot: Slot) -> bool:
 
 
 def _needed(held: Revisions) -> tuple[Slot, ...]:
-    """Slots of the active and of the coming revision; those of a revision that drains are not made again."""
+    """Return the slots of the active and the pending revision; slots of draining revisions are not recreated."""
     wanted = [p for p in (held.active, held.pending) if p is not None]
     return tuple(dict.fromkeys(slot for p in wanted for slot in revisions.slots_of(p)))
 
@@ -75,7 +77,10 @@ def _applied(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ..
 
 
 def _answering(scope: MissionScope, turn: switch.Turn) -> Placement | None:
-    """Whose entry the Service names: a new one when it says that it serves, until then the one before."""
+    """Return the Placement whose entry the Service selects: the active one once its entry reports that it serves.
+
+    Until then it is the newest draining Placement that still has an entry pod.
+    """
     held, pods = turn.revisions, revisions.live_pods(scope.pods)
     before = [p for p in held.draining if revisions.entry_of(p) in pods]
     if held.active is not None and before and not switch.has_flipped(scope, turn):
@@ -90,7 +95,7 @@ def _deleted(scope: MissionScope, turn: switch.Turn) -> tuple[Reference, ...]:
 
 
 def _is_over(scope: MissionScope, turn: switch.Turn, pod: SlotPod) -> bool:
-    unread = turn.active is not None and turn.revisions.active is None  # its Placement was deleted: it serves on
+    unread = turn.active is not None and turn.revisions.active is None  # Placement deleted while it serves
     if pod.terminating or unread:
         return False
     slot = Slot(pod.node, pod.unit)
@@ -104,17 +109,23 @@ def _is_over(scope: MissionScope, turn: switch.Turn, pod: SlotPod) -> bool:
 
 
 def _is_stranger(scope: MissionScope, pod: SlotPod) -> bool:
-    """The operator's key was replaced: a pod reads it once, at its start, and is not known any more."""
+    """Return True if the pod has a former identity.
+
+    The operator's key was replaced; a pod reads its identity once at its start and can no longer authenticate.
+    """
     return pod.identity != children.identity_mark(scope.identity)
 
 
 def _may_leave(scope: MissionScope, turn: switch.Turn, draining: Placement, slot: Slot) -> bool:
-    """The old entry goes when the new one serves: it answers what it began, and its clients come to the new one."""
+    """Return True if `slot` is the draining entry and the new entry serves.
+
+    The old entry answers the requests that it has begun, and its clients reconnect to the new one.
+    """
     return revisions.entry_of(draining) == slot and switch.has_flipped(scope, turn)
 
 
 def _requeue(scope: MissionScope, turn: switch.Turn) -> float:
-    """Reports and watches wake a mission as well; this is for what only time brings."""
+    """Return the seconds until the next pass for changes caused by time alone; reports and watches wake it earlier."""
     failed = any(p.failed and not p.terminating for p in scope.pods)
     if turn.revisions.pending is not None or turn.revisions.draining or turn.committed or failed:
         return _UNDER_WAY_S

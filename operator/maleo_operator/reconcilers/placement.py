@@ -1,4 +1,4 @@
-"""Plan -> Placement: the resource that records one plan as an immutable revision."""
+"""Conversion of plans into Placements, the immutable revisions of a mission."""
 
 import math
 from itertools import zip_longest
@@ -16,9 +16,9 @@ from maleo_operator.reconcilers.revisions import Revisions, is_replaced, is_stor
 from maleo_operator.reconcilers.scope import MissionScope
 
 GENERATION: Final = "maleo.dev/mission-generation"
-"""Annotation of a Placement: which spec of the mission it answers."""
+"""Annotation of a Placement: generation of the mission that it was planned for."""
 BLOCKER: Final = "maleo.dev/blocker"
-"""Annotation of a Placement that is the least bad, not feasible: which constraint it breaks first."""
+"""Annotation of a Placement made from an infeasible plan: code of its first blocker."""
 
 _MOVES_TO_LEAST_BAD: Final = frozenset(
     {
@@ -36,18 +36,21 @@ _MOVES_TO_LEAST_BAD: Final = frozenset(
     }
 )
 _IMPROVEMENT: Final = 0.05
-"""Gain of the objective (a weighted sum of margins) below which nothing is moved only to be better."""
+"""Minimum gain of the objective (a weighted sum of margins) for a voluntary move."""
 _DWELL_S: Final = 600.0
-"""How long a plan is expected to stay: a gain must repay the time that the switch to it takes within that."""
+"""Expected lifetime of a plan, within which the gain of a move must repay its switching time."""
 
 
 def propose(scope: MissionScope, revisions: Revisions) -> stored.Placement | None:
-    """The next revision that the verdict asks for; None when what is there, or on its way, is that plan already."""
+    """Return the next revision that the verdict asks for, or None if the current one already has that plan.
+
+    A suspended mission never gets a new revision.
+    """
     return None if scope.mission.spec.suspend else _find_next(scope, revisions)
 
 
 def is_held_back(scope: MissionScope, revisions: Revisions) -> bool:
-    """Return whether the verdict asks for another revision and the mission is suspended."""
+    """Return True if the verdict asks for another revision but the mission is suspended."""
     return scope.mission.spec.suspend and _find_next(scope, revisions) is not None
 
 
@@ -62,7 +65,7 @@ def _find_next(scope: MissionScope, revisions: Revisions) -> stored.Placement | 
 
 
 def _is_answered(scope: MissionScope, current: stored.Placement) -> bool:
-    """Whether what is on its way was made for this very spec, by an operator that did not come to say so."""
+    """Return True if `current` was created for this generation already, by an operator that did not record it."""
     generation = current.metadata.annotations.get(GENERATION)
     answers = generation == str(scope.mission.metadata.generation) and not is_replaced(scope, current)
     return scope.trigger == "SpecChanged" and answers
@@ -78,7 +81,10 @@ def _wanted(scope: MissionScope, revisions: Revisions) -> Plan | None:
 
 
 def _is_better(scope: MissionScope, verdict: Feasible) -> bool:
-    """Whether a move by choice gains enough over staying, both judged by what is known now where that is possible."""
+    """Return True if a voluntary move gains enough over staying.
+
+    Staying is evaluated on the current inputs if possible, else by the objective of the plan at the time it was made.
+    """
     held = verdict.staying or scope.snapshot.held.get(scope.mission.key)
     staying = held.objective if held is not None else math.inf
     switching = verdict.plan.switching
@@ -87,17 +93,17 @@ def _is_better(scope: MissionScope, verdict: Feasible) -> bool:
 
 
 def same_plan(one: stored.Placement, other: stored.Placement) -> bool:
-    """Whether both make the slots do the same: predictions, pace and memory estimates do not count."""
+    """Return True if both make the slots do the same; predictions, pace and memory estimates are ignored."""
     return _essence(one.spec) == _essence(other.spec)
 
 
 def blocker_of(placement: stored.Placement) -> str | None:
-    """The constraint that this plan breaks, when it is the least bad one."""
+    """Return the code of the first blocker if the Placement was made from an infeasible plan, else None."""
     return placement.metadata.annotations.get(BLOCKER)
 
 
 def manifest(scope: MissionScope, placement: stored.Placement) -> dict[str, Any]:
-    """The object to create; its status follows separately, as for every kind with a status subresource."""
+    """Return the manifest to create; the status is applied separately, through the status subresource."""
     meta = placement.metadata
     return {
         "apiVersion": API_VERSION,
@@ -173,7 +179,7 @@ def _build(scope: MissionScope, plan: Plan, revisions: Revisions) -> stored.Plac
 
 
 def _next_revision(scope: MissionScope) -> int:
-    """Above everything that was ever seen, so that slots never meet a number twice."""
+    """Return a revision above all known ones, reported ones included, so that slots never see a number reused."""
     known = [p.spec.revision for p in scope.placements]
     known += [revision for report in scope.telemetry.reports.values() for revision in report.warm]
     known += [report.active or 0 for report in scope.telemetry.reports.values()]
@@ -181,7 +187,7 @@ def _next_revision(scope: MissionScope) -> int:
 
 
 def _partition(name: str, part: PlannedPartition, following: PlannedPartition | None) -> stored.Partition:
-    """What the following one decodes is encoded here."""
+    """Return the stored form of `part`; it encodes what the `following` partition decodes."""
     codec, onward = part.codec, following.codec if following else None
     return stored.Partition(
         name=name,
@@ -204,7 +210,7 @@ def _coder(codec: Codec, artifact: Artifact) -> stored.Coder:
 
 
 def _pace(part: PlannedPartition) -> stored.Pace:
-    """The unit's normal speed: the agent slows a throttled unit itself."""
+    """Return the nominal time and energy of a simulated unit; the agent applies throttling itself."""
     known = part.energy.basis != Basis.UNKNOWN
     return stored.Pace(
         time=quantities.show(quantities.DURATION, part.nominal),
@@ -237,9 +243,9 @@ def _figure(unit: quantities.Unit, figure: Figure | None) -> api.Figure | None:
 
 
 def _strategy(scope: MissionScope, plan: Plan, active: stored.Placement | None) -> stored.Strategy:
-    """SideBySide while both revisions fit; else the fallback bridges, or a gap that the mission allows.
+    """Return SideBySide if both revisions fit; else Bridge with a fallback, InPlace if a gap is allowed, or SideBySide.
 
-    An Exclusive unit belongs to the slot, and the slot outlives the revisions: it can hold both.
+    Exclusive units do not prevent SideBySide: the unit belongs to the slot, which outlives revisions and can hold both.
     """
     if active is None or not _crowded(scope, plan, active):
         return "SideBySide"
@@ -250,7 +256,7 @@ def _strategy(scope: MissionScope, plan: Plan, active: stored.Placement | None) 
 
 
 def _crowded(scope: MissionScope, plan: Plan, active: stored.Placement) -> bool:
-    """Whether some unit cannot hold its part of the old and of the new revision at once."""
+    """Return True if the memory of a unit cannot hold its partitions of the old and the new revision at once."""
     return any(
         old.node == new.node
         and old.unit == new.unit

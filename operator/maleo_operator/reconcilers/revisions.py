@@ -1,4 +1,4 @@
-"""What the Placements of one mission are to each other and to its pods: read from what is stored, never remembered."""
+"""Roles of the Placements of one mission and their slots, derived from stored state only."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 
 
 class Slot(NamedTuple):
-    """Where one pod of a mission runs."""
+    """Location of one pod of a mission."""
 
     node: str
     unit: str
@@ -18,10 +18,10 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Revisions:
-    """Placements by role, each tuple by revision.
+    """Placements by role, each tuple sorted by revision.
 
     draining: served before `active` and may still answer requests; stale: overtaken before they ever served;
-    finished: Superseded or Abandoned, kept to be read.
+    finished: Superseded or Abandoned, kept as history.
     """
 
     active: Placement | None = None
@@ -32,23 +32,26 @@ class Revisions:
 
     @property
     def held(self) -> tuple[Placement, ...]:
-        """What slots must have loaded."""
+        """Return the Placements that slots must keep loaded: draining, active and pending."""
         return tuple(p for p in (*self.draining, self.active, self.pending) if p is not None)
 
     @property
     def current(self) -> Placement | None:
-        """What the mission will run by, if nothing happens."""
+        """Return the pending Placement, or else the active one."""
         return self.pending or self.active
 
 
 def is_replaced(scope: MissionScope, placement: Placement) -> bool:
-    """Whether the model's variant stands for another artefact by now, or is not there any more."""
+    """Return True if the Model no longer has the variant of `placement` with the same artifact."""
     variants = scope.model.spec.variants if scope.model else []
     return not any(v.name == placement.spec.variant and placement.spec.artifact in v.artifacts for v in variants)
 
 
 def observe(scope: MissionScope) -> Revisions:
-    """Roles by `status.active` and the Placements' own conditions. What was deleted while it serves is active still."""
+    """Return the roles of the Placements by `status.active` and their own conditions.
+
+    A Placement that was deleted while it serves stays active (`scope.deleted`).
+    """
     active_revision = serving_revision(scope)
     placements = sorted(scope.placements, key=lambda p: p.spec.revision)
     finished = tuple(p for p in placements if is_finished(p) and p.spec.revision != active_revision)
@@ -56,7 +59,7 @@ def observe(scope: MissionScope) -> Revisions:
     newer = [p for p in live if active_revision is None or p.spec.revision > active_revision]
     pending = newer[-1] if newer else None
     older = [p for p in live if p is not pending and p.spec.revision != active_revision]
-    # While nothing is known to serve, an older revision may be the one that does.
+    # Without `status.active` an older revision may be the one that serves, so none is stale.
     stale = tuple(p for p in older if active_revision is not None and p in newer)
     return Revisions(
         active=next((p for p in live if p.spec.revision == active_revision), scope.deleted),
@@ -84,7 +87,7 @@ def entry_of(placement: Placement) -> Slot:
 
 
 def slots_of(placement: Placement) -> tuple[Slot, ...]:
-    """The entry first, then in the order of the data, each once."""
+    """Return the distinct slots: the entry first, then in the order of the data flow."""
     return tuple(dict.fromkeys([entry_of(placement), *(Slot(p.node, p.unit) for p in placement.spec.partitions)]))
 
 
@@ -97,13 +100,13 @@ def partition_at(placement: Placement, slot: Slot) -> Partition | None:
 
 
 def live_pods(pods: Iterable[SlotPod]) -> dict[Slot, SlotPod]:
-    """The one pod that counts in each slot: not terminating, healthy before failed, then by name."""
+    """Return one pod per slot: not terminating, healthy before failed, then the first by name."""
     ordered = sorted((p for p in pods if not p.terminating), key=lambda p: (p.failed, p.name))
     return {Slot(p.node, p.unit): p for p in reversed(ordered)}
 
 
 def describe(placement: Placement) -> str:
-    """`Split drone-1>edge-1, int8, cut after block 3`."""
+    """Return a description such as `Split drone-1>edge-1, int8, cut after block 3`."""
     cuts = " and ".join(f"block {p.span.last}" for p in placement.spec.partitions[:-1])
     where = f"{placement.spec.mode} {'>'.join(nodes_of(placement))}, {placement.spec.variant}"
     return f"{where}, cut after {cuts}" if cuts else where

@@ -1,4 +1,4 @@
-"""What a decision may see (MissionScope, DeviceScope) and what it may ask for (Outcome)."""
+"""Inputs (MissionScope, DeviceScope) and output (Outcome) of a reconciler."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,46 +15,47 @@ from maleo_wire.messages import SlotDesired, SlotReport
 
 @dataclass(frozen=True, slots=True)
 class SlotPod:
-    """A pod of this mission as the API server shows it; `children.parse_slot` makes it."""
+    """Slot pod of a mission, parsed from the API server's object by `children.parse_slot`."""
 
     name: str
-    node: str  # where it must run (maleo.dev/node), bound or not
+    node: str  # node that it is pinned to (maleo.dev/node), bound or not
     unit: str
     entry: bool
-    ip: str  # empty until it has one
+    ip: str  # empty until assigned
     ready: bool
     failed: bool  # phase Failed, or evicted, or its container keeps crashing
     message: str
     terminating: bool
     created_at: float = 0.0  # Unix time
-    identity: str = ""  # digest of the identity that it was made with (label maleo.dev/identity)
+    identity: str = ""  # digest of the identity that it was created with (label maleo.dev/identity)
     labels: Mapping[str, str] = field(default_factory=dict)
-    memory: int = 0  # bytes of its limit; 0 = none that is known
-    preempted: bool = False  # Kubernetes takes its place for a pod of higher priority
+    memory: int = 0  # memory limit in bytes; 0 = unknown
+    preempted: bool = False  # preempted by kube-scheduler for a pod of higher priority
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One closed latency window of the active revision at the entry; back-filled frames are not in it."""
+    """One closed latency window of the active revision at the entry; backfilled frames are excluded."""
 
     total: int
     over_limit: int
-    fallback: int = 0  # of total: answered by the fallback, in time or not
+    fallback: int = 0  # part of `total` answered by the fallback, in time or not
     percentile_s: float | None = None  # at the objective's percentile
-    joules: float | None = None  # of one inference over all partitions, None = unknown
+    joules: float | None = None  # per inference over all partitions, None = unknown
     joules_basis: str = "Unknown"
     rate: float | None = None  # requests/s
 
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """What the entry and its partners reported of this mission.
+    """Telemetry of a mission from its entry and partner slots.
 
-    windows: newest last, only of the active revision; p50_s: of the newest window's sketch (display and status),
-    percentile_s: the same at the objective's percentile; joules: per inference over all partitions, None = unknown.
+    windows: newest last, of the active revision only; p50_s: median of the newest window's sketch (for display and
+    status); percentile_s: the same at the objective's percentile; joules: per inference over all partitions, None =
+    unknown.
     """
 
-    reports: Mapping[str, SlotReport] = field(default_factory=dict)  # pod name -> latest, only of connected agents
+    reports: Mapping[str, SlotReport] = field(default_factory=dict)  # pod name -> latest, from connected agents only
     windows: tuple[Window, ...] = ()
     samples: int = 0
     p50_s: float | None = None
@@ -69,21 +70,22 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class MissionScope:
-    """Everything about one mission at one instant. `now` is Unix time, `epoch` the leader's.
+    """All inputs of a decision on one mission at one instant. `now` is Unix time, `epoch` the leader's epoch.
 
-    trigger: what `trigger.check` said of this scope, None = nothing had to be planned; then `verdict` is None, and
-    `inputs_digest` is empty. planned_at: when this process last planned this mission, or began to lead.
-    lost_nodes: not Ready, or stream lost and Lease expired -> Unix time since when. The snapshot's facts of such a
-    node say `ready=False`, so that no new plan uses it.
-    service: spec of the mission's Service; None = the Service is missing. All children are those that the mission
-    controls: what only has their name or labels is not among them.
-    refused: the child that the API server refuses again and again, and its words; empty = none is refused.
-    deleted: the Placement that `status.active` names, as it was last seen; None while it is stored, or was never seen.
+    trigger: result of `trigger.check` on this scope; None = no planning was needed, and then `verdict` is None and
+    `inputs_digest` is empty.
+    planned_at: Unix time at which this process last planned the mission, or became the leader.
+    lost_nodes: node -> Unix time since when it is not Ready, or has neither a stream nor a valid Lease. The snapshot
+    has `ready=False` for these nodes, so that no new plan uses them.
+    service: spec of the mission's Service; None = the Service is missing. Only children that the mission controls are
+    included, whatever names or labels other objects have.
+    refused: the child that the API server refuses repeatedly, with its message; empty = none.
+    deleted: the Placement of `status.active` as last seen; None while it is stored, or if it was never seen.
     """
 
     mission: Mission
     model: Model | None
-    placements: tuple[Placement, ...]  # of this mission, by revision
+    placements: tuple[Placement, ...]  # controlled by this mission, sorted by revision
     pods: tuple[SlotPod, ...]
     service: Mapping[str, Any] | None
     service_address: str  # clusterIP:port, or empty
@@ -100,17 +102,17 @@ class MissionScope:
     trigger: str | None = None
     verdict: Verdict | None = None
     inputs_digest: str = ""
-    displaced: bool = False  # a mission of higher rank was promised a unit of its plan since it was planned
-    better: bool = False  # all missions together are served better when this one takes the plan found for it
-    attempts: int = 0  # plans in a row that found nothing feasible
-    news: bool = False  # something that could make such a mission feasible has changed since it was planned last
+    displaced: bool = False  # a higher-ranked mission has reserved a unit of its plan since it was planned
+    better: bool = False  # the joint optimization found a plan for it, which fits
+    attempts: int = 0  # consecutive plans without a feasible result
+    news: bool = False  # a change since the last plan could make the mission feasible
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceScope:
-    """Everything about one node's Device at one instant.
+    """All inputs of a decision on one node's Device at one instant.
 
-    node: None = there is no such Node any more; its labels decide whether it is a device at all (`maleo.dev/tier`).
+    node: None = the Node does not exist; its label `maleo.dev/tier` decides whether it is a device.
     connected: the agent's stream to the leader is open; lease_fresh: the agent's Lease has not expired;
     telemetry_fresh: a reading arrived within the last few seconds.
     """
@@ -127,18 +129,18 @@ class DeviceScope:
 
 @dataclass(frozen=True, slots=True)
 class SlotSettings:
-    """How slot pods are made; from the operator's settings.
+    """Settings of slot pods, a part of the operator's settings.
 
-    cache_bytes: the most that an agent keeps on its node's disk of artefacts.
+    cache_bytes: limit of the artifact cache of an agent on its node's disk.
     """
 
     image: str
     image_pull_policy: str
     agent_port: int
-    cpu_request: float = 0.05  # cores of each slot; more where the plan needs more
+    cpu_request: float = 0.05  # minimum cores of each slot; a plan may need more
     cpu_limit: float = 0.0  # cores; 0 = none
-    tolerations: tuple[Toleration, ...] = ()  # besides those of the mission: of taints that nodes carry
-    priority_classes: Mapping[str, str] = field(default_factory=dict)  # criticality -> PriorityClass of its slots
+    tolerations: tuple[Toleration, ...] = ()  # for taints of nodes, in addition to those of the mission
+    priority_classes: Mapping[str, str] = field(default_factory=dict)  # criticality -> PriorityClass of slots
     slot_port: int = 8080
     hop_timeout_s: float = 1.0
     max_body_bytes: int = 64 * 1024 * 1024
@@ -154,7 +156,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A Kubernetes Event on the mission; `key` de-duplicates."""
+    """A Kubernetes Event on the mission; `key` deduplicates."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -164,17 +166,22 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the shell is to make true. A decision asks only for what is not so yet: an unchanged world asks for nothing.
+    """Writes that a decision asks for. It contains only differences: in an unchanged cluster it is empty.
 
-    create: whole objects that must not exist yet (Placements, Secrets, Pods, Devices). apply: children that are
-    created, or corrected when they exist (Service; labels of Pods). An object of such a name that the mission does not
-    control is left alone, and refused. delete: objects to remove. status: of the Mission (the whole of it) or of the
-    Device (the operator's part: server-side apply by its own field manager), None = it is as it should be.
-    commit: `status.active` changes in this status and must carry the mission's resourceVersion.
-    placement_status: whole status of existing Placements. slots: the desired state of every slot of this mission, for
-    the agents. node_labels: to set (or to remove: None) on the Device's Node. requeue_s: look again then.
-    Order of application: create, apply, placement_status, status, delete, slots; a failure stops the rest of it. Not so
-    a child that is refused for good (by a quota, a policy): the decision is made again with `MissionScope.refused`.
+    create: objects that must not exist yet (Placements, Secrets, Pods, Devices).
+    apply: children that are created, or patched if they exist (Service; labels of Pods). An existing object that the
+    mission does not control is left unchanged, and the write is refused.
+    delete: objects to remove.
+    status: the whole status of the Mission, or the operator's part of the status of the Device (server-side apply with
+    its own field manager); None = unchanged.
+    commit: `status.active` changes in this status, which must be written with the mission's resourceVersion.
+    placement_status: whole status of existing Placements.
+    slots: desired state of every slot of this mission, for the agents.
+    node_labels: labels to set, or to remove (None), on the Device's Node.
+    requeue_s: seconds after which to decide again.
+
+    Order of application: create, apply, placement_status, status, delete, slots; a failure stops the rest. A child that
+    is refused for good (by a quota or a policy) does not: the decision is repeated with `MissionScope.refused`.
     """
 
     create: tuple[dict[str, Any], ...] = ()

@@ -1,4 +1,4 @@
-"""The desired state of every slot of one mission, from the Placements that are held."""
+"""Desired state of every slot of one mission, derived from its held Placements."""
 
 from maleo_api import quantities
 from maleo_api.model import Artifact, Tensor
@@ -18,7 +18,7 @@ from maleo_wire.address import join
 
 
 def desire(scope: MissionScope, revisions: Revisions) -> tuple[tuple[str, wire.SlotDesired], ...]:
-    """(node, what its slot must be), for every pod that a held revision needs."""
+    """Return (node, desired state) for every existing pod that a held revision needs."""
     pods = live_pods(scope.pods)
     needed = dict.fromkeys(slot for placement in revisions.held for slot in slots_of(placement))
     return tuple((slot.node, _slot(scope, revisions, slot, pods)) for slot in needed if slot in pods)
@@ -28,7 +28,7 @@ def _slot(scope: MissionScope, revisions: Revisions, slot: Slot, pods: dict[Slot
     mission = scope.mission
     entry = any(entry_of(p) == slot for p in revisions.held)
     active = _active_at(revisions, slot)
-    serving = active or revisions.active or revisions.held[-1]  # its name turns with the flip, not with the spec
+    serving = active or revisions.active or revisions.held[-1]  # model name and tensors change with the flip
     held = [p for p in revisions.held if slot in slots_of(p) and not _gives_way(revisions, p, slot)]
     fallback = _fallback_holder(revisions, slot)
     return wire.SlotDesired(
@@ -48,7 +48,10 @@ def _slot(scope: MissionScope, revisions: Revisions, slot: Slot, pods: dict[Slot
 
 
 def _gives_way(revisions: Revisions, placement: Placement, slot: Slot) -> bool:
-    """Both do not fit: this revision is unloaded first, and the fallback or a gap bridges the time."""
+    """Return True if `placement` must be unloaded from `slot` before the pending revision fits.
+
+    The fallback or a permitted gap bridges the interruption.
+    """
     pending = revisions.pending
     if pending is None or placement is pending or pending.spec.switch.strategy == "SideBySide":
         return False
@@ -56,7 +59,7 @@ def _gives_way(revisions: Revisions, placement: Placement, slot: Slot) -> bool:
 
 
 def _active_at(revisions: Revisions, slot: Slot) -> Placement | None:
-    """The newest committed revision that has its entry here: an entry that is being left serves on until it is gone."""
+    """Return the newest committed revision with its entry in `slot`; a draining entry serves until its pod is gone."""
     committed = [p for p in (*revisions.draining, revisions.active) if p is not None and entry_of(p) == slot]
     return committed[-1] if committed and revisions.active is not None else None
 
@@ -87,10 +90,10 @@ def _after(placement: Placement, partition: Partition) -> Partition | None:
 
 
 def _hop(scope: MissionScope, partition: Partition, pods: dict[Slot, SlotPod], *, allowed: bool) -> wire.Hop:
-    """Return the address of the following slot.
+    """Return the hop to the slot of the following `partition`.
 
-    It is empty while that slot has none, and while an egress rule forbids the placement: then nothing is sent, and the
-    entry answers by its fallback until the mission has moved.
+    The address is empty while the slot has none, and while an egress rule forbids the placement: then nothing is sent,
+    and the entry answers by its fallback until the mission has moved.
     """
     pod = pods.get(Slot(partition.node, partition.unit))
     address = join(pod.ip, scope.settings.slot_port) if allowed and pod and pod.ip else ""
@@ -124,7 +127,7 @@ def _stage(artifact: Artifact, partition: Partition, *, withholds_input: bool = 
 
 
 def _label(variant: str, exit_: str) -> str:
-    """What a response names: `fp32`, or `fp32:exit-1`."""
+    """Return the variant name in responses: `fp32`, or `fp32:exit-1`."""
     return f"{variant}:{exit_}" if exit_ else variant
 
 

@@ -1,4 +1,4 @@
-"""The conditions of where a mission stands: Placed, Ready, Degraded. Each is a chain: the first that applies tells."""
+"""Readiness conditions of a mission: Placed, Ready and Degraded. Each is the first applicable rule of a chain."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -27,24 +27,24 @@ SUSPENDED: Final = "Suspended"
 PREEMPTED: Final = "Preempted"
 _UNDER_WAY: Final = frozenset({"Starting", "Moving"})
 _PASSING: Final = _UNDER_WAY | {CHILD_REFUSED, "NotPlanned"}
-"""Reasons of `Placed` that end with what they tell of. Any other one stands until the mission is planned again."""
+"""Reasons of `Placed` that hold only while their cause lasts. Any other one is kept until the next plan."""
 _MOVE_TROUBLE: Final = _PASSING | LOAD_REASONS | {"ProgressDeadlineExceeded", SUSPENDED}
-"""Reasons of `Placed` that concern the next revision only: the one that serves is not worse for it."""
+"""Reasons of `Placed` that concern the next revision only and do not degrade the serving one."""
 
 Trouble = tuple[str, str]
-"""Reason and message; both are empty where there is none."""
+"""Reason and message; both empty = no trouble."""
 _NONE: Final[Trouble] = ("", "")
 
 
 def judge_standing(scope: MissionScope, turn: Turn, objectives: Sequence[Condition] = ()) -> list[Condition]:
-    """Return Ready, Placed and Degraded. `objectives`: the conditions of the objectives in the same turn."""
+    """Return Ready, Placed and Degraded. `objectives`: conditions of the objectives in the same pass."""
     placed = _placed(scope, turn)
     ready = _ready(scope, turn, placed)
     return [ready, placed, _degraded(scope, turn, placed, ready, objectives)]
 
 
 def input_lost(scope: MissionScope, placement: Placement) -> bool:
-    """Whether the node where the data is born is out of reach: then nothing is moved, for there is no input."""
+    """Return True if the input node is lost. Nothing is moved then, because there is no input."""
     node = placement.spec.entry_node
     return node in scope.lost_nodes or node not in scope.snapshot.nodes
 
@@ -53,7 +53,10 @@ def input_lost(scope: MissionScope, placement: Placement) -> bool:
 
 
 def _placed(scope: MissionScope, turn: Turn) -> Condition:
-    """Whether a plan that keeps every Hard limit is in force. What blocks the plan goes before what refuses a child."""
+    """Return Placed: True if a plan that meets every Hard limit is in force.
+
+    A blocker of the plan takes precedence over a refused child.
+    """
     told = _in_force(scope, turn)
     if not scope.refused or (told.status == "False" and told.reason not in _UNDER_WAY):
         return told
@@ -90,7 +93,7 @@ def _under_way(scope: MissionScope, pending: Placement, active: Placement | None
 
 
 def _settled(scope: MissionScope, turn: Turn) -> Condition:
-    """Return the last word on the plan that is in force: it stands until the mission is planned again."""
+    """Return Placed without a move in progress; the last condition is kept until the mission is planned again."""
     active, last = turn.revisions.active, find(scope.mission.status.conditions, "Placed")
     abandoned = next((mark for mark in turn.marks.values() if mark.type == "Abandoned"), None)
     if abandoned is not None:
@@ -113,14 +116,14 @@ def _settled(scope: MissionScope, turn: Turn) -> Condition:
 
 
 def _stands(scope: MissionScope, last: Condition, active: Placement | None) -> bool:
-    """Return whether nothing that is to be seen contradicts what was said last."""
+    """Return True if the last condition still holds, as far as can be observed."""
     if last.reason in _PASSING or (last.reason == SUSPENDED and not scope.mission.spec.suspend):
         return False
     return last.status == "False" or (active is not None and last.reason == "Placed")
 
 
 def _least_bad(scope: MissionScope, placement: Placement, blocker: str) -> Condition:
-    """Return why `placement` is in force although it breaks a Hard limit, in the words of its plan."""
+    """Return Placed=False for a closest infeasible plan in force, with the message of its plan."""
     last = find(scope.mission.status.conditions, "Placed")
     known = last is not None and last.reason == blocker
     told = last.message if last is not None and known else f"the least bad is {describe(placement)}"
@@ -128,7 +131,7 @@ def _least_bad(scope: MissionScope, placement: Placement, blocker: str) -> Condi
 
 
 def _given_up(scope: MissionScope, active: Placement) -> Condition | None:
-    """Return why the newest move was abandoned, while nothing newer serves and the Model still says the same."""
+    """Return the Abandoned condition of the newest move, if nothing newer serves and its artifact is still current."""
     newest = max(scope.placements, key=lambda p: p.spec.revision, default=None)
     if newest is None or newest.spec.revision <= active.spec.revision or is_replaced(scope, newest):
         return None
@@ -144,7 +147,7 @@ def _shortfall(verdict: Infeasible) -> str:
 
 
 def _ready(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
-    """Whether the mission answers requests."""
+    """Return Ready: True if the mission answers requests."""
     active, pending = turn.revisions.active, turn.revisions.pending
     current = turn.revisions.current
     if current is not None and input_lost(scope, current):
@@ -164,7 +167,7 @@ def _ready(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
 
 
 def _why_unreachable(scope: MissionScope, active: Placement) -> Trouble:
-    """Return why clients get no answer although the entry is ready."""
+    """Return why clients get no response although the entry is ready."""
     if scope.service is None and scope.refused:
         return CHILD_REFUSED, f"it has no address: {scope.refused}"
     reason, trouble = _known_trouble(scope, active) if active.spec.fallback is None else _NONE
@@ -190,7 +193,7 @@ def _not_serving(scope: MissionScope, pending: Placement | None, placed: Conditi
 def _degraded(
     scope: MissionScope, turn: Turn, placed: Condition, ready: Condition, objectives: Iterable[Condition]
 ) -> Condition:
-    """Whether it serves worse than it should: without a partner, against its spec, or beyond a Hard limit."""
+    """Return Degraded: True if the mission serves without a partner, not as its spec asks, or beyond a Hard limit."""
     active = turn.revisions.active
     if active is None:
         return condition("Degraded", "False", "NotServing", "nothing serves yet")
@@ -215,7 +218,7 @@ def _partner_trouble(scope: MissionScope, active: Placement) -> Trouble:
 
 
 def _plan_trouble(scope: MissionScope, turn: Turn, active: Placement, placed: Condition) -> Trouble:
-    """Return how the plan that serves falls short of what is asked for; of a move under way `Placed` tells."""
+    """Return how the serving plan falls short of the spec. A move in progress is reported by `Placed` instead."""
     serves = f"serves on by {describe(active)}"
     if placed.status == "False" and placed.reason not in _MOVE_TROUBLE:
         return placed.reason, f"{serves}: Placed tells why"
@@ -225,7 +228,7 @@ def _plan_trouble(scope: MissionScope, turn: Turn, active: Placement, placed: Co
 
 
 def _known_trouble(scope: MissionScope, active: Placement) -> Trouble:
-    """Return why the chain behind the entry cannot answer, as far as it is known without asking it."""
+    """Return why the partitions behind the entry cannot answer, as far as is known without a request."""
     violation = tell_violation(scope, active)
     if violation:
         return FORBIDDEN, f"nothing is sent: {violation}"
@@ -252,13 +255,13 @@ def _slot_trouble(scope: MissionScope, slot: Slot, pod: SlotPod | None) -> Troub
         return "SlotFailed", f"{where}: {told.message or 'its container keeps failing'}"
     if not told.ip:
         stood = any(c.reason == PREEMPTED for c in scope.mission.status.conditions if c.type in ("Ready", "Degraded"))
-        reason = PREEMPTED if stood else "SlotPending"  # until it has a place again
+        reason = PREEMPTED if stood else "SlotPending"  # kept until the pod is scheduled again
         return reason, f"{where}: {told.message or 'its pod has not started'}"
     return _NONE if told.ready else ("SlotNotReady", f"{where}: {told.message or 'its container is not ready'}")
 
 
 def _unlike_spec(scope: MissionScope, active: Placement) -> str:
-    """Return what the spec, or the Model, asks for and `active` does not serve; empty where it serves what is asked."""
+    """Return the first field of the spec, or the Model's artifact, that `active` does not match; empty if none."""
     spec, serving = scope.mission.spec, active.spec
     if serving.model != spec.model.name:
         return f"spec.model.name is {spec.model.name}"

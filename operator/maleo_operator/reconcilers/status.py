@@ -1,4 +1,4 @@
-"""The status of a mission and of its Placements: figures are written on transitions, not with every sample."""
+"""Status of a mission and of its Placements. Figures are written on transitions, not with every sample."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ _MAX_EXPLANATION = 2048
 
 
 def report(scope: MissionScope, turn: Turn) -> MissionStatus:
-    """The whole status; equal to what is stored when nothing has happened that is worth a write."""
+    """Return the whole status of the mission, equal to the stored one if nothing worth a write has happened."""
     old, active = scope.mission.status, turn.revisions.active
     generation = scope.mission.metadata.generation
     seen = generation if scope.verdict is not None else old.observed_generation
@@ -41,7 +41,7 @@ def report(scope: MissionScope, turn: Turn) -> MissionStatus:
         mode=active.spec.mode if active else "",
         variant=active.spec.variant if active else "",
         nodes=">".join(nodes_of(active))[:128] if active else "",
-        address=scope.service_address or old.address,  # a Service that was deleted comes back with it
+        address=scope.service_address or old.address,  # a deleted Service is recreated with it
         predicted=active.spec.predicted if active else None,
         observed=_observed(scope, active) if news else old.observed,
         margins=margins,
@@ -53,7 +53,7 @@ def report(scope: MissionScope, turn: Turn) -> MissionStatus:
 
 
 def report_placements(scope: MissionScope, turn: Turn) -> dict[str, dict[str, Any]]:
-    """Placement name -> status, only where it differs from what is stored."""
+    """Return Placement name -> status, for those that differ from the stored one."""
     known = [p for p in scope.placements if p not in turn.pruned]
     wanted = {p.metadata.name: _placement(scope, turn, p) for p in known}
     changed = {p.metadata.name: wanted[p.metadata.name] for p in known if wanted[p.metadata.name] != p.status}
@@ -86,7 +86,10 @@ def _placement(scope: MissionScope, turn: Turn, placement: Placement) -> Placeme
 
 
 def _slot(scope: MissionScope, placement: Placement, slot: Slot) -> SlotState:
-    """A slot that does not report now is told by its last word: the stream may be away, the slot serves on."""
+    """Return the state of one slot.
+
+    Without a current report the stored state is kept: the stream may be interrupted while the slot serves on.
+    """
     pod = live_pods(scope.pods).get(slot)
     name = pod.name if pod else ""
     found = scope.telemetry.reports.get(name)
@@ -106,7 +109,7 @@ def _statuses(conditions: list[Condition]) -> set[tuple[str, str]]:
 
 
 def _phase(conditions: list[Condition], turn: Turn, *, suspended: bool) -> str:
-    """Printed for people; no decision reads it."""
+    """Return the phase, for display only; no decision reads it."""
     status = {c.type: c.status for c in conditions}
     if suspended:
         return "Suspended"
@@ -120,7 +123,7 @@ def _phase(conditions: list[Condition], turn: Turn, *, suspended: bool) -> str:
 
 
 def _reason(conditions: list[Condition], turn: Turn, *, suspended: bool) -> str:
-    """Return what to look at first, for the printed column: the worst that some condition says."""
+    """Return the reason of the most severe condition, for the printed column."""
     found = {c.type: c for c in conditions}
     missed = [c.type for c in conditions if c.type.endswith("Met") and c.status == "False"]
     if found["Ready"].status != "True":
@@ -157,7 +160,10 @@ def _figure(unit: quantities.Unit, value: float | None, basis: Basis) -> Figure 
 
 
 def _explain(scope: MissionScope, turn: Turn) -> str:
-    """Why here, or why nowhere. A new verdict that says the same with other figures is not written."""
+    """Return the explanation of the placement or its failure.
+
+    The stored text is kept if the new one differs in figures only, or while the mission stays placed as it is.
+    """
     old, verdict = scope.mission.status.explanation, scope.verdict
     if verdict is None:
         return old
@@ -170,7 +176,7 @@ def _explain(scope: MissionScope, turn: Turn) -> str:
 
 
 def _decision(scope: MissionScope) -> Decision | None:
-    """Return what the verdict followed from, written only with an explanation that says something new."""
+    """Return the record of the inputs that the verdict follows from; the stored one without a new verdict."""
     if scope.verdict is None or scope.trigger is None or not scope.inputs_digest:
         return scope.mission.status.decision
     chosen = scope.verdict.chosen

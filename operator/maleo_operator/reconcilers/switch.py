@@ -1,7 +1,7 @@
-"""The move from one revision to the next: a state machine whose state is only what can be observed.
+"""Rollout from one revision to the next: a level-triggered state machine without memory.
 
-Nothing is remembered between turns: Placements, pods, the slots' reports and `status.active` say where a move stands,
-so that a turn may be lost, repeated, or taken by another replica at any point.
+Its state is derived from Placements, pods, slot reports and `status.active` in every step, so that a step may be lost,
+repeated, or made by another replica at any point.
 """
 
 from collections.abc import Iterable
@@ -29,12 +29,15 @@ from maleo_operator.reconcilers.revisions import (
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 
 KEPT: Final = 3
-"""Finished revisions that stay to be read."""
+"""Number of finished revisions that are kept as history."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of the machine. `revisions` is how things stand after it; marks: Placement name -> what it becomes."""
+    """Result of one step of the state machine.
+
+    revisions: the roles after the step; marks: Placement name -> terminal condition (Superseded or Abandoned) to set.
+    """
 
     revisions: Revisions
     active: Active | None
@@ -46,7 +49,10 @@ class Turn:
 
 
 def advance(scope: MissionScope, revisions: Revisions, proposed: Placement | None) -> Turn:
-    """The first of these that applies: stop, rebuild, replace, call off, abandon, commit; and finish what is over."""
+    """Take the first applicable action of stop, rebuild, replace, call off, commit and abandon, then retire revisions.
+
+    proposed: the next revision that the verdict asks for, if any.
+    """
     if _is_forbidden(scope, revisions):
         return _stop(revisions)
     turn = Turn(revisions=revisions, active=scope.mission.status.active)
@@ -63,13 +69,13 @@ def advance(scope: MissionScope, revisions: Revisions, proposed: Placement | Non
 
 
 def waiting_for(scope: MissionScope, placement: Placement) -> tuple[Slot, ...]:
-    """Slots that do not yet hold this revision loaded and warm, with an address to be reached at."""
+    """Return the slots that do not report this revision as warm, or whose pod has no IP address yet."""
     pods = live_pods(scope.pods)
     return tuple(slot for slot in slots_of(placement) if not _warm(scope, placement, pods.get(slot)))
 
 
 def load_errors(scope: MissionScope, placement: Placement) -> tuple[str, ...]:
-    """What slots say went wrong with this revision: `edge-1 npu0/npu: digest mismatch`."""
+    """Return the load errors of this revision by slot, such as `edge-1 npu0/npu: digest mismatch`."""
     prefix = f"revision {placement.spec.revision}: "
     return tuple(
         f"{slot.node} {slot.unit}: {error.removeprefix(prefix)}"
@@ -84,7 +90,7 @@ LOAD_REASONS: Final = frozenset({"CacheFull", "ArtifactInvalid", "LoadFailed"})
 
 
 def load_reason(errors: Iterable[str]) -> str:
-    """Return the one of LOAD_REASONS that these errors of slots stand for."""
+    """Return the reason in LOAD_REASONS that classifies these load errors."""
     told = "\n".join(errors)
     if ": CacheFull: " in told:
         return "CacheFull"
@@ -92,7 +98,7 @@ def load_reason(errors: Iterable[str]) -> str:
 
 
 def has_flipped(scope: MissionScope, turn: Turn) -> bool:
-    """Whether the entry says that it serves the active revision: nothing of the old one is asked for any more."""
+    """Return True if the entry reports that it serves the active revision, so that the old one gets no new requests."""
     active = turn.revisions.active
     pod = live_pods(scope.pods).get(entry_of(active)) if active is not None and not turn.committed else None
     report = scope.telemetry.reports.get(pod.name) if pod else None
@@ -100,7 +106,7 @@ def has_flipped(scope: MissionScope, turn: Turn) -> bool:
 
 
 def deadline(placement: Placement) -> float:
-    """Unix time at which a move that has not been committed is abandoned."""
+    """Return the Unix time at which an uncommitted move is abandoned."""
     created = seconds(placement.metadata.creation_timestamp) if placement.metadata.creation_timestamp else 0.0
     return created + quantities.parse(quantities.DURATION, placement.spec.switch.progress_deadline)
 
@@ -111,9 +117,10 @@ def _warm(scope: MissionScope, placement: Placement, pod: SlotPod | None) -> boo
 
 
 def _is_forbidden(scope: MissionScope, revisions: Revisions) -> bool:
-    """Return whether an egress rule ends the mission's service: only egress does.
+    """Return True if an egress rule must end the mission's service; nothing else ends it.
 
-    No other plan is left, and what serves (or is to serve first) breaks the rule and has no fallback beside its input.
+    No plan is left, not even an infeasible one, and the serving revision (or the first one) breaks the rule and has no
+    fallback at its entry.
     """
     serving = revisions.active or revisions.pending
     nothing_else = isinstance(scope.verdict, Infeasible) and scope.verdict.least_bad is None
@@ -127,7 +134,10 @@ def _stop(revisions: Revisions) -> Turn:
 
 
 def _unrecorded(scope: MissionScope, revisions: Revisions) -> Placement | None:
-    """What serves although `status.active` does not say so (a restore): by the entry's word, else the Placement's."""
+    """Return the Placement that serves although `status.active` is empty, as after a restore from a backup.
+
+    The report of an entry takes precedence over the Serving condition of a Placement.
+    """
     if scope.mission.status.active is not None:
         return None
     reported = {report.active for report in scope.telemetry.reports.values()}
@@ -145,7 +155,7 @@ def _rebuild(scope: MissionScope, turn: Turn, found: Placement) -> Turn:
 
 
 def _replace(scope: MissionScope, turn: Turn, proposed: Placement) -> Turn:
-    """A new plan overtakes a move under way; back to the active plan means that the move is off."""
+    """Replace the pending revision by `proposed`, or only cancel it if `proposed` equals the active plan."""
     before = turn.revisions
     marks = {}
     if before.pending is not None:
@@ -157,9 +167,10 @@ def _replace(scope: MissionScope, turn: Turn, proposed: Placement) -> Turn:
 
 
 def _objection(scope: MissionScope, pending: Placement) -> Condition | None:
-    """Return why a move must not go on in the world as it is by now; None where nothing speaks against it.
+    """Return the Superseded condition of a pending move that must not go on, or None.
 
-    An artefact that the Model does not name any more is let go unless it is all there is and nothing was planned yet.
+    A move is cancelled if it breaks an egress rule or the Model no longer has its artifact. In the latter case it goes
+    on if nothing serves and there is no new verdict.
     """
     if breaks_egress(scope, pending):
         message = tell_violation(scope, pending) or "a node of it does not exist any more"
@@ -200,7 +211,7 @@ def _commit(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
 
 
 def _abandon(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
-    """Only before the commit, and only while something else serves: else giving up would gain nothing."""
+    """Abandon the pending move. Callers do so only while another revision serves: otherwise nothing would be gained."""
     errors = load_errors(scope, pending)
     waiting = ", ".join(f"{slot.node} {slot.unit}" for slot in waiting_for(scope, pending))
     message = "; ".join(errors) or f"not warm within {pending.spec.switch.progress_deadline} on {waiting}"
@@ -210,7 +221,10 @@ def _abandon(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
 
 
 def _finish(scope: MissionScope, turn: Turn) -> Turn:
-    """What was overtaken is superseded at once; what served, when the entry has flipped and nobody is left there."""
+    """Mark overtaken revisions as Superseded, and draining ones once the entry has flipped; prune old history.
+
+    A draining revision is finished when no pod can answer for it any more.
+    """
     revisions, marks = turn.revisions, dict(turn.marks)
     for placement in revisions.stale:
         marks[placement.metadata.name] = condition("Superseded", "True", "Overtaken", "overtaken before it served")
@@ -223,7 +237,7 @@ def _finish(scope: MissionScope, turn: Turn) -> Turn:
 
 
 def _left(scope: MissionScope, placement: Placement, revisions: Revisions) -> bool:
-    """Whether no pod answers for this revision any more: one entry flipped, another one is gone."""
+    """Return True if no pod answers for this draining revision: its entry has flipped, or its entry pod is gone."""
     entry = entry_of(placement)
     assert revisions.active is not None
     return entry == entry_of(revisions.active) or not any((p.node, p.unit) == entry for p in scope.pods)

@@ -1,7 +1,7 @@
-"""Why a mission must be planned now: a chain of policies, the first that applies names the reason.
+"""Trigger policies that decide whether a mission must be planned now; the first that applies names the reason.
 
-The reason becomes the Placement's and the move's. A policy reads the scope and nothing else; how often it may speak is
-its period, counted from the last planning of this mission.
+The reason is recorded in the Placement and in the move. A policy is a pure function of the scope and the roles of its
+Placements. It may apply only when its period has passed since the last plan of the mission.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,14 +33,14 @@ from maleo_operator.reconcilers.standing import input_lost
 
 Policy = Callable[[MissionScope, Revisions], bool]
 
-_PERCENTILE: Final = 95  # of a mission without a latency objective: what its partners may leave to the fallback
+_PERCENTILE: Final = 95  # without a latency objective: the share of requests in percent that partners must answer
 _MIN_SAMPLES: Final = 60
 _DRIFTS: Final = frozenset({"LatencyDrift", "FallbackDrift", "EnergyDrift"})
-_KEPT_MOVES: Final = 10  # how many moves a status holds
+_KEPT_MOVES: Final = 10  # number of moves in the status; equal to `_MOVES` in status.py
 
 
 def check(scope: MissionScope) -> str | None:
-    """The reason to plan now, or None."""
+    """Return the reason to plan now, or None."""
     if scope.mission.metadata.deletion_timestamp is not None:
         return None
     revisions = observe(scope)
@@ -49,10 +49,10 @@ def check(scope: MissionScope) -> str | None:
 
 
 def _spec_changed(scope: MissionScope, revisions: Revisions) -> bool:
-    """The mission's spec, or the artefact that the model's variant stands for."""
+    """Return True if the mission's spec changed, or the artifact of the planned variant was replaced in the Model."""
     status = scope.mission.status
     edited = status.observed_generation not in (0, scope.mission.metadata.generation)
-    failed = scope.attempts > 0 and not scope.news  # the last plan had no answer to it: the next waits for news
+    failed = scope.attempts > 0 and not scope.news  # infeasible: plan again only after a relevant change
     unanswered = (revisions.pending is not None or _is_placed(scope)) and not failed
     replaced = unanswered and revisions.current is not None and is_replaced(scope, revisions.current)
     return edited or replaced
@@ -64,16 +64,16 @@ def _first_placement(scope: MissionScope, revisions: Revisions) -> bool:
 
 
 def _placement_lost(scope: MissionScope, revisions: Revisions) -> bool:
-    """`status.active` names a revision whose Placement was deleted, and none is under way in its place."""
+    """Return True if the Placement of `status.active` was deleted and no pending one replaces it."""
     active = revisions.active
     lost = active is None or not is_stored(scope, active)
     return lost and revisions.pending is None and serving_revision(scope) is not None
 
 
 def _egress_violated(scope: MissionScope, revisions: Revisions) -> bool:
-    """Return whether a plan in force sends data where it may not go any more, and this has not been answered yet.
+    """Return True if a current Placement breaks an egress rule that is not in the status yet.
 
-    A label of a node or a rule of the mission has changed. Once it is told, what is planned next is a retry.
+    A node label or a rule of the mission has changed. Once Degraded reports the violation, the next plan is a retry.
     """
     degraded = find(scope.mission.status.conditions, "Degraded")
     told = degraded is not None and degraded.reason == FORBIDDEN
@@ -82,7 +82,7 @@ def _egress_violated(scope: MissionScope, revisions: Revisions) -> bool:
 
 
 def _input_moved(scope: MissionScope, revisions: Revisions) -> bool:
-    """Return whether the entry's node exists and is not the mission's input any more: labels of nodes have changed."""
+    """Return True if the entry's node exists but is no longer an input node, because node labels have changed."""
     current = revisions.current
     if current is None or input_lost(scope, current):
         return False
@@ -104,8 +104,10 @@ def _node_lost(scope: MissionScope, revisions: Revisions) -> bool:
 
 
 def _is_given_up(scope: MissionScope, revisions: Revisions, node: str) -> bool:
-    """A node that is only cut off from us may serve on: it is given up when the entry misses it, or after the time
-    that the mission tolerates. One that a move was to bring in is given up at once.
+    """Return True if a lost partner node must be replaced.
+
+    A node that is only disconnected from the operator may serve on. It is replaced when the entry uses its fallback or
+    fails, or after the tolerated offline time; during a move it is replaced at once.
     """
     missed = scope.telemetry.fresh and (scope.telemetry.fallback > 0 or scope.telemetry.failed > 0)
     tolerated = quantities.parse(quantities.DURATION, scope.mission.spec.offline.tolerate)
@@ -113,7 +115,7 @@ def _is_given_up(scope: MissionScope, revisions: Revisions, node: str) -> bool:
 
 
 def _is_out(scope: MissionScope, slot: Slot) -> bool:
-    """The unit is Unavailable or no longer there, its node is no device any more, or is drained."""
+    """Return True if the unit is missing or not Available, or its node is no device any more or is drained."""
     device, facts = scope.snapshot.devices.get(slot.node), scope.snapshot.nodes.get(slot.node)
     units = device.status.units if device else []
     closed = facts is not None and (not facts.schedulable or bool(facts.taints))
@@ -142,7 +144,7 @@ def _latency_drift(scope: MissionScope, revisions: Revisions) -> bool:
 
 
 def _fallback_drift(scope: MissionScope, revisions: Revisions) -> bool:
-    """Partners answer too seldom: more than the tolerated tail of requests is left to the fallback, in time or not."""
+    """Return True if significantly more requests than the tolerated tail were answered by the fallback, late or not."""
     objective = scope.mission.spec.objectives.latency
     left = tuple(Window(w.total, w.fallback) for w in scope.telemetry.windows)
     judgement = judge_run(
@@ -155,7 +157,7 @@ def _fallback_drift(scope: MissionScope, revisions: Revisions) -> bool:
 
 
 def _energy_drift(scope: MissionScope, revisions: Revisions) -> bool:
-    """As many windows running as latency needs, each with a reading above the limit: one odd window moves nothing."""
+    """Return True if `drift.windows` consecutive windows each exceed the energy limit; a single outlier does not."""
     running = scope.mission.spec.drift.windows
     margins = [figures.window_energy_margin(scope, w) for w in scope.telemetry.windows[-running:]]
     exceeded = len(margins) == running and all(margin is not None and margin < 0 for margin in margins)
@@ -163,9 +165,9 @@ def _energy_drift(scope: MissionScope, revisions: Revisions) -> bool:
 
 
 def retry_after(scope: MissionScope) -> float | None:
-    """Return the seconds between the last planning and the next retry; None where only news can cause one.
+    """Return the seconds from the last plan to the next retry; None if only a relevant change can cause one.
 
-    A suspended mission is planned to be explained, not to be served: it waits for news alone.
+    A suspended mission is planned for its explanation only, so that it waits for relevant changes.
     """
     if scope.better:
         return 0.0
@@ -175,7 +177,7 @@ def retry_after(scope: MissionScope) -> float | None:
 
 
 def _retry(scope: MissionScope, revisions: Revisions) -> bool:
-    """Nothing feasible was found, or the move was given up: the world may have changed since."""
+    """Return True if a retry is due after an infeasible plan or an abandoned move."""
     if revisions.pending is not None or _is_cut(scope, revisions) or _is_placed(scope):
         return False
     wait = retry_after(scope)
@@ -188,7 +190,7 @@ def _retry(scope: MissionScope, revisions: Revisions) -> bool:
 
 
 def _is_given_up_still(scope: MissionScope, placement: Placement) -> bool:
-    """Return whether a move to this very plan would fail again, as far as is known: spec and Model are the same."""
+    """Return True if the move to `placement` was abandoned and would fail again: spec and Model are unchanged."""
     newer = placement.spec.revision > (serving_revision(scope) or 0)
     asked = placement.metadata.annotations.get(GENERATION) == str(scope.mission.metadata.generation)
     abandoned = find(placement.status.conditions, "Abandoned") is not None
@@ -196,14 +198,14 @@ def _is_given_up_still(scope: MissionScope, placement: Placement) -> bool:
 
 
 def _improvement(scope: MissionScope, revisions: Revisions) -> bool:
-    """Only while it is well: what looks like drift is left to the test of drift, which proves it or not."""
+    """Return True if a voluntary move is allowed. Apparent drift prevents it and is left to the drift policies."""
     well = not _looks_like_drift(scope)
     free = _is_settled(scope, revisions) and _has_budget(scope)
     return well and free and _is_placed(scope) and not scope.mission.spec.suspend
 
 
 def _fleet_improvement(scope: MissionScope, revisions: Revisions) -> bool:
-    """A move by choice for the sake of all: under the same conditions as for its own."""
+    """Return True if a voluntary move is allowed and the joint optimization found a plan that fits."""
     return scope.better and _improvement(scope, revisions)
 
 
@@ -215,18 +217,18 @@ def _looks_like_drift(scope: MissionScope) -> bool:
 
 
 def _may_drift(scope: MissionScope, revisions: Revisions) -> bool:
-    """Whether a proven drift may move the mission: it is settled, and drift has not just moved it."""
+    """Return True if proven drift may move the mission: it is settled, and drift has not moved it recently."""
     return _is_settled(scope, revisions) and _may_correct(scope)
 
 
 def _is_settled(scope: MissionScope, revisions: Revisions) -> bool:
-    """Whether it serves, is seen, and nothing is under way."""
+    """Return True if the mission serves with fresh telemetry, without a move in progress or a lost node."""
     settled = revisions.active is not None and revisions.pending is None and not revisions.draining
     return settled and scope.telemetry.fresh and not _is_cut(scope, revisions)
 
 
 def _is_cut(scope: MissionScope, revisions: Revisions) -> bool:
-    """While a node of the plan is only out of our sight, nothing is moved by choice."""
+    """Return True if a node of the current plan is lost; no retry, drift correction or voluntary move is made then."""
     current = revisions.current
     return current is not None and any(
         n in scope.lost_nodes or n not in scope.snapshot.nodes for n in nodes_of(current)
@@ -234,18 +236,24 @@ def _is_cut(scope: MissionScope, revisions: Revisions) -> bool:
 
 
 def _has_budget(scope: MissionScope) -> bool:
-    """`coolDown` since the last move, and `maxMovesPerHour`, as a rate over as many moves as the status holds."""
+    """Return True if `coolDown` and `maxMovesPerHour` allow a move, counting all moves in the status."""
     return _has_room(scope, scope.mission.status.moves)
 
 
 def _may_correct(scope: MissionScope) -> bool:
-    """Return whether a proven drift may move now. The pause and the rate are there against moves that chase a drift:
-    those alone count. What else brought the mission where it is late holds up nothing.
+    """Return True if `coolDown` and `maxMovesPerHour` allow a move against proven drift.
+
+    Only earlier moves against drift count, because the limits exist to damp oscillation under drift; moves for other
+    reasons do not delay the correction.
     """
     return _has_room(scope, [move for move in scope.mission.status.moves if move.reason in _DRIFTS])
 
 
 def _has_room(scope: MissionScope, moves: Sequence[Move]) -> bool:
+    """Return True if `coolDown` has passed since the last of `moves` and their rate is within `maxMovesPerHour`.
+
+    A limit above the number of moves in the status is checked as a rate over those moves.
+    """
     drift = scope.mission.spec.drift
     if not moves:
         return drift.max_moves_per_hour > 0
@@ -267,7 +275,7 @@ def _turned_at(placement: Placement) -> float:
 
 
 def _patience(scope: MissionScope, times: int) -> float:
-    """Twice as long after each move that was given up."""
+    """Return the seconds to wait after `times` abandoned moves: `coolDown`, doubled with each, at most 32 times."""
     return quantities.parse(quantities.DURATION, scope.mission.spec.drift.cool_down) * float(1 << min(times, 5))
 
 
@@ -304,4 +312,4 @@ PERIODS: Final = {
     "FleetImprovement": 10.0,
     "Improvement": 300.0,
 }
-"""Seconds since the last planning before a policy may speak (again)."""
+"""Minimum seconds from the last plan of a mission to a plan for each reason."""
