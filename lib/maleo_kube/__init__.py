@@ -1,1 +1,1 @@
-"""A thin asyncio client of the Kubernetes API server: list, watch, apply, status, delete."""
+"""Thin asyncio client of the Kubernetes API server: list, watch, apply, status, delete."""

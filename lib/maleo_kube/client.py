@@ -1,6 +1,7 @@
-"""A thin asynchronous client of the API server: list, watch, apply, create, replace, patch, delete.
+"""Thin asyncio client of the API server: list, watch, apply, create, replace, patch, delete.
 
-Objects are the JSON the server sends. Every call has a timeout; requests in flight are bounded; 429 is waited out.
+Objects are the JSON that the server sends. Every call has a timeout, concurrent requests are bounded, and requests
+that are throttled (429) are retried.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from maleo_kube.resources import Kind
 
 Object = dict[str, Any]
 Count = Callable[[str, str, str], None]
-"""verb, plural, code (HTTP status, or `unreachable`)."""
+"""Callback with verb, plural and code (HTTP status, or `unreachable`)."""
 
 _TIMEOUT_S: Final = 10.0
 _IN_FLIGHT: Final = 32
@@ -37,13 +38,15 @@ _PATCH: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
+    """Result of a list: the objects, and the resource version to start a watch from."""
+
     items: list[Object]
     resource_version: str
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One event of a watch: ADDED, MODIFIED, DELETED or BOOKMARK."""
+    """Watch event of type ADDED, MODIFIED, DELETED or BOOKMARK."""
 
     type: str
     object: Object
@@ -51,7 +54,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the server is and who we are. `token` is read again with every request: it is renewed in its file."""
+    """Server address and credentials. `token` is called for every request, because token files are renewed."""
 
     url: str
     tls: ssl.SSLContext | None
@@ -59,7 +62,7 @@ class Access:
 
 
 class Client:
-    """Use as an async context manager."""
+    """API client, to be used as an async context manager."""
 
     def __init__(self, access: Access, *, count: Count | None = None) -> None:
         self._access = access
@@ -69,12 +72,12 @@ class Client:
 
     @classmethod
     def from_kubeconfig(cls, path: Path, *, count: Count | None = None) -> Self:
-        """By the current context. Client certificates, inline or in files, and static tokens are understood."""
+        """Create a client from the current context: client certificates (inline or in files) and static tokens."""
         return cls(read_kubeconfig(path), count=count)
 
     @classmethod
     def in_cluster(cls, *, count: Count | None = None) -> Self:
-        """By the pod's ServiceAccount and the Service environment variables: no DNS."""
+        """Create a client from the pod's ServiceAccount and the Service environment variables, without DNS."""
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
         tls = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
         address = f"[{host}]" if ":" in host else host
@@ -101,7 +104,7 @@ class Client:
     async def list(
         self, kind: Kind, *, namespace: str = "", labels: str = "", fields: str = "", consistent: bool = True
     ) -> Listing:
-        """All objects. Not `consistent`: the server may answer from its cache, which is cheaper and may be behind."""
+        """List all objects. Without `consistent` the server may answer from its cache: cheaper, possibly stale."""
         query = _query(labels, fields) | ({} if consistent else {"resourceVersion": "0"})
         answer = await self._call("list", kind, "GET", kind.path(namespace=namespace), query=query)
         items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
@@ -117,9 +120,10 @@ class Client:
         fields: str = "",
         silence_s: float = 60.0,
     ) -> AsyncIterator[Change]:
-        """Changes after `resource_version`, until the server ends the stream.
+        """Yield the changes after `resource_version` until the server ends the stream.
 
-        Gone when that version is too old; Unreachable when nothing, not even a bookmark, came for `silence_s`.
+        Raise Gone if that version has expired, Unreachable if nothing, not even a bookmark, arrived for `silence_s`
+        seconds.
         """
         query = _query(labels, fields) | {
             "watch": "true",
@@ -145,19 +149,19 @@ class Client:
     # ------------------------------------------------------------------------------------------------ writing
 
     async def create(self, kind: Kind, body: Object, *, dry_run: bool = False) -> Object:
-        """Conflict when it exists."""
+        """Create an object. Raise Conflict if it exists."""
         path = kind.path(namespace=_namespace(body))
         return await self._call("create", kind, "POST", path, body=body, query=_dry(dry_run))
 
     async def replace(self, kind: Kind, body: Object, *, subresource: str = "") -> Object:
-        """Conflict unless `metadata.resourceVersion` is the newest."""
+        """Replace an object. Raise Conflict unless `metadata.resourceVersion` is the newest."""
         path = kind.path(namespace=_namespace(body), name=body["metadata"]["name"], subresource=subresource)
         return await self._call("update", kind, "PUT", path, body=body)
 
     async def apply(
         self, kind: Kind, body: Object, *, manager: str, subresource: str = "", dry_run: bool = False
     ) -> Object:
-        """Server-side apply, forced: `manager` owns exactly the fields of `body` afterwards."""
+        """Apply an object by forced server-side apply: `manager` then owns exactly the fields of `body`."""
         path = kind.path(namespace=_namespace(body), name=body["metadata"]["name"], subresource=subresource)
         query = {"fieldManager": manager, "force": "true", **_dry(dry_run)}
         return await self._call("patch", kind, "PATCH", path, body=body, query=query, patch="apply")
@@ -165,14 +169,14 @@ class Client:
     async def merge(
         self, kind: Kind, name: str, patch: Object, *, namespace: str = "", subresource: str = ""
     ) -> Object:
-        """A JSON merge patch; lists are replaced whole, so never for conditions."""
+        """Send a JSON merge patch. It replaces lists as a whole, so do not use it for conditions."""
         path = kind.path(namespace=namespace, name=name, subresource=subresource)
         return await self._call("patch", kind, "PATCH", path, body=patch, patch="merge")
 
     async def delete(
         self, kind: Kind, name: str, *, namespace: str = "", uid: str = "", grace_s: int | None = None
     ) -> None:
-        """What is not there is deleted. With `uid` only that very object."""
+        """Delete an object; a missing one is no error. With `uid`, only the object with that UID."""
         options: Object = {"propagationPolicy": "Background"}
         if uid:
             options["preconditions"] = {"uid": uid}
@@ -195,7 +199,7 @@ class Client:
         patch: str = "",
         missing_ok: bool = False,
     ) -> Object:
-        """One request; again, after the time the server asks for, while it is too busy (429, 503)."""
+        """Send a request; repeat it after Retry-After while the server is throttling or unavailable (429, 503)."""
         headers = {"Content-Type": _PATCH.get(patch, "application/json")}
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
         for attempt in range(1, _ATTEMPTS + 1):
@@ -254,7 +258,7 @@ class Client:
 
 
 def read_kubeconfig(path: Path) -> Access:
-    """The access that the current context of a kubeconfig gives. ValueError names what is missing."""
+    """Return the access of a kubeconfig's current context. Raise ValueError that names what is missing."""
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
         context = _named(config["contexts"], config["current-context"])["context"]
@@ -292,14 +296,14 @@ def _named(entries: list[Object], name: str) -> Object:
 
 
 def _hang_up(response: aiohttp.ClientResponse) -> None:
-    """A stream that is left before its end: a polite end of TLS would wait for an answer that nobody reads."""
+    """Abort the connection of a watch that is left early: a TLS shutdown would wait for a reply that nobody reads."""
     connection = response.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Lines of any length: one object can be longer than the reader's buffer."""
+    """Yield lines of any length: an object can be larger than the reader's buffer."""
     rest = b""
     async for chunk in response.content.iter_any():
         *whole, rest = (rest + chunk).split(b"\n")

@@ -1,10 +1,11 @@
-"""List and watch of one kind into a dictionary, with the deletes that a gap in the watch would hide.
+"""Informer: list and watch of one kind into a dictionary, including deletions that a gap in the watch would hide.
 
-Level-triggered: `on_change` says that a key's object is now `new` (None: gone); it may repeat, and it never misses.
+Level-triggered: `on_change` reports that a key's object is now `new` (None if deleted). Calls may repeat, and no change
+is missed.
 
-What is known comes from several sides, a list, a watch, kopf and the answers to our own writes, and none waits for
-another: newer knowledge is never undone by older. Resource versions are compared as integers: within one resource of
-one API server that is their order (KEP-5504; client-go's MutationCache does the same).
+Objects arrive from several sources (list, watch, kopf, responses to own writes) in any order; an older version never
+replaces a newer one. Resource versions are compared as integers: within one resource of one API server that is their
+order (KEP-5504; client-go's MutationCache does the same).
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from maleo_kube.resources import NAMESPACES, Kind
 log: Final = logging.getLogger("maleo.informer")
 
 OnChange = Callable[[str, Object | None, Object | None], None]
-"""key (`namespace/name` or `name`), old, new."""
+"""Callback with key (`namespace/name` or `name`), old and new object."""
 
 _BACK_OFF_S: Final = (0.2, 10.0)
 
@@ -34,9 +35,9 @@ class _Selection(TypedDict):
 
 
 class Informer:
-    """`store` is what the API server holds, as far as heard; `synced` is set after the first list.
+    """Cache of one kind: `store` mirrors the API server, and `synced` is set after the first list.
 
-    `refused` is True while RBAC does not let the client list `namespace`.
+    `refused` is True while RBAC denies listing `namespace`.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class Informer:
         self._silence_s = silence_s
         self._resync_s = resync_s
         self._on_restart = on_restart or (lambda _kind, _reason: None)
-        self._version = 0  # all changes up to it have been heard
-        self._listed = 0  # version of the last list: what it did not show was not there
-        self._deleted: dict[str, int] = {}  # key -> version of a delete that was heard since that list
+        self._version = 0  # every change up to this resource version has been processed
+        self._listed = 0  # resource version of the last list: objects not in it did not exist
+        self._deleted: dict[str, int] = {}  # key -> resource version of a deletion since that list
         self._listed_at = 0.0
 
     async def run(self) -> None:
-        """For ever; errors are waited out with growing, jittered pauses."""
+        """List and watch until cancelled; retry after errors with exponential, jittered back-off."""
         pause = _BACK_OFF_S[0]
         while True:
             try:
@@ -85,9 +86,9 @@ class Informer:
             pause = min(pause * 2, _BACK_OFF_S[1])
 
     async def relist(self) -> None:
-        """Consistent with the server's newest state; whatever vanished unheard is reported as gone.
+        """List consistently with the server's newest state, and report objects that vanished as deleted.
 
-        Forbidden keeps what is known, unless the namespace itself is gone, and with it the right to read it.
+        Forbidden keeps the cached objects, unless the namespace, and the right to read it, no longer exists.
         """
         asked_at = self._version
         try:
@@ -97,7 +98,7 @@ class Informer:
             raise
         self.refused = False
         if int(listing.resource_version) < asked_at:
-            self._forget_all()  # the server was restored to an older state: that is the newest now
+            self._forget_all()  # the server was restored from an older backup, which is the newest state now
         self._take(listing)
         self._listed_at = time.monotonic()
         self.synced.set()
@@ -114,10 +115,10 @@ class Informer:
         except NotFound:
             self._forget_all()
         except ApiError:
-            return  # nobody knows: what is known stands
+            return  # the namespace's state is unknown: keep the cache
 
     async def _follow(self) -> None:
-        """Watch after watch from the last version heard, until an error, or until a fresh list is due."""
+        """Watch repeatedly from the last version, until an error occurs or the next list is due."""
         while time.monotonic() - self._listed_at < self._resync_s:
             watch = self._client.watch(
                 self.kind, resource_version=str(self._version), silence_s=self._silence_s, **self._selection
@@ -128,7 +129,7 @@ class Informer:
                 self._version = max(self._version, _version_of(change.object))
 
     def hear(self, item: Object, *, deleted: bool) -> None:
-        """A change that a watch heard; older than known: ignored. What was deleted bears the version of its delete."""
+        """Process a watch event; older versions are ignored. A DELETED object carries the version of its deletion."""
         if not deleted:
             self.note(item)
             return
@@ -138,7 +139,7 @@ class Informer:
             self._set(key, None)
 
     def note(self, item: Object) -> None:
-        """An object as somebody has just shown it, such as the answer to a write of our own; older: ignored."""
+        """Process an object from any source, such as the response to an own write; older versions are ignored."""
         key = key_of(item)
         known = self.store.get(key)
         newest = _version_of(known) if known is not None else max(self._listed, self._deleted.get(key, 0))
@@ -146,7 +147,7 @@ class Informer:
             self._set(key, item)
 
     def _take(self, listing: Listing) -> None:
-        """What became known while the list was on its way stands: it is newer than the list."""
+        """Merge a list. Objects that became known while it was under way are newer than the list and stay."""
         version, found = int(listing.resource_version), {key_of(item) for item in listing.items}
         for key in [key for key, known in self.store.items() if key not in found and _version_of(known) <= version]:
             self._set(key, None)

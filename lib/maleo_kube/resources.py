@@ -1,4 +1,4 @@
-"""The kinds Maleo talks about with the API server."""
+"""Kubernetes kinds that Maleo reads or writes."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +8,7 @@ from maleo_api.meta import GROUP, VERSION
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind as the API server addresses it; `group` is empty for the core group."""
+    """API coordinates of a kind; `group` is empty for the core group."""
 
     group: str
     version: str
@@ -21,7 +21,7 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, *, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """The URL path; without `namespace` that of all namespaces."""
+        """Return the URL path, across all namespaces if `namespace` is empty."""
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if self.namespaced and namespace:
             parts += ["namespaces", namespace]

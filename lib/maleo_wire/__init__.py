@@ -1,1 +1,1 @@
-"""The stream between operator, agent and slots: messages and a WebSocket session at each end."""
+"""Control stream between operator, agents and slots: message types and a WebSocket session for each end."""

@@ -1,4 +1,4 @@
-"""Addresses as URLs spell them."""
+"""Host, port and URL formatting."""
 
 import re
 from typing import Final
@@ -7,23 +7,23 @@ _CREDENTIALS: Final = re.compile(r"(?<=://)[^/?#]*@|[?#].*", re.DOTALL)
 
 
 def join(host: str, port: int | str) -> str:
-    """With the brackets that an IPv6 address needs."""
+    """Return `host:port`, with the brackets that an IPv6 host needs."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 def split(address: str) -> tuple[str, str]:
-    """Return host and port of what `join` made; the host has no brackets, and both are empty for no address."""
+    """Return host and port of an address made by `join`, the host without brackets; both are empty for no address."""
     host, _, port = address.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), port
 
 
 def mend(url: str) -> str:
-    """`http://$(HOST_IP):9808` as Kubernetes expands it: the brackets are missing where the address is IPv6."""
+    """Return `url` with brackets around an IPv6 host: Kubernetes expands `http://$(HOST_IP):9808` without them."""
     scheme, _, rest = url.partition("://")
     host, _, port = rest.rpartition(":")
     return f"{scheme}://{join(host, port)}"
 
 
 def show(uri: str) -> str:
-    """The address of an artefact as it may be told and logged: without a user, a password and a query."""
+    """Return an artifact's URI without user, password, query and fragment, as messages and logs may show it."""
     return _CREDENTIALS.sub("", uri)

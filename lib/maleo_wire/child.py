@@ -1,4 +1,4 @@
-"""The lower end of a control connection: keeps it up, takes desired states, sends frames."""
+"""Client side of a control connection: reconnects, receives desired states, sends frames."""
 
 import asyncio
 import contextlib
@@ -15,16 +15,16 @@ from maleo_wire.messages import Ack, Desired, Frame, Hello, Nack, Redirect, deco
 HEARTBEAT_S: Final = 5.0
 LARGEST_MESSAGE: Final = 16 * 1024 * 1024
 LARGEST_OF_SLOT: Final = 256 * 1024
-"""Bytes of one message of a slot; a frame with dozens of revisions has a tenth."""
+"""Maximum size in bytes of a message from a slot; a frame with dozens of revisions takes a tenth of it."""
 log: Final = logging.getLogger("maleo.wire")
 _PAUSE_S: Final = (0.1, 5.0)
-_ANSWERED_S: Final = 1.0  # the longest pause while somebody answers: a leader is being elected
+_ANSWERED_S: Final = 1.0  # maximum back-off while the server answers, for example during a leader election
 _MOST_REDIRECTS: Final = 3
 _CONNECT_S: Final = 5.0
 
 
 class Refused(Exception):
-    """Raised by `on_desired` when it cannot take a desired state; the reason goes up as Nack, the old state stays."""
+    """Raised by `on_desired` to reject a desired state; the reason is sent as a Nack and the old state stays."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -32,13 +32,14 @@ class Refused(Exception):
 
 
 class Child:
-    """Dials `url` (ws://host:port/v1/control) until `run` is cancelled; follows a Redirect to the leader.
+    """Client that keeps a connection to `url` (ws://host:port/v1/control) until `run` is cancelled.
 
-    Pauses between connections grow until a desired state has come; a redirect is followed at once, where it leads on.
+    The back-off between connections doubles, and resets when a desired state arrives. A Redirect to the leader is
+    followed at once, up to a limit. A desired state with an older epoch than the highest seen is rejected.
 
-    hello: made anew for each connection. on_desired: takes one desired state, raises Refused. token: bearer, read for
-    each connection, since it is renewed. largest: bytes of a frame that the parent takes. A state of an older epoch
-    than the highest seen is refused here.
+    hello: builds the Hello of each connection. on_desired: applies a desired state, or raises Refused. token: returns
+    the bearer token, called for each connection because tokens are renewed. largest: bytes of a frame that the parent
+    accepts.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Child:
                     leader = await self._converse(session, url)
                     self._say(f"disconnected: {f'the leader is at {leader}' if leader else 'the parent closed'}")
                 except aiohttp.WSServerHandshakeError as error:
-                    self._say(f"not admitted: it answers {error.status}")  # this child may not be wanted there yet
+                    self._say(f"not admitted: it answers {error.status}")  # the parent may not expect this child yet
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     self._say(f"disconnected: {type(error).__name__}: {error}")
                     longest = _PAUSE_S[1]
@@ -85,9 +86,9 @@ class Child:
                 self._pause, url, redirects = min(self._pause * 2, longest), self._url, 0
 
     async def send(self, frame: Frame) -> bool:
-        """Return whether the caller is rid of the frame: False when there is no connection, or it broke meanwhile.
+        """Send a frame. Return False if there is no connection or it broke while sending; the caller may retry.
 
-        A frame that the parent would never take is dropped, and logged.
+        A frame that exceeds the parent's limit is dropped with a warning, and counts as sent.
         """
         if self._socket is None:
             return False
@@ -102,7 +103,7 @@ class Child:
         return True
 
     async def _converse(self, session: aiohttp.ClientSession, url: str) -> str:
-        """One connection from its Hello to its end; the leader's address when the parent names one."""
+        """Serve one connection from its Hello to its end. Return the leader's address if the parent redirects."""
         connecting = session.ws_connect(
             url,
             heartbeat=HEARTBEAT_S,
@@ -129,7 +130,7 @@ class Child:
         return ""
 
     def _say(self, what: str) -> None:
-        """Log a change of the connection; what stays the same over many attempts is one line."""
+        """Log a change of the connection state, once for any number of equal attempts."""
         if what != self._said:
             log.info("%s: %s", self._url, what)
         self._said = what
@@ -147,7 +148,7 @@ class Child:
 
 
 def _decode(data: bytes) -> Desired | Redirect | None:
-    """None for what a newer parent may say and we do not know: state of the world, the next one mends it."""
+    """Return the message, None if it cannot be decoded: it may be of a newer protocol; the next state replaces it."""
     try:
         return decode_down(data)
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""A port that strangers can reach: connections that have proved no identity are few and do not last."""
+"""Limits for the connections of a public port: unauthenticated connections are few and short-lived."""
 
 import asyncio
 import logging
@@ -10,18 +10,19 @@ from typing import Final, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-_LARGEST_LINE: Final = 4096  # bytes of a request line or a header: a ServiceAccount's token has about 1,200
+_LARGEST_LINE: Final = 4096  # bytes of a request line or a header; a ServiceAccount token has about 1,200
 _MOST_HEADERS: Final = 32
-_RECEIVED: Final = 16 * 1024  # bytes in a connection's receive buffer; the kernel makes it twice as large
+_RECEIVED: Final = 16 * 1024  # bytes of a connection's receive buffer; the kernel doubles the value
 _IDLE_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many connections a port holds at a time.
+    """Connection limits of a port.
 
-    unproven: without an identity, in total; per_peer: of those, from one address; unproven_s: seconds until one that
-    still has no identity is closed. per_identity: connections that share one identity.
+    unproven: unauthenticated connections in total; per_peer: unauthenticated connections from one address;
+    unproven_s: seconds until a connection that is still unauthenticated is closed; per_identity: connections that
+    share one identity.
     """
 
     unproven: int = 64
@@ -37,21 +38,21 @@ class _Visit:
 
 
 class Door:
-    """Count the connections of one port and close those beyond its limits.
+    """Connection tracker of one port that closes connections beyond its limits.
 
-    A newcomer is never turned away: when there are too many without an identity, the oldest of them is closed. So a
-    caller that proves its identity with its first request is served however many idle connections strangers open.
+    A new connection is never rejected: when there are too many unauthenticated ones, the oldest is closed. So a
+    client that authenticates with its first request is served however many idle connections others open.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.closed = 0
-        """Connections closed because of a limit, since the start."""
+        """Connections closed because of a limit since the start."""
         self._unproven: dict[asyncio.Transport, _Visit] = {}  # oldest first
         self._proven: dict[asyncio.Transport, str] = {}
 
     def admit(self, transport: asyncio.Transport) -> None:
-        """Take in a connection that has just been accepted."""
+        """Register a connection that has just been accepted, and enforce the limits."""
         peer = str((transport.get_extra_info("peername") or ("",))[0])
         expiry = asyncio.get_running_loop().call_later(self.limits.unproven_s, self._close, transport)
         self._unproven[transport] = _Visit(peer, expiry)
@@ -62,20 +63,20 @@ class Door:
             self._close(next(iter(self._unproven)))
 
     def prove(self, transport: asyncio.BaseTransport | None, identity: str) -> bool:
-        """Note that a connection belongs to `identity`. False when that identity has too many already."""
+        """Assign a connection to `identity`. Return False if that identity has too many connections already."""
         known = cast("asyncio.Transport", transport)
         if self._proven.get(known) == identity:
             return True
         if Counter(self._proven.values())[identity] >= self.limits.per_identity:
             return False
         visit = self._unproven.pop(known, None)
-        if visit is not None:  # one that has just been lost is not counted
+        if visit is not None:  # a connection that has just been lost is not counted
             visit.expiry.cancel()
             self._proven[known] = identity
         return True
 
     def leave(self, transport: asyncio.Transport) -> None:
-        """Forget a connection that has ended."""
+        """Remove a connection that has ended."""
         self._proven.pop(transport, None)
         visit = self._unproven.pop(transport, None)
         if visit is not None:
@@ -88,7 +89,7 @@ class Door:
 
 
 async def serve(app: web.Application, port: int, door: Door) -> web.AppRunner:
-    """Serve `app` at `port` on all addresses of this host, through `door`, until the runner is cleaned up."""
+    """Serve `app` at `port` on all addresses of this host, limited by `door`, until the runner is cleaned up."""
     log = logging.getLogger("maleo.http")
     log.addFilter(_is_own_error)
     runner = web.AppRunner(
@@ -107,7 +108,7 @@ async def serve(app: web.Application, port: int, door: Door) -> web.AppRunner:
 
 
 def _is_own_error(record: logging.LogRecord) -> bool:
-    """Keep the traces of errors in handlers. A stranger's malformed request is answered with 400 and not logged."""
+    """Keep the tracebacks of handler errors. A malformed request is answered with 400 and not logged."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
@@ -128,14 +129,14 @@ class _Site(web.BaseSite):
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: _Guarded(serve(), self._door), port=self._port, start_serving=False)
         for listener in server.sockets:
-            # Inherited by connections: a read may take all of it, and what was read may outlive its connection.
+            # Accepted connections inherit it. A read may return all of it, and that data may outlive its connection.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED)
         self._server = server
         await server.start_serving()
 
 
 class _Guarded(asyncio.Protocol):
-    """The HTTP protocol of one connection, with the door told of its beginning and end."""
+    """HTTP protocol of one connection that reports its start and end to the door."""
 
     def __init__(self, inner: asyncio.Protocol, door: Door) -> None:
         self._inner = inner

@@ -1,8 +1,8 @@
-"""Bytes from an address that a stranger named, read by a node that reaches more than the stranger does.
+"""HTTP download from untrusted addresses, protected against server-side request forgery (SSRF).
 
-What comes is bounded, what a server says about a failure is passed on to nobody, every address is checked at the moment
-when a socket is opened to it, and plain HTTP stays with the server that was named: so that no Model's author can look
-through a node at what is near it.
+A node reaches more than the author of a Model does. So the size is bounded, error bodies of servers are never
+forwarded, every address is checked when a socket is opened to it, and plain HTTP stays with the server that was named:
+no Model can probe the network of a node.
 """
 
 import errno
@@ -23,7 +23,7 @@ _MOST_REDIRECTS: Final = 5
 
 
 class DownloadFailed(Exception):
-    """Why nothing, or not all of it, came. `status` is the HTTP status, 0 when it was not the server that refused."""
+    """A download failed or is incomplete. `status` is the HTTP status, 0 if the failure was not the server's answer."""
 
     def __init__(self, message: str, *, status: int = 0) -> None:
         super().__init__(message)
@@ -31,16 +31,19 @@ class DownloadFailed(Exception):
 
 
 class AddressRefused(OSError):
-    """A name leads to an address that is not fetched from."""
+    """A host name resolves to an address that agents do not fetch from."""
 
     def __init__(self, kind: str) -> None:
-        # Not which address: the author of a Model must not resolve the names of the node's network.
+        # The address is left out: a Model's author must not learn how the node's network resolves names.
         remedy = "list its registry in the chart's agent.registries"
         super().__init__(errno.EACCES, f"it is at {kind} address, which agents do not fetch from: {remedy}")
 
 
 async def download(url: str, *, most_bytes: int, sources: Sources) -> AsyncGenerator[bytes, None]:
-    """Yield the pieces of the body. DownloadFailed, also when there is more than `most_bytes`, or `sources` refuse."""
+    """Yield the chunks of the response body.
+
+    Raise DownloadFailed, also if the body exceeds `most_bytes` or `sources` refuse the address.
+    """
     size = 0
     try:
         async with _get(URL(url), sources) as response:
@@ -58,13 +61,13 @@ async def download(url: str, *, most_bytes: int, sources: Sources) -> AsyncGener
     except aiohttp.InvalidURL:
         raise DownloadFailed("it is no valid address") from None
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        # Their texts quote what the server sent, and addresses with all that they hold.
+        # The texts of these errors quote what the server sent, and whole addresses with their credentials.
         raise DownloadFailed(f"{type(error).__name__}: the answer is broken, broke off or did not come") from None
 
 
 @asynccontextmanager
 async def _get(named: URL, sources: Sources) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Follow redirects: by HTTPS to any host, as registries redirect to where they keep their blobs."""
+    """Send GET and follow redirects. HTTPS may lead to any host, because registries redirect to blob storage."""
     url = named
     for _ in range(_MOST_REDIRECTS + 1):
         if url.user is not None or url.password is not None:
@@ -81,7 +84,10 @@ async def _get(named: URL, sources: Sources) -> AsyncIterator[aiohttp.ClientResp
 
 
 def _session(url: URL, sources: Sources) -> aiohttp.ClientSession:
-    """One hop's: each address that the host's name has is checked where a socket is opened to this very address."""
+    """Return a session for one request that checks every resolved address when a socket is opened to it.
+
+    Checking at connect time leaves no gap for DNS rebinding.
+    """
 
     def open_socket(to: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = to

@@ -1,4 +1,4 @@
-"""Logs of programs that repeat what others say: one record is one line, whatever is in it."""
+"""Log format with one record per line, safe against log injection by untrusted text."""
 
 import logging
 import re
@@ -13,7 +13,7 @@ _ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 class OneLine(logging.Formatter):
-    """Escapes control characters in messages, and indents tracebacks: no text can look like another record."""
+    """Formatter that escapes control characters in messages and indents tracebacks: no text can forge a record."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), super().formatMessage(record))
@@ -23,7 +23,7 @@ class OneLine(logging.Formatter):
 
 
 def configure() -> None:
-    """Log to standard error from level INFO on."""
+    """Log to standard error at level INFO and above."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(_FORMAT))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,8 +1,9 @@
-"""The messages of the control path operator <- agent <- slot, the same on both hops, in the manner of Envoy's xDS.
+"""Messages of the control path operator <- agent <- slot, the same on both hops, modelled on Envoy's xDS protocol.
 
-The child opens a WebSocket to its parent and says Hello; the parent sends the whole desired state of that child with
-every change (state of the world: a lost message is mended by the next one); the child answers each version with Ack
-or Nack, and reports counters once a second. An agent keeps the last desired state on disk. Binary frames, MessagePack.
+The child opens a WebSocket to its parent and sends Hello. The parent sends the whole desired state of that child with
+every change (state of the world, so that the next message repairs a lost one). The child answers each version with Ack
+or Nack, and reports counters once a second. An agent keeps the last desired state on disk. Frames are binary
+MessagePack.
 """
 
 from typing import Literal, TypeVar
@@ -19,35 +20,34 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
 class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     datatype: str  # Open Inference Protocol: FP32, INT64, ...
-    shape: tuple[int, ...]  # -1 is free
+    shape: tuple[int, ...]  # -1 is a free dimension
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """A simulated unit: one request takes `seconds`, and is accounted `joules` (None = unknown)."""
+    """Timing of a simulated unit: one request takes `seconds` and consumes `joules` (None = unknown)."""
 
     seconds: float
     joules: float | None = None
 
 
 class Coder(msgspec.Struct, frozen=True, kw_only=True):
-    """One side of a codec: a model between the tensors of a cut and `tensors`, which cross in their place."""
+    """One side of a codec: a model that converts between the tensors of a cut and `tensors`, which are transferred."""
 
     artifact: Artifact
     tensors: tuple[TensorSpec, ...]
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """What this slot computes in one revision: a part of the graph between named tensors.
+    """Computation of a slot in one revision: the part of the model graph between named tensors.
 
-    With a decoder it is called with the decoder's tensors, with an encoder it calls with the encoder's.
-    withholds_input: the next slot may not receive the mission's input, so that no output may be the input in another
-    form.
+    With a decoder the slot receives the decoder's tensors, with an encoder it sends the encoder's.
+    withholds_input: the next slot may not receive the mission's input, so no output may be the input in another form.
     """
 
     artifact: Artifact
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    taken_from: tuple[str, ...] = ()  # names in the graph of `outputs`, where they are others: an early exit's
+    taken_from: tuple[str, ...] = ()  # graph names of `outputs` where they differ, as at an early exit
     decoder: Coder | None = None
     encoder: Coder | None = None
     providers: tuple[str, ...] = ()
@@ -56,19 +56,19 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
-        """All that must be there before it can be loaded."""
+        """Artifacts that must be present before the stage can be loaded."""
         return (self.artifact, *(coder.artifact for coder in (self.decoder, self.encoder) if coder is not None))
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True):
-    """The slot that takes over after this one. `address` is `ip:port`, empty while its pod has none."""
+    """Next slot of the pipeline. `address` is `ip:port`, empty while its pod has none."""
 
     address: str
     node: str
 
 
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
-    """One revision as one slot must hold it. `stage` is None at an entry that only forwards (mode Remote)."""
+    """One revision as one slot serves it. `stage` is None at an entry that only forwards (mode Remote)."""
 
     revision: int
     epoch: int
@@ -78,30 +78,30 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    latency_limit_s: float | None  # requests above it are counted as over limit
-    hop_timeout_s: float  # a partner that has not answered by then is lost: the fallback answers
+    latency_limit_s: float | None  # slower requests are counted as over limit
+    hop_timeout_s: float  # the next slot is lost if it does not answer by then: the fallback answers
     max_body_bytes: int
 
 
 class SlotDesired(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything one slot must be. `slot` is `namespace/pod-name`."""
+    """Complete desired state of one slot. `slot` is `namespace/pod-name`."""
 
     slot: str
     mission: str  # namespace/name
-    model: str  # the name it answers to: /v2/models/<model>
+    model: str  # the name it serves: /v2/models/<model>
     unit: str
     entry: bool
-    identity: str  # bearer token of the mission: slot to agent, slot to slot
-    revisions: tuple[Revision, ...]  # to hold loaded and warm
+    identity: str  # bearer token of the mission, for slot to agent and slot to slot
+    revisions: tuple[Revision, ...]  # to keep loaded and warm
     active: int | None  # entry only: the revision that serves
-    fallback: Revision | None  # entry only: whole model on its own unit, resident; stage set, next None
+    fallback: Revision | None  # entry only: whole model on the entry's own unit, resident; stage set, next None
     policy: Policy
-    inputs: tuple[TensorSpec, ...] = ()  # entry only: of the whole model, for who asks what it takes
+    inputs: tuple[TensorSpec, ...] = ()  # entry only: of the whole model, for its metadata
     outputs: tuple[TensorSpec, ...] = ()
 
 
 class AgentDesired(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything one node must run."""
+    """Complete desired state of one node."""
 
     node: str
     slots: tuple[SlotDesired, ...]
@@ -111,9 +111,9 @@ class AgentDesired(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sketch(msgspec.Struct, frozen=True, kw_only=True):
-    """Durations in seconds as a log-bucket histogram (relative error 1 %): bucket index -> count.
+    """Durations in seconds as a log-bucket histogram (DDSketch, relative error 1 %): bucket index -> count.
 
-    Bucket i holds values in (gamma**(i-1), gamma**i], gamma = 1.02020202 (ddsketch's mapping at 1 %).
+    Bucket i holds values in (gamma**(i-1), gamma**i], gamma = 1.02020202 (the DDSketch mapping at 1 %).
     """
 
     buckets: dict[int, int]
@@ -122,11 +122,11 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What crossed between this slot and `node` since the last report, there and back, without the partner's own time.
+    """Transfers between this slot and `node` since the last report, both directions, without the remote's own time.
 
-    `seconds` sums, per request, the time of the hop minus what the partner says it spent inside; `least_s` is that of
-    the quickest one. A transfer that was given up counts with the time until then: bytes/seconds is what the way
-    carries at most.
+    `seconds` sums, over the requests, the duration of the call minus the time that the next slot reports to have spent
+    inside; `least_s` is the minimum. A transfer that timed out counts with the time until then, so bytes/seconds is an
+    upper bound of the link's throughput.
     """
 
     node: str
@@ -137,7 +137,7 @@ class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RevisionReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Per revision since the last report. The entry fills `end_to_end`, `total`, `over_limit`, `failed`, `fallback`."""
+    """Counters of one revision since the last report. Only the entry fills the fields from `end_to_end` on."""
 
     revision: int
     variant: str
@@ -149,28 +149,28 @@ class RevisionReport(msgspec.Struct, frozen=True, kw_only=True):
     total: int = 0
     over_limit: int = 0
     failed: int = 0
-    fallback: int = 0  # of total: answered by the fallback
+    fallback: int = 0  # requests of `total` that the fallback answered
 
 
 class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
     slot: str
     warm: tuple[int, ...]  # revisions that are loaded and warm
-    active: int | None  # entry: what it really serves now
+    active: int | None  # entry: the revision that it actually serves
     highest_epoch: int
     fallback_warm: bool
     address: str  # ip:port where it serves
     revisions: tuple[RevisionReport, ...]
-    errors: tuple[str, ...] = ()  # `revision N: what went wrong`, repeated while it lasts
+    errors: tuple[str, ...] = ()  # `revision N: what went wrong`, repeated while the error persists
 
 
 class UnitReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One second of one unit; what cannot be read is None, never 0."""
+    """Sensor values of one unit for one second; a value that cannot be read is None, never 0."""
 
     unit: str
     basis: str
     temperature_c: float | None = None
     power_w: float | None = None
-    energy_j: float | None = None  # counter since the agent's start
+    energy_j: float | None = None  # counter since the agent's start, joules
     utilization: float | None = None  # 0..1
     capacity: float | None = None  # 0..1 of its normal speed; below 1 while throttled
 
@@ -184,7 +184,7 @@ class NodeReading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
-    """First message of a child. `boot` changes with every start; frames count from 1 within it."""
+    """First message of a child. `boot` changes with every process start; frame sequences start at 1 within it."""
 
     role: Literal["agent", "slot"]
     name: str  # node name, or namespace/pod-name
@@ -193,7 +193,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
-    """`version` grows with each change in one connection; a child refuses an `epoch` older than it has seen."""
+    """Desired state. `version` grows with each change on one connection; an `epoch` older than seen is rejected."""
 
     version: int
     epoch: int
@@ -212,13 +212,13 @@ class Nack(msgspec.Struct, frozen=True, kw_only=True, tag="nack"):
 
 
 class Redirect(msgspec.Struct, frozen=True, kw_only=True, tag="redirect"):
-    """A follower names the leader (`ip:port`, empty when there is none); the child reconnects there."""
+    """Reply of a follower that names the leader (`ip:port`, empty if there is none); the child reconnects there."""
 
     leader: str
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
-    """One report. `at` is Unix time at the child; `backfilled` frames are kept for history and never trigger drift."""
+    """One report. `at` is the child's Unix time; `backfilled` frames count as history only and never trigger drift."""
 
     sequence: int
     at: float
@@ -242,17 +242,17 @@ def encode(message: Down | Up) -> bytes:
 
 
 def decode_down(data: bytes) -> Down:
-    """Raise msgspec.DecodeError when the frame is malformed; nothing is ever executed from it."""
+    """Return the decoded message. Raise msgspec.DecodeError if it is malformed; nothing in it is ever executed."""
     return _decode(_down, data)
 
 
 def decode_up(data: bytes) -> Up:
-    """Raise msgspec.DecodeError when the frame is malformed."""
+    """Return the decoded message. Raise msgspec.DecodeError if it is malformed."""
     return _decode(_up, data)
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[_Message], data: bytes) -> _Message:
     try:
         return decoder.decode(data)
-    except (UnicodeDecodeError, RecursionError) as error:  # which msgspec lets through
+    except (UnicodeDecodeError, RecursionError) as error:  # msgspec does not wrap these two
         raise msgspec.DecodeError(str(error)) from error

@@ -1,4 +1,4 @@
-"""The upper end of control connections: knows its children, gives each the newest desired state, hears their frames."""
+"""Server side of control connections: tracks children, sends each its newest desired state, receives frames."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, Redir
 LARGEST_HELLO: Final = 4096
 log: Final = logging.getLogger("maleo.wire")
 _HELLO_S: Final = 10.0
-_MOST_UNGREETED: Final = 4  # connections of one caller that have not said Hello yet
+_MOST_UNGREETED: Final = 4  # connections of one identity that have not sent Hello yet
 
 
 @dataclass
@@ -34,9 +34,10 @@ class _Wanted:
 
 
 class Parent:
-    """One per server. Callbacks are synchronous and quick; `on_lost` comes when a child's last connection ends.
+    """Session manager for all children of one server.
 
-    largest: bytes of one message of a child; a larger one ends its connection.
+    Callbacks are synchronous and must return quickly; `on_lost` is called when a child's last connection ends.
+    largest: maximum bytes of a child's message; a larger one ends its connection.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Parent:
         return frozenset(self._connections)
 
     def push(self, name: str, body: AgentDesired | SlotDesired, *, epoch: int) -> bool:
-        """What `name` must be from now on, now or when it connects. False when that is what it has been told."""
+        """Set the desired state of `name`, sent now or when it connects. Return False if it is unchanged."""
         wanted = _Wanted(body=body, epoch=epoch)
         if self._wanted.get(name) == wanted:
             return False
@@ -75,7 +76,7 @@ class Parent:
         self._wanted.pop(name, None)
 
     async def redirect(self, leader: str) -> None:
-        """Send every child to the leader (`ip:port`), and forget what this one wanted of them."""
+        """Redirect every child to the leader (`ip:port`), and drop all desired states of this replica."""
         self._wanted.clear()
         for connection in list(self._connections.values()):
             await _send(connection.socket, Redirect(leader=leader))
@@ -90,12 +91,12 @@ class Parent:
         leader: str | None = None,
         until_revoked: Callable[[], Awaitable[None]] | None = None,
     ) -> web.WebSocketResponse:
-        """Serve one connection to its end.
+        """Serve one WebSocket connection until it ends.
 
-        caller: who the request's token has proved to be; nobody without a proof is served, so check it before.
-        is_allowed: whether this caller may have the name in the Hello. leader: this server does not lead; the child is
-        sent there (may be empty). until_revoked: returns when the caller's identity is no longer good; then the
-        connection is closed. Raises HTTPTooManyRequests while the caller has too many connections without a Hello.
+        caller: authenticated identity of the request; authenticate before calling. is_allowed: returns True if the
+        caller may use the name in the Hello. leader: set if this replica does not lead: the child is redirected there
+        (empty if there is no leader). until_revoked: returns when the caller's identity is no longer valid, and the
+        connection is then closed. Raises HTTPTooManyRequests while the caller has too many connections without Hello.
         """
         socket, hello = await self._meet(request, caller)
         if hello is None or not is_allowed(hello):
@@ -126,7 +127,7 @@ class Parent:
         return socket
 
     async def _meet(self, request: web.Request, caller: str) -> tuple[web.WebSocketResponse, Hello | None]:
-        """Upgrade, and wait for the Hello. None when none came in time, or it is no Hello or too large."""
+        """Upgrade the connection and wait for the Hello: None if it is late, malformed or too large."""
         if self._ungreeted[caller] >= _MOST_UNGREETED:
             raise web.HTTPTooManyRequests(text="too many connections of this identity wait to say Hello")
         self._ungreeted[caller] += 1
@@ -142,7 +143,7 @@ class Parent:
         while True:
             await connection.changed.wait()
             connection.changed.clear()
-            # Only the newest: what changed while the last one was being sent is never queued.
+            # Only the newest state is sent: intermediate states are never queued.
             wanted = self._wanted.get(connection.hello.name)
             if wanted is None:
                 continue
@@ -194,4 +195,4 @@ async def _send(socket: web.WebSocketResponse, message: Desired | Redirect) -> N
     try:
         await socket.send_bytes(encode(message))
     except (ConnectionError, RuntimeError):
-        return  # it has just gone: hearing ends too, and it will come again
+        return  # the connection has ended: the receive loop ends too, and the child reconnects

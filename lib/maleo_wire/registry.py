@@ -1,8 +1,8 @@
-"""Artefacts by digest: from an OCI registry or an HTTP server, and to a registry.
+"""Content-addressed artifacts: pull from an OCI registry or HTTP server, push to an OCI registry.
 
-An artefact is one blob. `oci://host:port/repository@sha256:...` names the blob itself; a small manifest beside it keeps
-the registry from collecting it. Plain HTTP is spoken with private and loopback addresses, and with the hosts that are
-said to have no TLS; with all others HTTPS.
+An artifact is one blob. `oci://host:port/repository@sha256:...` names the blob itself; a small manifest next to it
+protects it from the registry's garbage collection. Private and loopback addresses, and hosts configured as insecure,
+are accessed over plain HTTP, all others over HTTPS.
 """
 
 import hashlib
@@ -33,20 +33,20 @@ _NOT_FOUND: Final = 404
 
 
 class TransferFailed(Exception):
-    """The artefact could not be moved; the message names where and why."""
+    """An artifact could not be transferred; the message names the address and the cause."""
 
 
 class NotFound(TransferFailed):
-    """Nothing of that name is there."""
+    """The artifact does not exist."""
 
 
 class DigestMismatch(TransferFailed):
-    """What came is not what the digest names; nothing was kept."""
+    """The content does not have the expected digest; nothing was kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The parts of an `oci://` address; `digest` is empty where it names a repository only."""
+    """Parts of an `oci://` address; `digest` is empty if it names a repository only."""
 
     host: str
     repository: str
@@ -60,15 +60,15 @@ class Location:
         return cls(match["host"], match["repository"], match["digest"] or "")
 
     def url(self, plain: Collection[str]) -> str:
-        """The repository's address; `plain`: hosts that speak HTTP without TLS."""
+        """Return the base URL of the repository. `plain`: hosts that use HTTP without TLS."""
         scheme = "http" if self.host.lower() in plain or _is_local(self.host) else "https"
         return f"{scheme}://{self.host}/v2/{self.repository}"
 
 
 async def pull(uri: str, digest: str, destination: Path, *, most_bytes: int, sources: Sources) -> None:
-    """Fetch the artefact to `destination`, which appears only when whole and verified; no more than `most_bytes`.
+    """Download an artifact of at most `most_bytes` to `destination`, which appears only when complete and verified.
 
-    sources: where from. Raises TransferFailed, whose message may be told to the author of the Model.
+    sources: servers that are allowed. Raises TransferFailed, whose message is safe to show to the Model's author.
     """
     shown = show(uri)
     partial = destination.with_name(f"{destination.name}.partial")
@@ -81,7 +81,7 @@ async def pull(uri: str, digest: str, destination: Path, *, most_bytes: int, sou
                     actual.update(chunk)
                     output.write(chunk)
         if f"sha256:{actual.hexdigest()}" != digest:
-            # Which digest it has is not told: whoever named the address could then have the content delivered.
+            # The actual digest is withheld: whoever named the address could use it to have the content delivered.
             raise DigestMismatch(f"{shown}: the content does not have the digest {digest}")
         partial.rename(destination)
     except DownloadFailed as error:
@@ -95,9 +95,9 @@ async def pull(uri: str, digest: str, destination: Path, *, most_bytes: int, sou
 
 
 async def push(repository: str, path: Path) -> tuple[str, str]:
-    """Store the file under `oci://host:port/repository`; return its address with digest, and the digest.
+    """Upload the file to `oci://host:port/repository`. Return its address with digest, and the digest.
 
-    Hosts in MALEO_INSECURE_REGISTRIES (comma-separated) are spoken to without TLS.
+    Hosts in MALEO_INSECURE_REGISTRIES (comma-separated) are accessed without TLS.
     """
     location = Location.parse(repository)
     base = location.url(insecure_registries())
@@ -132,7 +132,7 @@ async def _upload(
     session: aiohttp.ClientSession, base: str, digest: str, size: int, content: AsyncIterator[bytes]
 ) -> None:
     async with session.head(f"{base}/blobs/{digest}") as known:
-        if known.status == 200:  # noqa: PLR2004 - OK: it is there
+        if known.status == 200:  # noqa: PLR2004 - OK: the blob exists
             return
     async with session.post(f"{base}/blobs/uploads/") as response:
         await _check(response, base)
@@ -143,19 +143,19 @@ async def _upload(
 
 
 def insecure_registries() -> frozenset[str]:
-    """Hosts (`host:port`) that the person at this machine says to have no TLS."""
+    """Return the hosts (`host:port`) that MALEO_INSECURE_REGISTRIES lists as having no TLS."""
     named = os.environ.get("MALEO_INSECURE_REGISTRIES", "").lower().split(",")
     return frozenset(filter(None, (host.strip() for host in named)))
 
 
 def as_listed(host: str) -> str:
-    """An entry of `Sources` for the registry that `push` reaches at `host` (`host:port`)."""
+    """Return the `Sources` entry for the registry that `push` reaches at `host` (`host:port`)."""
     return f"http://{host}" if host.lower() in insecure_registries() else host
 
 
 def _url_of(uri: str, digest: str, sources: Sources) -> str:
     if uri.startswith("file://"):
-        # A manifest's author must not read a node's files, not even learn their digests.
+        # A manifest's author must not read files of a node, nor learn their digests.
         raise TransferFailed(
             f"{show(uri)}: nodes take no files: store it with `maleo model push`, and name what that prints"
         )

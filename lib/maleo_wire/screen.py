@@ -1,6 +1,6 @@
-"""What a report may say. What no slot and no sensor can mean is taken out and named, and the rest counts.
+"""Validation of reports from slots and agents: implausible values are removed and counted, the rest is kept.
 
-Used by both parents: an agent does not pass on what its slots invent, and the operator does not rely on that.
+Both parents validate: an agent does not forward invalid data of its slots, and the operator does not rely on that.
 """
 
 import logging
@@ -22,10 +22,10 @@ _MOST_WARM: Final = 64
 _MOST_TRANSFERS: Final = 16
 _MOST_ERRORS: Final = 16
 _MOST_UNITS: Final = 64
-_LONGEST_NAME: Final = 320  # a variant's name and its exit's, or a node's
+_LONGEST_NAME: Final = 320  # of a variant with its exit, or of a node
 _LONGEST_ADDRESS: Final = 64
 _LONGEST_ERROR: Final = 500
-_MOST_REQUESTS: Final = 10**9  # of one report: more than a day at 10,000 a second
+_MOST_REQUESTS: Final = 10**9  # per report: more than a day at 10,000 requests/s
 _MOST_BYTES: Final = 1 << 50
 _MOST_SECONDS: Final = 1e9
 _MOST_JOULES: Final = 1e9
@@ -48,14 +48,14 @@ _MOST_SOURCES: Final = 4096
 
 
 class Ledger:
-    """Refused readings: each counted by its reason, and of each source one a minute logged.
+    """Counter and rate-limited log of rejected readings: one log line per source and minute.
 
-    count: of the metric.
+    count: called with the reason of each rejection, to feed a metric.
     """
 
     def __init__(self, count: Callable[[str], None]) -> None:
         self._count = count
-        self._told: dict[str, tuple[float, int]] = {}  # source -> when one was logged (monotonic), and how many since
+        self._told: dict[str, tuple[float, int]] = {}  # source -> time of its last log line (monotonic), skipped since
 
     def note(self, source: str, reason: Reason, what: str) -> None:
         self._count(reason)
@@ -70,12 +70,12 @@ class Ledger:
         log.warning("%s: a reading is refused (%s): %s; %d more since the last line", source, reason, what, silent)
 
     def of(self, source: str) -> Refuse:
-        """Return what `screen_report` and `screen_reading` call for readings of this source."""
+        """Return the rejection callback of `screen_report` and `screen_reading` for one source."""
         return lambda reason, what: self.note(source, reason, what)
 
 
 def screen_report(report: SlotReport, refuse: Refuse) -> SlotReport | None:
-    """Return what can be believed of a slot's report; None when even its state makes no sense."""
+    """Return the plausible part of a slot's report, None if its state itself is invalid."""
     if not _is_state(report):
         refuse("Figure", "the state of the slot")
         return None
@@ -87,7 +87,7 @@ def screen_report(report: SlotReport, refuse: Refuse) -> SlotReport | None:
 
 
 def screen_reading(reading: NodeReading, refuse: Refuse) -> NodeReading:
-    """Return the reading without the figures that are out of range: those are unknown."""
+    """Return the reading with out-of-range values removed, which makes them unknown."""
     if len(reading.units) > _MOST_UNITS:
         refuse("Length", f"{len(reading.units)} units, at most {_MOST_UNITS}")
     units = tuple(_screen_unit(unit, refuse) for unit in reading.units[:_MOST_UNITS] if _is_named(unit, refuse))
@@ -121,7 +121,7 @@ def _screen_revision(report: RevisionReport, refuse: Refuse) -> RevisionReport |
 
 
 def _flaw_of(report: RevisionReport) -> tuple[Reason, str] | None:
-    """Return what makes the counters as a whole useless, None when they can be counted."""
+    """Return reason and message if the counters are unusable as a whole, None if they can be counted."""
     counts = (report.total, report.over_limit, report.failed, report.fallback)
     if not 0 <= report.revision <= _LARGEST_NUMBER:
         return "Figure", "the number of the revision"
@@ -144,7 +144,7 @@ def _flaw_of_durations(report: RevisionReport) -> tuple[Reason, str] | None:
 
 
 def is_sketch(sketch: Sketch) -> bool:
-    """Whether some durations have this histogram: its parts agree, within the error of the buckets."""
+    """Return True if some set of durations has this histogram: count, buckets and total agree within bucket error."""
     if not 0 <= sketch.count <= _MOST_REQUESTS or any(count <= 0 for count in sketch.buckets.values()):
         return False
     least, most = bounds(sketch.buckets)
@@ -174,7 +174,10 @@ def _is_named(unit: UnitReading, refuse: Refuse) -> bool:
 
 
 def _screen_unit(unit: UnitReading, refuse: Refuse) -> UnitReading:
-    """A unit that stands still is not at `capacity` 0, it is unavailable: the figure divides a speed."""
+    """Remove out-of-range values of a unit, and raise `capacity` to its minimum.
+
+    Speeds are divided by `capacity`, so it is never 0: a unit that is stopped is unavailable instead.
+    """
     strange = {name: value for name, value in _figures(unit) if not _RANGES[name][0] <= value <= _RANGES[name][1]}
     capacity = unit.capacity
     if capacity is not None and not 0.0 < capacity <= 1.0:

@@ -1,7 +1,7 @@
-"""Durations as a log-bucket histogram with 1 % relative error: cheap to add to, mergeable, small on the wire.
+"""DDSketch histogram of durations with 1 % relative error: cheap to update, mergeable, compact on the wire.
 
-The mapping is ddsketch's (Masson, Rim, Lee 2019): bucket i holds (gamma**(i-1), gamma**i],
-gamma = (1 + a) / (1 - a), a = 1 %.
+Method: Masson, Rim, Lee, "DDSketch" (2019). Bucket i holds (gamma**(i-1), gamma**i], gamma = (1 + a) / (1 - a),
+a = 1 %.
 """
 
 import math
@@ -12,14 +12,14 @@ from maleo_wire.messages import Sketch
 
 _GAMMA: Final = 1.01 / 0.99
 _LOG_GAMMA: Final = math.log(_GAMMA)
-_LEAST_S: Final = 1e-7  # shorter counts as this long: a clock does not resolve it
+_LEAST_S: Final = 1e-7  # shorter durations count as this: clocks do not resolve them
 _INDICES: Final = range(math.ceil(math.log(_LEAST_S) / _LOG_GAMMA), math.ceil(math.log(1e8) / _LOG_GAMMA) + 1)
 _EDGES: Final = {index: _GAMMA**index for index in range(_INDICES.start - 1, _INDICES.stop)}  # upper end of each bucket
 _ROUNDING: Final = 1e-6
 
 
 def bounds(buckets: Mapping[int, int]) -> tuple[float, float]:
-    """Return the least and the largest sum, in seconds, of durations in these buckets; infinite beyond three years."""
+    """Return the minimum and maximum sum, in seconds, of durations in these buckets; infinite beyond three years."""
     if any(index not in _INDICES for index in buckets):
         return math.inf, math.inf
     lower = sum(count * _EDGES[index - 1] for index, count in buckets.items() if index != _INDICES.start)
@@ -27,7 +27,7 @@ def bounds(buckets: Mapping[int, int]) -> tuple[float, float]:
 
 
 class Histogram:
-    """Values in seconds, all >= 0."""
+    """Mutable log-bucket histogram of durations in seconds, all >= 0."""
 
     __slots__ = ("buckets", "count", "total")
 
@@ -49,14 +49,14 @@ class Histogram:
         self.total += other.total
 
     def quantile(self, share: float) -> float | None:
-        """The value that `share` (0..1) of all are at or below, within 1 %; None without any."""
+        """Return the `share` quantile (0..1) in seconds, within 1 %; None if the histogram is empty."""
         if self.count == 0:
             return None
         rank, seen = share * (self.count - 1), 0
         for index in sorted(self.buckets):
             seen += self.buckets[index]
             if seen > rank:
-                return float(2 * _GAMMA**index / (_GAMMA + 1))  # the middle of the bucket, in relative terms
+                return float(2 * _GAMMA**index / (_GAMMA + 1))  # bucket value of equal relative error at both ends
         raise AssertionError("the buckets hold `count` values")
 
     @property

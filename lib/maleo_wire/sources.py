@@ -1,8 +1,8 @@
-"""Where a node fetches artefacts from: addresses on the internet, and the registries that its installation lists.
+"""Address policy for artifact downloads: public internet addresses, and the registries configured at installation.
 
-An agent stands on its node's network and reaches what the author of a Model does not: the node itself, pods, Services,
-other nodes, the cloud's metadata. So every address is refused that is not globally reachable by IANA's registries of
-special-purpose addresses (RFC 6890), unless the server is listed.
+An agent uses the network of its node and reaches what the author of a Model does not: the node itself, pods, Services,
+other nodes, the cloud's metadata service. So every address is refused that is not globally reachable by IANA's
+registries of special-purpose addresses (RFC 6890), unless its server is listed.
 """
 
 import re
@@ -25,12 +25,12 @@ _IPV4: Final = {
     for network, kind in (
         ("0.0.0.0/8", "an unspecified"),
         ("10.0.0.0/8", "a private"),
-        ("100.64.0.0/10", "a shared"),  # RFC 6598; also the metadata of Alibaba Cloud, 100.100.100.200
+        ("100.64.0.0/10", "a shared"),  # RFC 6598; includes the metadata service of Alibaba Cloud, 100.100.100.200
         ("127.0.0.0/8", "a loopback"),
-        ("168.63.129.16/32", "a cloud metadata"),  # Azure's host, although its address is a public one
-        ("169.254.0.0/16", "a link-local"),  # also the metadata of most clouds, 169.254.169.254
+        ("168.63.129.16/32", "a cloud metadata"),  # Azure's host service, although the address is public
+        ("169.254.0.0/16", "a link-local"),  # includes the metadata service of most clouds, 169.254.169.254
         ("172.16.0.0/12", "a private"),
-        ("192.0.0.0/24", "a reserved"),  # also the metadata of Oracle Cloud, 192.0.0.192
+        ("192.0.0.0/24", "a reserved"),  # includes the metadata service of Oracle Cloud, 192.0.0.192
         ("192.0.2.0/24", "a reserved"),
         ("192.88.99.0/24", "a reserved"),
         ("192.168.0.0/16", "a private"),
@@ -47,11 +47,11 @@ _IPV6: Final = {
         ("::/128", "an unspecified"),
         ("::1/128", "a loopback"),
         ("fe80::/10", "a link-local"),
-        ("fc00::/7", "a unique-local"),  # also the metadata of AWS, Google Cloud and Oracle Cloud
+        ("fc00::/7", "a unique-local"),  # includes the metadata services of AWS, Google Cloud and Oracle Cloud
         ("ff00::/8", "a multicast"),
-        ("2001::/23", "a reserved"),  # Teredo and others of the IETF
+        ("2001::/23", "a reserved"),  # IETF protocol assignments, Teredo among them
         ("2001:db8::/32", "a reserved"),
-        ("2002::/16", "a reserved"),  # 6to4, which stands for an IPv4 address and is no more in use (RFC 7526)
+        ("2002::/16", "a reserved"),  # 6to4, which embeds an IPv4 address and is deprecated (RFC 7526)
         ("3fff::/20", "a reserved"),
     )
 }
@@ -62,15 +62,16 @@ Network = IPv4Network | IPv6Network
 
 
 class InvalidSource(ValueError):
-    """An entry of the list of registries or networks cannot be understood; the message names it and its form."""
+    """An entry of the registry or network list is malformed; the message names it and the expected form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """registries: `host:port` that may have any address; plain: those of them that speak HTTP without TLS.
+    """Address policy.
 
-    refused: networks that are refused besides those that are not globally reachable: pods, Services and nodes may have
-    public addresses.
+    registries: `host:port` of servers that may have any address; plain: those of them that use HTTP without TLS.
+    refused: networks that are refused in addition to those that are not globally reachable, because pods, Services and
+    nodes may have public addresses.
     """
 
     registries: frozenset[str] = frozenset()
@@ -79,19 +80,22 @@ class Sources:
 
     @classmethod
     def parse(cls, registries: Iterable[str], refused: Iterable[str] = ()) -> "Sources":
-        """`registries`: `host:port`, or `http://host:port` for one without TLS; `refused`: networks as CIDR."""
+        """Parse `registries` (`host:port`, or `http://host:port` without TLS) and `refused` networks in CIDR form.
+
+        Raise InvalidSource for a malformed entry.
+        """
         entries = [entry.strip().lower() for entry in registries if entry.strip()]
         listed = [_authority(entry) for entry in entries]
         plain = [name for name, entry in zip(listed, entries, strict=True) if entry.startswith(_PLAIN)]
         return cls(frozenset(listed), frozenset(plain), tuple(_network(n.strip()) for n in refused if n.strip()))
 
     def lists(self, url: URL) -> bool:
-        """Whether the server of `url` is listed: its address is then not looked at."""
+        """Return True if the server of `url` is listed, which exempts its addresses from the check."""
         port = url.port or _DEFAULT_PORTS.get(url.scheme, 0)
         return join(url.host or "", port).lower() in self.registries
 
     def refusal(self, address: str) -> str:
-        """Return the kind of an address that is not fetched from, such as `a private`; empty for an allowed one."""
+        """Return the kind of a refused address, such as `a private`; empty if the address is allowed."""
         host = _unwrap(ip_address(address.partition("%")[0]))
         if any(host in network for network in self.refused):
             return "a refused"
@@ -103,7 +107,7 @@ class Sources:
 
 
 def _unwrap(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address that an IPv6 address stands for, IPv4-mapped or by NAT64 (RFC 6052)."""
+    """Return the IPv4 address that an IPv6 address embeds (IPv4-mapped, or NAT64 by RFC 6052), else the address."""
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:
@@ -112,21 +116,21 @@ def _unwrap(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 def _is_own(address: str) -> bool:
-    """Whether the kernel would deliver to this host: it then sends from the very address that it sends to."""
+    """Return True if the address is local to this host: the kernel then selects it as its own source address."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, 9))  # nothing is sent: a datagram socket only looks up the route
+            probe.connect((address, 9))  # sends nothing: connecting a datagram socket only looks up the route
             return bool(probe.getsockname()[0] == address)
     except OSError:
-        return False  # there is no way to it
+        return False  # there is no route
 
 
 def _authority(entry: str) -> str:
     match = _ENTRY.fullmatch(entry)
     if match is None:
         raise InvalidSource(f"{entry!r} is no registry: write host:port, or http://host:port for one without TLS")
-    return join(URL(f"https://{match['host']}").host or "", match["port"])  # an IPv6 address in its one form
+    return join(URL(f"https://{match['host']}").host or "", match["port"])  # normalises IPv6 addresses
 
 
 def _network(entry: str) -> Network:

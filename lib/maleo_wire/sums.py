@@ -1,4 +1,7 @@
-"""Two reports of one slot as one: counters of both, state of the newer; no larger than what was counted."""
+"""Merging of two reports of one slot: counters are added, the state is the newer one.
+
+The result has one row per revision and variant, so its size is bounded by what was counted.
+"""
 
 from collections.abc import Iterable
 
@@ -9,7 +12,7 @@ from maleo_wire.sketch import Histogram
 
 
 def join_reports(older: SlotReport, newer: SlotReport) -> SlotReport:
-    """Return `newer` with the counters of both, one row for each revision and variant."""
+    """Return `newer` with the counters of both reports, one row for each revision and variant."""
     rows: dict[tuple[int, str], RevisionReport] = {}
     for report in (*older.revisions, *newer.revisions):
         key = (report.revision, report.variant)

@@ -1,1 +1,1 @@
-"""The node agent: describes its device, samples it, caches artefacts and steers the slots of its node."""
+"""Node agent: describes its device, samples its sensors, caches artifacts and controls the slots of its node."""

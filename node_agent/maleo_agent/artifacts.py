@@ -1,4 +1,4 @@
-"""Artefacts of this node: pulled once by digest, kept on disk within a size, served to the slots that need them."""
+"""Artifact cache of a node: pulled once by digest, stored on disk within a size limit, served to slots."""
 
 import asyncio
 import logging
@@ -14,17 +14,17 @@ from maleo_wire.registry import TransferFailed, pull
 from maleo_wire.sources import Sources
 
 log: Final = logging.getLogger("maleo.agent")
-_SLACK: Final = (1.1, 1 << 20)  # sizes in manifests are rounded by those who write them: so much more may come
+_SLACK: Final = (1.1, 1 << 20)  # factor and bytes by which an artifact may exceed the rounded size in its manifest
 
 
 class CacheFull(TransferFailed):
-    """What this node must keep leaves no room for the artefact; the message has the sizes and the remedy."""
+    """The artifacts that the node must keep leave no room for this one; the message has the sizes and the remedy."""
 
 
 class ArtifactCache:
-    """`folder` survives restarts. The least recently used artefacts that nobody wants make room for new ones.
+    """Disk cache with LRU eviction. `folder` survives restarts; artifacts that are in use are never evicted.
 
-    most_bytes: of everything on disk, what is wanted and what is being pulled included. sources: where from.
+    most_bytes: limit of everything on disk, artifacts in use and pulls in progress included. sources: allowed servers.
     """
 
     def __init__(self, folder: Path, *, most_bytes: int, sources: Sources) -> None:
@@ -35,13 +35,14 @@ class ArtifactCache:
         self._most_bytes = most_bytes
         self._sources = sources
         self._pulling: dict[str, asyncio.Lock] = {}
-        self._reserved: dict[str, int] = {}  # digest -> bytes that its pull may take
+        self._reserved: dict[str, int] = {}  # digest -> bytes reserved for its pull
         self._failures: dict[str, str] = {}
 
     async def get(self, artifact: Artifact, *, wanted: Collection[str]) -> Path:
-        """Return the verified file; pulled when it is not here.
+        """Return the verified file, pulling it if it is not cached.
 
-        `wanted` digests are never dropped. Raises TransferFailed, CacheFull when it does not fit beside them.
+        Artifacts with a `wanted` digest are not evicted. Raise TransferFailed, or CacheFull if those leave too little
+        room.
         """
         digest = artifact.digest
         path = self._path(digest)
@@ -57,7 +58,7 @@ class ArtifactCache:
             with self._reserving(artifact, wanted) as most:
                 await pull(artifact.uri, artifact.digest, path, most_bytes=most, sources=self._sources)
         except TransferFailed as error:
-            if self._failures.get(artifact.digest) != str(error):  # slots ask again and again
+            if self._failures.get(artifact.digest) != str(error):  # logged once, because slots retry
                 log.warning("%s is not fetched: %s", name, error)
             self._failures[artifact.digest] = str(error)
             raise
@@ -66,7 +67,7 @@ class ArtifactCache:
 
     @contextmanager
     def _reserving(self, artifact: Artifact, wanted: Collection[str]) -> Iterator[int]:
-        """Make room, and hold it; yield how many bytes may come."""
+        """Evict until the artifact fits, reserve its space, and yield the bytes that its pull may take."""
         kept = {self._path(digest) for digest in wanted}
         files = {path: path.stat() for path in self._folder.iterdir() if path.suffix != ".partial"}
         must_stay = sum(stat.st_size for path, stat in files.items() if path in kept)

@@ -1,4 +1,4 @@
-"""What hardware this node has: found on its buses by the catalogue's ids, or declared by people. Reads /sys, /proc."""
+"""Hardware discovery from /sys and /proc: matches bus ids against the catalogue, and adds declared hardware."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _HOST: Final = "host-cpu"
 
 @dataclass(frozen=True, slots=True)
 class Buses:
-    """Ids as `vendor:device`, in lower case -> addresses; and the board's compatible strings."""
+    """Addresses of devices by `vendor:device` in lower case, and the device tree's compatible strings."""
 
     pci: Mapping[str, list[str]]
     usb: Mapping[str, list[str]]
@@ -31,7 +31,11 @@ class Buses:
 
 
 def take_inventory(buses: Buses, profiles: Mapping[str, DeviceProfile], device: Device | None) -> Inventory:
-    """Declared hardware first, then what is found and not declared; a host that no profile names is `host-cpu`."""
+    """Return the inventory: declared hardware, then discovered hardware of other profiles.
+
+    A simulated declaration does not hide discovered hardware of its profile. A host that matches
+    no profile has profile `host-cpu`.
+    """
     declared = [
         Accelerator(name=d.name, profile=d.profile, simulated=d.simulated)
         for d in (device.spec.declared if device else ())
@@ -57,7 +61,7 @@ def _addresses(buses: Buses, profile: DeviceProfile) -> list[str]:
 
 
 def _matching(found: Mapping[str, list[str]], patterns: Sequence[str]) -> list[str]:
-    """Some vendors register no device ids: `209f:*`."""
+    """Return the addresses whose ids match; patterns such as `209f:*` cover vendors that register no device ids."""
     return [a for ids, addresses in found.items() if any(fnmatch(ids, p.lower()) for p in patterns) for a in addresses]
 
 

@@ -1,4 +1,4 @@
-"""Where readings come from: a driver per kind of unit. What cannot be read is None, never 0."""
+"""Sensor drivers, one per kind of unit. A value that cannot be read is None, never 0."""
 
 import math
 import os
@@ -16,25 +16,25 @@ _PROC: Final = Path("/proc")
 
 
 class Driver(Protocol):
-    """One compute unit."""
+    """Sensor driver of one compute unit."""
 
     unit: str
 
     def read(self, *, busy_s: float) -> UnitReading:
-        """Now. `busy_s`: how long slots report to have computed on it in the last second."""
+        """Return the current values. `busy_s`: seconds of computation that slots reported for the last second."""
         ...
 
 
 @dataclass
 class HostCpu:
-    """The node's own processor: load from the kernel, temperature and energy where the board shows them."""
+    """The node's CPU: utilization from the kernel, temperature and energy where the board has sensors."""
 
     unit: str = "host/cpu"
     proc: Path = _PROC
     sys: Path = _SYS
-    _before: tuple[float, float] | None = field(default=None)  # busy and all jiffies
+    _before: tuple[float, float] | None = field(default=None)  # busy and total jiffies
 
-    def read(self, *, busy_s: float) -> UnitReading:  # noqa: ARG002 - the kernel knows better
+    def read(self, *, busy_s: float) -> UnitReading:  # noqa: ARG002 - the kernel's figures are more accurate
         joules = self._read_joules()
         return UnitReading(
             unit=self.unit,
@@ -58,7 +58,10 @@ class HostCpu:
         return max(known) / 1000 if known else None
 
     def _read_joules(self) -> float | None:
-        """RAPL packages; the counter runs since boot and wraps only after hours: the sampler copes with falls."""
+        """Return the sum of the RAPL package counters in joules since boot.
+
+        It wraps only after hours, which `Counter` tolerates.
+        """
         packages = sorted(self.sys.glob("class/powercap/intel-rapl:[0-9]"))
         values = [_number(package / "energy_uj") for package in packages]
         known = [value for value in values if value is not None]
@@ -67,7 +70,7 @@ class HostCpu:
 
 @dataclass
 class SimulatedUnit:
-    """No such hardware is there. Power follows from the profile's figures and from how busy the slots were."""
+    """Simulated unit: power is interpolated between the profile's idle and busy power by the slots' utilization."""
 
     unit: str
     idle_w: float | None
@@ -91,7 +94,10 @@ class SimulatedUnit:
 
 @dataclass
 class Counter:
-    """Joules since the agent's start: from the driver's counter where there is one, else integrated power."""
+    """Energy counter since the agent's start, in joules: from the unit's counter if it has one, else power integrated.
+
+    Power is integrated by the trapezoidal rule.
+    """
 
     joules: float | None = None
     _power: float | None = None
@@ -99,7 +105,7 @@ class Counter:
     _raw: float | None = None
 
     def add(self, reading: UnitReading, now: float | None = None) -> float | None:
-        """Return the counter after `reading`; it only grows. A raw counter that falls has begun anew."""
+        """Return the counter after `reading`. It never decreases: a raw counter that falls has been reset."""
         now = time.monotonic() if now is None else now
         if not all(math.isfinite(figure) for figure in (reading.energy_j, reading.power_w) if figure is not None):
             return self.joules
@@ -123,7 +129,7 @@ def _number(path: Path) -> float | None:
 
 
 def own_usage() -> tuple[float, float]:
-    """CPU seconds and resident bytes of this process."""
+    """Return CPU seconds and resident bytes of this process."""
     times = os.times()
     pages = int((_PROC / "self/statm").read_text(encoding="ascii").split()[1])
     return times.user + times.system, float(pages * os.sysconf("SC_PAGE_SIZE"))

@@ -1,4 +1,4 @@
-"""The node agent: what is this node, how is it, and what do its slots do? `maleo-agent`, one per node."""
+"""Node agent process (`maleo-agent`), one per node: inventory, sensors and control of the node's slots."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ AnyResource = TypeVar("AnyResource", bound=Resource)
 
 
 class Agent:
-    """Composition root and the one loop of the agent."""
+    """Composition root and sampling loop of the agent."""
 
     def __init__(self, settings: Settings, client: Client) -> None:
         self.settings = settings
@@ -86,7 +86,7 @@ class Agent:
         await asyncio.gather(*tasks, return_exceptions=True)
         await runner.cleanup()
         for task in done & set(tasks):
-            task.result()  # a task that ended by itself ended by an error
+            task.result()  # a task that was not cancelled ended with an error
 
     # ------------------------------------------------------------------------------------------------ the API's side
 
@@ -102,7 +102,7 @@ class Agent:
         self._changed = True
 
     def _refresh(self) -> None:
-        """Inventory and drivers follow the Device and the catalogue."""
+        """Update trace, inventory and drivers from the Device and the DeviceProfiles."""
         self._changed = False
         text = self._device.metadata.annotations.get(trace.ANNOTATION, "") if self._device else ""
         if text != self._trace_text:
@@ -128,7 +128,7 @@ class Agent:
     # ------------------------------------------------------------------------------------------------ the loop
 
     async def _sample(self) -> None:
-        """Once a second: read, relay, tell the operator."""
+        """Read sensors, update slots and metrics, and send a frame to the operator, once a second."""
         due = time.monotonic()
         while True:
             self._sampled_at = time.monotonic()
@@ -158,7 +158,7 @@ class Agent:
         return NodeReading(units=tuple(units), battery=self._step().battery)
 
     def _note_sensors(self, reading: UnitReading) -> None:
-        """Log what a unit's sensors begin or cease to tell, and when its speed leaves the normal one."""
+        """Log when the set of values that a unit's sensors provide changes, and when throttling starts or ends."""
         told = [name for name, field in _SENSORS.items() if getattr(reading, field) is not None]
         slow = reading.capacity is not None and reading.capacity < 1
         state = f"reads {', '.join(told) or 'nothing'}{'; it runs below normal speed' if slow else ''}"
@@ -167,7 +167,7 @@ class Agent:
         self._sensors[reading.unit] = state
 
     async def _report(self) -> None:
-        """Apart from sampling: no frame waits for an API server that does not answer."""
+        """Write the Device's status in a task of its own: no frame waits for an API server that does not answer."""
         while True:
             if self._device is not None and self._inventory is not None:
                 try:
@@ -177,7 +177,7 @@ class Agent:
             await asyncio.sleep(_SAMPLE_S)
 
     async def _live(self) -> None:
-        """The Lease is renewed three times within its duration."""
+        """Renew the Lease three times within its duration."""
         while True:
             try:
                 await renew_lease(self._client, self.settings.node, self.settings.namespace)
@@ -203,7 +203,7 @@ class Agent:
         return app
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        """Fails when the loop hangs: a restart is the remedy."""
+        """Fail when the sampling loop hangs, which a restart repairs."""
         age = time.monotonic() - self._sampled_at
         return web.Response(status=503 if age > _HUNG_S else 200, text=f"the last sample was {age:.0f} s ago")
 
@@ -213,7 +213,7 @@ class Agent:
 
 
 def _parse(model: type[AnyResource], item: Object) -> AnyResource | None:
-    """None for what this version of the agent does not understand: it is as good as not there."""
+    """Return the parsed object, None if this version of the agent cannot parse it: it is then treated as absent."""
     try:
         return model.model_validate(item)
     except ValidationError as error:
@@ -224,7 +224,7 @@ def _parse(model: type[AnyResource], item: Object) -> AnyResource | None:
 
 
 def _watts(unit: ComputeUnit, state: str) -> float | None:
-    """The figure of the strongest basis; None when none is known."""
+    """Return the power in watts with the strongest basis, None if it is unknown."""
     order = list(Basis)
     rows = sorted((p for p in unit.power if p.state == state), key=lambda p: order.index(p.basis))
     return parse(POWER, rows[0].value) if rows else None

@@ -1,7 +1,7 @@
-"""`/metrics` of one node: base units, joules as counters; a reading that is not there is absent.
+"""Prometheus metrics of one node in base units, energy as counters; unknown readings are absent.
 
-Agents use their nodes' network, so that anybody who reaches a node may read this page: no label has a name that a
-tenant chose. Figures by mission and slot are on the operator's page.
+Agents use the host network, so anybody who reaches a node can read this page: no label has a name chosen by a tenant.
+Metrics by mission and slot are on the operator's page.
 """
 
 from collections import Counter
@@ -16,13 +16,13 @@ from maleo_wire.messages import NodeReading, SlotReport
 
 
 class NodeMetrics(Collector):
-    """Filled by the sampling loop, read by scrapes. `types`: unit -> CPU, NPU, ..."""
+    """Collector that the sampling loop updates and scrapes read. `types`: unit -> CPU, NPU, ..."""
 
     def __init__(self) -> None:
         self.reading = NodeReading(units=())
         self.joules: Mapping[tuple[str, str], float] = {}  # (unit, basis)
         self.types: Mapping[str, str] = {}
-        self.warm = 0  # revisions, of all slots
+        self.warm = 0  # warm revisions of all slots
         self.connected = False
         self.refused: Mapping[str, int] = {}  # by reason
         self.denied: Mapping[str, int] = {}  # by reason
@@ -30,7 +30,7 @@ class NodeMetrics(Collector):
         self._requests = Counter({"answered": 0, "fallback": 0, "failed": 0})
 
     def count(self, reports: tuple[SlotReport, ...]) -> None:
-        """Add what slots of this node reported since the last call."""
+        """Add the counters that slots of this node reported since the last call."""
         for revision in (revision for report in reports for revision in report.revisions):
             answered = revision.total - revision.failed - revision.fallback
             self._requests.update(answered=answered, fallback=revision.fallback, failed=revision.failed)

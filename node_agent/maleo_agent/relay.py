@@ -1,4 +1,4 @@
-"""Between the operator and the slots of this node: desired state down, reports up, and the last word kept on disk."""
+"""Relay between operator and slots: desired state down, reports up, and the last desired state on disk."""
 
 import hashlib
 import hmac
@@ -43,7 +43,7 @@ _Key = TypeVar("_Key", int, str)
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """What survives a restart of the agent."""
+    """Operator state that survives a restart of the agent."""
 
     epoch: int
     desired: AgentDesired
@@ -56,7 +56,7 @@ class _Heard:
 
 
 class _Labels:
-    """The last revisions and variants that one slot was told to have."""
+    """The most recent revisions and variants in the desired state of one slot."""
 
     def __init__(self) -> None:
         self._revisions: dict[int, None] = {}
@@ -69,12 +69,12 @@ class _Labels:
         return self
 
     def have(self, report: RevisionReport) -> bool:
-        """Return whether the report is of one of them; requests that nothing answered have no variant."""
+        """Return True if the report's revision and variant are among them; unanswered requests have no variant."""
         return report.revision in self._revisions and report.variant in {"", *self._variants}
 
 
 def _remember(memory: dict[_Key, None], key: _Key) -> None:
-    """Make `key` the newest of the last ones."""
+    """Move `key` to the end of a bounded memory, and drop the oldest key if it is full."""
     memory.pop(key, None)
     memory[key] = None
     if len(memory) > _MOST_REMEMBERED:
@@ -82,7 +82,7 @@ def _remember(memory: dict[_Key, None], key: _Key) -> None:
 
 
 class Relay:
-    """capacity: unit -> 0..1 of normal speed of the simulated units; a slot's pace follows it."""
+    """Relay of one node. `capacity` returns the speed of each simulated unit (0..1 of normal), which scales paces."""
 
     def __init__(
         self, node: str, file: Path, cache: ArtifactCache, *, capacity: Callable[[], Mapping[str, float]]
@@ -97,9 +97,9 @@ class Relay:
         self._fresh: dict[str, SlotReport] = {}
         self._labels: dict[str, _Labels] = {}
         self._boots: dict[str, Boot] = {}
-        self._frames: dict[str, int] = {}  # slot -> how many since the last time
+        self._frames: dict[str, int] = {}  # slot -> frames since the last `drain`
         self.refused: Counter[str] = Counter()
-        self.denied: Counter[str] = Counter()  # requests of slots and strangers, by reason
+        self.denied: Counter[str] = Counter()  # rejected requests, by reason
         self._ledger = Ledger(lambda reason: self.refused.update([reason]))
         self.epoch = 0
         self.parent = Parent(on_frame=self._hear, on_hello=self._greet, on_lost=self._lose, largest=LARGEST_OF_SLOT)
@@ -108,19 +108,19 @@ class Relay:
     # ------------------------------------------------------------------------------------------------ downwards
 
     async def take(self, desired: Desired) -> None:
-        """The operator's word: to disk first, then to the slots. Refused when it is not for this node."""
+        """Persist a desired state, then apply it to the slots. Raise Refused if it is not for this node."""
         if desired.agent is None or desired.agent.node != self._node:
             raise Refused("Malformed", f"this is the agent of node {self._node}")
         self.epoch = max(self.epoch, desired.epoch)
         partial = self._file.with_suffix(".partial")
         partial.touch()
-        partial.chmod(0o600)  # it holds the missions' identities
+        partial.chmod(0o600)  # the file holds the missions' bearer tokens
         partial.write_bytes(msgspec.msgpack.encode(Kept(epoch=self.epoch, desired=desired.agent)))
         partial.rename(self._file)
         self._adopt(desired.agent)
 
     def tell_slots(self) -> None:
-        """Everything again, with the paces of now; slots that know it hear nothing."""
+        """Push the desired state of every slot with its current pace; unchanged states are not sent again."""
         for name, slot in self._slots.items():
             self.parent.push(name, _paced(slot, self._capacity().get(slot.unit, 1.0)), epoch=self.epoch)
 
@@ -136,25 +136,25 @@ class Relay:
         try:
             kept = msgspec.msgpack.decode(self._file.read_bytes(), type=Kept)
         except (OSError, msgspec.DecodeError):
-            return  # the operator will say it again
+            return  # the operator sends the state again
         self.epoch = kept.epoch
         self._adopt(kept.desired)
 
     # ------------------------------------------------------------------------------------------------ upwards
 
     def drain(self) -> tuple[SlotReport, ...]:
-        """What slots reported since the last time; a slot is passed on once for each of its reports."""
+        """Return and clear the slots' merged reports since the last call."""
         fresh, self._fresh = tuple(self._fresh.values()), {}
         self._frames.clear()
         return fresh
 
     def count_warm(self) -> int:
-        """Return how many revisions the slots hold warm that have reported lately."""
+        """Return how many warm revisions the recent reports of all slots have."""
         oldest = time.monotonic() - _STALE_S
         return sum(len(heard.report.warm) for heard in self._heard.values() if heard.at > oldest)
 
     def busy_s(self, reports: tuple[SlotReport, ...]) -> dict[str, float]:
-        """Unit -> seconds that slots computed on it, by their reports."""
+        """Return the seconds of computation in `reports`, by unit."""
         busy: dict[str, float] = {}
         for report in reports:
             slot = self._slots.get(report.slot)
@@ -167,7 +167,7 @@ class Relay:
         self._boots.setdefault(hello.name, Boot()).greet(hello.boot)
 
     def _hear(self, name: str, frame: Frame) -> None:
-        """Take the slot's report of itself, without what it cannot mean."""
+        """Accept a slot's report of itself, without duplicates, frames above the rate limit, and implausible values."""
         if not self._boots.setdefault(name, Boot()).is_new(frame.sequence):
             return
         self._frames[name] = self._frames.get(name, 0) + 1
@@ -180,7 +180,7 @@ class Relay:
                 self._keep(name, self._labelled(name, seen))
 
     def _labelled(self, name: str, report: SlotReport) -> SlotReport:
-        """Leave out revisions and variants that this slot was never to have: they become labels of metrics."""
+        """Drop revisions and variants that this slot was never assigned, because they become labels of metrics."""
         labels = self._labels.get(name, _Labels())
         known = tuple(r for r in report.revisions if labels.have(r))
         for row in report.revisions:
@@ -204,7 +204,7 @@ class Relay:
         app.router.add_get("/artifacts/{digest}", self._serve_artifact)
 
     async def _serve_slot(self, request: web.Request) -> web.WebSocketResponse:
-        """Upgrade for an identity that has a slot here. Another slot comes again until its operator has spoken."""
+        """Upgrade for an identity that has a slot here; other slots retry until the operator has assigned them."""
         return await self.parent.serve(
             request,
             caller=self._authorize(request),
@@ -212,9 +212,9 @@ class Relay:
         )
 
     def _authorize(self, request: web.Request) -> str:
-        """Return a mark of the request's identity.
+        """Return a hash of the request's identity.
 
-        Raises HTTPUnauthorized when no slot here has it, HTTPTooManyRequests when it has too many connections.
+        Raise HTTPUnauthorized if no slot here has it, HTTPTooManyRequests if it has too many connections.
         """
         slots = self._slots_of(request)
         if not slots:
@@ -229,11 +229,11 @@ class Relay:
         return caller
 
     def _slots_of(self, request: web.Request) -> dict[str, SlotDesired]:
-        """The slots of this node whose mission's identity the request carries."""
+        """Return the slots of this node whose mission's identity the request carries."""
         return {name: slot for name, slot in self._slots.items() if _carries(request, slot.identity)}
 
     async def _serve_artifact(self, request: web.Request) -> web.StreamResponse:
-        """Only to a slot of this node, and only what its desired state names."""
+        """Serve an artifact to a slot of this node whose desired state names it."""
         self._authorize(request)
         digest = request.match_info["digest"]
         slots = self._slots_of(request).values()
@@ -261,7 +261,7 @@ def _carries(request: web.Request, identity: str) -> bool:
 
 
 def _paced(slot: SlotDesired, capacity: float) -> SlotDesired:
-    """A throttled unit takes longer."""
+    """Return the slot with the paces of a unit at `capacity` (0..1 of normal speed)."""
     if capacity >= 1.0:
         return slot
     revisions = tuple(_slowed(revision, capacity) for revision in slot.revisions)

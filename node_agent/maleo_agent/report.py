@@ -1,4 +1,4 @@
-"""What the agent writes to the API server, on transitions only: inventory and sensor conditions of its own Device."""
+"""Status of the agent's own Device in the API, written only on changes: inventory and sensor conditions."""
 
 import time
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ LEASE_S: Final = 30
 
 
 def judge(reading: NodeReading, before: dict[str, str]) -> list[tuple[str, str, str, str]]:
-    """(type, status, reason, message) of the conditions this node's sensors decide; hysteresis by `before`. Pure."""
+    """Return (type, status, reason, message) of the sensor conditions; `before` gives hysteresis. Pure."""
     slow = [u for u in reading.units if u.capacity is not None and u.capacity < _THROTTLED_BELOW]
     names = ", ".join(sorted(unit.unit for unit in slow))
     thermal = ("False", "Throttled", f"running below normal speed: {names}") if slow else ("True", "NotThrottled", "")
@@ -34,14 +34,14 @@ def judge(reading: NodeReading, before: dict[str, str]) -> list[tuple[str, str, 
 
 
 class Reporter:
-    """Writes when what it would write differs from what the Device says."""
+    """Writer of the Device's status that skips writes without a change."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
         self._node = node
 
     async def report(self, device: Device, inventory: Inventory, reading: NodeReading) -> bool:
-        """True when something was written. ApiError when it could not be: the next second tries again."""
+        """Write the status if it changed; return True if written. Raise ApiError if it fails: the caller retries."""
         known = {c.type: c for c in device.status.conditions}
         found = judge(reading, {name: c.status for name, c in known.items()})
         conditions = [_settle(known.get(row[0]), row, device.metadata.generation) for row in found]
@@ -60,7 +60,7 @@ class Reporter:
 
 
 def _settle(before: Condition | None, row: tuple[str, str, str, str], generation: int) -> Condition:
-    """The time of transition moves with the status only."""
+    """Return the condition; its transition time changes only when its status does."""
     type_, status, reason, message = row
     moved = before is None or before.status != status
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moved or before is None else before.last_transition_time
@@ -77,7 +77,7 @@ def _settle(before: Condition | None, row: tuple[str, str, str, str], generation
 
 
 async def renew_lease(client: Client, node: str, namespace: str) -> None:
-    """The agent's sign of life in the API. ApiError when it could not be given."""
+    """Renew the agent's Lease, creating it if it is missing. Raise ApiError on failure."""
     now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     spec = {"holderIdentity": node, "leaseDurationSeconds": LEASE_S, "renewTime": now}
     name = f"maleo-agent-{node}"

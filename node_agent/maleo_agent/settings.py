@@ -1,4 +1,4 @@
-"""What the chart tells the agent, by its environment."""
+"""Settings of the agent from the environment that the chart sets."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from maleo_wire.sources import Sources
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`operator` is `ip:port` of its Service; empty: there is none, and the agent goes on by what it has on disk."""
+    """Agent settings. `operator` is `ip:port` of its Service; without it the agent uses the desired state on disk."""
 
     node: str
     namespace: str

@@ -1,4 +1,4 @@
-"""The scripted life of a simulated device: how fast, how warm, how full its battery is, by time. Pure."""
+"""Scripted behaviour of a simulated device over time: capacity, temperature and battery. Pure."""
 
 import json
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ _MOST_STEPS: Final = 1000
 
 
 class Invalid(Exception):
-    """The annotation is no trace; the message names the step and field."""
+    """The annotation is not a valid trace; the message names the step and field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From `at` seconds after the trace was first seen; None = not said."""
+    """Values from `at` seconds after the trace was first seen; None = not set."""
 
     at: float
     capacity: float | None = None  # 0..1 of the normal speed
@@ -27,13 +27,13 @@ class Trace:
     steps: tuple[Step, ...] = ()
 
     def at(self, seconds: float) -> Step:
-        """The step that holds at `seconds`; before the first one nothing is said."""
+        """Return the step that applies at `seconds`, without values before the first step."""
         begun = [step for step in self.steps if step.at <= seconds]
         return begun[-1] if begun else Step(at=0.0)
 
 
 def parse(text: str) -> Trace:
-    """A JSON list of {at, capacity, temperature, battery}, growing in `at`."""
+    """Parse a JSON list of {at, capacity, temperature, battery} in ascending order of `at`. Raise Invalid."""
     if not text:
         return Trace()
     try:

@@ -1,4 +1,4 @@
-"""The agent's stream to the operator: a frame a second; while it is away frames wait, bounded, and come back-filled."""
+"""Agent's stream to the operator: one frame a second, queued in bounded memory and back-filled after an outage."""
 
 import logging
 import time
@@ -16,8 +16,8 @@ from maleo_wire.messages import Frame, Hello, NodeReading, SlotReport, encode
 
 log: Final = logging.getLogger("maleo.agent")
 _MOST_WAITING: Final = 600
-_MOST_BYTES: Final = 32 << 20  # of all that waits
-_LARGEST_FRAME: Final = 1 << 20  # far from the limit of a message, whatever slots report
+_MOST_BYTES: Final = 32 << 20  # of all queued frames
+_LARGEST_FRAME: Final = 1 << 20  # far below the message limit, whatever slots report
 _MOST_ATTEMPTS: Final = 3
 _LIVE_S: Final = 2.0
 
@@ -31,6 +31,8 @@ class _Waiting:
 
 
 class Upstream:
+    """Bounded queue of frames, and the control connection that sends them to the operator."""
+
     def __init__(self, node: str, operator: str, token_file: Path, relay: Relay) -> None:
         self._node = node
         self._relay = relay
@@ -47,9 +49,9 @@ class Upstream:
         self.child.highest_epoch = relay.epoch
 
     async def send(self, slots: tuple[SlotReport, ...], reading: NodeReading) -> None:
-        """Queue what was reported, and send what waits, oldest first.
+        """Queue the reports, and send the queue, oldest frame first.
 
-        A frame whose connection breaks again and again is dropped: it may be the reason.
+        A frame is dropped after `_MOST_ATTEMPTS` broken connections, because it may be their cause.
         """
         for number, part in enumerate(_pack(slots)):
             self._queue(part, reading if number == 0 else None)
@@ -84,7 +86,7 @@ class Upstream:
 
 
 def _pack(slots: tuple[SlotReport, ...]) -> list[tuple[SlotReport, ...]]:
-    """Split the reports into frames that are not too large; one report alone never is."""
+    """Split the reports into frames below the size limit; a single report never exceeds it."""
     frames: list[list[SlotReport]] = [[]]
     size = 0
     for report in slots:

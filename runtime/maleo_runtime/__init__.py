@@ -1,6 +1,6 @@
-"""What runs in a slot: the entry, the partition server and the loading of model spans."""
+"""Slot runtime: the mission's entry, the partition server and the loading of model partitions."""
 
 import os
 
-# Read once, when onnxruntime is imported: a slot sends nothing to ONNX Runtime's makers, nor warns that it cannot.
+# Read once, when onnxruntime is imported: slots send no telemetry to its vendor, and log no failed attempts to do so.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

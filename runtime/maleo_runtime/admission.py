@@ -1,4 +1,4 @@
-"""Bounds what clients can make a slot hold: requests that wait or are computed, and the bytes of their tensors."""
+"""Admission control of a slot: bounds concurrent requests (queued or computing) and the bytes of their tensors."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class Busy(Exception):
-    """More is waiting here than may wait; a later request is answered. HTTP 429 with Retry-After."""
+    """The slot is at its limit; the client should retry. HTTP 429 with Retry-After."""
 
 
 class Held:
-    """Bytes held for one request. `resize` raises Busy when all requests together would hold too many."""
+    """Bytes accounted to one request. `resize` raises Busy if all requests together would exceed the limit."""
 
     def __init__(self, admission: "Admission", limit: int) -> None:
         self.bytes = 0
@@ -22,7 +22,7 @@ class Held:
 
     def resize(self, size: int) -> None:
         admission = self._admission
-        # One request of the largest size is always taken when nothing else is held.
+        # A request of the maximum size is always accepted if nothing else is held.
         if admission.bytes - self.bytes + size > max(MAX_BYTES, self._limit):
             raise Busy("requests that wait here hold as many bytes as may be held: ask again later")
         admission.bytes += size - self.bytes
@@ -30,7 +30,7 @@ class Held:
 
 
 class Admission:
-    """Used from the event loop alone."""
+    """Accounting of requests and bytes; call it from the event loop only."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -38,7 +38,7 @@ class Admission:
 
     @contextlib.contextmanager
     def holding(self, limit: int) -> Iterator[Held]:
-        """Account for the bytes of one request of at most `limit` bytes, until it ends."""
+        """Account for the bytes of one request of at most `limit` bytes until the block ends."""
         held = Held(self, limit)
         try:
             yield held
@@ -47,7 +47,7 @@ class Admission:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Count one request from its parsing to its answer. Raise Busy beyond the bound."""
+        """Count one request from parsing to answer. Raise Busy if too many are counted already."""
         if self.requests >= MAX_REQUESTS:
             raise Busy(f"{MAX_REQUESTS} requests wait here already: ask again later")
         self.requests += 1

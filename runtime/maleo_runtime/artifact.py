@@ -1,4 +1,4 @@
-"""Artefacts in the slot's own folder, fetched from the agent of the node and verified here once more."""
+"""Artifacts in the slot's own folder, downloaded from the node's agent and verified again here."""
 
 import asyncio
 import hashlib
@@ -16,23 +16,23 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=600, sock_connect=5, sock_read=60)
 
 
 class FetchFailed(Exception):
-    """The artefact could not be had, or is not what its digest says."""
+    """The artifact could not be downloaded, or does not match its digest."""
 
 
 class Artifacts:
-    """`folder` is the pod's emptyDir; `agent` is `http://ip:port`."""
+    """Local artifact store. `folder` is the pod's emptyDir; `agent` is `http://ip:port`."""
 
     def __init__(self, folder: Path, *, agent: str, identity: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for partial in folder.rglob("*.partial"):
-            partial.unlink()  # of a slot that ended while it wrote
+            partial.unlink()  # of a process that ended while writing
         self.folder = folder
         self._agent = agent
         self._headers = {"Authorization": f"Bearer {identity}"}
         self._fetching: dict[str, asyncio.Lock] = {}
 
     async def fetch(self, artifact: Artifact) -> Path:
-        """Return the file, in a folder of its own; downloaded once. FetchFailed names the cause."""
+        """Return the file in a folder of its own, downloading it once. Raise FetchFailed with the cause."""
         path = self.folder / artifact.digest.removeprefix("sha256:") / "model.onnx"
         async with self._fetching.setdefault(artifact.digest, asyncio.Lock()):
             if not path.exists():
@@ -40,7 +40,7 @@ class Artifacts:
         return path
 
     def drop_all_but(self, digests: Collection[str]) -> None:
-        """Remove the artefacts of other digests, and the parts that were cut of them."""
+        """Remove the artifacts of all other digests, and the parts that were cut from them."""
         kept = {digest.removeprefix("sha256:") for digest in digests}
         for folder in self.folder.iterdir():
             if folder.name not in kept:

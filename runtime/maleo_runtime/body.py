@@ -1,4 +1,4 @@
-"""Receives the body of a request: bounded in bytes and in time, also while it is decompressed."""
+"""Reception of request bodies, bounded in bytes and in time, including their decompression."""
 
 import asyncio
 import zlib
@@ -11,16 +11,16 @@ from aiohttp.http_exceptions import HttpProcessingError
 from maleo_runtime.admission import Held
 from maleo_runtime.protocol import BadRequest
 
-# In one thread: however many bodies come, one is worked on, and the event loop and the unit's thread go on.
+# A single thread: however many bodies arrive, one is processed at a time, and the event loop and the unit keep running.
 WORKER: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bodies")
 BASE_S: Final = 10.0
-_BYTES_PER_S: Final = 256 * 1024  # slower clients are not waited for
+_BYTES_PER_S: Final = 256 * 1024  # slower clients time out
 _STEP: Final = 1 << 18
 _WINDOW_BITS: Final = {"gzip": 31, "deflate": 15}
 
 
 class TooLarge(Exception):
-    """HTTP 413."""
+    """The body exceeds the size limit. HTTP 413."""
 
 
 class TooSlow(Exception):
@@ -28,16 +28,16 @@ class TooSlow(Exception):
 
 
 class Encoded(Exception):
-    """The body has a Content-Encoding that is not served. HTTP 415."""
+    """The body has an unsupported Content-Encoding. HTTP 415."""
 
 
 def time_for(size: int) -> float:
-    """Return the seconds that a client has to send or to take `size` bytes."""
+    """Return the seconds that a client may take to send or receive `size` bytes."""
     return BASE_S + size / _BYTES_PER_S
 
 
 async def receive(request: web.Request, limit: int, held: Held) -> bytearray:
-    """Return the body, decompressed. Raise TooLarge, TooSlow, Encoded, BadRequest or Busy."""
+    """Return the decompressed body. Raise TooLarge, TooSlow, Encoded, BadRequest or Busy."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"identity", *_WINDOW_BITS}:
         raise Encoded(f"Content-Encoding {encoding[:40]!r} is not served: send gzip, deflate, or no encoding")
@@ -65,7 +65,7 @@ async def _read(request: web.Request, limit: int, held: Held) -> bytearray:
 
 
 async def _inflate(body: bytearray, window_bits: int, limit: int, held: Held) -> bytearray:
-    """Decompress in steps. The limit is that of the result: an honest tensor of zeros shrinks a thousandfold too."""
+    """Decompress in steps and limit the result's size, not the ratio: a valid tensor of zeros shrinks 1000-fold."""
     loop, decompressor, inflated = asyncio.get_running_loop(), zlib.decompressobj(window_bits), bytearray()
     rest: bytes | bytearray = body
     try:

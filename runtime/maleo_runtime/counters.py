@@ -1,4 +1,4 @@
-"""What a slot counts between two reports, by revision."""
+"""Counters of a slot between two reports, by revision and variant."""
 
 import math
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class _Revision:
 
 
 class Counters:
-    """Not shared between threads. `drain` gives the report and starts anew."""
+    """Counters for use by a single thread. `drain` returns the report rows and resets the counters."""
 
     def __init__(self) -> None:
         self._by_revision: dict[tuple[int, str], _Revision] = {}
@@ -53,7 +53,7 @@ class Counters:
     def note_answer(
         self, revision: int, variant: str, *, seconds: float, limit_s: float | None, fallback: bool
     ) -> None:
-        """One answered request at the entry, from its arrival to its answer."""
+        """Count a request that the entry answered; `seconds` from its arrival to its answer."""
         counted = self._of(revision, variant)
         counted.total += 1
         counted.end_to_end.add(seconds)
@@ -61,14 +61,14 @@ class Counters:
         counted.fallback += fallback
 
     def note_failure(self, revision: int, variant: str) -> None:
-        """A request that got no answer: over any limit."""
+        """Count a request that was not answered, which is over any latency limit."""
         counted = self._of(revision, variant)
         counted.total += 1
         counted.failed += 1
         counted.over_limit += 1
 
     def note_refusal(self, revision: int, variant: str) -> None:
-        """A request whose values the model refused: failed, but answered so in time. It tells nothing of a limit."""
+        """Count a request whose values the model rejected: failed but answered in time, so not over the limit."""
         counted = self._of(revision, variant)
         counted.total += 1
         counted.failed += 1

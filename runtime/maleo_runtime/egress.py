@@ -1,7 +1,7 @@
-"""Shows, before a part serves, that what leaves it is not the model's input in another form.
+"""Egress check before a part serves: no tensor that leaves it may be the model's input in another form.
 
-Planning goes by what the Model says of its cuts. This goes by the graph, so that a Model that was written by hand, or
-by an older importer, lets no input out that its mission keeps in.
+Planning relies on what the Model declares about its cuts. This check inspects the graph itself, so that a Model that
+was written by hand or by an older importer does not disclose an input that its mission withholds.
 """
 
 import onnx
@@ -16,12 +16,12 @@ _REMEDY = "import the Model again (maleo model import), so that its cuts say wha
 
 
 def check_withheld(stage: Stage, model: onnx.ModelProto) -> None:
-    """Raise LoadFailed unless every output of `stage` combines several elements of the input of `model`, the whole."""
+    """Raise LoadFailed unless every output of `stage` combines several input elements of `model`, the whole model."""
     name = show(stage.artifact.uri)
     model = inline(model)
     try:
         raw = find_raw(model, infer(model), find_constants(model.graph))
-    except Exception as error:  # onnx raises a dozen classes: what cannot be followed is not shown to be safe
+    except Exception as error:  # onnx raises a dozen classes; a graph that cannot be analysed is not known to be safe
         raise LoadFailed(
             f"{name}: spec.egress.input needs to know what crosses a cut: {error}: {_REMEDY}"[:500]
         ) from error

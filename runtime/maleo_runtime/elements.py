@@ -1,7 +1,7 @@
-"""JSON tensor data to arrays: every element is checked against the tensor's datatype and shape. No I/O.
+"""Decoding of JSON tensor data to arrays, with each element checked against the tensor's datatype and shape. No I/O.
 
-The text is decoded in chunks into the finished array. So the memory taken beside the text and the array does not grow
-with the body, no call holds the interpreter for long, and numpy never sees an element of another type.
+The text is decoded in chunks into the preallocated array. So the memory in addition to text and array does not grow
+with the body, no call holds the GIL for long, and numpy never sees an element of another type.
 """
 
 import math
@@ -24,11 +24,11 @@ _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
 
 
 class Misfit(Exception):
-    """The data do not fit the tensor's datatype or shape; the message says which element, and how."""
+    """The data do not fit the tensor's datatype or shape; the message names the element and the reason."""
 
 
 def decode(text: bytes, dtype: np.dtype[Any], shape: list[int]) -> Array:
-    """Return the array that a JSON list holds, either flat or nested as `shape`. Raise Misfit."""
+    """Return the array of a JSON list, either flat or nested as `shape`. Raise Misfit."""
     if not text.startswith(b"["):
         raise Misfit(": a list of numbers is needed")
     count = math.prod(shape)
@@ -48,13 +48,13 @@ def decode(text: bytes, dtype: np.dtype[Any], shape: list[int]) -> Array:
 
 
 def _check_nesting(brackets: bytes, count: int, shape: list[int]) -> None:
-    """Raise Misfit unless the brackets and commas are exactly those of a flat list, or of one nested as `shape`."""
+    """Raise Misfit unless brackets and commas are exactly those of a flat list, or of one nested as `shape`."""
     if len(brackets) == 2 + max(count - 1, 0) and brackets == b"[%b]" % (b"," * (count - 1)):
         return
     length, expected = 0, b""
     for size in reversed(shape):
         length = 2 + size * length + max(size - 1, 0)
-    if shape and length == len(brackets):  # first the length: what a hostile shape describes is never built
+    if shape and length == len(brackets):  # checked first: the text that a hostile shape describes is never built
         for size in reversed(shape):
             expected = b"[%b]" % b",".join([expected] * size)
     if not expected or brackets != expected:
@@ -62,7 +62,7 @@ def _check_nesting(brackets: bytes, count: int, shape: list[int]) -> None:
 
 
 def _decode_chunk(text: bytes, dtype: np.dtype[Any], first: int) -> Array:
-    """Return the values of a flat list without its brackets. `first`: index of the first, for the message."""
+    """Return the values of a flat list without its brackets. `first`: index of the first value, for the message."""
     try:
         return _convert(text, dtype)
     except (ValueError, OverflowError):
@@ -82,7 +82,7 @@ def _check_element(text: bytes, dtype: np.dtype[Any], index: int) -> None:
 
 
 def _convert(text: bytes, dtype: np.dtype[Any]) -> Array:
-    """Raise ValueError or OverflowError when a value is of another type, or beyond the datatype's range."""
+    """Return the values as an array. Raise ValueError or OverflowError for a wrong type or an out-of-range value."""
     values = _DECODERS[dtype.kind].decode(b"[%b]" % text)
     if dtype.kind != "f":
         return np.array(values, dtype)

@@ -1,4 +1,7 @@
-"""Cuts the part between named tensors out of an ONNX graph. Weights stay as they are; a tied one is in both parts."""
+"""Extraction of the part between named tensors from an ONNX graph.
+
+Weights stay unchanged; a tied weight is copied into both parts.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -6,13 +9,13 @@ import onnx
 
 
 class NoSuchCut(Exception):
-    """The graph has no part between these tensors; the message names the tensor."""
+    """The graph has no part between these tensors; the message names the tensor that cannot be computed."""
 
 
 def cut(
     model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
 ) -> onnx.ModelProto:
-    """The smallest model that computes `outputs` from `inputs`. NoSuchCut when something else would be needed."""
+    """Return the smallest model that computes `outputs` from `inputs`. Raise NoSuchCut if other inputs are needed."""
     graph = model.graph
     producers = {output: node for node in graph.node for output in node.output if output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -35,7 +38,7 @@ def cut(
 def _collect(
     producers: dict[str, onnx.NodeProto], given: set[str], wanted: Sequence[str], constants: set[str]
 ) -> tuple[set[int], set[str]]:
-    """Walk backwards from `wanted` to `given`: the nodes met (by id), and the constants they use."""
+    """Search backwards from `wanted` to `given`. Return the visited nodes (by id) and the constants that they use."""
     nodes: set[int] = set()
     used: set[str] = set()
     open_names, seen = list(wanted), set(given)
@@ -56,7 +59,7 @@ def _collect(
 
 
 def captured(node: onnx.NodeProto) -> list[str]:
-    """Names that sub-graphs (If, Loop, Scan) take from outside."""
+    """Return the outer names that the sub-graphs of a node (If, Loop, Scan) capture."""
     names: list[str] = []
     for attribute in node.attribute:
         graphs = [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
@@ -69,7 +72,7 @@ def captured(node: onnx.NodeProto) -> list[str]:
 
 
 def external_files(model: onnx.ModelProto) -> frozenset[str]:
-    """Names of the files that weights are in, instead of in the model: of every graph, branch and function."""
+    """Return the names of external weight files that any graph, branch or function of the model refers to."""
     nodes = [node for function in model.functions for node in function.node]
     tensors = (*_tensors_of(model.graph), *_tensors_in(nodes))
     outside = [tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL]

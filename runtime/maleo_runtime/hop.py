@@ -1,4 +1,4 @@
-"""The call of the slot that takes over: binary tensors over kept connections, with a deadline and a circuit."""
+"""HTTP client for the next slot: binary tensors over persistent connections, with a deadline and a circuit breaker."""
 
 import fcntl
 import io
@@ -18,18 +18,18 @@ from maleo_runtime.protocol import HEADER_LENGTH, BadRequest, Body, parse_respon
 from maleo_runtime.stage import InputRefused
 from maleo_runtime.tensor import Array
 
-# Seconds that the sender waits, told to the partner: a slot in the middle gives up before the one that asks it.
+# Seconds that the caller waits, sent as a header: a slot in the middle of a pipeline times out before its caller does.
 TIMEOUT: Final = "Maleo-Timeout-Seconds"
 _FAILURES_TO_OPEN: Final = 3
 _OPEN_S: Final = (0.5, 8.0)
 
 
 class PartnerLost(Exception):
-    """The partner did not answer rightly and in time; the message says how."""
+    """The next slot did not return a valid answer in time; the message says why."""
 
 
 class TooSlow(PartnerLost):
-    """The deadline came before a request of `size` bytes had arrived as a whole: the link is at fault."""
+    """The deadline passed before the request of `size` bytes was delivered completely: the link is at fault."""
 
     def __init__(self, message: str, size: int) -> None:
         super().__init__(message)
@@ -37,15 +37,15 @@ class TooSlow(PartnerLost):
 
 
 class PartnerUnready(PartnerLost):
-    """The partner lives, and cannot take this request now: the revision is not warm there, or too much waits."""
+    """The next slot is alive but cannot accept the request now: its revision is not warm, or its queue is full."""
 
 
 class _ConnectionBroke(PartnerLost):
-    """The connection ended without an answer: the partner may have closed it, idle, while the request was sent."""
+    """The connection ended without an answer: the server may have closed it as idle while the request was sent."""
 
 
 class Circuit:
-    """After three failures in a row nothing is sent for a while that doubles; then one request tries again."""
+    """Circuit breaker: opens after three failures in a row, with exponential back-off and half-open probes."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -53,11 +53,11 @@ class Circuit:
         self._pause = _OPEN_S[0]
 
     def is_open(self, now: float) -> bool:
-        """Whether nothing is to be sent now."""
+        """Return True if no request may be sent at `now` (monotonic seconds)."""
         return self._failures >= _FAILURES_TO_OPEN and now < self._open_until
 
     def check(self, now: float) -> bool:
-        """Whether to send. While it is open the first to ask after the pause tries, and the others wait on."""
+        """Return True if a request may be sent. After the pause one caller probes; it stays open for others."""
         if self.is_open(now):
             return False
         if self._failures >= _FAILURES_TO_OPEN:
@@ -75,7 +75,7 @@ class Circuit:
 
 
 class _Body(aiohttp.BytesIOPayload):
-    """A request's bytes, of which can be told whether all have arrived."""
+    """Request body that can tell whether the server has received all of it."""
 
     transport: Transport | None = None
 
@@ -85,7 +85,7 @@ class _Body(aiohttp.BytesIOPayload):
 
     @property
     def has_arrived(self) -> bool:
-        """Nothing is left in a buffer here, nor sent without an acknowledgement."""
+        """True if no byte is left in the write buffer and the kernel has no unacknowledged byte (TIOCOUTQ)."""
         if self.transport is None:
             return False
         try:
@@ -96,11 +96,11 @@ class _Body(aiohttp.BytesIOPayload):
 
 
 class Hops:
-    """Connections to all partners of this slot, one circuit each."""
+    """Persistent connections to the next slots, with one circuit breaker per address."""
 
     def __init__(self, *, identity: str) -> None:
         self._headers = {"Authorization": f"Bearer {identity}"}
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether connections are kept
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether connections are persistent
         self._circuits: dict[str, Circuit] = {}
 
     async def close(self) -> None:
@@ -108,16 +108,16 @@ class Hops:
             await session.close()
 
     def is_resting(self, address: str) -> bool:
-        """The partner has just failed, and is not asked for a moment."""
+        """Return True if the circuit breaker of `address` is open."""
         circuit = self._circuits.get(address)
         return circuit is not None and circuit.is_open(time.monotonic())
 
     async def call(
         self, address: str, *, model: str, revision: int, tensors: Mapping[str, Array], timeout_s: float
     ) -> tuple[dict[str, Array], dict[str, Any], int]:
-        """Return outputs, the partner's parameters, bytes there and back.
+        """Run inference at `address`. Return outputs, response parameters, and the bytes sent and received.
 
-        Raise PartnerLost, or InputRefused by the partner.
+        Raise PartnerLost, or InputRefused if the next slot rejects the values.
         """
         if not address:
             raise PartnerLost("the partner has no address yet")
@@ -129,7 +129,7 @@ class Hops:
         try:
             outputs, parameters, received = await self._send(url, body, timeout_s)
         except (InputRefused, PartnerUnready):
-            circuit.note(success=True, now=time.monotonic())  # it answers: whose fault it is, is not the partner's
+            circuit.note(success=True, now=time.monotonic())  # the next slot is alive: the failure is not its own
             raise
         except PartnerLost:
             circuit.note(success=False, now=time.monotonic())
@@ -138,7 +138,7 @@ class Hops:
         return outputs, parameters, len(body.data) + received
 
     async def _send(self, url: str, body: Body, timeout_s: float) -> tuple[dict[str, Array], dict[str, Any], int]:
-        """Post, and once more on a new connection when a kept one was closed meanwhile: an inference is idempotent."""
+        """Post; retry once on a new connection if a persistent one was closed meanwhile (inference is idempotent)."""
         deadline = time.monotonic() + timeout_s
         try:
             return await self._post(url, body, timeout_s, kept=True)
@@ -159,7 +159,7 @@ class Hops:
         try:
             async with self._session(kept=kept).post(url, data=body, headers=headers, timeout=timeout) as response:
                 answer = await response.read()
-                if response.status == HTTPStatus.BAD_REQUEST:  # the client's fault, whoever finds it
+                if response.status == HTTPStatus.BAD_REQUEST:  # the client's input is at fault
                     raise InputRefused(_message(answer))
                 if response.status in {HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}:
                     raise PartnerUnready(f"{url}: {response.status} {_message(answer)}")
@@ -179,7 +179,7 @@ class Hops:
 
 
 def _message(answer: bytes) -> str:
-    """Return what the partner says in its JSON error."""
+    """Return the message of a JSON error response."""
     try:
         return str(json.loads(answer)["error"])[:500]
     except (ValueError, TypeError, KeyError):

@@ -1,6 +1,6 @@
-"""Holds the revisions that are wanted of this slot: loads and warms what is missing, flips, and lets go of the rest.
+"""Revision store: loads and warms desired revisions, activates one, and unloads drained ones.
 
-Level-triggered: `take` notes what is wanted, and one task makes it so, again after each failure.
+Level-triggered reconciliation: `take` stores the desired state, and one task converges to it, retrying failures.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from maleo_wire.messages import Hop, Pace, Revision, SlotDesired, TensorSpec
 from maleo_wire.messages import Stage as StageDesired
 
 log: Final = logging.getLogger("maleo.slot")
-_RETRY_S: Final = (3.0, 60.0)  # the pause after a failure, and the longest: it doubles until something else is wanted
+_RETRY_S: Final = (3.0, 60.0)  # first and longest pause after a failure; doubles until the desired state changes
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A revision that can serve now: its route, and its part where it has one."""
+    """A revision that can serve: its route, and its loaded stage if it has one."""
 
     revision: Revision
     stage: Stage | None
@@ -36,22 +36,27 @@ class Held:
 
 
 class Host:
+    """Store of the revisions of one slot.
+
+    A stage is identified by its desired state without the pace, so that a new pace reloads nothing.
+    """
+
     def __init__(self, artifacts: Artifacts) -> None:
         self._artifacts = artifacts
         self.desired: SlotDesired | None = None
         self._active: Revision | None = None
         self.errors: dict[StageDesired, str] = {}
-        self._stages: dict[StageDesired, Stage] = {}  # by what makes a part a different one: all but its pace
+        self._stages: dict[StageDesired, Stage] = {}  # by desired state without pace (see `_key`)
         self._in_flight: dict[StageDesired, int] = {}
         self._changed = asyncio.Event()
 
     @property
     def active(self) -> int | None:
-        """The revision that serves. It stays until the one that is wanted is warm, whatever else is wanted."""
+        """The revision that serves. It stays active until the desired one is warm."""
         return self._active.revision if self._active is not None else None
 
     def arriving(self, revision: int) -> tuple[TensorSpec, ...] | None:
-        """What a request to this revision holds: empty where this slot only forwards it, None when it is not warm."""
+        """Return the tensors of a request to `revision`: empty if this slot only forwards, None if it is not warm."""
         found = self._find(revision)
         if found is None or not self._is_warm(found):
             return None
@@ -63,7 +68,7 @@ class Host:
         self._changed.set()
 
     async def run(self) -> None:
-        """For ever: load what is missing, one after the other, then let go of what nobody wants."""
+        """Reconcile until cancelled: load missing stages one by one, then unload those that are not desired."""
         pause = _RETRY_S[0]
         while True:
             self._changed.clear()
@@ -82,7 +87,7 @@ class Host:
 
     @property
     def warm(self) -> tuple[int, ...]:
-        """The wanted revisions that could serve now."""
+        """The desired revisions that can serve now."""
         desired = self.desired
         return tuple(r.revision for r in desired.revisions if self._is_warm(r)) if desired else ()
 
@@ -92,14 +97,14 @@ class Host:
         return fallback is not None and self._is_warm(fallback)
 
     def describe_errors(self) -> tuple[str, ...]:
-        """`revision N: what went wrong`, for every wanted revision that could not be loaded."""
+        """Return `revision N: what went wrong` for every desired revision that could not be loaded."""
         revisions = self.desired.revisions if self.desired else ()
         failed = [(r.revision, self.errors.get(_key(r.stage))) for r in revisions if r.stage]
         return tuple(f"revision {number}: {error}" for number, error in failed if error)
 
     @contextlib.asynccontextmanager
     async def holding(self, revision: int) -> AsyncIterator[Held | None]:
-        """The revision for one request, kept loaded until it ends; None when it is not warm here."""
+        """Yield the revision for one request and keep it loaded meanwhile; yield None if it is not warm."""
         async with self._keeping(self._find(revision)) as held:
             yield held
 
@@ -126,7 +131,7 @@ class Host:
                 self._changed.set()
 
     def _find(self, revision: int) -> Revision | None:
-        """Return the revision as it is wanted; as it serves while that is not warm."""
+        """Return the revision as desired, or as it still serves while the desired one is not warm."""
         wanted = self.desired.revisions if self.desired else ()
         held = (*wanted, self._active) if self._active is not None else wanted
         found = [r for r in held if r.revision == revision]
@@ -136,7 +141,7 @@ class Host:
         return revision.stage is None or _key(revision.stage) in self._stages
 
     def _flip(self) -> None:
-        """At once and as a whole: a request reads `active` when it arrives, and finishes on what it read."""
+        """Activate the desired revision if it is warm, atomically: a request keeps the revision read at its arrival."""
         number = self.desired.active if self.desired else None
         wanted = self._find(number) if number is not None else None
         if number is None or (wanted is not None and self._is_warm(wanted)):
@@ -144,7 +149,7 @@ class Host:
         self._hold_back()
 
     def _hold_back(self) -> None:
-        """Send nothing from a part that must withhold the input by now, until it is shown to do so (see `rehearse`)."""
+        """Clear the next hop of an active stage that must now withhold the input, until `rehearse` has verified it."""
         active = self._active
         if active is None or active.stage is None or active.next is None or active.stage.withholds_input:
             return
@@ -154,7 +159,7 @@ class Host:
             self._active = msgspec.structs.replace(active, next=Hop(address="", node=active.next.node))
 
     def _wanted(self) -> list[StageDesired]:
-        """Parts in the order of their urgency: what serves, its fallback, then what is to come."""
+        """Return the stages to load by priority: the serving one, the desired active one, the fallback, the others."""
         desired = self.desired
         if desired is None:
             return []
@@ -179,7 +184,7 @@ class Host:
         return True
 
     def _let_go(self) -> None:
-        """Unload what is neither wanted nor in use. The active revision stays until another one serves (`_wanted`)."""
+        """Unload stages that are neither desired nor in use; `_wanted` includes the active one until it is replaced."""
         wanted = set(self._wanted())
         for key in [k for k in self._stages if k not in wanted and not self._in_flight.get(k)]:
             del self._stages[key]

@@ -1,4 +1,4 @@
-"""The listening socket of a slot: connections are bounded in number, and in the time that they may be idle."""
+"""Listening socket of a slot: bounds the number of connections and their idle time."""
 
 import asyncio
 from typing import Final
@@ -6,14 +6,14 @@ from typing import Final
 from aiohttp import web
 
 MAX_CONNECTIONS: Final = 256
-# From the connection, or from the last answer, until the next request's headers are there as a whole. Longer than
-# the 15 s for which other slots keep idle connections: the side that sends is the one that closes.
+# Seconds from the connection, or from the last answer, until the headers of the next request are complete. Longer than
+# the 15 s for which other slots keep idle connections, so that the client side closes first.
 IDLE_S: Final = 60.0
 _LINGERING_S: Final = 2.0
 
 
 class Connection(web.RequestHandler):
-    """Answers what is not HTTP in JSON as well, and logs none of it: clients could fill the log."""
+    """HTTP connection that answers protocol errors in JSON and does not log them: clients could flood the log."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ class Connection(web.RequestHandler):
 
 
 class _Refusal(asyncio.Protocol):
-    """Closes the connection at once."""
+    """Protocol that aborts its connection at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -39,7 +39,7 @@ class _Refusal(asyncio.Protocol):
 
 
 async def listen(server: web.Server, port: int) -> asyncio.Server:
-    """Serve on all addresses; connections beyond the bound are closed."""
+    """Serve on all addresses; connections beyond MAX_CONNECTIONS are closed."""
     loop = asyncio.get_running_loop()
 
     def connect() -> asyncio.Protocol:

@@ -1,4 +1,4 @@
-"""One slot: what its agent tells it to be. `maleo-slot`, in a pod made by the operator."""
+"""Slot process (`maleo-slot`), in a pod created by the operator and controlled by the node's agent."""
 
 import asyncio
 import contextlib
@@ -26,13 +26,13 @@ from maleo_wire.child import LARGEST_OF_SLOT, Child, Refused
 from maleo_wire.messages import Desired, Frame, Hello, SlotReport
 
 _REPORT_S: Final = 1.0
-_LEAVING_S: Final = 3.0  # kube-proxy takes up to a second to forget an endpoint; clients keep connections
+_LEAVING_S: Final = 3.0  # kube-proxy takes up to a second to remove an endpoint, and clients keep connections
 _DRAIN_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """From the environment that the operator writes into the pod."""
+    """Settings from the environment that the operator sets in the pod."""
 
     agent: str  # http://ip:port
     slot: str  # namespace/pod
@@ -54,7 +54,7 @@ class Settings:
 
 
 class Slot:
-    """Everything of one slot put together."""
+    """Composition root of one slot process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -74,8 +74,8 @@ class Slot:
         self._sequence = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until `stopping`; then readiness fails, requests are answered until none comes, and it ends."""
-        # A request whose client has left is cancelled, wherever it waits: nothing is computed for it.
+        """Serve until `stopping` is set, then fail readiness, drain requests, and return."""
+        # Handler cancellation stops a request whose client has disconnected, wherever it waits.
         runner = web.AppRunner(self.server.make_app(), shutdown_timeout=1.0, handler_cancellation=True)
         await runner.setup()
         assert runner.server is not None
@@ -86,12 +86,12 @@ class Slot:
         await self._drain()
         for task in (*tasks, stopped):
             task.cancel()
-        await asyncio.gather(*tasks, stopped, return_exceptions=True)  # a rehearsal ends its process
+        await asyncio.gather(*tasks, stopped, return_exceptions=True)  # lets a rehearsal kill its child process
         listener.close()
         await runner.cleanup()
         await self.hops.close()
         for task in done & set(tasks):
-            task.result()  # a task that ended by itself ended by an error
+            task.result()  # a task that was not cancelled ended with an error
 
     async def _drain(self) -> None:
         self.server.draining = True
@@ -109,7 +109,7 @@ class Slot:
         self.host.take(desired.slot)
 
     async def _report(self) -> None:
-        """Report at 1 Hz. A frame that could not be sent is sent again as it is, and what came since stays counted."""
+        """Report once a second. A frame that was not sent is retried unchanged; later counts stay in the counters."""
         frame: Frame | None = None
         while True:
             await asyncio.sleep(_REPORT_S)
@@ -120,7 +120,7 @@ class Slot:
                 frame = None
 
     def _make_frame(self, *, entry: bool) -> Frame:
-        """Take what was counted: the frame is the only place that still holds it."""
+        """Drain the counters into a new frame, which is then their only copy."""
         self._sequence += 1
         return Frame(sequence=self._sequence, at=time.time(), slots=(self._make_report(entry=entry),))
 

@@ -1,4 +1,4 @@
-"""Describes the model of a slot: metadata as in the protocol, configuration and statistics as in Triton."""
+"""Metadata of a slot's model: model metadata of the Open Inference Protocol, configuration and statistics of Triton."""
 
 import time
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from maleo_wire.messages import SlotDesired, TensorSpec
 
 
 def describe(desired: SlotDesired, active: int | None) -> dict[str, Any]:
-    """Return the protocol's model metadata."""
+    """Return the model metadata of the Open Inference Protocol."""
     return {
         "name": desired.model,
         "versions": [str(active)] if active is not None else [],
@@ -19,7 +19,7 @@ def describe(desired: SlotDesired, active: int | None) -> dict[str, Any]:
 
 
 def describe_config(desired: SlotDesired) -> dict[str, Any]:
-    """Return Triton's model configuration. Its `max_batch_size` of 0 says that `dims` are the whole shape."""
+    """Return Triton's model configuration. A `max_batch_size` of 0 declares that `dims` are the whole shape."""
     return {
         "name": desired.model,
         "platform": "maleo_onnx",
@@ -40,7 +40,7 @@ class _Duration:
 
 
 class Statistics:
-    """Inference requests at the entry since it started, by version: from the request's headers to its answer."""
+    """Inference requests at the entry since its start, by version: from the request's headers to its answer."""
 
     def __init__(self) -> None:
         self._success: dict[int | None, _Duration] = {}
@@ -48,13 +48,13 @@ class Statistics:
         self._last_ms: dict[int | None, int] = {}
 
     def note(self, version: int | None, *, success: bool, seconds: float) -> None:
-        """Count one request that was answered, or refused."""
+        """Count one request that was answered or rejected."""
         (self._success if success else self._failure).setdefault(version, _Duration()).add(seconds)
         if success:
             self._last_ms[version] = round(time.time() * 1000)
 
     def describe(self, model: str, version: int | None) -> dict[str, Any]:
-        """Return Triton's model statistics; what is not measured per request is left out."""
+        """Return Triton's model statistics, without those that are not measured per request."""
         success = self._success.get(version, _Duration())
         failure = self._failure.get(version, _Duration())
         statistics = {

@@ -1,8 +1,8 @@
-"""The Open Inference Protocol's REST bodies: JSON, and the binary tensor extension. No I/O.
+"""REST bodies of the Open Inference Protocol: JSON, and the binary tensor data extension. No I/O.
 
 https://github.com/kserve/open-inference-protocol, and its binary_data extension: a JSON header of
 `Inference-Header-Content-Length` bytes, then the tensors' bytes in the order of the header.
-docs/reference/inference-protocol.md lists what is supported.
+docs/reference/inference-protocol.md lists the supported features.
 """
 
 import math
@@ -22,13 +22,13 @@ _MAX_TENSORS: Final = 64
 _MAX_DIMENSIONS: Final = 8
 _MAX_DIGITS: Final = 18
 _MAX_ELEMENTS: Final = 1 << 31
-_MAX_FIELD: Final = 1 << 14  # bytes of the JSON text of parameters, of a shape, or of the list of outputs
+_MAX_FIELD: Final = 1 << 14  # bytes of JSON text of parameters, of a shape, or of the list of outputs
 _MAX_ID: Final = 1024
-_BODY_BASE: Final = 64 * 1024  # bytes of names, parameters and white space
-_JSON_PER_ELEMENT: Final = 32  # bytes: the longest FP64 has 24 characters, and a separator with some white space
+_BODY_BASE: Final = 64 * 1024  # bytes for names, parameters and white space
+_JSON_PER_ELEMENT: Final = 32  # bytes: an FP64 has up to 24 characters, plus a separator and some white space
 
 _NONE: Final = msgspec.Raw(b"null")
-# Parameters of Triton's extensions that ask for nothing when they hold these values.
+# Values at which parameters of Triton's extensions have no effect.
 _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
     "sequence_id": (0, ""),
     "sequence_start": (False,),
@@ -50,11 +50,11 @@ _EXTENSIONS: Final[dict[str, str]] = {
 
 
 class BadRequest(Exception):
-    """The body is no inference request; the message names the field. HTTP 400."""
+    """The body is not a valid inference request; the message names the field. HTTP 400."""
 
 
 class _Tensor(msgspec.Struct):
-    """As on the wire. What may be large or of any form stays text until it is known how to check it."""
+    """Tensor as sent. Fields of any size or type stay raw JSON until they can be validated."""
 
     name: str
     datatype: str
@@ -85,7 +85,11 @@ _Header = TypeVar("_Header", _Request, _Response)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`outputs` empty: all. `binary`: which outputs are wanted as bytes (`default_binary` for those not named)."""
+    """Parsed inference request.
+
+    `outputs`: requested outputs, empty for all. `binary`: whether each is requested as binary data; `default_binary`
+    applies to outputs that are not listed.
+    """
 
     id: str
     tensors: dict[str, Array]
@@ -96,7 +100,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body and, when it carries bytes, the length of its JSON header."""
+    """A body and, if it has binary data, the length of its JSON header in bytes."""
 
     data: bytes
     header_length: int | None
@@ -109,9 +113,10 @@ class Body:
 
 
 def body_limit(specs: Sequence[TensorSpec], *, binary: bool, at_most: int) -> int:
-    """Return the bytes that a request for these inputs can need, at most `at_most`.
+    """Return the maximum bytes of a request body for these inputs, at most `at_most`.
 
-    Binary: 64 KiB and the elements' own bytes; JSON: 64 KiB and 32 bytes per element. A free dimension gives no bound.
+    Binary: 64 KiB plus the tensors' bytes; JSON: 64 KiB plus 32 bytes per element. With a free dimension it is
+    `at_most`.
     """
     if not specs or any(size < 0 for spec in specs for size in spec.shape):
         return at_most
@@ -123,7 +128,7 @@ def body_limit(specs: Sequence[TensorSpec], *, binary: bool, at_most: int) -> in
 
 
 def parse_request(body: bytes | bytearray, header_length: str | None) -> Request:
-    """Return the request of a body. Raise BadRequest, which says what is wrong; nothing of the body is executed."""
+    """Return the parsed request. Raise BadRequest with the cause; nothing in the body is executed."""
     header, rest = _split(body, header_length, _Request)
     if not 0 < len(header.inputs) <= _MAX_TENSORS:
         raise BadRequest(f"inputs: a list of 1 to {_MAX_TENSORS} tensors is needed")
@@ -142,14 +147,14 @@ def parse_request(body: bytes | bytearray, header_length: str | None) -> Request
 
 
 def parse_response(body: bytes, header_length: str | None) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return outputs and parameters of an answer. Raise BadRequest when it is none."""
+    """Return outputs and parameters of a response body. Raise BadRequest if it is malformed."""
     header, rest = _split(body, header_length, _Response)
     tensors = _parse_tensors(header.outputs, rest, "outputs")
     return tensors, _decode(header.parameters, dict[str, str | float | int | bool] | None, "parameters") or {}
 
 
 def write_request(tensors: Mapping[str, Array]) -> Body:
-    """Return the body of a request: all inputs and all outputs as bytes."""
+    """Return a request body with all inputs, and all requested outputs, as binary data."""
     entries, chunks = _write_tensors(tensors, dict.fromkeys(tensors, True))
     return _join({"inputs": entries, "parameters": {"binary_data_output": True}}, chunks)
 
@@ -157,9 +162,10 @@ def write_request(tensors: Mapping[str, Array]) -> Body:
 def write_response(
     request: Request, outputs: Mapping[str, Array], *, model: str, version: int, parameters: Mapping[str, Any]
 ) -> Body:
-    """Return the outputs asked for, in that order. Raise BadRequest when one does not exist, or JSON has no form of it.
+    """Return the response body with the requested outputs in the requested order.
 
-    JSON has no NaN and no infinity: such an output can only be had as bytes.
+    Raise BadRequest if an output does not exist, or is requested as JSON and holds NaN or an infinity, which JSON
+    cannot represent.
     """
     names = request.outputs or tuple(outputs)
     unknown = [name for name in names if name not in outputs]
@@ -193,7 +199,7 @@ def _split(body: bytes | bytearray, header_length: str | None, form: type[_Heade
 
 
 def _decode(raw: msgspec.Raw, form: Any, place: str) -> Any:
-    """Decode a small field. Raise BadRequest when it is large, or of another form."""
+    """Decode a small field. Raise BadRequest if it is too large or has another type."""
     if len(memoryview(raw)) > _MAX_FIELD:
         raise BadRequest(f"{place}: at most {_MAX_FIELD} bytes are taken")
     try:
@@ -203,7 +209,7 @@ def _decode(raw: msgspec.Raw, form: Any, place: str) -> Any:
 
 
 def _parameters(raw: msgspec.Raw, place: str, supported: set[str]) -> dict[str, Any]:
-    """Return the parameters given. Raise BadRequest that names those that are not supported and ask for something."""
+    """Return the parameters. Raise BadRequest that names the unsupported ones, except those without effect."""
     given: dict[str, Any] = _decode(raw, dict[str, str | float | int | bool | None] | None, place) or {}
     wrong = [n for n, value in given.items() if n not in supported and not _is_harmless(n, value)]
     if wrong:
@@ -229,7 +235,7 @@ def _flag(parameters: Mapping[str, Any], name: str, place: str, *, default: bool
 
 
 def _parse_outputs(raw: msgspec.Raw, *, default: bool) -> dict[str, bool]:
-    """Return the outputs asked for, and whether each is wanted as bytes."""
+    """Return the requested outputs, and whether each is requested as binary data."""
     outputs: dict[str, bool] = {}
     for number, output in enumerate(_decode(raw, list[_Output] | None, "outputs") or []):
         place = f"outputs[{number}]"
@@ -295,7 +301,7 @@ def _from_bytes(data: memoryview, dtype: np.dtype[Any], shape: list[int], place:
 
 
 def _is_number(text: str) -> bool:
-    """Of ASCII digits, and not of more than `int` reads: other alphabets have digits too."""
+    """Return True for up to _MAX_DIGITS ASCII digits; `str.isdigit` alone accepts digits of other scripts."""
     return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
 
 

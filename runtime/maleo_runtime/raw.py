@@ -1,15 +1,18 @@
-"""Which tensors of an ONNX graph are the raw input in another form, so that egress rules for the input apply to them.
+"""Data-flow analysis of an ONNX graph that finds raw tensors, to which egress rules for the model's input apply.
 
-The rule: a tensor is raw if an element of it depends on a single element of the model's input. A cast, a scale, a
-quantisation, a normalisation, a transposition, a slice, or an embedding of a token changes the form of an input
-element and hides nothing, so each of these passes rawness on, alone and in chains. Only operators that provably combine
-several input elements in every element of their output end it: convolutions, matrix products, averages and sums, and
-recurrent layers, whose weights are inspected, because a product with a permutation matrix combines nothing. An operator
-that is not known counts as one that combines nothing, and the sum of a raw and a mixed tensor is raw.
+Problem: a tensor is raw if an element of it depends on a single element of the model's input. A cast, a scale, a
+quantisation, a normalisation, a transposition, a slice, or an embedding of a token changes the form of an input element
+and hides nothing, so each of these preserves rawness, alone and in chains. Only operators that provably combine several
+input elements in every element of their output end it: convolutions, matrix products, averages and sums, and recurrent
+layers. Their weights are inspected, because a product with a permutation matrix combines nothing. The result is
+conservative: an unknown operator counts as one that combines nothing, and the sum of a raw and a mixed tensor is raw.
 
-The method is an abstract interpretation. Every element carries a random vector that identifies the input element it
-depends on. Operators that move elements run on these vectors; for a linear operator the variance of the vectors under
-its absolute weights is zero if and only if a single input element contributes (up to the tolerance below).
+Method: abstract interpretation in one pass over the nodes. Every raw element carries a random vector that identifies
+the input element it depends on. Operators that move elements are executed on these vectors. For a linear operator, the
+variance of the vectors under its absolute weights is zero if and only if a single input element contributes (up to the
+tolerance `_SINGLE`).
+
+Cost: a data-movement operator is executed 1 + _HASHES times, a linear operator on 2 + _HASHES stacked tensors.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,14 +28,14 @@ from maleo_runtime.graph import captured, cut
 from maleo_runtime.values import Value
 
 Marks = NDArray[np.float32]
-"""(1 + _HASHES, *shape of the tensor): whether an element is raw, then the vector that identifies its input element."""
+"""Array (1 + _HASHES, *tensor shape): 1 if the element is raw, then the vector that identifies its input element."""
 
 _HASHES: Final = 4
 _SEED: Final = 7
 _SINGLE: Final = 1e-4
-"""Variance below which one input element contributes alone: the others weigh less than about 1/6000 of it."""
+"""Variance below which a single input element contributes: the others weigh less than about 1/6000 of it."""
 _FREE: Final = 2
-"""Length that stands for a free dimension; free dimensions other than the batch never cross a cut."""
+"""Length assumed for a free dimension; free dimensions other than the batch never cross a cut."""
 
 _SHAPE_ONLY: Final = {"Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike"}
 _MOVES: Final = {
@@ -40,7 +43,7 @@ _MOVES: Final = {
     "Identity", "MaxPool", "Pad", "ReduceMax", "Reshape", "Slice", "SpaceToDepth", "Split",
     "Squeeze", "Tile", "Transpose", "Unsqueeze",
 }  # fmt: skip
-"""Operators whose elements are elements of their first input (Concat: of all its inputs)."""
+"""Operators whose output elements are elements of their first input (Concat: of all inputs)."""
 _ELEMENTWISE: Final = {
     "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization", "BitShift",
     "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh",
@@ -52,27 +55,27 @@ _ELEMENTWISE: Final = {
     "Sinh", "Softmax", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu",
     "Where", "Xor",
 }  # fmt: skip
-"""Operators whose elements depend on the same element of each input. Normalisations count: what they subtract and
-divide by is one figure for many elements."""
+"""Operators whose elements depend on the same element of each input. Normalisations are among them, because the values
+that they subtract and divide by are shared by many elements."""
 _WINDOWS: Final = {"AveragePool": "AveragePool", "GlobalAveragePool": "GlobalAveragePool", "LpPool": "AveragePool",
                    "GlobalLpPool": "GlobalAveragePool"}  # fmt: skip
 _SUMS: Final = {"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "ReduceSum", "ReduceSumSquare"}
 _CONVOLUTIONS: Final = {"Conv": (1, None), "ConvTranspose": (1, None), "FusedConv": (1, None),
                         "ConvInteger": (1, 3), "QLinearConv": (3, 5)}  # fmt: skip
-"""Positions of the weight and of its zero point."""
+"""Input positions of the weight and of its zero point."""
 _PRODUCTS: Final = {"MatMul": (0, 1, None, None), "Gemm": (0, 1, None, None),
                     "MatMulInteger": (0, 1, 2, 3), "QLinearMatMul": (0, 3, 2, 5)}  # fmt: skip
-"""Positions of both factors and of their zero points."""
+"""Input positions of both factors and of their zero points."""
 
 
 class _Unknown(Exception):
-    """It cannot be shown what the operator combines."""
+    """The analysis cannot determine what the operator combines."""
 
 
 def find_raw(model: onnx.ModelProto, values: Mapping[str, Value], constants: Iterable[str]) -> frozenset[str]:
-    """Return the names of the raw tensors of a graph without model-local functions, its inputs among them.
+    """Return the names of the raw tensors of a graph without model-local functions, including its inputs.
 
-    values: types and shapes as far as they are known; constants: tensors that do not depend on the input.
+    values: types and shapes as far as known; constants: tensors that do not depend on the input.
     """
     walk = _Walk(model, values, frozenset(constants))
     for node in model.graph.node:
@@ -81,7 +84,7 @@ def find_raw(model: onnx.ModelProto, values: Mapping[str, Value], constants: Ite
 
 
 class _Walk:
-    """`marks`: tensors that depend on the input; None: of which no element is raw."""
+    """State of the pass. `marks` has the tensors that depend on the input, None for those without a raw element."""
 
     def __init__(self, model: onnx.ModelProto, values: Mapping[str, Value], constants: frozenset[str]) -> None:
         self.marks: dict[str, Marks | None] = {}
@@ -107,8 +110,8 @@ class _Walk:
         try:
             made = self._apply(node)
         except MemoryError:
-            raise  # which says nothing of the operator
-        except Exception:  # noqa: BLE001 - whatever cannot be followed counts as raw, never as safe
+            raise  # a lack of memory says nothing about the operator
+        except Exception:  # noqa: BLE001 - an operator that cannot be analysed counts as raw, never as safe
             made = [self._all_of_one(name) for name in outputs]
         self.marks |= {
             name: marks if marks is not None and marks[0].any() else None
@@ -121,7 +124,7 @@ class _Walk:
         kind = node.op_type
         if any(a.HasField("g") or a.graphs for a in node.attribute):
             raise _Unknown
-        if kind == "ReduceMin":  # of which element does not matter
+        if kind == "ReduceMin":  # which of the elements is selected does not matter
             kind, node = "ReduceMax", _as(node, "ReduceMax")
         if kind in _MOVES:
             return list(self._move(node))
@@ -147,7 +150,7 @@ class _Walk:
             spread = np.broadcast_to(marks.reshape(len(marks), *(1,) * (len(shape) + 1 - marks.ndim), *marks.shape[1:]),
                                      (len(marks), *shape))  # fmt: skip
             found = spread if found is None else np.where(found[0] > 0, found, spread)
-        whole = node.op_type == "DynamicQuantizeLinear" and prod(shape) > 1  # range and zero point of the whole tensor
+        whole = node.op_type == "DynamicQuantizeLinear" and prod(shape) > 1  # scale and zero point combine all elements
         return [found, *(None for _ in node.output[1:])] if whole else [found]
 
     # ------------------------------------------------------------------------------------------------ by place
@@ -163,13 +166,13 @@ class _Walk:
         bare.CopyFrom(node)
         if node.op_type == "Pad" and len(node.input) > 2:  # noqa: PLR2004 - data, pads
             rest = [name for name in rest if name != node.input[2]]
-            bare.input[2] = ""  # the value of the padding does not matter
+            bare.input[2] = ""  # the padding value does not matter
         given = {name: self.value(name) for name in rest}
         layers = [self._run_alone(bare, given | {n: self._marks_of(n)[i] for n in data}) for i in range(_HASHES + 1)]
         return [np.stack([layer[at] for layer in layers]) for at in range(len(layers[0]))]
 
     def _look_up(self, node: onnx.NodeProto) -> Marks:
-        """Rows of a table by raw indices: each element of a row depends on the index."""
+        """Return the marks of table rows gathered by raw indices: each element of a row depends on its index."""
         indices = self.marks[node.input[1]]
         if indices is None or node.input[0] in self.marks:
             raise _Unknown
@@ -180,7 +183,7 @@ class _Walk:
         return np.broadcast_to(wide, (len(indices), *shape))
 
     def _resize(self, node: onnx.NodeProto) -> Marks:
-        """Each element stands for the nearest one: a picture of another size is still the picture."""
+        """Mark each element like its nearest input element: a resized image still is the image."""
         marks, shape = self._marks_of(node.input[0]), self._shape(node.output[0])
         at = [
             np.minimum(np.arange(made) * had // made, had - 1) for made, had in zip(shape, marks.shape[1:], strict=True)
@@ -210,7 +213,7 @@ class _Walk:
     def _sweep(
         self, node: onnx.NodeProto, kind: str, stack: NDArray[Any], weights: Mapping[str, NDArray[Any]]
     ) -> NDArray[Any]:
-        """Run an operator that slides a window over the stacked marks, as one batch."""
+        """Run a sliding-window operator on the stacked marks, as one batch."""
         batch = stack.reshape(-1, *stack.shape[2:]).astype(np.float32)
         bare = onnx.helper.make_node(kind, ["x", *weights], ["y"])
         bare.attribute.extend(a for a in node.attribute if a.name not in {"activation", "activation_params", "p"})
@@ -218,7 +221,7 @@ class _Walk:
         return made.reshape(len(stack), -1, *made.shape[1:])
 
     def _multiply(self, node: onnx.NodeProto) -> Marks:
-        """Each factor in turn under the weights of the other; a factor that depends on the input counts as dense."""
+        """Judge each factor under the absolute weights of the other; a factor that depends on the input is dense."""
         at, zeros = _PRODUCTS[node.op_type][:2], _PRODUCTS[node.op_type][2:]
         if any(self.marks.get(name) is not None for i, name in enumerate(node.input) if i not in at):
             raise _Unknown
@@ -244,7 +247,10 @@ class _Walk:
         return _judge(total)
 
     def _recur(self, node: onnx.NodeProto) -> list[Marks | None]:
-        """In its first step a cell sees one element of the sequence: all of its gates must combine several features."""
+        """Return no raw outputs if all gates combine several features, else raise _Unknown.
+
+        The features alone count, because in its first step a cell sees only one element of the sequence.
+        """
         if any(self.marks.get(name) is not None for name in node.input[1:] if name):
             raise _Unknown
         marks, weight = self._marks_of(node.input[0]), self._weight(node.input[1], "", 0)
@@ -256,7 +262,7 @@ class _Walk:
     # ------------------------------------------------------------------------------------------------ operands
 
     def _weight(self, name: str, zero: str, axis: int) -> NDArray[Any]:
-        """Absolute weights, free of their zero point, which is one figure, or one for each index of `axis`."""
+        """Return absolute weights without their zero point, which is a scalar or has one value per index of `axis`."""
         found = np.asarray(self.value(name)).astype(np.float64)
         if zero:
             point = np.asarray(self.value(zero)).astype(np.float64)
@@ -266,7 +272,7 @@ class _Walk:
         return np.abs(found).astype(np.float32)
 
     def value(self, name: str) -> NDArray[Any]:
-        """Return the value of a tensor that does not depend on the input; _Unknown for others."""
+        """Return the value of a tensor that does not depend on the input. Raise _Unknown for others."""
         if name not in self._constants:
             raise _Unknown
         if name in self._weights:
@@ -292,7 +298,7 @@ class _Walk:
         return tuple(length if length > 0 else (1 if at == 0 else _FREE) for at, length in enumerate(shape))
 
     def _all_of_one(self, name: str) -> Marks:
-        """As if each element was the same element of the input: nothing that follows can combine them."""
+        """Return marks of one identical input element everywhere, which no later operator can combine."""
         try:
             shape = self._shape(name)
         except _Unknown:
@@ -319,13 +325,13 @@ def _run(model: onnx.ModelProto, given: Mapping[str, NDArray[Any]]) -> list[NDAr
 
 
 def _stack(marks: Marks) -> NDArray[np.float64]:
-    """Marks and the squared lengths of their vectors, ready to be summed."""
+    """Return the marks and the squared norms of their vectors, ready for weighted sums: (2 + _HASHES, *shape)."""
     wide = marks.astype(np.float64)
     return np.concatenate([wide, (wide[1:] ** 2).sum(axis=0, keepdims=True)])
 
 
 def _judge(sums: NDArray[Any]) -> Marks:
-    """Marks from sums of a stack under absolute weights: raw where a single input element contributes."""
+    """Return marks from weighted sums of a stack: an element is raw if a single input element contributes to it."""
     weight = np.where(sums[0] > 0, sums[0], 1.0)
     means = sums[1:-1] / weight
     variance = sums[-1] / weight - (means**2).sum(axis=0)
@@ -334,7 +340,7 @@ def _judge(sums: NDArray[Any]) -> Marks:
 
 
 def _product(stack: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-    """Stacked tensors times a matrix (or a batch of them)."""
+    """Return the stacked tensors multiplied by a matrix, or by a batch of matrices."""
     lacking = right.ndim - (stack.ndim - 1)
     wide = stack.reshape(len(stack), *(1,) * lacking, *stack.shape[1:]) if lacking > 0 < stack.ndim - 2 else stack
     found: NDArray[Any] = np.matmul(wide, right)
@@ -342,7 +348,7 @@ def _product(stack: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
 
 
 def _product_from_left(left: NDArray[Any], stack: NDArray[Any]) -> NDArray[Any]:
-    """A matrix (or a batch of them) times stacked tensors."""
+    """Return a matrix, or a batch of matrices, multiplied by the stacked tensors."""
     if stack.ndim == 2:  # noqa: PLR2004 - each tensor is a vector
         found: NDArray[Any] = np.matmul(left, stack[..., None])[..., 0]
         return found

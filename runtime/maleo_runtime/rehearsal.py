@@ -1,7 +1,7 @@
-"""A part is loaded in a process of its own first, which a hostile or broken model may end in place of the slot.
+"""Trial load of a stage in a child process, so that a hostile or broken model cannot end the slot.
 
-A graph may ask for more memory than there is, never end, or crash ONNX Runtime by a model-local function that calls
-itself: none of it can be told from the file beforehand, and none can be caught in the process that it happens in.
+A graph may require more memory than available, never end, or crash ONNX Runtime by a model-local function that calls
+itself. None of it can be detected from the file in advance, and none can be caught within the process.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from maleo_wire.address import show
 from maleo_wire.messages import Stage
 
 _LONGEST_S: Final = 300.0
-_REFUSED: Final = 3  # exit code: standard output says why
+_REFUSED: Final = 3  # exit code of a LoadFailed, whose message is on standard output
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _MIB: Final = 1 << 20
 
@@ -36,7 +36,7 @@ class _Order(msgspec.Struct, frozen=True):
 
 
 async def rehearse(stage: Stage, files: Mapping[str, Path], *, longest_s: float = _LONGEST_S) -> None:
-    """Load and warm `stage` in a child process. `files`: digest -> file. Raises LoadFailed with the cause."""
+    """Load and warm `stage` in a child process. `files`: digest -> file. Raise LoadFailed with the cause."""
     name, most = show(stage.artifact.uri), memory_left()
     order = _Order(stage=stage, files={digest: str(path) for digest, path in files.items()}, most_bytes=most)
     child = await asyncio.create_subprocess_exec(
@@ -61,14 +61,14 @@ async def rehearse(stage: Stage, files: Mapping[str, Path], *, longest_s: float 
 
 
 def memory_left() -> int:
-    """Bytes of memory that this container may still take, by its cgroup's limit and by what the machine has."""
+    """Return the bytes of memory that this container may still use, by its cgroup limit and the machine's memory."""
     machine = Path("/proc/meminfo").read_text(encoding="ascii")
     available = int(re.findall(r"MemAvailable:\s+(\d+) kB", machine)[0]) * 1024
     try:
         most = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
         used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
         cached = re.findall(r"^(?:in)?active_file (\d+)$", (_CGROUP / "memory.stat").read_text("ascii"), re.MULTILINE)
-    except (OSError, ValueError):  # `max`: no limit
+    except (OSError, ValueError):  # `max`: the cgroup has no limit
         return available
     return min(available, most - used + sum(map(int, cached)))
 
@@ -80,12 +80,12 @@ def _ending(code: int, most_bytes: int) -> str:
 
 
 def main() -> int:
-    """Load what standard input orders, within its memory; say on standard output why that fails."""
+    """Load the stage given on standard input within a memory limit; write the cause of a failure to standard output."""
     order = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Order)
-    with contextlib.suppress(OSError):  # when memory is short all the same, this process goes first
+    with contextlib.suppress(OSError):  # if memory still runs out, the OOM killer takes this process first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # What is left was read before this process took its own share of it.
+    # The parent measured the available memory before this process used its own share.
     most = _status_bytes("VmData") + max(0, order.most_bytes - _status_bytes("VmRSS"))
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     try:
@@ -101,7 +101,7 @@ def main() -> int:
 
 
 def _status_bytes(field: str) -> int:
-    """Memory of this process: VmData is private and writable, as RLIMIT_DATA counts it; VmRSS is resident."""
+    """Return this process's memory in bytes: VmData counts like RLIMIT_DATA (private, writable), VmRSS is resident."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.findall(rf"{field}:\s+(\d+) kB", status)[0]) * 1024
 
@@ -109,4 +109,4 @@ def _status_bytes(field: str) -> int:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # ONNX Runtime's threads need no orderly end here
+    os._exit(code)  # skips the shutdown of ONNX Runtime's threads

@@ -1,4 +1,4 @@
-"""The slot's HTTP server: the Open Inference Protocol for clients at the entry, the same by version for other slots."""
+"""HTTP server of a slot: the Open Inference Protocol for clients at the entry, and by version for other slots."""
 
 import asyncio
 import hmac
@@ -27,12 +27,12 @@ from maleo_wire.messages import SlotDesired, TensorSpec
 _Result = TypeVar("_Result")
 _MAX_DIGITS: Final = 18
 _RETRY_AFTER_S: Final = "1"
-_SMALL: Final = 16 * 1024  # bytes of JSON that take less time than the way to another thread
+_SMALL: Final = 16 * 1024  # bytes of JSON that are processed faster than they are handed to another thread
 _log = logging.getLogger(__name__)
 
 
 class Unknown(Exception):
-    """No such model or version here. HTTP 404."""
+    """The model or version is not served here. HTTP 404."""
 
 
 _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
@@ -51,7 +51,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
 
 
 class Server:
-    """`draining`: readiness fails, requests are still answered, and connections close after them."""
+    """HTTP front end. While `draining`, readiness fails; requests are answered, and each closes its connection."""
 
     def __init__(self, host: Host, service: Service, *, identity: str) -> None:
         self.draining = False
@@ -85,7 +85,7 @@ class Server:
         return web.json_response({"live": True})
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        """Ready is who has been told what to be: an entry must be reachable before its first revision is active."""
+        """Report ready once a desired state is known: an entry must be reachable before a revision is active."""
         ready = self._host.desired is not None and not self.draining
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 
@@ -94,7 +94,7 @@ class Server:
         return web.json_response({"name": "maleo-slot", "version": "1", "extensions": extensions})
 
     async def _list_models(self, _request: web.Request) -> web.Response:
-        """Return the repository index, in Triton's form: the one model of this mission."""
+        """Return the repository index in Triton's form: the model of this mission."""
         desired, active = self._host.desired, self._host.active
         if desired is None or not desired.entry:
             return web.json_response([])
@@ -119,7 +119,7 @@ class Server:
 
     async def _infer(self, request: web.Request) -> web.StreamResponse:
         partner, version = self._is_partner(request), _version(request)
-        if partner and version is not None:  # partners name the revision: a mission may change its model just now
+        if partner and version is not None:  # slots name the revision: the mission's model may be changing meanwhile
             return await self._serve(request, self._host.arriving(version), version)
         desired = self._find_model(request)
         start = time.perf_counter()
@@ -136,7 +136,7 @@ class Server:
     async def _serve(
         self, request: web.Request, inputs: tuple[TensorSpec, ...] | None, part: int | None
     ) -> web.StreamResponse:
-        """Receive, compute and answer one request. `part`: the revision of which another slot asks for a part."""
+        """Receive, compute and answer one request. `part`: the revision if another slot calls, None for a client."""
         desired, header_length = self._host.desired, request.headers.get(HEADER_LENGTH)
         if desired is None or inputs is None:
             raise NotWarm(f"revision {part} is not warm; warm are {list(self._host.warm)}")
@@ -170,7 +170,10 @@ class Server:
         return hmac.compare_digest(request.headers.get("Authorization", "").encode(), self._authorization)
 
     def _find_model(self, request: web.Request) -> SlotDesired:
-        """Return what serves the model and version of the path. Raise Unknown, or NotServing before there is any."""
+        """Return the desired state that serves the path's model and version.
+
+        Raise Unknown, or NotServing before the slot has a desired state.
+        """
         desired, version, model = self._host.desired, _version(request), request.match_info["model"]
         if desired is None:
             raise NotServing("no model is served here yet")
@@ -216,7 +219,7 @@ class Server:
             response = _refuse(error.status, message)
             response.headers.update({name: error.headers[name] for name in ("Allow",) if name in error.headers})
             return response
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets the protocol's error
+        except Exception as error:  # noqa: BLE001 - the client gets the protocol's error object for every failure
             return _refuse(*_describe_error(error))
 
 
@@ -228,7 +231,7 @@ def _version(request: web.Request) -> int | None:
 
 
 def _seconds(text: str | None) -> float | None:
-    """Return the seconds that another slot waits; None when it does not tell."""
+    """Return the seconds that the calling slot waits, None if the header is missing or invalid."""
     try:
         seconds = float(text or "")
     except ValueError:
@@ -237,7 +240,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 async def _off_loop(size: int, header_length: str | None, work: Callable[..., _Result], *args: Any) -> _Result:
-    """Do what takes long with a large JSON body in the thread for bodies; bytes are only looked at, not copied."""
+    """Run `work`, in the body thread for large JSON; binary data is only viewed, not copied, and runs inline."""
     if size <= _SMALL or header_length is not None:
         return work(*args)
     return await asyncio.get_running_loop().run_in_executor(WORKER, work, *args)
@@ -252,7 +255,7 @@ async def _expect(request: web.Request) -> None:
 
 
 async def _send(request: web.Request, response: web.StreamResponse) -> None:
-    """Send the answer; a client that does not take it in time loses its connection."""
+    """Send the answer; abort the connection of a client that does not receive it in time."""
     try:
         async with asyncio.timeout(time_for(response.content_length or 0)):
             await response.prepare(request)

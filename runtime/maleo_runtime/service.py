@@ -1,4 +1,4 @@
-"""What a slot does with one request: its own part, then the next slot; at the entry also the clock and the fallback."""
+"""Request handling of a slot: its own stage, then the next slot; at the entry also latency counters and fallback."""
 
 import asyncio
 import time
@@ -12,30 +12,34 @@ from maleo_runtime.host import Held, Host
 from maleo_runtime.stage import InputRefused, StageFailed, Unfit, Unit, check
 from maleo_runtime.tensor import Array
 
-_PATIENCE_S: Final = 5.0  # for a partner that is lost, where no fallback could answer
+_PATIENCE_S: Final = 5.0  # wait for a lost next slot if there is no fallback
 _PAUSE_S: Final = 0.05
 _SHORTEST_S: Final = 0.001
-_EARLIER: Final = 0.95  # a slot in the middle gives up before the one that asks it, and can tell which link was slow
+_EARLIER: Final = 0.95  # a slot in the middle times out before its caller, and can tell which link was slow
 
 
 class NotWarm(Exception):
-    """The revision is not loaded here: the caller asks too early, or too late. HTTP 409."""
+    """The revision is not loaded here, either not yet or not any more. HTTP 409."""
 
 
 class NotServing(Exception):
-    """Nothing serves this mission here now. HTTP 503."""
+    """No revision of the mission serves here. HTTP 503."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """Outputs of a request and their origin. `inside_s`: seconds from its arrival at this slot to the answer."""
+
     outputs: dict[str, Array]
     revision: int
     variant: str
-    served_by: str  # nodes' slots in the order of the data, or `fallback`
+    served_by: str  # slot names in pipeline order joined by `>`, or `fallback`
     inside_s: float
 
 
 class Service:
+    """Executes requests on the slot's revisions and counts them."""
+
     def __init__(self, host: Host, unit: Unit, hops: Hops, counters: Counters, *, name: str) -> None:
         self._host = host
         self._unit = unit
@@ -44,7 +48,7 @@ class Service:
         self._name = name
 
     async def serve_entry(self, tensors: Mapping[str, Array]) -> Answer:
-        """Answer a client's request, and count it. Raise NotServing, Unfit or StageFailed."""
+        """Answer a client's request and count it. Raise NotServing, Unfit or StageFailed."""
         arrived = time.perf_counter()
         desired, active = self._host.desired, self._host.active
         if desired is None or active is None:
@@ -58,9 +62,9 @@ class Service:
             self._counters.note_refusal(active, "")
             raise
         except Unfit:
-            raise  # a request that no model takes: it was none of this mission's
+            raise  # the request fits no input of the model: it does not count as the mission's
         except asyncio.CancelledError:
-            # A client that leaves within the limit tells nothing of the mission; one that had waited longer does.
+            # A client that disconnects within the latency limit says nothing about the mission; a later one does.
             if limit is not None and time.perf_counter() - arrived > limit:
                 self._counters.note_failure(active, "")
             raise
@@ -75,7 +79,7 @@ class Service:
     async def serve_part(
         self, revision: int, tensors: Mapping[str, Array], *, allowed_s: float | None = None
     ) -> Answer:
-        """Answer another slot's call, which waits for `allowed_s`. Raise NotWarm, Unfit, StageFailed or PartnerLost."""
+        """Answer the call of a slot that waits `allowed_s`. Raise NotWarm, Unfit, StageFailed or PartnerLost."""
         arrived = time.perf_counter()
         async with self._host.holding(revision) as held:
             if held is None:
@@ -85,10 +89,11 @@ class Service:
             )
 
     async def _answer(self, tensors: Mapping[str, Array], arrived: float, patience_s: float) -> tuple[Answer, bool]:
-        """Return the answer, and whether it is the fallback's.
+        """Return the answer, and whether the fallback computed it.
 
-        A request whose revision loses its partner is computed anew on the revision that serves by then, and else by the
-        fallback. Without a fallback it waits for its partner for some time: a pod that is replaced is soon back.
+        If the next slot is lost or the stage fails, the request is repeated on a revision that became active meanwhile,
+        else computed by the fallback. Without a warm fallback a lost slot is retried for `patience_s`, because a pod
+        that is being replaced is soon back.
         """
         while (active := self._host.active) is not None:
             until = None if self._host.fallback_is_warm else arrived + patience_s
@@ -117,7 +122,7 @@ class Service:
             return await self._run(held, tensors, arrived, until)
 
     async def _run(self, held: Held, tensors: Mapping[str, Array], arrived: float, until: float | None) -> Answer:
-        """Compute this slot's part, and call for all that follow. `until`: when the next slot must have answered."""
+        """Compute this slot's stage and call the next slot, which must answer by `until` (`perf_counter` seconds)."""
         revision, outputs, served_by = held.revision, dict(tensors), self._name
         if revision.next is not None and self._hops.is_resting(revision.next.address):
             raise PartnerLost(f"{revision.next.node} has just failed: nothing is computed for it")

@@ -1,4 +1,4 @@
-"""One part of a model, loaded: computes outputs from inputs on this slot's unit, between the codecs of its cuts."""
+"""Loaded partition of a model: computes outputs from inputs on the slot's unit, between the codecs of its cuts."""
 
 import asyncio
 import hashlib
@@ -24,23 +24,23 @@ _WARM_RUNS: Final = 2
 
 
 class LoadFailed(Exception):
-    """The artefact is no model that this runtime can run, or has no such part."""
+    """The artifact is not a model that this runtime can run, or has no such part."""
 
 
 class Unfit(Exception):
-    """The inputs do not fit the model; the message says which and how. HTTP 400."""
+    """The inputs do not fit the model; the message names the input and the reason. HTTP 400."""
 
 
 class InputRefused(Unfit):
-    """The model fails on these values, and works on others: an index out of range, batches that differ. HTTP 400."""
+    """The model fails on these values but not on others, as for an index out of range or unequal batches. HTTP 400."""
 
 
 class StageFailed(Exception):
-    """The stage fails on its warm-up sample too: the unit or the runtime is at fault, not the input. HTTP 500."""
+    """The stage fails on its warm-up sample too, so the unit or the runtime is at fault, not the input. HTTP 500."""
 
 
 class Unit:
-    """The compute unit of this slot: one computation at a time, as on the real one, in a thread of its own."""
+    """Compute unit of the slot: one computation at a time, as on the hardware, in a thread of its own."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="unit")
@@ -49,7 +49,7 @@ class Unit:
     async def run(
         self, stage: "Stage", inputs: Mapping[str, Array], pace: Pace | None
     ) -> tuple[dict[str, Array], float]:
-        """Outputs, and seconds on the unit. A simulated unit is busy for at least `pace.seconds`."""
+        """Return the outputs and the seconds on the unit. A simulated unit is busy for at least `pace.seconds`."""
         async with self._turn:
             start = time.perf_counter()
             loop = asyncio.get_running_loop()
@@ -60,7 +60,7 @@ class Unit:
 
 
 class Coder:
-    """One side of a codec, on the node's processor. `tensors`: what crosses; `inputs`: what it computes that from."""
+    """One side of a codec, run on the node's CPU. `tensors`: transferred tensors; `inputs`: inputs of its model."""
 
     def __init__(
         self, tensors: Sequence[TensorSpec], inputs: Sequence[TensorSpec], session: onnxruntime.InferenceSession
@@ -70,11 +70,11 @@ class Coder:
         self._session = session
 
     async def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """In a thread of its own: the unit goes on meanwhile."""
+        """Run in a separate thread, so that the unit can compute meanwhile."""
         return await asyncio.to_thread(self.compute, inputs)
 
     def compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Raise InputRefused or StageFailed."""
+        """Return the outputs of the codec's model. Raise InputRefused or StageFailed."""
         return _attribute_failure(self._compute, inputs, self._inputs)
 
     def _compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -83,7 +83,7 @@ class Coder:
 
 
 class Stage:
-    """Made by `load`. `compute` blocks: call it through a Unit."""
+    """Loaded partition, made by `load`. `compute` blocks: call it through a Unit."""
 
     def __init__(
         self,
@@ -103,15 +103,15 @@ class Stage:
 
     @property
     def arriving(self) -> tuple[TensorSpec, ...]:
-        """What a request to this part holds, before a decoder."""
+        """Tensors of a request to this stage, before its decoder."""
         return self.decoder.tensors if self.decoder else self.desired.inputs
 
     def check(self, inputs: Mapping[str, Array]) -> None:
-        """Raise Unfit unless `inputs` are exactly what the part takes, as it crosses."""
+        """Raise Unfit unless `inputs` are exactly the tensors that this stage receives."""
         check(self.arriving, inputs)
 
     def compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Raise InputRefused or StageFailed."""
+        """Return the outputs of the stage. Raise InputRefused or StageFailed."""
         return _attribute_failure(self._compute, inputs, self.desired.inputs)
 
     def _compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -119,12 +119,12 @@ class Stage:
         if self._session is not None:
             values = self._session.run(list(self._computed), {name: inputs[name] for name in self._used})
             computed = dict(zip(self._computed.values(), values, strict=True))
-        # What this part only passes on to a later one crosses it unchanged.
+        # A tensor that only a later stage uses passes through unchanged.
         return {spec.name: computed.get(spec.name, inputs.get(spec.name)) for spec in self.desired.outputs}  # type: ignore[misc]
 
 
 def check(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> None:
-    """Raise Unfit unless `inputs` are exactly these tensors."""
+    """Raise Unfit unless `inputs` match `specs` exactly."""
     by_name = {spec.name: spec for spec in specs}
     wrong = sorted(set(inputs) ^ set(by_name))
     if wrong:
@@ -139,13 +139,14 @@ def _attribute_failure(
     inputs: Mapping[str, Array],
     specs: Sequence[TensorSpec],
 ) -> dict[str, Array]:
-    """Compute. Raise InputRefused when it fails on `inputs` alone, StageFailed when it fails on the sample as well.
+    """Compute. Raise InputRefused if only `inputs` fail, StageFailed if a sample of zeros fails as well.
 
-    The classes that ONNX Runtime raises do not tell: shapes that do not broadcast are the same Fail as a lost device.
+    ONNX Runtime's exception classes do not distinguish the two: shapes that do not broadcast raise the same Fail as a
+    lost device.
     """
     try:
         return compute(inputs)
-    except Exception as error:  # onnxruntime's classes have no base of their own
+    except Exception as error:  # onnxruntime's classes have no common base
         try:
             compute({spec.name: make_sample(spec) for spec in specs})
         except Exception as broken:
@@ -154,12 +155,12 @@ def _attribute_failure(
 
 
 def _describe(error: Exception) -> str:
-    """Return what ONNX Runtime says, without the path of its source file."""
+    """Return the message of an ONNX Runtime error without the path of its source file."""
     return str(error).rpartition("Status Message: ")[2].strip()[:300]
 
 
 def load(desired: StageDesired, files: Mapping[str, Path]) -> Stage:
-    """Cut, load and warm. `files`: digest -> file. Blocks for 0.1 to some seconds. LoadFailed says why not."""
+    """Cut, load and warm a stage. Blocks for 0.1 to some seconds. `files`: digest -> file. Raise LoadFailed."""
     try:
         given = {spec.name for spec in desired.inputs}
         passed = all(name in given for name in _sources(desired))
@@ -181,7 +182,7 @@ def load(desired: StageDesired, files: Mapping[str, Path]) -> Stage:
 
 
 def _warm(stage: Stage) -> None:
-    """By zeros, from what arrives to what leaves: tensors that do not fit together are found here."""
+    """Run zeros through decoder, stage and encoder, which also detects tensors that do not fit together."""
     for _ in range(_WARM_RUNS):
         tensors = {spec.name: make_sample(spec) for spec in stage.arriving}
         tensors = stage.decoder.compute(tensors) if stage.decoder else tensors
@@ -199,13 +200,13 @@ def _open_coder(desired: CoderDesired | None, inputs: Sequence[TensorSpec], file
 
 
 def _sources(desired: StageDesired) -> dict[str, TensorSpec]:
-    """Name in the graph -> the output that it is answered as."""
+    """Map the name of a tensor in the graph to the output that it is returned as."""
     names = desired.taken_from or tuple(spec.name for spec in desired.outputs)
     return dict(zip(names, desired.outputs, strict=True))
 
 
 def _cut_file(desired: StageDesired, file: Path) -> Path:
-    """The part as a file beside the whole, made once; the whole itself when all of it is wanted."""
+    """Return the file of the part, cut once and kept next to the whole; the whole itself if all of it is used."""
     model = _parse(file)
     whole_inputs = {v.name for v in model.graph.input} - {t.name for t in model.graph.initializer}
     whole_outputs = {v.name for v in model.graph.output}
@@ -224,7 +225,7 @@ def _cut_file(desired: StageDesired, file: Path) -> Path:
 
 
 def _parse(file: Path) -> onnx.ModelProto:
-    """Parse a model whose weights are in the file itself: an artefact is one file, and no other may be read."""
+    """Parse a model and raise LoadFailed if it has external weights: an artifact is one file, no other may be read."""
     model = onnx.load(str(file), load_external_data=False)
     outside = sorted(external_files(model))
     if outside:
@@ -236,10 +237,10 @@ def _parse(file: Path) -> onnx.ModelProto:
 def _open(path: Path, providers: tuple[str, ...]) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("MALEO_THREADS", "1"))
-    options.log_severity_level = 4  # errors are raised: logged too, they would let a client fill the log
+    options.log_severity_level = 4  # errors are raised; logging them too would let a client flood the log
     missing = [p for p in providers if p not in onnxruntime.get_available_providers()]
     if missing:
-        # Not silently on the CPU: the plan counts on the unit's speed.
+        # No silent fallback to the CPU: the plan relies on the unit's speed.
         raise LoadFailed(
             f"this slot's ONNX Runtime has no {missing[0]}: use an image that has it (DeviceProfile.runtimes)"
         )

@@ -1,4 +1,4 @@
-"""Datatypes of the Open Inference Protocol, of numpy and of ONNX."""
+"""Datatypes of the Open Inference Protocol, and their numpy and ONNX equivalents."""
 
 from typing import Any, Final
 
@@ -28,13 +28,13 @@ _NAMES: Final = {np.dtype(value): name for name, value in _NUMPY.items()}
 
 
 def dtype_of(datatype: str) -> np.dtype[Any] | None:
-    """None for a datatype that is not served (BYTES, BF16)."""
+    """Return the numpy type of a protocol datatype, None if it is unsupported (BYTES, BF16)."""
     found = _NUMPY.get(datatype)
     return None if found is None else np.dtype(found)
 
 
 def name_of(dtype: np.dtype[Any]) -> str:
-    """Return the protocol's name of a datatype that is served."""
+    """Return the protocol's name of a supported datatype."""
     return _NAMES[dtype]
 
 
@@ -43,19 +43,19 @@ def datatype_of(array: Array) -> str:
 
 
 def to_value_info(spec: TensorSpec, name: str = "") -> onnx.ValueInfoProto:
-    """-1 becomes a free dimension. `name`: in place of the tensor's own."""
+    """Return the ONNX description of a tensor; -1 becomes a free dimension. `name` replaces the tensor's own name."""
     element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(_NUMPY[spec.datatype]))
     shape = [None if size < 0 else size for size in spec.shape]
     return onnx.helper.make_tensor_value_info(name or spec.name, element, shape)
 
 
 def make_sample(spec: TensorSpec) -> Array:
-    """Zeros of the right type and shape, free dimensions 1: for the first, slow run."""
+    """Return zeros of the tensor's type and shape, with free dimensions of 1, for warm-up runs."""
     return np.zeros([max(1, size) for size in spec.shape], dtype=_NUMPY[spec.datatype])
 
 
 def mismatch(spec: TensorSpec, array: Array) -> str:
-    """Empty when `array` fits; else what is wrong with it."""
+    """Return why `array` does not fit `spec`, empty if it fits."""
     if datatype_of(array) != spec.datatype:
         return f"input {spec.name!r} is {datatype_of(array)}, the model takes {spec.datatype}"
     fits = len(spec.shape) == array.ndim and all(

@@ -1,4 +1,4 @@
-"""What is known of the tensors of an ONNX graph: types, shapes, and which are weights. Decides nothing about cuts."""
+"""Types, shapes and constants of the tensors of an ONNX graph. Contains no policy on cuts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ WIRE: Final[dict[int, str]] = {
     _T.FLOAT: "FP32", _T.FLOAT16: "FP16", _T.DOUBLE: "FP64", _T.INT8: "INT8", _T.UINT8: "UINT8", _T.INT16: "INT16",
     _T.UINT16: "UINT16", _T.INT32: "INT32", _T.UINT32: "UINT32", _T.INT64: "INT64", _T.BOOL: "BOOL",
 }  # fmt: skip
-"""Types that slots send and receive."""
+"""ONNX element types that slots exchange, with their protocol datatypes."""
 _BITS: Final[dict[int, int]] = {
     **dict.fromkeys((_T.COMPLEX128,), 128),
     **dict.fromkeys((_T.DOUBLE, _T.INT64, _T.UINT64, _T.COMPLEX64), 64),
@@ -26,37 +26,37 @@ _BITS: Final[dict[int, int]] = {
     **dict.fromkeys((_T.INT2, _T.UINT2), 2),
 }
 _BYTE: Final = 8
-"""Bits of every other type: bytes, booleans, the forms of FP8."""
+"""Bits of every other type: bytes, booleans, the FP8 formats."""
 MOST_DIMENSIONS: Final = 8
 _STRIPPED_FROM: Final = 1024
-"""Elements from which a weight is left out of shape inference: shapes to reshape to are far below."""
+"""Elements from which a weight is left out of shape inference; shape operands are far smaller."""
 _RANDOM: Final = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 
 
 class Unsuitable(Exception):
-    """The graph cannot be imported; the message says what in it, and what to do."""
+    """The graph cannot be imported; the message names the part of it and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """element: the type by its ONNX number. A dimension that is not known is -1."""
+    """Type (ONNX element number) and shape of a tensor; an unknown dimension is -1."""
 
     element: int
     shape: tuple[int, ...]
 
     @property
     def elements(self) -> int:
-        """Unknown dimensions count one."""
+        """Number of elements; unknown dimensions count as 1."""
         return prod(max(1, length) for length in self.shape)
 
     @property
     def size(self) -> int:
-        """Bytes; types of less than a byte are packed."""
+        """Size in bytes; sub-byte types are packed."""
         return ceil(self.elements * _BITS.get(self.element, _BYTE) / 8)
 
     @property
     def obstacle(self) -> str:
-        """Why the tensor cannot cross between slots; empty if it can. Only the batch may be free."""
+        """Why the tensor cannot be sent between slots; empty if it can. Only the batch dimension may be free."""
         if self.element not in WIRE:
             return f"of type {_T.DataType.Name(self.element)}, which slots do not exchange"
         if len(self.shape) > MOST_DIMENSIONS:
@@ -65,12 +65,12 @@ class Value:
 
 
 def inline(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with the bodies of its own functions in place of their calls; outer tensors keep their names."""
+    """Return the model with its local functions inlined; tensors of the main graph keep their names."""
     return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 def find_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Stored tensors: initializers, and the values of Constant nodes."""
+    """Return the stored tensors by name: initializers, and the values of Constant nodes."""
     weights = {tensor.name: tensor for tensor in graph.initializer}
     constants = (node for node in graph.node if node.op_type == "Constant")
     weights |= {node.output[0]: a.t for node in constants for a in node.attribute if a.HasField("t")}
@@ -78,7 +78,7 @@ def find_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
 
 
 def list_inner_weights(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
-    """Yield the weights that the branches and bodies of a node store, at any depth."""
+    """Yield the weights that the sub-graphs of a node store, at any depth."""
     for graph in list_graphs(node):
         yield from find_weights(graph).values()
         yield from (part for sparse in graph.sparse_initializer for part in (sparse.values, sparse.indices))
@@ -87,12 +87,12 @@ def list_inner_weights(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
 
 
 def list_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """Return the branches and bodies of a node."""
+    """Return the sub-graphs (branches and bodies) of a node."""
     return [g for a in node.attribute for g in (*a.graphs, *([a.g] if a.HasField("g") else []))]
 
 
 def find_external(model: onnx.ModelProto) -> str | None:
-    """Return the name of a weight that is kept in another file, wherever it is used, or None."""
+    """Return the name of a weight that is stored in an external file, anywhere in the model, or None."""
     graphs = [model.graph]
     tensors: list[onnx.TensorProto] = []
     nodes = [node for function in model.functions for node in function.node]
@@ -109,10 +109,10 @@ def find_external(model: onnx.ModelProto) -> str | None:
 
 
 def find_constants(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto | None]:
-    """Weights, and what is computed from weights alone -> the node that computes it, None for what is stored.
+    """Map weights, and tensors computed from weights alone, to the node that computes them, None for stored ones.
 
-    Both parts of a cut can hold a constant, so it never crosses. What is drawn at random is no constant: each part
-    would draw its own.
+    Both parts of a cut can hold a constant, so it never crosses. Random values are not constants: each part would draw
+    its own.
     """
     found: dict[str, onnx.NodeProto | None] = dict.fromkeys(find_weights(graph))
     found |= {tensor.values.name: None for tensor in graph.sparse_initializer}
@@ -123,13 +123,13 @@ def find_constants(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto | None]:
 
 
 def is_random(node: onnx.NodeProto) -> bool:
-    """Return True if a node may answer otherwise each time, by itself or by a branch of it."""
+    """Return True if a node may return another result each time, by itself or by a node of its sub-graphs."""
     drops = node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])  # noqa: PLR2004 - training_mode
     return node.op_type in _RANDOM or drops or any(is_random(inner) for g in list_graphs(node) for inner in g.node)
 
 
 def infer(model: onnx.ModelProto) -> dict[str, Value]:
-    """Every tensor of known type and rank, weights included. Unsuitable where the graph contradicts itself."""
+    """Return every tensor of known type and rank, weights included. Raise Unsuitable if the graph is inconsistent."""
     try:
         inferred = shape_inference.infer_shapes(_strip(model), strict_mode=True, data_prop=True).graph
     except Exception as error:  # onnx raises several classes of its own
@@ -138,7 +138,7 @@ def infer(model: onnx.ModelProto) -> dict[str, Value]:
 
 
 def add_values(graph: onnx.GraphProto, outer: Mapping[str, Value]) -> dict[str, Value]:
-    """Return `outer` and what a graph (or branch) says of its own tensors."""
+    """Return `outer` extended by the tensors that a graph or sub-graph declares."""
     values = dict(outer) | {name: of_weight(tensor) for name, tensor in find_weights(graph).items()}
     for info in (*graph.input, *graph.value_info, *graph.output):
         kind = info.type.tensor_type
@@ -153,12 +153,12 @@ def of_weight(tensor: onnx.TensorProto) -> Value:
 
 
 def size_of_sparse(tensor: onnx.SparseTensorProto) -> int:
-    """Return the bytes of the values that are stored and of their places."""
+    """Return the bytes of a sparse tensor: stored values and indices."""
     return of_weight(tensor.values).size + of_weight(tensor.indices).size
 
 
 def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with large weights as mere inputs: inference slows with their bytes and needs their shapes only."""
+    """Return the model with large weights replaced by inputs: inference needs only their shapes, and copies slow it."""
     graph = model.graph
     large = [tensor for tensor in graph.initializer if prod(tensor.dims) >= _STRIPPED_FROM]
     names = {tensor.name for tensor in large}
@@ -183,5 +183,5 @@ def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def uses(node: onnx.NodeProto) -> list[str]:
-    """Return the tensors that a node reads, by itself and in its branches."""
+    """Return the tensors that a node reads, by itself and in its sub-graphs."""
     return [*(name for name in node.input if name), *captured(node)]
