@@ -33,7 +33,7 @@ that the survey's hardware table claims; operating systems are those for which o
 
 
 def render(profiles: Mapping[str, DeviceProfile]) -> str:
-    """The page; vendors of the survey first, in the order of their names."""
+    """Return the catalogue page, vendors of the survey first, vendors by name."""
     ordered = sorted(
         profiles.items(), key=lambda item: (item[1].spec.vendor not in _survey_vendors(profiles), *_key(item))
     )
@@ -54,7 +54,7 @@ def render(profiles: Mapping[str, DeviceProfile]) -> str:
 
 
 def survey_products(profiles: Mapping[str, DeviceProfile]) -> dict[str, list[str]]:
-    """The survey's name of a product -> the profiles that stand for it."""
+    """Return product name in the survey -> names of the profiles that represent the product."""
     found: dict[str, list[str]] = {}
     for name, profile in sorted(profiles.items(), key=_key):
         if product := profile.metadata.annotations.get(SURVEY):
@@ -77,7 +77,7 @@ def _summary(profiles: Mapping[str, DeviceProfile]) -> list[str]:
 
 
 def _stated_nowhere(profiles: Mapping[str, DeviceProfile]) -> Iterator[str]:
-    """Kinds of figures for which there is a place and no source yet: told once, not with each profile."""
+    """Yield a line on kinds of figures that no profile states, so that not every profile repeats them."""
     specs = [profile.spec for profile in profiles.values()]
     units = [unit for spec in specs for unit in spec.compute_units]
     known = {
@@ -201,7 +201,7 @@ def _runtime(runtime: Runtime) -> str:
 
 
 def _unknown(unit: ComputeUnit) -> Iterator[str]:
-    """What planning would use and nobody states."""
+    """Yield the names of figures that planning would use and that the unit does not state."""
     stated = {
         "peak": any(row.precision for row in unit.peak),
         "memory": any(row.size for row in unit.memory),
@@ -215,7 +215,7 @@ def _unknown(unit: ComputeUnit) -> Iterator[str]:
 
 
 def main() -> int:
-    """Exit code 1: --check found a difference."""
+    """Write or check the page; return exit code 1 if --check found a difference."""
     parser = argparse.ArgumentParser(prog="python -m maleo_cli.catalogue", description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", action="store_true")

@@ -1,4 +1,4 @@
-"""What a question "what if" changes: plans with what is supposed beside those without."""
+"""Differences between plans with and without the what-if options of `maleo plan`."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -8,24 +8,29 @@ from maleo_api.quantities import DURATION, show
 from maleo_cli.wording import find_crowded, tell_parts
 from maleo_operator.planning.problem import Feasible, Plan, Verdict
 
-_SAME: Final = 1e-9  # of the objective
+_SAME: Final = 1e-9  # difference in the objective that counts as none
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """before: without what is supposed; text: `Split int8: a [0..2] > b [3..9], 61ms -> Local int8: a [0..9], 91ms`."""
+    """Difference between two verdicts of one mission.
+
+    before: verdict without the what-if options. text: such as
+    `Split int8: a [0..2] > b [3..9], 61ms -> Local int8: a [0..9], 91ms`.
+    """
 
     before: Verdict
     text: str
 
 
 def compare(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> dict[str, Change]:
-    """Of missions whose mode, nodes, cut or objective differs."""
+    """Return the changes by mission, where mode, variant, nodes, units, cuts, codecs or objective differ."""
     pairs = {key: (before[key], after[key]) for key in sorted(after)}
     return {key: Change(old, _tell(old, new)) for key, (old, new) in pairs.items() if _differ(old, new)}
 
 
 def _differ(old: Verdict, new: Verdict) -> bool:
+    """Return True if two verdicts differ in feasibility, in the form of the plan or in its objective."""
     one, other = old.chosen, new.chosen
     if type(old) is not type(new) or (one is None) != (other is None):
         return True
@@ -35,6 +40,7 @@ def _differ(old: Verdict, new: Verdict) -> bool:
 
 
 def _form(plan: Plan) -> Any:
+    """Return what identifies a plan, without its figures."""
     parts = [(p.node, p.unit, p.first, p.last, p.codec and p.codec.name) for p in plan.partitions]
     return plan.mode, plan.label, plan.entry_node, parts
 

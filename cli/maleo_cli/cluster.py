@@ -20,7 +20,7 @@ app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
 Yes = Annotated[bool, typer.Option("--yes", help="Install packages and change settings without asking.")]
 NodeName = Annotated[str, typer.Argument(help="Name of a node, such as drone-1.")]
 UNSUITABLE: Final = 3
-"""Exit code: this machine lacks something; nothing is wrong with Maleo or with how it was called."""
+"""Exit code for an unsuitable machine, as opposed to a failure of Maleo or wrong usage."""
 _UNSUITABLE: Final = (binaries.NotFound, host.Unsuitable)
 _FAILURES: Final = (
     cluster.NoCluster,
@@ -33,7 +33,7 @@ _FAILURES: Final = (
 
 @contextlib.contextmanager
 def reporting() -> Iterator[None]:
-    """What the devcluster refuses is the command's failure, told without a stack trace."""
+    """Convert exceptions of the devcluster into Failure, which is printed without a stack trace."""
     try:
         yield
     except _UNSUITABLE as error:
@@ -43,7 +43,7 @@ def reporting() -> Iterator[None]:
 
 
 def asker(*, yes: bool) -> host.Ask:
-    """Consent: by `--yes`, by MALEO_YES=1, or asked for on a terminal."""
+    """Return the consent function: True for `--yes` or MALEO_YES=1, else a question on the terminal, else False."""
 
     def ask(question: str) -> bool:
         if yes or os.environ.get("MALEO_YES") == "1":

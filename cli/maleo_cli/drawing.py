@@ -1,6 +1,6 @@
-"""A plan as a picture: the chain of blocks on the units that run it, what crosses each cut, and the latency budget.
+"""SVG drawing of plans: the chain of blocks on the units that run it, what crosses each cut, and the latency budget.
 
-Plain SVG, readable on light and on dark; every figure is the plan's own. Same plans, same text.
+Plain SVG, readable on light and dark backgrounds. Every figure is taken from the plan. Deterministic.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,14 @@ from maleo_operator.planning.problem import Plan
 
 _WIDTH: Final = 960
 _PAD: Final = 24
-_LEFT: Final = 190  # where lanes begin; names of units stand before
+_LEFT: Final = 190  # start of the lanes; unit names are left of it
 _ROOM: Final = _WIDTH - _LEFT - _PAD
 _LANE: Final = 62
 _BLOCK: Final = 26
 _HOP: Final = 30  # between partitions, for the arrow
 _LINE: Final = 19
-_LETTER: Final = 6.6  # width of one, about
-_PALETTE: Final = {  # property, on light, on dark; told apart by the colour-blind too (after Okabe and Ito)
+_LETTER: Final = 6.6  # approximate width of a character
+_PALETTE: Final = {  # property, colour on light, on dark; safe for colour blindness (after Okabe and Ito)
     "text": ("fill", "#1f2328", "#e6edf3"),
     ".faint": ("fill", "#59636e", "#9da7b1"),
     ".over": ("fill", "#b3261e", "#ff7b72"),
@@ -54,7 +54,7 @@ _COLOURS: Final = ("a", "b", "c", "d")
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """One mission and its plan; fits: whether it keeps every Hard limit, else it is the least bad one."""
+    """One mission and its plan. fits: False if the plan is the closest infeasible one."""
 
     mission: Mission
     model: Model
@@ -64,15 +64,15 @@ class Sketch:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A part of the latency budget: seconds at the objective's percentile."""
+    """Step of the latency budget. seconds: at the objective's percentile. kind: CSS class of the bar."""
 
     seconds: float
-    kind: str  # class in the style
+    kind: str
     text: str
 
 
 def draw(sketches: Sequence[Sketch]) -> str:
-    """One SVG document with a panel for each sketch, below each other."""
+    """Return one SVG document with a panel for each sketch, one below the other."""
     panels, height = [], 0.0
     for sketch in sketches:
         panel = _Panel(sketch)
@@ -96,7 +96,7 @@ def draw(sketches: Sequence[Sketch]) -> str:
 
 
 def budget(mission: Mission, plan: Plan) -> list[_Step]:
-    """The steps of a request in order; their seconds sum to the plan's latency at the objective's percentile."""
+    """Return the steps of a request in order; their seconds sum to the plan's latency at the objective's percentile."""
     latency = mission.spec.objectives.latency
     z = NormalDist().inv_cdf((latency.percentile if latency else 95) / 100)
     steps, before, crossings = [], plan.entry_node, iter(plan.transfers)
@@ -116,6 +116,7 @@ def budget(mission: Mission, plan: Plan) -> list[_Step]:
 
 
 def _describe(sketch: Sketch) -> str:
+    """Return the plan as a sentence, for screen readers."""
     plan = sketch.plan
     parts = ", then ".join(f"blocks {p.first} to {p.last} on {p.node} {p.unit}" for p in plan.partitions)
     steps = ", ".join(f"{step.text} {show(DURATION, step.seconds)}" for step in budget(sketch.mission, plan))
@@ -123,7 +124,7 @@ def _describe(sketch: Sketch) -> str:
 
 
 class _Panel:
-    """One mission: title, lanes, latency budget, legend, from top to bottom."""
+    """Panel of one mission: title, lanes, latency budget and legend, from top to bottom."""
 
     def __init__(self, sketch: Sketch) -> None:
         self._sketch = sketch
@@ -140,6 +141,7 @@ class _Panel:
         return self._bar + 44 + _LINE * ((len(self._steps) + 2) // 2) + _PAD
 
     def draw(self) -> list[str]:
+        """Return the SVG elements of the panel."""
         return [*self._title(), *self._chain(), *self._budget(), *self._legend()]
 
     def _title(self) -> Iterator[str]:
@@ -193,7 +195,7 @@ class _Panel:
         yield "</g>"
 
     def _arrow(self, crossing: int | None, start: tuple[float, float], end: tuple[float, float]) -> Iterator[str]:
-        """crossing: which transfer it is; None between two units of a node."""
+        """Yield the arrow between two partitions. crossing: index of the transfer; None between two units of a node."""
         (x1, y1), (x2, y2) = start, (end[0] - 2, end[1])
         y1, y2, middle = y1 - (8 if x1 > _LEFT + 12 else 0), y2 - 8, (x1 + x2) / 2
         bend = f"C{middle:.1f} {y1:g} {middle:.1f} {y2:g} {x2:.1f} {y2:g}"
@@ -205,7 +207,10 @@ class _Panel:
             yield _text(x2 + 8, y1 + 4, told, "cut") if beside else _text(x2 - 12, y2 + 4, told, "cut", "end")
 
     def _edges(self) -> list[list[float]]:
-        """Of each partition the x of its blocks' edges: as wide as their work, and never too narrow to be seen."""
+        """Return the x coordinates of the block edges of each partition.
+
+        The width of a block is a visible minimum plus a share in proportion to its work.
+        """
         variant, parts = self._variant, self._plan.partitions
         hops = _HOP * (len(parts) - 1 + (self._lanes[0][1] == ""))
         room, count = _ROOM - hops, sum(p.last - p.first + 1 for p in parts)
@@ -223,6 +228,7 @@ class _Panel:
         return found
 
     def _y(self, node: str, unit: str) -> float:
+        """Return the y coordinate of the middle of a lane."""
         return _PAD + 52 + _LANE * (self._lanes.index((node, unit)) + 0.5)
 
     # -------------------------------------------------------------------------------------------- latency budget
@@ -267,11 +273,12 @@ class _Panel:
 
 
 def _work(variant: Variant) -> list[float]:
+    """Return the operations of each block."""
     return [parse(WORK, block.work) for block in variant.blocks]
 
 
 def _colours(scheme: int) -> str:
-    """1: on light, 2: on dark."""
+    """Return the CSS rules of a colour scheme. scheme: 1 on light, 2 on dark backgrounds."""
     return "".join(f"{name} {{ {row[0]}: {row[scheme]}; }}\n" for name, row in _PALETTE.items())
 
 

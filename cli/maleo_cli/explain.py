@@ -1,4 +1,4 @@
-"""`maleo explain`: why a mission runs where it runs, what else there is, and what it lacks."""
+"""`maleo explain`: why a mission is placed where it is, its alternatives, and what it lacks."""
 
 import asyncio
 import sys
@@ -50,7 +50,7 @@ def explain_command(
 
 
 def by_figures(mission: Mission) -> list[str]:
-    """Return the heading of what planning says now, and the measured figures that it goes by."""
+    """Return the heading of the new plan, and the measured values that it is based on."""
     decision = mission.status.decision
     if decision is None or not (decision.links or decision.units or decision.throttled):
         return ["Planned again now, by declared figures"]
@@ -69,7 +69,7 @@ def by_figures(mission: Mission) -> list[str]:
 
 
 def describe(mission: Mission, placement: Placement | None, model: Model | None) -> list[str]:
-    """What the operator reports of the mission, in lines. model: the mission's, if there is one."""
+    """Return the operator's report on the mission, in lines. model: the mission's Model, if it exists."""
     status, decision = mission.status, mission.status.decision
     where = f"revision {status.active.revision}, {status.mode} on {status.nodes}" if status.active else "not placed"
     ready = "Ready" if _status(mission, "Ready") == "True" else "not Ready"

@@ -1,9 +1,12 @@
-"""How a command ends when it cannot do what was asked."""
+"""Error that ends a command with a message, a remedy and an exit code."""
 
 
 class Failure(Exception):
-    """`what` names what, where and why; `remedy` what to do. exit_code 1: not fine; 2: wrong use; 3: this
-    machine lacks something."""
+    """Failure of a command.
+
+    what: what failed, where and why. remedy: what to do about it. exit_code: 1 for a negative result, 2 for wrong
+    usage, 3 if this machine lacks a prerequisite.
+    """
 
     def __init__(self, what: str, remedy: str = "", *, exit_code: int = 1) -> None:
         super().__init__(f"{what}\n  {remedy}" if remedy else what)

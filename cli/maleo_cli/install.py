@@ -1,4 +1,4 @@
-"""`maleo install`, `maleo uninstall`: the two charts by Helm, as a library where it is there, else the program."""
+"""`maleo install` and `maleo uninstall`: manage the two charts by the Helm library if installed, else by `helm`."""
 
 import asyncio
 import contextlib
@@ -24,20 +24,20 @@ from maleo_kube.resources import CRDS
 CHARTS: Final = Path(__file__).resolve().parents[2] / "charts"
 NAMESPACE: Final = "maleo-system"
 _CRDS: Final = "maleo-crds"
-_RELEASES: Final = (_CRDS, "maleo")  # in this order: the second holds resources of the first one's kinds
+_RELEASES: Final = (_CRDS, "maleo")  # in order of installation: the second contains resources of the first's kinds
 _CRDS_WAIT_S: Final = 60
 _CRD_LOOK_S: Final = 10.0
 _CRD_LOOKS: Final = 12
 
 
 class Helm(Protocol):
-    """What both forms of Helm do. HelmFailed holds what Helm said."""
+    """Interface of the Helm library and program. Methods raise HelmFailed with Helm's error message."""
 
     def apply(self, release: str, chart: Path, values: Mapping[str, Any], *, wait_s: int) -> None:
-        """Install, or upgrade what is installed; wait_s 0: do not wait for readiness."""
+        """Install or upgrade a release. wait_s: seconds to wait for readiness; 0 does not wait."""
 
     def remove(self, release: str) -> None:
-        """Remove a release; none there is fine."""
+        """Remove a release; do nothing if it does not exist."""
 
 
 class HelmFailed(Exception):
@@ -53,9 +53,10 @@ def install(
     charts: Path = CHARTS,
     wait_s: int = 0,
 ) -> None:
-    """Install or upgrade CRDs and Maleo. `images`: operator, agent, slot -> reference; `values` over the chart's own.
+    """Install or upgrade the CRDs and Maleo. Raise Failure with Helm's error message.
 
-    wait_s: how long to wait until all is ready; 0 does not wait. Failure tells what Helm said.
+    images: operator, agent, slot -> image reference. values: overrides of the chart's values.
+    wait_s: seconds to wait until everything is ready; 0 does not wait.
     """
     merged = {**(values or {})}
     if images:
@@ -66,7 +67,7 @@ def install(
 
 
 def uninstall(kubeconfig: Path, namespace: str = NAMESPACE, *, crds: bool = False) -> None:
-    """Remove Maleo. `crds`: the custom resources too, and with them every mission; return when they are gone."""
+    """Remove Maleo. crds: also delete the CRDs, and with them every mission, and wait until they are gone."""
     helm = find_helm(kubeconfig, namespace)
     for release in reversed(_RELEASES if crds else _RELEASES[1:]):
         _run(partial(helm.remove, release))
@@ -78,7 +79,7 @@ def uninstall(kubeconfig: Path, namespace: str = NAMESPACE, *, crds: bool = Fals
 
 
 async def _delete_crds(kubeconfig: Path) -> None:
-    """Delete what Helm keeps by an annotation of the chart, and wait until it is gone."""
+    """Delete the CRDs, which Helm keeps because of the chart's annotation, and wait until they are gone."""
     names = {f"{info.plural}.{GROUP}" for info in KINDS.values()}
     async with Client.from_kubeconfig(kubeconfig) as client:
         for name in sorted(names):
@@ -97,9 +98,9 @@ async def _delete_crds(kubeconfig: Path) -> None:
 
 
 async def _remind(client: Client, names: Iterable[str], look: int) -> None:
-    """Make the API server look at definitions again that it is to remove, by a change of each.
+    """Trigger the API server's finalizer of CRDs in deletion by changing an annotation of each.
 
-    Its finalizer gives up where its cache is behind, until the next resync: for up to five minutes.
+    With a stale cache the finalizer gives up until its next resync, up to five minutes later.
     """
     for name in names:
         with contextlib.suppress(NotFound):
@@ -107,7 +108,7 @@ async def _remind(client: Client, names: Iterable[str], look: int) -> None:
 
 
 def find_helm(kubeconfig: Path, namespace: str) -> Helm:
-    """The library, else the program. Failure when there is neither."""
+    """Return the Helm library if installed, else the program. Raise Failure if there is neither."""
     if importlib.util.find_spec("helm_python"):
         return HelmLibrary(kubeconfig, namespace)
     program = shutil.which("helm")
@@ -117,14 +118,14 @@ def find_helm(kubeconfig: Path, namespace: str) -> Helm:
 
 
 class HelmLibrary:
-    """Helm inside this process."""
+    """Helm by the Python library, in this process."""
 
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
         self._kubeconfig = kubeconfig
         self._namespace = namespace
 
     def apply(self, release: str, chart: Path, values: Mapping[str, Any], *, wait_s: int) -> None:
-        import helm_python  # noqa: PLC0415 - not everybody has it
+        import helm_python  # noqa: PLC0415 - an optional dependency
 
         options: dict[str, Any] = {"namespace": self._namespace}
         if wait_s:
@@ -166,7 +167,7 @@ class HelmLibrary:
 
 
 class HelmProgram:
-    """The program on PATH."""
+    """Helm by the program on PATH."""
 
     def __init__(self, program: str, kubeconfig: Path, namespace: str) -> None:
         self._command = [program, "--kubeconfig", str(kubeconfig), "--namespace", namespace]
@@ -226,7 +227,7 @@ def uninstall_command(
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """Return what a YAML file with values of the chart holds. Raise Failure for what is none."""
+    """Return the chart values in a YAML file. Raise Failure if it cannot be read or is not a mapping."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:

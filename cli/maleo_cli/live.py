@@ -1,4 +1,4 @@
-"""A planning snapshot of a running cluster, by what its API server holds."""
+"""Planning snapshot of a running cluster, read from its API server."""
 
 import os
 import shlex
@@ -34,7 +34,10 @@ SystemNamespace = Annotated[str, typer.Option(help="Where Maleo is installed.")]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Which cluster is asked. given: a kubeconfig; else KUBECONFIG, else ~/.kube/config. system: Maleo's namespace."""
+    """Access to a cluster.
+
+    given: kubeconfig file; if None, that of KUBECONFIG, else ~/.kube/config. system: namespace of Maleo.
+    """
 
     given: Path | None = None
     system: str = NAMESPACE
@@ -44,14 +47,14 @@ class Access:
         return self.given or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
 
     def command(self, *words: str) -> str:
-        """Return a line for a shell that asks the same cluster."""
+        """Return a shell command with the options to reach the same cluster."""
         kubeconfig = ["--kubeconfig", str(self.given)] if self.given is not None else []
         system = ["--system-namespace", self.system] if words[0] == "maleo" and self.system != NAMESPACE else []
         return shlex.join([*words, *kubeconfig, *system])
 
 
 async def read_cluster(access: Access) -> Manifests:
-    """Return everything that planning looks at. Raise Failure when the cluster cannot be read."""
+    """Return all objects that planning needs. Raise `Failure` if the cluster cannot be read."""
     kubeconfig = access.kubeconfig
     try:
         async with Client.from_kubeconfig(kubeconfig) as client:
@@ -74,10 +77,10 @@ async def read_cluster(access: Access) -> Manifests:
 
 
 def snapshot_of(cluster: Manifests, *, first: str = "") -> Snapshot:
-    """Return what the operator plans by: what missions serve by is held, and leaving it is a move.
+    """Return the snapshot that the operator plans on: the plans of active Placements are held, leaving one is a move.
 
-    Measured figures are those of the missions' last decisions, as their status tells them; those of the mission
-    `first` count before others.
+    Measured figures are those in the status of the missions, from their last decisions; those of mission `first` take
+    precedence.
     """
     ordered = sorted(cluster.of(Mission).items(), key=lambda item: (item[0] == first, item[0]))
     decisions = [mission.status.decision for _, mission in ordered]
@@ -92,7 +95,7 @@ def snapshot_of(cluster: Manifests, *, first: str = "") -> Snapshot:
 
 
 def serving(cluster: Manifests, mission: Mission) -> Placement | None:
-    """The placement that the mission serves by."""
+    """Return the Placement of the mission's active revision; None if there is none."""
     active = mission.status.active
     mine = [p for p in cluster.of(Placement).values() if p.spec.mission == mission.metadata.name]
     same = [p for p in mine if p.metadata.namespace == mission.metadata.namespace]
@@ -100,7 +103,7 @@ def serving(cluster: Manifests, mission: Mission) -> Placement | None:
 
 
 async def _read_tolerations(client: Client, system: str) -> tuple[dict[str, Any], ...]:
-    """Return what the operator's slots tolerate; nothing, with a note, where that cannot be read."""
+    """Return the tolerations of slots from the operator's settings; none, with a note on stderr, if unreadable."""
     try:
         settings = await client.get(CONFIG_MAPS, _SETTINGS, namespace=system)
     except (NotFound, Forbidden) as error:

@@ -22,15 +22,15 @@ COMMANDS: Final = {
     ),
     "cluster": ("maleo_cli.cluster:app", "A real multi-node Kubernetes on this machine, for trying out Maleo."),
 }
-"""Name -> where its function or application is, and its line in `maleo --help`."""
+"""Command name -> (`module:attribute` of its function or application, its line in `maleo --help`)."""
 _GC_THRESHOLD: Final = 100_000
-"""Objects, instead of 700: a command lives for a second, and a tenth of it went into collections during imports."""
+"""GC threshold in objects, instead of 700: a command runs for a second, a tenth of it spent on GC during imports."""
 
 
 class _LazyGroup(TyperGroup):
-    """Imports a command when it is used: `maleo --help` need not wait for ONNX Runtime and the planner."""
+    """Command group with lazy imports: `maleo --help` does not wait for ONNX Runtime and the planner."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the library's signature, here and below
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - signature of the base class, here and below
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
@@ -42,7 +42,7 @@ class _LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """Return the command of this name, a key of COMMANDS."""
+    """Import and return the command `name`, a key of COMMANDS."""
     module, _, attribute = COMMANDS[name][0].partition(":")
     found = getattr(importlib.import_module(module), attribute)
     if isinstance(found, typer.Typer):
@@ -78,16 +78,16 @@ def _maleo(
 
 
 def main() -> None:
-    """Exit code 0: fine; 1: not fine; 2: wrong use."""
+    """Run the command line. Exit code 0: success; 1: failure; 2: wrong usage."""
     gc.set_threshold(_GC_THRESHOLD)
     try:
         app(standalone_mode=True)
     except Failure as failure:
-        for line in str(failure).splitlines():  # remedies are indented
+        for line in str(failure).splitlines():  # lines with remedies are indented
             print(line if line.startswith(" ") else f"maleo: {line}", file=sys.stderr)
         sys.exit(failure.exit_code)
     finally:
-        gc.freeze()  # what is left needs no collection at the exit, which takes 0.3 s
+        gc.freeze()  # skip the garbage collection at exit, which takes 0.3 s
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`maleo plan`: where would these missions run? On manifests, with no cluster; the operator's own planner decides."""
+"""`maleo plan`: plan the missions of manifests without a cluster, using the operator's planner."""
 
 import asyncio
 import json
@@ -129,7 +129,7 @@ def _draw(file: Path, snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> No
 
 
 def _sketch(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Iterator[drawing.Sketch]:
-    """Of every mission that has a plan, the least bad one too."""
+    """Yield a sketch of every mission with a plan, including the closest infeasible one."""
     for key, verdict in sorted(verdicts.items()):
         mission, fits = snapshot.missions[key], isinstance(verdict, Feasible)
         plan = verdict.chosen

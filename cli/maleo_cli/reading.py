@@ -1,4 +1,4 @@
-"""What `maleo plan` plans: manifests, the shipped catalogue where they need it, and what a cluster holds."""
+"""Inputs of `maleo plan`: manifests, the shipped hardware catalogue where they need it, and objects of a cluster."""
 
 import sys
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _PARTS: Final = ("nodes", "profiles", "devices", "links", "models", "model_profi
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is to be planned. written: keys of the missions that manifests hold, the others are of a cluster."""
+    """Planning input. written: keys of the missions from manifests; all others come from a cluster."""
 
     snapshot: Snapshot
     written: frozenset[str]
@@ -32,10 +32,10 @@ class Question:
 def read(
     files: Sequence[Path], *, cluster: Manifests | None, profiles: Sequence[str], values: Path | None = None
 ) -> Question:
-    """Read manifests, and join them with a cluster's: they replace what the cluster has of the same name.
+    """Read manifests and merge them with the objects of a cluster, which they replace where names are equal.
 
-    profiles: names that the question needs beside those in the manifests. values: of the chart, as for `maleo install`;
-    their `slots.tolerations` take the place of the cluster's. Raise Failure for what is wrong.
+    profiles: DeviceProfiles needed in addition to those that manifests name. values: chart values file as for
+    `maleo install`; its `slots.tolerations` replace those of the cluster. Raise `Failure` for invalid input.
     """
     if cluster is None and not files:
         raise Failure("nothing to plan", "name manifests with -f, or a cluster with --live", exit_code=2)
@@ -64,7 +64,10 @@ def _read_tolerations(values: Path) -> tuple[dict[str, Any], ...]:
 
 
 def _with_catalogue(manifests: Manifests, there: Manifests, profiles: Sequence[str]) -> Manifests:
-    """Where a profile is named that is not there, those of the catalogue too; the others count first."""
+    """Return the manifests, completed by the shipped catalogue if neither they nor the cluster have a named profile.
+
+    Profiles of the manifests and of the cluster take precedence.
+    """
     written = manifests.of(DeviceProfile)
     known = there.of(DeviceProfile) | written
     declared = {a.profile for device in manifests.of(Device).values() for a in device.spec.declared}

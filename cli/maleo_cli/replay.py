@@ -1,4 +1,4 @@
-"""`maleo replay`: plan again from what `maleo plan --store` kept, and see that the answer is the same."""
+"""`maleo replay`: plan again from the inputs stored by `maleo plan --store`, and compare the answers."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _MOST_TOLD: Final = 12
 
 
 class _Stored(msgspec.Struct):
-    """answers: mission -> what `maleo plan -o json` says of it; inputs: all that they follow from."""
+    """Stored plan. answers: mission key -> its answer in `maleo plan -o json`; inputs: the encoded snapshot."""
 
     aim: Aim
     answers: dict[str, Answer]
@@ -31,7 +31,7 @@ class _Stored(msgspec.Struct):
 
 
 def keep(folder: Path, snapshot: Snapshot, fleet: FleetPlan, *, aim: Aim) -> None:
-    """A file with all that these plans follow from, and the plans. Named by the digest of the former."""
+    """Write the planner's inputs and the plans to a file in `folder`, named by the digest of the inputs."""
     folder.mkdir(parents=True, exist_ok=True)
     inputs = store.encode(snapshot)
     body = {"aim": aim, "answers": _answers(snapshot, fleet), "inputs": msgspec.Raw(inputs)}
@@ -98,7 +98,10 @@ def _replay_placement(files: list[Path], placement: Path) -> None:
 
 
 def _replay_refusal(files: list[Path], mission: Path) -> None:
-    """Compare why nothing is feasible with what the mission's condition Placed says."""
+    """Compare the blocker that the planner finds now with the reason of the mission's condition Placed.
+
+    Exit with code 1 if they differ.
+    """
     try:
         told = Mission.model_validate(yaml.safe_load(mission.read_text(encoding="utf-8"))).status
         inputs = b"".join(file.read_bytes() for file in files)
@@ -120,7 +123,7 @@ def _replay_refusal(files: list[Path], mission: Path) -> None:
 
 
 def _decision(made: PlacementSpec | Plan) -> dict[str, Any]:
-    """What was decided, of either."""
+    """Return the decided fields of a stored or a new plan in a common form."""
     parts = [
         (p.node, p.unit, p.span.first, p.span.last) if isinstance(p, Partition) else (p.node, p.unit, p.first, p.last)
         for p in made.partitions
@@ -135,7 +138,7 @@ def _answers(snapshot: Snapshot, fleet: FleetPlan) -> dict[str, Any]:
 
 
 def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """`partitions[0].node: "edge-1" was stored, "edge-2" is planned now`, to the last digit of every figure."""
+    """Yield exact differences: `partitions[0].node: "edge-1" was stored, "edge-2" is planned now`."""
     if before is None and isinstance(after, dict):
         yield f"{path or 'the mission'} was not stored and is planned now"
     elif after is None and isinstance(before, dict):

@@ -1,4 +1,4 @@
-"""Verdicts as tables and notes: what `maleo plan` prints for people."""
+"""Table output of `maleo plan`: verdicts as rows, followed by notes."""
 
 from collections.abc import Collection, Mapping
 from math import inf
@@ -27,7 +27,10 @@ def print_plans(
     changes: Mapping[str, Change] | None,
     aim: Aim,
 ) -> None:
-    """A row for each mission, then frontiers, what is told of each, and what the suppositions change."""
+    """Print a row for each mission, then Pareto fronts, notes on each mission, and what the what-if options change.
+
+    changes: None without what-if options.
+    """
     table = Table(*_COLUMNS, box=None, pad_edge=False)
     notes: list[str] = []
     for key, verdict in sorted(verdicts.items()):
@@ -61,7 +64,7 @@ def _front(key: str, front: Frontier, floor: float) -> Table:
 
 
 def _floor(snapshot: Snapshot, key: str) -> float:
-    """Of accuracy, absolute; infinite where none is asked for, or it is not known."""
+    """Return the absolute accuracy floor; infinite if the mission has none or it is unknown."""
     mission = snapshot.missions[key]
     objective = mission.spec.objectives.accuracy
     return find_floor(objective, snapshot.models.get(mission.model_key)) if objective is not None else inf

@@ -1,4 +1,4 @@
-"""The question "what if": snapshots with a node less, devices more, another link, another spec."""
+"""What-if options of `maleo plan`: snapshots without a node, with more devices, another link or another spec."""
 
 import itertools
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 from maleo_operator.planning.units import DEFAULT_SPREAD
 
 _FORM: Final = "MISSION.objectives.latency.atMost=30ms"
-_ROUND_TRIP: Final = "2ms"  # of a link that nobody has declared: a local network
+_ROUND_TRIP: Final = "2ms"  # of a link added by --link: that of a local network
 
 
 @dataclass(frozen=True, slots=True)
 class Supposed:
-    """What is asked for, as it was written; `count`, `site` and `tier` are of `add_device`, None: not said."""
+    """The what-if options as written. count, site, tier: apply to `add_device`; None if not given."""
 
     without: Sequence[str] = ()
     add_device: Sequence[str] = ()
@@ -39,7 +39,10 @@ class Supposed:
 
 
 def suppose(snapshot: Snapshot, asked: Supposed) -> Snapshot:
-    """All of it, in this order: a link may name an added node. Failure, exit code 2, for what makes no sense."""
+    """Return the snapshot changed by all options, in a fixed order, so that a link may name an added node.
+
+    Raise `Failure` with exit code 2 for invalid options.
+    """
     told = {"--count": asked.count, "--site": asked.site, "--tier": asked.tier}
     lonely = next((option for option, value in told.items() if value is not None), None)
     if lonely is not None and not asked.add_device:
@@ -57,7 +60,7 @@ def suppose(snapshot: Snapshot, asked: Supposed) -> Snapshot:
 
 
 def _check_site(snapshot: Snapshot, site: str) -> str:
-    """One that a node or a link names: anywhere else an added device would stand alone."""
+    """Return `site`. Raise `Failure` unless a node or a link names it: a device on any other site would be isolated."""
     ends = {end.site for link in snapshot.links.values() for end in link.spec.between}
     known = sorted({node.site for node in snapshot.nodes.values()} | {end for end in ends if end})
     if site not in known:
@@ -66,14 +69,17 @@ def _check_site(snapshot: Snapshot, site: str) -> str:
 
 
 def without_node(snapshot: Snapshot, node: str) -> Snapshot:
-    """As if the node were not there."""
+    """Return the snapshot without a node. Raise `Failure` if the node does not exist."""
     if node not in snapshot.nodes:
         raise Failure(f"--without: there is no node {node}", suggest(node, sorted(snapshot.nodes)), exit_code=2)
     return replace(snapshot, nodes={name: facts for name, facts in snapshot.nodes.items() if name != node})
 
 
 def with_devices(snapshot: Snapshot, profile: str, *, count: int, site: str, tier: Tier) -> Snapshot:
-    """As if `count` more nodes, added-1, added-2, ... carried this hardware; Links of their site or tier join them."""
+    """Return the snapshot with `count` more nodes, added-1, added-2, ..., that carry this hardware.
+
+    Links of their site or tier connect them. Raise `Failure` if the profile is unknown.
+    """
     if profile not in snapshot.profiles:
         near = suggest(profile, sorted(snapshot.profiles))
         raise Failure(f"--add-device: no DeviceProfile {profile} is known", near, exit_code=2)
@@ -87,7 +93,7 @@ def with_devices(snapshot: Snapshot, profile: str, *, count: int, site: str, tie
 
 
 def unjoined(before: Snapshot, after: Snapshot) -> list[str]:
-    """Nodes that were added and that no Link joins to any other: nothing can reach them."""
+    """Return the added nodes that no Link connects to any other node: they are unreachable."""
     index = Index(after)
     return [
         name
@@ -98,7 +104,10 @@ def unjoined(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def with_link(snapshot: Snapshot, text: str) -> Snapshot:
-    """`A/B=10Mbit/s`: as if this were declared between two nodes, by a link of its own where there is none."""
+    """Return the snapshot with another bandwidth between two nodes, and a Link between them if there is none.
+
+    text: such as `A/B=10Mbit/s`. Raise `Failure` if a node is unknown or the bandwidth is invalid or zero.
+    """
     ends, _, bandwidth = text.partition("=")
     one, _, other = ends.partition("/")
     unknown = [name for name in (one, other) if name not in snapshot.nodes]
@@ -122,7 +131,11 @@ def with_link(snapshot: Snapshot, text: str) -> Snapshot:
 
 
 def with_spec(snapshot: Snapshot, text: str) -> Snapshot:
-    """`MISSION.objectives.latency.atMost=30ms`: as if its spec said so; also NAMESPACE/MISSION, also MISSION.spec."""
+    """Return the snapshot with a field of a mission's spec changed.
+
+    text: such as `MISSION.objectives.latency.atMost=30ms`; NAMESPACE/MISSION and MISSION.spec are accepted too. Raise
+    `Failure` if the mission is unknown or ambiguous, or the value is invalid.
+    """
     path, separator, value = text.partition("=")
     if not separator:
         raise Failure(f"--set {text}: there is no value", f"write {_FORM}", exit_code=2)

@@ -1,4 +1,4 @@
-"""How verdicts and explanations are told to people, line by line: for `maleo plan --explain` and `maleo explain`."""
+"""Text output of verdicts and explanations, as lines, for `maleo plan --explain` and `maleo explain`."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ _LIMITS: Final = {
     "modes": "mode {} allowed",
     "model.variants": "variant {} allowed",
 }
-_CLEAR: Final = 0.0005  # of the objective; less is not told
+_CLEAR: Final = 0.0005  # smallest difference in the objective that is printed
 _MOST_MARGIN: Final = 9.99
 _LEAST_MARGIN: Final = 0.0005
 
@@ -45,7 +45,10 @@ _LEAST_MARGIN: Final = 0.0005
 def tell(
     mission: Mission, verdict: Verdict, explanation: Explanation, *, aim: Aim = "margins", everything: bool = True
 ) -> list[str]:
-    """The whole explanation. everything: each class that was not taken, not only how many there are of each code."""
+    """Return the lines of a whole explanation.
+
+    everything: list each rejected class of units, not only the number of classes by code.
+    """
     chosen = verdict.chosen
     others = [chosen, explanation.better, *(other.plan for other in explanation.alternatives)]
     crowded = find_crowded(plan for plan in others if plan is not None)
@@ -65,7 +68,7 @@ def tell(
 
 
 def find_crowded(plans: Iterable[Plan]) -> frozenset[str]:
-    """Nodes on which these plans use more than one unit: there a node's name alone does not say which."""
+    """Return the nodes on which these plans use more than one unit, so that text must name the unit too."""
     units: dict[str, set[str]] = {}
     for plan in plans:
         for part in plan.partitions:
@@ -74,7 +77,10 @@ def find_crowded(plans: Iterable[Plan]) -> frozenset[str]:
 
 
 def tell_parts(plan: Plan, crowded: Collection[str]) -> str:
-    """`drone-1 [0..7] -int8-> edge-1 [8..21]`: for a cell of a table; units are named on `crowded` nodes."""
+    """Return the partitions for a table cell, such as `drone-1 [0..7] -int8-> edge-1 [8..21]`.
+
+    crowded: nodes on which units are named.
+    """
     text = ""
     for part in plan.partitions:
         text += (f" -{part.codec.name}-> " if part.codec else " > ") if text else ""
@@ -83,7 +89,10 @@ def tell_parts(plan: Plan, crowded: Collection[str]) -> str:
 
 
 def tell_plan(plan: Plan, crowded: Collection[str]) -> str:
-    """`Split int8: drone-1 [0..7] -- 189 KB --> edge-1 [8..21]`; units are named on `crowded` nodes."""
+    """Return a plan on one line, such as `Split int8: drone-1 [0..7] -- 189 KB --> edge-1 [8..21]`.
+
+    crowded: nodes on which units are named.
+    """
     coded = {t: f" by {t.codec}" if t.codec else "" for t in plan.transfers}
     sizes = {(t.source, t.target): f" -- {tell_bytes(t.size)}{by} --> " for t, by in coded.items()}
     text, before = f"{plan.mode} {plan.variant}: ", ""
@@ -98,14 +107,15 @@ def tell_plan(plan: Plan, crowded: Collection[str]) -> str:
 
 
 def _tell_part(part: PlannedPartition, crowded: Collection[str]) -> str:
+    """Return a partition as text, such as `drone-1 accel/npu [0..7]`."""
     unit = f" {part.unit}" if part.node in crowded else ""
     return f"{part.node}{unit} [{part.first}..{part.last}]"
 
 
 def tell_figures(mission: Mission, plan: Plan, aim: Aim, floor: float) -> list[str]:
-    """A row for each figure: limit, prediction with basis, margin, what it adds to the objective.
+    """Return a row for each figure: limit, prediction with basis, margin, and term of the objective.
 
-    floor: of accuracy, absolute.
+    floor: absolute accuracy floor.
     """
     objectives, rows = mission.spec.objectives, [("", "limit", "predicted", "margin", "term")]
 
@@ -130,7 +140,7 @@ def tell_figures(mission: Mission, plan: Plan, aim: Aim, floor: float) -> list[s
 
 
 def _tell_energy(mission: Mission, objective: EnergyObjective, plan: Plan, aim: Aim) -> str:
-    """Beside a limit in watts, what the energy comes to at the demanded rate."""
+    """Return the energy with its basis; where the limit is in watts, also the power at the demanded rate."""
     rate = mission.spec.demand.rate
     if plan.energy.basis is Basis.UNKNOWN:
         counts = objective.enforcement == "Hard" or aim in ("margins", "energy")
@@ -140,11 +150,15 @@ def _tell_energy(mission: Mission, objective: EnergyObjective, plan: Plan, aim: 
 
 
 def tell_blockers(blockers: Sequence[Blocker]) -> list[str]:
+    """Return a line for each blocker: code, whether it can pass, message."""
     return [f"  {blocker.code} ({_RETRY[blocker.retry]}): {blocker.message}" for blocker in blockers]
 
 
 def tell_changes(mission: Mission, changes: Mapping[str, Any]) -> str:
-    """`latency <= 62ms and mode Remote allowed`; a floor as it is stated, `accuracy >= 97% of fp32`."""
+    """Return changes of a spec as text, such as `latency <= 62ms and mode Remote allowed`.
+
+    A relative accuracy floor stays relative: `accuracy >= 97% of fp32`.
+    """
     texts = {path: value if isinstance(value, str) else value[-1] for path, value in changes.items()}
     accuracy, path = mission.spec.objectives.accuracy, "objectives.accuracy.atLeast"
     if path in texts and accuracy is not None and accuracy.relative_to is not None:
@@ -153,7 +167,7 @@ def tell_changes(mission: Mission, changes: Mapping[str, Any]) -> str:
 
 
 def tell_alternatives(mission: Mission, others: Sequence[Alternative], aim: Aim, crowded: Collection[str]) -> list[str]:
-    """What each other mode has to offer, and what it lacks."""
+    """Return a row for each other mode: its best plan, and how it compares with the chosen plan."""
     rows = []
     for other in others:
         where = tell_plan(other.plan, crowded).partition(" ")[2] if other.plan else ""
@@ -163,9 +177,9 @@ def tell_alternatives(mission: Mission, others: Sequence[Alternative], aim: Aim,
 
 
 def tell_classes(classes: Sequence[UnitClass], aim: Aim, *, floor: float, everything: bool) -> list[str]:
-    """Classes of units and variants: how many were not taken by code, each of them, and those that could be.
+    """Return lines on classes of units and variants: rejections by code, each rejected class, and the feasible ones.
 
-    floor: of accuracy, absolute.
+    floor: absolute accuracy floor. everything: False for the numbers by code only.
     """
     if not classes:
         return []
@@ -184,7 +198,7 @@ def tell_classes(classes: Sequence[UnitClass], aim: Aim, *, floor: float, everyt
 
 
 def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as their widest cell, indented."""
+    """Return the rows as indented lines, with columns as wide as their widest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -193,6 +207,7 @@ _RETRY: Final = {"CannotEver": "cannot ever", "CannotNow": "cannot now", "Waitin
 
 
 def _tell_terms(verdict: Feasible, better: Plan | None, aim: Aim, crowded: Collection[str]) -> str:
+    """Return the terms of the objective, their sum, and what is proven about it."""
     plan, gap = verdict.plan, verdict.bound - verdict.plan.objective
     terms = ", ".join(f"{name} {tell_worth(value, aim)}" for name, value in plan.terms.items())
     least = _CLEAR if aim == "margins" else _CLEAR * abs(plan.objective)
@@ -206,12 +221,14 @@ def _tell_terms(verdict: Feasible, better: Plan | None, aim: Aim, crowded: Colle
 
 
 def _tell_switching(switching: Switching) -> str:
+    """Return the migration costs of a plan: bytes to pull, time until warm, and memory in addition to the old plan."""
     beside = f", {tell_bytes(switching.memory)} beside the old plan" if switching.memory else ""
     pull = f"pulls {tell_bytes(switching.pull)}, " if switching.pull else ""
     return f"To change to it: {pull}warm in {show(DURATION, switching.time.value)} ({switching.time.source}){beside}"
 
 
 def _lack(mission: Mission, other: Alternative, aim: Aim) -> str:
+    """Return the blockers and relaxations of an alternative; if it is feasible, its terms against the chosen plan."""
     if other.blockers:
         broken = ", ".join(b.code for b in other.blockers)
         would = " or ".join(tell_changes(mission, changes) for changes in other.would_do)
@@ -224,17 +241,18 @@ def _lack(mission: Mission, other: Alternative, aim: Aim) -> str:
 
 
 def _outcome(row: UnitClass, aim: Aim, floor: float) -> str:
+    """Return the objective of a unit class, or its rejection code with the margin."""
     if row.objective is not None:
         return f"objective {_tell_sum(row.objective, aim)}"
     if row.margin is not None and row.code == CODES["accuracy"] and floor < 1:
-        return f"{row.code} {show_points(row.margin * (1 - floor))}"  # in points, as the status tells it
+        return f"{row.code} {show_points(row.margin * (1 - floor))}"  # in points, as in the status
     return row.code + (f" {tell_margin(row.margin)}" if row.margin is not None else "")
 
 
 def tell_plan_margin(name: str, plan: Plan, floor: float) -> str:
-    """Return the margin of one letter as the status tells it: of accuracy in points above the floor, else relative.
+    """Return the margin of one objective as in the status: accuracy in points above the floor, others relative.
 
-    floor: of accuracy, absolute; infinite where it is unknown. Empty where there is no margin.
+    The text is empty if there is no margin. floor: absolute accuracy floor; infinite if unknown.
     """
     if name == "accuracy":
         known = plan.accuracy is not None and name in plan.margins and isfinite(floor)
@@ -243,7 +261,10 @@ def tell_plan_margin(name: str, plan: Plan, floor: float) -> str:
 
 
 def tell_margin(margin: float) -> str:
-    """`+49%`; small ones with a digit that is not zero, large ones only as more than ten times the limit."""
+    """Return a relative margin such as `+49%`.
+
+    Small margins keep one significant digit; below 0.05% the text is `0%`, above 999% `>+999%`.
+    """
     if abs(margin) > _MOST_MARGIN:
         return f"{'<-' if margin < 0 else '>+'}{_MOST_MARGIN:.0%}"
     if abs(margin) < _LEAST_MARGIN:
@@ -252,7 +273,10 @@ def tell_margin(margin: float) -> str:
 
 
 def tell_worth(value: float, aim: Aim) -> str:
-    """What a term adds: a share of weighted margins; with another aim in its unit, seconds and joules negative."""
+    """Return an objective term with its sign: a number for weighted margins, else a quantity in the unit of the aim.
+
+    Seconds and joules count negative.
+    """
     if aim == "margins":
         return f"{value:+.3f}"
     if not isfinite(value):
@@ -266,7 +290,7 @@ def _tell_sum(value: float, aim: Aim) -> str:
 
 
 def tell_rate(rate: float) -> str:
-    """`151k/s`: above a thousand in a form that is for reading only."""
+    """Return a rate such as `151k/s`; from a thousand on for display only, not a quantity that manifests accept."""
     for factor, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if rate >= factor:
             return f"{rate / factor:.3g}{name}/s"
@@ -274,14 +298,14 @@ def tell_rate(rate: float) -> str:
 
 
 def tell_figure(unit: Unit, figure: Figure | None) -> str:
-    """`61.3ms Declared`."""
+    """Return a figure with its basis, such as `61.3ms Declared`; `unknown` if it is."""
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"
     return f"{show(unit, figure.value)} {figure.basis.value}"
 
 
 def tell_bytes(size: float) -> str:
-    """Decimal, as networks count: `189 KB`."""
+    """Return bytes with a decimal prefix, as usual for networks: `189 KB`."""
     for factor, name in ((1e6, "MB"), (1e3, "KB")):
         if size >= factor:
             return f"{size / factor:.3g} {name}"

@@ -1,7 +1,7 @@
-"""An ONNX graph as a chain of blocks: where it may be cut, what crosses there, what each block costs.
+"""Analysis of an ONNX graph as a chain of blocks: legal cuts, the tensors that cross them, and the work of each block.
 
-A cut is legal where few tensors cross, all of known type and shape, and where no kernel of ONNX Runtime spans it:
-a cut inside a fusion costs speed. In a graph with QuantizeLinear that is right after one.
+A cut is legal where at most three tensors cross, all of known type and shape, and where no kernel of ONNX Runtime spans
+it: a cut inside a fusion costs speed. In a graph with QuantizeLinear a cut is legal right after such a node only.
 """
 
 import heapq
@@ -35,14 +35,17 @@ from maleo_runtime.values import (
 _MOST_CROSSING: Final = 3
 _MOST_BLOCKS: Final = 32
 _MOST_ENDS: Final = 8
-"""Inputs, and outputs, that a Model can name."""
+"""Maximum number of inputs, and of outputs, of a Model."""
 Crossing = tuple[str, ...]
-"""Names of the tensors that cross at one place."""
+"""Names of the tensors that cross one cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """blocks: one, without a cut, when the graph may be cut nowhere; notes: what people should know of it."""
+    """Result of the analysis.
+
+    blocks: a single block without a cut if the graph has no legal cut. notes: messages for the user.
+    """
 
     inputs: list[Tensor]
     outputs: list[Tensor]
@@ -52,7 +55,7 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """The nodes in their order without those that only make constants, and what is known of their tensors."""
+    """The nodes in topological order, without those that only compute constants, and facts on their tensors."""
 
     nodes: Sequence[onnx.NodeProto]
     inputs: Sequence[str]
@@ -60,13 +63,14 @@ class _Chain:
     values: Mapping[str, Value]
     constants: Mapping[str, onnx.NodeProto | None]
     weights: Mapping[str, int]
-    """Bytes by name."""
+    """Bytes of each weight by name."""
     named: frozenset[str]
-    """Tensors that have their name outside of model-local functions, so that a slot can cut there."""
+    """Tensors named outside of model-local functions, so that a slot can cut there."""
     raw: frozenset[str]
-    """Tensors that are an input in another form."""
+    """Tensors that are raw input in another form."""
 
     def crossing_bytes(self, names: Iterable[str]) -> int:
+        """Return the total bytes of these tensors."""
         return sum(self.values[name].size for name in names)
 
 
@@ -77,10 +81,10 @@ def analyse(
     through_fusions: bool = False,
     without: Collection[Crossing] = (),
 ) -> Analysis:
-    """Find the blocks of a model. Unsuitable names what is wrong with the graph.
+    """Return the blocks of a model. Raise `Unsuitable` if the graph cannot be described as a Model.
 
-    fusions: of this model, where they are known already; through_fusions: also offer cuts that split a kernel;
-    without: crossings that are not offered.
+    fusions: fusions of this model if known already, else they are determined. through_fusions: also offer cuts that
+    split a kernel. without: crossings not to offer.
     """
     external = find_external(model)
     if external:
@@ -122,9 +126,9 @@ def analyse(
 def _find_cuts(
     chain: _Chain, fusions: Fusions | None, without: Collection[Crossing]
 ) -> tuple[dict[int, list[str]], list[str]]:
-    """Return {index of the node after which to cut: names that cross there}, and why other places are not offered.
+    """Return {index of the node after which to cut: crossing tensors}, and notes on why other places are not offered.
 
-    One pass, in proportion to the tensors: a list of what is alive is only made where it is short.
+    One liveness pass, linear in the number of tensors: live tensors are listed only where they are few.
     """
     last_use, makers, users = _trace(chain)
     expiring: dict[int, list[str]] = {}
@@ -154,7 +158,7 @@ def _find_cuts(
 def _trace(
     chain: _Chain,
 ) -> tuple[dict[str, int], dict[str, onnx.NodeProto], dict[str, list[onnx.NodeProto]]]:
-    """Return where each tensor is read last, who makes it, and who reads it."""
+    """Return by tensor: index of the last node that reads it, its producer, and its consumers."""
     last_use = dict.fromkeys(chain.outputs, len(chain.nodes))
     makers: dict[str, onnx.NodeProto] = {}
     users: dict[str, list[onnx.NodeProto]] = {}
@@ -184,7 +188,7 @@ def _split(
     *,
     quantised: bool,
 ) -> str:
-    """Return why a cut at a tensor would split what is computed as one; empty if it does not."""
+    """Return why a cut at a tensor would split a fused or quantised kernel; empty if it does not."""
     maker = makers.get(name)
     if maker is None:
         return ""  # an input of the whole model
@@ -196,7 +200,7 @@ def _split(
 
 
 def _used_early(nodes: Sequence[onnx.NodeProto], known: set[str]) -> str | None:
-    """The first tensor that no input and no earlier node makes."""
+    """Return the first tensor that is used before an input or an earlier node provides it; None if there is none."""
     for node in nodes:
         early = next((name for name in uses(node) if name not in known), None)
         if early is not None:
@@ -206,12 +210,16 @@ def _used_early(nodes: Sequence[onnx.NodeProto], known: set[str]) -> str | None:
 
 
 def _merge(chain: _Chain, cuts: Mapping[int, list[str]], work: Sequence[float | None]) -> dict[int, list[str]]:
-    """At most 32 blocks: while there are more, the lightest loses the one of its two cuts where more crosses."""
+    """Return the cuts merged to at most 32 blocks, as {index of the last node of a block: crossing tensors}.
+
+    Greedy: while there are more blocks, remove from the one with the least work that cut which more bytes cross. A
+    priority queue with lazy deletion makes it O(n log n).
+    """
     ends = [*sorted(cuts), len(chain.nodes) - 1]
     sums = [0.0]
     for count in work:
         sums.append(sums[-1] + (count or 0.0))
-    before = {end: start for start, end in zip([-1, *ends], ends, strict=False)}  # end of the block before
+    before = {end: start for start, end in zip([-1, *ends], ends, strict=False)}  # end of the previous block
     after = {end: start for start, end in before.items() if start >= 0}
 
     def load(end: int) -> float:
@@ -223,7 +231,7 @@ def _merge(chain: _Chain, cuts: Mapping[int, list[str]], work: Sequence[float | 
     while len(before) > _MOST_BLOCKS:
         weight, end = heapq.heappop(queue)
         if end not in before or load(end) != weight:
-            continue  # merged meanwhile
+            continue  # stale entry of a block that was merged
         around = [at for at in (before[end], end) if at in crossing and at in before]
         gone = max(around, key=crossing.__getitem__)
         behind = after[gone]
@@ -257,9 +265,9 @@ def _blocks(chain: _Chain, ends: Mapping[int, list[str]], work: Sequence[float |
 
 
 def _weigh(chain: _Chain, nodes: Iterable[onnx.NodeProto]) -> int:
-    """Return the bytes of all weights that nodes read, by constants computed from them and inside their branches.
+    """Return the bytes of all weights that nodes read, directly, through computed constants or inside their branches.
 
-    A weight that several blocks use is counted in each: apart, each must hold it.
+    A weight that several blocks use counts in each of them: on separate units, each must hold it.
     """
     seen = set[str]()
     inner = 0
@@ -284,12 +292,16 @@ def _cut(chain: _Chain, crossing: Sequence[str]) -> Cut:
 
 
 def _activation_bytes(chain: _Chain, node: onnx.NodeProto) -> int:
+    """Return the bytes of the tensors that a node reads and writes, without constants."""
     touched = {*uses(node), *node.output}
     return sum(chain.values[name].size for name in touched if name in chain.values and name not in chain.constants)
 
 
 def _tell_unknown(chain: _Chain, work: Sequence[float | None]) -> list[str]:
-    """The API has no unknown work: a block with such operators states what is known, which is a lower bound."""
+    """Return a note on operators whose work is unknown.
+
+    The API cannot express unknown work: blocks with such operators state the known part, a lower bound.
+    """
     unknown = Counter(
         node.op_type if node.domain in {"", "ai.onnx"} else f"{node.domain}.{node.op_type}"
         for node, count in zip(chain.nodes, work, strict=True)

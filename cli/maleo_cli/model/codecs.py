@@ -1,4 +1,4 @@
-"""Codecs for the cuts of a model: two small ONNX models each, which ship the cut's numbers in fewer bytes."""
+"""Codecs for the cuts of a model: an encoder and a decoder as small ONNX models, which reduce the bytes that cross."""
 
 from dataclasses import dataclass
 from math import prod
@@ -15,18 +15,19 @@ NAMES: Final[tuple[CodecName, ...]] = get_args(CodecName)
 _OPSET: Final = 13
 _TYPES: Final = {"FP32": TensorProto.FLOAT, "FP16": TensorProto.FLOAT16, "UINT8": TensorProto.UINT8}
 _WORK: Final = {"fp16": (1, 1), "int8": (3, 2)}
-"""Operations per element of encoding and of decoding: a cast; a range, a scale and a rounding; a shift and a scale."""
+"""Operations per element to encode and to decode: fp16 a cast each; int8 a range, a scale and a rounding to encode, a
+shift and a scale to decode."""
 _MOST_TENSORS: Final = 8
-"""Tensors of a Codec."""
+"""Maximum number of tensors of a Codec."""
 
 
 class NoCodec(Exception):
-    """The cut cannot be crossed in this form; the message says why."""
+    """Error: the codec does not apply to the cut; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """tensors: what crosses; encode, decode: operations."""
+    """A codec for one cut. tensors: encoded tensors that cross. encode, decode: operations per request."""
 
     tensors: list[Tensor]
     encoder: onnx.ModelProto
@@ -36,7 +37,7 @@ class Coded:
 
 
 def make(name: CodecName, cut: Cut) -> Coded:
-    """Return the codec of a cut. NoCodec where there is nothing to gain, or more tensors than a Codec describes."""
+    """Return the codec of a cut. Raise `NoCodec` if a tensor is not FP32 or too many tensors would cross."""
     other = next((tensor for tensor in cut.tensors if tensor.datatype != "FP32"), None)
     if other is not None:
         raise NoCodec(f"tensor {other.name!r} is {other.datatype}, not FP32")
@@ -60,12 +61,13 @@ def make(name: CodecName, cut: Cut) -> Coded:
 
 
 def save(model: onnx.ModelProto, path: Path) -> Path:
+    """Write a model to `path`; return the path."""
     onnx.save(model, str(path))
     return path
 
 
 _Step = tuple[list[Tensor], onnx.NodeProto, onnx.NodeProto]
-"""What crosses in place of a tensor, what makes it, and what makes the tensor of it again."""
+"""Encoded tensors that replace one tensor, the node that encodes it, and the node that decodes it."""
 
 
 def _cast(tensor: Tensor) -> _Step:
@@ -75,7 +77,7 @@ def _cast(tensor: Tensor) -> _Step:
 
 
 def _quantise(tensor: Tensor) -> _Step:
-    """By the range of each request's own numbers, so nothing has to be calibrated."""
+    """Return dynamic int8 quantisation of a tensor: the range is that of each request, so no calibration is needed."""
     codes = [
         Tensor(name=f"{tensor.name}.int8", datatype="UINT8", shape=tensor.shape),
         Tensor(name=f"{tensor.name}.scale", datatype="FP32", shape=[]),

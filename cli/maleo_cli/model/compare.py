@@ -1,7 +1,7 @@
-"""Whether the parts of a model answer as the whole does, by running both on random inputs.
+"""Numerical check of cuts: compare the outputs of the partitioned model with those of the whole on random inputs.
 
-All parts run in turn, which tries every cut at once. Only if the answer differs is each cut tried by itself, for what
-it alone changes.
+All parts run in sequence, which tests every cut at once. Only if the outputs differ is each cut tested alone, to
+measure its own deviation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,19 @@ from maleo_wire.messages import TensorSpec
 
 Arrays = Mapping[str, NDArray[Any]]
 MOST_DIFFERENT: Final = 0.05
-"""Of the largest element of an answer: a value that is quantised at a cut moves by one step of its scale."""
+"""Maximum deviation of a cut, relative to the largest element of an output: a value that is quantised at a cut may move
+by one step of its scale."""
 _TOLD: Final = 1e-4
-"""From here on a difference is more than another order of summation."""
+"""Relative deviation above which a difference is more than another order of summation."""
 _SEED: Final = 11
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """wrong: crossings where the parts answer otherwise; deviations: of those that are offered and change the answer a
-    little, by how much of its largest element; notes: what people should know.
+    """Result of the comparison.
+
+    wrong: crossings where the parts' outputs differ from the whole's. deviations: by crossing that is still offered,
+    the deviation relative to the largest element of an output. notes: messages for the user.
     """
 
     wrong: frozenset[Crossing] = frozenset()
@@ -40,7 +43,7 @@ class Comparison:
 
 
 def compare(model: onnx.ModelProto, found: Analysis) -> Comparison:
-    """Run the whole, and its parts, on the same random inputs."""
+    """Compare a model with its parts on the same random inputs."""
     if all(block.cut is None for block in found.blocks):
         return Comparison()
     given = _draw(found.inputs)
@@ -63,7 +66,7 @@ def compare(model: onnx.ModelProto, found: Analysis) -> Comparison:
 
 
 def names(tensors: Sequence[Tensor]) -> Crossing:
-    """Return the names of tensors that cross together."""
+    """Return the names of the tensors of one cut."""
     return tuple(tensor.name for tensor in tensors)
 
 
@@ -80,7 +83,7 @@ def _tell(distance: float) -> list[str]:
 def _try(
     model: onnx.ModelProto, found: Analysis, boundaries: Sequence[list[Tensor]], given: Arrays, answer: Arrays
 ) -> float:
-    """Return how far the answer of parts, cut at these boundaries, is from the whole's; infinite if one cannot run."""
+    """Return the deviation of the outputs of the parts, cut at these boundaries; infinite if a part cannot run."""
     values, before = dict(given), list(found.inputs)
     try:
         for wanted in [*boundaries, found.outputs]:
@@ -92,7 +95,7 @@ def _try(
 
 
 class _Part:
-    """What a slot would load between these tensors."""
+    """The part of a model between two sets of tensors, as a slot loads it."""
 
     def __init__(self, model: onnx.ModelProto, given: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
         passed = names(given)
@@ -107,6 +110,7 @@ class _Part:
         self._used = [each.name for each in session.get_inputs()]
 
     def run(self, values: Arrays) -> dict[str, NDArray[Any]]:
+        """Return the outputs of the part; tensors that only pass through are taken from `values`."""
         made = dict(values)
         if self._session is not None:
             answers = self._session.run(list(self._computed), {name: values[name] for name in self._used})
@@ -119,7 +123,10 @@ def _info(tensor: Tensor) -> onnx.ValueInfoProto:
 
 
 def _draw(tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
-    """Normal numbers, and whole ones of 0 and 1, which are tokens of every vocabulary; free dimensions are 1."""
+    """Return random inputs: standard normal floats, and integers 0 or 1, which are valid tokens of every vocabulary.
+
+    Free dimensions are 1.
+    """
     random = np.random.default_rng(_SEED)
     found = {}
     for tensor in tensors:
@@ -131,7 +138,10 @@ def _draw(tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
 
 
 def _distance(one: Arrays, other: Arrays) -> float:
-    """The largest difference of an element, of the largest element of its tensor; infinite where shapes differ."""
+    """Return the largest difference of an element, relative to the largest element of its tensor.
+
+    Infinite if shapes differ, or if an element is finite in one tensor only.
+    """
     worst = 0.0
     for name, expected in one.items():
         mine, yours = expected.astype(np.float64), other[name].astype(np.float64)

@@ -1,6 +1,6 @@
-"""Where ONNX Runtime fuses nodes into one kernel: read from the graph that it optimises, not guessed.
+"""Detection of nodes that ONNX Runtime fuses into one kernel, from the graph that it optimises.
 
-A cut inside a fusion splits a kernel and costs speed, and quantised kernels round otherwise when they are split.
+A cut inside a fusion splits a kernel and costs speed, and quantised kernels round differently when they are split.
 """
 
 import tempfile
@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 
 _NOTHING: Final = {"Identity", "Dropout", "If"}
-"""Operators that vanish without a kernel; an If vanishes where its condition is constant."""
+"""Operators that the optimiser removes without a kernel; an If is removed if its condition is constant."""
 _PRODUCERS: Final = {
     "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Add", "ConvInteger", "QLinearConv",
 }  # fmt: skip
@@ -22,7 +22,7 @@ _FUSED_AFTER: Final = {
 
 
 class Fusions:
-    """The fusions of one model. Without an optimised graph, the pairs of operators that are usually fused."""
+    """The fusions of one model; without an optimised graph, the pairs of operators that are usually fused."""
 
     def __init__(self, optimised: onnx.GraphProto | None) -> None:
         self._makers = _makers(optimised) if optimised is not None else None
@@ -37,12 +37,12 @@ class Fusions:
             return kept.op_type != maker.op_type and sum(bool(output) for output in kept.output) > 1
         if maker.op_type in _NOTHING:
             return False
-        # Renamed, such as by a transposition that moved, if all of its nodes are still there by themselves.
+        # The tensor was only renamed, such as by a Transpose that moved, if all of its nodes are still there, unfused.
         return any(not node.name or self._kinds.get(node.name) != node.op_type for node in (maker, *users))
 
 
 def find_fusions(model: onnx.ModelProto) -> Fusions:
-    """Load a model and read what ONNX Runtime makes of it, before the layout of the processor is applied."""
+    """Return the fusions of a model from the graph that ONNX Runtime optimises, before hardware-specific layouts."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.log_severity_level = 4
@@ -58,4 +58,5 @@ def find_fusions(model: onnx.ModelProto) -> Fusions:
 
 
 def _makers(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
+    """Return the producer of each tensor."""
     return {name: node for node in graph.node for name in node.output if name}

@@ -1,4 +1,4 @@
-"""Tensors of an ONNX graph as a Model describes them."""
+"""Conversion of ONNX tensors to tensors of a Model."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -12,7 +12,10 @@ _LONGEST_NAME: Final = 256
 
 
 def to_tensor(name: str, values: Mapping[str, Value], nodes: Iterable[onnx.NodeProto] = ()) -> Tensor:
-    """Return an input, an output or a crossing tensor as the API describes it; Unsuitable says why that cannot be."""
+    """Return an input, an output or a crossing tensor as a tensor of the API. Raise `Unsuitable` if it has none.
+
+    nodes: nodes among which the error message names the producer of a tensor of unknown type or shape.
+    """
     value = values.get(name)
     if value is None:
         maker = next((node for node in nodes if name in node.output), None)

@@ -1,7 +1,7 @@
-"""Operations of ONNX nodes, two for a multiply-accumulate, from the shapes of their tensors.
+"""Operation counts of ONNX nodes from the shapes of their tensors; a multiply-accumulate counts as two operations.
 
-Covers the operators that the exporters of PyTorch and TensorFlow emit and their fused forms in ONNX Runtime. What is
-unknown is None and never 0: an operator of another domain, a loop of unknown length, an output of unknown shape.
+Covers the operators that the exporters of PyTorch and TensorFlow emit and their fused forms in ONNX Runtime. Unknown
+work is None and never 0: an operator of another domain, a loop of unknown length, an output of unknown shape.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,15 +19,15 @@ _PER_ELEMENT: Final = {
     "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax", "QuickGelu",
     "QuantizeLinear", "DequantizeLinear", "FusedActivation", "BiasAdd",
 }  # fmt: skip
-"""Operators of com.microsoft that take one operation for each element; of the standard ones all that are not below."""
+"""Operators of com.microsoft with one operation per output element, as all standard operators without a counter."""
 _NORMALISE: Final = 5
-"""Operations an element: mean, variance, difference, quotient, scale."""
+"""Operations per element: mean, variance, difference, quotient, scale."""
 _GATES: Final = {"LSTM": 4, "GRU": 3, "RNN": 1, "DynamicQuantizeLSTM": 4}
 _TAPS: Final = {"nearest": 1, "linear": 8, "bilinear": 8, "cubic": 32, "bicubic": 32}
 
 
 def count_work(node: onnx.NodeProto, values: Values) -> float | None:
-    """Return the operations of one run of a node, None where they are unknown."""
+    """Return the operations of one run of a node; None if unknown."""
     counter = _COUNTERS.get(node.op_type)
     try:
         if counter is not None:
@@ -41,31 +41,37 @@ def count_work(node: onnx.NodeProto, values: Values) -> float | None:
 
 
 def _made(node: onnx.NodeProto, values: Values) -> Value:
+    """Return the first output of a node that has a name."""
     return values[next(name for name in node.output if name)]
 
 
 def _convolve(weight_at: int) -> Callable[[onnx.NodeProto, Values], float]:
-    """Each element made takes a kernel's worth."""
+    """Return a counter for convolutions: each output element takes one kernel. weight_at: input index of the weight."""
     return lambda node, values: 2.0 * _made(node, values).elements * prod(values[node.input[weight_at]].shape[1:])
 
 
 def _convolve_transposed(node: onnx.NodeProto, values: Values) -> float:
-    """Each element given takes a kernel's worth."""
+    """Return the operations of a transposed convolution: each input element takes one kernel."""
     return 2.0 * values[node.input[0]].elements * prod(values[node.input[1]].shape[1:])
 
 
 def _multiply(node: onnx.NodeProto, values: Values) -> float:
+    """Return the operations of a matrix product."""
     left = values[node.input[0]].shape
     inner = left[-2] if attribute(node, "transA", 0) and len(left) > 1 else left[-1]
     return 2.0 * _made(node, values).elements * max(1, inner)
 
 
 def _multiply_blocks(node: onnx.NodeProto, values: Values) -> float:
+    """Return the operations of a matrix product with block-quantised weights."""
     return 2.0 * _made(node, values).elements * int(attribute(node, "K", 1))
 
 
 def _contract(node: onnx.NodeProto, values: Values) -> float:
-    """Einsum, pair by pair from the left: an index that no later operand and not the output has is summed up."""
+    """Return the operations of Einsum, contracted pair by pair from the left.
+
+    An index is summed as soon as no later operand and not the output has it.
+    """
     equation = attribute(node, "equation", b"").decode().replace(" ", "")
     left, arrow, output = equation.partition("->")
     sizes: dict[str, int] = {}
@@ -89,7 +95,7 @@ def _contract(node: onnx.NodeProto, values: Values) -> float:
 
 
 def _recur(node: onnx.NodeProto, values: Values) -> float:
-    """For each step and batch all weights once, and the gates."""
+    """Return the operations of a recurrent layer: for each step and batch all weights once, and the gates."""
     steps = prod(max(1, length) for length in values[node.input[0]].shape[:2])
     weights = values[node.input[1]].elements + values[node.input[2]].elements
     hidden = int(attribute(node, "hidden_size", 1)) * values[node.input[1]].shape[0]
@@ -97,7 +103,10 @@ def _recur(node: onnx.NodeProto, values: Values) -> float:
 
 
 def _attend(node: onnx.NodeProto, values: Values) -> float:
-    """Scores and their product with the values: 4 x batch x queries x keys x width, and a softmax."""
+    """Return the operations of attention: scores and their product with the values, and a softmax.
+
+    The products take 4 x batch x queries x keys x width operations.
+    """
     query, key = values[node.input[0]], values[node.input[1]] if node.input[1] else values[node.input[0]]
     keys = max(1, key.shape[-2])
     heads = int(attribute(node, "q_num_heads", 0) or attribute(node, "num_heads", 0) or 1)
@@ -105,7 +114,7 @@ def _attend(node: onnx.NodeProto, values: Values) -> float:
 
 
 def _attend_packed(node: onnx.NodeProto, values: Values) -> float:
-    """The input is projected to queries, keys and values first."""
+    """Return the operations of attention that first projects its input to queries, keys and values."""
     given, weights = values[node.input[0]], values[node.input[1]]
     batch, length = (max(1, each) for each in given.shape[:2])
     width = weights.shape[-1] / 3
@@ -113,49 +122,56 @@ def _attend_packed(node: onnx.NodeProto, values: Values) -> float:
 
 
 def _read(node: onnx.NodeProto, values: Values) -> float:
-    """One operation for each element that is read: sums, largest elements."""
+    """Return one operation per input or output element, whichever are more: sums, maxima."""
     return float(max(values[node.input[0]].elements, _made(node, values).elements))
 
 
 def _normalise(node: onnx.NodeProto, values: Values) -> float:
+    """Return the operations of a normalisation."""
     return float(_NORMALISE * _made(node, values).elements)
 
 
 def _sample(node: onnx.NodeProto, values: Values) -> float:
+    """Return the operations of resampling: those of the interpolation, per output element."""
     mode = attribute(node, "mode", b"linear" if node.op_type == "GridSample" else b"nearest").decode()
     return float(_made(node, values).elements * _TAPS.get(mode, max(_TAPS.values())))
 
 
 def _align(node: onnx.NodeProto, values: Values) -> float:
-    """Of RoiAlign: bilinear samples of each bin; 0 stands for a number that depends on the box, 4 is usual."""
+    """Return the operations of RoiAlign: bilinear samples of each bin.
+
+    A sampling ratio of 0 depends on the box; 2 is assumed, 4 samples per bin.
+    """
     samples = int(attribute(node, "sampling_ratio", 0)) or 2
     return float(_made(node, values).elements * _TAPS["bilinear"] * samples**2)
 
 
 def _sort(node: onnx.NodeProto, values: Values) -> float:
+    """Return the operations of sorting: n log2 m for n elements, m of them along the longest axis."""
     given = values[node.input[0]]
     return given.elements * max(1.0, log2(max(2, *given.shape)))
 
 
 def _suppress(node: onnx.NodeProto, values: Values) -> float:
-    """Each pair of boxes of a class at most."""
+    """Return the maximum operations of non-maximum suppression: each pair of boxes of a class is compared."""
     boxes, scores = values[node.input[0]].shape, values[node.input[1]].shape
     return 8.0 * max(1, scores[0]) * max(1, scores[1]) * max(1, boxes[1]) ** 2
 
 
 def _transform(node: onnx.NodeProto, values: Values) -> float:
-    """Of DFT and STFT: 5 n log2 n for each transform of n points (Cooley-Tukey)."""
+    """Return the operations of DFT and STFT: 5 n log2 n for each transform of n points (Cooley-Tukey)."""
     made = _made(node, values)
     points = max(2, made.shape[-2])
     return 5.0 * made.elements / 2 * log2(points)
 
 
 def _branch(node: onnx.NodeProto, values: Values) -> float | None:
-    """The dearer branch."""
+    """Return the operations of an If: those of the branch with more work; None if a branch is unknown."""
     return _greatest([_graph(a.g, values) for a in node.attribute if a.HasField("g")])
 
 
 def _scan(node: onnx.NodeProto, values: Values) -> float | None:
+    """Return the operations of a Scan: its body once for each element of the scanned input."""
     scanned = int(attribute(node, "num_scan_inputs", 1))
     body = next(a.g for a in node.attribute if a.name == "body")
     each = _graph(body, values)
@@ -163,6 +179,7 @@ def _scan(node: onnx.NodeProto, values: Values) -> float | None:
 
 
 def _graph(graph: onnx.GraphProto, values: Values) -> float | None:
+    """Return the operations of a subgraph; None if a node is unknown."""
     inner = add_values(graph, values)
     counts = [count_work(node, inner) for node in graph.node]
     return None if None in counts else sum(count or 0.0 for count in counts)
@@ -209,6 +226,6 @@ _COUNTERS: Final[dict[str, Callable[[onnx.NodeProto, Values], float | None]]] = 
     "NonMaxSuppression": _suppress,
     **dict.fromkeys(("DFT", "STFT"), _transform),
     "If": _branch,
-    "Loop": lambda _node, _values: None,  # how often its body runs is decided at run time
+    "Loop": lambda _node, _values: None,  # the number of iterations is known at run time only
     "Scan": _scan,
 }  # fmt: skip

@@ -1,5 +1,7 @@
-"""Networks to try Maleo with. Real architectures with seeded random weights, which is said in their metadata; and one
-small classifier that is really trained, so that its accuracy figures are real.
+"""Example networks to try Maleo with.
+
+Real architectures with seeded random weights, as their metadata says, and one small classifier that is trained, so that
+its accuracy figures are measured.
 """
 
 import logging
@@ -24,14 +26,14 @@ NETWORKS: Final = ("squeezenet", "shufflenet", "resnet50")
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Files by variant, and by variant what was measured of it: (metric, data set, share)."""
+    """Result of `make`. files: by variant. accuracy: by variant, measured (metric, data set, share)."""
 
     files: dict[str, Path]
     accuracy: dict[str, tuple[str, str, float]]
 
 
 def make(name: str, folder: Path) -> Made:
-    """Write the variants of a zoo network to `folder`. Failure names what can be made."""
+    """Write the variants of a zoo network to `folder`. Raise `Failure` if the zoo has no such network."""
     folder.mkdir(parents=True, exist_ok=True)
     if name == "digits":
         return _make_digits(folder)
@@ -43,12 +45,13 @@ def make(name: str, folder: Path) -> Made:
 
 
 def _load_light(name: str) -> onnx.ModelProto:
+    """Return a network of the onnx package's test data, whose weights are computed and not stored."""
     path = Path(onnx.__file__).parent / "backend/test/data/light" / f"light_{name}.onnx"
     return onnx.load(str(path))
 
 
 def _randomise(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The light models make their weights with ConstantOfShape: put scaled random ones in their place."""
+    """Return the model with scaled random weights in place of the constants that ConstantOfShape computes."""
     graph, random = model.graph, np.random.default_rng(_SEED)
     stored = {t.name: t for t in graph.initializer}
     weights, nodes = [], []
@@ -70,7 +73,10 @@ def _randomise(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _draw(name: str, shape: tuple[int, ...], random: np.random.Generator) -> TensorProto:
-    """He's scaling keeps activations in range through any depth; vectors are small, variances positive."""
+    """Return random weights by name and shape.
+
+    He's initialisation keeps activations in range at any depth; vectors are small, variances positive.
+    """
     if len(shape) > 1:
         values = random.standard_normal(shape) * np.sqrt(2.0 / max(1, int(np.prod(shape[1:]))))
     else:
@@ -81,7 +87,7 @@ def _draw(name: str, shape: tuple[int, ...], random: np.random.Generator) -> Ten
 def _write_variants(
     name: str, model: onnx.ModelProto, samples: list[NDArray[np.float32]], folder: Path
 ) -> dict[str, Path]:
-    """fp32, and int8 by static quantisation calibrated on `samples`."""
+    """Write the fp32 variant, and int8 by static quantisation calibrated on `samples`; return files by variant."""
     whole, small = folder / f"{name}-fp32.onnx", folder / f"{name}-int8.onnx"
     onnx.save(model, str(whole))
     _quantise(whole, small, model.graph.input[0].name, samples)
@@ -89,6 +95,7 @@ def _write_variants(
 
 
 def _quantise(source: Path, target: Path, input_name: str, samples: list[NDArray[np.float32]]) -> None:
+    """Write a statically quantised QDQ model of `source` to `target`, calibrated on `samples`."""
     from onnxruntime.quantization import (  # noqa: PLC0415 - slow to import, for the zoo only
         CalibrationDataReader,
         QuantFormat,
@@ -104,7 +111,7 @@ def _quantise(source: Path, target: Path, input_name: str, samples: list[NDArray
             sample = next(self._rest, None)
             return None if sample is None else {input_name: sample}
 
-    logging.disable(logging.WARNING)  # it recommends a preparation that these graphs do not need
+    logging.disable(logging.WARNING)  # onnxruntime recommends a preprocessing step that these graphs do not need
     try:
         quantize_static(
             str(source),
@@ -123,7 +130,7 @@ def _quantise(source: Path, target: Path, input_name: str, samples: list[NDArray
 
 
 def _make_digits(folder: Path) -> Made:
-    """A multi-layer perceptron trained on scikit-learn's digits; accuracy is measured on a held-out third."""
+    """Train a multi-layer perceptron on scikit-learn's digits; measure its accuracy on a held-out third."""
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415 - development only
         from sklearn.model_selection import train_test_split  # noqa: PLC0415
@@ -166,6 +173,7 @@ def _export_perceptron(weights: list[NDArray[Any]], biases: list[NDArray[Any]]) 
 
 
 def _measure(path: Path, data: NDArray[np.float32], labels: NDArray[Any]) -> float:
+    """Return the top-1 accuracy of a model file on labelled data, 0 to 1."""
     import onnxruntime  # noqa: PLC0415 - slow to import
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
