@@ -1,6 +1,7 @@
-"""What is wrong with manifests beyond the types of their fields: broken rules of one object, names that lead nowhere.
+"""Semantic validation of manifests: rules of one object, and references between objects.
 
-Planning would pass over most of it in silence: a device of an unknown profile is no device, a link to nowhere no link.
+The planner silently ignores most of these mistakes: it drops a Device with an unknown profile and a Link with an
+unknown end. They are therefore reported here.
 """
 
 import json
@@ -18,7 +19,7 @@ from maleo_api.rules import KEYS, RULES, states_its_size, tell_size
 from maleo_api.spelling import suggest
 
 _MOST_SHOWN: Final = 80
-# What the API server accepts as names and labels (k8s.io/apimachinery, util/validation).
+# Name and label formats of the API server (k8s.io/apimachinery, util/validation).
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN: Final = re.compile(rf"{_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*")
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
@@ -29,7 +30,7 @@ Ends = frozenset[tuple[str | None, str | None, str | None]]
 
 
 def broken_rules(item: Schema, path: str = "") -> Iterator[str]:
-    """`field.path: value: what and remedy` for every rule that `item` or anything in it breaks."""
+    """Yield `field.path: value: what and remedy` for every rule violated by `item` or an object nested in it."""
     for rule in RULES.get(type(item), ()):
         if rule.holds is not None and not rule.holds(item):
             where = _join(path, rule.at)
@@ -51,12 +52,12 @@ def broken_rules(item: Schema, path: str = "") -> Iterator[str]:
 
 @cache
 def _has_rules(model: type[Schema]) -> bool:
-    """Return True if an object of this model, or anything in it, can break a rule."""
+    """Return True if a rule or a list key applies to this model or to a model nested in it."""
     return model in RULES or model in KEYS or any(f.model and _has_rules(f.model) for f in fields_of(model).values())
 
 
 def unfit_metadata(metadata: Metadata) -> Iterator[str]:
-    """Yield a mistake for every name, namespace and label that Kubernetes refuses whatever the kind."""
+    """Yield a mistake for every name, namespace and label that Kubernetes rejects for any kind."""
     if not _is_match(_SUBDOMAIN, metadata.name, 253):
         told = "not a name: write lower case letters, digits, - and ., beginning and ending with a letter or digit"
         yield _mistake("metadata.name", metadata.name, f"{told}, at most 253")
@@ -88,9 +89,9 @@ def _repeated(items: list[Any], key: str | None, path: str) -> Iterator[str]:
 def dangling_names(
     resources: Mapping[str, Mapping[str, Resource]], nodes: Mapping[str, Resource]
 ) -> Iterator[tuple[Resource, str]]:
-    """(object, mistake) for what leads nowhere, contradicts itself or is there twice.
+    """Yield (object, mistake) for dangling references, contradictions and duplicates.
 
-    A mission's model and input are not looked at: planning waits for them, and says so.
+    The model and input of a mission are not checked: the planner waits for them and reports that they are missing.
     """
     labels = {name: node.metadata.labels for name, node in nodes.items()}
     for _, node in sorted(nodes.items()):
@@ -121,7 +122,7 @@ def _of(resources: Mapping[str, Mapping[str, Resource]], kind: type[Kind]) -> li
 
 
 def _first_of(items: Iterable[tuple[Key, Kind]]) -> dict[Key, Kind]:
-    """Return the first item of each key."""
+    """Return the first item of each key, in input order."""
     found: dict[Key, Kind] = {}
     for key, item in items:
         found.setdefault(key, item)
@@ -141,7 +142,7 @@ def _variant(variant: Variant, path: str) -> Iterator[str]:
         yield _mistake(f"{path}.requires.version", wanted, told)
     for index, block in enumerate(variant.blocks):
         for place, codec in enumerate(block.cut.codecs if block.cut is not None else ()):
-            if not states_its_size(codec):  # a rule of the API server for every codec would cost more than CEL allows
+            if not states_its_size(codec):  # not a CEL rule: for every codec it exceeds CEL's cost limit
                 where = f"{path}.blocks[{index}].cut.codecs[{place}].size"
                 told = f"not the size of its tensors by shapes and types ({tell_size(codec)})"
                 yield _mistake(where, codec.size, f"{told}: correct the one or the other")
@@ -154,7 +155,7 @@ def _is_satisfiable(versions: str) -> bool:
 
 
 def _version(text: str) -> list[int]:
-    """Without zeros at its end: 2.0 is 2."""
+    """Return the numeric parts of a version without trailing zeros: 2.0 equals 2."""
     parts = [int(part) for part in text.split(".")]
     while len(parts) > 1 and parts[-1] == 0:
         parts.pop()
@@ -221,7 +222,10 @@ def _model_profile(
 
 
 def _measured_twice(measured: ModelProfile, taken: dict[tuple[str, ...], str]) -> Iterator[str]:
-    """Notes in `taken` what is measured, and where."""
+    """Yield a mistake for every span that another ModelProfile has measured; record the spans of this one in `taken`.
+
+    taken: (variant digest, profile, unit, runtime, first block, last block) -> where it was first measured.
+    """
     spec = measured.spec
     for index, span in enumerate(spec.spans):
         what = (spec.variant_digest, spec.profile, spec.unit, spec.runtime, *span.blocks)
@@ -233,7 +237,7 @@ def _measured_twice(measured: ModelProfile, taken: dict[tuple[str, ...], str]) -
 
 
 def _span(span: MeasuredSpan, places: Mapping[str, int], path: str) -> Iterator[str]:
-    """places: name of a block of the variant -> its place."""
+    """Yield the mistakes in the block names of one span. places: block name -> index in the variant."""
     unknown = [name for name in span.blocks if name not in places]
     for name in unknown:
         yield _mistake(path, name, f"the model has no such block{_nearest(name, places)}")
@@ -246,7 +250,7 @@ def _mistake(path: str, value: Any, told: str) -> str:
 
 
 def show_value(value: Any) -> str:
-    """Return the value as JSON, shortened: the rule that it breaks must stay in sight."""
+    """Return the value as JSON of at most 80 characters, so that the message after it stays visible."""
     shown = json.dumps(value, default=str)
     return shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
 

@@ -1,4 +1,4 @@
-"""What `kubectl get` prints of each kind; priority 1 is printed with `-o wide` only."""
+"""Printer columns of `kubectl get` for each kind; priority 1 is printed with `-o wide` only."""
 
 from dataclasses import dataclass
 from typing import Final

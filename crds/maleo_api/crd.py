@@ -36,7 +36,7 @@ _TOP: Final[JsonObject] = {
 
 
 def definition(info: KindInfo) -> JsonObject:
-    """The CustomResourceDefinition of one kind."""
+    """Return the CustomResourceDefinition of one kind."""
     schema = info.model.model_json_schema(by_alias=True)
     root = _Structure(info.model, schema.get("$defs", {})).of(schema, default=True)
     has_status = "status" in root["properties"]
@@ -54,7 +54,7 @@ def definition(info: KindInfo) -> JsonObject:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        # Removing the chart must not remove every mission of the cluster.
+        # Uninstalling the chart must not delete every mission of the cluster.
         "metadata": {"name": f"{info.plural}.{GROUP}", "annotations": {"helm.sh/resource-policy": "keep"}},
         "spec": {
             "group": GROUP,
@@ -73,19 +73,22 @@ def definition(info: KindInfo) -> JsonObject:
 
 
 def files() -> dict[str, str]:
-    """File name -> text, for every kind."""
+    """Return file name -> YAML text for every kind."""
     return {f"{info.plural}.yaml": _HEADER + _dump(definition(info)) for info in KINDS.values()}
 
 
 class _Structure:
-    """Rewrites the JSON Schema of one kind."""
+    """Converter from pydantic's JSON Schema of one kind to a structural schema."""
 
     def __init__(self, kind: type[Schema], definitions: Mapping[str, JsonObject]) -> None:
         self._definitions = definitions
-        self._models = {model.__name__: model for model in _models_of(kind)}  # a definition's title is its class's name
+        self._models = {model.__name__: model for model in _models_of(kind)}  # a definition's title is the class name
 
     def of(self, schema: JsonObject, *, default: bool) -> JsonObject:
-        """`default` False: defaults are left out, as in a status, which only its writers fill."""
+        """Return the structural schema of `schema`.
+
+        default: include default values. A status has none: only its writers fill it.
+        """
         source = self._resolve(schema)
         result: JsonObject = {key: source[key] for key in _KEPT if key in source}
         if source.get("type") == "integer":
@@ -128,7 +131,7 @@ class _Structure:
         return result
 
     def _resolve(self, schema: JsonObject) -> JsonObject:
-        """What `schema` stands for: the target of a reference, the one alternative that is not null."""
+        """Return the target of a reference, or the only alternative of a union that is not null."""
         if "anyOf" in schema:
             (schema,) = (choice for choice in schema["anyOf"] if choice.get("type") != "null")
             return self._resolve(schema)
@@ -138,7 +141,7 @@ class _Structure:
 
 
 def _models_of(model: type[Schema]) -> Iterator[type[Schema]]:
-    """Yield the model and those inside its fields, at any depth."""
+    """Yield the model and the models nested in its fields, at any depth."""
     yield model
     for below in fields_of(model).values():
         if below.model is not None:
@@ -147,7 +150,7 @@ def _models_of(model: type[Schema]) -> Iterator[type[Schema]]:
 
 @cache
 def _field_texts(model: type[Schema]) -> dict[str, str]:
-    """Field (as in the API) -> the text below it in the source."""
+    """Return field name in the API -> string literal below the field in the source."""
     classes = (node for node in ast.walk(_source(model.__module__)) if isinstance(node, ast.ClassDef))
     body = next(node.body for node in classes if node.name == model.__name__)
     texts: dict[str, str] = {}
@@ -185,14 +188,14 @@ def _dump(document: JsonObject) -> str:
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Writes equal lists twice instead of by reference."""
+    """YAML dumper without anchors and aliases: equal lists are written out."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the interface of yaml
         return True
 
 
 def main() -> int:
-    """Exit code 1: --check found a difference."""
+    """Write or check the CRD files; return exit code 1 if --check found a difference."""
     parser = argparse.ArgumentParser(prog="python -m maleo_api.crd", description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", nargs="+", type=Path, metavar="DIR")

@@ -1,9 +1,9 @@
-"""YAML and JSON text as kubectl reads it, turned into JSON values.
+"""Parser for YAML and JSON manifests, compatible with kubectl; returns JSON values.
 
 kubectl splits a stream at lines that start with `---`, reads a part that starts with `{` as JSON, and resolves plain
 scalars by the rules of go-yaml: `y`, `on` and `No` are booleans, `0777` is octal, `1e3` is a number, `1:30` and
-`2001-12-14` are strings. PyYAML follows other rules, so scalars are resolved here. Where this reader is stricter than
-kubectl, which loses data without a word, the message says so. Aliases are expanded within a bound.
+`2001-12-14` are strings. PyYAML follows other rules, so scalars are resolved here. This parser is stricter than kubectl
+where kubectl would lose data silently; the message then says so. The expansion of aliases is bounded.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any, Final
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml parses about five times as fast
+_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is about five times as fast
 _TAG: Final = "tag:yaml.org,2002:"
 _WORDS: Final[dict[str, tuple[str, Any]]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), ("null", None)),
@@ -34,27 +34,27 @@ _INT64: Final = 2**63
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _BLANKS: Final = re.compile(r"\s*")
 _EXPANSION: Final = (10, 100_000)
-"""A document may grow by its aliases to this many times its size, plus this many values."""
+"""Limit on alias expansion: (factor on the number of nodes as written, additional values)."""
 
 
 class DocumentError(ValueError):
-    """Text that cannot be read; the message is one line and says where in the text."""
+    """Syntax error; the message is one line with the position in the text."""
 
 
 def parse_documents(text: str) -> Iterator[Any]:
-    """Yield the JSON values of all documents in `text`; empty ones are None. Raise DocumentError."""
+    """Yield the JSON value of each document in `text`, None for an empty one. Raise DocumentError on a syntax error."""
     for first_line, part in _split(text.removeprefix("\ufeff")):
         if part.lstrip().startswith("{"):
             try:
                 yield from _read_json(part)
                 continue
             except ValueError:
-                pass  # a YAML flow mapping begins alike
+                pass  # it may be a YAML flow mapping
         yield _read_yaml(part, first_line)
 
 
 def _split(text: str) -> Iterator[tuple[int, str]]:
-    """Yield (number of lines before it, part) for the parts between separator lines."""
+    """Yield (number of lines before the part, part) for the parts between separator lines."""
     part, begin = list[str](), 0
     for number, line in enumerate(text.splitlines(keepends=True)):
         if not line.startswith("---"):
@@ -72,7 +72,7 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _read_json(text: str) -> list[Any]:
-    """Return all values of a stream of JSON objects; ValueError where it is none."""
+    """Return all values of a stream of JSON objects. Raise ValueError if `text` is not such a stream."""
     decoder = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
     is_torn = _SURROGATE.search(text) is not None
     values, at = [], _after_blanks(text, 0)
@@ -101,7 +101,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _mend(value: Any) -> Any:
-    """Replace what is only half of a surrogate pair by U+FFFD, as Go does."""
+    """Replace unpaired surrogates by U+FFFD, as Go does, in every string of `value`."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
@@ -113,7 +113,7 @@ def _mend(value: Any) -> Any:
 
 
 class _Loader(_LOADER):  # type: ignore[misc] # one of two classes, known at run time
-    """Tells plain scalars from quoted ones: a tag of its own stands for `resolve by go-yaml's rules`."""
+    """YAML loader that tags plain scalars `plain`, so that they can be resolved by the rules of go-yaml."""
 
     def resolve(self, kind: type[Node], value: Any, implicit: Any) -> str:
         if kind is ScalarNode and implicit[0]:
@@ -140,12 +140,12 @@ def _read_yaml(text: str, first_line: int) -> Any:
 
 
 def _most_values(text: str, root: Node) -> float:
-    """Return how many values the document may have once its aliases are expanded."""
+    """Return the number of values allowed after alias expansion; infinite for a text without aliases."""
     return _EXPANSION[0] * _count_nodes(root) + _EXPANSION[1] if "*" in text else math.inf
 
 
 def _count_nodes(root: Node) -> int:
-    """Return how many nodes the document has as it is written: each aliased node counts once."""
+    """Return the number of nodes of the document as written: an aliased node counts once."""
     seen, stack = set[int](), [root]
     while stack:
         node = stack.pop()
@@ -166,7 +166,7 @@ class _Refused(Exception):
 
 
 class _Building:
-    """Builds JSON values from nodes, at most `most`."""
+    """Builder of JSON values from YAML nodes; raises _Refused after `most` values."""
 
     def __init__(self, most: float) -> None:
         self._left = most
@@ -190,7 +190,7 @@ class _Building:
         return built
 
     def _mapping(self, node: MappingNode) -> dict[str, Any]:
-        """Explicit keys win over merged ones, and of several merged mappings the first one wins."""
+        """Return the mapping with merge keys (<<) resolved: explicit keys win over merged ones, earlier sources win."""
         found, merged = dict[str, Any](), dict[str, Any]()
         for name, value in node.value:
             if name.value == "<<" and name.tag == "plain":
@@ -229,7 +229,7 @@ def _scalar(node: ScalarNode) -> Any:
         return _number(node, _resolve(text)[1])
     kind = tag.removeprefix(_TAG)
     if tag == kind or kind in ("str", "timestamp"):
-        return text  # of an unknown tag, the text
+        return text  # an unknown tag keeps the text
     if kind == "binary":
         return _binary(node)
     found, value = _resolve(text)
@@ -248,7 +248,7 @@ def _binary(node: ScalarNode) -> str:
 
 
 def _number(node: Node, value: Any) -> Any:
-    """Return the value as JSON has it: a float that is whole is an integer."""
+    """Return the number as in JSON: an integral float becomes an integer. Raise _Refused if it is not finite."""
     if not isinstance(value, float):
         return value
     if not math.isfinite(value):
@@ -256,9 +256,9 @@ def _number(node: Node, value: Any) -> Any:
     return int(value) if value.is_integer() and abs(value) < _INT64 else value
 
 
-@lru_cache(maxsize=8192)  # keys and names come again and again
+@lru_cache(maxsize=8192)  # keys and names repeat
 def _resolve(text: str) -> tuple[str, Any]:
-    """Return the type and value of a plain scalar, as go-yaml resolves it."""
+    """Return (type, value) of a plain scalar by the rules of go-yaml."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in "+-.0123456789":

@@ -1,4 +1,4 @@
-"""How far a mission's data may travel: the one rule that planning and what serves are judged by."""
+"""Egress rule: how far a mission's data may travel. The planner and the running placements are checked by it."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from maleo_api.mission import Reach
 
 
 class Place(Protocol):
-    """A node: its name and its site, which is empty where no label says it."""
+    """Name and site of a node; the site is empty if the node has no site label."""
 
     @property
     def name(self) -> str: ...
@@ -16,17 +16,17 @@ class Place(Protocol):
 
 
 def may_leave(reach: Reach, source_site: str, target_site: str) -> bool:
-    """Return whether data born at a node of `source_site` may go to another node, of `target_site`.
+    """Return True if data may go from a node of `source_site` to another node of `target_site`.
 
-    Nodes without a site share none: what nobody has labelled is not known to be near.
+    Two nodes without a site label are not on the same site: nothing proves that they are close.
     """
     return reach == "Any" or (reach == "Site" and source_site != "" and source_site == target_site)
 
 
 def may_receive(reach: Reach, source: Place | None, target: Place | None) -> bool:
-    """Return whether data born at `source` may go to `target`, which may be the same node.
+    """Return True if data may go from the input node `source` to `target`, which may be the same node.
 
-    None stands for a node that does not exist (any more): its site cannot be proved.
+    None stands for a node that does not exist or was deleted: its site is unknown.
     """
     if source is None or target is None:
         return reach == "Any"

@@ -1,4 +1,4 @@
-"""Questions about the fields of API models: which model is below a field, which quantity or form it holds."""
+"""Introspection of API models: the nested model of a field, and the metadata of its annotation."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -12,27 +12,27 @@ Kind = TypeVar("Kind")
 
 
 def of_model(annotation: object) -> type[Schema] | None:
-    """The API model inside `Model`, `Model | None`, `list[Model]` and annotated forms of them, if there is one."""
+    """Return the API model inside `Model`, `Model | None`, `list[Model]` or an annotated form of these, else None."""
     if isinstance(annotation, type) and issubclass(annotation, Schema):
         return annotation
     return next((model for inner in get_args(annotation) if (model := of_model(inner))), None)
 
 
 class Below(NamedTuple):
-    """A field: its name in Python, and the API model inside it, if there is one."""
+    """Python name of a field, and the API model nested in it, if any."""
 
     name: str
     model: type[Schema] | None
 
 
-@cache  # a file may hold thousands of objects of one model
+@cache  # a file can contain thousands of objects of one model
 def fields_of(model: type[Schema]) -> Mapping[str, Below]:
-    """Return the fields of a model by their names in the API."""
+    """Return API name -> field of a model."""
     return {info.alias or name: Below(name, of_model(info.annotation)) for name, info in model.model_fields.items()}
 
 
 def note_at(model: type[Schema], path: Sequence[str | int], kind: type[Kind]) -> Kind | None:
-    """What the type of the field at `path` (aliases and list indices) is annotated with of this `kind`, if anything."""
+    """Return the annotation metadata of class `kind` of the field at `path` (aliases and list indices), else None."""
     current: type[Schema] | None = model
     found: FieldInfo | None = None
     for part in path:

@@ -1,4 +1,4 @@
-"""The kinds of group maleo.dev, with the names by which the API server and people address them."""
+"""Registry of the kinds of group maleo.dev with their API names."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ from maleo_api.placement import Placement
 
 @dataclass(frozen=True, slots=True)
 class KindInfo:
-    """One kind: its model, how it is written in URLs and on the command line, and whether it lives in a namespace."""
+    """One kind: its model, its plural and short names, and its scope."""
 
     model: type[Resource]
     plural: str

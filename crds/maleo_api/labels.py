@@ -1,4 +1,4 @@
-"""Labels that people give nodes; and names as values of labels, which Kubernetes limits to 63 characters."""
+"""Node labels set by users, and names as label values, which Kubernetes limits to 63 characters."""
 
 import hashlib
 from typing import Final
@@ -10,7 +10,10 @@ _HASH: Final = 10
 
 
 def label_value(name: str) -> str:
-    """The name itself where it fits, else its beginning and a hash of the whole. It cannot be read back."""
+    """Return the name if it fits into a label value, else its beginning and a hash of the whole name.
+
+    The mapping is not reversible.
+    """
     if len(name) <= _MOST:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH]

@@ -1,6 +1,6 @@
-"""Manifests as people write them: YAML files and folders, read into the API models without a cluster.
+"""Loader of manifests: reads YAML files and folders into the API models without a cluster.
 
-Readers of the API ignore unknown fields; a person's file deserves to hear of them, so here they are errors.
+Clients of the API ignore unknown fields; in a file written by a user an unknown field is an error.
 """
 
 import json
@@ -24,7 +24,7 @@ from maleo_api.spelling import suggest
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 STANDARD_INPUT: Final = "-"
-_FREE_FORM: Final = "metadata"  # Kubernetes' own, Maleo models only a part of it
+_FREE_FORM: Final = "metadata"  # defined by Kubernetes; only a part of it is modelled here
 
 AnyResource = TypeVar("AnyResource", bound=Resource)
 
@@ -50,43 +50,46 @@ class NodeStatus(Schema):
 
 
 class Node(Resource):
-    """A Kubernetes Node, as far as planning without a cluster needs it: labels give tier and site."""
+    """The fields of a Kubernetes Node that planning without a cluster needs; labels give tier and site."""
 
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
 
     @property
     def is_ready(self) -> bool:
-        """Whether its kubelet says so; True for a Node that was written by hand and has no such condition."""
+        """True if condition Ready is True, or absent, as in a hand-written Node."""
         return all(each.status == "True" for each in self.status.conditions if each.type == "Ready")
 
 
 class PriorityClass(Resource):
-    """Kubernetes' own: a mission names it, and its value ranks missions of the same criticality."""
+    """The fields of a Kubernetes PriorityClass; its value ranks missions of the same criticality."""
 
     value: int
     global_default: bool = False
 
 
-@dataclass(frozen=True, slots=True, repr=False)  # asyncio.run describes its result: a cluster's takes 0.2 s
+@dataclass(frozen=True, slots=True, repr=False)  # asyncio.run formats its result: 0.2 s for the manifests of a cluster
 class Manifests:
-    """Everything that was read, by kind and key (`namespace/name`, or `name` for cluster-scoped kinds)."""
+    """All loaded objects by kind and key (`namespace/name`, or `name` for cluster-scoped kinds)."""
 
     resources: Mapping[str, dict[str, Resource]] = field(default_factory=dict)
     nodes: Mapping[str, Node] = field(default_factory=dict)
     places: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """(kind, key) -> where it was read: `file: doc N Kind/name`; empty for what comes from a cluster."""
+    """(kind, key) -> source position `file: doc N Kind/name`; empty for objects of a cluster."""
     priority_classes: Mapping[str, PriorityClass] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
-    """Of all slots, as the chart's value `slots.tolerations` has them: no manifest says it."""
+    """Tolerations of all slots, from the chart value `slots.tolerations`: no manifest contains them."""
 
     def of(self, kind: type[AnyResource]) -> dict[str, AnyResource]:
-        """The resources of one kind: `manifests.of(Mission)["default/cctv"]`."""
+        """Return the resources of one kind: `manifests.of(Mission)["default/cctv"]`."""
         found = self.resources.get(kind.__name__, {})
         return {key: resource for key, resource in found.items() if isinstance(resource, kind)}
 
     def check(self, there: "Manifests | None" = None) -> None:
-        """ManifestError for names that lead nowhere, here or `there` in a cluster, contradictions, and repetitions."""
+        """Raise ManifestError for dangling references, contradictions and duplicates.
+
+        there: objects of a cluster, which may be referred to but are not themselves reported.
+        """
         others = there or Manifests()
         kinds = {*self.resources, *others.resources}
         resources = {kind: others.resources.get(kind, {}) | self.resources.get(kind, {}) for kind in kinds}
@@ -98,7 +101,7 @@ class Manifests:
 
 
 class ManifestError(Exception):
-    """Every mistake that was found, one line each: `file: doc N kind/name: field.path: value: what and remedy`."""
+    """All mistakes found, one line each: `file: doc N kind/name: field.path: value: what and remedy`."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))
@@ -106,22 +109,22 @@ class ManifestError(Exception):
 
 
 class Dumper(yaml.SafeDumper):
-    """Quotes what kubectl, which reads YAML 1.1 to the letter, takes for a boolean: a tensor named `y`."""
+    """YAML dumper that quotes `y` and `n`, for example as tensor names: by YAML 1.1 kubectl reads them as booleans."""
 
 
 Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))
 
 
 def dump(documents: Iterable[Mapping[str, Any]]) -> str:
-    """YAML that every reader reads alike."""
+    """Return the documents as YAML that PyYAML and kubectl read identically."""
     return yaml.dump_all(documents, Dumper=Dumper, sort_keys=False)
 
 
 def load(paths: Iterable[Path], *, standard_input: Callable[[], str] | None = None) -> Manifests:
-    """Read files and, recursively, folders; objects of other API groups are passed over.
+    """Read files and, recursively, folders; objects of other API groups are skipped.
 
-    `-` stands for what `standard_input` returns, where it is given. Raise ManifestError with all mistakes of all
-    files: nothing is returned half read.
+    If `standard_input` is given, its result is read for the path `-`. Raise ManifestError with all mistakes of all
+    files: there is no partial result.
     """
     reading = _Reading()
     for file in _files(paths, reading):
@@ -135,7 +138,10 @@ def load(paths: Iterable[Path], *, standard_input: Callable[[], str] | None = No
 
 
 def revise(resource: AnyResource, changes: Mapping[str, Any]) -> AnyResource:
-    """The resource with other values at paths below `spec`; ManifestError as if a file had said so."""
+    """Return a validated copy of the resource with changed values. Raise ManifestError if the copy is invalid.
+
+    changes: dotted path below `spec` -> new value.
+    """
     document = resource.to_api()
     for path, value in changes.items():
         *parents, last = path.split(".")
@@ -152,15 +158,15 @@ def revise(resource: AnyResource, changes: Mapping[str, Any]) -> AnyResource:
 
 
 def check(document: dict[str, Any], model: type[AnyResource]) -> list[str]:
-    """Return every mistake of one object, as if it was read from a file: `field.path: value: what and remedy`."""
+    """Return the mistakes of one object, as for one read from a file: `field.path: value: what and remedy`."""
     return _parse(document, model)[1]
 
 
 def _parse(document: dict[str, Any], model: type[AnyResource]) -> tuple[AnyResource | None, list[str]]:
-    """The resource, and every mistake in it: `field.path: value: what and remedy`."""
+    """Return the resource, None if it cannot be parsed, and its mistakes: `field.path: value: what and remedy`."""
     mistakes = [] if model in {Node, PriorityClass} else list(_unknown_fields(document, model))
     try:
-        # As JSON and strict: what the API server would refuse (a number as text) is refused here too.
+        # Strict JSON validation rejects what the API server rejects, such as a number for a string.
         resource = model.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
         return None, [*mistakes, *(_describe(detail, model) for detail in error.errors())]
@@ -189,7 +195,7 @@ class _Reading:
         self.priority_classes: dict[str, PriorityClass] = {}
 
     def read(self, name: str, text: Callable[[], str]) -> None:
-        """Take all documents of a file. Documents are counted as kubectl does, without those that are empty."""
+        """Read all documents of a file. Document numbers skip empty documents, as in kubectl."""
         try:
             documents = [document for document in parse_documents(text()) if document is not None]
         except (DocumentError, UnicodeDecodeError, OSError) as error:
@@ -263,7 +269,7 @@ def _in_default_namespace(metadata: Metadata) -> Metadata:
 
 
 def _unknown_fields(value: object, model: type[Schema], path: str = "") -> Iterator[str]:
-    """Fields that the model does not have, anywhere below `value`, each with the nearest name that it has."""
+    """Yield a mistake for each unknown field at any depth of `value`, with the closest known name."""
     if isinstance(value, list):
         for index, item in enumerate(value):
             yield from _unknown_fields(item, model, f"{path}[{index}]")
@@ -279,7 +285,7 @@ def _unknown_fields(value: object, model: type[Schema], path: str = "") -> Itera
 
 
 def tell_yaml_error(error: Exception) -> str:
-    """On one line, by the place in the text: what was read has no name but its file's."""
+    """Return the YAML error on one line, with its line and column but without the name of the stream."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark, while_ = error.problem_mark, f" ({error.context})" if error.context else ""
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{while_}"

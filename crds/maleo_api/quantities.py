@@ -1,7 +1,7 @@
-"""Quantities: strings with units in the API, SI floats inside. No other module parses or prints a unit.
+"""Quantities: strings with units in the API, SI floats in the code. No other module parses or formats a unit.
 
-Each quantity is an `Annotated[str, ...]` whose pattern and maxLength reach the CRD schema, so that the API
-server itself refuses `50` where `50ms` is meant. `parse(Latency, "50ms") == 0.05`.
+Each quantity is an `Annotated[str, ...]` whose pattern and maxLength become part of the CRD schema, so that the API
+server rejects `50` in place of `50ms`. `parse(DURATION, "50ms") == 0.05`.
 """
 
 import math
@@ -28,7 +28,7 @@ _DECIMALS: Final = 6
 class Unit:
     """One kind of quantity: its spellings, each with the factor to the SI unit named in `si`.
 
-    shorter: spelling -> most digits before the point, where nine would be too many for those who read the quantity.
+    shorter: spelling -> maximum digits before the decimal point, where nine would overflow in consumers.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Unit:
 
     @property
     def by_size(self) -> list[tuple[float, str]]:
-        """(factor, spelling), the smallest first; one spelling of each size."""
+        """(factor, spelling) in ascending order, with one spelling for each factor."""
         return sorted({factor: spelling for spelling, factor in self.factors.items()}.items())
 
     @property
@@ -53,11 +53,11 @@ class Unit:
         return f"^{forms[0]}$" if len(forms) == 1 else f"^({'|'.join(forms)})$"
 
     def most_digits(self, spelling: str) -> int:
-        """Return how many digits a number in this spelling may have before its point."""
+        """Return the maximum number of digits before the decimal point in this spelling."""
         return self.shorter.get(spelling, _WHOLE_DIGITS)
 
     def correct(self, text: str) -> str:
-        """Return what to write instead of `text`, which the pattern does not match."""
+        """Return the remedy for `text`, which does not match the pattern."""
         spelling = text.lstrip("0123456789.")
         if spelling in self.factors and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text.removesuffix(spelling)):
             most = f"at most {self.most_digits(spelling)} digits before its point and {_DECIMALS} after it"
@@ -111,26 +111,25 @@ Price = Annotated[str, *_quantity(PRICE)]
 
 
 def unit_of(quantity: object) -> Unit:
-    """The Unit of a quantity type of this module, e.g. `unit_of(Duration) is DURATION`."""
+    """Return the Unit of a quantity type of this module: `unit_of(Duration) is DURATION`."""
     return next(arg for arg in get_args(quantity) if isinstance(arg, Unit))
 
 
-@lru_cache(maxsize=8192)  # a fleet repeats few figures, and planning reads them often
+@lru_cache(maxsize=8192)  # a fleet has few distinct quantities, and planning parses them often
 def parse(unit: Unit, text: str) -> float:
-    """The SI value of `text`, in `unit.si`; ValueError names the unit and an example."""
-    if re.fullmatch(unit.pattern[1:-1], text) is None:  # `$` would let a line end pass
+    """Return the value of `text` in `unit.si`. Raise ValueError with the unit and a remedy if it does not match."""
+    if re.fullmatch(unit.pattern[1:-1], text) is None:  # `$` would accept a trailing newline
         raise ValueError(f"{text!r} is no {unit.name}: {unit.correct(text)}")
     spelling = text.lstrip("0123456789.")
     return float(text[: len(text) - len(spelling)]) * unit.factors[spelling]
 
 
 def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "near", largest: float = math.inf) -> str:
-    """`value` (SI) in the largest spelling that keeps it at or above one: `show(DURATION, 0.05) == "50ms"`.
+    """Format `value` (SI) in the largest spelling whose number is at least one: `show(DURATION, 0.05) == "50ms"`.
 
-    What it returns can be parsed again and is off by less than one in the last of `digits`; rounded up (down) it is
-    never below (above) the value. What is too small for any text is shown as 0, what is too large as the largest that
-    there is. largest: SI value of the largest spelling that may be used. Raise ValueError for what is below zero or not
-    finite.
+    The result can be parsed again, with an error below one unit of the last of `digits`; rounded up (down) it is never
+    below (above) `value`. Values too small to be represented become 0, values too large the largest representable one.
+    largest: SI value of the largest spelling allowed. Raise ValueError if `value` is negative or not finite.
     """
     if not 0 <= value < math.inf:
         raise ValueError(f"{value!r} is no {unit.name}: quantities are finite and not negative")
@@ -138,10 +137,10 @@ def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "nea
     at = max((at for at, (factor, _) in enumerate(by_size) if value >= factor), default=0)
     rounded = _round(value / by_size[at][0], digits, rounding)
     if at + 1 < len(by_size) and rounded * by_size[at][0] >= by_size[at + 1][0]:
-        at, rounded = at + 1, 1.0  # 999.9ms is rounded to 1000ms, which is 1s
+        at, rounded = at + 1, 1.0  # 999.9ms rounds to 1000ms, which is 1s
     text = f"{rounded + 0.0:.{_DECIMALS}f}".rstrip("0").rstrip(
         "."
-    )  # no exponent, no minus zero: the schema takes neither
+    )  # no exponent, no negative zero: the schema accepts neither
     most = unit.most_digits(by_size[at][1])
     if len(text.partition(".")[0]) > most:
         text = "9" * most
@@ -149,9 +148,9 @@ def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "nea
 
 
 def show_apart(unit: Unit, one: float, other: float) -> tuple[str, str]:
-    """Return the texts of two values, with as many digits as it takes to read them differently where they differ.
+    """Return two values as texts with enough digits to differ if the values differ.
 
-    Where the digits of the usual spelling do not suffice, a smaller one is taken: 262144.0001Mi beside 256Gi.
+    If the digits of the usual spelling do not suffice, a smaller spelling is used: 262144.0001Mi instead of 256Gi.
     """
     first = show(unit, one), show(unit, other)
     if one == other:
@@ -167,7 +166,7 @@ def show_apart(unit: Unit, one: float, other: float) -> tuple[str, str]:
 
 
 def show_points(share: float) -> str:
-    """Return a signed share in percent, `+1.4%`, with as many digits as it takes not to read as zero, at most six."""
+    """Return a signed share in percent, `+1.4%`, with the fewest decimals (at most six) that do not round to zero."""
     for digits in range(1, _DECIMALS + 1):
         text = f"{100 * share:+.{digits}f}%"
         if float(text[:-1]):
@@ -176,7 +175,7 @@ def show_points(share: float) -> str:
 
 
 def _round(value: float, digits: int, rounding: Rounding) -> float:
-    """To `digits` significant digits; whole numbers keep all of theirs."""
+    """Round to `digits` significant digits; the integer part is never shortened."""
     if rounding == "near":
         return float(f"{value:.{digits}g}") if value < 10**digits else round(value)
     if value >= 10**digits:

@@ -1,6 +1,6 @@
-"""What the schema's types cannot say: rules between fields, and lists with keys.
+"""Validation rules that the types of the schema cannot express: constraints across fields, and keyed lists.
 
-Each rule stands twice: in CEL, checked by the API server, and in Python, for manifests that never see one.
+Each rule is written twice: in CEL, checked by the API server, and in Python, for manifests read without a cluster.
 """
 
 import re
@@ -51,19 +51,19 @@ from maleo_api.placement import Placement, PlacementSpec, PlacementStatus, Span
 from maleo_api.quantities import BYTES, DURATION, RATIO, Unit, parse, show
 
 _ROUNDED: Final = 0.05
-"""A size that is written with two digits does not contradict its tensors."""
+"""Relative tolerance of a stated size, so that a size with two digits does not contradict its tensors."""
 _MOST_DIMENSIONS: Final = 8
 _MOST_CHOICES: Final = 8192
-"""Of a model. Planning one with as many takes less than half of its budget among 16 unlike units."""
+"""Maximum choices of a model. Planning one of this size among 16 different units takes less than half its budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`cel` must hold for the object it is attached to; `message` says what is wrong and what to write instead.
+    """Rule on one object: `cel` must hold for it; `message` says what is wrong and what to write instead.
 
-    holds: the same for a parsed object; None: of a change, so there is nothing to check in one manifest.
-    at: the field that the message is about; empty = the object itself. secret: its value is not repeated.
-    detail: what a parsed object allows to say besides.
+    holds: the same predicate on the parsed object; None for a rule on updates, which one manifest cannot violate.
+    at: the field that the message is about; empty for the object itself. secret: messages do not repeat the value.
+    detail: additional text computed from the parsed object.
     """
 
     cel: str
@@ -75,13 +75,13 @@ class Rule:
 
 
 def _where_readable(cel: str, unit: Unit, *fields: str) -> str:
-    """Return the rule for quantities that match their pattern: the others are refused by it, in words of their own."""
+    """Return the CEL rule restricted to fields that match the pattern of `unit`: the schema rejects the others."""
     pattern = unit.pattern.replace("\\", "\\\\")
     return " || ".join([*(f"!self.{field}.matches('{pattern}')" for field in fields), cel])
 
 
 def _above_zero(field: str, name: str, message: str) -> Rule:
-    """`field` is the API's, `name` ours; one that is not there is no mistake."""
+    """Return the rule that a quantity is above zero or absent. field: name in the API; name: in Python."""
     cel = f"!has(self.{field}) || self.{field}.matches('[1-9]')"
     return Rule(cel, message, lambda item: _is_above_zero(getattr(item, name)), field)
 
@@ -91,7 +91,7 @@ def _is_above_zero(text: str | None) -> bool:
 
 
 def _at_most_one(field: str, name: str, message: str) -> Rule:
-    # By its digits: double() fails where the type's pattern is to tell what is wrong, and costs more than CEL allows.
+    # A pattern instead of double(), which fails before the pattern of the type can report and exceeds CEL's cost limit.
     cel = f"!has(self.{field}) || self.{field}.matches('^0*(..?[.%]|100([.]0+)?%)')"
     return Rule(cel, message, lambda item: (text := getattr(item, name)) is None or parse(RATIO, text) <= 1, field)
 
@@ -103,10 +103,10 @@ def _has_a_mode(spec: MissionSpec) -> bool:
 
 
 def _states_its_size() -> Rule:
-    """Return the rule that the size of a cut is what its tensors come to; free dimensions count one.
+    """Return the rule that the size of a cut equals the size of its tensors; free dimensions count one.
 
-    Where one beside the first, which is the batch, is free, the size may be larger. CEL has no product of a list, and
-    what builds lists is dear in its cost estimate: so lengths are multiplied one by one, -1 by its absolute value.
+    If a dimension other than the first, the batch, is free, the size may be larger. CEL has no product of a list, and
+    its cost estimate of list construction is high: lengths are multiplied one by one, -1 by its absolute value.
     """
     item = "1.0"
     for suffix, size in (("16", 2), ("32", 4), ("64", 8)):
@@ -129,7 +129,7 @@ def _states_its_size() -> Rule:
 
 
 def states_its_size(form: Cut | Codec) -> bool:
-    """Return True if the size that is stated is that of the tensors, or larger where an inner dimension is free."""
+    """Return True if the stated size is that of the tensors, or larger if an inner dimension is free."""
     stated, known = parse(BYTES, form.size), size_of(form.tensors)
     return stated >= known * (1 - _ROUNDED) and (_is_open(form) or stated <= known * (1 + _ROUNDED))
 
@@ -139,12 +139,12 @@ def _is_open(form: Cut | Codec) -> bool:
 
 
 def tell_size(form: Cut | Codec) -> str:
-    """Return `they come to 1.95Ki`, with `at least` where an inner dimension is free."""
+    """Return `they come to 1.95Ki`, with `at least` if an inner dimension is free."""
     return f"they come to {'at least ' if _is_open(form) else ''}{show(BYTES, size_of(form.tensors))}"
 
 
 def _count_choices(model: ModelSpec) -> int:
-    """Return how many blocks planning has to look at: each once more for each exit and for each form of a cut."""
+    """Return the size of the planning problem: blocks x (1 + exits) x (1 + most codecs of a cut), over all variants."""
     return sum(
         len(variant.blocks)
         * (1 + len(variant.exits))
@@ -380,4 +380,4 @@ KEYS: Final[dict[type[Schema], dict[str, str]]] = {
     PlacementSpec: {"partitions": "name"},
     PlacementStatus: {"slots": "unit"},
 }
-"""Lists whose items are told apart by a field: the API server refuses two with the same. Conditions have `type`."""
+"""Keyed lists: model -> field -> key. The API server rejects duplicate keys. Conditions are keyed by `type`."""

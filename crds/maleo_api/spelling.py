@@ -1,4 +1,4 @@
-"""Names that somebody may have meant."""
+"""Suggestions for misspelled names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,7 +9,7 @@ _MOST_LISTED: Final = 16
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """`did you mean edge-1?`; else what there is, where that is few; empty where there is nothing."""
+    """Return `did you mean edge-1?` for close matches, else the known names if few; empty if there are none."""
     names = {one.lower(): one for one in known}
     close = [names[one] for one in get_close_matches(name.lower(), names, n=_MOST_MEANT)]
     if close:
