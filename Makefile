@@ -1,11 +1,12 @@
-# `make demo` and `make test` do everything; the rest are their parts.
+# Main targets: `make demo` and `make test`; the other targets are parts of them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# A cluster of your own: only what is said on make's command line. An exported KUBECONFIG may point at production.
+# Options for an existing cluster. They are taken from make's command line only, since an exported KUBECONFIG may point
+# to a production cluster.
 told = $(if $(findstring command,$(origin $1)),--$2 "$$$1")
 OWN  = $(call told,KUBECONFIG,kubeconfig) $(call told,IMAGES,images) $(call told,REGISTRY,registry) \
        $(call told,PUSH_REGISTRY,push-registry) $(call told,SLOW,slow) $(if $(PROVIDER),--provider "$$PROVIDER")
@@ -13,7 +14,7 @@ export PROVIDER
 KINDLAB = tools/kindlab/kindlab
 DEMO = PYTHONPATH=demo $(BIN)/python -m maleo_demo.main
 
-# Tests start hundreds of Python processes: with bytecode each starts in half the time.
+# Tests start hundreds of Python processes: cached bytecode halves the start-up time of each.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster e2e kind crds clean

@@ -1,6 +1,6 @@
-"""Wall time of `maleo --help` and of `maleo explain` without the server's part, beside a bare interpreter's start.
+"""Wall time of `maleo --help` and of `maleo explain` without server time, relative to a bare interpreter start.
 
-With bytecode, as in any installation that has run once.
+Bytecode is cached, as in any installation after its first run.
 """
 
 import json
@@ -27,7 +27,7 @@ _MISSION = "drone-patrol"
 
 
 class _Server(ThreadingHTTPServer):
-    """Answers lists of what the example fleet holds; `busy_s`: time spent from a request to its answer."""
+    """HTTP server of Kubernetes lists with the example fleet. busy_s: seconds spent on requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -56,7 +56,7 @@ def _body(item: Any) -> dict[str, Any]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are two writes: else each answer waits 40 ms for an acknowledgement
+    disable_nagle_algorithm = True  # header and body are two writes: else each answer waits 40 ms for a delayed ACK
     server: _Server
 
     def do_GET(self) -> None:
@@ -84,7 +84,7 @@ def _time(*command: str) -> float:
 
 
 def main() -> None:
-    """Rounds are interleaved, so that a busy moment of the machine falls on all commands alike."""
+    """Run the benchmark. Commands are interleaved, so that load spikes of the machine affect all of them equally."""
     server = _Server()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     maleo = str(Path(sys.executable).parent / "maleo")
@@ -95,7 +95,7 @@ def main() -> None:
         yaml.safe_dump({"current-context": "c", "contexts": [context], **entries}, kubeconfig)
         kubeconfig.flush()
         explain = (maleo, "explain", _MISSION, "--kubeconfig", kubeconfig.name)
-        _time(*explain)  # writes the bytecode
+        _time(*explain)  # warm-up: writes the bytecode
         seconds: dict[str, list[float]] = {"python": [], "--help": [], "explain": []}
         for _ in range(_ROUNDS):
             seconds["python"].append(_time(sys.executable, "-c", "pass"))

@@ -1,4 +1,4 @@
-"""On the demo's cluster (`make demo` leaves it up): apply to Ready, decision to served, CPU and memory of the programs.
+"""Latencies on the demo's cluster (left up by `make demo`): apply to Ready, decision to served; CPU and memory.
 
 PYTHONPATH=demo:tests/e2e .venv/bin/python benchmarks/cluster.py
 """
@@ -26,7 +26,7 @@ _SPEC = copy.deepcopy(GATE) | {"model": {"name": "squeezenet", "variants": ["fp3
 
 
 async def _time_mission(environment: Environment, name: str) -> dict[str, float]:
-    """Seconds from apply to Ready with new pods; from an edit to the next revision on running slots; to its answers."""
+    """Return seconds: apply to Ready on new pods; edit to the next revision on running slots; decision to answer."""
     async with mission(environment, name, _SPEC) as observer:
         applied = time.time()
         first = await observer.until(is_ready, what="Ready", timeout_s=120)
@@ -45,7 +45,7 @@ async def _time_mission(environment: Environment, name: str) -> dict[str, float]
 
 
 def _created(log: Iterable[str], placement: str, *, since: float) -> float:
-    """Unix time at which the API server got the Placement; the log knows those of earlier runs too."""
+    """Return the Unix time at which the API server received the Placement, ignoring earlier runs in the log."""
     for line in log:
         event: dict[str, Any] = json.loads(line)
         target = event.get("objectRef", {})
@@ -80,7 +80,7 @@ def _resident(pid: int) -> float:
 
 
 async def _watch(environment: Environment) -> list[dict[str, Any]]:
-    """Share of one CPU and resident memory of each program, while one mission serves 8 requests a second."""
+    """Measure CPU share (of one CPU) and RSS of each program while one mission serves 8 requests/s."""
     async with mission(environment, "bench-watch", _SPEC) as observer:
         first = await observer.until(is_ready, what="Ready", timeout_s=120)
         async with load(environment, first):

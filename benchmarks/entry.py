@@ -1,4 +1,4 @@
-"""What the entry adds to ONNX Runtime: squeezenet through a slot by a standard client, against the bare session."""
+"""Overhead of the entry over ONNX Runtime: squeezenet through a slot by a standard client, against a bare session."""
 
 import asyncio
 import socket

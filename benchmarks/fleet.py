@@ -1,7 +1,8 @@
-"""Fleets: the snapshot of 5,000 nodes, its update, missions a second; and many missions together, with the gap.
+"""Planning at fleet scale: snapshots of 5,000 nodes (build, update, missions/s), and joint plans with certified gap.
 
-`python benchmarks/fleet.py [scale] [joint]`: both without arguments. The fleet is made up from a seed: sites with a few
-kinds of devices and edge servers, and a cloud; links by site and tier; figures are of no real product.
+`python benchmarks/fleet.py [scale] [joint]`; both without arguments. The fleet is synthetic, generated from a seed:
+sites with a few kinds of devices and edge servers, and a cloud; links by site and tier. Its figures are those of no
+real product.
 """
 
 import random
@@ -89,8 +90,9 @@ def _mission(number: int, chance: random.Random, born: list[str], rate: float) -
 
 
 def mixed(missions: int, nodes: int, load: float, seed: int) -> Snapshot:
-    """No two nodes alike, one in four Exclusive; `load`: what is asked for, of what all nodes can compute. Memory grows
-    with the missions of a node.
+    """Return a fleet of distinct nodes, one in four Exclusive. load: demanded share of the total compute capacity.
+
+    Memory grows with the number of missions per node.
     """
     chance = random.Random(seed)
     names = [f"n{i}" for i in range(nodes)]
@@ -121,8 +123,9 @@ def mixed(missions: int, nodes: int, load: float, seed: int) -> Snapshot:
 
 
 def _joint(missions: int, nodes: int, load: float | None, seeds: range, budget_s: float) -> dict[str, Any]:
-    """Greedy and certified on the same instances; the gap of a whole fleet: all tiers together. Without a load: on the
-    fleet of sites, whose nodes are of a few kinds.
+    """Measure greedy and certified joint plans on the same instances. The gap is that of the whole fleet, all tiers.
+
+    load: None takes the fleet of sites, whose nodes are of a few kinds; else see `mixed`. budget_s: CPU seconds.
     """
     greedy, certified, gaps, before, served = [], [], [], [], 0
     for seed in seeds:
@@ -162,7 +165,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def observed(world: Snapshot, share: float) -> Snapshot:
-    """With telemetry of this share of the nodes: corrections in bands, uplinks with noise, a few of them far off."""
+    """Return the snapshot with telemetry of a share of the nodes: banded corrections, noisy uplinks, a few outliers."""
     chance, digest = random.Random(7), "sha256:" + "a" * 64
     inside = [n for n, f in world.nodes.items() if f.tier is not Tier.CLOUD]
     cloud = next(n for n, f in world.nodes.items() if f.tier is Tier.CLOUD)

@@ -1,4 +1,4 @@
-"""One hop between two slots against a plain TCP frame of the same size, on loopback: p50 and p95, and their ratio."""
+"""Latency of one hop between two slots against a plain TCP frame of the same size, on loopback: p50, p95, ratio."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ _SIZES = (1_000, 100_000, 400_000, 1_600_000)
 
 
 def _serve_frames(listener: socket.socket, largest: int) -> None:
-    """One peer, into one buffer: what the kernel's sockets can do, without a loop or a copy of ours."""
+    """Serve one peer with one buffer: the baseline of kernel sockets, without an event loop or a copy."""
     peer, _ = listener.accept()
     buffer, header = memoryview(bytearray(largest)), bytearray(4)
     with peer:
@@ -29,7 +29,7 @@ def _serve_frames(listener: socket.socket, largest: int) -> None:
 
 
 def _receive(peer: socket.socket, into: memoryview) -> bool:
-    """Fill it; False when the peer has gone."""
+    """Fill the buffer. Return False if the peer has closed the connection."""
     got = 0
     while got < len(into):
         read = peer.recv_into(into[got:])

@@ -1,7 +1,7 @@
-"""What hostile clients cost another: its times at an entry while 10,000 of their requests come, and without them.
+"""Effect of hostile clients on another client of an entry: its latency with and without 10,000 hostile requests.
 
-Both are measured in turns in one run. The attacks are those of tests/contract/test_runtime_hostile.py, from a process
-of their own, over four connections at a time and as fast as they are answered.
+Both are measured alternately in one run. The attacks are those of tests/contract/test_runtime_hostile.py, sent by a
+separate process in a closed loop over four connections.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from maleo_cli.model import zoo
 from maleo_wire.messages import TensorSpec
 
 _ROUNDS = 10
-_ATTACKS = 1000  # in each round
+_ATTACKS = 1000  # per round
 _ATTACKERS = 4
-_ALONE = 40  # requests of a round without attacks
+_ALONE = 40  # requests per round without attacks
 _SHAPE = (1, 3, 224, 224)
 
 
 class _Client:
-    """Asks without pause, and keeps times and wrong answers."""
+    """Closed-loop client; counts wrong answers."""
 
     def __init__(self, client: oip.InferenceServerClient, name: str) -> None:
         tensor = oip.InferInput(name, list(_SHAPE), "FP32")
@@ -40,7 +40,7 @@ class _Client:
         self.wrong = 0
 
     async def ask(self) -> float:
-        """Return the seconds of one request."""
+        """Send one request and return its latency in seconds."""
         start = time.perf_counter()
         result = await self._client.infer("net", self._inputs)
         seconds = time.perf_counter() - start

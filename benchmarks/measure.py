@@ -1,4 +1,4 @@
-"""What the benchmarks share: percentiles, and a result file with the ratio to the baseline of the same run."""
+"""Shared code of the benchmarks: percentiles, and result files with the ratio to the baseline of the same run."""
 
 import json
 import os
@@ -11,13 +11,13 @@ OUT = Path("build/benchmarks")
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:
-    """p50 and p95 in milliseconds."""
+    """Return p50 and p95 in milliseconds."""
     cuts = statistics.quantiles(seconds, n=100)
     return {"p50_ms": round(cuts[49] * 1e3, 3), "p95_ms": round(cuts[94] * 1e3, 3)}
 
 
 def report(name: str, rows: list[dict[str, Any]], *, baseline: str) -> None:
-    """Print the rows and write build/benchmarks/NAME.json. `baseline` says what `ratio` is relative to."""
+    """Print the rows and write build/benchmarks/NAME.json. baseline: what `ratio` is relative to."""
     machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
     OUT.mkdir(parents=True, exist_ok=True)
     result = {"name": name, "baseline": baseline, "machine": machine, "rows": rows}

@@ -1,4 +1,4 @@
-"""The highest rate: seconds, gap, and the rate against sharing out the blocks by speed, as people do."""
+"""Throughput maximization: planning time, gap, and rate relative to a partition proportional to unit speed."""
 
 import random
 import sys
@@ -27,7 +27,7 @@ _INSTANCES = 3
 
 
 def _world(blocks: int, nodes: int, types: int, chance: random.Random) -> Snapshot:
-    """Nodes of a type are equal in speed and links, but that of the input, which has a name."""
+    """Return a random problem. Nodes of a type have equal speed and links; only the input node is distinguished."""
     names = [f"n{i}" for i in range(nodes)]
     chain = [
         block(f"b{i}", mop=chance.randint(1, 100), cut=chance.randint(100, 200_000) if i < blocks - 1 else None)
@@ -54,7 +54,7 @@ def _lattice(world: Snapshot) -> Lattice:
 
 
 def _measure(blocks: int, nodes: int, types: int) -> dict[str, Any]:
-    """Means over the instances."""
+    """Measure problems of one size; return means over the instances."""
     chance, spent, reached = random.Random(blocks * 1000 + nodes * 10 + types), 0.0, [0.0, 0.0, 0.0]
     for _ in range(_INSTANCES):
         made = _lattice(_world(blocks, nodes, types, chance))
@@ -77,7 +77,7 @@ def _measure(blocks: int, nodes: int, types: int) -> dict[str, Any]:
 
 
 def _by_speed(made: Lattice) -> float:
-    """The quickest units, each with a share of the blocks as large as its share of their speed; as many as are best."""
+    """Return the rate (requests/s) of the baseline: work proportional to speed on the best number of fastest units."""
     alone = [made.busy.span(unit, 0, made.last) for unit in range(made.source)]
     order, best = sorted(range(made.source), key=lambda unit: alone[unit]), 0.0
     for count in range(1, min(MOST_STAGES, made.source) + 1):

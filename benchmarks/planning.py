@@ -1,7 +1,7 @@
-"""One mission: seconds and gaps by size, against HiGHS and against the rules people use.
+"""Planning of one mission: CPU time and gap by size, against HiGHS, and against common placement heuristics.
 
-`python benchmarks/planning.py [one] [budget] [highs] [rules]`; without a name all. Seconds are those of the
-processor, so that neighbours on the machine count little.
+`python benchmarks/planning.py [one] [budget] [highs] [rules]`; all without arguments. Times are CPU seconds, so that
+other load on the machine has little influence.
 """
 
 import resource
@@ -18,7 +18,7 @@ from measure import report
 from problems import KEY, Scarcity, one
 from rules import RULES
 
-# What follows is found by problems.py: the builders and the independent program of the tests.
+# `problems` adds the tests' folder to sys.path: builders and the independent MILP of the tests.
 from adversarial import SHAPES, make  # isort: skip
 from adversarial import KEY as KEY_OF_SHAPES  # isort: skip
 from instances import every_kind, one_mission  # isort: skip
@@ -59,7 +59,7 @@ def _gap(verdict: Verdict) -> float:
 
 
 def time_one() -> None:
-    """By blocks, devices, partitions and scarcity."""
+    """Measure planning time and gap by blocks, devices, partitions and scarcity."""
     rows = [_time_size(b, d, 4, "moderate", n) for b, d, n in _SIZES]
     rows += [_time_size(100, 10, k, "moderate", 60) for k in (2, 3)]
     rows += [_time_size(100, 10, 4, level, 60) for level in _LEVELS if level != "moderate"]
@@ -88,8 +88,9 @@ def _time_size(blocks: int, devices: int, partitions: int, scarcity: Scarcity, c
 
 
 def compare_highs() -> None:
-    """The same instances, odd ones of every kind and larger plain ones, without advice where nothing fits; equal:
-    objective within 1e-7, or both find nothing feasible.
+    """Compare with HiGHS on the same instances: small ones with every feature, and larger plain ones.
+
+    Plans are made without advice for infeasible missions. equal: objectives within 1e-7, or both infeasible.
     """
     rows = []
     for draw, blocks, nodes, count in (
@@ -127,7 +128,7 @@ KEY_OF_TESTS = "default/watch"
 
 
 def _solve(found: Snapshot) -> tuple[float, Optimum | None]:
-    """Seconds inside HiGHS alone, without making its model."""
+    """Return the CPU seconds inside HiGHS, without building its model, and the optimum."""
     seconds = []
 
     def solve(*args: Any, **kwargs: Any) -> Any:
@@ -144,13 +145,13 @@ def _solve(found: Snapshot) -> tuple[float, Optimum | None]:
 
 
 def compare_rules() -> None:
-    """All judged alike, by the independent model of the tests: who is served, at what objective, with what energy."""
+    """Compare heuristics with the planner by the tests' independent model: missions served, objective and energy."""
     rows = []
     for level in _LEVELS:
         chance = Random(11)
         problems = [one(chance, blocks=16, nodes=4, scarcity=level) for _ in range(40)]
         reached = {rule: [_judge(found, rule) for found in problems] for rule in ("maleo", *RULES)}
-        # Objective and energy are means over what the rule serves, against Maleo's on the same missions.
+        # Objective and energy are means over the missions that the rule serves, against Maleo on the same missions.
         for rule, results in reached.items():
             pairs = [(r, m) for r, m in zip(results, reached["maleo"], strict=True) if r and m]
             row: dict[str, Any] = {
@@ -171,7 +172,7 @@ def compare_rules() -> None:
 
 
 def _judge(found: Snapshot, rule: str) -> tuple[float, float] | None:
-    """(objective, joules); None where the mission is not served within its limits."""
+    """Return (objective, joules), or None if the mission is not served within its limits."""
     program = Program(next(read(found, KEY)))
     if rule == "maleo":
         verdict = plan(found, KEY)
@@ -191,7 +192,7 @@ _AIMS: tuple[Aim, ...] = ("margins", "rate")
 
 
 def time_budget() -> None:
-    """Plans of the largest models, of which some are cut short: seconds, and nanoseconds of a unit of work."""
+    """Measure plans of the largest models, some cut short by the budget: seconds, and nanoseconds per unit of work."""
     rows = [_time_shape(shape, aim) for shape in SHAPES for aim in _AIMS]
     report("planning-budget", rows, baseline="units of work in the standard budget")
 

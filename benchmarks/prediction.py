@@ -1,10 +1,10 @@
-"""How far the planner's figures of a stage are from what slots then take, on networks that real slots cut and run.
+"""Prediction error of the planner's stage times against the times that real slots report, on real networks.
 
-`python benchmarks/prediction.py`. Two slots, each a process of its own, hold every part of every network; a request
-goes to the first by HTTP and on to the second. Times of computing are those that slots report. A round runs every way
-of every network once, in a new order, so that what else the machine does hits all alike. Three spells follow each
-other: of the first a ModelProfile is made, from the second the operator's own code learns as it would while serving,
-and the third, of which nothing was learnt, judges.
+`python benchmarks/prediction.py`. Two slots, each a separate process, hold every partition of every network; a request
+goes to the first by HTTP and on to the second. Compute times are those reported by the slots. A round runs every
+configuration of every network once in random order, so that other load on the machine affects all equally. After
+warm-up there are three phases: a ModelProfile is made from the first, the operator's calibration learns from the
+second as in production, and the third is the test set.
 """
 
 import asyncio
@@ -51,9 +51,9 @@ _NETWORKS = {
     "digits": "fp32",
 }
 _SHARES = (0.25, 0.5, 0.75)
-"""Of a network's work before its cuts, about."""
+"""Approximate shares of a network's work before the cut."""
 _WARM, _PROFILE, _SERVE, _JUDGE = 5, 80, 130, 180
-"""Rounds."""
+"""Rounds of each phase."""
 _NODES = ("one", "two")
 _UNIT = "host/cpu"
 _PROFILES = Path(__file__).parents[1] / "charts/maleo/profiles/host-cpu.yaml"
@@ -63,14 +63,14 @@ _WITHIN = (0.90, 0.98)
 _MILLISECOND = 1e-3
 
 Frames = list[tuple[str, Frame]]
-"""(node, frame), as they came."""
+"""(node, frame) in order of arrival."""
 Times = dict[tuple[int, str], Histogram]
-"""(revision, node) -> seconds of computing."""
+"""(revision, node) -> compute times in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to run a network: whole on the first node, or its blocks after `cut` on the second."""
+    """One configuration of a network: whole on the first node, or the blocks after `cut` on the second."""
 
     revision: int
     network: str
@@ -79,7 +79,7 @@ class Way:
 
     @property
     def spans(self) -> dict[str, tuple[int, int]]:
-        """Node -> first and last block."""
+        """Node -> (first block, last block)."""
         if self.cut is None:
             return {"one": (0, self.blocks - 1)}
         return {"one": (0, self.cut), "two": (self.cut + 1, self.blocks - 1)}
@@ -87,7 +87,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was measured. inside: by revision seconds of requests from arriving at the first slot to the answer."""
+    """Measurements. inside: revision -> seconds of each request from its arrival at the first slot to the answer."""
 
     models: Mapping[str, Model]
     ways: list[Way]
@@ -99,7 +99,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One stage, or one way, against what it was seen to take. Errors are relative; covered: share within the p95."""
+    """Prediction of one stage or configuration against its measurement.
+
+    seconds: measured mean. of_mean, of_median: relative errors. covered: share of measurements within predicted p95.
+    """
 
     name: str
     seconds: float
@@ -108,11 +111,11 @@ class Judged:
     covered: float
 
 
-# ------------------------------------------------------------------------------------------------ what is asked
+# ------------------------------------------------------------------------------------------------ configurations
 
 
 async def _import(folder: Path) -> tuple[dict[str, Model], dict[str, Path]]:
-    """Models by network, files by digest."""
+    """Import the networks; return network -> Model, and digest -> file."""
     models, files = {}, {}
     for network, precision in _NETWORKS.items():
         path = zoo.make(network.partition("-")[0], folder).files[precision]
@@ -136,7 +139,7 @@ def _list_ways(models: Mapping[str, Model]) -> list[Way]:
 
 
 def _ask(models: Mapping[str, Model]) -> Snapshot:
-    """Two nodes of what the catalogue says of any processor, and one mission for each network."""
+    """Return a snapshot of two nodes with the catalogue's profile of a generic CPU, and one mission per network."""
     read = load([_PROFILES]).of(DeviceProfile)
     host = {"host": {"profile": "host-cpu"}, "accelerators": [], "simulated": False}
     link = {"between": [{"node": n} for n in _NODES], "bandwidth": "10Gbit/s", "roundTrip": "0.1ms"}
@@ -169,7 +172,7 @@ def _ask(models: Mapping[str, Model]) -> Snapshot:
 
 
 def _plan(snapshot: Snapshot, way: Way) -> Plan:
-    """This way with the planner's figures."""
+    """Return the plan of this configuration with the planner's predictions."""
     mission, index = snapshot.missions[f"default/{way.network}"], Index(snapshot)
     search = prepare(snapshot, mission, index, "margins")
     assert isinstance(search, Search)
@@ -179,11 +182,11 @@ def _plan(snapshot: Snapshot, way: Way) -> Plan:
     return build(search, Candidate(search.variants()[0], mode, pieces, 0.0, {}, 0.0, 0.0, 0), spare=False)
 
 
-# ------------------------------------------------------------------------------------------------ what is measured
+# ------------------------------------------------------------------------------------------------ measurement
 
 
 def _hold(snapshot: Snapshot, ways: Iterable[Way], addresses: Mapping[str, str]) -> dict[str, list[Revision]]:
-    """What each node's slot must hold."""
+    """Return node -> revisions that its slot must hold."""
     held: dict[str, list[Revision]] = {node: [] for node in _NODES}
     for way in ways:
         plan = _plan(snapshot, way)
@@ -211,7 +214,7 @@ def _tensors(tensors: Iterable[Tensor]) -> tuple[TensorSpec, ...]:
 async def _spell(
     running: slots.Slots, hops: Hops, ways: list[Way], models: Mapping[str, Model], rounds: int
 ) -> tuple[Frames, dict[int, list[float]]]:
-    """Frames, and by revision the seconds of each request from its arrival at the first slot to its answer."""
+    """Run one phase; return the frames, and revision -> seconds of each request, as in `Seen.inside`."""
     chance, inside = random.Random(rounds), dict[int, list[float]]()
     inputs = {n: {s.name: _random(s) for s in _tensors(model.spec.inputs)} for n, model in models.items()}
     for _ in range(rounds):
@@ -255,11 +258,14 @@ async def measure() -> Seen:
     return Seen(models, ways, profile, serve, judge, inside)
 
 
-# ------------------------------------------------------------------------------------------------ what is known
+# ------------------------------------------------------------------------------------------------ knowledge
 
 
 def _profile(snapshot: Snapshot, ways: Iterable[Way], seen: Times, *, only_whole: bool) -> Snapshot:
-    """With a ModelProfile for each network of what was seen."""
+    """Return the snapshot with a ModelProfile for each network made from the measurements.
+
+    only_whole: profile only the configuration without a cut.
+    """
     profiles = {}
     for network, group in groupby(ways, key=lambda way: way.network):
         variant = snapshot.models[f"default/{network}"].spec.variants[0]
@@ -287,7 +293,7 @@ def _show(seconds: float | None) -> str:
 
 
 def _learn(snapshot: Snapshot, way: Way, frames: Frames) -> Snapshot:
-    """As the operator that serves the mission this way and hears these frames: after each it compares."""
+    """Return the snapshot with the operator's calibration from these frames, as if `way` had served the mission."""
     store, plan, now = TelemetryStore(), _plan(snapshot, way), 0.0
     key, pods = plan.mission, {(node, _UNIT): node for node in _NODES}
     for node, frame in frames:
@@ -301,11 +307,11 @@ def _learn(snapshot: Snapshot, way: Way, frames: Frames) -> Snapshot:
     return replace(snapshot, observations=replace(store.observe(now), bandwidth={}))
 
 
-# ------------------------------------------------------------------------------------------------ how far it is off
+# ------------------------------------------------------------------------------------------------ errors
 
 
 def _judge(snapshot: Snapshot, way: Way, seen: Times) -> list[Judged]:
-    """Its stages: the planner's `compute`, mean and p95, against what slots told of these."""
+    """Return the errors of the stages: predicted compute time, mean and p95, against the slots' reports."""
     found = []
     for part in _plan(snapshot, way).partitions:
         observed, tail = seen[way.revision, part.node], part.compute.value + _Z * part.compute.sigma
@@ -318,7 +324,7 @@ def _judge(snapshot: Snapshot, way: Way, seen: Times) -> list[Judged]:
 
 
 def _share(observed: Histogram, seconds: float) -> float:
-    """Of all, at or below `seconds`, to the 1 % of a bucket."""
+    """Return the share of observations at or below `seconds`, to the bucket width of 1 %."""
     limit = Histogram()
     limit.add(seconds)
     last = next(iter(limit.buckets))
@@ -326,7 +332,7 @@ def _share(observed: Histogram, seconds: float) -> float:
 
 
 def _judge_latency(snapshot: Snapshot, way: Way, inside: list[float]) -> Judged:
-    """Both stages and the hop between them, without the client's."""
+    """Return the error of the end-to-end latency: both stages and the hop between them, without the client's hop."""
     plan, seen = _plan(snapshot, way), np.array(inside)
     mean, value = float(seen.mean()), plan.latency_mean.value
     covered = float((seen <= plan.latency.value).mean())
@@ -360,7 +366,7 @@ def _mape(judged: Iterable[Judged]) -> float:
 
 
 def judge(seen: Seen) -> list[dict[str, Any]]:
-    """A row for each state of knowledge."""
+    """Return a row for each state of knowledge (prior, profiled, calibrated)."""
     prior, profiled, times = _ask(seen.models), _add(seen.profile), _add(seen.judge)
     whole, each = (_profile(prior, seen.ways, profiled, only_whole=only) for only in (True, False))
     middle = {way.network: way for way in seen.ways if way.cut is not None and _is_middle(seen.ways, way)}

@@ -1,4 +1,4 @@
-"""Random planning problems of one mission of a given size and scarcity, the same for all that is measured on them."""
+"""Random single-mission planning problems of a given size and scarcity, shared by the benchmarks."""
 
 import sys
 from dataclasses import replace
@@ -17,13 +17,13 @@ from maleo_operator.planning.problem import Feasible, Snapshot
 KEY = "default/m0"
 Scarcity = Literal["ample", "moderate", "scarce"]
 _MEMORY = {"ample": (1.5, 3.0), "moderate": (0.5, 1.5), "scarce": (0.3, 0.6)}
-"""Of a unit, in sizes of the whole model."""
+"""Memory of a unit, in multiples of the size of the whole model: (minimum, maximum)."""
 _SLACK = {"ample": 2.0, "moderate": 1.2, "scarce": 1.02}
-"""The deadline, in tails of the quickest plan."""
+"""Deadline, in multiples of the tail latency of the fastest plan."""
 
 
 def one(chance: Random, *, blocks: int, nodes: int, scarcity: Scarcity = "moderate") -> Snapshot:
-    """One mission on nodes that are all different and all linked, with a Hard deadline and a Soft limit of energy."""
+    """Return one mission on distinct, fully linked nodes, with a Hard latency limit and a Soft energy limit."""
     names = [f"n{i}" for i in range(nodes)]
     low, high = _MEMORY[scarcity]
     profiles = {
@@ -52,7 +52,7 @@ def one(chance: Random, *, blocks: int, nodes: int, scarcity: Scarcity = "modera
 
 
 def _net(chance: Random, blocks: int) -> Model:
-    """The schema ends at 256 blocks; planning does not, so larger chains are put in beside it."""
+    """Return a random model. The schema allows 256 blocks, the planner more: larger chains bypass validation."""
     chain = [
         block(f"b{i}", mop=chance.randint(1, 100), cut=chance.randint(100, 200_000) if i < blocks - 1 else None)
         for i in range(blocks)

@@ -1,6 +1,6 @@
-"""Seconds to read manifests with many measured spans, beside what libyaml takes and beside planning with them.
+"""CPU time to read manifests with many measured spans, relative to libyaml and compared with planning on them.
 
-Seconds are those of the processor, the least of a few rounds.
+Times are the minimum CPU seconds of a few rounds.
 """
 
 import json
@@ -28,7 +28,7 @@ _ROUNDS = 3
 
 
 def _documents(spans: int) -> list[dict[str, Any]]:
-    """Return a device, a mission, a model of 251 blocks, and this many measured spans of it."""
+    """Return a node, a device, a mission, a model of 251 blocks, and `spans` measured spans of it."""
     chain = [block(f"b{i}", mop=5, cut=100 if i < _BLOCKS - 1 else None, parameters="1Ki") for i in range(_BLOCKS)]
     net, cctv = model(variant("fp32", chain)), mission("cctv", modes=["Local"])
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "drone", "labels": {"maleo.dev/tier": "Device"}}}

@@ -1,4 +1,4 @@
-"""The simple rules that people place models by; each gives the unit of every block, or nothing where it cannot."""
+"""Common placement heuristics as baselines; each returns the unit of every block, or None if it has no placement."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,12 +18,12 @@ def all_local(program: Program) -> Places | None:
 
 
 def all_remote(program: Program) -> Places | None:
-    """To the one other node where the whole model is the quickest."""
+    """Place the whole model on the fastest other node."""
     return _quickest(program, list(_whole(program, local=False)))
 
 
 def one_cut(program: Program) -> Places | None:
-    """As Neurosurgeon: every cut between the input's node and each other, none and all among them; the quickest."""
+    """Choose the fastest single cut between the input node and another node, or no cut, as Neurosurgeon does."""
     blocks = len(program.of.variant.blocks)
     here, there = _sides(program)
     cuts = [(a.spot,) * at + (b.spot,) * (blocks - at) for a in here for b in there for at in range(1, blocks)]
@@ -31,7 +31,7 @@ def one_cut(program: Program) -> Places | None:
 
 
 def by_memory(program: Program) -> Places | None:
-    """As exo: over all nodes, layers in proportion to memory; the input's node first, then the largest."""
+    """Partition layers in proportion to memory over all nodes, as exo does: the input node first, then by memory."""
     units, count = _ring(program), len(program.of.variant.blocks)
     total, ends, sum_ = sum(unit.room for unit in units), list[int](), 0.0
     for unit in units:
@@ -42,7 +42,7 @@ def by_memory(program: Program) -> Places | None:
 
 
 def fewest_nodes(program: Program) -> Places | None:
-    """On one node if one holds the model, else on as few as do, each filled before the next; the largest first."""
+    """Place the model on one node if it fits, else fill nodes in turn: the input node first, then by memory."""
     for unit in sorted(program.of.units, key=lambda u: (u.node.name != program.of.source.name, -u.room, u.spot)):
         places = (unit.spot,) * len(program.of.variant.blocks)
         if program.judge(places)[0] or _fits(program, unit):
@@ -83,7 +83,7 @@ def _whole(program: Program, *, local: bool) -> Iterator[Places]:
 
 
 def _quickest(program: Program, options: list[Places]) -> Places | None:
-    """Of those that fit the memory: what a rule of latency would choose, whatever the mission asks for."""
+    """Return the placement of lowest latency among those that fit in memory, whatever the mission's objectives."""
     units = {unit.spot: unit for unit in program.of.units}
     fitting = [places for places in options if all(_fits(program, units[s], places) for s in set(places))]
     return min(fitting, key=lambda places: program.figures(places)[0], default=None)

@@ -1,4 +1,4 @@
-"""Real slots, each a process of its own, and a stand-in for their agent: to measure what slots report."""
+"""Real slots, each a separate process, with a minimal agent, to measure what slots report."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ _WAIT_S = 120
 
 
 class Slots:
-    """Made by `run`. addresses: node -> `ip:port`; frames: (node, frame) in the order in which they came."""
+    """Running slots, created by `run`. addresses: node -> `ip:port`; frames: (node, frame) in order of arrival."""
 
     def __init__(self, addresses: Mapping[str, str]) -> None:
         self.addresses = addresses
@@ -28,7 +28,7 @@ class Slots:
         self._parent = Parent(on_frame=self._hear)
 
     async def hold(self, revisions: Mapping[str, list[Revision]]) -> None:
-        """Load and warm these, by node."""
+        """Push these revisions (by node) as desired state, and wait until all are loaded and warm."""
         policy = Policy(latency_limit_s=None, hop_timeout_s=30.0, max_body_bytes=1 << 27)
         for node, held in revisions.items():
             desired = SlotDesired(
@@ -50,7 +50,7 @@ class Slots:
                 await self._hear_more()
 
     async def collect(self, computed: int) -> list[tuple[str, Frame]]:
-        """All frames since the last call, once they tell of so many computations."""
+        """Return all frames since the last call, once they report at least `computed` computations."""
         async with asyncio.timeout(_WAIT_S):
             while sum(r.compute.count for _, f in self.frames for s in f.slots for r in s.revisions) < computed:
                 await self._hear_more()
@@ -77,7 +77,7 @@ class Slots:
 
 @asynccontextmanager
 async def run(nodes: tuple[str, ...], files: Mapping[str, Path], folder: Path) -> AsyncIterator[Slots]:
-    """One slot for each node. files: digest -> file; folder: for what slots keep."""
+    """Run one slot for each node. files: digest -> artifact file; folder: artifact caches of the slots."""
     slots = Slots({node: f"127.0.0.1:{_free_port()}" for node in nodes})
 
     async def give(request: web.Request) -> web.FileResponse:

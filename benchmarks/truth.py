@@ -1,8 +1,8 @@
-"""Whether plans keep what they promise: each is simulated request by request, beside the load of others on its units.
+"""Discrete-event simulation of plans: latency percentiles against predictions, with other load on the same units.
 
-`python benchmarks/truth.py`. A simulation, of the planner's own figures: times of computing and of transfers vary as
-their deviations say, the requests of others come at random (Poisson) and wait in the same queue, first come first
-served. So it tests how times, waits and percentiles are put together, not whether a device is as quick as is stated.
+`python benchmarks/truth.py`. The simulation uses the planner's own figures: compute and transfer times are normally
+distributed with the planner's deviations, requests of other missions are Poisson arrivals in the same FCFS queue. It
+tests the composition of times, waits and percentiles, not whether a device is as fast as declared.
 """
 
 import sys
@@ -30,13 +30,13 @@ _KEY = "default/watch"
 _INSTANCES = 400
 _REQUESTS = 4000
 _CLEAR = 0.05
-"""A plan is said to be quicker where its promised tail is so much shorter."""
+"""Relative difference of the predicted tails from which one plan counts as faster than another."""
 
 Times = NDArray[np.float64]
 
 
 def simulate(found: Snapshot, plan: Plan, chance: np.random.Generator) -> Times:
-    """Seconds of each request end to end; requests of the mission come evenly, as those of a sensor do."""
+    """Return the end-to-end seconds of each request; the mission's requests arrive periodically, as from a sensor."""
     born = np.arange(_REQUESTS) / parse(RATE, found.missions[_KEY].spec.demand.rate)
     now, transfers = born.copy(), {t.target: t.time for t in plan.transfers}
     for part in plan.partitions:
@@ -52,7 +52,7 @@ def _draw(figure: Figure, count: int, chance: np.random.Generator) -> Times:
 
 
 def _others(found: Snapshot, unit: tuple[str, str]) -> Iterator[tuple[float, float]]:
-    """(requests/s, seconds of one) of the missions that hold the unit; those of a lower rank give way."""
+    """Yield (requests/s, service seconds) of the missions that share the unit; lower ranks yield to this one."""
     own = rank_of(found.missions[_KEY], found.priorities)
     for key, plan in found.held.items():
         if key != _KEY and rank_of(found.missions[key], found.priorities) <= own:
@@ -61,7 +61,7 @@ def _others(found: Snapshot, unit: tuple[str, str]) -> Iterator[tuple[float, flo
 
 
 def _serve(arrivals: Times, services: Times, others: list[tuple[float, float]], chance: np.random.Generator) -> Times:
-    """When each leaves a server that takes one after the other, in the order in which they come."""
+    """Return the departure times from a single FCFS server shared with `others`: (requests/s, service seconds)."""
     mine, until = np.arange(arrivals.size), float(arrivals.max())
     events = [(arrivals, services, mine)]
     for rate, seconds in others:

@@ -19,7 +19,7 @@ _D: Final = 'node=~"$node"'
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One graph: `queries` are (PromQL, legend); `unit` is Grafana's name of it."""
+    """One graph panel. queries: (PromQL, legend); unit: Grafana's name of the unit."""
 
     title: str
     unit: str
@@ -29,7 +29,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """`variables`: name -> PromQL of label_values."""
+    """One dashboard. variables: name -> label_values query."""
 
     uid: str
     title: str
@@ -194,7 +194,7 @@ def _variable(name: str, query: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Exit code 1: --check found a difference."""
+    """Write or check the dashboards; return exit code 1 if --check found a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", action="store_true")

@@ -1,4 +1,4 @@
-"""Debian packages that tests use and Maleo itself does not: installed with consent, else their tests are left out."""
+"""Install the Debian packages that only tests need, with consent; without them, their tests are skipped."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ PROGRAMS: Final = {"prometheus": "prometheus", "docker-registry": "docker-regist
 
 
 def main() -> None:
-    """Never fails: what is missing in the end is told by each test that needs it."""
+    """Install the missing packages; never fail, since each test reports the packages that it misses."""
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
     if not missing or sys.platform != "linux" or os.geteuid() != 0:
         return

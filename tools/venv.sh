@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the virtual environment in $1 from requirements.lock, with uv.
+# Create the virtual environment in $1 from requirements.lock, with uv.
 set -euo pipefail
 venv=$1
 
@@ -25,7 +25,7 @@ else
     exit 1
   fi
   "$python" -m venv --clear "$venv"
-  # uv first, in its locked version: it installs the rest in a fraction of pip's time.
+  # Install uv first, in its locked version: it installs the rest in a fraction of pip's time.
   awk '/^uv==/ {on=1} on {print} on && !/\\$/ {exit}' requirements.lock >"$venv/uv.txt"
   "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
   installer=$venv/bin/uv

@@ -1,1 +1,1 @@
-"""The main job, shown on a real cluster: `make demo`."""
+"""Demonstration of Maleo on a real cluster: `make demo`."""

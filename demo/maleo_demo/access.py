@@ -1,4 +1,4 @@
-"""The way from this machine to a mission's Service on a cluster whose pod network it is not part of."""
+"""Access from this machine to a mission's Service on a cluster whose pod network is not reachable."""
 
 import contextlib
 import re
@@ -18,8 +18,8 @@ _SERVING: Final = re.compile(r"^Starting to serve on (\S+)$")
 def through_api_server(kubectl: str, kubeconfig: Path, *, namespace: str, service: str) -> Iterator[str]:
     """Yield `host:port/path` of port `http` of the Service, by `kubectl proxy` and the API server's service proxy.
 
-    The API server looks up the Service's endpoint for each request, so the way survives a move of the mission, which a
-    port-forward, tied to one pod, does not. Nothing but this Service can be reached through the port that is opened.
+    The API server resolves the Service's endpoint for each request, so the address survives a move of the mission; a
+    port-forward is bound to one pod. The local port gives access to this Service only.
     """
     path = f"api/v1/namespaces/{namespace}/services/{service}:http/proxy"
     command = [kubectl, "--kubeconfig", str(kubeconfig), "proxy", "--port=0", f"--accept-paths=^/{path}/"]
@@ -31,7 +31,7 @@ def through_api_server(kubectl: str, kubeconfig: Path, *, namespace: str, servic
 
 
 def _await_address(proxy: "subprocess.Popen[str]") -> str:
-    """Return `host:port` from the line that `kubectl proxy` prints once it listens. Unavailable without one."""
+    """Return `host:port` from the line that `kubectl proxy` prints once it listens. Raise Unavailable without one."""
     assert proxy.stdout is not None, "it was asked for"
     readable, _, _ = select.select([proxy.stdout], [], [], _READY_S)
     line = proxy.stdout.readline().strip() if readable else f"nothing within {_READY_S:.0f} s"

@@ -1,4 +1,4 @@
-"""Counts what was written to the API server, from its audit log (one JSON event a line)."""
+"""Counter of API writes from the audit log of the API server (one JSON event per line)."""
 
 import json
 from collections import Counter
@@ -10,9 +10,9 @@ _WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollec
 
 
 def count_writes(log: Iterable[str], *, user: str, since: float, until: float) -> Counter[str]:
-    """`verb resource[/subresource]` -> count, of the service account `user` in [since, until) Unix time.
+    """Return `verb resource[/subresource]` -> number of writes by the user name `user` in [since, until) Unix time.
 
-    Left out, as the quiet-world rule does: the writer's own Lease, and TokenReviews, which store nothing.
+    Leases, and TokenReviews, which store nothing, are not counted: the rule of no writes in steady state excludes them.
     """
     writes: Counter[str] = Counter()
     for line in log:

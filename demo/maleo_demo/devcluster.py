@@ -1,4 +1,4 @@
-"""Maleo's own devcluster as the demo's cluster."""
+"""Demo provider for Maleo's devcluster."""
 
 import shutil
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ class Devcluster:
 
     @classmethod
     def bring_up(cls, config: Path, say: Say, *, yes: bool) -> "Devcluster":
-        """Missing packages and settings are asked for, unless `yes`."""
+        """Start the devcluster. Installing packages and changing sysctls needs consent, unless `yes`."""
         with reporting():
             running = cluster.up(topology.load(config), ask=asker(yes=yes), say=say)
         _KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ class Devcluster:
 
     @staticmethod
     def foresee() -> str:
-        """Names the longest step while something is not cached yet; empty when all is."""
+        """Return the steps that take long because of missing caches, longest first; empty if everything is cached."""
         build_s = binaries.foresee(binaries.ALL, binaries.Sources.of())
         steps = {f"the programs of Kubernetes ({build_s // 60 + 1} min if they must be built from source)": build_s}
         if not images.Builder.is_prepared(cluster.Folders.default().cache / "images"):
@@ -85,7 +85,7 @@ class Devcluster:
             yield from lines
 
     def reach(self, _namespace: str, _service: str, address: str) -> AbstractContextManager[str]:
-        """The host has a route to the cluster's Services."""
+        """Yield `address` itself: the host has a route to the cluster's Services."""
         return nullcontext(address)
 
     def build_images(self, source: Path, say: Say) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Docker as kind's engine: which machine's it is, the images of Maleo, a registry beside the nodes.
+"""Docker operations of the kind provider: engine checks, images of Maleo, and a registry on the nodes' network.
 
-What is made here carries the label `maleo.dev/demo`, so that it can be found again and removed.
+Containers and images created here have the label `maleo.dev/demo`, by which they are found and removed.
 """
 
 import json
@@ -26,7 +26,7 @@ _REMOVE_S: Final = 300.0
 
 
 def check() -> None:
-    """Raise Unavailable unless a Docker engine answers: podman's `docker` runs no kind nodes of Docker."""
+    """Raise Unavailable unless a Docker engine answers. Podman's `docker` command cannot run kind nodes of Docker."""
     if shutil.which("docker") is None:
         raise Unavailable("docker is not on PATH: install Docker")
     said = run("docker", "version", "--format", "{{json .Server}}")
@@ -37,7 +37,10 @@ def check() -> None:
 
 
 def find_platform() -> str:
-    """Return the engine's platform as uv names it: images are for the engine, which may not be this machine."""
+    """Return the engine's platform in uv's notation: images are built for the engine, possibly another machine.
+
+    Raise Unavailable for architectures without images.
+    """
     architecture = run("docker", "version", "--format", "{{.Server.Arch}}").strip()
     if architecture not in _PLATFORMS:
         raise Unavailable(f"Docker runs on {architecture}, and there are no images of Maleo for it: use amd64 or arm64")
@@ -45,7 +48,7 @@ def find_platform() -> str:
 
 
 def build_images(source: Path, say: Say) -> dict[str, str]:
-    """Return operator, agent, slot -> reference of its image in the engine; unchanged ones are not built again."""
+    """Build the images that are missing in the engine; return operator, agent, slot -> image reference."""
     builder = Builder(source=source, cache=Path("build/images"), registry="", say=say, platform=find_platform())
     references, base = {}, ""
     for component in COMPONENTS:
@@ -61,7 +64,7 @@ def build_images(source: Path, say: Say) -> dict[str, str]:
 
 
 def _find_base(say: Say) -> str:
-    """Return the base image by its digest; by its tag where it was made on this engine and has none."""
+    """Return the base image, pulled if missing, by digest, or by tag if it was built on this engine and has none."""
     if not succeeds("docker", "image", "inspect", _BASE):
         run("docker", "pull", "--quiet", _BASE, timeout_s=_PULL_S)
     digests = run("docker", "image", "inspect", "--format", "{{json .RepoDigests}}", _BASE)
@@ -71,16 +74,17 @@ def _find_base(say: Say) -> str:
 
 
 def _build() -> tuple[str, ...]:
-    """Return the command. BuildKit's default attestations make an index of an image, which `kind load` cannot take."""
+    """Return the build command. BuildKit's default attestations create an image index, which `kind load` rejects."""
     if succeeds("docker", "buildx", "version") and os.environ.get("DOCKER_BUILDKIT") != "0":
         return "docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false"
     return "docker", "build"
 
 
 def start_registry(say: Say) -> tuple[str, str]:
-    """Start the registry unless it runs; return `host:port` for this machine, and for the nodes.
+    """Start the registry unless it runs; return its `host:port` for this machine, and for the nodes.
 
-    Nodes ask Docker for its name, which stays when its address does not: after a restart of the engine.
+    Nodes resolve its container name by Docker's DNS: its address may change when the engine restarts. Raise Unavailable
+    if another container has this name.
     """
     listing = ("docker", "ps", "--all", "--filter", f"name=^{_REGISTRY}$", "--format", "{{.State}} {{.Labels}}")
     known = run(*listing).split()
@@ -97,30 +101,30 @@ def start_registry(say: Say) -> tuple[str, str]:
 
 
 def address_of(container: str) -> str:
-    """Return its IPv4 address on kind's network."""
+    """Return the container's IPv4 address on kind's network."""
     query = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}'
     return run("docker", "inspect", "--format", query, container).strip()
 
 
 def find_id(container: str) -> str:
-    """Return its id, which no other container ever has; empty when there is none of that name."""
+    """Return the container's unique id; empty if there is no container of this name."""
     return run("docker", "ps", "--all", "--no-trunc", "--quiet", "--filter", f"name=^{container}$").strip()
 
 
 def image_of(container: str) -> str:
-    """Return the image that it was made of, as it was named then."""
+    """Return the image name that the container was created with."""
     return run("docker", "inspect", "--format", "{{.Config.Image}}", container).strip()
 
 
 def find_nodes(cluster: str) -> dict[str, bool]:
-    """Return the containers of the kind cluster, and whether each runs."""
+    """Return container name -> True if it runs, for the nodes of the kind cluster."""
     label = f"label=io.x-k8s.kind.cluster={cluster}"
     listed = run("docker", "ps", "--all", "--filter", label, "--format", "{{.Names}} {{.State}}")
     return {name: state == "running" for name, state in (line.split() for line in listed.splitlines())}
 
 
 def remove_all() -> None:
-    """Remove the registry with its volume, and every image that was built here."""
+    """Remove the registry with its volume, and all images built here."""
     containers = run("docker", "ps", "--all", "--quiet", "--filter", f"label={_LABEL}").split()
     if containers:
         run("docker", "rm", "--force", "--volumes", *containers, timeout_s=_REMOVE_S)

@@ -1,4 +1,4 @@
-"""The cluster with Maleo on it and the demo's fleet and model: what the demo and the tests on real nodes stand on."""
+"""Environment of the demo and of the tests on real nodes: a cluster with Maleo, the demo's fleet and its model."""
 
 import asyncio
 import shutil
@@ -35,7 +35,7 @@ _NO_SHAPING: Final = (
 
 
 class NotReady(Exception):
-    """A part of the environment did not come up; the message says which, and what it says of itself."""
+    """A part of the environment did not become ready; the message contains the part and its own error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,10 @@ class Environment:
     def bring_up(
         cls, steps: Steps, provider: str, *, yes: bool, slow_link: bool = True, given: Given | None = None
     ) -> "Environment":
-        """Everything but the mission; what is up already stays. Missing packages are asked for.
+        """Create everything but the mission, and reuse what is up. Installing packages needs consent, unless `yes`.
 
-        slow_link: false leaves the links of the cluster alone. Unavailable when it is true and they cannot be slowed.
+        slow_link: limit the bandwidth of a link; if False, links are not changed. Raise Unavailable if it is True and
+        the cluster cannot limit links.
         """
         with steps.step("cluster") as line:
             cluster = bring_up(provider, _SOURCE, steps.tell, yes=yes, given=given)
@@ -82,12 +83,12 @@ class Environment:
         return self.cluster.kubeconfig
 
     def apply_mission(self) -> None:
-        """Anew: one that an earlier run left behind goes first."""
+        """Apply the mission, after deleting one left by an earlier run."""
         self.kubectl("delete", "mission", MISSION, "--ignore-not-found")
         self.apply(_SOURCE / "examples/demo/mission.yaml")
 
     def apply(self, file: Path) -> None:
-        """Apply the manifests of `file`, with Devices named as their nodes are in this cluster."""
+        """Apply the manifests of `file`, with each Device named like its node in this cluster."""
         documents = [declare(doc, self.cluster.nodes) for doc in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
         path = _BUILD / "applied" / file.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,7 @@ class Environment:
         self.kubectl("apply", "-f", str(path))
 
     def kubectl(self, *arguments: str, check: bool = True) -> str:
-        """Return the output of kubectl. NotReady with its error text, or empty when `check` is false."""
+        """Run kubectl and return its output. If it fails, raise NotReady, or return "" if `check` is False."""
         try:
             return run(self.cluster.kubectl, "--kubeconfig", str(self.kubeconfig), *arguments, timeout_s=_KUBECTL_S)
         except Unavailable as error:
@@ -104,7 +105,7 @@ class Environment:
             return ""
 
     def reach(self, address: str) -> AbstractContextManager[str]:
-        """Yield where this machine reaches the demo's mission, whose address in the cluster is `address`."""
+        """Yield the address of the demo's mission for this machine. address: its address in the cluster."""
         return self.cluster.reach(NAMESPACE, MISSION, address)
 
     def what_to_try(self) -> str:
@@ -125,7 +126,10 @@ class Environment:
         return f"Try:\n{told}\n{path}{lines}"
 
     def _await_devices(self) -> str:
-        """Until every device of the fleet is Ready and its node labelled; the cluster may have more nodes."""
+        """Wait until every Device of the fleet is Ready and its node is labelled; return the labels as one line.
+
+        Other nodes of the cluster are ignored. Raise NotReady after 120 s.
+        """
         names = [self.cluster.nodes[label] for label in FLEET]
         deadline = time.monotonic() + _READY_S
         columns = "custom-columns=N:.metadata.name,P:.metadata.labels.maleo\\.dev/npu-product"

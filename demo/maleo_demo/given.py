@@ -1,4 +1,4 @@
-"""A cluster of the user's own: nothing of it is created or removed, and its links are slowed by the user's command."""
+"""Demo provider for an existing cluster: it is neither created nor removed; a user's command limits its links."""
 
 import shlex
 from collections.abc import Mapping
@@ -18,14 +18,15 @@ _SLOW_S: Final = 60.0
 
 
 class NotGiven(Exception):
-    """The demo was not told what it cannot know of a foreign cluster; the message says what to give."""
+    """A setting that only the user of an existing cluster knows is missing or invalid; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """`images`: reference with `{}` for operator, agent and slot; `slow`: words with {one} {other} {bandwidth}.
+    """Settings of an existing cluster.
 
-    `registry` is where nodes pull models from; `push_registry` the same seen from this machine, where that differs.
+    images: image reference with `{}` for operator, agent and slot. slow: command with {one} {other} {bandwidth}.
+    registry: where nodes pull models from; push_registry: its address for this machine, if different.
     """
 
     kubeconfig: Path
@@ -37,7 +38,7 @@ class Given:
     can_shape: bool = True
 
     def connect(self) -> "Given":
-        """With the nodes that carry the label maleo.dev/name; NotGiven when something was left open."""
+        """Return a copy with the nodes labelled maleo.dev/name. Raise NotGiven if a setting or a node is missing."""
         told = {"IMAGES": self.images, "REGISTRY": self.registry, "SLOW": self.slow}
         missing = [f"{name}=..." for name, value in told.items() if not value]
         if missing:
@@ -65,14 +66,14 @@ class Given:
         return as_listed(self.registry)
 
     def audit_lines(self) -> list[str]:
-        """Out of reach."""
+        """Return no lines: the audit log of an existing cluster is not accessible."""
         return []
 
     def reach(self, namespace: str, service: str, _address: str) -> AbstractContextManager[str]:
         return through_api_server(self.kubectl, self.kubeconfig, namespace=namespace, service=service)
 
     def tear_down(self) -> None:
-        """Maleo goes, with its resources and all that they own; the cluster is the user's."""
+        """Uninstall Maleo with its custom resources and their dependents; the cluster stays."""
         uninstall(self.kubeconfig, crds=True)
 
     def what_to_try(self) -> list[str]:
@@ -92,7 +93,7 @@ class Given:
             raise NotGiven(f"SLOW={self.slow!r}: {error}; mend the command and run `make demo` again") from error
 
     def unshape(self) -> None:
-        """Nothing that the demo could know of: the next `shape` sets the speed."""
+        """Do nothing: the full speed of the links is unknown, and the next `shape` sets the speed."""
 
     def kill_node(self, name: str) -> None:
         raise NotGiven(f"switch {self.nodes[name]} off yourself")
@@ -102,7 +103,7 @@ class Given:
 
 
 def _format(slow: str, **values: str) -> str:
-    """Return the user's command with its fields filled in. NotGiven when it has others, or open quotes."""
+    """Return the user's command with its fields filled in. Raise NotGiven for unknown fields or unbalanced quotes."""
     try:
         words = slow.format(**values)
         shlex.split(words)

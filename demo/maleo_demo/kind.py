@@ -1,6 +1,6 @@
-"""kind as the demo's cluster: nodes are containers, links are slowed inside them, a registry stands beside them.
+"""Demo provider for kind: nodes are containers, links are limited inside them, and a registry is on their network.
 
-It needs no root, and nothing but Docker's own command-line programs: requests go through the API server, models to a
+It needs no root, and only the programs docker, kind and kubectl: requests go through the API server, models to a
 published port of the registry. The user's kubeconfig is neither read nor written.
 """
 
@@ -27,15 +27,15 @@ _CONTROL_PLANE: Final = f"{_CLUSTER}-control-plane"
 _KUBECONFIG: Final = Path("build/kubeconfig")
 _CREATING: Final = "creating"
 _AUDIT_LOG: Final = "/var/log/kubernetes/audit.log"
-_OLDEST: Final = (0, 23)  # its nodes run Kubernetes 1.30, the oldest that Maleo's chart takes
-_CREATE_S: Final = 900.0  # a pull of the node image included
+_OLDEST: Final = (0, 23)  # its nodes run Kubernetes 1.30, the oldest supported by Maleo's chart
+_CREATE_S: Final = 900.0  # includes the pull of the node image
 _READY_S: Final = 180
 _LOAD_S: Final = 600.0
 _DELETE_HINT: Final = f"`kind delete cluster --name {_CLUSTER}` deletes it"
 
 
 def find_kind() -> bool:
-    """Whether a Docker daemon answers (a client alone proves nothing) and kind is there to use it."""
+    """Return True if kind is installed and a Docker daemon answers; an installed client alone is not sufficient."""
     if shutil.which("docker") is None or shutil.which("kind") is None:
         return False
     return succeeds("docker", "info")
@@ -50,7 +50,7 @@ class Kind:
 
     @classmethod
     def bring_up(cls, config: Path, say: Say) -> "Kind":
-        """Create the cluster, or take the one that is there with its nodes started. Unavailable says what hinders."""
+        """Create the cluster, or reuse an existing one and start its nodes. Raise Unavailable with the cause."""
         _check_programs()
         known, record = docker.find_nodes(_CLUSTER), Record.read()
         if known and record and record.made == _CREATING:
@@ -74,7 +74,7 @@ class Kind:
 
     @classmethod
     def current(cls) -> "Kind":
-        """The cluster as the last demo left it. Unavailable when it is not up."""
+        """Return the cluster left by the last demo. Raise Unavailable if it is not up."""
         if not docker.find_nodes(_CLUSTER).get(_CONTROL_PLANE):
             raise Unavailable("the demo's kind cluster is not up: make demo PROVIDER=kind")
         push, pull = docker.start_registry(lambda _text: None)
@@ -82,13 +82,13 @@ class Kind:
 
     @staticmethod
     def foresee() -> str:
-        """Name the longest step while there is no cluster yet."""
+        """Return the longest step if there is no cluster yet, else an empty text."""
         there = docker.find_nodes(_CLUSTER)
         return "" if there else "the longest step the first time: kind pulls its node image, then images (3 min)"
 
     @staticmethod
     def tear_down() -> str:
-        """Remove what the demo made. A cluster that it did not make stays: return a sentence that says so."""
+        """Remove what the demo created. Return a message if the cluster stays because the demo did not create it."""
         docker.remove_all()
         record, nodes = Record.read(), docker.find_nodes(_CLUSTER)
         made = record.made if record else ""
@@ -110,7 +110,7 @@ class Kind:
 
     @property
     def listed_registry(self) -> str:
-        """A name without TLS."""
+        """Registry URL for `agent.registries`: plain HTTP."""
         return f"http://{self.registry}"
 
     @property
@@ -118,20 +118,20 @@ class Kind:
         return find_kubectl()
 
     def audit_lines(self) -> list[str]:
-        """The API server's log of writes; empty when the cluster was made without one."""
+        """Return the audit log; empty if the cluster was created without one."""
         with contextlib.suppress(Unavailable):
             return run("docker", "exec", _CONTROL_PLANE, "cat", _AUDIT_LOG).splitlines()
         return []
 
     def reach(self, namespace: str, service: str, _address: str) -> AbstractContextManager[str]:
-        """Container addresses cannot be reached from macOS, and Services from no machine without a route."""
+        """Go through the API server: on macOS containers are unreachable, and nowhere is there a route to Services."""
         return through_api_server(self.kubectl, self.kubeconfig, namespace=namespace, service=service)
 
     def build_images(self, source: Path, say: Say) -> dict[str, str]:
-        """By Docker from the same Dockerfiles, on the public Python image, loaded where pods can run that need them."""
+        """Build the images with Docker on the public Python image, and load each on the nodes that can run its pods."""
         references = docker.build_images(source, say)
         workers = sorted(name for name in docker.find_nodes(_CLUSTER) if name != _CONTROL_PLANE)
-        # The agent runs everywhere, the operator on any node but the control plane, slots on the nodes of the fleet.
+        # Agents run on every node, the operator on any worker, slots on the nodes of the fleet.
         wanted = {"agent": [_CONTROL_PLANE, *workers], "operator": workers, "slot": sorted(self.nodes.values())}
         for component, reference in references.items():
             say(f"image {component}: kind load")
@@ -143,7 +143,7 @@ class Kind:
         return ["make demo-link SPEED=100Mbit/s", "make demo-kill NODE=edge-1", "make demo-down"]
 
     def shape(self, one: str, other: str, bandwidth: str) -> None:
-        """Both directions of one link, by the addresses that nodes have now: those of a restarted one may differ."""
+        """Limit both directions of one link, by the current node addresses, which may change when a node restarts."""
         shaping.limit(self.nodes[one], self._destinations(other), bandwidth)
         shaping.limit(self.nodes[other], self._destinations(one), bandwidth)
         self._remember({f"{one} {other}": bandwidth})
@@ -157,7 +157,7 @@ class Kind:
         run("docker", "kill", self.nodes[name])
 
     def start_node(self, name: str) -> None:
-        """Power returns, and the node's link has the speed that was set: a container's traffic control ends with it."""
+        """Start the node and restore the limits of its links: traffic control is lost when a container stops."""
         run("docker", "start", self.nodes[name])
         _await_ready(self.kubectl, [self.nodes[name]])
         record = Record.read()
@@ -179,7 +179,7 @@ class Kind:
 
 
 def _check_programs() -> None:
-    """Before anything is made: what is missing, too old, or of another kind."""
+    """Raise Unavailable, before anything is created, if a program is missing, too old or unsupported."""
     if os.environ.get("KIND_EXPERIMENTAL_PROVIDER", "docker") != "docker":
         raise Unavailable("the demo needs kind on Docker: unset KIND_EXPERIMENTAL_PROVIDER")
     docker.check()
@@ -196,7 +196,7 @@ def _check_programs() -> None:
 def _create(config: Path, say: Say) -> None:
     image = os.environ.get("KIND_IMAGE", "")
     say(f"kind create cluster, {image or 'with the node image that this kind pins'}")
-    Record("kind", made=_CREATING).write()  # an interrupted creation leaves nodes, which demo-down may delete
+    Record("kind", made=_CREATING).write()  # so that demo-down may delete the nodes of an interrupted creation
     _KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
     options = ["--config", str(config), "--kubeconfig", str(_KUBECONFIG), "--wait", f"{_READY_S}s"]
     options += ["--image", image] if image else []
@@ -209,7 +209,7 @@ def _delete() -> None:
 
 
 def _start(known: Mapping[str, bool], say: Say) -> None:
-    """Take the cluster that is there, with stopped nodes started: the control plane first, the others find it."""
+    """Start the stopped nodes of an existing cluster, the control plane first, and export its kubeconfig."""
     if _CONTROL_PLANE not in known:
         raise Unavailable(
             f"the kind cluster `{_CLUSTER}` has no control plane: its creation ended early; {_DELETE_HINT}"
@@ -223,7 +223,7 @@ def _start(known: Mapping[str, bool], say: Say) -> None:
 
 
 def _await_ready(kubectl: str, nodes: Iterable[str]) -> None:
-    """Until the API server answers and these nodes are Ready; others may be in whatever state."""
+    """Wait until the API server answers and these nodes are Ready; other nodes are ignored. Raise Unavailable."""
     wait = ("wait", "--for=condition=Ready", f"--timeout={_READY_S}s", *(f"node/{node}" for node in nodes))
     command, deadline = (kubectl, "--kubeconfig", str(_KUBECONFIG)), time.monotonic() + _READY_S
     while not succeeds(*command, "get", "--raw", "/readyz"):

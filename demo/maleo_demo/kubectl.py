@@ -1,4 +1,4 @@
-"""The user's kubectl, and the nodes of a cluster by the names that the examples use."""
+"""The user's kubectl, and the mapping of node names in the examples to the nodes of a cluster."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from typing import Any, Final
 from maleo_demo.programs import Unavailable, run
 
 FLEET: Final = ("drone-1", "gate-1", "edge-1", "cloud-1")
-"""Values of the label maleo.dev/name that the demo needs; a cluster may have more nodes, with the label or without."""
+"""Values of the label maleo.dev/name required by the demo; a cluster may have more nodes, with or without it."""
 
 _LABEL: Final = "maleo.dev/name"
 
@@ -19,7 +19,7 @@ class NoKubectl(Unavailable):
 
 
 def find_kubectl() -> str:
-    """Return its path. NoKubectl when it is not on PATH."""
+    """Return the path of kubectl. Raise NoKubectl if it is not on PATH."""
     program = shutil.which("kubectl")
     if program is None:
         raise NoKubectl("kubectl is not on PATH: install it")
@@ -27,7 +27,7 @@ def find_kubectl() -> str:
 
 
 def find_nodes(kubectl: str, kubeconfig: Path) -> Mapping[str, str]:
-    """Return label maleo.dev/name -> name of the node. Unavailable when two nodes bear the same label."""
+    """Return label maleo.dev/name -> node name. Raise Unavailable if two nodes have the same label."""
     said = run(kubectl, "--kubeconfig", str(kubeconfig), "get", "nodes", "-l", _LABEL, "-o", "json")
     nodes: dict[str, str] = {}
     for node in json.loads(said)["items"]:
@@ -39,9 +39,9 @@ def find_nodes(kubectl: str, kubeconfig: Path) -> Mapping[str, str]:
 
 
 def declare(document: dict[str, Any], nodes: Mapping[str, str]) -> dict[str, Any]:
-    """Return a Device with the name that its node has in this cluster, and any other document as it is.
+    """Return a Device with the name of its node in this cluster, and any other document unchanged.
 
-    A Device bears its node's name; the examples write the node's label maleo.dev/name there.
+    A Device is named like its node; the examples use the node's label maleo.dev/name in its place.
     """
     if document["kind"] != "Device":
         return document

@@ -1,4 +1,4 @@
-"""Continuous load by a standard Open Inference Protocol client; every answer is compared with the uncut model's."""
+"""Load generator with a standard Open Inference Protocol client; compares answers with the unpartitioned model."""
 
 import asyncio
 import time
@@ -18,27 +18,27 @@ _RELATIVE_TOLERANCE: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request. `error` is empty when an answer came; `wrong` when it differs from the uncut model's."""
+    """One request. `error` is empty if an answer came; `wrong` is not empty if it differs from the whole model's."""
 
     sent_at: float  # Unix time
     seconds: float
     revision: int
     variant: str
-    served_by: str = ""  # slots in the order of the data, such as `a>b`, or `fallback`
+    served_by: str = ""  # slots in the order of the data flow, such as `a>b`, or `fallback`
     error: str = ""
     wrong: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One input and, by variant, the uncut model's answer to it."""
+    """One input and, by variant, the answer of the unpartitioned model."""
 
     data: NDArray[np.float32]
     answers: dict[str, NDArray[np.float32]]
 
 
 def prepare_cases(models: dict[str, Path], *, seed: int = 7) -> tuple[str, str, list[Case]]:
-    """Input name, output name and the cases, computed here with ONNX Runtime on the whole model of each variant."""
+    """Return input name, output name and the cases, computed with ONNX Runtime on the whole model of each variant."""
     generator = np.random.default_rng(seed)
     sessions = {
         variant: onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -57,7 +57,7 @@ def prepare_cases(models: dict[str, Path], *, seed: int = 7) -> tuple[str, str, 
 
 @dataclass
 class Load:
-    """An open loop: a request starts every 1/rate seconds, whatever becomes of those before it."""
+    """Open-loop load generator: starts a request every 1/rate seconds, independent of earlier requests."""
 
     address: str  # host:port
     model: str
@@ -70,7 +70,7 @@ class Load:
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Until `stop`; then the requests in flight are awaited, so that none is lost uncounted."""
+        """Send requests until `stop`, then await the requests in flight, so that every request is counted."""
         connections = 32
         async with oip.InferenceServerClient(self.address, conn_limit=connections, conn_timeout=_TIMEOUT_S) as client:
             running: set[asyncio.Task[None]] = set()
@@ -93,7 +93,7 @@ class Load:
         self._stopping.set()
 
     async def until(self, count: int) -> None:
-        """Until this many requests have ended, well or not."""
+        """Wait until this many requests have ended, with or without success."""
         while len(self.samples) < count:
             self._ended.clear()
             await self._ended.wait()
@@ -131,6 +131,6 @@ def _compare(got: NDArray[np.float32] | None, want: NDArray[np.float32] | None, 
 
 
 def percentile(samples: list[Sample], percent: float) -> float | None:
-    """Seconds at the client, of the answered requests; None without any."""
+    """Return a percentile of the latency at the client, in seconds, of the answered requests; None without any."""
     answered = [s.seconds for s in samples if not s.error]
     return float(np.percentile(answered, percent)) if answered else None

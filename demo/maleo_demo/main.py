@@ -25,7 +25,7 @@ from maleo_kube.resources import PLACEMENTS
 _QUIET_S: Final = 60.0
 _SETTLED_S: Final = 21.0  # two windows of the mission
 _SLOW: Final = "11.5Mbit/s"
-_INTERRUPTED: Final = 130  # as shells tell it
+_INTERRUPTED: Final = 130  # shell convention for SIGINT
 _REPORT: Final = Path("build/demo-report.json")
 
 
@@ -41,7 +41,7 @@ async def _placement(client: Client, seen: Seen) -> dict[str, Any]:
 
 
 async def _run_story(environment: Environment, steps: Steps, report: Report, *, slow_link: bool) -> None:
-    """Serve, be quiet; with `slow_link`: slow it, watch the drift and the move, be inside the objective again."""
+    """Place the mission, serve load and count writes; with `slow_link`, also slow a link and await the re-placement."""
     async with (
         Client.from_kubeconfig(environment.kubeconfig) as client,
         Observer.of(client, f"{NAMESPACE}/{MISSION}") as observer,
@@ -73,7 +73,10 @@ async def _run_story(environment: Environment, steps: Steps, report: Report, *, 
 
 
 async def _watch(environment: Environment, steps: Steps, observer: Observer, report: Report, applied: float) -> None:
-    """Until the mission, applied at `applied` (Unix time), serves inside its objectives and has been quiet."""
+    """Wait until the mission meets its objectives and its status is stable, then count the writes of a quiet minute.
+
+    applied: Unix time at which the mission was applied.
+    """
     with steps.step("serving inside its MALE") as line:
         met = await observer.until(_meets, what="LatencyMet", timeout_s=120, since=applied)
         line.note = f"{met.mission.status.margins.latency if met.mission.status.margins else '?'} latency"
@@ -97,7 +100,7 @@ async def _prepare_load(environment: Environment, steps: Steps, placed: Seen, ad
 
 
 async def _disturb(environment: Environment, steps: Steps, observer: Observer, report: Report) -> Seen:
-    """Slow the link; the status in which the objective is met again, on another revision."""
+    """Slow the link; return the status in which another revision meets the objective."""
     before = observer.history[-1].revision
     steps.say(f"link drone-1 > edge-1 shaped to {_SLOW}")
     disturbed = time.time()
@@ -201,7 +204,7 @@ def _run_or_remove(told: argparse.Namespace) -> int:
 
 
 def _change(told: argparse.Namespace) -> int:
-    """What can be tried on the cluster that the demo left up."""
+    """Apply one fault or link speed to the cluster of the last demo. Raise Unavailable for an unknown node."""
     cluster = current()
     names = told.between if told.what == "link" else [told.node]
     if unknown := [name for name in names if name not in cluster.nodes]:
@@ -217,7 +220,7 @@ def _change(told: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    """Exit code 0: shown; 1: it ran, and something did not hold; the report says what."""
+    """Run the command line. Exit code 0: every check of the report passed; 1: not so, or an error; 130: interrupted."""
     told = _parse()
     try:
         sys.exit(_run_or_remove(told) if told.what in {"run", "down"} else _change(told))

@@ -1,4 +1,4 @@
-"""Watches one mission and keeps every status it had: the report's seconds are those of the API, not of a poll."""
+"""Observer of one mission by a watch, with the history of its status: times are those of the events, not of a poll."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ class Seen:
     mission: Mission
 
     def condition(self, kind: str) -> str:
-        """`True`, `False`, `Unknown`; empty when the condition is not there."""
+        """Return the status of a condition: `True`, `False` or `Unknown`; empty if the condition is absent."""
         return next((c.status for c in self.mission.status.conditions if c.type == kind), "")
 
     def reason(self, kind: str) -> str:
@@ -32,11 +32,11 @@ class Seen:
 
 
 class NotReached(Exception):
-    """What was waited for did not come; the message says what the mission said last."""
+    """A status was not reached in time; the message contains the mission's last conditions."""
 
 
 class Observer:
-    """`async with Observer.of(client, key) as observer: await observer.until(...)`."""
+    """Status history of one mission: `async with Observer.of(client, key) as observer: await observer.until(...)`."""
 
     def __init__(self) -> None:
         self.history: list[Seen] = []
@@ -68,7 +68,10 @@ class Observer:
             self._changed.notify_all()
 
     async def settle(self, *, quiet_s: float, timeout_s: float) -> None:
-        """Until nothing was written to the mission for `quiet_s`: the first windows move its figures through bands."""
+        """Wait until the mission was not written to for `quiet_s` seconds. Raise NotReached after `timeout_s` seconds.
+
+        In the first windows the reported figures still cross the bands within which they are not updated.
+        """
         deadline = time.time() + timeout_s
         while (left := self.history[-1].at + quiet_s - time.time()) > 0:
             if time.time() > deadline:
@@ -76,7 +79,11 @@ class Observer:
             await asyncio.sleep(left)
 
     async def until(self, reached: Callable[[Seen], bool], *, what: str, timeout_s: float, since: float = 0.0) -> Seen:
-        """The first status at or after `since` for which `reached` holds; NotReached after `timeout_s` seconds."""
+        """Return the first status at or after `since` (Unix time) for which `reached` is true.
+
+        The latest status counts too if it is older than `since` and `reached` is true for it. Raise NotReached after
+        `timeout_s` seconds.
+        """
 
         def first() -> Seen | None:
             return next((s for s in self.history if s.at >= since and reached(s)), None)
@@ -90,7 +97,7 @@ class Observer:
 
         latest = self.history[-1] if self.history else None
         if since and latest is not None and latest.at < since and reached(latest):
-            return latest  # it already holds, and nothing has changed since
+            return latest  # already reached, and unchanged since
         try:
             return await asyncio.wait_for(wait(), timeout_s)
         except TimeoutError:

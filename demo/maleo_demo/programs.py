@@ -1,4 +1,4 @@
-"""Run the programs that a provider needs (kind, docker, kubectl), each with a time limit."""
+"""Subprocess helpers for the programs of providers (kind, docker, kubectl), with timeouts."""
 
 import subprocess
 from typing import Final
@@ -7,11 +7,11 @@ _TIMEOUT_S: Final = 60.0
 
 
 class Unavailable(Exception):
-    """The cluster cannot do what was asked; the message says what failed, in which command, and what to do."""
+    """The cluster cannot do what was requested; the message says what failed, in which command, and what to do."""
 
 
 def run(*command: str, timeout_s: float = _TIMEOUT_S, stdin: str | None = None) -> str:
-    """Return what the command printed. Unavailable when it fails, is missing, or takes longer than `timeout_s`."""
+    """Return the output of the command. Raise Unavailable if it fails, is missing, or exceeds `timeout_s` seconds."""
     shown = f"`{' '.join(command)}`"
     try:
         done = subprocess.run(  # noqa: S603 - programs of the cluster, without a shell
@@ -27,7 +27,7 @@ def run(*command: str, timeout_s: float = _TIMEOUT_S, stdin: str | None = None) 
 
 
 def succeeds(*command: str, timeout_s: float = _TIMEOUT_S) -> bool:
-    """Return whether the command ends well in time: for questions, and for clean-up of what may be gone."""
+    """Return True if the command succeeds in time: for queries, and for clean-up of what may not exist."""
     try:
         run(*command, timeout_s=timeout_s)
     except Unavailable:

@@ -1,4 +1,4 @@
-"""On which cluster the demo runs: the user's own, else kind when a Docker daemon answers, else Maleo's devcluster."""
+"""Choice of the demo's cluster: an existing one, else kind if a Docker daemon answers, else Maleo's devcluster."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ NAMES: Final = ("kind", "devcluster")
 
 
 class Provider(Protocol):
-    """A cluster that is up, and what the demo does to it. Nodes are named by their label maleo.dev/name."""
+    """Interface of a running cluster for the demo. Nodes are named by their label maleo.dev/name."""
 
     @property
     def description(self) -> str: ...
@@ -27,12 +27,12 @@ class Provider(Protocol):
 
     @property
     def kubectl(self) -> str:
-        """The program."""
+        """Path of the kubectl program."""
         ...
 
     @property
     def nodes(self) -> Mapping[str, str]:
-        """Label maleo.dev/name -> name of the node in this cluster."""
+        """Label maleo.dev/name -> node name in this cluster."""
         ...
 
     @property
@@ -42,7 +42,7 @@ class Provider(Protocol):
 
     @property
     def push_registry(self) -> str:
-        """`host:port` of the same registry as this machine reaches it."""
+        """`host:port` of the same registry for this machine."""
         ...
 
     @property
@@ -52,23 +52,23 @@ class Provider(Protocol):
 
     @property
     def can_shape(self) -> bool:
-        """Whether links can be slowed."""
+        """True if the bandwidth of links can be limited."""
         ...
 
     def audit_lines(self) -> Iterable[str]:
-        """What the API server wrote of every write; empty where it is out of reach."""
+        """Return the lines of the API server's audit log; empty if it is not accessible."""
         ...
 
     def reach(self, namespace: str, service: str, address: str) -> AbstractContextManager[str]:
-        """Yield `host:port[/path]` at which this machine reaches the Service, whose cluster address is `address`."""
+        """Yield `host:port[/path]` of the Service for this machine. address: its address in the cluster."""
         ...
 
     def build_images(self, source: Path, say: Say) -> dict[str, str]:
-        """operator, agent, slot -> reference that nodes can pull."""
+        """Build the images; return operator, agent, slot -> image reference that nodes can use."""
         ...
 
     def what_to_try(self) -> list[str]:
-        """Three commands: a link, a fault, and the one that removes everything."""
+        """Return three commands for the user: change a link, cause a fault, and remove everything."""
         ...
 
     def shape(self, one: str, other: str, bandwidth: str) -> None: ...
@@ -81,9 +81,9 @@ class Provider(Protocol):
 
 
 def choose(name: str | None, *, kubeconfig: Path | None) -> str:
-    """Return `given`, `kind` or `devcluster`: as told, else that of a demo which is up, else what this machine offers.
+    """Return `given`, `kind` or `devcluster`: as requested, else that of a running demo, else what is supported here.
 
-    Unavailable when another cluster of the demo is still up: it would be left behind.
+    Raise Unavailable if the demo is up on another provider, because its cluster would be orphaned.
     """
     if kubeconfig is not None:
         return "given"
@@ -98,7 +98,7 @@ def choose(name: str | None, *, kubeconfig: Path | None) -> str:
 
 
 def bring_up(name: str, source: Path, say: Say, *, yes: bool, given: "Given | None" = None) -> Provider:
-    """Start it, or take what is up. Unavailable, or what the devcluster refuses."""
+    """Start the cluster or reuse a running one. Raise Unavailable, NotGiven, or Failure from the devcluster."""
     if name == "given":
         assert given is not None, "the command line asks for it"
         return given.connect()
@@ -110,7 +110,7 @@ def bring_up(name: str, source: Path, say: Say, *, yes: bool, given: "Given | No
 
 
 def current() -> Provider:
-    """The cluster that a demo left up. NotGiven without one, or on a cluster of the user's own."""
+    """Return the cluster left by the last demo. Raise NotGiven if there is none, or for an existing cluster."""
     record = Record.read()
     if record is None:
         raise NotGiven("no demo of this folder is up: make demo")
@@ -118,12 +118,12 @@ def current() -> Provider:
 
 
 def foresee(name: str) -> str:
-    """What takes long the first time, the longest step first; empty when nothing does, or nothing is known."""
+    """Return the steps that take long the first time, longest first; empty if there are none or none is known."""
     return "" if name == "given" else Kind.foresee() if name == "kind" else Devcluster.foresee()
 
 
 def tear_down(name: str, given: "Given | None" = None) -> str:
-    """Remove what `bring_up` and the demo made; caches stay. Return what else stays and why, or nothing."""
+    """Remove what `bring_up` and the demo created, except for caches; return a message if anything else stays."""
     if name == "given":
         assert given is not None, "the command line asks for it"
         given.tear_down()

@@ -1,4 +1,4 @@
-"""What the demo did in this checkout, kept in `build/demo.json` for the commands that follow it."""
+"""State of the demo in this checkout, kept in `build/demo.json` for later commands."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -10,7 +10,7 @@ PATH: Final = Path("build/demo.json")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`made`: which cluster the demo created, and may delete. `links`: `one other` -> bandwidth that was set."""
+    """State of the demo. made: the cluster that the demo created and may delete; links: `one other` -> bandwidth."""
 
     provider: str
     made: str = ""
@@ -18,7 +18,7 @@ class Record:
 
     @classmethod
     def read(cls) -> "Record | None":
-        """Return the record of the last demo that was not removed; None without one, or when it cannot be read."""
+        """Return the record of a demo that was not removed; None if there is none or it cannot be read."""
         try:
             return cls(**json.loads(PATH.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):

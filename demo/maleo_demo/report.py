@@ -1,4 +1,4 @@
-"""What the demo measured: a page on the terminal and the same as JSON."""
+"""Report of the demo: a page for the terminal, and the same as JSON."""
 
 import json
 import textwrap
@@ -18,13 +18,13 @@ def _figure(figure: Figure | None) -> dict[str, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class PlacementFacts:
-    """One revision as it served: what the plan said and what the entry saw."""
+    """One revision in service: predictions of the plan, measurements of the entry and of the client."""
 
     revision: int
     mode: str
     variant: str
     nodes: str
-    cut: list[str]  # `drone-1 [0..7]`, in the order of the data
+    cut: list[str]  # `drone-1 [0..7]`, in the order of the data flow
     predicted: dict[str, Any]
     observed: dict[str, Any]
     client: dict[str, float | int | None]  # seconds, at the client
@@ -42,7 +42,7 @@ class PlacementFacts:
             nodes=status.nodes,
             cut=[f"{p['node']} [{p['span']['first']}..{p['span']['last']}]" for p in spec["partitions"]],
             predicted={
-                "p50": _figure(predicted.latency_mean),  # planning's times are symmetric: the median is the mean
+                "p50": _figure(predicted.latency_mean),  # predicted times are symmetric: the median is the mean
                 "p95": _figure(predicted.latency),
                 "energy": _figure(predicted.energy),
                 "accuracy": _figure(predicted.accuracy),
@@ -63,11 +63,11 @@ class PlacementFacts:
 
 @dataclass
 class Report:
-    """`build/demo-report.json`. Durations in seconds; figures of the API as strings with their unit and basis."""
+    """Content of `build/demo-report.json`: durations in seconds, figures of the API as strings with unit and basis."""
 
     cluster: str
     simulated: str
-    route: str = ""  # what requests go through between client and Service; empty: nothing
+    route: str = ""  # proxies between client and Service; empty if none
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
     total_s: float = 0.0
     requests: dict[str, int] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Report:
         )
 
     def page(self) -> str:
-        """The report for people, at most 100 columns."""
+        """Return the report as text of at most 100 columns."""
         lines = [f"Maleo demo on {self.cluster}, {self.total_s:.0f} s in all.", self.simulated, ""]
         for facts in self.placements:
             lines += _describe(facts)
@@ -129,7 +129,7 @@ class Report:
 
 
 def _wrap(line: str) -> list[str]:
-    """Return the line in parts of at most 100 columns; what follows stands below the second column."""
+    """Wrap the line at 100 columns; continuation lines are aligned with the second column."""
     if len(line) <= _COLUMNS:
         return [line]
     return textwrap.wrap(line, _COLUMNS, subsequent_indent=" " * 15, break_long_words=False)

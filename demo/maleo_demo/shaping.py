@@ -1,6 +1,6 @@
-"""The speed of a link between two nodes that are containers, by Linux traffic control inside them.
+"""Bandwidth limits between container nodes, by Linux traffic control (HTB) inside them.
 
-Both ends queue what they send to the other: to its address and to its pods. A node has one shaped link at a time.
+Both ends limit their traffic to the other node and its pods. A node has at most one limited link.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ _FAST: Final = "40gbit"
 
 
 def can_shape(node: str) -> bool:
-    """Whether the kernel has what shaping needs (sch_htb, cls_u32): tried on the node's loopback, then taken back."""
+    """Return True if the kernel supports shaping (sch_htb, cls_u32): tried on the node's loopback, then undone."""
     commands = (
         "qdisc add dev lo root handle 1: htb default 1",
         "class add dev lo parent 1: classid 1:1 htb rate 1gbit",
@@ -25,7 +25,7 @@ def can_shape(node: str) -> bool:
 
 
 def limit(node: str, destinations: tuple[str, ...], bandwidth: str) -> None:
-    """Send to `destinations` (address ranges) with `bandwidth` at most; what was set before is replaced."""
+    """Limit traffic to `destinations` (CIDR) to `bandwidth`, replacing earlier limits. Raise Unavailable on failure."""
     reset(node)
     bits = round(parse(BANDWIDTH, bandwidth) * 8)
     commands = [
@@ -44,7 +44,7 @@ def limit(node: str, destinations: tuple[str, ...], bandwidth: str) -> None:
 
 
 def reset(node: str) -> None:
-    """Full speed on every link of the node."""
+    """Remove the bandwidth limits of the node."""
     succeeds(*_tc(node, "qdisc del dev eth0 root"))
 
 

@@ -1,4 +1,4 @@
-"""The demo's progress on the terminal: one line a step, with what it is doing while it runs and its seconds after."""
+"""Progress output of the demo: one line per step, with its current action while it runs and its duration after."""
 
 import contextlib
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 class Steps:
-    """Collects the seconds of each phase for the report."""
+    """Progress printer; collects the duration of each step for the report."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -15,7 +15,7 @@ class Steps:
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator["Line"]:
-        """Prints `✓ title  seconds  note`; on an error `✗`, and lets it pass."""
+        """Time a step and print `✓ title  seconds  note`, or `✗` if it raises; the exception is propagated."""
         line = Line()
         if self._terminal:
             print(f"  … {title}", end="", flush=True)
@@ -29,7 +29,7 @@ class Steps:
         self._end("✓", title, self.seconds[title], line.note)
 
     def tell(self, text: str) -> None:
-        """What a long step is doing now."""
+        """Print the current action of a long step."""
         if self._terminal:
             print(f"\r\033[K  … {text}", end="", flush=True)
         else:
@@ -44,6 +44,6 @@ class Steps:
 
 
 class Line:
-    """What a step wants to say in its line when it has ended."""
+    """Note of a step, printed in its line when it has ended."""
 
     note: str = ""

@@ -1,1 +1,1 @@
-"""A real multi-node Kubernetes on one Linux machine, without Docker."""
+"""Multi-node Kubernetes cluster on one Linux machine, without Docker."""

@@ -1,4 +1,4 @@
-"""Where the programs of Kubernetes come from: at hand, cached, downloaded, or built from their Go modules."""
+"""Provider of the Kubernetes binaries: found on this machine, cached, downloaded, or built from their Go modules."""
 
 import hashlib
 import os
@@ -27,12 +27,12 @@ _BUILD_SECONDS: Final = {"kube-apiserver": 271, "kubelet": 49, "kube-controller-
 
 
 class NotFound(Exception):
-    """A program is nowhere and cannot be had; the message says what was tried and what to do."""
+    """A binary was not found and could not be obtained; the message says what was tried and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where to look, in this order. `explicit` and `assets` are folders of people's own."""
+    """Sources of binaries, in order of preference. `explicit` and `assets` are folders given by the user."""
 
     explicit: Path | None
     cache: Path
@@ -60,7 +60,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class _Release:
-    """A published file. `sums` is where its SHA-256 stands; `member` its program, empty for a bare one."""
+    """A published file. sums: URL of its SHA-256; member: path of the binary in an archive, empty for a bare binary."""
 
     version: str
     url: str
@@ -77,20 +77,20 @@ class _Release:
         return cls(VERSION, url, f"{url}.sha256")
 
     def sum_in(self, text: str) -> str | None:
-        """The one that stands alone or, of many, beside the file's name."""
+        """Return the checksum in a checksum file: the only one, or that of this file's name; None if there is none."""
         rows = [line.split() for line in text.splitlines() if line.strip()]
         return next((row[0] for row in rows if row[1:] in ([], [self.url.rpartition("/")[2]])), None)
 
 
 def find(name: str, sources: Sources) -> Path | None:
-    """The program when it is already on this machine."""
+    """Return the path of the binary if it is on this machine, else None."""
     folders = [sources.explicit, sources.cache, sources.assets if name in CONTROL_PLANE else None]
     candidates = [folder / name for folder in folders if folder is not None]
     return next((path for path in candidates if os.access(path, os.X_OK)), None)
 
 
 def ensure(names: tuple[str, ...], sources: Sources, say: Say) -> dict[str, Path]:
-    """Every program of `names`, downloaded or built where needed. NotFound says what to do about it."""
+    """Return name -> path of each binary, downloaded or built if needed. Raise NotFound with the remedy."""
     found: dict[str, Path] = {}
     for name in names:
         path = find(name, sources)
@@ -99,7 +99,7 @@ def ensure(names: tuple[str, ...], sources: Sources, say: Say) -> dict[str, Path
 
 
 def foresee(names: tuple[str, ...], sources: Sources) -> int:
-    """Seconds that `ensure` takes at most, when nothing can be downloaded and all that is missing is built."""
+    """Return an estimate in seconds of `ensure` in the worst case, when every missing binary is built from source."""
     missing = [name for name in names if find(name, sources) is None]
     return sum(_BUILD_SECONDS.get(name, 10) for name in missing)
 
@@ -119,10 +119,13 @@ def _obtain(name: str, sources: Sources, say: Say) -> Path:
 
 
 def _download(name: str, release: _Release, target: Path, say: Say) -> bool:
-    """False when the server cannot be reached or has no such file; a wrong checksum is an error."""
+    """Download and verify the binary. Return False if the server is unreachable or lacks the file.
+
+    Raise NotFound if the checksum does not match.
+    """
     partial = target.with_suffix(".partial")
     try:
-        with urllib.request.urlopen(release.sums, timeout=_CONNECT_S) as answer:  # noqa: S310 - a base URL of ours
+        with urllib.request.urlopen(release.sums, timeout=_CONNECT_S) as answer:  # noqa: S310 - base URL from `Sources`
             expected = release.sum_in(answer.read().decode())
         if expected is None:
             return False
@@ -146,7 +149,7 @@ def _download(name: str, release: _Release, target: Path, say: Say) -> bool:
 
 
 def _unpack(archive: Path, member: str) -> None:
-    """The member alone, in the place of the archive: nothing else of it is written anywhere."""
+    """Replace the archive by its member; no other member is extracted."""
     unpacked = archive.with_suffix(".unpacked")
     with tarfile.open(archive) as opened, unpacked.open("wb") as output:
         program = opened.extractfile(member)

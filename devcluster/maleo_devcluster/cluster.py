@@ -1,4 +1,4 @@
-"""The whole cluster: up, down, and what may happen to a node in between. State is kept in one file."""
+"""Life cycle of the devcluster (up, down) and fault injection on its nodes. State is kept in one file."""
 
 import contextlib
 import fcntl
@@ -29,12 +29,12 @@ Say = Callable[[str], None]
 
 
 class NoCluster(Exception):
-    """There is no devcluster, or not such a node in it."""
+    """The devcluster cannot be used: it or the named node does not exist, is not Ready in time, or is locked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """`state` belongs to one cluster and goes with it; `cache` (images, layers, models) stays. `lock` is a file."""
+    """Paths: `state` is removed with the cluster, `cache` (images, layers, models) stays; `lock` is a file."""
 
     state: Path
     cache: Path
@@ -47,7 +47,7 @@ class Folders:
 
 
 class Cluster:
-    """A devcluster that is up. Made by `up` or, from what `up` recorded, by `current`."""
+    """A running devcluster, returned by `up`, or by `current` from the state file."""
 
     def __init__(self, folders: Folders, record: dict[str, Any]) -> None:
         self.folders = folders
@@ -86,12 +86,12 @@ class Cluster:
         network.heal(self.node(name))
 
     def kill_node(self, name: str) -> None:
-        """Power loss: every process of the node ends at once."""
+        """Simulate a power loss: kill every process of the node at once."""
         node = self.node(name)
         self._process(f"node-{node.name}").stop(kill=True)
 
     def start_node(self, name: str) -> None:
-        """Power returns; nothing to do when the node runs."""
+        """Start the node again after `kill_node`; do nothing if it runs."""
         node = self.node(name)
         if self._process(f"node-{node.name}").running:
             return
@@ -102,7 +102,7 @@ class Cluster:
             _remember(self.folders, record, process)
 
     def status(self) -> dict[str, bool]:
-        """Program or node -> whether it runs."""
+        """Return name of program or node -> True if it runs."""
         return {p.name: p.running for p in _processes(_read(self.folders))}
 
     def _process(self, name: str) -> Process:
@@ -110,7 +110,10 @@ class Cluster:
 
 
 def up(nodes: tuple[Node, ...], *, ask: host.Ask, say: Say, folders: Folders | None = None) -> Cluster:
-    """Start everything and wait until all nodes are Ready; what a crash left behind is removed first."""
+    """Start the cluster and wait until all nodes are Ready; remove the leftovers of a crash first.
+
+    A running cluster of the same nodes is returned as it is.
+    """
     folders = folders or Folders.default()
     host.check_machine()
     with _locked(folders):
@@ -136,7 +139,7 @@ def up(nodes: tuple[Node, ...], *, ask: host.Ask, say: Say, folders: Folders | N
 
 
 def down(folders: Folders | None = None) -> None:
-    """Remove all that `up` made; the cache stays."""
+    """Remove everything created by `up`, except for the cache."""
     folders = folders or Folders.default()
     host.check_machine()
     with _locked(folders):
@@ -191,7 +194,7 @@ def _await_ready_nodes(url: str, tls: ssl.SSLContext, count: int, folders: Folde
 
 
 def _clean(folders: Folders) -> None:
-    """Reverse order; every step may find nothing to do."""
+    """Undo `up` in reverse order, from the state file; every step is idempotent."""
     try:
         record = json.loads((folders.state / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -212,12 +215,12 @@ def _clean(folders: Folders) -> None:
     if "data" in record:
         shutil.rmtree(record["data"], ignore_errors=True)
     (folders.state / "state.json").unlink()
-    with contextlib.suppress(OSError):  # logs of a failed start stay
+    with contextlib.suppress(OSError):  # not empty if logs of a failed start are kept
         folders.state.rmdir()
 
 
 def _keep_logs(folders: Folders) -> None:
-    """A failed start is cleaned away; what its programs said stays in `failed/`."""
+    """Copy the logs of a failed start to `failed/`, which the clean-up keeps."""
     kept = folders.state / "failed"
     shutil.rmtree(kept, ignore_errors=True)
     for log in folders.state.glob("**/log/*.log"):
@@ -227,7 +230,7 @@ def _keep_logs(folders: Folders) -> None:
 
 
 def _programs_folder(folders: Folders, programs: dict[str, Path]) -> Path:
-    """One folder with all programs, wherever they came from."""
+    """Create and return a folder with symbolic links to all programs."""
     folder = folders.state / "programs"
     folder.mkdir(parents=True, exist_ok=True)
     for name, path in programs.items():
@@ -246,14 +249,14 @@ def _processes(record: dict[str, Any]) -> list[Process]:
 
 
 def _remember(folders: Folders, record: dict[str, Any], *processes: Process, **facts: str) -> None:
-    """At once, so that a crash in the next line leaves nothing that nobody knows."""
+    """Record processes in the state file immediately: after a crash `_clean` must know all of them."""
     record["processes"] += [{**asdict(process), "log": str(process.log)} for process in processes]
     record |= facts
     _save(folders, record)
 
 
 def _read(folders: Folders) -> dict[str, Any]:
-    """Always anew: another command may have started a node since."""
+    """Read the state file. It is never cached: another command may have started a node."""
     try:
         found: dict[str, Any] = json.loads((folders.state / "state.json").read_text(encoding="utf-8"))
     except OSError:

@@ -1,4 +1,4 @@
-"""etcd and kube-apiserver, and where nodes join also the controller manager and the scheduler."""
+"""Control plane: etcd and kube-apiserver, optionally with the controller manager and the scheduler."""
 
 import shutil
 import socket
@@ -27,13 +27,14 @@ _DNS_NAMES: Final = (
     "localhost",
 )
 
-# Writes with their outcome, reads not: the log answers who wrote what, and stays small.
+# Log writes with their outcome but no reads: the log shows who wrote what, and stays small. The operator's reads are
+# logged too, to show which rights it uses.
 _AUDIT_POLICY: Final = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
     "rules": [
-        {"level": "Metadata", "users": ["system:serviceaccount:maleo-system:maleo-operator"]},  # which rights it uses
+        {"level": "Metadata", "users": ["system:serviceaccount:maleo-system:maleo-operator"]},
         {"level": "None", "verbs": ["get", "list", "watch"]},
         {"level": "None", "userGroups": ["system:nodes"]},
         {"level": "None", "users": ["system:kube-scheduler", "system:kube-controller-manager"]},
@@ -44,7 +45,7 @@ _AUDIT_POLICY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """A running API server. `ca_file`, `cert_file` and `key_file` are an administrator's."""
+    """A running control plane. `ca_file`, `cert_file` and `key_file` are the credentials of an administrator."""
 
     url: str
     authority: Authority
@@ -60,7 +61,7 @@ class ControlPlane:
         return self.authority.certificate
 
     def stop(self) -> None:
-        """End the programs in reverse order and remove etcd's data."""
+        """Stop the processes in reverse order and remove the data of etcd."""
         for process in reversed(self.processes):
             process.stop()
         shutil.rmtree(self.data, ignore_errors=True)
@@ -75,9 +76,10 @@ def start_control_plane(
     controllers: bool = False,
     node_grace_s: int = 12,
 ) -> ControlPlane:
-    """Start in `folder`; needs no root. Ports are free ones unless `port` (of the API server) is given.
+    """Start a control plane in `folder`, without root. Ports are ephemeral unless `port` (of the API server) is given.
 
-    controllers: also the controller manager and the scheduler; a node that is silent for `node_grace_s` is NotReady.
+    controllers: also start the controller manager and the scheduler; a node without a heartbeat for `node_grace_s`
+    seconds is NotReady.
     """
     folder.mkdir(parents=True, exist_ok=True)
     authority = Authority(folder / "pki")
@@ -107,7 +109,7 @@ def start_control_plane(
 
 def _start_etcd(program: Path, folder: Path) -> tuple[Process, str, Path]:
     client, peer = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
-    memory = Path("/dev/shm")  # noqa: S108 - etcd waits for its disk with every write; tests need none
+    memory = Path("/dev/shm")  # noqa: S108 - etcd syncs every write; tests need no durability
     data = (memory if memory.is_dir() else folder) / f"maleo-etcd-{client.rpartition(':')[2]}"
     shutil.rmtree(data, ignore_errors=True)
     flags = {
@@ -143,7 +145,7 @@ def _start_api_server(
     policy.write_text(yaml.safe_dump(_AUDIT_POLICY), encoding="utf-8")
     flags = {
         "etcd-servers": etcd_url,
-        "bind-address": "127.0.0.1" if address == "127.0.0.1" else "0.0.0.0",  # noqa: S104 - nodes and host reach it
+        "bind-address": "127.0.0.1" if address == "127.0.0.1" else "0.0.0.0",  # noqa: S104 - nodes and host connect
         "secure-port": port,
         "advertise-address": address,
         "tls-cert-file": serving.certificate,
@@ -167,7 +169,7 @@ def _start_api_server(
         "profiling": "false",
     }
     if address == "127.0.0.1":
-        flags["endpoint-reconciler-type"] = "none"  # a loopback address is no endpoint
+        flags["endpoint-reconciler-type"] = "none"  # an endpoint must not be a loopback address
         del flags["advertise-address"]
     return start("kube-apiserver", [str(program), *_flags(flags)], folder=folder / "log")
 
@@ -214,7 +216,7 @@ def _tls(authority: Authority, user: KeyPair) -> ssl.SSLContext:
 
 def _answers(url: str, tls: ssl.SSLContext | None) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2, context=tls) as answer:  # noqa: S310 - addresses of our own
+        with urllib.request.urlopen(url, timeout=2, context=tls) as answer:  # noqa: S310 - addresses of this cluster
             return bool(answer.status == 200)  # noqa: PLR2004 - OK
     except (urllib.error.URLError, OSError):
         return False

@@ -1,4 +1,4 @@
-"""What this machine must have for a devcluster, and the settings it changes for as long as the cluster is up."""
+"""Host prerequisites of a devcluster, and the sysctls that are changed while the cluster is up."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ PROGRAMS: Final = {
 }
 _PLUGINS: Final = (Path("/usr/lib/cni/ptp"), Path("/opt/cni/bin/ptp"))
 _AT_LEAST: Final = {"net.ipv4.ip_forward": "1", "fs.inotify.max_user_instances": "1024"}
-# Kubelet sets these for the whole machine when it starts, and never back.
+# The kubelet sets these sysctls of the host when it starts, and never restores them.
 _OF_KUBELET: Final = {
     "vm.overcommit_memory": "1",
     "vm.panic_on_oom": "0",
@@ -33,7 +33,7 @@ _OF_KUBELET: Final = {
     "kernel.keys.root_maxkeys": "1000000",
     "kernel.keys.root_maxbytes": "25000000",
 }
-# A node mounts its own over these; on the host they stay empty.
+# Each node mounts its own folders here; on the host they stay empty.
 MOUNT_POINTS: Final = (
     "/var/lib/containerd",
     "/var/lib/kubelet",
@@ -44,13 +44,13 @@ MOUNT_POINTS: Final = (
     "/var/lib/maleo",
 )
 
-_MEMORY_FOR_FILES: Final = 12 * 1024**3  # four nodes with Maleo: 1.5 GiB of files, 1.5 GiB of programs
+_MEMORY_FOR_FILES: Final = 12 * 1024**3  # four nodes with Maleo use 1.5 GiB of files and 1.5 GiB of processes
 
 Ask = Callable[[str], bool]
 
 
 class Unsuitable(Exception):
-    """This machine cannot run a devcluster; the message says what is missing and what to do."""
+    """This machine cannot run a devcluster; the message says what is missing and what to do about it."""
 
 
 def check_machine() -> None:
@@ -68,7 +68,7 @@ def missing_packages() -> list[str]:
 
 
 def install_packages(packages: list[str], ask: Ask) -> None:
-    """Install by apt after consent; Unsuitable when there is none, or no apt."""
+    """Install Debian packages by apt after consent. Raise Unsuitable without consent or without apt."""
     if not packages:
         return
     command = f"apt-get install --no-install-recommends {' '.join(packages)}"
@@ -84,7 +84,10 @@ def install_packages(packages: list[str], ask: Ask) -> None:
 
 
 def change_settings(ask: Ask) -> dict[str, str]:
-    """Set what nodes need; the former values come back, for `restore_settings`."""
+    """Set the sysctls that nodes need, after consent; return the former values for `restore_settings`.
+
+    Raise Unsuitable without consent.
+    """
     names = [name for name in (*_AT_LEAST, *_OF_KUBELET) if _setting(name).exists()]
     former = {name: _setting(name).read_text(encoding="ascii").strip() for name in names}
     wanted = {name: value for name, value in _AT_LEAST.items() if name in former and int(former[name]) < int(value)}
@@ -101,7 +104,7 @@ def restore_settings(former: Mapping[str, str]) -> None:
 
 
 def make_mount_points(folders: Iterable[str] = MOUNT_POINTS) -> list[str]:
-    """Those that were missing, parents first, for `remove_mount_points`."""
+    """Create the mount points; return the folders created, parents first, for `remove_mount_points`."""
     made = []
     for folder in folders:
         missing = [path for path in (Path(folder), *Path(folder).parents) if not path.exists()]
@@ -111,14 +114,17 @@ def make_mount_points(folders: Iterable[str] = MOUNT_POINTS) -> list[str]:
 
 
 def remove_mount_points(made: Sequence[str]) -> None:
-    """A folder that somebody else uses by now stays."""
+    """Remove the mount points that `make_mount_points` created, except for those that are not empty."""
     for folder in reversed(made):
         with contextlib.suppress(OSError):
             Path(folder).rmdir()
 
 
 def keep_in_memory(folder: Path) -> None:
-    """What nodes unpack is many small files, gone with the cluster: where there is room they never see the disk."""
+    """Create `folder`, on a tmpfs if there is enough memory.
+
+    Nodes unpack many small files, which are removed with the cluster and need not be written to disk.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     free = _free_memory()
     if free >= _MEMORY_FOR_FILES:
@@ -126,12 +132,12 @@ def keep_in_memory(folder: Path) -> None:
 
 
 def unmount(folder: Path) -> None:
-    """A folder that is on the disk needs none."""
+    """Unmount `folder`; do nothing if it is not a mount point."""
     subprocess.run(["umount", "--lazy", folder], capture_output=True, check=False)
 
 
 def _free_memory() -> int:
-    """Bytes that programs can have."""
+    """Return MemAvailable in bytes."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
 

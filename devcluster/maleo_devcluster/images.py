@@ -1,7 +1,7 @@
-"""Container images from the components' Dockerfiles, without a Docker engine: buildah in chroot isolation.
+"""Builder of the components' container images without a Docker engine: buildah with chroot isolation.
 
-A component's packages are installed on the host into its build folder and copied in, so that building needs no network
-inside and layers are cached by content: the tag is the digest of all that goes in.
+The Python packages of a component are installed on the host into its build context, so that the build needs no
+network and layers are cached by content. The image tag is the digest of all inputs.
 """
 
 import hashlib
@@ -30,20 +30,20 @@ _PACKAGES: Final = {
 _BASE_PACKAGES: Final = "python3,ca-certificates"
 _SUITE: Final = "bookworm"
 _PYTHON: Final = "3.11"
-"""Of that suite, and of the Dockerfiles' base: whatever this machine runs, wheels are chosen for it."""
+"""Python version of `_SUITE` and of the base image: wheels are chosen for it, not for the Python of this machine."""
 
 Say = Callable[[str], None]
 
 
 class BuildFailed(Exception):
-    """An image could not be built; the message holds the end of what the tool said."""
+    """An image could not be built; the message contains the end of the tool's output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """Builds from the checkout `source` and pushes to `registry` (ip:port); `cache` keeps base system and layers.
+    """Builder of images from the checkout `source`, pushed to `registry` (ip:port); `cache` keeps packages and layers.
 
-    `platform`: of the images, as uv names it (x86_64-manylinux_2_28); empty for that of this machine.
+    platform: platform of the images in uv's notation (x86_64-manylinux_2_28); empty for that of this machine.
     """
 
     source: Path
@@ -53,7 +53,7 @@ class Builder:
     platform: str = ""
 
     def build_pause(self) -> str:
-        """The image that holds a pod's namespaces: a busybox that waits."""
+        """Build and push the pause image (a waiting busybox that holds a pod's namespaces); return its reference."""
         reference = f"{self.registry}/maleo/{PAUSE}:1"
         if self._is_pushed(PAUSE, "1"):
             return reference
@@ -69,7 +69,7 @@ class Builder:
         return reference
 
     def build(self, component: str) -> str:
-        """The image of `operator`, `agent` or `slot`; at once when nothing in it has changed since the last time."""
+        """Build and push the image of `operator`, `agent` or `slot` unless its tag is pushed; return its reference."""
         reference = f"{self.registry}/maleo/{component}:{self._tag(component)}"
         if self._is_pushed(component, self._tag(component)):
             return reference
@@ -84,15 +84,15 @@ class Builder:
 
     @staticmethod
     def is_prepared(cache: Path) -> bool:
-        """Whether base system and packages were made here before, maybe of an older lock file."""
+        """Return True if base system and packages are cached, possibly for an older lock file."""
         return (cache / "buildah").is_dir() and (cache / "packages").is_dir()
 
     def prepare(self, component: str) -> tuple[Path, str]:
-        """The folder that the component's Dockerfile is built in, by whatever tool, and the tag of its content."""
+        """Create the build context of the component, for any build tool; return its folder and the image tag."""
         context = self.cache / "context" / component
         shutil.rmtree(context, ignore_errors=True)
         context.mkdir(parents=True)
-        # Dependencies apart from our own code: their layer, most of the image, changes with the lock file only.
+        # Dependencies are a layer of their own: it is most of the image and changes only with the lock file.
         shutil.copytree(self._packages(component), context / "site-packages", copy_function=os.link)
         for package in (*_SOURCES, _PACKAGES[component]):
             target = context / "maleo" / Path(package).name
@@ -101,7 +101,7 @@ class Builder:
         return context, self._tag(component)
 
     def _make_base(self) -> str:
-        """A minimal Debian with Python, in place of a public python image; made once."""
+        """Return the base image, a minimal Debian with Python instead of a public image; build it once."""
         reference = "localhost/maleo-base:1"
         if self._has_image(reference):
             return reference
@@ -121,7 +121,7 @@ class Builder:
         return reference
 
     def _packages(self, component: str) -> Path:
-        """The component's dependencies in the locked versions, without Maleo itself; installed once per lock file."""
+        """Return the folder of the component's locked dependencies, without Maleo; installed once per lock file."""
         locked = [self.source / "requirements.lock", self.source / "pyproject.toml"]
         digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in locked)).hexdigest()[:16]
         target = self.cache / "packages" / "-".join(filter(None, (component, digest, self.platform)))
@@ -142,7 +142,7 @@ class Builder:
         return target
 
     def _pinned(self, component: str) -> str:
-        """The component's requirements as the lock file has them: version, marker and hashes."""
+        """Return the requirements of the component from the lock file, with versions, markers and hashes."""
         lock = self.source / "requirements.lock"
         resolver = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
         resolver += [*self._for(), "--extra", _EXTRAS[component], "--constraint", str(lock)]
@@ -153,7 +153,7 @@ class Builder:
             raise BuildFailed(str(error)) from error
 
     def _for(self) -> list[str]:
-        """The Python and the platform that packages are for, as options of uv."""
+        """Return the target Python version and platform as options of uv."""
         return ["--python-version", _PYTHON, *(["--python-platform", self.platform] if self.platform else [])]
 
     def _tag(self, component: str) -> str:
@@ -181,11 +181,14 @@ class Builder:
         return done.returncode == 0
 
     def _drop_older(self, component: str, reference: str) -> None:
-        """Each takes half a gigabyte here; what it shares with this one stays, and the registry has what was pushed."""
+        """Remove older images of the component from the local storage, where each takes half a gigabyte.
+
+        Layers shared with `reference` stay, and the registry keeps the images that were pushed.
+        """
         listed = _run(self._command("images", "--noheading", "--format", "{{.Name}}:{{.Tag}}")).split()
         mine = f"{self.registry}/maleo/{component}:"
         older = [name for name in listed if name.startswith(mine) and name != reference]
-        if older:  # one that is in use elsewhere may stay
+        if older:  # not checked: an image in use cannot be removed
             subprocess.run(self._command("rmi", *older), capture_output=True, check=False)
 
     def _push(self, reference: str) -> None:

@@ -1,4 +1,4 @@
-"""A throw-away certificate authority for one cluster, and the kubeconfigs that use it."""
+"""Temporary certificate authority of one cluster, and its kubeconfigs."""
 
 import datetime as dt
 import ipaddress
@@ -24,7 +24,7 @@ class KeyPair:
 
 
 class Authority:
-    """Signs what the cluster's programs need; all files lie in `folder`, readable by the owner alone."""
+    """Certificate authority of a cluster; all files are in `folder`, which only the owner can read."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -45,7 +45,7 @@ class Authority:
     def issue(
         self, name: str, *, common_name: str, organisation: str = "", names: Sequence[str] = (), server: bool = False
     ) -> KeyPair:
-        """A certificate for a client, and with `server` for a server too. `names` are DNS names or IP addresses."""
+        """Issue a client certificate. server: also valid for a server; names: its DNS names or IP addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
         if organisation:
@@ -68,7 +68,7 @@ class Authority:
         return KeyPair(certificate=certificate, key=_write_key(self.folder / f"{name}.key", key))
 
     def make_service_account_keys(self) -> KeyPair:
-        """The RSA pair by which ServiceAccount tokens are signed; `certificate` is the public key."""
+        """Create the RSA key pair that signs ServiceAccount tokens; `certificate` is the public key."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         public = self.folder / "sa.pub"
         public.write_bytes(
@@ -77,7 +77,7 @@ class Authority:
         return KeyPair(certificate=public, key=_write_key(self.folder / "sa.key", key))
 
     def write_kubeconfig(self, path: Path, *, server: str, user: KeyPair) -> Path:
-        """A kubeconfig that holds its keys inside, so that it works from anywhere on this machine."""
+        """Write a kubeconfig with embedded credentials, independent of other files; return its path."""
         cluster = {"server": server, "certificate-authority-data": _base64(self.certificate)}
         account = {
             "client-certificate-data": _base64(user.certificate),

@@ -1,4 +1,4 @@
-"""The entries of `requirements.lock`, with their hashes, for the packages that one image needs."""
+"""Selection of entries of `requirements.lock`, with hashes, for the packages of one image."""
 
 import re
 from collections.abc import Iterable
@@ -9,11 +9,11 @@ _SEPARATORS: Final = re.compile(r"[-_.]+")
 
 
 class NotLocked(Exception):
-    """A package is not in the lock file in this version, or without a hash: the lock must be made anew."""
+    """A package is missing from the lock file in this version or with a hash: the lock file must be regenerated."""
 
 
 def select(lock: str, pins: Iterable[str]) -> str:
-    """Return the entries of `lock` for `pins` (`name==version`), each with its marker and hashes. Raises NotLocked."""
+    """Return the entries of `lock` for `pins` (`name==version`), with markers and hashes. Raise NotLocked."""
     entries: dict[tuple[str, str], str] = {}
     for block in re.split(r"^(?=\S)", lock, flags=re.MULTILINE):
         match = _ENTRY.match(block)
@@ -30,5 +30,5 @@ def select(lock: str, pins: Iterable[str]) -> str:
 
 
 def _normal(name: str) -> str:
-    """As package indexes compare names (PEP 503)."""
+    """Normalize a package name (PEP 503)."""
     return _SEPARATORS.sub("-", name).lower()

@@ -1,4 +1,4 @@
-"""Bridge, cables and routes of the cluster; links between pairs of nodes made slow, cut and healed."""
+"""Network of the cluster: bridge, veth pairs and routes; bandwidth limits and partitions between nodes."""
 
 import re
 import subprocess
@@ -13,11 +13,11 @@ _FAST: Final = "40gbit"
 
 
 class CommandFailed(Exception):
-    """A system command refused; the message holds the command and what it said."""
+    """A system command failed; the message contains the command and its output."""
 
 
 def run(*command: str) -> str:
-    """Run, return its output; CommandFailed with its error text."""
+    """Run a command and return its output. Raise CommandFailed with its error text."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CommandFailed(f"`{' '.join(command)}` failed: {(done.stderr or done.stdout).strip()}")
@@ -25,12 +25,12 @@ def run(*command: str) -> str:
 
 
 def _attempt(*command: str) -> None:
-    """Run for clean-up: what is not there needs no removal."""
+    """Run a clean-up command and ignore its failure: the object may not exist."""
     subprocess.run(command, capture_output=True, check=False)
 
 
 def check_free(nodes: Iterable[Node]) -> None:
-    """CommandFailed when another interface already uses the cluster's addresses."""
+    """Raise CommandFailed if another interface uses addresses of the cluster, or a node's interface exists."""
     routes = run("ip", "-4", "route", "show")
     foreign = [
         line
@@ -51,7 +51,7 @@ def make_bridge() -> None:
 
 
 def make_node_network(node: Node, others: Iterable[Node]) -> None:
-    """A namespace with one cable to the bridge, and routes to every other node's pods."""
+    """Create the node's network namespace with a veth pair to the bridge, and routes to the pods of other nodes."""
     run("ip", "netns", "add", node.name)
     run("ip", "link", "add", node.veth, "type", "veth", "peer", "name", "eth0", "netns", node.name)
     run("ip", "link", "set", node.veth, "master", BRIDGE, "up")
@@ -66,12 +66,12 @@ def make_node_network(node: Node, others: Iterable[Node]) -> None:
 
 
 def route_services(via: Node) -> None:
-    """The host reaches ClusterIPs through one node's kube-proxy."""
+    """Route ClusterIPs from the host through the kube-proxy of node `via`."""
     run("ip", "route", "replace", SERVICES, "via", via.address)
 
 
 def list_inside(node: Node) -> list[int]:
-    """Processes in the node's network, whoever knows of them."""
+    """Return the ids of all processes in the node's network namespace, recorded or not."""
     done = subprocess.run(["ip", "netns", "pids", node.name], capture_output=True, text=True, check=False)
     return [int(pid) for pid in done.stdout.split()]
 
@@ -86,13 +86,13 @@ def remove(nodes: Iterable[Node]) -> None:
 
 
 def shape(one: Node, other: Node, bandwidth: str) -> None:
-    """Limit both directions between two nodes to `bandwidth` (such as 4Mbit/s); all other links stay fast. Live."""
+    """Limit both directions between two running nodes to `bandwidth` (such as 4Mbit/s); other links stay fast."""
     bits = round(parse(BANDWIDTH, bandwidth) * 8)
     for source, target in ((one, other), (other, one)):
         if "htb 1:" not in run("tc", "-n", source.name, "qdisc", "show", "dev", "eth0"):
             for command in first_shaping(source):
                 run(*command)
-        # u32 rules have no key to replace by: those of this peer are deleted first, if there are any.
+        # u32 filters cannot be replaced: delete those of this peer first, if there are any.
         for command in forget_peer(source, target):
             _attempt(*command)
         for command in slow_peer(source, target, bits):
@@ -100,7 +100,7 @@ def shape(one: Node, other: Node, bandwidth: str) -> None:
 
 
 def first_shaping(source: Node) -> list[list[str]]:
-    """HTB on the sender, with a fast class for all that no rule names."""
+    """Return the tc commands that install HTB on the sender, with a fast default class."""
     tc = ["tc", "-n", source.name]
     return [
         [*tc, *["qdisc", "replace", "dev", "eth0", "root", "handle", "1:", "htb", "default", "1"]],
@@ -109,7 +109,7 @@ def first_shaping(source: Node) -> list[list[str]]:
 
 
 def slow_peer(source: Node, target: Node, bits: int) -> list[list[str]]:
-    """One class per peer, found by the peer's address and its pods'."""
+    """Return the tc commands that add the HTB class of a peer, matched by its address and its pod range."""
     tc, leaf = ["tc", "-n", source.name], f"1:{10 + target.number:x}"
     return [
         [*tc, *f"class replace dev eth0 parent 1: classid {leaf} htb rate {bits}bit burst 16k".split()],
@@ -133,13 +133,13 @@ def _rules(target: Node) -> tuple[tuple[int, str], ...]:
 
 
 def unshape(nodes: Iterable[Node]) -> None:
-    """Every link at full speed again."""
+    """Remove the bandwidth limits of all links."""
     for node in nodes:
         _attempt("tc", "-n", node.name, "qdisc", "del", "dev", "eth0", "root")
 
 
 def cut(node: Node) -> None:
-    """Pull the node's cable: it runs on, and nobody hears it."""
+    """Disconnect the node from the network (partition); its processes keep running."""
     run("ip", "link", "set", node.veth, "down")
 
 

@@ -1,4 +1,4 @@
-"""One real node: kubelet, containerd and kube-proxy in namespaces of their own."""
+"""One node: kubelet, containerd and kube-proxy in separate Linux namespaces."""
 
 import contextlib
 import json
@@ -38,14 +38,14 @@ _CONTAINERD: Final = """version = 2
 
 @dataclass(frozen=True, slots=True)
 class NodeFiles:
-    """What a node needs to start again after it was killed."""
+    """Paths that a node needs to start, also after it was killed."""
 
     folder: Path
     programs: Path
 
 
 def write_node_files(node: Node, files: NodeFiles, authority: Authority, url: str) -> None:
-    """Keys and configuration; done once, a restart uses them again."""
+    """Write the keys and the configuration of a node; a restart reuses them."""
     folder = files.folder
     (folder / "log").mkdir(parents=True, exist_ok=True)
     serving = authority.issue(
@@ -73,9 +73,9 @@ def write_node_files(node: Node, files: NodeFiles, authority: Authority, url: st
 
 
 def start_node(node: Node, files: NodeFiles) -> Process:
-    """Boot the node; it is Ready when the API server says so."""
+    """Start the node's processes; return before the node is Ready."""
     make_cgroups(node)
-    # Killing `unshare` kills the node's first process, and with it everything in its process namespace.
+    # Killing `unshare` kills the node's init process, and with it all processes of its PID namespace.
     command = [
         *("nsenter", f"--net=/run/netns/{node.name}"),
         *("unshare", "-m", "-p", "-u", "-i", "--fork", "--mount-proc", "--kill-child=SIGKILL"),
@@ -94,7 +94,10 @@ def start_node(node: Node, files: NodeFiles) -> Process:
 
 
 def end_all(node: Node) -> None:
-    """What still is in the node's network: a command that was killed may have started it and not noted it any more."""
+    """Kill all processes in the node's network namespace, for at most 10 s.
+
+    A killed command may have started processes without recording them.
+    """
     deadline = time.monotonic() + _END_S
     while (inside := network.list_inside(node)) and time.monotonic() < deadline:
         for pid in inside:
@@ -104,7 +107,7 @@ def end_all(node: Node) -> None:
 
 
 def make_cgroups(node: Node) -> None:
-    """A folder per hierarchy (v1), or one with the controllers switched on (v2); kubelet's `cgroupRoot`."""
+    """Create the kubelet's `cgroupRoot`: one cgroup per hierarchy (v1), or one with controllers enabled (v2)."""
     if (_CGROUPS / "cgroup.controllers").exists():
         controllers = (_CGROUPS / "cgroup.controllers").read_text(encoding="ascii").split()
         wanted = " ".join(f"+{c}" for c in ("cpu", "cpuset", "memory", "pids", "io") if c in controllers)
@@ -114,14 +117,14 @@ def make_cgroups(node: Node) -> None:
         return
     for hierarchy in _hierarchies():
         (hierarchy / node.name).mkdir(exist_ok=True)
-    for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new folder: no process could enter it
+    for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new cpuset, which no process can join
         parent = _CGROUPS / "cpuset" / name
         if parent.exists():
             (_CGROUPS / "cpuset" / node.name / name).write_text(parent.read_text(encoding="ascii"), encoding="ascii")
 
 
 def remove_cgroups(node: Node) -> None:
-    """Bottom up; a folder whose processes have not all gone yet stays, empty of limits."""
+    """Remove the node's cgroups bottom-up; a cgroup that still has processes stays."""
     for hierarchy in [_CGROUPS, *_hierarchies()]:
         top = hierarchy / node.name
         folders = sorted((p for p in top.rglob("*") if p.is_dir()), key=lambda p: len(p.parts), reverse=True)
@@ -135,7 +138,7 @@ def _hierarchies() -> list[Path]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """JSON, which every reader of YAML takes and the network plugins insist on."""
+    """Write the content as JSON, which is valid YAML and required by CNI plugins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
@@ -155,7 +158,7 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "authorization": {"mode": "Webhook"},
         "clusterDNS": [
             BRIDGE_ADDRESS
-        ],  # nobody answers there: Maleo needs no DNS, and pods without one are warned about
+        ],  # no DNS server runs there: Maleo needs none, but the kubelet warns about pods without one
         "clusterDomain": "cluster.local",
         "resolvConf": "",
         "imageGCHighThresholdPercent": 100,

@@ -1,4 +1,4 @@
-"""Programs that outlive the command that started them: started with a log, ended by their recorded id."""
+"""Daemon processes that outlive the command that started them: logged to a file, stopped by their recorded id."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ _STOP_S: Final = 5.0
 
 
 class NotStarted(Exception):
-    """A program ended, or was not ready in time; the message holds the end of its log."""
+    """A process exited or was not ready in time; the message contains the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """`started` is the kernel's start time of the process, so that a reused id is never killed."""
+    """Recorded process. `started` is its start time by the kernel, so that a reused id is never killed."""
 
     name: str
     pid: int
@@ -30,7 +30,7 @@ class Process:
         return _started(self.pid) == self.started
 
     def stop(self, *, kill: bool = False) -> None:
-        """SIGTERM, and SIGKILL after 5 s (at once with `kill`). Nothing when it has already ended."""
+        """Send SIGTERM, and SIGKILL after 5 s (immediately with `kill`). Do nothing if the process has exited."""
         if kill:
             self._signal(signal.SIGKILL)
         else:
@@ -47,7 +47,7 @@ class Process:
 
 
 def start(name: str, command: Sequence[str], *, folder: Path, environment: Mapping[str, str] | None = None) -> Process:
-    """Run `command` in a session of its own, its output in `folder/name.log`."""
+    """Start `command` in a new session, with its output in `folder/name.log`."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{name}.log"
     with log.open("wb") as output:
@@ -59,12 +59,12 @@ def start(name: str, command: Sequence[str], *, folder: Path, environment: Mappi
             start_new_session=True,
             env={**os.environ, **(environment or {})},
         )
-    child.returncode = 0  # it outlives us: no warning that it still runs
+    child.returncode = 0  # it outlives this command: suppress Popen's warning that it still runs
     return Process(name=name, pid=child.pid, started=_started(child.pid), log=log)
 
 
 def await_ready(process: Process, is_ready: Callable[[], bool], *, timeout_s: float) -> None:
-    """Return when `is_ready()`; NotStarted when the program ended or time is up."""
+    """Wait until `is_ready()`. Raise NotStarted if the process exits or `timeout_s` elapses."""
     deadline = time.monotonic() + timeout_s
     while not is_ready():
         ended = not process.running
@@ -76,7 +76,7 @@ def await_ready(process: Process, is_ready: Callable[[], bool], *, timeout_s: fl
 
 
 def _started(pid: int) -> str:
-    """Field 22 of /proc/PID/stat; empty when there is no such process, or only its zombie."""
+    """Return the start time of a process (field 22 of /proc/PID/stat); empty if it does not exist or is a zombie."""
     _reap(pid)
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
@@ -89,4 +89,4 @@ def _reap(pid: int) -> None:
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        return  # not our child: its own parent reaps it
+        return  # not a child of this process: its parent reaps it

@@ -1,4 +1,4 @@
-"""An OCI registry on the bridge: images for the nodes, models for the agents. Its content outlives the cluster."""
+"""OCI registry on the bridge, with images for nodes and models for agents. Its content outlives the cluster."""
 
 import urllib.error
 import urllib.request
@@ -13,7 +13,7 @@ _READY_S: Final = 15.0
 
 
 def start_registry(address: str, storage: Path, folder: Path) -> Process:
-    """`docker-registry` on `address` (ip:port), plain HTTP: reachable from this machine and its cluster only."""
+    """Start `docker-registry` on `address` (ip:port), plain HTTP: only this machine and its cluster can reach it."""
     storage.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "registry.yaml"
@@ -31,7 +31,7 @@ def start_registry(address: str, storage: Path, folder: Path) -> Process:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - an address of our own
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - address of this registry
             return bool(answer.status == 200)  # noqa: PLR2004 - OK
     except (urllib.error.URLError, OSError):
         return False

@@ -1,4 +1,4 @@
-"""What `kind-config.yaml` asks for, and the addresses that follow from it. Pure."""
+"""Topology of a cluster from `kind-config.yaml`, and the addresses derived from it. Pure but for `load`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _MOST_NODES: Final = 50
 
 
 class Invalid(Exception):
-    """The file does not describe a cluster; the message names the field and what to write."""
+    """The file does not describe a valid cluster; the message names the field and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A worker. `number` counts from 1 and gives every address."""
+    """A worker. All addresses are derived from `number`, which counts from 1."""
 
     name: str
     number: int
@@ -37,12 +37,15 @@ class Node:
 
     @property
     def veth(self) -> str:
-        """The host's end of its cable."""
+        """Name of the host's end of the node's veth pair."""
         return f"maleo{self.number}"
 
 
 def parse(text: str, *, source: str) -> tuple[Node, ...]:
-    """The workers of a kind configuration; the control plane runs on the host and is no node here."""
+    """Return the workers of a kind configuration; the control plane runs on the host and is not a node.
+
+    source: file name for messages. Raise Invalid if the text does not describe 1 to 50 workers with distinct names.
+    """
     config: Any = yaml.safe_load(text)
     if not isinstance(config, dict) or config.get("kind") != "Cluster" or not isinstance(config.get("nodes"), list):
         raise Invalid(f"{source}: not a kind configuration: it needs `kind: Cluster` and a list `nodes`")
