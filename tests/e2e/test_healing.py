@@ -18,6 +18,7 @@ from maleo_kube.resources import DEVICES, NODES, PLACEMENTS, PODS, SERVICES
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 _WAIT_S = 120
+_STABLE_S = 5  # kube-proxy applies changes within about a second
 _SPLIT = copy.deepcopy(GATE) | {"modes": ["Split"]}
 ROOT = Path(__file__).parents[2]
 
@@ -145,20 +146,21 @@ async def test_deleted_device__comes_back_with_its_inventory(environment: Enviro
 
 
 async def _until_answering(seen: Seen) -> None:
-    """Poll the model's readiness at the mission's address until it is ready.
+    """Poll the model's readiness at the mission's address until it has been ready for `_STABLE_S` without a break.
 
-    The mission's own condition lags behind a lost entry, and nodes learn a new Service address after it is written. A
-    request of its own connection each time: one that was made before the nodes know the address never gets through.
+    The mission's own condition lags behind a lost entry, and kube-proxy, which tells nobody when it is done, behind a
+    Service: the rules of the deleted one may still answer, before the same address is unreachable for a moment. Each
+    request has a connection of its own: one that was made before the nodes know the address never gets through.
     """
     url = f"http://{seen.mission.status.address}/v2/models/{seen.mission.spec.model.name}/ready"
+    since = None
     async with asyncio.timeout(_WAIT_S):
-        while True:
+        while since is None or time.monotonic() - since < _STABLE_S:
             try:
                 async with ClientSession(timeout=ClientTimeout(total=1)) as session, session.get(url) as response:
-                    if response.ok:
-                        return
+                    since = (since or time.monotonic()) if response.ok else None
             except (ClientError, TimeoutError):
-                pass
+                since = None
             await asyncio.sleep(0.2)
 
 
