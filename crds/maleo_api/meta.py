@@ -34,17 +34,15 @@ Digest = Annotated[
 
 
 class Basis(StrEnum):
-    """Origin of a figure, strongest first: `Measured`, `Calibrated` (a prediction corrected by measurements),
-    `Modelled` (computed from other figures), `Datasheet`, `Claimed` (by a vendor or third party, unverified),
-    `Simulated`, `Declared` (estimated or set by a person), `Unknown`. Of conflicting figures the strongest is used."""
+    """Origin of a figure, strongest first. Of conflicting figures the strongest is used."""
 
     MEASURED = "Measured"
-    CALIBRATED = "Calibrated"
-    MODELLED = "Modelled"
+    CALIBRATED = "Calibrated"  # a prediction, corrected by measurements
+    MODELLED = "Modelled"  # computed from other figures
     DATASHEET = "Datasheet"
-    CLAIMED = "Claimed"
+    CLAIMED = "Claimed"  # by a vendor or third party, unverified
     SIMULATED = "Simulated"
-    DECLARED = "Declared"
+    DECLARED = "Declared"  # estimated or set by a person
     UNKNOWN = "Unknown"
 
 
