@@ -174,8 +174,10 @@ def test_kind__prints_its_columns_and_explains_itself(api: Api, kind: str) -> No
 
 
 def test_explain__tells_what_a_field_means(api: Api) -> None:
-    explained = api.call("explain", "missions.spec.objectives.latency")
-    assert "End to end, from the arrival of a request at the entry to its answer." in explained.stdout
+    explained = api.call("explain", "missions.spec.drift.coolDown")
+    told = " ".join(explained.stdout.split())
+    assert "Minimum time after a move before drift or an improvement may cause another one." in told
+    assert "Default: `30s`." in told
 
 
 _SHARES = {
