@@ -227,13 +227,11 @@ class Index:
 
     def _learn_links(self, snapshot: Snapshot) -> None:
         """Index the Links of the snapshot by their ends, and evaluate measured bandwidths."""
-        self._declared: dict[tuple[_End, _End], str] = {}
-        self._same_ends: dict[tuple[_End, _End], list[str]] = {}
-        for key, link in sorted(snapshot.links.items(), reverse=True):
+        self._declared: dict[tuple[_End, _End], list[str]] = {}  # Links by name: the first wins among equals
+        for key, link in sorted(snapshot.links.items()):
             one, other = (_end(place) for place in link.spec.between)
             for ends in {(one, other), (other, one)}:
-                self._declared[ends] = key  # in reverse order, so that the first by name wins among equals
-                self._same_ends.setdefault(ends, []).append(key)
+                self._declared.setdefault(ends, []).append(key)
         self._wires: dict[tuple[str, str], Wire | None] = {}
         self._links: dict[tuple[Spot, Spot], LinkFacts | None] = {}
         self._measured, self._apart = self._judge_measurements(snapshot)
@@ -288,7 +286,7 @@ class Index:
         matching = {
             (-_RANK[one[0]] - _RANK[other[0]], key)
             for one, other in product(_ends(source), _ends(target))
-            for key in self._same_ends.get((one, other), ())
+            for key in self._declared.get((one, other), ())
         }
         least = min(matching, default=(0, ""))[0]
         return sorted(key for rank, key in matching if rank == least)
@@ -296,9 +294,9 @@ class Index:
     def _find_declared(self, source: NodeFacts, target: NodeFacts) -> str | None:
         """Return the key of the most specific Link between two nodes, the first by name of several, or None."""
         matching = [
-            (-_RANK[one[0]] - _RANK[other[0]], key)
+            (-_RANK[one[0]] - _RANK[other[0]], keys[0])
             for one, other in product(_ends(source), _ends(target))
-            if (key := self._declared.get((one, other))) is not None
+            if (keys := self._declared.get((one, other))) is not None
         ]
         return min(matching)[1] if matching else None
 
