@@ -27,7 +27,8 @@ from maleo_operator.planning.counts import Layer, Move
 from maleo_operator.planning.question import Way
 from maleo_operator.planning.stages import Types
 
-_ROUNDS: Final = 30
+ROUNDS: Final = 30
+"""Maximum number of subgradient steps of a probe; estimates of its work count them, too."""
 _AIM: Final = 1.05
 """Target of the bound when prices are raised, as a multiple of the limit."""
 _MOST_WORK: Final = 10_000_000
@@ -115,7 +116,7 @@ class LeastProbe:
         """
         sizes, price = np.array(self._types.sizes, dtype=float), np.zeros(len(self._types.sizes))
         found, highest = (price, self._look_on(price)[0]), -np.inf
-        for _ in range(_ROUNDS):
+        for _ in range(ROUNDS):
             ahead, uses = self._look_on(price)
             bound = float(ahead[-1, 0] - price @ sizes)
             if bound > highest:

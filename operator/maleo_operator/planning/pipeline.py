@@ -30,7 +30,7 @@ from maleo_operator.planning.budget import CALL, Budget
 from maleo_operator.planning.counts import CountProbe
 from maleo_operator.planning.cover import cover
 from maleo_operator.planning.lattice import TIE, Lattice
-from maleo_operator.planning.least import LeastProbe
+from maleo_operator.planning.least import ROUNDS, LeastProbe
 from maleo_operator.planning.orders import improve
 from maleo_operator.planning.question import Limit, Question, Way, total
 from maleo_operator.planning.search import Found, Searcher
@@ -51,8 +51,6 @@ _SORTING: Final = 100.0
 """Units of work to sort one number among millions."""
 _PROBING: Final = 3e8
 """Maximum work of a least-cost probe, which drops states beyond it."""
-_ROUNDS: Final = 30
-"""Iterations in which a least-cost probe looks for prices."""
 _DESCENTS: Final = 64
 """Improvements tried below the incumbent once the bisection has ended."""
 _STEP: Final = 1e-7
@@ -154,7 +152,7 @@ def _work_of_least(types: Types) -> float:
     """Return the work of one `LeastProbe`: the sums of all states and the calls of every layer and price iteration."""
     kinds, last = len(types.members), types.last
     sums = types.count_states() * kinds * last * (kinds + last)
-    calls = _ROUNDS * last + types.most * kinds * (1 + last)
+    calls = ROUNDS * last + types.most * kinds * (1 + last)
     return min(_PROBING, 4 * CALL * calls + 3 * sums)
 
 
