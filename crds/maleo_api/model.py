@@ -12,6 +12,7 @@ from maleo_api.quantities import BYTES, Bytes, Duration, Energy, Ratio, Work, pa
 
 TensorName = Annotated[str, StringConstraints(max_length=256)]
 Datatype = Literal["BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "FP16", "FP32", "FP64"]
+MOST_DIMENSIONS: Final = 8
 MOST_IN_A_DIMENSION: Final = 2**31 - 1
 ITEM_BYTES: Final[dict[str, int]] = {
     "BOOL": 1, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
@@ -39,7 +40,7 @@ class Tensor(Schema):
     datatype: Datatype
     """Element type, spelled as in the Open Inference Protocol, such as `FP32`. With the shape it gives the size of the
     tensor."""
-    shape: Annotated[list[Annotated[int, Field(le=MOST_IN_A_DIMENSION)]], Field(max_length=8)]
+    shape: Annotated[list[Annotated[int, Field(le=MOST_IN_A_DIMENSION)]], Field(max_length=MOST_DIMENSIONS)]
     """Length of each dimension, such as `[1, 3, 224, 224]`. -1 marks a dynamic dimension, such as the batch, which
     counts as 1 in sizes. An empty list is a scalar."""
 

@@ -36,6 +36,7 @@ from maleo_api.mission import (
     Weights,
 )
 from maleo_api.model import (
+    MOST_DIMENSIONS,
     AccuracyFigure,
     Artifact,
     Codec,
@@ -52,7 +53,6 @@ from maleo_api.quantities import BYTES, DURATION, RATIO, Unit, parse, show
 
 _ROUNDED: Final = 0.05
 """Relative tolerance of a stated size, so that a size with two digits does not contradict its tensors."""
-_MOST_DIMENSIONS: Final = 8
 _MOST_CHOICES: Final = 8192
 """Maximum choices of a model. Planning one of this size among 16 different units takes less than half its budget."""
 
@@ -112,7 +112,7 @@ def _states_its_size() -> Rule:
     for suffix, size in (("16", 2), ("32", 4), ("64", 8)):
         item = f"tensor.datatype.endsWith('{suffix}') ? {size}.0 : ({item})"
     shape = "tensor.shape"
-    lengths = [f"({shape}.size() > {i} ? double({shape}[{i}]) : 1.0)" for i in range(_MOST_DIMENSIONS)]
+    lengths = [f"({shape}.size() > {i} ? double({shape}[{i}]) : 1.0)" for i in range(MOST_DIMENSIONS)]
     known = f"self.tensors.map(tensor, [{' * '.join(lengths)}].map(n, (n < 0.0 ? -n : n) * ({item}))[0]).sum()"
     batch = f"{shape}[0] < 0 && {shape}.exists_one(length, length < 0)"
     is_open = f"self.tensors.exists(tensor, {shape}.exists(length, length < 0) && !({batch}))"
