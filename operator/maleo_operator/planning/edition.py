@@ -2,7 +2,7 @@
 
 from maleo_api.mission import Mission
 from maleo_api.model import Block, Exit, Model, Variant
-from maleo_api.spelling import suggest
+from maleo_api.spelling import find_close, suggest
 
 
 class Edition(Variant):
@@ -27,6 +27,17 @@ def list_editions(model: Model) -> list[Edition]:
     ]
 
 
+def find_edition(model: Model, name: str, exit_: str) -> Edition | None:
+    """Return the variant of this name, whole or with `exit_` at that exit; None if the Model has no such edition."""
+    variant = next((variant for variant in model.spec.variants if variant.name == name), None)
+    if variant is None:
+        return None
+    if not exit_:
+        return _make(variant)
+    end = next((end for end in variant.exits if end.name == exit_), None)
+    return _end(variant, end) if end is not None else None
+
+
 def tell_unknown(mission: Mission, model: Model) -> str:
     """Return a message on names in spec.model.variants that the model lacks; empty if it has all of them."""
     there = [variant.name for variant in model.spec.variants]
@@ -34,7 +45,7 @@ def tell_unknown(mission: Mission, model: Model) -> str:
     if not unknown:
         return ""
     told = " and ".join(f"{name} ({suggest(name, there)})" for name in unknown)
-    listed = f"; it has {', '.join(there)}" if any("did you mean" in suggest(name, there) for name in unknown) else ""
+    listed = f"; it has {', '.join(there)}" if any(find_close(name, there) for name in unknown) else ""
     return f"model {model.metadata.name} has no variant {told}{listed}: correct spec.model.variants"
 
 

@@ -10,7 +10,7 @@ from maleo_api.model import AccuracyFigure
 from maleo_api.placement import Placement
 from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.demand import Demand
-from maleo_operator.planning.edition import Edition, list_editions
+from maleo_operator.planning.edition import Edition, find_edition
 from maleo_operator.planning.floor import find_floor, find_row
 from maleo_operator.reconcilers.scope import MissionScope, Window
 
@@ -27,9 +27,7 @@ def declared_accuracy(scope: MissionScope, active: Placement) -> AccuracyFigure 
     The figure is that of the objective's metric and data set. None if any part of it is unknown.
     """
     objective, model = scope.mission.spec.objectives.accuracy, scope.model
-    served = (active.spec.variant, active.spec.exit)
-    editions = list_editions(model) if model is not None else []
-    edition = next((each for each in editions if (each.name, each.exit) == served), None)
+    edition = find_edition(model, active.spec.variant, active.spec.exit) if model is not None else None
     row = find_row(edition.accuracy, objective) if edition is not None and objective is not None else None
     if row is None or edition is None:
         return None
@@ -42,11 +40,11 @@ def declared_accuracy(scope: MissionScope, active: Placement) -> AccuracyFigure 
 
 def _lost_at_cuts(demand: Demand, edition: Edition, active: Placement) -> float:
     """Return the accuracy lost at cuts, as a ratio. Spans that the Model no longer has count as no loss."""
-    starts = [p for p in active.spec.partitions if 0 < p.span.first < len(edition.blocks)]
+    starts = ((part.span.first, part.decoder) for part in active.spec.partitions)
+    cuts = [(first - 1, decoder) for first, decoder in starts if 0 < first < len(edition.blocks)]
     return math.fsum(
-        demand.loss(edition, at, find_codec(edition, at, part.decoder.codec) if part.decoder is not None else None)
-        for part in starts
-        for at in (part.span.first - 1,)
+        demand.loss(edition, at, find_codec(edition, at, decoder.codec) if decoder is not None else None)
+        for at, decoder in cuts
     )
 
 
