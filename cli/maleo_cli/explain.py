@@ -16,6 +16,7 @@ from maleo_cli.install import NAMESPACE
 from maleo_cli.live import Access, SystemNamespace, read_cluster, serving, snapshot_of
 from maleo_cli.wording import align, tell
 from maleo_operator.planning.floor import find_floor, tell_floor
+from maleo_operator.planning.index import Index
 from maleo_operator.planning.notices import list_notices
 from maleo_operator.planning.planner import explain, plan
 
@@ -36,10 +37,11 @@ def explain_command(
         listing = access.command("kubectl", "get", "missions", "-A")
         raise Failure(f"there is no mission {mission} in namespace {namespace}", f"list them: {listing}")
     snapshot = snapshot_of(cluster, first=found.key)
-    for notice in list_notices(replace(snapshot, missions={found.key: found})):
+    index = Index(snapshot)
+    for notice in list_notices(replace(snapshot, missions={found.key: found}), index):
         print(f"note: {notice}", file=sys.stderr)
-    verdict = plan(snapshot, found.key)
-    reasons = explain(snapshot, found.key, verdict)
+    verdict = plan(snapshot, found.key, index=index)
+    reasons = explain(snapshot, found.key, verdict, index=index)
     planned = tell(found, verdict, reasons, everything=everything)
     model = snapshot.models.get(found.model_key)
     print("\n".join([*describe(found, serving(cluster, found), model), *by_figures(found), *planned]))

@@ -22,6 +22,7 @@ from maleo_kube.client import Client
 from maleo_kube.errors import ApiError, Forbidden, NotFound
 from maleo_kube.resources import BY_KIND, CONFIG_MAPS
 from maleo_operator.planning import measured
+from maleo_operator.planning.index import Index
 from maleo_operator.planning.planner import restore
 from maleo_operator.planning.problem import Snapshot
 from maleo_operator.planning.snapshot import from_manifests
@@ -86,9 +87,10 @@ def snapshot_of(cluster: Manifests, *, first: str = "") -> Snapshot:
     decisions = [mission.status.decision for _, mission in ordered]
     observations = measured.restore(decision for decision in decisions if decision is not None)
     snapshot, held = from_manifests(cluster, observations), {}
+    index = Index(snapshot)
     for key, mission in snapshot.missions.items():
         placement = serving(cluster, mission)
-        plan = restore(snapshot, key, placement) if placement is not None else None
+        plan = restore(snapshot, key, placement, index=index) if placement is not None else None
         if plan is not None:
             held[key] = plan
     return replace(snapshot, held=held)

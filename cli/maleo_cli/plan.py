@@ -21,6 +21,7 @@ from maleo_cli.reading import read
 from maleo_cli.replay import keep
 from maleo_cli.table import print_plans
 from maleo_operator.planning.fleet import plan_fleet
+from maleo_operator.planning.index import Index
 from maleo_operator.planning.notices import list_notices
 from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.planner import explain as explanation_of
@@ -88,7 +89,7 @@ def plan_command(
     snapshot = whatif.suppose(there, asked)
     if lonely := whatif.unjoined(there, snapshot):
         print(f"note: no Link joins {', '.join(lonely[:3])}: name a --site that has one, or a --link", file=sys.stderr)
-    for notice in list_notices(snapshot):
+    for notice in list_notices(snapshot, Index(snapshot)):
         print(f"note: {notice}", file=sys.stderr)
     if not snapshot.missions:
         raise Failure("the manifests hold no Mission", "add one, or name its file with -f", exit_code=2)

@@ -12,13 +12,13 @@ _MOST_PAIRS: Final = 20_000
 """Limit on the pairs of nodes that `list_equal_links` compares."""
 
 
-def list_notices(snapshot: Snapshot) -> Iterator[str]:
-    """Yield `Kind/name: what is wrong and what to do` for all objects of the snapshot."""
+def list_notices(snapshot: Snapshot, index: Index) -> Iterator[str]:
+    """Yield `Kind/name: what is wrong and what to do` for all objects of the snapshot. index: of the same nodes."""
     for key, mission in sorted(snapshot.missions.items()):
         model = snapshot.models.get(mission.model_key)
         if model is not None and (unknown := tell_unknown(mission, model)):
             yield f"Mission/{key}: {unknown}"
-    yield from list_equal_links(snapshot, Index(snapshot))
+    yield from list_equal_links(snapshot, index)
 
 
 def list_equal_links(snapshot: Snapshot, index: Index) -> Iterator[str]:
