@@ -9,6 +9,7 @@ import msgspec
 import typer
 import yaml
 
+from maleo_api.manifests import AnyResource
 from maleo_api.mission import Mission
 from maleo_api.placement import Partition, Placement, PlacementSpec
 from maleo_cli.answer import Answer, describe
@@ -79,13 +80,7 @@ def replay_command(
 
 
 def _replay_placement(files: list[Path], placement: Path) -> None:
-    try:
-        made = Placement.model_validate(yaml.safe_load(placement.read_text(encoding="utf-8")))
-        inputs = b"".join(file.read_bytes() for file in files)
-        snapshot, key, budgets = store.decode(inputs)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        todo = "name one Placement, and the one file that the operator kept of its inputs"
-        raise Failure(str(error), todo, exit_code=2) from error
+    made, inputs, (snapshot, key, budgets) = _read_decision(Placement, placement, files)
     if store.digest(inputs) != made.spec.inputs_digest or key not in snapshot.missions:
         todo = f"it followed from {made.spec.inputs_digest}: take the file of that name from the operator"
         raise Failure(f"{files[0]} is not what {made.metadata.name} followed from", todo, exit_code=2)
@@ -102,13 +97,8 @@ def _replay_refusal(files: list[Path], mission: Path) -> None:
 
     Exit with code 1 if they differ.
     """
-    try:
-        told = Mission.model_validate(yaml.safe_load(mission.read_text(encoding="utf-8"))).status
-        inputs = b"".join(file.read_bytes() for file in files)
-        snapshot, key, budgets = store.decode(inputs)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        todo = "name one Mission, and the one file that the operator kept of its inputs"
-        raise Failure(str(error), todo, exit_code=2) from error
+    refused, inputs, (snapshot, key, budgets) = _read_decision(Mission, mission, files)
+    told = refused.status
     if told.decision is None or store.digest(inputs) != told.decision.inputs_digest:
         wanted = told.decision.inputs_digest if told.decision is not None else "inputs that its status does not name"
         todo = f"it followed from {wanted}: take the file of that name from the operator"
@@ -120,6 +110,17 @@ def _replay_refusal(files: list[Path], mission: Path) -> None:
     if now != before:
         print(f"  {before} was stored, {now} is planned now")
         raise typer.Exit(1)
+
+
+def _read_decision(kind: type[AnyResource], file: Path, files: list[Path]) -> tuple[AnyResource, bytes, store.Problem]:
+    """Return the object in `file`, and the bytes and content of the inputs that the operator kept of its decision."""
+    try:
+        made = kind.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        inputs = b"".join(kept.read_bytes() for kept in files)
+        return made, inputs, store.decode(inputs)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        todo = f"name one {kind.__name__}, and the one file that the operator kept of its inputs"
+        raise Failure(str(error), todo, exit_code=2) from error
 
 
 def _decision(made: PlacementSpec | Plan) -> dict[str, Any]:
