@@ -261,6 +261,15 @@ class World:
             revision=number, epoch=1, variant="fp32", stage=self.stage(self.net.output, self.net.middle), next=None
         )
 
+    async def serve_halves(self, *, fallback: bool = False) -> Revision:
+        """Let slots `entry` and `partner`, which are started, serve revision 1 in two parts; return the entry's."""
+        first, second = self.halves(1)
+        self.tell("partner", second)
+        self.tell("entry", first, active=1, fallback=fallback)
+        await self.until_warm("partner", 1)
+        await self.until_warm("entry", 1, active=1)
+        return first
+
     def _hear(self, name: str, frame: Frame) -> None:
         self.reports[name] = frame
         self.frames.setdefault(name, []).append(frame)

@@ -135,11 +135,7 @@ async def test_partners_part__is_not_computed_for_a_client_that_left(
     async with running(tmp_path) as world:
         world.start_slot("entry")
         world.start_slot("partner")
-        first, second = world.halves(1)
-        world.tell("partner", second)
-        world.tell("entry", first, active=1)
-        await world.until_warm("partner", 1)
-        await world.until_warm("entry", 1, active=1)
+        await world.serve_halves()
         with _held(monkeypatch, "h1") as gate:
             async with ClientSession() as session:
                 asked = [asyncio.create_task(_post(session, world)) for _ in range(4)]

@@ -311,11 +311,7 @@ async def test_slot_that_serves__sends_nothing_once_the_input_is_withheld_and_cr
     async with running(tmp_path, LOOKUP) as world:
         world.start_slot("partner")
         world.start_slot("entry")
-        first, second = world.halves(1)
-        world.tell("partner", second)
-        world.tell("entry", first, active=1, fallback=True)
-        await world.until_warm("partner", 1)
-        await world.until_warm("entry", 1, active=1)
+        first = await world.serve_halves(fallback=True)
         served = await _served_by(world)
         assert "fallback" not in served
         world.tell("entry", _withholding(first), active=1, fallback=True)

@@ -19,11 +19,7 @@ async def split(tmp_path: Path) -> AsyncIterator[World]:
     async with running(tmp_path) as world:
         world.start_slot("entry")
         world.start_slot("partner")
-        first, second = world.halves(1)
-        world.tell("partner", second)
-        world.tell("entry", first, active=1)
-        await world.until_warm("partner", 1)
-        await world.until_warm("entry", 1, active=1)
+        await world.serve_halves()
         yield world
 
 

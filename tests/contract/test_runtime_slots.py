@@ -99,11 +99,7 @@ def _run_to(file: Path, tensor: str, data: np.ndarray) -> np.ndarray:
 async def test_partner_lost__the_fallback_answers_and_is_counted(world: World) -> None:
     world.start_slot("entry")
     world.start_slot("partner")
-    first, second = world.halves(1)
-    world.tell("partner", second)
-    world.tell("entry", first, active=1, fallback=True)
-    await world.until_warm("partner", 1)
-    await world.until_warm("entry", 1, active=1)
+    await world.serve_halves(fallback=True)
     async with Caller(world) as caller:
         await caller.until(1, by="partner")
         await world.stop_slot("partner")
@@ -177,11 +173,7 @@ async def test_values_that_the_model_refuses_at_the_partner__are_the_clients_fau
     async with running(tmp_path, LOOKUP) as world:
         world.start_slot("entry")
         world.start_slot("partner")
-        first, second = world.halves(1)
-        world.tell("partner", second)
-        world.tell("entry", first, active=1, fallback=fallback)
-        await world.until_warm("partner", 1)
-        await world.until_warm("entry", 1, active=1)
+        await world.serve_halves(fallback=fallback)
         for _ in range(4):
             status, answer = await _ask(world.url(), _ids(1, 2, 3, 100_000))
             assert (status, "model refuses these values: indices element out of" in str(answer["error"])) == (400, True)
