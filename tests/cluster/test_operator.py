@@ -235,13 +235,17 @@ async def _device(client: Client, name: str, *, other_than: str = "") -> dict[st
 
 
 def _writes(log: Path, since: float) -> list[str]:
-    """By whomever: nobody else is at work. The leader's own Lease does not count."""
+    """Return the writes by clients. Left out: the leader's own Lease, and what the API server keeps up for itself.
+
+    The API server repairs the IPAddress objects of Services every few minutes (user `system:apiserver`).
+    """
     events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     return [
         f"{event['verb']} {event['objectRef']['resource']}"
         for event in events
         if event["verb"] in {"create", "update", "patch", "delete"}
         and event["objectRef"]["resource"] != "leases"
+        and event["user"]["username"] != "system:apiserver"
         and datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp() >= since
     ]
 
