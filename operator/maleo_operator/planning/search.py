@@ -32,7 +32,7 @@ from maleo_api.mission import Mode
 from maleo_operator.planning.amount import Amount, Array
 from maleo_operator.planning.budget import CALL, Budget
 from maleo_operator.planning.dual import Bound, Dual, pass_work, unpriced
-from maleo_operator.planning.lattice import TIE, Lattice
+from maleo_operator.planning.lattice import TIE, Lattice, restrict
 from maleo_operator.planning.question import Question, Way
 
 _SHORT: Final = 1e6  # weight of a relative violation against cost, in questions that are not strict
@@ -142,8 +142,10 @@ class Searcher:
         lattice, question = self._lattice, self._question
         if question.strict:
             amounts = [question.cost, *(question.limits[i].amount for i in self._priced)]
-            lattice = lattice.without(np.any([np.isinf(amount.fixed) for amount in amounts], axis=0))
-            question = question.within(lattice.frame)
+            frame, finite = lattice.frame, np.full(lattice.source, np.finfo(np.float64).max)
+            for amount in amounts:  # no path keeps the limits over a span of infinite amount
+                frame = restrict(frame, amount, finite)
+            lattice, question = lattice.within(frame), question.within(frame)
         start = np.where(lattice.frame.ends(0), 0.0, np.inf)
         self._forbid(start, self._root)
         possible, limits = start == 0, [(question.limits[i].amount, self._most[i]) for i in self._priced]

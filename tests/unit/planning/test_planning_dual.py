@@ -1,19 +1,22 @@
 """Prices raise bounds and never above the best way; with them the search finds the same plans."""
 
 from collections.abc import Iterator
-from itertools import product
+from dataclasses import replace
+from itertools import combinations, product
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 from instances import one_mission
+from worlds import DIGEST, block, link, meta, mission, model, profile, snapshot, variant
 
+from maleo_api.model import ModelProfile
 from maleo_operator.planning import search
 from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.dual import Dual, look_ahead_peak
 from maleo_operator.planning.lattice import Lattice
-from maleo_operator.planning.planner import decide
+from maleo_operator.planning.planner import decide, frontier
 from maleo_operator.planning.problem import Feasible, Plan, Snapshot
 from maleo_operator.planning.question import total
 
@@ -144,3 +147,45 @@ def _slowest_of_the_best(lattice: Lattice, amount: Amount, place: int, boundary:
         ),
         default=np.inf,
     )
+
+
+def _partly_metered(chance: Random) -> Snapshot:
+    """Return a world in which the edge's power is unknown but the energy of some of its spans was measured."""
+    chain = [block(f"b{i}", mop=chance.randint(5, 60), cut=chance.randint(10, 60_000)) for i in range(5)]
+    chain.append(block("b5", mop=chance.randint(5, 60), cut=None))
+    spans = [
+        {
+            "blocks": [f"b{first}", f"b{last}"],
+            "latency": {"p50": f"{(p50 := chance.randint(2, 9) * (last - first + 1))}ms", "p95": f"{p50 + 1}ms"},
+            "energy": f"{chance.randint(1, 60) * (last - first + 1)}mJ",
+            "samples": 100,
+            "basis": "Measured",
+        }
+        for first, last in combinations(range(6), 2)
+        if chance.random() < 0.5
+    ]
+    spec = {"variantDigest": DIGEST, "profile": "p-edge", "unit": "npu", "runtime": "onnxruntime", "spans": spans}
+    measured = ModelProfile.model_validate({"metadata": meta("edge", "default"), "spec": spec})
+    watts = {"drone": "30W", "edge": None, "cloud": "20W"}
+    made = snapshot(
+        profiles={n: profile(f"p-{n}", gops=chance.randint(3, 40), watts=w) for n, w in watts.items()},
+        missions=[mission(objectives={"latency": {"atMost": f"{chance.randint(20, 90)}ms"}})],
+        net=model(variant("fp32", chain), inputs=chance.randint(1, 60_000)),
+        links=[link(*pair, f"{chance.randint(20, 300)}Mbit/s") for pair in combinations(watts, 2)],
+    )
+    return replace(made, model_profiles={measured.key: measured})
+
+
+def test_prices__keep_paths_whose_energy_is_known_only_by_measured_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare the thriftiest plan and the frontier with those of the best-first search alone."""
+    chance, metered = Random(7), 0
+    for world in [_partly_metered(chance) for _ in range(30)]:
+        found = []
+        for effort in (_NEVER, _AT_ONCE):
+            monkeypatch.setattr(search, "_EFFORT", effort)
+            found.append((decide(world, KEY, aim="energy").chosen, frontier(world, KEY)))
+        (plain, front), (priced, priced_front) = found
+        assert priced == plain
+        assert priced_front == front
+        metered += plain is not None and plain.partitions[0].node == "drone" and plain.energy.value < np.inf
+    assert metered > 5
