@@ -138,8 +138,6 @@ class Lattice:
             prefix=time[:, None] * self.own.prefix,
             fixed=time * self.own.fixed + use,
             tables={place: time[place] * table + use[place] for place, table in self.own.tables.items()},
-            per_byte=np.zeros_like(self.own.per_byte),
-            per_crossing=np.where(np.isinf(self.own.per_crossing), _NEVER, 0.0),
         )
         dear = {int(place): scaled.table(int(place)) + memory[place] * self.memory for place in np.flatnonzero(memory)}
         return replace(scaled, tables={**scaled.tables, **dear})
@@ -224,6 +222,7 @@ def build(
     mean = amount("seconds", once, waits, crossings.wire, crossings.overhead + crossings.detour, 0)
     unsure = np.array([z * load.queue.sigma if load.share < 1 else _NEVER for load in loads])
     doubt = amount("sigma", z * once, unsure, crossings.wire * crossings.doubt, crossings.detour * crossings.doubt, 1)
+    own = amount("seconds", once, none, nothing, nothing, 4)
     made = Lattice(
         units=tuple(units),
         codecs=tuple(codecs),
@@ -238,7 +237,7 @@ def build(
         busy=amount("seconds", 1 / free, none, crossings.taken, crossings.held, 3),
         loss=replace(amount("seconds", none, none, nothing, nothing, 4), **_lose(cut_loss, crossings, len(units))),
         is_lossy=any(codecs) or bool(cut_loss.any()),
-        own=amount("seconds", once, none, nothing, nothing, 4),
+        own=replace(own, coded=scale_by(0.0, own.coded)),  # crossings take no unit's time
         memory=memory,
         local=np.array([unit.node.name == source.name for unit in units], dtype=bool),
     )

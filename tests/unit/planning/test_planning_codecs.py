@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from worlds import block, codec, exit_head, link, mission, model, profile, snapshot, variant
 
 from maleo_operator.planning.fleet import plan_all
-from maleo_operator.planning.planner import frontier, plan
+from maleo_operator.planning.index import Index
+from maleo_operator.planning.lattice import Prices
+from maleo_operator.planning.planner import frontier, plan, prepare
 from maleo_operator.planning.problem import Feasible, Snapshot
+from maleo_operator.planning.question import total
+from maleo_operator.planning.solver import Search
 
 _NODES = ("drone", "edge", "cloud")
 _Z, _SPREAD, _LINK_SPREAD, _ANSWER = 1.6448536269514722, 0.05, 0.15, 40
@@ -232,3 +236,30 @@ def test_codec__spends_of_the_power_cap_of_both_nodes() -> None:
         assert served(node, "450mW") == [True, True]
         assert served(node, "430mW") == [True, False]
         assert served(node, "210mW") == [False, False]
+
+
+def test_prices_of_resources__charge_a_codec_nothing_for_the_accuracy_it_costs() -> None:
+    """Two plans that differ only in a codec take the same of every unit, so they have the same price."""
+    chain = [block("a", mop=1, cut=10_000), block("b", mop=1, cut=None)]
+    chain[0]["cut"]["codecs"] = [codec("half", elements=100, mop=10, accuracy=75)]
+    row = {"metric": "top-1", "dataset": "d", "atLeast": "60%", "enforcement": "Soft"}
+    found = snapshot(
+        profiles={"drone": profile("p-drone", gops=1), "edge": profile("p-edge", gops=1)},
+        missions=[mission(objectives={"latency": {"atMost": "1s"}, "accuracy": row})],
+        net=model(variant("fp32", chain, accuracy="80%")),
+        links=[link("drone", "edge", "1Mbit/s")],
+    )
+    search = prepare(found, found.missions["default/watch"], Index(found), "margins")
+    assert isinstance(search, Search)
+    ((_, made),) = search.lattices()
+    units, ends = [("drone", "acc/npu"), ("edge", "acc/npu")], made.ends[1:]
+    plain, coded = (
+        made.find([(*unit, end, name) for unit, end, name in zip(units, ends, ("", arriving), strict=True)])
+        for arriving in ("", "half")
+    )
+    assert plain is not None
+    assert coded is not None
+    price = made.price(Prices(time={units[0]: 3.0, units[1]: 5.0}))
+    assert total(made.loss, made, coded) == pytest.approx(0.05)
+    assert total(price, made, plain) == pytest.approx(3.0 * 0.001 + 5.0 * 0.001)
+    assert total(price, made, coded) == pytest.approx(total(price, made, plain))
