@@ -56,6 +56,7 @@ def encode(snapshot: Snapshot, key: str = "", budgets: Budgets = Budgets()) -> b
         "capacity": sorted([*unit, share] for unit, share in seen.capacity.items()),
         "priorities": sorted((name, value) for name, value in snapshot.priorities.items() if name in named),
         "held": [plan for _, plan in sorted(snapshot.held.items())],
+        "confined": snapshot.confined,
     }
     return msgspec.json.encode(body, enc_hook=_to_plain, order="deterministic")
 
@@ -75,6 +76,7 @@ def decode(data: bytes) -> Problem:
         nodes = [_convert(item, NodeFacts) for item in body["nodes"]]
         held = [_convert(item, Plan) for item in body["held"]]
         priorities = {name: int(value) for name, value in body["priorities"]}
+        confined = _convert(body.get("confined", False), bool)  # absent from earlier records
         budgets = Budgets(**{name: float(work) for name, work in body["budgets"].items()})
     except (AttributeError, KeyError, TypeError, msgspec.MsgspecError) as error:
         raise ValueError(f"not a stored planning problem: {error}") from error
@@ -83,6 +85,7 @@ def decode(data: bytes) -> Problem:
         nodes={n.name: n for n in nodes},
         observations=seen,
         held={plan.mission: plan for plan in held},
+        confined=confined,
         priorities=priorities,
     )
     return Problem(snapshot, str(body["mission"]), budgets)

@@ -53,3 +53,11 @@ def test_stored_problem__is_planned_again_with_the_budgets_of_the_decision(work:
     assert plan(again, key, budgets=budgets) == decided
     cut_short = isinstance(decided, Infeasible) and decided.blockers[0].code == "PlanningTooLarge"
     assert cut_short is (work < 1e9)
+
+
+@pytest.mark.parametrize("confined", [True, False])
+def test_stored_problem__hides_other_namespaces_as_the_decision_did(confined: bool) -> None:
+    chain = [block("a", mop=20, cut=None)]
+    found = snapshot(profiles={"drone": profile("p")}, missions=[mission()], net=model(variant("fp32", chain)))
+    again, _, _ = store.decode(store.encode(replace(found, confined=confined), KEY))
+    assert again.confined is confined
