@@ -203,7 +203,7 @@ class _Planning:
         """
         best = max(menus, key=lambda menu: float(menu.objective.max()), default=None)
         if best is None:
-            return False
+            return any(_LEFT in each for each in taken)
         needs = best.needs(int(best.objective.argmax()))
         return any(_LEFT in each or needs & each for each in taken)
 

@@ -289,3 +289,21 @@ def test_newcomer__that_would_make_another_late_is_told_that_the_unit_is_occupie
     margins = [r.margin for r in verdicts["default/later"].rejected if r.code == "UnitOccupied"]
     assert margins == [f"-{1 - bearable / 0.01:.0%}"]
     assert "default/first" in verdicts["default/later"].blockers[0].message
+
+
+def test_insertion__serves_a_mission_on_the_unit_that_another_left_meanwhile() -> None:
+    """The drone's Exclusive unit is held when the menus of both are computed; its holder then moves to the edge."""
+    spec = {"objectives": {"latency": {"atMost": "200ms"}}, "demand": {"rate": "1/s"}}
+    waiting, moving = mission("a-waiting", **spec, modes=["Local"]), mission("b-moving", **spec)
+    found = snapshot(
+        profiles={n: profile(f"p-{n}", gops=g, sharing="Exclusive") for n, g in (("drone", 1), ("edge", 60))},
+        missions=[waiting, moving],
+        net=model(variant("fp32", [block("a", mop=100, cut=None)]), inputs=10),
+        links=[link("drone", "edge", "200Mbit/s")],
+    )
+    before = plan(replace(found, links={}, missions={moving.key: moving}), moving.key)
+    assert isinstance(before, Feasible)
+    assert before.plan.nodes == ("drone",)
+    planned = plan_fleet(replace(found, held={moving.key: before.plan}), rounds=0, explain=False).verdicts
+    served = {key: v.plan.nodes[-1] for key, v in planned.items() if isinstance(v, Feasible)}
+    assert served == {waiting.key: "drone", moving.key: "edge"}
