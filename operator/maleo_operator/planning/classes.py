@@ -9,7 +9,7 @@ from maleo_operator.planning.units import UnitFacts
 ClassKey = tuple[object, ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class UnitClass:
     """A class of equivalent units.
 

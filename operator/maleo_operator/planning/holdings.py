@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import fsum, inf
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from maleo_api.mission import Mission
 from maleo_operator.planning.classes import UnitClass
@@ -103,8 +104,9 @@ class Holdings:
         self._held_wires: dict[str, list[Wire]] = {}
         self._at: dict[str, set[str]] = {}  # node -> missions
         self._loads: dict[UnitKey, dict[Rank, Load]] = {}
-        self._fronts: dict[UnitClass, dict[tuple[Rank, int], list[UnitFacts]]] = {}
-        self._versions: dict[UnitClass, int] = {}
+        # Weak keys, so that a class that the index no longer has takes its entries with it.
+        self._fronts = WeakKeyDictionary[UnitClass, dict[tuple[Rank, int], list[UnitFacts]]]()
+        self._versions = WeakKeyDictionary[UnitClass, int]()
 
     @classmethod
     def of(cls, snapshot: Snapshot, index: Index) -> "Holdings":

@@ -150,3 +150,16 @@ def test_plan_that_is_put_again_and_dropped__leaves_nothing_behind() -> None:
     holdings.drop("default/far")
     kept = (holdings._units, holdings._wires, holdings._watts)
     assert not any(rows for by_place in kept for rows in by_place.values())
+
+
+def test_fronts__of_unit_classes_that_vanished_are_forgotten() -> None:
+    """Each throttled capacity makes a class of its own, which ends with the next one."""
+    now = _begin()
+    state = State(now)
+    for percent in range(50, 60):
+        now = replace(now, observations=Observations(capacity={("a1", "acc/npu"): percent / 100}))
+        state.update(now)
+        state.plan("default/m0")
+    holdings = state.holdings
+    assert holdings._fronts
+    assert {*holdings._fronts, *holdings._versions} <= set(state.index.classes)
