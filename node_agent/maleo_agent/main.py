@@ -106,12 +106,11 @@ class Agent:
         self._changed = False
         text = self._device.metadata.annotations.get(trace.ANNOTATION, "") if self._device else ""
         if text != self._trace_text:
-            self._trace_text, self._trace_began = text, time.monotonic()
+            self._trace_text = text
             try:
-                self._trace = trace.parse(text)
+                self._trace, self._trace_began = trace.parse(text), time.monotonic()
             except trace.Invalid as error:
-                log.warning("trace ignored: %s", error)
-                self._trace = trace.Trace()
+                log.warning("trace ignored, the former one stays: %s", error)
         self._inventory = take_inventory(self._buses, self._profiles, self._device)
         drivers: dict[str, Driver] = {"host/cpu": self._drivers.get("host/cpu", HostCpu())}
         types = {"host/cpu": "CPU"}

@@ -1,6 +1,8 @@
 """Scripted behaviour of a simulated device over time: capacity, temperature and battery. Pure."""
 
 import json
+import math
+import reprlib
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,7 +40,7 @@ def parse(text: str) -> Trace:
         return Trace()
     try:
         entries = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter for deep nesting
         raise Invalid(f"{ANNOTATION}: no JSON: {error}") from error
     if not isinstance(entries, list) or len(entries) > _MOST_STEPS:
         raise Invalid(f"{ANNOTATION}: a list of at most {_MOST_STEPS} steps is needed")
@@ -61,6 +63,13 @@ def _parse_step(entry: Any, number: int) -> Step:
 
 
 def _number(value: Any, where: str) -> float:
+    """Return the number. Raise Invalid if it is none, not finite, or an integer beyond the range of a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Invalid(f"{where}: a number is needed, not {value!r}")
-    return float(value)
+        raise Invalid(f"{where}: a number is needed, not {reprlib.repr(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise Invalid(f"{where}: a finite number is needed, not {reprlib.repr(value)}")
+    return number

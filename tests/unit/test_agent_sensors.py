@@ -5,9 +5,14 @@ from pathlib import Path
 import pytest
 
 from maleo_agent.drivers import Counter, HostCpu, SimulatedUnit
+from maleo_agent.main import Agent
 from maleo_agent.report import judge
-from maleo_agent.trace import Invalid, Step, parse
+from maleo_agent.settings import Settings
+from maleo_agent.trace import ANNOTATION, Invalid, Step, parse
+from maleo_kube.client import Access, Client, Object
+from maleo_kube.resources import DEVICES
 from maleo_wire.messages import NodeReading, UnitReading
+from maleo_wire.sources import Sources
 
 
 def test_trace__holds_from_step_to_step() -> None:
@@ -27,11 +32,44 @@ def test_trace__holds_from_step_to_step() -> None:
         ('[{"at": 0, "battery": 2}]', r"\[0\].battery"),
         ('[{"at": "now"}]', r"\[0\].at: a number is needed"),
         ('[{"at": 2}, {"at": 1}]', "must grow"),
+        (f'[{{"at": {"9" * 400}}}]', r"\[0\].at: a finite number is needed"),
+        (f'[{{"at": {"9" * 5000}}}]', "no JSON"),
+        ('[{"at": 1e999}]', r"\[0\].at: a finite number is needed, not inf"),
+        ('[{"at": NaN}]', r"\[0\].at: a finite number is needed, not nan"),
+        ('[{"at": 0, "temperature": NaN}]', r"\[0\].temperature: a finite number is needed"),
+        ('[{"at": 0, "temperature": -Infinity}]', r"\[0\].temperature: a finite number is needed"),
+        ('[{"at": 0, "capacity": NaN}]', r"\[0\].capacity: a finite number is needed"),
+        ("[" * 100_000, "no JSON"),
+        (f'[{{"at": {"[" * 500}{"]" * 500}}}]', r"\[0\].at: a number is needed"),
     ],
+    ids=lambda value: value[:40],
 )
 def test_trace__names_what_is_wrong(text: str, words: str) -> None:
-    with pytest.raises(Invalid, match=words):
+    with pytest.raises(Invalid, match=words) as caught:
         parse(text)
+    assert len(str(caught.value)) < 300, "the message goes to the log"
+
+
+def _device(annotation: str) -> Object:
+    metadata = {"name": "drone-1", "annotations": {ANNOTATION: annotation}}
+    return {"apiVersion": DEVICES.api_version, "kind": "Device", "metadata": metadata, "spec": {"nodeName": "drone-1"}}
+
+
+def test_invalid_trace__is_logged_and_the_former_one_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = Settings(
+        node="drone-1", namespace="maleo", operator="", token_file=tmp_path / "token", cache=tmp_path, cache_bytes=1,
+        port=0, sources=Sources(),
+    )  # fmt: skip
+    agent = Agent(settings, Client(Access(url="http://127.0.0.1:1", tls=None, token=str)))
+    for annotation in ('[{"at": 0, "capacity": 0.5}]', f'[{{"at": {"9" * 400}}}]'):
+        agent._note_device("drone-1", None, _device(annotation))
+        agent._refresh()
+    assert agent._step().capacity == 0.5
+    (told,) = [record.getMessage() for record in caplog.records if ANNOTATION in record.getMessage()]
+    assert "[0].at: a finite number is needed" in told
+    agent._note_device("drone-1", None, _device(""))
+    agent._refresh()
+    assert agent._step().capacity is None, "without the annotation there is no trace"
 
 
 def _reading(**figures: float) -> UnitReading:
