@@ -1,8 +1,10 @@
 """Relay between operator and slots: desired state down, reports up, and the last desired state on disk."""
 
+import asyncio
 import hashlib
 import hmac
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -102,22 +104,31 @@ class Relay:
         self.denied: Counter[str] = Counter()  # rejected requests, by reason
         self._ledger = Ledger(lambda reason: self.refused.update([reason]))
         self.epoch = 0
+        self._is_storing = True  # False after a failure, which is logged once
         self.parent = Parent(on_frame=self._hear, on_hello=self._greet, on_lost=self._lose, largest=LARGEST_OF_SLOT)
         self._restore()
 
     # ------------------------------------------------------------------------------------------------ downwards
 
     async def take(self, desired: Desired) -> None:
-        """Persist a desired state, then apply it to the slots. Raise Refused if it is not for this node."""
+        """Apply a desired state to the slots, then store it. Raise Refused if it is not for this node.
+
+        A state that cannot be stored is in effect nevertheless, so that a full disk stops no move: the disk serves only
+        a restart without the operator.
+        """
         if desired.agent is None or desired.agent.node != self._node:
             raise Refused("Malformed", f"this is the agent of node {self._node}")
         self.epoch = max(self.epoch, desired.epoch)
-        partial = self._file.with_suffix(".partial")
-        partial.touch()
-        partial.chmod(0o600)  # the file holds the missions' bearer tokens
-        partial.write_bytes(msgspec.msgpack.encode(Kept(epoch=self.epoch, desired=desired.agent)))
-        partial.rename(self._file)
         self._adopt(desired.agent)
+        kept = msgspec.msgpack.encode(Kept(epoch=self.epoch, desired=desired.agent))
+        try:
+            await asyncio.to_thread(_store, kept, self._file)
+        except OSError as error:
+            if self._is_storing:
+                log.warning("desired state not stored in %s, retried with the next one: %s", self._file, error)
+            self._is_storing = False
+        else:
+            self._is_storing = True
 
     def tell_slots(self) -> None:
         """Push the desired state of every slot with its current pace; unchanged states are not sent again."""
@@ -135,8 +146,12 @@ class Relay:
     def _restore(self) -> None:
         try:
             kept = msgspec.msgpack.decode(self._file.read_bytes(), type=Kept)
-        except (OSError, msgspec.DecodeError):
-            return  # the operator sends the state again
+        except FileNotFoundError:
+            return  # the first start on this node
+        # msgspec does not wrap the last two; in each case the operator sends the state again
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            log.warning("desired state in %s ignored: %s: %s", self._file, type(error).__name__, error)
+            return
         self.epoch = kept.epoch
         self._adopt(kept.desired)
 
@@ -249,6 +264,18 @@ class Relay:
 
     def _wanted(self) -> set[str]:
         return {artifact.digest for slot in self._slots.values() for artifact in _artifacts(slot)}
+
+
+def _store(data: bytes, file: Path) -> None:
+    """Replace the file: after a power failure it has the old content or the new. Raise OSError."""
+    partial = file.with_suffix(".partial")
+    partial.touch()
+    partial.chmod(0o600)  # the file holds the missions' bearer tokens
+    with partial.open("wb") as output:
+        output.write(data)
+        output.flush()
+        os.fsync(output.fileno())
+    partial.rename(file)
 
 
 def _artifacts(slot: SlotDesired) -> list[Artifact]:

@@ -163,9 +163,57 @@ async def test_what_is_on_disk__is_for_the_agent_alone(tmp_path: Path, registry:
     assert stat.S_IMODE((tmp_path / "desired").stat().st_mode) == 0o600
 
 
-async def test_agent_with_a_damaged_file__waits_for_the_operator(tmp_path: Path) -> None:
-    (tmp_path / "desired").write_bytes(b"\x00half a")
+async def _stored(folder: Path) -> bytes:
+    await Agent(folder).relay.take(_desired(_slot("default/a", "http://registry/model", identity="secret")))
+    return (folder / "desired").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "no text", "deep", "no state", "folder"])
+async def test_agent_with_a_damaged_file__starts_and_waits_for_the_operator(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, file = await _stored(tmp_path), tmp_path / "desired"
+    file.unlink()
+    if damage == "folder":
+        file.mkdir()
+    else:
+        damaged = {
+            "empty": b"",
+            "cut": whole[: len(whole) // 2],
+            "no text": whole.replace(b"default/a", b"\xff" * 9),
+            "deep": b"\x81\xa1x" + b"\x91" * 100_000 + b"\xc0",
+            "no state": b"\x00half a",
+        }
+        file.write_bytes(damaged[damage])
     assert Agent(tmp_path).relay.epoch == 0
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "maleo.agent"]
+    assert told.startswith(f"desired state in {file} ignored: ")
+
+
+async def test_agent_without_a_file__has_nothing_to_tell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert Agent(tmp_path).relay.epoch == 0
+    assert not caplog.records
+
+
+async def test_desired_state_that_cannot_be_stored__is_adopted_and_stored_with_the_next(
+    tmp_path: Path, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk must stop no move: slots are told, and only a restart without the operator is affected."""
+    obstacle = tmp_path / "desired.partial"
+    first, second, third = (_slot("default/a", registry.uri(name), identity="secret") for name in "abc")
+    async with Agent(tmp_path) as agent, Slot(agent, "default/a", "secret") as slot:
+        await agent.relay.take(_desired(first))
+        assert await slot.next() == first
+        obstacle.mkdir()  # the file cannot be written, and root is no exception
+        for epoch, wanted in ((8, second), (9, third)):
+            await agent.relay.take(_desired(wanted, epoch=epoch))
+            assert await slot.next() == wanted
+        assert Agent(tmp_path).relay.epoch == 7, "what was stored before is still there"
+        told = [record.getMessage() for record in caplog.records if "not stored" in record.getMessage()]
+        assert len(told) == 1
+        obstacle.rmdir()
+        await agent.relay.take(_desired(third, epoch=10))
+        assert Agent(tmp_path).relay.epoch == 10
 
 
 async def test_agent__refuses_what_is_meant_for_another_node(tmp_path: Path) -> None:
