@@ -107,8 +107,11 @@ class Client:
         """List all objects. Without `consistent` the server may answer from its cache: cheaper, possibly stale."""
         query = _query(labels, fields) | ({} if consistent else {"resourceVersion": "0"})
         answer = await self._call("list", kind, "GET", kind.path(namespace=namespace), query=query)
-        items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
-        return Listing(items=items, resource_version=answer["metadata"]["resourceVersion"])
+        try:
+            items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
+            return Listing(items=items, resource_version=answer["metadata"]["resourceVersion"])
+        except (KeyError, TypeError) as error:
+            raise Busy(f"list {kind.plural}: the server sent no list: {type(error).__name__}: {error}") from error
 
     async def watch(
         self,
@@ -142,7 +145,7 @@ class Client:
                         yield change
                 finally:
                     _hang_up(response)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:  # OSError: also of the token file
             self._count("watch", kind.plural, "unreachable")
             raise Unreachable(f"watching {kind.plural}: {type(error).__name__}: {error}") from error
 
@@ -214,7 +217,9 @@ class Client:
                     if response.status not in {429, 503} or not wait.isdigit() or attempt == _ATTEMPTS:
                         await self._raise_for(response, verb, kind)
                         self._count(verb, kind.plural, str(response.status))
-                        answer: Object = await response.json()
+                        answer = _parse_object(await response.read())
+                        if answer is None:
+                            raise Busy(f"{verb} {path}: the server sent no JSON object", status=response.status)
                         return answer
                     self._count(verb, kind.plural, str(response.status))
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -248,13 +253,10 @@ class Client:
         if response.status < 400:  # noqa: PLR2004 - HTTP errors begin there
             return
         self._count(verb, kind.plural, str(response.status))
-        text = await response.text()
-        try:
-            status = json.loads(text)
-            reason, message = str(status.get("reason", "")), str(status.get("message", text))
-        except (ValueError, AttributeError):
-            reason, message = "", text[:500]
-        raise of_status(response.status, reason, message)
+        data = await response.read()
+        status = _parse_object(data) or {}
+        message = str(status.get("message", data[:500].decode(errors="replace")))
+        raise of_status(response.status, str(status.get("reason", "")), message)
 
 
 def read_kubeconfig(path: Path) -> Access:
@@ -312,14 +314,23 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
                 yield line
 
 
-def _parse_change(line: bytes, kind: Kind) -> Change:
+def _parse_object(data: bytes) -> Object | None:
+    """Return the JSON object in `data`, None if there is none."""
     try:
-        event = json.loads(line)
-        type_, body = event["type"], event["object"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Busy(f"watching {kind.plural}: the server sent no event: {line[:200]!r}") from error
+        value = json.loads(data)
+    except (ValueError, RecursionError):  # no JSON, no UTF-8; nested too deeply
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _parse_change(line: bytes, kind: Kind) -> Change:
+    event = _parse_object(line) or {}
+    type_, body = event.get("type"), event.get("object")
+    if not isinstance(type_, str) or not isinstance(body, dict):
+        raise Busy(f"watching {kind.plural}: the server sent no event: {line[:200]!r}")
     if type_ == "ERROR":
-        code = int(body.get("code", 500))
+        code = body.get("code")
+        code = code if isinstance(code, int) else 500
         refusal = of_status(code, str(body.get("reason", "")), str(body.get("message", "")))
         raise refusal if isinstance(refusal, Gone) else Busy(str(refusal), status=code)
     return Change(type=type_, object={"apiVersion": kind.api_version, "kind": kind.kind, **body})

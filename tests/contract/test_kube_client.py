@@ -1,0 +1,123 @@
+"""API client against a server whose answers, or whose client's token file, are broken: each ends as an ApiError."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from maleo_kube.client import Access, Client
+from maleo_kube.errors import Busy, Unreachable
+from maleo_kube.informer import Informer
+from maleo_kube.resources import DEVICES
+
+_WAIT_S = 10
+Serve = Callable[[bytes, int], Awaitable[str]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Start a server that answers every request with a body and a status. Return its URL."""
+    servers: list[TestServer] = []
+
+    async def start(body: bytes, status: int) -> str:
+        async def answer(_request: web.Request) -> web.Response:
+            return web.Response(body=body, status=status, content_type="application/json")
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", answer)
+        servers.append(TestServer(app))
+        await servers[-1].start_server()
+        return str(servers[-1].make_url("")).rstrip("/")
+
+    yield start
+    for server in servers:
+        await server.close()
+
+
+def _client(url: str, token: Callable[[], str] = str) -> Client:
+    return Client(Access(url=url, tls=None, token=token))
+
+
+_BROKEN = {
+    "no JSON": b"<html>",
+    "half of it": b'{"items": [',
+    "no text": b'{"kind": "\xff"}',
+    "deep": b"[" * 100_000,
+    "no object": b"[]",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("case", _BROKEN)
+async def test_answer_that_is_no_object__is_an_error_of_the_server(serve: Serve, case: str) -> None:
+    url = await serve(_BROKEN[case], 200)
+    body = {"metadata": {"name": "drone-1"}}
+    async with _client(url) as client:
+        for call in (client.get(DEVICES, "drone-1"), client.list(DEVICES), client.create(DEVICES, body)):
+            with pytest.raises(Busy, match="the server sent no JSON object"):
+                await call
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"items": null, "metadata": {"resourceVersion": "1"}}', b'{"items": [], "metadata": {}}',
+             b'{"items": [1], "metadata": {"resourceVersion": "1"}}']
+)  # fmt: skip
+async def test_list_without_its_fields__is_an_error_of_the_server(serve: Serve, body: bytes) -> None:
+    async with _client(await serve(body, 200)) as client:
+        with pytest.raises(Busy, match="the server sent no list"):
+            await client.list(DEVICES)
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"[" * 100_000, b"[]", b""])
+async def test_refusal_in_any_form__keeps_its_status(serve: Serve, body: bytes) -> None:
+    async with _client(await serve(body, 500)) as client:
+        with pytest.raises(Busy) as caught:
+            await client.get(DEVICES, "drone-1")
+    assert caught.value.status == 500
+
+
+@pytest.mark.parametrize(
+    "line", [b"no event", b"[" * 100_000, b"[]", b'{"type": "ADDED", "object": 1}',
+             b'{"type": "ERROR", "object": {"code": "x"}}', b"\xff"]
+)  # fmt: skip
+async def test_watch_of_what_is_no_event__is_an_error_of_the_server(serve: Serve, line: bytes) -> None:
+    async with _client(await serve(line + b"\n", 200)) as client:
+        with pytest.raises(Busy):
+            _ = [change async for change in client.watch(DEVICES, resource_version="1")]
+
+
+async def test_token_that_cannot_be_read__is_an_api_error(serve: Serve, tmp_path: Path) -> None:
+    """The kubelet replaces the file, and a node's disk may fail."""
+    async with _client(await serve(b"", 200), (tmp_path / "token").read_text) as client:
+        with pytest.raises(Unreachable, match="FileNotFoundError"):
+            await client.get(DEVICES, "drone-1")
+        with pytest.raises(Unreachable, match="FileNotFoundError"):
+            _ = [change async for change in client.watch(DEVICES, resource_version="1")]
+
+
+async def test_informer__goes_on_after_a_token_that_could_not_be_read(serve: Serve) -> None:
+    url = await serve(b'{"items": [], "metadata": {"resourceVersion": "1"}}', 200)
+    requests = 0
+    again = asyncio.Event()
+
+    def read() -> str:
+        nonlocal requests
+        requests += 1
+        if requests == 2:  # the first watch
+            raise PermissionError("token")
+        if requests == 3:
+            again.set()
+        return ""
+
+    async with _client(url, read) as client:
+        informer = Informer(client, DEVICES, on_change=lambda _key, _old, _new: None)
+        running = asyncio.create_task(informer.run())
+        heard = asyncio.create_task(again.wait())
+        await asyncio.wait([running, heard], timeout=_WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+        assert heard.done(), running
+        for task in (running, heard):
+            task.cancel()
+        await asyncio.gather(running, heard, return_exceptions=True)
