@@ -16,15 +16,22 @@ from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, Redir
 LARGEST_HELLO: Final = 4096
 log: Final = logging.getLogger("maleo.wire")
 _HELLO_S: Final = 10.0
+_REDIRECT_S: Final = 2.0
 _MOST_UNGREETED: Final = 4  # connections of one identity that have not sent Hello yet
 
 
 @dataclass
 class _Connection:
     socket: web.WebSocketResponse
+    transport: asyncio.Transport | None  # None if it has ended
     hello: Hello
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     sent_version: int = 0
+
+    def abort(self) -> None:
+        """End the connection now: a polite close would wait for a peer that does not read, as behind a dead link."""
+        if self.transport is not None:
+            self.transport.abort()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +85,7 @@ class Parent:
     async def redirect(self, leader: str) -> None:
         """Redirect every child to the leader (`ip:port`), and drop all desired states of this replica."""
         self._wanted.clear()
-        for connection in list(self._connections.values()):
-            await _send(connection.socket, Redirect(leader=leader))
-            await connection.socket.close()
+        await asyncio.gather(*(_redirect(connection, leader) for connection in self._connections.values()))
 
     async def serve(
         self,
@@ -106,11 +111,11 @@ class Parent:
             await _send(socket, Redirect(leader=leader))
             await socket.close()
             return socket
-        connection = _Connection(socket=socket, hello=hello)
+        connection = _Connection(socket=socket, transport=request.transport, hello=hello)
         former = self._connections.get(hello.name)
         self._connections[hello.name] = connection
         if former is not None:
-            await former.socket.close()
+            former.abort()
         self._on_hello(hello)
         connection.changed.set()
         tasks = [asyncio.create_task(self._send_wanted(connection))]
@@ -156,6 +161,8 @@ class Parent:
     async def _hear(self, connection: _Connection) -> None:
         name = connection.hello.name
         async for message in connection.socket:
+            if self._connections.get(name) is not connection:
+                return  # replaced by a newer connection, which has said Hello
             if message.type is not WSMsgType.BINARY:
                 continue
             try:
@@ -184,6 +191,15 @@ async def _hear_hello(socket: web.WebSocketResponse) -> Hello | None:
     except (TimeoutError, msgspec.DecodeError):
         return None
     return up if isinstance(up, Hello) else None
+
+
+async def _redirect(connection: _Connection, leader: str) -> None:
+    try:
+        async with asyncio.timeout(_REDIRECT_S):
+            await _send(connection.socket, Redirect(leader=leader))
+            await connection.socket.close()
+    except TimeoutError:
+        connection.abort()
 
 
 async def _close_after(until_revoked: Callable[[], Awaitable[None]], socket: web.WebSocketResponse) -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from maleo_wire.child import Child, Refused
+from maleo_wire.child import LARGEST_MESSAGE, Child, Refused
 from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, NodeReading, UnitReading, encode
 from maleo_wire.parent import LARGEST_HELLO, Parent
 
@@ -301,3 +301,50 @@ async def test_connection__that_is_not_admitted_names_the_answer(
         await _first(pauses, 3)
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.endswith("not admitted: it answers 404")
+
+
+async def _silent(session: aiohttp.ClientSession, upper: Upper, name: str) -> aiohttp.ClientWebSocketResponse:
+    """Connect a child that never reads: like behind a dead link, what it is sent fills the parent's buffer."""
+    url, headers = f"ws://{upper.address}/v1/control", {"Authorization": f"Bearer {name}"}
+    socket = await session.ws_connect(url, headers=headers, max_msg_size=0)
+    await socket.send_bytes(encode(Hello(role="agent", name=name, boot="a", highest_epoch=0)))
+    await socket.send_bytes(encode(Frame(sequence=1, at=0.0)))
+    assert (await asyncio.wait_for(upper.frames.get(), _WAIT_S)).sequence == 1
+    connection = socket._response.connection
+    assert connection is not None
+    assert connection.transport is not None
+    connection.transport.pause_reading()  # type: ignore[attr-defined]
+    upper.parent.push(name, _node("x" * (LARGEST_MESSAGE - 1000)), epoch=1)
+    await asyncio.sleep(0)  # the parent's sender runs, and waits for its buffer to drain
+    return socket
+
+
+async def test_child_that_comes_again__does_not_wait_for_its_dead_connection(upper: Upper, dial: Dial) -> None:
+    async with aiohttp.ClientSession() as session:
+        former = await _silent(session, upper, "drone-1")
+        upper.parent.push("drone-1", _node(), epoch=2)
+        child, taken = dial(upper.address)
+        assert (await asyncio.wait_for(taken.get(), _WAIT_S)).epoch == 2
+        assert await child.send(Frame(sequence=3, at=0.0))
+        assert (await asyncio.wait_for(upper.frames.get(), _WAIT_S)).sequence == 3
+        assert upper.parent.connected == {"drone-1"}
+        assert upper.lost.empty()
+        former._response.close()
+
+
+async def test_redirect__does_not_wait_for_dead_connections(upper: Upper, dial: Dial) -> None:
+    leader = Upper()
+    await leader.server.start_server()
+    leader.parent.push("drone-1", _node(), epoch=5)
+    async with aiohttp.ClientSession() as session:
+        dead = await _silent(session, upper, "drone-2")
+        child, taken = dial(upper.address)
+        await asyncio.wait_for(child.connected.wait(), _WAIT_S)
+        assert await child.send(Frame(sequence=1, at=0.0))
+        await asyncio.wait_for(upper.frames.get(), _WAIT_S)
+        redirecting = asyncio.create_task(upper.parent.redirect(leader.address))
+        await asyncio.wait_for(taken.get(), _WAIT_S)
+        await asyncio.wait_for(redirecting, _WAIT_S)
+        dead._response.close()
+    await dial.stop()
+    await leader.server.close()
