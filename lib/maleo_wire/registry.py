@@ -15,6 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -182,10 +183,9 @@ async def _bytes(content: bytes) -> AsyncIterator[bytes]:
 
 
 def _is_local(host: str) -> bool:
-    name = host.rpartition(":")[0] or host
-    if name == "localhost":
-        return True
+    """Return True for localhost and private addresses. host: with or without a port, IPv6 in brackets."""
     try:
-        return ipaddress.ip_address(name.strip("[]")).is_private
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_private
     except ValueError:
         return False
