@@ -71,12 +71,12 @@ def captured(node: onnx.NodeProto) -> list[str]:
     return names
 
 
-def external_files(model: onnx.ModelProto) -> frozenset[str]:
-    """Return the names of external weight files that any graph, branch or function of the model refers to."""
+def external_weights(model: onnx.ModelProto) -> list[tuple[str, str]]:
+    """Return name (may be empty) and file of each weight that a graph, branch or function stores outside the model."""
     nodes = [node for function in model.functions for node in function.node]
     tensors = (*_tensors_of(model.graph), *_tensors_in(nodes))
     outside = [tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL]
-    return frozenset(next((e.value for e in tensor.external_data if e.key == "location"), "") for tensor in outside)
+    return [(t.name, next((e.value for e in t.external_data if e.key == "location"), "")) for t in outside]
 
 
 def _tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

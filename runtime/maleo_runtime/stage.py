@@ -12,7 +12,7 @@ from typing import Final
 import onnx
 import onnxruntime
 
-from maleo_runtime.graph import NoSuchCut, cut, external_files
+from maleo_runtime.graph import NoSuchCut, cut, external_weights
 from maleo_runtime.tensor import Array, make_sample, mismatch, to_value_info
 from maleo_wire.address import show
 from maleo_wire.messages import Coder as CoderDesired
@@ -232,7 +232,7 @@ def _cut_file(desired: StageDesired, file: Path) -> Path:
 def _parse(file: Path) -> onnx.ModelProto:
     """Parse a model and raise LoadFailed if it has external weights: an artifact is one file, no other may be read."""
     model = onnx.load(str(file), load_external_data=False)
-    outside = sorted(external_files(model))
+    outside = sorted(file for _, file in external_weights(model))
     if outside:
         told = "save it with its weights inside, and push it again"
         raise LoadFailed(f"the model's weights are in another file, {outside[0][:100]!r}, which is not there: {told}")

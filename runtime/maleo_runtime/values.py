@@ -91,23 +91,6 @@ def list_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     return [g for a in node.attribute for g in (*a.graphs, *([a.g] if a.HasField("g") else []))]
 
 
-def find_external(model: onnx.ModelProto) -> str | None:
-    """Return the name of a weight that is stored in an external file, anywhere in the model, or None."""
-    graphs = [model.graph]
-    tensors: list[onnx.TensorProto] = []
-    nodes = [node for function in model.functions for node in function.node]
-    while graphs or nodes:
-        if graphs:
-            graph = graphs.pop()
-            tensors += graph.initializer
-            nodes += graph.node
-        else:
-            node = nodes.pop()
-            tensors += [a.t for a in node.attribute if a.HasField("t")]
-            graphs += list_graphs(node)
-    return next((t.name for t in tensors if onnx.external_data_helper.uses_external_data(t)), None)
-
-
 def find_constants(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto | None]:
     """Map weights, and tensors computed from weights alone, to the node that computes them, None for stored ones.
 

@@ -290,6 +290,24 @@ def _with_external_branch() -> onnx.ModelProto:
     return _model([node], yes=np.array(True))
 
 
+def _with_external_sparse() -> onnx.ModelProto:
+    indices = numpy_helper.from_array(np.array([0], np.int64), "indices")
+    values = numpy_helper.from_array(np.ones(1, np.float32), "sparse")
+    onnx.external_data_helper.set_external_data(values, location="weights.bin")
+    model = _model([_relu("x", "y")])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
+    return model
+
+
+def _with_external_attribute(*, sparse: bool, several: bool) -> onnx.ModelProto:
+    tensor = numpy_helper.from_array(_KERNEL, "" if several else "inner")  # many exporters leave it unnamed
+    onnx.external_data_helper.set_external_data(tensor, location="weights.bin")
+    indices = numpy_helper.from_array(np.array([0], np.int64), "indices")
+    value = helper.make_sparse_tensor(tensor, indices, [4]) if sparse else tensor
+    node = helper.make_node("Mystery", ["x"], ["y"], domain="example", stored=[value] if several else value)
+    return _model([node])
+
+
 def _typed(element: int, shape: Sequence[int]) -> onnx.ModelProto:
     ends = [helper.make_tensor_value_info(name, element, shape) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
@@ -299,6 +317,23 @@ def _typed(element: int, shape: Sequence[int]) -> onnx.ModelProto:
 _REFUSED = {
     "weights in a file beside": (_with_external_weight(), "'k' is kept in a file beside"),
     "weights in a file beside, inside a branch": (_with_external_branch(), "'inner' is kept in a file beside"),
+    "sparse weights in a file beside": (_with_external_sparse(), "'sparse' is kept in a file beside"),
+    "a constant in a file beside": (
+        _with_external_attribute(sparse=False, several=False),
+        "'inner' is kept in a file beside, 'weights.bin'",
+    ),
+    "unnamed constants in a file beside": (
+        _with_external_attribute(sparse=False, several=True),
+        "'' is kept in a file beside, 'weights.bin'",
+    ),
+    "a sparse constant in a file beside": (
+        _with_external_attribute(sparse=True, several=False),
+        "'inner' is kept in a file beside",
+    ),
+    "sparse constants in a file beside": (
+        _with_external_attribute(sparse=True, several=True),
+        "'' is kept in a file beside",
+    ),
     "an input of text": (
         _typed(TensorProto.STRING, [1, 4]),
         "'x' is of type STRING, which slots do not exchange: keep text outside",

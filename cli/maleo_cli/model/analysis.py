@@ -17,12 +17,12 @@ from maleo_api.quantities import BYTES, WORK, show
 from maleo_cli.model.fusion import Fusions, find_fusions
 from maleo_cli.model.tensors import to_tensor
 from maleo_cli.model.work import count_work
+from maleo_runtime.graph import external_weights
 from maleo_runtime.raw import find_raw
 from maleo_runtime.values import (
     Unsuitable,
     Value,
     find_constants,
-    find_external,
     find_weights,
     infer,
     inline,
@@ -86,10 +86,11 @@ def analyse(
     fusions: fusions of this model if known already, else they are determined. through_fusions: also offer cuts that
     split a kernel. without: crossings not to offer.
     """
-    external = find_external(model)
+    external = external_weights(model)
     if external:
+        name, file = external[0]
         raise Unsuitable(
-            f"weight {external!r} is kept in a file beside: an artefact is one file, save the model as one"
+            f"weight {name!r} is kept in a file beside, {file[:100]!r}: an artefact is one file, save the model as one"
         )
     named = {name for node in model.graph.node for name in node.output} | {v.name for v in model.graph.input}
     model = inline(model)
