@@ -26,6 +26,12 @@ class Seen:
         return f"{found.reason}: {found.message}" if found else ""
 
     @property
+    def news(self) -> tuple[object, ...]:
+        """Return what the status reports by itself: the conditions' statuses and the margins."""
+        status = self.mission.status
+        return status.margins, *((c.type, c.status) for c in status.conditions)
+
+    @property
     def revision(self) -> int:
         active = self.mission.status.active
         return active.revision if active else 0

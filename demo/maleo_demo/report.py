@@ -76,6 +76,7 @@ class Report:
     drift: dict[str, Any] = field(default_factory=dict)
     moves: list[dict[str, Any]] = field(default_factory=list)
     quiet_minute: dict[str, Any] = field(default_factory=dict)  # empty: writes could not be counted
+    minutes_with_news: int = 0  # minutes that were not quiet, because margins or conditions changed
 
     def count(self, samples: list[Sample]) -> None:
         failed = [s for s in samples if s.error]
@@ -125,6 +126,8 @@ class Report:
         if quiet:
             lines.append(f"Operator       {quiet['writes']} API writes in a quiet minute under load")
             lines += [f"  {count} x {what}" for what, count in quiet["by_kind"].items()]
+        if self.minutes_with_news:
+            lines.append(f"  after {self.minutes_with_news} minute(s) in which margins or conditions changed")
         return "\n".join(part for line in lines for part in _wrap(line))
 
 

@@ -118,9 +118,12 @@ def test_page__says_what_requests_went_through_and_when_no_link_was_slowed() -> 
 
 
 def test_page__names_writes_and_failures() -> None:
-    report = _report(quiet_minute={"seconds": 60.0, "writes": 2, "by_kind": {"patch missions/status": 2}})
+    report = _report(
+        quiet_minute={"seconds": 60.0, "writes": 2, "by_kind": {"patch missions/status": 2}}, minutes_with_news=3
+    )
     report.count([Sample(0.0, 0.1, 1, "fp32"), Sample(1.0, 10.0, 0, "", error="TimeoutError: ")])
     assert "2 API writes in a quiet minute under load\n  2 x patch missions/status" in report.page()
+    assert "  after 3 minute(s) in which margins or conditions changed" in report.page()
     assert "2 sent, 1 failed, 0 wrong\n  TimeoutError: " in report.page()
 
 
