@@ -107,11 +107,10 @@ class Parent:
         if hello is None or not is_allowed(hello):
             await socket.close(code=4403, message=b"the name does not belong to this identity")
             return socket
-        if leader is not None:
-            await _send(socket, Redirect(leader=leader))
-            await socket.close()
-            return socket
         connection = _Connection(socket=socket, transport=request.transport, hello=hello)
+        if leader is not None:
+            await _redirect(connection, leader)
+            return socket
         former = self._connections.get(hello.name)
         self._connections[hello.name] = connection
         if former is not None:
