@@ -76,7 +76,7 @@ class Report:
     drift: dict[str, Any] = field(default_factory=dict)
     moves: list[dict[str, Any]] = field(default_factory=list)
     quiet_minute: dict[str, Any] = field(default_factory=dict)  # empty: writes could not be counted
-    minutes_with_news: int = 0  # minutes that were not quiet, because margins or conditions changed
+    minutes_with_news: int = 0  # minutes repeated because margins or conditions changed
 
     def count(self, samples: list[Sample]) -> None:
         failed = [s for s in samples if s.error]
