@@ -13,7 +13,7 @@ from maleo_api.mission import Mission
 from maleo_api.model import Model, Variant
 from maleo_api.quantities import DURATION, ENERGY, RATE, RATIO, WORK, parse, show
 from maleo_cli.wording import tell_bytes, tell_figure, tell_margin
-from maleo_operator.planning.edition import list_editions
+from maleo_operator.planning.edition import find_edition
 from maleo_operator.planning.problem import Plan
 
 _WIDTH: Final = 960
@@ -129,7 +129,9 @@ class _Panel:
     def __init__(self, sketch: Sketch) -> None:
         self._sketch = sketch
         self._plan = sketch.plan
-        self._variant = next(e for e in list_editions(sketch.model) if e.label == sketch.plan.label)
+        variant = find_edition(sketch.model, sketch.plan.variant, sketch.plan.exit)
+        assert variant is not None, "the plan was made of this model"
+        self._variant = variant
         self._steps = budget(sketch.mission, sketch.plan)
         first = (sketch.plan.entry_node, "") if sketch.plan.partitions[0].node != sketch.plan.entry_node else None
         lanes = [(p.node, p.unit) for p in sketch.plan.partitions]
