@@ -14,7 +14,8 @@ from worlds import block, model, profile, variant
 
 from maleo_cli.install import NAMESPACE
 from maleo_devcluster.controlplane import ControlPlane
-from maleo_kube.client import Client, Object
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.errors import Conflict, NotFound
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES, LEASES, MODELS, NAMESPACES, NODES, Kind
 from maleo_operator.main import Operator

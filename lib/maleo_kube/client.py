@@ -6,22 +6,19 @@ that are throttled (429) are retried.
 
 import asyncio
 import json
-import os
-import ssl
-import tempfile
-from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import aiohttp
-import yaml
 
+from maleo_kube.access import Access
+from maleo_kube.answers import Listing, Object, parse_error, parse_list, parse_object
 from maleo_kube.errors import Busy, Gone, Unreachable, of_status
+from maleo_kube.kubeconfig import read_access
 from maleo_kube.resources import Kind
 
-Object = dict[str, Any]
 Count = Callable[[str, str, str], None]
 """Callback with verb, plural and code (HTTP status, or `unreachable`)."""
 
@@ -29,19 +26,10 @@ _TIMEOUT_S: Final = 10.0
 _IN_FLIGHT: Final = 32
 _ATTEMPTS: Final = 4
 _MOST_WAIT_S: Final = 5.0
-_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PATCH: Final = {
     "apply": "application/apply-patch+yaml",
     "merge": "application/merge-patch+json",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Result of a list: the objects, and the resource version to start a watch from."""
-
-    items: list[Object]
-    resource_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +38,6 @@ class Change:
 
     type: str
     object: Object
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Server address and credentials. `token` is called for every request, because token files are renewed."""
-
-    url: str
-    tls: ssl.SSLContext | None
-    token: Callable[[], str]
 
 
 class Client:
@@ -71,21 +50,9 @@ class Client:
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
 
     @classmethod
-    def from_kubeconfig(cls, path: Path, *, count: Count | None = None) -> Self:
-        """Create a client from the current context: client certificates (inline or in files) and static tokens."""
-        return cls(read_kubeconfig(path), count=count)
-
-    @classmethod
-    def in_cluster(cls, *, count: Count | None = None) -> Self:
-        """Create a client from the pod's ServiceAccount and the Service environment variables, without DNS."""
-        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
-        tls = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
-        address = f"[{host}]" if ":" in host else host
-
-        def read_token() -> str:
-            return (_ACCOUNT / "token").read_text(encoding="ascii")
-
-        return cls(Access(url=f"https://{address}:{port}", tls=tls, token=read_token), count=count)
+    def from_kubeconfig(cls, path: Path) -> Self:
+        """Create a client from the current context: client certificates and tokens, inline or in files."""
+        return cls(read_access(path))
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=0, ssl=self._access.tls or True)
@@ -107,11 +74,7 @@ class Client:
         """List all objects. Without `consistent` the server may answer from its cache: cheaper, possibly stale."""
         query = _query(labels, fields) | ({} if consistent else {"resourceVersion": "0"})
         answer = await self._call("list", kind, "GET", kind.path(namespace=namespace), query=query)
-        try:
-            items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
-            return Listing(items=items, resource_version=answer["metadata"]["resourceVersion"])
-        except (KeyError, TypeError) as error:
-            raise Busy(f"list {kind.plural}: the server sent no list: {type(error).__name__}: {error}") from error
+        return parse_list(answer, kind)
 
     async def watch(
         self,
@@ -137,6 +100,7 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=silence_s)
         path = kind.path(namespace=namespace)
         try:
+            await self._access.renew()
             async with self._request("GET", path, query=query, timeout=timeout) as response:
                 await self._raise_for(response, "watch", kind)
                 try:
@@ -207,6 +171,7 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
+                await self._access.renew()
                 async with (
                     self._slots,
                     self._request(method, path, query=query, body=body, headers=headers, timeout=timeout) as response,
@@ -217,7 +182,7 @@ class Client:
                     if response.status not in {429, 503} or not wait.isdigit() or attempt == _ATTEMPTS:
                         await self._raise_for(response, verb, kind)
                         self._count(verb, kind.plural, str(response.status))
-                        answer = _parse_object(await response.read())
+                        answer = parse_object(await response.read())
                         if answer is None:
                             raise Busy(f"{verb} {path}: the server sent no JSON object", status=response.status)
                         return answer
@@ -239,62 +204,24 @@ class Client:
         headers: dict[str, str] | None = None,
     ) -> "aiohttp.client._RequestContextManager":
         assert self._session is not None, "the client is used as a context manager"
-        token = self._access.token()
+        access = self._access
+        authorization = access.authorize()
         return self._session.request(
             method,
-            self._access.url + path,
+            access.url + path,
             params=query,
             data=json.dumps(body).encode() if body is not None else None,
-            headers={**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})},
+            headers={**(headers or {}), **({"Authorization": authorization} if authorization else {})},
             timeout=timeout,
+            proxy=access.proxy or None,
+            server_hostname=access.server_name or None,
         )
 
     async def _raise_for(self, response: aiohttp.ClientResponse, verb: str, kind: Kind) -> None:
         if response.status < 400:  # noqa: PLR2004 - HTTP errors begin there
             return
         self._count(verb, kind.plural, str(response.status))
-        data = await response.read()
-        status = _parse_object(data) or {}
-        message = str(status.get("message", data[:500].decode(errors="replace")))
-        raise of_status(response.status, str(status.get("reason", "")), message)
-
-
-def read_kubeconfig(path: Path) -> Access:
-    """Return the access of a kubeconfig's current context. Raise ValueError that names what is missing."""
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    try:
-        context = _named(config["contexts"], config["current-context"])["context"]
-        cluster = _named(config["clusters"], context["cluster"])["cluster"]
-        user = _named(config["users"], context["user"])["user"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no complete kubeconfig: {error} is missing") from error
-    if "exec" in user or "auth-provider" in user:
-        raise ValueError(f"{path}: credential plugins are not supported; use a certificate or a token")
-    tls: ssl.SSLContext | None = None
-    if cluster["server"].startswith("https:"):
-        authority = _content(cluster, "certificate-authority", path)
-        tls = ssl.create_default_context(cadata=authority.decode() if authority else None)
-        certificate, key = _content(user, "client-certificate", path), _content(user, "client-key", path)
-        if certificate and key:
-            with tempfile.NamedTemporaryFile() as both:  # the ssl module reads client keys from files only
-                both.write(certificate + b"\n" + key)
-                both.flush()
-                tls.load_cert_chain(both.name)
-    token = str(user.get("token", ""))
-    return Access(url=cluster["server"].rstrip("/"), tls=tls, token=lambda: token)
-
-
-def _content(section: Object, name: str, kubeconfig: Path) -> bytes:
-    if f"{name}-data" in section:
-        return b64decode(section[f"{name}-data"])
-    return (kubeconfig.parent / section[name]).read_bytes() if name in section else b""
-
-
-def _named(entries: list[Object], name: str) -> Object:
-    found = next((entry for entry in entries if entry["name"] == name), None)
-    if found is None:
-        raise KeyError(name)
-    return found
+        raise parse_error(response.status, await response.read())
 
 
 def _hang_up(response: aiohttp.ClientResponse) -> None:
@@ -314,17 +241,8 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
                 yield line
 
 
-def _parse_object(data: bytes) -> Object | None:
-    """Return the JSON object in `data`, None if there is none."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):  # no JSON, no UTF-8; nested too deeply
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def _parse_change(line: bytes, kind: Kind) -> Change:
-    event = _parse_object(line) or {}
+    event = parse_object(line) or {}
     type_, body = event.get("type"), event.get("object")
     if not isinstance(type_, str) or not isinstance(body, dict):
         raise Busy(f"watching {kind.plural}: the server sent no event: {line[:200]!r}")

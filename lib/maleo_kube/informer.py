@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Final, TypedDict
 
-from maleo_kube.client import Client, Listing, Object
+from maleo_kube.answers import Listing, Object
+from maleo_kube.client import Client
 from maleo_kube.errors import ApiError, Forbidden, Gone, NotFound
 from maleo_kube.resources import NAMESPACES, Kind
 

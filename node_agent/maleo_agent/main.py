@@ -25,7 +25,9 @@ from maleo_agent.upstream import Upstream
 from maleo_api.device import ComputeUnit, Device, DeviceProfile, Inventory
 from maleo_api.meta import Basis, Resource
 from maleo_api.quantities import POWER, parse
-from maleo_kube.client import Client, Object
+from maleo_kube.access import in_cluster
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.errors import ApiError
 from maleo_kube.informer import Informer
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES
@@ -235,7 +237,7 @@ async def _run() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     kubeconfig = os.environ.get("KUBECONFIG", "")
-    client = Client.from_kubeconfig(Path(kubeconfig)) if kubeconfig else Client.in_cluster()
+    client = Client.from_kubeconfig(Path(kubeconfig)) if kubeconfig else Client(in_cluster())
     async with client:
         with contextlib.suppress(asyncio.CancelledError):
             await Agent(Settings.read(), client).run(stopping)

@@ -11,7 +11,10 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from maleo_kube.client import Client, Object
+from maleo_kube.access import in_cluster
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
+from maleo_kube.plugins import load_access
 from maleo_kube.resources import Kind
 from maleo_operator.cluster.cache import Cache, Dirty
 from maleo_operator.cluster.gateway import Gateway
@@ -240,8 +243,8 @@ async def _run() -> None:
         metrics.api.labels(verb, kind, code).inc()
 
     path = settings.kubeconfig
-    client = Client.from_kubeconfig(path, count=count) if path else Client.in_cluster(count=count)
-    async with client:
+    access = await load_access(path) if path else in_cluster()
+    async with Client(access, count=count) as client:
         with contextlib.suppress(asyncio.CancelledError):
             await Operator(settings, client, metrics).run(stopping)
 

@@ -15,7 +15,8 @@ from builders import CPU, feasible, mission, scope
 
 from maleo_api.mission import Mission
 from maleo_devcluster.controlplane import ControlPlane
-from maleo_kube.client import Client, Object
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.informer import key_of
 from maleo_kube.resources import BY_KIND, MISSIONS, NAMESPACES, PLACEMENTS, PODS, SECRETS, SERVICES, Kind
 from maleo_operator.cluster.cache import Cache

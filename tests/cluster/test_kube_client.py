@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from maleo_devcluster.controlplane import ControlPlane
-from maleo_kube.client import Client, Object
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.errors import Conflict, Invalid, NotFound
 from maleo_kube.informer import Informer
 from maleo_kube.resources import LEASES, NAMESPACES

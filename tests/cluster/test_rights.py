@@ -21,7 +21,8 @@ from worlds import mission
 
 from maleo_cli.install import NAMESPACE, install
 from maleo_devcluster.controlplane import ControlPlane
-from maleo_kube.client import Client, Object
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.errors import NotFound
 from maleo_kube.resources import DEVICES, MISSIONS, PLACEMENTS, PODS, SECRETS, SERVICES, Kind
 from maleo_operator.cluster.cache import Cache

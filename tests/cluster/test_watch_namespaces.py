@@ -25,7 +25,8 @@ from worlds import mission
 
 from maleo_cli.install import CHARTS, NAMESPACE, install
 from maleo_devcluster.controlplane import ControlPlane
-from maleo_kube.client import Client, Object
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.errors import Forbidden
 from maleo_kube.resources import EVENTS, MISSIONS, MODELS, NAMESPACES, PLACEMENTS, PODS, SECRETS, SERVICES
 from maleo_operator.main import Operator

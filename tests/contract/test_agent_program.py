@@ -14,7 +14,8 @@ from aiohttp import ClientSession
 
 from maleo_agent.main import Agent
 from maleo_agent.settings import Settings
-from maleo_kube.client import Change, Client, Listing, Object
+from maleo_kube.answers import Listing, Object
+from maleo_kube.client import Change, Client
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES, Kind
 from maleo_wire.messages import (
     AgentDesired,

@@ -8,7 +8,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from maleo_kube.client import Access, Client
+from maleo_kube.access import Access, bearer
+from maleo_kube.client import Client
 from maleo_kube.errors import Busy, Unreachable
 from maleo_kube.informer import Informer
 from maleo_kube.resources import DEVICES
@@ -38,7 +39,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 def _client(url: str, token: Callable[[], str] = str) -> Client:
-    return Client(Access(url=url, tls=None, token=token))
+    return Client(Access(url=url, tls=None, authorize=lambda: bearer(token())))
 
 
 _BROKEN = {

@@ -12,7 +12,7 @@ from watching import is_condition, is_leaving, watching
 
 from maleo_demo.environment import Environment
 from maleo_demo.observer import Seen
-from maleo_kube.client import Object
+from maleo_kube.answers import Object
 from maleo_kube.resources import DEVICES, NODES, PLACEMENTS, PODS, SERVICES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]

@@ -11,7 +11,7 @@ from missions import GATE, apply, faults, is_ready, load, mission
 from watching import is_condition, is_leaving, watching
 
 from maleo_demo.environment import Environment
-from maleo_kube.client import Object
+from maleo_kube.answers import Object
 from maleo_kube.resources import MISSIONS, PLACEMENTS, PODS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]

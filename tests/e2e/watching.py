@@ -5,7 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from maleo_demo.environment import Environment
-from maleo_kube.client import Client, Object
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.informer import Informer
 from maleo_kube.resources import Kind
 

@@ -9,7 +9,9 @@ from maleo_agent.main import Agent
 from maleo_agent.report import judge
 from maleo_agent.settings import Settings
 from maleo_agent.trace import ANNOTATION, Invalid, Step, parse
-from maleo_kube.client import Access, Client, Object
+from maleo_kube.access import Access
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.resources import DEVICES
 from maleo_wire.messages import NodeReading, UnitReading
 from maleo_wire.sources import Sources
@@ -60,7 +62,7 @@ def test_invalid_trace__is_logged_and_the_former_one_stays(tmp_path: Path, caplo
         node="drone-1", namespace="maleo", operator="", token_file=tmp_path / "token", cache=tmp_path, cache_bytes=1,
         port=0, sources=Sources(),
     )  # fmt: skip
-    agent = Agent(settings, Client(Access(url="http://127.0.0.1:1", tls=None, token=str)))
+    agent = Agent(settings, Client(Access(url="http://127.0.0.1:1", tls=None, authorize=str)))
     for annotation in ('[{"at": 0, "capacity": 0.5}]', f'[{{"at": {"9" * 400}}}]'):
         agent._note_device("drone-1", None, _device(annotation))
         agent._refresh()

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from maleo_kube.client import Client, Listing, Object
+from maleo_kube.answers import Listing, Object
+from maleo_kube.client import Client
 from maleo_kube.errors import Forbidden, NotFound, Unreachable
 from maleo_kube.resources import LEASES, MISSIONS, MODEL_PROFILES, MODELS, NODES, PODS, Kind
 from maleo_operator.cluster.cache import Cache, Dirty

@@ -15,7 +15,8 @@ from world import World
 
 from maleo_api.meta import Metadata
 from maleo_api.placement import Placement
-from maleo_kube.client import Client, Object
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.resources import PLACEMENTS, PODS
 from maleo_operator.cluster.cache import Cache, Dirty
 from maleo_operator.reconcilers import children

@@ -20,7 +20,8 @@ from worlds import block, link, mission, model, profile, variant
 from maleo_api.labels import TIER
 from maleo_cli.failure import Failure
 from maleo_cli.main import app
-from maleo_kube.client import Client, Listing, Object
+from maleo_kube.answers import Listing, Object
+from maleo_kube.client import Client
 from maleo_kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from maleo_kube.resources import (
     DEVICE_PROFILES,

@@ -16,7 +16,8 @@ from maleo_agent.drivers import Counter, SimulatedUnit
 from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
 from maleo_agent.trace import Step
-from maleo_kube.client import Client, Object
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.resources import MISSIONS, PLACEMENTS, PODS
 from maleo_operator.main import Operator
 from maleo_operator.metrics import Metrics

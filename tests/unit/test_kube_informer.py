@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from maleo_kube.client import Client, Listing, Object
+from maleo_kube.answers import Listing, Object
+from maleo_kube.client import Client
 from maleo_kube.errors import ApiError, Forbidden, NotFound, Unreachable
 from maleo_kube.informer import Informer
 from maleo_kube.resources import MISSIONS, Kind

@@ -16,7 +16,8 @@ from maleo_api.meta import Resource
 from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_api.placement import Placement
-from maleo_kube.client import Client, Object
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.errors import Forbidden
 from maleo_kube.informer import Informer
 from maleo_kube.resources import (

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from maleo_kube.client import Client, Object
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from maleo_kube.informer import key_of
 from maleo_kube.resources import BY_KIND, DEVICES, EVENTS, MISSIONS, NODES, PLACEMENTS, PODS, SECRETS, SERVICES, Kind

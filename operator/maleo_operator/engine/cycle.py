@@ -15,7 +15,7 @@ from maleo_api.labels import TIER
 from maleo_api.mission import Active, Mission
 from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, parse
-from maleo_kube.client import Object
+from maleo_kube.answers import Object
 from maleo_kube.errors import ApiError, Forbidden, Invalid
 from maleo_kube.resources import MISSIONS, PLACEMENTS
 from maleo_operator.cluster.cache import ALL_MISSIONS, Cache, Dirty

@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Final
 
-from maleo_kube.client import Client, Object
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
 from maleo_kube.errors import ApiError, NotFound
 from maleo_kube.resources import LEASES
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import kopf
 
-from maleo_kube.client import Object
+from maleo_kube.answers import Object
 from maleo_kube.resources import Kind
 from maleo_wire.address import join
 

@@ -1,0 +1,104 @@
+"""Kubeconfig with any credentials: what `maleo_kube.kubeconfig` cannot read, the Kubernetes client library does.
+
+It knows credential plugins (`exec`, as of EKS, GKE and AKS), OpenID Connect, and user names with passwords.
+"""
+
+import asyncio
+import logging
+import ssl
+import time
+from pathlib import Path
+from typing import Any, Final, Self
+
+from maleo_kube.access import Access
+from maleo_kube.errors import Forbidden
+from maleo_kube.kubeconfig import Context, access_of, read_context
+
+_RENEW_S: Final = 30.0
+"""How often the library is asked for new credentials; it renews them five minutes before they expire."""
+
+
+async def load_access(paths: str | Path, context: str = "") -> Access:
+    """Return the access of a context, of the current one if `context` is empty.
+
+    Raise ValueError or OSError if the kubeconfig is wrong, Forbidden if its plugin gives no credentials.
+    """
+    found = read_context(paths, context)
+    return await _load_by_library(paths, found) if found.needs_library else access_of(found)
+
+
+def load_access_now(paths: str | Path, context: str = "") -> Access:
+    """Return the access of a context as `load_access` does, outside an event loop."""
+    found = read_context(paths, context)
+    return asyncio.run(_load_by_library(paths, found)) if found.needs_library else access_of(found)
+
+
+async def _load_by_library(paths: str | Path, context: Context) -> Access:
+    from kubernetes.aio import client, config  # noqa: PLC0415 - takes a second
+
+    configuration = client.Configuration()
+    with _Errors() as errors:
+        try:
+            loader = await config.load_kube_config(
+                str(paths), context.name, client_configuration=configuration, persist_config=False
+            )
+        except (config.ConfigException, OSError, ValueError, KeyError) as error:
+            raise _refusal(context, str(error)) from error
+    if "exec" in context.user.fields and not (configuration.api_key or configuration.cert_file):
+        raise _refusal(context, errors.last or "it returned no token and no certificate")
+    renewed = time.monotonic()
+
+    async def renew() -> None:
+        nonlocal renewed
+        if time.monotonic() - renewed < _RENEW_S:
+            return
+        renewed = time.monotonic()
+        try:
+            await loader.load_and_set(configuration)
+        except (config.ConfigException, OSError, ValueError, KeyError) as error:
+            raise _refusal(context, str(error)) from error
+
+    return Access(
+        url=configuration.host.rstrip("/"),
+        tls=_make_tls(configuration) if configuration.host.startswith("https:") else None,
+        authorize=lambda: str(configuration.api_key.get("BearerToken", "")),
+        renew=renew,
+        proxy=configuration.proxy or "",
+        server_name=configuration.tls_server_name or "",
+        namespace=context.namespace,
+    )
+
+
+def _make_tls(configuration: Any) -> ssl.SSLContext:
+    tls = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    if not configuration.verify_ssl:
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    if configuration.cert_file:
+        tls.load_cert_chain(configuration.cert_file, configuration.key_file)
+    return tls
+
+
+def _refusal(context: Context, why: str) -> Forbidden:
+    plugin = (context.user.fields.get("exec") or {}).get("command")
+    by = f"credential plugin {plugin}" if plugin else "the credentials of its user"
+    return Forbidden(f"context {context.name}: {by}: {why}")
+
+
+class _Errors(logging.Handler):
+    """Last error that the library logged: of a plugin that fails it raises none."""
+
+    _LOGGER: Final = logging.getLogger("kubernetes.aio.config.kube_config")
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record.getMessage()
+
+    def __enter__(self) -> Self:
+        self._LOGGER.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._LOGGER.removeHandler(self)
