@@ -1,9 +1,7 @@
 """`maleo explain`: why a mission is placed where it is, its alternatives, and what it lacks."""
 
-import asyncio
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,9 +9,9 @@ import typer
 from maleo_api.mission import Figure, Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
+from maleo_cli.connection import NAMESPACE, Connection, Context, Kubeconfig, Namespace, SystemNamespace
 from maleo_cli.failure import Failure
-from maleo_cli.install import NAMESPACE
-from maleo_cli.live import Access, SystemNamespace, read_cluster, serving, snapshot_of
+from maleo_cli.live import read_cluster, serving, snapshot_of
 from maleo_cli.wording import align, tell
 from maleo_operator.planning.floor import find_floor, tell_floor
 from maleo_operator.planning.index import Index
@@ -23,18 +21,21 @@ from maleo_operator.planning.planner import explain, plan
 
 def explain_command(
     mission: Annotated[str, typer.Argument(help="Name of a mission.")],
-    namespace: Annotated[str, typer.Option("-n")] = "default",
-    kubeconfig: Annotated[Path | None, typer.Option(help="Else KUBECONFIG, else ~/.kube/config.")] = None,
+    namespace: Namespace = "",
+    kubeconfig: Kubeconfig = None,
+    context: Context = "",
     system_namespace: SystemNamespace = NAMESPACE,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Every unit and variant that was not taken.")] = False,
 ) -> None:
     """Explain one mission of a running cluster. Exit code 1 when it is not Ready."""
-    access = Access(kubeconfig, system_namespace)
-    cluster = asyncio.run(read_cluster(access))
+    connection = Connection(kubeconfig, context, system_namespace)
+    access = connection.open()
+    namespace = namespace or access.namespace
+    cluster = read_cluster(access, system_namespace)
     found = cluster.of(Mission).get(f"{namespace}/{mission}")
     if found is None:
-        listing = access.command("kubectl", "get", "missions", "-A")
+        listing = connection.command("kubectl", "get", "missions", "-A")
         raise Failure(f"there is no mission {mission} in namespace {namespace}", f"list them: {listing}")
     snapshot = snapshot_of(cluster, first=found.key)
     index = Index(snapshot)
@@ -46,7 +47,7 @@ def explain_command(
     model = snapshot.models.get(found.model_key)
     print("\n".join([*describe(found, serving(cluster, found), model), *by_figures(found), *planned]))
     if reasons.classes and not everything:
-        print(f"  each of them: {access.command('maleo', 'explain', mission, '-n', namespace, '--all')}")
+        print(f"  each of them: {connection.command('maleo', 'explain', mission, '-n', namespace, '--all')}")
     if _status(found, "Ready") != "True":
         raise typer.Exit(1)
 

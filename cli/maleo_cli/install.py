@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
 
 import typer
-import yaml
 
 from maleo_api.kinds import KINDS
 from maleo_api.meta import GROUP
+from maleo_cli.charts import CHARTS, find_chart, read_values
+from maleo_cli.connection import NAMESPACE, Connection, Context, Kubeconfig
 from maleo_cli.failure import Failure
+from maleo_kube.access import Access
 from maleo_kube.client import Client
 from maleo_kube.errors import ApiError, NotFound
 from maleo_kube.resources import CRDS
 
-CHARTS: Final = Path(__file__).resolve().parents[2] / "charts"
-NAMESPACE: Final = "maleo-system"
 _CRDS: Final = "maleo-crds"
 _RELEASES: Final = (_CRDS, "maleo")  # in order of installation: the second contains resources of the first's kinds
 _CRDS_WAIT_S: Final = 60
@@ -45,43 +45,45 @@ class HelmFailed(Exception):
 
 
 def install(
-    kubeconfig: Path,
+    kubeconfig: Path | None,
     images: Mapping[str, str],
     namespace: str = NAMESPACE,
     values: Mapping[str, Any] | None = None,
     *,
+    context: str = "",
     charts: Path = CHARTS,
     wait_s: int = 0,
 ) -> None:
     """Install or upgrade the CRDs and Maleo. Raise Failure with Helm's error message.
 
+    kubeconfig, context: None and empty for the defaults of kubectl.
     images: operator, agent, slot -> image reference. values: overrides of the chart's values.
     wait_s: seconds to wait until everything is ready; 0 does not wait.
     """
     merged = {**(values or {})}
     if images:
         merged["images"] = {**merged.get("images", {}), **images}
-    helm = find_helm(kubeconfig, namespace)
-    _run(partial(helm.apply, _CRDS, _chart(charts, _CRDS), {}, wait_s=_CRDS_WAIT_S))
-    _run(partial(helm.apply, "maleo", _chart(charts, "maleo"), merged, wait_s=wait_s))
+    helm = find_helm(kubeconfig, namespace, context)
+    _run(partial(helm.apply, _CRDS, find_chart(charts, _CRDS), {}, wait_s=_CRDS_WAIT_S))
+    _run(partial(helm.apply, "maleo", find_chart(charts, "maleo"), merged, wait_s=wait_s))
 
 
-def uninstall(kubeconfig: Path, namespace: str = NAMESPACE, *, crds: bool = False) -> None:
+def uninstall(kubeconfig: Path | None, namespace: str = NAMESPACE, *, context: str = "", crds: bool = False) -> None:
     """Remove Maleo. crds: also delete the CRDs, and with them every mission, and wait until they are gone."""
-    helm = find_helm(kubeconfig, namespace)
+    helm = find_helm(kubeconfig, namespace, context)
     for release in reversed(_RELEASES if crds else _RELEASES[1:]):
         _run(partial(helm.remove, release))
     if crds:
         try:
-            asyncio.run(_delete_crds(kubeconfig))
+            asyncio.run(_delete_crds(Connection(kubeconfig, context).open()))
         except ApiError as error:
             raise Failure(f"the custom resources are not removed: {error}", "run the command again") from error
 
 
-async def _delete_crds(kubeconfig: Path) -> None:
+async def _delete_crds(access: Access) -> None:
     """Delete the CRDs, which Helm keeps because of the chart's annotation, and wait until they are gone."""
     names = {f"{info.plural}.{GROUP}" for info in KINDS.values()}
-    async with Client.from_kubeconfig(kubeconfig) as client:
+    async with Client(access) as client:
         for name in sorted(names):
             await client.delete(CRDS, name)
         for look in range(_CRD_LOOKS):
@@ -107,22 +109,23 @@ async def _remind(client: Client, names: Iterable[str], look: int) -> None:
             await client.merge(CRDS, name, {"metadata": {"annotations": {f"{GROUP}/removal": f"look-{look}"}}})
 
 
-def find_helm(kubeconfig: Path, namespace: str) -> Helm:
+def find_helm(kubeconfig: Path | None, namespace: str, context: str = "") -> Helm:
     """Return the Helm library if installed, else the program. Raise Failure if there is neither."""
     if importlib.util.find_spec("helm_python"):
-        return HelmLibrary(kubeconfig, namespace)
+        return HelmLibrary(kubeconfig, namespace, context)
     program = shutil.which("helm")
     if program is None:
         raise Failure("Helm is not on this machine", "install `helm`, or the Python package helm-python-sdk")
-    return HelmProgram(program, kubeconfig, namespace)
+    return HelmProgram(program, kubeconfig, namespace, context)
 
 
 class HelmLibrary:
     """Helm by the Python library, in this process."""
 
-    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+    def __init__(self, kubeconfig: Path | None, namespace: str, context: str) -> None:
         self._kubeconfig = kubeconfig
         self._namespace = namespace
+        self._context = context
 
     def apply(self, release: str, chart: Path, values: Mapping[str, Any], *, wait_s: int) -> None:
         import helm_python  # noqa: PLC0415 - an optional dependency
@@ -151,7 +154,7 @@ class HelmLibrary:
     def _connect(self) -> Any:
         from helm_python.config import Config  # noqa: PLC0415 - as above
 
-        return Config(kubeconfig_path=self._kubeconfig, namespace=self._namespace)
+        return Config(kubeconfig_path=self._kubeconfig, kube_context=self._context or None, namespace=self._namespace)
 
     @staticmethod
     def _is_installed(config: Any, release: str) -> bool:
@@ -169,8 +172,10 @@ class HelmLibrary:
 class HelmProgram:
     """Helm by the program on PATH."""
 
-    def __init__(self, program: str, kubeconfig: Path, namespace: str) -> None:
-        self._command = [program, "--kubeconfig", str(kubeconfig), "--namespace", namespace]
+    def __init__(self, program: str, kubeconfig: Path | None, namespace: str, context: str) -> None:
+        given = ["--kubeconfig", str(kubeconfig)] if kubeconfig is not None else []
+        chosen = ["--kube-context", context] if context else []
+        self._command = [program, *given, *chosen, "--namespace", namespace]
 
     def apply(self, release: str, chart: Path, values: Mapping[str, Any], *, wait_s: int) -> None:
         options = ["--create-namespace", "--values", "-"]
@@ -188,12 +193,6 @@ class HelmProgram:
             raise HelmFailed(done.stderr.strip())
 
 
-def _chart(charts: Path, name: str) -> Path:
-    if not (charts / name / "Chart.yaml").is_file():
-        raise Failure(f"no chart in {charts / name}", "name the folder of the charts by --charts", exit_code=2)
-    return charts / name
-
-
 def _run(action: Callable[[], None]) -> None:
     try:
         action()
@@ -201,37 +200,27 @@ def _run(action: Callable[[], None]) -> None:
         raise Failure(f"Helm: {error}", "mend what it names and run the command again") from error
 
 
-Kubeconfig = Annotated[Path, typer.Option(envvar="KUBECONFIG", help="Whom to talk to.")]
-Namespace = Annotated[str, typer.Option(help="Where the operator and the agents live.")]
-_DEFAULT_KUBECONFIG: Final = Path.home() / ".kube" / "config"
+_Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the operator and the agents.")]
 
 
 def install_command(
-    kubeconfig: Kubeconfig = _DEFAULT_KUBECONFIG,
-    namespace: Namespace = NAMESPACE,
+    kubeconfig: Kubeconfig = None,
+    context: Context = "",
+    namespace: _Namespace = NAMESPACE,
     values: Annotated[Path | None, typer.Option(help="YAML file with values for the chart.")] = None,
     charts: Annotated[Path, typer.Option(help="Folder with the charts.")] = CHARTS,
     wait: Annotated[int, typer.Option(help="Seconds to wait until all is ready; 0: do not wait.")] = 300,
 ) -> None:
     """Install or upgrade Maleo in a cluster."""
-    install(kubeconfig, {}, namespace, read_values(values) if values else {}, charts=charts, wait_s=wait)
+    chosen = read_values(values) if values else {}
+    install(kubeconfig, {}, namespace, chosen, context=context, charts=charts, wait_s=wait)
 
 
 def uninstall_command(
-    kubeconfig: Kubeconfig = _DEFAULT_KUBECONFIG,
-    namespace: Namespace = NAMESPACE,
+    kubeconfig: Kubeconfig = None,
+    context: Context = "",
+    namespace: _Namespace = NAMESPACE,
     crds: Annotated[bool, typer.Option("--crds", help="Also the custom resources, with every mission.")] = False,
 ) -> None:
     """Remove Maleo from a cluster; missions stay in the API unless --crds is given."""
-    uninstall(kubeconfig, namespace, crds=crds)
-
-
-def read_values(path: Path) -> dict[str, Any]:
-    """Return the chart values in a YAML file. Raise Failure if it cannot be read or is not a mapping."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise Failure(f"{path}: {error}", "give a YAML file with values of the chart", exit_code=2) from error
-    if not isinstance(values, dict):
-        raise Failure(f"{path}: no mapping", "give a YAML file with values of the chart", exit_code=2)
-    return values
+    uninstall(kubeconfig, namespace, context=context, crds=crds)

@@ -1,14 +1,10 @@
 """Planning snapshot of a running cluster, read from its API server."""
 
-import os
-import shlex
 import sys
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any, Final
+from dataclasses import replace
+from typing import Any, Final
 
 import msgspec
-import typer
 
 from maleo_api.device import Device, DeviceProfile, Link
 from maleo_api.manifests import Manifests, Node, PriorityClass
@@ -17,9 +13,9 @@ from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_api.placement import Placement
 from maleo_cli.failure import Failure
-from maleo_cli.install import NAMESPACE
-from maleo_kube.client import Client
+from maleo_kube.access import Access
 from maleo_kube.errors import ApiError, Forbidden, NotFound
+from maleo_kube.reader import Reader
 from maleo_kube.resources import BY_KIND, CONFIG_MAPS
 from maleo_operator.planning import measured
 from maleo_operator.planning.index import Index
@@ -30,50 +26,19 @@ from maleo_operator.planning.snapshot import from_manifests
 _KINDS: tuple[type[Resource], ...] = (DeviceProfile, Device, Link, Model, ModelProfile, Mission, Placement)
 _SETTINGS: Final = "maleo-settings"
 
-SystemNamespace = Annotated[str, typer.Option(help="Where Maleo is installed.")]
 
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Access to a cluster.
-
-    given: kubeconfig file; if None, that of KUBECONFIG, else ~/.kube/config. system: namespace of Maleo.
-    """
-
-    given: Path | None = None
-    system: str = NAMESPACE
-
-    @property
-    def kubeconfig(self) -> Path:
-        return self.given or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
-
-    def command(self, *words: str) -> str:
-        """Return a shell command with the options to reach the same cluster."""
-        kubeconfig = ["--kubeconfig", str(self.given)] if self.given is not None else []
-        system = ["--system-namespace", self.system] if words[0] == "maleo" and self.system != NAMESPACE else []
-        return shlex.join([*words, *kubeconfig, *system])
-
-
-async def read_cluster(access: Access) -> Manifests:
+def read_cluster(access: Access, system_namespace: str) -> Manifests:
     """Return all objects that planning needs. Raise `Failure` if the cluster cannot be read."""
-    kubeconfig = access.kubeconfig
     try:
-        async with Client.from_kubeconfig(kubeconfig) as client:
-            found = {kind.__name__: await _list(client, kind) for kind in _KINDS}
-            nodes = await client.list(BY_KIND["Node"])
-            classes = await client.list(BY_KIND["PriorityClass"])
-            tolerations = await _read_tolerations(client, access.system)
-    except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise Failure(
-            f"{kubeconfig}: {told}", "name a kubeconfig with --kubeconfig or KUBECONFIG", exit_code=2
-        ) from error
+        with Reader(access) as reader:
+            found = {kind.__name__: _list(reader, kind) for kind in _KINDS}
+            nodes = reader.list(BY_KIND["Node"])
+            classes = reader.list(BY_KIND["PriorityClass"])
+            tolerations = _read_tolerations(reader, system_namespace)
     except ApiError as error:
-        raise Failure(
-            f"the cluster of {kubeconfig} cannot be read: {error}", "is it up, and is Maleo installed?"
-        ) from error
-    named = {item["metadata"]["name"]: Node.model_validate(item) for item in nodes.items}
-    ranks = {item["metadata"]["name"]: PriorityClass.model_validate(item) for item in classes.items}
+        raise Failure(f"{access.url} cannot be read: {error}", "is it up, and is Maleo installed?") from error
+    named = {item["metadata"]["name"]: Node.model_validate(item) for item in nodes}
+    ranks = {item["metadata"]["name"]: PriorityClass.model_validate(item) for item in classes}
     return Manifests(found, named, priority_classes=ranks, tolerations=tolerations)
 
 
@@ -104,10 +69,10 @@ def serving(cluster: Manifests, mission: Mission) -> Placement | None:
     return next((p for p in same if active is not None and p.spec.revision == active.revision), None)
 
 
-async def _read_tolerations(client: Client, system: str) -> tuple[dict[str, Any], ...]:
+def _read_tolerations(reader: Reader, system_namespace: str) -> tuple[dict[str, Any], ...]:
     """Return the tolerations of slots from the operator's settings; none, with a note on stderr, if unreadable."""
     try:
-        settings = await client.get(CONFIG_MAPS, _SETTINGS, namespace=system)
+        settings = reader.get(CONFIG_MAPS, _SETTINGS, namespace=system_namespace)
     except (NotFound, Forbidden) as error:
         told = f"what slots tolerate is not known ({error}): no taint of a node counts as tolerated"
         print(f"note: {told}; name Maleo's namespace with --system-namespace", file=sys.stderr)
@@ -115,7 +80,6 @@ async def _read_tolerations(client: Client, system: str) -> tuple[dict[str, Any]
     return msgspec.json.decode(settings["data"]["slotTolerations"], type=tuple[dict[str, Any], ...])
 
 
-async def _list(client: Client, kind: type[Resource]) -> dict[str, Resource]:
-    items: list[dict[str, Any]] = (await client.list(BY_KIND[kind.__name__])).items
-    parsed = [kind.model_validate(item) for item in items]
+def _list(reader: Reader, kind: type[Resource]) -> dict[str, Resource]:
+    parsed = [kind.model_validate(item) for item in reader.list(BY_KIND[kind.__name__])]
     return {resource.key: resource for resource in parsed}

@@ -1,6 +1,5 @@
 """`maleo plan`: plan the missions of manifests without a cluster, using the operator's planner."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,9 +13,9 @@ from maleo_api.meta import Tier
 from maleo_cli import drawing, whatif
 from maleo_cli.answer import answer_all
 from maleo_cli.changes import compare
+from maleo_cli.connection import NAMESPACE, Connection, Context, Kubeconfig, Namespace, SystemNamespace
 from maleo_cli.failure import Failure
-from maleo_cli.install import NAMESPACE
-from maleo_cli.live import Access, SystemNamespace, read_cluster
+from maleo_cli.live import read_cluster
 from maleo_cli.reading import read
 from maleo_cli.replay import keep
 from maleo_cli.table import print_plans
@@ -61,7 +60,9 @@ def plan_command(
     values: Annotated[
         Path | None, typer.Option(help="Values of the chart, as for `maleo install`: its slots.tolerations count.")
     ] = None,
-    kubeconfig: Annotated[Path | None, typer.Option(help="Of --live; else KUBECONFIG, else ~/.kube/config.")] = None,
+    namespace: Namespace = "",
+    kubeconfig: Kubeconfig = None,
+    context: Context = "",
     system_namespace: SystemNamespace = NAMESPACE,
     *,
     live: Annotated[
@@ -80,10 +81,13 @@ def plan_command(
     Exit code 1 when a mission does not fit: with --live, of those in the manifests and in --set, where there are any.
     Exit code 2 when the manifests are wrong.
     """
-    if kubeconfig is not None and not live:
-        raise Failure("--kubeconfig: no cluster is asked", "add --live", exit_code=2)
-    cluster = asyncio.run(read_cluster(Access(kubeconfig, system_namespace))) if live else None
-    question = read(files or [], cluster=cluster, profiles=add_device or [], values=values)
+    if not live and (kubeconfig is not None or context):
+        option = "--kubeconfig" if kubeconfig is not None else "--context"
+        raise Failure(f"{option}: no cluster is asked", "add --live", exit_code=2)
+    access = Connection(kubeconfig, context, system_namespace).open() if live else None
+    cluster = read_cluster(access, system_namespace) if access is not None else None
+    namespace = namespace or (access.namespace if access is not None else "default")
+    question = read(files or [], cluster=cluster, profiles=add_device or [], values=values, namespace=namespace)
     there = question.snapshot
     asked = whatif.Supposed(without or [], add_device or [], count, site, tier, link or [], set_ or [])
     snapshot = whatif.suppose(there, asked)

@@ -11,8 +11,8 @@ import msgspec
 from maleo_api.device import Device, DeviceProfile
 from maleo_api.manifests import ManifestError, Manifests, load
 from maleo_api.model import ModelProfile
+from maleo_cli.charts import CHARTS, read_values
 from maleo_cli.failure import Failure
-from maleo_cli.install import CHARTS, read_values
 from maleo_cli.live import snapshot_of
 from maleo_operator.planning.problem import Snapshot
 from maleo_operator.planning.snapshot import from_manifests
@@ -30,18 +30,24 @@ class Question:
 
 
 def read(
-    files: Sequence[Path], *, cluster: Manifests | None, profiles: Sequence[str], values: Path | None = None
+    files: Sequence[Path],
+    *,
+    cluster: Manifests | None,
+    profiles: Sequence[str],
+    values: Path | None = None,
+    namespace: str = "default",
 ) -> Question:
     """Read manifests and merge them with the objects of a cluster, which they replace where names are equal.
 
     profiles: DeviceProfiles needed in addition to those that manifests name. values: chart values file as for
-    `maleo install`; its `slots.tolerations` replace those of the cluster. Raise `Failure` for invalid input.
+    `maleo install`; its `slots.tolerations` replace those of the cluster. namespace: of manifests that name
+    none. Raise `Failure` for invalid input.
     """
     if cluster is None and not files:
         raise Failure("nothing to plan", "name manifests with -f, or a cluster with --live", exit_code=2)
     tolerations = _read_tolerations(values) if values is not None else cluster.tolerations if cluster else ()
     try:
-        manifests = load(files, standard_input=sys.stdin.read)
+        manifests = load(files, standard_input=sys.stdin.read, namespace=namespace)
         manifests = _with_catalogue(manifests, cluster or Manifests(), profiles)
         manifests.check(cluster)
     except ManifestError as error:

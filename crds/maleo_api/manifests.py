@@ -18,7 +18,7 @@ from maleo_api.checks import broken_rules, dangling_names, show_value, unfit_met
 from maleo_api.documents import DocumentError, parse_documents
 from maleo_api.fields import fields_of, note_at
 from maleo_api.kinds import KINDS, KindInfo
-from maleo_api.meta import API_VERSION, GROUP, Form, Metadata, Resource, Schema
+from maleo_api.meta import API_VERSION, GROUP, Form, Resource, Schema
 from maleo_api.quantities import Unit
 from maleo_api.spelling import suggest
 
@@ -120,13 +120,15 @@ def dump(documents: Iterable[Mapping[str, Any]]) -> str:
     return yaml.dump_all(documents, Dumper=Dumper, sort_keys=False)
 
 
-def load(paths: Iterable[Path], *, standard_input: Callable[[], str] | None = None) -> Manifests:
+def load(
+    paths: Iterable[Path], *, standard_input: Callable[[], str] | None = None, namespace: str = "default"
+) -> Manifests:
     """Read files and, recursively, folders; objects of other API groups are skipped.
 
-    If `standard_input` is given, its result is read for the path `-`. Raise ManifestError with all mistakes of all
-    files: there is no partial result.
+    standard_input: its result is read for the path `-`. namespace: of objects that name none. Raise ManifestError with
+    all mistakes of all files: there is no partial result.
     """
-    reading = _Reading()
+    reading = _Reading(namespace)
     for file in _files(paths, reading):
         if standard_input is not None and str(file) == STANDARD_INPUT:
             reading.read("standard input", standard_input)
@@ -187,7 +189,8 @@ def _files(paths: Iterable[Path], reading: "_Reading") -> Iterator[Path]:
 
 
 class _Reading:
-    def __init__(self) -> None:
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
         self.mistakes: list[str] = []
         self.resources: dict[str, dict[str, Resource]] = {}
         self.nodes: dict[str, Node] = {}
@@ -247,7 +250,8 @@ class _Reading:
         if resource is None:
             return
         if namespaced and not resource.metadata.namespace:
-            resource = resource.model_copy(update={"metadata": _in_default_namespace(resource.metadata)})
+            metadata = resource.metadata.model_copy(update={"namespace": self._namespace})
+            resource = resource.model_copy(update={"metadata": metadata})
         self._store(place, resource)
 
     def _store(self, place: str, resource: Resource) -> None:
@@ -262,10 +266,6 @@ class _Reading:
             self.priority_classes[resource.key] = resource
         else:
             self.resources.setdefault(resource.kind, {})[resource.key] = resource
-
-
-def _in_default_namespace(metadata: Metadata) -> Metadata:
-    return metadata.model_copy(update={"namespace": "default"})
 
 
 def _unknown_fields(value: object, model: type[Schema], path: str = "") -> Iterator[str]:

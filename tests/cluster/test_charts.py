@@ -1,6 +1,5 @@
 """The charts on a real API server: everything is accepted, and the policies deny what they are there to deny."""
 
-import asyncio
 import json
 import ssl
 import subprocess
@@ -15,8 +14,9 @@ import yaml
 
 from maleo_cli.failure import Failure
 from maleo_cli.install import NAMESPACE, install, uninstall
-from maleo_cli.live import Access, read_cluster
+from maleo_cli.live import read_cluster
 from maleo_devcluster.controlplane import ControlPlane
+from maleo_kube.kubeconfig import read_access
 
 pytestmark = pytest.mark.cluster
 
@@ -299,7 +299,7 @@ def test_operator__prefers_nodes_that_are_no_devices_and_takes_the_values_of_the
     agent = installed.get("daemonset/maleo-agent", "-n", NAMESPACE)["spec"]["template"]["spec"]
     assert extra[0] in agent["containers"][0]["env"]
     assert agent["dnsPolicy"] == "Default", "nothing depends on the cluster's DNS"
-    assert asyncio.run(read_cluster(Access(own_api_server.kubeconfig))).tolerations == (toleration,)
+    assert read_cluster(read_access(own_api_server.kubeconfig), NAMESPACE).tolerations == (toleration,)
     with pytest.raises(Failure, match="cpuRequest"):
         install(own_api_server.kubeconfig, _IMAGES, values={"slots": {"cpuRequest": "much"}})
 
@@ -312,7 +312,7 @@ def test_settings_of_the_operator__are_readable_by_every_user_and_missing_ones_a
     assert installed.run("auth", "can-i", "get", "configmaps/maleo-settings", *person).stdout.strip() == "yes"
     for rest in ("get configmaps/other", "list configmaps", "update configmaps/maleo-settings"):
         assert installed.run("auth", "can-i", *rest.split(), *person).stdout.strip() == "no", rest
-    found = asyncio.run(read_cluster(Access(own_api_server.kubeconfig, "elsewhere")))
+    found = read_cluster(read_access(own_api_server.kubeconfig), "elsewhere")
     assert found.tolerations == ()
     assert "name Maleo's namespace with --system-namespace" in capsys.readouterr().err
 

@@ -14,8 +14,9 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.placement import Placement
 from maleo_cli.explain import by_figures, describe
-from maleo_cli.live import Access, serving, snapshot_of
+from maleo_cli.live import serving, snapshot_of
 from maleo_cli.main import app
+from maleo_kube.access import Access
 from maleo_operator.planning import measured
 from maleo_operator.planning.planner import plan
 from maleo_operator.planning.problem import Feasible, Figure, Observations, Plan
@@ -145,7 +146,13 @@ def test_figures_of_a_decision__are_those_of_the_nodes_that_matter_where_there_a
     assert all(abs(restored[pair].value - many[pair].value) < 1e-3 * many[pair].value for pair in pairs)
 
 
-async def _read(_access: Access) -> Manifests:
+def _connect(monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    access = Access(url="http://none", tls=None, authorize=str, namespace="default")
+    monkeypatch.setattr("maleo_cli.connection.load_access_now", lambda *_: access)
+    monkeypatch.setattr(reader, _read)
+
+
+def _read(_access: Access, _system_namespace: str) -> Manifests:
     """As if this were what an API server holds: a mission that serves, and one of another team that cannot."""
     cluster, _ = _cluster(active=1)
     mission = cluster.of(Mission)[KEY]
@@ -156,7 +163,7 @@ async def _read(_access: Access) -> Manifests:
 
 
 def test_plan_of_a_cluster__ends_by_what_was_asked_about_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maleo_cli.plan.read_cluster", _read)
+    _connect(monkeypatch, "maleo_cli.plan.read_cluster")
 
     def ends(*arguments: str) -> int:
         result = CliRunner().invoke(app, ["plan", "--live", *arguments])
@@ -173,8 +180,9 @@ def test_plan_of_a_cluster__ends_by_what_was_asked_about_alone(monkeypatch: pyte
 
 
 def test_commands_that_are_hinted_at__can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maleo_cli.explain.read_cluster", _read)
-    given = ["drone-patrol", "-n", "default", "--kubeconfig", "/my clusters/field", "--system-namespace", "maleo-2"]
+    _connect(monkeypatch, "maleo_cli.explain.read_cluster")
+    where = ["--kubeconfig", "/my clusters/field", "--context", "lab"]
+    given = ["drone-patrol", "-n", "default", *where, "--system-namespace", "maleo-2"]
     first = CliRunner().invoke(app, ["explain", *given])
     assert first.exit_code == 0, first.stdout
     hint = next(line for line in first.stdout.splitlines() if "each of them: " in line).partition(": ")[2]
@@ -186,4 +194,4 @@ def test_commands_that_are_hinted_at__can_be_pasted(monkeypatch: pytest.MonkeyPa
     assert len(again.stdout) > len(first.stdout), "each unit and variant that was not taken"
     assert "each of them: " not in again.stdout
     missing = CliRunner().invoke(app, ["explain", "cctv", *given[1:]]).exception
-    assert "list them: kubectl get missions -A --kubeconfig '/my clusters/field'" in str(missing)
+    assert "list them: kubectl get missions -A --kubeconfig '/my clusters/field' --context lab" in str(missing)

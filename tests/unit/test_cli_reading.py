@@ -1,6 +1,5 @@
 """What `maleo plan` reads: manifests, and the shipped catalogue where they need it; how it ends when it cannot."""
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -8,8 +7,8 @@ import pytest
 
 from maleo_api.manifests import Manifests
 from maleo_cli import main as command
+from maleo_cli.connection import Connection
 from maleo_cli.failure import Failure
-from maleo_cli.live import Access, read_cluster
 from maleo_cli.reading import read
 from maleo_operator.planning.problem import Snapshot
 
@@ -50,7 +49,7 @@ def test_read__names_what_is_near_in_the_catalogue_too(tmp_path: Path) -> None:
 
 def test_read__of_no_cluster_names_the_file_and_the_flag(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
-        asyncio.run(read_cluster(Access(tmp_path / "none")))
+        Connection(tmp_path / "none").open()
     assert str(caught.value) == (
         f"{tmp_path}/none: No such file or directory\n  name a kubeconfig with --kubeconfig or KUBECONFIG"
     )

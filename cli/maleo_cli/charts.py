@@ -1,0 +1,28 @@
+"""The two charts of Maleo and values files for them."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from maleo_cli.failure import Failure
+
+CHARTS: Final = Path(__file__).resolve().parents[2] / "charts"
+
+
+def find_chart(charts: Path, name: str) -> Path:
+    """Return the folder of a chart. Raise Failure if there is none."""
+    if not (charts / name / "Chart.yaml").is_file():
+        raise Failure(f"no chart in {charts / name}", "name the folder of the charts by --charts", exit_code=2)
+    return charts / name
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Return the chart values in a YAML file. Raise Failure if it cannot be read or is not a mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise Failure(f"{path}: {error}", "give a YAML file with values of the chart", exit_code=2) from error
+    if not isinstance(values, dict):
+        raise Failure(f"{path}: no mapping", "give a YAML file with values of the chart", exit_code=2)
+    return values
