@@ -34,10 +34,11 @@ from maleo_cli.model import zoo
 from maleo_cli.model.commands import build as import_model
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.planning.building import build
+from maleo_operator.planning.candidate import Candidate, Piece
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.planner import prepare
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
-from maleo_operator.planning.solver import Candidate, Piece, Search
+from maleo_operator.planning.solver import Search
 from maleo_runtime.hop import Hops
 from maleo_runtime.tensor import make_sample
 from maleo_wire.messages import Artifact, Frame, Hop, Revision, Stage, TensorSpec

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
+from maleo_operator.planning.candidate import list_parts
 from maleo_operator.planning.fleet import FleetPlan, plan_fleet
 from maleo_operator.planning.problem import Feasible, Plan, Snapshot
-from maleo_operator.planning.solver import list_parts
 
 log: Final = logging.getLogger("maleo.improvement")
 _EVERY_S: Final = 300.0

@@ -17,11 +17,8 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-Numbers = NDArray[np.intp]
+from maleo_operator.planning.numeric import Array, Mask, Numbers
 
 _NEVER: Final = np.inf
 

@@ -4,7 +4,7 @@ The tolerance holds for a whole model on such hardware, so the widest tolerance 
 Weights are written once per update of the model; that energy is spread evenly over the requests until the next update.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from maleo_api.quantities import RATIO, show_apart
 from maleo_operator.planning.compatibility import Mismatch
 from maleo_operator.planning.cost import SpanCosts
 from maleo_operator.planning.demand import Demand, accuracy_margin
-from maleo_operator.planning.lattice import TIE, Lattice
+from maleo_operator.planning.numeric import TIE
 from maleo_operator.planning.problem import Figure
 from maleo_operator.planning.units import UnitFacts
 
@@ -63,24 +63,3 @@ def lower(figure: Figure | None, units: Iterable[UnitFacts]) -> Figure | None:
     weaker = max(figure.basis, widest.basis, key=list(Basis).index)
     source = f"{figure.source}, less what an analogue unit may miss".lstrip(", ")
     return Figure(max(0.0, figure.value - widest.value), figure.sigma, weaker, source)
-
-
-def find_widest(made: Lattice) -> float:
-    """Return the widest tolerance of the units that a path in the lattice can use; infinite where one is unknown."""
-    usable = np.flatnonzero((made.frame.reach >= 0).any(axis=1))
-    return max((_width(made.units[place]) for place in usable), default=0.0)
-
-
-def without_the_widest(made: Lattice) -> Iterator[Lattice]:
-    """Yield the lattice without the units of the widest tolerance, then also without those of the next, and so on.
-
-    So the best path of each tolerance bound is found on its own.
-    """
-    widths = np.array([_width(unit) for unit in made.units])
-    for width in sorted(set(widths))[-2::-1]:
-        yield made.without(widths > width)
-
-
-def _width(unit: UnitFacts) -> float:
-    """Return the unit's tolerance, infinite where it is unknown."""
-    return np.inf if (found := unit.tolerance) is None else found.value

@@ -24,14 +24,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from maleo_operator.planning.amount import Array, Mask
+from maleo_operator.planning.candidate import Candidate
 from maleo_operator.planning.holdings import spends, uses
 from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.lattice import Prices
 from maleo_operator.planning.menu import Menu
+from maleo_operator.planning.numeric import Array, Mask
 from maleo_operator.planning.optimizers import make_sparse, maximize_choice, minimize
 from maleo_operator.planning.problem import Plan
-from maleo_operator.planning.solver import Candidate, Search
+from maleo_operator.planning.solver import Search
 
 SERVED: Final = 10.0
 """Value of serving a mission at all: more than any sum of margins that its neighbours could lose by it."""

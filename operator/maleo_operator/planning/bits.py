@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_operator.planning.amount import Mask
+from maleo_operator.planning.numeric import Mask
 
 Bits = NDArray[np.uint64]
 """(..., W): bitsets of W words."""

@@ -14,6 +14,7 @@ from maleo_api.device import Device
 from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective, Mission
 from maleo_api.quantities import DURATION, ENERGY, RATE, RATIO, parse, show, show_apart
+from maleo_operator.planning.candidate import Candidate
 from maleo_operator.planning.contention import Contention, plan_of, tell_few, would_do
 from maleo_operator.planning.floor import find_whole, tell_floor
 from maleo_operator.planning.holdings import holders
@@ -22,7 +23,7 @@ from maleo_operator.planning.objective import UNKNOWN_ACCURACY
 from maleo_operator.planning.problem import Blocker, Infeasible, Plan, Retry, Snapshot
 from maleo_operator.planning.refusals import Refused
 from maleo_operator.planning.relaxation import Decide
-from maleo_operator.planning.solver import Candidate, Search
+from maleo_operator.planning.solver import Search
 
 CODES: Final = {
     "latency": "LatencyTooTight",

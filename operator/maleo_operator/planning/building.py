@@ -9,6 +9,8 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mode
 from maleo_api.model import Codec, Model, Tensor, bytes_across, size_of
 from maleo_operator.planning.analog import lower, writes
+from maleo_operator.planning.basis import STRENGTH
+from maleo_operator.planning.candidate import Candidate, Piece
 from maleo_operator.planning.coding import code, find_codec
 from maleo_operator.planning.demand import Demand, accuracy_margin
 from maleo_operator.planning.edition import Edition
@@ -16,10 +18,10 @@ from maleo_operator.planning.index import Wire
 from maleo_operator.planning.objective import QUICKEST
 from maleo_operator.planning.problem import Fallback, Figure, NodeFacts, Plan, PlannedPartition, PlannedTransfer
 from maleo_operator.planning.queueing import leave
-from maleo_operator.planning.solver import Candidate, Piece, Search
+from maleo_operator.planning.solver import Search
 from maleo_operator.planning.switching import switch
 from maleo_operator.planning.turns import is_occupied, turn
-from maleo_operator.planning.units import STRENGTH, UnitFacts
+from maleo_operator.planning.units import UnitFacts
 
 
 def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:

@@ -18,8 +18,9 @@ from maleo_api.meta import Basis
 from maleo_api.model import MeasuredSpan as StatedSpan
 from maleo_api.model import Variant
 from maleo_api.quantities import BANDWIDTH, BYTES, DURATION, ENERGY, ENERGY_PER_BYTE, WORK, parse
+from maleo_operator.planning.basis import strongest
 from maleo_operator.planning.problem import P95, Figure, Snapshot
-from maleo_operator.planning.units import DEFAULT_SPREAD, SPREAD, UnitFacts, strongest
+from maleo_operator.planning.units import DEFAULT_SPREAD, SPREAD, UnitFacts
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]

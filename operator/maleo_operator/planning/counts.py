@@ -20,9 +20,9 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_operator.planning.amount import Array
 from maleo_operator.planning.bits import has, pack, spread, tabulate, unpack
 from maleo_operator.planning.cover import Cover
+from maleo_operator.planning.numeric import Array
 from maleo_operator.planning.question import Way
 from maleo_operator.planning.stages import Types
 

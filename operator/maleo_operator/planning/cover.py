@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_operator.planning.amount import Array
+from maleo_operator.planning.numeric import Array
 from maleo_operator.planning.optimizers import make_sparse, minimize
 from maleo_operator.planning.stages import Types
 

@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maleo_api.model import Variant, bytes_across, is_raw
 from maleo_api.quantities import WORK, parse
 from maleo_operator.planning.coding import Coder, rank_codecs
 from maleo_operator.planning.cost import LinkFacts
+from maleo_operator.planning.numeric import Array, Mask
 from maleo_operator.planning.problem import NodeFacts
 from maleo_operator.planning.queueing import leave
 from maleo_operator.planning.units import UnitFacts
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 _PAIR: Final = 7  # figures of a pair without a codec, in the order of Crossings
 _FIGURES: Final = 5
 """Mean seconds, tail minus mean, joules, seconds of the slowest pipeline stage, share of accuracy lost."""

@@ -24,9 +24,10 @@ from typing import Final
 
 import numpy as np
 
-from maleo_operator.planning.amount import Amount, Array, Mask, Numbers, add
+from maleo_operator.planning.amount import Amount, add
 from maleo_operator.planning.budget import CALL, Budget
-from maleo_operator.planning.lattice import TIE, Lattice
+from maleo_operator.planning.lattice import Lattice
+from maleo_operator.planning.numeric import TIE, Array, Mask, Numbers
 from maleo_operator.planning.question import Way, total
 
 _REACH: Final = 0.1  # relative distance of an assumed target above the bound, where no target is known

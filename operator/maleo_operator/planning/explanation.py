@@ -8,11 +8,12 @@ from typing import Any, Final
 from maleo_api.mission import Mission, Mode
 from maleo_api.quantities import show_points
 from maleo_operator.planning.blockers import CODES
+from maleo_operator.planning.candidate import Candidate
 from maleo_operator.planning.objective import UNKNOWN_ACCURACY
 from maleo_operator.planning.problem import Blocker, Feasible, Plan, Rejected, Snapshot, Verdict
 from maleo_operator.planning.refusals import MODES, Refused
 from maleo_operator.planning.relaxation import Decide, change, relax
-from maleo_operator.planning.solver import Candidate, Search
+from maleo_operator.planning.solver import Search
 from maleo_operator.planning.units import UnitFacts
 
 _LEAST_WHOLE: Final = 0.005

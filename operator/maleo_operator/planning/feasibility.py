@@ -23,8 +23,9 @@ from maleo_api.mission import Mode
 from maleo_operator.planning.budget import CALL, Budget
 from maleo_operator.planning.counts import CountProbe
 from maleo_operator.planning.cover import cover
-from maleo_operator.planning.lattice import TIE, Lattice
+from maleo_operator.planning.lattice import Lattice
 from maleo_operator.planning.least import LeastProbe
+from maleo_operator.planning.numeric import TIE
 from maleo_operator.planning.question import Limit, Way, total
 from maleo_operator.planning.stages import Stages, Types
 

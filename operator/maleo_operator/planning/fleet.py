@@ -31,12 +31,13 @@ import numpy as np
 from maleo_operator.planning.assignment import SERVED, Assignment, Chosen, Row
 from maleo_operator.planning.budget import Budgets
 from maleo_operator.planning.building import build, renew
+from maleo_operator.planning.candidate import Candidate
 from maleo_operator.planning.holdings import Rank, rank_of, uses
 from maleo_operator.planning.horizon import is_complete
 from maleo_operator.planning.menu import Menu, list_menus
 from maleo_operator.planning.objective import HIGHEST, Aim
 from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
-from maleo_operator.planning.solver import Candidate, Search
+from maleo_operator.planning.solver import Search
 from maleo_operator.planning.state import State, choose
 
 TIERS: Final = ("Safety", "Mission", "BestEffort")

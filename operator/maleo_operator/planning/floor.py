@@ -7,7 +7,7 @@ from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective
 from maleo_api.model import AccuracyFigure, Model, Variant
 from maleo_api.quantities import RATIO, parse, show, show_apart
-from maleo_operator.planning.units import strongest
+from maleo_operator.planning.basis import strongest
 
 
 def find_row(rows: Iterable[AccuracyFigure], objective: AccuracyObjective) -> AccuracyFigure | None:

@@ -18,12 +18,14 @@ import numpy as np
 
 from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.analog import lower
+from maleo_operator.planning.candidate import Candidate
 from maleo_operator.planning.edition import Edition
-from maleo_operator.planning.lattice import TIE, Lattice
+from maleo_operator.planning.lattice import Lattice
+from maleo_operator.planning.numeric import TIE
 from maleo_operator.planning.question import Limit, Question, Way, total
 from maleo_operator.planning.refusals import MODES
 from maleo_operator.planning.search import Searcher
-from maleo_operator.planning.solver import MOST_PARTITIONS, Candidate, Search
+from maleo_operator.planning.solver import MOST_PARTITIONS, Search
 
 _STEP = 1 - 1e-6
 _MOST = 200

@@ -15,7 +15,7 @@ from maleo_api.mission import Mission
 from maleo_operator.planning.classes import UnitClass
 from maleo_operator.planning.demand import Demand
 from maleo_operator.planning.index import Index, Wire
-from maleo_operator.planning.lattice import Load
+from maleo_operator.planning.load import Load
 from maleo_operator.planning.problem import Plan, Snapshot
 from maleo_operator.planning.queueing import Leeway, Queue, cover, list_tightest
 from maleo_operator.planning.units import UnitFacts

@@ -23,11 +23,11 @@ from typing import Final
 
 import numpy as np
 
-from maleo_operator.planning.amount import Array
 from maleo_operator.planning.coding import count_codecs
 from maleo_operator.planning.edition import Edition
-from maleo_operator.planning.lattice import TIE, Prices
+from maleo_operator.planning.lattice import Prices
 from maleo_operator.planning.menu import Menu, is_plain, most_rows
+from maleo_operator.planning.numeric import TIE, Array
 from maleo_operator.planning.objective import HIGHEST, UNCERTAINTY
 from maleo_operator.planning.reach import Hop
 from maleo_operator.planning.solver import Search

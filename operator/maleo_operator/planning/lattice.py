@@ -18,41 +18,17 @@ from typing import Any, Final
 import numpy as np
 
 from maleo_api.model import Variant
-from maleo_operator.planning.amount import Amount, Array, Frame, Mask, Numbers, add, scale_by
+from maleo_operator.planning.amount import Amount, Frame, add, scale_by
 from maleo_operator.planning.coding import count_codecs, rank_codecs
 from maleo_operator.planning.cost import Shape, SpanCosts
 from maleo_operator.planning.crossing import Crossing, Crossings, find_crossings
+from maleo_operator.planning.load import Load, allowance, room
+from maleo_operator.planning.numeric import TIE, Array, Mask, Numbers
 from maleo_operator.planning.problem import NodeFacts
-from maleo_operator.planning.queueing import IDLE, Leeway, Queue, leave, longest
+from maleo_operator.planning.queueing import leave, longest
 from maleo_operator.planning.units import UnitFacts
 
 _NEVER: Final = np.inf
-TIE: Final = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Reservations of other missions on a unit: its time (`queue`), `memory` in bytes, and `watts` of its node.
-
-    artifacts: digests of the artifacts that run there; rate: requests/s of those that pay no reconfiguration yet;
-    slack: seconds by which the tightest of their Hard latency limits is kept; leeways: queueing delay that these limits
-    still allow; turning: the same reservations once all of them pay for reconfiguration, None where that changes
-    nothing.
-    """
-
-    queue: Queue = IDLE
-    memory: float = 0.0
-    watts: float = 0.0
-    artifacts: frozenset[str] = frozenset()
-    rate: float = 0.0
-    slack: float = np.inf
-    leeways: tuple[Leeway, ...] = ()
-    turning: "Load | None" = None
-
-    @property
-    def share(self) -> float:
-        """Return the reserved share of the unit's time."""
-        return self.queue.share
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,13 +356,3 @@ def _slowest(own: Amount, place: int) -> float:
     table = own.tables.get(place)
     whole = own.prefix[place, -1] - own.prefix[place, 0] + own.fixed[place]
     return float(whole if table is None else table[np.isfinite(table)].max(initial=0.0))
-
-
-def allowance(unit: UnitFacts, load: Load, rate: float) -> float:
-    """Return the joules that one request may still use under the node's power cap; infinite without a cap."""
-    return _NEVER if unit.cap is None or rate <= 0 else max(0.0, unit.cap - load.watts) / rate
-
-
-def room(unit: UnitFacts, load: Load) -> float:
-    """Return the free bytes of the unit; infinite where its memory is not known to be limited."""
-    return _NEVER if unit.memory is None else unit.memory - load.memory

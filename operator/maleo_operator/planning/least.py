@@ -22,8 +22,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_operator.planning.amount import Array
 from maleo_operator.planning.counts import Layer, Move
+from maleo_operator.planning.numeric import Array
 from maleo_operator.planning.question import Way
 from maleo_operator.planning.stages import Types
 

@@ -23,18 +23,20 @@ import numpy as np
 
 from maleo_api.mission import Mode
 from maleo_operator.planning.affinity import rank
-from maleo_operator.planning.amount import Array, Mask
 from maleo_operator.planning.analog import writes
 from maleo_operator.planning.budget import CALL
+from maleo_operator.planning.candidate import Candidate, Piece
 from maleo_operator.planning.crossing import raw_cuts
 from maleo_operator.planning.demand import accuracy_margin
 from maleo_operator.planning.edition import Edition
-from maleo_operator.planning.lattice import TIE, Load, Prices, allowance, find_ends
+from maleo_operator.planning.lattice import Prices, find_ends
+from maleo_operator.planning.load import Load, allowance
+from maleo_operator.planning.numeric import TIE, Array, Mask
 from maleo_operator.planning.objective import MOVE_COST, UNCERTAINTY
 from maleo_operator.planning.problem import Plan
 from maleo_operator.planning.queueing import leave, longest
 from maleo_operator.planning.reach import Target
-from maleo_operator.planning.solver import Candidate, Piece, Search
+from maleo_operator.planning.solver import Search
 from maleo_operator.planning.stage import Row, Stage, set_stage
 from maleo_operator.planning.turns import is_occupied
 from maleo_operator.planning.units import UnitFacts

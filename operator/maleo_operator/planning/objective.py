@@ -17,13 +17,14 @@ from typing import Final, Literal
 
 import numpy as np
 
-from maleo_operator.planning.amount import Amount, Array, add
-from maleo_operator.planning.analog import find_widest
+from maleo_operator.planning.amount import Amount, add
 from maleo_operator.planning.demand import Demand, accuracy_margin
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.lattice import Lattice
+from maleo_operator.planning.numeric import Array
 from maleo_operator.planning.problem import Figure
 from maleo_operator.planning.question import Limit, Question
+from maleo_operator.planning.tolerances import find_widest
 
 Aim = Literal["margins", "latency", "energy", "rate"]
 """What is optimised: weighted margins, tail latency of a request, energy of a request, or sustained rate."""

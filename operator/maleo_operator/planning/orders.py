@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_operator.planning.amount import Array
 from maleo_operator.planning.budget import CALL, Budget
+from maleo_operator.planning.numeric import Array
 from maleo_operator.planning.question import Way
 from maleo_operator.planning.stages import Stages
 

@@ -25,12 +25,13 @@ from typing import Final
 import numpy as np
 
 from maleo_api.mission import Mode
-from maleo_operator.planning.amount import Amount, Array
+from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.budget import CALL, Budget
 from maleo_operator.planning.counts import CountProbe
 from maleo_operator.planning.cover import cover
-from maleo_operator.planning.lattice import TIE, Lattice
+from maleo_operator.planning.lattice import Lattice
 from maleo_operator.planning.least import ROUNDS, LeastProbe
+from maleo_operator.planning.numeric import TIE, Array
 from maleo_operator.planning.orders import improve
 from maleo_operator.planning.question import Limit, Question, Way, total
 from maleo_operator.planning.search import Found, Searcher

@@ -11,6 +11,7 @@ from maleo_api.placement import Placement
 from maleo_operator.planning.blockers import block_all, block_best, block_too_large, diagnose
 from maleo_operator.planning.budget import ADVICE, STANDARD, Budget, Budgets
 from maleo_operator.planning.building import build
+from maleo_operator.planning.candidate import Candidate, Piece
 from maleo_operator.planning.coding import find_codec
 from maleo_operator.planning.demand import Demand, find_input
 from maleo_operator.planning.edition import tell_unknown
@@ -20,8 +21,8 @@ from maleo_operator.planning.frontier import trace
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import TIE
 from maleo_operator.planning.menu import list_menus, narrow, widen
+from maleo_operator.planning.numeric import TIE
 from maleo_operator.planning.objective import Aim
 from maleo_operator.planning.problem import (
     Blocker,
@@ -34,7 +35,7 @@ from maleo_operator.planning.problem import (
 )
 from maleo_operator.planning.relaxation import Decide, relax
 from maleo_operator.planning.snapshot import RESERVED
-from maleo_operator.planning.solver import Candidate, Piece, Search
+from maleo_operator.planning.solver import Search
 
 _NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput", "ReferenceMissing"}
 

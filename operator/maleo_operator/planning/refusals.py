@@ -10,7 +10,9 @@ from maleo_api.mission import Mode
 from maleo_api.quantities import BYTES, POWER, show_apart
 from maleo_operator.planning.compatibility import Mismatch
 from maleo_operator.planning.edition import Edition
-from maleo_operator.planning.lattice import TIE, Lattice, Load, allowance, room
+from maleo_operator.planning.lattice import Lattice
+from maleo_operator.planning.load import Load, allowance, room
+from maleo_operator.planning.numeric import TIE
 from maleo_operator.planning.queueing import longest
 from maleo_operator.planning.units import UnitFacts
 

@@ -29,10 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maleo_api.mission import Mode
-from maleo_operator.planning.amount import Amount, Array
+from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.budget import CALL, Budget
 from maleo_operator.planning.dual import Bound, Dual, pass_work, unpriced
-from maleo_operator.planning.lattice import TIE, Lattice, restrict
+from maleo_operator.planning.lattice import Lattice, restrict
+from maleo_operator.planning.numeric import TIE, Array
 from maleo_operator.planning.question import Question, Way
 
 _SHORT: Final = 1e6  # weight of a relative violation against cost, in questions that are not strict

@@ -14,7 +14,8 @@ from maleo_operator.planning.coding import code, find_codec
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.holdings import Loads
 from maleo_operator.planning.index import Index, Wire
-from maleo_operator.planning.lattice import Lattice, allowance
+from maleo_operator.planning.lattice import Lattice
+from maleo_operator.planning.load import allowance
 from maleo_operator.planning.problem import NodeFacts
 from maleo_operator.planning.question import Way
 from maleo_operator.planning.queueing import leave

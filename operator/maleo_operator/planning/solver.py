@@ -21,8 +21,7 @@ were left out without a bound. Classes that `only` or `sees_all` excludes are bo
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -34,8 +33,9 @@ from maleo_api.placement import MOST_STAGES
 from maleo_operator.planning import lattice
 from maleo_operator.planning.affinity import rank
 from maleo_operator.planning.amount import Amount
-from maleo_operator.planning.analog import add_writing, find_miss, lower, without_the_widest
+from maleo_operator.planning.analog import add_writing, find_miss, lower
 from maleo_operator.planning.budget import CALL, Budget
+from maleo_operator.planning.candidate import Candidate, Piece, list_parts
 from maleo_operator.planning.coding import count_codecs, find_codec
 from maleo_operator.planning.compatibility import NO_PEAK, Mismatch, find_mismatch
 from maleo_operator.planning.cost import LinkFacts, SpanCosts
@@ -45,7 +45,9 @@ from maleo_operator.planning.edition import Edition, without_codecs
 from maleo_operator.planning.feasibility import find_any
 from maleo_operator.planning.holdings import Holdings
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import TIE, Lattice, Load, Prices
+from maleo_operator.planning.lattice import Lattice, Prices
+from maleo_operator.planning.load import Load
+from maleo_operator.planning.numeric import TIE
 from maleo_operator.planning.objective import HIGHEST, MOVE_COST, QUICKEST, Aim, Objective
 from maleo_operator.planning.pipeline import cheapest, find_pipeline
 from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
@@ -62,6 +64,7 @@ from maleo_operator.planning.refusals import (
 )
 from maleo_operator.planning.search import Searcher
 from maleo_operator.planning.sharing import Shared, Sharing
+from maleo_operator.planning.tolerances import without_the_widest
 from maleo_operator.planning.turns import add_turn, beside, find_clash
 from maleo_operator.planning.units import UnitFacts
 
@@ -78,49 +81,6 @@ _LEAST_UNITS: Final = 8
 """Codecs are dropped before the number of units falls below this."""
 _JUDGING: Final = 40 * CALL
 _KINDS: Final = (("input", True), ("features", False))
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Blocks `first` to `last` on a unit. `codec`: name of the codec in which the input arrives; empty for none."""
-
-    unit: UnitFacts
-    first: int
-    last: int
-    codec: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An evaluated path.
-
-    shortfalls: name of each violated Hard limit -> relative violation, empty if feasible; latency: seconds at the
-    objective's percentile; energy: joules a request; moves: 1 if the plan differs from the incumbent, else 0.
-    """
-
-    variant: Edition
-    mode: Mode
-    pieces: tuple[Piece, ...]
-    objective: float
-    shortfalls: Mapping[str, float]
-    latency: float
-    energy: float
-    moves: int
-    preferred: tuple[float, ...] = ()
-    """Penalties of the mission's hardware preferences, compared in order, smaller is better; see `affinity`."""
-    terms: Mapping[str, float] = field(default_factory=dict)
-    """Terms that sum to the objective, by name."""
-
-    @property
-    def order(self) -> tuple[object, ...]:
-        """Return the sort key, smallest first: shortfall, objective, moves, preferences, energy, latency, names."""
-        names = tuple((p.unit.node.name, p.unit.name, p.first, p.codec) for p in self.pieces)
-        short = round(sum(self.shortfalls.values()), 9)
-        objective = -self.objective
-        if np.isfinite(objective):  # infinite if the aim is energy and energy is unknown: sorted last
-            objective = round(objective / TIE) * TIE
-        figures = (self.moves, *self.preferred, round(self.energy, 9), round(self.latency, 9))
-        return short, objective, *figures, self.variant.label, names
 
 
 class Search:
@@ -713,8 +673,3 @@ def _sort(found: Iterable[Candidate]) -> list[Candidate]:
 def _identity(candidate: Candidate) -> tuple[object, ...]:
     """Return what makes two candidates the same plan: variant, units, cuts and codecs."""
     return candidate.variant.label, tuple((p.unit.key, p.last, p.codec) for p in candidate.pieces)
-
-
-def list_parts(plan: Plan) -> list[tuple[str, str, int, str]]:
-    """Return (node, unit, last block, codec) of each partition, the form that `Lattice.find` expects."""
-    return [(p.node, p.unit, p.last, p.codec.name if p.codec else "") for p in plan.partitions]

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maleo_api.model import Model, size_of
-from maleo_operator.planning.amount import Array, Mask
 from maleo_operator.planning.cost import LinkFacts, SpanCosts
 from maleo_operator.planning.crossing import list_sizes
 from maleo_operator.planning.edition import Edition
 from maleo_operator.planning.index import Index
 from maleo_operator.planning.lattice import find_ends, list_spans
+from maleo_operator.planning.numeric import Array, Mask
 from maleo_operator.planning.units import UnitFacts
 
 _KEPT: Final = 4096  # cached rows over all stages of a variant

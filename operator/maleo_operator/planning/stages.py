@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from maleo_api.mission import Mode
-from maleo_operator.planning.amount import Amount, Array, Mask
+from maleo_operator.planning.amount import Amount
 from maleo_operator.planning.lattice import Lattice
+from maleo_operator.planning.numeric import Array, Mask
 from maleo_operator.planning.question import Way
 
 

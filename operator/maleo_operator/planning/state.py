@@ -8,8 +8,8 @@ from maleo_operator.planning.building import build
 from maleo_operator.planning.holdings import Holdings, uses
 from maleo_operator.planning.horizon import bound_beyond
 from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import TIE
 from maleo_operator.planning.menu import Menu, list_menus
+from maleo_operator.planning.numeric import TIE
 from maleo_operator.planning.objective import HIGHEST, Aim
 from maleo_operator.planning.planner import advise, decide, prepare
 from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot, Verdict

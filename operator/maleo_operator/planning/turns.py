@@ -10,7 +10,7 @@ from maleo_api.model import Variant
 from maleo_api.quantities import DURATION, show
 from maleo_operator.planning.compatibility import Mismatch
 from maleo_operator.planning.cost import SpanCosts
-from maleo_operator.planning.lattice import Load
+from maleo_operator.planning.load import Load
 from maleo_operator.planning.units import UnitFacts
 
 

@@ -8,10 +8,9 @@ from maleo_api.device import ComputeUnit, Device, DeviceProfileSpec, Memory, Run
 from maleo_api.meta import Basis
 from maleo_api.model import Variant
 from maleo_api.quantities import BYTES, COMPUTE, DURATION, ENERGY_PER_BYTE, POWER, PRICE, RATIO, THROUGHPUT, Unit, parse
+from maleo_operator.planning.basis import STRENGTH, strongest
 from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
 
-STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
-"""Rank of each basis; a smaller rank is stronger."""
 _MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")
 _DEFAULT_EFFICIENCY: Final = Figure(0.3, 0.15, Basis.UNKNOWN, "assumed: no efficiency is known")
 SPREAD: Final = {Basis.MEASURED: 0.05, Basis.CALIBRATED: 0.05}
@@ -20,17 +19,11 @@ DEFAULT_SPREAD: Final = 0.15
 """Relative standard deviation of a figure that was not measured."""
 
 
-class _Row(Protocol):
-    @property
-    def basis(self) -> Basis: ...
-
-
 class _ModedRow(Protocol):
     @property
     def power_mode(self) -> str: ...
 
 
-Row = TypeVar("Row", bound=_Row)
 ModedRow = TypeVar("ModedRow", bound=_ModedRow)
 
 
@@ -149,11 +142,6 @@ class UnitFacts:
         if runtime is None or self.simulated:
             return ()
         return tuple(p for p in runtime.providers if not wanted or p in wanted)
-
-
-def strongest(rows: Iterable[Row]) -> Row | None:
-    """Return the row of the strongest basis, the first of several; None where there is none."""
-    return min(rows, key=lambda row: STRENGTH[row.basis], default=None)
 
 
 def list_units(snapshot: Snapshot, devices: Iterable[str] | None = None) -> list[UnitFacts]:

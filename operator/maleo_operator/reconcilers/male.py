@@ -5,7 +5,7 @@ from maleo_api.meta import Condition
 from maleo_api.mission import LatencyObjective
 from maleo_api.placement import Placement
 from maleo_operator.planning.floor import find_floor, tell_floor
-from maleo_operator.planning.lattice import TIE
+from maleo_operator.planning.numeric import TIE
 from maleo_operator.reconcilers import figures
 from maleo_operator.reconcilers.conditions import condition, find
 from maleo_operator.reconcilers.drift import SIGNIFICANCE, judge_run

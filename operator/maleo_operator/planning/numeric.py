@@ -1,0 +1,13 @@
+"""Numeric types of the planner, and the tolerance within which two costs are equal."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Numbers = NDArray[np.intp]
+
+TIE: Final = 1e-9
+"""Difference up to which two figures count as equal: what rounding makes of equal sums."""
