@@ -23,9 +23,9 @@ from worlds import block, device, meta, mission, model, profile, variant
 from maleo_api.device import Link
 from maleo_api.meta import Basis, Tier
 from maleo_api.mission import Mission
-from maleo_operator.planning.fleet import plan_fleet
-from maleo_operator.planning.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
-from maleo_operator.planning.state import State
+from maleo_planner.joint.fleet import plan_fleet
+from maleo_planner.session import PlanningSession
+from maleo_planner.types.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
 
 _KINDS = {"camera": (4, "64Mi", "2W"), "drone": (12, "256Mi", "6W"), "robot": (30, "512Mi", "12W"), "edge": (150, "4Gi", "40W"), "cloud": (1500, "32Gi", "250W")}  # fmt: skip  # noqa: E501
 _INSTANCES = 8
@@ -184,11 +184,11 @@ def observed(world: Snapshot, share: float) -> Snapshot:
 def _scale(nodes: int, missions: int, share: float = 0.0) -> list[dict[str, Any]]:
     world = observed(fleet(nodes, missions), share)
     tracemalloc.start()
-    State(world)
+    PlanningSession(world)
     memory = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    built = median(_seconds(lambda: State(world)) for _ in range(3))
-    state, proven, served = State(world), 0, 0
+    built = median(_seconds(lambda: PlanningSession(world)) for _ in range(3))
+    state, proven, served = PlanningSession(world), 0, 0
     classes = len(state.index.classes)
     start = time.process_time()
     for key in world.missions:

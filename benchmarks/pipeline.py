@@ -14,14 +14,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/unit/planning"))
 from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.placement import MOST_STAGES
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import Lattice
-from maleo_operator.planning.pipeline import find_pipeline
-from maleo_operator.planning.planner import prepare
-from maleo_operator.planning.problem import Snapshot
-from maleo_operator.planning.question import Way, total
-from maleo_operator.planning.refusals import MODES
-from maleo_operator.planning.solver import Search
+from maleo_planner.graph.partition_graph import Lattice
+from maleo_planner.graph.query import Way, total
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.planner import prepare
+from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.rejections import MODES
+from maleo_planner.throughput.pipeline import find_pipeline
+from maleo_planner.types.problem import Snapshot
 
 _INSTANCES = 3
 
@@ -48,7 +48,7 @@ def _world(blocks: int, nodes: int, types: int, chance: random.Random) -> Snapsh
 
 
 def _lattice(world: Snapshot) -> Lattice:
-    search = prepare(world, world.missions["default/m0"], Index(world), "rate")
+    search = prepare(world, world.missions["default/m0"], FleetIndex(world), "rate")
     assert isinstance(search, Search)
     return next(made for _, made in search.lattices())
 

@@ -25,11 +25,11 @@ from instances import every_kind, one_mission  # isort: skip
 from meaning import places_of, read  # isort: skip
 from milp import Optimum, Program, best  # isort: skip
 
-from maleo_operator.planning import solver
-from maleo_operator.planning.budget import ADVICE, STANDARD, Budget
-from maleo_operator.planning.objective import Aim
-from maleo_operator.planning.planner import advise, decide, plan
-from maleo_operator.planning.problem import Feasible, Snapshot, Verdict
+from maleo_planner.planner import advise, decide, plan
+from maleo_planner.single import mission_solver
+from maleo_planner.single.objective import Aim
+from maleo_planner.types.problem import Feasible, Snapshot, Verdict
+from maleo_planner.types.work_budget import ADVICE, STANDARD, Budget
 
 _LEVELS: tuple[Scarcity, ...] = ("ample", "moderate", "scarce")
 Given = ParamSpec("Given")
@@ -74,7 +74,7 @@ def _time_size(blocks: int, devices: int, partitions: int, scarcity: Scarcity, c
     chance, seconds, gaps, most = Random(blocks * 1000 + devices), list[float](), list[float](), 0
     for _ in range(count):
         found = one(chance, blocks=blocks, nodes=devices, scarcity=scarcity)
-        with patch.object(solver, "MOST_PARTITIONS", partitions):
+        with patch.object(mission_solver, "MOST_PARTITIONS", partitions):
             took, verdict = _timed(plan, found, KEY)
         seconds.append(took)
         gaps.append(_gap(verdict))

@@ -33,12 +33,12 @@ from maleo_api.quantities import BYTES, DURATION, WORK, parse, show
 from maleo_cli.model import zoo
 from maleo_cli.model.commands import build as import_model
 from maleo_operator.ingest.telemetry import TelemetryStore
-from maleo_operator.planning.building import build
-from maleo_operator.planning.candidate import Candidate, Piece
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.planner import prepare
-from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
-from maleo_operator.planning.solver import Search
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.planner import prepare
+from maleo_planner.single.candidate import Candidate, Piece
+from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.plan_builder import build
+from maleo_planner.types.problem import NodeFacts, Plan, Snapshot
 from maleo_runtime.hop import Hops
 from maleo_runtime.tensor import make_sample
 from maleo_wire.messages import Artifact, Frame, Hop, Revision, Stage, TensorSpec
@@ -174,7 +174,7 @@ def _ask(models: Mapping[str, Model]) -> Snapshot:
 
 def _plan(snapshot: Snapshot, way: Way) -> Plan:
     """Return the plan of this configuration with the planner's predictions."""
-    mission, index = snapshot.missions[f"default/{way.network}"], Index(snapshot)
+    mission, index = snapshot.missions[f"default/{way.network}"], FleetIndex(snapshot)
     search = prepare(snapshot, mission, index, "margins")
     assert isinstance(search, Search)
     units = {unit.node.name: unit for unit in search.units}

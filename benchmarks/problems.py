@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/unit/planning"))
 from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.model import Model
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Snapshot
+from maleo_planner.planner import plan
+from maleo_planner.types.problem import Feasible, Snapshot
 
 KEY = "default/m0"
 Scarcity = Literal["ample", "moderate", "scarce"]

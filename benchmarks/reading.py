@@ -20,7 +20,7 @@ from worlds import block, device, mission, model, profile, variant  # isort: ski
 
 from maleo_api.manifests import dump
 from maleo_cli.reading import read
-from maleo_operator.planning.planner import plan
+from maleo_planner.planner import plan
 
 _BLOCKS = 251
 _PER_PROFILE = 250

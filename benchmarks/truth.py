@@ -23,8 +23,8 @@ from instances import one_mission
 from worlds import by_mode
 
 from maleo_api.quantities import RATE, parse
-from maleo_operator.planning.holdings import rank_of
-from maleo_operator.planning.problem import Figure, Plan, Snapshot
+from maleo_planner.inventory.reservations import rank_of
+from maleo_planner.types.problem import Figure, Plan, Snapshot
 
 _KEY = "default/watch"
 _INSTANCES = 400

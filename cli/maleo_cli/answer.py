@@ -14,12 +14,12 @@ from msgspec import Meta, Struct
 
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission, Mode
-from maleo_operator.planning.explanation import Explanation
-from maleo_operator.planning.fleet import FleetPlan
-from maleo_operator.planning.problem import (
+from maleo_planner import (
     Blocker,
+    Explanation,
     Feasible,
     Figure,
+    FleetPlan,
     Frontier,
     Plan,
     PlannedPartition,

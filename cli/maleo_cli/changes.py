@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from maleo_api.quantities import DURATION, show
 from maleo_cli.wording import find_crowded, tell_parts
-from maleo_operator.planning.problem import Feasible, Plan, Verdict
+from maleo_planner import Feasible, Plan, Verdict
 
 _SAME: Final = 1e-9  # difference in the objective that counts as none
 

@@ -13,8 +13,8 @@ from maleo_api.mission import Mission
 from maleo_api.model import Model, Variant
 from maleo_api.quantities import DURATION, ENERGY, RATE, RATIO, WORK, parse, show
 from maleo_cli.wording import tell_bytes, tell_figure, tell_margin
-from maleo_operator.planning.edition import find_edition
-from maleo_operator.planning.problem import Plan
+from maleo_planner import Plan
+from maleo_planner.types.variants import find_edition
 
 _WIDTH: Final = 960
 _PAD: Final = 24

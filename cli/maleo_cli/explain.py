@@ -13,10 +13,8 @@ from maleo_cli.connection import NAMESPACE, Connection, Context, Kubeconfig, Nam
 from maleo_cli.failure import Failure
 from maleo_cli.live import read_cluster, serving, snapshot_of
 from maleo_cli.wording import align, tell
-from maleo_operator.planning.floor import find_floor, tell_floor
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.notices import list_notices
-from maleo_operator.planning.planner import explain, plan
+from maleo_planner import FleetIndex, explain, list_notices, plan
+from maleo_planner.types.accuracy_floor import find_floor, tell_floor
 
 
 def explain_command(
@@ -38,7 +36,7 @@ def explain_command(
         listing = connection.command("kubectl", "get", "missions", "-A")
         raise Failure(f"there is no mission {mission} in namespace {namespace}", f"list them: {listing}")
     snapshot = snapshot_of(cluster, first=found.key)
-    index = Index(snapshot)
+    index = FleetIndex(snapshot)
     for notice in list_notices(replace(snapshot, missions={found.key: found}), index):
         print(f"note: {notice}", file=sys.stderr)
     verdict = plan(snapshot, found.key, index=index)

@@ -17,11 +17,8 @@ from maleo_kube.access import Access
 from maleo_kube.errors import ApiError, Forbidden, NotFound
 from maleo_kube.reader import Reader
 from maleo_kube.resources import BY_KIND, CONFIG_MAPS
-from maleo_operator.planning import measured
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.planner import restore
-from maleo_operator.planning.problem import Snapshot
-from maleo_operator.planning.snapshot import from_manifests
+from maleo_planner import FleetIndex, Snapshot, from_manifests, restore
+from maleo_planner.types import measured
 
 _KINDS: tuple[type[Resource], ...] = (DeviceProfile, Device, Link, Model, ModelProfile, Mission, Placement)
 _SETTINGS: Final = "maleo-settings"
@@ -52,7 +49,7 @@ def snapshot_of(cluster: Manifests, *, first: str = "") -> Snapshot:
     decisions = [mission.status.decision for _, mission in ordered]
     observations = measured.restore(decision for decision in decisions if decision is not None)
     snapshot, held = from_manifests(cluster, observations), {}
-    index = Index(snapshot)
+    index = FleetIndex(snapshot)
     for key, mission in snapshot.missions.items():
         placement = serving(cluster, mission)
         plan = restore(snapshot, key, placement, index=index) if placement is not None else None

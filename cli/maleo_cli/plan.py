@@ -19,13 +19,9 @@ from maleo_cli.live import read_cluster
 from maleo_cli.reading import read
 from maleo_cli.replay import keep
 from maleo_cli.table import print_plans
-from maleo_operator.planning.fleet import plan_fleet
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.notices import list_notices
-from maleo_operator.planning.objective import Aim
-from maleo_operator.planning.planner import explain as explanation_of
-from maleo_operator.planning.planner import frontier as trade_off
-from maleo_operator.planning.problem import Feasible, Snapshot, Verdict
+from maleo_planner import Aim, Feasible, FleetIndex, Snapshot, Verdict, list_notices, plan_fleet
+from maleo_planner import explain as explanation_of
+from maleo_planner import frontier as trade_off
 
 Output = Literal["table", "json", "yaml"]
 
@@ -93,7 +89,7 @@ def plan_command(
     snapshot = whatif.suppose(there, asked)
     if lonely := whatif.unjoined(there, snapshot):
         print(f"note: no Link joins {', '.join(lonely[:3])}: name a --site that has one, or a --link", file=sys.stderr)
-    for notice in list_notices(snapshot, Index(snapshot)):
+    for notice in list_notices(snapshot, FleetIndex(snapshot)):
         print(f"note: {notice}", file=sys.stderr)
     if not snapshot.missions:
         raise Failure("the manifests hold no Mission", "add one, or name its file with -f", exit_code=2)

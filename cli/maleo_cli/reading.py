@@ -14,8 +14,7 @@ from maleo_api.model import ModelProfile
 from maleo_cli.charts import CHARTS, read_values
 from maleo_cli.failure import Failure
 from maleo_cli.live import snapshot_of
-from maleo_operator.planning.problem import Snapshot
-from maleo_operator.planning.snapshot import from_manifests
+from maleo_planner import Snapshot, from_manifests
 
 _CATALOGUE: Final = CHARTS / "maleo" / "profiles"
 _PARTS: Final = ("nodes", "profiles", "devices", "links", "models", "model_profiles", "missions", "priorities")

@@ -14,11 +14,8 @@ from maleo_api.mission import Mission
 from maleo_api.placement import Partition, Placement, PlacementSpec
 from maleo_cli.answer import Answer, describe
 from maleo_cli.failure import Failure
-from maleo_operator.planning import store
-from maleo_operator.planning.fleet import FleetPlan, plan_fleet
-from maleo_operator.planning.objective import Aim
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Infeasible, Plan, Snapshot
+from maleo_planner import Aim, FleetPlan, Infeasible, Plan, Snapshot, plan, plan_fleet
+from maleo_planner.types import serialization
 
 _MOST_TOLD: Final = 12
 
@@ -34,9 +31,9 @@ class _Stored(msgspec.Struct):
 def keep(folder: Path, snapshot: Snapshot, fleet: FleetPlan, *, aim: Aim) -> None:
     """Write the planner's inputs and the plans to a file in `folder`, named by the digest of the inputs."""
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = store.encode(snapshot)
+    inputs = serialization.encode(snapshot)
     body = {"aim": aim, "answers": _answers(snapshot, fleet), "inputs": msgspec.Raw(inputs)}
-    (folder / f"plan-{store.digest(inputs)[7:19]}.json").write_bytes(msgspec.json.encode(body))
+    (folder / f"plan-{serialization.digest(inputs)[7:19]}.json").write_bytes(msgspec.json.encode(body))
 
 
 def replay_command(
@@ -64,7 +61,7 @@ def replay_command(
         try:
             stored = msgspec.json.decode(file.read_bytes(), type=_Stored)
             inputs = bytes(stored.inputs)
-            snapshot, _, budgets = store.decode(inputs)
+            snapshot, _, budgets = serialization.decode(inputs)
         except (OSError, ValueError) as error:
             raise Failure(f"{file}: {error}", "name a file that `maleo plan --store` wrote", exit_code=2) from error
         before: dict[str, Any] = msgspec.to_builtins(stored.answers)
@@ -72,7 +69,7 @@ def replay_command(
         for key in sorted({*before, *after}):
             told = list(_differences(before.get(key), after.get(key)))
             differs |= bool(told)
-            print(f"{'DIFFERS' if told else 'same'}  {key}  {store.digest(inputs)[:19]}")
+            print(f"{'DIFFERS' if told else 'same'}  {key}  {serialization.digest(inputs)[:19]}")
             more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
             print("".join(f"  {line}\n" for line in told[:_MOST_TOLD] + more), end="")
     if differs:
@@ -81,7 +78,7 @@ def replay_command(
 
 def _replay_placement(files: list[Path], placement: Path) -> None:
     made, inputs, (snapshot, key, budgets) = _read_decision(Placement, placement, files)
-    if store.digest(inputs) != made.spec.inputs_digest or key not in snapshot.missions:
+    if serialization.digest(inputs) != made.spec.inputs_digest or key not in snapshot.missions:
         todo = f"it followed from {made.spec.inputs_digest}: take the file of that name from the operator"
         raise Failure(f"{files[0]} is not what {made.metadata.name} followed from", todo, exit_code=2)
     chosen = plan(snapshot, key, budgets=budgets).chosen
@@ -99,7 +96,7 @@ def _replay_refusal(files: list[Path], mission: Path) -> None:
     """
     refused, inputs, (snapshot, key, budgets) = _read_decision(Mission, mission, files)
     told = refused.status
-    if told.decision is None or store.digest(inputs) != told.decision.inputs_digest:
+    if told.decision is None or serialization.digest(inputs) != told.decision.inputs_digest:
         wanted = told.decision.inputs_digest if told.decision is not None else "inputs that its status does not name"
         todo = f"it followed from {wanted}: take the file of that name from the operator"
         raise Failure(f"{files[0]} is not what {mission} followed from", todo, exit_code=2)
@@ -112,12 +109,14 @@ def _replay_refusal(files: list[Path], mission: Path) -> None:
         raise typer.Exit(1)
 
 
-def _read_decision(kind: type[AnyResource], file: Path, files: list[Path]) -> tuple[AnyResource, bytes, store.Problem]:
+def _read_decision(
+    kind: type[AnyResource], file: Path, files: list[Path]
+) -> tuple[AnyResource, bytes, serialization.Problem]:
     """Return the object in `file`, and the bytes and content of the inputs that the operator kept of its decision."""
     try:
         made = kind.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
         inputs = b"".join(kept.read_bytes() for kept in files)
-        return made, inputs, store.decode(inputs)
+        return made, inputs, serialization.decode(inputs)
     except (OSError, ValueError, yaml.YAMLError) as error:
         todo = f"name one {kind.__name__}, and the one file that the operator kept of its inputs"
         raise Failure(str(error), todo, exit_code=2) from error

@@ -11,10 +11,8 @@ from maleo_api.meta import Basis
 from maleo_api.quantities import DURATION, ENERGY, RATIO, Unit, show
 from maleo_cli.changes import Change
 from maleo_cli.wording import find_crowded, tell, tell_blockers, tell_changes, tell_parts, tell_plan_margin
-from maleo_operator.planning.explanation import Explanation
-from maleo_operator.planning.floor import find_floor
-from maleo_operator.planning.objective import Aim
-from maleo_operator.planning.problem import Feasible, Figure, Frontier, Infeasible, Plan, Snapshot, Verdict
+from maleo_planner import Aim, Explanation, Feasible, Figure, Frontier, Infeasible, Plan, Snapshot, Verdict
+from maleo_planner.types.accuracy_floor import find_floor
 
 _COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "WHERE", "LATENCY", "ENERGY", "ACCURACY")
 

@@ -13,9 +13,7 @@ from maleo_api.meta import Basis, Tier
 from maleo_api.quantities import BANDWIDTH, parse
 from maleo_api.spelling import suggest
 from maleo_cli.failure import Failure
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
-from maleo_operator.planning.units import DEFAULT_SPREAD
+from maleo_planner import DEFAULT_SPREAD, Figure, FleetIndex, NodeFacts, Snapshot
 
 _FORM: Final = "MISSION.objectives.latency.atMost=30ms"
 _ROUND_TRIP: Final = "2ms"  # of a link added by --link: that of a local network
@@ -94,7 +92,7 @@ def with_devices(snapshot: Snapshot, profile: str, *, count: int, site: str, tie
 
 def unjoined(before: Snapshot, after: Snapshot) -> list[str]:
     """Return the added nodes that no Link connects to any other node: they are unreachable."""
-    index = Index(after)
+    index = FleetIndex(after)
     return [
         name
         for name, node in after.nodes.items()
@@ -124,7 +122,7 @@ def with_link(snapshot: Snapshot, text: str) -> Snapshot:
     figure = Figure(value, DEFAULT_SPREAD * value, Basis.DECLARED, "--link")
     changed = {**snapshot.observations.bandwidth, (one, other): figure, (other, one): figure}
     links = dict(snapshot.links)
-    if Index(snapshot).link(snapshot.nodes[one], snapshot.nodes[other]) is None:
+    if FleetIndex(snapshot).link(snapshot.nodes[one], snapshot.nodes[other]) is None:
         spec = {"between": [{"node": one}, {"node": other}], "bandwidth": bandwidth, "roundTrip": _ROUND_TRIP}
         links[f"{one}-{other}"] = Link.model_validate({"metadata": {"name": f"{one}-{other}"}, "spec": spec})
     return replace(snapshot, links=links, observations=replace(snapshot.observations, bandwidth=changed))

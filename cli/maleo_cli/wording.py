@@ -8,20 +8,22 @@ from typing import Any, Final
 from maleo_api.meta import Basis
 from maleo_api.mission import EnergyObjective, Mission
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show, show_points
-from maleo_operator.planning.blockers import CODES
-from maleo_operator.planning.explanation import Alternative, Explanation, UnitClass
-from maleo_operator.planning.floor import tell_floor
-from maleo_operator.planning.objective import Aim
-from maleo_operator.planning.problem import (
+from maleo_planner import (
+    CODES,
+    Aim,
+    Alternative,
     Blocker,
+    Explanation,
     Feasible,
     Figure,
     Infeasible,
     Plan,
     PlannedPartition,
     Switching,
+    UnitClass,
     Verdict,
 )
+from maleo_planner.types.accuracy_floor import tell_floor
 
 _LIMITS: Final = {
     "objectives.accuracy.atLeast": "accuracy >= {}",

@@ -23,9 +23,9 @@ COMPONENTS: Final = {"operator": "operator", "agent": "node_agent", "slot": "run
 _EXTRAS: Final = {"operator": "operator", "agent": "agent", "slot": "runtime"}
 _SOURCES: Final = ("crds/maleo_api", "lib/maleo_wire", "lib/maleo_kube")
 _PACKAGES: Final = {
-    "operator": "operator/maleo_operator",
-    "agent": "node_agent/maleo_agent",
-    "slot": "runtime/maleo_runtime",
+    "operator": ("operator/maleo_operator", "planner/maleo_planner"),
+    "agent": ("node_agent/maleo_agent",),
+    "slot": ("runtime/maleo_runtime",),
 }
 _BASE_PACKAGES: Final = "python3,ca-certificates"
 _SUITE: Final = "bookworm"
@@ -94,7 +94,7 @@ class Builder:
         context.mkdir(parents=True)
         # Dependencies are a layer of their own: it is most of the image and changes only with the lock file.
         shutil.copytree(self._packages(component), context / "site-packages", copy_function=os.link)
-        for package in (*_SOURCES, _PACKAGES[component]):
+        for package in (*_SOURCES, *_PACKAGES[component]):
             target = context / "maleo" / Path(package).name
             shutil.copytree(self.source / package, target, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(self.source / COMPONENTS[component] / "Dockerfile", context / "Dockerfile")
@@ -159,7 +159,7 @@ class Builder:
     def _tag(self, component: str) -> str:
         digest, dockerfile = hashlib.sha256(), self.source / COMPONENTS[component] / "Dockerfile"
         files = [dockerfile, self.source / "requirements.lock", self.source / "pyproject.toml", Path(__file__)]
-        for package in (*_SOURCES, _PACKAGES[component]):
+        for package in (*_SOURCES, *_PACKAGES[component]):
             files += _files(self.source / package)
         for file in files:
             name = file.relative_to(self.source) if file.is_relative_to(self.source) else Path(file.name)

@@ -11,9 +11,9 @@ import yaml
 
 from maleo_api.manifests import load
 from maleo_cli.answer import describe
-from maleo_operator.planning.fleet import plan_all
-from maleo_operator.planning.problem import Snapshot, Verdict
-from maleo_operator.planning.snapshot import from_manifests
+from maleo_planner.joint.fleet import plan_all
+from maleo_planner.types.from_manifests import from_manifests
+from maleo_planner.types.problem import Snapshot, Verdict
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (

@@ -14,10 +14,10 @@ import yaml
 from maleo_api.manifests import load
 from maleo_cli.answer import describe
 from maleo_cli.wording import tell
-from maleo_operator.planning.fleet import plan_fleet
-from maleo_operator.planning.planner import explain
-from maleo_operator.planning.problem import Snapshot, Verdict
-from maleo_operator.planning.snapshot import from_manifests
+from maleo_planner.joint.fleet import plan_fleet
+from maleo_planner.planner import explain
+from maleo_planner.types.from_manifests import from_manifests
+from maleo_planner.types.problem import Snapshot, Verdict
 
 RULES = Path(__file__).parent / "rules"
 COMMON = RULES / "common.yaml"

@@ -11,7 +11,7 @@ from maleo_api.checks import broken_rules
 from maleo_api.manifests import ManifestError, load, revise
 from maleo_api.mission import LatencyObjective, Mission
 from maleo_api.rules import RULES
-from maleo_operator.planning.snapshot import from_manifests
+from maleo_planner.types.from_manifests import from_manifests
 
 _HEAD = "apiVersion: maleo.dev/v1alpha1\nkind: Mission\nmetadata: {name: cctv}\n"
 _SPEC = "spec: {model: {name: m}, input: {node: n1}, objectives: {latency: {atMost: 50ms}}}\n"

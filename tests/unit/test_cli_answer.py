@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from maleo_api.manifests import load
 from maleo_cli.answer import Answers, answer, schema
 from maleo_cli.main import app
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.snapshot import from_manifests
+from maleo_planner.planner import plan
+from maleo_planner.types.from_manifests import from_manifests
 
 ROOT = Path(__file__).parents[2]
 FILES = (

@@ -16,8 +16,8 @@ from worlds import block, link, mission, model, profile, snapshot, variant
 from maleo_cli.drawing import Sketch, draw
 from maleo_cli.failure import Failure
 from maleo_cli.main import app
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Figure, Plan
+from maleo_planner.planner import plan
+from maleo_planner.types.problem import Feasible, Figure, Plan
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"

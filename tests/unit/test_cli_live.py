@@ -17,10 +17,10 @@ from maleo_cli.explain import by_figures, describe
 from maleo_cli.live import serving, snapshot_of
 from maleo_cli.main import app
 from maleo_kube.access import Access
-from maleo_operator.planning import measured
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Figure, Observations, Plan
-from maleo_operator.planning.snapshot import from_manifests
+from maleo_planner.planner import plan
+from maleo_planner.types import measured
+from maleo_planner.types.from_manifests import from_manifests
+from maleo_planner.types.problem import Feasible, Figure, Observations, Plan
 
 ROOT = Path(__file__).parents[2]
 KEY = "default/drone-patrol"

@@ -10,7 +10,7 @@ from maleo_cli import main as command
 from maleo_cli.connection import Connection
 from maleo_cli.failure import Failure
 from maleo_cli.reading import read
-from maleo_operator.planning.problem import Snapshot
+from maleo_planner.types.problem import Snapshot
 
 ROOT = Path(__file__).parents[2]
 _HEAD = "apiVersion: maleo.dev/v1alpha1\nkind: %s\nmetadata: {name: %s}\nspec: %s\n---\n"

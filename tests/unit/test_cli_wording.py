@@ -11,7 +11,7 @@ from maleo_api.meta import Basis
 from maleo_api.model import Codec
 from maleo_api.spelling import suggest
 from maleo_cli.wording import find_crowded, tell_margin, tell_parts, tell_plan, tell_plan_margin, tell_rate
-from maleo_operator.planning.problem import Figure, Plan
+from maleo_planner.types.problem import Figure, Plan
 
 
 @pytest.mark.parametrize(

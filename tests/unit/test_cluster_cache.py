@@ -13,9 +13,9 @@ from maleo_kube.resources import LEASES, MISSIONS, MODEL_PROFILES, MODELS, NODES
 from maleo_operator.cluster.cache import Cache, Dirty
 from maleo_operator.main import Operator
 from maleo_operator.metrics import Metrics
-from maleo_operator.planning.taints import Toleration
 from maleo_operator.reconcilers.scope import SlotSettings
 from maleo_operator.settings import Settings
+from maleo_planner.types.taints import Toleration
 from maleo_wire.messages import Frame, SlotReport
 
 _DURATION_S = 30

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import maleo_planner
 from maleo_cli.cluster import app
 from maleo_cli.main import app as maleo
 from maleo_devcluster import host
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 _MAP = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Where things are")[2]
 _SECTION = re.compile(r"^### [^`\n]+: `(?P<folder>[^`]+)/`\n(?P<text>.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
 _NAMED = {match["folder"]: match["text"] for match in _SECTION.finditer(_MAP)}
-_PROGRAMS = ("crds", "lib", "operator", "node_agent", "runtime", "cli")
+_PROGRAMS = ("crds", "lib", "planner", "operator", "node_agent", "runtime", "cli")
 
 
 def _modules(folder: str) -> set[str]:
@@ -87,3 +88,18 @@ def test_claims_of_security__name_tests_and_policies_that_are_there() -> None:
     named = re.findall(r"`(maleo-(?:agent|safety|priority))`", text)
     assert named
     assert all(f"metadata: {{name: {name}}}" in policies for name in named)
+
+
+def test_planners_readme__shows_code_that_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "planner/README.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(block, "planner/README.md", "exec"), {})
+    assert " ms\n" in capsys.readouterr().out
+
+
+def test_planners_face__is_sorted_and_whole() -> None:
+    names = maleo_planner.__all__
+    assert names == sorted(names)
+    assert all(hasattr(maleo_planner, name) for name in names)

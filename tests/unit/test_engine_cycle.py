@@ -48,11 +48,11 @@ from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
-from maleo_operator.planning.budget import Budgets
-from maleo_operator.planning.problem import Verdict
-from maleo_operator.planning.state import State
-from maleo_operator.planning.store import decode
 from maleo_operator.reconcilers.scope import SlotSettings
+from maleo_planner.session import PlanningSession
+from maleo_planner.types.problem import Verdict
+from maleo_planner.types.serialization import decode
+from maleo_planner.types.work_budget import Budgets
 from maleo_wire.messages import AgentDesired, Frame, SlotReport, TransferReport
 
 _DEADLINE_S = 5.0
@@ -243,14 +243,14 @@ async def test_cycle__of_a_new_leader_knows_what_is_promised_to_who_does_not_ser
 
 def _once(monkeypatch: pytest.MonkeyPatch, *, while_planned: Callable[[], None]) -> None:
     """What happens while the first mission is planned."""
-    explain, waiting = State.explain, [while_planned]
+    explain, waiting = PlanningSession.explain, [while_planned]
 
-    def planned(self: State, key: str) -> Verdict:
+    def planned(self: PlanningSession, key: str) -> Verdict:
         if waiting:
             waiting.pop()()
         return explain(self, key)
 
-    monkeypatch.setattr(State, "explain", planned)
+    monkeypatch.setattr(PlanningSession, "explain", planned)
 
 
 @pytest.mark.parametrize("gone", ["one", "two"])
@@ -366,13 +366,13 @@ class _Planned:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.keys: list[str] = []
-        explain = State.explain
+        explain = PlanningSession.explain
 
-        def planned(state: State, key: str) -> Verdict:
+        def planned(state: PlanningSession, key: str) -> Verdict:
             self.keys.append(key)
             return explain(state, key)
 
-        monkeypatch.setattr(State, "explain", planned)
+        monkeypatch.setattr(PlanningSession, "explain", planned)
 
 
 async def test_tenant_with_many_bad_missions__delays_the_first_placement_of_another_by_two_plans_at_most(

@@ -11,8 +11,8 @@ from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_operator.engine import improvement
 from maleo_operator.engine.improvement import Improvement, worth_taking
-from maleo_operator.planning.fleet import FleetPlan, plan_fleet
-from maleo_operator.planning.problem import Feasible, Plan, Snapshot
+from maleo_planner.joint.fleet import FleetPlan, plan_fleet
+from maleo_planner.types.problem import Feasible, Plan, Snapshot
 
 _SPEC = {
     "objectives": {"latency": {"atMost": "20ms"}},

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from maleo_operator.engine.memory import Memory, Versions
-from maleo_operator.planning.problem import Blocker, Infeasible, Retry
+from maleo_planner.types.problem import Blocker, Infeasible, Retry
 
 _THEN = Versions(cluster=1, namespace=1, measured=1, room=1)
 

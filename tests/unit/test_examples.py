@@ -10,10 +10,10 @@ from maleo_api.manifests import Node, load
 from maleo_api.meta import Metadata
 from maleo_api.mission import Mission
 from maleo_api.quantities import DURATION, RATE, parse
-from maleo_operator.planning.fleet import plan_all
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Observations, Snapshot
-from maleo_operator.planning.snapshot import from_manifests
+from maleo_planner.joint.fleet import plan_all
+from maleo_planner.planner import plan
+from maleo_planner.types.from_manifests import from_manifests
+from maleo_planner.types.problem import Feasible, Figure, Infeasible, Observations, Snapshot
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PROFILES = _ROOT / "charts/maleo/profiles"

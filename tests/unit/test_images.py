@@ -40,5 +40,9 @@ def test_folders__hold_all_that_any_builder_of_images_needs(tmp_path: Path, monk
         assert {path.name for path in folder.iterdir()} == {"Dockerfile", *copied}
         assert (folder / "site-packages/aiohttp.py").exists()
         own = {path.name for path in (folder / "maleo").iterdir()}
-        program = {"operator": "maleo_operator", "agent": "maleo_agent", "slot": "maleo_runtime"}[component]
-        assert own == {"maleo_api", "maleo_wire", "maleo_kube", program}
+        programs = {
+            "operator": {"maleo_operator", "maleo_planner"},
+            "agent": {"maleo_agent"},
+            "slot": {"maleo_runtime"},
+        }
+        assert own == {"maleo_api", "maleo_wire", "maleo_kube", *programs[component]}

@@ -21,10 +21,10 @@ from maleo_kube.client import Client
 from maleo_kube.resources import MISSIONS, PLACEMENTS, PODS
 from maleo_operator.main import Operator
 from maleo_operator.metrics import Metrics
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Observations
 from maleo_operator.reconcilers.scope import SlotSettings
 from maleo_operator.settings import Settings
+from maleo_planner.planner import plan
+from maleo_planner.types.problem import Observations
 from maleo_wire.messages import (
     AgentDesired,
     Desired,

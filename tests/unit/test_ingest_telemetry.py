@@ -7,7 +7,7 @@ from builders import artifact, plan
 
 from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
-from maleo_operator.planning.problem import Figure, Plan
+from maleo_planner.types.problem import Figure, Plan
 from maleo_wire.messages import (
     AgentDesired,
     Frame,

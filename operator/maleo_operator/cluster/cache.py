@@ -36,11 +36,11 @@ from maleo_kube.resources import (
     Kind,
 )
 from maleo_operator.cluster.grouping import Grouping
-from maleo_operator.planning.problem import NodeFacts, Observations, Plan, Snapshot
-from maleo_operator.planning.snapshot import list_priorities, tier_of
-from maleo_operator.planning.taints import Toleration, find_untolerated
 from maleo_operator.reconcilers import children
 from maleo_operator.reconcilers.scope import SlotPod
+from maleo_planner import NodeFacts, Observations, Plan, Snapshot
+from maleo_planner.types.from_manifests import list_priorities, tier_of
+from maleo_planner.types.taints import Toleration, find_untolerated
 from maleo_wire.address import join
 
 log: Final = logging.getLogger("maleo.cache")

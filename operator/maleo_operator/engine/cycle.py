@@ -30,18 +30,23 @@ from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.ingest.windows import length_for
 from maleo_operator.metrics import Metrics
-from maleo_operator.planning import store
-from maleo_operator.planning.budget import Budgets
-from maleo_operator.planning.holdings import rank_of, uses
-from maleo_operator.planning.notices import list_equal_links
-from maleo_operator.planning.planner import restore
-from maleo_operator.planning.problem import Observations, Snapshot, Verdict
-from maleo_operator.planning.state import State
 from maleo_operator.reconcilers import children, device, events, mission, trigger
 from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.revisions import is_finished
 from maleo_operator.reconcilers.scope import DeviceScope, MissionScope, Outcome, SlotSettings
 from maleo_operator.reconcilers.standing import CHILD_REFUSED
+from maleo_planner import (
+    Budgets,
+    Observations,
+    PlanningSession,
+    Snapshot,
+    Verdict,
+    list_equal_links,
+    rank_of,
+    restore,
+    uses,
+)
+from maleo_planner.types import serialization
 
 log: Final = logging.getLogger("maleo.cycle")
 _IDLE_S: Final = 5.0
@@ -94,7 +99,7 @@ class Cycle:
         self._memory: dict[str, Memory] = {}
         self._lost: dict[str, float] = {}
         self._began = 0.0
-        self._state: State | None = None
+        self._state: PlanningSession | None = None
         self._looked: tuple[int, frozenset[str]] = (-1, frozenset())
         self._improvement = Improvement()
         self._is_burst = False
@@ -301,8 +306,8 @@ class Cycle:
                 better = await self._plan(state, key)
         self._improvement.wanted.pop(key, None)
         memory.note_plan(better, versions, now=time.monotonic())
-        inputs = store.encode(snapshot, key, _BUDGETS)
-        digest = store.digest(inputs)
+        inputs = serialization.encode(snapshot, key, _BUDGETS)
+        digest = serialization.digest(inputs)
         await asyncio.to_thread(self._archive.keep, digest, inputs)
         scope = replace(
             scope,
@@ -316,7 +321,7 @@ class Cycle:
         log.info(events.tell_decision(scope))
         return scope
 
-    async def _plan(self, state: State, key: str) -> Verdict:
+    async def _plan(self, state: PlanningSession, key: str) -> Verdict:
         """Plan in a worker thread, and update `last_turn` meanwhile so that a long plan does not fail `/healthz`."""
         planning = asyncio.create_task(asyncio.to_thread(state.plan if self._is_burst else state.explain, key))
         while not planning.done():
@@ -397,7 +402,7 @@ class Cycle:
             displaced=memory.displaced,
         )
 
-    def _look(self) -> State:
+    def _look(self) -> PlanningSession:
         """Return the planning state, refreshed if the cluster (missions excepted) or the lost nodes have changed."""
         looked = (self._cache.version, frozenset(self._lost))
         if self._state is None or looked != self._looked:
@@ -408,7 +413,7 @@ class Cycle:
             self._metrics.show_links({pair: figure.value for pair, figure in observations.bandwidth.items()})
             snapshot = self._cache.snapshot(observations, held, self._lost)
             if self._state is None:
-                self._state = State(snapshot, budgets=_BUDGETS)
+                self._state = PlanningSession(snapshot, budgets=_BUDGETS)
             else:
                 self._state.update(snapshot)
             for key, declared in snapshot.missions.items():
@@ -417,7 +422,7 @@ class Cycle:
             self._warn_of_links(self._state)
         return self._state
 
-    def _warn_of_links(self, state: State) -> None:
+    def _warn_of_links(self, state: PlanningSession) -> None:
         """Log notices about suspicious Links, once per change of the Links or of node sites and tiers."""
         nodes, links = state.snapshot.nodes.values(), state.snapshot.links.values()
         seen = (
@@ -449,7 +454,7 @@ class Cycle:
         link = index.link(nodes[source], nodes[target]) if source in nodes and target in nodes else None
         return link.fixed if link is not None else 0.0
 
-    def _restore(self, declared: Mission, state: State) -> None:
+    def _restore(self, declared: Mission, state: PlanningSession) -> None:
         """Restore the reservations of a mission from its newest live Placement, after a restart or a refused write."""
         active = declared.status.active
         live = [p for p in self._cache.placements(declared) if not is_finished(p) or _is_active(p, active)]

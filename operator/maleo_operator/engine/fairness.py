@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Final
 
-from maleo_operator.planning.holdings import Rank
+from maleo_planner import Rank
 
 _QUANTUM_S: Final = 0.25
 """Granularity of start tags, in seconds: namespaces with start tags in the same quantum are ordered by rank."""

@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from maleo_operator.planning.candidate import list_parts
-from maleo_operator.planning.fleet import FleetPlan, plan_fleet
-from maleo_operator.planning.problem import Feasible, Plan, Snapshot
+from maleo_planner import Feasible, FleetPlan, Plan, Snapshot, list_parts, plan_fleet
 
 log: Final = logging.getLogger("maleo.improvement")
 _EVERY_S: Final = 300.0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from maleo_api.placement import Placement
-from maleo_operator.planning.problem import Infeasible, Plan, Verdict
+from maleo_planner import Infeasible, Plan, Verdict
 
 
 @dataclass(frozen=True, slots=True)

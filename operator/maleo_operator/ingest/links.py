@@ -13,7 +13,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from maleo_api.meta import Basis
-from maleo_operator.planning.problem import Figure
+from maleo_planner import Figure
 from maleo_wire.messages import TransferReport
 
 _SAMPLES: Final = 20

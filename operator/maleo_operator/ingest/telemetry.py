@@ -11,8 +11,9 @@ from typing import Final
 from maleo_api.meta import Basis
 from maleo_operator.ingest.links import Fixed, Links
 from maleo_operator.ingest.windows import Tally, Windows
-from maleo_operator.planning.problem import P95, Figure, Observations, Plan
 from maleo_operator.reconcilers.scope import Telemetry, Window
+from maleo_planner import Figure, Observations, Plan
+from maleo_planner.types.problem import P95
 from maleo_wire.boot import Boot
 from maleo_wire.messages import Frame, NodeReading, RevisionReport, SlotReport
 from maleo_wire.sketch import Histogram

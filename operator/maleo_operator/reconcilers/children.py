@@ -13,12 +13,12 @@ from maleo_api.labels import label_value
 from maleo_api.meta import API_VERSION
 from maleo_api.mission import CRITICALITIES, Mission
 from maleo_api.placement import Placement
-from maleo_operator.planning.problem import Snapshot
-from maleo_operator.planning.snapshot import RESERVED
 from maleo_operator.reconcilers.conditions import seconds
 from maleo_operator.reconcilers.device import installed
 from maleo_operator.reconcilers.revisions import Slot, entry_of, partition_at
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod, SlotSettings
+from maleo_planner import Snapshot
+from maleo_planner.types.from_manifests import RESERVED
 from maleo_wire.address import split
 
 MISSION: Final = "maleo.dev/mission"

@@ -6,11 +6,11 @@ from typing import Final, Literal
 from maleo_api import quantities
 from maleo_api.meta import Basis, Condition
 from maleo_api.placement import Placement
-from maleo_operator.planning.problem import Figure, Infeasible, Plan
 from maleo_operator.reconcilers.conditions import find
 from maleo_operator.reconcilers.revisions import describe
 from maleo_operator.reconcilers.scope import Event, MissionScope
 from maleo_operator.reconcilers.switch import Turn
+from maleo_planner import Figure, Infeasible, Plan
 
 _MAX_MESSAGE: Final = 1000
 _GOOD: Final = {"Ready": "True", "Placed": "True", "Degraded": "False"}

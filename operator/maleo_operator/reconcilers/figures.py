@@ -8,11 +8,11 @@ from maleo_api.meta import Basis, Condition
 from maleo_api.mission import Margins
 from maleo_api.model import AccuracyFigure
 from maleo_api.placement import Placement
-from maleo_operator.planning.coding import find_codec
-from maleo_operator.planning.demand import Demand
-from maleo_operator.planning.edition import Edition, find_edition
-from maleo_operator.planning.floor import find_floor, find_row
 from maleo_operator.reconcilers.scope import MissionScope, Window
+from maleo_planner import find_codec
+from maleo_planner.types.accuracy_floor import find_floor, find_row
+from maleo_planner.types.requirements import Demand
+from maleo_planner.types.variants import Edition, find_edition
 
 _BAND = 10  # width of a band in percentage points
 _STICK = 5  # hysteresis: points that a margin must leave its band by before another one is printed; never across zero

@@ -4,12 +4,12 @@ from maleo_api import quantities
 from maleo_api.meta import Condition
 from maleo_api.mission import LatencyObjective
 from maleo_api.placement import Placement
-from maleo_operator.planning.floor import find_floor, tell_floor
-from maleo_operator.planning.numeric import TIE
 from maleo_operator.reconcilers import figures
 from maleo_operator.reconcilers.conditions import condition, find
 from maleo_operator.reconcilers.drift import SIGNIFICANCE, judge_run
 from maleo_operator.reconcilers.scope import MissionScope
+from maleo_planner.types.accuracy_floor import find_floor, tell_floor
+from maleo_planner.types.numeric import TIE
 
 
 def judge_objectives(scope: MissionScope, active: Placement | None) -> list[Condition]:

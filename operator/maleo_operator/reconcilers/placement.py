@@ -9,11 +9,11 @@ from maleo_api import placement as stored
 from maleo_api import quantities
 from maleo_api.meta import API_VERSION, Basis, Metadata
 from maleo_api.model import Artifact, Codec
-from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Plan, PlannedPartition, Rejected
 from maleo_operator.reconcilers.children import labels, owner
 from maleo_operator.reconcilers.conditions import timestamp
 from maleo_operator.reconcilers.revisions import Revisions, is_replaced, is_stored, serving_revision
 from maleo_operator.reconcilers.scope import MissionScope
+from maleo_planner import Feasible, Figure, Infeasible, Plan, PlannedPartition, Rejected
 
 GENERATION: Final = "maleo.dev/mission-generation"
 """Annotation of a Placement: generation of the mission that it was planned for."""

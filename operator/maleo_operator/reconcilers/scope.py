@@ -8,8 +8,8 @@ from maleo_api.device import Device, DeviceProfile
 from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
-from maleo_operator.planning.problem import NodeFacts, Snapshot, Verdict
-from maleo_operator.planning.taints import Toleration
+from maleo_planner import NodeFacts, Snapshot, Verdict
+from maleo_planner.types.taints import Toleration
 from maleo_wire.messages import SlotDesired, SlotReport
 
 

@@ -5,8 +5,6 @@ from typing import Final
 
 from maleo_api.meta import Condition
 from maleo_api.placement import Placement
-from maleo_operator.planning.edition import tell_unknown
-from maleo_operator.planning.problem import Feasible, Infeasible
 from maleo_operator.reconcilers.conditions import condition, find
 from maleo_operator.reconcilers.egress import FORBIDDEN, tell_violation
 from maleo_operator.reconcilers.placement import blocker_of, is_held_back
@@ -21,6 +19,8 @@ from maleo_operator.reconcilers.revisions import (
 )
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 from maleo_operator.reconcilers.switch import LOAD_REASONS, Turn, load_errors, load_reason, waiting_for
+from maleo_planner import Feasible, Infeasible
+from maleo_planner.types.variants import tell_unknown
 
 CHILD_REFUSED: Final = "ChildRefused"
 SUSPENDED: Final = "Suspended"

@@ -6,8 +6,6 @@ from maleo_api import quantities
 from maleo_api.meta import Basis, Condition
 from maleo_api.mission import Decision, Figure, MissionStatus, Observed
 from maleo_api.placement import Placement, PlacementStatus, SlotState
-from maleo_operator.planning import measured
-from maleo_operator.planning.problem import Feasible, Infeasible, Verdict
 from maleo_operator.reconcilers import figures
 from maleo_operator.reconcilers.conditions import condition, holds, same_but_figures, settle
 from maleo_operator.reconcilers.male import judge_objectives
@@ -16,6 +14,8 @@ from maleo_operator.reconcilers.revisions import Slot, live_pods, nodes_of, serv
 from maleo_operator.reconcilers.scope import MissionScope
 from maleo_operator.reconcilers.standing import judge_standing
 from maleo_operator.reconcilers.switch import Turn
+from maleo_planner import Feasible, Infeasible, Verdict
+from maleo_planner.types import measured
 
 _MOVES = 10
 _MAX_EXPLANATION = 2048

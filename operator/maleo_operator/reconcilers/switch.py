@@ -12,7 +12,6 @@ from maleo_api import quantities
 from maleo_api.meta import Condition
 from maleo_api.mission import Active, Move
 from maleo_api.placement import Placement
-from maleo_operator.planning.problem import Infeasible
 from maleo_operator.reconcilers.conditions import condition, holds, seconds, timestamp
 from maleo_operator.reconcilers.egress import FORBIDDEN, breaks_egress, tell_violation
 from maleo_operator.reconcilers.placement import same_plan
@@ -27,6 +26,7 @@ from maleo_operator.reconcilers.revisions import (
     slots_of,
 )
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
+from maleo_planner import Infeasible
 
 KEPT: Final = 3
 """Number of finished revisions that are kept as history."""

@@ -11,7 +11,6 @@ from maleo_api import quantities
 from maleo_api.labels import TIER
 from maleo_api.mission import Move
 from maleo_api.placement import Placement
-from maleo_operator.planning.demand import find_input
 from maleo_operator.reconcilers import backoff, figures
 from maleo_operator.reconcilers.conditions import age, find, seconds
 from maleo_operator.reconcilers.drift import judge, judge_run
@@ -30,6 +29,7 @@ from maleo_operator.reconcilers.revisions import (
 )
 from maleo_operator.reconcilers.scope import MissionScope, Window
 from maleo_operator.reconcilers.standing import input_lost
+from maleo_planner.types.requirements import find_input
 
 Policy = Callable[[MissionScope, Revisions], bool]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from worlds import block, codec, exit_head, link, mission, model, profile, snapshot, variant
 
-from maleo_operator.planning.problem import Snapshot
+from maleo_planner.types.problem import Snapshot
 
 KEY = "default/watch"
 SHAPES: dict[str, dict[str, Any]] = {

@@ -12,8 +12,8 @@ from maleo_api.device import Device, DeviceProfile
 from maleo_api.meta import Basis
 from maleo_api.mission import Demand, Mission
 from maleo_api.model import Model, ModelProfile
-from maleo_operator.planning.planner import decide
-from maleo_operator.planning.problem import Feasible, Figure, Observations, Plan, Snapshot
+from maleo_planner.planner import decide
+from maleo_planner.types.problem import Feasible, Figure, Observations, Plan, Snapshot
 
 NAMES = ("drone", "cam", "edge", "gate", "hub", "cloud", "rack", "van")
 _SITES = ("field", "yard", "")

@@ -8,7 +8,7 @@ from typing import Any
 from oddities import Body, changed
 from worlds import link
 
-from maleo_operator.planning.problem import Snapshot
+from maleo_planner.types.problem import Snapshot
 
 KEY = "default/watch"
 Lift = Callable[[Snapshot], Snapshot]

@@ -17,7 +17,7 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.model import AccuracyFigure, Codec, Model, Tensor, Variant
 from maleo_api.quantities import BYTES, DURATION, ENERGY, POWER, RATE, RATIO, WORK, parse
-from maleo_operator.planning.problem import NodeFacts, Plan, Snapshot
+from maleo_planner.types.problem import NodeFacts, Plan, Snapshot
 
 Spot = tuple[str, str]
 """(node, unit)."""

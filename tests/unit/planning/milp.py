@@ -21,7 +21,7 @@ from sums import Sums
 from variables import Variables, Vector
 
 from maleo_api.quantities import BYTES, parse
-from maleo_operator.planning.problem import Snapshot
+from maleo_planner.types.problem import Snapshot
 
 MOST_PARTITIONS: Final = 4
 _MOVE, _UNCERTAINTY = 0.05, 0.1

@@ -11,7 +11,7 @@ import wires
 from maleo_api.device import ComputeUnit
 from maleo_api.mission import Mission
 from maleo_api.quantities import DURATION, RATE, parse
-from maleo_operator.planning.problem import Plan, Snapshot
+from maleo_planner.types.problem import Plan, Snapshot
 
 RANK = {"Safety": 0, "Mission": 1, "BestEffort": 2}
 

@@ -12,7 +12,7 @@ from worlds import codec, exit_head, meta
 
 from maleo_api.device import DeviceProfile, Link
 from maleo_api.meta import Resource, Tier
-from maleo_operator.planning.problem import NodeFacts, Snapshot
+from maleo_planner.types.problem import NodeFacts, Snapshot
 
 Made = TypeVar("Made", bound=Resource)
 Body = dict[str, Any]

@@ -16,15 +16,15 @@ from maleo_api.model import Model
 from maleo_api.quantities import RATIO, parse
 from maleo_cli.whatif import with_spec
 from maleo_cli.wording import tell, tell_changes
-from maleo_operator.planning import solver
-from maleo_operator.planning.demand import Demand, Limit
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import Prices
-from maleo_operator.planning.planner import explain, frontier, plan, prepare
-from maleo_operator.planning.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
-from maleo_operator.planning.relaxation import change
-from maleo_operator.planning.solver import Search
-from maleo_operator.planning.state import State
+from maleo_planner.explanations.relaxation import change
+from maleo_planner.graph.partition_graph import Prices
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.planner import explain, frontier, plan, prepare
+from maleo_planner.session import PlanningSession
+from maleo_planner.single import mission_solver
+from maleo_planner.single.mission_solver import Search
+from maleo_planner.types.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
+from maleo_planner.types.requirements import Demand, Limit
 
 KEY = "default/watch"
 CHAIN = [block("a", mop=100, cut=1000), block("b", mop=900, cut=None)]
@@ -103,7 +103,7 @@ def test_share_that_a_variant_reaches_exactly__is_kept() -> None:
         over += parse(RATIO, f"{share}%") * parse(RATIO, f"{whole}%") > parse(RATIO, reached)
         found = _one(_net(f"{whole}%", reached), f"{share}%", "fp32")
         assert _chosen(found).variant == "int8", (share, whole)
-        search = prepare(found, found.missions[KEY], Index(found), "margins")
+        search = prepare(found, found.missions[KEY], FleetIndex(found), "margins")
         assert isinstance(search, Search)
         priced = search.best(Prices(time={}, memory={}, use={}, power={}, link={}))
         assert priced is not None, (share, whole)
@@ -279,12 +279,12 @@ def test_cut_that_changes_the_answer__is_avoided_where_the_floor_would_not_be_ke
     deviations: tuple[str | None, str | None], floor: str, last: int, reached: float
 ) -> None:
     found = _cut(deviations, floor)
-    for chosen in (_chosen(found), _feasible(State(found).plan(KEY))):
+    for chosen in (_chosen(found), _feasible(PlanningSession(found).plan(KEY))):
         assert [part.last for part in chosen.partitions] == [last, 2]
         assert chosen.accuracy is not None
         assert chosen.accuracy.value == pytest.approx(reached)
     with pytest.MonkeyPatch.context() as patch:  # as in a large fleet, where ways in two parts are listed first
-        patch.setattr(solver, "_MOST_UNITS", 0)
+        patch.setattr(mission_solver, "_MOST_UNITS", 0)
         assert [part.last for part in _chosen(found).partitions] == [last, 2]
 
 

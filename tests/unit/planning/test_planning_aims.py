@@ -7,10 +7,10 @@ import pytest
 from worlds import block, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.model import Model
-from maleo_operator.planning.fleet import plan_fleet
-from maleo_operator.planning.objective import Aim
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Snapshot
+from maleo_planner.joint.fleet import plan_fleet
+from maleo_planner.planner import plan
+from maleo_planner.single.objective import Aim
+from maleo_planner.types.problem import Feasible, Snapshot
 
 _NODES = [f"n{i:02}" for i in range(80)]
 

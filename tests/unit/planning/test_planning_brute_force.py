@@ -9,8 +9,8 @@ from meaning import forms_of, places_of, read
 from milp import best
 from walk import Way, follow, judge, list_ways
 
-from maleo_operator.planning.planner import decide
-from maleo_operator.planning.problem import Feasible, Plan, Snapshot
+from maleo_planner.planner import decide
+from maleo_planner.types.problem import Feasible, Plan, Snapshot
 
 _SEEDS = range(80)
 

@@ -6,10 +6,10 @@ import pytest
 from adversarial import KEY, SHAPES, make
 from worlds import block, link, mission, model, profile, snapshot, variant
 
-from maleo_operator.planning.budget import Budget
-from maleo_operator.planning.objective import Aim
-from maleo_operator.planning.planner import advise, decide, plan
-from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot
+from maleo_planner.planner import advise, decide, plan
+from maleo_planner.single.objective import Aim
+from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
+from maleo_planner.types.work_budget import Budget
 
 _STEP = 6e8
 """No single step takes more: passes over the largest lattice that is built, for a question in sixteen parts."""

@@ -7,9 +7,9 @@ from worlds import DIGEST, block, meta, mission, model, profile, snapshot, varia
 
 from maleo_api.device import Device, Link
 from maleo_api.meta import Basis, Tier
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.planner import plan
+from maleo_planner.types.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
 
 
 def _hall(count: int, *, second_on: str = "") -> Snapshot:
@@ -53,7 +53,7 @@ def test_nodes_where_the_same_was_learnt__stay_of_one_class() -> None:
     found = _hall(6)
     slow, slower = (Figure(factor, 0.0, Basis.CALIBRATED, "seen") for factor in (1.1, 1.3))
     learnt = {(DIGEST, n, "acc/npu"): f for n, f in (("n1", slow), ("n2", slow), ("n3", slower))}
-    index = Index(found)
+    index = FleetIndex(found)
     index.update(replace(found, observations=Observations(correction=learnt)))
     alike = sorted([u.node.name for u in each.members] for each in index.classes)
     assert alike == [["drone"], ["n1", "n2"], ["n3"], ["n4", "n5", "n6"]]
@@ -70,7 +70,7 @@ def test_link_of_a_site_to_itself__joins_its_nodes_pair_by_pair() -> None:
     verdict = plan(joined, "default/watch")
     assert isinstance(verdict, Feasible)
     assert [p.node for p in verdict.plan.partitions] == ["n1", "n2"]
-    index = Index(joined)
+    index = FleetIndex(joined)
     assert {index.wire_between("n1", "n2"), index.wire_between("n2", "n3")} == {
         ("lan", "n1", "n2"),
         ("lan", "n2", "n3"),
@@ -84,7 +84,7 @@ def _measured(pairs: dict[tuple[str, str], float]) -> Observations:
 def test_link_that_several_nodes_measured__is_for_all_what_most_of_them_found_and_the_odd_one_is_apart() -> None:
     found = _hall(6)
     pairs = {("drone", "n1"): 1e6, ("drone", "n2"): 1.1e6, ("drone", "n3"): 0.9e6, ("drone", "n4"): 0.2e6}
-    index = Index(replace(found, observations=_measured(pairs)))
+    index = FleetIndex(replace(found, observations=_measured(pairs)))
     rates = {n: index.link(found.nodes["drone"], found.nodes[n]).bandwidth.value for n in found.nodes if n != "drone"}
     assert rates == {"n1": 0.9e6, "n2": 0.9e6, "n3": 0.9e6, "n4": 0.2e6, "n5": 0.9e6, "n6": 0.9e6}
     assert sorted([u.node.name for u in c.members] for c in index.classes) == [
@@ -98,7 +98,7 @@ def test_network_inside_a_site__one_pair_says_nothing_of_the_others() -> None:
     found = _hall(6)
     inside = {"between": [{"site": "hall"}, {"site": "hall"}], "bandwidth": "8Mbit/s", "roundTrip": "1ms"}
     found = replace(found, links=found.links | {"lan": Link.model_validate({"metadata": meta("lan"), "spec": inside})})
-    index = Index(replace(found, observations=_measured({("n1", "n2"): 1e4, ("n3", "n4"): 0.9e6})))
+    index = FleetIndex(replace(found, observations=_measured({("n1", "n2"): 1e4, ("n3", "n4"): 0.9e6})))
     between = {
         pair: index.link(*(found.nodes[n] for n in pair)).bandwidth.value for pair in (("n1", "n2"), ("n5", "n6"))
     }

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import block, codec, exit_head, link, mission, model, profile, snapshot, variant
 
-from maleo_operator.planning.fleet import plan_all
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.lattice import Prices
-from maleo_operator.planning.planner import frontier, plan, prepare
-from maleo_operator.planning.problem import Feasible, Snapshot
-from maleo_operator.planning.question import total
-from maleo_operator.planning.solver import Search
+from maleo_planner.graph.partition_graph import Prices
+from maleo_planner.graph.query import total
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.joint.fleet import plan_all
+from maleo_planner.planner import frontier, plan, prepare
+from maleo_planner.single.mission_solver import Search
+from maleo_planner.types.problem import Feasible, Snapshot
 
 _NODES = ("drone", "edge", "cloud")
 _Z, _SPREAD, _LINK_SPREAD, _ANSWER = 1.6448536269514722, 0.05, 0.15, 40
@@ -249,7 +249,7 @@ def test_prices_of_resources__charge_a_codec_nothing_for_the_accuracy_it_costs()
         net=model(variant("fp32", chain, accuracy="80%")),
         links=[link("drone", "edge", "1Mbit/s")],
     )
-    search = prepare(found, found.missions["default/watch"], Index(found), "margins")
+    search = prepare(found, found.missions["default/watch"], FleetIndex(found), "margins")
     assert isinstance(search, Search)
     ((_, made),) = search.lattices()
     units, ends = [("drone", "acc/npu"), ("edge", "acc/npu")], made.ends[1:]

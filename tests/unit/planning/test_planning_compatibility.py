@@ -7,11 +7,11 @@ from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.device import DeviceProfile
 from maleo_api.model import Variant
-from maleo_operator.planning.compatibility import Mismatch, find_mismatch
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Infeasible
-from maleo_operator.planning.units import UnitFacts, list_units
-from maleo_operator.planning.versions import compare
+from maleo_planner.cost_model.compatibility import Mismatch, find_mismatch
+from maleo_planner.cost_model.units import UnitFacts, list_units
+from maleo_planner.planner import plan
+from maleo_planner.types.problem import Feasible, Infeasible
+from maleo_planner.types.versions import compare
 
 BLOCKS = [block("a", mop=100, cut=None)]
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import block, link, mission, model, profile, snapshot, variant
 
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Plan, Snapshot
+from maleo_planner.planner import plan
+from maleo_planner.types.problem import Feasible, Plan, Snapshot
 
 _NODES = ("drone", "edge", "peer", "cloud")
 _SITES = {"drone": "a", "edge": "a", "peer": "b", "cloud": "b"}

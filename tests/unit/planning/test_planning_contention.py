@@ -12,9 +12,9 @@ from worlds import block, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.mission import Mission
 from maleo_api.model import Model
-from maleo_operator.planning.contention import find_conflict
-from maleo_operator.planning.planner import decide, plan
-from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot
+from maleo_planner.explanations.contention import find_conflict
+from maleo_planner.planner import decide, plan
+from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
 
 NAMES = [f"m{i}" for i in range(20)]
 

@@ -9,10 +9,10 @@ from maleo_api.device import Link
 from maleo_api.meta import Basis, Tier
 from maleo_api.model import Model
 from maleo_cli.whatif import with_link
-from maleo_operator.planning.cost import LinkFacts
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.planner import decide
-from maleo_operator.planning.problem import Feasible, Figure, Observations, Plan, Snapshot
+from maleo_planner.cost_model.span_cost import LinkFacts
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.planner import decide
+from maleo_planner.types.problem import Feasible, Figure, Observations, Plan, Snapshot
 
 _MBIT = 1e6 / 8
 _FAST, _SLOW = "200Mbit/s", "2Mbit/s"
@@ -70,7 +70,7 @@ def test_bandwidth__is_the_same_as_both_directions_alike() -> None:
 
 
 def _facts(found: Snapshot, source: str, target: str) -> LinkFacts:
-    facts = Index(found).link(found.nodes[source], found.nodes[target])
+    facts = FleetIndex(found).link(found.nodes[source], found.nodes[target])
     assert facts is not None
     return facts
 

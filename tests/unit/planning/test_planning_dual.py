@@ -12,13 +12,13 @@ from instances import one_mission
 from worlds import DIGEST, block, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.model import ModelProfile
-from maleo_operator.planning import search
-from maleo_operator.planning.amount import Amount
-from maleo_operator.planning.dual import Dual, look_ahead_peak
-from maleo_operator.planning.lattice import Lattice
-from maleo_operator.planning.planner import decide, frontier
-from maleo_operator.planning.problem import Feasible, Plan, Snapshot
-from maleo_operator.planning.question import total
+from maleo_planner.graph import best_first
+from maleo_planner.graph.edge_costs import Amount
+from maleo_planner.graph.lagrangian import Dual, look_ahead_peak
+from maleo_planner.graph.partition_graph import Lattice
+from maleo_planner.graph.query import total
+from maleo_planner.planner import decide, frontier
+from maleo_planner.types.problem import Feasible, Plan, Snapshot
 
 KEY = "default/watch"
 _NEVER = 10**6, 5
@@ -31,7 +31,7 @@ def _worlds(count: int, *, blocks: int, nodes: int) -> Iterator[Snapshot]:
 
 
 def _chosen(world: Snapshot, effort: tuple[int, int], patch: pytest.MonkeyPatch) -> tuple[bool, Plan | None]:
-    patch.setattr(search, "_EFFORT", effort)
+    patch.setattr(best_first, "_EFFORT", effort)
     verdict = decide(world, KEY)
     feasible = isinstance(verdict, Feasible)
     return feasible, verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
@@ -56,14 +56,14 @@ def test_plan__is_the_same_with_prices_as_without(
 
 def test_bound__rises_and_never_above_the_best_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every question that planning asks, to the last step; a few reach the cost of the best way itself."""
-    asked: list[tuple[search.Searcher, search.Found]] = []
-    run = search.Searcher.run
+    asked: list[tuple[best_first.Searcher, best_first.Found]] = []
+    run = best_first.Searcher.run
 
-    def note(self: search.Searcher, **options: Any) -> search.Found:
+    def note(self: best_first.Searcher, **options: Any) -> best_first.Found:
         asked.append((self, run(self)))
         return run(self, **options)
 
-    monkeypatch.setattr(search.Searcher, "run", note)
+    monkeypatch.setattr(best_first.Searcher, "run", note)
     for world in _worlds(60, blocks=12, nodes=6):
         decide(world, KEY)
     rose = reached = 0
@@ -82,7 +82,7 @@ def test_bound__rises_and_never_above_the_best_way(monkeypatch: pytest.MonkeyPat
     assert reached > 10
 
 
-def _roughly(searcher: search.Searcher) -> float:
+def _roughly(searcher: best_first.Searcher) -> float:
     """What the best way costs at least where nothing has a price."""
     least, order = searcher._expand(searcher._root, searcher._rough, np.inf)
     return float(least[order[0]]) if order.size else np.inf
@@ -102,7 +102,7 @@ def test_walk_that_keeps_everything__is_a_way_that_costs_no_less_than_the_bound(
         return walk
 
     monkeypatch.setattr(Dual, "_measure", note)
-    monkeypatch.setattr(search, "_EFFORT", _AT_ONCE)
+    monkeypatch.setattr(best_first, "_EFFORT", _AT_ONCE)
     for world in _worlds(30, blocks=12, nodes=6):
         decide(world, KEY)
     assert len(walks) > 20
@@ -111,14 +111,14 @@ def test_walk_that_keeps_everything__is_a_way_that_costs_no_less_than_the_bound(
 
 def test_slowest_step_ahead__is_that_of_the_best_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the questions for the least bad way, where a rate may be broken, against every walk there is."""
-    asked: list[search.Searcher] = []
-    run = search.Searcher.run
+    asked: list[best_first.Searcher] = []
+    run = best_first.Searcher.run
 
-    def note(self: search.Searcher, **options: Any) -> search.Found:
+    def note(self: best_first.Searcher, **options: Any) -> best_first.Found:
         asked.append(self)
         return run(self, **options)
 
-    monkeypatch.setattr(search.Searcher, "run", note)
+    monkeypatch.setattr(best_first.Searcher, "run", note)
     for world in _worlds(60, blocks=4, nodes=3):
         decide(world, KEY)
     compared = 0
@@ -182,7 +182,7 @@ def test_prices__keep_paths_whose_energy_is_known_only_by_measured_spans(monkeyp
     for world in [_partly_metered(chance) for _ in range(30)]:
         found = []
         for effort in (_NEVER, _AT_ONCE):
-            monkeypatch.setattr(search, "_EFFORT", effort)
+            monkeypatch.setattr(best_first, "_EFFORT", effort)
             found.append((decide(world, KEY, aim="energy").chosen, frontier(world, KEY)))
         (plain, front), (priced, priced_front) = found
         assert priced == plain

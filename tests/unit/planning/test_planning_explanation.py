@@ -10,11 +10,11 @@ from worlds import block, by_mode, link, mission, model, profile, snapshot, vari
 
 from maleo_api.mission import Mission
 from maleo_api.quantities import DURATION, parse, show
-from maleo_operator.planning.fleet import plan_all
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.planner import explain, plan
-from maleo_operator.planning.problem import Feasible, Infeasible, Observations, Snapshot, Verdict
-from maleo_operator.planning.relaxation import change
+from maleo_planner.explanations.relaxation import change
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.joint.fleet import plan_all
+from maleo_planner.planner import explain, plan
+from maleo_planner.types.problem import Feasible, Infeasible, Observations, Snapshot, Verdict
 
 KEY = "default/watch"
 BLOCKS = [block("a", mop=100, cut=1000), block("b", mop=100, cut=1000), block("c", mop=800, cut=None)]
@@ -140,7 +140,7 @@ def test_classes__hold_every_unit_with_every_variant_by_score_or_code(world: dic
     rows = explain(found, KEY, plan(found, KEY)).classes
     for name in ("fp32", "int8"):
         of = [row for row in rows if row.variant == name]
-        assert sum(row.count for row in of) == len(Index(found).units)
+        assert sum(row.count for row in of) == len(FleetIndex(found).units)
         assert {row.unit for row in of} == {f"p-{node} npu" for node in _NODES}
     for row in rows:
         assert bool(row.code) is (row.objective is None)

@@ -19,9 +19,9 @@ from maleo_api.meta import Tier
 from maleo_api.model import ModelProfile
 from maleo_cli.answer import describe
 from maleo_cli.wording import tell_worth
-from maleo_operator.planning.objective import Aim
-from maleo_operator.planning.planner import decide, plan
-from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot
+from maleo_planner.planner import decide, plan
+from maleo_planner.single.objective import Aim
+from maleo_planner.types.problem import Feasible, Infeasible, Plan, Snapshot
 
 KEY = "default/watch"
 AIMS: tuple[Aim, ...] = get_args(Aim)

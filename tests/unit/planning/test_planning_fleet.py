@@ -12,11 +12,11 @@ from instances import fleet
 from worlds import block, by_mode, link, mission, model, profile, snapshot, variant
 
 from maleo_api.quantities import DURATION, RATE, parse
-from maleo_operator.planning.fleet import SERVED, _Planning, plan_fleet
-from maleo_operator.planning.holdings import rank_of
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Infeasible, Plan, Snapshot
-from maleo_operator.planning.snapshot import list_priorities
+from maleo_planner.inventory.reservations import rank_of
+from maleo_planner.joint.fleet import SERVED, _Planning, plan_fleet
+from maleo_planner.planner import plan
+from maleo_planner.types.from_manifests import list_priorities
+from maleo_planner.types.problem import Feasible, Infeasible, Plan, Snapshot
 
 _NODES = ("drone", "edge", "cloud")
 _Z = 1.6448536269514722

@@ -14,10 +14,10 @@ from milp import Program
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from maleo_api.quantities import BYTES, parse
-from maleo_operator.planning import assignment
-from maleo_operator.planning.fleet import SERVED, plan_fleet
-from maleo_operator.planning.optimizers import minimize
-from maleo_operator.planning.problem import Snapshot
+from maleo_planner.joint import column_generation
+from maleo_planner.joint.fleet import SERVED, plan_fleet
+from maleo_planner.types.optimizers import minimize
+from maleo_planner.types.problem import Snapshot
 
 Row = tuple[str, ...]
 
@@ -89,7 +89,7 @@ def test_prices__are_never_negative_whatever_the_solver_rounds(monkeypatch: pyte
 
     found = fleet(Random(3), missions=6, nodes=4, tight=0.7)
     exact = plan_fleet(found).tiers["Mission"]
-    monkeypatch.setattr(assignment, "minimize", rounded)
+    monkeypatch.setattr(column_generation, "minimize", rounded)
     tier = plan_fleet(found).tiers["Mission"]
     assert (tier.served, tier.value) == (exact.served, pytest.approx(exact.value))
     assert tier.bound == pytest.approx(exact.bound)

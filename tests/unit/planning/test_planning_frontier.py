@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import block, link, mission, model, profile, snapshot, variant
 
-from maleo_operator.planning import frontier as tracing
-from maleo_operator.planning.planner import frontier, plan
-from maleo_operator.planning.problem import Feasible, Snapshot
-from maleo_operator.planning.search import Searcher
+from maleo_planner.graph.best_first import Searcher
+from maleo_planner.planner import frontier, plan
+from maleo_planner.single import pareto as tracing
+from maleo_planner.types.problem import Feasible, Snapshot
 
 _NODES = ("drone", "edge", "cloud")
 

@@ -15,13 +15,13 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.model import Model, Variant
 from maleo_api.quantities import BYTES, parse
-from maleo_operator.planning.compatibility import find_mismatch
-from maleo_operator.planning.fleet import plan_all
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.planner import plan, prepare
-from maleo_operator.planning.problem import Feasible, Figure, Infeasible, NodeFacts, Plan, Snapshot
-from maleo_operator.planning.solver import Search
-from maleo_operator.planning.units import UnitFacts, list_units
+from maleo_planner.cost_model.compatibility import find_mismatch
+from maleo_planner.cost_model.units import UnitFacts, list_units
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.joint.fleet import plan_all
+from maleo_planner.planner import plan, prepare
+from maleo_planner.single.mission_solver import Search
+from maleo_planner.types.problem import Feasible, Figure, Infeasible, NodeFacts, Plan, Snapshot
 
 CATALOGUE = Path(__file__).resolve().parents[3] / "charts" / "maleo" / "profiles"
 BLOCKS = [block("a", mop=100, cut=None)]
@@ -174,7 +174,7 @@ def test_missions_of_a_fleet__keep_their_limits_when_all_of_them_take_turns(
     held = {key: v.plan for key, v in plan_all(world).items() if isinstance(v, Feasible)}
     world = replace(world, held=held)
     for key, kept in held.items():
-        search = prepare(world, world.missions[key], Index(world), "margins")
+        search = prepare(world, world.missions[key], FleetIndex(world), "margins")
         assert isinstance(search, Search)
         judged = search.find(kept)
         assert judged is not None

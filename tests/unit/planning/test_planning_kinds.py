@@ -7,8 +7,8 @@ import pytest
 from instances import every_kind
 from kinds import IDLE, KEY, KINDS
 
-from maleo_operator.planning.planner import decide
-from maleo_operator.planning.problem import Feasible, Snapshot
+from maleo_planner.planner import decide
+from maleo_planner.types.problem import Feasible, Snapshot
 
 _MOST = 300
 _FIRST = {

@@ -5,20 +5,20 @@ import pytest
 from hypothesis import given, settings
 from test_planning_constraints import _snapshot, worlds
 
-from maleo_operator.planning import solver
-from maleo_operator.planning.horizon import bound_beyond
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.menu import list_menus
-from maleo_operator.planning.planner import plan, prepare
-from maleo_operator.planning.problem import Feasible, Infeasible
-from maleo_operator.planning.solver import Search
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.planner import plan, prepare
+from maleo_planner.single import mission_solver
+from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.shortlist_bound import bound_beyond
+from maleo_planner.single.two_partition_table import list_menus
+from maleo_planner.types.problem import Feasible, Infeasible
 
 World = dict[str, object]
 
 
 def _search(world: World) -> Search:
     found = _snapshot(world)
-    search = prepare(found, found.missions["default/watch"], Index(found), "margins")
+    search = prepare(found, found.missions["default/watch"], FleetIndex(found), "margins")
     assert not isinstance(search, Infeasible)
     return search
 
@@ -61,7 +61,7 @@ def test_plan_in_a_large_fleet__is_never_better_than_the_best_nor_the_best_above
     """As if these few classes were too many: what is near comes first, what is far where nothing near will do."""
     best = plan(_snapshot(world), "default/watch")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(solver, "_MOST_UNITS", 0)
+        patch.setattr(mission_solver, "_MOST_UNITS", 0)
         found = plan(_snapshot(world), "default/watch")
     assert isinstance(found, Feasible) is isinstance(best, Feasible)
     if isinstance(found, Feasible) and isinstance(best, Feasible):

@@ -8,8 +8,8 @@ from instances import every_kind, one_mission
 from meaning import forms_of, places_of, read
 from milp import Program, best
 
-from maleo_operator.planning.planner import decide
-from maleo_operator.planning.problem import Feasible, Snapshot
+from maleo_planner.planner import decide
+from maleo_planner.types.problem import Feasible, Snapshot
 
 _KEY = "default/watch"
 _SEEDS = (*range(100), 300)  # the best plan of the last is in four parts

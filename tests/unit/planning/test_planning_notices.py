@@ -7,9 +7,9 @@ import pytest
 from worlds import block, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.device import Link
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.notices import list_notices
-from maleo_operator.planning.problem import Snapshot
+from maleo_planner.explanations.notices import list_notices
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.types.problem import Snapshot
 
 DRONE, EDGE = {"node": "drone"}, {"node": "edge"}
 FIELD, YARD, ANY = {"site": "field"}, {"site": "yard"}, {"tier": "Device"}
@@ -53,7 +53,7 @@ def _world(**links: list[dict[str, str]]) -> Snapshot:
 )
 def test_equal_links__are_told_once_unless_a_more_specific_one_decides(links: dict[str, Any], told: list[str]) -> None:
     found = _world(**links)
-    index = Index(found)
+    index = FleetIndex(found)
     assert [notice.partition(", where the first by name is used")[0] for notice in list_notices(found, index)] == told
     for notice in told:
         one, other = (found.nodes[name] for name in notice.partition(" nodes ")[2].split(" and "))

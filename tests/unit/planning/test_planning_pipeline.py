@@ -12,16 +12,16 @@ from worlds import block, device, link, mission, model, profile, snapshot, varia
 
 from maleo_api.placement import MOST_STAGES
 from maleo_cli.answer import describe
-from maleo_operator.planning.counts import CountProbe
-from maleo_operator.planning.cover import cover
-from maleo_operator.planning.lattice import Array
-from maleo_operator.planning.least import LeastProbe
-from maleo_operator.planning.orders import OrderProbe, fastest
-from maleo_operator.planning.pipeline import solve
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot
-from maleo_operator.planning.question import Way
-from maleo_operator.planning.stages import Stages, Types
+from maleo_planner.graph.partition_graph import Array
+from maleo_planner.graph.query import Way
+from maleo_planner.planner import plan
+from maleo_planner.throughput.constrained_dp import LeastProbe
+from maleo_planner.throughput.local_search import OrderProbe, fastest
+from maleo_planner.throughput.lp_bound import cover
+from maleo_planner.throughput.multiset_dp import CountProbe
+from maleo_planner.throughput.pipeline import solve
+from maleo_planner.throughput.pipeline_steps import Stages, Types
+from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
 
 _SECONDS = st.sampled_from([0.0, 1.0, 2.0, 3.0, 5.0, 8.0, np.inf])
 

@@ -7,9 +7,9 @@ import pytest
 from worlds import DIGEST, block, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.model import ModelProfile
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Figure, Observations, Snapshot
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.planner import plan
+from maleo_planner.types.problem import Feasible, Figure, Observations, Snapshot
 
 
 def _profile(
@@ -80,7 +80,7 @@ def test_span_beside_a_measured_whole__spreads_as_the_whole_does() -> None:
     span = {"blocks": ["a", "b"], "latency": {"p50": "20ms", "p95": "40ms"}, "samples": 10, "basis": "Measured"}
     spec = {"variantDigest": DIGEST, "profile": "p", "unit": "npu", "runtime": "onnxruntime", "spans": [span]}
     stated = ModelProfile.model_validate({"metadata": meta("whole", "default"), "spec": spec})
-    index = Index(replace(found, model_profiles={"default/whole": stated}))
+    index = FleetIndex(replace(found, model_profiles={"default/whole": stated}))
     costs = index.costs(net, index.editions(net)[0], index.units[0])
     assert costs is not None
     half, whole = costs.at(0, 0), costs.at(0, 1)

@@ -16,10 +16,10 @@ from worlds import block, by_mode, device, link, mission, model, profile, snapsh
 from maleo_api.device import DeviceProfile, Link
 from maleo_api.mission import Mission
 from maleo_api.quantities import BYTES, RATE, parse
-from maleo_operator.planning.fleet import plan_fleet
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Infeasible, Plan, PlannedPartition, Snapshot, Verdict
-from maleo_operator.planning.store import encode
+from maleo_planner.joint.fleet import plan_fleet
+from maleo_planner.planner import plan
+from maleo_planner.types.problem import Feasible, Infeasible, Plan, PlannedPartition, Snapshot, Verdict
+from maleo_planner.types.serialization import encode
 
 KEY = "default/watch"
 seeds = st.integers(0, 2**32)

@@ -7,9 +7,9 @@ from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.meta import Basis
 from maleo_api.mission import Demand, MissionSpec
-from maleo_operator.planning.fleet import plan_all
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Figure, Infeasible, Observations, Snapshot, Verdict
+from maleo_planner.joint.fleet import plan_all
+from maleo_planner.planner import plan
+from maleo_planner.types.problem import Feasible, Figure, Infeasible, Observations, Snapshot, Verdict
 
 BLOCKS = [block("a", mop=100, cut=1000), block("b", mop=100, cut=1000), block("c", mop=800, cut=None)]
 NET = model(variant("fp32", BLOCKS))

@@ -10,10 +10,10 @@ from worlds import block, device, meta, mission, model, profile, variant
 
 from maleo_api.device import Device, Link
 from maleo_api.meta import Basis, Tier
-from maleo_operator.planning.holdings import Holdings
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
-from maleo_operator.planning.state import State
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.inventory.reservations import Holdings
+from maleo_planner.session import PlanningSession
+from maleo_planner.types.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
 
 _SITES = ("a", "b")
 _NODES = tuple(f"{site}{i}" for site in _SITES for i in range(3))
@@ -74,7 +74,7 @@ def _device(of: Device, **spec: Any) -> Device:
     return Device.model_validate(of.to_api() | {"spec": of.to_api()["spec"] | spec})
 
 
-def _change(now: Snapshot, state: State, what: str, which: Any) -> tuple[Snapshot, list[str] | None]:  # noqa: C901, PLR0911 - one for each kind
+def _change(now: Snapshot, state: PlanningSession, what: str, which: Any) -> tuple[Snapshot, list[str] | None]:  # noqa: C901, PLR0911 - one for each kind
     """The next snapshot, and the nodes to look at where an operator would know them."""
     key = f"default/m{which}"
     match what:
@@ -121,11 +121,11 @@ def _change(now: Snapshot, state: State, what: str, which: Any) -> tuple[Snapsho
 @given(sequence=changes)
 def test_state__after_any_changes_equals_one_that_is_made_anew(sequence: list[tuple[str, Any]]) -> None:
     now = _begin()
-    state = State(now)
+    state = PlanningSession(now)
     for what, which in [*(("plan", i) for i in range(6)), *sequence]:
         now, nodes = _change(now, state, what, which)
         state.update(now, nodes)
-    fresh = State(now)
+    fresh = PlanningSession(now)
     assert state.index.units == fresh.index.units
     assert {c.key: c.members for c in state.index.classes} == {c.key: c.members for c in fresh.index.classes}
     for key, wanted in now.missions.items():
@@ -141,10 +141,10 @@ def test_state__after_any_changes_equals_one_that_is_made_anew(sequence: list[tu
 def test_plan_that_is_put_again_and_dropped__leaves_nothing_behind() -> None:
     """Its entry's node computes nothing: what is kept of that node is none of the plan's."""
     now = replace(_begin(), missions={"default/far": mission("far", input={"node": "a0"}, modes=["Remote"])})
-    verdict = State(now).plan("default/far")
+    verdict = PlanningSession(now).plan("default/far")
     assert isinstance(verdict, Feasible)
     assert verdict.plan.entry_node not in {part.node for part in verdict.plan.partitions}
-    holdings = Holdings(Index(now))
+    holdings = Holdings(FleetIndex(now))
     for _ in range(3):
         holdings.put(now.missions["default/far"], replace(verdict.plan, fallback=None))
     holdings.drop("default/far")
@@ -155,7 +155,7 @@ def test_plan_that_is_put_again_and_dropped__leaves_nothing_behind() -> None:
 def test_fronts__of_unit_classes_that_vanished_are_forgotten() -> None:
     """Each throttled capacity makes a class of its own, which ends with the next one."""
     now = _begin()
-    state = State(now)
+    state = PlanningSession(now)
     for percent in range(50, 60):
         now = replace(now, observations=Observations(capacity={("a1", "acc/npu"): percent / 100}))
         state.update(now)

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from test_planning_explanation import KEY, random_world, random_worlds
 from worlds import block, link, mission, model, profile, snapshot, variant
 
-from maleo_operator.planning import store
-from maleo_operator.planning.budget import Budgets
-from maleo_operator.planning.fleet import plan_all
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Infeasible
-from maleo_operator.planning.state import State
+from maleo_planner.joint.fleet import plan_all
+from maleo_planner.planner import plan
+from maleo_planner.session import PlanningSession
+from maleo_planner.types import serialization
+from maleo_planner.types.problem import Feasible, Infeasible
+from maleo_planner.types.work_budget import Budgets
 
 
 @settings(max_examples=25, deadline=None)
@@ -22,10 +22,10 @@ def test_stored_problem__gives_the_same_bytes_and_the_same_plan(world: dict[str,
     fresh = random_world(world)
     held = {key: v.plan for key, v in plan_all(fresh).items() if isinstance(v, Feasible)}
     found = replace(fresh, held=held)
-    data = store.encode(found, KEY)
-    again, key, budgets = store.decode(data)
+    data = serialization.encode(found, KEY)
+    again, key, budgets = serialization.decode(data)
     assert key == KEY
-    assert store.encode(again, key, budgets) == data
+    assert serialization.encode(again, key, budgets) == data
     assert plan(again, key) == plan(found, key)
 
 
@@ -33,7 +33,7 @@ def test_stored_problem__gives_the_same_bytes_and_the_same_plan(world: dict[str,
 @given(world=random_worlds)
 def test_stored_fleet__gives_the_same_plans(world: dict[str, Any]) -> None:
     found = random_world(world)
-    again, key, _ = store.decode(store.encode(found))
+    again, key, _ = serialization.decode(serialization.encode(found))
     assert key == ""
     assert plan_all(again) == plan_all(found)
 
@@ -48,8 +48,8 @@ def test_stored_problem__is_planned_again_with_the_budgets_of_the_decision(work:
         net=model(variant("fp32", chain)),
         links=[link("drone", "edge", "100Mbit/s")],
     )
-    decided = State(found, budgets=Budgets(work, work)).plan(KEY)
-    again, key, budgets = store.decode(store.encode(found, KEY, Budgets(work, work)))
+    decided = PlanningSession(found, budgets=Budgets(work, work)).plan(KEY)
+    again, key, budgets = serialization.decode(serialization.encode(found, KEY, Budgets(work, work)))
     assert plan(again, key, budgets=budgets) == decided
     cut_short = isinstance(decided, Infeasible) and decided.blockers[0].code == "PlanningTooLarge"
     assert cut_short is (work < 1e9)
@@ -59,5 +59,5 @@ def test_stored_problem__is_planned_again_with_the_budgets_of_the_decision(work:
 def test_stored_problem__hides_other_namespaces_as_the_decision_did(confined: bool) -> None:
     chain = [block("a", mop=20, cut=None)]
     found = snapshot(profiles={"drone": profile("p")}, missions=[mission()], net=model(variant("fp32", chain)))
-    again, _, _ = store.decode(store.encode(replace(found, confined=confined), KEY))
+    again, _, _ = serialization.decode(serialization.encode(replace(found, confined=confined), KEY))
     assert again.confined is confined

@@ -10,12 +10,12 @@ from instances import every_kind
 from worlds import block, device, link, mission, model, profile, snapshot, variant
 
 from maleo_api.quantities import BYTES, DURATION, ENERGY, RATE, parse, show, show_apart
-from maleo_operator.planning.index import Index
-from maleo_operator.planning.notices import list_notices
-from maleo_operator.planning.objective import Aim
-from maleo_operator.planning.planner import decide, plan
-from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot, Verdict
-from maleo_operator.planning.relaxation import change
+from maleo_planner.explanations.notices import list_notices
+from maleo_planner.explanations.relaxation import change
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.planner import decide, plan
+from maleo_planner.single.objective import Aim
+from maleo_planner.types.problem import Feasible, Infeasible, Snapshot, Verdict
 
 KEY = "default/watch"
 AIMS: tuple[Aim, ...] = get_args(Aim)
@@ -157,13 +157,13 @@ def test_misspelt_variant__is_told_and_not_suggested_again(names: list[str], tol
 @pytest.mark.parametrize("names", [[], ["int8"], ["int8", "fp32"]])
 def test_variants_that_are_there__have_no_notice(names: list[str]) -> None:
     found = _with_int8(names)
-    assert list(list_notices(found, Index(found))) == []
+    assert list(list_notices(found, FleetIndex(found))) == []
 
 
 def test_misspelt_variant_beside_one_that_fits__is_planned_with_a_notice() -> None:
     found = _with_int8(["fp32", "int9"], objectives={"latency": {"atMost": "500ms"}})
     assert isinstance(plan(found, KEY), Feasible)
-    (notice,) = list_notices(found, Index(found))
+    (notice,) = list_notices(found, FleetIndex(found))
     assert notice.startswith("Mission/default/watch: model net has no variant int9 (did you mean int8?)")
 
 

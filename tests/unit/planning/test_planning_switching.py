@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from worlds import block, link, mission, model, profile, snapshot, variant
 
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Plan, Snapshot
+from maleo_planner.planner import plan
+from maleo_planner.types.problem import Feasible, Plan, Snapshot
 
 KEY = "default/watch"
 

@@ -7,10 +7,10 @@ import pytest
 from worlds import block, mission, model, profile, snapshot, variant
 
 from maleo_api.manifests import Manifests, Node
-from maleo_operator.planning.planner import plan
-from maleo_operator.planning.problem import Feasible, Infeasible, Snapshot
-from maleo_operator.planning.snapshot import from_manifests
-from maleo_operator.planning.taints import find_untolerated
+from maleo_planner.planner import plan
+from maleo_planner.types.from_manifests import from_manifests
+from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
+from maleo_planner.types.taints import find_untolerated
 
 _OUT, _LOW = "node.kubernetes.io/out-of-service", "node.kubernetes.io/memory-pressure"
 _TAINT = {"key": "dedicated", "value": "npu", "effect": "NoSchedule"}

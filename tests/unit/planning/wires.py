@@ -7,7 +7,7 @@ from datasheet import PRIOR_SPREAD
 
 from maleo_api.device import Place
 from maleo_api.quantities import BANDWIDTH, DURATION, ENERGY_PER_BYTE, parse
-from maleo_operator.planning.problem import Figure, NodeFacts, Snapshot
+from maleo_planner.types.problem import Figure, NodeFacts, Snapshot
 
 _MESSAGE_S: Final = 0.001
 _FAR: Final = 0.25

@@ -7,9 +7,9 @@ from maleo_api.device import Device, DeviceProfile, Link
 from maleo_api.meta import Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Model
-from maleo_operator.planning.planner import decide
-from maleo_operator.planning.problem import Feasible, NodeFacts, Observations, Plan, Snapshot
-from maleo_operator.planning.relaxation import change
+from maleo_planner.explanations.relaxation import change
+from maleo_planner.planner import decide
+from maleo_planner.types.problem import Feasible, NodeFacts, Observations, Plan, Snapshot
 
 DIGEST = f"sha256:{'a' * 64}"
 

@@ -9,7 +9,8 @@ from maleo_api.labels import TIER
 from maleo_api.meta import Basis, Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Artifact, Model, Tensor
-from maleo_operator.planning.problem import (
+from maleo_operator.reconcilers.scope import MissionScope, SlotSettings, Telemetry
+from maleo_planner.types.problem import (
     Blocker,
     Fallback,
     Feasible,
@@ -22,7 +23,6 @@ from maleo_operator.planning.problem import (
     Relaxation,
     Snapshot,
 )
-from maleo_operator.reconcilers.scope import MissionScope, SlotSettings, Telemetry
 
 CPU = "host/cpu"
 NPU = "hailo0/npu"

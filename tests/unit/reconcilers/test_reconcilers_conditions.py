@@ -11,11 +11,11 @@ from maleo_api.meta import Condition
 from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
-from maleo_operator.planning.demand import accuracy_margin
 from maleo_operator.reconcilers.conditions import condition, find, same_but_figures, seconds, settle, timestamp
 from maleo_operator.reconcilers.figures import band, margin_below
 from maleo_operator.reconcilers.mission import decide
 from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window
+from maleo_planner.types.requirements import accuracy_margin
 
 GOOD, BAD = Window(100, 1), Window(100, 30)
 OBSERVED = Telemetry(fresh=True, windows=(GOOD, GOOD), samples=100, p50_s=0.02, percentile_s=0.034)

@@ -7,9 +7,9 @@ import pytest
 
 from maleo_api.device import Device, DeviceProfile
 from maleo_api.meta import Tier
-from maleo_operator.planning.problem import NodeFacts
 from maleo_operator.reconcilers.device import decide
 from maleo_operator.reconcilers.scope import DeviceScope, Outcome, Reference
+from maleo_planner.types.problem import NodeFacts
 
 LABELS = {"maleo.dev/tier": "Device", "maleo.dev/site": "field-a"}
 

@@ -12,8 +12,8 @@ from world import World
 
 from maleo_api.mission import Mission
 from maleo_api.placement import Placement
-from maleo_operator.planning.problem import Feasible, Plan, Verdict
 from maleo_operator.reconcilers.scope import Telemetry, Window
+from maleo_planner.types.problem import Feasible, Plan, Verdict
 
 _NODES = ("drone-1", "edge-1", "edge-2")
 _CHAINS = {"Split": (("drone-1", "edge-1"), ("drone-1", "edge-2")), "Local": (("drone-1",),)}

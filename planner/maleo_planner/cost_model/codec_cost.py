@@ -1,0 +1,85 @@
+"""Cost of transferring a cut through a codec: work on a processor of each of the two nodes, in SI units."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from maleo_api.model import Codec, Variant
+from maleo_api.quantities import WORK, parse
+from maleo_planner.cost_model.units import UnitFacts
+from maleo_planner.types.problem import NodeFacts
+
+
+def find_codec(variant: Variant, block: int, name: str) -> Codec | None:
+    """Return the codec of this name for the cut after `block`; None where the cut does not offer it."""
+    cut = variant.blocks[block].cut
+    return next((codec for codec in cut.codecs if codec.name == name), None) if cut else None
+
+
+def rank_codecs(variant: Variant, block: int) -> list[Codec]:
+    """Return the codecs of the cut after `block` by name: a lattice identifies them by their rank in this order."""
+    cut = variant.blocks[block].cut
+    return sorted(cut.codecs, key=lambda codec: codec.name) if cut else []
+
+
+def count_codecs(variant: Variant) -> int:
+    """Return the largest number of codecs that any one cut of the variant offers."""
+    return max((len(block.cut.codecs) for block in variant.blocks if block.cut), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Cost of encoding or decoding once.
+
+    seconds: mean; sigma: standard deviation in seconds; joules: infinite where the power is unknown.
+    """
+
+    seconds: float
+    sigma: float
+    joules: float
+
+
+@dataclass(frozen=True, slots=True)
+class Coder:
+    """Processor that encodes or decodes at one end of a transfer.
+
+    pace: operations per second, 0 where unknown; spread: relative standard deviation; watts: infinite where unknown.
+    """
+
+    pace: float
+    spread: float
+    watts: float
+
+    @classmethod
+    def of(cls, variant: Variant, unit: UnitFacts, processor: UnitFacts | None) -> "Coder":
+        """Return the coder of the unit's node: its CPU `processor`, or the unit itself where the CPU's speed is not
+        known.
+        """
+        worker = processor if processor is not None and processor.speed(variant) is not None else unit
+        speed, watts = worker.speed(variant), worker.power("Typical")
+        if speed is None:  # the unit has measured spans, but no stated peak
+            return cls(0.0, 0.0, float("inf"))
+        return cls(speed.value * worker.capacity, speed.sigma / speed.value, float("inf") if watts is None else watts)
+
+    def run(self, operations: float) -> "Effort":
+        """Return the cost of this many operations; infinite where the pace is unknown."""
+        if not self.pace:
+            return Effort(float("inf"), 0.0, float("inf"))
+        seconds = operations / self.pace
+        joules = seconds * self.watts if self.watts < float("inf") else float("inf")
+        return Effort(seconds, seconds * self.spread, joules)
+
+
+def code(
+    codec: Codec,
+    variant: Variant,
+    sender: UnitFacts,
+    receiver: UnitFacts,
+    processor: Callable[[NodeFacts], UnitFacts | None],
+) -> tuple[Effort, Effort]:
+    """Return the cost of encoding on the sender's node and of decoding on the receiver's.
+
+    processor: returns the CPU unit of a node, None where unknown.
+    """
+    sides = ((codec.encode, sender), (codec.decode, receiver))
+    encode, decode = (Coder.of(variant, unit, processor(unit.node)).run(parse(WORK, work)) for work, unit in sides)
+    return encode, decode

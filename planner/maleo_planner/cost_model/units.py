@@ -1,0 +1,238 @@
+"""Compute units of a snapshot with the figures that planning uses; of conflicting figures the strongest basis wins."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from maleo_api.device import ComputeUnit, Device, DeviceProfileSpec, Memory, Runtime
+from maleo_api.meta import Basis
+from maleo_api.model import Variant
+from maleo_api.quantities import BYTES, COMPUTE, DURATION, ENERGY_PER_BYTE, POWER, PRICE, RATIO, THROUGHPUT, Unit, parse
+from maleo_planner.types.basis import STRENGTH, strongest
+from maleo_planner.types.problem import Figure, NodeFacts, Snapshot
+
+_MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")
+_DEFAULT_EFFICIENCY: Final = Figure(0.3, 0.15, Basis.UNKNOWN, "assumed: no efficiency is known")
+SPREAD: Final = {Basis.MEASURED: 0.05, Basis.CALIBRATED: 0.05}
+"""Relative standard deviation of a figure by its basis; `DEFAULT_SPREAD` for all others."""
+DEFAULT_SPREAD: Final = 0.15
+"""Relative standard deviation of a figure that was not measured."""
+
+
+class _ModedRow(Protocol):
+    @property
+    def power_mode(self) -> str: ...
+
+
+ModedRow = TypeVar("ModedRow", bound=_ModedRow)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFacts:
+    """Figures of one compute unit of one node. unit: as declared for the present power mode."""
+
+    node: NodeFacts
+    name: str
+    profile: str
+    hardware: DeviceProfileSpec
+    power_mode: str
+    unit: ComputeUnit
+    simulated: bool
+    memory: float | None  # bytes; None = no known limit
+    capacity: float  # 0..1 of normal speed
+    available: bool
+    cap: float | None = None  # watts that all missions together may add on the node; None = no cap
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(node name, unit name)."""
+        return self.node.name, self.name
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether the unit serves one mission at a time."""
+        return self.unit.access.sharing == "Exclusive"
+
+    def power(self, state: str) -> float | None:
+        """Return the watts in this state of the unit; None = unknown."""
+        row = strongest(p for p in self.unit.power if p.state == state)
+        return parse(POWER, row.value) if row else None
+
+    @property
+    def typical_power(self) -> str:
+        """The typical power as text for messages, as stated in the profile."""
+        row = strongest(p for p in self.unit.power if p.state == "Typical")
+        return f"{row.value} {row.basis} of {self.profile}" if row else "unknown power"
+
+    def speed(self, variant: Variant) -> Figure | None:
+        """Return the operations per second that the variant reaches; None where no peak of its precision is stated.
+
+        A sparse peak counts only for a variant of the same sparsity; without one, a sparse variant runs at the dense
+        peak.
+        """
+        peaks = [p for p in self.unit.peak if p.precision == variant.precision]
+        sparse = strongest(p for p in peaks if p.sparsity == variant.sparsity)
+        peak = sparse or strongest(p for p in peaks if p.sparsity == "Dense")
+        if peak is None:
+            return None
+        shares = [e for e in self.unit.efficiency if e.precision == variant.precision]
+        efficiency = strongest(e for e in shares if e.sparsity == peak.sparsity)
+        share = parse(RATIO, efficiency.value) if efficiency else _DEFAULT_EFFICIENCY.value
+        spread = SPREAD.get(peak.basis, DEFAULT_SPREAD) if efficiency else DEFAULT_SPREAD * 2
+        rate = parse(COMPUTE, peak.rate) * share
+        return Figure(rate, spread * rate, Basis.MODELLED, f"roofline on {self.profile}: {peak.rate} {peak.basis}")
+
+    @property
+    def bandwidth(self) -> float | None:
+        """Bytes per second of the memory that holds the models; None = unknown."""
+        home = _home(self.unit)
+        row = strongest(
+            m for m in self.unit.memory if m.bandwidth is not None and (home is None or m.kind == home.kind)
+        )
+        return parse(THROUGHPUT, row.bandwidth) if row and row.bandwidth else None
+
+    @property
+    def overhead(self) -> float:
+        """Seconds of launching one span; 0 where unknown."""
+        return parse(DURATION, self.unit.overhead) if self.unit.overhead else 0.0
+
+    @property
+    def reconfiguration(self) -> float | None:
+        """Seconds of a reconfiguration from one model to another: 0 where none is needed; None = unknown."""
+        row = strongest(self.unit.reconfiguration)
+        if row is None:
+            return None if "Reconfigurable" in self.unit.features else 0.0
+        return parse(DURATION, row.time)
+
+    @property
+    def tolerance(self) -> Figure | None:
+        """Accuracy that may be lost on the unit: 0 where it is not Analog; None = unknown."""
+        row = strongest(self.unit.accuracy_tolerance)
+        if row is None:
+            return None if "Analog" in self.unit.features else Figure(0.0, basis=Basis.MEASURED)
+        return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source)
+
+    @property
+    def write_energy(self) -> float | None:
+        """Joules per byte of weights written: 0 where the unit is not Analog; None = unknown."""
+        row = strongest(row for row in self.unit.weight_writing if row.energy_per_byte is not None)
+        if row is None:
+            return None if "Analog" in self.unit.features else 0.0
+        return _parse(ENERGY_PER_BYTE, row.energy_per_byte)
+
+    @property
+    def write_speed(self) -> float | None:
+        """Bytes per second of weights written; None = unknown."""
+        row = strongest(row for row in self.unit.weight_writing if row.throughput is not None)
+        return parse(THROUGHPUT, row.throughput) if row and row.throughput else None
+
+    @property
+    def price(self) -> float | None:
+        """US dollars of the whole device that the unit belongs to; None = unknown."""
+        row = strongest(self.hardware.price)
+        return parse(PRICE, row.value) if row else None
+
+    def runtime(self, variant: Variant) -> Runtime | None:
+        """Return the unit's runtime of the name that the variant requires, None where there is none."""
+        return next((r for r in self.unit.runtimes if r.name == variant.requires.runtime), None)
+
+    def providers(self, variant: Variant) -> tuple[str, ...]:
+        """Return the execution providers that run the variant here; empty on a simulated unit."""
+        runtime, wanted = self.runtime(variant), variant.requires.providers
+        if runtime is None or self.simulated:
+            return ()
+        return tuple(p for p in runtime.providers if not wanted or p in wanted)
+
+
+def list_units(snapshot: Snapshot, devices: Iterable[str] | None = None) -> list[UnitFacts]:
+    """Return all units of the devices whose node and profile are known, by Device key.
+
+    devices: only units of these Devices; None: of all.
+    """
+    known: dict[tuple[str, str], list[ComputeUnit]] = {}  # cache: a fleet has many devices of few profiles and modes
+    found = []
+    for key in sorted(snapshot.devices if devices is None else devices):
+        device = snapshot.devices.get(key)
+        if device is None or device.spec.node_name not in snapshot.nodes:
+            continue
+        for accelerator, profile, simulated in _installed(device):
+            if profile not in snapshot.profiles:
+                continue
+            kind = (profile, _power_mode(device))
+            if kind not in known:
+                known[kind] = [_in_mode(unit, kind[1]) for unit in snapshot.profiles[profile].spec.compute_units]
+            found += [
+                _facts(snapshot, device, f"{accelerator}/{unit.name}", profile, unit, simulated=simulated)
+                for unit in known[kind]
+            ]
+    return found
+
+
+def _facts(
+    snapshot: Snapshot, device: Device, name: str, profile: str, unit: ComputeUnit, *, simulated: bool
+) -> UnitFacts:
+    node = snapshot.nodes[device.spec.node_name]
+    home = _home(unit)
+    status = next((row for row in device.status.units if row.name == name), None)
+    stated = status.allocatable.memory if status and status.allocatable else None
+    up = status is None or status.state == "Available"
+    return UnitFacts(
+        node=node,
+        name=name,
+        profile=profile,
+        hardware=snapshot.profiles[profile].spec,
+        power_mode=_power_mode(device),
+        unit=unit,
+        simulated=simulated,
+        memory=_parse(BYTES, stated or (home and home.size)),
+        capacity=snapshot.observations.capacity.get((node.name, name), 1.0),
+        available=node.ready and node.schedulable and not node.taints and up and _is_ready(device),
+        cap=_parse(POWER, device.spec.power_cap),
+    )
+
+
+def _power_mode(device: Device) -> str:
+    """Return the device's present power mode, empty where unknown."""
+    return device.status.inventory.power_mode if device.status.inventory else ""
+
+
+def _installed(device: Device) -> Sequence[tuple[str, str, bool]]:
+    """Return (name, profile, simulated) of the host and each accelerator; declared ones override detected ones."""
+    inventory = device.status.inventory
+    rows = {"host": ("host", inventory.host.profile, False)} if inventory else {}
+    rows |= {a.name: (a.name, a.profile, a.simulated) for a in inventory.accelerators} if inventory else {}
+    return list((rows | {d.name: (d.name, d.profile, d.simulated) for d in device.spec.declared}).values())
+
+
+def _home(unit: ComputeUnit) -> Memory | None:
+    """Return the memory that holds the models: dedicated before shared before on-chip; None where no size is stated."""
+    rows = (m for m in unit.memory if m.size)
+    return min(rows, key=lambda m: (_MEMORY_KINDS.index(m.kind), STRENGTH[m.basis]), default=None)
+
+
+def _in_mode(unit: ComputeUnit, mode: str) -> ComputeUnit:
+    """Return the unit with the figures of this power mode."""
+    return unit.model_copy(
+        update={
+            "peak": _held_in(mode, unit.peak, lambda row: (row.precision, row.sparsity)),
+            "memory": _held_in(mode, unit.memory, lambda row: (row.kind, row.size is None, row.bandwidth is None)),
+            "power": _held_in(mode, unit.power, lambda row: row.state),
+        }
+    )
+
+
+def _held_in(mode: str, rows: Sequence[ModedRow], figure: Callable[[ModedRow], object]) -> list[ModedRow]:
+    """Return the rows of this power mode; where a figure has none, its rows without a mode. figure: key of a row."""
+    stated = {figure(row) for row in rows if row.power_mode == mode}
+    return [row for row in rows if row.power_mode == mode or (not row.power_mode and figure(row) not in stated)]
+
+
+def _is_ready(device: Device) -> bool:
+    """Return True if the device is Ready; without conditions (manifests, no cluster) it is taken as declared."""
+    ready = next((c for c in device.status.conditions if c.type == "Ready"), None)
+    return ready is None or ready.status == "True"
+
+
+def _parse(unit: Unit, text: Any) -> float | None:
+    """Return the quantity in SI units, None where it is not stated."""
+    return parse(unit, text) if text else None

@@ -1,0 +1,1 @@
+"""What all missions share: units and their classes, links, reservations, and where data may go."""

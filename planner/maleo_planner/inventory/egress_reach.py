@@ -1,0 +1,97 @@
+"""Where data may go in one hop from its source, and an optimistic bound on every longer route's hops."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from maleo_api.egress import may_leave
+from maleo_api.mission import Reach as Egress
+from maleo_planner.cost_model.span_cost import LinkFacts
+from maleo_planner.inventory.fleet_index import FleetIndex, Spot
+from maleo_planner.inventory.unit_classes import UnitClass
+from maleo_planner.types.problem import NodeFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """Component-wise bound on a hop: no hop has more bytes/s, less overhead in seconds or fewer joules per byte.
+
+    The three figures may stem from different links.
+    """
+
+    bandwidth: float
+    overhead: float
+    per_byte: float
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A unit class that is one hop away from the source. raw, features: which data egress permits it to receive."""
+
+    units: UnitClass
+    link: LinkFacts
+    raw: bool
+    features: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Hops that are open to the data of one source.
+
+    targets: classes within one hop, by link and egress; inbound: spot -> bound on a hop into it from any other place
+    that the data may reach; entry: bound on a hop from a target to a class that is no target, None where there is none.
+    """
+
+    targets: tuple[Target, ...]
+    inbound: Mapping[Spot, Hop]
+    entry: Hop | None
+
+
+NOWHERE: Final = Hop(0.0, np.inf, np.inf)
+"""Bound of a hop that does not exist."""
+
+
+def find_reach(index: FleetIndex, source: NodeFacts, raw: Egress, features: Egress) -> Reach:
+    """Return the reach of data of this source, cached.
+
+    Sources that neither links nor egress can tell apart share one result, so it may list the source's own node as a
+    target.
+    """
+    key = ("reach", index.spot(source), raw, features)
+    found: Reach | None = index.routes.get(key)
+    if found is None:
+        found = index.routes[key] = _find(index, source, raw, features)
+    return found
+
+
+def _find(index: FleetIndex, source: NodeFacts, raw: Egress, features: Egress) -> Reach:
+    """Compute the uncached result of `find_reach`."""
+    targets, near, far = [], {index.spot(source): source}, dict[Spot, NodeFacts]()
+    for each in index.classes:
+        node = each.members[0].node
+        may = [may_leave(reach, source.site, node.site) for reach in (raw, features)]
+        link = index.link(source, node) if any(may) else None
+        if link is not None:
+            targets.append(Target(each, link, *may))
+            near[index.spot(node)] = node
+        elif any(may):  # not linked to the source, but possibly to nodes that host earlier partitions
+            far[index.spot(node)] = node
+    far = {spot: node for spot, node in far.items() if spot not in near}
+    hops = {spot: _best(index, [*near.values(), *far.values()], [node]) for spot, node in near.items()}
+    entry = _best(index, near.values(), far.values())
+    return Reach(tuple(targets), hops, None if entry is NOWHERE else entry)
+
+
+def _best(index: FleetIndex, origins: Iterable[NodeFacts], targets: Iterable[NodeFacts]) -> Hop:
+    """Return the bound over all links from `origins` to `targets`, `NOWHERE` where no link exists."""
+    targets = list(targets)
+    links = {id(link): link for a in origins for b in targets if (link := index.link(a, b)) is not None}.values()
+    if not links:
+        return NOWHERE
+    return Hop(
+        max(max(link.bandwidth.value, link.back) for link in links),
+        min(link.fixed for link in links),
+        min(link.energy_per_byte for link in links),
+    )

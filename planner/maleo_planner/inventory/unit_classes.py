@@ -1,0 +1,81 @@
+"""Equivalence classes of units: the units of a class differ only in their names and in what is reserved on them."""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from maleo_planner.cost_model.units import UnitFacts
+
+ClassKey = tuple[object, ...]
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class UnitClass:
+    """A class of equivalent units.
+
+    members: available units, by key; version: counts changes of the members.
+    """
+
+    key: ClassKey
+    members: list[UnitFacts] = field(default_factory=list)
+    version: int = 0
+
+    def add(self, unit: UnitFacts) -> None:
+        """Insert the unit in order."""
+        insort(self.members, unit, key=lambda u: u.key)
+        self.version += 1
+
+    def remove(self, unit: UnitFacts) -> None:
+        """Remove the unit, which must be a member."""
+        del self.members[bisect_left(self.members, unit.key, key=lambda u: u.key)]
+        self.version += 1
+
+
+class Classes:
+    """Available units by class.
+
+    apart: returns what distinguishes a unit from others of equal figures at present.
+    """
+
+    def __init__(self, units: Iterable[UnitFacts], apart: Callable[[UnitFacts], object]) -> None:
+        self._apart = apart
+        self._classes: dict[ClassKey, UnitClass] = {}
+        self._keys: dict[tuple[str, str], ClassKey] = {}
+        self.replace((), units)
+
+    def __iter__(self) -> Iterator[UnitClass]:
+        return iter(self._classes.values())
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def of(self, unit: UnitFacts) -> UnitClass:
+        """Return the class of an available unit."""
+        return self._classes[self._keys[unit.key]]
+
+    def key(self, unit: UnitFacts) -> ClassKey:
+        """Return the class key of a unit, also of one that is not available."""
+        node, kind = unit.node, (unit.profile, unit.power_mode, unit.name, unit.simulated)
+        return self._apart(unit), *kind, node.site, node.tier, unit.capacity, unit.memory, unit.cap
+
+    def replace(self, old: Iterable[UnitFacts], new: Iterable[UnitFacts]) -> bool:
+        """Replace the units `old` by `new`; return True if a class was added or removed.
+
+        `old` must hold the units as they were added.
+        """
+        touched: set[ClassKey] = set()
+        for unit in old:
+            if unit.available:
+                key = self._keys.pop(unit.key)
+                self._classes[key].remove(unit)
+                touched.add(key)
+        made = False
+        for unit in new:
+            if unit.available:
+                key = self._keys[unit.key] = self.key(unit)
+                made |= key not in self._classes
+                self._classes.setdefault(key, UnitClass(key)).add(unit)
+        gone = [key for key in touched if not self._classes[key].members]
+        for key in gone:
+            del self._classes[key]
+        return made or bool(gone)

@@ -1,0 +1,281 @@
+"""Entry points for planning one mission: the best plan, or the blockers and the relaxations that would make it fit."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Final
+
+from maleo_api.mission import AccuracyObjective, Mission
+from maleo_api.model import Model
+from maleo_api.placement import Placement
+from maleo_planner.cost_model.codec_cost import find_codec
+from maleo_planner.explanations.diagnosis import block_all, block_best, block_too_large, diagnose
+from maleo_planner.explanations.explanation import Explanation, classify, compare, reject
+from maleo_planner.explanations.relaxation import Decide, relax
+from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.inventory.reservations import Holdings
+from maleo_planner.single.candidate import Candidate, Piece
+from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.objective import Aim
+from maleo_planner.single.pareto import trace
+from maleo_planner.single.plan_builder import build
+from maleo_planner.single.shortlist_bound import bound_beyond
+from maleo_planner.single.two_partition_table import list_menus, narrow, widen
+from maleo_planner.types.accuracy_floor import find_reference
+from maleo_planner.types.from_manifests import RESERVED
+from maleo_planner.types.numeric import TIE
+from maleo_planner.types.problem import Blocker, Feasible, Frontier, Infeasible, Plan, Snapshot, Verdict
+from maleo_planner.types.requirements import Demand, find_input
+from maleo_planner.types.variants import tell_unknown
+from maleo_planner.types.work_budget import ADVICE, STANDARD, Budget, Budgets
+
+_NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput", "ReferenceMissing"}
+
+
+def plan(
+    snapshot: Snapshot,
+    key: str,
+    *,
+    aim: Aim = "margins",
+    index: FleetIndex | None = None,
+    budgets: Budgets = Budgets(),  # noqa: B008 - immutable
+) -> Verdict:
+    """Return the verdict for mission `key` (namespace/name) of the snapshot. Deterministic.
+
+    index: index of this snapshot, or of one that differs only in `held`; built if None.
+    """
+    index = index or FleetIndex(snapshot)
+    verdict = decide(snapshot, key, aim=aim, index=index, budget=Budget(budgets.plan))
+    return advise(snapshot, key, verdict, aim=aim, index=index, budget=Budget(budgets.advice))
+
+
+def advise(
+    snapshot: Snapshot,
+    key: str,
+    verdict: Verdict,
+    *,
+    aim: Aim = "margins",
+    index: FleetIndex | None = None,
+    budget: Budget | None = None,
+) -> Verdict:
+    """Return the verdict of `decide`; add blockers and relaxations if infeasible, at the cost of some twenty plans."""
+    if isinstance(verdict, Feasible):
+        return verdict
+    index = index or FleetIndex(snapshot)
+    again = _again(snapshot, index, aim, budget or Budget(ADVICE))
+    blockers = diagnose(snapshot, key, verdict, again, index)
+    mission = snapshot.missions[key]
+    model = snapshot.models.get(mission.model_key)
+    if model is not None and blockers[0].retry != "Waiting" and (unknown := tell_unknown(mission, model)):
+        blockers = (*blockers, Blocker("VariantMissing", "Waiting", unknown))
+    return replace(
+        verdict,
+        blockers=blockers,
+        relaxations=relax(snapshot, key, verdict, again) if verdict.blockers[0].code not in _NO_QUESTION else (),
+    )
+
+
+def explain(
+    snapshot: Snapshot, key: str, verdict: Verdict, *, aim: Aim = "margins", index: FleetIndex | None = None
+) -> Explanation:
+    """Return the alternatives to a verdict that `plan` gave for the same mission, snapshot and aim."""
+    index, budget = index or FleetIndex(snapshot), Budget(STANDARD + ADVICE)
+    prepared = prepare(snapshot, snapshot.missions[key], index, aim, budget=budget)
+    if isinstance(prepared, Infeasible):
+        return Explanation((), (), ())
+    found = prepared.run()
+    return Explanation(
+        alternatives=compare(snapshot, key, verdict, _again(snapshot, index, aim, budget)),
+        classes=classify(prepared, index.units, found),
+        displaced=tuple(_displaced(snapshot, verdict.plan, index)) if isinstance(verdict, Feasible) else (),
+        floor=prepared.demand.accuracy.value if prepared.demand.accuracy is not None else 0.0,
+        better=_better(prepared, found[0], verdict) if found else None,
+    )
+
+
+def _better(search: Search, best: Candidate, verdict: Verdict) -> Plan | None:
+    """Return the best plan found if the verdict's plan has a lower objective, else None."""
+    beaten = isinstance(verdict, Feasible) and best.objective > verdict.plan.objective + TIE
+    return build(search, best) if beaten and not best.shortfalls else None
+
+
+def _again(snapshot: Snapshot, index: FleetIndex, aim: Aim, budget: Budget) -> Decide:
+    """Return a function that plans variants of one snapshot.
+
+    index: reused for variants that have the same nodes, devices and observations. budget: work of all calls together.
+    """
+
+    def again(changed: Snapshot, key: str, /, *, aim: Aim = aim) -> Verdict:
+        kept = all(getattr(changed, part) is getattr(snapshot, part) for part in ("nodes", "devices", "observations"))
+        return decide(changed, key, aim=aim, index=index if kept else FleetIndex(changed), budget=budget)
+
+    return again
+
+
+def _displaced(snapshot: Snapshot, chosen: Plan, index: FleetIndex) -> Iterator[str]:
+    """Yield the missions whose held plan is feasible without the chosen plan and infeasible with it."""
+    others = {key: plan for key, plan in snapshot.held.items() if key != chosen.mission}
+
+    def stands(key: str, plan: Plan, held: Mapping[str, Plan]) -> bool:
+        search = prepare(replace(snapshot, held=held), snapshot.missions[key], index, "margins")
+        judged = search.find(plan) if isinstance(search, Search) else None
+        return judged is not None and not judged.shortfalls
+
+    for key, plan in sorted(others.items()):
+        before = key in snapshot.missions and stands(key, plan, others)
+        if before and not stands(key, plan, {**others, chosen.mission: chosen}):
+            yield key
+
+
+def frontier(snapshot: Snapshot, key: str) -> Frontier:
+    """Return the Pareto front of the mission, given what others hold; empty if it has no plan at all."""
+    prepared = prepare(snapshot, snapshot.missions[key], FleetIndex(snapshot), "margins")
+    if isinstance(prepared, Infeasible):
+        return Frontier((), is_whole=True)
+    front = trace(prepared)
+    return Frontier(tuple(build(prepared, point) for point in front.points), front.is_whole)
+
+
+def restore(snapshot: Snapshot, key: str, placement: Placement, *, index: FleetIndex | None = None) -> Plan | None:
+    """Return the plan that a stored Placement records, with current figures and as if no other mission held anything.
+
+    Return None if a part of it no longer exists: variant, unit, block, link or codec.
+    """
+    index = index or FleetIndex(snapshot)
+    prepared = prepare(snapshot, snapshot.missions[key], index, "margins", Holdings(index))
+    if isinstance(prepared, Infeasible):
+        return None
+    search = prepared
+    units = {unit.key: unit for unit in search.units}
+    spec, parts = placement.spec, placement.spec.partitions
+    variant = search.edition(spec.variant, spec.exit)
+    if variant is None or any((p.node, p.unit) not in units for p in parts):
+        return None
+    pieces = tuple(
+        Piece(units[p.node, p.unit], p.span.first, p.span.last, p.decoder.codec if p.decoder else "") for p in parts
+    )
+    if any(search.costs(variant, piece.unit) is None for piece in pieces):
+        return None
+    if pieces[-1].last >= len(variant.blocks) or not _is_connected(search, pieces):
+        return None
+    if any(piece.codec and find_codec(variant, piece.first - 1, piece.codec) is None for piece in pieces):
+        return None
+    mode = search.mode_of([piece.unit for piece in pieces])
+    return build(search, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
+
+
+def decide(
+    snapshot: Snapshot,
+    key: str,
+    *,
+    aim: Aim = "margins",
+    index: FleetIndex | None = None,
+    holdings: Holdings | None = None,
+    budget: Budget | None = None,
+) -> Verdict:
+    """Return the verdict of `plan` without diagnosis, for trial decisions.
+
+    An infeasible verdict has no relaxations, and the `retry` of its blockers is an estimate. holdings: reservations
+    that count in place of `snapshot.held`. budget: None for the standard budget.
+    """
+    mission, index = snapshot.missions[key], index or FleetIndex(snapshot)
+    prepared = prepare(snapshot, mission, index, aim, holdings, budget)
+    if isinstance(prepared, Infeasible):
+        return prepared
+    menus = [] if prepared.sees_all else list_menus(prepared)
+    if menus:
+        narrow(prepared, menus)
+    found = prepared.run()
+    if menus and prepared.reach.entry is not None and not any(not c.shortfalls for c in found):
+        widen(prepared)
+        found = prepared.run()
+    is_proven = True
+    if not any(not c.shortfalls for c in found):
+        longer, is_proven = prepared.run_longer()
+        found = [*longer, *found]
+    accuracy = prepared.demand.accuracy
+    rejected = reject(found, prepared.refused, floor=accuracy.value if accuracy is not None else 0.0)
+    best = found[0] if found else None
+    if best is None or best.shortfalls:
+        is_proven &= not prepared.is_cut_short
+        built = build(prepared, best) if best is not None else None
+        blockers = tuple(block_best(prepared, best, built)) if best and built else (block_all(prepared),)
+        if not is_proven:
+            blockers = (block_too_large(prepared, built), *(replace(b, retry="CannotNow") for b in blockers))
+        return Infeasible(blockers, (), rejected, built, is_proven)
+    bound = max([best.objective, prepared.beyond, *(bound_beyond(menu) for menu in menus)])
+    held = next((candidate for candidate in found if prepared.held is not None and not candidate.moves), None)
+    return Feasible(build(prepared, best), rejected, build(prepared, held) if held is not None else None, bound)
+
+
+def prepare(
+    snapshot: Snapshot,
+    mission: Mission,
+    index: FleetIndex,
+    aim: Aim,
+    holdings: Holdings | None = None,
+    budget: Budget | None = None,
+) -> Search | Infeasible:
+    """Return the search problem of a mission, or an infeasible verdict that says why it cannot be planned."""
+    model = snapshot.models.get(mission.model_key)
+    sources = find_input(snapshot, mission)
+    blocker = None
+    if model is None:
+        message = (
+            f"there is no Model {mission.spec.model.name} in namespace {mission.metadata.namespace}: "
+            "apply it, or correct spec.model.name"
+        )
+        blocker = Blocker("ModelMissing", "Waiting", message)
+    elif len(sources) > 1:
+        message = (
+            f"the input's selector matches {len(sources)} nodes ({', '.join(sources[:3])}): it must match exactly one"
+        )
+        blocker = Blocker("AmbiguousInput", "Waiting", message)
+    elif not sources or not snapshot.nodes[sources[0]].ready:
+        named = mission.spec.input.node or "matched by the input's selector"
+        blocker = Blocker(
+            "NoInput", "Waiting", f"node {named}, where the data is born, is not there or not ready: see spec.input"
+        )
+    elif mission.spec.priority_class_name.startswith(RESERVED):
+        message = (
+            f"PriorityClass {mission.spec.priority_class_name} is reserved for components of the cluster: "
+            "name another one in spec.priorityClassName, or none"
+        )
+        blocker = Blocker("PriorityClassReserved", "Waiting", message)
+    elif mission.spec.priority_class_name not in {"", *snapshot.priorities}:
+        named = mission.spec.priority_class_name
+        message = (
+            f"there is no PriorityClass {named}, and no pod that names it is admitted: "
+            "apply it, or correct spec.priorityClassName"
+        )
+        blocker = Blocker("PriorityClassMissing", "Waiting", message)
+    elif (accuracy := mission.spec.objectives.accuracy) is not None and _lacks_reference(accuracy, model):
+        there = ", ".join(variant.name for variant in model.spec.variants)
+        message = (
+            f"model {mission.spec.model.name} has no variant {accuracy.relative_to} to measure accuracy by: it has "
+            f"{there}; correct spec.objectives.accuracy.relativeTo"
+        )
+        blocker = Blocker("ReferenceMissing", "Waiting", message)
+    if blocker is not None:
+        return Infeasible((blocker,), (), (), None)
+    assert model is not None
+    source = snapshot.nodes[sources[0]]
+    search = Search(snapshot, Demand.of(mission, model), model, source, index, aim, holdings, budget)
+    if not search.variants():
+        return Infeasible((Blocker("VariantMissing", "Waiting", tell_unknown(mission, model)),), (), (), None)
+    return search
+
+
+def _lacks_reference(objective: AccuracyObjective, model: Model) -> bool:
+    """Return True if a Hard accuracy floor is relative to a variant that the model does not have.
+
+    A Soft floor without a reference blocks nothing: no plan is known to keep it.
+    """
+    hard = objective.enforcement == "Hard" and objective.relative_to is not None
+    return hard and find_reference(objective, model) is None
+
+
+def _is_connected(search: Search, pieces: Sequence[Piece]) -> bool:
+    """Return True if links join the input node and the nodes of all pieces in order."""
+    nodes = [search.source, *(piece.unit.node for piece in pieces)]
+    return all(a.name == b.name or search.link(a, b) is not None for a, b in pairwise(nodes))

@@ -1,0 +1,60 @@
+"""Candidates: evaluated paths through a partition graph, and their order from best to worst."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from maleo_api.mission import Mode
+from maleo_planner.cost_model.units import UnitFacts
+from maleo_planner.types.numeric import TIE
+from maleo_planner.types.problem import Plan
+from maleo_planner.types.variants import Edition
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Blocks `first` to `last` on a unit. `codec`: name of the codec in which the input arrives; empty for none."""
+
+    unit: UnitFacts
+    first: int
+    last: int
+    codec: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An evaluated path.
+
+    shortfalls: name of each violated Hard limit -> relative violation, empty if feasible; latency: seconds at the
+    objective's percentile; energy: joules a request; moves: 1 if the plan differs from the incumbent, else 0.
+    """
+
+    variant: Edition
+    mode: Mode
+    pieces: tuple[Piece, ...]
+    objective: float
+    shortfalls: Mapping[str, float]
+    latency: float
+    energy: float
+    moves: int
+    preferred: tuple[float, ...] = ()
+    """Penalties of the mission's hardware preferences, compared in order, smaller is better; see `preferences`."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """Terms that sum to the objective, by name."""
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Return the sort key, smallest first: shortfall, objective, moves, preferences, energy, latency, names."""
+        names = tuple((p.unit.node.name, p.unit.name, p.first, p.codec) for p in self.pieces)
+        short = round(sum(self.shortfalls.values()), 9)
+        objective = -self.objective
+        if np.isfinite(objective):  # infinite if the aim is energy and energy is unknown: sorted last
+            objective = round(objective / TIE) * TIE
+        figures = (self.moves, *self.preferred, round(self.energy, 9), round(self.latency, 9))
+        return short, objective, *figures, self.variant.label, names
+
+
+def list_parts(plan: Plan) -> list[tuple[str, str, int, str]]:
+    """Return (node, unit, last block, codec) of each partition, the form that `Lattice.find` expects."""
+    return [(p.node, p.unit, p.last, p.codec.name if p.codec else "") for p in plan.partitions]

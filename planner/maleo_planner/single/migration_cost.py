@@ -1,0 +1,66 @@
+"""Cost of switching to a plan: bytes to pull, seconds until all is warm, memory held in addition. SI units."""
+
+from math import fsum
+from typing import Final
+
+from maleo_api.meta import Basis
+from maleo_api.model import Artifact
+from maleo_api.quantities import BYTES, parse
+from maleo_planner.single.mission_solver import Search
+from maleo_planner.types.problem import Figure, Plan, PlannedPartition, Switching
+
+_PULL: Final = 100e6 / 8  # bytes/s: the bandwidth to the registry is declared nowhere
+_LOAD: Final = 150e6  # bytes/s: 97 MB took 0.6 s from a file in the page cache to a session
+_WARM_RUNS: Final = 2
+_ASSUMED: Final = "100Mbit/s from the registry and 150MB/s to load, both assumed"
+
+
+def switch(search: Search, plan: Plan) -> Switching:
+    """Return the cost of switching from the incumbent to the plan.
+
+    Slots are prepared in parallel, so the time is that of the slowest. Memory counts where the unit already runs a
+    part.
+    """
+    held = _list_parts(search.held) if search.held is not None else []
+    kept = {_identity(*each) for each in held}
+    new = [each for each in _list_parts(plan) if _identity(*each) not in kept]
+    pulls = {
+        (part.node, artifact.digest): parse(BYTES, artifact.size)
+        for artifact, part in new
+        if artifact.digest not in _cached(search, part.node)
+    }
+    seconds = [
+        pulls.get((part.node, artifact.digest), 0.0) / _PULL
+        + part.memory / _load_speed(search, part)
+        + _WARM_RUNS * part.compute.value
+        for artifact, part in new
+    ]
+    occupied = {(part.node, part.unit) for _, part in held}
+    return Switching(
+        pull=fsum(pulls.values()),
+        time=Figure(max(seconds, default=0.0), 0.0, Basis.MODELLED, _ASSUMED),
+        memory=fsum(part.memory for _, part in new if (part.node, part.unit) in occupied),
+    )
+
+
+def _list_parts(plan: Plan) -> list[tuple[Artifact, PlannedPartition]]:
+    """Return (artifact, partition) of each partition and of the fallback."""
+    spare = [(plan.fallback.artifact, plan.fallback.partition)] if plan.fallback is not None else []
+    return [*((plan.artifact, part) for part in plan.partitions), *spare]
+
+
+def _load_speed(search: Search, part: PlannedPartition) -> float:
+    """Return the load speed in bytes/s; writing the weights of an Analog unit is slower."""
+    unit = search.index.unit((part.node, part.unit))
+    return min(_LOAD, (unit.write_speed if unit is not None else None) or _LOAD)
+
+
+def _identity(artifact: Artifact, part: PlannedPartition) -> tuple[object, ...]:
+    """Return what makes a loaded part reusable: artifact, unit, blocks and codec."""
+    return artifact.digest, part.node, part.unit, part.first, part.last, part.codec.name if part.codec else ""
+
+
+def _cached(search: Search, node: str) -> frozenset[str]:
+    """Return the digests of the artifacts that missions run on the node, whose files its agent has."""
+    own = [artifact.digest for artifact, part in _list_parts(search.held) if part.node == node] if search.held else []
+    return frozenset(own).union(*(search.loads[unit.key].artifacts for unit in search.index.on(node)))

@@ -1,0 +1,1 @@
+"""Highest rate of a pipeline over any number of units."""

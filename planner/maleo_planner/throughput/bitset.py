@@ -1,0 +1,52 @@
+"""Bitsets of boundaries, 64 per word, so that a step is applied to all boundaries of a set at once."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maleo_planner.types.numeric import Mask
+
+Bits = NDArray[np.uint64]
+"""(..., W): bitsets of W words."""
+_BYTE: Final = 8
+
+
+def pack(table: Mask) -> Bits:
+    """Return the (..., B) boolean table as (..., W) bitsets."""
+    bits = np.packbits(table, axis=-1, bitorder="little")
+    wide = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // _BYTE) * _BYTE), dtype=np.uint8)
+    wide[..., : bits.shape[-1]] = bits
+    return wide.view(np.uint64)
+
+
+def unpack(bits: Bits, boundaries: int) -> Mask:
+    """Return the (..., W) bitsets as a (..., B) boolean table of `boundaries` columns."""
+    pieces = np.ascontiguousarray(bits).view(np.uint8)
+    return np.unpackbits(pieces, axis=-1, count=boundaries, bitorder="little").astype(bool)
+
+
+def has(bits: Bits, boundary: int) -> Mask:
+    """Return (...) booleans: whether each bitset holds the boundary."""
+    pieces = np.ascontiguousarray(bits).view(np.uint8)
+    return np.array(pieces[..., boundary // _BYTE] >> (boundary % _BYTE) & 1, dtype=bool)
+
+
+def tabulate(steps: Mask) -> Bits:
+    """Return the look-up table of a (B, B) step relation: (B/8, 256, W) the ends of each subset of eight boundaries."""
+    chunks = -(-steps.shape[0] // _BYTE)
+    ends = np.zeros((chunks * _BYTE, steps.shape[1]), dtype=bool)
+    ends[: steps.shape[0]] = steps
+    packed = pack(ends).reshape(chunks, _BYTE, -1)
+    table = np.zeros((chunks, 1, packed.shape[-1]), dtype=np.uint64)
+    for bit in range(_BYTE):
+        table = np.concatenate([table, table | packed[:, bit, None]], axis=1)
+    return table
+
+
+def spread(starts: Bits, table: Bits) -> Bits:
+    """Return the (rows, W) bitsets of boundaries that one step leads to, by B/8 look-ups in the table of `tabulate`."""
+    pieces, ends = np.ascontiguousarray(starts).view(np.uint8), np.zeros_like(starts)
+    for chunk in range(table.shape[0]):
+        ends |= table[chunk, pieces[:, chunk]]
+    return ends

@@ -1,0 +1,159 @@
+"""Constrained dynamic program: a pipeline within a cost limit, none of whose steps is slower than a given time.
+
+Problem: over all orders and subsets of units, find a pipeline that keeps a limit on an additive cost (latency, energy)
+and whose steps all take at most `seconds`.
+
+Method: the states are those of `multiset_dp`; the value of a state (c, k) is the least cost of reaching each boundary:
+C(c + 1_k, k)[e] = min over j, b of C(c, j)[b] + hop(j, k, b) + span(k, b, e).
+States that cannot be completed within the limit are pruned by a Lagrangian bound: the cost to go if units may serve
+again at a price per use, less the prices of the units that are left. Prices follow from subgradient steps of Polyak's
+length towards 1.05 of the limit.
+
+Validity: a completion uses each unit that is left at most once, so its priced cost less the prices of the units left is
+at most its real cost, at any non-negative prices.
+
+Complexity: O(N T (T + L) B) per layer for N count vectors, T types, B boundaries and spans of at most L blocks; O(T B
+(T + B)) per price iteration. The answer is exact unless states were dropped; see `LeastProbe.complete`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maleo_planner.graph.query import Way
+from maleo_planner.throughput.multiset_dp import Layer, Move
+from maleo_planner.throughput.pipeline_steps import Types
+from maleo_planner.types.numeric import Array
+
+ROUNDS: Final = 30
+"""Maximum number of subgradient steps of a probe; estimates of its work count them, too."""
+_AIM: Final = 1.05
+"""Target of the bound when prices are raised, as a multiple of the limit."""
+_MOST_WORK: Final = 10_000_000
+"""Maximum number of sums per layer."""
+_USUAL_LENGTH: Final = 30
+"""Minimum span length assumed for the beam width, in boundaries: with shorter spans memory bounds the states."""
+
+
+class LeastProbe:
+    """Feasibility probe for one step time and one cost limit.
+
+    complete: True if no state was dropped, so that a result of None proves that no such pipeline exists.
+    """
+
+    def __init__(self, types: Types, costs: Types, *, seconds: float, limit: float) -> None:
+        """Create the probe.
+
+        types: step times in seconds. costs: additive step costs of the same types. seconds: maximum time of a step.
+        limit: maximum total cost, in the unit of `costs`.
+        """
+        self._types = types
+        self._limit = limit
+        self._spans = np.where(types.spans <= seconds, costs.spans, np.inf)
+        self._hops = np.where(types.hops <= seconds, costs.hops, np.inf)
+        self._free = self._look_on(np.zeros(len(types.sizes)))[0]
+        self._price, self._ahead = self._find_prices()
+        first, end = np.nonzero(np.isfinite(self._spans).any(axis=0))
+        self._longest = int(np.max(end - first, initial=0))
+        self.complete = True
+
+    def run(self, *, work: int = _MOST_WORK) -> Way | None:
+        """Return a path with the fewest stages within the limit; None if none was found.
+
+        work: sums per layer; states beyond it are dropped, those with the highest lower bound first.
+        """
+        kinds = len(self._types.members)
+        if self._ahead[kinds, 0] - self._price @ self._types.sizes > self._limit:
+            return None
+        width = 1 + work // (kinds * self._types.last * max(_USUAL_LENGTH, self._longest))
+        born = np.full((kinds + 1, 1, self._types.last + 1), np.inf)
+        born[kinds, 0, 0] = 0.0
+        layers = [Layer.begin(kinds, born)]
+        for _ in range(self._types.most):
+            moves = list(self._moves(layers[-1]))
+            if not moves:
+                break
+            layer = layers[-1].grow(moves, np.inf)
+            layers.append(layer)
+            done = layer.values[:-1, :, -1].copy()
+            if self._types.needed.any():
+                done[:, layer.counts[:, self._types.needed].max(axis=1) == 0] = np.inf
+            kind, row = (int(i) for i in np.unravel_index(np.argmin(done), done.shape))
+            if np.isfinite(done[kind, row]):
+                return self._types.name(self._trace(layers, row, kind))
+            if len(layer.counts) > width:
+                lowest = (layer.values + self._ahead[:, None]).min(axis=(0, 2)) - self._left(layer.counts)
+                layers[-1] = layer.keep(np.sort(np.argsort(lowest, kind="stable")[:width]))
+                self.complete = False
+        return None
+
+    def _moves(self, before: Layer[np.float64]) -> Iterator[Move[np.float64]]:
+        for kind, size in enumerate(self._types.sizes):
+            rows = np.flatnonzero(before.counts[:, kind] < size)
+            arrived = (before.values[:, rows] + self._hops[:, kind, None]).min(axis=0)
+            ends = np.full(arrived.shape, np.inf)
+            for length in range(1, self._longest + 1):
+                steps = np.diagonal(self._spans[kind], length)
+                np.minimum(ends[:, length:], arrived[:, :-length] + steps, out=ends[:, length:])
+            left = self._left(before.counts[rows]) - self._price[kind]
+            onward = np.maximum(self._free[kind], self._ahead[kind] - left[:, None])
+            ends[ends + onward > self._limit] = np.inf
+            alive = np.isfinite(ends).any(axis=1)
+            if alive.any():
+                yield kind, rows[alive], ends[alive]
+
+    def _left(self, counts: NDArray[np.uint8]) -> Array:
+        """Return (N,) the sum of the prices of the units that do not serve yet."""
+        left: Array = (np.array(self._types.sizes) - counts) @ self._price
+        return left
+
+    def _find_prices(self) -> tuple[Array, Array]:
+        """Return (T,) the prices with the highest Lagrangian bound found, and (T+1, B) the priced cost to go.
+
+        Stop early once the bound exceeds the limit, is infinite, or the subgradient is zero.
+        """
+        sizes, price = np.array(self._types.sizes, dtype=float), np.zeros(len(self._types.sizes))
+        found, highest = (price, self._look_on(price)[0]), -np.inf
+        for _ in range(ROUNDS):
+            ahead, uses = self._look_on(price)
+            bound = float(ahead[-1, 0] - price @ sizes)
+            if bound > highest:
+                found, highest = (price, ahead), bound
+            excess = np.where((uses > sizes) | (price > 0), uses - sizes, 0.0)
+            if bound > self._limit or not np.isfinite(bound) or not excess.any():
+                break
+            price = np.maximum(0.0, price + excess * (_AIM * self._limit - bound) / (excess @ excess))
+        return found
+
+    def _look_on(self, price: Array) -> tuple[Array, Array]:
+        """Return (T+1, B) the least priced cost to the end if units may serve again, and (T,) uses of each type.
+
+        The uses are those of the cheapest walk from the source.
+        """
+        last, kinds = self._types.last, len(price)
+        least, ends = np.full((kinds + 1, last + 1), np.inf), np.zeros((kinds, last + 1), dtype=int)
+        nexts = np.zeros((kinds + 1, last + 1), dtype=int)
+        least[:, last] = 0.0
+        for boundary in range(last - 1, -1, -1):
+            onward = self._spans[:, boundary, boundary + 1 :] + least[:-1, boundary + 1 :]
+            ends[:, boundary] = np.argmin(onward, axis=1) + boundary + 1
+            through = self._hops[:, :, boundary] + onward.min(axis=1) + price
+            nexts[:, boundary], least[:, boundary] = np.argmin(through, axis=1), through.min(axis=1)
+        uses, place, boundary = np.zeros(kinds), kinds, 0
+        while boundary < last and np.isfinite(least[kinds, 0]):
+            place = int(nexts[place, boundary])
+            boundary = int(ends[place, boundary])
+            uses[place] += 1
+        return least, uses
+
+    def _trace(self, layers: Sequence[Layer[np.float64]], row: int, kind: int) -> list[tuple[int, int]]:
+        """Trace back from a complete state; return (type, end boundary) of each stage."""
+        boundary, found = self._types.last, list[tuple[int, int]]()
+        for before, layer in zip(layers[-2::-1], layers[:0:-1], strict=True):
+            found.append((kind, boundary))
+            row = int(layer.parents[row, kind])
+            cost: Array = before.values[:, row] + self._hops[:, kind] + self._spans[kind, :, boundary]
+            kind, boundary = (int(i) for i in np.unravel_index(np.argmin(cost), cost.shape))
+        return found[::-1]

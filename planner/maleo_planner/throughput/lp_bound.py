@@ -1,0 +1,76 @@
+"""Lower bound on the time of a pipeline's slowest step: the linear relaxation of a covering problem.
+
+Problem: cover all blocks by spans, none of whose steps takes longer than a given time, with at most one span per unit
+and as few spans as possible. Unlike the spans of a pipeline, they may overlap, be fractional and follow any other unit.
+
+Method: linear program (HiGHS) with a variable x[k, b] per type k and start boundary b, which stands for the longest
+span that type k can run from b: minimise the sum of x, such that each block is covered at least once and each type is
+used at most as often as it has units. Shorter spans from the same start are dominated.
+
+Validity: the spans of a pipeline do not overlap, each unit serves with one, and every crossing is quick enough, so a
+pipeline is a feasible point. An infeasible program, or an optimum above the maximum number of stages, proves that no
+pipeline keeps the time.
+
+Complexity: one linear program of O(T B) variables and B + T rows, for T types and B boundaries.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maleo_planner.throughput.pipeline_steps import Types
+from maleo_planner.types.numeric import Array
+from maleo_planner.types.optimizers import make_sparse, minimize
+
+_INFEASIBLE: Final = 2  # status of SciPy's linprog
+_TOLERANCE: Final = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """Duals of the covering program, in stages.
+
+    worth: (B,) of having covered all blocks up to a boundary. price: (T,) of using one unit of a type.
+    """
+
+    worth: Array
+    price: Array
+
+
+def cover(types: Types, seconds: float) -> Cover | None:
+    """Return the duals of the covering program; None if it proves that no pipeline has all steps within `seconds`.
+
+    If HiGHS fails for another reason, return duals that count blocks and give units no price.
+    """
+    ends = _reach(types, seconds)
+    kind, start = np.nonzero(ends)
+    if not kind.size:
+        return None
+    piece = np.arange(types.last)[:, None]
+    covered = (start <= piece) & (piece < ends[kind, start])
+    served = np.arange(len(types.sizes))[:, None] == kind
+    rows = make_sparse(np.concatenate([-covered.astype(float), served.astype(float)]))
+    most = np.concatenate([-np.ones(types.last), types.sizes])
+    done = minimize(np.ones(kind.size), rows, most)
+    if done.status == _INFEASIBLE or (done.status == 0 and done.fun > types.most + _TOLERANCE):
+        return None
+    if done.status != 0:
+        return Cover(np.arange(types.last + 1, dtype=float), np.zeros(len(types.sizes)))
+    duals = -np.asarray(done.ineqlin.marginals)
+    worth = np.concatenate([[0.0], np.cumsum(duals[: types.last])])
+    return Cover(worth, 1.0 + duals[types.last :])
+
+
+def _reach(types: Types, seconds: float) -> NDArray[np.intp]:
+    """Return (T, B) the furthest end boundary of a span from each start boundary, 0 for none.
+
+    The span, some crossing into it and some crossing out of it take at most `seconds`.
+    """
+    quick = types.hops <= seconds
+    entered, left = quick[:-1].max(axis=0), quick[:-1].max(axis=1)
+    entered[:, 0], left[:, -1] = quick[-1, :, 0], True
+    possible = (types.spans <= seconds) & entered[:, :, None] & left[:, None, :]
+    furthest: NDArray[np.intp] = np.where(possible, np.arange(types.last + 1), 0).max(axis=2)
+    return furthest

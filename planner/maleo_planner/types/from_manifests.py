@@ -1,0 +1,60 @@
+"""Snapshot from manifests alone, without a cluster."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from maleo_api.device import Device, DeviceProfile, Link
+from maleo_api.labels import SITE, TIER
+from maleo_api.manifests import Manifests, Node
+from maleo_api.meta import Tier
+from maleo_api.mission import Mission
+from maleo_api.model import Model, ModelProfile
+from maleo_planner.types.problem import NodeFacts, Observations, Snapshot
+from maleo_planner.types.taints import Toleration, find_untolerated
+
+RESERVED: Final = "system-"
+"""Prefix of the PriorityClasses that Kubernetes reserves for cluster components: missions cannot be ranked by them."""
+
+
+def from_manifests(manifests: Manifests, observations: Observations | None = None) -> Snapshot:
+    """Return a snapshot of the manifests; node labels give tier and site."""
+    return Snapshot(
+        nodes={name: _facts(name, node, manifests.tolerations) for name, node in manifests.nodes.items()},
+        profiles=manifests.of(DeviceProfile),
+        devices=manifests.of(Device),
+        links=manifests.of(Link),
+        models=manifests.of(Model),
+        model_profiles=manifests.of(ModelProfile),
+        missions=manifests.of(Mission),
+        observations=observations or Observations(),
+        priorities=list_priorities((c.key, c.value, c.global_default) for c in manifests.priority_classes.values()),
+    )
+
+
+def list_priorities(classes: Iterable[tuple[str, int, bool]]) -> dict[str, int]:
+    """Return name -> value of the classes that a mission may name, from rows of (name, value, is the global default).
+
+    The empty name holds the default's value; of several defaults the last by name counts.
+    """
+    rows = sorted(row for row in classes if not row[0].startswith(RESERVED))
+    default = [("", value) for _, value, chosen in rows if chosen]
+    return dict([(name, value) for name, value, _ in rows] + default[-1:])
+
+
+def tier_of(labels: Mapping[str, str]) -> Tier:
+    """Return the tier by the node's labels; Device where the label is missing or unknown."""
+    tier = labels.get(TIER, "")
+    return Tier(tier) if tier in set(Tier) else Tier.DEVICE
+
+
+def _facts(name: str, node: Node, tolerations: Sequence[Toleration]) -> NodeFacts:
+    labels = node.metadata.labels
+    return NodeFacts(
+        name=name,
+        site=labels.get(SITE, ""),
+        tier=tier_of(labels),
+        ready=node.is_ready,
+        schedulable=not node.spec.unschedulable,
+        labels=labels,
+        taints=find_untolerated((taint.to_api() for taint in node.spec.taints), tolerations),
+    )

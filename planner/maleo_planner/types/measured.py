@@ -1,0 +1,89 @@
+"""Measured figures behind a decision, written to and restored from a mission's status."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+from maleo_api.meta import Basis
+from maleo_api.mission import MOST_MEASURED, Decision, MeasuredLink, MeasuredUnit, ThrottledUnit
+from maleo_api.quantities import BANDWIDTH, RATIO, parse, show
+from maleo_planner.types.problem import Figure, Observations
+
+_DIGITS: Final = 4
+_SOURCE: Final = "the operator's last decision"
+
+
+def record(
+    observations: Observations, *, reason: str, inputs_digest: str, nodes: Sequence[str], digests: Collection[str]
+) -> Decision:
+    """Return the decision together with the measured figures that it was based on.
+
+    nodes: in the order of relevance, by which figures are kept where there are more than a status may hold. digests:
+    artifacts of the mission's model.
+    """
+    at = {node: position for position, node in enumerate(nodes)}
+
+    def relevance(*touched: str) -> tuple[int, ...]:
+        return tuple(at.get(node, len(at)) for node in touched)
+
+    links = sorted(observations.bandwidth.items(), key=lambda row: (relevance(*row[0]), row[0]))
+    units = sorted(
+        ((key, figure) for key, figure in observations.correction.items() if key[0] in digests),
+        key=lambda row: (relevance(row[0][1]), row[0]),
+    )
+    slow = ((key, share) for key, share in observations.capacity.items() if share < 1)
+    throttled = sorted(slow, key=lambda row: (relevance(row[0][0]), row[0]))
+    return Decision(
+        reason=reason,
+        inputs_digest=inputs_digest,
+        links=[
+            MeasuredLink(
+                source=source,
+                target=target,
+                bandwidth=show(BANDWIDTH, figure.value, digits=_DIGITS),
+                spread=show(BANDWIDTH, figure.sigma, digits=_DIGITS),
+            )
+            for (source, target), figure in links[:MOST_MEASURED]
+        ],
+        units=[
+            MeasuredUnit(
+                node=node,
+                unit=unit,
+                digest=digest,
+                time=show(RATIO, figure.value, digits=_DIGITS),
+                spread=show(RATIO, figure.sigma, digits=_DIGITS),
+            )
+            for (digest, node, unit), figure in units[:MOST_MEASURED]
+        ],
+        throttled=[
+            ThrottledUnit(node=node, unit=unit, capacity=show(RATIO, share, digits=_DIGITS))
+            for (node, unit), share in throttled[:MOST_MEASURED]
+        ],
+    )
+
+
+def restore(decisions: Iterable[Decision]) -> Observations:
+    """Return the measured figures of these decisions; of conflicting figures the last one in the order given counts."""
+    found = list(decisions)
+    return Observations(
+        bandwidth={
+            (link.source, link.target): _figure(
+                parse(BANDWIDTH, link.bandwidth), parse(BANDWIDTH, link.spread), Basis.MEASURED
+            )
+            for decision in found
+            for link in decision.links
+        },
+        correction={
+            (unit.digest, unit.node, unit.unit): _figure(
+                parse(RATIO, unit.time), parse(RATIO, unit.spread), Basis.CALIBRATED
+            )
+            for decision in found
+            for unit in decision.units
+        },
+        capacity={
+            (unit.node, unit.unit): parse(RATIO, unit.capacity) for decision in found for unit in decision.throttled
+        },
+    )
+
+
+def _figure(value: float, sigma: float, basis: Basis) -> Figure:
+    return Figure(value, sigma, basis, _SOURCE)
