@@ -11,13 +11,13 @@ import onnx
 import onnxruntime
 import tritonclient.http.aio as oip
 from aiohttp import web
+from maleo_artifacts.registry import digest_of
 from measure import percentiles, report
 
 from maleo_cli.model import zoo
 from maleo_runtime.main import Settings, Slot
 from maleo_wire.messages import Artifact, Frame, Policy, Revision, SlotDesired, Stage, TensorSpec
-from maleo_wire.parent import Parent
-from maleo_wire.registry import digest_of
+from maleo_wire.server_session import Parent
 
 _ROUNDS = 200
 

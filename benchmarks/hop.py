@@ -10,7 +10,7 @@ import numpy as np
 from aiohttp import web
 from measure import percentiles, report
 
-from maleo_runtime.hop import Hops
+from maleo_runtime.peer_client import Hops
 from maleo_runtime.protocol import HEADER_LENGTH, Request, parse_request, write_response
 
 _ROUNDS = 300

@@ -30,8 +30,8 @@ from maleo_api.meta import Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile, Tensor
 from maleo_api.quantities import BYTES, DURATION, WORK, parse, show
+from maleo_cli.commands.model import build as import_model
 from maleo_cli.model import zoo
-from maleo_cli.model.commands import build as import_model
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import prepare
@@ -39,10 +39,10 @@ from maleo_planner.single.candidate import Candidate, Piece
 from maleo_planner.single.mission_solver import Search
 from maleo_planner.single.plan_builder import build
 from maleo_planner.types.problem import NodeFacts, Plan, Snapshot
-from maleo_runtime.hop import Hops
+from maleo_runtime.peer_client import Hops
 from maleo_runtime.tensor import make_sample
+from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import Artifact, Frame, Hop, Revision, Stage, TensorSpec
-from maleo_wire.sketch import Histogram
 
 _NETWORKS = {
     "squeezenet": "fp32",

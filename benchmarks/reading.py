@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/unit/planning"))
 from worlds import block, device, mission, model, profile, variant  # isort: skip
 
 from maleo_api.manifests import dump
-from maleo_cli.reading import read
+from maleo_cli.inputs import read
 from maleo_planner.planner import plan
 
 _BLOCKS = 251

@@ -11,7 +11,7 @@ from pathlib import Path
 from aiohttp import web
 
 from maleo_wire.messages import Frame, Policy, Revision, SlotDesired
-from maleo_wire.parent import Parent
+from maleo_wire.server_session import Parent
 
 TOKEN = "token"
 MODEL = "bench"

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import (
     Frame,
     NodeReading,
@@ -14,7 +15,6 @@ from maleo_wire.messages import (
     UnitReading,
     encode,
 )
-from maleo_wire.sketch import Histogram
 
 _INTEGERS = (0, 1, -1, 2, 8, 1000, 2**31, 2**53, 2**63 - 1, -(2**63), 2**64 - 1)
 _NUMBERS = (0.0, -0.0, 1.0, 0.5, -5.0, 1e-320, 1e308, -1e308, 2e300, float("nan"), float("inf"), float("-inf"))

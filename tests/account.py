@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from worlds import block, model, profile, variant
 
-from maleo_cli.install import NAMESPACE
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_cli.commands.install import NAMESPACE
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.errors import Conflict, NotFound

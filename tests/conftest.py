@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from maleo_devcluster import binaries
-from maleo_devcluster.controlplane import ControlPlane, start_control_plane
+from maleo_devcluster.control_plane import ControlPlane, start_control_plane
 
 # The same examples every time, so that a red run is never chance; MALEO_EXPLORE=1 looks for new ones. No deadline: how
 # long an example takes depends on what else runs on the machine.

@@ -5,7 +5,7 @@ import shutil
 import sys
 from typing import Final
 
-from maleo_cli.cluster import asker, say
+from maleo_cli.commands.cluster import asker, say
 from maleo_devcluster.host import Unsuitable, install_packages
 
 # program -> package

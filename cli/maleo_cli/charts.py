@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import yaml
 
-from maleo_cli.failure import Failure
+from maleo_cli.errors import Failure
 
 CHARTS: Final = Path(__file__).resolve().parents[2] / "charts"
 

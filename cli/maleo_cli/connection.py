@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from maleo_cli.failure import Failure
+from maleo_cli.errors import Failure
 from maleo_kube.access import Access
 from maleo_kube.errors import ApiError
 from maleo_kube.plugins import load_access_now

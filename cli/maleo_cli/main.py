@@ -8,19 +8,25 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from maleo_cli.failure import Failure
+from maleo_cli.errors import Failure
 
 COMMANDS: Final = {
-    "plan": ("maleo_cli.plan:plan_command", "Plan every mission of the manifests and, with --live, of the cluster."),
-    "replay": ("maleo_cli.replay:replay_command", "Plan again what `maleo plan --store` kept, and compare."),
-    "explain": ("maleo_cli.explain:explain_command", "Explain one mission of a running cluster."),
-    "model": ("maleo_cli.model.commands:app", "Make a Model from an ONNX file, and push it to a registry."),
-    "install": ("maleo_cli.install:install_command", "Install or upgrade Maleo in a cluster."),
+    "plan": (
+        "maleo_cli.commands.plan:plan_command",
+        "Plan every mission of the manifests and, with --live, of the cluster.",
+    ),
+    "replay": ("maleo_cli.commands.replay:replay_command", "Plan again what `maleo plan --store` kept, and compare."),
+    "explain": ("maleo_cli.commands.explain:explain_command", "Explain one mission of a running cluster."),
+    "model": ("maleo_cli.commands.model:app", "Make a Model from an ONNX file, and push it to a registry."),
+    "install": ("maleo_cli.commands.install:install_command", "Install or upgrade Maleo in a cluster."),
     "uninstall": (
-        "maleo_cli.install:uninstall_command",
+        "maleo_cli.commands.install:uninstall_command",
         "Remove Maleo from a cluster; missions stay in the API unless --crds is given.",
     ),
-    "cluster": ("maleo_cli.cluster:app", "A real multi-node Kubernetes on this machine, for trying out Maleo."),
+    "cluster": (
+        "maleo_cli.commands.cluster:app",
+        "A real multi-node Kubernetes on this machine, for trying out Maleo.",
+    ),
 }
 """Command name -> (`module:attribute` of its function or application, its line in `maleo --help`)."""
 _GC_THRESHOLD: Final = 100_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from maleo_cli.cluster import asker, reporting
+from maleo_cli.commands.cluster import asker, reporting
 from maleo_devcluster import binaries, cluster, images, topology
 from maleo_devcluster.images import Say
 

@@ -11,9 +11,10 @@ from typing import Final
 import yaml
 
 from maleo_api.manifests import dump
-from maleo_cli.install import install
-from maleo_cli.model import commands, zoo
-from maleo_demo.given import Given
+from maleo_cli.commands import model
+from maleo_cli.commands.install import install
+from maleo_cli.model import zoo
+from maleo_demo.existing_cluster import Given
 from maleo_demo.kubectl import FLEET, declare
 from maleo_demo.programs import Unavailable, run
 from maleo_demo.provider import Provider, bring_up
@@ -150,7 +151,7 @@ class Environment:
     def _apply_model(self, files: dict[str, Path]) -> str:
         variants = {variant: (variant, path) for variant, path in files.items()}
         push, pull = (f"oci://{host}/models/{_MODEL}" for host in (self.cluster.push_registry, self.cluster.registry))
-        manifest = asyncio.run(commands.build(_MODEL, variants, repository=push, pull_from=pull, accuracy={}))
+        manifest = asyncio.run(model.build(_MODEL, variants, repository=push, pull_from=pull, accuracy={}))
         path = _BUILD / "models" / f"{_MODEL}.yaml"
         path.write_text(dump([manifest]), encoding="utf-8")
         self.kubectl("apply", "-f", str(path))

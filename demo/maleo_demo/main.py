@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from maleo_api.mission import Mission
 from maleo_api.quantities import RATE, parse
-from maleo_cli.failure import Failure
+from maleo_cli.errors import Failure
 from maleo_demo.audit import count_writes
 from maleo_demo.environment import MISSION, NAMESPACE, OPERATOR, Environment, NotReady
-from maleo_demo.given import Given, NotGiven
+from maleo_demo.existing_cluster import Given, NotGiven
 from maleo_demo.load import Load, prepare_cases
 from maleo_demo.observer import NotReached, Observer, Seen
 from maleo_demo.programs import Unavailable

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from maleo_demo.devcluster import Devcluster
-from maleo_demo.given import Given, NotGiven
+from maleo_demo.existing_cluster import Given, NotGiven
 from maleo_demo.kind import Kind, find_kind
 from maleo_demo.programs import Unavailable
 from maleo_demo.record import Record

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from maleo_devcluster import binaries, host, network
-from maleo_devcluster.controlplane import start_control_plane
+from maleo_devcluster.control_plane import start_control_plane
 from maleo_devcluster.images import Builder
 from maleo_devcluster.node import NodeFiles, end_all, remove_cgroups, start_node, write_node_files
 from maleo_devcluster.process import Process

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from maleo_api.quantities import BANDWIDTH, parse
-from maleo_devcluster.controlplane import SERVICES
+from maleo_devcluster.control_plane import SERVICES
 from maleo_devcluster.topology import BRIDGE, BRIDGE_ADDRESS, Node
 
 _FAST: Final = "40gbit"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from maleo_devcluster import network
+from maleo_devcluster.certificates import Authority
 from maleo_devcluster.host import MOUNT_POINTS
-from maleo_devcluster.keys import Authority
 from maleo_devcluster.process import Process, start
 from maleo_devcluster.topology import BRIDGE_ADDRESS, PODS, REGISTRY, Node
 

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.registry import TransferFailed, pull
+
 from maleo_wire.address import show
 from maleo_wire.messages import Artifact
-from maleo_wire.registry import TransferFailed, pull
-from maleo_wire.sources import Sources
 
 log: Final = logging.getLogger("maleo.agent")
 _SLACK: Final = (1.1, 1 << 20)  # factor and bytes by which an artifact may exceed the rounded size in its manifest

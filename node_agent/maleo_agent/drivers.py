@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from maleo_agent.trace import Step
+from maleo_agent.simulation_trace import Step
 from maleo_wire.messages import UnitReading
 
 _SYS: Final = Path("/sys")

@@ -13,13 +13,13 @@ import msgspec
 from aiohttp import web
 from pydantic import ValidationError
 
-from maleo_agent import trace
+from maleo_agent import simulation_trace
 from maleo_agent.artifacts import ArtifactCache
+from maleo_agent.device_status import LEASE_S, Reporter, renew_lease
 from maleo_agent.discovery import Buses, take_inventory
 from maleo_agent.drivers import Counter, Driver, HostCpu, SimulatedUnit
 from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
-from maleo_agent.report import LEASE_S, Reporter, renew_lease
 from maleo_agent.settings import Settings
 from maleo_agent.upstream import Upstream
 from maleo_api.device import ComputeUnit, Device, DeviceProfile, Inventory
@@ -31,7 +31,7 @@ from maleo_kube.client import Client
 from maleo_kube.errors import ApiError
 from maleo_kube.informer import Informer
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES
-from maleo_wire import door, logs
+from maleo_wire import connection_limits, logs
 from maleo_wire.messages import NodeReading, UnitReading
 
 log: Final = logging.getLogger("maleo.agent")
@@ -57,7 +57,7 @@ class Agent:
         self._profiles: dict[str, DeviceProfile] = {}
         self._inventory: Inventory | None = None
         self._buses = Buses.read()
-        self._trace, self._trace_text, self._trace_began = trace.Trace(), "", time.monotonic()
+        self._trace, self._trace_text, self._trace_began = simulation_trace.Trace(), "", time.monotonic()
         self._drivers: dict[str, Driver] = {}
         self._sensors: dict[str, str] = {}
         self._counters: dict[tuple[str, str], Counter] = {}
@@ -71,7 +71,7 @@ class Agent:
         self._reporter = Reporter(client, settings.node)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        runner = await door.serve(self._make_app(), self.settings.port, self.relay.door)
+        runner = await connection_limits.serve(self._make_app(), self.settings.port, self.relay.door)
         fields = f"metadata.name={self.settings.node}"
         informers = [
             Informer(self._client, DEVICES, on_change=self._note_device, fields=fields),
@@ -106,12 +106,12 @@ class Agent:
     def _refresh(self) -> None:
         """Update trace, inventory and drivers from the Device and the DeviceProfiles."""
         self._changed = False
-        text = self._device.metadata.annotations.get(trace.ANNOTATION, "") if self._device else ""
+        text = self._device.metadata.annotations.get(simulation_trace.ANNOTATION, "") if self._device else ""
         if text != self._trace_text:
             self._trace_text = text
             try:
-                self._trace, self._trace_began = trace.parse(text), time.monotonic()
-            except trace.Invalid as error:
+                self._trace, self._trace_began = simulation_trace.parse(text), time.monotonic()
+            except simulation_trace.Invalid as error:
                 log.warning("trace ignored, the former one stays: %s", error)
         self._inventory = take_inventory(self._buses, self._profiles, self._device)
         drivers: dict[str, Driver] = {"host/cpu": self._drivers.get("host/cpu", HostCpu())}
@@ -186,7 +186,7 @@ class Agent:
                 log.warning("lease not renewed: %s", error)
             await asyncio.sleep(LEASE_S / 3)
 
-    def _step(self) -> trace.Step:
+    def _step(self) -> simulation_trace.Step:
         return self._trace.at(time.monotonic() - self._trace_began)
 
     def _capacity(self) -> dict[str, float]:

@@ -14,11 +14,12 @@ from typing import Final, Self, TypeVar
 
 import msgspec
 from aiohttp import web
+from maleo_artifacts.registry import NotFound, TransferFailed
 
 from maleo_agent.artifacts import ArtifactCache, CacheFull
-from maleo_wire.boot import Boot
-from maleo_wire.child import LARGEST_OF_SLOT, Refused
-from maleo_wire.door import Door
+from maleo_wire.client_session import LARGEST_OF_SLOT, Refused
+from maleo_wire.connection_limits import Door
+from maleo_wire.frame_order import Boot
 from maleo_wire.messages import (
     AgentDesired,
     Artifact,
@@ -31,10 +32,9 @@ from maleo_wire.messages import (
     SlotDesired,
     SlotReport,
 )
-from maleo_wire.parent import Parent
-from maleo_wire.registry import NotFound, TransferFailed
-from maleo_wire.screen import Ledger, screen_report
-from maleo_wire.sums import join_reports
+from maleo_wire.report_merge import join_reports
+from maleo_wire.report_validation import Ledger, screen_report
+from maleo_wire.server_session import Parent
 
 log: Final = logging.getLogger("maleo.agent")
 _STALE_S: Final = 5.0

@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from maleo_artifacts.address_policy import Sources
+
 from maleo_wire.address import join
-from maleo_wire.sources import Sources
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from maleo_agent.relay import Relay
-from maleo_wire.child import Child
+from maleo_wire.client_session import Child
 from maleo_wire.messages import Frame, Hello, NodeReading, SlotReport, encode
 
 log: Final = logging.getLogger("maleo.agent")

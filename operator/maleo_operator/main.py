@@ -17,24 +17,24 @@ from maleo_kube.client import Client
 from maleo_kube.plugins import load_access
 from maleo_kube.resources import Kind
 from maleo_operator.cluster.cache import Cache, Dirty
-from maleo_operator.cluster.gateway import Gateway
-from maleo_operator.engine.archive import Archive
+from maleo_operator.cluster.writer import Gateway
 from maleo_operator.engine.cycle import Cycle
-from maleo_operator.engine.elector import Elector
+from maleo_operator.engine.decision_log import Archive
+from maleo_operator.engine.leader_election import Elector
 from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.handlers.people import Listener
-from maleo_operator.ingest.beliefs import Placed, keep_placed
-from maleo_operator.ingest.hub import Hub
 from maleo_operator.ingest.identity import Reviewer
+from maleo_operator.ingest.placement_check import Placed, keep_placed
+from maleo_operator.ingest.publisher import Hub
 from maleo_operator.ingest.server import IngestServer
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.settings import Settings
-from maleo_wire import door, logs
-from maleo_wire.door import Door, Limits
+from maleo_wire import connection_limits, logs
+from maleo_wire.connection_limits import Door, Limits
 from maleo_wire.messages import Frame, Hello, Nack, SlotReport
-from maleo_wire.parent import Parent
-from maleo_wire.screen import Ledger, screen_reading, screen_report
+from maleo_wire.report_validation import Ledger, screen_reading, screen_report
+from maleo_wire.server_session import Parent
 
 log: Final = logging.getLogger("maleo.operator")
 _STALLED_S: Final = 30.0
@@ -94,7 +94,7 @@ class Operator:
         runners = [
             await _serve(self._make_health(), self.settings.health_port),
             await _serve(self._make_metrics(), self.settings.metrics_port),
-            await door.serve(self._make_ingest(), self.settings.ingest_port, self._door),
+            await connection_limits.serve(self._make_ingest(), self.settings.ingest_port, self._door),
         ]
         tasks = [asyncio.create_task(self.cache.run()), asyncio.create_task(self.elector.run(self._lead))]
         stopped = asyncio.create_task(stopping.wait())

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import RevisionReport, TransferReport
-from maleo_wire.sketch import Histogram
 
 
 @dataclass

@@ -6,7 +6,7 @@ was written by hand or by an older importer does not disclose an input that its 
 
 import onnx
 
-from maleo_runtime.raw import find_raw
+from maleo_runtime.raw_tensors import find_raw
 from maleo_runtime.stage import LoadFailed
 from maleo_runtime.values import find_constants, infer, inline
 from maleo_wire.address import show

@@ -14,15 +14,15 @@ from aiohttp import web
 
 from maleo_runtime.artifact import Artifacts
 from maleo_runtime.counters import Counters
-from maleo_runtime.hop import Hops
-from maleo_runtime.host import Host
 from maleo_runtime.listener import listen
+from maleo_runtime.peer_client import Hops
+from maleo_runtime.revision_store import Host
 from maleo_runtime.server import Server
 from maleo_runtime.service import Service
 from maleo_runtime.stage import Unit
 from maleo_wire import logs
 from maleo_wire.address import join, mend
-from maleo_wire.child import LARGEST_OF_SLOT, Child, Refused
+from maleo_wire.client_session import LARGEST_OF_SLOT, Child, Refused
 from maleo_wire.messages import Desired, Frame, Hello, SlotReport
 
 _REPORT_S: Final = 1.0

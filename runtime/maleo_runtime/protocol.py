@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import numpy as np
 
-from maleo_runtime import elements
+from maleo_runtime import json_tensors
 from maleo_runtime.tensor import Array, datatype_of, dtype_of
 from maleo_wire.messages import TensorSpec
 
@@ -288,8 +288,8 @@ def _parse_description(entry: _Tensor, place: str) -> tuple[np.dtype[Any], list[
 
 def _from_json(data: msgspec.Raw, dtype: np.dtype[Any], shape: list[int], place: str) -> Array:
     try:
-        return elements.decode(bytes(data), dtype, shape)
-    except elements.Misfit as error:
+        return json_tensors.decode(bytes(data), dtype, shape)
+    except json_tensors.Misfit as error:
         raise BadRequest(f"{place}.data{error}") from error
 
 

@@ -15,11 +15,11 @@ from aiohttp import web
 
 from maleo_runtime import metadata
 from maleo_runtime.admission import Admission, Busy
-from maleo_runtime.body import WORKER, Encoded, TooLarge, TooSlow, receive, time_for
-from maleo_runtime.hop import TIMEOUT, PartnerLost
-from maleo_runtime.host import Host
 from maleo_runtime.metadata import Statistics
+from maleo_runtime.peer_client import TIMEOUT, PartnerLost
 from maleo_runtime.protocol import HEADER_LENGTH, BadRequest, Request, body_limit, parse_request, write_response
+from maleo_runtime.request_body import WORKER, Encoded, TooLarge, TooSlow, receive, time_for
+from maleo_runtime.revision_store import Host
 from maleo_runtime.service import Answer, NotServing, NotWarm, Service
 from maleo_runtime.stage import StageFailed, Unfit
 from maleo_wire.messages import SlotDesired, TensorSpec

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from maleo_runtime.counters import Counters
-from maleo_runtime.hop import Hops, PartnerLost, TooSlow
-from maleo_runtime.host import Held, Host
+from maleo_runtime.peer_client import Hops, PartnerLost, TooSlow
+from maleo_runtime.revision_store import Held, Host
 from maleo_runtime.stage import InputRefused, StageFailed, Unfit, Unit, check
 from maleo_runtime.tensor import Array
 

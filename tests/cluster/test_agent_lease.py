@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from maleo_agent.report import LEASE_S, renew_lease
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_agent.device_status import LEASE_S, renew_lease
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.resources import LEASES
 from maleo_operator.cluster.cache import Cache

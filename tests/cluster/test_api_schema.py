@@ -15,7 +15,7 @@ from maleo_api.kinds import KINDS
 from maleo_api.model import Cut
 from maleo_api.placement import Placement, Span
 from maleo_api.rules import RULES, states_its_size
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_devcluster.control_plane import ControlPlane
 
 pytestmark = pytest.mark.cluster
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from maleo_cli.failure import Failure
-from maleo_cli.install import NAMESPACE, install, uninstall
-from maleo_cli.live import read_cluster
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_cli.commands.install import NAMESPACE, install, uninstall
+from maleo_cli.errors import Failure
+from maleo_cli.live_cluster import read_cluster
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.kubeconfig import read_access
 
 pytestmark = pytest.mark.cluster

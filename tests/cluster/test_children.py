@@ -14,14 +14,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "reconcilers"))
 from builders import CPU, feasible, mission, scope
 
 from maleo_api.mission import Mission
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.informer import key_of
 from maleo_kube.resources import BY_KIND, MISSIONS, NAMESPACES, PLACEMENTS, PODS, SECRETS, SERVICES, Kind
 from maleo_operator.cluster.cache import Cache
-from maleo_operator.cluster.gateway import Gateway, Refusal
-from maleo_operator.reconcilers import children, placement
+from maleo_operator.cluster.writer import Gateway, Refusal
+from maleo_operator.reconcilers.manifests import children, placement
 from maleo_operator.reconcilers.revisions import Revisions, Slot
 from maleo_operator.reconcilers.scope import MissionScope, Outcome, Reference
 

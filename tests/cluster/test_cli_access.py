@@ -14,9 +14,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from maleo_cli.failure import Failure
+from maleo_cli.errors import Failure
 from maleo_cli.main import app
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.plugins import load_access
 from maleo_kube.resources import MISSIONS

@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_devcluster.control_plane import ControlPlane
 
 pytestmark = pytest.mark.cluster
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from yaml_corpus import DOCUMENTS, REFUSED, SCALARS, STRICTER
 
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_devcluster.control_plane import ControlPlane
 
 pytestmark = pytest.mark.cluster
 

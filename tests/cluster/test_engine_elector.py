@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest
 
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.errors import Unreachable
 from maleo_kube.resources import LEASES
-from maleo_operator.engine.elector import ADDRESS, Elector
+from maleo_operator.engine.leader_election import ADDRESS, Elector
 
 pytestmark = pytest.mark.cluster
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.resources import MISSIONS
 from maleo_operator.cluster.cache import Cache
-from maleo_operator.cluster.gateway import Gateway
+from maleo_operator.cluster.writer import Gateway
 from maleo_operator.reconcilers.scope import Event, Outcome
 
 pytestmark = pytest.mark.cluster

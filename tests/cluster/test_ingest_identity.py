@@ -9,15 +9,15 @@ import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestServer
 
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.errors import Conflict
 from maleo_kube.resources import NODES, PODS, Kind
 from maleo_operator.ingest.identity import Reviewer
 from maleo_operator.ingest.server import IngestServer
-from maleo_wire.door import Door
+from maleo_wire.connection_limits import Door
 from maleo_wire.messages import Hello, encode
-from maleo_wire.parent import Parent
+from maleo_wire.server_session import Parent
 
 pytestmark = pytest.mark.cluster
 

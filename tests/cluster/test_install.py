@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from maleo_api.meta import GROUP
-from maleo_cli.install import NAMESPACE, find_helm, install, uninstall
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_cli.commands.install import NAMESPACE, find_helm, install, uninstall
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.resources import CRDS, MISSIONS
 

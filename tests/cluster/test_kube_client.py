@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.errors import Conflict, Invalid, NotFound

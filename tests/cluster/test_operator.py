@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "planning"))
 from worlds import block, mission, model, profile, variant
 
 from maleo_api.mission import Mission
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.errors import NotFound
 from maleo_kube.resources import (

@@ -19,14 +19,14 @@ from account import (
 )
 from worlds import mission
 
-from maleo_cli.install import NAMESPACE, install
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_cli.commands.install import NAMESPACE, install
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.errors import NotFound
 from maleo_kube.resources import DEVICES, MISSIONS, PLACEMENTS, PODS, SECRETS, SERVICES, Kind
 from maleo_operator.cluster.cache import Cache
-from maleo_operator.cluster.gateway import Gateway
+from maleo_operator.cluster.writer import Gateway
 from maleo_operator.ingest.identity import Reviewer
 from maleo_operator.main import Operator
 from maleo_operator.reconcilers.scope import Outcome, Reference

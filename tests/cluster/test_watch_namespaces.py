@@ -23,8 +23,8 @@ from account import (
 from helm_python import Chart, Config, HelmError
 from worlds import mission
 
-from maleo_cli.install import CHARTS, NAMESPACE, install
-from maleo_devcluster.controlplane import ControlPlane
+from maleo_cli.commands.install import CHARTS, NAMESPACE, install
+from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.errors import Forbidden

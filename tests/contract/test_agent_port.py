@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from maleo_agent.relay import Kept
-from maleo_wire.child import Child
+from maleo_wire.client_session import Child
 from maleo_wire.messages import AgentDesired, Desired, Hello, Policy, SlotDesired, encode
 
 _WAIT_S = 30

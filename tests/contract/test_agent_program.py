@@ -11,12 +11,14 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import ClientSession
+from maleo_artifacts.address_policy import Sources
 
 from maleo_agent.main import Agent
 from maleo_agent.settings import Settings
 from maleo_kube.answers import Listing, Object
 from maleo_kube.client import Change, Client
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES, Kind
+from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import (
     AgentDesired,
     Desired,
@@ -29,8 +31,6 @@ from maleo_wire.messages import (
     SlotReport,
     UnitReading,
 )
-from maleo_wire.sketch import Histogram
-from maleo_wire.sources import Sources
 
 _WAIT_S = 10
 

@@ -13,13 +13,15 @@ import msgspec
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
+from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.registry import TransferFailed
 from yarl import URL
 
 from maleo_agent.artifacts import ArtifactCache, CacheFull
 from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
 from maleo_agent.upstream import Upstream
-from maleo_wire.child import Child, Refused
+from maleo_wire.client_session import Child, Refused
 from maleo_wire.messages import (
     AgentDesired,
     Artifact,
@@ -32,8 +34,6 @@ from maleo_wire.messages import (
     Stage,
     TensorSpec,
 )
-from maleo_wire.registry import TransferFailed
-from maleo_wire.sources import Sources
 
 _WAIT_S = 10
 

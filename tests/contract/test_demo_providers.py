@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from maleo_demo import docker, given, kind, record
+from maleo_demo import docker, existing_cluster, kind, record
 from maleo_demo.environment import Environment
-from maleo_demo.given import Given, NotGiven
+from maleo_demo.existing_cluster import Given, NotGiven
 from maleo_demo.kind import Kind
 from maleo_demo.kubectl import FLEET, declare
 from maleo_demo.programs import Unavailable, run
@@ -508,7 +508,7 @@ def test_own_cluster__a_command_that_cannot_be_read_is_refused_at_once(programs:
 
 def test_own_cluster__only_loses_what_the_demo_put_there(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[tuple[Path, bool]] = []
-    monkeypatch.setattr(given, "uninstall", lambda kubeconfig, *, crds: removed.append((kubeconfig, crds)))
+    monkeypatch.setattr(existing_cluster, "uninstall", lambda kubeconfig, *, crds: removed.append((kubeconfig, crds)))
     Record("kind").write()
     assert tear_down("given", Given(Path("mine"), images="", registry="", slow="")) == ""
     assert removed == [(Path("mine"), True)]

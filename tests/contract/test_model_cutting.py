@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from maleo_artifacts.registry import digest_of
 from numpy.typing import NDArray
 
 from maleo_api.manifests import load
@@ -15,7 +16,6 @@ from maleo_cli.model import zoo
 from maleo_cli.model.analysis import analyse
 from maleo_runtime.graph import cut
 from maleo_runtime.tensor import to_value_info
-from maleo_wire.registry import digest_of
 
 _RANDOM = np.random.default_rng(7)
 

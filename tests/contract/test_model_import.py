@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from maleo_api.manifests import load
 from maleo_api.model import Model, Tensor
 from maleo_api.quantities import BYTES, parse
-from maleo_cli.failure import Failure
-from maleo_cli.model import commands, zoo
+from maleo_cli.commands import model as commands
+from maleo_cli.commands.model import app
+from maleo_cli.errors import Failure
+from maleo_cli.model import zoo
 from maleo_cli.model.analysis import Analysis, analyse
-from maleo_cli.model.commands import app
 from maleo_cli.model.compare import Comparison, compare
 from maleo_runtime.stage import Coder
 from maleo_runtime.tensor import datatype_of

@@ -15,7 +15,7 @@ from aiohttp import ClientError, ClientSession
 from attacks import post
 from slot_world import WAIT_S, World, running
 
-from maleo_runtime import admission, body, listener
+from maleo_runtime import admission, listener, request_body
 from maleo_runtime.stage import Stage
 
 _BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8], "data": [0.0] * 8}]}
@@ -166,7 +166,7 @@ async def test_compressed_bodies__are_bounded_by_what_they_become(world: World) 
 
 
 async def test_body_that_does_not_arrive__is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body, "BASE_S", 0.1)
+    monkeypatch.setattr(request_body, "BASE_S", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", world.ports["entry"])
     writer.write(post(b"{", length=100))
     answer = await asyncio.wait_for(reader.read(), WAIT_S)

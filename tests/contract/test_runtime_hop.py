@@ -12,9 +12,9 @@ import pytest
 
 from maleo_runtime.artifact import Artifacts
 from maleo_runtime.counters import Counters
-from maleo_runtime.hop import Hops, PartnerLost, PartnerUnready, TooSlow
-from maleo_runtime.host import Held, Host
+from maleo_runtime.peer_client import Hops, PartnerLost, PartnerUnready, TooSlow
 from maleo_runtime.protocol import Request, write_response
+from maleo_runtime.revision_store import Held, Host
 from maleo_runtime.service import Service
 from maleo_runtime.stage import InputRefused, Stage, Unit
 from maleo_wire.messages import Hop, Revision

@@ -9,9 +9,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from maleo_wire.child import LARGEST_MESSAGE, Child, Refused
+from maleo_wire.client_session import LARGEST_MESSAGE, Child, Refused
 from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, NodeReading, UnitReading, encode
-from maleo_wire.parent import LARGEST_HELLO, Parent
+from maleo_wire.server_session import LARGEST_HELLO, Parent
 
 _WAIT_S = 10
 
@@ -153,8 +153,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[float]:
         made.put_nowait(seconds)
         await sleep(0)
 
-    monkeypatch.setattr("maleo_wire.child.asyncio.sleep", pause)
-    monkeypatch.setattr("maleo_wire.child.random.uniform", lambda _low, _high: 1.0)
+    monkeypatch.setattr("maleo_wire.client_session.asyncio.sleep", pause)
+    monkeypatch.setattr("maleo_wire.client_session.random.uniform", lambda _low, _high: 1.0)
     return made
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientSession, TCPConnector, web
 
-from maleo_wire.door import Door, Limits, serve
+from maleo_wire.connection_limits import Door, Limits, serve
 
 _WAIT_S = 10
 _LIMITS = Limits(unproven=8, per_peer=6, unproven_s=30.0, per_identity=2)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from maleo_artifacts import registry as transfers
+from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.registry import DigestMismatch, NotFound, TransferFailed, push
 
 from maleo_devcluster.registry import start_registry
-from maleo_wire import registry as transfers
-from maleo_wire.registry import DigestMismatch, NotFound, TransferFailed, push
-from maleo_wire.sources import Sources
 
 _MOST = 1 << 30
 _MODEL = b"the model"

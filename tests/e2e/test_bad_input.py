@@ -15,7 +15,7 @@ from missions import GATE, apply, faults, is_ready, load, mission
 from onnx import TensorProto, helper, numpy_helper
 
 from maleo_api.manifests import dump
-from maleo_cli.model import commands
+from maleo_cli.commands import model
 from maleo_demo.environment import Environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -156,7 +156,7 @@ def _apply(environment: Environment, manifest: dict[str, Any]) -> None:
 
 async def _import(environment: Environment, file: Path, name: str) -> None:
     repository = f"oci://{environment.cluster.registry}/models/{name}"
-    manifest = await commands.build(name, {"fp32": ("fp32", file)}, repository=repository, accuracy={})
+    manifest = await model.build(name, {"fp32": ("fp32", file)}, repository=repository, accuracy={})
     _apply(environment, manifest)
 
 

@@ -10,7 +10,8 @@ import pytest
 from missions import GATE, faults, is_ready, load, mission
 
 from maleo_api.manifests import dump
-from maleo_cli.model import commands, zoo
+from maleo_cli.commands import model
+from maleo_cli.model import zoo
 from maleo_demo.environment import Environment
 from maleo_demo.load import Load, prepare_cases
 
@@ -37,7 +38,7 @@ async def digits(environment: Environment) -> Path:
     """A model with an input of 256 bytes, in the cluster's registry."""
     files = zoo.make("digits", Path("build/models")).files
     repository = f"oci://{environment.cluster.registry}/models/digits"
-    manifest = await commands.build("digits", {"fp32": ("fp32", files["fp32"])}, repository=repository, accuracy={})
+    manifest = await model.build("digits", {"fp32": ("fp32", files["fp32"])}, repository=repository, accuracy={})
     path = Path("build/models/digits.yaml")
     path.write_text(dump([manifest]), encoding="utf-8")
     environment.kubectl("apply", "-f", str(path))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from maleo_api.manifests import load
-from maleo_cli.answer import describe
+from maleo_cli.output.json_output import describe
 from maleo_planner.joint.fleet import plan_all
 from maleo_planner.types.from_manifests import from_manifests
 from maleo_planner.types.problem import Snapshot, Verdict

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from maleo_api.manifests import load
-from maleo_cli.answer import describe
-from maleo_cli.wording import tell
+from maleo_cli.output.json_output import describe
+from maleo_cli.output.text import tell
 from maleo_planner.joint.fleet import plan_fleet
 from maleo_planner.planner import explain
 from maleo_planner.types.from_manifests import from_manifests

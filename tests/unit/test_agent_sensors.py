@@ -3,18 +3,18 @@
 from pathlib import Path
 
 import pytest
+from maleo_artifacts.address_policy import Sources
 
+from maleo_agent.device_status import judge
 from maleo_agent.drivers import Counter, HostCpu, SimulatedUnit
 from maleo_agent.main import Agent
-from maleo_agent.report import judge
 from maleo_agent.settings import Settings
-from maleo_agent.trace import ANNOTATION, Invalid, Step, parse
+from maleo_agent.simulation_trace import ANNOTATION, Invalid, Step, parse
 from maleo_kube.access import Access
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.resources import DEVICES
 from maleo_wire.messages import NodeReading, UnitReading
-from maleo_wire.sources import Sources
 
 
 def test_trace__holds_from_step_to_step() -> None:

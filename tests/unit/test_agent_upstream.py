@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from maleo_artifacts.address_policy import Sources
 
 from maleo_agent.artifacts import ArtifactCache
 from maleo_agent.relay import Relay
 from maleo_agent.upstream import Upstream
-from maleo_wire.child import Child
+from maleo_wire.client_session import Child
 from maleo_wire.messages import Frame, NodeReading, SlotReport
-from maleo_wire.sources import Sources
 
 
 class Stream:

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from maleo_api.manifests import load
-from maleo_cli.answer import Answers, answer, schema
 from maleo_cli.main import app
+from maleo_cli.output.json_output import Answers, answer, schema
 from maleo_planner.planner import plan
 from maleo_planner.types.from_manifests import from_manifests
 

@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner, Result
 from worlds import block, link, mission, model, profile, snapshot, variant
 
-from maleo_cli.drawing import Sketch, draw
-from maleo_cli.failure import Failure
+from maleo_cli.errors import Failure
 from maleo_cli.main import app
+from maleo_cli.output.svg import Sketch, draw
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Feasible, Figure, Plan
 

@@ -13,8 +13,8 @@ from maleo_api.manifests import Manifests, load
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.placement import Placement
-from maleo_cli.explain import by_figures, describe
-from maleo_cli.live import serving, snapshot_of
+from maleo_cli.commands.explain import by_figures, describe
+from maleo_cli.live_cluster import serving, snapshot_of
 from maleo_cli.main import app
 from maleo_kube.access import Access
 from maleo_planner.planner import plan
@@ -163,7 +163,7 @@ def _read(_access: Access, _system_namespace: str) -> Manifests:
 
 
 def test_plan_of_a_cluster__ends_by_what_was_asked_about_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    _connect(monkeypatch, "maleo_cli.plan.read_cluster")
+    _connect(monkeypatch, "maleo_cli.commands.plan.read_cluster")
 
     def ends(*arguments: str) -> int:
         result = CliRunner().invoke(app, ["plan", "--live", *arguments])
@@ -180,7 +180,7 @@ def test_plan_of_a_cluster__ends_by_what_was_asked_about_alone(monkeypatch: pyte
 
 
 def test_commands_that_are_hinted_at__can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
-    _connect(monkeypatch, "maleo_cli.explain.read_cluster")
+    _connect(monkeypatch, "maleo_cli.commands.explain.read_cluster")
     where = ["--kubeconfig", "/my clusters/field", "--context", "lab"]
     given = ["drone-patrol", "-n", "default", *where, "--system-namespace", "maleo-2"]
     first = CliRunner().invoke(app, ["explain", *given])

@@ -24,7 +24,10 @@ def test_help__imports_none_of_the_libraries_of_its_commands() -> None:
 
 
 def test_explain__imports_no_optimizer_and_no_model_runtime() -> None:
-    assert _imported("import maleo_cli.explain") & {"scipy", "onnx", "onnxruntime", "cryptography", "rich"} == set()
+    assert (
+        _imported("import maleo_cli.commands.explain") & {"scipy", "onnx", "onnxruntime", "cryptography", "rich"}
+        == set()
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from maleo_cli.failure import Failure
+from maleo_cli.errors import Failure
 from maleo_cli.main import app
 
 ROOT = Path(__file__).parents[2]

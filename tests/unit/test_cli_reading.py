@@ -8,8 +8,8 @@ import pytest
 from maleo_api.manifests import Manifests
 from maleo_cli import main as command
 from maleo_cli.connection import Connection
-from maleo_cli.failure import Failure
-from maleo_cli.reading import read
+from maleo_cli.errors import Failure
+from maleo_cli.inputs import read
 from maleo_planner.types.problem import Snapshot
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from worlds import block, by_mode, link, mission, model, profile, snapshot, vari
 from maleo_api.meta import Basis
 from maleo_api.model import Codec
 from maleo_api.spelling import suggest
-from maleo_cli.wording import find_crowded, tell_margin, tell_parts, tell_plan, tell_plan_margin, tell_rate
+from maleo_cli.output.text import find_crowded, tell_margin, tell_parts, tell_plan, tell_plan_margin, tell_rate
 from maleo_planner.types.problem import Figure, Plan
 
 

@@ -19,7 +19,7 @@ from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.resources import PLACEMENTS, PODS
 from maleo_operator.cluster.cache import Cache, Dirty
-from maleo_operator.reconcilers import children
+from maleo_operator.reconcilers.manifests import children
 
 _WORLD = World(planner=lambda _: feasible("drone-1"))
 _WORLD.turn()

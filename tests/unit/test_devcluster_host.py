@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from maleo_cli import cluster as command
-from maleo_cli.failure import Failure
+from maleo_cli.commands import cluster as command
+from maleo_cli.errors import Failure
 from maleo_cli.main import app
 from maleo_devcluster import host
 from maleo_devcluster.host import Unsuitable

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import maleo_planner
-from maleo_cli.cluster import app
+from maleo_cli.commands.cluster import app
 from maleo_cli.main import app as maleo
 from maleo_devcluster import host
 

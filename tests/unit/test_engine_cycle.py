@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from worlds import block, link, mission, model, profile, variant
 
 from maleo_api.labels import TIER
-from maleo_cli.failure import Failure
+from maleo_cli.errors import Failure
 from maleo_cli.main import app
 from maleo_kube.answers import Listing, Object
 from maleo_kube.client import Client
@@ -39,13 +39,13 @@ from maleo_kube.resources import (
     Kind,
 )
 from maleo_operator.cluster.cache import Cache, Dirty
-from maleo_operator.cluster.gateway import Gateway
+from maleo_operator.cluster.writer import Gateway
 from maleo_operator.engine import cycle
-from maleo_operator.engine.archive import Archive
 from maleo_operator.engine.cycle import Cycle
-from maleo_operator.engine.improvement import Improvement
+from maleo_operator.engine.decision_log import Archive
 from maleo_operator.engine.queue import DirtyQueue
-from maleo_operator.ingest.hub import Hub
+from maleo_operator.engine.rebalancer import Improvement
+from maleo_operator.ingest.publisher import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.reconcilers.scope import SlotSettings
@@ -414,7 +414,7 @@ async def test_mission_that_fits_nowhere__is_planned_again_for_its_own_news_alon
     too_tight = mission("tight", objectives={"latency": {"atMost": "1us"}})
     server, planned = _server(too_tight, mission("other", modes=["Local"])), _Planned(monkeypatch)
     replica = _Replica(server)
-    monkeypatch.setattr("maleo_operator.reconcilers.backoff._NEWS_S", (0.0, 0.0))
+    monkeypatch.setattr("maleo_operator.reconcilers.policies.backoff._NEWS_S", (0.0, 0.0))
     async with replica.leading():
         await server.placed("default/tight", "default/other")
         assert planned.keys.count("default/tight") == 1

@@ -9,8 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent / "planning"))
 import pytest
 from worlds import block, link, mission, model, profile, snapshot, variant
 
-from maleo_operator.engine import improvement
-from maleo_operator.engine.improvement import Improvement, worth_taking
+from maleo_operator.engine import rebalancer
+from maleo_operator.engine.rebalancer import Improvement, worth_taking
 from maleo_planner.joint.fleet import FleetPlan, plan_fleet
 from maleo_planner.types.problem import Feasible, Plan, Snapshot
 
@@ -81,7 +81,7 @@ def test_improvement__has_a_plan_for_those_who_are_not_served_yet() -> None:
 
 def test_improvement__is_due_by_its_own_schedule_however_busy_the_cycle_is(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(improvement.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(rebalancer.time, "monotonic", lambda: now[0])
     made, alone = Improvement(), replace(_world(), missions={})
     assert made.is_due(idle=True), "at first as soon as there is time"
     assert not made.is_due(idle=False)
@@ -97,7 +97,7 @@ async def test_improvement__says_once_what_it_failed_by(monkeypatch: pytest.Monk
     def fail(*_: object, **__: object) -> FleetPlan:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(improvement, "plan_fleet", fail)
+    monkeypatch.setattr(rebalancer, "plan_fleet", fail)
     made, found = Improvement(), _world()
     made.begin(found, lambda _keys: None)
     assert made._task is not None

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent / "reconcilers"))
 from builders import feasible, mission
 from world import World
 
-from maleo_operator.engine.live import report_mission
+from maleo_operator.engine.mission_metrics import report_mission
 from maleo_operator.metrics import Metrics
 from maleo_operator.reconcilers.scope import MissionScope, Outcome, Telemetry, Window
 from maleo_wire.messages import SlotReport

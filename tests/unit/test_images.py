@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from maleo_cli.cluster import app
+from maleo_cli.commands.cluster import app
 from maleo_devcluster.images import COMPONENTS, Builder
 
 ROOT = Path(__file__).parents[2]
@@ -41,8 +41,8 @@ def test_folders__hold_all_that_any_builder_of_images_needs(tmp_path: Path, monk
         assert (folder / "site-packages/aiohttp.py").exists()
         own = {path.name for path in (folder / "maleo").iterdir()}
         programs = {
-            "operator": {"maleo_operator", "maleo_planner"},
-            "agent": {"maleo_agent"},
+            "operator": {"maleo_operator", "maleo_planner", "maleo_kube"},
+            "agent": {"maleo_agent", "maleo_kube", "maleo_artifacts"},
             "slot": {"maleo_runtime"},
         }
-        assert own == {"maleo_api", "maleo_wire", "maleo_kube", *programs[component]}
+        assert own == {"maleo_api", "maleo_wire", *programs[component]}

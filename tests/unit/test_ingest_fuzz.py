@@ -9,13 +9,14 @@ import msgspec
 import pytest
 from absurd import Absurd
 from builders import artifact
+from maleo_artifacts.address_policy import Sources
 from worlds import block, device, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_agent.artifacts import ArtifactCache
 from maleo_agent.drivers import Counter, SimulatedUnit
 from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
-from maleo_agent.trace import Step
+from maleo_agent.simulation_trace import Step
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.resources import MISSIONS, PLACEMENTS, PODS
@@ -25,6 +26,7 @@ from maleo_operator.reconcilers.scope import SlotSettings
 from maleo_operator.settings import Settings
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Observations
+from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import (
     AgentDesired,
     Desired,
@@ -40,8 +42,6 @@ from maleo_wire.messages import (
     UnitReading,
     decode_up,
 )
-from maleo_wire.sketch import Histogram
-from maleo_wire.sources import Sources
 
 _FRAMES = 10_000
 _NAMES = ("evil", "drone", "edge", "default/evil-entry", "default/watch-entry", "host/cpu", "p/npu", "fp32")

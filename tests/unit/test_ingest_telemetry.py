@@ -5,9 +5,10 @@ import itertools
 import pytest
 from builders import artifact, plan
 
-from maleo_operator.ingest.hub import Hub
+from maleo_operator.ingest.publisher import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_planner.types.problem import Figure, Plan
+from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import (
     AgentDesired,
     Frame,
@@ -19,8 +20,7 @@ from maleo_wire.messages import (
     TransferReport,
     UnitReading,
 )
-from maleo_wire.parent import Parent
-from maleo_wire.sketch import Histogram
+from maleo_wire.server_session import Parent
 
 _SEQUENCE = itertools.count(1)
 KEY, SLOT, POD = "default/watch", "default/watch-entry", "watch-entry"

@@ -11,8 +11,8 @@ from maleo_api.mission import Demand
 from maleo_operator.ingest.windows import MOST, Tally, Windows, length_for
 from maleo_operator.reconcilers.drift import judge_run
 from maleo_operator.reconcilers.scope import Window
+from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import RevisionReport
-from maleo_wire.sketch import Histogram
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from maleo_cli.model.analysis import analyse
-from maleo_runtime.raw import find_raw
+from maleo_runtime.raw_tensors import find_raw
 from maleo_runtime.values import find_constants, infer
 
 _F = TensorProto.FLOAT

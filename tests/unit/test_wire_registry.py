@@ -1,8 +1,7 @@
 """Registry addresses: which hosts are accessed without TLS."""
 
 import pytest
-
-from maleo_wire.registry import Location
+from maleo_artifacts.registry import Location
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maleo_wire.boot import Boot
+from maleo_wire.ddsketch import Histogram
+from maleo_wire.frame_order import Boot
 from maleo_wire.messages import NodeReading, RevisionReport, Sketch, SlotReport, TransferReport, UnitReading
-from maleo_wire.screen import Ledger, is_sketch, screen_reading, screen_report
-from maleo_wire.sketch import Histogram
-from maleo_wire.sums import join_reports
+from maleo_wire.report_merge import join_reports
+from maleo_wire.report_validation import Ledger, is_sketch, screen_reading, screen_report
 
 NAN, INF = math.nan, math.inf
 TRANSFER = TransferReport(node="edge-1", requests=8, bytes=8000, seconds=0.8, least_s=0.05)
@@ -144,7 +144,7 @@ def test_ledger__counts_all_and_logs_one_a_minute(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now, counted = [100.0], list[str]()
-    monkeypatch.setattr("maleo_wire.screen.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("maleo_wire.report_validation.time.monotonic", lambda: now[0])
     ledger = Ledger(counted.append)
     for second in range(61):
         now[0] = 100.0 + second

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maleo_wire.sketch import Histogram
+from maleo_wire.ddsketch import Histogram
 
 durations = st.lists(st.floats(min_value=1e-6, max_value=1e3), min_size=1, max_size=200)
 

@@ -6,9 +6,8 @@ import socket
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from maleo_artifacts.address_policy import InvalidSource, Sources
 from yarl import URL
-
-from maleo_wire.sources import InvalidSource, Sources
 
 _REFUSED = [
     ("0.0.0.0", "an unspecified"),
@@ -104,7 +103,7 @@ def test_own_address_of_the_node__is_refused_even_if_it_is_public(monkeypatch: p
         def getsockname(self) -> tuple[str, int]:
             return ("8.8.8.8", 1)
 
-    monkeypatch.setattr("maleo_wire.sources.socket.socket", Probe)
+    monkeypatch.setattr("maleo_artifacts.address_policy.socket.socket", Probe)
     assert Sources().refusal("8.8.8.8") == "the node's own"
     assert not Sources().refusal("8.8.4.4")
 

@@ -18,7 +18,7 @@ from maleo_cli.model.fusion import Fusions, find_fusions
 from maleo_cli.model.tensors import to_tensor
 from maleo_cli.model.work import count_work
 from maleo_runtime.graph import external_weights
-from maleo_runtime.raw import find_raw
+from maleo_runtime.raw_tensors import find_raw
 from maleo_runtime.values import (
     Unsuitable,
     Value,

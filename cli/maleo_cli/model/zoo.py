@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from maleo_cli.failure import Failure
+from maleo_cli.errors import Failure
 
 _SEED: Final = 20251
 _IR: Final = 8

@@ -35,8 +35,8 @@ from maleo_kube.resources import (
     SERVICES,
     Kind,
 )
-from maleo_operator.cluster.grouping import Grouping
-from maleo_operator.reconcilers import children
+from maleo_operator.cluster.owner_index import Grouping
+from maleo_operator.reconcilers.manifests import children
 from maleo_operator.reconcilers.scope import SlotPod
 from maleo_planner import NodeFacts, Observations, Plan, Snapshot
 from maleo_planner.types.from_manifests import list_priorities, tier_of

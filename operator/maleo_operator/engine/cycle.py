@@ -19,22 +19,25 @@ from maleo_kube.answers import Object
 from maleo_kube.errors import ApiError, Forbidden, Invalid
 from maleo_kube.resources import MISSIONS, PLACEMENTS
 from maleo_operator.cluster.cache import ALL_MISSIONS, Cache, Dirty
-from maleo_operator.cluster.gateway import Gateway, Refusal
-from maleo_operator.engine.archive import Archive
+from maleo_operator.cluster.writer import Gateway, Refusal
+from maleo_operator.engine.decision_log import Archive
 from maleo_operator.engine.fairness import FairShare
-from maleo_operator.engine.improvement import Improvement
-from maleo_operator.engine.live import report_mission
 from maleo_operator.engine.memory import Memory, Versions
+from maleo_operator.engine.mission_metrics import report_mission
 from maleo_operator.engine.queue import DirtyQueue
-from maleo_operator.ingest.hub import Hub
+from maleo_operator.engine.rebalancer import Improvement
+from maleo_operator.ingest.publisher import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.ingest.windows import length_for
 from maleo_operator.metrics import Metrics
-from maleo_operator.reconcilers import children, device, events, mission, trigger
-from maleo_operator.reconcilers.conditions import find
+from maleo_operator.reconcilers import device, mission
+from maleo_operator.reconcilers.condition import find
+from maleo_operator.reconcilers.conditions import events
+from maleo_operator.reconcilers.conditions.readiness import CHILD_REFUSED
+from maleo_operator.reconcilers.manifests import children
+from maleo_operator.reconcilers.policies import trigger
 from maleo_operator.reconcilers.revisions import is_finished
 from maleo_operator.reconcilers.scope import DeviceScope, MissionScope, Outcome, SlotSettings
-from maleo_operator.reconcilers.standing import CHILD_REFUSED
 from maleo_planner import (
     Budgets,
     Observations,

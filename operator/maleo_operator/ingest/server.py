@@ -7,9 +7,9 @@ from typing import Final
 from aiohttp import web
 
 from maleo_operator.ingest.identity import Denied, Reviewer
-from maleo_wire.door import Door
+from maleo_wire.connection_limits import Door
 from maleo_wire.messages import Hello
-from maleo_wire.parent import Parent
+from maleo_wire.server_session import Parent
 
 RECHECK_S: Final = 60.0
 

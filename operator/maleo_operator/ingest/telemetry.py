@@ -14,9 +14,9 @@ from maleo_operator.ingest.windows import Tally, Windows
 from maleo_operator.reconcilers.scope import Telemetry, Window
 from maleo_planner import Figure, Observations, Plan
 from maleo_planner.types.problem import P95
-from maleo_wire.boot import Boot
+from maleo_wire.ddsketch import Histogram
+from maleo_wire.frame_order import Boot
 from maleo_wire.messages import Frame, NodeReading, RevisionReport, SlotReport
-from maleo_wire.sketch import Histogram
 
 _FRESH_S: Final = 5.0
 _KEPT_S: Final = 300.0  # age at which the last report of a removed slot is dropped

@@ -9,8 +9,8 @@ from typing import Final
 from maleo_api.meta import Basis
 from maleo_api.mission import Demand
 from maleo_api.quantities import RATE, parse
+from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import RevisionReport
-from maleo_wire.sketch import Histogram
 
 MOST: Final = 10  # closed windows that can be requested; the maximum of `drift.windows`
 _MOST_TALLIES: Final = 64  # only reached if an agent invents revisions

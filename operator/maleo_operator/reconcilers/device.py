@@ -15,7 +15,7 @@ from maleo_api.device import (
 )
 from maleo_api.labels import SITE, TIER
 from maleo_api.meta import API_VERSION, Basis, Condition, Tier
-from maleo_operator.reconcilers.conditions import condition, settle
+from maleo_operator.reconcilers.condition import condition, settle
 from maleo_operator.reconcilers.scope import DeviceScope, Outcome, Reference
 
 _NPU: Final = "maleo.dev/npu"

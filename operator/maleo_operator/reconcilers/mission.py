@@ -3,11 +3,14 @@
 from typing import Any, Final
 
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers import children, events, placement, revisions, slots, status, switch
-from maleo_operator.reconcilers.conditions import find
+from maleo_operator.reconcilers import revisions
+from maleo_operator.reconcilers.condition import find
+from maleo_operator.reconcilers.conditions import events, status
+from maleo_operator.reconcilers.manifests import children, placement
+from maleo_operator.reconcilers.policies.trigger import PERIODS, retry_after
 from maleo_operator.reconcilers.revisions import Revisions, Slot
+from maleo_operator.reconcilers.rollout import desired_slots, state_machine
 from maleo_operator.reconcilers.scope import MissionScope, Outcome, Reference, SlotPod
-from maleo_operator.reconcilers.trigger import PERIODS, retry_after
 
 _HEAL_S: Final = 10.0
 """Age at which a failed pod is replaced: a slot that fails at once costs at most one pod per ten seconds."""
@@ -20,7 +23,7 @@ def decide(scope: MissionScope) -> Outcome:
     if scope.mission.metadata.deletion_timestamp is not None:
         return Outcome()
     before = revisions.observe(scope)
-    turn = switch.advance(scope, before, placement.propose(scope, before))
+    turn = state_machine.advance(scope, before, placement.propose(scope, before))
     told = status.report(scope, turn)
     changed = told != scope.mission.status
     return Outcome(
@@ -31,12 +34,12 @@ def decide(scope: MissionScope) -> Outcome:
         commit=told.active != scope.mission.status.active,
         placement_status=status.report_placements(scope, turn),
         events=events.tell(turn, scope.mission.status.conditions, told.conditions),
-        slots=slots.desire(scope, turn.revisions),
+        slots=desired_slots.desire(scope, turn.revisions),
         requeue_s=_requeue(scope, turn),
     )
 
 
-def _created(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ...]:
+def _created(scope: MissionScope, turn: state_machine.Turn) -> tuple[dict[str, Any], ...]:
     """Return the new Placement, the Secret if needed, and a pod for each slot without one whose node is reachable."""
     held, pods = turn.revisions.held, revisions.live_pods(scope.pods)
     entries = {revisions.entry_of(p) for p in held}
@@ -65,7 +68,7 @@ def _needed(held: Revisions) -> tuple[Slot, ...]:
     return tuple(dict.fromkeys(slot for p in wanted for slot in revisions.slots_of(p)))
 
 
-def _applied(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ...]:
+def _applied(scope: MissionScope, turn: state_machine.Turn) -> tuple[dict[str, Any], ...]:
     entry = _answering(scope, turn)
     wanted = []
     if entry is not None:
@@ -76,25 +79,25 @@ def _applied(scope: MissionScope, turn: switch.Turn) -> tuple[dict[str, Any], ..
     return (*wanted, *filter(None, (children.relabelled(scope, pod) for pod in live)))
 
 
-def _answering(scope: MissionScope, turn: switch.Turn) -> Placement | None:
+def _answering(scope: MissionScope, turn: state_machine.Turn) -> Placement | None:
     """Return the Placement whose entry the Service selects: the active one once its entry reports that it serves.
 
     Until then it is the newest draining Placement that still has an entry pod.
     """
     held, pods = turn.revisions, revisions.live_pods(scope.pods)
     before = [p for p in held.draining if revisions.entry_of(p) in pods]
-    if held.active is not None and before and not switch.has_flipped(scope, turn):
+    if held.active is not None and before and not state_machine.has_flipped(scope, turn):
         return before[-1]
     return held.active or held.pending
 
 
-def _deleted(scope: MissionScope, turn: switch.Turn) -> tuple[Reference, ...]:
+def _deleted(scope: MissionScope, turn: state_machine.Turn) -> tuple[Reference, ...]:
     namespace = scope.mission.metadata.namespace
     pods = [Reference("Pod", namespace, p.name) for p in scope.pods if _is_over(scope, turn, p)]
     return (*pods, *(Reference("Placement", namespace, p.metadata.name) for p in turn.pruned))
 
 
-def _is_over(scope: MissionScope, turn: switch.Turn, pod: SlotPod) -> bool:
+def _is_over(scope: MissionScope, turn: state_machine.Turn, pod: SlotPod) -> bool:
     unread = turn.active is not None and turn.revisions.active is None  # Placement deleted while it serves
     if pod.terminating or unread:
         return False
@@ -116,15 +119,15 @@ def _is_stranger(scope: MissionScope, pod: SlotPod) -> bool:
     return pod.identity != children.identity_mark(scope.identity)
 
 
-def _may_leave(scope: MissionScope, turn: switch.Turn, draining: Placement, slot: Slot) -> bool:
+def _may_leave(scope: MissionScope, turn: state_machine.Turn, draining: Placement, slot: Slot) -> bool:
     """Return True if `slot` is the draining entry and the new entry serves.
 
     The old entry answers the requests that it has begun, and its clients reconnect to the new one.
     """
-    return revisions.entry_of(draining) == slot and switch.has_flipped(scope, turn)
+    return revisions.entry_of(draining) == slot and state_machine.has_flipped(scope, turn)
 
 
-def _requeue(scope: MissionScope, turn: switch.Turn) -> float:
+def _requeue(scope: MissionScope, turn: state_machine.Turn) -> float:
     """Return the seconds until the next pass for changes caused by time alone; reports and watches wake it earlier."""
     failed = any(p.failed and not p.terminating for p in scope.pods)
     if turn.revisions.pending is not None or turn.revisions.draining or turn.committed or failed:

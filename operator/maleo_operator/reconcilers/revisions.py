@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from maleo_api.placement import Partition, Placement
-from maleo_operator.reconcilers.conditions import holds
+from maleo_operator.reconcilers.condition import holds
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 
 

@@ -14,8 +14,8 @@ from worlds import block, link, mission, model, profile, snapshot, variant
 from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_api.quantities import RATIO, parse
-from maleo_cli.whatif import with_spec
-from maleo_cli.wording import tell, tell_changes
+from maleo_cli.output.text import tell, tell_changes
+from maleo_cli.what_if import with_spec
 from maleo_planner.explanations.relaxation import change
 from maleo_planner.graph.partition_graph import Prices
 from maleo_planner.inventory.fleet_index import FleetIndex

@@ -8,7 +8,7 @@ from worlds import block, link, mission, model, profile, snapshot, variant
 from maleo_api.device import Link
 from maleo_api.meta import Basis, Tier
 from maleo_api.model import Model
-from maleo_cli.whatif import with_link
+from maleo_cli.what_if import with_link
 from maleo_planner.cost_model.span_cost import LinkFacts
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import decide

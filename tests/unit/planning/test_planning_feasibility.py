@@ -17,8 +17,8 @@ from worlds import block, link, meta, mission, model, profile, snapshot, variant
 from maleo_api.device import Device, Link
 from maleo_api.meta import Tier
 from maleo_api.model import ModelProfile
-from maleo_cli.answer import describe
-from maleo_cli.wording import tell_worth
+from maleo_cli.output.json_output import describe
+from maleo_cli.output.text import tell_worth
 from maleo_planner.planner import decide, plan
 from maleo_planner.single.objective import Aim
 from maleo_planner.types.problem import Feasible, Infeasible, Plan, Snapshot

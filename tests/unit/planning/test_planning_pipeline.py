@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from worlds import block, device, link, mission, model, profile, snapshot, variant
 
 from maleo_api.placement import MOST_STAGES
-from maleo_cli.answer import describe
+from maleo_cli.output.json_output import describe
 from maleo_planner.graph.partition_graph import Array
 from maleo_planner.graph.query import Way
 from maleo_planner.planner import plan

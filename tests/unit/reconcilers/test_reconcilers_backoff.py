@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maleo_operator.reconcilers.backoff import delay, news_delay
+from maleo_operator.reconcilers.policies.backoff import delay, news_delay
 
 _KEYS = st.text(min_size=1, max_size=40)
 _ATTEMPTS = st.integers(0, 10_000)

@@ -12,7 +12,7 @@ from world import World
 from maleo_api.device import Device, DeviceProfile
 from maleo_api.mission import CRITICALITIES
 from maleo_api.model import Codec
-from maleo_operator.reconcilers import children
+from maleo_operator.reconcilers.manifests import children
 from maleo_operator.reconcilers.mission import decide
 from maleo_operator.reconcilers.revisions import Slot
 from maleo_operator.reconcilers.scope import MissionScope

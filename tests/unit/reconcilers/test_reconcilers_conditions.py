@@ -11,8 +11,8 @@ from maleo_api.meta import Condition
 from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.conditions import condition, find, same_but_figures, seconds, settle, timestamp
-from maleo_operator.reconcilers.figures import band, margin_below
+from maleo_operator.reconcilers.condition import condition, find, same_but_figures, seconds, settle, timestamp
+from maleo_operator.reconcilers.conditions.margins import band, margin_below
 from maleo_operator.reconcilers.mission import decide
 from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window
 from maleo_planner.types.requirements import accuracy_margin

@@ -11,9 +11,9 @@ from world import World
 from maleo_api.egress import may_receive
 from maleo_api.mission import Mission, Reach
 from maleo_api.model import Model
-from maleo_operator.reconcilers.conditions import find
+from maleo_operator.reconcilers.condition import find
+from maleo_operator.reconcilers.policies.trigger import check
 from maleo_operator.reconcilers.scope import Telemetry
-from maleo_operator.reconcilers.trigger import check
 from maleo_planner.types.problem import NodeFacts, Verdict
 
 HERE, THERE, NOWHERE = (node("n", site=site) for site in ("a", "b", ""))

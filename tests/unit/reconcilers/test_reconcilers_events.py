@@ -5,7 +5,7 @@ from dataclasses import replace
 from builders import feasible, infeasible, mission, plan, scope
 from world import World
 
-from maleo_operator.reconcilers.events import tell_decision
+from maleo_operator.reconcilers.conditions.events import tell_decision
 from maleo_operator.reconcilers.scope import Event
 
 _DIGEST = "sha256:" + "d" * 64

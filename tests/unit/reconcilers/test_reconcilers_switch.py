@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from world import World
 
 from maleo_api.mission import Mission
-from maleo_operator.reconcilers.children import identity_mark
-from maleo_operator.reconcilers.conditions import find
+from maleo_operator.reconcilers.condition import find
+from maleo_operator.reconcilers.manifests.children import identity_mark
+from maleo_operator.reconcilers.rollout.state_machine import load_reason
 from maleo_operator.reconcilers.scope import Outcome
-from maleo_operator.reconcilers.switch import load_reason
 from maleo_planner.types.problem import Verdict
 
 SPLIT, LOCAL, REMOTE, ON_NPU = ("drone-1", "edge-1"), ("drone-1",), ("edge-1",), (f"drone-1:{NPU}", "edge-2")

@@ -9,9 +9,9 @@ from world import World
 
 from maleo_api.device import Device
 from maleo_api.mission import Mission
-from maleo_operator.reconcilers.conditions import timestamp
+from maleo_operator.reconcilers.condition import timestamp
+from maleo_operator.reconcilers.policies.trigger import check
 from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window
-from maleo_operator.reconcilers.trigger import check
 
 NOW = 1_800_000_000.0
 BAD = (Window(100, 30), Window(100, 30))

@@ -13,9 +13,10 @@ from builders import device, mission, model, scope, snapshot
 from maleo_api.mission import Mission, MissionStatus
 from maleo_api.model import Model
 from maleo_api.placement import Placement, PlacementStatus
-from maleo_operator.reconcilers import children, trigger
-from maleo_operator.reconcilers.conditions import timestamp
+from maleo_operator.reconcilers.condition import timestamp
+from maleo_operator.reconcilers.manifests import children
 from maleo_operator.reconcilers.mission import decide
+from maleo_operator.reconcilers.policies import trigger
 from maleo_operator.reconcilers.scope import MissionScope, Outcome, Telemetry
 from maleo_planner.types.problem import NodeFacts, Verdict
 from maleo_wire.messages import Revision, SlotDesired, SlotReport

@@ -1,0 +1,172 @@
+"""`maleo cluster`: a real multi-node Kubernetes on this machine, and what may happen to its nodes and links."""
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from maleo_api.quantities import BANDWIDTH, parse
+from maleo_cli.errors import Failure
+from maleo_devcluster import binaries, cluster, host, images, network, process, topology
+
+app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
+
+Yes = Annotated[bool, typer.Option("--yes", help="Install packages and change settings without asking.")]
+NodeName = Annotated[str, typer.Argument(help="Name of a node, such as drone-1.")]
+UNSUITABLE: Final = 3
+"""Exit code for an unsuitable machine, as opposed to a failure of Maleo or wrong usage."""
+_UNSUITABLE: Final = (binaries.NotFound, host.Unsuitable)
+_FAILURES: Final = (
+    cluster.NoCluster,
+    images.BuildFailed,
+    network.CommandFailed,
+    process.NotStarted,
+    topology.Invalid,
+)
+
+
+@contextlib.contextmanager
+def reporting() -> Iterator[None]:
+    """Convert exceptions of the devcluster into Failure, which is printed without a stack trace."""
+    try:
+        yield
+    except _UNSUITABLE as error:
+        raise Failure(str(error), exit_code=UNSUITABLE) from error
+    except _FAILURES as error:
+        raise Failure(str(error)) from error
+
+
+def asker(*, yes: bool) -> host.Ask:
+    """Return the consent function: True for `--yes` or MALEO_YES=1, else a question on the terminal, else False."""
+
+    def ask(question: str) -> bool:
+        if yes or os.environ.get("MALEO_YES") == "1":
+            return True
+        return sys.stdin.isatty() and typer.confirm(question)
+
+    return ask
+
+
+def say(text: str) -> None:
+    print(f"    {text}", flush=True)
+
+
+@app.command()
+def up(
+    config: Annotated[Path, typer.Option(help="A kind configuration.")] = Path("kind-config.yaml"),
+    kubeconfig: Annotated[Path, typer.Option(help="Where to write the kubeconfig.")] = Path("build/kubeconfig"),
+    *,
+    yes: Yes = False,
+) -> None:
+    """Start the cluster, or do nothing when it is up already."""
+    start = time.monotonic()
+    with reporting():
+        running = cluster.up(topology.load(config), ask=asker(yes=yes), say=say)
+    kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(running.kubeconfig, kubeconfig)
+    print(f"{len(running.nodes)} nodes are Ready after {time.monotonic() - start:.1f} s.")
+    print(f"  export KUBECONFIG={kubeconfig.resolve()}")
+
+
+@app.command()
+def down() -> None:
+    """Remove the cluster; programs, images and models stay cached."""
+    with reporting():
+        cluster.down()
+
+
+@app.command()
+def status() -> None:
+    """Which programs and nodes run. Exit code 1 when one does not."""
+    with reporting():
+        running = cluster.Cluster.current().status()
+    for name, runs in running.items():
+        print(f"  {'✓' if runs else '✗'} {name}")
+    if not all(running.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def shape(one: NodeName, other: NodeName, bandwidth: Annotated[str, typer.Argument(help="Such as 4Mbit/s.")]) -> None:
+    """Make the link between two nodes slow, in both directions, at once."""
+    try:
+        parse(BANDWIDTH, bandwidth)
+    except ValueError as error:
+        raise Failure(str(error), exit_code=2) from error
+    with reporting():
+        cluster.Cluster.current().shape(one, other, bandwidth)
+
+
+@app.command()
+def unshape() -> None:
+    """All links at full speed again."""
+    with reporting():
+        cluster.Cluster.current().unshape()
+
+
+@app.command("kill-node")
+def kill_node(node: NodeName) -> None:
+    """Power loss: every process of the node ends at once."""
+    with reporting():
+        cluster.Cluster.current().kill_node(node)
+
+
+@app.command("start-node")
+def start_node(node: NodeName) -> None:
+    """Power returns."""
+    with reporting():
+        cluster.Cluster.current().start_node(node)
+
+
+@app.command("cut-node")
+def cut_node(node: NodeName) -> None:
+    """Pull the node's cable: it runs on, alone."""
+    with reporting():
+        cluster.Cluster.current().cut_node(node)
+
+
+@app.command("heal-node")
+def heal_node(node: NodeName) -> None:
+    """Plug the cable in again."""
+    with reporting():
+        cluster.Cluster.current().heal_node(node)
+
+
+@app.command()
+def kubeconfig() -> None:
+    """Print the path of the kubeconfig."""
+    with reporting():
+        print(cluster.Cluster.current().kubeconfig)
+
+
+@app.command()
+def build(
+    prepare: Annotated[
+        Path | None, typer.Option(help="Only make the folders to build from, below this one, and print them.")
+    ] = None,
+) -> None:
+    """Build the images of operator, agent and slot from this checkout and push them to the cluster's registry."""
+    with reporting():
+        if prepare is not None:
+            folders = images.Builder(source=Path.cwd(), cache=prepare, registry="", say=say)
+            for component in images.COMPONENTS:
+                print(folders.prepare(component)[0])
+            return
+        builder = cluster.Cluster.current().builder(Path.cwd(), say)
+        for component in images.COMPONENTS:
+            print(builder.build(component))
+
+
+@app.command("binaries")
+def get_binaries(*, control_plane: Annotated[bool, typer.Option(help="For a bare API server only.")] = False) -> None:
+    """Get the programs of Kubernetes: find, download or build them."""
+    wanted = (*binaries.CONTROL_PLANE, binaries.KUBECTL) if control_plane else binaries.ALL
+    with reporting():
+        for path in binaries.ensure(wanted, binaries.Sources.of(), say).values():
+            print(path)

@@ -1,0 +1,144 @@
+"""`maleo explain`: why a mission is placed where it is, its alternatives, and what it lacks."""
+
+import sys
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from maleo_api.mission import Figure, Mission
+from maleo_api.model import Model
+from maleo_api.placement import Placement
+from maleo_cli.connection import NAMESPACE, Connection, Context, Kubeconfig, Namespace, SystemNamespace
+from maleo_cli.errors import Failure
+from maleo_cli.live_cluster import read_cluster, serving, snapshot_of
+from maleo_cli.output.text import align, tell
+from maleo_planner import FleetIndex, explain, list_notices, plan
+from maleo_planner.types.accuracy_floor import find_floor, tell_floor
+
+
+def explain_command(
+    mission: Annotated[str, typer.Argument(help="Name of a mission.")],
+    namespace: Namespace = "",
+    kubeconfig: Kubeconfig = None,
+    context: Context = "",
+    system_namespace: SystemNamespace = NAMESPACE,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Every unit and variant that was not taken.")] = False,
+) -> None:
+    """Explain one mission of a running cluster. Exit code 1 when it is not Ready."""
+    connection = Connection(kubeconfig, context, system_namespace)
+    access = connection.open()
+    namespace = namespace or access.namespace
+    cluster = read_cluster(access, system_namespace)
+    found = cluster.of(Mission).get(f"{namespace}/{mission}")
+    if found is None:
+        listing = connection.command("kubectl", "get", "missions", "-A")
+        raise Failure(f"there is no mission {mission} in namespace {namespace}", f"list them: {listing}")
+    snapshot = snapshot_of(cluster, first=found.key)
+    index = FleetIndex(snapshot)
+    for notice in list_notices(replace(snapshot, missions={found.key: found}), index):
+        print(f"note: {notice}", file=sys.stderr)
+    verdict = plan(snapshot, found.key, index=index)
+    reasons = explain(snapshot, found.key, verdict, index=index)
+    planned = tell(found, verdict, reasons, everything=everything)
+    model = snapshot.models.get(found.model_key)
+    print("\n".join([*describe(found, serving(cluster, found), model), *by_figures(found), *planned]))
+    if reasons.classes and not everything:
+        print(f"  each of them: {connection.command('maleo', 'explain', mission, '-n', namespace, '--all')}")
+    if _status(found, "Ready") != "True":
+        raise typer.Exit(1)
+
+
+def by_figures(mission: Mission) -> list[str]:
+    """Return the heading of the new plan, and the measured values that it is based on."""
+    decision = mission.status.decision
+    if decision is None or not (decision.links or decision.units or decision.throttled):
+        return ["Planned again now, by declared figures"]
+    return [
+        f"Planned again now, by the figures measured at the last decision ({decision.reason})",
+        *(
+            f"  link {link.source} > {link.target}: {link.bandwidth}, give or take {link.spread}"
+            for link in decision.links
+        ),
+        *(
+            f"  {unit.node} {unit.unit}: takes {unit.time} of the declared time for {unit.digest[7:19]}"
+            for unit in decision.units
+        ),
+        *(f"  {unit.node} {unit.unit}: throttled to {unit.capacity}" for unit in decision.throttled),
+    ]
+
+
+def describe(mission: Mission, placement: Placement | None, model: Model | None) -> list[str]:
+    """Return the operator's report on the mission, in lines. model: the mission's Model, if it exists."""
+    status, decision = mission.status, mission.status.decision
+    where = f"revision {status.active.revision}, {status.mode} on {status.nodes}" if status.active else "not placed"
+    ready = "Ready" if _status(mission, "Ready") == "True" else "not Ready"
+    return [
+        f"{mission.metadata.name}  {ready}  {where}",
+        *_figures(mission, model),
+        *([f"Why: {status.explanation}"] if status.explanation else []),
+        *(f"  {c.type}={c.status}  {c.reason}: {c.message}" for c in status.conditions),
+        *_parts(placement),
+        *_history(mission),
+        *([f"Decided for {decision.reason}, inputs {decision.inputs_digest}"] if decision else []),
+    ]
+
+
+def _figures(mission: Mission, model: Model | None) -> list[str]:
+    status, objectives = mission.status, mission.spec.objectives
+    predicted, observed, margins = status.predicted, status.observed, status.margins
+    rows = [("", "limit", "predicted", "observed", "margin")]
+    if objectives.accuracy is not None:
+        rows.append(
+            (
+                "accuracy",
+                f">= {tell_floor(objectives.accuracy, find_floor(objectives.accuracy, model))}",
+                _figure(predicted.accuracy if predicted else None),
+                "declared",
+                (margins.accuracy if margins else None) or "",
+            )
+        )
+    if objectives.latency is not None:
+        rows.append(
+            (
+                f"latency p{objectives.latency.percentile}",
+                f"<= {objectives.latency.at_most}",
+                _figure(predicted.latency if predicted else None),
+                _figure(observed.latency if observed else None),
+                (margins.latency if margins else None) or "",
+            )
+        )
+    if objectives.energy is not None:
+        rows.append(
+            (
+                "energy",
+                f"<= {objectives.energy.per_inference or objectives.energy.power}",
+                _figure(predicted.energy if predicted else None),
+                _figure(observed.energy if observed else None),
+                (margins.energy if margins else None) or "",
+            )
+        )
+    return align(rows)
+
+
+def _parts(placement: Placement | None) -> list[str]:
+    if placement is None:
+        return []
+    spec = placement.spec
+    parts = [f"{p.node} {p.unit} [{p.span.first}..{p.span.last}]" for p in spec.partitions]
+    fallback = f"; fallback {spec.fallback.variant} on {spec.fallback.partition.node}" if spec.fallback else ""
+    return [f"Parts: {' > '.join(parts)}{fallback}"]
+
+
+def _history(mission: Mission) -> list[str]:
+    moves = [f"  {m.at}  r{m.from_revision} > r{m.to_revision}  {m.reason}" for m in mission.status.moves]
+    return ["Moves:", *moves] if moves else []
+
+
+def _status(mission: Mission, kind: str) -> str:
+    return next((c.status for c in mission.status.conditions if c.type == kind), "Unknown")
+
+
+def _figure(figure: Figure | None) -> str:
+    return f"{figure.value} {figure.basis.value}" if figure else "unknown"

@@ -1,0 +1,82 @@
+"""Planning snapshot of a running cluster, read from its API server."""
+
+import sys
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+
+from maleo_api.device import Device, DeviceProfile, Link
+from maleo_api.manifests import Manifests, Node, PriorityClass
+from maleo_api.meta import Resource
+from maleo_api.mission import Mission
+from maleo_api.model import Model, ModelProfile
+from maleo_api.placement import Placement
+from maleo_cli.errors import Failure
+from maleo_kube.access import Access
+from maleo_kube.errors import ApiError, Forbidden, NotFound
+from maleo_kube.reader import Reader
+from maleo_kube.resources import BY_KIND, CONFIG_MAPS
+from maleo_planner import FleetIndex, Snapshot, from_manifests, restore
+from maleo_planner.types import measured
+
+_KINDS: tuple[type[Resource], ...] = (DeviceProfile, Device, Link, Model, ModelProfile, Mission, Placement)
+_SETTINGS: Final = "maleo-settings"
+
+
+def read_cluster(access: Access, system_namespace: str) -> Manifests:
+    """Return all objects that planning needs. Raise `Failure` if the cluster cannot be read."""
+    try:
+        with Reader(access) as reader:
+            found = {kind.__name__: _list(reader, kind) for kind in _KINDS}
+            nodes = reader.list(BY_KIND["Node"])
+            classes = reader.list(BY_KIND["PriorityClass"])
+            tolerations = _read_tolerations(reader, system_namespace)
+    except ApiError as error:
+        raise Failure(f"{access.url} cannot be read: {error}", "is it up, and is Maleo installed?") from error
+    named = {item["metadata"]["name"]: Node.model_validate(item) for item in nodes}
+    ranks = {item["metadata"]["name"]: PriorityClass.model_validate(item) for item in classes}
+    return Manifests(found, named, priority_classes=ranks, tolerations=tolerations)
+
+
+def snapshot_of(cluster: Manifests, *, first: str = "") -> Snapshot:
+    """Return the snapshot that the operator plans on: the plans of active Placements are held, leaving one is a move.
+
+    Measured figures are those in the status of the missions, from their last decisions; those of mission `first` take
+    precedence.
+    """
+    ordered = sorted(cluster.of(Mission).items(), key=lambda item: (item[0] == first, item[0]))
+    decisions = [mission.status.decision for _, mission in ordered]
+    observations = measured.restore(decision for decision in decisions if decision is not None)
+    snapshot, held = from_manifests(cluster, observations), {}
+    index = FleetIndex(snapshot)
+    for key, mission in snapshot.missions.items():
+        placement = serving(cluster, mission)
+        plan = restore(snapshot, key, placement, index=index) if placement is not None else None
+        if plan is not None:
+            held[key] = plan
+    return replace(snapshot, held=held)
+
+
+def serving(cluster: Manifests, mission: Mission) -> Placement | None:
+    """Return the Placement of the mission's active revision; None if there is none."""
+    active = mission.status.active
+    mine = [p for p in cluster.of(Placement).values() if p.spec.mission == mission.metadata.name]
+    same = [p for p in mine if p.metadata.namespace == mission.metadata.namespace]
+    return next((p for p in same if active is not None and p.spec.revision == active.revision), None)
+
+
+def _read_tolerations(reader: Reader, system_namespace: str) -> tuple[dict[str, Any], ...]:
+    """Return the tolerations of slots from the operator's settings; none, with a note on stderr, if unreadable."""
+    try:
+        settings = reader.get(CONFIG_MAPS, _SETTINGS, namespace=system_namespace)
+    except (NotFound, Forbidden) as error:
+        told = f"what slots tolerate is not known ({error}): no taint of a node counts as tolerated"
+        print(f"note: {told}; name Maleo's namespace with --system-namespace", file=sys.stderr)
+        return ()
+    return msgspec.json.decode(settings["data"]["slotTolerations"], type=tuple[dict[str, Any], ...])
+
+
+def _list(reader: Reader, kind: type[Resource]) -> dict[str, Resource]:
+    parsed = [kind.model_validate(item) for item in reader.list(BY_KIND[kind.__name__])]
+    return {resource.key: resource for resource in parsed}

@@ -1,0 +1,1 @@
+"""Output of plans: tables, text, JSON and SVG."""

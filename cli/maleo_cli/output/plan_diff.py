@@ -1,0 +1,64 @@
+"""Differences between plans with and without the what-if options of `maleo plan`."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from maleo_api.quantities import DURATION, show
+from maleo_cli.output.text import find_crowded, tell_parts
+from maleo_planner import Feasible, Plan, Verdict
+
+_SAME: Final = 1e-9  # difference in the objective that counts as none
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Difference between two verdicts of one mission.
+
+    before: verdict without the what-if options. text: such as
+    `Split int8: a [0..2] > b [3..9], 61ms -> Local int8: a [0..9], 91ms`.
+    """
+
+    before: Verdict
+    text: str
+
+
+def compare(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> dict[str, Change]:
+    """Return the changes by mission, where mode, variant, nodes, units, cuts, codecs or objective differ."""
+    pairs = {key: (before[key], after[key]) for key in sorted(after)}
+    return {key: Change(old, _tell(old, new)) for key, (old, new) in pairs.items() if _differ(old, new)}
+
+
+def _differ(old: Verdict, new: Verdict) -> bool:
+    """Return True if two verdicts differ in feasibility, in the form of the plan or in its objective."""
+    one, other = old.chosen, new.chosen
+    if type(old) is not type(new) or (one is None) != (other is None):
+        return True
+    if one is None or other is None:
+        return False
+    return _form(one) != _form(other) or abs(one.objective - other.objective) > _SAME
+
+
+def _form(plan: Plan) -> Any:
+    """Return what identifies a plan, without its figures."""
+    parts = [(p.node, p.unit, p.first, p.last, p.codec and p.codec.name) for p in plan.partitions]
+    return plan.mode, plan.label, plan.entry_node, parts
+
+
+def _tell(old: Verdict, new: Verdict) -> str:
+    plans = [plan for plan in (old.chosen, new.chosen) if plan is not None]
+    crowded = find_crowded(plans)
+    one, other = _tell_one(old, crowded), _tell_one(new, crowded)
+    if one == other and len(plans) == 2:  # noqa: PLR2004 - both have one
+        return f"{one}, objective {plans[0].objective:.3g} -> {plans[1].objective:.3g}"
+    return f"{one} -> {other}"
+
+
+def _tell_one(verdict: Verdict, crowded: Collection[str]) -> str:
+    plan = verdict.chosen
+    text = ""
+    if plan is not None:
+        text = f"{plan.mode} {plan.label}: {tell_parts(plan, crowded)}, {show(DURATION, plan.latency.value)}"
+    if isinstance(verdict, Feasible):
+        return text
+    return ", ".join(filter(None, (f"does not fit ({verdict.blockers[0].code})", text and f"least bad {text}")))

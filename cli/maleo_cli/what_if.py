@@ -1,0 +1,163 @@
+"""What-if options of `maleo plan`: snapshots without a node, with more devices, another link or another spec."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import yaml
+
+from maleo_api.device import Device, Link
+from maleo_api.manifests import ManifestError, revise, tell_yaml_error
+from maleo_api.meta import Basis, Tier
+from maleo_api.quantities import BANDWIDTH, parse
+from maleo_api.spelling import suggest
+from maleo_cli.errors import Failure
+from maleo_planner import DEFAULT_SPREAD, Figure, FleetIndex, NodeFacts, Snapshot
+
+_FORM: Final = "MISSION.objectives.latency.atMost=30ms"
+_ROUND_TRIP: Final = "2ms"  # of a link added by --link: that of a local network
+
+
+@dataclass(frozen=True, slots=True)
+class Supposed:
+    """The what-if options as written. count, site, tier: apply to `add_device`; None if not given."""
+
+    without: Sequence[str] = ()
+    add_device: Sequence[str] = ()
+    count: int | None = None
+    site: str | None = None
+    tier: Tier | None = None
+    link: Sequence[str] = ()
+    set: Sequence[str] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.without or self.add_device or self.link or self.set)
+
+
+def suppose(snapshot: Snapshot, asked: Supposed) -> Snapshot:
+    """Return the snapshot changed by all options, in a fixed order, so that a link may name an added node.
+
+    Raise `Failure` with exit code 2 for invalid options.
+    """
+    told = {"--count": asked.count, "--site": asked.site, "--tier": asked.tier}
+    lonely = next((option for option, value in told.items() if value is not None), None)
+    if lonely is not None and not asked.add_device:
+        raise Failure(f"{lonely}: no device is added", "say which by --add-device PROFILE", exit_code=2)
+    site = _check_site(snapshot, asked.site) if asked.site else ""
+    for node in asked.without:
+        snapshot = without_node(snapshot, node)
+    for profile in asked.add_device:
+        snapshot = with_devices(snapshot, profile, count=asked.count or 1, site=site, tier=asked.tier or Tier.EDGE)
+    for text in asked.link:
+        snapshot = with_link(snapshot, text)
+    for text in asked.set:
+        snapshot = with_spec(snapshot, text)
+    return snapshot
+
+
+def _check_site(snapshot: Snapshot, site: str) -> str:
+    """Return `site`. Raise `Failure` unless a node or a link names it: a device on any other site would be isolated."""
+    ends = {end.site for link in snapshot.links.values() for end in link.spec.between}
+    known = sorted({node.site for node in snapshot.nodes.values()} | {end for end in ends if end})
+    if site not in known:
+        raise Failure(f"--site {site}: no node and no Link names it", suggest(site, filter(None, known)), exit_code=2)
+    return site
+
+
+def without_node(snapshot: Snapshot, node: str) -> Snapshot:
+    """Return the snapshot without a node. Raise `Failure` if the node does not exist."""
+    if node not in snapshot.nodes:
+        raise Failure(f"--without: there is no node {node}", suggest(node, sorted(snapshot.nodes)), exit_code=2)
+    return replace(snapshot, nodes={name: facts for name, facts in snapshot.nodes.items() if name != node})
+
+
+def with_devices(snapshot: Snapshot, profile: str, *, count: int, site: str, tier: Tier) -> Snapshot:
+    """Return the snapshot with `count` more nodes, added-1, added-2, ..., that carry this hardware.
+
+    Links of their site or tier connect them. Raise `Failure` if the profile is unknown.
+    """
+    if profile not in snapshot.profiles:
+        near = suggest(profile, sorted(snapshot.profiles))
+        raise Failure(f"--add-device: no DeviceProfile {profile} is known", near, exit_code=2)
+    nodes, devices = dict(snapshot.nodes), dict(snapshot.devices)
+    free = (name for number in itertools.count(1) if (name := f"added-{number}") not in snapshot.nodes)
+    for name in itertools.islice(free, count):
+        nodes[name] = NodeFacts(name=name, site=site, tier=tier, ready=True, schedulable=True)
+        spec = {"nodeName": name, "declared": [{"name": "added", "profile": profile}]}
+        devices[name] = Device.model_validate({"metadata": {"name": name}, "spec": spec})
+    return replace(snapshot, nodes=nodes, devices=devices)
+
+
+def unjoined(before: Snapshot, after: Snapshot) -> list[str]:
+    """Return the added nodes that no Link connects to any other node: they are unreachable."""
+    index = FleetIndex(after)
+    return [
+        name
+        for name, node in after.nodes.items()
+        if name not in before.nodes
+        and not any(index.link(node, other) for other in after.nodes.values() if other.name != name)
+    ]
+
+
+def with_link(snapshot: Snapshot, text: str) -> Snapshot:
+    """Return the snapshot with another bandwidth between two nodes, and a Link between them if there is none.
+
+    text: such as `A/B=10Mbit/s`. Raise `Failure` if a node is unknown or the bandwidth is invalid or zero.
+    """
+    ends, _, bandwidth = text.partition("=")
+    one, _, other = ends.partition("/")
+    unknown = [name for name in (one, other) if name not in snapshot.nodes]
+    if unknown or one == other:
+        what = f"{unknown[0]!r} is no node" if unknown else "the two ends must differ"
+        near = suggest(unknown[0], sorted(snapshot.nodes)) if unknown else ""
+        raise Failure(f"--link {text}: {what}", f"write NODE/NODE=10Mbit/s; {near}".rstrip("; "), exit_code=2)
+    try:
+        value = parse(BANDWIDTH, bandwidth)
+    except ValueError as error:
+        raise Failure(f"--link {text}: {error}", exit_code=2) from error
+    if value == 0:
+        raise Failure(f"--link {text}: no bandwidth is no link", "leave a node out with --without", exit_code=2)
+    figure = Figure(value, DEFAULT_SPREAD * value, Basis.DECLARED, "--link")
+    changed = {**snapshot.observations.bandwidth, (one, other): figure, (other, one): figure}
+    links = dict(snapshot.links)
+    if FleetIndex(snapshot).link(snapshot.nodes[one], snapshot.nodes[other]) is None:
+        spec = {"between": [{"node": one}, {"node": other}], "bandwidth": bandwidth, "roundTrip": _ROUND_TRIP}
+        links[f"{one}-{other}"] = Link.model_validate({"metadata": {"name": f"{one}-{other}"}, "spec": spec})
+    return replace(snapshot, links=links, observations=replace(snapshot.observations, bandwidth=changed))
+
+
+def with_spec(snapshot: Snapshot, text: str) -> Snapshot:
+    """Return the snapshot with a field of a mission's spec changed.
+
+    text: such as `MISSION.objectives.latency.atMost=30ms`; NAMESPACE/MISSION and MISSION.spec are accepted too. Raise
+    `Failure` if the mission is unknown or ambiguous, or the value is invalid.
+    """
+    path, separator, value = text.partition("=")
+    if not separator:
+        raise Failure(f"--set {text}: there is no value", f"write {_FORM}", exit_code=2)
+    keys = [key for key in snapshot.missions if path.startswith((f"{key}.", f"{_short(key)}."))]
+    if len(keys) != 1:
+        raise Failure(f"--set {text}: {_no_mission(snapshot, path, keys)}", f"write {_FORM}", exit_code=2)
+    key = keys[0]
+    field = path.removeprefix(f"{key}.").removeprefix(f"{_short(key)}.").removeprefix("spec.")
+    try:
+        changed = revise(snapshot.missions[key], {field: yaml.safe_load(value)})
+    except yaml.YAMLError as error:
+        raise Failure(f"--set {text}: no YAML: {tell_yaml_error(error)}", exit_code=2) from error
+    except ManifestError as error:
+        raise Failure("\n".join(f"--set {text}: {mistake}" for mistake in error.mistakes), exit_code=2) from error
+    return replace(snapshot, missions={**snapshot.missions, key: changed})
+
+
+def _short(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+def _no_mission(snapshot: Snapshot, path: str, found: Sequence[str]) -> str:
+    if found:
+        return f"more than one mission has this name: {' or '.join(sorted(found))}"
+    name = path.partition(".")[0]
+    known = sorted(snapshot.missions if "/" in name else map(_short, snapshot.missions))
+    return f"no such mission: {suggest(name, known)}"

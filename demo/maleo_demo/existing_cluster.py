@@ -1,0 +1,115 @@
+"""Demo provider for an existing cluster: it is neither created nor removed; a user's command limits its links."""
+
+import shlex
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from maleo_artifacts.registry import as_listed
+
+from maleo_cli.commands.install import uninstall
+from maleo_demo.access import through_api_server
+from maleo_demo.kubectl import FLEET, find_kubectl, find_nodes
+from maleo_demo.programs import Unavailable, run
+from maleo_devcluster.images import COMPONENTS, Say
+
+_SLOW_S: Final = 60.0
+
+
+class NotGiven(Exception):
+    """A setting that only the user of an existing cluster knows is missing or invalid; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Settings of an existing cluster.
+
+    images: image reference with `{}` for operator, agent and slot. slow: command with {one} {other} {bandwidth}.
+    registry: where nodes pull models from; push_registry: its address for this machine, if different.
+    """
+
+    kubeconfig: Path
+    images: str
+    registry: str
+    slow: str
+    push_registry: str = ""
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    can_shape: bool = True
+
+    def connect(self) -> "Given":
+        """Return a copy with the nodes labelled maleo.dev/name. Raise NotGiven if a setting or a node is missing."""
+        told = {"IMAGES": self.images, "REGISTRY": self.registry, "SLOW": self.slow}
+        missing = [f"{name}=..." for name, value in told.items() if not value]
+        if missing:
+            raise NotGiven(f"a cluster of your own needs {' '.join(missing)} too: see docs/concepts/devcluster.md")
+        _format(self.slow, one="a", other="b", bandwidth="c")
+        nodes = find_nodes(self.kubectl, self.kubeconfig)
+        if absent := [name for name in FLEET if name not in nodes]:
+            raise NotGiven(
+                f"no node has the label maleo.dev/name={absent[0]}: label four nodes as kind-config.yaml does "
+                "(maleo.dev/name, maleo.dev/tier, maleo.dev/site)"
+            )
+        push = self.push_registry or self.registry
+        return Given(self.kubeconfig, self.images, self.registry, self.slow, push, nodes)
+
+    @property
+    def description(self) -> str:
+        return f"your own cluster of {len(self.nodes)} devices"
+
+    @property
+    def kubectl(self) -> str:
+        return find_kubectl()
+
+    @property
+    def listed_registry(self) -> str:
+        return as_listed(self.registry)
+
+    def audit_lines(self) -> list[str]:
+        """Return no lines: the audit log of an existing cluster is not accessible."""
+        return []
+
+    def reach(self, namespace: str, service: str, _address: str) -> AbstractContextManager[str]:
+        return through_api_server(self.kubectl, self.kubeconfig, namespace=namespace, service=service)
+
+    def tear_down(self) -> None:
+        """Uninstall Maleo with its custom resources and their dependents; the cluster stays."""
+        uninstall(self.kubeconfig, crds=True)
+
+    def what_to_try(self) -> list[str]:
+        faster = _format(self.slow, one=self.nodes["drone-1"], other=self.nodes["edge-1"], bandwidth="100Mbit/s")
+        down = f"make demo-down KUBECONFIG={shlex.quote(str(self.kubeconfig))}"
+        return [faster, "kubectl describe mission drone-surveillance", down]
+
+    def build_images(self, _source: Path, say: Say) -> dict[str, str]:
+        say("images: as given")
+        return {component: self.images.format(component) for component in COMPONENTS}
+
+    def shape(self, one: str, other: str, bandwidth: str) -> None:
+        words = _format(self.slow, one=self.nodes[one], other=self.nodes[other], bandwidth=bandwidth)
+        try:
+            run(*shlex.split(words), timeout_s=_SLOW_S)
+        except Unavailable as error:
+            raise NotGiven(f"SLOW={self.slow!r}: {error}; mend the command and run `make demo` again") from error
+
+    def unshape(self) -> None:
+        """Do nothing: the full speed of the links is unknown, and the next `shape` sets the speed."""
+
+    def kill_node(self, name: str) -> None:
+        raise NotGiven(f"switch {self.nodes[name]} off yourself")
+
+    def start_node(self, name: str) -> None:
+        raise NotGiven(f"switch {self.nodes[name]} on yourself")
+
+
+def _format(slow: str, **values: str) -> str:
+    """Return the user's command with its fields filled in. Raise NotGiven for unknown fields or unbalanced quotes."""
+    try:
+        words = slow.format(**values)
+        shlex.split(words)
+    except (LookupError, ValueError) as error:
+        raise NotGiven(
+            f"SLOW={slow!r} cannot be read ({error!r}): write words with {{one}} {{other}} {{bandwidth}}"
+        ) from error
+    return words

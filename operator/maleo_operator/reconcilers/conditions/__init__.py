@@ -1,0 +1,1 @@
+"""What is written to a mission's status: conditions, margins, events."""

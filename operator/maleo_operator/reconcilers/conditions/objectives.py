@@ -1,0 +1,98 @@
+"""Conditions of the objectives: AccuracyMet, LatencyMet and EnergyMet; Unknown without telemetry."""
+
+from maleo_api import quantities
+from maleo_api.meta import Condition
+from maleo_api.mission import LatencyObjective
+from maleo_api.placement import Placement
+from maleo_operator.reconcilers.condition import condition, find
+from maleo_operator.reconcilers.conditions import margins
+from maleo_operator.reconcilers.drift import SIGNIFICANCE, judge_run
+from maleo_operator.reconcilers.scope import MissionScope
+from maleo_planner.types.accuracy_floor import find_floor, tell_floor
+from maleo_planner.types.numeric import TIE
+
+
+def judge_objectives(scope: MissionScope, active: Placement | None) -> list[Condition]:
+    """Return one condition per objective of the mission."""
+    objectives = scope.mission.spec.objectives
+    wanted = {
+        "AccuracyMet": (objectives.accuracy, _accuracy),
+        "LatencyMet": (objectives.latency, _latency),
+        "EnergyMet": (objectives.energy, _energy),
+    }
+    return [
+        judge(scope, active) if active is not None else condition(kind, "Unknown", "NotServing", "nothing serves yet")
+        for kind, (objective, judge) in wanted.items()
+        if objective is not None
+    ]
+
+
+def _accuracy(scope: MissionScope, active: Placement) -> Condition:
+    objective = scope.mission.spec.objectives.accuracy
+    assert objective is not None
+    figure, margin = margins.declared_accuracy(scope, active), margins.accuracy_margin(scope, active)
+    metric = f"{objective.metric} on {objective.dataset}"
+    if figure is None or margin is None:
+        variant, exit_ = active.spec.variant, active.spec.exit
+        serving = f"exit {exit_} of variant {variant}" if exit_ else f"variant {variant}"
+        lacking = serving if figure is None else f"the reference {objective.relative_to}"
+        return condition("AccuracyMet", "Unknown", "NoFigure", f"{lacking} has no figure for {metric}")
+    reached = quantities.parse(quantities.RATIO, figure.value)
+    floor = tell_floor(objective, find_floor(objective, scope.model), reached)
+    told = f"{metric} is {figure.value} ({figure.basis}), the floor is {floor}"
+    if margin < -TIE:
+        return condition("AccuracyMet", "False", "BelowFloor", told)
+    return condition("AccuracyMet", "True", "DeclaredFigure", told)
+
+
+def _latency(scope: MissionScope, _: Placement) -> Condition:
+    objective, telemetry = scope.mission.spec.objectives.latency, scope.telemetry
+    assert objective is not None
+    if not telemetry.fresh:
+        return condition("LatencyMet", "Unknown", "NoTelemetry", "the entry does not report")
+    judgement = judge_run(
+        telemetry.windows,
+        percentile=objective.percentile,
+        min_samples=objective.needed_samples,
+        running=scope.mission.spec.drift.windows,
+    )
+    if judgement == "TooFewSamples":
+        message = f"a window needs {objective.needed_samples} samples, the last had {telemetry.samples}"
+        return condition("LatencyMet", "Unknown", "TooFewSamples", message)
+    told = _tell_share(scope, objective)
+    if judgement == "Exceeded":
+        return condition("LatencyMet", "False", "LimitExceeded", told)
+    if judgement == "Within":
+        return condition("LatencyMet", "True", "WithinLimit", told)
+    # The windows disagree: keep the last condition until enough of them agree.
+    last = find(scope.mission.status.conditions, "LatencyMet")
+    if last is not None and last.status != "Unknown":
+        return last
+    return condition("LatencyMet", "Unknown", "Observing", "the first windows do not agree")
+
+
+def _tell_share(scope: MissionScope, objective: LatencyObjective) -> str:
+    """Return a message with the share of requests over the limit, which the test judges; a percentile is noisier."""
+    windows = scope.telemetry.windows[-scope.mission.spec.drift.windows :]
+    over, total = sum(w.over_limit for w in windows), sum(w.total for w in windows)
+    share, allowed = quantities.show_apart(
+        quantities.RATIO, over / total if total else 0.0, 1 - objective.percentile / 100
+    )
+    seen = f"{share} of {total}" if total else "none of 0"
+    return (
+        f"{seen} requests took more than {objective.at_most}, p{objective.percentile} allows "
+        f"{allowed}: judged at {1 - SIGNIFICANCE:.0%} confidence"
+    )
+
+
+def _energy(scope: MissionScope, _: Placement) -> Condition:
+    margin, joules = margins.observed_energy_margin(scope), margins.observed_joules(scope)
+    if margin is None or joules is None:
+        return condition("EnergyMet", "Unknown", "NoReading", "no energy reading whose basis is known")
+    limit = scope.mission.spec.objectives.energy
+    limits = " and ".join(filter(None, (limit.per_inference, limit.power))) if limit else ""
+    shown = quantities.show(quantities.ENERGY, joules)
+    told = f"one inference takes {shown} ({scope.telemetry.joules_basis}), the limit is {limits}"
+    if margin < 0:
+        return condition("EnergyMet", "False", "LimitExceeded", told)
+    return condition("EnergyMet", "True", "WithinLimit", told)

@@ -1,0 +1,1 @@
+"""Manifests that a mission owns: Placements, slot pods, Service and Secret."""

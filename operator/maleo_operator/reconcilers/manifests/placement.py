@@ -1,0 +1,280 @@
+"""Conversion of plans into Placements, the immutable revisions of a mission."""
+
+import math
+from itertools import zip_longest
+from typing import Any, Final
+
+from maleo_api import mission as api
+from maleo_api import placement as stored
+from maleo_api import quantities
+from maleo_api.meta import API_VERSION, Basis, Metadata
+from maleo_api.model import Artifact, Codec
+from maleo_operator.reconcilers.condition import timestamp
+from maleo_operator.reconcilers.manifests.children import labels, owner
+from maleo_operator.reconcilers.revisions import Revisions, is_replaced, is_stored, serving_revision
+from maleo_operator.reconcilers.scope import MissionScope
+from maleo_planner import Feasible, Figure, Infeasible, Plan, PlannedPartition, Rejected
+
+GENERATION: Final = "maleo.dev/mission-generation"
+"""Annotation of a Placement: generation of the mission that it was planned for."""
+BLOCKER: Final = "maleo.dev/blocker"
+"""Annotation of a Placement made from an infeasible plan: code of its first blocker."""
+
+_MOVES_TO_LEAST_BAD: Final = frozenset(
+    {
+        "FirstPlacement",
+        "PlacementLost",
+        "SpecChanged",
+        "EgressViolated",
+        "InputMoved",
+        "Preempted",
+        "NodeLost",
+        "SlotLost",
+        "LatencyDrift",
+        "FallbackDrift",
+        "EnergyDrift",
+    }
+)
+_IMPROVEMENT: Final = 0.05
+"""Minimum gain of the objective (a weighted sum of margins) for a voluntary move."""
+_DWELL_S: Final = 600.0
+"""Expected lifetime of a plan, within which the gain of a move must repay its switching time."""
+
+
+def propose(scope: MissionScope, revisions: Revisions) -> stored.Placement | None:
+    """Return the next revision that the verdict asks for, or None if the current one already has that plan.
+
+    A suspended mission never gets a new revision.
+    """
+    return None if scope.mission.spec.suspend else _find_next(scope, revisions)
+
+
+def is_held_back(scope: MissionScope, revisions: Revisions) -> bool:
+    """Return True if the verdict asks for another revision but the mission is suspended."""
+    return scope.mission.spec.suspend and _find_next(scope, revisions) is not None
+
+
+def _find_next(scope: MissionScope, revisions: Revisions) -> stored.Placement | None:
+    plan = _wanted(scope, revisions)
+    if plan is None:
+        return None
+    new = _build(scope, plan, revisions)
+    current = revisions.current
+    kept = current is not None and is_stored(scope, current)
+    return None if kept and current and (same_plan(current, new) or _is_answered(scope, current)) else new
+
+
+def _is_answered(scope: MissionScope, current: stored.Placement) -> bool:
+    """Return True if `current` was created for this generation already, by an operator that did not record it."""
+    generation = current.metadata.annotations.get(GENERATION)
+    answers = generation == str(scope.mission.metadata.generation) and not is_replaced(scope, current)
+    return scope.trigger == "SpecChanged" and answers
+
+
+def _wanted(scope: MissionScope, revisions: Revisions) -> Plan | None:
+    verdict = scope.verdict
+    if verdict is None:
+        return None
+    if isinstance(verdict, Infeasible):
+        return verdict.least_bad if scope.trigger in _MOVES_TO_LEAST_BAD or revisions.current is None else None
+    return verdict.plan if scope.trigger != "Improvement" or _is_better(scope, verdict) else None
+
+
+def _is_better(scope: MissionScope, verdict: Feasible) -> bool:
+    """Return True if a voluntary move gains enough over staying.
+
+    Staying is evaluated on the current inputs if possible, else by the objective of the plan at the time it was made.
+    """
+    held = verdict.staying or scope.snapshot.held.get(scope.mission.key)
+    staying = held.objective if held is not None else math.inf
+    switching = verdict.plan.switching
+    price = switching.time.value / _DWELL_S if switching is not None else 0.0
+    return verdict.plan.objective >= staying + _IMPROVEMENT + price
+
+
+def same_plan(one: stored.Placement, other: stored.Placement) -> bool:
+    """Return True if both make the slots do the same; predictions, pace and memory estimates are ignored."""
+    return _essence(one.spec) == _essence(other.spec)
+
+
+def blocker_of(placement: stored.Placement) -> str | None:
+    """Return the code of the first blocker if the Placement was made from an infeasible plan, else None."""
+    return placement.metadata.annotations.get(BLOCKER)
+
+
+def manifest(scope: MissionScope, placement: stored.Placement) -> dict[str, Any]:
+    """Return the manifest to create; the status is applied separately, through the status subresource."""
+    meta = placement.metadata
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Placement",
+        "metadata": {
+            "name": meta.name,
+            "namespace": meta.namespace,
+            "labels": meta.labels,
+            "annotations": meta.annotations,
+            "ownerReferences": [owner(scope.mission)],
+        },
+        "spec": placement.spec.to_api(),
+    }
+
+
+def rejections(rejected: tuple[Rejected, ...]) -> list[stored.Rejection]:
+    return [
+        stored.Rejection(
+            candidate=row.candidate[:128],
+            count=row.count,
+            code=row.code[:128],
+            margin=row.margin[:128],
+            example=row.example[:256],
+        )
+        for row in rejected[:16]
+    ]
+
+
+def _build(scope: MissionScope, plan: Plan, revisions: Revisions) -> stored.Placement:
+    revision = _next_revision(scope)
+    meta = scope.mission.metadata
+    blockers = scope.verdict.blockers if isinstance(scope.verdict, Infeasible) else ()
+    return stored.Placement(
+        metadata=Metadata(
+            name=f"{meta.name}-{revision}",
+            namespace=meta.namespace,
+            labels=labels(scope.mission),
+            annotations={GENERATION: str(meta.generation)} | ({BLOCKER: blockers[0].code} if blockers else {}),
+            creation_timestamp=timestamp(scope.now),
+        ),
+        spec=stored.PlacementSpec(
+            mission=meta.name,
+            revision=revision,
+            epoch=scope.epoch,
+            mode=plan.mode,
+            model=plan.model,
+            variant=plan.variant,
+            artifact=plan.artifact,
+            exit=plan.exit,
+            entry_node=plan.entry_node,
+            entry_unit=plan.entry_unit,
+            partitions=[
+                _partition(f"part-{i}", part, following)
+                for i, (part, following) in enumerate(zip_longest(plan.partitions, plan.partitions[1:]))
+            ],
+            transfers=[
+                stored.Transfer(
+                    source=t.source,
+                    target=t.target,
+                    size=quantities.show(quantities.BYTES, t.size),
+                    link=t.link,
+                    codec=t.codec,
+                )
+                for t in plan.transfers
+            ],
+            fallback=_fallback(plan),
+            predicted=_predicted(plan),
+            reason=scope.trigger or "Planned",
+            inputs_digest=scope.inputs_digest,
+            switch=stored.Switch(strategy=_strategy(scope, plan, revisions.active)),
+        ),
+    )
+
+
+def _next_revision(scope: MissionScope) -> int:
+    """Return a revision above all known ones, reported ones included, so that slots never see a number reused."""
+    known = [p.spec.revision for p in scope.placements]
+    known += [revision for report in scope.telemetry.reports.values() for revision in report.warm]
+    known += [report.active or 0 for report in scope.telemetry.reports.values()]
+    return max([*known, serving_revision(scope) or 0, 0]) + 1
+
+
+def _partition(name: str, part: PlannedPartition, following: PlannedPartition | None) -> stored.Partition:
+    """Return the stored form of `part`; it encodes what the `following` partition decodes."""
+    codec, onward = part.codec, following.codec if following else None
+    return stored.Partition(
+        name=name,
+        span=stored.Span(first=part.first, last=part.last),
+        node=part.node,
+        unit=part.unit,
+        memory=quantities.show(quantities.BYTES, part.memory),
+        inputs=list(part.inputs),
+        outputs=list(part.outputs),
+        taken_from=list(part.taken_from),
+        decoder=_coder(codec, codec.decoder) if codec else None,
+        encoder=_coder(onward, onward.encoder) if onward else None,
+        providers=list(part.providers),
+        pace=_pace(part) if part.simulated else None,
+    )
+
+
+def _coder(codec: Codec, artifact: Artifact) -> stored.Coder:
+    return stored.Coder(codec=codec.name, artifact=artifact, tensors=codec.tensors)
+
+
+def _pace(part: PlannedPartition) -> stored.Pace:
+    """Return the nominal time and energy of a simulated unit; the agent applies throttling itself."""
+    known = part.energy.basis != Basis.UNKNOWN
+    return stored.Pace(
+        time=quantities.show(quantities.DURATION, part.nominal),
+        energy=quantities.show(quantities.ENERGY, part.energy.value) if known else None,
+    )
+
+
+def _fallback(plan: Plan) -> stored.Fallback | None:
+    spare = plan.fallback
+    if spare is None:
+        return None
+    partition = _partition("fallback", spare.partition, None)
+    return stored.Fallback(variant=spare.variant, exit=spare.exit, artifact=spare.artifact, partition=partition)
+
+
+def _predicted(plan: Plan) -> api.Predicted:
+    return api.Predicted(
+        accuracy=_figure(quantities.RATIO, plan.accuracy),
+        latency_mean=_figure(quantities.DURATION, plan.latency_mean),
+        latency=_figure(quantities.DURATION, plan.latency),
+        energy=_figure(quantities.ENERGY, plan.energy),
+        rate=_figure(quantities.RATE, plan.rate),
+    )
+
+
+def _figure(unit: quantities.Unit, figure: Figure | None) -> api.Figure | None:
+    if figure is None or figure.basis is Basis.UNKNOWN:
+        return None
+    return api.Figure(value=quantities.show(unit, figure.value), basis=figure.basis)
+
+
+def _strategy(scope: MissionScope, plan: Plan, active: stored.Placement | None) -> stored.Strategy:
+    """Return SideBySide if both revisions fit; else Bridge with a fallback, InPlace if a gap is allowed, or SideBySide.
+
+    Exclusive units do not prevent SideBySide: the unit belongs to the slot, which outlives revisions and can hold both.
+    """
+    if active is None or not _crowded(scope, plan, active):
+        return "SideBySide"
+    if active.spec.fallback is not None:
+        return "Bridge"
+    gap = quantities.parse(quantities.DURATION, scope.mission.spec.continuity.max_gap)
+    return "InPlace" if gap > 0 else "SideBySide"
+
+
+def _crowded(scope: MissionScope, plan: Plan, active: stored.Placement) -> bool:
+    """Return True if the memory of a unit cannot hold its partitions of the old and the new revision at once."""
+    return any(
+        old.node == new.node
+        and old.unit == new.unit
+        and quantities.parse(quantities.BYTES, old.memory) + new.memory > _allocatable(scope, new.node, new.unit)
+        for old in active.spec.partitions
+        for new in plan.partitions
+    )
+
+
+def _allocatable(scope: MissionScope, node: str, unit: str) -> float:
+    device = scope.snapshot.devices.get(node)
+    row = next((u for u in device.status.units if u.name == unit), None) if device else None
+    memory = row.allocatable.memory if row and row.allocatable else None
+    return quantities.parse(quantities.BYTES, memory) if memory else float("inf")
+
+
+def _essence(spec: stored.PlacementSpec) -> tuple[object, ...]:
+    chain = tuple((p.span, p.node, p.unit, tuple(p.providers), p.decoder, p.encoder) for p in spec.partitions)
+    spare = (spec.fallback.variant, spec.fallback.exit, spec.fallback.artifact.digest) if spec.fallback else None
+    entry = (spec.entry_node, spec.entry_unit)
+    return (spec.mode, spec.model, spec.variant, spec.artifact.digest, spec.exit, entry, chain, spare)

@@ -1,0 +1,1 @@
+"""Policies: when to plan a mission, and how long to wait before a retry."""

@@ -1,0 +1,1 @@
+"""Rollout of a new revision, and the desired state of every slot."""

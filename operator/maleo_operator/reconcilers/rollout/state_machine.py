@@ -1,0 +1,247 @@
+"""Rollout from one revision to the next: a level-triggered state machine without memory.
+
+Its state is derived from Placements, pods, slot reports and `status.active` in every step, so that a step may be lost,
+repeated, or made by another replica at any point.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from maleo_api import quantities
+from maleo_api.meta import Condition
+from maleo_api.mission import Active, Move
+from maleo_api.placement import Placement
+from maleo_operator.reconcilers.condition import condition, holds, seconds, timestamp
+from maleo_operator.reconcilers.egress import FORBIDDEN, breaks_egress, tell_violation
+from maleo_operator.reconcilers.manifests.placement import same_plan
+from maleo_operator.reconcilers.revisions import (
+    Revisions,
+    Slot,
+    entry_of,
+    is_replaced,
+    is_stored,
+    live_pods,
+    serving_revision,
+    slots_of,
+)
+from maleo_operator.reconcilers.scope import MissionScope, SlotPod
+from maleo_planner import Infeasible
+
+KEPT: Final = 3
+"""Number of finished revisions that are kept as history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Result of one step of the state machine.
+
+    revisions: the roles after the step; marks: Placement name -> terminal condition (Superseded or Abandoned) to set.
+    """
+
+    revisions: Revisions
+    active: Active | None
+    created: Placement | None = None
+    committed: bool = False
+    move: Move | None = None
+    marks: dict[str, Condition] = field(default_factory=dict)
+    pruned: tuple[Placement, ...] = ()
+
+
+def advance(scope: MissionScope, revisions: Revisions, proposed: Placement | None) -> Turn:
+    """Take the first applicable action of stop, rebuild, replace, call off, commit and abandon, then retire revisions.
+
+    proposed: the next revision that the verdict asks for, if any.
+    """
+    if _is_forbidden(scope, revisions):
+        return _stop(revisions)
+    turn = Turn(revisions=revisions, active=scope.mission.status.active)
+    lost = _unrecorded(scope, revisions)
+    if lost is not None:
+        turn = _rebuild(scope, turn, lost)
+    elif proposed is not None:
+        turn = _replace(scope, turn, proposed)
+    elif revisions.pending is not None and (mark := _objection(scope, revisions.pending)) is not None:
+        turn = _call_off(turn, revisions.pending, mark)
+    elif revisions.pending is not None and not scope.mission.spec.suspend:
+        turn = _push(scope, turn, revisions.pending)
+    return _finish(scope, turn)
+
+
+def waiting_for(scope: MissionScope, placement: Placement) -> tuple[Slot, ...]:
+    """Return the slots that do not report this revision as warm, or whose pod has no IP address yet."""
+    pods = live_pods(scope.pods)
+    return tuple(slot for slot in slots_of(placement) if not _warm(scope, placement, pods.get(slot)))
+
+
+def load_errors(scope: MissionScope, placement: Placement) -> tuple[str, ...]:
+    """Return the load errors of this revision by slot, such as `edge-1 npu0/npu: digest mismatch`."""
+    prefix = f"revision {placement.spec.revision}: "
+    return tuple(
+        f"{slot.node} {slot.unit}: {error.removeprefix(prefix)}"
+        for slot, pod in sorted(live_pods(scope.pods).items())
+        if pod.name in scope.telemetry.reports
+        for error in scope.telemetry.reports[pod.name].errors
+        if error.startswith(prefix)
+    )
+
+
+LOAD_REASONS: Final = frozenset({"CacheFull", "ArtifactInvalid", "LoadFailed"})
+
+
+def load_reason(errors: Iterable[str]) -> str:
+    """Return the reason in LOAD_REASONS that classifies these load errors."""
+    told = "\n".join(errors)
+    if ": CacheFull: " in told:
+        return "CacheFull"
+    return "ArtifactInvalid" if "digest" in told.lower() else "LoadFailed"
+
+
+def has_flipped(scope: MissionScope, turn: Turn) -> bool:
+    """Return True if the entry reports that it serves the active revision, so that the old one gets no new requests."""
+    active = turn.revisions.active
+    pod = live_pods(scope.pods).get(entry_of(active)) if active is not None and not turn.committed else None
+    report = scope.telemetry.reports.get(pod.name) if pod else None
+    return report is not None and active is not None and report.active == active.spec.revision
+
+
+def deadline(placement: Placement) -> float:
+    """Return the Unix time at which an uncommitted move is abandoned."""
+    created = seconds(placement.metadata.creation_timestamp) if placement.metadata.creation_timestamp else 0.0
+    return created + quantities.parse(quantities.DURATION, placement.spec.switch.progress_deadline)
+
+
+def _warm(scope: MissionScope, placement: Placement, pod: SlotPod | None) -> bool:
+    report = scope.telemetry.reports.get(pod.name) if pod is not None and pod.ip else None
+    return report is not None and placement.spec.revision in report.warm
+
+
+def _is_forbidden(scope: MissionScope, revisions: Revisions) -> bool:
+    """Return True if an egress rule must end the mission's service; nothing else ends it.
+
+    No plan is left, not even an infeasible one, and the serving revision (or the first one) breaks the rule and has no
+    fallback at its entry.
+    """
+    serving = revisions.active or revisions.pending
+    nothing_else = isinstance(scope.verdict, Infeasible) and scope.verdict.least_bad is None
+    return nothing_else and serving is not None and serving.spec.fallback is None and breaks_egress(scope, serving)
+
+
+def _stop(revisions: Revisions) -> Turn:
+    mark = condition("Superseded", "True", FORBIDDEN, "the mission's egress rules forbid this plan")
+    marks = {p.metadata.name: mark for p in (*revisions.held, *revisions.stale)}
+    return Turn(revisions=Revisions(finished=revisions.finished), active=None, marks=marks)
+
+
+def _unrecorded(scope: MissionScope, revisions: Revisions) -> Placement | None:
+    """Return the Placement that serves although `status.active` is empty, as after a restore from a backup.
+
+    The report of an entry takes precedence over the Serving condition of a Placement.
+    """
+    if scope.mission.status.active is not None:
+        return None
+    reported = {report.active for report in scope.telemetry.reports.values()}
+    by_entry = [p for p in revisions.held if p.spec.revision in reported]
+    by_record = [p for p in revisions.held if holds(p.status.conditions, "Serving")]
+    return next(iter([*reversed(by_entry), *reversed(by_record)]), None)
+
+
+def _rebuild(scope: MissionScope, turn: Turn, found: Placement) -> Turn:
+    others = [p for p in turn.revisions.held if p is not found]
+    newer = [p for p in others if p.spec.revision > found.spec.revision]
+    older = tuple(p for p in others if p.spec.revision < found.spec.revision)
+    revisions = replace(turn.revisions, active=found, pending=newer[-1] if newer else None, draining=older)
+    return replace(turn, revisions=revisions, active=_active(scope, found), committed=True)
+
+
+def _replace(scope: MissionScope, turn: Turn, proposed: Placement) -> Turn:
+    """Replace the pending revision by `proposed`, or only cancel it if `proposed` equals the active plan."""
+    before = turn.revisions
+    marks = {}
+    if before.pending is not None:
+        message = f"overtaken before it served ({proposed.spec.reason})"
+        marks = {before.pending.metadata.name: condition("Superseded", "True", "Overtaken", message)}
+    if before.active is not None and is_stored(scope, before.active) and same_plan(before.active, proposed):
+        return replace(turn, revisions=replace(before, pending=None), marks=marks)
+    return replace(turn, revisions=replace(before, pending=proposed), created=proposed, marks=marks)
+
+
+def _objection(scope: MissionScope, pending: Placement) -> Condition | None:
+    """Return the Superseded condition of a pending move that must not go on, or None.
+
+    A move is cancelled if it breaks an egress rule or the Model no longer has its artifact. In the latter case it goes
+    on if nothing serves and there is no new verdict.
+    """
+    if breaks_egress(scope, pending):
+        message = tell_violation(scope, pending) or "a node of it does not exist any more"
+        return condition("Superseded", "True", FORBIDDEN, message)
+    planned = scope.mission.status.active is not None or scope.verdict is not None
+    if scope.model is not None and planned and is_replaced(scope, pending):
+        message = f"Model {pending.spec.model} has no such artefact of variant {pending.spec.variant} any more"
+        return condition("Superseded", "True", "ModelChanged", message)
+    return None
+
+
+def _call_off(turn: Turn, pending: Placement, mark: Condition) -> Turn:
+    return replace(turn, revisions=replace(turn.revisions, pending=None), marks={pending.metadata.name: mark})
+
+
+def _push(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
+    if not waiting_for(scope, pending):
+        return _commit(scope, turn, pending)
+    if turn.revisions.active is not None and scope.now >= deadline(pending):
+        return _abandon(scope, turn, pending)
+    return turn
+
+
+def _commit(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
+    old = turn.revisions.active
+    draining = (*turn.revisions.draining, old) if old is not None else turn.revisions.draining
+    revisions = replace(turn.revisions, active=pending, pending=None, draining=draining)
+    before = serving_revision(scope)
+    move = None
+    if before is not None:
+        move = Move(
+            from_revision=before,
+            to_revision=pending.spec.revision,
+            reason=pending.spec.reason,
+            at=timestamp(scope.now),
+        )
+    return replace(turn, revisions=revisions, active=_active(scope, pending), committed=True, move=move)
+
+
+def _abandon(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
+    """Abandon the pending move. Callers do so only while another revision serves: otherwise nothing would be gained."""
+    errors = load_errors(scope, pending)
+    waiting = ", ".join(f"{slot.node} {slot.unit}" for slot in waiting_for(scope, pending))
+    message = "; ".join(errors) or f"not warm within {pending.spec.switch.progress_deadline} on {waiting}"
+    reason = load_reason(errors) if errors else "ProgressDeadlineExceeded"
+    marks = {pending.metadata.name: condition("Abandoned", "True", reason, message)}
+    return replace(turn, revisions=replace(turn.revisions, pending=None), marks=turn.marks | marks)
+
+
+def _finish(scope: MissionScope, turn: Turn) -> Turn:
+    """Mark overtaken revisions as Superseded, and draining ones once the entry has flipped; prune old history.
+
+    A draining revision is finished when no pod can answer for it any more.
+    """
+    revisions, marks = turn.revisions, dict(turn.marks)
+    for placement in revisions.stale:
+        marks[placement.metadata.name] = condition("Superseded", "True", "Overtaken", "overtaken before it served")
+    if revisions.active is not None and has_flipped(scope, turn):
+        done = [p for p in revisions.draining if _left(scope, p, revisions)]
+        by = f"revision {revisions.active.spec.revision} serves"
+        marks |= {p.metadata.name: condition("Superseded", "True", "Replaced", by) for p in done}
+        revisions = replace(revisions, draining=tuple(p for p in revisions.draining if p not in done))
+    return replace(turn, revisions=replace(revisions, stale=()), marks=marks, pruned=revisions.finished[:-KEPT])
+
+
+def _left(scope: MissionScope, placement: Placement, revisions: Revisions) -> bool:
+    """Return True if no pod answers for this draining revision: its entry has flipped, or its entry pod is gone."""
+    entry = entry_of(placement)
+    assert revisions.active is not None
+    return entry == entry_of(revisions.active) or not any((p.node, p.unit) == entry for p in scope.pods)
+
+
+def _active(scope: MissionScope, placement: Placement) -> Active:
+    return Active(revision=placement.spec.revision, epoch=scope.epoch)

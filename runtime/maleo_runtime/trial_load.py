@@ -1,0 +1,112 @@
+"""Trial load of a stage in a child process, so that a hostile or broken model cannot end the slot.
+
+A graph may require more memory than available, never end, or crash ONNX Runtime by a model-local function that calls
+itself. None of it can be detected from the file in advance, and none can be caught within the process.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import onnx
+
+from maleo_runtime.egress import check_withheld
+from maleo_runtime.stage import LoadFailed, load
+from maleo_wire.address import show
+from maleo_wire.messages import Stage
+
+_LONGEST_S: Final = 300.0
+_REFUSED: Final = 3  # exit code of a LoadFailed, whose message is on standard output
+_CGROUP: Final = Path("/sys/fs/cgroup")
+_MIB: Final = 1 << 20
+
+
+class _Order(msgspec.Struct, frozen=True):
+    stage: Stage
+    files: dict[str, str]
+    most_bytes: int  # of memory
+
+
+async def rehearse(stage: Stage, files: Mapping[str, Path], *, longest_s: float = _LONGEST_S) -> None:
+    """Load and warm `stage` in a child process. `files`: digest -> file. Raise LoadFailed with the cause."""
+    name, most = show(stage.artifact.uri), memory_left()
+    order = _Order(stage=stage, files={digest: str(path) for digest, path in files.items()}, most_bytes=most)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "maleo_runtime.trial_load"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(longest_s):
+            told, _ = await child.communicate(msgspec.msgpack.encode(order))
+    except TimeoutError:
+        raise LoadFailed(f"{name}: the model is not loaded and warm after {longest_s:.0f} s") from None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode == _REFUSED:
+        raise LoadFailed(told.decode(errors="replace"))
+    if child.returncode != 0:
+        raise LoadFailed(f"{name}: loading the model ends its process: {_ending(child.returncode or 0, most)}")
+
+
+def memory_left() -> int:
+    """Return the bytes of memory that this container may still use, by its cgroup limit and the machine's memory."""
+    machine = Path("/proc/meminfo").read_text(encoding="ascii")
+    available = int(re.findall(r"MemAvailable:\s+(\d+) kB", machine)[0]) * 1024
+    try:
+        most = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
+        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        cached = re.findall(r"^(?:in)?active_file (\d+)$", (_CGROUP / "memory.stat").read_text("ascii"), re.MULTILINE)
+    except (OSError, ValueError):  # `max`: the cgroup has no limit
+        return available
+    return min(available, most - used + sum(map(int, cached)))
+
+
+def _ending(code: int, most_bytes: int) -> str:
+    if code in (-signal.SIGKILL, -signal.SIGABRT):
+        return f"it may need more memory than the {most_bytes // _MIB} MiB that are left"
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def main() -> int:
+    """Load the stage given on standard input within a memory limit; write the cause of a failure to standard output."""
+    order = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Order)
+    with contextlib.suppress(OSError):  # if memory still runs out, the OOM killer takes this process first
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The parent measured the available memory before this process used its own share.
+    most = _status_bytes("VmData") + max(0, order.most_bytes - _status_bytes("VmRSS"))
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    try:
+        load(order.stage, {digest: Path(path) for digest, path in order.files.items()})
+        if order.stage.withholds_input:
+            check_withheld(order.stage, onnx.load(order.files[order.stage.artifact.digest], load_external_data=False))
+    except LoadFailed as error:
+        short = isinstance(error.__cause__, MemoryError) or "bad_alloc" in str(error) or "allocate" in str(error)
+        need = f" (it may need more memory than the {order.most_bytes // _MIB} MiB that are left)" if short else ""
+        sys.stdout.write(f"{error}{need}")
+        return _REFUSED
+    return 0
+
+
+def _status_bytes(field: str) -> int:
+    """Return this process's memory in bytes: VmData counts like RLIMIT_DATA (private, writable), VmRSS is resident."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.findall(rf"{field}:\s+(\d+) kB", status)[0]) * 1024
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # skips the shutdown of ONNX Runtime's threads
