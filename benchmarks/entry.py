@@ -11,9 +11,9 @@ import onnx
 import onnxruntime
 import tritonclient.http.aio as oip
 from aiohttp import web
-from maleo_artifacts.registry import digest_of
 from measure import percentiles, report
 
+from maleo_artifacts.registry import digest_of
 from maleo_cli.model import zoo
 from maleo_runtime.main import Settings, Slot
 from maleo_wire.messages import Artifact, Frame, Policy, Revision, SlotDesired, Stage, TensorSpec

@@ -16,9 +16,9 @@ import onnxruntime
 import pytest
 import tritonclient.http.aio as oip
 from aiohttp import web
-from maleo_artifacts.registry import digest_of
 from onnx import TensorProto, helper, numpy_helper
 
+from maleo_artifacts.registry import digest_of
 from maleo_runtime.main import Settings, Slot
 from maleo_wire.messages import Artifact, Coder, Frame, Hop, Policy, Revision, SlotDesired, Stage, TensorSpec
 from maleo_wire.server_session import Parent

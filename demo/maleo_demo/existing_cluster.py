@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from maleo_artifacts.registry import as_listed
-
 from maleo_cli.commands.install import uninstall
 from maleo_demo.access import through_api_server
 from maleo_demo.kubectl import FLEET, find_kubectl, find_nodes

@@ -10,7 +10,6 @@ from typing import Final
 
 from maleo_artifacts.address_policy import Sources
 from maleo_artifacts.registry import TransferFailed, pull
-
 from maleo_wire.address import show
 from maleo_wire.messages import Artifact
 

@@ -14,9 +14,9 @@ from typing import Final, Self, TypeVar
 
 import msgspec
 from aiohttp import web
-from maleo_artifacts.registry import NotFound, TransferFailed
 
 from maleo_agent.artifacts import ArtifactCache, CacheFull
+from maleo_artifacts.registry import NotFound, TransferFailed
 from maleo_wire.client_session import LARGEST_OF_SLOT, Refused
 from maleo_wire.connection_limits import Door
 from maleo_wire.frame_order import Boot

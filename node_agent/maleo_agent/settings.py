@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maleo_artifacts.address_policy import Sources
-
 from maleo_wire.address import join
 
 

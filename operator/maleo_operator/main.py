@@ -1,14 +1,11 @@
 """Entry point of `maleo-operator` and composition root of its components."""
 
 import asyncio
-import contextlib
 import gc
 import logging
-import signal
 import time
 from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from maleo_kube.access import in_cluster
@@ -16,15 +13,15 @@ from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.plugins import load_access
 from maleo_kube.resources import Kind
-from maleo_operator.cluster.cache import Cache, Dirty
+from maleo_operator import app as kopf_app
+from maleo_operator.cluster.cache import Cache
 from maleo_operator.cluster.writer import Gateway
 from maleo_operator.engine.cycle import Cycle
 from maleo_operator.engine.decision_log import Archive
+from maleo_operator.engine.frame_receiver import FrameReceiver
 from maleo_operator.engine.leader_election import Elector
 from maleo_operator.engine.queue import DirtyQueue
-from maleo_operator.handlers.people import Listener
 from maleo_operator.ingest.identity import Reviewer
-from maleo_operator.ingest.placement_check import Placed, keep_placed
 from maleo_operator.ingest.publisher import Hub
 from maleo_operator.ingest.server import IngestServer
 from maleo_operator.ingest.telemetry import TelemetryStore
@@ -32,8 +29,7 @@ from maleo_operator.metrics import Metrics
 from maleo_operator.settings import Settings
 from maleo_wire import connection_limits, logs
 from maleo_wire.connection_limits import Door, Limits
-from maleo_wire.messages import Frame, Hello, Nack, SlotReport
-from maleo_wire.report_validation import Ledger, screen_reading, screen_report
+from maleo_wire.messages import Nack
 from maleo_wire.server_session import Parent
 
 log: Final = logging.getLogger("maleo.operator")
@@ -60,11 +56,16 @@ class Operator:
             namespaces=settings.watch_namespaces,
             namespace=settings.namespace,
         )
-        self._telemetry = TelemetryStore()
+        self.telemetry = TelemetryStore()
+        self.receiver = FrameReceiver(
+            self.cache, self.telemetry, self._queue, metrics, connected=lambda: len(self.parent.connected)
+        )
         self._door = Door(_INGEST_LIMITS)
-        self._ledger = Ledger(lambda reason: metrics.refused.labels(reason).inc())
         self.parent = Parent(
-            on_frame=self._hear_frame, on_hello=self._hear_hello, on_nack=_log_nack, on_lost=self._lose_agent
+            on_frame=self.receiver.receive,
+            on_hello=self.receiver.greet,
+            on_nack=_log_nack,
+            on_lost=self.receiver.lose,
         )
         self.elector = Elector(
             client,
@@ -77,7 +78,7 @@ class Operator:
             cache=self.cache,
             gateway=Gateway(client, self.cache),
             hub=Hub(self.parent),
-            telemetry=self._telemetry,
+            telemetry=self.telemetry,
             queue=self._queue,
             metrics=metrics,
             slots=settings.slots,
@@ -85,29 +86,46 @@ class Operator:
             connected=lambda: self.parent.connected,
             archive=Archive(settings.archive),
         )
-        self._listener: Listener | None = None
+        self._runners: list[web.AppRunner] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Run until `stopping` is set, then release the Lease so that the next leader need not wait for its expiry."""
-        self._listener = Listener(self.cache.heard, self._hear_people)
-        self._listener.start()
-        runners = [
+        """Run until `stopping` is set or the process is told to end. Raise what ended a task of this replica."""
+        self._stopping = stopping
+        await kopf_app.run(
+            start=self.start,
+            stop=self.stop,
+            observe=self._observe,
+            stopping=stopping,
+            is_namespaced=bool(self.settings.watch_namespaces),
+        )
+        for task in self._tasks:
+            if not task.cancelled():
+                task.result()  # re-raises: these tasks end by themselves only on an error
+
+    async def start(self) -> None:
+        """Start the servers, the cache and leader election."""
+        self._runners = [
             await _serve(self._make_health(), self.settings.health_port),
             await _serve(self._make_metrics(), self.settings.metrics_port),
             await connection_limits.serve(self._make_ingest(), self.settings.ingest_port, self._door),
         ]
-        tasks = [asyncio.create_task(self.cache.run()), asyncio.create_task(self.elector.run(self._lead))]
-        stopped = asyncio.create_task(stopping.wait())
-        done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
-        for task in (*tasks, stopped):
+        self._tasks = [asyncio.create_task(self.cache.run()), asyncio.create_task(self.elector.run(self._lead))]
+        for task in self._tasks:
+            task.add_done_callback(lambda _: self._stopping.set())
+
+    async def stop(self) -> None:
+        """Stop everything, and release the Lease so that the next leader need not wait for its expiry."""
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.elector.release()
-        await asyncio.to_thread(self._listener.stop)
-        for runner in runners:
+        for runner in self._runners:
             await runner.cleanup()
-        for task in done & set(tasks):
-            task.result()  # re-raises: these tasks end by themselves only on an error
+
+    def _observe(self, kind: Kind, item: Object, deleted: bool) -> None:
+        self.cache.hear(kind, item, deleted=deleted)
 
     async def _lead(self, epoch: int) -> None:
         log.info("leading, epoch %d", epoch)
@@ -118,67 +136,6 @@ class Operator:
         finally:
             self.metrics.leading.set(0)
             await self.parent.redirect("")
-
-    # ------------------------------------------------------------------------------------------------ ingest
-
-    def _hear_people(self, kind: Kind, item: Object, deleted: bool) -> None:
-        self.cache.hear(kind, item, deleted=deleted)
-
-    def _hear_hello(self, hello: Hello) -> None:
-        self._telemetry.greet(hello.name, hello.boot)
-        self.metrics.connections.set(len(self.parent.connected))
-        self._queue.mark(Dirty("device", hello.name))
-
-    def _lose_agent(self, name: str) -> None:
-        self.metrics.connections.set(len(self.parent.connected))
-        self._queue.mark(Dirty("device", name))
-
-    def _hear_frame(self, node: str, frame: Frame) -> None:
-        """Ingest a telemetry frame. A slot report that fails is logged and counted, and the others are still taken."""
-        if frame.reading is not None:
-            frame = msgspec.structs.replace(frame, reading=screen_reading(frame.reading, self._ledger.of(node)))
-        now = time.monotonic()
-        if not self._telemetry.begin(node, frame, now=now):
-            self.metrics.frames.labels("repeated").inc()
-            return
-        self.metrics.frames.labels("backfilled" if frame.backfilled else "live").inc()
-        for report in frame.slots:
-            try:
-                self._hear_report(node, report, backfilled=frame.backfilled, now=now)
-            except Exception:
-                self.metrics.errors.labels("report").inc()
-                log.exception("a report of %s on %s was not taken", report.slot, node)
-
-    def _hear_report(self, node: str, report: SlotReport, *, backfilled: bool, now: float) -> None:
-        """Ingest one slot report and mark its mission dirty.
-
-        The mission is decided at once if the state of its slots changed, else within a second, because latency windows
-        close by time.
-        """
-        slot = self.cache.slot_of_pod(report.slot)
-        if slot is None:
-            return
-        key, where = slot
-        if where != node:
-            self.metrics.foreign.inc()  # a node may report its own slots only
-            return
-        refuse = self._ledger.of(node)
-        seen = screen_report(report, refuse)
-        if seen is None:
-            return
-        declared = self.cache.missions.get(key)
-        active = declared.status.active if declared is not None else None
-        placements = self.cache.placements(declared) if declared is not None else ()
-        placed = Placed.of(placements, active.revision if active is not None else None)
-        seen = keep_placed(seen, node, placed, refuse)
-        state = self._telemetry.state_of(key)
-        for counted in self._telemetry.take(node, key, seen, backfilled=backfilled, now=now):
-            names = counted.mission.split("/", 1)
-            for outcome in ("answered", "fallback", "failed"):
-                self.metrics.requests.labels(*names, outcome).inc(getattr(counted, outcome))
-            self.metrics.over_limit.labels(*names).inc(counted.over_limit)
-        turned = self._telemetry.state_of(key) != state
-        self._queue.mark(Dirty("mission", key), after_s=0.0 if turned else 1.0)
 
     # ------------------------------------------------------------------------------------------------ serving
 
@@ -206,12 +163,10 @@ class Operator:
         return app
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        """Liveness check: fail if the leader's cycle has stalled or kopf has ended, which only a restart repairs."""
+        """Liveness check: fail if the leader's cycle has stalled, which only a restart repairs."""
         age = time.monotonic() - self.cycle.last_turn
         if self.elector.epoch is not None and age > _STALLED_S:
             return web.Response(status=503, text=f"the cycle has not turned for {age:.0f} s")
-        if self._listener is None or not self._listener.alive:
-            return web.Response(status=503, text="kopf has ended")
         return web.Response(text="ok")
 
     async def _readyz(self, _request: web.Request) -> web.Response:
@@ -232,11 +187,8 @@ def _log_nack(name: str, nack: Nack) -> None:
 
 async def _run() -> None:
     logs.configure()
-    logging.getLogger("kopf").setLevel(logging.ERROR)  # it logs every event that it hands to a handler
+    logging.getLogger("kopf").setLevel(logging.WARNING)  # at INFO it logs every event
     gc.set_threshold(*_GC_THRESHOLDS)
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     settings, metrics = Settings.read(), Metrics()
 
     def count(verb: str, kind: str, code: str) -> None:
@@ -245,8 +197,7 @@ async def _run() -> None:
     path = settings.kubeconfig
     access = await load_access(path) if path else in_cluster()
     async with Client(access, count=count) as client:
-        with contextlib.suppress(asyncio.CancelledError):
-            await Operator(settings, client, metrics).run(stopping)
+        await Operator(settings, client, metrics).run(asyncio.Event())
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import ClientSession
-from maleo_artifacts.address_policy import Sources
 
 from maleo_agent.main import Agent
 from maleo_agent.settings import Settings
+from maleo_artifacts.address_policy import Sources
 from maleo_kube.answers import Listing, Object
 from maleo_kube.client import Change, Client
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES, Kind

@@ -13,14 +13,14 @@ import msgspec
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
-from maleo_artifacts.address_policy import Sources
-from maleo_artifacts.registry import TransferFailed
 from yarl import URL
 
 from maleo_agent.artifacts import ArtifactCache, CacheFull
 from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
 from maleo_agent.upstream import Upstream
+from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.registry import TransferFailed
 from maleo_wire.client_session import Child, Refused
 from maleo_wire.messages import (
     AgentDesired,

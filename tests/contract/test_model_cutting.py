@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from maleo_artifacts.registry import digest_of
 from numpy.typing import NDArray
 
 from maleo_api.manifests import load
 from maleo_api.model import Block, Model, Tensor
 from maleo_api.quantities import RATIO, parse
+from maleo_artifacts.registry import digest_of
 from maleo_cli.model import zoo
 from maleo_cli.model.analysis import analyse
 from maleo_runtime.graph import cut

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 from aiohttp import ClientSession
-from maleo_artifacts.registry import digest_of
 from onnx import TensorProto, helper, numpy_helper
 from slot_world import LOOKUP, World, X, Y, running
 
+from maleo_artifacts.registry import digest_of
 from maleo_runtime.artifact import Artifacts
 from maleo_runtime.stage import LoadFailed
 from maleo_runtime.trial_load import memory_left, rehearse

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+
 from maleo_artifacts import registry as transfers
 from maleo_artifacts.address_policy import Sources
 from maleo_artifacts.registry import DigestMismatch, NotFound, TransferFailed, push
-
 from maleo_devcluster.registry import start_registry
 
 _MOST = 1 << 30

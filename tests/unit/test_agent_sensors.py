@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from maleo_artifacts.address_policy import Sources
 
 from maleo_agent.device_status import judge
 from maleo_agent.drivers import Counter, HostCpu, SimulatedUnit
 from maleo_agent.main import Agent
 from maleo_agent.settings import Settings
 from maleo_agent.simulation_trace import ANNOTATION, Invalid, Step, parse
+from maleo_artifacts.address_policy import Sources
 from maleo_kube.access import Access
 from maleo_kube.answers import Object
 from maleo_kube.client import Client

@@ -1,9 +1,9 @@
 """What the chart tells the agent, as it reaches it."""
 
 import pytest
-from maleo_artifacts.address_policy import InvalidSource
 
 from maleo_agent.settings import Settings
+from maleo_artifacts.address_policy import InvalidSource
 
 
 def test_settings__without_lists_fetch_from_the_internet_only(monkeypatch: pytest.MonkeyPatch) -> None:

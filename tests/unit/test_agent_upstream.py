@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from maleo_artifacts.address_policy import Sources
 
 from maleo_agent.artifacts import ArtifactCache
 from maleo_agent.relay import Relay
 from maleo_agent.upstream import Upstream
+from maleo_artifacts.address_policy import Sources
 from maleo_wire.client_session import Child
 from maleo_wire.messages import Frame, NodeReading, SlotReport
 

@@ -106,8 +106,8 @@ def test_node__is_believed_about_its_own_slots_alone() -> None:
     operator.cache.note(PODS, _pod("of-a-former-mission", "edge-1", owner="u0"))
     names = ("entry", "partner", "unheard-of", "labelled-by-a-tenant", "of-a-former-mission")
     reports = tuple(_report(f"default/{name}") for name in names)
-    operator._hear_frame("edge-1", Frame(sequence=1, at=0.0, slots=reports))
-    assert [slot for slot, *_ in operator._telemetry.state_of("default/watch")] == ["default/partner"]
+    operator.receiver.receive("edge-1", Frame(sequence=1, at=0.0, slots=reports))
+    assert [slot for slot, *_ in operator.telemetry.state_of("default/watch")] == ["default/partner"]
     assert b"maleo_ingest_foreign_reports_total 1.0" in operator.metrics.render()
 
 

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from absurd import Absurd
 from builders import artifact
-from maleo_artifacts.address_policy import Sources
 from worlds import block, device, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_agent.artifacts import ArtifactCache
@@ -17,6 +16,7 @@ from maleo_agent.drivers import Counter, SimulatedUnit
 from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
 from maleo_agent.simulation_trace import Step
+from maleo_artifacts.address_policy import Sources
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.resources import MISSIONS, PLACEMENTS, PODS
@@ -129,12 +129,12 @@ class Clock:
 
 def _hear(operator: Operator, clock: Clock, absurd: Absurd | None) -> None:
     """A minute of the good node, and between its frames all those of the other one."""
-    operator._hear_hello(Hello(role="agent", name="drone", boot="b", highest_epoch=1))
-    operator._hear_hello(Hello(role="agent", name="evil", boot="b", highest_epoch=1))
+    operator.receiver.greet(Hello(role="agent", name="drone", boot="b", highest_epoch=1))
+    operator.receiver.greet(Hello(role="agent", name="evil", boot="b", highest_epoch=1))
     sent = 0
     for second in range(60):
         clock.now = 1000.0 + second
-        operator._hear_frame("drone", _good(second + 1))
+        operator.receiver.receive("drone", _good(second + 1))
         for _ in range(_FRAMES // 60 + 1 if absurd else 0):
             sent += 1
             try:
@@ -142,20 +142,20 @@ def _hear(operator: Operator, clock: Clock, absurd: Absurd | None) -> None:
             except msgspec.DecodeError:
                 continue  # ends the connection that it came by
             if isinstance(up, Frame):
-                operator._hear_frame("evil", up)
+                operator.receiver.receive("evil", up)
 
 
 def _facts(operator: Operator, now: float) -> dict[str, Any]:
     """All that is known of the good mission and its node."""
-    telemetry = operator._telemetry.summarise(
+    telemetry = operator.telemetry.summarise(
         "default/watch", revision=1, window_s=10.0, percentile=95, windows=2, now=now
     )
-    seen, lines = operator._telemetry.observe(now), operator.metrics.render().decode().splitlines()
+    seen, lines = operator.telemetry.observe(now), operator.metrics.render().decode().splitlines()
     return {
         "telemetry": telemetry,
         "bandwidth": {pair: figure for pair, figure in seen.bandwidth.items() if "evil" not in pair},
         "capacity": {unit: share for unit, share in seen.capacity.items() if unit[0] != "evil"},
-        "fresh": operator._telemetry.telemetry_is_fresh("drone", now),
+        "fresh": operator.telemetry.telemetry_is_fresh("drone", now),
         "metrics": sorted(line for line in lines if 'mission="watch"' in line and "_created{" not in line),
     }
 
@@ -173,7 +173,7 @@ def _world(seen: Observations) -> Any:
 def test_absurd_frames_of_an_agent__change_nothing_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, alone, beside = Clock(monkeypatch), _operator(), _operator()
     _hear(alone, clock, None)
-    expected, seen_alone = _facts(alone, clock.now), alone._telemetry.observe(clock.now)
+    expected, seen_alone = _facts(alone, clock.now), alone.telemetry.observe(clock.now)
     _hear(beside, clock, Absurd(1, _NAMES))
     assert _facts(beside, clock.now) == expected
     assert len(expected["telemetry"].windows) == 2
@@ -185,7 +185,7 @@ def test_absurd_frames_of_an_agent__change_nothing_for_others(monkeypatch: pytes
     for line in text.splitlines():
         value = line.rsplit(" ", 1)[-1]
         assert line.startswith("#") or (math.isfinite(float(value)) and float(value) >= 0), line
-    seen = beside._telemetry.observe(clock.now)
+    seen = beside.telemetry.observe(clock.now)
     assert all(0 < share <= 1 for share in seen.capacity.values())
     assert plan(_world(seen), "default/watch") == plan(_world(seen_alone), "default/watch")
     plan(_world(seen), "default/evil")

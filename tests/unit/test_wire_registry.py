@@ -1,6 +1,7 @@
 """Registry addresses: which hosts are accessed without TLS."""
 
 import pytest
+
 from maleo_artifacts.registry import Location
 
 

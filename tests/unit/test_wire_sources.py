@@ -6,8 +6,9 @@ import socket
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from maleo_artifacts.address_policy import InvalidSource, Sources
 from yarl import URL
+
+from maleo_artifacts.address_policy import InvalidSource, Sources
 
 _REFUSED = [
     ("0.0.0.0", "an unspecified"),

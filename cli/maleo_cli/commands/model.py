@@ -13,13 +13,13 @@ import onnx
 import onnxruntime
 import typer
 import yaml
-from maleo_artifacts import registry
 
 from maleo_api.device import Precision
 from maleo_api.manifests import Dumper, check
 from maleo_api.meta import API_VERSION, Basis
 from maleo_api.model import Block, Cut, Model, size_of
 from maleo_api.quantities import BYTES, RATIO, WORK, parse, show
+from maleo_artifacts import registry
 from maleo_cli.errors import Failure
 from maleo_cli.model import zoo
 from maleo_cli.model.analysis import Analysis, Crossing, analyse

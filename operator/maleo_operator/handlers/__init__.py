@@ -1,1 +1,1 @@
-"""kopf: parse, mark keys dirty."""
+"""kopf watch handlers, one module per kind that users write: each passes the object to the cache."""

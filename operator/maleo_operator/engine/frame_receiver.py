@@ -1,0 +1,90 @@
+"""Receiver of agents' frames: checks them, stores telemetry, counts requests, and marks what must be decided again."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from maleo_operator.cluster.cache import Cache, Dirty
+from maleo_operator.engine.queue import DirtyQueue
+from maleo_operator.ingest.placement_check import Placed, keep_placed
+from maleo_operator.ingest.telemetry import TelemetryStore
+from maleo_operator.metrics import Metrics
+from maleo_wire.messages import Frame, Hello, SlotReport
+from maleo_wire.report_validation import Ledger, screen_reading, screen_report
+
+log: Final = logging.getLogger("maleo.ingest")
+
+
+class FrameReceiver:
+    """Sink of the control connections of agents. connected: number of connected agents."""
+
+    def __init__(
+        self, cache: Cache, telemetry: TelemetryStore, queue: DirtyQueue, metrics: Metrics, connected: Callable[[], int]
+    ) -> None:
+        self._cache = cache
+        self._telemetry = telemetry
+        self._queue = queue
+        self._metrics = metrics
+        self._connected = connected
+        self._ledger = Ledger(lambda reason: metrics.refused.labels(reason).inc())
+
+    def greet(self, hello: Hello) -> None:
+        """Take note of an agent's new connection."""
+        self._telemetry.greet(hello.name, hello.boot)
+        self._metrics.connections.set(self._connected())
+        self._queue.mark(Dirty("device", hello.name))
+
+    def lose(self, name: str) -> None:
+        """Take note that an agent's connection ended."""
+        self._metrics.connections.set(self._connected())
+        self._queue.mark(Dirty("device", name))
+
+    def receive(self, node: str, frame: Frame) -> None:
+        """Ingest a telemetry frame. A slot report that fails is logged and counted, and the others are still taken."""
+        if frame.reading is not None:
+            frame = msgspec.structs.replace(frame, reading=screen_reading(frame.reading, self._ledger.of(node)))
+        now = time.monotonic()
+        if not self._telemetry.begin(node, frame, now=now):
+            self._metrics.frames.labels("repeated").inc()
+            return
+        self._metrics.frames.labels("backfilled" if frame.backfilled else "live").inc()
+        for report in frame.slots:
+            try:
+                self._receive_report(node, report, backfilled=frame.backfilled, now=now)
+            except Exception:
+                self._metrics.errors.labels("report").inc()
+                log.exception("a report of %s on %s was not taken", report.slot, node)
+
+    def _receive_report(self, node: str, report: SlotReport, *, backfilled: bool, now: float) -> None:
+        """Ingest one slot report and mark its mission dirty.
+
+        The mission is decided at once if the state of its slots changed, else within a second, because latency windows
+        close by time.
+        """
+        slot = self._cache.slot_of_pod(report.slot)
+        if slot is None:
+            return
+        key, where = slot
+        if where != node:
+            self._metrics.foreign.inc()  # a node may report its own slots only
+            return
+        refuse = self._ledger.of(node)
+        seen = screen_report(report, refuse)
+        if seen is None:
+            return
+        declared = self._cache.missions.get(key)
+        active = declared.status.active if declared is not None else None
+        placements = self._cache.placements(declared) if declared is not None else ()
+        placed = Placed.of(placements, active.revision if active is not None else None)
+        seen = keep_placed(seen, node, placed, refuse)
+        state = self._telemetry.state_of(key)
+        for counted in self._telemetry.take(node, key, seen, backfilled=backfilled, now=now):
+            names = counted.mission.split("/", 1)
+            for outcome in ("answered", "fallback", "failed"):
+                self._metrics.requests.labels(*names, outcome).inc(getattr(counted, outcome))
+            self._metrics.over_limit.labels(*names).inc(counted.over_limit)
+        turned = self._telemetry.state_of(key) != state
+        self._queue.mark(Dirty("mission", key), after_s=0.0 if turned else 1.0)
