@@ -50,7 +50,7 @@ DASHBOARDS: Final = (
                 "Margins",
                 "percentunit",
                 ((f"maleo_mission_margin_ratio{{{_M}}}", "{{mission}} {{objective}}"),),
-                "Signed distance to each limit; below zero is violated.",
+                "Signed relative distance to the limit of each objective; negative: violated.",
             ),
             Panel(
                 "Latency at the entry",
@@ -59,16 +59,17 @@ DASHBOARDS: Final = (
                     (f"maleo_mission_latency_seconds{{{_M}}}", "{{mission}} {{quantile}}"),
                     (f"maleo_mission_latency_limit_seconds{{{_M}}}", "{{mission}} limit"),
                 ),
+                "Quantiles of the last window, measured end to end at the entry, and the limit of the objective.",
             ),
             Panel(
-                "Over the limit",
+                "Requests over the latency limit",
                 "percentunit",
                 ((f"{_OVER} / {_ALL}", "{{mission}}"),),
-                "Share of the requests that took longer than the objective allows.",
+                "Share of requests that exceeded the latency limit.",
             ),
-            Panel("Rate", "reqps", ((f"maleo_mission_request_rate_hertz{{{_M}}}", "{{mission}}"),)),
+            Panel("Request rate", "reqps", ((f"maleo_mission_request_rate_hertz{{{_M}}}", "{{mission}}"),)),
             Panel(
-                "Outcomes",
+                "Requests by outcome",
                 "reqps",
                 (
                     (
@@ -76,7 +77,7 @@ DASHBOARDS: Final = (
                         "{{mission}} {{outcome}}",
                     ),
                 ),
-                "failed must be zero, also while a mission moves; fallback: answered while a partner was lost.",
+                "failed: must be zero, also during moves; fallback: answered by the entry while a partner was lost.",
             ),
             Panel(
                 "Moves",
@@ -87,14 +88,20 @@ DASHBOARDS: Final = (
                         "{{mission}} {{reason}}",
                     ),
                 ),
+                "Changes of the active revision in 5 minutes, by reason.",
             ),
             Panel(
-                "Energy of one inference",
+                "Energy per inference",
                 "joule",
                 ((f"maleo_mission_energy_joules_per_inference{{{_M}}}", "{{mission}} {{basis}}"),),
             ),
             Panel("Warm revisions", "short", ((f"maleo_mission_warm_revisions{{{_M}}}", "{{mission}} {{slot}}"),)),
-            Panel("Conditions", "bool", ((f"maleo_mission_condition{{{_M}}}", "{{mission}} {{type}}"),)),
+            Panel(
+                "Conditions",
+                "bool",
+                ((f"maleo_mission_condition{{{_M}}}", "{{mission}} {{type}}"),),
+                "1: True, 0: False; no value while the condition is Unknown.",
+            ),
         ),
     ),
     Dashboard(
@@ -109,10 +116,10 @@ DASHBOARDS: Final = (
                 "Capacity",
                 "percentunit",
                 ((f"maleo_unit_capacity_ratio{{{_D}}}", "{{node}} {{unit}}"),),
-                "Speed relative to normal; below 1 while throttled.",
+                "Speed of a unit relative to normal; below 1 while it is throttled.",
             ),
             Panel(
-                "Energy by basis",
+                "Power from energy counters, by basis",
                 "watt",
                 (
                     (
@@ -132,7 +139,7 @@ DASHBOARDS: Final = (
                         "{{node}} {{outcome}}",
                     ),
                 ),
-                "At all entries of the node, also while it does not reach the operator.",
+                "At all entries of the node, also while its agent is not connected to the operator.",
             ),
             Panel("Connected to the operator", "bool", ((f"maleo_agent_connected{{{_D}}}", "{{node}}"),)),
         ),
