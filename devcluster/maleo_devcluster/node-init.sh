@@ -1,5 +1,6 @@
-# The first process of a node: mounts of its own, then containerd, kube-proxy and kubelet; bash reaps what shims leave.
-# In: NODE_NAME NODE_FOLDER NODE_ADDRESS PROGRAMS LABELS MOUNT_POINTS. The node ends when one of the three does.
+# Init process of a node: creates the node's mounts, then starts containerd, kube-proxy and kubelet, and exits when one
+# of them does. As PID 1 of the node, bash reaps the orphans of containerd's shims.
+# Environment: NODE_NAME NODE_FOLDER NODE_ADDRESS PROGRAMS LABELS MOUNT_POINTS.
 set -euo pipefail
 
 mount --make-rprivate /
