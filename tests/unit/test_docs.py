@@ -12,7 +12,7 @@ from maleo_cli.main import app as maleo
 from maleo_devcluster import host
 
 ROOT = Path(__file__).parents[2]
-_MAP = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Where things are")[2]
+_MAP = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Module map")[2]
 _SECTION = re.compile(r"^### [^`\n]+: `(?P<folder>[^`]+)/`\n(?P<text>.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
 _NAMED = {match["folder"]: match["text"] for match in _SECTION.finditer(_MAP)}
 _PROGRAMS = ("crds", "lib", "planner", "operator", "node_agent", "runtime", "cli")
