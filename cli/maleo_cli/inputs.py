@@ -43,7 +43,7 @@ def read(
     none. Raise `Failure` for invalid input.
     """
     if cluster is None and not files:
-        raise Failure("nothing to plan", "name manifests with -f, or a cluster with --live", exit_code=2)
+        raise Failure("nothing to plan", "pass manifests with -f, or use --live to read a cluster", exit_code=2)
     tolerations = _read_tolerations(values) if values is not None else cluster.tolerations if cluster else ()
     try:
         manifests = load(files, standard_input=sys.stdin.read, namespace=namespace)
@@ -64,8 +64,8 @@ def _read_tolerations(values: Path) -> tuple[dict[str, Any], ...]:
     try:
         return msgspec.convert(slots.get("tolerations") or (), type=tuple[dict[str, str | int], ...])
     except (AttributeError, msgspec.ValidationError) as error:
-        todo = "write a list such as [{key: dedicated, operator: Exists}]"
-        raise Failure(f"{values}: slots.tolerations: no list of tolerations", todo, exit_code=2) from error
+        remedy = "write a list such as [{key: dedicated, operator: Exists}]"
+        raise Failure(f"{values}: slots.tolerations: not a list of tolerations", remedy, exit_code=2) from error
 
 
 def _with_catalogue(manifests: Manifests, there: Manifests, profiles: Sequence[str]) -> Manifests:

@@ -33,7 +33,10 @@ def read_cluster(access: Access, system_namespace: str) -> Manifests:
             classes = reader.list(BY_KIND["PriorityClass"])
             tolerations = _read_tolerations(reader, system_namespace)
     except ApiError as error:
-        raise Failure(f"{access.url} cannot be read: {error}", "is it up, and is Maleo installed?") from error
+        raise Failure(
+            f"cannot read the cluster at {access.url}: {error}",
+            "check that the cluster is reachable and that Maleo is installed",
+        ) from error
     named = {item["metadata"]["name"]: Node.model_validate(item) for item in nodes}
     ranks = {item["metadata"]["name"]: PriorityClass.model_validate(item) for item in classes}
     return Manifests(found, named, priority_classes=ranks, tolerations=tolerations)
@@ -71,8 +74,11 @@ def _read_tolerations(reader: Reader, system_namespace: str) -> tuple[dict[str, 
     try:
         settings = reader.get(CONFIG_MAPS, _SETTINGS, namespace=system_namespace)
     except (NotFound, Forbidden) as error:
-        told = f"what slots tolerate is not known ({error}): no taint of a node counts as tolerated"
-        print(f"note: {told}; name Maleo's namespace with --system-namespace", file=sys.stderr)
+        print(
+            f"note: cannot read the tolerations of slots ({error}): planning without tolerations; "
+            "pass Maleo's namespace with --system-namespace",
+            file=sys.stderr,
+        )
         return ()
     return msgspec.json.decode(settings["data"]["slotTolerations"], type=tuple[dict[str, Any], ...])
 

@@ -1,4 +1,4 @@
-"""`maleo`, also `kubectl maleo`. Errors are one line with what, where and why, and one with the remedy."""
+"""Place AI missions on devices with NPUs by accuracy, latency and energy. Also runs as `kubectl maleo`."""
 
 import gc
 import importlib
@@ -15,17 +15,23 @@ COMMANDS: Final = {
         "maleo_cli.commands.plan:plan_command",
         "Plan every mission of the manifests and, with --live, of the cluster.",
     ),
-    "replay": ("maleo_cli.commands.replay:replay_command", "Plan again what `maleo plan --store` kept, and compare."),
-    "explain": ("maleo_cli.commands.explain:explain_command", "Explain one mission of a running cluster."),
-    "model": ("maleo_cli.commands.model:app", "Make a Model from an ONNX file, and push it to a registry."),
+    "replay": (
+        "maleo_cli.commands.replay:replay_command",
+        "Replan stored inputs and compare the result with the stored plans.",
+    ),
+    "explain": (
+        "maleo_cli.commands.explain:explain_command",
+        "Explain the placement of one mission in a running cluster.",
+    ),
+    "model": ("maleo_cli.commands.model:app", "Create a Model from ONNX files and push them to a registry."),
     "install": ("maleo_cli.commands.install:install_command", "Install or upgrade Maleo in a cluster."),
     "uninstall": (
         "maleo_cli.commands.install:uninstall_command",
-        "Remove Maleo from a cluster; missions stay in the API unless --crds is given.",
+        "Uninstall Maleo; custom resources are kept unless --crds is given.",
     ),
     "cluster": (
         "maleo_cli.commands.cluster:app",
-        "A real multi-node Kubernetes on this machine, for trying out Maleo.",
+        "Run a multi-node Kubernetes cluster on this machine, to try out Maleo.",
     ),
 }
 """Command name -> (`module:attribute` of its function or application, its line in `maleo --help`)."""
@@ -77,7 +83,7 @@ def _print_version(asked: bool) -> None:
 def _maleo(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass

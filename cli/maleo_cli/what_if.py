@@ -41,10 +41,10 @@ def suppose(snapshot: Snapshot, asked: Supposed) -> Snapshot:
 
     Raise `Failure` with exit code 2 for invalid options.
     """
-    told = {"--count": asked.count, "--site": asked.site, "--tier": asked.tier}
-    lonely = next((option for option, value in told.items() if value is not None), None)
-    if lonely is not None and not asked.add_device:
-        raise Failure(f"{lonely}: no device is added", "say which by --add-device PROFILE", exit_code=2)
+    dependent = {"--count": asked.count, "--site": asked.site, "--tier": asked.tier}
+    option = next((option for option, value in dependent.items() if value is not None), None)
+    if option is not None and not asked.add_device:
+        raise Failure(f"{option} requires --add-device", "add --add-device PROFILE", exit_code=2)
     site = _check_site(snapshot, asked.site) if asked.site else ""
     for node in asked.without:
         snapshot = without_node(snapshot, node)
@@ -62,14 +62,14 @@ def _check_site(snapshot: Snapshot, site: str) -> str:
     ends = {end.site for link in snapshot.links.values() for end in link.spec.between}
     known = sorted({node.site for node in snapshot.nodes.values()} | {end for end in ends if end})
     if site not in known:
-        raise Failure(f"--site {site}: no node and no Link names it", suggest(site, filter(None, known)), exit_code=2)
+        raise Failure(f"--site {site}: no node or Link has this site", suggest(site, filter(None, known)), exit_code=2)
     return site
 
 
 def without_node(snapshot: Snapshot, node: str) -> Snapshot:
     """Return the snapshot without a node. Raise `Failure` if the node does not exist."""
     if node not in snapshot.nodes:
-        raise Failure(f"--without: there is no node {node}", suggest(node, sorted(snapshot.nodes)), exit_code=2)
+        raise Failure(f"--without: unknown node {node!r}", suggest(node, sorted(snapshot.nodes)), exit_code=2)
     return replace(snapshot, nodes={name: facts for name, facts in snapshot.nodes.items() if name != node})
 
 
@@ -80,7 +80,7 @@ def with_devices(snapshot: Snapshot, profile: str, *, count: int, site: str, tie
     """
     if profile not in snapshot.profiles:
         near = suggest(profile, sorted(snapshot.profiles))
-        raise Failure(f"--add-device: no DeviceProfile {profile} is known", near, exit_code=2)
+        raise Failure(f"--add-device: unknown DeviceProfile {profile!r}", near, exit_code=2)
     nodes, devices = dict(snapshot.nodes), dict(snapshot.devices)
     free = (name for number in itertools.count(1) if (name := f"added-{number}") not in snapshot.nodes)
     for name in itertools.islice(free, count):
@@ -110,7 +110,7 @@ def with_link(snapshot: Snapshot, text: str) -> Snapshot:
     one, _, other = ends.partition("/")
     unknown = [name for name in (one, other) if name not in snapshot.nodes]
     if unknown or one == other:
-        what = f"{unknown[0]!r} is no node" if unknown else "the two ends must differ"
+        what = f"unknown node {unknown[0]!r}" if unknown else "the two nodes must differ"
         near = suggest(unknown[0], sorted(snapshot.nodes)) if unknown else ""
         raise Failure(f"--link {text}: {what}", f"write NODE/NODE=10Mbit/s; {near}".rstrip("; "), exit_code=2)
     try:
@@ -118,7 +118,9 @@ def with_link(snapshot: Snapshot, text: str) -> Snapshot:
     except ValueError as error:
         raise Failure(f"--link {text}: {error}", exit_code=2) from error
     if value == 0:
-        raise Failure(f"--link {text}: no bandwidth is no link", "leave a node out with --without", exit_code=2)
+        raise Failure(
+            f"--link {text}: bandwidth must be above zero", "remove a node with --without NODE instead", exit_code=2
+        )
     figure = Figure(value, DEFAULT_SPREAD * value, Basis.DECLARED, "--link")
     changed = {**snapshot.observations.bandwidth, (one, other): figure, (other, one): figure}
     links = dict(snapshot.links)
@@ -136,16 +138,16 @@ def with_spec(snapshot: Snapshot, text: str) -> Snapshot:
     """
     path, separator, value = text.partition("=")
     if not separator:
-        raise Failure(f"--set {text}: there is no value", f"write {_FORM}", exit_code=2)
+        raise Failure(f"--set {text}: no value", f"write {_FORM}", exit_code=2)
     keys = [key for key in snapshot.missions if path.startswith((f"{key}.", f"{_short(key)}."))]
     if len(keys) != 1:
-        raise Failure(f"--set {text}: {_no_mission(snapshot, path, keys)}", f"write {_FORM}", exit_code=2)
+        raise Failure(f"--set {text}: {_describe_ambiguity(snapshot, path, keys)}", f"write {_FORM}", exit_code=2)
     key = keys[0]
     field = path.removeprefix(f"{key}.").removeprefix(f"{_short(key)}.").removeprefix("spec.")
     try:
         changed = revise(snapshot.missions[key], {field: yaml.safe_load(value)})
     except yaml.YAMLError as error:
-        raise Failure(f"--set {text}: no YAML: {tell_yaml_error(error)}", exit_code=2) from error
+        raise Failure(f"--set {text}: invalid YAML: {tell_yaml_error(error)}", exit_code=2) from error
     except ManifestError as error:
         raise Failure("\n".join(f"--set {text}: {mistake}" for mistake in error.mistakes), exit_code=2) from error
     return replace(snapshot, missions={**snapshot.missions, key: changed})
@@ -155,9 +157,10 @@ def _short(key: str) -> str:
     return key.rpartition("/")[2]
 
 
-def _no_mission(snapshot: Snapshot, path: str, found: Sequence[str]) -> str:
+def _describe_ambiguity(snapshot: Snapshot, path: str, found: Sequence[str]) -> str:
+    """Return why `path` does not name one mission. found: keys of the missions of this name: none or several."""
     if found:
-        return f"more than one mission has this name: {' or '.join(sorted(found))}"
+        return f"several missions have this name: {', '.join(sorted(found))}; write NAMESPACE/MISSION"
     name = path.partition(".")[0]
     known = sorted(snapshot.missions if "/" in name else map(_short, snapshot.missions))
-    return f"no such mission: {suggest(name, known)}"
+    return f"unknown mission {name!r}: {suggest(name, known)}".rstrip(": ")

@@ -98,7 +98,7 @@ def test_explain__begins_with_what_the_operator_reports() -> None:
         ["latency", "p95", "<=", "120ms", "61.3ms", "Declared", "unknown", "+40%"],
         ["energy", "<=", "900mJ", "unknown", "unknown"],
     ]
-    assert "Parts: drone-a1 accel/npu [0..2] > edge-a1 accel/npu [3..31]" in lines
+    assert "Partitions: drone-a1 accel/npu [0..2] > edge-a1 accel/npu [3..31]" in lines
 
 
 def test_figures_of_the_last_decision__are_planned_by_and_told() -> None:
@@ -122,13 +122,13 @@ def test_figures_of_the_last_decision__are_planned_by_and_told() -> None:
     assert by_declared.plan.nodes == best.nodes
     assert by_measured.plan.nodes != best.nodes
     assert by_figures(decided) == [
-        "Planned again now, by the figures measured at the last decision (LatencyDrift)",
-        "  link drone-a1 > edge-a1: 80kbit/s, give or take 8kbit/s",
-        f"  drone-a1 accel/npu: takes 125% of the declared time for {best.artifact.digest[7:19]}",
-        "  edge-a1 gpu: throttled to 50%",
+        "Planned now, with the measurements of the last decision (LatencyDrift)",
+        "  link drone-a1 > edge-a1: 80kbit/s, standard deviation 8kbit/s",
+        f"  drone-a1 accel/npu: 125% of the declared compute time for artifact {best.artifact.digest[7:19]}",
+        "  edge-a1 gpu: throttled to 50% of its speed",
     ]
-    assert by_figures(mission) == ["Planned again now, by declared figures"]
-    assert f"Decided for LatencyDrift, inputs {digest}" in describe(decided, None, None)
+    assert by_figures(mission) == ["Planned now, with declared figures"]
+    assert f"Last decision: LatencyDrift, inputs {digest}" in describe(decided, None, None)
 
 
 def test_figures_of_a_decision__are_those_of_the_nodes_that_matter_where_there_are_many() -> None:
@@ -185,13 +185,13 @@ def test_commands_that_are_hinted_at__can_be_pasted(monkeypatch: pytest.MonkeyPa
     given = ["drone-patrol", "-n", "default", *where, "--system-namespace", "maleo-2"]
     first = CliRunner().invoke(app, ["explain", *given])
     assert first.exit_code == 0, first.stdout
-    hint = next(line for line in first.stdout.splitlines() if "each of them: " in line).partition(": ")[2]
+    hint = next(line for line in first.stdout.splitlines() if "list all: " in line).partition(": ")[2]
     program, *arguments = shlex.split(hint)
     assert program == "maleo"
     assert arguments == ["explain", "drone-patrol", "-n", "default", "--all", *given[3:]]
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 0
     assert len(again.stdout) > len(first.stdout), "each unit and variant that was not taken"
-    assert "each of them: " not in again.stdout
+    assert "list all: " not in again.stdout
     missing = CliRunner().invoke(app, ["explain", "cctv", *given[1:]]).exception
-    assert "list them: kubectl get missions -A --kubeconfig '/my clusters/field' --context lab" in str(missing)
+    assert "list the missions: kubectl get missions -A --kubeconfig '/my clusters/field' --context lab" in str(missing)

@@ -115,7 +115,7 @@ def test_added_device__never_makes_it_worse_and_is_used_when_it_is_better() -> N
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--without", "nowhere"), "no node nowhere"),
+        (("--without", "nowhere"), "unknown node 'nowhere'"),
         (("--add-device", "sim-servr"), "sim-server"),
         (("--link", "drone-a1/edge-a1=fast"), "--link"),
         (("--set", "drone-patrol.objectives.latency.atMost=-3ms"), "--set"),
@@ -155,13 +155,13 @@ def test_replay__of_what_was_stored_is_the_same(stored: dict[str, Any], tmp_path
 
 
 _TAMPERED: dict[str, tuple[tuple[str | int, ...], object, str]] = {
-    "mode": (("mode",), "Local", 'mode: "Local" was stored, "Split" is planned now'),
-    "exit": (("exit",), "early", 'exit: "early" was stored, null is planned now'),
-    "a unit": (("partitions", 1, "unit"), "x", 'partitions[1].unit: "x" was stored, "accel/npu" is planned now'),
-    "a codec": (("transfers", 0, "codec"), "fp16", 'transfers[0].codec: "fp16" was stored, null is planned now'),
-    "transfers": (("transfers",), [], "transfers: 0 were stored, 1 are planned now"),
-    "fallback": (("fallback",), "int8", 'fallback: "int8" was stored, "fp32" is planned now'),
-    "a figure": (("predicted", "latency", "mean"), 0.05, "predicted.latency.mean: 0.05 was stored, 0.0"),
+    "mode": (("mode",), "Local", 'mode: stored "Local", planned now "Split"'),
+    "exit": (("exit",), "early", 'exit: stored "early", planned now null'),
+    "a unit": (("partitions", 1, "unit"), "x", 'partitions[1].unit: stored "x", planned now "accel/npu"'),
+    "a codec": (("transfers", 0, "codec"), "fp16", 'transfers[0].codec: stored "fp16", planned now null'),
+    "transfers": (("transfers",), [], "transfers: stored 0 entries, planned now 1"),
+    "fallback": (("fallback",), "int8", 'fallback: stored "int8", planned now "fp32"'),
+    "a figure": (("predicted", "latency", "mean"), 0.05, "predicted.latency.mean: stored 0.05, planned now 0.0"),
 }
 
 
@@ -187,11 +187,11 @@ def test_replay__tells_missions_that_are_missing_on_either_side(stored: dict[str
     assert replayed.exit_code == 1
     assert [line.partition("  sha256")[0] for line in replayed.stdout.splitlines()] == [
         "DIFFERS  default/cctv-query",
-        "  the mission was not stored and is planned now",
+        "  mission: not stored, planned now",
         "DIFFERS  default/drone-patrol",
-        "  the mission was not stored and is planned now",
+        "  mission: not stored, planned now",
         "DIFFERS  default/gone",
-        "  the mission was stored and is not planned now",
+        "  mission: stored, not planned now",
     ]
 
 
@@ -222,7 +222,7 @@ def test_added_devices__of_two_profiles_do_not_replace_each_other() -> None:
 
 
 def test_added_device_that_nothing_joins__is_told() -> None:
-    assert "no Link joins added-1" in _run("--add-device", "sim-server").stderr
+    assert "no Link connects added-1" in _run("--add-device", "sim-server").stderr
     assert _run("--add-device", "sim-server", "--link", "drone-a1/added-1=9Mbit/s").stderr == ""
 
 
@@ -238,7 +238,7 @@ def test_supposition__tells_what_it_changes_and_what_it_leaves() -> None:
     both = ("drone-patrol", "cctv-query")
     result = _run("--without", "edge-a1", missions=both)
     assert result.stdout.splitlines()[-2:] == [
-        "Changed by what is supposed",
+        "Changes caused by the what-if options",
         f"  drone-patrol: {_FAR} -> Local fp32: drone-a1 host/cpu [0..31], 91.3ms",
     ]
     changed = json.loads(_run("--without", "edge-a1", "-o", "json", missions=both).stdout)["changed"]
@@ -254,26 +254,26 @@ def test_supposition__that_changes_a_limit_only_tells_both_objectives() -> None:
 
 def test_supposition__that_leaves_nothing_that_fits_tells_what_blocks() -> None:
     told = _run("--set", "drone-patrol.objectives.latency.atMost=50ms").stdout.splitlines()[-1]
-    assert " -> does not fit (LatencyTooTight), least bad Split fp32: " in told
+    assert " -> infeasible (LatencyTooTight), closest infeasible plan Split fp32: " in told
 
 
 def test_supposition__without_effect_says_so() -> None:
-    assert _run("--link", "drone-a1/edge-a1=80Mbit/s").stdout.splitlines()[-1] == "What is supposed changes nothing"
+    assert _run("--link", "drone-a1/edge-a1=80Mbit/s").stdout.splitlines()[-1] == "The what-if options change nothing"
     assert json.loads(_run("--link", "drone-a1/edge-a1=80Mbit/s", "-o", "json").stdout)["changed"] == {}
     assert "changed" not in json.loads(_run("-o", "json").stdout)
 
 
 _WRONG = {
-    "a node that is not there": (("--link", "drone-a1/moon=9Mbit/s"), "'moon' is no node"),
-    "a link to itself": (("--link", "drone-a1/drone-a1=9Mbit/s"), "the two ends must differ"),
-    "a link of nothing": (("--link", "drone-a1/edge-a1=0Mbit/s"), "no bandwidth is no link"),
+    "a node that is not there": (("--link", "drone-a1/moon=9Mbit/s"), "unknown node 'moon'"),
+    "a link to itself": (("--link", "drone-a1/drone-a1=9Mbit/s"), "the two nodes must differ"),
+    "a link of nothing": (("--link", "drone-a1/edge-a1=0Mbit/s"), "bandwidth must be above zero"),
     "a mission that is not there": (
         ("--set", "drone-patrl.modes=[Local]"),
-        "no such mission: did you mean drone-patrol?",
+        "unknown mission 'drone-patrl': did you mean drone-patrol?",
     ),
     "a mission that is not there, with its namespace": (
         ("--set", "default/drone-patrl.modes=[Local]"),
-        "no such mission: did you mean default/drone-patrol?",
+        "unknown mission 'default/drone-patrl': did you mean default/drone-patrol?",
     ),
     "a field that is not there": (
         ("--set", "drone-patrol.objectives.latenzy.atMost=9ms"),
@@ -281,20 +281,20 @@ _WRONG = {
     ),
     "a field of a field that has none": (("--set", "drone-patrol.model.name.x=1"), "name holds no fields"),
     "a rule that is broken": (("--set", "drone-patrol.objectives.latency.atMost=0ms"), "must be above zero"),
-    "no value": (("--set", "drone-patrol.modes"), "there is no value"),
-    "no YAML": (("--set", "drone-patrol.modes=[Local"), "no YAML: line 1, column 7: "),
-    "a site of no device": (("--site", "field-a"), "--site: no device is added\n  say which by --add-device PROFILE"),
-    "a count of no device": (("--count", "1"), "--count: no device is added"),
-    "a tier of no device": (("--tier", "Edge"), "--tier: no device is added"),
+    "no value": (("--set", "drone-patrol.modes"), "modes: no value"),
+    "no YAML": (("--set", "drone-patrol.modes=[Local"), "invalid YAML: line 1, column 7: "),
+    "a site of no device": (("--site", "field-a"), "--site requires --add-device\n  add --add-device PROFILE"),
+    "a count of no device": (("--count", "1"), "--count requires --add-device"),
+    "a tier of no device": (("--tier", "Edge"), "--tier requires --add-device"),
     "a site that is not there": (
         ("--add-device", "sim-server", "--site", "field-c"),
-        "--site field-c: no node and no Link names it\n  did you mean field-a?",
+        "--site field-c: no node or Link has this site\n  did you mean field-a?",
     ),
     "a profile that is not there": (
         ("--add-device", "hailo-9"),
-        "no DeviceProfile hailo-9 is known\n  did you mean hailo-8, hailo-8l or hailo-15?",
+        "unknown DeviceProfile 'hailo-9'\n  did you mean hailo-8, hailo-8l or hailo-15?",
     ),
-    "a kubeconfig that nobody reads": (("--kubeconfig", "k"), "--kubeconfig: no cluster is asked"),
+    "a kubeconfig that nobody reads": (("--kubeconfig", "k"), "--kubeconfig requires --live"),
 }
 
 
@@ -322,14 +322,15 @@ def test_wrong_manifest__ends_with_exit_code_2_and_all_mistakes(tmp_path: Path) 
 def test_explain__tells_why_what_else_and_every_class() -> None:
     text = _run("--explain").stdout
     assert "Plan: Split fp32: drone-a1 accel/npu [0..2] -- 194 KB --> edge-a1 [3..31]" in text
-    assert "Why this: latency +0.345, energy +0.121, uncertainty -0.009; in all 0.457, no plan has more" in text
-    assert "Best of the other modes" in text
+    assert "Objective: 0.457 (latency +0.345, energy +0.121, uncertainty -0.009), optimal" in text
+    assert "Best plan of each other mode" in text
     assert "objective -0.504: energy -0.321, latency -0.177, uncertainty -0.006" in text
-    assert "EgressForbidden  would do with egress of input Site" in text
-    refused, _, possible = text.partition("Not taken: 5 of 9 classes of units and variants: ")[2].partition("Possible")
-    assert refused.startswith("EgressForbidden 4, RuntimeUnsupported 1\n")
-    assert "1 x hailo-8 npu         fp32  RuntimeUnsupported" in refused
-    assert "1 x sim-server npu      fp32  objective 0.457" in possible
+    assert "EgressForbidden  feasible with egress.input Site" in text
+    heading = "Rejected: 5 of 9 combinations of unit class and variant: "
+    rejected, _, feasible = text.partition(heading)[2].partition("Feasible")
+    assert rejected.startswith("EgressForbidden 4, RuntimeUnsupported 1\n")
+    assert "1 x hailo-8 npu         fp32  RuntimeUnsupported" in rejected
+    assert "1 x sim-server npu      fp32  objective 0.457" in feasible
 
 
 def test_what_does_not_fit__tells_the_blocker_and_what_would_do() -> None:
@@ -338,17 +339,17 @@ def test_what_does_not_fit__tells_the_blocker_and_what_would_do() -> None:
     lines = result.stdout.splitlines()
     assert lines[-3] == "default/uam-detect-avoid"
     assert lines[-2].startswith(
-        "  LatencyTooTight (cannot ever): the least bad way is Local on drone-a1 with fp32: 1.07s"
+        "  LatencyTooTight (permanent): the least bad way is Local on drone-a1 with fp32: 1.07s"
     )
-    assert lines[-1] == "  would do: latency <= 1.07s"
+    assert lines[-1] == "  suggested change: latency <= 1.07s"
 
 
 @pytest.mark.parametrize(
     ("aim", "told"),
     [
-        ("latency", "Why this: latency -58.7ms; in all -58.7ms, no plan has more"),
-        ("energy", "Why this: energy -250mJ; in all -250mJ, no plan has more"),
-        ("rate", "Why this: rate +83.6/s; in all 83.6/s, no plan has more"),
+        ("latency", "Objective: -58.7ms (latency -58.7ms), optimal"),
+        ("energy", "Objective: -250mJ (energy -250mJ), optimal"),
+        ("rate", "Objective: 83.6/s (rate +83.6/s), optimal"),
     ],
 )
 def test_explain__of_one_figure_tells_terms_in_its_unit(aim: str, told: str) -> None:
@@ -357,7 +358,7 @@ def test_explain__of_one_figure_tells_terms_in_its_unit(aim: str, told: str) -> 
 
 def test_explain__of_unknown_energy_says_how_it_counts() -> None:
     text = _run("--explain", "--without", "edge-a1").stdout
-    assert "energy       <= 900mJ Soft  unknown, counted as twice the limit          -0.200" in text
+    assert "energy       <= 900mJ Soft  unknown, assumed to be twice the limit          -0.200" in text
 
 
 def test_explain__of_a_limit_in_watts_tells_watts_at_the_demanded_rate() -> None:

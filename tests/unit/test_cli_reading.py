@@ -51,7 +51,7 @@ def test_read__of_no_cluster_names_the_file_and_the_flag(tmp_path: Path) -> None
     with pytest.raises(Failure) as caught:
         Connection(tmp_path / "none").open()
     assert str(caught.value) == (
-        f"{tmp_path}/none: No such file or directory\n  name a kubeconfig with --kubeconfig or KUBECONFIG"
+        f"{tmp_path}/none: No such file or directory\n  pass a kubeconfig with --kubeconfig or KUBECONFIG"
     )
 
 
@@ -83,7 +83,7 @@ def test_read__lets_slots_tolerate_what_values_of_the_chart_say_else_the_cluster
 def test_read__refuses_values_that_hold_no_list_of_tolerations(tmp_path: Path, slots: str) -> None:
     (tmp_path / "m.yaml").write_text(_TAINTED, encoding="utf-8")
     (tmp_path / "values.yaml").write_text(f"slots: {slots}\n", encoding="utf-8")
-    with pytest.raises(Failure, match=r"slots\.tolerations: no list of tolerations") as caught:
+    with pytest.raises(Failure, match=r"slots\.tolerations: not a list of tolerations") as caught:
         read([tmp_path / "m.yaml"], cluster=None, profiles=(), values=tmp_path / "values.yaml")
     assert caught.value.exit_code == 2
 
@@ -104,5 +104,5 @@ def test_main__puts_its_name_before_every_mistake_and_none_before_a_remedy(
         command.main()
     assert capsys.readouterr().err.splitlines() == [
         "maleo: nothing to plan",
-        "  name manifests with -f, or a cluster with --live",
+        "  pass manifests with -f, or use --live to read a cluster",
     ]

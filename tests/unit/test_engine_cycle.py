@@ -542,7 +542,7 @@ async def test_inputs_of_a_decision__are_kept_and_plan_the_same_placement_again(
     (tmp_path / "two-1.yaml").write_text(yaml.safe_dump(moved), encoding="utf-8")
     other = CliRunner().invoke(app, command)
     assert other.exit_code == 1
-    assert 'variant: "int8" was stored, "fp32" is planned now' in other.stdout
+    assert 'variant: stored "int8", planned now "fp32"' in other.stdout
     wrong = {**placement, "spec": {**placement["spec"], "inputsDigest": f"sha256:{'0' * 64}"}}
     (tmp_path / "two-1.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
     failure = CliRunner().invoke(app, command).exception

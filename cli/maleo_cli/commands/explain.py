@@ -18,15 +18,17 @@ from maleo_planner.types.accuracy_floor import find_floor, tell_floor
 
 
 def explain_command(
-    mission: Annotated[str, typer.Argument(help="Name of a mission.")],
+    mission: Annotated[str, typer.Argument(help="Name of the mission.")],
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     context: Context = "",
     system_namespace: SystemNamespace = NAMESPACE,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Every unit and variant that was not taken.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every rejected combination of unit class and variant.")
+    ] = False,
 ) -> None:
-    """Explain one mission of a running cluster. Exit code 1 when it is not Ready."""
+    """Explain the placement of one mission in a running cluster. Exit code 1 if it is not Ready."""
     connection = Connection(kubeconfig, context, system_namespace)
     access = connection.open()
     namespace = namespace or access.namespace
@@ -34,7 +36,7 @@ def explain_command(
     found = cluster.of(Mission).get(f"{namespace}/{mission}")
     if found is None:
         listing = connection.command("kubectl", "get", "missions", "-A")
-        raise Failure(f"there is no mission {mission} in namespace {namespace}", f"list them: {listing}")
+        raise Failure(f"mission {mission!r} not found in namespace {namespace!r}", f"list the missions: {listing}")
     snapshot = snapshot_of(cluster, first=found.key)
     index = FleetIndex(snapshot)
     for notice in list_notices(replace(snapshot, missions={found.key: found}), index):
@@ -45,7 +47,7 @@ def explain_command(
     model = snapshot.models.get(found.model_key)
     print("\n".join([*describe(found, serving(cluster, found), model), *by_figures(found), *planned]))
     if reasons.classes and not everything:
-        print(f"  each of them: {connection.command('maleo', 'explain', mission, '-n', namespace, '--all')}")
+        print(f"  list all: {connection.command('maleo', 'explain', mission, '-n', namespace, '--all')}")
     if _status(found, "Ready") != "True":
         raise typer.Exit(1)
 
@@ -54,18 +56,18 @@ def by_figures(mission: Mission) -> list[str]:
     """Return the heading of the new plan, and the measured values that it is based on."""
     decision = mission.status.decision
     if decision is None or not (decision.links or decision.units or decision.throttled):
-        return ["Planned again now, by declared figures"]
+        return ["Planned now, with declared figures"]
     return [
-        f"Planned again now, by the figures measured at the last decision ({decision.reason})",
+        f"Planned now, with the measurements of the last decision ({decision.reason})",
         *(
-            f"  link {link.source} > {link.target}: {link.bandwidth}, give or take {link.spread}"
+            f"  link {link.source} > {link.target}: {link.bandwidth}, standard deviation {link.spread}"
             for link in decision.links
         ),
         *(
-            f"  {unit.node} {unit.unit}: takes {unit.time} of the declared time for {unit.digest[7:19]}"
+            f"  {unit.node} {unit.unit}: {unit.time} of the declared compute time for artifact {unit.digest[7:19]}"
             for unit in decision.units
         ),
-        *(f"  {unit.node} {unit.unit}: throttled to {unit.capacity}" for unit in decision.throttled),
+        *(f"  {unit.node} {unit.unit}: throttled to {unit.capacity} of its speed" for unit in decision.throttled),
     ]
 
 
@@ -81,7 +83,7 @@ def describe(mission: Mission, placement: Placement | None, model: Model | None)
         *(f"  {c.type}={c.status}  {c.reason}: {c.message}" for c in status.conditions),
         *_parts(placement),
         *_history(mission),
-        *([f"Decided for {decision.reason}, inputs {decision.inputs_digest}"] if decision else []),
+        *([f"Last decision: {decision.reason}, inputs {decision.inputs_digest}"] if decision else []),
     ]
 
 
@@ -128,7 +130,7 @@ def _parts(placement: Placement | None) -> list[str]:
     spec = placement.spec
     parts = [f"{p.node} {p.unit} [{p.span.first}..{p.span.last}]" for p in spec.partitions]
     fallback = f"; fallback {spec.fallback.variant} on {spec.fallback.partition.node}" if spec.fallback else ""
-    return [f"Parts: {' > '.join(parts)}{fallback}"]
+    return [f"Partitions: {' > '.join(parts)}{fallback}"]
 
 
 def _history(mission: Mission) -> list[str]:

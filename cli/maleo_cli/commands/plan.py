@@ -29,33 +29,34 @@ Output = Literal["table", "json", "yaml"]
 
 def plan_command(
     files: Annotated[
-        list[Path] | None, typer.Option("-f", help="Files or folders with manifests; - for standard input.")
+        list[Path] | None, typer.Option("-f", help="Manifest file or folder, repeatable; - reads standard input.")
     ] = None,
-    output: Annotated[Output, typer.Option("-o")] = "table",
+    output: Annotated[Output, typer.Option("-o", help="Output format.")] = "table",
     objective: Annotated[
-        Aim, typer.Option(help="What is made best within the limits: the weighted margins, or one figure alone.")
+        Aim, typer.Option(help="What to optimise within the limits: the weighted margins, or a single figure.")
     ] = "margins",
-    without: Annotated[list[str] | None, typer.Option(help="Plan as if this node were not there.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="What if: remove this node, repeatable.")] = None,
     link: Annotated[
-        list[str] | None, typer.Option(help="A/B=10Mbit/s: as if this were declared between two nodes.")
+        list[str] | None, typer.Option(help="What if: A/B=10Mbit/s sets the bandwidth between two nodes.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="MISSION.objectives.latency.atMost=30ms: as if the spec said so.")
+        list[str] | None,
+        typer.Option("--set", help="What if: MISSION.objectives.latency.atMost=30ms sets a spec field."),
     ] = None,
     add_device: Annotated[
-        list[str] | None, typer.Option(help="As if there were more nodes with this DeviceProfile.")
+        list[str] | None, typer.Option(help="What if: add nodes with a device of this DeviceProfile.")
     ] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Of --add-device: how many; one if not said.")
+        int | None, typer.Option(min=1, max=1000, help="Number of nodes to add with --add-device; default: 1.")
     ] = None,
-    site: Annotated[str | None, typer.Option(help="Of --add-device: where.")] = None,
-    tier: Annotated[Tier | None, typer.Option(help="Of --add-device: which tier; Edge if not said.")] = None,
+    site: Annotated[str | None, typer.Option(help="Site of the nodes added with --add-device.")] = None,
+    tier: Annotated[Tier | None, typer.Option(help="Tier of the nodes added with --add-device; default: Edge.")] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Folder to store what the plans follow from, for `maleo replay`.")
+        Path | None, typer.Option(help="Folder in which to store inputs and plans, for `maleo replay`.")
     ] = None,
-    draw: Annotated[Path | None, typer.Option(help="SVG file to draw the plans into.")] = None,
+    draw: Annotated[Path | None, typer.Option(help="SVG file to write a drawing of the plans to.")] = None,
     values: Annotated[
-        Path | None, typer.Option(help="Values of the chart, as for `maleo install`: its slots.tolerations count.")
+        Path | None, typer.Option(help="Chart values file as for `maleo install`; its slots.tolerations are used.")
     ] = None,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
@@ -64,23 +65,23 @@ def plan_command(
     *,
     live: Annotated[
         bool,
-        typer.Option("--live", help="Plan what a cluster holds, by the figures of its last decisions."),
+        typer.Option("--live", help="Include the objects of a cluster, with the measurements of its last decisions."),
     ] = False,
     frontier: Annotated[
-        bool, typer.Option("--frontier", help="Also every plan that no other beats in all figures.")
+        bool, typer.Option("--frontier", help="Also print the Pareto front in latency, energy and accuracy.")
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Also why, what else there is, and what was not taken.")
+        bool, typer.Option("--explain", help="Also print the objective, the alternatives and the rejected candidates.")
     ] = False,
 ) -> None:
     """Plan every mission of the manifests and, with --live, of the cluster.
 
-    Exit code 1 when a mission does not fit: with --live, of those in the manifests and in --set, where there are any.
-    Exit code 2 when the manifests are wrong.
+    Exit code 1 if a mission is infeasible; with --live only the missions of manifests and --set count, if there are
+    any. Exit code 2 if the manifests or the options are invalid.
     """
     if not live and (kubeconfig is not None or context):
         option = "--kubeconfig" if kubeconfig is not None else "--context"
-        raise Failure(f"{option}: no cluster is asked", "add --live", exit_code=2)
+        raise Failure(f"{option} requires --live", "add --live to read the cluster", exit_code=2)
     access = Connection(kubeconfig, context, system_namespace).open() if live else None
     cluster = read_cluster(access, system_namespace) if access is not None else None
     namespace = namespace or (access.namespace if access is not None else "default")
@@ -88,45 +89,48 @@ def plan_command(
     there = question.snapshot
     asked = what_if.Supposed(without or [], add_device or [], count, site, tier, link or [], set_ or [])
     snapshot = what_if.suppose(there, asked)
-    if lonely := what_if.unjoined(there, snapshot):
-        print(f"note: no Link joins {', '.join(lonely[:3])}: name a --site that has one, or a --link", file=sys.stderr)
+    if isolated := what_if.unjoined(there, snapshot):
+        names = ", ".join(isolated[:3])
+        print(f"note: no Link connects {names}: add --link, or a --site that has a Link", file=sys.stderr)
     for notice in list_notices(snapshot, FleetIndex(snapshot)):
         print(f"note: {notice}", file=sys.stderr)
     if not snapshot.missions:
-        raise Failure("the manifests hold no Mission", "add one, or name its file with -f", exit_code=2)
+        raise Failure("no Mission to plan", "add the manifest of a Mission with -f", exit_code=2)
     fleet = plan_fleet(snapshot, aim=objective)
     verdicts = fleet.verdicts
     changes = None if asked.is_empty else compare(plan_fleet(there, aim=objective).verdicts, verdicts)
     fronts = {key: trade_off(fleet.seen[key], key) for key in verdicts if frontier}
-    told = {key: explanation_of(fleet.seen[key], key, verdicts[key], aim=objective) for key in verdicts if explain}
+    explanations = {
+        key: explanation_of(fleet.seen[key], key, verdicts[key], aim=objective) for key in verdicts if explain
+    }
     if store is not None:
         keep(store, snapshot, fleet, aim=objective)
     if draw is not None:
         _draw(draw, snapshot, verdicts)
     if output == "table":
-        print_plans(snapshot, verdicts, fronts, told, changes, objective)
+        print_plans(snapshot, verdicts, fronts, explanations, changes, objective)
     else:
         before = None if changes is None else {key: change.before for key, change in changes.items()}
-        body = answer_all(snapshot.missions, fleet, told, fronts, before)
+        body = answer_all(snapshot.missions, fleet, explanations, fronts, before)
         print(
             json.dumps(body, indent=2, allow_nan=False) if output == "json" else yaml.safe_dump(body, sort_keys=False),
             end="",
         )
-    meant = question.written | {key for key, mission in snapshot.missions.items() if mission != there.missions[key]}
-    if not all(isinstance(verdicts[key], Feasible) for key in meant or verdicts):
+    own = question.written | {key for key, mission in snapshot.missions.items() if mission != there.missions[key]}
+    if not all(isinstance(verdicts[key], Feasible) for key in own or verdicts):
         raise typer.Exit(1)
 
 
 def _draw(file: Path, snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> None:
     sketches = list(_sketch(snapshot, verdicts))
     if not sketches:
-        print(f"note: {file} is not written: no mission has a plan that could be drawn", file=sys.stderr)
+        print(f"note: {file} was not written: no mission has a plan to draw", file=sys.stderr)
         return
     try:
         file.write_text(svg.draw(sketches), encoding="utf-8")
     except OSError as error:
         raise Failure(
-            f"--draw {file}: {error.strerror}", "name a file in a folder that is there", exit_code=2
+            f"--draw {file}: {error.strerror}", "choose a writable file in an existing folder", exit_code=2
         ) from error
 
 

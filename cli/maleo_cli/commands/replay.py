@@ -17,7 +17,8 @@ from maleo_cli.output.json_output import Answer, describe
 from maleo_planner import Aim, FleetPlan, Infeasible, Plan, Snapshot, plan, plan_fleet
 from maleo_planner.types import serialization
 
-_MOST_TOLD: Final = 12
+_MAX_DIFFERENCES: Final = 12
+"""Maximum number of printed differences of a mission."""
 
 
 class _Stored(msgspec.Struct):
@@ -37,18 +38,21 @@ def keep(folder: Path, snapshot: Snapshot, fleet: FleetPlan, *, aim: Aim) -> Non
 
 
 def replay_command(
-    files: Annotated[list[Path], typer.Argument(help="Files that `maleo plan --store FOLDER` wrote.")],
+    files: Annotated[list[Path], typer.Argument(help="Files written by `maleo plan --store FOLDER`.")],
     placement: Annotated[
-        Path | None, typer.Option(help="A Placement (kubectl get -o yaml): the file is what the operator kept of it.")
+        Path | None,
+        typer.Option(
+            help="Placement manifest (kubectl get -o yaml) to compare; FILES are the operator's stored inputs."
+        ),
     ] = None,
     mission: Annotated[
         Path | None,
-        typer.Option(help="A refused Mission (kubectl get -o yaml): the file is what the operator kept of it."),
+        typer.Option(help="Manifest of a Mission without a plan to compare; FILES are the operator's stored inputs."),
     ] = None,
 ) -> None:
-    """Plan again what `maleo plan --store` kept, and compare.
+    """Replan stored inputs and compare the result with the stored plans.
 
-    Exit code 1 when an answer differs from the stored one in anything, 2 when a file holds none.
+    Exit code 1 if a plan differs from the stored one, 2 if a file cannot be read.
     """
     if placement is not None:
         _replay_placement(files, placement)
@@ -63,29 +67,29 @@ def replay_command(
             inputs = bytes(stored.inputs)
             snapshot, _, budgets = serialization.decode(inputs)
         except (OSError, ValueError) as error:
-            raise Failure(f"{file}: {error}", "name a file that `maleo plan --store` wrote", exit_code=2) from error
+            raise Failure(f"{file}: {error}", "pass a file written by `maleo plan --store`", exit_code=2) from error
         before: dict[str, Any] = msgspec.to_builtins(stored.answers)
         after = _answers(snapshot, plan_fleet(snapshot, aim=stored.aim, budgets=budgets))
         for key in sorted({*before, *after}):
-            told = list(_differences(before.get(key), after.get(key)))
-            differs |= bool(told)
-            print(f"{'DIFFERS' if told else 'same'}  {key}  {serialization.digest(inputs)[:19]}")
-            more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
-            print("".join(f"  {line}\n" for line in told[:_MOST_TOLD] + more), end="")
+            differences = list(_differences(before.get(key), after.get(key)))
+            differs |= bool(differences)
+            print(f"{'DIFFERS' if differences else 'same'}  {key}  {serialization.digest(inputs)[:19]}")
+            more = [f"and {len(differences) - _MAX_DIFFERENCES} more"] if len(differences) > _MAX_DIFFERENCES else []
+            print("".join(f"  {line}\n" for line in differences[:_MAX_DIFFERENCES] + more), end="")
     if differs:
         raise typer.Exit(1)
 
 
 def _replay_placement(files: list[Path], placement: Path) -> None:
-    made, inputs, (snapshot, key, budgets) = _read_decision(Placement, placement, files)
-    if serialization.digest(inputs) != made.spec.inputs_digest or key not in snapshot.missions:
-        todo = f"it followed from {made.spec.inputs_digest}: take the file of that name from the operator"
-        raise Failure(f"{files[0]} is not what {made.metadata.name} followed from", todo, exit_code=2)
+    stored, inputs, (snapshot, key, budgets) = _read_decision(Placement, placement, files)
+    name, digest = stored.metadata.name, stored.spec.inputs_digest
+    if serialization.digest(inputs) != digest or key not in snapshot.missions:
+        raise Failure(f"{files[0]} does not hold the inputs of Placement {name}", _describe_inputs(digest), exit_code=2)
     chosen = plan(snapshot, key, budgets=budgets).chosen
-    told = list(_differences(_decision(made.spec), _decision(chosen) if chosen else None))
-    print(f"{'DIFFERS' if told else 'same'}  {made.metadata.name}  {made.spec.inputs_digest[:19]}")
-    if told:
-        print("".join(f"  {line}\n" for line in told), end="")
+    differences = list(_differences(_decision(stored.spec), _decision(chosen) if chosen else None))
+    print(f"{'DIFFERS' if differences else 'same'}  {name}  {digest[:19]}")
+    if differences:
+        print("".join(f"  {line}\n" for line in differences), end="")
         raise typer.Exit(1)
 
 
@@ -94,19 +98,25 @@ def _replay_refusal(files: list[Path], mission: Path) -> None:
 
     Exit with code 1 if they differ.
     """
-    refused, inputs, (snapshot, key, budgets) = _read_decision(Mission, mission, files)
-    told = refused.status
-    if told.decision is None or serialization.digest(inputs) != told.decision.inputs_digest:
-        wanted = told.decision.inputs_digest if told.decision is not None else "inputs that its status does not name"
-        todo = f"it followed from {wanted}: take the file of that name from the operator"
-        raise Failure(f"{files[0]} is not what {mission} followed from", todo, exit_code=2)
+    stored, inputs, (snapshot, key, budgets) = _read_decision(Mission, mission, files)
+    decision = stored.status.decision
+    if decision is None:
+        raise Failure(f"{mission}: status.decision is missing", "pass a Mission read from the cluster", exit_code=2)
+    if serialization.digest(inputs) != decision.inputs_digest:
+        remedy = _describe_inputs(decision.inputs_digest)
+        raise Failure(f"{files[0]} does not hold the inputs of the decision in {mission}", remedy, exit_code=2)
     verdict = plan(snapshot, key, budgets=budgets)
     now = verdict.blockers[0].code if isinstance(verdict, Infeasible) else "Placed"
-    before = next((c.reason for c in told.conditions if c.type == "Placed"), "unknown")
-    print(f"{'same' if now == before else 'DIFFERS'}  {key}  {told.decision.inputs_digest[:19]}")
+    before = next((c.reason for c in stored.status.conditions if c.type == "Placed"), "unknown")
+    print(f"{'same' if now == before else 'DIFFERS'}  {key}  {decision.inputs_digest[:19]}")
     if now != before:
-        print(f"  {before} was stored, {now} is planned now")
+        print(f"  Placed: stored reason {before}, planned now {now}")
         raise typer.Exit(1)
+
+
+def _describe_inputs(digest: str) -> str:
+    """Return the remedy for wrong inputs. digest: digest of the right ones."""
+    return f"pass {digest.removeprefix('sha256:')}.json of the operator's stored inputs"
 
 
 def _read_decision(
@@ -114,23 +124,23 @@ def _read_decision(
 ) -> tuple[AnyResource, bytes, serialization.Problem]:
     """Return the object in `file`, and the bytes and content of the inputs that the operator kept of its decision."""
     try:
-        made = kind.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-        inputs = b"".join(kept.read_bytes() for kept in files)
-        return made, inputs, serialization.decode(inputs)
+        stored = kind.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        inputs = b"".join(part.read_bytes() for part in files)
+        return stored, inputs, serialization.decode(inputs)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        todo = f"name one {kind.__name__}, and the one file that the operator kept of its inputs"
-        raise Failure(str(error), todo, exit_code=2) from error
+        remedy = f"pass the manifest of one {kind.__name__}, and the operator's stored inputs of its decision"
+        raise Failure(str(error), remedy, exit_code=2) from error
 
 
-def _decision(made: PlacementSpec | Plan) -> dict[str, Any]:
+def _decision(plan_: PlacementSpec | Plan) -> dict[str, Any]:
     """Return the decided fields of a stored or a new plan in a common form."""
     parts = [
         (p.node, p.unit, p.span.first, p.span.last) if isinstance(p, Partition) else (p.node, p.unit, p.first, p.last)
-        for p in made.partitions
+        for p in plan_.partitions
     ]
     names = ("node", "unit", "first", "last")
     partitions = [dict(zip(names, part, strict=True)) for part in parts]
-    return {"mode": made.mode, "variant": made.variant, "exit": made.exit, "partitions": partitions}
+    return {"mode": plan_.mode, "variant": plan_.variant, "exit": plan_.exit, "partitions": partitions}
 
 
 def _answers(snapshot: Snapshot, fleet: FleetPlan) -> dict[str, Any]:
@@ -138,11 +148,11 @@ def _answers(snapshot: Snapshot, fleet: FleetPlan) -> dict[str, Any]:
 
 
 def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """Yield exact differences: `partitions[0].node: "edge-1" was stored, "edge-2" is planned now`."""
+    """Yield exact differences: `partitions[0].node: stored "edge-1", planned now "edge-2"`."""
     if before is None and isinstance(after, dict):
-        yield f"{path or 'the mission'} was not stored and is planned now"
+        yield f"{path or 'mission'}: not stored, planned now"
     elif after is None and isinstance(before, dict):
-        yield f"{path or 'the mission'} was stored and is not planned now"
+        yield f"{path or 'mission'}: stored, not planned now"
     elif isinstance(before, dict) and isinstance(after, dict):
         for name in dict.fromkeys([*before, *after]):
             yield from _differences(before.get(name), after.get(name), f"{path}.{name}".lstrip("."))
@@ -150,6 +160,6 @@ def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
         for index, (one, other) in enumerate(zip(before, after, strict=True)):
             yield from _differences(one, other, f"{path}[{index}]")
     elif isinstance(before, list) and isinstance(after, list):
-        yield f"{path}: {len(before)} were stored, {len(after)} are planned now"
+        yield f"{path}: stored {len(before)} entries, planned now {len(after)}"
     elif before != after:
-        yield f"{path}: {json.dumps(before)} was stored, {json.dumps(after)} is planned now"
+        yield f"{path}: stored {json.dumps(before)}, planned now {json.dumps(after)}"

@@ -1,7 +1,7 @@
-"""What `maleo plan -o json` says: the stable form of verdicts. Its schema is docs/reference/plan.schema.json.
+"""JSON output of `maleo plan`: the stable form of verdicts, with the schema docs/reference/plan.schema.json.
 
-SI units throughout: seconds, joules, bytes, shares of one, requests a second. null: unknown, or not asked for. Fields
-are added, never renamed or removed.
+All values are in SI units: seconds, joules, bytes, ratios, requests per second. null: unknown or not requested. Fields
+may be added, but are never renamed or removed.
 """
 
 from collections.abc import Mapping
@@ -33,12 +33,12 @@ _ORDER: Final = ("latency", "energy", "accuracy")
 
 Letters = Annotated[
     dict[Literal["accuracy", "latency", "energy"], float],
-    Meta(description="signed distance to the limit, relative; only of objectives that the mission has"),
+    Meta(description="signed distance to the limit as a ratio; only for objectives of the mission"),
 ]
 
 
 class Known(Struct):
-    """A figure, where it comes from, and what it follows from."""
+    """Value with its basis (how it is known) and its source."""
 
     value: float
     basis: Basis
@@ -46,7 +46,7 @@ class Known(Struct):
 
 
 class Latency(Struct):
-    """End to end at the entry. tail: at the objective's `percentile` (95 without one), as limits are judged by."""
+    """End-to-end latency. tail: latency at the `percentile` of the objective (default 95), compared with the limit."""
 
     mean: float
     p95: float
@@ -57,7 +57,7 @@ class Latency(Struct):
 
 
 class Predicted(Struct):
-    """energy: of one request, what the mission adds; rate: the largest that is sustained."""
+    """Predictions. energy: marginal energy of one request; rate: maximum sustained rate."""
 
     latency: Latency
     energy: Known | None
@@ -66,7 +66,7 @@ class Predicted(Struct):
 
 
 class Partition(Struct):
-    """span: first and last block; compute: mean, sigma its deviation; wait: behind requests of other missions."""
+    """Partition of a model. span: first and last block; sigma: standard deviation of compute; wait: queueing delay."""
 
     span: Annotated[list[int], Meta(min_length=2, max_length=2)]
     node: str
@@ -79,20 +79,20 @@ class Partition(Struct):
 
 
 class Transfer(Struct, rename={"source": "from", "target": "to"}):
-    """size: bytes of one request there; time: with its answer back."""
+    """Transfer between nodes. size: request bytes to the target; time: round trip, including the answer."""
 
     source: str
     target: str
     size: float
     link: str
-    codec: Annotated[str | None, Meta(description="form in which the cut is crossed; null: as it is")]
+    codec: Annotated[str | None, Meta(description="codec of the tensors at the cut; null: not encoded")]
     time: Known
     sigma: float
     energy: Known | None
 
 
 class Switched(Struct):
-    """What a change to the plan takes from what the mission holds: bytes to pull, bytes beside the old plan's."""
+    """Migration cost from the current plan. pull: bytes to pull; memory: bytes on top of the current plan."""
 
     pull: float
     time: Known
@@ -100,23 +100,25 @@ class Switched(Struct):
 
 
 class Planned(Struct):
-    """One plan."""
+    """Plan of a mission."""
 
     mode: Mode
     variant: str
     exit: str | None
     partitions: list[Partition]
     transfers: list[Transfer]
-    fallback: Annotated[str | None, Meta(description="variant that the entry keeps for when a partner is lost")]
+    fallback: Annotated[
+        str | None, Meta(description="variant that the entry serves if another node of the plan is lost")
+    ]
     predicted: Predicted
     margins: Letters
-    terms: Annotated[dict[str, float], Meta(description="what the objective is the sum of, by letter")]
+    terms: Annotated[dict[str, float], Meta(description="terms whose sum is the objective")]
     objective: float | None
     switching: Switched | None
 
 
 class Block(Struct):
-    """Why there is no plan. CannotEver: nor would there be on an empty, cool and complete fleet."""
+    """Reason for having no plan. CannotEver: there is none even if all nodes are idle, unthrottled and ready."""
 
     code: str
     retry: Retry
@@ -124,7 +126,7 @@ class Block(Struct):
 
 
 class Relaxed(Struct):
-    """The least change of one letter that would do, verified; changes: path below spec -> value."""
+    """Smallest change of one objective that makes the mission feasible, verified. changes: path below spec -> value."""
 
     letter: str
     change: str
@@ -132,7 +134,7 @@ class Relaxed(Struct):
 
 
 class Reject(Struct):
-    """What was not taken; margin as text; example: one of them, and what it needs where something is missing."""
+    """Rejected candidates with the same code. margin: text; example: one of them, with what it requires."""
 
     candidate: str
     count: int
@@ -142,17 +144,20 @@ class Reject(Struct):
 
 
 class Other(Struct):
-    """The best of another mode; feasible without blockers. lacks: by term, how much more the chosen plan has."""
+    """Best plan of another mode; feasible if `blockers` is empty. lacks: chosen plan's terms minus its own."""
 
     mode: Mode
     plan: Planned | None
     lacks: dict[str, float]
     blockers: list[Block]
-    would_do: Annotated[list[dict[str, str | list[str]]], Meta(description="each the least change of one letter")]
+    would_do: Annotated[
+        list[dict[str, str | list[str]]],
+        Meta(description="smallest changes of one objective that make the mode feasible"),
+    ]
 
 
 class Class(Struct):
-    """Units of a profile that came to the same with a variant: an objective, or a code with a margin."""
+    """Units of a profile with the same result for a variant: an objective, or a rejection code with a margin."""
 
     unit: str
     variant: str
@@ -164,9 +169,9 @@ class Class(Struct):
 
 
 class Explained(Struct):
-    """With --explain. displaced: missions whose held plan must give way to this one.
+    """Explanation, with --explain. displaced: missions of a lower tier that this plan preempts.
 
-    better: what this mission would get by itself, where its tier, planned together, gave it less.
+    better: plan that this mission would get on its own, if the joint plan of its tier is worse for it.
     """
 
     alternatives: list[Other]
@@ -176,7 +181,7 @@ class Explained(Struct):
 
 
 class Answer(Struct, omit_defaults=True):
-    """One mission. Where it is not feasible the plan is the least bad one, or all of it is null."""
+    """Result for one mission. If it is infeasible, the plan is the closest infeasible one, or null."""
 
     feasible: bool
     mode: Mode | None
@@ -192,21 +197,24 @@ class Answer(Struct, omit_defaults=True):
     objective: float | None
     bound: Annotated[
         float | None,
-        Meta(description="no plan in up to four parts has a higher objective; null, as gap is, where none is known"),
+        Meta(
+            description="upper bound on the objective of plans with up to four partitions; null, like gap, if unknown"
+        ),
     ]
     gap: float | None
     blockers: list[Block]
     relaxations: list[Relaxed]
     rejected: list[Reject]
     explanation: Explained | None = None
-    frontier: Annotated[list[Planned] | None, Meta(description="with --frontier: plans that no other beats")] = None
+    frontier: Annotated[list[Planned] | None, Meta(description="with --frontier: the Pareto front")] = None
     frontier_is_whole: Annotated[
-        bool | None, Meta(description="with --frontier; false: the search was cut short, there may be more or better")
+        bool | None,
+        Meta(description="with --frontier; false: the planning budget was exhausted, the front may be incomplete"),
     ] = None
 
 
 class TierAnswer(Struct):
-    """served: missions; no other plans of the tier reach a value above the bound."""
+    """Joint result of a tier. served: number of feasible missions; bound: upper bound on value."""
 
     served: int
     value: float | None
@@ -215,25 +223,25 @@ class TierAnswer(Struct):
 
 
 class Before(Struct):
-    """What a mission would have without what is supposed; where it is not feasible the least bad plan, or null."""
+    """Result without the what-if options. plan: if infeasible, the closest infeasible plan, or null."""
 
     feasible: bool
     plan: Planned | None
 
 
 class Answers(Struct, omit_defaults=True):
-    """All missions by `namespace/name`, and tiers by criticality."""
+    """Results of all missions by `namespace/name`, and of tiers by criticality."""
 
     missions: dict[str, Answer]
     tiers: dict[str, TierAnswer]
     changed: Annotated[
         dict[str, Before] | None,
-        Meta(description="where something is supposed: missions whose mode, nodes, cut or objective differ by it"),
+        Meta(description="with what-if options: missions whose mode, nodes, cuts or objective they change"),
     ] = None
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of the whole answer."""
+    """Return the JSON Schema of the output."""
     return msgspec.json.schema(Answers)
 
 
@@ -244,7 +252,7 @@ def answer_all(
     frontiers: Mapping[str, Frontier],
     changed: Mapping[str, Verdict] | None = None,
 ) -> dict[str, Any]:
-    """As plain values, to be written as JSON or YAML. changed: missions -> what they had before."""
+    """Return the output as plain values. changed: mission -> its verdict without the what-if options."""
     found = {
         key: answer(missions[key], verdict, explanations.get(key), frontiers.get(key))
         for key, verdict in sorted(fleet.verdicts.items())
@@ -259,7 +267,7 @@ def answer_all(
 
 
 def describe(mission: Mission, verdict: Verdict) -> dict[str, Any]:
-    """One mission's answer as plain values."""
+    """Return the result for one mission as plain values."""
     plain: dict[str, Any] = msgspec.to_builtins(answer(mission, verdict))
     return plain
 
@@ -271,22 +279,22 @@ def answer(
     frontier: Frontier | None = None,
 ) -> Answer:
     chosen = verdict.chosen
-    told = _planned(mission, chosen) if chosen else None
+    planned = _planned(mission, chosen) if chosen else None
     bound = _finite(verdict.bound) if isinstance(verdict, Feasible) else None
     blockers, relaxations = ((), ()) if isinstance(verdict, Feasible) else (verdict.blockers, verdict.relaxations)
     return Answer(
         feasible=isinstance(verdict, Feasible),
-        mode=told.mode if told else None,
-        variant=told.variant if told else None,
-        exit=told.exit if told else None,
-        partitions=told.partitions if told else [],
-        transfers=told.transfers if told else [],
-        fallback=told.fallback if told else None,
-        predicted=told.predicted if told else None,
-        margins=told.margins if told else {},
-        terms=told.terms if told else {},
-        switching=told.switching if told else None,
-        objective=told.objective if told else None,
+        mode=planned.mode if planned else None,
+        variant=planned.variant if planned else None,
+        exit=planned.exit if planned else None,
+        partitions=planned.partitions if planned else [],
+        transfers=planned.transfers if planned else [],
+        fallback=planned.fallback if planned else None,
+        predicted=planned.predicted if planned else None,
+        margins=planned.margins if planned else {},
+        terms=planned.terms if planned else {},
+        switching=planned.switching if planned else None,
+        objective=planned.objective if planned else None,
         bound=bound,
         gap=_finite(bound - chosen.objective) if bound is not None and chosen else None,
         blockers=[_block(blocker) for blocker in blockers],

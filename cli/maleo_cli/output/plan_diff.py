@@ -8,7 +8,7 @@ from maleo_api.quantities import DURATION, show
 from maleo_cli.output.text import find_crowded, tell_parts
 from maleo_planner import Feasible, Plan, Verdict
 
-_SAME: Final = 1e-9  # difference in the objective that counts as none
+_TOLERANCE: Final = 1e-9  # objectives that differ by less are equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Change:
 def compare(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> dict[str, Change]:
     """Return the changes by mission, where mode, variant, nodes, units, cuts, codecs or objective differ."""
     pairs = {key: (before[key], after[key]) for key in sorted(after)}
-    return {key: Change(old, _tell(old, new)) for key, (old, new) in pairs.items() if _differ(old, new)}
+    return {key: Change(old, _format(old, new)) for key, (old, new) in pairs.items() if _differ(old, new)}
 
 
 def _differ(old: Verdict, new: Verdict) -> bool:
@@ -36,7 +36,7 @@ def _differ(old: Verdict, new: Verdict) -> bool:
         return True
     if one is None or other is None:
         return False
-    return _form(one) != _form(other) or abs(one.objective - other.objective) > _SAME
+    return _form(one) != _form(other) or abs(one.objective - other.objective) > _TOLERANCE
 
 
 def _form(plan: Plan) -> Any:
@@ -45,20 +45,21 @@ def _form(plan: Plan) -> Any:
     return plan.mode, plan.label, plan.entry_node, parts
 
 
-def _tell(old: Verdict, new: Verdict) -> str:
+def _format(old: Verdict, new: Verdict) -> str:
     plans = [plan for plan in (old.chosen, new.chosen) if plan is not None]
     crowded = find_crowded(plans)
-    one, other = _tell_one(old, crowded), _tell_one(new, crowded)
+    one, other = _format_verdict(old, crowded), _format_verdict(new, crowded)
     if one == other and len(plans) == 2:  # noqa: PLR2004 - both have one
         return f"{one}, objective {plans[0].objective:.3g} -> {plans[1].objective:.3g}"
     return f"{one} -> {other}"
 
 
-def _tell_one(verdict: Verdict, crowded: Collection[str]) -> str:
+def _format_verdict(verdict: Verdict, crowded: Collection[str]) -> str:
     plan = verdict.chosen
     text = ""
     if plan is not None:
         text = f"{plan.mode} {plan.label}: {tell_parts(plan, crowded)}, {show(DURATION, plan.latency.value)}"
     if isinstance(verdict, Feasible):
         return text
-    return ", ".join(filter(None, (f"does not fit ({verdict.blockers[0].code})", text and f"least bad {text}")))
+    code = f"infeasible ({verdict.blockers[0].code})"
+    return ", ".join(filter(None, (code, text and f"closest infeasible plan {text}")))

@@ -79,12 +79,12 @@ def draw(sketches: Sequence[Sketch]) -> str:
         panels += [f'<g transform="translate(0 {height:g})">', *panel.draw(), "</g>"]
         height += panel.height
     names = ", ".join(sketch.mission.metadata.name for sketch in sketches)
-    told = " ".join(_describe(sketch) for sketch in sketches)
+    description = " ".join(_describe(sketch) for sketch in sketches)
     size = f'viewBox="0 0 {_WIDTH} {height:g}" width="{_WIDTH}" height="{height:g}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="title desc">',
         f'<title id="title">{escape(f"Plans of {names}")}</title>',
-        f'<desc id="desc">{escape(told)}</desc>',
+        f'<desc id="desc">{escape(description)}</desc>',
         f"<style>{_SHAPES}{_colours(1)}@media (prefers-color-scheme: dark) {{\n{_colours(2)}}}\n</style>",
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">',
         '<path d="M0 0 L8 4 L0 8 z" class="hop"/></marker>',
@@ -103,12 +103,12 @@ def budget(mission: Mission, plan: Plan) -> list[_Step]:
     for index, part in enumerate(plan.partitions):
         if part.node != before:
             hop = next(crossings)
-            by = f" by {hop.codec}" if hop.codec else ""
-            text = f"transfer {tell_bytes(hop.size)} {hop.source} > {hop.target}{by}"
+            codec = f" as {hop.codec}" if hop.codec else ""
+            text = f"transfer {tell_bytes(hop.size)} {hop.source} > {hop.target}{codec}"
             steps.append(_Step(hop.time.value + z * hop.time.sigma, "hop", text))
         where = f"{part.node} [{part.first}..{part.last}]"
         if part.wait.value:
-            steps.append(_Step(part.wait.value + z * part.wait.sigma, "wait", f"wait for {part.node} {part.unit}"))
+            steps.append(_Step(part.wait.value + z * part.wait.sigma, "wait", f"queue at {part.node} {part.unit}"))
         seconds = part.compute.value + z * part.compute.sigma
         steps.append(_Step(seconds, _COLOURS[index % len(_COLOURS)], f"compute {where}"))
         before = part.node
@@ -151,7 +151,7 @@ class _Panel:
         name = f"{mission.metadata.name}: {plan.mode}, {plan.variant}" + (f", exit {plan.exit}" if plan.exit else "")
         yield _text(_PAD, _PAD + 12, name, "name")
         if not self._sketch.fits:
-            yield _text(_WIDTH - _PAD, _PAD + 12, "does not fit: the least bad plan", "over", "end")
+            yield _text(_WIDTH - _PAD, _PAD + 12, "infeasible: closest plan", "over", "end")
         figures = [f"rate up to {tell_figure(RATE, plan.rate)}", f"energy {tell_figure(ENERGY, plan.energy)}"]
         figures += [f"accuracy {tell_figure(RATIO, plan.accuracy)}"] if mission.spec.objectives.accuracy else []
         if plan.fallback is not None:
@@ -165,7 +165,7 @@ class _Panel:
             y = self._y(node, unit)
             yield _rect(_PAD, y - _LANE / 2 + 4, _WIDTH - 2 * _PAD, _LANE - 8, "lane")
             yield _text(_PAD + 10, y - 3, node)
-            yield _text(_PAD + 10, y + 13, unit or "the input", "faint")
+            yield _text(_PAD + 10, y + 13, unit or "input", "faint")
         edges = self._edges()
         if self._lanes[0][1] == "":
             at = self._y(*self._lanes[0])
@@ -191,9 +191,9 @@ class _Panel:
             label = f"{block.name}: {block.work}, {block.parameters} of weights"
             yield _rect(left, y - _BLOCK / 2 - 8, right - left - 1, _BLOCK, colour, label)
         names = blocks[0].name if len(blocks) == 1 else f"{blocks[0].name} … {blocks[-1].name}"
-        told = f"[{span}] {names}"
-        end = edges[0] + _LETTER * len(told) > _WIDTH - _PAD
-        yield _text(edges[-1] if end else edges[0], y + _BLOCK / 2 + 8, told, "faint", "end" if end else "start")
+        text = f"[{span}] {names}"
+        end = edges[0] + _LETTER * len(text) > _WIDTH - _PAD
+        yield _text(edges[-1] if end else edges[0], y + _BLOCK / 2 + 8, text, "faint", "end" if end else "start")
         yield "</g>"
 
     def _arrow(self, crossing: int | None, start: tuple[float, float], end: tuple[float, float]) -> Iterator[str]:
@@ -204,9 +204,9 @@ class _Panel:
         yield f'<path d="M{x1:.1f} {y1:g} {bend}" class="arrow" marker-end="url(#tip)"/>'
         if crossing is not None:
             hop = self._plan.transfers[crossing]
-            told = f"{tell_bytes(hop.size)} over {hop.link}"
-            beside = x2 + 8 + _LETTER * len(told) < _WIDTH - _PAD
-            yield _text(x2 + 8, y1 + 4, told, "cut") if beside else _text(x2 - 12, y2 + 4, told, "cut", "end")
+            text = f"{tell_bytes(hop.size)} over {hop.link}"
+            fits = x2 + 8 + _LETTER * len(text) < _WIDTH - _PAD
+            yield _text(x2 + 8, y1 + 4, text, "cut") if fits else _text(x2 - 12, y2 + 4, text, "cut", "end")
 
     def _edges(self) -> list[list[float]]:
         """Return the x coordinates of the block edges of each partition.
@@ -216,14 +216,14 @@ class _Panel:
         variant, parts = self._variant, self._plan.partitions
         hops = _HOP * (len(parts) - 1 + (self._lanes[0][1] == ""))
         room, count = _ROOM - hops, sum(p.last - p.first + 1 for p in parts)
-        least = min(4.0, room / (2 * count))
+        minimum = min(4.0, room / (2 * count))
         work = _work(variant)
         total = sum(sum(work[p.first : p.last + 1]) for p in parts)
         x, found = _LEFT + (_HOP if self._lanes[0][1] == "" else 0.0), []
         for part in parts:
             edges = [x]
             for value in work[part.first : part.last + 1]:
-                x += least + (room - least * count) * (value / total if total else 1 / count)
+                x += minimum + (room - minimum * count) * (value / total if total else 1 / count)
                 edges.append(x)
             found.append(edges)
             x += _HOP
@@ -245,8 +245,8 @@ class _Panel:
         x = float(_LEFT)
         for step in self._steps:
             width = step.seconds * scale
-            told = f"{step.text}: {show(DURATION, step.seconds)}"
-            yield _rect(x, self._bar, width, 24, step.kind, told, f' data-seconds="{step.seconds:.9f}"')
+            title = f"{step.text}: {show(DURATION, step.seconds)}"
+            yield _rect(x, self._bar, width, 24, step.kind, title, f' data-seconds="{step.seconds:.9f}"')
             x += width
         if limit is None:
             return
@@ -254,8 +254,8 @@ class _Panel:
         if limit > tail:
             yield _rect(x, self._bar + 0.5, edge - x, 23, "left")
         yield f'<line x1="{edge:.2f}" y1="{self._bar - 4}" x2="{edge:.2f}" y2="{self._bar + 28}" class="limit"/>'
-        told, end = f"limit {latency.at_most if latency else ''}", edge > _WIDTH / 2
-        yield _text(edge, self._bar - 8, told, "", "end" if end else "start")
+        text, end = f"limit {latency.at_most if latency else ''}", edge > _WIDTH / 2
+        yield _text(edge, self._bar - 8, text, "", "end" if end else "start")
 
     def _legend(self) -> Iterator[str]:
         latency = self._sketch.mission.spec.objectives.latency
@@ -263,15 +263,15 @@ class _Panel:
         if latency is not None:
             spare = parse(DURATION, latency.at_most) - self._plan.latency.value
             rows.append(
-                ("left", f"left: {show(DURATION, spare)} ({tell_margin(spare / parse(DURATION, latency.at_most))})")
+                ("left", f"slack: {show(DURATION, spare)} ({tell_margin(spare / parse(DURATION, latency.at_most))})")
                 if spare >= 0
-                else ("", f"over by {show(DURATION, -spare)}")
+                else ("", f"limit exceeded by {show(DURATION, -spare)}")
             )
-        for index, (kind, told) in enumerate(rows):
+        for index, (kind, text) in enumerate(rows):
             x, y = _LEFT + (index % 2) * (_ROOM / 2), self._bar + 44 + _LINE * (index // 2)
             if kind:
                 yield _rect(x + 0.5, y + 0.5, 11, 11, kind)
-            yield _text(x + (18 if kind else 0), y + 10, told, "" if kind else "over")
+            yield _text(x + (18 if kind else 0), y + 10, text, "" if kind else "over")
 
 
 def _work(variant: Variant) -> list[float]:

@@ -14,7 +14,7 @@ from maleo_cli.output.text import find_crowded, tell, tell_blockers, tell_change
 from maleo_planner import Aim, Explanation, Feasible, Figure, Frontier, Infeasible, Plan, Snapshot, Verdict
 from maleo_planner.types.accuracy_floor import find_floor
 
-_COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "WHERE", "LATENCY", "ENERGY", "ACCURACY")
+_COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "PARTITIONS", "LATENCY", "ENERGY", "ACCURACY")
 
 
 def print_plans(
@@ -40,9 +40,10 @@ def print_plans(
             notes += ["", key, *tell(snapshot.missions[key], verdict, explanations[key], aim=aim)]
         elif isinstance(verdict, Infeasible):
             notes += [key, *tell_blockers(verdict.blockers)]
-            notes += [f"  would do: {tell_changes(snapshot.missions[key], r.changes)}" for r in verdict.relaxations]
+            changes_of = (tell_changes(snapshot.missions[key], r.changes) for r in verdict.relaxations)
+            notes += [f"  suggested change: {text}" for text in changes_of]
     if changes is not None:
-        notes += ["", "Changed by what is supposed" if changes else "What is supposed changes nothing"]
+        notes += ["", "Changes caused by the what-if options" if changes else "The what-if options change nothing"]
         notes += [f"  {key.removeprefix('default/')}: {change.text}" for key, change in sorted(changes.items())]
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     console.print(table)
@@ -53,7 +54,7 @@ def print_plans(
 
 
 def _front(key: str, front: Frontier, floor: float) -> Table:
-    title = f"frontier of {key}" + ("" if front.is_whole else ", cut short: there may be more, or better")
+    title = f"Pareto front of {key}" + ("" if front.is_whole else " (incomplete: the planning budget is exhausted)")
     table = Table(*_COLUMNS[2:], box=None, pad_edge=False, title=title, title_justify="left")
     crowded = find_crowded(front.plans)
     for plan in front.plans:

@@ -19,6 +19,7 @@ from maleo_planner import (
     Infeasible,
     Plan,
     PlannedPartition,
+    PlannedTransfer,
     Switching,
     UnitClass,
     Verdict,
@@ -27,21 +28,21 @@ from maleo_planner.types.accuracy_floor import tell_floor
 
 _LIMITS: Final = {
     "objectives.accuracy.atLeast": "accuracy >= {}",
-    "objectives.accuracy.enforcement": "accuracy {}",
+    "objectives.accuracy.enforcement": "accuracy enforcement {}",
     "objectives.latency.atMost": "latency <= {}",
     "objectives.latency.window": "latency window {}",
     "objectives.energy.perInference": "energy <= {}",
     "objectives.energy.power": "power <= {}",
-    "objectives.energy.enforcement": "energy {}",
+    "objectives.energy.enforcement": "energy enforcement {}",
     "demand.rate": "rate <= {}",
-    "egress.input": "egress of input {}",
-    "egress.features": "egress of features {}",
+    "egress.input": "egress.input {}",
+    "egress.features": "egress.features {}",
     "modes": "mode {} allowed",
     "model.variants": "variant {} allowed",
 }
-_CLEAR: Final = 0.0005  # smallest difference in the objective that is printed
-_MOST_MARGIN: Final = 9.99
-_LEAST_MARGIN: Final = 0.0005
+_MIN_DIFFERENCE: Final = 0.0005  # smallest difference in the objective that is printed
+_MAX_MARGIN: Final = 9.99
+_MIN_MARGIN: Final = 0.0005
 
 
 def tell(
@@ -56,15 +57,17 @@ def tell(
     crowded = find_crowded(plan for plan in others if plan is not None)
     lines = [] if isinstance(verdict, Feasible) else tell_blockers(verdict.blockers)
     if isinstance(verdict, Infeasible):
-        lines += [f"  would do: {tell_changes(mission, r.changes)}" for r in verdict.relaxations]
+        lines += [f"  suggested change: {tell_changes(mission, r.changes)}" for r in verdict.relaxations]
     if chosen is not None:
-        lines += [f"{'Plan' if isinstance(verdict, Feasible) else 'Least bad'}: {tell_plan(chosen, crowded)}"]
+        heading = "Plan" if isinstance(verdict, Feasible) else "Closest infeasible plan"
+        lines.append(f"{heading}: {tell_plan(chosen, crowded)}")
         lines += tell_figures(mission, chosen, aim, explanation.floor)
     if isinstance(verdict, Feasible):
-        lines.append(_tell_terms(verdict, explanation.better, aim, crowded))
+        lines.append(_format_objective(verdict, explanation.better, aim, crowded))
     if isinstance(verdict, Feasible) and verdict.plan.switching is not None:
-        lines.append(_tell_switching(verdict.plan.switching))
-    lines += [f"Displaces {', '.join(explanation.displaced)}: of a lower tier"] if explanation.displaced else []
+        lines.append(_format_migration(verdict.plan.switching))
+    if explanation.displaced:
+        lines.append(f"Displaces missions of a lower tier: {', '.join(explanation.displaced)}")
     lines += tell_alternatives(mission, explanation.alternatives, aim, crowded)
     return lines + tell_classes(explanation.classes, aim, floor=explanation.floor, everything=everything)
 
@@ -86,7 +89,7 @@ def tell_parts(plan: Plan, crowded: Collection[str]) -> str:
     text = ""
     for part in plan.partitions:
         text += (f" -{part.codec.name}-> " if part.codec else " > ") if text else ""
-        text += _tell_part(part, crowded)
+        text += _format_part(part, crowded)
     return text
 
 
@@ -95,20 +98,24 @@ def tell_plan(plan: Plan, crowded: Collection[str]) -> str:
 
     crowded: nodes on which units are named.
     """
-    coded = {t: f" by {t.codec}" if t.codec else "" for t in plan.transfers}
-    sizes = {(t.source, t.target): f" -- {tell_bytes(t.size)}{by} --> " for t, by in coded.items()}
+    sizes = {(t.source, t.target): f" -- {_format_transfer(t)} --> " for t in plan.transfers}
     text, before = f"{plan.mode} {plan.variant}: ", ""
     first = plan.partitions[0].node
     if first != plan.entry_node:
         text += f"{plan.entry_node}{sizes[plan.entry_node, first]}"
     for part in plan.partitions:
         text += sizes.get((before, part.node), " > ") if before else ""
-        text += _tell_part(part, crowded)
+        text += _format_part(part, crowded)
         before = part.node
     return f"{text}, exit {plan.exit}" if plan.exit else text
 
 
-def _tell_part(part: PlannedPartition, crowded: Collection[str]) -> str:
+def _format_transfer(transfer: PlannedTransfer) -> str:
+    """Return the bytes of a transfer and its codec, such as `48.6 KB as int8`."""
+    return tell_bytes(transfer.size) + (f" as {transfer.codec}" if transfer.codec else "")
+
+
+def _format_part(part: PlannedPartition, crowded: Collection[str]) -> str:
     """Return a partition as text, such as `drone-1 accel/npu [0..7]`."""
     unit = f" {part.unit}" if part.node in crowded else ""
     return f"{part.node}{unit} [{part.first}..{part.last}]"
@@ -121,38 +128,40 @@ def tell_figures(mission: Mission, plan: Plan, aim: Aim, floor: float) -> list[s
     """
     objectives, rows = mission.spec.objectives, [("", "limit", "predicted", "margin", "term")]
 
-    def worth(name: str) -> tuple[str, str]:
+    def margin_and_term(name: str) -> tuple[str, str]:
         term = plan.terms.get(name)
         return tell_plan_margin(name, plan, floor), "" if term is None else tell_worth(term, aim)
 
     if objectives.accuracy is not None:
         limit = f">= {tell_floor(objectives.accuracy, floor)} {objectives.accuracy.enforcement}"
-        rows.append(("accuracy", limit, tell_figure(RATIO, plan.accuracy), *worth("accuracy")))
+        rows.append(("accuracy", limit, tell_figure(RATIO, plan.accuracy), *margin_and_term("accuracy")))
     if objectives.latency is not None:
         limit = f"<= {objectives.latency.at_most} {objectives.latency.enforcement}"
         name = f"latency p{objectives.latency.percentile}"
-        rows.append((name, limit, tell_figure(DURATION, plan.latency), *worth("latency")))
+        rows.append((name, limit, tell_figure(DURATION, plan.latency), *margin_and_term("latency")))
     if objectives.energy is not None:
         stated = " and ".join(filter(None, (objectives.energy.per_inference, objectives.energy.power)))
         limit = f"<= {stated} {objectives.energy.enforcement}"
-        rows.append(("energy", limit, _tell_energy(mission, objectives.energy, plan, aim), *worth("energy")))
+        rows.append(
+            ("energy", limit, _format_energy(mission, objectives.energy, plan, aim), *margin_and_term("energy"))
+        )
     rate = f"{tell_rate(plan.rate.value)} {plan.rate.basis.value}"
-    rows.append(("rate", f">= {mission.spec.demand.rate}", rate, "", *(worth("rate")[1:])))
+    rows.append(("rate", f">= {mission.spec.demand.rate}", rate, "", margin_and_term("rate")[1]))
     return align(rows)
 
 
-def _tell_energy(mission: Mission, objective: EnergyObjective, plan: Plan, aim: Aim) -> str:
+def _format_energy(mission: Mission, objective: EnergyObjective, plan: Plan, aim: Aim) -> str:
     """Return the energy with its basis; where the limit is in watts, also the power at the demanded rate."""
     rate = mission.spec.demand.rate
     if plan.energy.basis is Basis.UNKNOWN:
         counts = objective.enforcement == "Hard" or aim in ("margins", "energy")
-        return "unknown, counted as twice the limit" if counts else "unknown"
+        return "unknown, assumed to be twice the limit" if counts else "unknown"
     watts = f", {show(POWER, plan.energy.value * parse(RATE, rate))} at {rate}" if objective.power else ""
     return tell_figure(ENERGY, plan.energy) + watts
 
 
 def tell_blockers(blockers: Sequence[Blocker]) -> list[str]:
-    """Return a line for each blocker: code, whether it can pass, message."""
+    """Return a line for each blocker: code, whether it is permanent or temporary, message."""
     return [f"  {blocker.code} ({_RETRY[blocker.retry]}): {blocker.message}" for blocker in blockers]
 
 
@@ -174,8 +183,8 @@ def tell_alternatives(mission: Mission, others: Sequence[Alternative], aim: Aim,
     for other in others:
         where = tell_plan(other.plan, crowded).partition(" ")[2] if other.plan else ""
         latency = show(DURATION, other.plan.latency.value) if other.plan else ""
-        rows.append((other.mode, where, latency, _lack(mission, other, aim)))
-    return ["Best of the other modes", *align(rows)] if rows else []
+        rows.append((other.mode, where, latency, _compare(mission, other, aim)))
+    return ["Best plan of each other mode", *align(rows)] if rows else []
 
 
 def tell_classes(classes: Sequence[UnitClass], aim: Aim, *, floor: float, everything: bool) -> list[str]:
@@ -186,17 +195,17 @@ def tell_classes(classes: Sequence[UnitClass], aim: Aim, *, floor: float, everyt
     if not classes:
         return []
     ordered = [*(row for row in classes if row.code), *(row for row in classes if not row.code)]
-    refused = sum(bool(row.code) for row in classes)
-    counts = Counter(row.code for row in ordered[:refused])
+    rejected = sum(bool(row.code) for row in classes)
+    counts = Counter(row.code for row in ordered[:rejected])
     total = ", ".join(f"{code} {count}" for code, count in counts.most_common()) or "none"
-    lines = [f"Not taken: {refused} of {len(classes)} classes of units and variants: {total}"]
+    lines = [f"Rejected: {rejected} of {len(classes)} combinations of unit class and variant: {total}"]
     if not everything:
         return lines
     rows = align(
         [(f"{row.count} x {row.unit}", row.variant, _outcome(row, aim, floor), row.example) for row in ordered]
     )
-    possible = ["Possible, with the best objective of each", *rows[refused:]] if refused < len(rows) else []
-    return lines + rows[:refused] + possible
+    feasible = ["Feasible, with the best objective of each", *rows[rejected:]] if rejected < len(rows) else []
+    return lines + rows[:rejected] + feasible
 
 
 def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -205,47 +214,47 @@ def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-_RETRY: Final = {"CannotEver": "cannot ever", "CannotNow": "cannot now", "Waiting": "waiting"}
+_RETRY: Final = {"CannotEver": "permanent", "CannotNow": "temporary", "Waiting": "waiting"}
 
 
-def _tell_terms(verdict: Feasible, better: Plan | None, aim: Aim, crowded: Collection[str]) -> str:
-    """Return the terms of the objective, their sum, and what is proven about it."""
+def _format_objective(verdict: Feasible, better: Plan | None, aim: Aim, crowded: Collection[str]) -> str:
+    """Return the objective, its terms, and whether it is proven optimal."""
     plan, gap = verdict.plan, verdict.bound - verdict.plan.objective
     terms = ", ".join(f"{name} {tell_worth(value, aim)}" for name, value in plan.terms.items())
-    least = _CLEAR if aim == "margins" else _CLEAR * abs(plan.objective)
-    proof = "no plan has more" if gap <= least else f"no plan has more than {_tell_sum(verdict.bound, aim)}"
+    tolerance = _MIN_DIFFERENCE if aim == "margins" else _MIN_DIFFERENCE * abs(plan.objective)
+    proof = "optimal" if gap <= tolerance else f"upper bound {_format_sum(verdict.bound, aim)}"
     if not isfinite(verdict.bound):
-        proof = "the best of what was looked at"
+        proof = "the best plan found, not proven optimal"
     if better is not None:
-        alone = f"{_tell_sum(better.objective, aim)} by {tell_plan(better, crowded)}"
-        proof = f"for the others of its tier; alone it would get {alone}"
-    return f"Why this: {terms}; in all {_tell_sum(plan.objective, aim)}, {proof}"
+        alone = f"{_format_sum(better.objective, aim)} with {tell_plan(better, crowded)}"
+        proof = f"planned jointly with its tier; on its own the mission would reach {alone}"
+    return f"Objective: {_format_sum(plan.objective, aim)} ({terms}), {proof}"
 
 
-def _tell_switching(switching: Switching) -> str:
+def _format_migration(switching: Switching) -> str:
     """Return the migration costs of a plan: bytes to pull, time until warm, and memory in addition to the old plan."""
-    beside = f", {tell_bytes(switching.memory)} beside the old plan" if switching.memory else ""
+    memory = f", {tell_bytes(switching.memory)} of memory on top of the current plan" if switching.memory else ""
     pull = f"pulls {tell_bytes(switching.pull)}, " if switching.pull else ""
-    return f"To change to it: {pull}warm in {show(DURATION, switching.time.value)} ({switching.time.source}){beside}"
+    return f"Migration: {pull}warm in {show(DURATION, switching.time.value)} ({switching.time.source}){memory}"
 
 
-def _lack(mission: Mission, other: Alternative, aim: Aim) -> str:
+def _compare(mission: Mission, other: Alternative, aim: Aim) -> str:
     """Return the blockers and relaxations of an alternative; if it is feasible, its terms against the chosen plan."""
     if other.blockers:
-        broken = ", ".join(b.code for b in other.blockers)
-        would = " or ".join(tell_changes(mission, changes) for changes in other.would_do)
-        return f"{broken}  would do with {would}" if would else broken
-    least = _CLEAR if aim == "margins" else 0.0
+        codes = ", ".join(b.code for b in other.blockers)
+        relaxed = " or ".join(tell_changes(mission, changes) for changes in other.would_do)
+        return f"{codes}  feasible with {relaxed}" if relaxed else codes
+    threshold = _MIN_DIFFERENCE if aim == "margins" else 0.0
     terms = sorted(other.lacks.items(), key=lambda term: -abs(term[1]))
-    told = ", ".join(f"{name} {tell_worth(-value, aim)}" for name, value in terms if abs(value) > least)
-    less = sum(other.lacks.values())
-    return f"objective {tell_worth(-less, aim)}" + (f": {told}" if told else "")
+    differences = ", ".join(f"{name} {tell_worth(-value, aim)}" for name, value in terms if abs(value) > threshold)
+    total = -sum(other.lacks.values())
+    return f"objective {tell_worth(total, aim)}" + (f": {differences}" if differences else "")
 
 
 def _outcome(row: UnitClass, aim: Aim, floor: float) -> str:
     """Return the objective of a unit class, or its rejection code with the margin."""
     if row.objective is not None:
-        return f"objective {_tell_sum(row.objective, aim)}"
+        return f"objective {_format_sum(row.objective, aim)}"
     if row.margin is not None and row.code == CODES["accuracy"] and floor < 1:
         return f"{row.code} {show_points(row.margin * (1 - floor))}"  # in points, as in the status
     return row.code + (f" {tell_margin(row.margin)}" if row.margin is not None else "")
@@ -267,9 +276,9 @@ def tell_margin(margin: float) -> str:
 
     Small margins keep one significant digit; below 0.05% the text is `0%`, above 999% `>+999%`.
     """
-    if abs(margin) > _MOST_MARGIN:
-        return f"{'<-' if margin < 0 else '>+'}{_MOST_MARGIN:.0%}"
-    if abs(margin) < _LEAST_MARGIN:
+    if abs(margin) > _MAX_MARGIN:
+        return f"{'<-' if margin < 0 else '>+'}{_MAX_MARGIN:.0%}"
+    if abs(margin) < _MIN_MARGIN:
         return "0%"
     return f"{100 * margin:+.1g}%" if abs(margin) < 0.01 else f"{margin:+.0%}"  # noqa: PLR2004 - one in a hundred
 
@@ -287,7 +296,7 @@ def tell_worth(value: float, aim: Aim) -> str:
     return f"{'-' if value < 0 else '+'}{size}"
 
 
-def _tell_sum(value: float, aim: Aim) -> str:
+def _format_sum(value: float, aim: Aim) -> str:
     return tell_worth(value, aim).removeprefix("+")
 
 
