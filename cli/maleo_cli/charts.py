@@ -13,7 +13,9 @@ CHARTS: Final = Path(__file__).resolve().parents[2] / "charts"
 def find_chart(charts: Path, name: str) -> Path:
     """Return the folder of a chart. Raise Failure if there is none."""
     if not (charts / name / "Chart.yaml").is_file():
-        raise Failure(f"no chart in {charts / name}", "name the folder of the charts by --charts", exit_code=2)
+        raise Failure(
+            f"{charts / name}: no Helm chart found", "pass the folder of the charts with --charts", exit_code=2
+        )
     return charts / name
 
 
@@ -22,7 +24,7 @@ def read_values(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
-        raise Failure(f"{path}: {error}", "give a YAML file with values of the chart", exit_code=2) from error
+        raise Failure(f"{path}: {error}", "pass a YAML file with Helm values", exit_code=2) from error
     if not isinstance(values, dict):
-        raise Failure(f"{path}: no mapping", "give a YAML file with values of the chart", exit_code=2)
+        raise Failure(f"{path}: not a mapping", "pass a YAML file with Helm values", exit_code=2)
     return values

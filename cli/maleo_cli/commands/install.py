@@ -77,7 +77,7 @@ def uninstall(kubeconfig: Path | None, namespace: str = NAMESPACE, *, context: s
         try:
             asyncio.run(_delete_crds(Connection(kubeconfig, context).open()))
         except ApiError as error:
-            raise Failure(f"the custom resources are not removed: {error}", "run the command again") from error
+            raise Failure(f"cannot delete the CRDs: {error}", "run the command again") from error
 
 
 async def _delete_crds(access: Access) -> None:
@@ -96,7 +96,7 @@ async def _delete_crds(access: Access) -> None:
             if not left:
                 return
             await _remind(client, left, look)
-    raise Failure(f"still being removed: {', '.join(sorted(left))}", "wait, and run the command again")
+    raise Failure(f"CRDs are still terminating: {', '.join(sorted(left))}", "wait, then run the command again")
 
 
 async def _remind(client: Client, names: Iterable[str], look: int) -> None:
@@ -115,7 +115,7 @@ def find_helm(kubeconfig: Path | None, namespace: str, context: str = "") -> Hel
         return HelmLibrary(kubeconfig, namespace, context)
     program = shutil.which("helm")
     if program is None:
-        raise Failure("Helm is not on this machine", "install `helm`, or the Python package helm-python-sdk")
+        raise Failure("Helm not found", "install the `helm` program, or the Python package helm-python-sdk")
     return HelmProgram(program, kubeconfig, namespace, context)
 
 
@@ -197,7 +197,7 @@ def _run(action: Callable[[], None]) -> None:
     try:
         action()
     except HelmFailed as error:
-        raise Failure(f"Helm: {error}", "mend what it names and run the command again") from error
+        raise Failure(f"Helm: {error}", "fix the cause and run the command again") from error
 
 
 _Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the operator and the agents.")]
@@ -207,9 +207,9 @@ def install_command(
     kubeconfig: Kubeconfig = None,
     context: Context = "",
     namespace: _Namespace = NAMESPACE,
-    values: Annotated[Path | None, typer.Option(help="YAML file with values for the chart.")] = None,
-    charts: Annotated[Path, typer.Option(help="Folder with the charts.")] = CHARTS,
-    wait: Annotated[int, typer.Option(help="Seconds to wait until all is ready; 0: do not wait.")] = 300,
+    values: Annotated[Path | None, typer.Option(help="YAML file with Helm values.")] = None,
+    charts: Annotated[Path, typer.Option(help="Folder that contains the charts.")] = CHARTS,
+    wait: Annotated[int, typer.Option(help="Seconds to wait until everything is ready; 0 does not wait.")] = 300,
 ) -> None:
     """Install or upgrade Maleo in a cluster."""
     chosen = read_values(values) if values else {}
@@ -220,7 +220,7 @@ def uninstall_command(
     kubeconfig: Kubeconfig = None,
     context: Context = "",
     namespace: _Namespace = NAMESPACE,
-    crds: Annotated[bool, typer.Option("--crds", help="Also the custom resources, with every mission.")] = False,
+    crds: Annotated[bool, typer.Option("--crds", help="Also delete the CRDs, and with them all missions.")] = False,
 ) -> None:
-    """Remove Maleo from a cluster; missions stay in the API unless --crds is given."""
+    """Uninstall Maleo; custom resources are kept unless --crds is given."""
     uninstall(kubeconfig, namespace, context=context, crds=crds)
