@@ -1,6 +1,6 @@
-"""The catalogue page from the profiles: `python -m maleo_cli.catalogue (--write | --check)`, in the project's folder.
+"""Generate or check the catalogue page: `python -m maleo_cli.catalogue (--write | --check)`, in the project's folder.
 
-It invents nothing: what a profile has no row for is printed as unknown.
+Values that a profile does not state are printed as unknown.
 """
 
 import argparse
@@ -23,12 +23,13 @@ _INTRO: Final = """\
 
 Generated from `charts/maleo/profiles` by `python -m maleo_cli.catalogue --write`; do not edit.
 
-One DeviceProfile for each class of hardware; the chart installs them (`kubectl get deviceprofiles`). Every figure has
-a basis and a source. Rows that conflict stand side by side: planning takes the first of the strongest basis
-(Measured, Calibrated, Modelled, Datasheet, Claimed, Simulated, Declared). What nobody states is unknown, and unknown
-never beats a known figure. A claimed figure is a prior: a ModelProfile with measured spans replaces it. What is
-stated for a mode of power counts in that mode alone; energy is planned with the typical power. Features are those
-that the survey's hardware table claims; operating systems are those for which our sources name a driver.
+One DeviceProfile for each class of hardware; the chart installs them (`kubectl get deviceprofiles`). Every value has
+a basis and a source. Conflicting values are all listed: planning uses the first one with the strongest basis
+(Measured, Calibrated, Modelled, Datasheet, Claimed, Simulated, Declared). Values that no source states are unknown,
+and an unknown value never ranks above a known one. A claimed value is a prior: a ModelProfile with measured spans
+replaces it. A value stated for a power mode applies only in that mode; energy is planned with the typical power.
+Features are those claimed in the survey's hardware table; operating systems are those for which a source names a
+driver.
 """
 
 
@@ -73,7 +74,7 @@ def _survey_vendors(profiles: Mapping[str, DeviceProfile]) -> set[str]:
 def _summary(profiles: Mapping[str, DeviceProfile]) -> list[str]:
     products, vendors = survey_products(profiles), _survey_vendors(profiles)
     found = f"{len(products)} products of {len(vendors)} vendors"
-    return [f"{len(profiles)} profiles. The {found} in the ETRI survey of 2025 are all among them."]
+    return [f"{len(profiles)} profiles, including all {found} of the ETRI survey of 2025."]
 
 
 def _stated_nowhere(profiles: Mapping[str, DeviceProfile]) -> Iterator[str]:
@@ -89,7 +90,7 @@ def _stated_nowhere(profiles: Mapping[str, DeviceProfile]) -> Iterator[str]:
     }
     missing = [name for name, stated in known.items() if not stated]
     if missing:
-        yield f"No source that we have states any of these, for any of them: {', '.join(missing)}."
+        yield f"Not stated by any source for any profile: {', '.join(missing)}."
 
 
 def _survey_table(profiles: Mapping[str, DeviceProfile]) -> Iterator[str]:
@@ -108,9 +109,9 @@ def _section(name: str, profile: DeviceProfile) -> Iterator[str]:
     if note := annotations.get(NOTE):
         yield f"{note[:1].upper()}{note[1:]}."
     yield _detection(profile)
-    yield f"Runs under {', '.join(spec.os)}." if spec.os else "Its operating system is unknown."
+    yield f"Operating systems: {', '.join(spec.os)}." if spec.os else "Operating systems: unknown."
     if spec.targets:
-        yield f"Made for {', '.join(spec.targets)}."
+        yield f"Target applications: {', '.join(spec.targets)}."
     yield ""
     yield from _figures(profile)
     for unit in spec.compute_units:
@@ -118,7 +119,7 @@ def _section(name: str, profile: DeviceProfile) -> Iterator[str]:
         yield _facts(unit)
     if left_out := annotations.get(LEFT_OUT):
         yield ""
-        yield "Left out:"
+        yield "Values left out:"
         yield ""
         yield from (f"- {line}" for line in left_out.splitlines())
 
@@ -133,8 +134,10 @@ def _detection(profile: DeviceProfile) -> str:
     detection = profile.spec.detection
     ids = {"PCI": detection.pci, "USB": detection.usb, "device tree": detection.device_tree}
     known = [f"{bus} {_names(texts)}" for bus, texts in ids.items() if texts]
-    nodes = f" Its device nodes: {_names(detection.device_nodes)}." if detection.device_nodes else ""
-    found = f"Found by {'; '.join(known)}." if known else "There is nothing to find it by: a person declares it."
+    nodes = f" Device nodes: {_names(detection.device_nodes)}." if detection.device_nodes else ""
+    found = (
+        f"Detected by {'; '.join(known)}." if known else "Not detectable: declare it in `spec.declared` of the Device."
+    )
     return found + nodes
 
 
@@ -146,11 +149,11 @@ def _figures(profile: DeviceProfile) -> Iterator[str]:
     rows = [row for unit in profile.spec.compute_units for row in _rows(unit)]
     rows += [("device", "price", price.value, price.basis, price.source) for price in profile.spec.price]
     if rows:
-        yield "| unit | figure | value | basis | source |"
+        yield "| unit | quantity | value | basis | source |"
         yield "| --- | --- | --- | --- | --- |"
         yield from (f"| {' | '.join(row)} |" for row in rows)
     else:
-        yield "No figure is known."
+        yield "No values are known."
 
 
 def _rows(unit: ComputeUnit) -> Iterator[tuple[str, ...]]:
@@ -169,13 +172,13 @@ def _rows(unit: ComputeUnit) -> Iterator[tuple[str, ...]]:
     for tolerance in unit.accuracy_tolerance:
         yield unit.name, "accuracy tolerance", tolerance.value, tolerance.basis, tolerance.source
     for writing in unit.weight_writing:
-        per_byte = f"{writing.energy_per_byte} a byte" if writing.energy_per_byte else None
-        told = ", ".join(text for text in (writing.throughput, per_byte) if text)
-        yield unit.name, "writing weights", told, writing.basis, writing.source
+        per_byte = f"{writing.energy_per_byte} per byte" if writing.energy_per_byte else None
+        value = ", ".join(text for text in (writing.throughput, per_byte) if text)
+        yield unit.name, "writing weights", value, writing.basis, writing.source
 
 
 def _sparse(sparsity: str) -> str:
-    return "" if sparsity == "Dense" else f", {sparsity} sparse"
+    return "" if sparsity == "Dense" else f", {sparsity} sparsity"
 
 
 def _mode(mode: str) -> str:
@@ -189,14 +192,14 @@ def _size(memory: Memory) -> str:
 def _facts(unit: ComputeUnit) -> str:
     parts = [f"runtimes {', '.join(_runtime(r) for r in unit.runtimes) or 'none known'}"]
     parts += [f"features {', '.join(unit.features)}"] if unit.features else []
-    parts += [f"requested as `{unit.access.resource}`"] if unit.access.resource else []
+    parts += [f"resource `{unit.access.resource}`"] if unit.access.resource else []
     parts += [f"unknown: {', '.join(unknown)}"] if (unknown := list(_unknown(unit))) else []
     return f"Unit `{unit.name}` ({unit.type}): {'; '.join(parts)}."
 
 
 def _runtime(runtime: Runtime) -> str:
-    formats = ", ".join(runtime.formats) or "formats unknown"
-    back_ends = f" by {', '.join(runtime.providers)}" if runtime.providers else ""
+    formats = ", ".join(runtime.formats) or "unknown formats"
+    back_ends = f" with {', '.join(runtime.providers)}" if runtime.providers else ""
     return f"{runtime.name} {runtime.version}".strip() + f" ({formats}{back_ends})"
 
 
@@ -225,7 +228,7 @@ def main() -> int:
     if arguments.write:
         PAGE.write_text(text, encoding="utf-8")
     elif PAGE.read_text(encoding="utf-8") != text:
-        sys.stderr.write(f"{PAGE} differs from the profiles: run `python -m maleo_cli.catalogue --write`\n")
+        sys.stderr.write(f"{PAGE} is out of date: run `python -m maleo_cli.catalogue --write`\n")
         return 1
     return 0
 

@@ -130,11 +130,11 @@ def test_page__says_what_is_unknown_and_what_was_left_out_and_why() -> None:
     assert "| npu | peak, precision not stated | 1TOPS | Claimed | a page |" in page
     assert "unknown: peak, memory, bandwidth, typical power, reconfiguration time, accuracy tolerance, " in page
     assert "cost of writing weights." in page
-    assert "for any of them: price, target application, reconfiguration time, analogue tolerance, " in page
+    assert "for any profile: price, target application, reconfiguration time, analogue tolerance, " in page
     assert ", cost of writing weights." in page
     assert "- power 9W: a typing error" in page
-    assert "There is nothing to find it by" in page
-    assert "Its operating system is unknown." in page
+    assert "Not detectable: declare it" in page
+    assert "Operating systems: unknown." in page
     assert "`a`; compiler unknown." in page
 
 
@@ -159,17 +159,17 @@ def test_page__prints_every_kind_of_figure_with_its_basis_and_source() -> None:
     body = {"metadata": {"name": "a"}, "spec": spec | {"price": [{"value": "69USD"} | said]}}
     page = render({"a": DeviceProfile.model_validate(body)})
     for row in (
-        "npu | peak, int8, 2:4 sparse, in power mode super | 2TOPS",
-        "npu | share of peak, int8, 2:4 sparse | 20%",
+        "npu | peak, int8, 2:4 sparsity, in power mode super | 2TOPS",
+        "npu | share of peak, int8, 2:4 sparsity | 20%",
         "npu | memory, Shared | 1Gi, 9GB/s",
         "npu | power, Typical, in power mode super | 3W",
         "npu | reconfiguration | 200ms",
         "npu | accuracy tolerance | 1%",
-        "npu | writing weights | 2MB/s, 3uJ a byte",
+        "npu | writing weights | 2MB/s, 3uJ per byte",
         "device | price | 69USD",
     ):
         assert f"| {row} | Claimed | a page |" in page
-    assert "runtimes onnxruntime 1.17 (onnx by QNNExecutionProvider), qnn (formats unknown)." in page
-    assert "Runs under Linux." in page
-    assert "Made for camera." in page
-    assert "No source that we have" not in page
+    assert "runtimes onnxruntime 1.17 (onnx with QNNExecutionProvider), qnn (unknown formats)." in page
+    assert "Operating systems: Linux." in page
+    assert "Target applications: camera." in page
+    assert "Not stated by any source" not in page
