@@ -226,7 +226,7 @@ def test_cuts_inside_fusions__are_told_and_offered_on_request() -> None:
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", _F, [1, 4, 8, 8]))
     found = analyse(model)
     assert found.notes == [
-        "2 place(s) not offered as a cut: inside a fusion of ONNX Runtime (--through-fusions offers it)"
+        "2 possible cut(s) not offered: inside a fused kernel of ONNX Runtime (offered with --through-fusions)"
     ]
     every = [block.cut.tensors[0].name for block in analyse(model, through_fusions=True).blocks if block.cut]
     assert every == ["a", "b", "c"]
@@ -315,28 +315,28 @@ def _typed(element: int, shape: Sequence[int]) -> onnx.ModelProto:
 
 
 _REFUSED = {
-    "weights in a file beside": (_with_external_weight(), "'k' is kept in a file beside"),
-    "weights in a file beside, inside a branch": (_with_external_branch(), "'inner' is kept in a file beside"),
-    "sparse weights in a file beside": (_with_external_sparse(), "'sparse' is kept in a file beside"),
+    "weights in a file beside": (_with_external_weight(), "'k' is stored in an external file"),
+    "weights in a file beside, inside a branch": (_with_external_branch(), "'inner' is stored in an external file"),
+    "sparse weights in a file beside": (_with_external_sparse(), "'sparse' is stored in an external file"),
     "a constant in a file beside": (
         _with_external_attribute(sparse=False, several=False),
-        "'inner' is kept in a file beside, 'weights.bin'",
+        "'inner' is stored in an external file, 'weights.bin'",
     ),
     "unnamed constants in a file beside": (
         _with_external_attribute(sparse=False, several=True),
-        "'' is kept in a file beside, 'weights.bin'",
+        "'' is stored in an external file, 'weights.bin'",
     ),
     "a sparse constant in a file beside": (
         _with_external_attribute(sparse=True, several=False),
-        "'inner' is kept in a file beside",
+        "'inner' is stored in an external file",
     ),
     "sparse constants in a file beside": (
         _with_external_attribute(sparse=True, several=True),
-        "'' is kept in a file beside",
+        "'' is stored in an external file",
     ),
     "an input of text": (
         _typed(TensorProto.STRING, [1, 4]),
-        "'x' is of type STRING, which slots do not exchange: keep text outside",
+        "'x' is of type STRING, which slots do not exchange: keep text processing",
     ),
     "an input of a type that slots do not exchange": (_typed(TensorProto.BFLOAT16, [1, 4]), "BFLOAT16.*add a Cast"),
     "nine dimensions": (_typed(_F, [1] * 9), "'x' is of 9 dimensions; a Model describes at most 8: reshape it"),
@@ -351,7 +351,7 @@ _REFUSED = {
     ),
     "an operator of unknown shape before the output": (
         _model([helper.make_node("Mystery", ["x"], ["y"], domain="example")]),
-        "'y' has no known type and shape: export the model with fixed shapes",
+        "type and shape of tensor 'y' are unknown: export the model with fixed shapes",
     ),
 }
 

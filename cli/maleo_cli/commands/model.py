@@ -1,4 +1,4 @@
-"""`maleo model zoo`, `import`, `push`."""
+"""Create Models from ONNX files, with legal cuts and costs, and push files to a registry."""
 
 import asyncio
 import re
@@ -30,17 +30,16 @@ from maleo_cli.model.fusion import find_fusions
 from maleo_runtime.values import Unsuitable, inline, list_graphs
 
 _UNCUT: Final = (
-    "runs whole only (everywhere more than three tensors cross, shapes are not fixed, or ONNX Runtime fuses)"
+    "no cuts (at every place more than three tensors cross, shapes are not fixed, or ONNX Runtime fuses kernels)"
 )
-_UNBROKEN: Final = 1 << 16
+_LINE_WIDTH: Final = 1 << 16
+"""Line width of the YAML output, so that a block is never wrapped."""
 _NAME: Final = r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-"""A name that Kubernetes takes, in the length that the objects of a mission repeat."""
+"""Valid Kubernetes name, short enough for the names derived from it."""
 _DOMAINS: Final = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
-"""Operators that every ONNX Runtime has."""
+"""Operator domains that every ONNX Runtime supports."""
 
-PullFrom = Annotated[
-    str, typer.Option("--as", help="The same repository as nodes reach it, where that is not the address above.")
-]
+PullFrom = Annotated[str, typer.Option("--as", help="Address of the same repository for nodes, if it differs.")]
 Store = Callable[[Path], Awaitable[dict[str, str]]]
 
 app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -48,43 +47,45 @@ app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
 
 @app.command("zoo")
 def make_zoo(
-    name: Annotated[str, typer.Argument(help="squeezenet, shufflenet, resnet50 or digits.")],
-    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("build/models"),
+    name: Annotated[str, typer.Argument(help="Network: squeezenet, shufflenet, resnet50 or digits.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the files to.")] = Path("build/models"),
 ) -> None:
-    """Write a network to try Maleo with: fp32, and int8."""
+    """Write the ONNX files of an example network, as fp32 and int8."""
     with _writing(out):
-        made = zoo.make(name, out)
-    for variant, path in made.files.items():
-        measured = made.accuracy.get(variant)
+        network = zoo.make(name, out)
+    for variant, path in network.files.items():
+        measured = network.accuracy.get(variant)
         print(f"{path}" + (f"  {measured[0]} on {measured[1]}: {measured[2]:.2%}" if measured else ""))
 
 
 @app.command("import")
 def import_model(
-    files: Annotated[list[str], typer.Argument(help="VARIANT:PRECISION=FILE.onnx, such as fast:int8=model.onnx.")],
+    files: Annotated[list[str], typer.Argument(help="VARIANT:PRECISION=FILE.onnx, for example fast:int8=model.onnx.")],
     name: Annotated[str, typer.Option(help="Name of the Model.")],
     push: Annotated[
-        str, typer.Option(help="Registry, such as oci://host:5000/models/name; else files are named.")
+        str,
+        typer.Option(help="Repository to push to, for example oci://host:5000/models/name; default: use file URIs."),
     ] = "",
     pull_from: PullFrom = "",
     accuracy: Annotated[
         list[str] | None,
         typer.Option(
-            help="VARIANT[+CODEC]:METRIC:DATASET=VALUE[:BASIS], such as fast:top-1:imagenet-1k=74.1%:Measured."
+            help="VARIANT[+CODEC]:METRIC:DATASET=VALUE[:BASIS], for example fast:top-1:imagenet-1k=74.1%:Measured."
         ),
     ] = None,
     codec: Annotated[
-        list[str] | None, typer.Option(help="fp16, int8: other forms in which FP32 cuts may be crossed.")
+        list[str] | None, typer.Option(help="Add codecs for the FP32 tensors of cuts: fp16, int8.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", help="Where to write the manifest; else it is printed.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", help="File for the manifest; default: standard output.")] = None,
     *,
     through_fusions: Annotated[
-        bool, typer.Option("--through-fusions", help="Also offer cuts inside fusions of ONNX Runtime: they cost speed.")
+        bool,
+        typer.Option("--through-fusions", help="Also offer cuts that split fused kernels of ONNX Runtime."),
     ] = False,
 ) -> None:
-    """Find where ONNX files may be cut and what their blocks cost; write one Model with a variant for each."""
+    """Create a Model with one variant per ONNX file: legal cuts, and the cost of each block."""
     if pull_from and not push:
-        raise Failure("--as is given without --push", "name the repository to store the files in: --push", exit_code=2)
+        raise Failure("--as requires --push", "pass the repository to push to with --push", exit_code=2)
     manifest = asyncio.run(
         build(
             name,
@@ -105,17 +106,17 @@ def import_model(
         out.write_text(text, encoding="utf-8")
     for variant in manifest["spec"]["variants"]:
         cuts = sum("cut" in block for block in variant["blocks"])
-        said = f"{len(variant['blocks'])} blocks, {cuts} cuts" if cuts else _UNCUT
-        print(f"{name} {variant['name']}: {said}, {variant['artifacts'][0]['uri']}")
+        summary = f"{len(variant['blocks'])} blocks, {cuts} cuts" if cuts else _UNCUT
+        print(f"{name} {variant['name']}: {summary}, {variant['artifacts'][0]['uri']}")
 
 
 @app.command("push")
 def push_model(
-    file: Annotated[Path, typer.Argument(exists=True)],
-    repository: Annotated[str, typer.Argument(help="Such as oci://host:5000/models/name.")],
+    file: Annotated[Path, typer.Argument(exists=True, help="File to push.")],
+    repository: Annotated[str, typer.Argument(help="Repository, for example oci://host:5000/models/name.")],
     pull_from: PullFrom = "",
 ) -> None:
-    """Store a file in a registry; prints its address by digest."""
+    """Push a file to a registry and print its URI with digest."""
     print(asyncio.run(_store(file, repository=repository, pull_from=pull_from))["uri"])
 
 
@@ -129,23 +130,26 @@ async def build(
     codecs: Sequence[CodecName] = (),
     through_fusions: bool = False,
 ) -> dict[str, Any]:
-    """The Model's manifest. variants: name -> (precision, file); accuracy: rows of a variant, or of `variant+codec`.
+    """Return the manifest of a Model and push its files; write notes to stderr.
 
-    Files are stored in `repository`, and named as in `pull_from`, its address on the nodes; empty: the same.
-    Writes notes to stderr. Failure names the file and what is wrong with it, before anything is stored.
+    variants: name -> (precision, file). accuracy: rows of a variant, or of `variant+codec`. repository: where files are
+    pushed; empty to use file URIs. pull_from: address of the repository for nodes; empty if it is the same. Raise
+    `Failure`, before anything is pushed, if a file or an argument is invalid.
     """
     if not variants:
-        raise Failure("no file was given", exit_code=2)
+        raise Failure("no files to import", "write VARIANT:PRECISION=FILE.onnx", exit_code=2)
     known = [*variants, *(f"{variant}+{codec}" for variant in variants for codec in codecs)]
     unknown = next((name for name in accuracy if name not in known), None)
     if unknown is not None:
-        raise Failure(f"there is no variant {unknown!r} to give an accuracy to", f"there is {', '.join(known)}")
+        raise Failure(f"--accuracy: unknown variant {unknown!r}", f"known variants: {', '.join(known)}")
     found = {variant: _analyse(file, through_fusions=through_fusions) for variant, (_, file) in variants.items()}
     first = next(iter(found.values()))
     for variant, analysis in found.items():
         if (analysis.inputs, analysis.outputs) != (first.inputs, first.outputs):
             file = variants[variant][1]
-            raise Failure(f"{file}: inputs and outputs differ from those of the first variant", "import it as a Model")
+            raise Failure(
+                f"{file}: inputs and outputs differ from those of the first variant", "import it as a separate Model"
+            )
     manifest: dict[str, Any] = {
         "apiVersion": API_VERSION,
         "kind": "Model",
@@ -164,7 +168,7 @@ async def build(
     for variant, stated in zip(variants, manifest["spec"]["variants"], strict=True):
         file = variants[variant][1]
         for note in found[variant].notes:
-            _note(f"{name} {variant}: {note}")
+            _print_note(f"{name} {variant}: {note}")
         rows = {codec: accuracy.get(f"{variant}+{codec}", ()) for codec in codecs}
         stated["artifacts"] = [await store(file)]
         for row, block in zip(stated["blocks"], found[variant].blocks, strict=True):
@@ -188,48 +192,44 @@ def _describe(
 
 
 def _to_api(block: Block) -> dict[str, Any]:
-    made = block.to_api()
+    row = block.to_api()
     if block.cut is not None and not block.cut.codecs:
-        del made["cut"]["codecs"]
-    return made
+        del row["cut"]["codecs"]
+    return row
 
 
 def _check(manifest: dict[str, Any]) -> None:
-    """Failure with the first rule of the API that the manifest breaks."""
+    """Raise `Failure` if the manifest is invalid."""
     name = manifest["metadata"]["name"]
     if not re.fullmatch(_NAME, name):
-        raise Failure(
-            f"{name!r} is no name of a Model", "write lower case letters, digits and -, at most 63", exit_code=2
-        )
+        raise Failure(f"invalid Model name {name!r}", "use at most 63 lower case letters, digits, - and .", exit_code=2)
     for mistake in check(manifest, Model):
-        raise Failure(f"Model {name}: {mistake}", "nothing was written")
+        raise Failure(f"Model {name}: {mistake}", "correct the files or arguments; nothing was written")
 
 
-def _note(text: str) -> None:
-    """To people, beside the manifest that may be printed."""
+def _print_note(text: str) -> None:
+    """Print to stderr, since the manifest may be printed to stdout."""
     typer.echo(text, err=True)
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Failure instead of what the operating system raises."""
+    """Convert an OSError into `Failure`."""
     try:
         yield
     except OSError as error:
-        raise Failure(
-            f"{path} cannot be written: {error.strerror or error}", "name a file that you may write"
-        ) from error
+        raise Failure(f"{path}: cannot be written: {error.strerror or error}", "choose a writable path") from error
 
 
 def to_yaml(manifest: Mapping[str, Any]) -> str:
-    """Text of a Model with one line for each block: there are many, and people compare them."""
+    """Return the YAML of a Model with one line per block, so that blocks can be compared."""
     variants = [v | {"blocks": [_Line(block) for block in v["blocks"]]} for v in manifest["spec"]["variants"]]
     spec = manifest["spec"] | {"variants": variants}
-    return yaml.dump({**manifest, "spec": spec}, Dumper=_Dumper, sort_keys=False, width=_UNBROKEN)
+    return yaml.dump({**manifest, "spec": spec}, Dumper=_Dumper, sort_keys=False, width=_LINE_WIDTH)
 
 
 class _Line(dict[str, Any]):
-    """A mapping that is printed on one line."""
+    """Mapping that is written on one line."""
 
 
 class _Dumper(Dumper):
@@ -242,13 +242,13 @@ _Dumper.add_representer(
 
 
 def _analyse(file: Path, *, through_fusions: bool) -> Analysis:
-    """Only what the runtime takes: a model that does not load here would not load on a drone."""
+    """Return the analysis of a file. Raise `Failure` if ONNX Runtime cannot load it: slots could not either."""
     try:
         model = onnx.load(str(file), load_external_data=False)
     except Exception as error:  # the protobuf runtime raises classes of its own
-        raise Failure(f"{file}: no ONNX model: {type(error).__name__}") from error
+        raise Failure(f"{file}: not an ONNX model ({type(error).__name__})", "export the model to ONNX") from error
     try:
-        _refuse_custom_operators(model)
+        _reject_custom_operators(model)
         fusions = None if through_fusions else find_fusions(inline(model))
         found = analyse(model, fusions, through_fusions=through_fusions)
     except Unsuitable as error:
@@ -256,12 +256,10 @@ def _analyse(file: Path, *, through_fusions: bool) -> Analysis:
     try:
         onnxruntime.InferenceSession(str(file), _quiet(), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen classes, RuntimeError among them
-        said = " ".join(str(error).split())[-300:]
-        newer = "opset" in said.lower() or "ir version" in said.lower()
-        remedy = "export it anew with an older opset" if newer else "check the model with onnx.checker.check_model"
-        raise Failure(
-            f"{file}: {said}", f"ONNX Runtime {onnxruntime.__version__} does not take it: {remedy}"
-        ) from error
+        cause = " ".join(str(error).split())[-300:]
+        newer = "opset" in cause.lower() or "ir version" in cause.lower()
+        remedy = "export the model with an older opset" if newer else "check the model with onnx.checker.check_model"
+        raise Failure(f"{file}: ONNX Runtime {onnxruntime.__version__} cannot load it: {cause}", remedy) from error
     seen = compare(model, found)
     if seen.wrong:
         found = analyse(model, fusions, through_fusions=through_fusions, without=seen.wrong)
@@ -270,7 +268,7 @@ def _analyse(file: Path, *, through_fusions: bool) -> Analysis:
 
 
 def _with_deviation(block: Block, deviations: Mapping[Crossing, float]) -> Block:
-    """Return the block, with what its cut changes of the answer if that was measured."""
+    """Return the block with the measured deviation of its cut, if there is one."""
     share = deviations.get(names(block.cut.tensors)) if block.cut is not None else None
     if block.cut is None or share is None:
         return block
@@ -278,8 +276,8 @@ def _with_deviation(block: Block, deviations: Mapping[Crossing, float]) -> Block
     return block.model_copy(update={"cut": block.cut.model_copy(update={"deviation": deviation})})
 
 
-def _refuse_custom_operators(model: onnx.ModelProto) -> None:
-    """Slots load no libraries of operators, so that such a model could be loaded nowhere."""
+def _reject_custom_operators(model: onnx.ModelProto) -> None:
+    """Raise `Unsuitable` for custom operators: slots load no custom operator libraries."""
     own = {(function.domain, function.name) for function in model.functions}
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     while nodes:
@@ -287,8 +285,8 @@ def _refuse_custom_operators(model: onnx.ModelProto) -> None:
         nodes += [inner for graph in list_graphs(node) for inner in graph.node]
         if node.domain not in _DOMAINS and (node.domain, node.op_type) not in own:
             raise Unsuitable(
-                f"{node.op_type} of domain {node.domain!r} is a custom operator, and slots have none: express it by "
-                "standard operators, or as a function inside the model"
+                f"{node.op_type} of domain {node.domain!r} is a custom operator, which slots do not support: "
+                "replace it by standard operators, or by a model-local function"
             )
 
 
@@ -301,9 +299,9 @@ def _quiet() -> onnxruntime.SessionOptions:
 async def _add_codecs(
     variant: str, file: Path, block: Block, codecs: Mapping[CodecName, Sequence[Mapping[str, str]]], store: Store
 ) -> dict[str, Any]:
-    """The block's cut with its codecs, whose files are written beside the model's; empty where there are none.
+    """Return the block's cut with its codecs, whose files are written to the model's folder; empty if it has none.
 
-    codecs: accuracy of the variant with each.
+    codecs: codec -> accuracy of the variant with it.
     """
     if block.cut is None:
         return {}
@@ -312,7 +310,7 @@ async def _add_codecs(
         try:
             rows.append(await _add_codec(name, block.cut, accuracy, (file, block, store)))
         except NoCodec as error:
-            _note(f"{variant}: no {name} for the cut after {block.name}: {error}")
+            _print_note(f"{variant}: no {name} codec for the cut after {block.name}: {error}")
     return {"cut": block.cut.to_api() | {"codecs": rows}} if rows else {}
 
 
@@ -320,24 +318,24 @@ async def _add_codec(
     name: CodecName, cut: Cut, accuracy: Sequence[Mapping[str, str]], place: tuple[Path, Block, Store]
 ) -> dict[str, Any]:
     file, block, store = place
-    made = make_codec(name, cut)
-    encoder, decoder = (_beside(file, block, name, side) for side in ("encoder", "decoder"))
+    codec = make_codec(name, cut)
+    encoder, decoder = (_codec_path(file, block, name, side) for side in ("encoder", "decoder"))
     with _writing(encoder):
-        save(made.encoder, encoder)
-        save(made.decoder, decoder)
+        save(codec.encoder, encoder)
+        save(codec.decoder, decoder)
     return {
         "name": name,
-        "size": show(BYTES, size_of(made.tensors), digits=6),
-        "tensors": [tensor.to_api() for tensor in made.tensors],
+        "size": show(BYTES, size_of(codec.tensors), digits=6),
+        "tensors": [tensor.to_api() for tensor in codec.tensors],
         "encoder": await store(encoder),
         "decoder": await store(decoder),
-        "encode": show(WORK, made.encode),
-        "decode": show(WORK, made.decode),
+        "encode": show(WORK, codec.encode),
+        "decode": show(WORK, codec.decode),
         "accuracy": list(accuracy),
     }
 
 
-def _beside(file: Path, block: Block, codec: str, side: str) -> Path:
+def _codec_path(file: Path, block: Block, codec: str, side: str) -> Path:
     return file.with_name(f"{file.stem}-{block.name}-{codec}-{side}.onnx")
 
 
@@ -354,7 +352,7 @@ async def _store(file: Path, *, repository: str, pull_from: str) -> dict[str, st
         target = registry.Location.parse(pull_from or repository)
         _, digest = await registry.push(repository, file)
     except registry.TransferFailed as error:
-        raise Failure(f"{file}: {error}", "is the registry there, and may this machine reach it?") from error
+        raise Failure(f"{file}: {error}", "check that the registry is running and reachable") from error
     return found | {"uri": f"oci://{target.host}/{target.repository}@{digest}", "digest": digest}
 
 
@@ -365,16 +363,17 @@ def _parse_files(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
         variant, colon, precision = head.partition(":")
         if not separator or not colon:
             raise Failure(
-                f"{text!r} is no variant",
-                "write VARIANT:PRECISION=FILE.onnx, such as fast:int8=model.onnx",
+                f"invalid variant {text!r}",
+                "write VARIANT:PRECISION=FILE.onnx, for example fast:int8=model.onnx",
                 exit_code=2,
             )
         if precision not in get_args(Precision):
-            raise Failure(f"{precision!r} is no precision", f"it is {', '.join(get_args(Precision))}", exit_code=2)
+            known = ", ".join(get_args(Precision))
+            raise Failure(f"{text}: unknown precision {precision!r}", f"known precisions: {known}", exit_code=2)
         if variant in found:
-            raise Failure(f"variant {variant!r} is given twice", "give each file a name of its own", exit_code=2)
+            raise Failure(f"duplicate variant {variant!r}", "give each file its own variant name", exit_code=2)
         if not Path(path).is_file():
-            raise Failure(f"there is no file {path}", exit_code=2)
+            raise Failure(f"{path}: no such file", "check the path", exit_code=2)
         found[variant] = (precision, Path(path))
     return found
 
@@ -382,7 +381,7 @@ def _parse_files(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
 def _parse_codecs(texts: Sequence[str]) -> list[CodecName]:
     for text in texts:
         if text not in NAMES:
-            raise Failure(f"{text!r} is no codec", f"it is {' or '.join(NAMES)}", exit_code=2)
+            raise Failure(f"--codec: unknown codec {text!r}", f"known codecs: {', '.join(NAMES)}", exit_code=2)
     return [name for name in NAMES if name in texts]
 
 
@@ -392,12 +391,14 @@ def _parse_accuracy(texts: Sequence[str]) -> dict[str, list[dict[str, str]]]:
         head, _, value = text.partition("=")
         parts = head.split(":")
         if len(parts) != 3:  # noqa: PLR2004 - variant, metric, data set
-            raise Failure(f"{text!r} is no accuracy", "write VARIANT:METRIC:DATASET=VALUE[:BASIS]", exit_code=2)
+            raise Failure(
+                f"--accuracy: invalid value {text!r}", "write VARIANT:METRIC:DATASET=VALUE[:BASIS]", exit_code=2
+            )
         value, _, basis = value.partition(":")
         try:
             parse(RATIO, value)
             row = {"metric": parts[1], "dataset": parts[2], "value": value, "basis": Basis(basis or "Declared").value}
         except ValueError as error:
-            raise Failure(f"{text}: {error}", exit_code=2) from error
+            raise Failure(f"--accuracy {text}: {error}", exit_code=2) from error
         found.setdefault(parts[0], []).append(row)
     return found

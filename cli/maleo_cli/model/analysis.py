@@ -32,9 +32,9 @@ from maleo_runtime.values import (
     uses,
 )
 
-_MOST_CROSSING: Final = 3
-_MOST_BLOCKS: Final = 32
-_MOST_ENDS: Final = 8
+_MAX_CROSSING: Final = 3
+_MAX_BLOCKS: Final = 32
+_MAX_ENDS: Final = 8
 """Maximum number of inputs, and of outputs, of a Model."""
 Crossing = tuple[str, ...]
 """Names of the tensors that cross one cut."""
@@ -90,7 +90,8 @@ def analyse(
     if external:
         name, file = external[0]
         raise Unsuitable(
-            f"weight {name!r} is kept in a file beside, {file[:100]!r}: an artefact is one file, save the model as one"
+            f"weight {name!r} is stored in an external file, {file[:100]!r}: an artifact is one file, save the model "
+            "without external data"
         )
     named = {name for node in model.graph.node for name in node.output} | {v.name for v in model.graph.input}
     model = inline(model)
@@ -99,14 +100,14 @@ def analyse(
     inputs = [v.name for v in graph.input if v.name not in constants]
     outputs = [v.name for v in graph.output]
     nodes = [node for node in graph.node if not all(name in constants for name in node.output)]
-    if not nodes or not 0 < len(inputs) <= _MOST_ENDS or len(outputs) > _MOST_ENDS:
+    if not nodes or not 0 < len(inputs) <= _MAX_ENDS or len(outputs) > _MAX_ENDS:
         raise Unsuitable(
-            f"it has {len(inputs)} inputs, {len(outputs)} outputs and {len(nodes)} nodes: "
-            f"a Model has 1 to {_MOST_ENDS} inputs and outputs, and something between them"
+            f"the graph has {len(inputs)} inputs, {len(outputs)} outputs and {len(nodes)} nodes: "
+            f"a Model has 1 to {_MAX_ENDS} inputs, up to as many outputs, and at least one node"
         )
     if early := _used_early(nodes, {*inputs, *constants}):
         raise Unsuitable(
-            f"tensor {early!r} is used before it is made: a graph has no cycle, and its nodes are in order"
+            f"tensor {early!r} is used before it is computed: the graph must be acyclic and topologically sorted"
         )
     ends = [[to_tensor(name, values, nodes) for name in names] for names in (inputs, outputs)]
     sizes = {name: of_weight(tensor).size for name, tensor in find_weights(graph).items()}
@@ -118,7 +119,7 @@ def analyse(
     cuts, notes = _find_cuts(chain, None if through_fusions else fusions, without)
     work = [count_work(node, values) for node in nodes]
     blocks = _blocks(chain, _merge(chain, cuts, work), work)
-    return Analysis(inputs=ends[0], outputs=ends[1], blocks=blocks, notes=[*notes, *_tell_unknown(chain, work)])
+    return Analysis(inputs=ends[0], outputs=ends[1], blocks=blocks, notes=[*notes, *_describe_unknown(chain, work)])
 
 
 # ------------------------------------------------------------------------------------------------ where to cut
@@ -137,23 +138,23 @@ def _find_cuts(
         expiring.setdefault(position, []).append(name)
     quantised = any(node.op_type == "QuantizeLinear" for node in chain.nodes)
     alive = dict.fromkeys(name for name in chain.inputs if name in last_use)
-    found, refused = dict[int, list[str]](), Counter[str]()
+    found, rejected = dict[int, list[str]](), Counter[str]()
     for position, node in enumerate(chain.nodes[:-1]):
         alive |= dict.fromkeys(n for n in node.output if n and n not in chain.constants and n in last_use)
         for name in expiring.get(position, ()):
             alive.pop(name, None)
         if not alive:
             continue
-        why = f"more than {_MOST_CROSSING} tensors cross" if len(alive) > _MOST_CROSSING else ""
+        why = f"more than {_MAX_CROSSING} tensors cross" if len(alive) > _MAX_CROSSING else ""
         for name in () if why else alive:
             why = why or _obstacle(chain, name) or _split(name, makers, users, fusions, quantised=quantised)
         if not why and tuple(alive) in without:
-            why = "the parts do not answer as the whole does"
+            why = "outputs of the cut model deviate too much"
         if why:
-            refused[why] += 1
+            rejected[why] += 1
         else:
             found[position] = list(alive)
-    return found, [f"{count} place(s) not offered as a cut: {why}" for why, count in refused.most_common()]
+    return found, [f"{count} possible cut(s) not offered: {why}" for why, count in rejected.most_common()]
 
 
 def _trace(
@@ -174,7 +175,7 @@ def _trace(
 def _obstacle(chain: _Chain, name: str) -> str:
     """Return why a tensor cannot cross; empty if it can."""
     if name not in chain.named:
-        return "inside a function of the model"
+        return "inside a model-local function"
     value = chain.values.get(name)
     if value is None:
         return "a tensor of unknown type or shape crosses"
@@ -196,7 +197,7 @@ def _split(
     if quantised and maker.op_type != "QuantizeLinear":
         return "inside a quantised layer, where more bytes would cross"
     if fusions is not None and fusions.spans(name, maker, users.get(name, [])):
-        return "inside a fusion of ONNX Runtime (--through-fusions offers it)"
+        return "inside a fused kernel of ONNX Runtime (offered with --through-fusions)"
     return ""
 
 
@@ -229,7 +230,7 @@ def _merge(chain: _Chain, cuts: Mapping[int, list[str]], work: Sequence[float | 
     crossing = {end: chain.crossing_bytes(names) for end, names in cuts.items()}
     queue = [(load(end), end) for end in ends]
     heapq.heapify(queue)
-    while len(before) > _MOST_BLOCKS:
+    while len(before) > _MAX_BLOCKS:
         weight, end = heapq.heappop(queue)
         if end not in before or load(end) != weight:
             continue  # stale entry of a block that was merged
@@ -298,7 +299,7 @@ def _activation_bytes(chain: _Chain, node: onnx.NodeProto) -> int:
     return sum(chain.values[name].size for name in touched if name in chain.values and name not in chain.constants)
 
 
-def _tell_unknown(chain: _Chain, work: Sequence[float | None]) -> list[str]:
+def _describe_unknown(chain: _Chain, work: Sequence[float | None]) -> list[str]:
     """Return a note on operators whose work is unknown.
 
     The API cannot express unknown work: blocks with such operators state the known part, a lower bound.
@@ -311,4 +312,4 @@ def _tell_unknown(chain: _Chain, work: Sequence[float | None]) -> list[str]:
     if not unknown:
         return []
     kinds = ", ".join(f"{count} x {kind}" for kind, count in unknown.most_common(5))
-    return [f"the work of {kinds} is unknown, so that their blocks state too little: measure them (ModelProfile)"]
+    return [f"the work of {kinds} is unknown, and missing in their blocks: measure the blocks (ModelProfile)"]

@@ -17,7 +17,7 @@ _TYPES: Final = {"FP32": TensorProto.FLOAT, "FP16": TensorProto.FLOAT16, "UINT8"
 _WORK: Final = {"fp16": (1, 1), "int8": (3, 2)}
 """Operations per element to encode and to decode: fp16 a cast each; int8 a range, a scale and a rounding to encode, a
 shift and a scale to decode."""
-_MOST_TENSORS: Final = 8
+_MAX_TENSORS: Final = 8
 """Maximum number of tensors of a Codec."""
 
 
@@ -43,12 +43,14 @@ def make(name: CodecName, cut: Cut) -> Coded:
         raise NoCodec(f"tensor {other.name!r} is {other.datatype}, not FP32")
     codes, encoding, decoding = [], [], []
     for tensor in cut.tensors:
-        made, there, back = _cast(tensor) if name == "fp16" else _quantise(tensor)
-        codes += made
-        encoding.append(there)
-        decoding.append(back)
-    if len(codes) > _MOST_TENSORS:
-        raise NoCodec(f"{len(codes)} tensors would cross in place of {len(cut.tensors)}; a Codec has {_MOST_TENSORS}")
+        encoded, encode_node, decode_node = _cast(tensor) if name == "fp16" else _quantise(tensor)
+        codes += encoded
+        encoding.append(encode_node)
+        decoding.append(decode_node)
+    if len(codes) > _MAX_TENSORS:
+        raise NoCodec(
+            f"{len(codes)} tensors would cross instead of {len(cut.tensors)}; a codec has at most {_MAX_TENSORS}"
+        )
     elements = sum(prod(max(1, length) for length in tensor.shape) for tensor in cut.tensors)
     encode, decode = (float(elements * work) for work in _WORK[name])
     return Coded(

@@ -24,7 +24,7 @@ Arrays = Mapping[str, NDArray[Any]]
 MOST_DIFFERENT: Final = 0.05
 """Maximum deviation of a cut, relative to the largest element of an output: a value that is quantised at a cut may move
 by one step of its scale."""
-_TOLD: Final = 1e-4
+_TOLERANCE: Final = 1e-4
 """Relative deviation above which a difference is more than another order of summation."""
 _SEED: Final = 11
 
@@ -46,23 +46,23 @@ def compare(model: onnx.ModelProto, found: Analysis) -> Comparison:
     """Compare a model with its parts on the same random inputs."""
     if all(block.cut is None for block in found.blocks):
         return Comparison()
-    given = _draw(found.inputs)
+    inputs = _draw(found.inputs)
     try:
         whole = _Part(model, found.inputs, found.outputs)
-        answer = whole.run(given)
-        again = _distance(answer, whole.run(given))
+        answer = whole.run(inputs)
+        repeated = _distance(answer, whole.run(inputs))
     except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen classes
-        return Comparison(notes=[f"its cuts were not tried, it takes no random inputs: {_one_line(error)}"])
+        return Comparison(notes=[f"cuts not verified: the model does not run on random inputs: {_one_line(error)}"])
     del whole
-    if again > _TOLD:
-        return Comparison(notes=["its cuts were not tried: the model answers otherwise each time, without a cut too"])
+    if repeated > _TOLERANCE:
+        return Comparison(notes=["cuts not verified: the model is not deterministic, even without a cut"])
     boundaries = [block.cut.tensors for block in found.blocks if block.cut]
-    if _try(model, found, boundaries, given, answer) <= _TOLD:
+    if _try(model, found, boundaries, inputs, answer) <= _TOLERANCE:
         return Comparison()
-    alone = {names(b): _try(model, found, [b], given, answer) for b in boundaries}
+    alone = {names(b): _try(model, found, [b], inputs, answer) for b in boundaries}
     wrong = frozenset(crossing for crossing, distance in alone.items() if distance > MOST_DIFFERENT)
-    deviations = {crossing: d for crossing, d in alone.items() if _TOLD < d <= MOST_DIFFERENT}
-    return Comparison(wrong, deviations, _tell(max(deviations.values(), default=0.0)))
+    deviations = {crossing: d for crossing, d in alone.items() if _TOLERANCE < d <= MOST_DIFFERENT}
+    return Comparison(wrong, deviations, _describe(max(deviations.values(), default=0.0)))
 
 
 def names(tensors: Sequence[Tensor]) -> Crossing:
@@ -70,21 +70,22 @@ def names(tensors: Sequence[Tensor]) -> Crossing:
     return tuple(tensor.name for tensor in tensors)
 
 
-def _tell(distance: float) -> list[str]:
-    if distance <= _TOLD:
+def _describe(deviation: float) -> list[str]:
+    """Return a note on the largest deviation of a cut that is offered; none within the tolerance."""
+    if deviation <= _TOLERANCE:
         return []
-    told = (
-        f"cut, it answers up to {show(RATIO, distance)} of the largest element otherwise, because kernels are fused "
-        "otherwise: planning takes off the accuracy what each cut changes (cut.deviation)"
+    note = (
+        f"outputs of the cut model deviate by up to {show(RATIO, deviation)} of the largest element, because kernels "
+        "are fused differently: planning subtracts the deviation of each cut (cut.deviation) from the accuracy"
     )
-    return [told]
+    return [note]
 
 
 def _try(
-    model: onnx.ModelProto, found: Analysis, boundaries: Sequence[list[Tensor]], given: Arrays, answer: Arrays
+    model: onnx.ModelProto, found: Analysis, boundaries: Sequence[list[Tensor]], inputs: Arrays, answer: Arrays
 ) -> float:
     """Return the deviation of the outputs of the parts, cut at these boundaries; infinite if a part cannot run."""
-    values, before = dict(given), list(found.inputs)
+    values, before = dict(inputs), list(found.inputs)
     try:
         for wanted in [*boundaries, found.outputs]:
             values = _Part(model, before, wanted).run(values)
@@ -97,12 +98,12 @@ def _try(
 class _Part:
     """The part of a model between two sets of tensors, as a slot loads it."""
 
-    def __init__(self, model: onnx.ModelProto, given: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
-        passed = names(given)
+    def __init__(self, model: onnx.ModelProto, inputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
+        passed = names(inputs)
         self._wanted = names(wanted)
         computed = [tensor for tensor in wanted if tensor.name not in passed]
         self._computed = names(computed)
-        part = cut(model, [_info(tensor) for tensor in given], [_info(tensor) for tensor in computed])
+        part = cut(model, [_info(tensor) for tensor in inputs], [_info(tensor) for tensor in computed])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 4
         session = onnxruntime.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -111,11 +112,11 @@ class _Part:
 
     def run(self, values: Arrays) -> dict[str, NDArray[Any]]:
         """Return the outputs of the part; tensors that only pass through are taken from `values`."""
-        made = dict(values)
+        result = dict(values)
         if self._session is not None:
             answers = self._session.run(list(self._computed), {name: values[name] for name in self._used})
-            made |= dict(zip(self._computed, answers, strict=True))
-        return {name: made[name] for name in self._wanted}
+            result |= dict(zip(self._computed, answers, strict=True))
+        return {name: result[name] for name in self._wanted}
 
 
 def _info(tensor: Tensor) -> onnx.ValueInfoProto:

@@ -29,7 +29,7 @@ class Fusions:
         self._kinds = {node.name: node.op_type for node in optimised.node} if optimised is not None else {}
 
     def spans(self, name: str, maker: onnx.NodeProto, users: list[onnx.NodeProto]) -> bool:
-        """Return True if one kernel computes tensor `name`, which `maker` makes, and something from it."""
+        """Return True if one kernel computes tensor `name`, the output of `maker`, and one of its consumers."""
         if self._makers is None:
             return maker.op_type in _PRODUCERS and any(user.op_type in _FUSED_AFTER for user in users)
         kept = self._makers.get(name)

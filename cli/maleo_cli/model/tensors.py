@@ -19,20 +19,20 @@ def to_tensor(name: str, values: Mapping[str, Value], nodes: Iterable[onnx.NodeP
     value = values.get(name)
     if value is None:
         maker = next((node for node in nodes if name in node.output), None)
-        by = f"; operator {maker.op_type} of domain {maker.domain or 'ai.onnx'} makes it" if maker is not None else ""
+        by = f"; its producer is {maker.op_type} of domain {maker.domain or 'ai.onnx'}" if maker is not None else ""
         raise Unsuitable(
-            f"tensor {name!r} has no known type and shape: export the model with fixed shapes, or declare the tensor's "
-            f"type and shape in the graph{by}"
+            f"type and shape of tensor {name!r} are unknown: export the model with fixed shapes, or declare the type "
+            f"and shape in the graph (value_info){by}"
         )
     if len(name) > _LONGEST_NAME:
-        raise Unsuitable(f"tensor {name[:40]!r}... has a name of {len(name)} characters: at most {_LONGEST_NAME}")
+        raise Unsuitable(f"the name of tensor {name[:40]!r}... has {len(name)} characters: at most {_LONGEST_NAME}")
     if len(value.shape) > MOST_DIMENSIONS:
         raise Unsuitable(f"tensor {name!r} is {value.obstacle}: reshape it inside the model")
     if value.element not in WIRE:
         remedy = (
-            "keep text outside of the model, such as its tokenizer"
+            "keep text processing, such as a tokenizer, outside the model"
             if value.element == onnx.TensorProto.STRING
             else "add a Cast inside the model, so that its inputs and outputs are FP32 or FP16"
         )
-        raise Unsuitable(f"tensor {name!r} is {value.obstacle}: {remedy} ({', '.join(WIRE.values())} are exchanged)")
+        raise Unsuitable(f"tensor {name!r} is {value.obstacle}: {remedy} (supported: {', '.join(WIRE.values())})")
     return Tensor.model_validate({"name": name, "datatype": WIRE[value.element], "shape": list(value.shape)})

@@ -34,20 +34,20 @@ def count_work(node: onnx.NodeProto, values: Values) -> float | None:
             return counter(node, values)
         known = node.domain in _STANDARD and onnx.defs.has(node.op_type)
         if known or node.op_type in _PER_ELEMENT:
-            return float(_made(node, values).elements)
+            return float(_output(node, values).elements)
     except (KeyError, IndexError, ZeroDivisionError, ValueError):  # a shape or an operand is not known
         return None
     return None
 
 
-def _made(node: onnx.NodeProto, values: Values) -> Value:
+def _output(node: onnx.NodeProto, values: Values) -> Value:
     """Return the first output of a node that has a name."""
     return values[next(name for name in node.output if name)]
 
 
 def _convolve(weight_at: int) -> Callable[[onnx.NodeProto, Values], float]:
     """Return a counter for convolutions: each output element takes one kernel. weight_at: input index of the weight."""
-    return lambda node, values: 2.0 * _made(node, values).elements * prod(values[node.input[weight_at]].shape[1:])
+    return lambda node, values: 2.0 * _output(node, values).elements * prod(values[node.input[weight_at]].shape[1:])
 
 
 def _convolve_transposed(node: onnx.NodeProto, values: Values) -> float:
@@ -59,12 +59,12 @@ def _multiply(node: onnx.NodeProto, values: Values) -> float:
     """Return the operations of a matrix product."""
     left = values[node.input[0]].shape
     inner = left[-2] if attribute(node, "transA", 0) and len(left) > 1 else left[-1]
-    return 2.0 * _made(node, values).elements * max(1, inner)
+    return 2.0 * _output(node, values).elements * max(1, inner)
 
 
 def _multiply_blocks(node: onnx.NodeProto, values: Values) -> float:
     """Return the operations of a matrix product with block-quantised weights."""
-    return 2.0 * _made(node, values).elements * int(attribute(node, "K", 1))
+    return 2.0 * _output(node, values).elements * int(attribute(node, "K", 1))
 
 
 def _contract(node: onnx.NodeProto, values: Values) -> float:
@@ -115,26 +115,26 @@ def _attend(node: onnx.NodeProto, values: Values) -> float:
 
 def _attend_packed(node: onnx.NodeProto, values: Values) -> float:
     """Return the operations of attention that first projects its input to queries, keys and values."""
-    given, weights = values[node.input[0]], values[node.input[1]]
-    batch, length = (max(1, each) for each in given.shape[:2])
+    source, weights = values[node.input[0]], values[node.input[1]]
+    batch, length = (max(1, each) for each in source.shape[:2])
     width = weights.shape[-1] / 3
     return batch * length * (2.0 * weights.elements + 4.0 * length * width)
 
 
 def _read(node: onnx.NodeProto, values: Values) -> float:
     """Return one operation per input or output element, whichever are more: sums, maxima."""
-    return float(max(values[node.input[0]].elements, _made(node, values).elements))
+    return float(max(values[node.input[0]].elements, _output(node, values).elements))
 
 
 def _normalise(node: onnx.NodeProto, values: Values) -> float:
     """Return the operations of a normalisation."""
-    return float(_NORMALISE * _made(node, values).elements)
+    return float(_NORMALISE * _output(node, values).elements)
 
 
 def _sample(node: onnx.NodeProto, values: Values) -> float:
     """Return the operations of resampling: those of the interpolation, per output element."""
     mode = attribute(node, "mode", b"linear" if node.op_type == "GridSample" else b"nearest").decode()
-    return float(_made(node, values).elements * _TAPS.get(mode, max(_TAPS.values())))
+    return float(_output(node, values).elements * _TAPS.get(mode, max(_TAPS.values())))
 
 
 def _align(node: onnx.NodeProto, values: Values) -> float:
@@ -143,13 +143,13 @@ def _align(node: onnx.NodeProto, values: Values) -> float:
     A sampling ratio of 0 depends on the box; 2 is assumed, 4 samples per bin.
     """
     samples = int(attribute(node, "sampling_ratio", 0)) or 2
-    return float(_made(node, values).elements * _TAPS["bilinear"] * samples**2)
+    return float(_output(node, values).elements * _TAPS["bilinear"] * samples**2)
 
 
 def _sort(node: onnx.NodeProto, values: Values) -> float:
     """Return the operations of sorting: n log2 m for n elements, m of them along the longest axis."""
-    given = values[node.input[0]]
-    return given.elements * max(1.0, log2(max(2, *given.shape)))
+    source = values[node.input[0]]
+    return source.elements * max(1.0, log2(max(2, *source.shape)))
 
 
 def _suppress(node: onnx.NodeProto, values: Values) -> float:
@@ -160,9 +160,9 @@ def _suppress(node: onnx.NodeProto, values: Values) -> float:
 
 def _transform(node: onnx.NodeProto, values: Values) -> float:
     """Return the operations of DFT and STFT: 5 n log2 n for each transform of n points (Cooley-Tukey)."""
-    made = _made(node, values)
-    points = max(2, made.shape[-2])
-    return 5.0 * made.elements / 2 * log2(points)
+    output = _output(node, values)
+    points = max(2, output.shape[-2])
+    return 5.0 * output.elements / 2 * log2(points)
 
 
 def _branch(node: onnx.NodeProto, values: Values) -> float | None:

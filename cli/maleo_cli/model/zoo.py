@@ -20,7 +20,7 @@ from maleo_cli.errors import Failure
 _SEED: Final = 20251
 _IR: Final = 8
 _OPSET: Final = 17
-_RANDOM: Final = "seeded random weights: the architecture is real, the answers mean nothing"
+_RANDOM: Final = "seeded random weights: real architecture, meaningless outputs"
 NETWORKS: Final = ("squeezenet", "shufflenet", "resnet50")
 
 
@@ -38,7 +38,7 @@ def make(name: str, folder: Path) -> Made:
     if name == "digits":
         return _make_digits(folder)
     if name not in NETWORKS:
-        raise Failure(f"the zoo has no {name!r}", f"it has {', '.join([*NETWORKS, 'digits'])}", exit_code=2)
+        raise Failure(f"unknown network {name!r}", f"known networks: {', '.join([*NETWORKS, 'digits'])}", exit_code=2)
     model = _randomise(_load_light(name))
     samples = [np.random.default_rng(_SEED + i).standard_normal((1, 3, 224, 224), dtype=np.float32) for i in range(4)]
     return Made(files=_write_variants(name, model, samples, folder), accuracy={})
@@ -66,10 +66,10 @@ def _randomise(model: onnx.ModelProto) -> onnx.ModelProto:
         is_weight = tensor.data_type == TensorProto.FLOAT  # integers are shapes to reshape to
         weights.append(_draw(tensor.name, tuple(tensor.dims), random) if is_weight else tensor)
     inputs = [v for v in graph.input if v.name not in stored]
-    made = helper.make_graph(nodes, graph.name, inputs, graph.output, initializer=weights)
-    remade = helper.make_model(made, opset_imports=model.opset_import, ir_version=_IR)
-    helper.set_model_props(remade, {"weights": _RANDOM})
-    return onnx.version_converter.convert_version(remade, 13)
+    randomised = helper.make_graph(nodes, graph.name, inputs, graph.output, initializer=weights)
+    result = helper.make_model(randomised, opset_imports=model.opset_import, ir_version=_IR)
+    helper.set_model_props(result, {"weights": _RANDOM})
+    return onnx.version_converter.convert_version(result, 13)
 
 
 def _draw(name: str, shape: tuple[int, ...], random: np.random.Generator) -> TensorProto:
@@ -136,7 +136,7 @@ def _make_digits(folder: Path) -> Made:
         from sklearn.model_selection import train_test_split  # noqa: PLC0415
         from sklearn.neural_network import MLPClassifier  # noqa: PLC0415
     except ImportError:
-        raise Failure("training the digits classifier needs scikit-learn", "pip install scikit-learn") from None
+        raise Failure("training the digits classifier requires scikit-learn", "pip install scikit-learn") from None
     data, labels = load_digits(return_X_y=True)
     train, test, train_labels, test_labels = train_test_split(
         data.astype(np.float32) / 16, labels, test_size=1 / 3, random_state=_SEED
@@ -161,10 +161,10 @@ def _export_perceptron(weights: list[NDArray[Any]], biases: list[NDArray[Any]]) 
             numpy_helper.from_array(bias.astype(np.float32), f"b{layer}"),
         ]
         last = layer == len(weights) - 1
-        made = "logits" if last else f"sum{layer}"
-        nodes.append(helper.make_node("Gemm", [before, f"w{layer}", f"b{layer}"], [made], name=f"gemm{layer}"))
+        output = "logits" if last else f"sum{layer}"
+        nodes.append(helper.make_node("Gemm", [before, f"w{layer}", f"b{layer}"], [output], name=f"gemm{layer}"))
         if not last:
-            nodes.append(helper.make_node("Relu", [made], [f"relu{layer}"], name=f"relu{layer}"))
+            nodes.append(helper.make_node("Relu", [output], [f"relu{layer}"], name=f"relu{layer}"))
             before = f"relu{layer}"
     inputs = [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, weights[0].shape[0]])]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, weights[-1].shape[1]])]
