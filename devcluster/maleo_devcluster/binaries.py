@@ -111,8 +111,8 @@ def _obtain(name: str, sources: Sources, say: Say) -> Path:
         return target
     if sources.go is None:
         raise NotFound(
-            f"{name} {release.version} is not on this machine, could not be downloaded from {release.url}, and there "
-            f"is no Go to build it: install Go 1.26, or put the programs into a folder and set MALEO_BINARIES to it"
+            f"{name} {release.version} not found: it could not be downloaded from {release.url}, and Go is missing to "
+            f"build it: install Go 1.26, or set MALEO_BINARIES to a folder with the Kubernetes binaries"
         )
     _build(name, release.version, target, sources, say)
     return target
@@ -140,7 +140,7 @@ def _download(name: str, release: _Release, target: Path, say: Say) -> bool:
         return False
     if digest.hexdigest() != expected:
         partial.unlink()
-        raise NotFound(f"{release.url} does not match its published SHA-256: nothing was installed; try again")
+        raise NotFound(f"{release.url} does not match its published SHA-256: nothing was installed; run it again")
     if release.member:
         _unpack(partial, release.member)
     partial.chmod(0o755)
@@ -169,7 +169,7 @@ def _build(name: str, version: str, target: Path, sources: Sources, say: Say) ->
         f"{client}.gitVersion": VERSION,
     }
     flags = " ".join(["-s", "-w", *(f"-X {variable}={value}" for variable, value in stamps.items())])
-    say(f"building {name} {version} from its Go modules, once (about {_BUILD_SECONDS.get(name, 10)} s on two cores)")
+    say(f"building {name} {version} from source (once, about {_BUILD_SECONDS.get(name, 10)} s on two cores)")
     partial = target.with_suffix(".partial")
     assert sources.go is not None
     command = [sources.go, "build", "-mod=mod", "-trimpath", "-tags=selinux,notest,grpcnotrace", "-ldflags", flags]
@@ -182,7 +182,7 @@ def _build(name: str, version: str, target: Path, sources: Sources, say: Say) ->
         check=False,
     )
     if done.returncode != 0:
-        raise NotFound(f"building {name} failed (Go 1.26 is needed):\n{done.stderr[-1500:]}")
+        raise NotFound(f"building {name} failed (requires Go 1.26):\n{done.stderr[-1500:]}")
     partial.rename(target)
 
 

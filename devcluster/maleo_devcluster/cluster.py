@@ -61,13 +61,13 @@ class Cluster:
         folders = folders or Folders.default()
         record = _read(folders)
         if "kubeconfig" not in record:
-            raise NoCluster("a devcluster is only half up: `maleo cluster up` cleans it and starts anew")
+            raise NoCluster("the devcluster is partly started: `maleo cluster up` removes the rest and starts it again")
         return cls(folders, record)
 
     def node(self, name: str) -> Node:
         found = next((node for node in self.nodes if node.name == name), None)
         if found is None:
-            raise NoCluster(f"no node {name!r}; there are {', '.join(n.name for n in self.nodes)}")
+            raise NoCluster(f"unknown node {name!r}: the nodes are {', '.join(n.name for n in self.nodes)}")
         return found
 
     def builder(self, source: Path, say: Say) -> Builder:
@@ -148,7 +148,7 @@ def down(folders: Folders | None = None) -> None:
 
 def _start_all(folders: Folders, record: dict[str, Any], programs: dict[str, Path], say: Say) -> None:
     nodes = tuple(Node(**node) for node in record["nodes"])
-    say("network and registry")
+    say("starting network and registry")
     network.make_bridge()
     for node in nodes:
         network.make_node_network(node, [other for other in nodes if other != node])
@@ -156,13 +156,13 @@ def _start_all(folders: Folders, record: dict[str, Any], programs: dict[str, Pat
     registry = start_registry(REGISTRY, folders.cache / "registry", folders.state / "registry")
     _remember(folders, record, registry)
     Builder(source=Path(), cache=folders.cache / "images", registry=REGISTRY, say=say).build_pause()
-    say("control plane")
+    say("starting control plane")
     record["programs"] = str(_programs_folder(folders, programs))
     plane = start_control_plane(
         programs, folders.state / "control-plane", address=BRIDGE_ADDRESS, port=_PORT, controllers=True
     )
     _remember(folders, record, *plane.processes, data=str(plane.data))
-    say("nodes")
+    say("starting nodes")
     host.keep_in_memory(folders.state / "nodes")
     for node in nodes:
         files = _files(folders, node, Path(record["programs"]))
@@ -189,7 +189,9 @@ def _await_ready_nodes(url: str, tls: ssl.SSLContext, count: int, folders: Folde
         if ready >= count:
             return
         if time.monotonic() > deadline:
-            raise NoCluster(f"{ready} of {count} nodes are Ready; their logs are kept in {folders.state}/failed")
+            raise NoCluster(
+                f"{ready} of {count} nodes Ready after {_NODES_READY_S:.0f} s: see the logs in {folders.state}/failed"
+            )
         time.sleep(0.2)
 
 
@@ -260,7 +262,7 @@ def _read(folders: Folders) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((folders.state / "state.json").read_text(encoding="utf-8"))
     except OSError:
-        raise NoCluster("no devcluster is up here: `maleo cluster up` starts one") from None
+        raise NoCluster("no devcluster is running: start one with `maleo cluster up`") from None
     return found
 
 
@@ -277,5 +279,5 @@ def _locked(folders: Folders) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise NoCluster("another `maleo cluster` command is at work here: wait until it has ended") from None
+            raise NoCluster("another `maleo cluster` command is running: wait until it has finished") from None
         yield

@@ -55,9 +55,9 @@ class Unsuitable(Exception):
 
 def check_machine() -> None:
     if sys.platform != "linux":
-        raise Unsuitable("a devcluster needs Linux; elsewhere start Docker and Maleo uses kind")
+        raise Unsuitable("a devcluster requires Linux; on other systems start Docker, and Maleo uses kind")
     if os.geteuid() != 0:
-        raise Unsuitable("a devcluster needs root (network namespaces, mounts): use sudo, or start Docker for kind")
+        raise Unsuitable("a devcluster requires root (network namespaces, mounts): use sudo, or start Docker for kind")
 
 
 def missing_packages() -> list[str]:
@@ -73,9 +73,9 @@ def install_packages(packages: list[str], ask: Ask) -> None:
         return
     command = f"apt-get install --no-install-recommends {' '.join(packages)}"
     if shutil.which("apt-get") is None:
-        raise Unsuitable(f"missing on this machine: {', '.join(packages)} (Debian names); install them and try again")
+        raise Unsuitable(f"missing packages: {', '.join(packages)} (Debian names); install them and try again")
     if not ask(f"Install {', '.join(packages)} ({command})?"):
-        raise Unsuitable(f"missing on this machine: {', '.join(packages)}; to install them: {command}")
+        raise Unsuitable(f"missing packages: {', '.join(packages)}; install them with: {command}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update", "-q"], ["install", "-qy", "--no-install-recommends", *packages]):
         done = subprocess.run(["apt-get", *arguments], env=environment, capture_output=True, text=True, check=False)
@@ -92,9 +92,9 @@ def change_settings(ask: Ask) -> dict[str, str]:
     former = {name: _setting(name).read_text(encoding="ascii").strip() for name in names}
     wanted = {name: value for name, value in _AT_LEAST.items() if name in former and int(former[name]) < int(value)}
     wanted |= {name: value for name, value in _OF_KUBELET.items() if name in former and former[name] != value}
-    told = ", ".join(f"{name}={value}" for name, value in wanted.items())
-    if wanted and not ask(f"Set {told} until `maleo cluster down`?"):
-        raise Unsuitable(f"nodes cannot run without {told}: allow it with --yes or MALEO_YES=1; nothing was changed")
+    settings = ", ".join(f"{name}={value}" for name, value in wanted.items())
+    if wanted and not ask(f"Set {settings} until `maleo cluster down`?"):
+        raise Unsuitable(f"nodes require {settings}: allow it with --yes or MALEO_YES=1; nothing was changed")
     _write(wanted)
     return {name: former[name] for name in wanted}
 
@@ -105,17 +105,17 @@ def restore_settings(former: Mapping[str, str]) -> None:
 
 def make_mount_points(folders: Iterable[str] = MOUNT_POINTS) -> list[str]:
     """Create the mount points; return the folders created, parents first, for `remove_mount_points`."""
-    made = []
+    created = []
     for folder in folders:
         missing = [path for path in (Path(folder), *Path(folder).parents) if not path.exists()]
         Path(folder).mkdir(parents=True, exist_ok=True)
-        made += [str(path) for path in reversed(missing)]
-    return made
+        created += [str(path) for path in reversed(missing)]
+    return created
 
 
-def remove_mount_points(made: Sequence[str]) -> None:
+def remove_mount_points(created: Sequence[str]) -> None:
     """Remove the mount points that `make_mount_points` created, except for those that are not empty."""
-    for folder in reversed(made):
+    for folder in reversed(created):
         with contextlib.suppress(OSError):
             Path(folder).rmdir()
 

@@ -107,7 +107,7 @@ class Builder:
             return reference
         root = self.cache / "base"
         shutil.rmtree(root, ignore_errors=True)
-        self.say("base system: a minimal Debian with Python, once (about a minute)")
+        self.say("building the base image: minimal Debian with Python (once, about a minute)")
         _run(["debootstrap", "--variant=minbase", f"--include={_BASE_PACKAGES}", _SUITE, str(root)])
         for unneeded in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
             shutil.rmtree(root / unneeded, ignore_errors=True)
@@ -127,7 +127,7 @@ class Builder:
         target = self.cache / "packages" / "-".join(filter(None, (component, digest, self.platform)))
         if target.exists():
             return target
-        self.say(f"image {component}: packages")
+        self.say(f"image {component}: installing packages")
         partial = target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

@@ -24,7 +24,7 @@ def select(lock: str, pins: Iterable[str]) -> str:
         match = _ENTRY.match(pin)
         entry = entries.get((_normal(match["name"]), match["version"])) if match is not None else None
         if entry is None:
-            raise NotLocked(f"{pin} is not in requirements.lock with a hash: make the lock file anew")
+            raise NotLocked(f"{pin}: not in requirements.lock with a hash: regenerate the lock file")
         chosen.append(entry)
     return "".join(chosen)
 

@@ -38,10 +38,12 @@ def check_free(nodes: Iterable[Node]) -> None:
         if re.match(r"(172\.30\.99\.|10\.244\.|10\.96\.)", line) and BRIDGE not in line
     ]
     if foreign:
-        raise CommandFailed(f"the devcluster's addresses are taken on this machine: {foreign[0]}")
+        raise CommandFailed(
+            f"addresses of the devcluster are in use on this machine: remove the route `{foreign[0].strip()}`"
+        )
     for node in nodes:
         if f"dev {node.veth} " in routes:
-            raise CommandFailed(f"interface {node.veth} is in use")
+            raise CommandFailed(f"interface {node.veth} is in use: rename or remove it")
 
 
 def make_bridge() -> None:

@@ -69,9 +69,9 @@ def await_ready(process: Process, is_ready: Callable[[], bool], *, timeout_s: fl
     while not is_ready():
         ended = not process.running
         if ended or time.monotonic() > deadline:
-            said = process.log.read_text(encoding="utf-8", errors="replace")[-1500:]
-            what = "ended" if ended else f"was not ready within {timeout_s:.0f} s"
-            raise NotStarted(f"{process.name} {what}; its log {process.log} ends with:\n{said}")
+            log = process.log.read_text(encoding="utf-8", errors="replace")[-1500:]
+            what = "exited" if ended else f"was not ready within {timeout_s:.0f} s"
+            raise NotStarted(f"{process.name} {what}; its log {process.log} ends with:\n{log}")
         time.sleep(0.05)
 
 

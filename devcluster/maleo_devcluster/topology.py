@@ -12,7 +12,7 @@ BRIDGE_ADDRESS: Final = "172.30.99.1"
 PODS: Final = "10.244.0.0/16"
 REGISTRY: Final = f"{BRIDGE_ADDRESS}:5000"
 _NAME_LABEL: Final = "maleo.dev/name"
-_MOST_NODES: Final = 50
+_MAX_NODES: Final = 50
 
 
 class Invalid(Exception):
@@ -48,10 +48,10 @@ def parse(text: str, *, source: str) -> tuple[Node, ...]:
     """
     config: Any = yaml.safe_load(text)
     if not isinstance(config, dict) or config.get("kind") != "Cluster" or not isinstance(config.get("nodes"), list):
-        raise Invalid(f"{source}: not a kind configuration: it needs `kind: Cluster` and a list `nodes`")
+        raise Invalid(f"{source}: not a kind configuration: requires `kind: Cluster` and a list `nodes`")
     workers = [entry for entry in config["nodes"] if entry.get("role", "control-plane") == "worker"]
-    if not 0 < len(workers) <= _MOST_NODES:
-        raise Invalid(f"{source}: nodes: 1 to {_MOST_NODES} workers are possible, not {len(workers)}")
+    if not 0 < len(workers) <= _MAX_NODES:
+        raise Invalid(f"{source}: nodes: requires 1 to {_MAX_NODES} workers, not {len(workers)}")
     nodes = []
     for number, entry in enumerate(workers, start=1):
         labels = {str(k): str(v) for k, v in (entry.get("labels") or {}).items()}
@@ -59,7 +59,7 @@ def parse(text: str, *, source: str) -> tuple[Node, ...]:
     names = [node.name for node in nodes]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise Invalid(f"{source}: nodes: label {_NAME_LABEL} is given twice: {', '.join(twice)}")
+        raise Invalid(f"{source}: nodes: duplicate label {_NAME_LABEL}: {', '.join(twice)}")
     return tuple(nodes)
 
 

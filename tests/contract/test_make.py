@@ -128,7 +128,7 @@ def test_cluster_tests__without_download_and_go_are_left_out_and_told_what_to_do
         MALEO_ETCD_DOWNLOADS=_NOWHERE,
     )
     assert (done.returncode, done.stdout.splitlines()[-1].split(":")[0].strip()) == (0, "left out")
-    assert "etcd v3.6.5 is not on this machine" in done.stderr
+    assert "etcd v3.6.5 not found" in done.stderr
     assert "install Go 1.26" in done.stderr
     assert not (bin_ / "calls").exists()
 

@@ -36,7 +36,7 @@ def _record(folders: Folders, processes: list[Process], **facts: Any) -> None:
 def test_second_command__is_refused_while_the_first_is_at_work(folders: Folders) -> None:
     with folders.lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(NoCluster, match="another `maleo cluster` command is at work here"):
+        with pytest.raises(NoCluster, match="another `maleo cluster` command is running"):
             cluster.down(folders)
     cluster.down(folders)  # the lock goes with who held it
 
@@ -52,7 +52,7 @@ def test_down__ends_what_a_crash_left_behind_and_puts_everything_back(
     data = tmp_path / "etcd-data"
     data.mkdir()
     _record(folders, left, settings={"net.ipv4.ip_forward": "0"}, mount_points=made, data=str(data))
-    with pytest.raises(NoCluster, match="only half up: `maleo cluster up` cleans it"):
+    with pytest.raises(NoCluster, match="partly started: `maleo cluster up` removes the rest"):
         Cluster.current(folders)
     assert all(process.running for process in left)
     cluster.down(folders)
@@ -72,13 +72,13 @@ def test_down__never_ends_a_process_that_only_has_an_old_id(folders: Folders, tm
 
 def test_down__of_nothing_is_fine(folders: Folders) -> None:
     cluster.down(folders)
-    with pytest.raises(NoCluster, match="no devcluster is up here: `maleo cluster up` starts one"):
+    with pytest.raises(NoCluster, match="no devcluster is running: start one with `maleo cluster up`"):
         Cluster.current(folders)
 
 
 def test_node__that_is_not_there_is_named_with_those_that_are(folders: Folders) -> None:
     _record(folders, [], kubeconfig="k", audit_log="a", programs="p")
-    with pytest.raises(NoCluster, match="no node 'edge-9'; there are drone-1"):
+    with pytest.raises(NoCluster, match="unknown node 'edge-9': the nodes are drone-1"):
         Cluster.current(folders).kill_node("edge-9")
 
 
@@ -120,12 +120,12 @@ def test_kind_configuration__gives_a_node_for_each_worker() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("kind: Pod", "it needs `kind: Cluster` and a list `nodes`"),
-        ("[]", "it needs `kind: Cluster` and a list `nodes`"),
-        ("{kind: Cluster, nodes: [{role: control-plane}]}", "1 to 50 workers are possible, not 0"),
+        ("kind: Pod", "requires `kind: Cluster` and a list `nodes`"),
+        ("[]", "requires `kind: Cluster` and a list `nodes`"),
+        ("{kind: Cluster, nodes: [{role: control-plane}]}", "requires 1 to 50 workers, not 0"),
         (
             f"{{kind: Cluster, nodes: [{_WORKER}, {_WORKER}]}}",
-            "label maleo.dev/name is given twice: a",
+            "duplicate label maleo.dev/name: a",
         ),
     ],
 )

@@ -45,8 +45,8 @@ def _read(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("system", "user", "words"),
     [
-        ("darwin", 0, "needs Linux; elsewhere start Docker and Maleo uses kind"),
-        ("linux", 1000, r"needs root .*: use sudo, or start Docker for kind"),
+        ("darwin", 0, "requires Linux; on other systems start Docker, and Maleo uses kind"),
+        ("linux", 1000, r"requires root .*: use sudo, or start Docker for kind"),
     ],
 )
 @pytest.mark.parametrize("arguments", [["up", "--yes"], ["down"]])
@@ -99,7 +99,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_packages__are_installed_with_consent_only(path: Path) -> None:
     assert "containerd" in host.missing_packages()
     asked = Asked(consent=False)
-    with pytest.raises(Unsuitable, match="to install them: apt-get install --no-install-recommends runc iptables"):
+    with pytest.raises(Unsuitable, match="install them with: apt-get install --no-install-recommends runc iptables"):
         host.install_packages(["runc", "iptables"], asked)
     assert asked.questions == ["Install runc, iptables (apt-get install --no-install-recommends runc iptables)?"]
     assert not (path / "calls").exists()
@@ -111,7 +111,7 @@ def test_packages__are_installed_with_consent_only(path: Path) -> None:
 def test_packages__of_another_distribution_are_named(path: Path) -> None:
     (path / "apt-get").unlink()
     asked = Asked(consent=True)
-    with pytest.raises(Unsuitable, match=r"missing on this machine: runc \(Debian names\)"):
+    with pytest.raises(Unsuitable, match=r"missing packages: runc \(Debian names\)"):
         host.install_packages(["runc"], asked)
     assert asked.questions == []
 

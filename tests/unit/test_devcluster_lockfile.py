@@ -40,7 +40,7 @@ def test_select__compares_names_as_indexes_do() -> None:
 
 @pytest.mark.parametrize("pin", ["aiohttp==3.14.6", "unknown==1", "bare==1.0", "-e .", "aiohttp>=3"])
 def test_select__refuses_what_is_not_locked_by_a_hash(pin: str) -> None:
-    with pytest.raises(NotLocked, match="make the lock file anew"):
+    with pytest.raises(NotLocked, match="regenerate the lock file"):
         select(_LOCK, [pin])
 
 

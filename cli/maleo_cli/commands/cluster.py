@@ -1,4 +1,4 @@
-"""`maleo cluster`: a real multi-node Kubernetes on this machine, and what may happen to its nodes and links."""
+"""Run a multi-node Kubernetes cluster on this machine, and inject faults into its nodes and links."""
 
 import contextlib
 import os
@@ -17,8 +17,8 @@ from maleo_devcluster import binaries, cluster, host, images, network, process, 
 
 app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
 
-Yes = Annotated[bool, typer.Option("--yes", help="Install packages and change settings without asking.")]
-NodeName = Annotated[str, typer.Argument(help="Name of a node, such as drone-1.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Install packages and change sysctls without asking.")]
+NodeName = Annotated[str, typer.Argument(help="Name of a node, for example drone-1.")]
 UNSUITABLE: Final = 3
 """Exit code for an unsuitable machine, as opposed to a failure of Maleo or wrong usage."""
 _UNSUITABLE: Final = (binaries.NotFound, host.Unsuitable)
@@ -59,31 +59,31 @@ def say(text: str) -> None:
 
 @app.command()
 def up(
-    config: Annotated[Path, typer.Option(help="A kind configuration.")] = Path("kind-config.yaml"),
-    kubeconfig: Annotated[Path, typer.Option(help="Where to write the kubeconfig.")] = Path("build/kubeconfig"),
+    config: Annotated[Path, typer.Option(help="kind configuration file.")] = Path("kind-config.yaml"),
+    kubeconfig: Annotated[Path, typer.Option(help="File to write the kubeconfig to.")] = Path("build/kubeconfig"),
     *,
     yes: Yes = False,
 ) -> None:
-    """Start the cluster, or do nothing when it is up already."""
+    """Start the cluster; do nothing if it is running."""
     start = time.monotonic()
     with reporting():
         running = cluster.up(topology.load(config), ask=asker(yes=yes), say=say)
     kubeconfig.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(running.kubeconfig, kubeconfig)
-    print(f"{len(running.nodes)} nodes are Ready after {time.monotonic() - start:.1f} s.")
+    print(f"{len(running.nodes)} nodes Ready after {time.monotonic() - start:.1f} s.")
     print(f"  export KUBECONFIG={kubeconfig.resolve()}")
 
 
 @app.command()
 def down() -> None:
-    """Remove the cluster; programs, images and models stay cached."""
+    """Remove the cluster; binaries, images and models stay cached."""
     with reporting():
         cluster.down()
 
 
 @app.command()
 def status() -> None:
-    """Which programs and nodes run. Exit code 1 when one does not."""
+    """List programs and nodes. Exit code 1 if one of them is not running."""
     with reporting():
         running = cluster.Cluster.current().status()
     for name, runs in running.items():
@@ -93,8 +93,10 @@ def status() -> None:
 
 
 @app.command()
-def shape(one: NodeName, other: NodeName, bandwidth: Annotated[str, typer.Argument(help="Such as 4Mbit/s.")]) -> None:
-    """Make the link between two nodes slow, in both directions, at once."""
+def shape(
+    one: NodeName, other: NodeName, bandwidth: Annotated[str, typer.Argument(help="For example 4Mbit/s.")]
+) -> None:
+    """Limit the bandwidth between two nodes in both directions, effective immediately."""
     try:
         parse(BANDWIDTH, bandwidth)
     except ValueError as error:
@@ -105,35 +107,35 @@ def shape(one: NodeName, other: NodeName, bandwidth: Annotated[str, typer.Argume
 
 @app.command()
 def unshape() -> None:
-    """All links at full speed again."""
+    """Remove all bandwidth limits."""
     with reporting():
         cluster.Cluster.current().unshape()
 
 
 @app.command("kill-node")
 def kill_node(node: NodeName) -> None:
-    """Power loss: every process of the node ends at once."""
+    """Simulate a power loss: kill all processes of the node."""
     with reporting():
         cluster.Cluster.current().kill_node(node)
 
 
 @app.command("start-node")
 def start_node(node: NodeName) -> None:
-    """Power returns."""
+    """Start a killed node again."""
     with reporting():
         cluster.Cluster.current().start_node(node)
 
 
 @app.command("cut-node")
 def cut_node(node: NodeName) -> None:
-    """Pull the node's cable: it runs on, alone."""
+    """Disconnect the node from the network; its processes keep running."""
     with reporting():
         cluster.Cluster.current().cut_node(node)
 
 
 @app.command("heal-node")
 def heal_node(node: NodeName) -> None:
-    """Plug the cable in again."""
+    """Reconnect a disconnected node."""
     with reporting():
         cluster.Cluster.current().heal_node(node)
 
@@ -148,7 +150,7 @@ def kubeconfig() -> None:
 @app.command()
 def build(
     prepare: Annotated[
-        Path | None, typer.Option(help="Only make the folders to build from, below this one, and print them.")
+        Path | None, typer.Option(help="Only create the build contexts in this folder, and print their paths.")
     ] = None,
 ) -> None:
     """Build the images of operator, agent and slot from this checkout and push them to the cluster's registry."""
@@ -164,8 +166,8 @@ def build(
 
 
 @app.command("binaries")
-def get_binaries(*, control_plane: Annotated[bool, typer.Option(help="For a bare API server only.")] = False) -> None:
-    """Get the programs of Kubernetes: find, download or build them."""
+def get_binaries(*, control_plane: Annotated[bool, typer.Option(help="Only those of an API server.")] = False) -> None:
+    """Find, download or build the Kubernetes binaries, and print their paths."""
     wanted = (*binaries.CONTROL_PLANE, binaries.KUBECTL) if control_plane else binaries.ALL
     with reporting():
         for path in binaries.ensure(wanted, binaries.Sources.of(), say).values():
