@@ -32,10 +32,10 @@ def through_api_server(kubectl: str, kubeconfig: Path, *, namespace: str, servic
 
 def _await_address(proxy: "subprocess.Popen[str]") -> str:
     """Return `host:port` from the line that `kubectl proxy` prints once it listens. Raise Unavailable without one."""
-    assert proxy.stdout is not None, "it was asked for"
+    assert proxy.stdout is not None, "stdout is a pipe"
     readable, _, _ = select.select([proxy.stdout], [], [], _READY_S)
     line = proxy.stdout.readline().strip() if readable else f"nothing within {_READY_S:.0f} s"
     found = _SERVING.match(line)
     if found is None:
-        raise Unavailable(f"`kubectl proxy` does not serve; it said: {line}")
+        raise Unavailable(f"`kubectl proxy` did not start; its output: {line}")
     return found[1]

@@ -32,11 +32,11 @@ class Devcluster:
     def foresee() -> str:
         """Return the steps that take long because of missing caches, longest first; empty if everything is cached."""
         build_s = binaries.foresee(binaries.ALL, binaries.Sources.of())
-        steps = {f"the programs of Kubernetes ({build_s // 60 + 1} min if they must be built from source)": build_s}
+        steps = {f"Kubernetes binaries ({build_s // 60 + 1} min if they must be built from source)": build_s}
         if not images.Builder.is_prepared(cluster.Folders.default().cache / "images"):
             steps["images (3 min)"] = _IMAGES_S
         ahead = sorted((name for name, seconds in steps.items() if seconds), key=lambda name: -steps[name])
-        return f"not cached yet, longest first: {', '.join(ahead)}" if ahead else ""
+        return f"not cached yet, slowest first: {', '.join(ahead)}" if ahead else ""
 
     @classmethod
     def current(cls) -> "Devcluster":

@@ -29,11 +29,11 @@ def check() -> None:
     """Raise Unavailable unless a Docker engine answers. Podman's `docker` command cannot run kind nodes of Docker."""
     if shutil.which("docker") is None:
         raise Unavailable("docker is not on PATH: install Docker")
-    said = run("docker", "version", "--format", "{{json .Server}}")
-    server = json.loads(said) or {}
+    output = run("docker", "version", "--format", "{{json .Server}}")
+    server = json.loads(output) or {}
     names = {part.get("Name", "") for part in server.get("Components") or []}
     if any("podman" in name.lower() for name in names):
-        raise Unavailable("`docker` is Podman here, and the demo needs a Docker engine: set DOCKER_HOST to one")
+        raise Unavailable("`docker` is Podman, but the demo requires a Docker engine: set DOCKER_HOST to one")
 
 
 def find_platform() -> str:
@@ -43,7 +43,7 @@ def find_platform() -> str:
     """
     architecture = run("docker", "version", "--format", "{{.Server.Arch}}").strip()
     if architecture not in _PLATFORMS:
-        raise Unavailable(f"Docker runs on {architecture}, and there are no images of Maleo for it: use amd64 or arm64")
+        raise Unavailable(f"Docker runs on {architecture}, which Maleo has no images for: use amd64 or arm64")
     return _PLATFORMS[architecture]
 
 
@@ -69,7 +69,7 @@ def _find_base(say: Say) -> str:
         run("docker", "pull", "--quiet", _BASE, timeout_s=_PULL_S)
     digests = run("docker", "image", "inspect", "--format", "{{json .RepoDigests}}", _BASE)
     base = next(iter(json.loads(digests) or []), _BASE)
-    say(f"base image: {base}{'' if '@' in base else ' (it was made here and has no digest)'}")
+    say(f"base image: {base}{'' if '@' in base else ' (built locally, without a digest)'}")
     return str(base)
 
 
@@ -89,9 +89,9 @@ def start_registry(say: Say) -> tuple[str, str]:
     listing = ("docker", "ps", "--all", "--filter", f"name=^{_REGISTRY}$", "--format", "{{.State}} {{.Labels}}")
     known = run(*listing).split()
     if known and _LABEL not in known[-1].split(","):
-        raise Unavailable(f"a container {_REGISTRY} is there that is not the demo's: rename or remove it")
+        raise Unavailable(f"container {_REGISTRY} exists but was not created by the demo: rename or remove it")
     if not known:
-        say("registry")
+        say("starting the registry")
         options = ["--detach", "--name", _REGISTRY, "--network", NETWORK, "--label", _LABEL, "--restart=always"]
         run("docker", "run", *options, "--publish", "127.0.0.1::5000", _REGISTRY_IMAGE, timeout_s=_PULL_S)
     elif known[0] != "running":

@@ -30,8 +30,8 @@ _FIRST_SPEED: Final = "100Mbit/s"
 _READY_S: Final = 120
 _KUBECTL_S: Final = 300.0
 _NO_SHAPING: Final = (
-    "no link can be slowed: the kernel that the nodes run on has no sch_htb or cls_u32 (modprobe sch_htb cls_u32); "
-    "`make demo SLOW_LINK=no` shows the demo without the slow link and the move that it causes"
+    "links cannot be slowed: the kernel of the nodes lacks sch_htb or cls_u32: run `modprobe -a sch_htb cls_u32`, "
+    "or run `make demo SLOW_LINK=no`, without the slow link and the move that it causes"
 )
 
 
@@ -62,7 +62,7 @@ class Environment:
                 cluster.shape("drone-1", "edge-1", _FIRST_SPEED)
             line.note = f"{cluster.description}; kubeconfig: {cluster.kubeconfig}"
         if named := [f"{label} is {name}" for label, name in sorted(cluster.nodes.items()) if label != name]:
-            steps.say(f"nodes: {', '.join(named)}")
+            steps.say(f"node names: {', '.join(named)}")
         with steps.step("images") as line:
             built = cluster.build_images(_SOURCE, steps.tell)
             line.note = ", ".join(reference.rpartition("/")[2] for reference in built.values())
@@ -123,8 +123,8 @@ class Environment:
             "PUSH": f"oci://{self.cluster.push_registry}/models",
             "PULL": f"oci://{self.cluster.registry}/models",
         }
-        told = "\n".join(f"  export {name}={value}" for name, value in exports.items())
-        return f"Try:\n{told}\n{path}{lines}"
+        variables = "\n".join(f"  export {name}={value}" for name, value in exports.items())
+        return f"Try:\n{variables}\n{path}{lines}"
 
     def _await_devices(self) -> str:
         """Wait until every Device of the fleet is Ready and its node is labelled; return the labels as one line.
@@ -145,7 +145,7 @@ class Environment:
             if len(done) == len(names) and "<none>" not in labelled:
                 return ", ".join(" ".join(line.split()) for line in labelled.splitlines())
             if time.monotonic() > deadline:
-                raise NotReady(f"devices are not ready: {states}; labels:\n{labelled}")
+                raise NotReady(f"devices not Ready after {_READY_S} s: {states}; labels:\n{labelled}")
             time.sleep(0.3)
 
     def _apply_model(self, files: dict[str, Path]) -> str:
@@ -157,4 +157,4 @@ class Environment:
         self.kubectl("apply", "-f", str(path))
         first = manifest["spec"]["variants"][0]
         cuts = sum("cut" in block for block in first["blocks"])
-        return f"{_MODEL} {first['artifacts'][0]['digest'][:19]}, {cuts} fusion-safe cuts"
+        return f"{_MODEL} {first['artifacts'][0]['digest'][:19]}, {cuts} cuts outside fused kernels"

@@ -39,15 +39,15 @@ class Given:
 
     def connect(self) -> "Given":
         """Return a copy with the nodes labelled maleo.dev/name. Raise NotGiven if a setting or a node is missing."""
-        told = {"IMAGES": self.images, "REGISTRY": self.registry, "SLOW": self.slow}
-        missing = [f"{name}=..." for name, value in told.items() if not value]
+        required = {"IMAGES": self.images, "REGISTRY": self.registry, "SLOW": self.slow}
+        missing = [f"{name}=..." for name, value in required.items() if not value]
         if missing:
-            raise NotGiven(f"a cluster of your own needs {' '.join(missing)} too: see docs/concepts/devcluster.md")
+            raise NotGiven(f"an existing cluster also requires {' '.join(missing)}: see docs/concepts/devcluster.md")
         _format(self.slow, one="a", other="b", bandwidth="c")
         nodes = find_nodes(self.kubectl, self.kubeconfig)
         if absent := [name for name in FLEET if name not in nodes]:
             raise NotGiven(
-                f"no node has the label maleo.dev/name={absent[0]}: label four nodes as kind-config.yaml does "
+                f"no node has the label maleo.dev/name={absent[0]}: label four nodes as in kind-config.yaml "
                 "(maleo.dev/name, maleo.dev/tier, maleo.dev/site)"
             )
         push = self.push_registry or self.registry
@@ -55,7 +55,7 @@ class Given:
 
     @property
     def description(self) -> str:
-        return f"your own cluster of {len(self.nodes)} devices"
+        return f"an existing cluster of {len(self.nodes)} devices"
 
     @property
     def kubectl(self) -> str:
@@ -82,7 +82,7 @@ class Given:
         return [faster, "kubectl describe mission drone-surveillance", down]
 
     def build_images(self, _source: Path, say: Say) -> dict[str, str]:
-        say("images: as given")
+        say("using existing images")
         return {component: self.images.format(component) for component in COMPONENTS}
 
     def shape(self, one: str, other: str, bandwidth: str) -> None:
@@ -90,16 +90,16 @@ class Given:
         try:
             run(*shlex.split(words), timeout_s=_SLOW_S)
         except Unavailable as error:
-            raise NotGiven(f"SLOW={self.slow!r}: {error}; mend the command and run `make demo` again") from error
+            raise NotGiven(f"SLOW={self.slow!r}: {error}; correct the command and run `make demo` again") from error
 
     def unshape(self) -> None:
         """Do nothing: the full speed of the links is unknown, and the next `shape` sets the speed."""
 
     def kill_node(self, name: str) -> None:
-        raise NotGiven(f"switch {self.nodes[name]} off yourself")
+        raise NotGiven(f"the demo cannot power off nodes of an existing cluster: power off {self.nodes[name]} yourself")
 
     def start_node(self, name: str) -> None:
-        raise NotGiven(f"switch {self.nodes[name]} on yourself")
+        raise NotGiven(f"the demo cannot power on nodes of an existing cluster: power on {self.nodes[name]} yourself")
 
 
 def _format(slow: str, **values: str) -> str:
@@ -109,6 +109,6 @@ def _format(slow: str, **values: str) -> str:
         shlex.split(words)
     except (LookupError, ValueError) as error:
         raise NotGiven(
-            f"SLOW={slow!r} cannot be read ({error!r}): write words with {{one}} {{other}} {{bandwidth}}"
+            f"SLOW={slow!r} is invalid ({error!r}): write a command with {{one}} {{other}} {{bandwidth}}"
         ) from error
     return words

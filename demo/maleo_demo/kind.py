@@ -54,7 +54,7 @@ class Kind:
         _check_programs()
         known, record = docker.find_nodes(_CLUSTER), Record.read()
         if known and record and record.made == _CREATING:
-            say("removing a cluster whose creation was interrupted")
+            say("removing an incomplete cluster of an interrupted run")
             _delete()
             known = {}
         if known:
@@ -66,7 +66,7 @@ class Kind:
         if missing := [name for name in FLEET if name not in nodes]:
             raise Unavailable(
                 f"the kind cluster `{_CLUSTER}` has no node with the label maleo.dev/name={missing[0]}: it was not "
-                f"made from {config.name}; {_DELETE_HINT}, and then `make demo` makes one"
+                f"created from {config.name}; {_DELETE_HINT}, then `make demo` creates a new one"
             )
         _await_ready(kubectl, nodes.values())
         push, pull = docker.start_registry(say)
@@ -76,7 +76,7 @@ class Kind:
     def current(cls) -> "Kind":
         """Return the cluster left by the last demo. Raise Unavailable if it is not up."""
         if not docker.find_nodes(_CLUSTER).get(_CONTROL_PLANE):
-            raise Unavailable("the demo's kind cluster is not up: make demo PROVIDER=kind")
+            raise Unavailable("the demo's kind cluster is not running: run `make demo PROVIDER=kind`")
         push, pull = docker.start_registry(lambda _text: None)
         return cls(find_nodes(find_kubectl(), _KUBECONFIG), pull, push, can_shape=True)
 
@@ -84,7 +84,7 @@ class Kind:
     def foresee() -> str:
         """Return the longest step if there is no cluster yet, else an empty text."""
         there = docker.find_nodes(_CLUSTER)
-        return "" if there else "the longest step the first time: kind pulls its node image, then images (3 min)"
+        return "" if there else "not cached yet, slowest first: the node image of kind, images (3 min)"
 
     @staticmethod
     def tear_down() -> str:
@@ -93,7 +93,9 @@ class Kind:
         record, nodes = Record.read(), docker.find_nodes(_CLUSTER)
         made = record.made if record else ""
         if nodes and made not in (_CREATING, docker.find_id(_CONTROL_PLANE)):
-            return f"the kind cluster `{_CLUSTER}` stays: `make demo` in this folder did not make it; {_DELETE_HINT}"
+            return (
+                f"the kind cluster `{_CLUSTER}` is kept: `make demo` in this folder did not create it; {_DELETE_HINT}"
+            )
         if nodes:
             _delete()
         _KUBECONFIG.unlink(missing_ok=True)
@@ -181,21 +183,21 @@ class Kind:
 def _check_programs() -> None:
     """Raise Unavailable, before anything is created, if a program is missing, too old or unsupported."""
     if os.environ.get("KIND_EXPERIMENTAL_PROVIDER", "docker") != "docker":
-        raise Unavailable("the demo needs kind on Docker: unset KIND_EXPERIMENTAL_PROVIDER")
+        raise Unavailable("the demo requires kind on Docker: unset KIND_EXPERIMENTAL_PROVIDER")
     docker.check()
     docker.find_platform()
     if shutil.which("kind") is None:
         raise Unavailable("kind is not on PATH: install it (https://kind.sigs.k8s.io)")
-    said = run("kind", "version")
-    version = re.search(r"v(\d+)\.(\d+)", said)
+    output = run("kind", "version")
+    version = re.search(r"v(\d+)\.(\d+)", output)
     if version is None or (int(version[1]), int(version[2])) < _OLDEST:
-        raise Unavailable(f"kind v{_OLDEST[0]}.{_OLDEST[1]} or newer is needed; this is: {said.strip()}")
+        raise Unavailable(f"requires kind v{_OLDEST[0]}.{_OLDEST[1]} or newer, found: {output.strip()}")
     find_kubectl()
 
 
 def _create(config: Path, say: Say) -> None:
     image = os.environ.get("KIND_IMAGE", "")
-    say(f"kind create cluster, {image or 'with the node image that this kind pins'}")
+    say(f"kind create cluster with {image or 'the default node image'}")
     Record("kind", made=_CREATING).write()  # so that demo-down may delete the nodes of an interrupted creation
     _KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
     options = ["--config", str(config), "--kubeconfig", str(_KUBECONFIG), "--wait", f"{_READY_S}s"]
@@ -212,7 +214,7 @@ def _start(known: Mapping[str, bool], say: Say) -> None:
     """Start the stopped nodes of an existing cluster, the control plane first, and export its kubeconfig."""
     if _CONTROL_PLANE not in known:
         raise Unavailable(
-            f"the kind cluster `{_CLUSTER}` has no control plane: its creation ended early; {_DELETE_HINT}"
+            f"the kind cluster `{_CLUSTER}` has no control plane: its creation was interrupted; {_DELETE_HINT}"
         )
     for name in sorted(known, key=lambda name: name != _CONTROL_PLANE):
         if not known[name]:

@@ -28,12 +28,14 @@ def find_kubectl() -> str:
 
 def find_nodes(kubectl: str, kubeconfig: Path) -> Mapping[str, str]:
     """Return label maleo.dev/name -> node name. Raise Unavailable if two nodes have the same label."""
-    said = run(kubectl, "--kubeconfig", str(kubeconfig), "get", "nodes", "-l", _LABEL, "-o", "json")
+    output = run(kubectl, "--kubeconfig", str(kubeconfig), "get", "nodes", "-l", _LABEL, "-o", "json")
     nodes: dict[str, str] = {}
-    for node in json.loads(said)["items"]:
+    for node in json.loads(output)["items"]:
         label, name = node["metadata"]["labels"][_LABEL], node["metadata"]["name"]
         if label in nodes:
-            raise Unavailable(f"nodes {nodes[label]} and {name} both have the label {_LABEL}={label}: give it to one")
+            raise Unavailable(
+                f"nodes {nodes[label]} and {name} both have the label {_LABEL}={label}: remove it from one"
+            )
         nodes[label] = name
     return nodes
 

@@ -122,12 +122,14 @@ class Load:
 
 def _compare(got: NDArray[np.float32] | None, want: NDArray[np.float32] | None, variant: str) -> str:
     if want is None:
-        return f"the response names no known variant: {variant!r}"
+        return f"unknown variant {variant!r} in the response"
     if got is None or got.shape != want.shape:
-        return f"shape {None if got is None else got.shape}, not {want.shape}"
+        return f"shape {None if got is None else got.shape}, expected {want.shape}"
     error = float(np.abs(got - want).max())
     allowed = _RELATIVE_TOLERANCE * float(np.abs(want).max())
-    return "" if error <= allowed else f"differs by {error:.3g} from the uncut {variant} (allowed {allowed:.3g})"
+    return (
+        "" if error <= allowed else f"differs by {error:.3g} from the unpartitioned {variant} (allowed {allowed:.3g})"
+    )
 
 
 def percentile(samples: list[Sample], percent: float) -> float | None:

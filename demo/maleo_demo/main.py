@@ -1,4 +1,4 @@
-"""`make demo`: the whole loop with real parts, ending in a report. `make demo-down` removes everything it made."""
+"""Run the demo (`make demo`): place, serve and move a mission on a real cluster, and print a report."""
 
 import argparse
 import asyncio
@@ -78,16 +78,16 @@ async def _watch(environment: Environment, steps: Steps, observer: Observer, rep
 
     applied: Unix time at which the mission was applied.
     """
-    with steps.step("serving inside its MALE") as line:
+    with steps.step("objectives met") as line:
         met = await observer.until(_meets, what="LatencyMet", timeout_s=120, since=applied)
-        line.note = f"{met.mission.status.margins.latency if met.mission.status.margins else '?'} latency"
-    with steps.step("figures have settled"):
+        line.note = f"latency margin {met.mission.status.margins.latency if met.mission.status.margins else '?'}"
+    with steps.step("status settled"):
         await observer.settle(quiet_s=_SETTLED_S, timeout_s=90)
     await _stay_quiet(environment, steps, observer, report)
 
 
 async def _prepare_load(environment: Environment, steps: Steps, placed: Seen, address: str) -> Load:
-    with steps.step("right answers prepared"):
+    with steps.step("reference outputs computed"):
         input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
     spec = placed.mission.spec
     return Load(
@@ -108,10 +108,10 @@ async def _disturb(environment: Environment, steps: Steps, observer: Observer, r
     environment.cluster.shape("drone-1", "edge-1", _SLOW)
     with steps.step("drift proved") as line:
         drifted = await observer.until(
-            lambda s: s.condition("LatencyMet") == "False", what="the drift", timeout_s=150, since=disturbed
+            lambda s: s.condition("LatencyMet") == "False", what="LatencyMet=False", timeout_s=150, since=disturbed
         )
         line.note = drifted.reason("LatencyMet")
-    with steps.step("placed anew") as line:
+    with steps.step("mission moved") as line:
         moved = await observer.until(
             lambda s: s.revision > before, what="a new placement", timeout_s=90, since=disturbed
         )
@@ -137,7 +137,7 @@ async def _stay_quiet(environment: Environment, steps: Steps, observer: Observer
     On a busy machine latency really changes, and the operator must report that: such a minute is repeated, at most
     `_QUIET_REPEATS` times.
     """
-    with steps.step("a quiet minute under load") as line:
+    with steps.step("quiet minute under load") as line:
         while True:
             since, before = time.time(), observer.history[-1].news
             await asyncio.sleep(_QUIET_S)
@@ -147,7 +147,7 @@ async def _stay_quiet(environment: Environment, steps: Steps, observer: Observer
             report.minutes_with_news += 1
         log = list(environment.cluster.audit_lines())
         if not log:
-            line.note = "writes not counted: the API server's audit log is out of reach"
+            line.note = "writes not counted: no access to the audit log of the API server"
             return
         writes = count_writes(log, user=OPERATOR, since=since, until=time.time())
         report.quiet_minute = {"seconds": _QUIET_S, "writes": writes.total(), "by_kind": dict(writes)}
@@ -176,70 +176,70 @@ def _run_demo(provider: str, given: Given | None, *, yes: bool, slow_link: bool)
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="maleo-demo", description=__doc__)
     verbs = parser.add_subparsers(dest="what", required=True)
-    run = verbs.add_parser("run", help="the whole demo; the cluster stays up")
+    run = verbs.add_parser("run", help="run the demo; the cluster stays up")
     run.add_argument("--yes", action="store_true", help="install packages and change sysctls without asking")
-    run.add_argument("--no-slow-link", action="store_true", help="for a kernel that cannot slow links")
-    down = verbs.add_parser("down", help="remove what it made")
+    run.add_argument("--no-slow-link", action="store_true", help="for kernels without sch_htb or cls_u32")
+    down = verbs.add_parser("down", help="remove everything that the demo created")
     for verb in (run, down):
-        verb.add_argument("--provider", choices=NAMES, help="else kind when Docker answers, or devcluster")
-        own = verb.add_argument_group("a cluster of your own (docs/concepts/devcluster.md)")
+        verb.add_argument("--provider", choices=NAMES, help="default: kind if Docker is running, else devcluster")
+        own = verb.add_argument_group("existing cluster (docs/concepts/devcluster.md)")
         own.add_argument("--kubeconfig", type=Path, help="its kubeconfig")
-        own.add_argument("--images", default="", help="pushed images, such as registry.example/maleo/{}:1")
-        own.add_argument("--registry", default="", help="host:port that nodes pull models from")
-        own.add_argument("--push-registry", default="", help="the same as this machine reaches it, where that differs")
-        own.add_argument("--slow", default="", help="command that limits a link: words with {one} {other} {bandwidth}")
-    link = verbs.add_parser("link", help="set the speed of a link of the demo that is up, in both directions")
-    link.add_argument("between", nargs=2, metavar="NODE", help="by label maleo.dev/name")
-    link.add_argument("speed", help="such as 100Mbit/s")
-    for name, does in (("kill", "cut the power of"), ("start", "give power back to")):
-        verbs.add_parser(name, help=f"{does} a node of the demo").add_argument("node", help="by label maleo.dev/name")
-    told = parser.parse_args()
+        own.add_argument("--images", default="", help="pushed images, for example registry.example/maleo/{}:1")
+        own.add_argument("--registry", default="", help="host:port of the registry from which nodes pull models")
+        own.add_argument("--push-registry", default="", help="host:port of it for this machine, if it differs")
+        own.add_argument("--slow", default="", help="command that limits a link, with {one} {other} {bandwidth}")
+    link = verbs.add_parser("link", help="set the bandwidth of a link in both directions")
+    link.add_argument("between", nargs=2, metavar="NODE", help="label maleo.dev/name of the node")
+    link.add_argument("speed", help="for example 100Mbit/s")
+    for name, help_ in (("kill", "simulate a power loss of a node"), ("start", "start a killed node again")):
+        verbs.add_parser(name, help=help_).add_argument("node", help="label maleo.dev/name of the node")
+    arguments = parser.parse_args()
     options = ("images", "registry", "push_registry", "slow")
-    if not getattr(told, "kubeconfig", True) and any(getattr(told, name) for name in options):
-        parser.error(
-            "whose images, registry and links? Name the cluster: make demo KUBECONFIG=path (--kubeconfig path)"
-        )
-    return told
+    if not getattr(arguments, "kubeconfig", True) and any(getattr(arguments, name) for name in options):
+        parser.error("options of an existing cluster require make demo KUBECONFIG=path (--kubeconfig path)")
+    return arguments
 
 
-def _run_or_remove(told: argparse.Namespace) -> int:
+def _run_or_remove(arguments: argparse.Namespace) -> int:
     given = None
-    if told.kubeconfig:
-        given = Given(told.kubeconfig, told.images, told.registry, told.slow, told.push_registry)
-    provider = choose(told.provider, kubeconfig=told.kubeconfig)
-    if told.what == "run":
-        return _run_demo(provider, given, yes=told.yes, slow_link=not told.no_slow_link)
+    if arguments.kubeconfig:
+        given = Given(
+            arguments.kubeconfig, arguments.images, arguments.registry, arguments.slow, arguments.push_registry
+        )
+    provider = choose(arguments.provider, kubeconfig=arguments.kubeconfig)
+    if arguments.what == "run":
+        return _run_demo(provider, given, yes=arguments.yes, slow_link=not arguments.no_slow_link)
     if stays := tear_down(provider, given):
         print(stays)
     return 0
 
 
-def _change(told: argparse.Namespace) -> int:
+def _change(arguments: argparse.Namespace) -> int:
     """Apply one fault or link speed to the cluster of the last demo. Raise Unavailable for an unknown node."""
     cluster = current()
-    names = told.between if told.what == "link" else [told.node]
+    names = arguments.between if arguments.what == "link" else [arguments.node]
     if unknown := [name for name in names if name not in cluster.nodes]:
-        raise Unavailable(f"there is no node {unknown[0]!r}: it is one of {', '.join(sorted(cluster.nodes))}")
-    if told.what == "link":
-        one, other = told.between
-        cluster.shape(one, other, told.speed)
-    elif told.what == "kill":
-        cluster.kill_node(told.node)
+        raise Unavailable(f"unknown node {unknown[0]!r}: the nodes are {', '.join(sorted(cluster.nodes))}")
+    if arguments.what == "link":
+        one, other = arguments.between
+        cluster.shape(one, other, arguments.speed)
+    elif arguments.what == "kill":
+        cluster.kill_node(arguments.node)
     else:
-        cluster.start_node(told.node)
+        cluster.start_node(arguments.node)
     return 0
 
 
 def main() -> None:
     """Run the command line. Exit code 0: every check of the report passed; 1: not so, or an error; 130: interrupted."""
-    told = _parse()
+    arguments = _parse()
     try:
-        sys.exit(_run_or_remove(told) if told.what in {"run", "down"} else _change(told))
+        sys.exit(_run_or_remove(arguments) if arguments.what in {"run", "down"} else _change(arguments))
     except Failure as failure:
         print(f"maleo-demo: {failure}", file=sys.stderr)
         sys.exit(failure.exit_code)
     except KeyboardInterrupt:
-        print("maleo-demo: interrupted; `make demo` goes on, `make demo-down` removes what is there", file=sys.stderr)
+        print("maleo-demo: interrupted; `make demo` continues, `make demo-down` removes the cluster", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     except (NotGiven, Unavailable, NotReady, NotReached) as error:
         sys.exit(f"maleo-demo: {error}")

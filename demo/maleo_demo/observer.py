@@ -53,14 +53,14 @@ class Observer:
     async def of(cls, client: Client, key: str) -> AsyncIterator["Observer"]:
         self = cls()
 
-        def note(changed: str, _old: object, new: dict[str, object] | None) -> None:
+        def record(changed: str, _old: object, new: dict[str, object] | None) -> None:
             if changed == key and new is not None:
                 self.history.append(Seen(at=time.time(), mission=Mission.model_validate(new)))
                 waking.append(asyncio.create_task(self._wake()))
                 waking[:] = [task for task in waking if not task.done()]
 
         waking: list[asyncio.Task[None]] = []
-        informer = Informer(client, MISSIONS, on_change=note)
+        informer = Informer(client, MISSIONS, on_change=record)
         task = asyncio.create_task(informer.run())
         try:
             yield self
@@ -81,7 +81,7 @@ class Observer:
         deadline = time.time() + timeout_s
         while (left := self.history[-1].at + quiet_s - time.time()) > 0:
             if time.time() > deadline:
-                raise NotReached(f"the mission's status was not quiet for {quiet_s:.0f} s within {timeout_s:.0f} s")
+                raise NotReached(f"the mission's status was not stable for {quiet_s:.0f} s within {timeout_s:.0f} s")
             await asyncio.sleep(left)
 
     async def until(self, reached: Callable[[Seen], bool], *, what: str, timeout_s: float, since: float = 0.0) -> Seen:
@@ -108,9 +108,9 @@ class Observer:
             return await asyncio.wait_for(wait(), timeout_s)
         except TimeoutError:
             last = self.history[-1] if self.history else None
-            said = (
-                "nothing yet"
+            conditions = (
+                "none"
                 if last is None
                 else "; ".join(f"{c.type}={c.status} {c.reason}: {c.message}" for c in last.mission.status.conditions)
             )
-            raise NotReached(f"{what} did not come within {timeout_s:.0f} s; the mission says: {said}") from None
+            raise NotReached(f"{what}: timed out after {timeout_s:.0f} s; conditions: {conditions}") from None

@@ -18,7 +18,7 @@ def run(*command: str, timeout_s: float = _TIMEOUT_S, stdin: str | None = None) 
             command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{shown} did not end within {timeout_s:.0f} s") from error
+        raise Unavailable(f"{shown} did not finish within {timeout_s:.0f} s") from error
     except OSError as error:
         raise Unavailable(f"{shown} could not be started: {error.strerror}") from error
     if done.returncode != 0:

@@ -87,20 +87,20 @@ def choose(name: str | None, *, kubeconfig: Path | None) -> str:
     """
     if kubeconfig is not None:
         return "given"
-    told, record = name or os.environ.get("MALEO_PROVIDER"), Record.read()
-    if told and told not in NAMES:
-        raise Unavailable(f"there is no provider {told!r}: it is kind or devcluster")
+    requested, record = name or os.environ.get("MALEO_PROVIDER"), Record.read()
+    if requested and requested not in NAMES:
+        raise Unavailable(f"unknown provider {requested!r}: use kind or devcluster")
     if record is None:
-        return told or ("kind" if find_kind() else "devcluster")
-    if told and told != record.provider:
-        raise Unavailable(f"the demo is up on {record.provider}: `make demo-down` first, then take {told}")
+        return requested or ("kind" if find_kind() else "devcluster")
+    if requested and requested != record.provider:
+        raise Unavailable(f"the demo runs on {record.provider}: run `make demo-down` before using {requested}")
     return record.provider
 
 
 def bring_up(name: str, source: Path, say: Say, *, yes: bool, given: "Given | None" = None) -> Provider:
     """Start the cluster or reuse a running one. Raise Unavailable, NotGiven, or Failure from the devcluster."""
     if name == "given":
-        assert given is not None, "the command line asks for it"
+        assert given is not None, "the command line requires it"
         return given.connect()
     config = source / "kind-config.yaml"
     cluster: Provider = Kind.bring_up(config, say) if name == "kind" else Devcluster.bring_up(config, say, yes=yes)
@@ -113,7 +113,7 @@ def current() -> Provider:
     """Return the cluster left by the last demo. Raise NotGiven if there is none, or for an existing cluster."""
     record = Record.read()
     if record is None:
-        raise NotGiven("no demo of this folder is up: make demo")
+        raise NotGiven("no demo of this folder is running: run `make demo`")
     return Kind.current() if record.provider == "kind" else Devcluster.current()
 
 
@@ -125,7 +125,7 @@ def foresee(name: str) -> str:
 def tear_down(name: str, given: "Given | None" = None) -> str:
     """Remove what `bring_up` and the demo created, except for caches; return a message if anything else stays."""
     if name == "given":
-        assert given is not None, "the command line asks for it"
+        assert given is not None, "the command line requires it"
         given.tear_down()
         return ""
     stays = ""

@@ -99,29 +99,29 @@ class Report:
 
     def page(self) -> str:
         """Return the report as text of at most 100 columns."""
-        lines = [f"Maleo demo on {self.cluster}, {self.total_s:.0f} s in all.", self.simulated, ""]
+        lines = [f"Maleo demo on {self.cluster}, total time {self.total_s:.0f} s.", self.simulated, ""]
         for facts in self.placements:
             lines += _describe(facts)
-        lines.append("  A predicted p50 is the predicted mean: planning takes times to be symmetric.")
+        lines.append("  A predicted p50 is the predicted mean: planning assumes symmetric distributions.")
         drift, requests, quiet = self.drift, self.requests, self.quiet_minute
         moves = ", ".join(f"r{m['fromRevision']} > r{m['toRevision']} {m['reason']}" for m in self.moves)
         lines += [""]
         if drift:
             lines += [
-                f"What happened  {drift['what']}",
+                f"Change         {drift['what']}",
                 f"  drift proved {drift['condition_s']:6.1f} s later: {drift['condition']}",
-                f"  placed anew  {drift['placement_s']:6.1f} s later",
+                f"  moved        {drift['placement_s']:6.1f} s later",
                 f"  objective met{drift['met_s']:6.1f} s later",
                 "",
             ]
         else:
-            lines += ["What happened  no link was slowed, as asked for: nothing is shown of a move", ""]
+            lines += ["Change         none: the slow link was disabled, so there is no move to show", ""]
         lines += [
             f"Requests       {requests['sent']} sent, {requests['failed']} failed, {requests['wrong']} wrong",
             *(f"  {failure}" for failure in self.failures),
         ]
         if self.route:
-            lines.append(f"  by way of {self.route}; figures above are measured at the mission's entry")
+            lines.append(f"  sent through {self.route}; observed values are measured at the mission's entry")
         lines.append(f"Moves          {moves or 'none'}")
         if quiet:
             lines.append(f"Operator       {quiet['writes']} API writes in a quiet minute under load")

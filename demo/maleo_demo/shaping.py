@@ -40,7 +40,7 @@ def limit(node: str, destinations: tuple[str, ...], bandwidth: str) -> None:
         try:
             run(*_tc(node, words))
         except Unavailable as error:
-            raise Unavailable(f"the link of {node} cannot be slowed: {error}") from error
+            raise Unavailable(f"cannot limit the links of {node}: {error}") from error
 
 
 def reset(node: str) -> None:

@@ -65,4 +65,4 @@ async def test_load__keeps_who_answered_and_tells_what_failed_from_what_was_wron
     assert [(s.revision, s.served_by) for s in first] == [(3, "gate-1>edge-1"), (3, "fallback"), (3, "gate-1"), (0, "")]
     assert [bool(s.wrong) for s in first] == [False, False, True, False]
     assert [bool(s.error) for s in first] == [False, False, False, True]
-    assert "differs by 0.5 from the uncut fp32" in first[2].wrong
+    assert "differs by 0.5 from the unpartitioned fp32" in first[2].wrong

@@ -105,9 +105,9 @@ def test_choice__stays_with_the_cluster_that_is_up(programs: Path) -> None:
     """Whatever was installed or stopped meanwhile: the other one would be left behind, or removed instead."""
     Record("devcluster").write()
     assert choose(None, kubeconfig=None) == "devcluster"
-    with pytest.raises(Unavailable, match=r"up on devcluster: `make demo-down` first, then take kind"):
+    with pytest.raises(Unavailable, match=r"runs on devcluster: run `make demo-down` before using kind"):
         choose("kind", kubeconfig=None)
-    with pytest.raises(Unavailable, match="no provider 'minikube'"):
+    with pytest.raises(Unavailable, match="unknown provider 'minikube'"):
         choose("minikube", kubeconfig=None)
 
 
@@ -116,7 +116,7 @@ def test_record_that_cannot_be_read__is_none(programs: Path, text: str) -> None:
     record.PATH.write_text(text, encoding="utf-8")
     assert Record.read() is None
     assert choose(None, kubeconfig=None) == "kind"
-    with pytest.raises(NotGiven, match="no demo of this folder is up"):
+    with pytest.raises(NotGiven, match="no demo of this folder is running"):
         current()
 
 
@@ -188,8 +188,8 @@ def _assert_nothing_was_made(folder: Path) -> None:
 
 
 _OTHER_ENGINES = [
-    ('{"Components": [{"Name": "Podman Engine"}]}', "amd64", r"Podman here, and the demo needs a Docker engine"),
-    ('{"Components": [{"Name": "Engine"}]}', "riscv64", r"runs on riscv64, and there are no images"),
+    ('{"Components": [{"Name": "Podman Engine"}]}', "amd64", r"is Podman, but the demo requires a Docker engine"),
+    ('{"Components": [{"Name": "Engine"}]}', "riscv64", r"runs on riscv64, which Maleo has no images for"),
 ]
 
 
@@ -211,7 +211,7 @@ def test_kind__refuses_another_provider_of_kind(programs: Path, monkeypatch: pyt
 @pytest.mark.parametrize("said", ["kind v0.22.0 go1.20 linux/amd64", "kind version"])
 def test_kind__refuses_a_version_whose_nodes_are_too_old(programs: Path, said: str) -> None:
     _stand_in(programs, "kind", f"echo {said}")
-    with pytest.raises(Unavailable, match=r"kind v0\.23 or newer is needed; this is: kind v"):
+    with pytest.raises(Unavailable, match=r"requires kind v0\.23 or newer, found: kind v"):
         _bring_up()
     _assert_nothing_was_made(programs)
 
@@ -237,7 +237,7 @@ def test_kind__replaces_a_cluster_whose_creation_was_interrupted(programs: Path)
 
 def test_program__that_hangs_or_is_no_program_is_named(programs: Path) -> None:
     _stand_in(programs, "hangs", "exec sleep 60")
-    with pytest.raises(Unavailable, match=r"`hangs now` did not end within 0 s"):
+    with pytest.raises(Unavailable, match=r"`hangs now` did not finish within 0 s"):
         run("hangs", "now", timeout_s=0.2)
     with pytest.raises(Unavailable, match=r"`/dev/null` could not be started: Permission denied"):
         run("/dev/null")
@@ -256,8 +256,8 @@ def test_kind__starts_nodes_that_were_stopped_the_control_plane_first(programs: 
 
 
 _FOREIGN = [
-    ("maleo-worker running", _WORKERS, r"`maleo` has no control plane: its creation ended early"),
-    (_CONTAINERS, {}, r"no node with the label maleo\.dev/name=drone-1: it was not made from kind-config\.yaml"),
+    ("maleo-worker running", _WORKERS, r"`maleo` has no control plane: its creation was interrupted"),
+    (_CONTAINERS, {}, r"no node with the label maleo\.dev/name=drone-1: it was not created from kind-config\.yaml"),
     (_CONTAINERS, {k: v for k, v in _WORKERS.items() if k != "edge-1"}, r"no node with the label .*=edge-1"),
 ]
 
@@ -270,7 +270,7 @@ def test_kind__does_not_take_or_remove_a_cluster_that_is_not_its_own(
     _label(programs, nodes)
     with pytest.raises(Unavailable, match=rf"{why}.*`kind delete cluster --name maleo` deletes it"):
         bring_up("kind", Path(), lambda _text: None, yes=False)
-    assert "`maleo` stays: `make demo` in this folder did not make it" in tear_down("kind")
+    assert "`maleo` is kept: `make demo` in this folder did not create it" in tear_down("kind")
     assert not any("delete" in call for call in _calls(programs))
     assert choose("devcluster", kubeconfig=None) == "devcluster", "nothing is up that would have to go first"
 
@@ -278,7 +278,7 @@ def test_kind__does_not_take_or_remove_a_cluster_that_is_not_its_own(
 def test_kind__does_not_remove_a_cluster_that_took_the_place_of_its_own(programs: Path) -> None:
     _bring_up()
     _stand_in(programs, "docker", _DOCKER.replace("0123abcd", "4567cdef") % {"folder": programs})
-    assert "stays" in tear_down("kind")
+    assert "is kept" in tear_down("kind")
     assert not any("delete" in call for call in _calls(programs))
 
 
@@ -350,7 +350,7 @@ def test_images__are_made_on_a_base_without_a_digest_only_where_it_was_made_on_t
     monkeypatch.setattr(docker.Builder, "prepare", lambda _self, component: (programs / component, "1234"))
     told: list[str] = []
     docker.build_images(Path(), told.append)
-    assert "base image: python:3.11-slim (it was made here and has no digest)" in told
+    assert "base image: python:3.11-slim (built locally, without a digest)" in told
     assert not any("pull" in call for call in _calls(programs))
     assert sum("BASE=python:3.11-slim " in call for call in _calls(programs)) == 3
 
@@ -374,7 +374,7 @@ def test_registry__is_started_restarted_or_left_alone(programs: Path) -> None:
     (programs / "registry").write_text("running a=b,maleo.dev/demo=true\n")
     assert started() == []
     (programs / "registry").write_text("running \n")
-    with pytest.raises(Unavailable, match="a container maleo-registry is there that is not the demo's"):
+    with pytest.raises(Unavailable, match="container maleo-registry exists but was not created by the demo"):
         docker.start_registry(lambda _text: None)
 
 
@@ -413,10 +413,10 @@ def test_kernel_without_traffic_control__is_found_before_the_demo_begins(
         'case "$*" in', 'case "$*" in\n  *" tc qdisc add "*) echo Specified qdisc kind >&2; exit 2;;'
     )
     _stand_in(programs, "docker", body % {"folder": programs})
-    with pytest.raises(Unavailable, match=r"no sch_htb or cls_u32.*`make demo SLOW_LINK=no` shows the demo without"):
+    with pytest.raises(Unavailable, match=r"lacks sch_htb or cls_u32.*or run `make demo SLOW_LINK=no`"):
         Environment.bring_up(Steps(), "kind", yes=False)
     capsys.readouterr()
-    with pytest.raises(Unavailable, match=r"the link of maleo-worker cannot be slowed: .*Specified qdisc"):
+    with pytest.raises(Unavailable, match=r"cannot limit the links of maleo-worker: .*Specified qdisc"):
         _bring_up().shape("drone-1", "edge-1", "8Mbit/s")
 
 
@@ -424,7 +424,7 @@ def test_kernel_without_traffic_control__is_found_before_the_demo_begins(
 
 
 def test_kind__names_the_longest_step_until_it_is_there_and_leaves_nothing(programs: Path) -> None:
-    assert "kind pulls its node image" in Kind.foresee()
+    assert "the node image of kind" in Kind.foresee()
     found = _bring_up()
     assert found.description == "a kind cluster of 4 nodes (kindest/node:v1.37.0)"
     found.kubeconfig.touch()
@@ -473,7 +473,7 @@ def _given(slow: str, push: str = "") -> Given:
 
 
 def test_own_cluster__says_what_it_must_be_told(programs: Path) -> None:
-    with pytest.raises(NotGiven, match=r"needs IMAGES=\.\.\. SLOW=\.\.\. too"):
+    with pytest.raises(NotGiven, match=r"requires IMAGES=\.\.\. SLOW=\.\.\.: see docs"):
         Given(Path("mine"), images="", registry="10.0.0.1:5000", slow="").connect()
     found = _given(f"{programs}/kind slow {{one}} {{bandwidth}}").connect()
     assert found.build_images(Path(), lambda _text: None)["agent"] == "r.example/maleo/agent:1"
@@ -488,7 +488,7 @@ def test_own_cluster__says_what_it_must_be_told(programs: Path) -> None:
 
 
 _BAD_COMMANDS = [
-    ("false {one}", r"SLOW='false \{one\}': `false maleo-worker` failed.*mend the command"),
+    ("false {one}", r"SLOW='false \{one\}': `false maleo-worker` failed.*correct the command"),
     ("/nowhere/slow", r"could not be started: No such file"),
 ]
 
@@ -502,7 +502,7 @@ def test_own_cluster__a_command_that_fails_is_named(programs: Path, slow: str, w
 
 @pytest.mark.parametrize("slow", ["ssh {two}", "ssh {", "ssh '{one}", "ssh {0}"])
 def test_own_cluster__a_command_that_cannot_be_read_is_refused_at_once(programs: Path, slow: str) -> None:
-    with pytest.raises(NotGiven, match=r"cannot be read .* write words with \{one\} \{other\} \{bandwidth\}"):
+    with pytest.raises(NotGiven, match=r"is invalid .* write a command with \{one\} \{other\} \{bandwidth\}"):
         _given(slow).connect()
 
 
@@ -534,13 +534,13 @@ def test_devcluster__names_what_is_not_cached_longest_first(programs: Path, monk
     monkeypatch.delenv("MALEO_BINARIES", raising=False)
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
     told = foresee("devcluster")
-    assert told.startswith("not cached yet, longest first: the programs of Kubernetes (7 min")
+    assert told.startswith("not cached yet, slowest first: Kubernetes binaries (7 min")
     assert told.endswith("images (3 min)")
     sources = Sources.of()
     sources.cache.mkdir(parents=True)
     for name in ALL:
         _stand_in(sources.cache, name)
-    assert foresee("devcluster") == "not cached yet, longest first: images (3 min)"
+    assert foresee("devcluster") == "not cached yet, slowest first: images (3 min)"
     for folder in ("buildah", "packages"):
         (programs / "cache/images" / folder).mkdir(parents=True)
     assert foresee("devcluster") == ""

@@ -86,7 +86,7 @@ def test_facts__are_the_figures_of_one_revision_each_in_its_place() -> None:
 
 def _report(**changes: Any) -> Report:
     made = Report(
-        cluster="your own cluster of 4 devices",
+        cluster="an existing cluster of 4 devices",
         simulated="NPUs are simulated.",
         total_s=201.4,
         requests={"sent": 1081, "failed": 0, "wrong": 0},
@@ -111,10 +111,12 @@ def test_page__fits_a_terminal_of_100_columns_and_is_one_page() -> None:
 
 def test_page__says_what_requests_went_through_and_when_no_link_was_slowed() -> None:
     page = _report(route="kubectl proxy and the API server", drift={}, moves=[]).page()
-    assert "  by way of kubectl proxy and the API server; figures above are measured at the mission's entry\n" in page
-    assert "What happened  no link was slowed, as asked for: nothing is shown of a move\n" in page
+    assert (
+        "  sent through kubectl proxy and the API server; observed values are measured at the mission's entry\n" in page
+    )
+    assert "Change         none: the slow link was disabled, so there is no move to show\n" in page
     assert max(len(line) for line in page.splitlines()) <= 100
-    assert "by way of" not in _report().page()
+    assert "sent through" not in _report().page()
 
 
 def test_page__names_writes_and_failures() -> None:
