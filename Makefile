@@ -7,9 +7,9 @@ STAMP := $(VENV)/.installed
 
 # Options for an existing cluster. They are taken from make's command line only, since an exported KUBECONFIG may point
 # to a production cluster.
-told = $(if $(findstring command,$(origin $1)),--$2 "$$$1")
-OWN  = $(call told,KUBECONFIG,kubeconfig) $(call told,IMAGES,images) $(call told,REGISTRY,registry) \
-       $(call told,PUSH_REGISTRY,push-registry) $(call told,SLOW,slow) $(if $(PROVIDER),--provider "$$PROVIDER")
+option = $(if $(findstring command,$(origin $1)),--$2 "$$$1")
+OWN  = $(call option,KUBECONFIG,kubeconfig) $(call option,IMAGES,images) $(call option,REGISTRY,registry) \
+       $(call option,PUSH_REGISTRY,push-registry) $(call option,SLOW,slow) $(if $(PROVIDER),--provider "$$PROVIDER")
 export PROVIDER
 KINDLAB = tools/kindlab/kindlab
 DEMO = PYTHONPATH=demo $(BIN)/python -m maleo_demo.main
@@ -19,16 +19,16 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster e2e kind crds clean
 
-help:  ## this list
+help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): requirements.lock pyproject.toml tools/venv.sh
 	@tools/venv.sh $(VENV)
 	@touch $@
 
-test: lint unit cluster e2e  ## all tests: what needs nodes is left out, and says so, without root or Docker
+test: lint unit cluster e2e  ## all tests; those that this machine cannot run are skipped with a message
 
-lint: $(STAMP)  ## formatting, style, types, import rules
+lint: $(STAMP)  ## check formatting, style, types and import rules
 	@echo "== lint"
 	@! ls operator/__init__.py node_agent/__init__.py crds/__init__.py 2>/dev/null || \
 	  { echo "operator/, node_agent/ and crds/ must not be packages: they would shadow the standard library" >&2; exit 1; }
@@ -37,65 +37,65 @@ lint: $(STAMP)  ## formatting, style, types, import rules
 	@mkdir -p build
 	@$(BIN)/lint-imports --config pyproject.toml --no-cache --no-logo >build/lint-imports.log 2>&1 || { cat build/lint-imports.log; exit 1; }
 
-format: $(STAMP)  ## let ruff rewrite the code
+format: $(STAMP)  ## format and fix the code with ruff
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
-unit: $(STAMP)  ## pure code and single processes
+unit: $(STAMP)  ## unit, golden and contract tests: pure code and single processes
 	@$(BIN)/python tools/packages.py
 	@echo "== unit, golden and contract tests"
 	@$(BIN)/pytest -q -n auto --dist worksteal tests/unit tests/golden
 	@$(BIN)/pytest -q tests/contract
 
-cluster: $(STAMP)  ## what needs a real API server; no root
+cluster: $(STAMP)  ## tests against a real API server; no root
 	@echo "== tests against a real API server"
 	@$(BIN)/maleo cluster binaries --control-plane; code=$$?; \
 	if [ $$code = 0 ]; then \
 	  MALEO_COMPLETE=1 $(BIN)/pytest -q tests/cluster; \
 	elif [ $$code = 3 ] && [ -z "$$MALEO_COMPLETE" ]; then \
-	  echo "   left out: this machine has no programs of Kubernetes (see above)"; \
+	  echo "   SKIPPED: this machine has no Kubernetes binaries (see above)"; \
 	else \
 	  exit $$code; \
 	fi
 
-e2e: $(STAMP)  ## what needs real nodes: the demo, then what can go wrong
+e2e: $(STAMP)  ## tests on real nodes: the demo, then faults
 	@echo "== tests on real nodes"
 	@$(BIN)/maleo cluster up; code=$$?; \
 	if [ $$code = 0 ]; then \
 	  $(BIN)/maleo cluster build && $(BIN)/pytest -q tests/e2e; \
 	elif [ $$code = 3 ] && [ -z "$$MALEO_COMPLETE" ]; then \
-	  echo "   left out: this machine cannot run nodes (see above)"; \
+	  echo "   SKIPPED: this machine cannot run nodes (see above)"; \
 	else \
 	  exit $$code; \
 	fi
 
-kind: $(STAMP)  ## the demo on kind, for real: needs root on Debian, where it starts a Docker engine of its own
-	@echo "== the demo on kind"
+kind: $(STAMP)  ## test the demo on kind with a separate Docker engine; requires root on Debian
+	@echo "== tests of the demo on kind"
 	@PYTHON=$(abspath $(BIN))/python $(KINDLAB) up; code=$$?; \
 	if [ $$code = 0 ]; then \
 	  $(BIN)/pytest -q tests/kind; code=$$?; $(KINDLAB) down; exit $$code; \
 	elif [ $$code = 3 ] && [ -z "$$MALEO_COMPLETE" ]; then \
-	  echo "   LEFT OUT: the demo on kind was not run on this machine (see above)"; \
+	  echo "   SKIPPED: this machine cannot run the demo on kind (see above)"; \
 	else \
 	  exit $$code; \
 	fi
 
-demo: $(STAMP)  ## the main job on a real cluster, ending in a report; it stays up (your own: KUBECONFIG=path ...)
+demo: $(STAMP)  ## run the demo on a real cluster, which stays up (existing cluster: KUBECONFIG=path ...)
 	@$(DEMO) run $(if $(YES),--yes) $(if $(filter no,$(SLOW_LINK)),--no-slow-link) $(OWN)
 
-demo-down: $(STAMP)  ## remove everything the demo made
+demo-down: $(STAMP)  ## remove everything that the demo created
 	@$(DEMO) down $(OWN)
 
-demo-link: $(STAMP)  ## SPEED=100Mbit/s: of the link drone-1 > edge-1, in both directions
+demo-link: $(STAMP)  ## SPEED=100Mbit/s: set the bandwidth between drone-1 and edge-1, in both directions
 	@$(DEMO) link drone-1 edge-1 "$(SPEED)"
 
-demo-kill: $(STAMP)  ## NODE=edge-1: its power is cut
+demo-kill: $(STAMP)  ## NODE=edge-1: simulate a power loss of the node
 	@$(DEMO) kill "$(NODE)"
 
-demo-start: $(STAMP)  ## NODE=edge-1: its power returns
+demo-start: $(STAMP)  ## NODE=edge-1: start the node again
 	@$(DEMO) start "$(NODE)"
 
-crds: $(STAMP)  ## write the CRDs from the models
+crds: $(STAMP)  ## generate the CRDs from the models
 	@$(BIN)/python -m maleo_api.crd --write crds charts/maleo-crds/templates
 
-clean:  ## remove what was built here (not the caches of binaries and images)
+clean:  ## remove build outputs (caches of binaries and images are kept)
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -99,9 +99,9 @@ def test_demo_down__is_of_the_cluster_that_is_named(bin_: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        ("cluster", "left out: this machine has no programs of Kubernetes (see above)"),
-        ("e2e", "left out: this machine cannot run nodes (see above)"),
-        ("kind", "LEFT OUT: the demo on kind was not run on this machine (see above)"),
+        ("cluster", "SKIPPED: this machine has no Kubernetes binaries (see above)"),
+        ("e2e", "SKIPPED: this machine cannot run nodes (see above)"),
+        ("kind", "SKIPPED: this machine cannot run the demo on kind (see above)"),
     ],
 )
 def test_tests_that_a_machine_cannot_run__are_left_out_and_said_so(bin_: Path, target: str, why: str) -> None:
@@ -127,7 +127,7 @@ def test_cluster_tests__without_download_and_go_are_left_out_and_told_what_to_do
         MALEO_DOWNLOADS=_NOWHERE,
         MALEO_ETCD_DOWNLOADS=_NOWHERE,
     )
-    assert (done.returncode, done.stdout.splitlines()[-1].split(":")[0].strip()) == (0, "left out")
+    assert (done.returncode, done.stdout.splitlines()[-1].split(":")[0].strip()) == (0, "SKIPPED")
     assert "etcd v3.6.5 not found" in done.stderr
     assert "install Go 1.26" in done.stderr
     assert not (bin_ / "calls").exists()
