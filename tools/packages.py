@@ -18,7 +18,7 @@ def main() -> None:
     if not missing or sys.platform != "linux" or os.geteuid() != 0:
         return
     try:
-        say(f"packages for tests: {', '.join(missing)}")
+        say(f"packages required by tests: {', '.join(missing)}")
         install_packages(missing, asker(yes=False))
     except Unsuitable as error:
         say(str(error))

@@ -22,9 +22,9 @@ def _stand_in(folder: Path, name: str, body: str) -> None:
 @pytest.mark.parametrize(
     ("program", "body", "why"),
     [
-        ("uname", "echo Darwin", "it needs Linux"),
-        ("id", "echo 1000", "it needs root"),
-        ("unshare", "exit 1", "network and mount namespaces are not allowed here"),
+        ("uname", "echo Darwin", "requires Linux"),
+        ("id", "echo 1000", "requires root"),
+        ("unshare", "exit 1", "network and mount namespaces are not permitted"),
     ],
 )
 def test_up__says_why_a_machine_cannot_have_it(tmp_path: Path, program: str, body: str, why: str) -> None:
@@ -33,7 +33,7 @@ def test_up__says_why_a_machine_cannot_have_it(tmp_path: Path, program: str, bod
     _stand_in(tmp_path, program, body)
     done = _run(tmp_path, "up")
     assert done.returncode == 3
-    assert done.stderr.startswith(f"kindlab: this machine cannot have a Docker engine and kind: {why}")
+    assert done.stderr.startswith(f"kindlab: cannot run a Docker engine and kind on this machine: {why}")
 
 
 def test_up__needs_the_virtual_environment(tmp_path: Path) -> None:

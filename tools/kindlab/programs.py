@@ -1,4 +1,4 @@
-"""Copy the programs of Kubernetes that a node image of kind holds into a folder: found, downloaded or built."""
+"""Copy the Kubernetes binaries of a kind node image to a folder; download or build them if needed."""
 
 import shutil
 import sys
