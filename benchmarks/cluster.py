@@ -30,17 +30,17 @@ async def _time_mission(environment: Environment, name: str) -> dict[str, float]
     async with mission(environment, name, _SPEC) as observer:
         applied = time.time()
         first = await observer.until(is_ready, what="Ready", timeout_s=120)
-        async with load(environment, first, rate=20) as made:
-            await made.until(20)
+        async with load(environment, first, rate=20) as generator:
+            await generator.until(20)
             edited = time.time()
             apply(environment, name, _SPEC | {"model": {"name": "squeezenet", "variants": ["int8"]}})
             moved = await observer.until(
-                lambda s: s.revision > first.revision and is_ready(s), what="a move", timeout_s=60, since=edited
+                lambda s: s.revision > first.revision and is_ready(s), what="a new revision", timeout_s=60, since=edited
             )
-            await made.until(len(made.samples) + 20)
-        served = min(s.sent_at + s.seconds for s in made.samples if s.revision == moved.revision)
+            await generator.until(len(generator.samples) + 20)
+        served = min(s.sent_at + s.seconds for s in generator.samples if s.revision == moved.revision)
         decided = _created(environment.cluster.audit_lines(), f"{name}-{moved.revision}", since=edited)
-        assert not [s for s in made.samples if s.error or s.wrong]
+        assert not [s for s in generator.samples if s.error or s.wrong]
     return {"new_pods": first.at - applied, "running_slots": moved.at - edited, "decision_to_served": served - decided}
 
 
@@ -51,8 +51,8 @@ def _created(log: Iterable[str], placement: str, *, since: float) -> float:
         target = event.get("objectRef", {})
         named = target.get("name") or (event.get("responseObject") or {}).get("metadata", {}).get("name")
         at = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
-        made = event["verb"] == "create" and target.get("resource") == "placements"
-        if made and named == placement and at >= since:
+        created = event["verb"] == "create" and target.get("resource") == "placements"
+        if created and named == placement and at >= since:
             return at
     raise LookupError(placement)
 
@@ -110,7 +110,7 @@ async def main() -> None:
         {"what": what, "p50_s": round(median(r[what] for r in runs), 2), "max_s": round(max(r[what] for r in runs), 2)}
         for what in runs[0]
     ]
-    report("cluster-latency", rows, baseline="none: seconds of the API and of answers")
+    report("cluster-latency", rows, baseline="none: absolute seconds")
     report("cluster-footprint", await _watch(environment), baseline="one CPU")
 
 

@@ -66,11 +66,11 @@ def _desire(path: Path) -> SlotDesired:
 async def _time_entry(path: Path, data: np.ndarray, folder: Path) -> list[float]:
     warm = asyncio.Event()
 
-    def note(_name: str, frame: Frame) -> None:
+    def check_warm(_name: str, frame: Frame) -> None:
         if any(1 in slot.warm for slot in frame.slots):
             warm.set()
 
-    parent, port, agent_port = Parent(on_frame=note), _free_port(), _free_port()
+    parent, port, agent_port = Parent(on_frame=check_warm), _free_port(), _free_port()
 
     async def control(request: web.Request) -> web.WebSocketResponse:
         return await parent.serve(request, caller="token", is_allowed=lambda _hello: True)
@@ -111,7 +111,7 @@ async def main() -> None:
         entry = percentiles(await _time_entry(path, data, Path(folder) / "slot"))
     ratio = round(entry["p50_ms"] / alone["p50_ms"], 2)
     rows = [{"model": "squeezenet fp32, 600 KB input", **entry, "session_p50_ms": alone["p50_ms"], "ratio": ratio}]
-    report("entry", rows, baseline="the same ONNX Runtime session in process, one thread")
+    report("entry", rows, baseline="in-process ONNX Runtime session, one thread")
 
 
 asyncio.run(main())

@@ -170,13 +170,13 @@ def observed(world: Snapshot, share: float) -> Snapshot:
     inside = [n for n, f in world.nodes.items() if f.tier is not Tier.CLOUD]
     cloud = next(n for n, f in world.nodes.items() if f.tier is Tier.CLOUD)
     seen = chance.sample(sorted(inside), round(share * len(inside)))
-    bands = [Figure(factor, 0.0, Basis.CALIBRATED, "made up") for factor in (0.9, 1.0, 1.1, 1.2, 1.35)]
+    bands = [Figure(factor, 0.0, Basis.CALIBRATED, "synthetic") for factor in (0.9, 1.0, 1.1, 1.2, 1.35)]
     rates = {n: 50e6 * (0.2 if chance.random() < 0.02 else chance.uniform(0.85, 1.15)) for n in seen}
     return replace(
         world,
         observations=Observations(
             correction={(digest, n, "acc/npu"): chance.choice(bands) for n in seen},
-            bandwidth={(n, cloud): Figure(rate, 0.1 * rate, Basis.MEASURED, "made up") for n, rate in rates.items()},
+            bandwidth={(n, cloud): Figure(rate, 0.1 * rate, Basis.MEASURED, "synthetic") for n, rate in rates.items()},
         ),
     )
 
@@ -227,7 +227,7 @@ if __name__ == "__main__":
         rows = [_joint(50, 50, load, range(_INSTANCES), 1.0) for load in (0.2, 0.9, 1.5)]
         rows += [_joint(500, 200, load, range(2), 9.0) for load in (0.6, 0.9)]
         rows.append(_joint(200, 500, None, range(2), 9.0))
-        report("fleet-joint", rows, baseline="none: CPU seconds, certified gap")
+        report("fleet-joint", rows, baseline="none: CPU seconds and certified gap")
     if "scale" in parts:
         rows = _scale(500, 1_000) + _scale(5_000, 10_000) + _scale(5_000, 10_000, 0.5)
-        report("fleet-scale", rows, baseline="none: CPU seconds of one core")
+        report("fleet-scale", rows, baseline="none: CPU seconds on one core")

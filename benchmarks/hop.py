@@ -90,7 +90,7 @@ async def main() -> None:
         rows.append(
             {"bytes": size, **hop, "frame_p50_ms": frame["p50_ms"], "ratio": round(hop["p50_ms"] / frame["p50_ms"], 2)}
         )
-    report("hop", rows, baseline="a plain TCP frame of the same size, answered with two bytes")
+    report("hop", rows, baseline="plain TCP frame of the same size with a two-byte response")
 
 
 asyncio.run(main())

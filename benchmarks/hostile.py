@@ -75,8 +75,8 @@ async def _measure(folder: Path) -> dict[str, float]:
     world.tell("entry", world.local(1), active=1)
     await world.until_warm("entry", 1, active=1)
     port, alone, attacked = world.ports["entry"], [], []
-    async with oip.InferenceServerClient(f"127.0.0.1:{port}") as made:
-        client = _Client(made, source.name)
+    async with oip.InferenceServerClient(f"127.0.0.1:{port}") as connection:
+        client = _Client(connection, source.name)
         for _ in range(_ALONE):
             await client.ask()
         before = _memory(process.pid, "VmRSS")
@@ -104,7 +104,11 @@ async def _measure(folder: Path) -> dict[str, float]:
 async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         row = await _measure(Path(folder))
-    report("hostile", [{"attacks": _ROUNDS * _ATTACKS, **row}], baseline="p95 of the same client alone, in turns")
+    report(
+        "hostile",
+        [{"attacks": _ROUNDS * _ATTACKS, **row}],
+        baseline="p95 of the same client without attacks, in turns",
+    )
 
 
 if sys.argv[1:]:

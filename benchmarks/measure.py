@@ -22,6 +22,6 @@ def report(name: str, rows: list[dict[str, Any]], *, baseline: str) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     result = {"name": name, "baseline": baseline, "machine": machine, "rows": rows}
     (OUT / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"{name} (ratio to: {baseline})")
+    print(f"{name} (baseline of ratio: {baseline})")
     for row in rows:
         print("  " + "  ".join(f"{key}={value}" for key, value in row.items()))

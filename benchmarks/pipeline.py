@@ -50,20 +50,20 @@ def _world(blocks: int, nodes: int, types: int, chance: random.Random) -> Snapsh
 def _lattice(world: Snapshot) -> Lattice:
     search = prepare(world, world.missions["default/m0"], FleetIndex(world), "rate")
     assert isinstance(search, Search)
-    return next(made for _, made in search.lattices())
+    return next(lattice for _, lattice in search.lattices())
 
 
 def _measure(blocks: int, nodes: int, types: int) -> dict[str, Any]:
     """Measure problems of one size; return means over the instances."""
     chance, spent, reached = random.Random(blocks * 1000 + nodes * 10 + types), 0.0, [0.0, 0.0, 0.0]
     for _ in range(_INSTANCES):
-        made = _lattice(_world(blocks, nodes, types, chance))
+        lattice = _lattice(_world(blocks, nodes, types, chance))
         start = time.perf_counter()
-        found = [find_pipeline(made, mode, (), MOST_STAGES) for mode in MODES]
+        found = [find_pipeline(lattice, mode, (), MOST_STAGES) for mode in MODES]
         spent += time.perf_counter() - start
         reached[0] += max(1 / each.seconds for each in found)
         reached[1] += max(1 / each.bound for each in found)
-        reached[2] += _by_speed(made)
+        reached[2] += _by_speed(lattice)
     return {
         "blocks": blocks,
         "units": nodes,
@@ -76,17 +76,17 @@ def _measure(blocks: int, nodes: int, types: int) -> dict[str, Any]:
     }
 
 
-def _by_speed(made: Lattice) -> float:
+def _by_speed(lattice: Lattice) -> float:
     """Return the rate (requests/s) of the baseline: work proportional to speed on the best number of fastest units."""
-    alone = [made.busy.span(unit, 0, made.last) for unit in range(made.source)]
-    order, best = sorted(range(made.source), key=lambda unit: alone[unit]), 0.0
-    for count in range(1, min(MOST_STAGES, made.source) + 1):
+    alone = [lattice.busy.span(unit, 0, lattice.last) for unit in range(lattice.source)]
+    order, best = sorted(range(lattice.source), key=lambda unit: alone[unit]), 0.0
+    for count in range(1, min(MOST_STAGES, lattice.source) + 1):
         speeds = np.array([1 / alone[unit] for unit in order[:count]])
-        done = made.busy.prefix[order[0]] / made.busy.prefix[order[0], -1]
+        done = lattice.busy.prefix[order[0]] / lattice.busy.prefix[order[0], -1]
         ends = np.searchsorted(done, np.cumsum(speeds / speeds.sum()) - 1e-9).tolist()
-        way: Way = tuple(zip(order[:count], [*ends[:-1], made.last], strict=True))
+        way: Way = tuple(zip(order[:count], [*ends[:-1], lattice.last], strict=True))
         if all(a < b for a, b in pairwise([0, *(end for _, end in way)])):
-            best = max(best, 1 / total(made.busy, made, way, peak=True))
+            best = max(best, 1 / total(lattice.busy, lattice, way, peak=True))
     return best
 
 
@@ -94,5 +94,5 @@ _SIZES = ((16, 4, 4), (32, 6, 6), (32, 10, 10), (64, 14, 14), (64, 16, 4), (64, 
 report(
     "pipeline",
     [_measure(*size) for size in _SIZES],
-    baseline="blocks in proportion to the speed of the quickest units: requests/s",
+    baseline="requests/s with blocks in proportion to the speed of the fastest units",
 )

@@ -32,11 +32,11 @@ from maleo_planner.types.problem import Feasible, Snapshot, Verdict
 from maleo_planner.types.work_budget import ADVICE, STANDARD, Budget
 
 _LEVELS: tuple[Scarcity, ...] = ("ample", "moderate", "scarce")
-Given = ParamSpec("Given")
-Done = TypeVar("Done")
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 
-def _timed(run: Callable[Given, Done], *args: Given.args, **kwargs: Given.kwargs) -> tuple[float, Done]:
+def _timed(run: Callable[Params, Result], *args: Params.args, **kwargs: Params.kwargs) -> tuple[float, Result]:
     start = time.process_time()
     done = run(*args, **kwargs)
     return time.process_time() - start, done
@@ -64,24 +64,24 @@ def time_one() -> None:
     rows += [_time_size(100, 10, k, "moderate", 60) for k in (2, 3)]
     rows += [_time_size(100, 10, 4, level, 60) for level in _LEVELS if level != "moderate"]
     rows.append(_time_size(256, 20, 4, "scarce", 12))
-    report("planning-one", rows, baseline="none: milliseconds of one plan, its index included")
+    report("planning-one", rows, baseline="none: milliseconds per plan, including its index")
 
 
 _SIZES = ((16, 5, 40), (50, 5, 40), (50, 10, 40), (100, 10, 60), (256, 20, 20), (400, 50, 10))
 
 
 def _time_size(blocks: int, devices: int, partitions: int, scarcity: Scarcity, count: int) -> dict[str, Any]:
-    chance, seconds, gaps, most = Random(blocks * 1000 + devices), list[float](), list[float](), 0
+    chance, seconds, gaps, max_used = Random(blocks * 1000 + devices), list[float](), list[float](), 0
     for _ in range(count):
         found = one(chance, blocks=blocks, nodes=devices, scarcity=scarcity)
         with patch.object(mission_solver, "MOST_PARTITIONS", partitions):
             took, verdict = _timed(plan, found, KEY)
         seconds.append(took)
         gaps.append(_gap(verdict))
-        most = max(most, len(verdict.plan.partitions) if isinstance(verdict, Feasible) else 0)
+        max_used = max(max_used, len(verdict.plan.partitions) if isinstance(verdict, Feasible) else 0)
     size = {"blocks": blocks, "devices": devices, "most_partitions": partitions, "scarcity": scarcity, "of": count}
     proven = sum(gap <= 1e-9 for gap in gaps)
-    return size | _spread(seconds) | {"most_used": most, "proven": proven, "worst_gap": round(max(gaps), 4)}
+    return size | _spread(seconds) | {"most_used": max_used, "proven": proven, "worst_gap": round(max(gaps), 4)}
 
 
 # ------------------------------------------------------------------------------------------------ HiGHS
@@ -121,7 +121,7 @@ def compare_highs() -> None:
             | _spread(own)
             | {"highs_p50_ms": round(median(theirs) * 1e3, 1), "ratio": round(median(own) / median(theirs), 3)}
         )
-    report("planning-highs", rows, baseline="seconds inside HiGHS with an independent model of the same instances")
+    report("planning-highs", rows, baseline="CPU seconds inside HiGHS for an independent model of the same instances")
 
 
 KEY_OF_TESTS = "default/watch"
@@ -168,7 +168,7 @@ def compare_rules() -> None:
                     "energy_ratio": round(mean(r[1] for r, _ in pairs) / mean(m[1] for _, m in pairs), 3),
                 }
             rows.append(row)
-    report("planning-rules", rows, baseline="Maleo on the missions that the rule serves")
+    report("planning-rules", rows, baseline="Maleo on the missions served by the rule")
 
 
 def _judge(found: Snapshot, rule: str) -> tuple[float, float] | None:
@@ -194,7 +194,7 @@ _AIMS: tuple[Aim, ...] = ("margins", "rate")
 def time_budget() -> None:
     """Measure plans of the largest models, some cut short by the budget: seconds, and nanoseconds per unit of work."""
     rows = [_time_shape(shape, aim) for shape in SHAPES for aim in _AIMS]
-    report("planning-budget", rows, baseline="units of work in the standard budget")
+    report("planning-budget", rows, baseline="work units of the standard budget")
 
 
 def _time_shape(shape: str, aim: Aim) -> dict[str, Any]:
@@ -224,7 +224,7 @@ _PARTS = {
 def main() -> None:
     for part in sys.argv[1:] or _PARTS:
         _PARTS[part]()
-    print(f"largest resident size: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    print(f"peak resident memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
 if __name__ == "__main__":

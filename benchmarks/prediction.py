@@ -400,7 +400,7 @@ async def main() -> None:
     load_before, began = os.getloadavg()[0], time.monotonic()
     rows = judge(await measure())
     machine = {"load_before": round(load_before, 2), "seconds": round(time.monotonic() - began), "requests": _JUDGE}
-    report("prediction", [row | machine for row in rows], baseline="what slots then took")
+    report("prediction", [row | machine for row in rows], baseline="times measured by the slots")
 
 
 if __name__ == "__main__":

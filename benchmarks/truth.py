@@ -105,7 +105,7 @@ def main() -> None:
             "quicker_is_quicker": won,
         }
     ]
-    report("truth", rows, baseline="the planner's own promise, in a simulation (Simulated)")
+    report("truth", rows, baseline="the planner's prediction, in a simulation (Simulated)")
 
 
 if __name__ == "__main__":
