@@ -183,7 +183,7 @@ def _parse() -> argparse.Namespace:
     for verb in (run, down):
         verb.add_argument("--provider", choices=NAMES, help="default: kind if Docker is running, else devcluster")
         own = verb.add_argument_group("existing cluster (docs/concepts/devcluster.md)")
-        own.add_argument("--kubeconfig", type=Path, help="its kubeconfig")
+        own.add_argument("--kubeconfig", type=Path, help="kubeconfig of the cluster")
         own.add_argument("--images", default="", help="pushed images, for example registry.example/maleo/{}:1")
         own.add_argument("--registry", default="", help="host:port of the registry from which nodes pull models")
         own.add_argument("--push-registry", default="", help="host:port of it for this machine, if it differs")

@@ -166,7 +166,9 @@ def build(
 
 
 @app.command("binaries")
-def get_binaries(*, control_plane: Annotated[bool, typer.Option(help="Only those of an API server.")] = False) -> None:
+def get_binaries(
+    *, control_plane: Annotated[bool, typer.Option(help="Only etcd, kube-apiserver and kubectl.")] = False
+) -> None:
     """Find, download or build the Kubernetes binaries, and print their paths."""
     wanted = (*binaries.CONTROL_PLANE, binaries.KUBECTL) if control_plane else binaries.ALL
     with reporting():
