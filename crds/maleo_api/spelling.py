@@ -20,5 +20,5 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if close := find_close(name, names.values()):
         return f"did you mean {' or '.join(filter(None, (', '.join(close[:-1]), close[-1])))}?"
     if len(names) > _MOST_LISTED:
-        return f"none of the {len(names)} has a name like it"
-    return f"there are {', '.join(names.values())}" if names else ""
+        return f"none of the {len(names)} names is similar"
+    return f"available: {', '.join(names.values())}" if names else ""

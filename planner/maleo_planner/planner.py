@@ -222,38 +222,41 @@ def prepare(
     blocker = None
     if model is None:
         message = (
-            f"there is no Model {mission.spec.model.name} in namespace {mission.metadata.namespace}: "
+            f"Model {mission.spec.model.name} not found in namespace {mission.metadata.namespace}: "
             "apply it, or correct spec.model.name"
         )
         blocker = Blocker("ModelMissing", "Waiting", message)
     elif len(sources) > 1:
         message = (
-            f"the input's selector matches {len(sources)} nodes ({', '.join(sources[:3])}): it must match exactly one"
+            f"spec.input.selector matches {len(sources)} nodes ({', '.join(sources[:3])}): it must match exactly one"
         )
         blocker = Blocker("AmbiguousInput", "Waiting", message)
     elif not sources or not snapshot.nodes[sources[0]].ready:
-        named = mission.spec.input.node or "matched by the input's selector"
-        blocker = Blocker(
-            "NoInput", "Waiting", f"node {named}, where the data is born, is not there or not ready: see spec.input"
+        named = mission.spec.input.node
+        message = (
+            f"input node {named} not found or not Ready: check spec.input.node"
+            if named
+            else "no Ready input node matches spec.input.selector"
         )
+        blocker = Blocker("NoInput", "Waiting", message)
     elif mission.spec.priority_class_name.startswith(RESERVED):
         message = (
-            f"PriorityClass {mission.spec.priority_class_name} is reserved for components of the cluster: "
-            "name another one in spec.priorityClassName, or none"
+            f"PriorityClass {mission.spec.priority_class_name} is reserved for cluster components: "
+            "set spec.priorityClassName to another class, or leave it empty"
         )
         blocker = Blocker("PriorityClassReserved", "Waiting", message)
     elif mission.spec.priority_class_name not in {"", *snapshot.priorities}:
         named = mission.spec.priority_class_name
         message = (
-            f"there is no PriorityClass {named}, and no pod that names it is admitted: "
+            f"PriorityClass {named} not found, so pods that name it are rejected: "
             "apply it, or correct spec.priorityClassName"
         )
         blocker = Blocker("PriorityClassMissing", "Waiting", message)
     elif (accuracy := mission.spec.objectives.accuracy) is not None and _lacks_reference(accuracy, model):
         there = ", ".join(variant.name for variant in model.spec.variants)
         message = (
-            f"model {mission.spec.model.name} has no variant {accuracy.relative_to} to measure accuracy by: it has "
-            f"{there}; correct spec.objectives.accuracy.relativeTo"
+            f"unknown reference variant {accuracy.relative_to}: model {mission.spec.model.name} has {there}; correct "
+            "spec.objectives.accuracy.relativeTo"
         )
         blocker = Blocker("ReferenceMissing", "Waiting", message)
     if blocker is not None:

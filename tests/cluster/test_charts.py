@@ -251,7 +251,7 @@ def test_priority_policy__asks_for_it_with_every_change_of_the_spec(installed: K
 def test_priority_policy__gives_classes_of_the_clusters_components_to_nobody(installed: Kubectl, name: str) -> None:
     _await_denied(
         lambda: installed.create(_mission("critical", priorityClassName=name), "--dry-run=server"),
-        f"spec.priorityClassName: {name} is reserved for components of the cluster",
+        f"spec.priorityClassName: {name} is reserved for cluster components",
     )
 
 

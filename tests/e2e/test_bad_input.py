@@ -33,7 +33,7 @@ async def test_impossible_mission__names_its_blocker_and_what_would_do(environme
             what="the blocker",
             timeout_s=_WAIT_S,
         )
-        assert "needs +" in seen.mission.status.explanation
+        assert "exceeds the limit" in seen.mission.status.explanation
         assert "atMost" in seen.mission.status.explanation
 
 

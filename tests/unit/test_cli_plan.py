@@ -339,7 +339,7 @@ def test_what_does_not_fit__tells_the_blocker_and_what_would_do() -> None:
     lines = result.stdout.splitlines()
     assert lines[-3] == "default/uam-detect-avoid"
     assert lines[-2].startswith(
-        "  LatencyTooTight (permanent): the least bad way is Local on drone-a1 with fp32: 1.07s"
+        "  LatencyTooTight (permanent): closest infeasible plan: Local on drone-a1 with fp32: latency"
     )
     assert lines[-1] == "  suggested change: latency <= 1.07s"
 
@@ -380,7 +380,7 @@ def test_misspelt_variant__is_told_on_standard_error_though_the_mission_fits() -
     result = _run("--set", "drone-patrol.model.variants=[fp32, int9]", "-o", "json")
     assert result.stderr == (
         "note: Mission/default/drone-patrol: model squeezenet has no variant int9 (did you mean int8?); "
-        "it has fp32, int8: correct spec.model.variants\n"
+        "available: fp32, int8; correct spec.model.variants\n"
     )
     assert json.loads(result.stdout)["missions"]["default/drone-patrol"]["variant"] == "fp32"
 

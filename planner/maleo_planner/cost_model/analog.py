@@ -26,14 +26,14 @@ def find_miss(demand: Demand, variant: Variant, unit: UnitFacts) -> Mismatch | N
     if limit is None or not limit.hard or figure is None:
         return None
     if tolerance is None:
-        return Mismatch("AccuracyToleranceUnknown", "analogue, and by how much it misses an accuracy nobody states")
+        return Mismatch("AccuracyToleranceUnknown", "analogue unit without a declared accuracy tolerance")
     room = max(figure.value - limit.value, 0.0)
     if tolerance.value <= room + TIE:
         return None
     misses, left = show_apart(RATIO, tolerance.value, room)
     return Mismatch(
         "AccuracyToleranceTooWide",
-        f"may miss {misses}, the floor leaves {left}",
+        f"may lose {misses} of accuracy, the margin above the floor is {left}",
         -accuracy_margin(figure.value - tolerance.value, limit.value),
     )
 
@@ -61,5 +61,5 @@ def lower(figure: Figure | None, units: Iterable[UnitFacts]) -> Figure | None:
     if figure is None or not widest.value:
         return figure
     weaker = max(figure.basis, widest.basis, key=list(Basis).index)
-    source = f"{figure.source}, less what an analogue unit may miss".lstrip(", ")
+    source = f"{figure.source}, less the tolerance of an analogue unit".lstrip(", ")
     return Figure(max(0.0, figure.value - widest.value), figure.sigma, weaker, source)

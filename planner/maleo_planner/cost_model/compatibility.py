@@ -43,7 +43,7 @@ def find_mismatch(variant: Variant, unit: UnitFacts) -> Mismatch | None:
     runtime = unit.runtime(variant)
     if runtime is None:
         there = ", ".join(r.name for r in unit.unit.runtimes) or "none"
-        return Mismatch("RuntimeUnsupported", f"needs {variant.requires.runtime}, there is {there}")
+        return Mismatch("RuntimeUnsupported", f"requires runtime {variant.requires.runtime}, the unit provides {there}")
     return _mismatch_of_runtime(variant, runtime) or _mismatch_of_unit(variant, unit)
 
 
@@ -52,14 +52,14 @@ def _mismatch_of_runtime(variant: Variant, runtime: Runtime) -> Mismatch | None:
     needs, formats = variant.requires, [artifact.format for artifact in variant.artifacts]
     fit = compare(runtime.version, needs.version)
     if fit != "Inside":
-        there = runtime.version or "of unknown version"
-        return Mismatch(_VERSIONS[fit], f"needs {runtime.name} {needs.version}, there is {runtime.name} {there}")
+        there = runtime.version or "an unknown version"
+        return Mismatch(_VERSIONS[fit], f"requires {runtime.name} {needs.version}, the unit provides {there}")
     if not set(formats) & set(runtime.formats):
-        there = ", ".join(runtime.formats) or "none that is known"
-        return Mismatch("FormatUnsupported", f"is {', '.join(formats)}, {runtime.name} takes {there}")
+        there = ", ".join(runtime.formats) or "no known format"
+        return Mismatch("FormatUnsupported", f"has format {', '.join(formats)}, {runtime.name} supports {there}")
     if needs.providers and not set(needs.providers) & set(runtime.providers):
-        there = ", ".join(runtime.providers) or "the CPU alone"
-        return Mismatch("BackEndMissing", f"needs {' or '.join(needs.providers)}, {runtime.name} has {there}")
+        there = ", ".join(runtime.providers) or "the CPU only"
+        return Mismatch("BackEndMissing", f"requires {' or '.join(needs.providers)}, {runtime.name} provides {there}")
     return None
 
 
@@ -67,10 +67,11 @@ def _mismatch_of_unit(variant: Variant, unit: UnitFacts) -> Mismatch | None:
     """Return the first requirement on operating system, features and precision that the unit does not meet."""
     needs = variant.requires
     if needs.os and needs.os not in unit.hardware.os:
-        return Mismatch("OsUnsupported", f"needs {needs.os}, there is {', '.join(unit.hardware.os) or 'unknown'}")
+        there = ", ".join(unit.hardware.os) or "an unknown one"
+        return Mismatch("OsUnsupported", f"requires operating system {needs.os}, the device runs {there}")
     lacking = [feature for feature in needs.features if feature not in unit.unit.features]
     if lacking:
-        return Mismatch("FeatureMissing", f"needs {', '.join(lacking)}")
+        return Mismatch("FeatureMissing", f"requires {', '.join(lacking)}, which the unit does not provide")
     if unit.speed(variant) is None:
         return _mismatch_of_precision(variant, unit)
     return None
@@ -81,10 +82,9 @@ def _mismatch_of_precision(variant: Variant, unit: UnitFacts) -> Mismatch:
     peaks = unit.unit.peak
     sparse = sorted({p.sparsity for p in peaks if p.precision == variant.precision})
     if sparse:
-        return Mismatch(
-            "PeakUnknown", f"is {variant.sparsity}, {variant.precision} is stated {' and '.join(sparse)} only"
-        )
+        declared_for = f"the unit declares a peak for {' and '.join(sparse)} {variant.precision} only"
+        return Mismatch("PeakUnknown", f"is {variant.sparsity}, {declared_for}")
     declared = list(dict.fromkeys(p.precision for p in peaks if p.precision))
     if not declared:
-        return Mismatch("PeakUnknown", f"is {variant.precision}, and no peak is stated")
-    return Mismatch("PrecisionUnsupported", f"is {variant.precision}, there is {', '.join(declared)}")
+        return Mismatch("PeakUnknown", f"is {variant.precision}, the unit declares no peak")
+    return Mismatch("PrecisionUnsupported", f"is {variant.precision}, the unit supports {', '.join(declared)}")

@@ -17,23 +17,23 @@ from maleo_planner.cost_model.units import UnitFacts
 def find_clash(variant: Variant, unit: UnitFacts, load: Load) -> Mismatch | None:
     """Return why the variant cannot share the unit with what other missions run on it, None where it can."""
     if is_occupied(unit, load):
-        return Mismatch("UnitOccupied", "another mission has it to itself")
+        return Mismatch("UnitOccupied", "used exclusively by another mission")
     if not _alternates(variant, unit, load):
         return None
     seconds = unit.reconfiguration
     if seconds is None:
-        return Mismatch("ReconfigurationUnknown", "another model is there, and how long a change takes nobody states")
+        return Mismatch("ReconfigurationUnknown", "runs another model, and its reconfiguration time is unknown")
     if seconds > load.slack:
         spare = show(DURATION, max(0.0, load.slack))
         return Mismatch(
             "ReconfigurationTooSlow",
-            f"takes {show(DURATION, seconds)}, the mission there has {spare} left",
+            f"reconfiguration takes {show(DURATION, seconds)}, the mission on the unit has {spare} to spare",
             1 - max(0.0, load.slack) / seconds,
         )
     if load.share + load.rate * seconds >= 1:
         return Mismatch(
             "ReconfigurationTooSlow",
-            f"takes {show(DURATION, seconds)}, the rate there leaves no time for it",
+            f"reconfiguration takes {show(DURATION, seconds)}, the request rate on the unit leaves no time for it",
             1 - (1 - load.share) / (load.rate * seconds),
         )
     return None

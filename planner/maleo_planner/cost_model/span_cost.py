@@ -99,7 +99,7 @@ class SpanCosts:
         if known is not None and not self.corrected:
             basis, source = known.basis, f"{known.basis.lower()} span; {self.source}"
         if self.turn:
-            source = f"{source}, reconfigured for each request"
+            source = f"{source}, plus one reconfiguration per request"
         return SpanFigures(
             nominal=nominal,
             mean=mean + self.turn,
@@ -145,7 +145,7 @@ def cost_spans(
     whole = measured.get((0, len(variant.blocks) - 1))
     if speed is None:
         before, launch, spread = _share_out(shape, whole, unit.overhead)
-        basis, source = Basis.MODELLED, f"by operations, from the measured whole on {unit.profile}"
+        basis, source = Basis.MODELLED, f"by operations, from the measured whole model on {unit.profile}"
     else:
         per_block = shape.work / speed.value
         if unit.bandwidth:
@@ -158,7 +158,7 @@ def cost_spans(
         before, launch = before * scale, launch * scale
         spread = max(SPREAD.get(whole.basis, DEFAULT_SPREAD), whole.sigma / whole.seconds)
         basis = Basis.CALIBRATED if whole.basis == Basis.MEASURED else whole.basis
-        source = f"scaled to the {whole.basis.lower()} whole on {unit.profile}"
+        source = f"scaled to the {whole.basis.lower()} whole model on {unit.profile}"
     if correction is not None:
         basis, source = Basis.CALIBRATED, correction.source
     if correction is not None and correction.sigma:
@@ -271,7 +271,7 @@ def declared_bandwidth(link: Link, *, up: bool) -> float:
     """Return the declared bytes/s from the first end of the Link to the second (`up`), or in the opposite direction."""
     spec = link.spec
     text = spec.bandwidth or (spec.up if up else spec.down)
-    assert text is not None, "the rules of a Link: bandwidth, or both directions"
+    assert text is not None, "a valid Link has either bandwidth, or both up and down"
     return parse(BANDWIDTH, text)
 
 

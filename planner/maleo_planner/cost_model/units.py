@@ -12,7 +12,7 @@ from maleo_planner.types.basis import STRENGTH, strongest
 from maleo_planner.types.problem import Figure, NodeFacts, Snapshot
 
 _MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")
-_DEFAULT_EFFICIENCY: Final = Figure(0.3, 0.15, Basis.UNKNOWN, "assumed: no efficiency is known")
+_DEFAULT_EFFICIENCY: Final = Figure(0.3, 0.15, Basis.UNKNOWN, "assumed: the efficiency is unknown")
 SPREAD: Final = {Basis.MEASURED: 0.05, Basis.CALIBRATED: 0.05}
 """Relative standard deviation of a figure by its basis; `DEFAULT_SPREAD` for all others."""
 DEFAULT_SPREAD: Final = 0.15

@@ -72,12 +72,12 @@ class Contention:
         plan = self._plan_without(named)
         if plan is None:  # the work budget is exhausted, so the set is not known
             would = would_do(alone_there, alone=alone)
-            told = f"it does not fit beside what {len(candidates)} other missions hold; without them {would}"
+            told = f"no plan fits beside the reservations of {len(candidates)} other missions; without them{would}"
             return Blocker("UnitOccupied", "CannotNow", told)
         is_taken = any(key in takers for key in named)
         texts = [self._tell_holder(key, others[key], plan, mine if key in takers else set()) for key in named]
         code = "Preempted" if is_taken else "UnitOccupied"
-        return Blocker(code, "CannotNow", f"{tell_few(texts)}; without that {would_do(plan, alone=alone)}")
+        return Blocker(code, "CannotNow", f"{tell_few(texts)}; without that{would_do(plan, alone=alone)}")
 
     def _plan_without(self, missions: Collection[str]) -> Plan | None:
         """Return the plan of the mission if these missions reserve nothing."""
@@ -90,7 +90,7 @@ class Contention:
     def _name(self, key: str) -> str:
         """Return the mission's name and criticality for a message; if `confined`, without names of other namespaces."""
         own = key.rpartition("/")[0] == self.mission.metadata.namespace
-        name = "another namespace's mission" if self.eased.confined and not own else key
+        name = "a mission in another namespace" if self.eased.confined and not own else key
         return f"{name} ({self._tier(key)})"
 
     def _shared(self, held: Plan, wanted: Plan) -> list[str]:
@@ -101,11 +101,11 @@ class Contention:
         return [*([_list(units)] if units else []), *links] or [f"node {node}" for node in sorted(nodes)]
 
     def _tell_holder(self, key: str, held: Plan, wanted: Plan, lost: Collection[UnitKey]) -> str:
-        """Return `edge-1 npu is held by default/m (Mission)`. lost: units that `mission` held before."""
+        """Return `edge-1 npu is reserved by default/m (Mission)`. lost: units that `mission` held before."""
         units = _units(held)
         if taken := units & set(lost):
             return f"{_list(taken)} was taken by {self._name(key)}"
-        verb = "held" if units & _units(wanted) else "used"
+        verb = "reserved" if units & _units(wanted) else "used"
         what = self._shared(held, wanted) or [_list(units)]
         return f"{', '.join(what)} is {verb} by {self._name(key)}"
 
@@ -116,9 +116,9 @@ class Contention:
 
 
 def would_do(plan: Plan, *, alone: bool) -> str:
-    """Return the text that names `plan` as feasible without one cause, or, if not `alone`, without all causes."""
-    rest = "" if alone else "and without the rest "
-    return f"{rest}{plan.mode} on {'>'.join(plan.nodes)} with {plan.variant} would do"
+    """Return the end of a sentence: `plan` is feasible without one cause, or, if not `alone`, without all causes."""
+    rest = "" if alone else " and the other blockers"
+    return f"{rest}, {plan.mode} on {'>'.join(plan.nodes)} with {plan.variant} is feasible"
 
 
 def plan_of(verdict: Verdict) -> Plan | None:

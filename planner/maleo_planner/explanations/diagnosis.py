@@ -136,29 +136,29 @@ _EASES: Final = {"UnitOccupied": _empty, "Throttled": _cool, "NotAvailable": _co
 def _cause(snapshot: Snapshot, code: str, plan: Plan, would: str) -> Blocker:
     """Return the blocker for a temporary cause.
 
-    plan: what would be feasible without the cause. would: text that says so.
+    plan: what would be feasible without the cause. would: result of `would_do` for it.
     """
     parts = {(part.node, part.unit) for part in plan.partitions}
     if code == "Throttled":
         slow = {unit: share for unit, share in snapshot.observations.capacity.items() if share < 1}
         named = {unit: share for unit, share in slow.items() if unit in parts} or slow
         texts = [
-            f"{node} {unit} runs at {show_apart(RATIO, share, 1.0)[0]} of its speed"
+            f"{node} {unit} is throttled to {show_apart(RATIO, share, 1.0)[0]} of its speed"
             for (node, unit), share in sorted(named.items())
         ]
-        return Blocker(code, "CannotNow", f"{tell_few(texts)}; at full speed {would}")
+        return Blocker(code, "CannotNow", f"{tell_few(texts)}; without that{would}")
     if code == "NotAvailable":
-        return Blocker(code, "CannotNow", f"{tell_few(list(_absent(snapshot, parts)))}; without that {would}")
+        return Blocker(code, "CannotNow", f"{tell_few(list(_absent(snapshot, parts)))}; without that{would}")
     tainted = tell_few(list(_tainted(snapshot, parts)))
-    remedy = "tolerate it in the chart's slots.tolerations, or remove it from the node"
-    return Blocker(code, "CannotNow", f"{tainted}, which slots do not tolerate: {remedy}; without it {would}")
+    remedy = "add a toleration to the chart's slots.tolerations, or remove the taint from the node"
+    return Blocker(code, "CannotNow", f"{tainted}, which slots do not tolerate: {remedy}; without it{would}")
 
 
 def _absent(snapshot: Snapshot, parts: set[tuple[str, str]]) -> Iterator[str]:
     for node, unit in sorted(parts):
         facts, device = snapshot.nodes[node], snapshot.devices.get(node)
         if not facts.ready:
-            yield f"node {node} is not ready"
+            yield f"node {node} is not Ready"
         elif not facts.schedulable:
             yield f"node {node} is cordoned"
         elif device is not None and not _is_healthy(device):
@@ -194,10 +194,10 @@ def block_all(search: Search) -> Blocker:
         counts, key=lambda code: (code in usual, code not in whole, code not in _TEMPORARY, -counts[code], code)
     )
     if not order:
-        return Blocker("NoDevice", "Waiting", "no device is known that could run a part of this model")
+        return Blocker("NoDevice", "Waiting", "no Device can run any part of this model")
     example = next(r for r in refused if r.code == order[0])
     rest = ", ".join(f"{code} {counts[code]}" for code in order[1:])
-    message = f"{order[0]} rules out {counts[order[0]]} ways, such as {example.candidate} ({example.example})"
+    message = f"{order[0]} rejects {counts[order[0]]} candidates, such as {example.candidate} ({example.example})"
     retry: Retry = "CannotNow" if _TEMPORARY & set(counts) else "CannotEver"
     return Blocker(order[0], retry, f"{message}; also {rest}" if rest else message)
 
@@ -210,15 +210,15 @@ def block_too_large(search: Search, least_bad: Plan | None) -> Blocker:
     editions = search.variants()
     blocks = max(len(variant.blocks) for variant in editions)
     codecs = max((len(block.cut.codecs) for v in editions for block in v.blocks if block.cut), default=0)
-    sizes = [f"{len(editions)} variants and exits", f"up to {blocks} blocks", f"{len(search.units)} units"]
-    sizes += [f"up to {codecs} codecs a cut"] if codecs else []
+    sizes = [f"{len(editions)} variants and exits", f"up to {blocks} blocks", f"{len(search.units)} candidate units"]
+    sizes += [f"up to {codecs} codecs per cut"] if codecs else []
     best = f"{least_bad.mode} on {'>'.join(least_bad.nodes)} with {least_bad.label}" if least_bad else "none"
     return Blocker(
         "PlanningTooLarge",
         "CannotNow",
-        f"the search was cut short, so there may be a plan: model {search.model.metadata.name} has {', '.join(sizes)}; "
-        f"closest plan so far: {best}; name fewer variants in spec.model.variants, or offer fewer cuts, exits or "
-        "codecs in the Model",
+        f"the search reached its work limit, so a feasible plan may exist: model {search.model.metadata.name} with "
+        f"{', '.join(sizes)}; closest plan so far: {best}; list fewer variants in spec.model.variants, or define fewer "
+        "cuts, exits or codecs in the Model",
     )
 
 
@@ -241,7 +241,7 @@ def block_best(search: Search, best: Candidate, built: Plan) -> Iterable[Blocker
     where = ">".join(built.nodes)
     for name in sorted(best.shortfalls, key=lambda n: (-best.shortfalls[n], n)):
         told = _shortfall(search, name, built)
-        message = f"the least bad way is {built.mode} on {where} with {built.variant}: {told}"
+        message = f"closest infeasible plan: {built.mode} on {where} with {built.variant}: {told}"
         yield Blocker(CODES[name], "CannotNow" if temporary else "CannotEver", message)
 
 
@@ -251,23 +251,23 @@ def _shortfall(search: Search, name: str, built: Plan) -> str:  # noqa: PLR0911 
     if name == "latency" and demand.latency:
         over = built.latency.value - demand.latency.value
         reached, limit = show_apart(DURATION, built.latency.value, demand.latency.value)
-        return f"{reached} where {limit} is allowed, needs +{show(DURATION, over)}"
+        return f"latency {reached} exceeds the limit {limit} by {show(DURATION, over)}"
     if name == "energy" and demand.energy:
         if built.energy.basis is Basis.UNKNOWN:
-            return "its energy is unknown, and unknown satisfies no Hard limit"
+            return "energy is unknown, and an unknown value satisfies no Hard limit"
         over = built.energy.value - demand.energy.value
         reached, limit = show_apart(ENERGY, built.energy.value, demand.energy.value)
-        return f"{reached} where {limit} is allowed, needs +{show(ENERGY, over)}"
+        return f"energy {reached} exceeds the limit {limit} by {show(ENERGY, over)}"
     if name == UNKNOWN_ACCURACY and objective:
         return _missing_figure(search, objective, built)
     if name == "accuracy" and demand.accuracy and objective and built.accuracy:
         floor = demand.accuracy.value
         reached, _ = show_apart(RATIO, built.accuracy.value, floor)
-        return f"{reached} where {tell_floor(objective, floor, parse(RATIO, reached))} is asked for"
+        return f"accuracy {reached} is below the floor {tell_floor(objective, floor, parse(RATIO, reached))}"
     if name == "power":
-        return "its units together would go over the power cap of their node"
+        return "its units together would exceed the power cap of their node"
     sustained, asked = show_apart(RATE, built.rate.value, demand.rate)
-    return f"it sustains {sustained} where {asked} is asked for"
+    return f"sustainable rate {sustained} is below the demanded {asked}"
 
 
 def _missing_figure(search: Search, objective: AccuracyObjective, built: Plan) -> str:
@@ -275,10 +275,10 @@ def _missing_figure(search: Search, objective: AccuracyObjective, built: Plan) -
 
     The reference variant comes first: without its figure there is no floor.
     """
-    what = f"no figure for {objective.metric} on {objective.dataset}"
+    what = f"no accuracy figure for {objective.metric} on {objective.dataset}"
     told = f"Model {search.model.metadata.name} spec.variants[]"
     if find_whole(objective, search.model) is None:
-        return f"{objective.relative_to}, which the floor is relative to, has {what}: state it in {told}.accuracy"
+        return f"reference variant {objective.relative_to} has {what}: declare it in {told}.accuracy"
     if built.exit:
-        return f"exit {built.exit} of {built.variant} has {what}: state it in {told}.exits[].accuracy"
-    return f"variant {built.variant} has {what}: state it in {told}.accuracy"
+        return f"exit {built.exit} of {built.variant} has {what}: declare it in {told}.exits[].accuracy"
+    return f"variant {built.variant} has {what}: declare it in {told}.accuracy"

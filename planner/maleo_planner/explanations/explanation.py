@@ -141,7 +141,7 @@ def _why_unused(search: Search, unit: UnitFacts, variant: str) -> str:
         return "UnitOccupied"
     if "Split" not in modes:
         return "ModeNotAllowed"
-    uncut = any(r.code == "NoLegalCut" and r.example.startswith(f"{variant} ") for r in search.refused)
+    uncut = any(r.code == "NoLegalCut" and r.variant == variant for r in search.refused)
     return "NoLegalCut" if uncut else "NoPartner"
 
 
@@ -176,4 +176,4 @@ def _feasible(mission: Mission, mode: Mode, chosen: Plan | None, plan: Plan) -> 
 def _not_allowed(mission: Mission, mode: Mode) -> tuple[Blocker, ...]:
     if mode in mission.spec.modes:
         return ()
-    return (Blocker("ModeNotAllowed", "CannotEver", f"the mission allows {', '.join(mission.spec.modes)} only"),)
+    return (Blocker("ModeNotAllowed", "CannotEver", f"spec.modes allows {', '.join(mission.spec.modes)} only"),)

@@ -37,6 +37,6 @@ def list_equal_links(snapshot: Snapshot, index: FleetIndex) -> Iterator[str]:
             if link not in told:
                 told.add(link)
                 yield (
-                    f"Link/{link}: as specific as Link/{first} between nodes {one.name} and {other.name}, where the "
-                    "first by name is used: remove one of them, or name both nodes in a Link of their own"
+                    f"Link/{link}: as specific as Link/{first} between nodes {one.name} and {other.name}, so the first "
+                    "by name is used: remove one of them, or add a Link that names both nodes"
                 )

@@ -50,7 +50,16 @@ _GOOD_ENOUGH: Final = 1e-4
 _LEAST_GAIN: Final = 1e-9
 _LEFT: Final = "left"
 _NO_ROOM: Final = Infeasible(
-    (Blocker("NoRoom", "CannotNow", "nothing fits beside what others hold: plan it alone to hear more"),), (), (), None
+    (
+        Blocker(
+            "NoRoom",
+            "CannotNow",
+            "no plan fits beside the reservations of other missions: plan this mission alone for details",
+        ),
+    ),
+    (),
+    (),
+    None,
 )
 
 GoOn = Callable[[], bool]

@@ -12,7 +12,7 @@ from maleo_planner.types.problem import Figure, Plan, PlannedPartition, Switchin
 _PULL: Final = 100e6 / 8  # bytes/s: the bandwidth to the registry is declared nowhere
 _LOAD: Final = 150e6  # bytes/s: 97 MB took 0.6 s from a file in the page cache to a session
 _WARM_RUNS: Final = 2
-_ASSUMED: Final = "100Mbit/s from the registry and 150MB/s to load, both assumed"
+_ASSUMED: Final = "assumed: 100Mbit/s from the registry, 150MB/s to load"
 
 
 def switch(search: Search, plan: Plan) -> Switching:

@@ -53,7 +53,7 @@ class Stage:
 def set_stage(index: FleetIndex, model: Model, variant: Edition, rows: Sequence[Row]) -> Stage:
     """Return the stage of these rows; the same cached object for rows with the same costs and links."""
     costs = [cost for row in rows if (cost := index.costs(model, variant, row.unit)) is not None]
-    assert len(costs) == len(rows), "rows are units that can run the variant"
+    assert len(costs) == len(rows), "all rows can run the variant"
     known: dict[object, Stage] = index.memo.setdefault(("stages", model.key, variant.label), {})
     key = (*map(id, costs), *(id(row.link) for row in rows))
     if key not in known:

@@ -57,7 +57,7 @@ def build(search: Search, candidate: Candidate, *, spare: bool = True) -> Plan:
         latency_mean=latency_mean,
         latency=Figure(tail, 0.0, latency_mean.basis, latency_mean.source),
         energy=energy,
-        rate=Figure(1 / slowest, 0.0, latency_mean.basis, "the slowest stage"),
+        rate=Figure(1 / slowest, 0.0, latency_mean.basis, "slowest pipeline stage"),
         margins={},
         objective=candidate.objective,
         terms=candidate.terms,
@@ -81,7 +81,7 @@ def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartiti
     known = figures.energy == figures.energy
     drawn = f"{piece.unit.typical_power} x time"
     if writes(search.demand, piece.unit):
-        drawn += f", and weights written every {search.demand.mission.spec.model.updated_every}"
+        drawn += f", plus weights written every {search.demand.mission.spec.model.updated_every}"
     return PlannedPartition(
         first=piece.first,
         last=piece.last,
@@ -90,7 +90,7 @@ def _partition(search: Search, variant: Edition, piece: Piece) -> PlannedPartiti
         memory=float(costs.shape.memory[piece.first, piece.last]),
         compute=Figure(figures.mean, figures.sigma, figures.basis, figures.source),
         nominal=figures.nominal,
-        wait=Figure(queue.mean, queue.sigma, Basis.MODELLED, "queue of a shared unit"),
+        wait=Figure(queue.mean, queue.sigma, Basis.MODELLED, "queueing on a shared unit"),
         energy=Figure(figures.energy, 0.0, Basis.MODELLED, drawn) if known else Figure(0.0),
         taken_from=variant.taken_from if piece.last == len(variant.blocks) - 1 else (),
         codec=_codec(variant, piece),

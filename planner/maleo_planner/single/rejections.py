@@ -52,7 +52,7 @@ def refuse_unit(variant: Edition, unit: UnitFacts, found: Mismatch) -> Refused:
 def refuse_modes(variant: Edition, made: Lattice, allowed: Collection[Mode]) -> Iterator[Refused]:
     """Yield the rejections of modes that the mission does not allow, and of `Split` where no cut is legal."""
     if made.last == 1 and "Split" in allowed:
-        yield Refused("Split", "NoLegalCut", f"{variant.label} runs as one piece")
+        yield Refused("Split", "NoLegalCut", f"{variant.label} has no legal cut", variant=variant.label)
     yield from (Refused(mode, "ModeNotAllowed", variant.label) for mode in MODES if mode not in allowed)
 
 
@@ -73,16 +73,16 @@ def refuse_way(
 def refuse_whole(variant: Edition, made: Lattice, place: int, load: Load, rate: float) -> Iterator[Refused]:
     """Yield the rejection of the whole variant on a unit whose free memory, time or power does not suffice."""
     unit, part = made.units[place], f"{variant.label} [0..{len(variant.blocks) - 1}]"
-    label, noted = f"all on {unit.node.name} {unit.name}", (variant.label, unit.key)
+    label, noted = f"whole model on {unit.node.name} {unit.name}", (variant.label, unit.key)
     needs, space = float(made.memory[0, made.last]), room(unit, load)
     if needs > space:
         wanted, free_space = show_apart(BYTES, needs, max(0.0, space))
-        sizes = f"needs {wanted}, {free_space} is free"
+        sizes = f"requires {wanted}, {free_space} is available"
         yield Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=(needs - space) / needs)
     elif not np.isfinite(made.mean.span(place, 0, made.last)):
         own, joules = (float(held.table(place)[0, made.last]) for held in (made.own, made.energy))
         if np.isinf(own):
-            told = f"{part}: no peak is stated, and the whole was not measured"
+            told = f"{part}: no peak is declared, and the whole model was not measured"
             yield Refused(label, "PeakUnknown", told, *noted)
             return
         free, allowed = max(0.0, 1 - load.share), allowance(unit, load, rate)
@@ -90,8 +90,8 @@ def refuse_whole(variant: Edition, made: Lattice, place: int, load: Load, rate: 
         if own > free * (1 + TIE) or np.isinf(allowed):
             yield Refused(label, "UnitOccupied", part, *noted, missing=1 - free / own)
         else:
-            missing, why = None, f"the power of {unit.name} is unknown, and unknown keeps no power cap"
+            missing, why = None, f"power of {unit.name} is unknown, and an unknown value satisfies no power cap"
             if np.isfinite(joules):
                 takes, left = show_apart(POWER, joules * rate, allowed * rate)
-                missing, why = 1 - allowed / joules, f"takes {takes}, the power cap leaves {left}"
+                missing, why = 1 - allowed / joules, f"draws {takes}, the power cap leaves {left}"
             yield Refused(label, "PowerCapExceeded", f"{part}: {why}", *noted, missing=missing)

@@ -75,7 +75,7 @@ class Sharing:
         yield made.units[receiver], made.energy.span(receiver, boundary, end)
         if made.codecs[receiver]:
             codec = find_codec(self.variant, made.ends[boundary], made.codec(receiver, boundary))
-            assert codec is not None, "a way crosses by what the cut offers"
+            assert codec is not None, "the codec of a transfer is one of its cut"
             sides = made.units[sender], made.units[receiver]
             for unit, side in zip(sides, code(codec, self.variant, *sides, self.index.processor), strict=True):
                 yield unit, side.joules
@@ -85,7 +85,7 @@ class Sharing:
         target, name = self.made.units[place].node, self.made.codec(place, boundary)
         link = self.index.link(origin, target)
         codec = find_codec(self.variant, self.made.ends[boundary], name) if name else None
-        assert link is not None, "what crosses has a link"
+        assert link is not None, "a transfer has a link"
         size = (
             self.made.frame.sizes[boundary] if codec is None else bytes_across(codec) + size_of(self.model.spec.outputs)
         )

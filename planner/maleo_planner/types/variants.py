@@ -45,8 +45,8 @@ def tell_unknown(mission: Mission, model: Model) -> str:
     if not unknown:
         return ""
     told = " and ".join(f"{name} ({suggest(name, there)})" for name in unknown)
-    listed = f"; it has {', '.join(there)}" if any(find_close(name, there) for name in unknown) else ""
-    return f"model {model.metadata.name} has no variant {told}{listed}: correct spec.model.variants"
+    listed = f"; available: {', '.join(there)}" if any(find_close(name, there) for name in unknown) else ""
+    return f"model {model.metadata.name} has no variant {told}{listed}; correct spec.model.variants"
 
 
 def without_codecs(edition: Edition) -> Edition:

@@ -83,7 +83,7 @@ def test_reference__counts_although_the_mission_may_not_use_it() -> None:
     only = {"model": {"name": "net", "variants": ["int8"]}}
     assert _chosen(_one(_net(), "98%", "fp32", spec=only)).variant == "int8"
     blockers = _refused(_one(_net(), "99%", "fp32", spec=only)).blockers
-    said = "the least bad way is Local on drone with int8: 74.5% where 99% of fp32 (75.24%) is asked for"
+    said = "closest infeasible plan: Local on drone with int8: accuracy 74.5% is below the floor 99% of fp32 (75.24%)"
     assert blockers == (Blocker("AccuracyTooHigh", "CannotEver", said),)
 
 
@@ -175,10 +175,7 @@ def _way(chosen: Plan | None) -> tuple[object, ...]:
 
 def test_reference_that_the_model_does_not_have__is_waited_for() -> None:
     verdict = _refused(_one(_net(), "99%", "fp64"))
-    said = (
-        "model net has no variant fp64 to measure accuracy by: it has fp32, int8; "
-        "correct spec.objectives.accuracy.relativeTo"
-    )
+    said = "unknown reference variant fp64: model net has fp32, int8; correct spec.objectives.accuracy.relativeTo"
     assert verdict.blockers == (Blocker("ReferenceMissing", "Waiting", said),)
     assert (verdict.relaxations, verdict.least_bad) == ((), None)
 
@@ -186,8 +183,8 @@ def test_reference_that_the_model_does_not_have__is_waited_for() -> None:
 def test_reference_without_a_figure__keeps_no_floor() -> None:
     verdict = _refused(_one(_net(fp32=None), "50%", "fp32"))
     said = (
-        "the least bad way is Local on drone with int8: fp32, which the floor is relative to, has no figure for top-1 "
-        "on d: state it in Model net spec.variants[].accuracy"
+        "closest infeasible plan: Local on drone with int8: reference variant fp32 has no accuracy figure for top-1 on "
+        "d: declare it in Model net spec.variants[].accuracy"
     )
     assert verdict.blockers == (Blocker("AccuracyUnknown", "CannotEver", said),)
     assert [r.changes for r in verdict.relaxations] == [{"objectives.accuracy.enforcement": "Soft"}]
@@ -209,8 +206,8 @@ def test_floor_of_another_metric__is_unknown_and_not_too_high() -> None:
     """A floor of mAP is not met by a figure of top-1, nor by any lower floor."""
     verdict = _refused(_one(_net(), "1%", metric="mAP50"))
     said = (
-        "the least bad way is Local on drone with int8: variant int8 has no figure for mAP50 on d: "
-        "state it in Model net spec.variants[].accuracy"
+        "closest infeasible plan: Local on drone with int8: variant int8 has no accuracy figure for mAP50 on d: "
+        "declare it in Model net spec.variants[].accuracy"
     )
     assert verdict.blockers == (Blocker("AccuracyUnknown", "CannotEver", said),)
     assert [r.changes for r in verdict.relaxations] == [{"objectives.accuracy.enforcement": "Soft"}]
@@ -291,7 +288,7 @@ def test_cut_that_changes_the_answer__is_avoided_where_the_floor_would_not_be_ke
 def test_cuts_that_all_change_the_answer_too_much__are_told_with_what_is_reached() -> None:
     refused = _refused(_cut(("3%", "2%"), "75%"))
     assert refused.blockers[0].code == "AccuracyTooHigh"
-    assert "73% where 75% is asked for" in refused.blockers[0].message
+    assert "accuracy 73% is below the floor 75%" in refused.blockers[0].message
     assert {r.letter: r.change for r in refused.relaxations}["accuracy"] == "objectives.accuracy.atLeast: 74%"
 
 

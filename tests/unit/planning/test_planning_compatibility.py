@@ -53,37 +53,37 @@ def test_variant_that_matches_in_everything__has_no_mismatch() -> None:
 @pytest.mark.parametrize(
     ("requires", "unit", "code", "what"),
     [
-        ({"runtime": "hailort"}, {}, "RuntimeUnsupported", "needs hailort, there is onnxruntime"),
-        ({}, {"runtimes": []}, "RuntimeUnsupported", "needs onnxruntime, there is none"),
-        ({}, _runtime(formats=["tflite"]), "FormatUnsupported", "is onnx, onnxruntime takes tflite"),
-        ({"version": ">=1.18"}, {}, "RuntimeTooOld", "needs onnxruntime >=1.18, there is onnxruntime 1.17"),
-        ({"version": "<1.17"}, {}, "RuntimeTooNew", "needs onnxruntime <1.17, there is onnxruntime 1.17"),
+        ({"runtime": "hailort"}, {}, "RuntimeUnsupported", "requires runtime hailort, the unit provides onnxruntime"),
+        ({}, {"runtimes": []}, "RuntimeUnsupported", "requires runtime onnxruntime, the unit provides none"),
+        ({}, _runtime(formats=["tflite"]), "FormatUnsupported", "has format onnx, onnxruntime supports tflite"),
+        ({"version": ">=1.18"}, {}, "RuntimeTooOld", "requires onnxruntime >=1.18, the unit provides 1.17"),
+        ({"version": "<1.17"}, {}, "RuntimeTooNew", "requires onnxruntime <1.17, the unit provides 1.17"),
         (
             {"version": ">=1.17"},
             _runtime(version=""),
             "RuntimeVersionUnknown",
-            "needs onnxruntime >=1.17, there is onnxruntime of unknown version",
+            "requires onnxruntime >=1.17, the unit provides an unknown version",
         ),
         (
             {"providers": ["CUDAExecutionProvider", "TensorrtExecutionProvider"]},
             {},
             "BackEndMissing",
-            "needs CUDAExecutionProvider or TensorrtExecutionProvider, onnxruntime has QNNExecutionProvider",
+            "requires CUDAExecutionProvider or TensorrtExecutionProvider, onnxruntime provides QNNExecutionProvider",
         ),
-        ({"os": "Zephyr"}, {}, "OsUnsupported", "needs Zephyr, there is Linux"),
-        ({"features": ["LLM", "ISP"]}, {}, "FeatureMissing", "needs ISP"),
+        ({"os": "Zephyr"}, {}, "OsUnsupported", "requires operating system Zephyr, the device runs Linux"),
+        ({"features": ["LLM", "ISP"]}, {}, "FeatureMissing", "requires ISP, which the unit does not provide"),
         (
             {},
             {"peak": [{"precision": "fp16", "rate": "1TOPS", "basis": "Claimed"}]},
             "PrecisionUnsupported",
-            "is int8, there is fp16",
+            "is int8, the unit supports fp16",
         ),
-        ({}, {"peak": []}, "PeakUnknown", "is int8, and no peak is stated"),
+        ({}, {"peak": []}, "PeakUnknown", "is int8, the unit declares no peak"),
         (
             {},
             {"peak": [{"precision": "int8", "sparsity": "2:4", "rate": "1TOPS", "basis": "Claimed"}]},
             "PeakUnknown",
-            "is Dense, int8 is stated 2:4 only",
+            "is Dense, the unit declares a peak for 2:4 int8 only",
         ),
     ],
 )
@@ -98,7 +98,7 @@ def test_back_end_of_an_npu__is_not_satisfied_by_the_same_runtime_on_the_cpu() -
     cpu = _unit(_runtime(providers=["CPUExecutionProvider"]))
     assert find_mismatch(_variant(), cpu) is None
     assert find_mismatch(needs, cpu) == Mismatch(
-        "BackEndMissing", "needs QNNExecutionProvider, onnxruntime has CPUExecutionProvider"
+        "BackEndMissing", "requires QNNExecutionProvider, onnxruntime provides CPUExecutionProvider"
     )
 
 
@@ -110,7 +110,7 @@ def test_slot__is_given_the_required_back_end_alone() -> None:
 
 def test_device_whose_operating_system_nobody_states__satisfies_no_required_one() -> None:
     mismatch = find_mismatch(_variant({"os": "Linux"}), _unit(os=[]))
-    assert mismatch == Mismatch("OsUnsupported", "needs Linux, there is unknown")
+    assert mismatch == Mismatch("OsUnsupported", "requires operating system Linux, the device runs an unknown one")
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_variant_that_runs_nowhere__is_told_what_is_missing_where() -> None:
     (blocker,) = verdict.blockers
     assert (blocker.code, blocker.retry) == ("RuntimeTooOld", "CannotEver")
     assert blocker.message == (
-        "RuntimeTooOld rules out 1 ways, such as npu npu "
-        "(v on drone acc/npu (npu): needs onnxruntime >=1.18, there is onnxruntime 1.17)"
+        "RuntimeTooOld rejects 1 candidates, such as npu npu "
+        "(v on drone acc/npu (npu): requires onnxruntime >=1.18, the unit provides 1.17)"
     )
 
 
@@ -171,7 +171,7 @@ def test_model_larger_than_the_chip__is_refused_with_both_sizes() -> None:
     verdict = plan(world, "default/watch")
     assert isinstance(verdict, Infeasible)
     assert verdict.blockers[0].code == "MemoryTooSmall"
-    assert "v [0..0]: needs 25Mi, 20Mi is free" in verdict.blockers[0].message
+    assert "v [0..0]: requires 25Mi, 20Mi is available" in verdict.blockers[0].message
 
 
 def test_memory_of_its_own__counts_before_what_is_on_the_chip() -> None:

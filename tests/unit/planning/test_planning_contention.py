@@ -82,13 +82,13 @@ def test_missions_that_are_named__are_in_the_way(seed: int) -> None:
         verdict = plan(found, key)
         assert isinstance(verdict, Infeasible)
         told = next((b.message for b in verdict.blockers if b.code in {"UnitOccupied", "Preempted"}), "")
-        if "would do" not in told or "the rest" in told or " more" in told:
+        if "is feasible" not in told or "the other blockers" in told or " more" in told:
             continue
         named = [other for other in found.missions if f"{other} (" in told]
         assert named
         answer = decide(_without(found, named), key)
         assert isinstance(answer, Feasible)
-        assert f"{answer.plan.mode} on {'>'.join(answer.plan.nodes)} with {answer.plan.variant} would do" in told
+        assert f"{answer.plan.mode} on {'>'.join(answer.plan.nodes)} with {answer.plan.variant} is feasible" in told
         for kept in named:
             assert isinstance(decide(_without(found, set(named) - {kept}), key), Infeasible)
 
@@ -122,7 +122,7 @@ def _told(found: Snapshot) -> str:
 
 def test_unit_that_several_hold__names_the_one_that_leaves_no_room() -> None:
     assert _told(_shared()) == (
-        "drone acc/npu is held by default/b-large (Mission); without that Local on drone with fp32 would do"
+        "drone acc/npu is reserved by default/b-large (Mission); without that, Local on drone with fp32 is feasible"
     )
 
 
@@ -143,7 +143,7 @@ def test_link_that_others_fill__is_told_with_the_mission_that_does() -> None:
     assert isinstance(verdict, Feasible)
     full = replace(found, held={"default/sender": verdict.plan})
     assert (
-        "edge acc/npu, link drone-edge is held by default/sender (Mission); without that Remote on drone>edge"
+        "edge acc/npu, link drone-edge is reserved by default/sender (Mission); without that, Remote on drone>edge"
         in _told(full)
     )
 
@@ -162,5 +162,5 @@ def test_mission_of_another_namespace__is_named_only_to_those_who_see_everything
         held={"default/a-small": found.held["default/a-small"], large.key: found.held["default/b-large"]},
         confined=confined,
     )
-    name = "another namespace's mission" if confined else "other/b-large"
-    assert _told(moved).startswith(f"drone acc/npu is held by {name} (Mission); without that")
+    name = "a mission in another namespace" if confined else "other/b-large"
+    assert _told(moved).startswith(f"drone acc/npu is reserved by {name} (Mission); without that")

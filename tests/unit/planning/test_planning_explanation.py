@@ -252,7 +252,7 @@ def test_held_unit__names_its_holder_and_what_would_do_without_it() -> None:
     blockers = _infeasible_of(plan_all(_two(profiles=one, missions=missions, links=[]))).blockers
     assert [(b.code, b.retry) for b in blockers] == [("UnitOccupied", "CannotNow")]
     assert blockers[0].message == (
-        "drone acc/npu is held by default/a-safety (Safety); without that Local on drone with fp32 would do"
+        "drone acc/npu is reserved by default/a-safety (Safety); without that, Local on drone with fp32 is feasible"
     )
 
 
@@ -287,7 +287,7 @@ def test_preemption_by_another_namespace__is_told_without_its_name_where_strange
     both = replace(alone, missions={**alone.missions, safety.key: safety}, models=models, held={KEY: served})
     left = replace(both, held={KEY: served, safety.key: replace(served, mission=safety.key)})
     told = [repr(_infeasible(replace(left, confined=confined))) for confined in (True, False)]
-    assert "another namespace's mission (Safety)" in told[0]
+    assert "a mission in another namespace (Safety)" in told[0]
     assert "victim" not in told[0]
     assert "victim/secret (Safety)" in told[1], "who may read it all is told the name"
 
@@ -297,7 +297,7 @@ def test_cordoned_node__is_told_as_cordoned() -> None:
     found = _two(spec)
     nodes = {**found.nodes, "edge": replace(found.nodes["edge"], schedulable=False)}
     blockers = _infeasible(replace(found, nodes=nodes)).blockers
-    assert "node edge is cordoned; without that Remote" in " ".join(b.message for b in blockers)
+    assert "node edge is cordoned; without that, Remote" in " ".join(b.message for b in blockers)
 
 
 def test_throttled_unit__is_told_before_the_limit_that_it_breaks() -> None:
@@ -310,7 +310,7 @@ def test_throttled_unit__is_told_before_the_limit_that_it_breaks() -> None:
         ("LatencyTooTight", "CannotNow"),
     ]
     assert _infeasible(found).blockers[0].message == (
-        "drone acc/npu runs at 10% of its speed; at full speed Local on drone with fp32 would do"
+        "drone acc/npu is throttled to 10% of its speed; without that, Local on drone with fp32 is feasible"
     )
 
 
@@ -319,7 +319,7 @@ def test_node_that_is_not_ready__is_told_when_it_would_do() -> None:
     found = replace(whole, nodes={**whole.nodes, "edge": replace(whole.nodes["edge"], ready=False)})
     blockers = _infeasible(found).blockers
     assert [(b.code, b.retry) for b in blockers] == [("NotAvailable", "CannotNow")]
-    assert "node edge is not ready; without that Remote on drone>edge with fp32 would do" in blockers[0].message
+    assert "node edge is not Ready; without that, Remote on drone>edge with fp32 is feasible" in blockers[0].message
 
 
 def test_two_causes_that_block_together_only__are_both_told() -> None:

@@ -253,7 +253,7 @@ def test_unit_without_a_peak__runs_no_span_but_those_that_were_measured() -> Non
     verdict = plan(_without_peak({("a", "a"): "30ms"}), KEY)
     assert isinstance(verdict, Infeasible)
     assert verdict.blockers[0].code == "PeakUnknown"
-    assert "the whole was not measured" in verdict.blockers[0].message
+    assert "the whole model was not measured" in verdict.blockers[0].message
 
 
 def test_unit_without_a_peak__runs_nothing_where_nothing_was_measured() -> None:

@@ -110,8 +110,8 @@ def test_reconfiguration_of_200ms__is_not_taken_under_a_limit_of_100ms() -> None
     alone = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
     held, late = _refused(alone, "second").blockers
     assert (held.code, late.code) == ("UnitOccupied", "LatencyTooTight")
-    assert "held by default/first" in held.message
-    assert "where 100ms is allowed" in late.message
+    assert "reserved by default/first" in held.message
+    assert "exceeds the limit 100ms" in late.message
 
 
 def test_mission_that_came_first__is_not_made_late_by_another_model() -> None:
@@ -120,7 +120,7 @@ def test_mission_that_came_first__is_not_made_late_by_another_model() -> None:
     world = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
     blocker = _refused(world, "second").blockers[0]
     assert (blocker.code, blocker.retry) == ("ReconfigurationTooSlow", "CannotNow")
-    assert "takes 200ms, the mission there has 89.2ms left" in blocker.message
+    assert "takes 200ms, the mission on the unit has 89.2ms to spare" in blocker.message
 
 
 def test_mission_that_came_first__keeps_its_rate() -> None:
@@ -128,7 +128,7 @@ def test_mission_that_came_first__keeps_its_rate() -> None:
     world = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
     blocker = _refused(world, "second").blockers[0]
     assert blocker.code == "ReconfigurationTooSlow"
-    assert "the rate there leaves no time for it" in blocker.message
+    assert "the request rate on the unit leaves no time for it" in blocker.message
 
 
 def test_missions_that_take_turns__both_keep_their_plans_when_planned_again() -> None:
@@ -216,8 +216,8 @@ def test_hard_accuracy__excludes_the_analogue_unit_that_might_miss_it(
 @pytest.mark.parametrize(
     ("tolerance", "code", "words"),
     [
-        ("2%", "AccuracyToleranceTooWide", "may miss 2%, the floor leaves 0%"),
-        (None, "AccuracyToleranceUnknown", "by how much it misses an accuracy nobody states"),
+        ("2%", "AccuracyToleranceTooWide", "may lose 2% of accuracy, the margin above the floor is 0%"),
+        (None, "AccuracyToleranceUnknown", "without a declared accuracy tolerance"),
     ],
 )
 def test_mission_without_tolerance__is_told_that_analogue_is_excluded(
@@ -274,12 +274,12 @@ def _coded(floor: str, tolerance: str) -> Snapshot:
 def test_codec_and_analogue_unit__together_keep_the_floor() -> None:
     """Each alone leaves the floor where it is, both together do not."""
     assert _chosen(_coded("74%", "1%")).accuracy == Figure(
-        pytest.approx(0.74), 0.0, Basis.CLAIMED, "Model, variant v, less what an analogue unit may miss"
+        pytest.approx(0.74), 0.0, Basis.CLAIMED, "Model, variant v, less the tolerance of an analogue unit"
     )
     assert _chosen(_coded("74.5%", "0%")).partitions[-1].codec is not None
     blocker = _refused(_coded("74.5%", "1%")).blockers[0]
     assert blocker.code == "AccuracyTooHigh"
-    assert "74% where 74.5% is asked for" in blocker.message
+    assert "accuracy 74% is below the floor 74.5%" in blocker.message
 
 
 _THREE = [block(name, mop=100, cut=100 if name != "c" else None) for name in "abc"]

@@ -54,7 +54,7 @@ def _world(**links: list[dict[str, str]]) -> Snapshot:
 def test_equal_links__are_told_once_unless_a_more_specific_one_decides(links: dict[str, Any], told: list[str]) -> None:
     found = _world(**links)
     index = FleetIndex(found)
-    assert [notice.partition(", where the first by name is used")[0] for notice in list_notices(found, index)] == told
+    assert [notice.partition(", so the first by name is used")[0] for notice in list_notices(found, index)] == told
     for notice in told:
         one, other = (found.nodes[name] for name in notice.partition(" nodes ")[2].split(" and "))
         used = index.link(one, other)

@@ -111,7 +111,7 @@ def test_nothing_may_leave__local_is_least_bad_and_the_relaxation_is_named() -> 
     verdict = _infeasible(_plan(_two({"egress": {"input": "Device", "features": "Device"}})))
     assert [b.code for b in verdict.blockers] == ["LatencyTooTight"]
     assert verdict.blockers[0].message == (
-        "the least bad way is Local on drone with fp32: 216ms where 100ms is allowed, needs +116ms"
+        "closest infeasible plan: Local on drone with fp32: latency 216ms exceeds the limit 100ms by 116ms"
     )
     assert [(r.letter, r.change) for r in verdict.relaxations] == [
         ("latency", "objectives.latency.atMost: 217ms"),
@@ -168,7 +168,7 @@ def test_unknown_power__satisfies_no_hard_limit_and_never_beats_a_known_one() ->
     energy = {"objectives": {"energy": {"perInference": "1J", "enforcement": "Hard"}}, "modes": ["Local"]}
     verdict = _infeasible(_plan(snapshot(profiles=silent, missions=[mission(**energy)], net=NET, links=FAST)))
     assert verdict.blockers[0].code == "EnergyTooTight"
-    assert "unknown satisfies no Hard limit" in verdict.blockers[0].message
+    assert "an unknown value satisfies no Hard limit" in verdict.blockers[0].message
     soft = {"objectives": {"energy": {"perInference": "1J", "enforcement": "Soft"}}}
     chosen = _feasible(_plan(snapshot(profiles=silent, missions=[mission(**soft)], net=NET, links=FAST))).plan
     assert [p.node for p in chosen.partitions] == ["edge"]
@@ -227,7 +227,7 @@ def test_rate_beyond_the_slowest_stage__is_refused() -> None:
         _plan(_two({"modes": ["Local"], "objectives": {"latency": {"atMost": "1s"}}, "demand": {"rate": "6/s"}}))
     )
     assert verdict.blockers[0].code == "RateTooHigh"
-    assert "it sustains 5/s where 6/s is asked for" in verdict.blockers[0].message
+    assert "sustainable rate 5/s is below the demanded 6/s" in verdict.blockers[0].message
 
 
 def test_power_cap_of_one_node__leaves_units_of_unknown_power_elsewhere_alone() -> None:

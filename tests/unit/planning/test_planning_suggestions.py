@@ -123,7 +123,7 @@ def test_limit_that_nothing_keeps__is_named_before_what_is_in_the_way() -> None:
         ("LatencyTooTight", "CannotEver"),
         ("UnitOccupied", "CannotNow"),
     ]
-    assert "where 1ms is allowed" in verdict.blockers[0].message
+    assert "exceeds the limit 1ms" in verdict.blockers[0].message
 
 
 # ------------------------------------------------------------------------------------------------ misspelt variants
@@ -139,10 +139,14 @@ def _with_int8(names: list[str], **spec: Any) -> Snapshot:
 @pytest.mark.parametrize(
     ("names", "told", "suggested"),
     [
-        (["int9"], "has no variant int9 (did you mean int8?); it has fp32, int8: correct", ["int8"]),
-        (["bf16x"], "has no variant bf16x (there are fp32, int8): correct", ["int8"]),
-        (["int9", "fp33"], "int9 (did you mean int8?) and fp33 (did you mean fp32?); it has fp32, int8", ["int8"]),
-        (["fp32", "int9"], "has no variant int9 (did you mean int8?); it has fp32, int8: correct", ["fp32", "int8"]),
+        (["int9"], "has no variant int9 (did you mean int8?); available: fp32, int8; correct", ["int8"]),
+        (["bf16x"], "has no variant bf16x (available: fp32, int8); correct", ["int8"]),
+        (["int9", "fp33"], "int9 (did you mean int8?) and fp33 (did you mean fp32?); available: fp32, int8", ["int8"]),
+        (
+            ["fp32", "int9"],
+            "has no variant int9 (did you mean int8?); available: fp32, int8; correct",
+            ["fp32", "int8"],
+        ),
     ],
 )
 def test_misspelt_variant__is_told_and_not_suggested_again(names: list[str], told: str, suggested: list[str]) -> None:
@@ -171,10 +175,12 @@ def test_misspelt_variant_beside_one_that_fits__is_planned_with_a_notice() -> No
 
 
 _PAIRS = (
-    r"(\S+) where (?:\S+ of \S+ \()?([^\s)]+)\)? is (?:allowed|asked for)",
-    r"needs (\S+), (\S+) is free",
-    r"takes (\S+), the power cap leaves (\S+)",
-    r"may miss (\S+), the floor leaves (\S+)",
+    r"(\S+) exceeds the limit (\S+) by",
+    r"accuracy (\S+) is below the floor (?:\S+ of \S+ \()?([^\s)]+)",
+    r"rate (\S+) is below the demanded (\S+)",
+    r"requires (\S+), (\S+) is available",
+    r"draws (\S+), the power cap leaves (\S+)",
+    r"may lose (\S+) of accuracy, the margin above the floor is (\S+)",
 )
 """Two figures of one message, of which one is told to be too small or too large beside the other."""
 
@@ -225,7 +231,7 @@ def test_memory_that_is_little_too_small__is_told_so() -> None:
     )
     verdict = plan(found, KEY)
     assert isinstance(verdict, Infeasible)
-    needs, free = verdict.blockers[0].message.partition("needs ")[2].split(" is free")[0].split(", ")
+    needs, free = verdict.blockers[0].message.partition("requires ")[2].split(" is available")[0].split(", ")
     assert needs != free
 
 
@@ -239,4 +245,4 @@ def test_power_cap__tells_why_a_unit_of_unknown_power_is_refused() -> None:
     capped["spec"]["powerCap"] = "5W"
     verdict = plan(replace(found, devices={"drone": type(device("drone", "p")).model_validate(capped)}), KEY)
     assert isinstance(verdict, Infeasible)
-    assert "the power of acc/npu is unknown, and unknown keeps no power cap" in verdict.blockers[0].message
+    assert "power of acc/npu is unknown, and an unknown value satisfies no power cap" in verdict.blockers[0].message
