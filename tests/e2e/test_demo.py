@@ -27,7 +27,7 @@ def test_demo__moves_because_of_the_drift_and_meets_the_objective_again(demo_rep
     drift = demo_report["drift"]
     assert drift["what"].startswith("link drone-1 > edge-1 slowed")
     assert drift["condition"].startswith("LimitExceeded: ")
-    assert "requests took more than 120ms, p95 allows 5%" in drift["condition"]
+    assert "requests took longer than 120ms, p95 allows 5%" in drift["condition"]
     assert 0 < drift["condition_s"] <= drift["placement_s"] <= drift["met_s"]
     assert [move["reason"] for move in demo_report["moves"]][-1] == "LatencyDrift"
     assert demo_report["moves"][-1]["fromRevision"] == first["revision"]

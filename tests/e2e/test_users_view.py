@@ -40,4 +40,6 @@ def test_tutorial__works_as_it_stands(environment: Environment) -> None:
     done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     assert '"variant":"exact"' in done.stdout.replace(" ", "")
-    assert re.search(r"would do: objectives\.accuracy\.atLeast: 9[0-6](\.\d+)?%", done.stdout), "what the best one has"
+    assert re.search(r"suggested change: objectives\.accuracy\.atLeast: 9[0-6](\.\d+)?%", done.stdout), (
+        "what the best one has"
+    )

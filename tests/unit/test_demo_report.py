@@ -93,7 +93,7 @@ def _report(**changes: Any) -> Report:
         placements=[_FACTS, replace(_FACTS, revision=13, mode="Local")],
         drift={
             "what": "link drone-1 > edge-1 slowed to 11.5Mbit/s",
-            "condition": "LimitExceeded: 87.8% of 139 requests took more than 120ms, p95 allows 5%: "
+            "condition": "LimitExceeded: 87.8% of 139 requests took longer than 120ms, p95 allows 5%: "
             "judged at 99% confidence",
             "condition_s": 18.9, "placement_s": 20.0, "met_s": 149.0,
         },

@@ -51,8 +51,12 @@ def _without_node(scope: DeviceScope) -> Outcome:
         return Outcome(node_labels=labels)
     if device.spec.power_cap is None and not device.spec.declared:
         return Outcome(delete=(Reference("Device", "", scope.name),), node_labels=labels)
-    message = f"there is no node {scope.name}" if scope.node is None else f"node {scope.name} has no label {TIER}"
-    advice = "join it, or delete this Device" if scope.node is None else f"set it to one of {', '.join(Tier)}"
+    message = f"node {scope.name} not found" if scope.node is None else f"node {scope.name} has no label {TIER}"
+    advice = (
+        "add the node to the cluster, or delete this Device"
+        if scope.node is None
+        else f"set it to one of {', '.join(Tier)}"
+    )
     wanted = [condition("Ready", "False", "NoNode", f"{message}: {advice}"), _telemetry_fresh(scope)]
     status = _settled(scope, device, DeviceStatus(), wanted)
     return Outcome(status=None if status == _owned(device.status) else status.to_api(), node_labels=labels)
@@ -134,7 +138,7 @@ def _ready(scope: DeviceScope, device: Device, profiles: Mapping[str, str]) -> C
     if tier not in set(Tier):
         return condition("Ready", "False", "UnknownTier", f"label {TIER}={tier}: use one of {', '.join(Tier)}")
     if not scope.node.ready:
-        return condition("Ready", "False", "NodeNotReady", f"node {scope.name} is not ready")
+        return condition("Ready", "False", "NodeNotReady", f"node {scope.name} is not Ready")
     if not (scope.connected or scope.lease_fresh):
         message = f"the agent on {scope.name} has no stream to the operator and its lease has expired"
         return condition("Ready", "False", "AgentLost", message)
@@ -145,15 +149,15 @@ def _ready(scope: DeviceScope, device: Device, profiles: Mapping[str, str]) -> C
     if unknown:
         message = f"no DeviceProfile for {', '.join(unknown)}: apply one, or correct spec.declared"
         return condition("Ready", "False", "UnknownProfile", message)
-    return condition("Ready", "True", "AgentReports", "node and agent are well")
+    return condition("Ready", "True", "AgentReports", "the node is Ready and its agent reports")
 
 
 def _telemetry_fresh(scope: DeviceScope) -> Condition:
     if scope.telemetry_fresh:
-        return condition("TelemetryFresh", "True", "Reporting", "readings arrive")
+        return condition("TelemetryFresh", "True", "Reporting", "telemetry is arriving")
     if not scope.connected:
         return condition("TelemetryFresh", "Unknown", "Disconnected", "the agent has no stream to the operator")
-    return condition("TelemetryFresh", "False", "Stale", "the agent is connected but sends no readings")
+    return condition("TelemetryFresh", "False", "Stale", "the agent is connected but sends no telemetry")
 
 
 def _labels(scope: DeviceScope, profiles: Mapping[str, str]) -> dict[str, str]:

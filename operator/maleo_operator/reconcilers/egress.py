@@ -44,7 +44,7 @@ def _violations(scope: MissionScope, placement: Placement) -> Iterator[tuple[str
         reach = getattr(scope.mission.spec.egress, rule)
         if part.node != source and not may_receive(reach, nodes.get(source), nodes.get(part.node)):
             here, there = _name(source, nodes.get(source)), _name(part.node, nodes.get(part.node))
-            yield part.node, f"spec.egress.{rule} is {reach}: {there} may not receive it from {here}"
+            yield part.node, f"spec.egress.{rule} is {reach}: {there} may not receive {rule} from {here}"
 
 
 def _rule_for(scope: MissionScope, placement: Placement, part: Partition) -> str:

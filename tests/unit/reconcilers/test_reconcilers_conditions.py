@@ -21,8 +21,8 @@ GOOD, BAD = Window(100, 1), Window(100, 30)
 OBSERVED = Telemetry(fresh=True, windows=(GOOD, GOOD), samples=100, p50_s=0.02, percentile_s=0.034)
 
 
-_SHARE = "{} of 200 requests took more than 50ms, p95 allows 5%: judged at 99% confidence"
-_NOTHING = "nothing serves: no plan is in force"
+_SHARE = "{} of 200 requests took longer than 50ms, p95 allows 5%: judged at 99% confidence"
+_NOTHING = "not serving: no plan is active"
 
 
 def serving(telemetry: Telemetry, **spec: Any) -> World:
@@ -46,11 +46,11 @@ def conditions(of: World | MissionScope) -> dict[str, tuple[str, str, str]]:
 @pytest.mark.parametrize(
     ("case", "telemetry", "want"),
     [
-        ("silent", Telemetry(), ("Unknown", "NoTelemetry", "the entry does not report")),
+        ("silent", Telemetry(), ("Unknown", "NoTelemetry", "no telemetry from the entry slot")),
         (
             "few",
             replace(OBSERVED, windows=(Window(12, 0),), samples=12),
-            ("Unknown", "TooFewSamples", "a window needs 60 samples, the last had 12"),
+            ("Unknown", "TooFewSamples", "a window requires 60 samples, the last one has 12"),
         ),
         ("good", OBSERVED, ("True", "WithinLimit", _SHARE.format("1%"))),
         (
@@ -148,7 +148,7 @@ LIMITS = {"energy": {"perInference": "350mJ", "power": "10W"}}
 @pytest.mark.parametrize(
     ("case", "changes", "want"),
     [
-        ("basis unknown", {"joules": 0.1}, ("Unknown", "NoReading", "no energy reading whose basis is known")),
+        ("basis unknown", {"joules": 0.1}, ("Unknown", "NoReading", "no energy reading with a known basis")),
         (
             "within",
             {"joules": 0.3, "joules_basis": "Measured", "rate": 15.0},
@@ -167,7 +167,7 @@ def test_energy_met__never_on_an_unknown_basis(case: str, changes: dict[str, Any
 
 def test_objectives__before_anything_serves_are_unknown() -> None:
     told = conditions(replace(scope(mission()), verdict=infeasible(), trigger="FirstPlacement"))
-    assert told["LatencyMet"] == ("Unknown", "NotServing", "nothing serves yet")
+    assert told["LatencyMet"] == ("Unknown", "NotServing", "no revision is serving yet")
     assert told["Placed"][:2] == ("False", "LatencyTooTight")
     assert told["Ready"] == ("False", "LatencyTooTight", _NOTHING)
 
@@ -205,25 +205,25 @@ def test_ready__says_what_it_is_waiting_for() -> None:
     world.turn()
     world.start()
     world.load()
-    assert conditions(world)["Ready"] == ("False", "Starting", "2 of 2 slots are not warm, first drone-1 host/cpu")
+    assert conditions(world)["Ready"] == ("False", "Starting", "2 of 2 slots are not warm, such as drone-1 host/cpu")
     pod = next(p for p in world.pods.values() if p["metadata"]["labels"]["maleo.dev/node"] == "drone-1")
     waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
     pod["status"] = {"containerStatuses": [{"state": {"waiting": waiting}}]}
     world.mission = mission()  # its status was lost; what is said is derived again
-    assert conditions(world)["Ready"][2].endswith("first drone-1 host/cpu: ImagePullBackOff: no such image")
+    assert conditions(world)["Ready"][2].endswith("such as drone-1 host/cpu: ImagePullBackOff: no such image")
 
 
 def test_refused_child__is_told_until_it_is_there_and_only_then() -> None:
     world = World(planner=lambda _: feasible("drone-1"))
     world.turn()
     world.turn()
-    waiting = replace(world.scope(), refused="Pod a is refused: exceeded quota: pods=3", pods=())
-    message = "Pod a is refused: exceeded quota: pods=3: remove the cause, it is tried again by itself"
+    waiting = replace(world.scope(), refused="Pod a was rejected: exceeded quota: pods=3", pods=())
+    message = "Pod a was rejected: exceeded quota: pods=3: remove the cause, the operator retries"
     told = conditions(waiting)
     assert told["Placed"] == ("False", "ChildRefused", message)
-    assert told["Ready"] == ("False", "ChildRefused", "revision 1 does not come to serve")
+    assert told["Ready"] == ("False", "ChildRefused", "revision 1 cannot start serving: see condition Placed")
     stored = Mission.model_validate(world.mission.to_api() | {"status": decide(waiting).status})
-    repeated = replace(waiting, mission=stored, refused="Pod a is refused: exceeded quota: pods=4")
+    repeated = replace(waiting, mission=stored, refused="Pod a was rejected: exceeded quota: pods=4")
     assert decide(repeated).status is None, "it is no news"
     assert conditions(replace(repeated, refused=""))["Placed"][:2] == ("False", "Starting")
 
@@ -231,7 +231,7 @@ def test_refused_child__is_told_until_it_is_there_and_only_then() -> None:
 def test_refused_child_of_what_serves__is_told_and_the_plan_is_in_force_again_afterwards() -> None:
     world = serving(OBSERVED)
     world.turn()
-    refused = replace(world.scope(), refused="Service cctv is refused: no")
+    refused = replace(world.scope(), refused="Service cctv was rejected: no")
     told = conditions(refused)
     assert told["Placed"][:2] == ("False", "ChildRefused")
     assert told["Ready"][:2] == ("True", "Serving")
@@ -249,7 +249,7 @@ def test_ready__is_false_when_the_entry_is_not() -> None:
     world = serving(OBSERVED)
     entry = next(p for p in world.pods.values() if p["metadata"]["labels"]["maleo.dev/node"] == "drone-1")
     entry["status"]["conditions"] = []
-    assert conditions(world)["Ready"] == ("False", "EntryNotReady", "the entry on drone-1 is not ready")
+    assert conditions(world)["Ready"] == ("False", "EntryNotReady", "the entry slot on drone-1 is not ready")
 
 
 def test_degraded__while_the_fallback_answers() -> None:
@@ -257,7 +257,7 @@ def test_degraded__while_the_fallback_answers() -> None:
     assert told["Degraded"] == (
         "True",
         "FallbackServing",
-        "a partner does not answer; int8 on drone-1 answers meanwhile",
+        "a partner slot does not respond; fallback int8 on drone-1 answers meanwhile",
     )
 
 
@@ -333,7 +333,7 @@ def test_settle__moves_the_time_with_the_status_only(
     [
         ("best is 62 ms at edge-1", "best is 63.5 ms at edge-1", True),
         ("best is 62 ms at edge-1", "best is 62 ms at edge-2", False),
-        ("needs +3.1ms", "needs +12ms", True),
+        ("exceeds 50ms by 3.1ms", "exceeds 50ms by 12ms", True),
         ("variant int8 allowed", "variant fp16 allowed", False),
         ("revision 1 serves", "revision 2 serves", False),
         ("revision 12 serves", "revision 13 serves", False),
@@ -407,5 +407,5 @@ def test_accuracy_met__counts_what_the_cuts_of_the_placement_cost() -> None:
 def test_placed__tells_of_a_variant_that_the_model_does_not_have() -> None:
     """The mission serves by one that is there; the name that is not is misspelt, or was removed from the Model."""
     message = conditions(serving(OBSERVED, model={"name": "resnet50", "variants": ["int8", "int9"]}))["Placed"][2]
-    assert message.endswith("; model resnet50 has no variant int9 (did you mean int8?); it has int8: correct spec.model.variants")  # fmt: skip  # noqa: E501
+    assert message.endswith("; model resnet50 has no variant int9 (did you mean int8?); available: int8; correct spec.model.variants")  # fmt: skip  # noqa: E501
     assert "variant" not in conditions(serving(OBSERVED, model={"name": "resnet50", "variants": ["int8"]}))["Placed"][2]

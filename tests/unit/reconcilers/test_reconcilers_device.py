@@ -90,7 +90,7 @@ def test_node_that_is_no_device__loses_it(gone: NodeFacts | None) -> None:
 @pytest.mark.parametrize(
     ("gone", "message"),
     [
-        (None, "there is no node drone-1: join it, or delete this Device"),
+        (None, "node drone-1 not found: add the node to the cluster, or delete this Device"),
         (node(labels={}), "node drone-1 has no label maleo.dev/tier: set it to one of Device, Edge, Cloud"),
     ],
 )
@@ -133,12 +133,12 @@ def test_declared_hardware__counts_although_nobody_found_it() -> None:
 @pytest.mark.parametrize(
     ("case", "of", "changes", "want"),
     [
-        ("well", device(), {}, ("True", "AgentReports", "node and agent are well")),
+        ("well", device(), {}, ("True", "AgentReports", "the node is Ready and its agent reports")),
         (
             "stream lost, lease good",
             device(),
             {"connected": False},
-            ("True", "AgentReports", "node and agent are well"),
+            ("True", "AgentReports", "the node is Ready and its agent reports"),
         ),
         (
             "agent lost",
@@ -146,7 +146,7 @@ def test_declared_hardware__counts_although_nobody_found_it() -> None:
             {"connected": False, "lease_fresh": False},
             ("False", "AgentLost", "the agent on drone-1 has no stream to the operator and its lease has expired"),
         ),
-        ("node", device(), {"node": node(ready=False)}, ("False", "NodeNotReady", "node drone-1 is not ready")),
+        ("node", device(), {"node": node(ready=False)}, ("False", "NodeNotReady", "node drone-1 is not Ready")),
         (
             "no inventory",
             device(inventory=False),

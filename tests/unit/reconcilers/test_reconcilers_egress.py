@@ -95,7 +95,8 @@ def test_label_that_breaks_the_rule__stops_the_flow_in_one_turn_and_moves(spare:
     assert told.reason == "EgressForbidden"
     where = "site elsewhere" if site else "no label maleo.dev/site"
     assert (
-        f"spec.egress.features is Site: edge-1 ({where}) may not receive it from drone-1 (site field-a)" in told.message
+        f"spec.egress.features is Site: edge-1 ({where}) may not receive features from drone-1 (site field-a)"
+        in told.message
     )
     world.settle()
     assert _flows(world) == set()

@@ -35,22 +35,22 @@ def test_mission_that_fits_nowhere__is_told_by_one_event() -> None:
 def test_events_of_one_turn__never_say_the_same_twice() -> None:
     world = World(planner=lambda _: feasible("drone-1", "edge-1", spare=True))
     world.settle()
-    world.planner = lambda _: infeasible("Preempted", "edge-1 was taken by another namespace's mission (Safety)")
+    world.planner = lambda _: infeasible("Preempted", "edge-1 was taken by a mission in another namespace (Safety)")
     world.displaced = True
     told = _told_by(world)
     assert [event.reason for event in told] == ["Preempted"]
-    assert told[0].message.endswith("edge-1 was taken by another namespace's mission (Safety)")
+    assert told[0].message.endswith("edge-1 was taken by a mission in another namespace (Safety)")
 
 
 def test_log_line__tells_what_was_decided_with_its_figures() -> None:
     found = replace(scope(mission()), trigger="NodeLost", inputs_digest=_DIGEST)
     assert tell_decision(replace(found, verdict=feasible("drone-1", "edge-1"))) == (
-        "planned demo/cctv for NodeLost: Split drone-1>edge-1 int8, latency 40ms (Modelled), energy 100mJ (Modelled), "
-        f"accuracy 75.4% (Declared); inputs {_DIGEST}"
+        "planned demo/cctv, trigger NodeLost: Split drone-1>edge-1 int8, latency 40ms (Modelled), "
+        f"energy 100mJ (Modelled), accuracy 75.4% (Declared); inputs {_DIGEST}"
     )
     assert tell_decision(replace(found, verdict=infeasible(least_bad=plan("drone-1")))) == (
-        "planned demo/cctv for NodeLost: infeasible: LatencyTooTight: best is 62 ms at edge-1, the limit is 50 ms; "
-        "least bad Local drone-1 int8, latency 40ms (Modelled), energy 100mJ (Modelled), accuracy 75.4% (Declared); "
-        f"inputs {_DIGEST}"
+        "planned demo/cctv, trigger NodeLost: infeasible: LatencyTooTight: best is 62 ms at edge-1, the limit is "
+        "50 ms; closest plan Local drone-1 int8, latency 40ms (Modelled), energy 100mJ (Modelled), "
+        f"accuracy 75.4% (Declared); inputs {_DIGEST}"
     )
-    assert tell_decision(replace(found, verdict=infeasible())).endswith(f"least bad none; inputs {_DIGEST}")
+    assert tell_decision(replace(found, verdict=infeasible())).endswith(f"closest plan none; inputs {_DIGEST}")

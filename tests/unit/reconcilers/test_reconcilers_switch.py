@@ -473,7 +473,7 @@ def test_nothing_feasible_at_first__serves_the_least_bad_and_says_so() -> None:
     placed = find(world.mission.status.conditions, "Placed")
     assert placed is not None
     assert (placed.status, placed.reason) == ("False", "LatencyTooTight")
-    assert placed.message == "best is 62 ms at edge-1, the limit is 50 ms; would do: latency.atMost: 62ms"
+    assert placed.message == "best is 62 ms at edge-1, the limit is 50 ms; suggested change: latency.atMost: 62ms"
 
 
 def test_nothing_feasible_any_more__serves_on_by_what_served_before() -> None:

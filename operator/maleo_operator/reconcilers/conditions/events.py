@@ -42,9 +42,9 @@ def tell_decision(scope: MissionScope) -> str:
     """Return the log line of a plan: trigger, result, predictions and digest of the inputs."""
     verdict = scope.verdict
     assert verdict is not None
-    told = [f"planned {scope.mission.key} for {scope.trigger}:"]
+    told = [f"planned {scope.mission.key}, trigger {scope.trigger}:"]
     if isinstance(verdict, Infeasible):
-        told.append(f"infeasible: {verdict.blockers[0].code}: {verdict.blockers[0].message}; least bad")
+        told.append(f"infeasible: {verdict.blockers[0].code}: {verdict.blockers[0].message}; closest plan")
     plan = verdict.chosen
     told.append(_tell_plan(plan) if plan is not None else "none;")
     return " ".join((*told, f"inputs {scope.inputs_digest}"))

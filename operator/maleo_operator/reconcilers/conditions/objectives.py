@@ -21,7 +21,9 @@ def judge_objectives(scope: MissionScope, active: Placement | None) -> list[Cond
         "EnergyMet": (objectives.energy, _energy),
     }
     return [
-        judge(scope, active) if active is not None else condition(kind, "Unknown", "NotServing", "nothing serves yet")
+        judge(scope, active)
+        if active is not None
+        else condition(kind, "Unknown", "NotServing", "no revision is serving yet")
         for kind, (objective, judge) in wanted.items()
         if objective is not None
     ]
@@ -49,7 +51,7 @@ def _latency(scope: MissionScope, _: Placement) -> Condition:
     objective, telemetry = scope.mission.spec.objectives.latency, scope.telemetry
     assert objective is not None
     if not telemetry.fresh:
-        return condition("LatencyMet", "Unknown", "NoTelemetry", "the entry does not report")
+        return condition("LatencyMet", "Unknown", "NoTelemetry", "no telemetry from the entry slot")
     judgement = judge_run(
         telemetry.windows,
         percentile=objective.percentile,
@@ -57,7 +59,7 @@ def _latency(scope: MissionScope, _: Placement) -> Condition:
         running=scope.mission.spec.drift.windows,
     )
     if judgement == "TooFewSamples":
-        message = f"a window needs {objective.needed_samples} samples, the last had {telemetry.samples}"
+        message = f"a window requires {objective.needed_samples} samples, the last one has {telemetry.samples}"
         return condition("LatencyMet", "Unknown", "TooFewSamples", message)
     told = _tell_share(scope, objective)
     if judgement == "Exceeded":
@@ -68,7 +70,7 @@ def _latency(scope: MissionScope, _: Placement) -> Condition:
     last = find(scope.mission.status.conditions, "LatencyMet")
     if last is not None and last.status != "Unknown":
         return last
-    return condition("LatencyMet", "Unknown", "Observing", "the first windows do not agree")
+    return condition("LatencyMet", "Unknown", "Observing", "the first windows disagree")
 
 
 def _tell_share(scope: MissionScope, objective: LatencyObjective) -> str:
@@ -80,7 +82,7 @@ def _tell_share(scope: MissionScope, objective: LatencyObjective) -> str:
     )
     seen = f"{share} of {total}" if total else "none of 0"
     return (
-        f"{seen} requests took more than {objective.at_most}, p{objective.percentile} allows "
+        f"{seen} requests took longer than {objective.at_most}, p{objective.percentile} allows "
         f"{allowed}: judged at {1 - SIGNIFICANCE:.0%} confidence"
     )
 
@@ -88,7 +90,7 @@ def _tell_share(scope: MissionScope, objective: LatencyObjective) -> str:
 def _energy(scope: MissionScope, _: Placement) -> Condition:
     margin, joules = margins.observed_energy_margin(scope), margins.observed_joules(scope)
     if margin is None or joules is None:
-        return condition("EnergyMet", "Unknown", "NoReading", "no energy reading whose basis is known")
+        return condition("EnergyMet", "Unknown", "NoReading", "no energy reading with a known basis")
     limit = scope.mission.spec.objectives.energy
     limits = " and ".join(filter(None, (limit.per_inference, limit.power))) if limit else ""
     shown = quantities.show(quantities.ENERGY, joules)

@@ -60,9 +60,7 @@ def _placed(scope: MissionScope, turn: Turn) -> Condition:
     told = _in_force(scope, turn)
     if not scope.refused or (told.status == "False" and told.reason not in _UNDER_WAY):
         return told
-    return condition(
-        "Placed", "False", CHILD_REFUSED, f"{scope.refused}: remove the cause, it is tried again by itself"
-    )
+    return condition("Placed", "False", CHILD_REFUSED, f"{scope.refused}: remove the cause, the operator retries")
 
 
 def _in_force(scope: MissionScope, turn: Turn) -> Condition:
@@ -70,9 +68,9 @@ def _in_force(scope: MissionScope, turn: Turn) -> Condition:
     if isinstance(verdict, Infeasible):
         return condition("Placed", "False", verdict.blockers[0].code, _shortfall(verdict))
     if verdict is not None and is_held_back(scope, turn.revisions):
-        return condition("Placed", "False", SUSPENDED, "planned, not acted on: spec.suspend is true")
+        return condition("Placed", "False", SUSPENDED, "planned but not applied: spec.suspend is true")
     if pending is not None and scope.mission.spec.suspend:
-        waits = f"revision {pending.spec.revision} waits: spec.suspend is true"
+        waits = f"revision {pending.spec.revision} is on hold: spec.suspend is true"
         return condition("Placed", "False", SUSPENDED, waits)
     errors = load_errors(scope, pending) if pending else ()
     if errors:
@@ -126,7 +124,7 @@ def _least_bad(scope: MissionScope, placement: Placement, blocker: str) -> Condi
     """Return Placed=False for a closest infeasible plan in force, with the message of its plan."""
     last = find(scope.mission.status.conditions, "Placed")
     known = last is not None and last.reason == blocker
-    told = last.message if last is not None and known else f"the least bad is {describe(placement)}"
+    told = last.message if last is not None and known else f"closest infeasible plan: {describe(placement)}"
     return condition("Placed", "False", blocker, told)
 
 
@@ -139,7 +137,7 @@ def _given_up(scope: MissionScope, active: Placement) -> Condition | None:
 
 
 def _shortfall(verdict: Infeasible) -> str:
-    changes = "; ".join(f"would do: {r.change}" for r in verdict.relaxations[:1])
+    changes = "; ".join(f"suggested change: {r.change}" for r in verdict.relaxations[:1])
     return "; ".join(filter(None, (verdict.blockers[0].message, changes)))
 
 
@@ -151,13 +149,13 @@ def _ready(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
     active, pending = turn.revisions.active, turn.revisions.pending
     current = turn.revisions.current
     if current is not None and input_lost(scope, current):
-        message = f"node {current.spec.entry_node}, where the data is born, is out of reach"
+        message = f"input node {current.spec.entry_node} is unreachable"
         return condition("Ready", "False", "NoInput", message)
     if active is None:
         return _not_serving(scope, pending, placed)
     pod = live_pods(scope.pods).get(entry_of(active))
     if pod is None or not pod.ready:
-        where = f"the entry on {active.spec.entry_node} is not ready"
+        where = f"the entry slot on {active.spec.entry_node} is not ready"
         trouble = pod.message if pod else scope.refused
         return condition("Ready", "False", "EntryNotReady", ": ".join(filter(None, (where, trouble))))
     reason, trouble = _why_unreachable(scope, active)
@@ -169,21 +167,26 @@ def _ready(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
 def _why_unreachable(scope: MissionScope, active: Placement) -> Trouble:
     """Return why clients get no response although the entry is ready."""
     if scope.service is None and scope.refused:
-        return CHILD_REFUSED, f"it has no address: {scope.refused}"
+        return CHILD_REFUSED, f"no Service for clients: {scope.refused}"
     reason, trouble = _known_trouble(scope, active) if active.spec.fallback is None else _NONE
-    return (reason, f"{trouble}; there is no fallback") if reason else _NONE
+    return (reason, f"{trouble}; the plan has no fallback") if reason else _NONE
 
 
 def _not_serving(scope: MissionScope, pending: Placement | None, placed: Condition) -> Condition:
     if pending is None:
-        return condition("Ready", "False", placed.reason, "nothing serves: no plan is in force")
+        return condition("Ready", "False", placed.reason, "not serving: no plan is active")
     if placed.reason in {*LOAD_REASONS, CHILD_REFUSED, SUSPENDED}:
-        return condition("Ready", "False", placed.reason, f"revision {pending.spec.revision} does not come to serve")
+        return condition(
+            "Ready",
+            "False",
+            placed.reason,
+            f"revision {pending.spec.revision} cannot start serving: see condition Placed",
+        )
     waiting = waiting_for(scope, pending)
     pods = live_pods(scope.pods)
     first = waiting[0] if waiting else entry_of(pending)
     trouble = pods[first].message if first in pods else scope.refused
-    told = f"{len(waiting)} of {len(slots_of(pending))} slots are not warm, first {first.node} {first.unit}"
+    told = f"{len(waiting)} of {len(slots_of(pending))} slots are not warm, such as {first.node} {first.unit}"
     return condition("Ready", "False", "Starting", ": ".join(filter(None, (told, trouble))))
 
 
@@ -196,32 +199,32 @@ def _degraded(
     """Return Degraded: True if the mission serves without a partner, not as its spec asks, or beyond a Hard limit."""
     active = turn.revisions.active
     if active is None:
-        return condition("Degraded", "False", "NotServing", "nothing serves yet")
+        return condition("Degraded", "False", "NotServing", "no revision is serving yet")
     if ready.status != "True":
-        return condition("Degraded", "False", "NotServing", "it does not serve at all: Ready tells why")
+        return condition("Degraded", "False", "NotServing", "not serving: see condition Ready")
     reason, trouble = _partner_trouble(scope, active)
     if not reason:
         reason, trouble = _plan_trouble(scope, turn, active, placed)
     missed = _missed(scope, objectives)
     if not reason and missed:
-        reason, trouble = missed[0], f"a Hard limit is not kept: {', '.join(missed)}"
+        reason, trouble = missed[0], f"Hard limit violated: {', '.join(missed)}"
     if not reason:
-        return condition("Degraded", "False", "AsPlanned", "serves as planned")
+        return condition("Degraded", "False", "AsPlanned", "serving as planned")
     return condition("Degraded", "True", reason, trouble)
 
 
 def _partner_trouble(scope: MissionScope, active: Placement) -> Trouble:
     reason, trouble = _known_trouble(scope, active)
     if not reason and scope.telemetry.fallback > 0:
-        reason, trouble = "FallbackServing", "a partner does not answer"
+        reason, trouble = "FallbackServing", "a partner slot does not respond"
     return (reason, f"{trouble}{_meanwhile(active)}") if reason else _NONE
 
 
 def _plan_trouble(scope: MissionScope, turn: Turn, active: Placement, placed: Condition) -> Trouble:
     """Return how the serving plan falls short of the spec. A move in progress is reported by `Placed` instead."""
-    serves = f"serves on by {describe(active)}"
+    serves = f"still serving with {describe(active)}"
     if placed.status == "False" and placed.reason not in _MOVE_TROUBLE:
-        return placed.reason, f"{serves}: Placed tells why"
+        return placed.reason, f"{serves}: see condition Placed"
     moving = turn.revisions.pending is not None and not scope.mission.spec.suspend
     unlike = "" if moving else _unlike_spec(scope, active)
     return ("SpecNotServed", f"{serves}: {unlike}") if unlike else _NONE
@@ -231,10 +234,10 @@ def _known_trouble(scope: MissionScope, active: Placement) -> Trouble:
     """Return why the partitions behind the entry cannot answer, as far as is known without a request."""
     violation = tell_violation(scope, active)
     if violation:
-        return FORBIDDEN, f"nothing is sent: {violation}"
+        return FORBIDDEN, f"no data is sent: {violation}"
     gone = [n for n in nodes_of(active)[1:] if n in scope.lost_nodes or n not in scope.snapshot.nodes]
     if gone:
-        return "PartnerLost", f"{', '.join(gone)} is out of reach"
+        return "PartnerLost", f"unreachable: {', '.join(gone)}"
     errors = load_errors(scope, active)
     if errors:
         return load_reason(errors), "; ".join(errors)
@@ -248,11 +251,11 @@ def _slot_trouble(scope: MissionScope, slot: Slot, pod: SlotPod | None) -> Troub
     told = pod if pod is not None and pod.failed else leaving or pod
     where = f"{slot.node} {slot.unit}"
     if told is None:
-        return "SlotMissing", ": ".join(filter(None, (f"{where} has no pod", scope.refused)))
+        return "SlotMissing", ": ".join(filter(None, (f"no pod for {where}", scope.refused)))
     if told.preempted:
-        return PREEMPTED, f"{where}: {told.message or 'a pod of higher priority took its place'}"
+        return PREEMPTED, f"{where}: {told.message or 'preempted by a pod of higher priority'}"
     if told.failed:
-        return "SlotFailed", f"{where}: {told.message or 'its container keeps failing'}"
+        return "SlotFailed", f"{where}: {told.message or 'its container keeps crashing'}"
     if not told.ip:
         stood = any(c.reason == PREEMPTED for c in scope.mission.status.conditions if c.type in ("Ready", "Degraded"))
         reason = PREEMPTED if stood else "SlotPending"  # kept until the pod is scheduled again
@@ -270,7 +273,7 @@ def _unlike_spec(scope: MissionScope, active: Placement) -> str:
     if serving.mode not in spec.modes:
         return f"spec.modes is {', '.join(spec.modes)}"
     if scope.model is not None and is_replaced(scope, active):
-        return f"Model {spec.model.name} has no such artefact of variant {serving.variant} any more"
+        return f"Model {spec.model.name} no longer has this artifact of variant {serving.variant}"
     return ""
 
 
@@ -287,4 +290,4 @@ def _missed(scope: MissionScope, objectives: Iterable[Condition]) -> list[str]:
 
 def _meanwhile(active: Placement) -> str:
     fallback = active.spec.fallback
-    return f"; {fallback.variant} on {active.spec.entry_node} answers meanwhile" if fallback else ""
+    return f"; fallback {fallback.variant} on {active.spec.entry_node} answers meanwhile" if fallback else ""

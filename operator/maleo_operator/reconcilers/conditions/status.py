@@ -72,7 +72,7 @@ def _placement(scope: MissionScope, turn: Turn, placement: Placement) -> Placeme
     warm = all(s.warm for s in slots)
     wanted = [
         condition(
-            "Warm", "True" if warm else "False", "Loaded" if warm else "Loading", "on every slot" if warm else ""
+            "Warm", "True" if warm else "False", "Loaded" if warm else "Loading", "warm on every slot" if warm else ""
         ),
         condition("Serving", "True" if serving else "False", "Active" if serving else "NotActive", ""),
         *([mark] if mark else []),
@@ -193,10 +193,10 @@ def _decision(scope: MissionScope) -> Decision | None:
 def _told(verdict: Verdict) -> str:
     if isinstance(verdict, Infeasible):
         lines = [f"{b.code}: {b.message}" for b in verdict.blockers]
-        lines += [f"would do: {r.change}" for r in verdict.relaxations]
+        lines += [f"suggested change: {r.change}" for r in verdict.relaxations]
         return "; ".join(lines)
     plan = verdict.plan
     latency = quantities.show(quantities.DURATION, plan.latency.value)
     here = f"{plan.mode} {'>'.join(plan.nodes)}, {plan.variant}: latency {latency} ({plan.latency.basis})"
-    others = [f"not {r.candidate}: {r.code} {r.margin}".rstrip() for r in verdict.rejected[:5]]
+    others = [f"rejected {r.candidate}: {r.code} {r.margin}".rstrip() for r in verdict.rejected[:5]]
     return "; ".join([here, *others])

@@ -159,7 +159,7 @@ def _replace(scope: MissionScope, turn: Turn, proposed: Placement) -> Turn:
     before = turn.revisions
     marks = {}
     if before.pending is not None:
-        message = f"overtaken before it served ({proposed.spec.reason})"
+        message = f"superseded before it served ({proposed.spec.reason})"
         marks = {before.pending.metadata.name: condition("Superseded", "True", "Overtaken", message)}
     if before.active is not None and is_stored(scope, before.active) and same_plan(before.active, proposed):
         return replace(turn, revisions=replace(before, pending=None), marks=marks)
@@ -173,11 +173,11 @@ def _objection(scope: MissionScope, pending: Placement) -> Condition | None:
     on if nothing serves and there is no new verdict.
     """
     if breaks_egress(scope, pending):
-        message = tell_violation(scope, pending) or "a node of it does not exist any more"
+        message = tell_violation(scope, pending) or "one of its nodes no longer exists"
         return condition("Superseded", "True", FORBIDDEN, message)
     planned = scope.mission.status.active is not None or scope.verdict is not None
     if scope.model is not None and planned and is_replaced(scope, pending):
-        message = f"Model {pending.spec.model} has no such artefact of variant {pending.spec.variant} any more"
+        message = f"Model {pending.spec.model} no longer has this artifact of variant {pending.spec.variant}"
         return condition("Superseded", "True", "ModelChanged", message)
     return None
 
@@ -227,7 +227,7 @@ def _finish(scope: MissionScope, turn: Turn) -> Turn:
     """
     revisions, marks = turn.revisions, dict(turn.marks)
     for placement in revisions.stale:
-        marks[placement.metadata.name] = condition("Superseded", "True", "Overtaken", "overtaken before it served")
+        marks[placement.metadata.name] = condition("Superseded", "True", "Overtaken", "superseded before it served")
     if revisions.active is not None and has_flipped(scope, turn):
         done = [p for p in revisions.draining if _left(scope, p, revisions)]
         by = f"revision {revisions.active.spec.revision} serves"
