@@ -128,7 +128,7 @@ class Operator:
         self.cache.hear(kind, item, deleted=deleted)
 
     async def _lead(self, epoch: int) -> None:
-        log.info("leading, epoch %d", epoch)
+        log.info("started leading, epoch %d", epoch)
         self.metrics.leading.set(1)
         gc.freeze()
         try:
@@ -166,7 +166,7 @@ class Operator:
         """Liveness check: fail if the leader's cycle has stalled, which only a restart repairs."""
         age = time.monotonic() - self.cycle.last_turn
         if self.elector.epoch is not None and age > _STALLED_S:
-            return web.Response(status=503, text=f"the cycle has not turned for {age:.0f} s")
+            return web.Response(status=503, text=f"the cycle has not made progress for {age:.0f} s")
         return web.Response(text="ok")
 
     async def _readyz(self, _request: web.Request) -> web.Response:
@@ -182,7 +182,9 @@ async def _serve(app: web.Application, port: int) -> web.AppRunner:
 
 def _log_nack(name: str, nack: Nack) -> None:
     message = nack.message[:_LONGEST_TOLD]
-    log.warning("%s refused version %d: %s: %s", name, nack.version, nack.reason[:_LONGEST_TOLD], message)
+    log.warning(
+        "%s rejected version %d of its desired state: %s: %s", name, nack.version, nack.reason[:_LONGEST_TOLD], message
+    )
 
 
 async def _run() -> None:

@@ -22,19 +22,25 @@ class Metrics:
         self.registry = CollectorRegistry()
         r = self.registry
         self.margin = Gauge(
-            "maleo_mission_margin_ratio", "Signed distance to the limit.", [*_MISSION, "objective"], registry=r
+            "maleo_mission_margin_ratio",
+            "Relative margin to the limit; negative if it is violated.",
+            [*_MISSION, "objective"],
+            registry=r,
         )
         self.latency = Gauge(
             "maleo_mission_latency_seconds",
-            "End to end at the entry, last window.",
+            "End-to-end latency at the entry in the last window.",
             [*_MISSION, "quantile"],
             registry=r,
         )
-        self.limit = Gauge("maleo_mission_latency_limit_seconds", "The latency objective.", _MISSION, registry=r)
+        self.limit = Gauge("maleo_mission_latency_limit_seconds", "Latency objective.", _MISSION, registry=r)
         self.energy = Gauge(
-            "maleo_mission_energy_joules_per_inference", "Marginal, last window.", [*_MISSION, "basis"], registry=r
+            "maleo_mission_energy_joules_per_inference",
+            "Marginal energy per inference in the last window.",
+            [*_MISSION, "basis"],
+            registry=r,
         )
-        self.rate = Gauge("maleo_mission_request_rate_hertz", "Requests a second, last window.", _MISSION, registry=r)
+        self.rate = Gauge("maleo_mission_request_rate_hertz", "Request rate in the last window.", _MISSION, registry=r)
         self.requests = Counter(
             "maleo_mission_requests", "Requests at the entry, by outcome.", [*_MISSION, "outcome"], registry=r
         )
@@ -45,40 +51,47 @@ class Metrics:
             "maleo_mission_moves", "Changes of the active revision.", [*_MISSION, "reason"], registry=r
         )
         self.condition = Gauge(
-            "maleo_mission_condition", "1 True, 0 False; absent while Unknown.", [*_MISSION, "type"], registry=r
+            "maleo_mission_condition",
+            "Condition status: 1 is True, 0 is False; absent while Unknown.",
+            [*_MISSION, "type"],
+            registry=r,
         )
-        self.warm = Gauge(
-            "maleo_mission_warm_revisions", "Revisions that a slot holds warm.", [*_MISSION, "slot"], registry=r
+        self.warm = Gauge("maleo_mission_warm_revisions", "Warm revisions of a slot.", [*_MISSION, "slot"], registry=r)
+        self.cycle = Histogram(
+            "maleo_cycle_seconds", "Duration of one pass of the reconciliation cycle.", buckets=_SECONDS, registry=r
         )
-        self.cycle = Histogram("maleo_cycle_seconds", "One turn of the cycle.", buckets=_SECONDS, registry=r)
-        self.planning = Histogram("maleo_planning_seconds", "One mission planned.", buckets=_SECONDS, registry=r)
-        self.queue = Gauge("maleo_queue_depth", "Dirty keys waiting.", registry=r)
+        self.planning = Histogram(
+            "maleo_planning_seconds", "Duration of planning one mission.", buckets=_SECONDS, registry=r
+        )
+        self.queue = Gauge("maleo_queue_depth", "Keys waiting in the work queue.", registry=r)
         self.leading = Gauge("maleo_leader", "1 while this replica leads.", registry=r)
-        self.api = Counter("maleo_api_requests", "Calls of the API server.", ["verb", "kind", "code"], registry=r)
-        self.restarts = Counter("maleo_watch_restarts", "Watches begun anew.", ["kind", "reason"], registry=r)
+        self.api = Counter("maleo_api_requests", "Requests to the API server.", ["verb", "kind", "code"], registry=r)
+        self.restarts = Counter("maleo_watch_restarts", "Restarted watches.", ["kind", "reason"], registry=r)
         self.unreadable = Counter(
             "maleo_unreadable_objects",
-            "Versions of objects that cannot be parsed; the log says why.",
+            "Object versions that cannot be parsed; the log has the reason.",
             ["kind"],
             registry=r,
         )
-        self.frames = Counter("maleo_ingest_frames", "Frames of agents.", ["outcome"], registry=r)
-        self.foreign = Counter("maleo_ingest_foreign_reports", "Reports on slots of other nodes, ignored.", registry=r)
+        self.frames = Counter("maleo_ingest_frames", "Telemetry frames from agents.", ["outcome"], registry=r)
+        self.foreign = Counter(
+            "maleo_ingest_foreign_reports", "Ignored reports about slots of other nodes.", registry=r
+        )
         self.refused = Counter(
             "maleo_ingest_refused_readings",
-            "Readings of agents and slots that make no sense, by reason; the log names one a minute.",
+            "Rejected implausible readings of agents and slots, by reason; at most one a minute is logged.",
             ["reason"],
             registry=r,
         )
         self.bandwidth = Gauge(
             "maleo_link_bandwidth_bytes_per_second",
-            "What transfers between two nodes show; absent where the declared figure counts.",
+            "Measured bandwidth between two nodes; absent where the declared value is used.",
             ["source", "target"],
             registry=r,
         )
-        self.connections = Gauge("maleo_ingest_connections", "Agents connected.", registry=r)
-        self.errors = Counter("maleo_decision_errors", "Decisions that failed by a bug.", ["kind"], registry=r)
-        self.pauses = Counter("maleo_gc_pause_seconds", "Time spent collecting garbage.", registry=r)
+        self.connections = Gauge("maleo_ingest_connections", "Connected agents.", registry=r)
+        self.errors = Counter("maleo_decision_errors", "Decisions that failed because of a bug.", ["kind"], registry=r)
+        self.pauses = Counter("maleo_gc_pause_seconds", "Time spent in garbage collection.", registry=r)
         self._shown: dict[tuple[str, str], frozenset[Series]] = {}
         self._collecting = 0.0
         gc.callbacks.append(self._note_collection)

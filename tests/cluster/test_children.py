@@ -111,10 +111,10 @@ async def test_object_of_somebody_else__is_refused_and_unchanged(shell: Shell, k
         refusal = await shell.put(kind)
         assert refusal is not None
         name = body["metadata"]["name"]
-        whose = "Mission cctv controls it" if owner else "nothing controls it"
-        assert f"{kind} {name} is refused: a {kind} of this name exists" in str(refusal)
+        whose = "it is controlled by Mission cctv" if owner else "it has no controller"
+        assert f"{kind} {name} was rejected: a {kind} with this name exists" in str(refusal)
         assert whose in str(refusal)
-        assert f"Delete or rename that {kind}, or give the Mission another name" in str(refusal)
+        assert f"delete or rename that {kind}, or rename the Mission" in str(refusal)
         assert await shell.read(kind) == before
     assert shell.cache.pods(shell.mission) == ()
     assert shell.cache.placements(shell.mission) == ()

@@ -116,7 +116,7 @@ async def test_healthz__fails_when_the_cycle_stalls(operator: Operator, monkeypa
     operator._queue.mark(ALL_MISSIONS)
     await asyncio.wait_for(hangs.wait(), _WAIT_S)
     operator.cycle.last_turn = time.monotonic() - 31.0  # as if that long had gone by since
-    assert await _get(health, "/healthz") == (503, "the cycle has not turned for 31 s")
+    assert await _get(health, "/healthz") == (503, "the cycle has not made progress for 31 s")
     assert (await _get(health, "/readyz"))[0] == 200, "its caches are fine"
 
 
@@ -260,8 +260,8 @@ async def test_refused_pod__is_told_in_the_mission_and_made_when_the_cause_is_go
         refused = await _placed_by(client, "ChildRefused")
         assert refused["status"] == "False"
         assert re.fullmatch(
-            r'Pod (\S+) is refused: pods "\1" is forbidden: error looking up service account default/default: '
-            'serviceaccount "default" not found: remove the cause, it is tried again by itself',
+            r'Pod (\S+) was rejected: pods "\1" is forbidden: error looking up service account default/default: '
+            'serviceaccount "default" not found: remove the cause, the operator retries',
             refused["message"],
         )
         await _warned(client, "cctv", "ChildRefused")
@@ -387,7 +387,7 @@ async def test_service_and_secret_of_a_tenant__stay_as_they_are_and_the_mission_
     async with _device_of_its_own(client):
         created = await client.create(MISSIONS, mission("shop", modes=["Local"]).to_api())
         refused = await _placed_by(client, "ChildRefused", name="shop")
-        assert "it was left as it is. Delete or rename that " in refused["message"]
+        assert "so it was left unchanged: delete or rename that " in refused["message"]
         for (kind, name), before in zip(_TAKEN.items(), tenants, strict=True):
             assert await client.get(kind, name, namespace="default") == before, f"{kind.kind} is another's"
         await client.delete(MISSIONS, "shop", namespace="default")

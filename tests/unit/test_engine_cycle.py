@@ -447,7 +447,7 @@ async def test_refused_pod__is_told_where_the_user_looks_and_tried_again() -> No
         status, reason, message = server.conditions("default/cctv")["Placed"]
         assert (status, reason) == ("False", "ChildRefused")
         assert message.startswith("Pod cctv-drone-host-npu-")
-        assert message.endswith(f"is refused: {_QUOTA}: remove the cause, it is tried again by itself")
+        assert message.endswith(f" was rejected: {_QUOTA}: remove the cause, the operator retries")
         await server.until(lambda: "ChildRefused" in {e["reason"] for e in server.objects.get(EVENTS, {}).values()})
         server.refused.clear()
         await server.until(lambda: server.conditions("default/cctv")["Placed"][1] == "Starting")
@@ -461,7 +461,7 @@ async def test_refused_placement__is_told_and_holds_nothing() -> None:
         keys = ("default/one", "default/two")
         await server.until(lambda: all("ChildRefused" in str(server.conditions(key)) for key in keys))
         told = server.conditions("default/one")["Placed"][2]
-        assert told.startswith("Placement one-1 is refused: spec.mode: unknown: ")
+        assert told.startswith("Placement one-1 was rejected: spec.mode: unknown: ")
         assert PODS not in server.objects, "nobody starts pods for a plan that is not written"
         server.refused.clear()
         await server.until(lambda: PODS in server.objects)
@@ -473,7 +473,7 @@ async def test_agents__are_told_although_a_child_is_refused() -> None:
     replica = _Replica(server)
     server.refused[SERVICES] = Forbidden("services is forbidden: exceeded quota: services=0")
     async with replica.leading():
-        await server.until(lambda: "Service cctv is refused" in str(server.conditions("default/cctv")))
+        await server.until(lambda: "Service cctv was rejected" in str(server.conditions("default/cctv")))
         (pod,) = server.objects[PODS].values()
         await server.until(lambda: bool(replica.parent.told["drone"].slots))
         (slot,) = replica.parent.told["drone"].slots
@@ -489,9 +489,9 @@ async def test_child_whose_name_is_taken__is_refused_and_what_is_there_stays_as_
     async with replica.leading():
         await server.until(lambda: "ChildRefused" in str(server.conditions("default/cctv")))
         assert server.conditions("default/cctv")["Placed"][2] == (
-            "Service cctv is refused: a Service of this name exists and is not this Mission's (nothing controls it); "
-            "it was left as it is. Delete or rename that Service, or give the Mission another name: "
-            "remove the cause, it is tried again by itself"
+            "Service cctv was rejected: a Service with this name exists and is not controlled by this Mission "
+            "(it has no controller), so it was left unchanged: delete or rename that Service, or rename the Mission: "
+            "remove the cause, the operator retries"
         )
         assert server.objects[SERVICES]["default/cctv"] == tenants
         assert server.objects[MISSIONS]["default/cctv"]["status"].get("address", "") == ""
@@ -520,7 +520,7 @@ async def test_key_that_somebody_mangled__is_told_and_nobody_leads_until_it_is_g
     server.put(SECRETS, {"metadata": {"name": "maleo-identity-key", "namespace": "maleo"}, "data": {"key": "c2hvcnQ="}})
     async with _Replica(server).leading():
         async with asyncio.timeout(_DEADLINE_S):
-            told = "Secret maleo/maleo-identity-key holds no `key` of 32 bytes: delete it"
+            told = "Secret maleo/maleo-identity-key has no `key` of at least 32 bytes: delete it"
             while told not in caplog.text:  # noqa: ASYNC110 - a line of the log wakes nobody
                 await asyncio.sleep(0.01)
         assert PLACEMENTS not in server.objects

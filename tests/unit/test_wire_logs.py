@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from maleo_wire.logs import OneLine
 
-FORGED = "x\n2026-01-01 00:00:00,000 INFO maleo.operator leading, epoch 9"
+FORGED = "x\n2026-01-01 00:00:00,000 INFO maleo.operator started leading, epoch 9"
 
 
 def _lines(*arguments: object, error: Exception | None = None) -> list[str]:

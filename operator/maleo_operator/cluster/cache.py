@@ -330,7 +330,7 @@ class Cache:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            log.warning("%s %s cannot be read, as if it was not there: %s: %s", kind.kind, key, where, first["msg"])
+            log.warning("%s %s is invalid and is ignored: %s: %s", kind.kind, key, where, first["msg"])
             self._on_unreadable(kind.kind)
 
     def _note_node(self, name: str, node: Object | None) -> None:

@@ -35,7 +35,7 @@ class Refusal:
     error: ApiError
 
     def __str__(self) -> str:
-        return f"{self.kind.kind} {self.name} is refused: {self.error}"
+        return f"{self.kind.kind} {self.name} was rejected: {self.error}"
 
 
 class NotOurs(ApiError):
@@ -43,10 +43,10 @@ class NotOurs(ApiError):
 
     def __init__(self, kind: Kind, found: Object) -> None:
         controller = children.controller_of(found)
-        whose = f"{controller.kind} {controller.name} controls it" if controller else "nothing controls it"
+        whose = f"it is controlled by {controller.kind} {controller.name}" if controller else "it has no controller"
         super().__init__(
-            f"a {kind.kind} of this name exists and is not this Mission's ({whose}); it was left as it is. "
-            f"Delete or rename that {kind.kind}, or give the Mission another name",
+            f"a {kind.kind} with this name exists and is not controlled by this Mission ({whose}), so it was left "
+            f"unchanged: delete or rename that {kind.kind}, or rename the Mission",
             status=409,
             reason="AlreadyExists",
         )
@@ -76,7 +76,9 @@ class Gateway:
             found = await self._client.create(SECRETS, body)
         key = b64decode(found.get("data", {}).get(_KEY, ""))
         if len(key) < _MIN_KEY_BYTES:
-            raise Invalid(f"Secret {namespace}/{KEY_SECRET} holds no `{_KEY}` of {_MIN_KEY_BYTES} bytes: delete it")
+            raise Invalid(
+                f"Secret {namespace}/{KEY_SECRET} has no `{_KEY}` of at least {_MIN_KEY_BYTES} bytes: delete it"
+            )
         return key
 
     async def apply_children(self, outcome: Outcome) -> Refusal | None:

@@ -158,7 +158,7 @@ class Cycle:
             self._improvement.begin(self._look().snapshot, self._mark_missions)
         except Exception:
             self._metrics.errors.labels("fleet").inc()
-            log.exception("planning all missions together failed")
+            log.exception("joint planning of all missions failed")
 
     async def _relist(self) -> None:
         while True:
@@ -167,7 +167,7 @@ class Cycle:
                 await self._cache.relist()
                 self._key = await self._gateway.load_key(self._namespace)
             except ApiError as error:
-                log.warning("not ready to lead: %s", error)
+                log.warning("cannot lead yet, retrying in 1 s: %s", error)
                 await asyncio.sleep(1.0)
             else:
                 return
@@ -208,12 +208,12 @@ class Cycle:
         try:
             await work
         except (Invalid, Forbidden) as error:
-            log.warning("%s %s is refused: %s", key.kind, key.key, error)
+            log.warning("%s %s: request rejected, will retry: %s", key.kind, key.key, error)
         except ApiError as error:
-            log.info("%s %s: %s", key.kind, key.key, error)
+            log.info("%s %s: request failed, will retry: %s", key.kind, key.key, error)
         except Exception:
             self._metrics.errors.labels(key.kind).inc()
-            log.exception("deciding %s %s failed", key.kind, key.key)
+            log.exception("reconciling %s %s failed", key.kind, key.key)
         else:
             self._remember(key).failures = 0
             return

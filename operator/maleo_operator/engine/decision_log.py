@@ -34,4 +34,4 @@ class Archive:
                 if place >= _MOST or (place and size > _MOST_BYTES):
                     file.unlink()
         except OSError as error:
-            log.warning("inputs of a decision are not kept: %s", error)
+            log.warning("cannot store the inputs of a decision: %s", error)

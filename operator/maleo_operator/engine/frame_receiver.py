@@ -56,7 +56,7 @@ class FrameReceiver:
                 self._receive_report(node, report, backfilled=frame.backfilled, now=now)
             except Exception:
                 self._metrics.errors.labels("report").inc()
-                log.exception("a report of %s on %s was not taken", report.slot, node)
+                log.exception("processing the report of slot %s on node %s failed", report.slot, node)
 
     def _receive_report(self, node: str, report: SlotReport, *, backfilled: bool, now: float) -> None:
         """Ingest one slot report and mark its mission dirty.

@@ -60,7 +60,7 @@ class Improvement:
             plan_fleet, snapshot, explain=False, gap=_GAP, go_on=lambda: time.monotonic() < deadline
         )
         wanted = worth_taking(snapshot, fleet)
-        log.info("planned %d missions together: %d would change their plan", len(fleet.verdicts), len(wanted))
+        log.info("joint planning of %d missions: %d would change their plan", len(fleet.verdicts), len(wanted))
         return wanted
 
 

@@ -91,7 +91,7 @@ class Reviewer:
 
     async def _take_turn(self, token: str, peer: str) -> str:
         if self._waiting >= _MOST_WAITING:
-            raise Denied(503, "too many tokens wait for a review: try again")
+            raise Denied(503, "too many tokens are waiting for review: try again")
         self._waiting += 1
         try:
             async with self._turns:
@@ -106,7 +106,7 @@ class Reviewer:
         if refusals is not None and refusals.until <= now:
             del self._refusals[peer]
         elif refusals is not None and refusals.count >= _MOST_REFUSALS:
-            raise Denied(429, "too many tokens of this peer were refused: try again in a minute")
+            raise Denied(429, "too many tokens of this peer were rejected: try again in a minute")
         try:
             node = await self._review(token)
         except ApiError as error:
@@ -161,7 +161,7 @@ def _digest(token: str) -> str:
 
 
 def _unauthorized() -> Denied:
-    return Denied(401, "a token of the agent's ServiceAccount, bound to its pod, is needed")
+    return Denied(401, "a token of the agent's ServiceAccount that is bound to its pod is required")
 
 
 def _make_room(memory: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ class IngestServer:
         except Denied as denied:
             return web.Response(status=denied.status, text=str(denied))
         if not self._door.prove(request.transport, node):
-            return web.Response(status=429, text="too many connections of this node")
+            return web.Response(status=429, text="too many connections from this node")
 
         def is_allowed(hello: Hello) -> bool:
             return hello.role == "agent" and hello.name == node

@@ -212,7 +212,7 @@ def _read_factor(measured: Histogram, scale: float) -> Figure:
     """Return the correction of the mean, with the sigma at which mean + P95 * sigma is the measured p95."""
     mean, tail = measured.mean or 0.0, measured.quantile(0.95) or 0.0
     factor = min(max(mean * scale, _CORRECTION[0]), _CORRECTION[1])
-    return Figure(factor, factor * max(0.0, tail / mean - 1) / P95, Basis.CALIBRATED, "slots' own timing")
+    return Figure(factor, factor * max(0.0, tail / mean - 1) / P95, Basis.CALIBRATED, "timing of the slots")
 
 
 def _follow(before: Figure, seen: Figure) -> Figure:
