@@ -95,14 +95,14 @@ REFUSED: Final = {
         f"{_A}---x: 1\n", "line 4: text after the separator ---: start the document on a new line"
     ),
     "a directive": (f"%YAML 1.1\n---\n{_A}", "line 2, column 1: did not find expected <document start>"),
-    "infinity": (f"{_A}x: .inf\n", "line 4: infinity and NaN cannot be written in JSON"),
-    "not a number": (f"{_A}x: .nan\n", "line 4: infinity and NaN cannot be written in JSON"),
+    "infinity": (f"{_A}x: .inf\n", "line 4: infinity and NaN cannot be represented in JSON"),
+    "not a number": (f"{_A}x: .nan\n", "line 4: infinity and NaN cannot be represented in JSON"),
     "a key that is null": (f"{_A}x: {{~: 1}}\n", "line 4: a key must not be null: quote it"),
-    "a key that is a list": (f"{_A}x: {{[1]: a}}\n", "line 4: a key must be a text, not a list or a mapping"),
+    "a key that is a list": (f"{_A}x: {{[1]: a}}\n", "line 4: a key must be a string, not a list or a mapping"),
     "an integer that is none": (f"{_A}x: !!int 1.5\n", 'line 4: "1.5" is not a value of type int'),
-    "a merge of no mapping": (f"{_A}x: {{<<: 3}}\n", "line 4: <<: takes a mapping or a list of mappings"),
+    "a merge of no mapping": (f"{_A}x: {{<<: 3}}\n", "line 4: <<: requires a mapping or a list of mappings"),
     "an undefined alias": (f"{_A}x: [*x]\n", "line 4, column 5: found undefined alias"),
-    "an alias that contains itself": (f"{_A}x: &a [*a]\n", "line 4: an alias (*name) contains itself"),
+    "an alias that contains itself": (f"{_A}x: &a [*a]\n", "line 4: alias (*name) contains itself"),
     "half of a surrogate pair in YAML": (
         f'{_A}x: "\\ud83d"\n',
         "line 4, column 7: found invalid Unicode character escape code (while parsing a quoted scalar)",
@@ -110,11 +110,11 @@ REFUSED: Final = {
 }  # fmt: skip
 """Refused by kubectl, too."""
 
-_TWICE: Final = "is there twice: kubectl would silently take the last one; remove one"
+_LAST_WINS: Final = "kubectl would silently use the last one; remove one"
 STRICTER: Final = {
-    "a key that is there twice": (f"{_A}x: 1\nx: 2\n", f'line 5: key "x" {_TWICE}'),
+    "a key that is there twice": (f"{_A}x: 1\nx: 2\n", f'line 5: duplicate key "x": {_LAST_WINS}'),
     "a key that is there twice in JSON": (
-        '{"kind": "ConfigMap", "metadata": {"name": "b", "name": "c"}}', f'line 1: key "name" {_TWICE}'
+        '{"kind": "ConfigMap", "metadata": {"name": "b", "name": "c"}}', f'line 1: duplicate key "name": {_LAST_WINS}'
     ),
     "a document after the end mark": (
         f"{_A}...\n{_A}", "line 5, column 1: did not find expected <document start>",

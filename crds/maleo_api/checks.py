@@ -59,18 +59,18 @@ def _has_rules(model: type[Schema]) -> bool:
 def unfit_metadata(metadata: Metadata) -> Iterator[str]:
     """Yield a mistake for every name, namespace and label that Kubernetes rejects for any kind."""
     if not _is_match(_SUBDOMAIN, metadata.name, 253):
-        told = "not a name: write lower case letters, digits, - and ., beginning and ending with a letter or digit"
-        yield _mistake("metadata.name", metadata.name, f"{told}, at most 253")
+        told = "invalid name: use lowercase letters, digits, - and ., starting and ending with a letter or digit"
+        yield _mistake("metadata.name", metadata.name, f"{told}, at most 253 characters")
     if metadata.namespace and not _is_match(_DNS_LABEL, metadata.namespace, 63):
-        told = "not a namespace: write lower case letters, digits and -, beginning and ending with a letter or digit"
-        yield _mistake("metadata.namespace", metadata.namespace, f"{told}, at most 63")
+        told = "invalid namespace: use lowercase letters, digits and -, starting and ending with a letter or digit"
+        yield _mistake("metadata.namespace", metadata.namespace, f"{told}, at most 63 characters")
     for key, value in metadata.labels.items():
         prefix, slash, name = key.rpartition("/")
         if not _is_match(_LABEL, name, 63) or (slash and not _is_match(_SUBDOMAIN, prefix, 253)):
-            yield _mistake("metadata.labels", key, "not a label's key: write [domain/]name")
+            yield _mistake("metadata.labels", key, "invalid label key: use [domain/]name")
         if value and not _is_match(_LABEL, value, 63):
-            told = "not a label's value: write letters, digits, -, _ and ., beginning and ending with a letter or digit"
-            yield _mistake(f"metadata.labels[{key}]", value, f"{told}, at most 63")
+            told = "invalid label value: use letters, digits, -, _ and ., starting and ending with a letter or digit"
+            yield _mistake(f"metadata.labels[{key}]", value, f"{told}, at most 63 characters")
 
 
 def _is_match(pattern: re.Pattern[str], text: str, most: int) -> bool:
@@ -82,7 +82,7 @@ def _repeated(items: list[Any], key: str | None, path: str) -> Iterator[str]:
     for index, item in enumerate(items) if key is not None else ():
         name = str(getattr(item, str(key)))
         if name in seen:
-            yield _mistake(f"{path}[{index}].{key}", name, "already in this list: give each its own")
+            yield _mistake(f"{path}[{index}].{key}", name, "duplicate in this list: use a unique value")
         seen.add(name)
 
 
@@ -132,20 +132,20 @@ def _first_of(items: Iterable[tuple[Key, Kind]]) -> dict[Key, Kind]:
 def _node(node: Resource) -> Iterator[str]:
     tier = node.metadata.labels.get(TIER)
     if tier is not None and tier not in set(Tier):
-        yield _mistake(f"metadata.labels[{TIER}]", tier, f"no such tier{_nearest(tier, Tier)}")
+        yield _mistake(f"metadata.labels[{TIER}]", tier, f"unknown tier{_nearest(tier, Tier)}")
 
 
 def _variant(variant: Variant, path: str) -> Iterator[str]:
     wanted = variant.requires.version
     if wanted and not _is_satisfiable(wanted):
-        told = "no version is in this range: write the least first, then what it must be below, such as >=1.17,<2"
+        told = "no version is in this range: the lower bound must be below the upper bound, such as >=1.17,<2"
         yield _mistake(f"{path}.requires.version", wanted, told)
     for index, block in enumerate(variant.blocks):
         for place, codec in enumerate(block.cut.codecs if block.cut is not None else ()):
             if not states_its_size(codec):  # not a CEL rule: for every codec it exceeds CEL's cost limit
                 where = f"{path}.blocks[{index}].cut.codecs[{place}].size"
-                told = f"not the size of its tensors by shapes and types ({tell_size(codec)})"
-                yield _mistake(where, codec.size, f"{told}: correct the one or the other")
+                told = f"does not match its tensors by shapes and datatypes ({tell_size(codec)})"
+                yield _mistake(where, codec.size, f"{told}: correct the size or the tensors")
 
 
 def _is_satisfiable(versions: str) -> bool:
@@ -167,13 +167,15 @@ def _device(
 ) -> Iterator[str]:
     node = device.spec.node_name
     if node not in nodes:
-        yield _mistake("spec.nodeName", node, f"no such Node{_nearest(node, nodes)}")
+        yield _mistake("spec.nodeName", node, f"Node not found{_nearest(node, nodes)}")
     first = describing[node]
     if first is not device:
-        yield _mistake("spec.nodeName", node, f"already described by Device/{first.key}: a node has one Device")
+        yield _mistake(
+            "spec.nodeName", node, f"already described by Device/{first.key}: a Node must have only one Device"
+        )
     for index, accelerator in enumerate(device.spec.declared):
         if accelerator.profile not in profiles:
-            told = f"no such DeviceProfile{_nearest(accelerator.profile, profiles)}"
+            told = f"DeviceProfile not found{_nearest(accelerator.profile, profiles)}"
             yield _mistake(f"spec.declared[{index}].profile", accelerator.profile, told)
 
 
@@ -182,14 +184,14 @@ def _link(
 ) -> Iterator[str]:
     for index, place in enumerate(link.spec.between):
         if place.node is not None and place.node not in labels:
-            told = f"no such Node{_nearest(place.node, labels)}"
+            told = f"Node not found{_nearest(place.node, labels)}"
             yield _mistake(f"spec.between[{index}].node", place.node, told)
         if place.site is not None and place.site not in sites:
-            told = f"no Node has this label {SITE}{_nearest(place.site, sites)}"
+            told = f"no Node has this value of label {SITE}{_nearest(place.site, sites)}"
             yield _mistake(f"spec.between[{index}].site", place.site, told)
     first = joining[_ends(link)]
     if first is not link:
-        told = f"already joined by Link/{first.key}: remove one of them"
+        told = f"ends already joined by Link/{first.key}: remove one of them"
         yield _mistake("spec.between", [end.to_api() for end in link.spec.between], told)
 
 
@@ -206,14 +208,14 @@ def _model_profile(
     spec = measured.spec
     profile = profiles.get(spec.profile)
     if profile is None:
-        yield _mistake("spec.profile", spec.profile, f"no such DeviceProfile{_nearest(spec.profile, profiles)}")
+        yield _mistake("spec.profile", spec.profile, f"DeviceProfile not found{_nearest(spec.profile, profiles)}")
     elif spec.unit not in (units := [unit.name for unit in profile.spec.compute_units]):
-        yield _mistake("spec.unit", spec.unit, f"{spec.profile} has no such unit{_nearest(spec.unit, units)}")
+        yield _mistake(
+            "spec.unit", spec.unit, f"DeviceProfile {spec.profile} has no such unit{_nearest(spec.unit, units)}"
+        )
     variant = variants.get(spec.variant_digest)
     if variant is None:
-        told = (
-            "no variant of a Model has an artifact with this digest: add its Model, or remove what was measured of it"
-        )
+        told = "no variant of a Model has an artifact with this digest: add the Model, or remove this ModelProfile"
         yield _mistake("spec.variantDigest", spec.variant_digest, told)
         return
     places = {block.name: place for place, block in enumerate(variant.blocks)}
@@ -240,9 +242,9 @@ def _span(span: MeasuredSpan, places: Mapping[str, int], path: str) -> Iterator[
     """Yield the mistakes in the block names of one span. places: block name -> index in the variant."""
     unknown = [name for name in span.blocks if name not in places]
     for name in unknown:
-        yield _mistake(path, name, f"the model has no such block{_nearest(name, places)}")
+        yield _mistake(path, name, f"the variant has no such block{_nearest(name, places)}")
     if not unknown and places[span.blocks[0]] > places[span.blocks[1]]:
-        yield _mistake(path, span.blocks, "ends before it starts: write the first block, then the last")
+        yield _mistake(path, span.blocks, "ends before it starts: name the first block, then the last")
 
 
 def _mistake(path: str, value: Any, told: str) -> str:

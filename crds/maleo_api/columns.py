@@ -20,17 +20,17 @@ def _condition(type_: str, field: str = "status") -> str:
 _AGE: Final = Column("Age", ".metadata.creationTimestamp", type="date")
 _READY: Final = Column("Ready", _condition("Ready"))
 
-_MARGIN: Final = "Distance to the limit; negative: violated; with ~ predicted, not observed"
+_MARGIN: Final = "Margin to the limit; negative if it is violated; ~ marks a predicted value"
 
 COLUMNS: Final = {
     "Mission": (
         _READY,
         Column("Phase", ".status.phase"),
-        Column("Nodes", ".status.nodes", description="In the order of the data"),
+        Column("Nodes", ".status.nodes", description="Nodes in the order of the data flow"),
         Column("Accuracy", ".status.margins.accuracy", description="Declared figure minus the floor, in points"),
         Column("Latency", ".status.margins.latency", description=_MARGIN),
         Column("Energy", ".status.margins.energy", description=_MARGIN),
-        Column("Reason", ".status.reason", description="What to look at first"),
+        Column("Reason", ".status.reason", description="Reason of the most severe condition"),
         _AGE,
         Column("Mode", ".status.mode", priority=1, description="Local, Split or Remote"),
         Column("Variant", ".status.variant", priority=1),
@@ -41,7 +41,7 @@ COLUMNS: Final = {
         Column("Mode", ".spec.mode"),
         Column("Variant", ".spec.variant"),
         Column("Serving", _condition("Serving")),
-        Column("Reason", ".spec.reason", description="Why this revision was made"),
+        Column("Reason", ".spec.reason", description="Why this revision was created"),
         _AGE,
         Column("Mission", ".spec.mission", priority=1),
         Column("Revision", ".spec.revision", type="integer", priority=1),

@@ -175,11 +175,11 @@ class _Building:
     def build(self, node: Node) -> Any:
         self._left -= 1
         if self._left < 0:
-            raise _Refused(node, "aliases (*name) make this document too large: write it out, or use fewer")
+            raise _Refused(node, "aliases (*name) expand this document too much: use fewer aliases")
         if isinstance(node, ScalarNode):
             return _scalar(node)
         if id(node) in self._open:
-            raise _Refused(node, "an alias (*name) contains itself")
+            raise _Refused(node, "alias (*name) contains itself")
         self._open.add(id(node))
         if isinstance(node, SequenceNode):
             built: Any = [self.build(item) for item in node.value]
@@ -206,17 +206,17 @@ class _Building:
     def _merged(self, value: Node) -> list[dict[str, Any]]:
         sources = value.value if isinstance(value, SequenceNode) else [value]
         if not all(isinstance(source, MappingNode) for source in sources):
-            raise _Refused(value, "<<: takes a mapping or a list of mappings")
+            raise _Refused(value, "<<: requires a mapping or a list of mappings")
         return [self.build(source) for source in sources]
 
 
 def _repeated(name: str) -> str:
-    return f"key {json.dumps(name)} is there twice: kubectl would silently take the last one; remove one"
+    return f"duplicate key {json.dumps(name)}: kubectl would silently use the last one; remove one"
 
 
 def _key(node: Node) -> str:
     if not isinstance(node, ScalarNode):
-        raise _Refused(node, "a key must be a text, not a list or a mapping")
+        raise _Refused(node, "a key must be a string, not a list or a mapping")
     value = _scalar(node)
     if value is None:
         raise _Refused(node, "a key must not be null: quote it")
@@ -244,7 +244,7 @@ def _binary(node: ScalarNode) -> str:
     try:
         return b64decode("".join(node.value.split()), validate=True).decode()
     except ValueError:
-        raise _Refused(node, "!!binary takes base64 of UTF-8 text") from None
+        raise _Refused(node, "!!binary requires base64 of UTF-8 text") from None
 
 
 def _number(node: Node, value: Any) -> Any:
@@ -252,7 +252,7 @@ def _number(node: Node, value: Any) -> Any:
     if not isinstance(value, float):
         return value
     if not math.isfinite(value):
-        raise _Refused(node, "infinity and NaN cannot be written in JSON")
+        raise _Refused(node, "infinity and NaN cannot be represented in JSON")
     return int(value) if value.is_integer() and abs(value) < _INT64 else value
 
 

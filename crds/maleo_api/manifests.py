@@ -151,7 +151,7 @@ def revise(resource: AnyResource, changes: Mapping[str, Any]) -> AnyResource:
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise ManifestError([f"spec.{path}: {parent} holds no fields"])
+                raise ManifestError([f"spec.{path}: {parent} has no fields"])
         place[last] = value
     found, mistakes = _parse(document, type(resource))
     if found is None or mistakes:
@@ -180,12 +180,12 @@ def _files(paths: Iterable[Path], reading: "_Reading") -> Iterator[Path]:
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
             if not found:
-                reading.mistakes.append(f"{path}: no {', '.join(_SUFFIXES)} file in this folder")
+                reading.mistakes.append(f"{path}: no {', '.join(_SUFFIXES)} file in this directory")
             yield from found
         elif path.is_file() or str(path) == STANDARD_INPUT:
             yield path
         else:
-            reading.mistakes.append(f"{path}: no such file or folder")
+            reading.mistakes.append(f"{path}: no such file or directory")
 
 
 class _Reading:
@@ -202,14 +202,14 @@ class _Reading:
         try:
             documents = [document for document in parse_documents(text()) if document is not None]
         except (DocumentError, UnicodeDecodeError, OSError) as error:
-            self.mistakes.append(f"{name}: not readable as YAML: {' '.join(str(error).split())}")
+            self.mistakes.append(f"{name}: invalid YAML: {' '.join(str(error).split())}")
             return
         for number, document in enumerate(documents, start=1):
             self._take(f"{name}: doc {number}", document)
 
     def _take(self, place: str, document: object) -> None:
         if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
-            self.mistakes.append(f"{place}: no Kubernetes object: apiVersion, kind and metadata.name are needed")
+            self.mistakes.append(f"{place}: not a Kubernetes object: apiVersion, kind and metadata.name are required")
         elif document["kind"].endswith("List") and ("items" in document or document["kind"] == "List"):
             self._take_list(f"{place} {document['kind']}", document.get("items") or [])
         elif document["kind"] == "Node" and document.get("apiVersion") == "v1":
@@ -220,12 +220,12 @@ class _Reading:
             self._take_own(place, document)
         elif document["kind"] in KINDS:
             self.mistakes.append(
-                f"{place} {document['kind']}: apiVersion: {document.get('apiVersion')}: write {API_VERSION}"
+                f"{place} {document['kind']}: apiVersion: {document.get('apiVersion')}: use {API_VERSION}"
             )
 
     def _take_list(self, place: str, items: object) -> None:
         if not isinstance(items, list):
-            told = "not a list: write the objects of the list below it"
+            told = "not a list: put the objects of the list under items"
             self.mistakes.append(f"{place}: items: {show_value(items)}: {told}")
             return
         for index, item in enumerate(items):
@@ -235,9 +235,9 @@ class _Reading:
         kind = document["kind"]
         info: KindInfo | None = KINDS.get(kind)
         if info is None:
-            self.mistakes.append(f"{place}: kind: {kind}: no kind of {GROUP}: {suggest(kind, KINDS)}")
+            self.mistakes.append(f"{place}: kind: {kind}: unknown kind of {GROUP}: {suggest(kind, KINDS)}")
         elif document["apiVersion"] != API_VERSION:
-            self.mistakes.append(f"{place} {kind}: apiVersion: {document['apiVersion']}: write {API_VERSION}")
+            self.mistakes.append(f"{place} {kind}: apiVersion: {document['apiVersion']}: use {API_VERSION}")
         else:
             self._keep(f"{place} {kind}", document, info.model, namespaced=info.namespaced)
 
@@ -295,14 +295,14 @@ def tell_yaml_error(error: Exception) -> str:
 def _describe(detail: ErrorDetails, model: type[Schema]) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
     if detail["type"] == "missing":
-        return f"{path}: missing: this field is required"
+        return f"{path}: required field is missing"
     shown = show_value(detail["input"])
     if detail["type"] == "string_type" and isinstance(detail["input"], bool):
-        return f"{path}: {shown}: a boolean: quote the text, since YAML takes y, yes, on, n, no and off for booleans"
+        return f"{path}: {shown}: must be a string: quote it, because YAML reads y, yes, on, n, no and off as booleans"
     if (unit := note_at(model, detail["loc"], Unit)) is not None:
         text = detail["input"] if isinstance(detail["input"], str) else ""
-        return f"{path}: {shown}: no {unit.name}: {unit.correct(text)}"
+        return f"{path}: {shown}: invalid {unit.name}: {unit.correct(text)}"
     form = note_at(model, detail["loc"], Form)
     if form is not None and detail["type"] == "string_pattern_mismatch":
-        return f"{path}: {shown}: no {form.name}: write for example {form.example}"
+        return f"{path}: {shown}: invalid {form.name}: use for example {form.example}"
     return f"{path}: {shown}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"

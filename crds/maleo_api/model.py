@@ -28,7 +28,7 @@ ArtifactUri = Annotated[
 VersionRange = Annotated[
     str,
     StringConstraints(pattern=r"^((>=|<)[0-9]+(\.[0-9]+){0,3}(,(>=|<)[0-9]+(\.[0-9]+){0,3})?)?$", max_length=64),
-    Form("range of versions", ">=1.17, <2 or >=1.17,<2"),
+    Form("version range", ">=1.17, <2 or >=1.17,<2"),
 ]
 
 

@@ -60,9 +60,9 @@ class Unit:
         """Return the remedy for `text`, which does not match the pattern."""
         spelling = text.lstrip("0123456789.")
         if spelling in self.factors and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text.removesuffix(spelling)):
-            most = f"at most {self.most_digits(spelling)} digits before its point and {_DECIMALS} after it"
-            return f"a number of {spelling or self.si} has {most}"
-        return f"write a number with its unit, for example {self.example}"
+            most = f"at most {self.most_digits(spelling)} digits before the decimal point and {_DECIMALS} after it"
+            return f"a value in {spelling or self.si} has {most}"
+        return f"use a number with a unit, for example {self.example}"
 
 
 def _scaled(prefixes: str, *stems: str) -> dict[str, float]:
@@ -119,7 +119,7 @@ def unit_of(quantity: object) -> Unit:
 def parse(unit: Unit, text: str) -> float:
     """Return the value of `text` in `unit.si`. Raise ValueError with the unit and a remedy if it does not match."""
     if re.fullmatch(unit.pattern[1:-1], text) is None:  # `$` would accept a trailing newline
-        raise ValueError(f"{text!r} is no {unit.name}: {unit.correct(text)}")
+        raise ValueError(f"{text!r}: invalid {unit.name}: {unit.correct(text)}")
     spelling = text.lstrip("0123456789.")
     return float(text[: len(text) - len(spelling)]) * unit.factors[spelling]
 
@@ -132,7 +132,7 @@ def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "nea
     largest: SI value of the largest spelling allowed. Raise ValueError if `value` is negative or not finite.
     """
     if not 0 <= value < math.inf:
-        raise ValueError(f"{value!r} is no {unit.name}: quantities are finite and not negative")
+        raise ValueError(f"{value!r}: invalid {unit.name}: a quantity must be finite and not negative")
     by_size = [row for row in unit.by_size if row[0] <= largest]
     at = max((at for at, (factor, _) in enumerate(by_size) if value >= factor), default=0)
     rounded = _round(value / by_size[at][0], digits, rounding)

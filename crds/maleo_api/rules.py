@@ -120,8 +120,8 @@ def _states_its_size() -> Rule:
     least, most = f"{stated} >= known * {1 - _ROUNDED}", f"{stated} <= known * {1 + _ROUNDED}"
     return Rule(
         f"!isQuantity(self.size) || [{known}].all(known, {least} && ({most} || {is_open}))",
-        f"the size of a cut is what its tensors come to by shapes and types, give or take {_ROUNDED:.0%}: "
-        "correct the one or the other",
+        f"the size of a cut must match its tensors by shapes and datatypes, within {_ROUNDED:.0%}: "
+        "correct the size or the tensors",
         states_its_size,
         "size",
         detail=tell_size,
@@ -139,8 +139,8 @@ def _is_open(form: Cut | Codec) -> bool:
 
 
 def tell_size(form: Cut | Codec) -> str:
-    """Return `they come to 1.95Ki`, with `at least` if an inner dimension is free."""
-    return f"they come to {'at least ' if _is_open(form) else ''}{show(BYTES, size_of(form.tensors))}"
+    """Return `the tensors have 1.95Ki`, with `at least` if an inner dimension is free."""
+    return f"the tensors have {'at least ' if _is_open(form) else ''}{show(BYTES, size_of(form.tensors))}"
 
 
 def _count_choices(model: ModelSpec) -> int:
@@ -157,13 +157,13 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
     Mission: (
         Rule(
             "self.metadata.name.size() <= 40",
-            "a mission's name has at most 40 characters: names of its pods and Service are made from it",
+            "a Mission name must have at most 40 characters: names of the Pods and the Service are derived from it",
             lambda mission: len(mission.metadata.name) <= 40,  # noqa: PLR2004 - as in CEL
             "metadata.name",
         ),
         Rule(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            "a mission's name begins with a letter and has only a-z, 0-9 and -: its Service is named so",
+            "a Mission name must start with a letter and contain only a-z, 0-9 and -: the Service has the same name",
             lambda mission: re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", mission.metadata.name) is not None,
             "metadata.name",
         ),
@@ -171,112 +171,120 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
     Objectives: (
         Rule(
             "has(self.accuracy) || has(self.latency) || has(self.energy)",
-            "a mission needs at least one objective: accuracy, latency or energy",
+            "at least one objective is required: accuracy, latency or energy",
             lambda objectives: bool(objectives.accuracy or objectives.latency or objectives.energy),
         ),
     ),
     LatencyObjective: (
         Rule(
             _where_readable("duration(self.atMost) < duration(self.window)", DURATION, "atMost", "window"),
-            "latency.atMost must be shorter than latency.window: raise the window",
+            "latency.atMost must be less than latency.window: increase the window",
             lambda latency: parse(DURATION, latency.at_most) < parse(DURATION, latency.window),
             "atMost",
         ),
         Rule(
             f"!has(self.minSamples) || self.minSamples * (100 - self.percentile) >= {LEAST_TAIL}",
-            "too few samples to judge this percentile: leave out minSamples, or raise it until "
+            "too few samples for this percentile: omit minSamples, or increase it until "
             f"minSamples x (100 - percentile) is at least {LEAST_TAIL}",
             lambda latency: latency.needed_samples * (100 - latency.percentile) >= LEAST_TAIL,
             "minSamples",
         ),
-        _above_zero("atMost", "at_most", "latency.atMost must be above zero: nothing answers in no time"),
+        _above_zero("atMost", "at_most", "latency.atMost must be greater than zero"),
     ),
     EnergyObjective: (
         Rule(
             "has(self.perInference) || has(self.power)",
-            "an energy objective needs perInference (such as 350mJ) or power (such as 10W)",
+            "an energy objective requires perInference (such as 350mJ) or power (such as 10W)",
             lambda energy: bool(energy.per_inference or energy.power),
         ),
-        _above_zero("perInference", "per_inference", "energy.perInference must be above zero: nothing runs on nothing"),
-        _above_zero("power", "power", "energy.power must be above zero: nothing runs on nothing"),
+        _above_zero("perInference", "per_inference", "energy.perInference must be greater than zero"),
+        _above_zero("power", "power", "energy.power must be greater than zero"),
     ),
-    AccuracyObjective: (_at_most_one("atLeast", "at_least", "accuracy.atLeast is a share: 100% at most"),),
+    AccuracyObjective: (_at_most_one("atLeast", "at_least", "accuracy.atLeast must be at most 100%"),),
     MissionSpec: (
         Rule(
             "'Local' in self.modes || ('Remote' in self.modes && self.egress.input != 'Device') ||"
             " ('Split' in self.modes && self.egress.features != 'Device')",
-            "no mode is left: Remote sends the input, Split the features, and egress keeps them on the Device: "
-            "allow Local, or widen egress",
+            "no usable mode: Remote sends the input and Split the features, but egress keeps them on the Device: "
+            "add mode Local, or relax egress",
             _has_a_mode,
             "modes",
         ),
     ),
     ModelReference: (
-        _above_zero("updatedEvery", "updated_every", "model.updatedEvery must be above zero: leave it out for never"),
+        _above_zero(
+            "updatedEvery",
+            "updated_every",
+            "model.updatedEvery must be greater than zero: omit it if the model is never updated",
+        ),
     ),
-    Demand: (_above_zero("rate", "rate", "demand.rate must be above zero: the least may be such as 1/h"),),
+    Demand: (
+        _above_zero(
+            "rate", "rate", "demand.rate must be greater than zero: for rare requests use a low rate such as 1/h"
+        ),
+    ),
     InputSource: (
         Rule(
             "has(self.node) != has(self.selector)",
-            "input needs exactly one of node and selector",
+            "input requires exactly one of node and selector",
             lambda source: (source.node is None) != (source.selector is None),
         ),
     ),
     Weights: (
         Rule(
             "self.accuracy + self.latency + self.energy > 0",
-            "weights cannot all be 0: one of them must count",
+            "at least one weight must be greater than zero",
             lambda weights: weights.accuracy + weights.latency + weights.energy > 0,
         ),
     ),
     LinkSpec: (
         Rule(
             "!has(self.between[0].node) || self.between[0] != self.between[1]",
-            "a node needs no link to itself: name another node, or twice a site for the network inside it",
+            "a link must not join a node to itself: name another node, or one site twice for the network inside it",
             lambda link: link.between[0].node is None or link.between[0] != link.between[1],
             "between",
         ),
         Rule(
             "has(self.bandwidth) ? !has(self.up) && !has(self.down) : has(self.up) && has(self.down)",
-            "a link has either bandwidth, in each direction, or both up and down",
+            "a link requires either bandwidth, for both directions, or both up and down",
             lambda link: [link.up is None, link.down is None] == [link.bandwidth is not None] * 2,
         ),
         Rule(
             "!has(self.up) || self.between[0] != self.between[1]",
-            "up and down need two different ends: write bandwidth for the network inside a site",
+            "up and down require two different ends: use bandwidth for the network inside a site",
             lambda link: link.up is None or link.between[0] != link.between[1],
             "between",
         ),
         *(
-            _above_zero(field, field, f"a link's {field} must be above zero: remove a link that is not there")
+            _above_zero(field, field, f"{field} must be greater than zero: delete the Link if there is no connection")
             for field in ("bandwidth", "up", "down")
         ),
     ),
     Place: (
         Rule(
             "[has(self.node), has(self.site), has(self.tier)].filter(given, given).size() == 1",
-            "an end of a link is exactly one of node, site and tier",
+            "an end of a link requires exactly one of node, site and tier",
             lambda place: [place.node, place.site, place.tier].count(None) == 2,  # noqa: PLR2004 - of three
         ),
     ),
     Artifact: (
         Rule(
             "!self.uri.matches('//[^/]*@')",
-            "a uri must not hold a user or a password (user:password@): whoever may read the model would have them",
+            "uri must not contain credentials (user:password@): everyone who can read the Model would see them",
             lambda artifact: re.search("//[^/]*@", artifact.uri) is None,
             "uri",
             secret=True,
         ),
         Rule(
             "!self.uri.contains('?') && !self.uri.contains('#')",
-            "a uri must not have a query or a fragment, which may hold a token: the digest alone says what is meant",
+            "uri must not have a query or a fragment, which may contain a token: the digest identifies the artifact",
             lambda artifact: "?" not in artifact.uri and "#" not in artifact.uri,
             "uri",
             secret=True,
         ),
         Rule(
             "!self.uri.startsWith('oci://') || self.uri.endsWith('@' + self.digest)",
-            "the uri of an oci artifact ends with @ and the artifact's digest (@sha256:...)",
+            "the uri of an OCI artifact must end with @ and the artifact's digest (@sha256:...)",
             lambda artifact: not artifact.uri.startswith("oci://") or artifact.uri.endswith(f"@{artifact.digest}"),
             "uri",
         ),
@@ -284,25 +292,27 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
     WeightWriting: (
         Rule(
             "has(self.throughput) || has(self.energyPerByte)",
-            "a row of weightWriting needs throughput (such as 2MB/s) or energyPerByte (such as 3uJ)",
+            "an entry of weightWriting requires throughput (such as 2MB/s) or energyPerByte (such as 3uJ)",
             lambda row: bool(row.throughput or row.energy_per_byte),
         ),
-        _above_zero("throughput", "throughput", "weights cannot be written at no speed: leave out what is not known"),
+        _above_zero("throughput", "throughput", "throughput must be greater than zero: omit it if it is unknown"),
     ),
-    Peak: (_above_zero("rate", "rate", "a peak rate must be above zero: leave out what the unit cannot run"),),
+    Peak: (
+        _above_zero("rate", "rate", "a peak rate must be greater than zero: omit peaks that the unit does not support"),
+    ),
     Efficiency: (
-        _above_zero("value", "value", "an efficiency must be above zero: leave out what is not known"),
-        _at_most_one("value", "value", "an efficiency is a share of the peak: 100% at most"),
+        _above_zero("value", "value", "an efficiency must be greater than zero: omit it if it is unknown"),
+        _at_most_one("value", "value", "an efficiency must be at most 100% of the peak"),
     ),
     Memory: (
-        _above_zero("size", "size", "a memory's size must be above zero: leave out what is not known"),
-        _above_zero("bandwidth", "bandwidth", "a memory's bandwidth must be above zero: leave out what is not known"),
+        _above_zero("size", "size", "a memory size must be greater than zero: omit it if it is unknown"),
+        _above_zero("bandwidth", "bandwidth", "a memory bandwidth must be greater than zero: omit it if it is unknown"),
     ),
-    AccuracyFigure: (_at_most_one("value", "value", "an accuracy is a share: 100% at most"),),
+    AccuracyFigure: (_at_most_one("value", "value", "an accuracy must be at most 100%"),),
     Tensor: (
         Rule(
             "self.shape.all(size, size == -1 || size > 0)",
-            "a dimension is above zero, or -1 where it is free",
+            "a dimension must be greater than zero, or -1 if it is dynamic",
             lambda tensor: all(size == -1 or size > 0 for size in tensor.shape),
             "shape",
         ),
@@ -310,25 +320,25 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
     Variant: (
         Rule(
             "self.exits.all(exit, self.blocks.exists(block, block.name == exit.after))",
-            "an exit comes after a block that there is: exits.after must be the name of one",
+            "exits.after must be the name of a block of the variant",
             lambda variant: {end.after for end in variant.exits} <= {block.name for block in variant.blocks},
             "exits",
         ),
         Rule(
             "self.exits.all(exit, !self.blocks.exists(block, block.name == exit.name))",
-            "an exit needs a name of its own: it is one more block",
+            "an exit must not have the name of a block: its head is an additional block",
             lambda variant: not {end.name for end in variant.exits} & {block.name for block in variant.blocks},
             "exits",
         ),
         Rule(
             "self.blocks.exists(block, block.work.matches('[1-9]'))",
-            "the blocks of a variant cannot all have no work: one must have work above zero",
+            "at least one block must have work greater than zero",
             lambda variant: any(_is_above_zero(block.work) for block in variant.blocks),
             "blocks",
         ),
         Rule(
             "!has(self.blocks[size(self.blocks) - 1].cut)",
-            "there is no cut after the last block: nothing comes after it",
+            "the last block must not have a cut: no block follows it",
             lambda variant: variant.blocks[-1].cut is None,
             "blocks",
         ),
@@ -337,20 +347,20 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
         Rule(
             "self.variants.map(v, v.blocks.size() * (1 + (has(v.exits) ? v.exits.size() : 0)) * (1 + v.blocks.map(b, "
             f"has(b.cut) && has(b.cut.codecs) ? b.cut.codecs.size() : 0).max())).sum() <= {_MOST_CHOICES}",
-            f"a model is too large to plan: blocks x (1 + exits) x (1 + codecs of a cut) is at most {_MOST_CHOICES} in "
-            "all its variants together: leave out variants, exits or codecs, or join blocks",
+            "the model is too large to plan: blocks x (1 + exits) x (1 + codecs of a cut) must be at most "
+            f"{_MOST_CHOICES} over all variants: remove variants, exits or codecs, or merge blocks",
             lambda model: _count_choices(model) <= _MOST_CHOICES,
             "variants",
             detail=lambda model: f"it is {_count_choices(model)}",
         ),
     ),
-    Cut: (_states_its_size(), _at_most_one("deviation", "deviation", "a deviation is a share: 100% at most")),
-    Exit: (_above_zero("work", "work", "the head of an exit must have work above zero"),),
+    Cut: (_states_its_size(), _at_most_one("deviation", "deviation", "a deviation must be at most 100%")),
+    Exit: (_above_zero("work", "work", "the head of an exit must have work greater than zero"),),
     MeasuredLatency: (
-        _above_zero("p50", "p50", "a measured latency must be above zero"),
+        _above_zero("p50", "p50", "a measured latency must be greater than zero"),
         Rule(
             _where_readable("duration(self.p50) <= duration(self.p95)", DURATION, "p50", "p95"),
-            "p95 cannot be below p50: they may have been swapped",
+            "p95 must not be less than p50: the values may be swapped",
             lambda latency: parse(DURATION, latency.p50) <= parse(DURATION, latency.p95),
             "p95",
         ),
@@ -358,13 +368,13 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
     Span: (
         Rule(
             "self.first <= self.last",
-            "a span ends at or after the block where it starts",
+            "a span must not end before the block where it starts",
             lambda span: span.first <= span.last,
             "last",
         ),
     ),
     Placement: (
-        Rule("self.spec == oldSelf.spec", "the spec of a placement never changes: a new plan is a new revision"),
+        Rule("self.spec == oldSelf.spec", "the spec of a Placement is immutable: a new plan requires a new Placement"),
     ),
 }
 

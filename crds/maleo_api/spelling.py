@@ -21,4 +21,4 @@ def suggest(name: str, known: Iterable[str]) -> str:
         return f"did you mean {' or '.join(filter(None, (', '.join(close[:-1]), close[-1])))}?"
     if len(names) > _MOST_LISTED:
         return f"none of the {len(names)} names is similar"
-    return f"available: {', '.join(names.values())}" if names else ""
+    return f"use one of {', '.join(names.values())}" if names else ""

@@ -112,7 +112,7 @@ def test_schema__judges_the_size_of_a_cut_as_the_command_line_does(api: Api) -> 
     }
     assert taken == agreed
     assert 0 < len(agreed) < len(_FORMS)
-    assert made.stderr.count("what its tensors come to by shapes and types") == len(_FORMS) - len(agreed)
+    assert made.stderr.count("must match its tensors by shapes and datatypes") == len(_FORMS) - len(agreed)
 
 
 def test_schema__has_a_refusal_for_each_rule() -> None:
@@ -150,14 +150,14 @@ def test_schema__keeps_the_spec_of_a_placement(api: Api) -> None:
     assert api.call("create", "-f", "-", body=_placement()).returncode == 0
     changed = api.call("apply", "--server-side", "--force-conflicts", "-f", "-", body=_placement(mode="Split"))
     api.call("delete", "placement/kept")
-    assert "the spec of a placement never changes" in changed.stderr
+    assert "the spec of a Placement is immutable" in changed.stderr
 
 
 def test_schema__refuses_a_span_that_ends_before_it_starts(api: Api) -> None:
     (partition,) = _placement()["spec"]["partitions"]
     backwards = _placement(partitions=[partition | {"span": {"first": 2, "last": 1}}])
     refused = api.call("create", "--dry-run=server", "-f", "-", body=backwards)
-    assert "a span ends at or after the block where it starts" in refused.stderr
+    assert "a span must not end before the block where it starts" in refused.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -193,4 +193,4 @@ def test_schema__takes_no_share_above_one(api: Api, share: str, is_taken: bool) 
     body = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "metadata": {"name": "share"}, "spec": spec}
     made = api.call("create", "-f", "-", "--dry-run=server", body=body)
     assert (made.returncode == 0) == is_taken, made.stderr
-    assert is_taken or "accuracy.atLeast is a share: 100% at most" in made.stderr
+    assert is_taken or "accuracy.atLeast must be at most 100%" in made.stderr

@@ -17,7 +17,7 @@ _HEAD = "apiVersion: maleo.dev/v1alpha1\nkind: Mission\nmetadata: {name: cctv}\n
 _SPEC = "spec: {model: {name: m}, input: {node: n1}, objectives: {latency: {atMost: 50ms}}}\n"
 _OWN = "apiVersion: maleo.dev/v1alpha1\nkind: %s\nmetadata: {name: %s}\nspec: %s\n---\n"
 _UNITS = "{vendor: v, product: p, computeUnits: [{name: npu, type: NPU, runtimes: %s}]}"
-_UNIT = "no duration: write a number with its unit, for example 50ms"
+_UNIT = "invalid duration: use a number with a unit, for example 50ms"
 _TWICE = "already defined in m.yaml: doc 1 Mission/cctv: rename or remove it"
 
 
@@ -67,15 +67,15 @@ _WRONG = {
     ),
     "a field that is missing": (
         _HEAD + "spec: {input: {node: n1}, objectives: {}}",
-        ["m.yaml: doc 1 Mission/cctv: spec.model: missing: this field is required"],
+        ["m.yaml: doc 1 Mission/cctv: spec.model: required field is missing"],
     ),
     "a kind that there is not": (
         _HEAD.replace("kind: Mission", "kind: Mision"),
-        ["m.yaml: doc 1: kind: Mision: no kind of maleo.dev: did you mean Mission?"],
+        ["m.yaml: doc 1: kind: Mision: unknown kind of maleo.dev: did you mean Mission?"],
     ),
     "a version that there is not": (
         _HEAD.replace("v1alpha1", "v1") + _SPEC,
-        ["m.yaml: doc 1 Mission: apiVersion: maleo.dev/v1: write maleo.dev/v1alpha1"],
+        ["m.yaml: doc 1 Mission: apiVersion: maleo.dev/v1: use maleo.dev/v1alpha1"],
     ),
     "the same name twice": (
         f"{_HEAD}{_SPEC}---\n{_HEAD}{_SPEC}",
@@ -83,21 +83,21 @@ _WRONG = {
     ),
     "no Kubernetes object": (
         "just text",
-        ["m.yaml: doc 1: no Kubernetes object: apiVersion, kind and metadata.name are needed"],
+        ["m.yaml: doc 1: not a Kubernetes object: apiVersion, kind and metadata.name are required"],
     ),
     "a version of no form": (
         _OWN % ("DeviceProfile", "small", _UNITS % "[{name: onnxruntime, version: v5, formats: [onnx]}]"),
         [('m.yaml: doc 1 DeviceProfile/small: spec.computeUnits[0].runtimes[0].version: "v5": '
-         "no version: write for example 5.2.0, 4.x or >=4.17")],
+         "invalid version: use for example 5.2.0, 4.x or >=4.17")],
     ),
     "a name of no form": (
         _HEAD + _SPEC.replace("n1", "Edge_1"),
         [('m.yaml: doc 1 Mission/cctv: spec.input.node: "Edge_1": '
-         "no name: write for example edge-1 (lower case letters, digits, - and ., at most 63)")],
+         "invalid name: use for example edge-1 (lowercase letters, digits, - and ., at most 63 characters)")],
     ),
     "text that is no YAML": (
         _HEAD + "spec: {modes: [Local\n",
-        [("m.yaml: not readable as YAML: line 5, column 1: did not find expected ',' or ']' "
+        [("m.yaml: invalid YAML: line 5, column 1: did not find expected ',' or ']' "
          "(while parsing a flow sequence)")],
     ),
     "an enumeration": (
@@ -108,43 +108,43 @@ _WRONG = {
 
 
 _LIST = "apiVersion: v1\nkind: List\nitems: "
-_NAME = "write lower case letters, digits, - and ., beginning and ending with a letter or digit, at most 253"
+_NAME = "use lowercase letters, digits, - and ., starting and ending with a letter or digit, at most 253 characters"
 _NODE = "apiVersion: v1\nkind: Node\nmetadata: "
 _WRONG |= {
     "a list whose items are a number": (
         _LIST + "3\n",
-        ["m.yaml: doc 1 List: items: 3: not a list: write the objects of the list below it"],
+        ["m.yaml: doc 1 List: items: 3: not a list: put the objects of the list under items"],
     ),
     "a list of something else": (
         _LIST + "[7]\n",
-        ["m.yaml: doc 1 List: items[0]: no Kubernetes object: apiVersion, kind and metadata.name are needed"],
+        ["m.yaml: doc 1 List: items[0]: not a Kubernetes object: apiVersion, kind and metadata.name are required"],
     ),
     "a text that YAML takes for a boolean": (
         _HEAD + _SPEC.replace("spec: {", "spec: {priorityClassName: off, "),
-        [("m.yaml: doc 1 Mission/cctv: spec.priorityClassName: false: a boolean: quote the text, since YAML takes "
-          "y, yes, on, n, no and off for booleans")],
+        [("m.yaml: doc 1 Mission/cctv: spec.priorityClassName: false: must be a string: quote it, because YAML reads "
+          "y, yes, on, n, no and off as booleans")],
     ),
     "a Node whose name Kubernetes refuses": (
-        _NODE + "{name: Edge 1}\n", [f'm.yaml: doc 1 Node/Edge 1: metadata.name: "Edge 1": not a name: {_NAME}']
+        _NODE + "{name: Edge 1}\n", [f'm.yaml: doc 1 Node/Edge 1: metadata.name: "Edge 1": invalid name: {_NAME}']
     ),
     "a Link whose name Kubernetes refuses": (
         ("apiVersion: maleo.dev/v1alpha1\nkind: Link\nmetadata: {name: my_link}\n"
          "spec: {between: [{site: a}, {site: b}], bandwidth: 1Mbit/s, roundTrip: 1ms}\n"),
-        [f'm.yaml: doc 1 Link/my_link: metadata.name: "my_link": not a name: {_NAME}'],
+        [f'm.yaml: doc 1 Link/my_link: metadata.name: "my_link": invalid name: {_NAME}'],
     ),
     "a namespace that Kubernetes refuses": (
         _HEAD.replace("name: cctv", "name: cctv, namespace: a.b") + _SPEC,
-        [('m.yaml: doc 1 Mission/cctv: metadata.namespace: "a.b": not a namespace: write lower case letters, digits '
-          "and -, beginning and ending with a letter or digit, at most 63")],
+        [('m.yaml: doc 1 Mission/cctv: metadata.namespace: "a.b": invalid namespace: use lowercase letters, digits '
+          "and -, starting and ending with a letter or digit, at most 63 characters")],
     ),
     "a site that no label can hold": (
         _NODE + '{name: a, labels: {maleo.dev/site: "Site A!"}}\n',
-        [('m.yaml: doc 1 Node/a: metadata.labels[maleo.dev/site]: "Site A!": not a label\'s value: write letters, '
-          "digits, -, _ and ., beginning and ending with a letter or digit, at most 63")],
+        [('m.yaml: doc 1 Node/a: metadata.labels[maleo.dev/site]: "Site A!": invalid label value: use letters, '
+          "digits, -, _ and ., starting and ending with a letter or digit, at most 63 characters")],
     ),
     "a label without a name": (
         _NODE + "{name: a, labels: {maleo.dev/: x}}\n",
-        ['m.yaml: doc 1 Node/a: metadata.labels: "maleo.dev/": not a label\'s key: write [domain/]name'],
+        ['m.yaml: doc 1 Node/a: metadata.labels: "maleo.dev/": invalid label key: use [domain/]name'],
     ),
     "a long list where a text belongs": (
         _HEAD + _SPEC.replace("spec: {", f"spec: {{priorityClassName: {['x'] * 300}, "),
@@ -233,52 +233,53 @@ def _measured(spans: str, *, profile: str = "small", unit: str = "npu", digest: 
 _DANGLING = {
     "a device of no node": (
         _FLEET + _OWN % ("Device", "gate", "{nodeName: gate-2}"),
-        'doc 3 Device/gate: spec.nodeName: "gate-2": no such Node: did you mean gate-1?',
+        'doc 3 Device/gate: spec.nodeName: "gate-2": Node not found: did you mean gate-1?',
     ),
     "a device of no profile": (
         _FLEET + _PROFILE + _OWN % ("Device", "gate", "{nodeName: gate-1, declared: [{name: a, profile: smal}]}"),
-        'doc 4 Device/gate: spec.declared[0].profile: "smal": no such DeviceProfile: did you mean small?',
+        'doc 4 Device/gate: spec.declared[0].profile: "smal": DeviceProfile not found: did you mean small?',
     ),
     "two devices of one node": (
         _FLEET + _OWN % ("Device", "a", "{nodeName: gate-1}") + _OWN % ("Device", "b", "{nodeName: gate-1}"),
-        'doc 4 Device/b: spec.nodeName: "gate-1": already described by Device/a: a node has one Device',
+        'doc 4 Device/b: spec.nodeName: "gate-1": already described by Device/a: a Node must have only one Device',
     ),
     "a link to no node": (
         _FLEET + _OWN % ("Link", "up", _LINK % "{node: gate-1}, {node: moon}"),
-        'doc 3 Link/up: spec.between[1].node: "moon": no such Node: there are edge-1, gate-1',
+        'doc 3 Link/up: spec.between[1].node: "moon": Node not found: use one of edge-1, gate-1',
     ),
     "a link to no site": (
         _FLEET + _OWN % ("Link", "up", _LINK % "{site: yard}, {site: yart}"),
-        'doc 3 Link/up: spec.between[1].site: "yart": no Node has this label maleo.dev/site: did you mean yard?',
+        ('doc 3 Link/up: spec.between[1].site: "yart": '
+         "no Node has this value of label maleo.dev/site: did you mean yard?"),
     ),
     "two links between the same ends": (
         _FLEET
         + _OWN % ("Link", "a", _LINK % "{node: gate-1}, {node: edge-1}")
         + _OWN % ("Link", "b", _LINK % "{node: edge-1}, {node: gate-1}"),
         ('doc 4 Link/b: spec.between: [{"node": "edge-1"}, {"node": "gate-1"}]: '
-        "already joined by Link/a: remove one of them"),
+        "ends already joined by Link/a: remove one of them"),
     ),
     "a measured span of no block": (
         _measured("stem, hed"),
-        'doc 5 ModelProfile/table: spec.spans[0].blocks: "hed": the model has no such block: did you mean head?',
+        'doc 5 ModelProfile/table: spec.spans[0].blocks: "hed": the variant has no such block: did you mean head?',
     ),
     "a measured span out of order": (
         _measured("head, stem"),
         ('doc 5 ModelProfile/table: spec.spans[0].blocks: ["head", "stem"]: '
-        "ends before it starts: write the first block, then the last"),
+        "ends before it starts: name the first block, then the last"),
     ),
     "measured on no profile": (
         _measured("stem, head", profile="smaller"),
-        'doc 5 ModelProfile/table: spec.profile: "smaller": no such DeviceProfile: did you mean small?',
+        'doc 5 ModelProfile/table: spec.profile: "smaller": DeviceProfile not found: did you mean small?',
     ),
     "measured on no unit": (
         _measured("stem, head", unit="gpu"),
-        'doc 5 ModelProfile/table: spec.unit: "gpu": small has no such unit: did you mean npu?',
+        'doc 5 ModelProfile/table: spec.unit: "gpu": DeviceProfile small has no such unit: did you mean npu?',
     ),
     "measured of no variant": (
         _measured("stem, head", digest=_OTHER),
         (f'doc 5 ModelProfile/table: spec.variantDigest: "{_OTHER}": no variant of a Model has an artifact with this '
-        "digest: add its Model, or remove what was measured of it"),
+        "digest: add the Model, or remove this ModelProfile"),
     ),
     "a span measured twice": (
         _measured("stem, head") + _measured("stem, head").rpartition(_MODEL)[2].replace("name: table", "name: zweite"),
@@ -287,24 +288,24 @@ _DANGLING = {
     ),
     "a tier that there is not": (
         _FLEET.replace("{maleo.dev/site: yard}", "{maleo.dev/tier: Devise}", 1),
-        'doc 1 Node/gate-1: metadata.labels[maleo.dev/tier]: "Devise": no such tier: did you mean Device?',
+        'doc 1 Node/gate-1: metadata.labels[maleo.dev/tier]: "Devise": unknown tier: did you mean Device?',
     ),
     "versions that exclude each other": (
         _model(requires="{runtime: onnxruntime, version: '>=2,<2.0'}"),
         ('doc 1 Model/net: spec.variants[0].requires.version: ">=2,<2.0": no version is in this range: '
-        "write the least first, then what it must be below, such as >=1.17,<2"),
+        "the lower bound must be below the upper bound, such as >=1.17,<2"),
     ),
     "a cut that its tensors contradict": (
         _model(cut=_cut("8Ki", "[-1, 1000]")),
         ('doc 1 Model/net: spec.variants[0].blocks[0].cut.size: "8Ki": '
-        "the size of a cut is what its tensors come to by shapes and types, give or take 5%: "
-        "correct the one or the other (they come to 1.95Ki)"),
+        "the size of a cut must match its tensors by shapes and datatypes, within 5%: "
+        "correct the size or the tensors (the tensors have 1.95Ki)"),
     ),
     "a cut that is smaller than its tensors are at least": (
         _model(cut=_cut("1Ki", "[1, -1, 1000]")),
         ('doc 1 Model/net: spec.variants[0].blocks[0].cut.size: "1Ki": '
-        "the size of a cut is what its tensors come to by shapes and types, give or take 5%: "
-        "correct the one or the other (they come to at least 1.95Ki)"),
+        "the size of a cut must match its tensors by shapes and datatypes, within 5%: "
+        "correct the size or the tensors (the tensors have at least 1.95Ki)"),
     ),
 }  # fmt: skip
 
@@ -346,7 +347,7 @@ def test_revise__takes_what_a_file_may_say_and_no_more() -> None:
     for path, value, told in (
         ("objectives.latenzy.atMost", "5ms", "spec.objectives.latenzy: unknown field: did you mean latency?"),
         ("objectives.latency.atMost", "20s", "must be shorter than latency.window"),
-        ("model.name.first", "x", "spec.model.name.first: name holds no fields"),
+        ("model.name.first", "x", "spec.model.name.first: name has no fields"),
     ):
         with pytest.raises(ManifestError, match=re.escape(told)):
             revise(mission, {path: value})
@@ -356,11 +357,11 @@ def test_load__tells_all_mistakes_of_all_files_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: [", encoding="utf-8")
     mistakes = _mistakes(tmp_path, _HEAD + "spec: {modell: 1}")
     assert len(mistakes) == 5  # not YAML; unknown modell; missing model, input, objectives
-    assert mistakes[0].startswith("a.yaml: not readable as YAML")
+    assert mistakes[0].startswith("a.yaml: invalid YAML")
 
 
 def test_load__names_a_path_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="nowhere: no such file or folder"):
+    with pytest.raises(ManifestError, match="nowhere: no such file or directory"):
         load([tmp_path / "nowhere"])
 
 

@@ -279,8 +279,8 @@ _WRONG = {
         ("--set", "drone-patrol.objectives.latenzy.atMost=9ms"),
         "spec.objectives.latenzy: unknown field: did you mean latency?",
     ),
-    "a field of a field that has none": (("--set", "drone-patrol.model.name.x=1"), "name holds no fields"),
-    "a rule that is broken": (("--set", "drone-patrol.objectives.latency.atMost=0ms"), "must be above zero"),
+    "a field of a field that has none": (("--set", "drone-patrol.model.name.x=1"), "name has no fields"),
+    "a rule that is broken": (("--set", "drone-patrol.objectives.latency.atMost=0ms"), "must be greater than zero"),
     "no value": (("--set", "drone-patrol.modes"), "modes: no value"),
     "no YAML": (("--set", "drone-patrol.modes=[Local"), "invalid YAML: line 1, column 7: "),
     "a site of no device": (("--site", "field-a"), "--site requires --add-device\n  add --add-device PROFILE"),
@@ -313,7 +313,7 @@ def test_wrong_manifest__ends_with_exit_code_2_and_all_mistakes(tmp_path: Path) 
     failure = CliRunner().invoke(app, ["plan", "-f", str(tmp_path)]).exception
     assert isinstance(failure, Failure)
     assert failure.exit_code == 2
-    assert [line.partition(" (")[0].count("must be above zero") for line in str(failure).splitlines()] == [1, 1]
+    assert [line.partition(" (")[0].count("must be greater than zero") for line in str(failure).splitlines()] == [1, 1]
 
 
 # ------------------------------------------------------------------------------------------------ for people

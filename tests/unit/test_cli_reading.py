@@ -42,7 +42,7 @@ def test_read__lets_manifests_count_before_the_catalogue(tmp_path: Path) -> None
 def test_read__names_what_is_near_in_the_catalogue_too(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
         _read(tmp_path, _device("rockship-rk3588"))
-    told = 'spec.declared[0].profile: "rockship-rk3588": no such DeviceProfile: did you mean rockchip-rk3588'
+    told = 'spec.declared[0].profile: "rockship-rk3588": DeviceProfile not found: did you mean rockchip-rk3588'
     assert told in str(caught.value)
     assert caught.value.exit_code == 2
 

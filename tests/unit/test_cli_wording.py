@@ -53,7 +53,7 @@ def test_rate__is_told_with_three_digits_however_large(rate: float, told: str) -
     [
         ("Devise", ["Device", "Edge", "Cloud"], "did you mean Device?"),
         ("hailo-9", ["hailo-8", "hailo-15", "jetson"], "did you mean hailo-8 or hailo-15?"),
-        ("moon", ["edge", "gate"], "available: edge, gate"),
+        ("moon", ["edge", "gate"], "use one of edge, gate"),
         ("moon", [f"edge-{i}" for i in range(17)], "none of the 17 names is similar"),
         ("moon", [], ""),
     ],

@@ -140,7 +140,7 @@ def _with_int8(names: list[str], **spec: Any) -> Snapshot:
     ("names", "told", "suggested"),
     [
         (["int9"], "has no variant int9 (did you mean int8?); available: fp32, int8; correct", ["int8"]),
-        (["bf16x"], "has no variant bf16x (available: fp32, int8); correct", ["int8"]),
+        (["bf16x"], "has no variant bf16x (use one of fp32, int8); correct", ["int8"]),
         (["int9", "fp33"], "int9 (did you mean int8?) and fp33 (did you mean fp32?); available: fp32, int8", ["int8"]),
         (
             ["fp32", "int9"],
