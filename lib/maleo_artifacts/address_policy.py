@@ -129,7 +129,9 @@ def _is_own(address: str) -> bool:
 def _authority(entry: str) -> str:
     match = _ENTRY.fullmatch(entry)
     if match is None:
-        raise InvalidSource(f"{entry!r} is no registry: write host:port, or http://host:port for one without TLS")
+        raise InvalidSource(
+            f"invalid registry {entry!r}: use host:port, or http://host:port for a registry without TLS"
+        )
     return join(URL(f"https://{match['host']}").host or "", match["port"])  # normalises IPv6 addresses
 
 
@@ -137,4 +139,4 @@ def _network(entry: str) -> Network:
     try:
         return ip_network(entry)
     except ValueError as error:
-        raise InvalidSource(f"{entry!r} is no network: write it as CIDR, such as 2001:db8::/48") from error
+        raise InvalidSource(f"invalid network {entry!r}: use CIDR notation, such as 2001:db8::/48") from error

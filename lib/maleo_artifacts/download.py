@@ -35,8 +35,8 @@ class AddressRefused(OSError):
 
     def __init__(self, kind: str) -> None:
         # The address is left out: a Model's author must not learn how the node's network resolves names.
-        remedy = "list its registry in the chart's agent.registries"
-        super().__init__(errno.EACCES, f"it is at {kind} address, which agents do not fetch from: {remedy}")
+        remedy = "add its host and port to the chart's agent.registries"
+        super().__init__(errno.EACCES, f"the server has {kind} address, from which agents do not download: {remedy}")
 
 
 async def download(url: str, *, most_bytes: int, sources: Sources) -> AsyncGenerator[bytes, None]:
@@ -48,21 +48,21 @@ async def download(url: str, *, most_bytes: int, sources: Sources) -> AsyncGener
     try:
         async with _get(URL(url), sources) as response:
             if response.status != 200:  # noqa: PLR2004 - OK
-                raise DownloadFailed(f"the server answered {response.status}", status=response.status)
+                raise DownloadFailed(f"the server returned HTTP status {response.status}", status=response.status)
             async for chunk in response.content.iter_chunked(CHUNK):
                 size += len(chunk)
                 if size > most_bytes:
-                    raise DownloadFailed(f"there is more of it than the {most_bytes} bytes that are allowed")
+                    raise DownloadFailed(f"the content exceeds the limit of {most_bytes} bytes")
                 yield chunk
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, AddressRefused):
             raise DownloadFailed(str(error.os_error.strerror)) from None
         raise DownloadFailed(f"{type(error).__name__}: {error}") from error
     except aiohttp.InvalidURL:
-        raise DownloadFailed("it is no valid address") from None
+        raise DownloadFailed("the address is invalid") from None
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         # The texts of these errors quote what the server sent, and whole addresses with their credentials.
-        raise DownloadFailed(f"{type(error).__name__}: the answer is broken, broke off or did not come") from None
+        raise DownloadFailed(f"{type(error).__name__}: the response is missing, incomplete or malformed") from None
 
 
 @asynccontextmanager
@@ -71,7 +71,7 @@ async def _get(named: URL, sources: Sources) -> AsyncIterator[aiohttp.ClientResp
     url = named
     for _ in range(_MOST_REDIRECTS + 1):
         if url.user is not None or url.password is not None:
-            raise DownloadFailed("its address holds credentials, which are not sent")
+            raise DownloadFailed("the address contains credentials, which are not sent")
         async with _session(url, sources) as session, session.get(url, allow_redirects=False) as response:
             location = response.headers.get("Location", "")
             if response.status not in _REDIRECTS or not location:
@@ -79,8 +79,8 @@ async def _get(named: URL, sources: Sources) -> AsyncIterator[aiohttp.ClientResp
                 return
         url = url.join(URL(location))
         if url.scheme != "https" and url.origin() != named.origin():
-            raise DownloadFailed(f"it redirects to {url.origin()}: another server is followed by https only")
-    raise DownloadFailed(f"it redirects more than {_MOST_REDIRECTS} times")
+            raise DownloadFailed(f"the server redirects to {url.origin()}: redirects to another server must use https")
+    raise DownloadFailed(f"the server redirects more than {_MOST_REDIRECTS} times")
 
 
 def _session(url: URL, sources: Sources) -> aiohttp.ClientSession:

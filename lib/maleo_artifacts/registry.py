@@ -57,7 +57,9 @@ class Location:
     def parse(cls, uri: str) -> "Location":
         match = _OCI.match(uri)
         if match is None:
-            raise TransferFailed(f"{show(uri)!r} is no registry address: write oci://host:port/repository[@sha256:...]")
+            raise TransferFailed(
+                f"{show(uri)!r}: invalid registry address: use oci://host:port/repository[@sha256:...]"
+            )
         return cls(match["host"], match["repository"], match["digest"] or "")
 
     def url(self, plain: Collection[str]) -> str:
@@ -83,7 +85,7 @@ async def pull(uri: str, digest: str, destination: Path, *, most_bytes: int, sou
                     output.write(chunk)
         if f"sha256:{actual.hexdigest()}" != digest:
             # The actual digest is withheld: whoever named the address could use it to have the content delivered.
-            raise DigestMismatch(f"{shown}: the content does not have the digest {digest}")
+            raise DigestMismatch(f"{shown}: the content does not match the digest {digest}")
         partial.rename(destination)
     except DownloadFailed as error:
         if error.status == _NOT_FOUND:
@@ -158,7 +160,8 @@ def _url_of(uri: str, digest: str, sources: Sources) -> str:
     if uri.startswith("file://"):
         # A manifest's author must not read files of a node, nor learn their digests.
         raise TransferFailed(
-            f"{show(uri)}: nodes take no files: store it with `maleo model push`, and name what that prints"
+            f"{show(uri)}: nodes cannot read local files: upload it with `maleo model push`, and use the address "
+            "that it prints"
         )
     if uri.startswith(("http://", "https://")):
         return uri

@@ -33,7 +33,7 @@ def parse_list(answer: Object, kind: Kind) -> Listing:
         items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
         return Listing(items=items, resource_version=answer["metadata"]["resourceVersion"])
     except (KeyError, TypeError) as error:
-        raise Busy(f"list {kind.plural}: the server sent no list: {type(error).__name__}: {error}") from error
+        raise Busy(f"list {kind.plural}: the server did not send a list: {type(error).__name__}: {error}") from error
 
 
 def parse_error(status: int, data: bytes) -> ApiError:

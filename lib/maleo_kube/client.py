@@ -184,7 +184,7 @@ class Client:
                         self._count(verb, kind.plural, str(response.status))
                         answer = parse_object(await response.read())
                         if answer is None:
-                            raise Busy(f"{verb} {path}: the server sent no JSON object", status=response.status)
+                            raise Busy(f"{verb} {path}: the server did not send a JSON object", status=response.status)
                         return answer
                     self._count(verb, kind.plural, str(response.status))
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -203,7 +203,7 @@ class Client:
         body: Object | None = None,
         headers: dict[str, str] | None = None,
     ) -> "aiohttp.client._RequestContextManager":
-        assert self._session is not None, "the client is used as a context manager"
+        assert self._session is not None, "use the client as a context manager"
         access = self._access
         authorization = access.authorize()
         return self._session.request(
@@ -245,7 +245,7 @@ def _parse_change(line: bytes, kind: Kind) -> Change:
     event = parse_object(line) or {}
     type_, body = event.get("type"), event.get("object")
     if not isinstance(type_, str) or not isinstance(body, dict):
-        raise Busy(f"watching {kind.plural}: the server sent no event: {line[:200]!r}")
+        raise Busy(f"watching {kind.plural}: the server did not send an event: {line[:200]!r}")
     if type_ == "ERROR":
         code = body.get("code")
         code = code if isinstance(code, int) else 500

@@ -108,7 +108,7 @@ class Informer:
         if not self.namespace or error.status != HTTPStatus.FORBIDDEN:
             return
         if not self.refused:
-            told = "%s of namespace %s cannot be read: create the namespace, or grant the right: %s"
+            told = "cannot list %s in namespace %s: create the namespace, or grant the permission: %s"
             log.warning(told, self.kind.plural, self.namespace, error)
         self.refused = True
         try:

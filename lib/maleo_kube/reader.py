@@ -50,7 +50,7 @@ class Reader:
             raise parse_error(status, data)
         answer = parse_object(data)
         if answer is None:
-            raise Busy(f"{verb} {path}: the server sent no JSON object", status=status)
+            raise Busy(f"{verb} {path}: the server did not send a JSON object", status=status)
         return answer
 
     def _request(self, verb: str, path: str) -> tuple[int, str, bytes]:

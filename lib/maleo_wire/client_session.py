@@ -69,9 +69,11 @@ class Child:
                 leader, longest = "", _ANSWERED_S
                 try:
                     leader = await self._converse(session, url)
-                    self._say(f"disconnected: {f'the leader is at {leader}' if leader else 'the parent closed'}")
+                    cause = f"redirected to the leader at {leader}" if leader else "the server closed the connection"
+                    self._say(f"disconnected: {cause}")
                 except aiohttp.WSServerHandshakeError as error:
-                    self._say(f"not admitted: it answers {error.status}")  # the parent may not expect this child yet
+                    # The parent may not expect this child yet.
+                    self._say(f"connection rejected: HTTP status {error.status}")
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     self._say(f"disconnected: {type(error).__name__}: {error}")
                     longest = _PAUSE_S[1]
@@ -94,7 +96,7 @@ class Child:
             return False
         data = encode(frame)
         if len(data) > self._largest:
-            log.warning("frame %d is dropped: %d bytes, at most %d", frame.sequence, len(data), self._largest)
+            log.warning("frame %d dropped: it has %d bytes, the limit is %d", frame.sequence, len(data), self._largest)
             return True
         try:
             await self._socket.send_bytes(data)

@@ -67,7 +67,7 @@ class Ledger:
         if len(self._told) >= _MOST_SOURCES:
             self._told.clear()
         self._told[source] = (now, 0)
-        log.warning("%s: a reading is refused (%s): %s; %d more since the last line", source, reason, what, silent)
+        log.warning("%s: reading rejected (%s): %s; %d more since the last log line", source, reason, what, silent)
 
     def of(self, source: str) -> Refuse:
         """Return the rejection callback of `screen_report` and `screen_reading` for one source."""
@@ -77,10 +77,10 @@ class Ledger:
 def screen_report(report: SlotReport, refuse: Refuse) -> SlotReport | None:
     """Return the plausible part of a slot's report, None if its state itself is invalid."""
     if not _is_state(report):
-        refuse("Figure", "the state of the slot")
+        refuse("Figure", "slot state out of range")
         return None
     if len(report.revisions) > _MOST_REVISIONS:
-        refuse("Length", f"{len(report.revisions)} revisions, at most {_MOST_REVISIONS}")
+        refuse("Length", f"{len(report.revisions)} revisions, the limit is {_MOST_REVISIONS}")
     revisions = (_screen_revision(revision, refuse) for revision in report.revisions[:_MOST_REVISIONS])
     errors = tuple(error[:_LONGEST_ERROR] for error in report.errors[:_MOST_ERRORS])
     return msgspec.structs.replace(report, revisions=tuple(r for r in revisions if r is not None), errors=errors)
@@ -89,7 +89,7 @@ def screen_report(report: SlotReport, refuse: Refuse) -> SlotReport | None:
 def screen_reading(reading: NodeReading, refuse: Refuse) -> NodeReading:
     """Return the reading with out-of-range values removed, which makes them unknown."""
     if len(reading.units) > _MOST_UNITS:
-        refuse("Length", f"{len(reading.units)} units, at most {_MOST_UNITS}")
+        refuse("Length", f"{len(reading.units)} units, the limit is {_MOST_UNITS}")
     units = tuple(_screen_unit(unit, refuse) for unit in reading.units[:_MOST_UNITS] if _is_named(unit, refuse))
     battery = reading.battery
     if battery is not None and not 0.0 <= battery <= 1.0:
@@ -115,7 +115,7 @@ def _screen_revision(report: RevisionReport, refuse: Refuse) -> RevisionReport |
         refuse("Figure", f"{where}: {joules} J")
         joules = None
     if len(report.transfers) > _MOST_TRANSFERS:
-        refuse("Length", f"{where}: {len(report.transfers)} transfers, at most {_MOST_TRANSFERS}")
+        refuse("Length", f"{where}: {len(report.transfers)} transfers, the limit is {_MOST_TRANSFERS}")
     transfers = tuple(t for t in report.transfers[:_MOST_TRANSFERS] if _is_transfer(t, where, refuse))
     return msgspec.structs.replace(report, joules=joules, transfers=transfers)
 
@@ -124,7 +124,7 @@ def _flaw_of(report: RevisionReport) -> tuple[Reason, str] | None:
     """Return reason and message if the counters are unusable as a whole, None if they can be counted."""
     counts = (report.total, report.over_limit, report.failed, report.fallback)
     if not 0 <= report.revision <= _LARGEST_NUMBER:
-        return "Figure", "the number of the revision"
+        return "Figure", "revision number out of range"
     if len(report.variant) > _LONGEST_NAME or report.basis not in _BASES:
         return "Label", f"variant {report.variant[:40]!r}, basis {report.basis[:40]!r}"
     if not all(0 <= count <= _MOST_REQUESTS for count in counts):
@@ -137,7 +137,7 @@ def _flaw_of(report: RevisionReport) -> tuple[Reason, str] | None:
 def _flaw_of_durations(report: RevisionReport) -> tuple[Reason, str] | None:
     sketches = [sketch for sketch in (report.compute, report.end_to_end) if sketch is not None]
     if not all(is_sketch(sketch) for sketch in sketches):
-        return "Figure", "a histogram that no durations can have"
+        return "Figure", "inconsistent histogram of durations"
     if report.end_to_end is not None and report.end_to_end.count > report.total:
         return "Sum", f"{report.end_to_end.count} durations of {report.total} requests"
     return None
@@ -154,7 +154,7 @@ def is_sketch(sketch: Sketch) -> bool:
 def _is_transfer(transfer: TransferReport, where: str, refuse: Refuse) -> bool:
     counted = 0 < transfer.requests <= _MOST_REQUESTS and 0 < transfer.bytes <= _MOST_BYTES
     if len(transfer.node) > _LONGEST_NAME:
-        refuse("Length", f"{where}: the name of a node")
+        refuse("Length", f"{where}: node name too long")
         return False
     longest = _LONGEST_CALL_S * max(transfer.requests, 0)
     mean = transfer.seconds / transfer.requests if transfer.requests else 0.0

@@ -133,7 +133,7 @@ class Parent:
     async def _meet(self, request: web.Request, caller: str) -> tuple[web.WebSocketResponse, Hello | None]:
         """Upgrade the connection and wait for the Hello: None if it is late, malformed or too large."""
         if self._ungreeted[caller] >= _MOST_UNGREETED:
-            raise web.HTTPTooManyRequests(text="too many connections of this identity wait to say Hello")
+            raise web.HTTPTooManyRequests(text="too many connections of this identity have not sent a Hello")
         self._ungreeted[caller] += 1
         try:
             socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=self._largest, compress=False)
@@ -172,7 +172,7 @@ class Parent:
             try:
                 self._take(name, up)
             except Exception:
-                log.exception("a message of %s was not taken", name)
+                log.exception("processing a message from %s failed", name)
 
     def _take(self, name: str, up: Up) -> None:
         if isinstance(up, Frame):

@@ -58,7 +58,7 @@ async def test_answer_that_is_no_object__is_an_error_of_the_server(serve: Serve,
     body = {"metadata": {"name": "drone-1"}}
     async with _client(url) as client:
         for call in (client.get(DEVICES, "drone-1"), client.list(DEVICES), client.create(DEVICES, body)):
-            with pytest.raises(Busy, match="the server sent no JSON object"):
+            with pytest.raises(Busy, match="the server did not send a JSON object"):
                 await call
 
 
@@ -68,7 +68,7 @@ async def test_answer_that_is_no_object__is_an_error_of_the_server(serve: Serve,
 )  # fmt: skip
 async def test_list_without_its_fields__is_an_error_of_the_server(serve: Serve, body: bytes) -> None:
     async with _client(await serve(body, 200)) as client:
-        with pytest.raises(Busy, match="the server sent no list"):
+        with pytest.raises(Busy, match="the server did not send a list"):
             await client.list(DEVICES)
 
 

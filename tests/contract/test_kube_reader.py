@@ -118,9 +118,9 @@ _STATUS = json.dumps({"kind": "Status", "reason": "R", "message": "the cause"}).
         ((404, {}, _STATUS), NotFound, "the cause"),
         ((403, {}, _STATUS), Forbidden, "the cause"),
         ((500, {}, b"<html>"), Busy, "<html>"),
-        ((200, {}, b"<html>"), Busy, "the server sent no JSON object"),
-        ((200, {}, b"[" * 100_000), Busy, "the server sent no JSON object"),
-        ((200, {}, b'{"items": 3}'), Busy, "the server sent no list"),
+        ((200, {}, b"<html>"), Busy, "the server did not send a JSON object"),
+        ((200, {}, b"[" * 100_000), Busy, "the server did not send a JSON object"),
+        ((200, {}, b'{"items": 3}'), Busy, "the server did not send a list"),
         ((429, {"Retry-After": "0"}, _STATUS), Busy, "the cause"),
     ],
 )

@@ -306,7 +306,7 @@ def test_import__names_files_by_the_address_that_nodes_use(
     ("options", "why"),
     [
         (["--as", "oci://maleo-registry:5000/models/net"], "--as requires --push"),
-        (["--push", "oci://127.0.0.1:9/net", "--as", "maleo-registry:5000"], "is no registry address"),
+        (["--push", "oci://127.0.0.1:9/net", "--as", "maleo-registry:5000"], "invalid registry address"),
     ],
 )
 def test_import__refuses_an_address_for_nodes_that_is_none(tmp_path: Path, options: list[str], why: str) -> None:

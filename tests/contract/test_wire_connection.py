@@ -300,7 +300,7 @@ async def test_connection__that_is_not_admitted_names_the_answer(
         dial(f"{upper.address}/nowhere", token="hunter2")
         await _first(pauses, 3)
     (told,) = [record.getMessage() for record in caplog.records]
-    assert told.endswith("not admitted: it answers 404")
+    assert told.endswith("connection rejected: HTTP status 404")
 
 
 async def _silent(session: aiohttp.ClientSession, upper: Upper, name: str) -> aiohttp.ClientWebSocketResponse:

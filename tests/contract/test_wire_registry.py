@@ -66,7 +66,7 @@ async def test_pull__keeps_nothing_that_is_not_what_the_digest_names(tmp_path: P
     app.router.add_get("/model", answer)
     async with TestServer(app) as server:
         digest = f"sha256:{hashlib.sha256(b'the model').hexdigest()}"
-        with pytest.raises(DigestMismatch, match="does not have the digest") as failure:
+        with pytest.raises(DigestMismatch, match="does not match the digest") as failure:
             await pull(str(server.make_url("/model")), digest, tmp_path / "pulled")
     assert hashlib.sha256(b"something else").hexdigest() not in str(failure.value), "or it could be asked for by it"
     assert list(tmp_path.iterdir()) == []
@@ -130,7 +130,7 @@ async def test_pull__tells_nothing_of_what_a_server_says(tmp_path: Path) -> None
     async with _server({"/secret": lambda: web.Response(status=403, text="token=hunter2", reason="hunter2")}) as server:
         with pytest.raises(TransferFailed) as failure:
             await pull(str(server.make_url("/secret")), _DIGEST, tmp_path / "pulled")
-        assert str(failure.value) == f"{server.make_url('/secret')}: the server answered 403"
+        assert str(failure.value) == f"{server.make_url('/secret')}: the server returned HTTP status 403"
 
 
 async def test_pull__tells_nothing_of_a_server_that_does_not_speak_http(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ async def test_pull__is_not_led_on_to_another_plain_server(tmp_path: Path) -> No
     async with _server({"/model": answer}) as near:
         to = str(near.make_url("/model"))
         async with _server({"/model": _to(to)}) as server:
-            with pytest.raises(TransferFailed, match="another server is followed by https only"):
+            with pytest.raises(TransferFailed, match="redirects to another server must use https"):
                 await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled")
     assert asked == []
 
@@ -225,7 +225,9 @@ async def test_pull__does_not_connect_to_what_only_nodes_reach(
     scheme: str, host: str, near: tuple[int, list[str]], tmp_path: Path
 ) -> None:
     port, came = near
-    with pytest.raises(TransferFailed, match=r"address, which agents do not fetch from: list its|no valid address"):
+    with pytest.raises(
+        TransferFailed, match=r"address, from which agents do not download: add its|the address is invalid"
+    ):
         await pull(f"{scheme}://{host}:{port}/latest", _DIGEST, tmp_path / "pulled", listed=[])
     assert came == []
 
@@ -258,7 +260,7 @@ async def test_pull__of_a_name_that_changes_its_address_connects_to_the_one_that
     port, came = near
     names["rebinding.test"] = ["127.0.0.1", "240.0.0.1", "127.0.0.1"]
     for _ in range(4):
-        with pytest.raises(TransferFailed, match="address, which agents do not fetch from"):
+        with pytest.raises(TransferFailed, match="address, from which agents do not download"):
             await pull(f"http://rebinding.test:{port}/", _DIGEST, tmp_path / "pulled", listed=[])
     assert came == []
 
@@ -272,7 +274,7 @@ async def test_pull__checks_each_hop_of_a_redirect(
     port, came = near
     names["hidden.test"] = ["::ffff:127.0.0.1"]
     async with _server({"/model": _to(location.format(port=port))}) as server:
-        with pytest.raises(TransferFailed, match=r"which agents do not fetch from|by https only"):
+        with pytest.raises(TransferFailed, match=r"from which agents do not download|must use https"):
             await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled")
     assert came == []
 
@@ -304,6 +306,6 @@ async def test_pull__sends_no_credentials_and_repeats_none(tmp_path: Path) -> No
 
 async def test_pull__stops_at_the_most_that_is_allowed(tmp_path: Path) -> None:
     async with _server({"/model": lambda: web.Response(body=bytes(5000))}) as server:
-        with pytest.raises(TransferFailed, match="there is more of it than the 4999 bytes"):
+        with pytest.raises(TransferFailed, match="the content exceeds the limit of 4999 bytes"):
             await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", most_bytes=4999)
     assert list(tmp_path.iterdir()) == []

@@ -109,7 +109,7 @@ async def test_forged_content_and_an_impossible_limit__are_named_and_what_ran_be
                 timeout_s=_WAIT_S,
             )
             await made.until(len(made.samples) + 20)
-    assert "does not have the digest" in seen.reason("Placed")
+    assert "does not match the digest" in seen.reason("Placed")
     assert (seen.revision, seen.condition("Ready")) == (placed.revision, "True")
     assert then.condition("Ready") == "True"
     assert faults(made) == []

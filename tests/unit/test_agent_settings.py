@@ -25,5 +25,5 @@ def test_settings__hold_the_registries_and_networks_of_the_chart(monkeypatch: py
 def test_settings__with_a_wrong_entry_say_which(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_NAME", "drone-1")
     monkeypatch.setenv("MALEO_REGISTRIES", "registry.internal")
-    with pytest.raises(InvalidSource, match=r"'registry\.internal' is no registry"):
+    with pytest.raises(InvalidSource, match=r"invalid registry 'registry\.internal'"):
         Settings.read()

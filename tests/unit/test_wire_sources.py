@@ -150,5 +150,5 @@ def test_entry_that_is_no_registry__is_named_with_the_right_form(entry: str) -> 
 
 
 def test_entry_that_is_no_network__is_named_with_the_right_form() -> None:
-    with pytest.raises(InvalidSource, match=r"'10\.0\.0\.1/8' is no network: write it as CIDR"):
+    with pytest.raises(InvalidSource, match=r"invalid network '10\.0\.0\.1/8': use CIDR"):
         Sources.parse([], refused=["10.0.0.1/8"])
