@@ -59,11 +59,11 @@ class ArtifactCache:
                 await pull(artifact.uri, artifact.digest, path, most_bytes=most, sources=self._sources)
         except TransferFailed as error:
             if self._failures.get(artifact.digest) != str(error):  # logged once, because slots retry
-                log.warning("%s is not fetched: %s", name, error)
+                log.warning("cannot download %s: %s", name, error)
             self._failures[artifact.digest] = str(error)
             raise
         self._failures.pop(artifact.digest, None)
-        log.info("%s is fetched: %d bytes in %.1f s", name, path.stat().st_size, time.monotonic() - began)
+        log.info("downloaded %s: %d bytes in %.1f s", name, path.stat().st_size, time.monotonic() - began)
 
     @contextmanager
     def _reserving(self, artifact: Artifact, wanted: Collection[str]) -> Iterator[int]:
@@ -90,10 +90,10 @@ class ArtifactCache:
 
     def _tell_full(self, artifact: Artifact, must_stay: int) -> str:
         name, coming = show(artifact.uri), sum(self._reserved.values())
-        remedy = "raise the chart's agent.cacheBytes, or run fewer models on this node"
+        remedy = "increase the chart's agent.cacheBytes, or run fewer models on this node"
         return (
-            f"{name}: CacheFull: it has {artifact.size} bytes, and the node's cache of {self._most_bytes} "
-            f"holds {must_stay} that missions here want and {coming} that are being fetched: {remedy}"
+            f"{name}: CacheFull: the artifact has {artifact.size} bytes, and the node's cache of {self._most_bytes} "
+            f"bytes holds {must_stay} that missions on this node use and {coming} that are being downloaded: {remedy}"
         )
 
     def _path(self, digest: str) -> Path:

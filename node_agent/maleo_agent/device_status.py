@@ -23,7 +23,7 @@ def judge(reading: NodeReading, before: dict[str, str]) -> list[tuple[str, str, 
     """Return (type, status, reason, message) of the sensor conditions; `before` gives hysteresis. Pure."""
     slow = [u for u in reading.units if u.capacity is not None and u.capacity < _THROTTLED_BELOW]
     names = ", ".join(sorted(unit.unit for unit in slow))
-    thermal = ("False", "Throttled", f"running below normal speed: {names}") if slow else ("True", "NotThrottled", "")
+    thermal = ("False", "Throttled", f"throttled: {names}") if slow else ("True", "NotThrottled", "")
     found = [("ThermallyStable", *thermal)]
     if reading.battery is not None:
         limit = _BATTERY_FINE if before.get("BatterySufficient") == "False" else _BATTERY_LOW

@@ -112,7 +112,7 @@ class Agent:
             try:
                 self._trace, self._trace_began = simulation_trace.parse(text), time.monotonic()
             except simulation_trace.Invalid as error:
-                log.warning("trace ignored, the former one stays: %s", error)
+                log.warning("invalid trace ignored, the previous one stays in effect: %s", error)
         self._inventory = take_inventory(self._buses, self._profiles, self._device)
         drivers: dict[str, Driver] = {"host/cpu": self._drivers.get("host/cpu", HostCpu())}
         types = {"host/cpu": "CPU"}
@@ -162,9 +162,9 @@ class Agent:
         """Log when the set of values that a unit's sensors provide changes, and when throttling starts or ends."""
         told = [name for name, field in _SENSORS.items() if getattr(reading, field) is not None]
         slow = reading.capacity is not None and reading.capacity < 1
-        state = f"reads {', '.join(told) or 'nothing'}{'; it runs below normal speed' if slow else ''}"
+        state = f"sensors: {', '.join(told) or 'none'}{'; throttled' if slow else ''}"
         if self._sensors.get(reading.unit) != state:
-            log.info("unit %s %s", reading.unit, state)
+            log.info("unit %s: %s", reading.unit, state)
         self._sensors[reading.unit] = state
 
     async def _report(self) -> None:
@@ -174,7 +174,7 @@ class Agent:
                 try:
                     await self._reporter.report(self._device, self._inventory, self.metrics.reading)
                 except ApiError as error:
-                    log.warning("status of Device %s not written: %s", self.settings.node, error)
+                    log.warning("cannot update the status of Device %s: %s", self.settings.node, error)
             await asyncio.sleep(_SAMPLE_S)
 
     async def _live(self) -> None:
@@ -183,7 +183,7 @@ class Agent:
             try:
                 await renew_lease(self._client, self.settings.node, self.settings.namespace)
             except ApiError as error:
-                log.warning("lease not renewed: %s", error)
+                log.warning("cannot renew the Lease: %s", error)
             await asyncio.sleep(LEASE_S / 3)
 
     def _step(self) -> simulation_trace.Step:
@@ -220,7 +220,9 @@ def _parse(model: type[AnyResource], item: Object) -> AnyResource | None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        log.warning("%s %s is ignored: %s: %s", item["kind"], item["metadata"]["name"], where, first["msg"])
+        log.warning(
+            "%s %s is invalid and is ignored: %s: %s", item["kind"], item["metadata"]["name"], where, first["msg"]
+        )
         return None
 
 

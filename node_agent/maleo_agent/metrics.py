@@ -45,8 +45,11 @@ class NodeMetrics(Collector):
         gauges = {
             "maleo_unit_temperature_celsius": ("Temperature of the unit.", "temperature_c"),
             "maleo_unit_power_watts": ("Power of the unit.", "power_w"),
-            "maleo_unit_utilization_ratio": ("Share of the last second that the unit was busy.", "utilization"),
-            "maleo_unit_capacity_ratio": ("Speed of the unit relative to normal; below 1 while throttled.", "capacity"),
+            "maleo_unit_utilization_ratio": ("Utilization of the unit in the last second.", "utilization"),
+            "maleo_unit_capacity_ratio": (
+                "Speed of the unit relative to full speed; below 1 while throttled.",
+                "capacity",
+            ),
         }
         for name, (text, attribute) in gauges.items():
             family = GaugeMetricFamily(name, text, labels=labels)
@@ -55,11 +58,11 @@ class NodeMetrics(Collector):
                 if value is not None:
                     family.add_metric([unit.unit, self.types.get(unit.unit, ""), unit.basis], value)
             yield family
-        energy = CounterMetricFamily("maleo_unit_energy_joules", "Energy since the agent's start.", labels=labels)
+        energy = CounterMetricFamily("maleo_unit_energy_joules", "Energy since the start of the agent.", labels=labels)
         for (unit_name, basis), joules in self.joules.items():
             energy.add_metric([unit_name, self.types.get(unit_name, ""), basis], joules)
         yield energy
-        battery = GaugeMetricFamily("maleo_device_battery_ratio", "Charge of the battery.")
+        battery = GaugeMetricFamily("maleo_device_battery_ratio", "Battery charge.")
         if self.reading.battery is not None:
             battery.add_metric([], self.reading.battery)
         yield battery
@@ -73,23 +76,23 @@ class NodeMetrics(Collector):
         for outcome, count in self._requests.items():
             requests.add_metric([outcome], count)
         yield requests
-        warm = GaugeMetricFamily("maleo_device_warm_revisions", "Revisions that slots of this node hold warm.")
+        warm = GaugeMetricFamily("maleo_device_warm_revisions", "Warm revisions of the slots on this node.")
         warm.add_metric([], self.warm)
         yield warm
         refused = CounterMetricFamily(
-            "maleo_agent_refused_readings", "Readings of slots that make no sense, by reason.", labels=["reason"]
+            "maleo_agent_refused_readings", "Rejected implausible readings of slots, by reason.", labels=["reason"]
         )
         for reason, count in self.refused.items():
             refused.add_metric([reason], count)
         yield refused
         denied = CounterMetricFamily(
-            "maleo_agent_denied_requests", "Requests to this agent that were not granted, by reason.", labels=["reason"]
+            "maleo_agent_denied_requests", "Rejected requests to this agent, by reason.", labels=["reason"]
         )
         for reason, count in self.denied.items():
             denied.add_metric([reason], count)
         yield denied
         closed = CounterMetricFamily(
-            "maleo_agent_closed_connections", "Connections without an identity that were closed by a limit."
+            "maleo_agent_closed_connections", "Unauthenticated connections that were closed because of a limit."
         )
         closed.add_metric([], self.closed)
         yield closed

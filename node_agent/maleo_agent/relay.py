@@ -125,7 +125,7 @@ class Relay:
             await asyncio.to_thread(_store, kept, self._file)
         except OSError as error:
             if self._is_storing:
-                log.warning("desired state not stored in %s, retried with the next one: %s", self._file, error)
+                log.warning("cannot store the desired state in %s, will retry with the next one: %s", self._file, error)
             self._is_storing = False
         else:
             self._is_storing = True
@@ -178,7 +178,7 @@ class Relay:
         return busy
 
     def _greet(self, hello: Hello) -> None:
-        log.info("slot %s is connected", hello.name)
+        log.info("slot %s connected", hello.name)
         self._boots.setdefault(hello.name, Boot()).greet(hello.boot)
 
     def _hear(self, name: str, frame: Frame) -> None:
@@ -187,7 +187,7 @@ class Relay:
             return
         self._frames[name] = self._frames.get(name, 0) + 1
         if self._frames[name] > _MOST_FRAMES:
-            self._ledger.note(name, "Rate", f"more than {_MOST_FRAMES} frames between two of ours")
+            self._ledger.note(name, "Rate", f"more than {_MOST_FRAMES} frames within one sampling interval")
             return
         for report in frame.slots[:1]:
             seen = screen_report(report, self._ledger.of(name)) if report.slot == name else None
@@ -209,7 +209,7 @@ class Relay:
         self._fresh[name] = report if waiting is None else join_reports(waiting, report)
 
     def _lose(self, name: str) -> None:
-        log.info("slot %s is lost", name)
+        log.info("slot %s disconnected", name)
         self._heard.pop(name, None)
 
     # ------------------------------------------------------------------------------------------------ serving slots
@@ -234,7 +234,7 @@ class Relay:
         slots = self._slots_of(request)
         if not slots:
             self.denied["Unauthorized"] += 1
-            refusal = web.HTTPUnauthorized(text="no slot of this identity is wanted on this node")
+            refusal = web.HTTPUnauthorized(text="no slot with this identity is assigned to this node")
             refusal.force_close()
             raise refusal
         caller = hashlib.sha256(next(iter(slots.values())).identity.encode()).hexdigest()
@@ -254,7 +254,7 @@ class Relay:
         slots = self._slots_of(request).values()
         artifacts = {artifact.digest: artifact for slot in slots for artifact in _artifacts(slot)}
         if digest not in artifacts:
-            return web.Response(status=403, text="no slot of this identity needs this artefact here")
+            return web.Response(status=403, text="no slot with this identity needs this artifact on this node")
         try:
             path = await self._cache.get(artifacts[digest], wanted=self._wanted())
         except TransferFailed as error:

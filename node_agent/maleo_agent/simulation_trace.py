@@ -41,35 +41,35 @@ def parse(text: str) -> Trace:
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError) as error:  # the latter for deep nesting
-        raise Invalid(f"{ANNOTATION}: no JSON: {error}") from error
+        raise Invalid(f"{ANNOTATION}: invalid JSON: {error}") from error
     if not isinstance(entries, list) or len(entries) > _MOST_STEPS:
-        raise Invalid(f"{ANNOTATION}: a list of at most {_MOST_STEPS} steps is needed")
+        raise Invalid(f"{ANNOTATION}: must be a list of at most {_MOST_STEPS} steps")
     steps = tuple(_parse_step(entry, number) for number, entry in enumerate(entries))
     if list(steps) != sorted(steps, key=lambda step: step.at):
-        raise Invalid(f"{ANNOTATION}: the steps must grow in `at`")
+        raise Invalid(f"{ANNOTATION}: `at` must not decrease from step to step")
     return Trace(steps)
 
 
 def _parse_step(entry: Any, number: int) -> Step:
     if not isinstance(entry, dict) or not set(entry) <= {"at", "capacity", "temperature", "battery"}:
-        raise Invalid(f"{ANNOTATION}[{number}]: an object of at, capacity, temperature, battery is needed")
+        raise Invalid(f"{ANNOTATION}[{number}]: must be an object with fields at, capacity, temperature, battery")
     values = {name: _number(entry.get(name), f"{ANNOTATION}[{number}].{name}") for name in entry}
     capacity, battery = values.get("capacity"), values.get("battery")
     if capacity is not None and not 0 < capacity <= 1:
-        raise Invalid(f"{ANNOTATION}[{number}].capacity: {capacity} is not in (0, 1]")
+        raise Invalid(f"{ANNOTATION}[{number}].capacity: {capacity} must be in (0, 1]")
     if battery is not None and not 0 <= battery <= 1:
-        raise Invalid(f"{ANNOTATION}[{number}].battery: {battery} is not in [0, 1]")
+        raise Invalid(f"{ANNOTATION}[{number}].battery: {battery} must be in [0, 1]")
     return Step(at=values.get("at", 0.0), capacity=capacity, temperature_c=values.get("temperature"), battery=battery)
 
 
 def _number(value: Any, where: str) -> float:
     """Return the number. Raise Invalid if it is none, not finite, or an integer beyond the range of a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Invalid(f"{where}: a number is needed, not {reprlib.repr(value)}")
+        raise Invalid(f"{where}: must be a number, not {reprlib.repr(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise Invalid(f"{where}: a finite number is needed, not {reprlib.repr(value)}")
+        raise Invalid(f"{where}: must be a finite number, not {reprlib.repr(value)}")
     return number

@@ -63,9 +63,7 @@ class Upstream:
                 self._drop_oldest()
                 continue
             if oldest.attempts >= _MOST_ATTEMPTS:
-                log.warning(
-                    "frame %d is dropped: the connection broke %d times", oldest.frame.sequence, oldest.attempts
-                )
+                log.warning("frame %d dropped: the connection broke %d times", oldest.frame.sequence, oldest.attempts)
                 self._drop_oldest()
             return
 

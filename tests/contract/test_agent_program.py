@@ -99,7 +99,7 @@ async def _running(api: _Api, folder: Path) -> AsyncIterator[Agent]:
     [
         ({"battery": 0.1}, "BatterySufficient", ("False", "BatteryLow", "below 15%")),
         ({"battery": 0.8}, "BatterySufficient", ("True", "BatteryFine", "")),
-        ({"capacity": 0.5}, "ThermallyStable", ("False", "Throttled", "running below normal speed: npu0/npu")),
+        ({"capacity": 0.5}, "ThermallyStable", ("False", "Throttled", "throttled: npu0/npu")),
     ],
 )
 async def test_script_of_a_simulated_device__reaches_its_conditions(
@@ -128,7 +128,11 @@ async def test_profile_that_this_version_cannot_read__is_as_good_as_not_there(
             await asyncio.wait_for(api.written.get(), _WAIT_S)
             assert "npu0/npu" in agent.metrics.types
     told = [record.getMessage() for record in caplog.records]
-    assert [text for text in told if text.startswith("DeviceProfile strange is ignored: spec.computeUnits.0.type: ")]
+    assert [
+        text
+        for text in told
+        if text.startswith("DeviceProfile strange is invalid and is ignored: spec.computeUnits.0.type: ")
+    ]
     assert len(told) == 1
 
 
@@ -223,5 +227,5 @@ async def test_sensors__are_logged_as_they_change_and_not_each_second(
             for reading in (*readings, UnitReading(unit="u", basis="Measured", power_w=1.0, capacity=0.5)):
                 agent._note_sensors(reading)
     told = [text for record in caplog.records if (text := record.getMessage()).startswith("unit u ")]
-    power = "unit u reads power"
-    assert told == [power, "unit u reads nothing", power, f"{power}; it runs below normal speed"]
+    power = "unit u: sensors: power"
+    assert told == [power, "unit u: sensors: none", power, f"{power}; throttled"]

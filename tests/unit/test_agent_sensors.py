@@ -27,22 +27,22 @@ def test_trace__holds_from_step_to_step() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "no JSON"),
+        ("{", "invalid JSON"),
         ("{}", "a list of at most"),
         ('[{"at": 0, "colour": 1}]', r"\[0\]: an object of at, capacity"),
-        ('[{"at": 0, "capacity": 0}]', r"\[0\].capacity: 0.0 is not in \(0, 1\]"),
+        ('[{"at": 0, "capacity": 0}]', r"\[0\].capacity: 0.0 must be in \(0, 1\]"),
         ('[{"at": 0, "battery": 2}]', r"\[0\].battery"),
-        ('[{"at": "now"}]', r"\[0\].at: a number is needed"),
-        ('[{"at": 2}, {"at": 1}]', "must grow"),
-        (f'[{{"at": {"9" * 400}}}]', r"\[0\].at: a finite number is needed"),
-        (f'[{{"at": {"9" * 5000}}}]', "no JSON"),
-        ('[{"at": 1e999}]', r"\[0\].at: a finite number is needed, not inf"),
-        ('[{"at": NaN}]', r"\[0\].at: a finite number is needed, not nan"),
-        ('[{"at": 0, "temperature": NaN}]', r"\[0\].temperature: a finite number is needed"),
-        ('[{"at": 0, "temperature": -Infinity}]', r"\[0\].temperature: a finite number is needed"),
-        ('[{"at": 0, "capacity": NaN}]', r"\[0\].capacity: a finite number is needed"),
-        ("[" * 100_000, "no JSON"),
-        (f'[{{"at": {"[" * 500}{"]" * 500}}}]', r"\[0\].at: a number is needed"),
+        ('[{"at": "now"}]', r"\[0\].at: must be a number"),
+        ('[{"at": 2}, {"at": 1}]', "must not decrease"),
+        (f'[{{"at": {"9" * 400}}}]', r"\[0\].at: must be a finite number"),
+        (f'[{{"at": {"9" * 5000}}}]', "invalid JSON"),
+        ('[{"at": 1e999}]', r"\[0\].at: must be a finite number, not inf"),
+        ('[{"at": NaN}]', r"\[0\].at: must be a finite number, not nan"),
+        ('[{"at": 0, "temperature": NaN}]', r"\[0\].temperature: must be a finite number"),
+        ('[{"at": 0, "temperature": -Infinity}]', r"\[0\].temperature: must be a finite number"),
+        ('[{"at": 0, "capacity": NaN}]', r"\[0\].capacity: must be a finite number"),
+        ("[" * 100_000, "invalid JSON"),
+        (f'[{{"at": {"[" * 500}{"]" * 500}}}]', r"\[0\].at: must be a number"),
     ],
     ids=lambda value: value[:40],
 )
@@ -68,7 +68,7 @@ def test_invalid_trace__is_logged_and_the_former_one_stays(tmp_path: Path, caplo
         agent._refresh()
     assert agent._step().capacity == 0.5
     (told,) = [record.getMessage() for record in caplog.records if ANNOTATION in record.getMessage()]
-    assert "[0].at: a finite number is needed" in told
+    assert "[0].at: must be a finite number" in told
     agent._note_device("drone-1", None, _device(""))
     agent._refresh()
     assert agent._step().capacity is None, "without the annotation there is no trace"
@@ -113,7 +113,7 @@ def test_host_cpu__tells_what_the_board_shows_and_nothing_else(tmp_path: Path) -
 
 def test_throttled_unit__makes_the_device_thermally_unstable() -> None:
     reading = NodeReading(units=(_reading(capacity=0.5),))
-    assert judge(reading, {}) == [("ThermallyStable", "False", "Throttled", "running below normal speed: npu")]
+    assert judge(reading, {}) == [("ThermallyStable", "False", "Throttled", "throttled: npu")]
     assert judge(NodeReading(units=(_reading(capacity=1.0),)), {}) == [("ThermallyStable", "True", "NotThrottled", "")]
 
 
