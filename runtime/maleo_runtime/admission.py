@@ -24,7 +24,7 @@ class Held:
         admission = self._admission
         # A request of the maximum size is always accepted if nothing else is held.
         if admission.bytes - self.bytes + size > max(MAX_BYTES, self._limit):
-            raise Busy("requests that wait here hold as many bytes as may be held: ask again later")
+            raise Busy("pending requests exceed the limit on their total size: retry later")
         admission.bytes += size - self.bytes
         self.bytes = size
 
@@ -49,7 +49,7 @@ class Admission:
     def turn(self) -> Iterator[None]:
         """Count one request from parsing to answer. Raise Busy if too many are counted already."""
         if self.requests >= MAX_REQUESTS:
-            raise Busy(f"{MAX_REQUESTS} requests wait here already: ask again later")
+            raise Busy(f"too many pending requests (limit {MAX_REQUESTS}): retry later")
         self.requests += 1
         try:
             yield

@@ -63,8 +63,10 @@ class Artifacts:
                         output.write(chunk)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             partial.unlink(missing_ok=True)
-            raise FetchFailed(f"{name}: the agent at {self._agent} gave {type(error).__name__}") from error
+            raise FetchFailed(
+                f"{name}: download from the agent at {self._agent} failed: {type(error).__name__}"
+            ) from error
         if f"sha256:{digest.hexdigest()}" != artifact.digest:
             partial.unlink()
-            raise FetchFailed(f"{name}: the content does not have the digest {artifact.digest}")
+            raise FetchFailed(f"{name}: the content does not match the digest {artifact.digest}")
         partial.rename(path)

@@ -12,7 +12,7 @@ from maleo_runtime.values import find_constants, infer, inline
 from maleo_wire.address import show
 from maleo_wire.messages import Stage
 
-_REMEDY = "import the Model again (maleo model import), so that its cuts say what crosses them"
+_REMEDY = "import the Model again (maleo model import), so that its cuts declare what they transfer"
 
 
 def check_withheld(stage: Stage, model: onnx.ModelProto) -> None:
@@ -23,12 +23,14 @@ def check_withheld(stage: Stage, model: onnx.ModelProto) -> None:
         raw = find_raw(model, infer(model), find_constants(model.graph))
     except Exception as error:  # onnx raises a dozen classes; a graph that cannot be analysed is not known to be safe
         raise LoadFailed(
-            f"{name}: spec.egress.input needs to know what crosses a cut: {error}: {_REMEDY}"[:500]
+            f"{name}: spec.egress.input cannot be enforced, because the graph cannot be analysed: {error}: {_REMEDY}"[
+                :500
+            ]
         ) from error
     crossing = stage.taken_from or tuple(spec.name for spec in stage.outputs)
     for tensor in crossing:
         if tensor in raw:
             raise LoadFailed(
-                f"{name}: tensor {tensor[:100]!r} is the input in another form, and spec.egress.input keeps the input "
-                f"from the node that comes next: {_REMEDY}"
+                f"{name}: tensor {tensor[:100]!r} is the input in another form, and spec.egress.input forbids the next "
+                f"node to receive the input: {_REMEDY}"
             )

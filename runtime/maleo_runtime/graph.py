@@ -52,7 +52,7 @@ def _collect(
             continue
         node = producers.get(name)
         if node is None:
-            raise NoSuchCut(f"tensor {name!r} is not computed from {', '.join(sorted(given))}")
+            raise NoSuchCut(f"tensor {name!r} cannot be computed from {', '.join(sorted(given))}")
         nodes.add(id(node))
         open_names += [*(n for n in node.input if n), *captured(node)]
     return nodes, used

@@ -30,7 +30,7 @@ class Misfit(Exception):
 def decode(text: bytes, dtype: np.dtype[Any], shape: list[int]) -> Array:
     """Return the array of a JSON list, either flat or nested as `shape`. Raise Misfit."""
     if not text.startswith(b"["):
-        raise Misfit(": a list of numbers is needed")
+        raise Misfit(": must be a list of numbers")
     count = math.prod(shape)
     _check_nesting(text.translate(None, _VALUES), count, shape)
     if count == 0 and not text.translate(None, b"[], \t\r\n"):
@@ -78,7 +78,7 @@ def _check_element(text: bytes, dtype: np.dtype[Any], index: int) -> None:
         fits = False
     if not fits:
         shown = text.strip()[:40].decode(errors="replace")
-        raise Misfit(f"[{index}]: {shown or 'nothing'} does not fit {_describe(dtype)}")
+        raise Misfit(f"[{index}]: {shown or 'missing value'} is not a valid {_describe(dtype)}")
 
 
 def _convert(text: bytes, dtype: np.dtype[Any]) -> Array:

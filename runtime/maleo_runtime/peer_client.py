@@ -120,10 +120,10 @@ class Hops:
         Raise PartnerLost, or InputRefused if the next slot rejects the values.
         """
         if not address:
-            raise PartnerLost("the partner has no address yet")
+            raise PartnerLost("the partner slot has no address yet")
         circuit = self._circuits.setdefault(address, Circuit())
         if not circuit.check(time.monotonic()):
-            raise PartnerLost(f"{address} has just failed {_FAILURES_TO_OPEN} times: not asked for a moment")
+            raise PartnerLost(f"circuit breaker open: {address} failed {_FAILURES_TO_OPEN} times in a row")
         body = write_request(tensors)
         url = f"http://{address}/v2/models/{model}/versions/{revision}/infer"
         try:
@@ -168,8 +168,12 @@ class Hops:
                 return *parse_response(answer, response.headers.get(HEADER_LENGTH)), len(answer)
         except TimeoutError as error:
             if body.has_arrived:
-                raise PartnerLost(f"{url}: all has arrived, and no answer came within {timeout_s} s") from error
-            raise TooSlow(f"{url}: not all had arrived within {timeout_s} s", len(request.data)) from error
+                raise PartnerLost(
+                    f"{url}: no response within {timeout_s} s, although the whole request was received"
+                ) from error
+            raise TooSlow(
+                f"{url}: the request was not received completely within {timeout_s} s", len(request.data)
+            ) from error
         except aiohttp.ClientConnectorError as error:
             raise PartnerLost(f"{url}: {error}") from error
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:

@@ -131,9 +131,9 @@ def parse_request(body: bytes | bytearray, header_length: str | None) -> Request
     """Return the parsed request. Raise BadRequest with the cause; nothing in the body is executed."""
     header, rest = _split(body, header_length, _Request)
     if not 0 < len(header.inputs) <= _MAX_TENSORS:
-        raise BadRequest(f"inputs: a list of 1 to {_MAX_TENSORS} tensors is needed")
+        raise BadRequest(f"inputs: must be a list of 1 to {_MAX_TENSORS} tensors")
     if len(header.id) > _MAX_ID:
-        raise BadRequest(f"id: at most {_MAX_ID} characters are taken")
+        raise BadRequest(f"id: exceeds the limit of {_MAX_ID} characters")
     asked = _parameters(header.parameters, "parameters", {"binary_data_output"})
     default = _flag(asked, "binary_data_output", "parameters", default=False)
     outputs = _parse_outputs(header.outputs, default=default)
@@ -170,12 +170,12 @@ def write_response(
     names = request.outputs or tuple(outputs)
     unknown = [name for name in names if name not in outputs]
     if unknown:
-        raise BadRequest(f"outputs: the model has no output {unknown[0]!r}; it has {', '.join(outputs)}")
+        raise BadRequest(f"outputs: unknown output {unknown[0]!r}; the model has {', '.join(outputs)}")
     binary = {name: request.binary.get(name, request.default_binary) for name in names}
     for name in names:
         if not binary[name] and outputs[name].dtype.kind == "f" and not np.isfinite(outputs[name]).all():
             raise BadRequest(
-                f"output {name!r} holds NaN or infinite values, which JSON cannot represent: "
+                f"output {name!r} contains NaN or infinite values, which JSON cannot represent: "
                 "request it as binary data (parameters.binary_data of the output: true)"
             )
     entries, chunks = _write_tensors({name: outputs[name] for name in names}, binary)
@@ -187,21 +187,23 @@ def _split(body: bytes | bytearray, header_length: str | None, form: type[_Heade
     length = len(body)
     if header_length is not None:
         if not _is_number(header_length) or int(header_length) > len(body):
-            raise BadRequest(f"{HEADER_LENGTH}: {header_length!r} is no length within the body of {len(body)} bytes")
+            raise BadRequest(
+                f"{HEADER_LENGTH}: {header_length!r} is not a valid length for a body of {len(body)} bytes"
+            )
         length = int(header_length)
     view = memoryview(body)
     try:
         return msgspec.json.decode(view[:length], type=form), view[length:]
     except msgspec.ValidationError as error:
-        raise BadRequest(f"the body is no inference request: {error}") from error
+        raise BadRequest(f"the body is not a valid inference request: {error}") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is no JSON: {error}") from error
+        raise BadRequest(f"the body is not valid JSON: {error}") from error
 
 
 def _decode(raw: msgspec.Raw, form: Any, place: str) -> Any:
     """Decode a small field. Raise BadRequest if it is too large or has another type."""
     if len(memoryview(raw)) > _MAX_FIELD:
-        raise BadRequest(f"{place}: at most {_MAX_FIELD} bytes are taken")
+        raise BadRequest(f"{place}: exceeds the limit of {_MAX_FIELD} bytes")
     try:
         return msgspec.json.decode(raw, type=form)
     except (ValueError, RecursionError) as error:
@@ -216,7 +218,7 @@ def _parameters(raw: msgspec.Raw, place: str, supported: set[str]) -> dict[str, 
         kinds = list(dict.fromkeys(_EXTENSIONS[name] for name in wrong if name in _EXTENSIONS))
         why = f" ({', '.join(kinds)})" if kinds else ""
         raise BadRequest(
-            f"{place}: {', '.join(wrong)[:200]} not supported{why}; supported here: {', '.join(sorted(supported))}"
+            f"{place}: {', '.join(wrong)[:200]} not supported{why}; supported: {', '.join(sorted(supported))}"
         )
     return given
 
@@ -230,7 +232,7 @@ def _flag(parameters: Mapping[str, Any], name: str, place: str, *, default: bool
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise BadRequest(f"{place}.{name}: true or false is needed")
+        raise BadRequest(f"{place}.{name}: must be true or false")
     return value
 
 
@@ -240,7 +242,7 @@ def _parse_outputs(raw: msgspec.Raw, *, default: bool) -> dict[str, bool]:
     for number, output in enumerate(_decode(raw, list[_Output] | None, "outputs") or []):
         place = f"outputs[{number}]"
         if output.name in outputs:
-            raise BadRequest(f"{place}: output {output.name!r} is named twice")
+            raise BadRequest(f"{place}: duplicate output {output.name!r}")
         parameters = _parameters(output.parameters, f"{place}.parameters", {"binary_data"})
         outputs[output.name] = _flag(parameters, "binary_data", f"{place}.parameters", default=default)
     return outputs
@@ -252,7 +254,7 @@ def _parse_tensors(entries: list[_Tensor], rest: memoryview, where: str) -> dict
     for number, entry in enumerate(entries):
         place = f"{where}[{number}]"
         if entry.name in tensors:
-            raise BadRequest(f"{place}: tensor {entry.name!r} is given twice")
+            raise BadRequest(f"{place}: duplicate tensor {entry.name!r}")
         dtype, shape = _parse_description(entry, place)
         size = _parameters(entry.parameters, f"{place}.parameters", {"binary_data_size"}).get("binary_data_size")
         if size is None:
@@ -263,26 +265,26 @@ def _parse_tensors(entries: list[_Tensor], rest: memoryview, where: str) -> dict
         needed = dtype.itemsize * math.prod(shape)
         if type(size) is not int or size != needed or offset + needed > len(rest):
             raise BadRequest(
-                f"{place}: {needed} bytes are needed for {shape}, {size!r} are declared, {len(rest)} are there"
+                f"{place}: shape {shape} requires {needed} bytes, {size!r} are declared, {len(rest)} are available"
             )
         tensors[entry.name] = _from_bytes(rest[offset : offset + needed], dtype, shape, place)
         offset += needed
     if offset != len(rest):
-        raise BadRequest(f"{len(rest) - offset} bytes follow the last tensor")
+        raise BadRequest(f"{len(rest) - offset} unexpected bytes after the last tensor")
     return tensors
 
 
 def _parse_description(entry: _Tensor, place: str) -> tuple[np.dtype[Any], list[int]]:
     dtype = dtype_of(entry.datatype)
     if dtype is None:
-        raise BadRequest(f"{place}.datatype: {entry.datatype[:40]!r} is not served")
+        raise BadRequest(f"{place}.datatype: {entry.datatype[:40]!r} is not supported")
     shape = _decode(entry.shape, list[int], f"{place}.shape")
     if (
         len(shape) > _MAX_DIMENSIONS
         or not all(0 <= size <= _MAX_ELEMENTS for size in shape)
         or math.prod(shape) > _MAX_ELEMENTS
     ):
-        raise BadRequest(f"{place}.shape: up to {_MAX_DIMENSIONS} sizes of at least 0 are needed, not {shape!r}"[:200])
+        raise BadRequest(f"{place}.shape: must have at most {_MAX_DIMENSIONS} sizes of at least 0, not {shape!r}"[:200])
     return dtype, shape
 
 
@@ -296,7 +298,7 @@ def _from_json(data: msgspec.Raw, dtype: np.dtype[Any], shape: list[int], place:
 def _from_bytes(data: memoryview, dtype: np.dtype[Any], shape: list[int], place: str) -> Array:
     array = np.frombuffer(data, dtype).reshape(shape)
     if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
-        raise BadRequest(f"{place}: BOOL takes the bytes 0 and 1")
+        raise BadRequest(f"{place}: bytes of BOOL must be 0 or 1")
     return array
 
 

@@ -40,9 +40,9 @@ async def receive(request: web.Request, limit: int, held: Held) -> bytearray:
     """Return the decompressed body. Raise TooLarge, TooSlow, Encoded, BadRequest or Busy."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"identity", *_WINDOW_BITS}:
-        raise Encoded(f"Content-Encoding {encoding[:40]!r} is not served: send gzip, deflate, or no encoding")
+        raise Encoded(f"unsupported Content-Encoding {encoding[:40]!r}: use gzip, deflate, or no encoding")
     if (request.content_length or 0) > limit:
-        raise TooLarge(f"the body has {request.content_length} bytes, at most {limit} are taken")
+        raise TooLarge(f"the body has {request.content_length} bytes, the limit is {limit}")
     try:
         async with asyncio.timeout(time_for(request.content_length or limit)):
             body = await _read(request, limit, held)
@@ -56,7 +56,7 @@ async def _read(request: web.Request, limit: int, held: Held) -> bytearray:
     try:
         async for chunk in request.content.iter_any():
             if len(body) + len(chunk) > limit:
-                raise TooLarge(f"the body has more than {limit} bytes")
+                raise TooLarge(f"the body exceeds the limit of {limit} bytes")
             held.resize(len(body) + len(chunk))
             body += chunk
     except (web.RequestPayloadError, HttpProcessingError) as error:
@@ -73,13 +73,13 @@ async def _inflate(body: bytearray, window_bits: int, limit: int, held: Held) ->
             piece = await loop.run_in_executor(WORKER, decompressor.decompress, rest, _STEP)
             rest = decompressor.unconsumed_tail
             if not piece and not rest and not decompressor.eof:
-                raise BadRequest("the compressed body ends early")
+                raise BadRequest("the compressed body is truncated")
             if len(inflated) + len(piece) > limit:
-                raise TooLarge(f"the body has more than {limit} bytes when decompressed")
+                raise TooLarge(f"the decompressed body exceeds the limit of {limit} bytes")
             held.resize(len(body) + len(inflated) + len(piece))
             inflated += piece
     except zlib.error as error:
-        raise BadRequest(f"the compressed body cannot be read: {error}") from error
+        raise BadRequest(f"the body cannot be decompressed: {error}") from error
     if decompressor.unused_data:
-        raise BadRequest("bytes follow the compressed body")
+        raise BadRequest("unexpected bytes after the compressed body")
     return inflated

@@ -176,10 +176,12 @@ class Host:
             self._stages[wanted] = await asyncio.to_thread(load, wanted, files)
         except (FetchFailed, LoadFailed) as error:
             if self.errors.get(wanted) != str(error):
-                log.warning("not loaded: %s", error)
+                log.warning("cannot load: %s", error)
             self.errors[wanted] = str(error)
             return False
-        log.info("loaded and warm: a part of %s, %s", wanted.artifact.digest[:19], show(wanted.artifact.uri))
+        log.info(
+            "loaded and warmed up a part of artifact %s, %s", wanted.artifact.digest[:19], show(wanted.artifact.uri)
+        )
         self.errors.pop(wanted, None)
         return True
 

@@ -139,7 +139,7 @@ class Server:
         """Receive, compute and answer one request. `part`: the revision if another slot calls, None for a client."""
         desired, header_length = self._host.desired, request.headers.get(HEADER_LENGTH)
         if desired is None or inputs is None:
-            raise NotWarm(f"revision {part} is not warm; warm are {list(self._host.warm)}")
+            raise NotWarm(f"revision {part} is not warm; warm revisions: {list(self._host.warm)}")
         limit = body_limit(inputs, binary=header_length is not None, at_most=desired.policy.max_body_bytes)
         with self._admission.holding(limit) as held:
             body = await receive(request, limit, held)
@@ -176,13 +176,13 @@ class Server:
         """
         desired, version, model = self._host.desired, _version(request), request.match_info["model"]
         if desired is None:
-            raise NotServing("no model is served here yet")
+            raise NotServing("no model is being served yet")
         if not desired.entry:
-            raise Unknown("this slot holds a part of a mission: ask the mission's entry")
+            raise Unknown("this slot serves a partition only: send the request to the entry slot of the mission")
         if model != desired.model:
-            raise Unknown(f"model {model[:100]!r} is not served here; {desired.model!r} is")
+            raise Unknown(f"unknown model {model[:100]!r}: this slot serves {desired.model!r}")
         if version is not None and version != self._host.active:
-            raise Unknown(f"version {version} is not served here; {self._host.active} is, ask without a version")
+            raise Unknown(f"unknown version {version}: the active version is {self._host.active}; omit the version")
         return desired
 
     def _describe_endpoints(self) -> str:
@@ -226,7 +226,7 @@ class Server:
 def _version(request: web.Request) -> int | None:
     version = request.match_info.get("version")
     if version is not None and not (version.isascii() and version.isdigit() and len(version) < _MAX_DIGITS):
-        raise Unknown(f"version {version[:40]!r} is not served here; versions are revision numbers")
+        raise Unknown(f"unknown version {version[:40]!r}: versions are revision numbers")
     return int(version) if version is not None else None
 
 
@@ -249,7 +249,7 @@ async def _off_loop(size: int, header_length: str | None, work: Callable[..., _R
 async def _expect(request: web.Request) -> None:
     if request.headers.get("Expect", "").lower() != "100-continue":
         raise web.HTTPExpectationFailed(
-            text=json.dumps({"error": "Expect: only 100-continue is served"}), content_type="application/json"
+            text=json.dumps({"error": "Expect: only 100-continue is supported"}), content_type="application/json"
         )
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -283,5 +283,5 @@ def _describe_error(error: Exception) -> tuple[int, str]:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), None)
     if status is not None:
         return status, str(error)
-    _log.error("a request failed by an error of the slot's own", exc_info=error)
+    _log.error("a request failed because of an internal error", exc_info=error)
     return 500, f"internal error: {type(error).__name__}"

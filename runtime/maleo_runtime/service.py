@@ -52,7 +52,7 @@ class Service:
         arrived = time.perf_counter()
         desired, active = self._host.desired, self._host.active
         if desired is None or active is None:
-            raise NotServing("no revision of this mission serves yet")
+            raise NotServing("no revision of this mission is serving yet")
         limit = desired.policy.latency_limit_s
         if desired.inputs:
             check(desired.inputs, tensors)
@@ -83,7 +83,9 @@ class Service:
         arrived = time.perf_counter()
         async with self._host.holding(revision) as held:
             if held is None:
-                raise NotWarm(f"revision {revision} is not warm at {self._name}; warm are {list(self._host.warm)}")
+                raise NotWarm(
+                    f"revision {revision} is not warm at {self._name}; warm revisions: {list(self._host.warm)}"
+                )
             return await self._run(
                 held, tensors, arrived, None if allowed_s is None else arrived + _EARLIER * allowed_s
             )
@@ -110,22 +112,22 @@ class Service:
             if isinstance(failure, StageFailed):
                 raise failure
             if time.perf_counter() > arrived + patience_s:
-                raise NotServing(f"the partner is lost, and this mission has no fallback that is warm: {failure}")
+                raise NotServing(f"a partner slot is unreachable, and there is no warm fallback: {failure}")
             await asyncio.sleep(_PAUSE_S)
-        raise NotServing("no revision of this mission serves any more")
+        raise NotServing("no revision of this mission is serving any more")
 
     async def _answer_on(
         self, revision: int, tensors: Mapping[str, Array], arrived: float, until: float | None
     ) -> Answer:
         async with self._host.holding(revision) as held:
-            assert held is not None, "the active revision is kept warm until another one serves"
+            assert held is not None, "the active revision stays warm until another one serves"
             return await self._run(held, tensors, arrived, until)
 
     async def _run(self, held: Held, tensors: Mapping[str, Array], arrived: float, until: float | None) -> Answer:
         """Compute this slot's stage and call the next slot, which must answer by `until` (`perf_counter` seconds)."""
         revision, outputs, served_by = held.revision, dict(tensors), self._name
         if revision.next is not None and self._hops.is_resting(revision.next.address):
-            raise PartnerLost(f"{revision.next.node} has just failed: nothing is computed for it")
+            raise PartnerLost(f"circuit breaker open: {revision.next.node} failed recently")
         if held.stage is not None:
             held.stage.check(tensors)
             decoder, encoder = held.stage.decoder, held.stage.encoder

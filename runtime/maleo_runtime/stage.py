@@ -133,7 +133,7 @@ def check(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> None:
     by_name = {spec.name: spec for spec in specs}
     wrong = sorted(set(inputs) ^ set(by_name))
     if wrong:
-        raise Unfit(f"the model takes the inputs {', '.join(by_name)}; {wrong[0][:100]!r} is missing or unknown")
+        raise Unfit(f"input {wrong[0][:100]!r} is missing or unknown; the model expects {', '.join(by_name)}")
     faults = [fault for name, array in inputs.items() if (fault := mismatch(by_name[name], array))]
     if faults:
         raise Unfit(faults[0])
@@ -156,7 +156,7 @@ def _attribute_failure(
             compute({spec.name: make_sample(spec) for spec in specs})
         except Exception as broken:
             raise StageFailed(f"the model fails on any input: {_describe(broken)}") from broken
-        raise InputRefused(f"the model refuses these values: {_describe(error)}") from error
+        raise InputRefused(f"the model rejects these values: {_describe(error)}") from error
 
 
 def _describe(error: Exception) -> str:
@@ -234,8 +234,10 @@ def _parse(file: Path) -> onnx.ModelProto:
     model = onnx.load(str(file), load_external_data=False)
     outside = sorted(file for _, file in external_weights(model))
     if outside:
-        told = "save it with its weights inside, and push it again"
-        raise LoadFailed(f"the model's weights are in another file, {outside[0][:100]!r}, which is not there: {told}")
+        told = "save the model with embedded weights, and push it again"
+        raise LoadFailed(
+            f"the weights of the model are in an external file, {outside[0][:100]!r}, outside of the artifact: {told}"
+        )
     return model
 
 
@@ -247,6 +249,6 @@ def _open(path: Path, providers: tuple[str, ...]) -> onnxruntime.InferenceSessio
     if missing:
         # No silent fallback to the CPU: the plan relies on the unit's speed.
         raise LoadFailed(
-            f"this slot's ONNX Runtime has no {missing[0]}: use an image that has it (DeviceProfile.runtimes)"
+            f"ONNX Runtime of this slot lacks {missing[0]}: use an image that provides it (DeviceProfile.runtimes)"
         )
     return onnxruntime.InferenceSession(str(path), options, providers=list(dict.fromkeys([*providers, _CPU])))

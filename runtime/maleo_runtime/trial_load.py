@@ -49,7 +49,7 @@ async def rehearse(stage: Stage, files: Mapping[str, Path], *, longest_s: float 
         async with asyncio.timeout(longest_s):
             told, _ = await child.communicate(msgspec.msgpack.encode(order))
     except TimeoutError:
-        raise LoadFailed(f"{name}: the model is not loaded and warm after {longest_s:.0f} s") from None
+        raise LoadFailed(f"{name}: loading and warming up the model exceeded {longest_s:.0f} s") from None
     finally:
         if child.returncode is None:
             child.kill()
@@ -57,7 +57,7 @@ async def rehearse(stage: Stage, files: Mapping[str, Path], *, longest_s: float 
     if child.returncode == _REFUSED:
         raise LoadFailed(told.decode(errors="replace"))
     if child.returncode != 0:
-        raise LoadFailed(f"{name}: loading the model ends its process: {_ending(child.returncode or 0, most)}")
+        raise LoadFailed(f"{name}: the process that loads the model terminated: {_ending(child.returncode or 0, most)}")
 
 
 def memory_left() -> int:
@@ -75,7 +75,7 @@ def memory_left() -> int:
 
 def _ending(code: int, most_bytes: int) -> str:
     if code in (-signal.SIGKILL, -signal.SIGABRT):
-        return f"it may need more memory than the {most_bytes // _MIB} MiB that are left"
+        return f"it may need more memory than the {most_bytes // _MIB} MiB that are available"
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
@@ -94,7 +94,7 @@ def main() -> int:
             check_withheld(order.stage, onnx.load(order.files[order.stage.artifact.digest], load_external_data=False))
     except LoadFailed as error:
         short = isinstance(error.__cause__, MemoryError) or "bad_alloc" in str(error) or "allocate" in str(error)
-        need = f" (it may need more memory than the {order.most_bytes // _MIB} MiB that are left)" if short else ""
+        need = f" (it may need more memory than the {order.most_bytes // _MIB} MiB that are available)" if short else ""
         sys.stdout.write(f"{error}{need}")
         return _REFUSED
     return 0

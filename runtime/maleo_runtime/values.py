@@ -58,10 +58,10 @@ class Value:
     def obstacle(self) -> str:
         """Why the tensor cannot be sent between slots; empty if it can. Only the batch dimension may be free."""
         if self.element not in WIRE:
-            return f"of type {_T.DataType.Name(self.element)}, which slots do not exchange"
+            return f"of type {_T.DataType.Name(self.element)}, which slots cannot transfer"
         if len(self.shape) > MOST_DIMENSIONS:
             return f"of {len(self.shape)} dimensions; a Model describes at most {MOST_DIMENSIONS}"
-        return "" if all(length > 0 for length in self.shape[1:]) and 0 not in self.shape else "of a free shape"
+        return "" if all(length > 0 for length in self.shape[1:]) and 0 not in self.shape else "of dynamic shape"
 
 
 def inline(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -99,23 +99,23 @@ _ERRORS: list[tuple[str, str, object, int, str]] = [
     ("GET", "/v2/systemsharedmemory/status", None, 404, "Not Found"),
     ("GET", "/v2/models/net/infer", None, 405, "Method Not Allowed"),
     ("DELETE", "/v2/models/net", None, 405, "Method Not Allowed"),
-    ("GET", "/v2/models/other", None, 404, "model 'other' is not served here; 'net' is"),
-    ("GET", "/v2/models/other/ready", None, 404, "model 'other' is not served here"),
-    ("GET", "/v2/models/other/config", None, 404, "model 'other' is not served here"),
-    ("GET", "/v2/models/net/versions/9", None, 404, "version 9 is not served here; 2 is"),
-    ("GET", "/v2/models/net/versions/9/ready", None, 404, "version 9 is not served here"),
-    ("GET", "/v2/models/net/versions/3/stats", None, 404, "version 3 is not served here"),
-    ("GET", "/v2/models/net/versions/x/config", None, 404, "version 'x' is not served here"),
-    ("POST", "/v2/models/net/versions/9/infer", _BODY, 404, "version 9 is not served here"),
+    ("GET", "/v2/models/other", None, 404, "unknown model 'other': this slot serves 'net'"),
+    ("GET", "/v2/models/other/ready", None, 404, "unknown model 'other'"),
+    ("GET", "/v2/models/other/config", None, 404, "unknown model 'other'"),
+    ("GET", "/v2/models/net/versions/9", None, 404, "unknown version 9: the active version is 2"),
+    ("GET", "/v2/models/net/versions/9/ready", None, 404, "unknown version 9"),
+    ("GET", "/v2/models/net/versions/3/stats", None, 404, "unknown version 3"),
+    ("GET", "/v2/models/net/versions/x/config", None, 404, "unknown version 'x'"),
+    ("POST", "/v2/models/net/versions/9/infer", _BODY, 404, "unknown version 9"),
     ("POST", "/v2/models/net/infer", {}, 400, "missing required field `inputs`"),
     (
         "POST",
         "/v2/models/net/infer",
         {"inputs": [{**_X, "shape": [1, 9], "data": [0] * 9}]},
         400,
-        "the model takes [1, 8]",
+        "the model expects [1, 8]",
     ),
-    ("POST", "/v2/models/net/infer", {**_BODY, "outputs": [{"name": "q"}]}, 400, "no output 'q'; it has y"),
+    ("POST", "/v2/models/net/infer", {**_BODY, "outputs": [{"name": "q"}]}, 400, "unknown output 'q'; the model has y"),
     ("POST", "/v2/models/net/infer", {**_BODY, "parameters": {"sequence_id": 4}}, 400, "sequence_id not supported"),
     (
         "POST",
@@ -129,10 +129,10 @@ _ERRORS: list[tuple[str, str, object, int, str]] = [
 
 
 _HEADERS = [
-    ({"Content-Encoding": "br"}, 415, "'br' is not served: send gzip, deflate"),
-    ({"Content-Encoding": "gzip"}, 400, "the compressed body cannot be read"),
+    ({"Content-Encoding": "br"}, 415, "unsupported Content-Encoding 'br': use gzip, deflate"),
+    ({"Content-Encoding": "gzip"}, 400, "the body cannot be decompressed"),
     ({"Expect": "a-miracle"}, 417, "only 100-continue"),
-    ({"Inference-Header-Content-Length": "9"}, 400, "the body is no JSON"),
+    ({"Inference-Header-Content-Length": "9"}, 400, "the body is not valid JSON"),
     ({"X": "y" * 9000}, 400, "Got more than 8190 bytes"),
 ]
 
@@ -157,7 +157,10 @@ async def test_slot_that_holds_a_part__tells_strangers_to_ask_the_entry(world: W
     await world.until_warm("partner", 1)
     for method, path in (("GET", ""), ("GET", "/ready"), ("POST", "/infer"), ("POST", "/versions/1/infer")):
         found, answer = await _ask(world, method, f"/v2/models/net{path}", _BODY if path else None, slot="partner")
-        assert (found, answer) == (404, {"error": "this slot holds a part of a mission: ask the mission's entry"})
+        assert (found, answer) == (
+            404,
+            {"error": "this slot serves a partition only: send the request to the entry slot of the mission"},
+        )
     headers = {"Authorization": f"Bearer {TOKEN}"}
     found, answer = await _ask(world, "POST", "/v2/models/net/versions/9/infer", _BODY, headers, slot="partner")
     assert (found, "revision 9 is not warm" in answer["error"]) == (409, True)
@@ -170,7 +173,7 @@ async def test_entry_without_a_mission__is_live_and_not_ready(world: World) -> N
         assert not await client.is_server_ready()
         assert not await client.is_model_ready("net")
     found, answer = await _ask(world, "POST", "/v2/models/net/infer", _BODY, slot="new")
-    assert (found, answer) == (503, {"error": "no model is served here yet"})
+    assert (found, answer) == (503, {"error": "no model is being served yet"})
     assert await _ask(world, "GET", "/v2/models", slot="new") == (200, [])
 
 

@@ -133,12 +133,12 @@ def _stage(path: Path) -> tuple[Stage, dict[str, Path]]:
 @pytest.mark.parametrize(
     ("make", "cause"),
     [
-        (_weights_elsewhere, r"weights are in another file, 'other\.bin'"),
-        (_weights_of_a_neighbour, r"weights are in another file, '\.\./other/model\.onnx'"),
-        (_weights_in_a_branch, r"weights are in another file, 'other\.bin'"),
-        (_constant_in_another_file, r"weights are in another file, 'other\.bin'"),
-        (_petabyte, "may need more memory than the [0-9]+ MiB that are left"),
-        (_more_than_is_left, "may need more memory than the [0-9]+ MiB that are left"),
+        (_weights_elsewhere, r"weights of the model are in an external file, 'other\.bin'"),
+        (_weights_of_a_neighbour, r"weights of the model are in an external file, '\.\./other/model\.onnx'"),
+        (_weights_in_a_branch, r"weights of the model are in an external file, 'other\.bin'"),
+        (_constant_in_another_file, r"weights of the model are in an external file, 'other\.bin'"),
+        (_petabyte, "may need more memory than the [0-9]+ MiB that are available"),
+        (_more_than_is_left, "may need more memory than the [0-9]+ MiB that are available"),
         (_function_that_calls_itself, "model.onnx: "),
         (_half_a_file, "model.onnx: "),
         (_nothing, "model.onnx: "),
@@ -157,7 +157,7 @@ async def test_model_that_cannot_be_loaded__is_refused_with_its_cause(
 async def test_model_that_never_answers__is_given_up(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     _endless(path)
-    with pytest.raises(LoadFailed, match="not loaded and warm after 8 s"):
+    with pytest.raises(LoadFailed, match="loading and warming up the model exceeded 8 s"):
         await rehearse(*_stage(path), longest_s=8.0)
 
 
@@ -169,7 +169,7 @@ async def test_codec_with_weights_elsewhere__is_refused(tmp_path: Path) -> None:
     stage, files = _stage(whole)
     coder = Coder(artifact=_stage(codec)[0].artifact, tensors=(TensorSpec(name="x", datatype="FP32", shape=(1, 8)),))
     ordered = Stage(artifact=stage.artifact, inputs=stage.inputs, outputs=stage.outputs, decoder=coder)
-    with pytest.raises(LoadFailed, match="weights are in another file"):
+    with pytest.raises(LoadFailed, match="weights of the model are in an external file"):
         await rehearse(ordered, files | {coder.artifact.digest: codec})
 
 

@@ -139,12 +139,12 @@ async def test_bad_requests__get_their_error_and_the_slot_lives_on(world: World)
     base = f"http://127.0.0.1:{world.ports['entry']}/v2/models"
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 8], "data": [0.0] * 8}
     cases = [
-        ("net/infer", {"inputs": [tensor | {"shape": [1, 4], "data": [0.0] * 4}]}, 400, "the model takes [1, 8]"),
-        ("net/infer", {"inputs": [tensor | {"datatype": "INT8", "data": [0] * 8}]}, 400, "the model takes FP32"),
+        ("net/infer", {"inputs": [tensor | {"shape": [1, 4], "data": [0.0] * 4}]}, 400, "the model expects [1, 8]"),
+        ("net/infer", {"inputs": [tensor | {"datatype": "INT8", "data": [0] * 8}]}, 400, "the model expects FP32"),
         ("net/infer", {"inputs": [tensor | {"name": "q"}]}, 400, "missing or unknown"),
         ("net/infer", {"inputs": [tensor | {"shape": [1, 5000], "data": [0.0] * 5000}]}, 413, "at most 10000"),
-        ("other/infer", {"inputs": [tensor]}, 404, "model 'other' is not served here"),
-        ("net/versions/9/infer", {"inputs": [tensor]}, 404, "version 9 is not served here"),
+        ("other/infer", {"inputs": [tensor]}, 404, "unknown model 'other'"),
+        ("net/versions/9/infer", {"inputs": [tensor]}, 404, "unknown version 9"),
         ("net/infer", {"inputs": [tensor]}, 200, ""),
     ]
     async with ClientSession() as session:
@@ -176,7 +176,7 @@ async def test_values_that_the_model_refuses_at_the_partner__are_the_clients_fau
         await world.serve_halves(fallback=fallback)
         for _ in range(4):
             status, answer = await _ask(world.url(), _ids(1, 2, 3, 100_000))
-            assert (status, "model refuses these values: indices element out of" in str(answer["error"])) == (400, True)
+            assert (status, "model rejects these values: indices element out of" in str(answer["error"])) == (400, True)
         for _ in range(4):
             status, answer = await _ask(world.url(), _ids(1, 2, 3, 99))
             assert (status, answer["parameters"]["served_by"]) == (200, "entry>partner")
@@ -207,7 +207,7 @@ async def test_inputs_that_do_not_fit_each_other__are_refused_in_json_and_counte
             return {"inputs": tensors}
 
         status, answer = await _ask(world.url(), body(2, 3))
-        assert (status, "the model refuses these values" in str(answer["error"])) == (400, True)
+        assert (status, "the model rejects these values" in str(answer["error"])) == (400, True)
         assert (await _ask(world.url(), body(3, 3)))[0] == 200
         assert await _counted(world, 2) == (2, 1, 0)
 

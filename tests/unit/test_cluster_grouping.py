@@ -87,4 +87,4 @@ def test_object_that_cannot_be_read__is_logged_and_counted_and_not_there(caplog:
     cache.note(PLACEMENTS, odd)
     assert cache.placements(_MISSIONS["a"]) == ()
     assert unread == ["Placement"]
-    assert "Placement demo/x-1 cannot be read, as if it was not there: spec.mode: Input should be" in caplog.text
+    assert "Placement demo/x-1 is invalid and is ignored: spec.mode: Input should be" in caplog.text

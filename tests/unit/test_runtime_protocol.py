@@ -36,21 +36,21 @@ def test_json_request__gives_its_tensors() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"no json", "the body is no JSON"),
+        (b"no json", "the body is not valid JSON"),
         (b"[]", "no inference request: Expected `object`, got `array`"),
         (b"{}", "missing required field `inputs`"),
         (b'{"inputs": []}', "inputs: a list of 1 to 64 tensors"),
         (_json(name=None), r"inputs\[0\].name"),
-        (_json(datatype="BYTES"), r"inputs\[0\].datatype: 'BYTES' is not served"),
+        (_json(datatype="BYTES"), r"inputs\[0\].datatype: 'BYTES' is not supported"),
         (_json(shape=[-1, 2]), r"inputs\[0\].shape"),
         (_json(shape=[True, 2]), r"inputs\[0\].shape"),
         (_json(shape=[1 << 30, 1 << 30]), r"inputs\[0\].shape"),
         (_json(shape=[3]), r"inputs\[0\].data: does not fill shape \[3\]"),
-        (_json(data=["a", "b"]), r'inputs\[0\].data\[0\]: "a" does not fit FP32'),
-        (_json(data=None), r"inputs\[0\].data: a list of numbers is needed"),
+        (_json(data=["a", "b"]), r'inputs\[0\].data\[0\]: "a" is not a valid FP32'),
+        (_json(data=None), r"inputs\[0\].data: must be a list of numbers"),
         (_json(parameters={"binary_data_size": 8}), "has both data and binary_data_size"),
-        (_json(parameters={"binary_data_size": 8}, data=None), "8 bytes are needed"),
-        (_json(parameters={"binary_data_size": True}, data=None), "8 bytes are needed"),
+        (_json(parameters={"binary_data_size": 8}, data=None), "requires 8 bytes"),
+        (_json(parameters={"binary_data_size": True}, data=None), "requires 8 bytes"),
     ],
 )
 def test_bad_request__says_which_field_and_why(body: bytes, words: str) -> None:
@@ -60,7 +60,7 @@ def test_bad_request__says_which_field_and_why(body: bytes, words: str) -> None:
 
 @pytest.mark.parametrize("length", ["-1", "x", "999999", "¹", "9" * 5000])
 def test_header_length__must_lie_within_the_body(length: str) -> None:
-    with pytest.raises(BadRequest, match="is no length within the body"):
+    with pytest.raises(BadRequest, match="is not a valid length for a body"):
         parse_request(_json(), length)
 
 
@@ -79,7 +79,9 @@ def test_integers__are_taken_to_their_bounds_and_not_beyond(datatype: str) -> No
     assert taken.tolist() == [[low, high]]
     for value in (low - 1, high + 1, 10**30, 1.9, 1.0, True, "1", None, [1], {}):
         shown = re.escape(json.dumps(value))
-        with pytest.raises(BadRequest, match=rf"inputs\[0\].data\[1\]: {shown} does not fit {datatype}|does not fill"):
+        with pytest.raises(
+            BadRequest, match=rf"inputs\[0\].data\[1\]: {shown} is not a valid {datatype}|does not fill"
+        ):
             parse_request(_json(datatype=datatype, data=[low, value]), None)
 
 
@@ -89,20 +91,20 @@ def test_floats__that_would_become_infinite_are_refused(datatype: str, largest: 
     assert np.isfinite(taken).all()
     for text in ("1e309", "-1e309", "9" * 400, '"1"', "null", "true"):
         body = _json(datatype=datatype, data=[largest, 0]).replace(b", 0]", f", {text}]".encode())
-        with pytest.raises(BadRequest, match=rf"data\[1\]: {text[:40]}.* does not fit {datatype}"):
+        with pytest.raises(BadRequest, match=rf"data\[1\]: {text[:40]}.* is not a valid {datatype}"):
             parse_request(body, None)
     if datatype != "FP64":
-        with pytest.raises(BadRequest, match=rf"data\[0\]: 1e\+300 does not fit {datatype}"):
+        with pytest.raises(BadRequest, match=rf"data\[0\]: 1e\+300 is not a valid {datatype}"):
             parse_request(_json(datatype=datatype, data=[1e300, 0]), None)
 
 
 def test_booleans__are_true_and_false_alone() -> None:
     assert parse_request(_json(datatype="BOOL", data=[True, False]), None).tensors["x"].tolist() == [[True, False]]
-    with pytest.raises(BadRequest, match=r"data\[0\]: 1 does not fit BOOL \(true or false\)"):
+    with pytest.raises(BadRequest, match=r"data\[0\]: 1 is not a valid BOOL \(true or false\)"):
         parse_request(_json(datatype="BOOL", data=[1, 0]), None)
     written = write_request({"x": np.array([0, 2], np.uint8)})
     body = written.data.replace(b"UINT8", b"BOOL")
-    with pytest.raises(BadRequest, match="BOOL takes the bytes 0 and 1"):
+    with pytest.raises(BadRequest, match="bytes of BOOL must be 0 or 1"):
         parse_request(body, str((written.header_length or 0) - 1))
 
 
@@ -127,7 +129,7 @@ def test_data_nested_otherwise_than_its_shape__is_refused(shape: list[int], data
     if shape[-1:] == [0] and data == []:
         assert parse_request(_json(shape=shape, data=data), None).tensors["x"].shape == tuple(shape)
         return
-    with pytest.raises(BadRequest, match=r"data.*(does not fill|do not fill|does not fit)"):
+    with pytest.raises(BadRequest, match=r"data.*(does not fill|do not fill|is not a valid)"):
         parse_request(_json(shape=shape, data=data), None)
 
 
@@ -170,7 +172,7 @@ def test_data_of_many_chunks__is_decoded_as_one() -> None:
     assert np.array_equal(taken, array)
     values = [1] * 150_000
     values[123_456] = 300
-    with pytest.raises(BadRequest, match=r"data\[123456\]: 300 does not fit UINT8 \(an integer from 0 to 255\)"):
+    with pytest.raises(BadRequest, match=r"data\[123456\]: 300 is not a valid UINT8 \(an integer from 0 to 255\)"):
         parse_request(_json(datatype="UINT8", shape=[3, 50_000], data=values), None)
 
 
@@ -179,7 +181,7 @@ def test_data_of_many_chunks__is_decoded_as_one() -> None:
     [
         (
             {"parameters": {"priority": 3}},
-            "parameters: priority not supported .priorities.; supported here: binary_data_o",
+            "parameters: priority not supported .priorities.; supported: binary_data_o",
         ),
         (
             {"parameters": {"sequence_id": 7, "sequence_start": True}},
@@ -188,7 +190,7 @@ def test_data_of_many_chunks__is_decoded_as_one() -> None:
         ({"parameters": {"sequence_id": "a"}}, "sequence_id not supported"),
         ({"parameters": {"timeout": 5}}, "timeout not supported .request timeouts"),
         ({"parameters": {"mine": 1}}, "mine not supported"),
-        ({"parameters": {"binary_data_output": 1}}, "parameters.binary_data_output: true or false is needed"),
+        ({"parameters": {"binary_data_output": 1}}, "parameters.binary_data_output: must be true or false"),
         ({"parameters": {"deep": [1]}}, "parameters: Expected"),
         (
             {"outputs": [{"name": "y", "parameters": {"classification": 2}}]},
@@ -198,7 +200,7 @@ def test_data_of_many_chunks__is_decoded_as_one() -> None:
             {"outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]},
             "shared_memory_region not supported",
         ),
-        ({"outputs": [{"name": "y"}, {"name": "y"}]}, "'y' is named twice"),
+        ({"outputs": [{"name": "y"}, {"name": "y"}]}, "duplicate output 'y'"),
         ({"outputs": [{"name": "y" * 20_000}]}, "outputs: at most 16384 bytes"),
         ({"id": "i" * 2000}, "id: at most 1024"),
     ],
@@ -265,7 +267,7 @@ def test_hostile_elements__cost_little_more_than_their_text(data: list[Any]) -> 
 
 def test_bytes_that_no_tensor_claims__are_refused() -> None:
     written = write_request({"x": np.ones((2, 2), dtype=np.float32)})
-    with pytest.raises(BadRequest, match="3 bytes follow the last tensor"):
+    with pytest.raises(BadRequest, match="3 unexpected bytes after the last tensor"):
         parse_request(written.data + b"abc", str(written.header_length))
 
 
@@ -295,7 +297,7 @@ def test_response__holds_the_outputs_asked_for_and_no_others() -> None:
     request = Request(id="7", tensors={}, outputs=("z",), binary={"z": False})
     body = json.loads(write_response(request, outputs, model="m", version=1, parameters={}).data)
     assert (body["id"], [o["name"] for o in body["outputs"]], body["outputs"][0]["data"]) == ("7", ["z"], [0])
-    with pytest.raises(BadRequest, match="no output 'q'; it has y, z"):
+    with pytest.raises(BadRequest, match="unknown output 'q'; the model has y, z"):
         write_response(Request(id="", tensors={}, outputs=("q",)), outputs, model="m", version=1, parameters={})
 
 
