@@ -172,7 +172,7 @@ def test_safety_policy__asks_for_its_verb(installed: Kubectl) -> None:
     assert installed.run(*binding, "anna-edits", "--clusterrole=maleo-edit", "--user=anna").returncode == 0
     safety = _mission("brakes", criticality="Safety")
     _await_denied(
-        lambda: installed.create(safety, *person, "--dry-run=server"), "needs the verb `use` on criticalities/safety"
+        lambda: installed.create(safety, *person, "--dry-run=server"), "requires the verb `use` on criticalities/safety"
     )
     assert installed.run(*binding, "anna-safety", "--clusterrole=maleo-safety", "--user=anna").returncode == 0
     assert installed.create(_mission("camera"), *person).returncode == 0
@@ -202,7 +202,7 @@ def test_priority_policy__asks_for_the_verb_on_the_class(installed: Kubectl, ber
     assert installed.run("create", "namespace", "team-a").returncode == 0
     urgent = _mission("urgent", priorityClassName="urgent")
     theirs = urgent | {"metadata": {"name": "urgent", "namespace": "team-a"}}
-    denied = "needs the verb `use` on priorityclasses/urgent of scheduling.k8s.io: ask an administrator"
+    denied = "requires the verb `use` on priorityclasses/urgent of scheduling.k8s.io: ask an administrator"
     in_team = [*bert, "--as-group=team-a"]
     _await_denied(lambda: installed.create(urgent, *bert, "--dry-run=server"), denied)
     assert denied in installed.create(theirs, *in_team).stderr
@@ -224,7 +224,7 @@ def test_priority_policy__asks_for_it_with_every_change_of_the_spec(installed: K
         what = ["patch", f"mission/{name}", "-n", "default", "--type=merge", "-p", json.dumps(change)]
         return installed.run(*what, *bert, *more)
 
-    denied = "needs the verb `use` on priorityclasses/granted"
+    denied = "requires the verb `use` on priorityclasses/granted"
     _await_denied(lambda: patch("taken", {"spec": {"priorityClassName": "granted"}}, "--dry-run=server"), denied)
     assert denied in patch("granted", {"spec": {"model": {"name": "another"}}}).stderr
     applied = installed.run(
@@ -345,12 +345,12 @@ def _with(item: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-_ONLY_CONTROLLED = "the operator may create, change and delete only what a Mission controls"
+_ONLY_CONTROLLED = "the operator may create, change and delete only objects that a Mission controls"
 _ESCAPES: dict[str, tuple[dict[str, Any], str]] = {
     "of nobody": ({"metadata": {"ownerReferences": []}}, _ONLY_CONTROLLED),
     "without labels": ({"metadata": {"labels": {"maleo.dev/mission": "cctv", "app.kubernetes.io/managed-by": "x"}}},
                        "carry the labels"),
-    "on the host's network": ({"spec": {"hostNetwork": True}}, "uses nothing of its host"),
+    "on the host's network": ({"spec": {"hostNetwork": True}}, "must not use host namespaces"),
     "with the host's files": ({"spec": {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, "no volume but"),
     "with a Secret's files": ({"spec": {"volumes": [{"name": "x", "secret": {"secretName": "s"}}]}}, "no volume but"),
     "with a token": ({"spec": {"automountServiceAccountToken": True}}, "no ServiceAccount token"),
@@ -358,7 +358,7 @@ _ESCAPES: dict[str, tuple[dict[str, Any], str]] = {
         {"spec": {"containers": [{"name": "slot", "image": "slot:1",
             "securityContext": {"allowPrivilegeEscalation": False},
             "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "bank", "key": "k"}}}]}]}},
-        "reads no Secret but the identity",
+        "must not read Secrets other than the identity",
     ),
     "privileged": (
         {"spec": {"containers": [{"name": "slot", "image": "slot:1", "securityContext": {"privileged": True}}]}},
@@ -385,7 +385,7 @@ def test_operator_policy__confines_its_account_to_slots_of_missions(installed: K
     assert _ONLY_CONTROLLED in installed.run("patch", "pod/shop", "-p", adopt, "--type=merge", _OPERATOR).stderr
     assert _ONLY_CONTROLLED in installed.run("delete", "pod/shop", "--wait=false", _OPERATOR).stderr
     image = json.dumps({"spec": {"containers": [{"name": "slot", "image": "miner:1"}]}})
-    assert "not what runs in them" in installed.run("patch", "pod/s", "-p", image, _OPERATOR).stderr
+    assert "only the labels of pods, not their spec" in installed.run("patch", "pod/s", "-p", image, _OPERATOR).stderr
     label = json.dumps({"metadata": {"labels": {"more": "x"}}})
     assert installed.run("patch", "pod/s", "-p", label, "--type=merge", _OPERATOR).returncode == 0
     assert installed.run("delete", "pod/s", "--wait=false", _OPERATOR).returncode == 0
@@ -399,7 +399,7 @@ def test_operator_account__makes_secrets_and_reads_none(installed: Kubectl) -> N
         "metadata": minted["metadata"] | {"annotations": {"kubernetes.io/service-account.name": "default"}}
     }
     _await_denied(
-        lambda: installed.create(annotated, _OPERATOR, "--dry-run=server"), "makes Secrets of type Opaque only"
+        lambda: installed.create(annotated, _OPERATOR, "--dry-run=server"), "may create only Secrets of type Opaque"
     )
     assert installed.create(secret, _OPERATOR).returncode == 0
     for verb in ("get", "list", "watch", "update", "patch", "delete"):
@@ -447,7 +447,7 @@ def test_agent_policy__lets_an_agent_write_for_its_own_node_only(
         body = _lease(1) | {"metadata": {"name": name}}
         return _send_as_agent_of("n1", own_api_server, "POST", leases, body)
 
-    denied = "an agent writes for its own node only: this token is of node n1"
+    denied = "an agent may write only objects of its own node: this token belongs to node n1"
     assert report("n1")[0] == 200
     assert (report("n2")[0], denied in report("n2")[1]) == (403, True)
     assert renew("maleo-agent-n1")[0] == 201

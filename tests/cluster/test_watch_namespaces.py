@@ -112,7 +112,7 @@ async def _refuse_other_namespaces(account: Path, pod: Object) -> None:
             with pytest.raises(Forbidden):
                 await client.get(kind, name, namespace=namespace)
         shop = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop"}, "spec": {"ports": [{"port": 80}]}}
-        with pytest.raises(Forbidden, match="only what a Mission controls"):
+        with pytest.raises(Forbidden, match="only objects that a Mission controls"):
             await client.create(SERVICES, moved(shop, "team-a"), dry_run=True)  # the policies bind it here as well
         with pytest.raises(Forbidden, match='cannot create resource "services"'):
             await client.create(SERVICES, moved(shop, "team-b"), dry_run=True)
