@@ -29,7 +29,7 @@ def test_trace__holds_from_step_to_step() -> None:
     [
         ("{", "invalid JSON"),
         ("{}", "a list of at most"),
-        ('[{"at": 0, "colour": 1}]', r"\[0\]: an object of at, capacity"),
+        ('[{"at": 0, "colour": 1}]', r"\[0\]: must be an object with fields at, capacity"),
         ('[{"at": 0, "capacity": 0}]', r"\[0\].capacity: 0.0 must be in \(0, 1\]"),
         ('[{"at": 0, "battery": 2}]', r"\[0\].battery"),
         ('[{"at": "now"}]', r"\[0\].at: must be a number"),

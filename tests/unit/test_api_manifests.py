@@ -346,7 +346,7 @@ def test_revise__takes_what_a_file_may_say_and_no_more() -> None:
     assert revise(mission, {"modes": ["Local"]}).spec.modes == ["Local"]
     for path, value, told in (
         ("objectives.latenzy.atMost", "5ms", "spec.objectives.latenzy: unknown field: did you mean latency?"),
-        ("objectives.latency.atMost", "20s", "must be shorter than latency.window"),
+        ("objectives.latency.atMost", "20s", "must be less than latency.window"),
         ("model.name.first", "x", "spec.model.name.first: name has no fields"),
     ):
         with pytest.raises(ManifestError, match=re.escape(told)):
@@ -368,7 +368,7 @@ def test_load__names_a_path_that_is_not_there(tmp_path: Path) -> None:
 def test_standard_input__is_read_where_a_file_is_called_minus() -> None:
     text = _HEAD + _SPEC
     assert list(load([Path("-")], standard_input=lambda: text).of(Mission)) == ["default/cctv"]
-    with pytest.raises(ManifestError, match=r"^standard input: doc 1 Mission/cctv: spec\.model: missing"):
+    with pytest.raises(ManifestError, match=r"^standard input: doc 1 Mission/cctv: spec\.model: required field is missing"):
         load(
             [Path("-")], standard_input=lambda: _HEAD + "spec: {objectives: {latency: {atMost: 1s}}, input: {node: a}}"
         )

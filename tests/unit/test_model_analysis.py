@@ -336,7 +336,7 @@ _REFUSED = {
     ),
     "an input of text": (
         _typed(TensorProto.STRING, [1, 4]),
-        "'x' is of type STRING, which slots do not exchange: keep text processing",
+        "'x' is of type STRING, which slots cannot transfer: keep text processing",
     ),
     "an input of a type that slots do not exchange": (_typed(TensorProto.BFLOAT16, [1, 4]), "BFLOAT16.*add a Cast"),
     "nine dimensions": (_typed(_F, [1] * 9), "'x' is of 9 dimensions; a Model describes at most 8: reshape it"),

@@ -37,9 +37,9 @@ def test_json_request__gives_its_tensors() -> None:
     ("body", "words"),
     [
         (b"no json", "the body is not valid JSON"),
-        (b"[]", "no inference request: Expected `object`, got `array`"),
+        (b"[]", "the body is not a valid inference request: Expected `object`, got `array`"),
         (b"{}", "missing required field `inputs`"),
-        (b'{"inputs": []}', "inputs: a list of 1 to 64 tensors"),
+        (b'{"inputs": []}', "inputs: must be a list of 1 to 64 tensors"),
         (_json(name=None), r"inputs\[0\].name"),
         (_json(datatype="BYTES"), r"inputs\[0\].datatype: 'BYTES' is not supported"),
         (_json(shape=[-1, 2]), r"inputs\[0\].shape"),
@@ -201,8 +201,8 @@ def test_data_of_many_chunks__is_decoded_as_one() -> None:
             "shared_memory_region not supported",
         ),
         ({"outputs": [{"name": "y"}, {"name": "y"}]}, "duplicate output 'y'"),
-        ({"outputs": [{"name": "y" * 20_000}]}, "outputs: at most 16384 bytes"),
-        ({"id": "i" * 2000}, "id: at most 1024"),
+        ({"outputs": [{"name": "y" * 20_000}]}, "outputs: exceeds the limit of 16384 bytes"),
+        ({"id": "i" * 2000}, "id: exceeds the limit of 1024"),
     ],
 )
 def test_parameters_that_are_not_supported__are_named(body: dict[str, Any], words: str) -> None:
@@ -232,7 +232,7 @@ def test_parameters_that_ask_for_nothing__are_taken() -> None:
 def test_output_that_json_cannot_represent__is_refused_with_the_remedy_and_sent_as_bytes(value: float) -> None:
     outputs = {"y": np.array([1, value], np.float32)}
     request = Request(id="", tensors={}, outputs=("y",), binary={"y": False})
-    with pytest.raises(BadRequest, match=r"output 'y' holds NaN or infinite values.*binary_data of the output: true"):
+    with pytest.raises(BadRequest, match=r"output 'y' contains NaN or infinite values.*binary_data of the output: true"):
         write_response(request, outputs, model="m", version=1, parameters={})
     binary = Request(id="", tensors={}, default_binary=True)
     written = write_response(binary, outputs, model="m", version=1, parameters={})

@@ -152,7 +152,7 @@ def test_ledger__counts_all_and_logs_one_a_minute(
         ledger.note("edge-1", "Sum", "of 1: 2 failed") if second == 30 else None
     assert len(counted) == 62
     assert [line.split(":")[0] for line in caplog.messages] == ["drone-1", "edge-1", "drone-1"]
-    assert caplog.messages[-1].endswith("59 more since the last line")
+    assert caplog.messages[-1].endswith("59 more since the last log line")
 
 
 def test_frames__are_new_once_in_each_boot() -> None:

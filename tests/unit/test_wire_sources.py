@@ -145,7 +145,7 @@ def test_registry_without_tls__is_said_to_be_one() -> None:
     ["registry", "registry.example/models:5000", "https://registry:443", "user@registry:5000", "oci://a:1", ":5000"],
 )
 def test_entry_that_is_no_registry__is_named_with_the_right_form(entry: str) -> None:
-    with pytest.raises(InvalidSource, match="write host:port"):
+    with pytest.raises(InvalidSource, match="use host:port"):
         Sources.parse([entry])
 
 

@@ -152,7 +152,7 @@ def test_memory_that_nobody_limits__stands_beside_one_that_is_too_small() -> Non
 @pytest.mark.parametrize(
     ("spec", "code", "words"),
     [
-        ({"model": {"name": "other"}}, "ModelMissing", "no Model other in namespace default"),
+        ({"model": {"name": "other"}}, "ModelMissing", "Model other not found in namespace default"),
         ({"input": {"node": "moon"}}, "NoInput", "node moon"),
         ({"model": {"name": "net", "variants": ["int4"]}}, "VariantMissing", "model net has no variant int4 ("),
     ],
