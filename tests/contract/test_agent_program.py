@@ -226,6 +226,6 @@ async def test_sensors__are_logged_as_they_change_and_not_each_second(
             readings = [UnitReading(unit="u", basis="Measured", power_w=power) for power in (1.0, 2.0, None, None, 1.0)]
             for reading in (*readings, UnitReading(unit="u", basis="Measured", power_w=1.0, capacity=0.5)):
                 agent._note_sensors(reading)
-    told = [text for record in caplog.records if (text := record.getMessage()).startswith("unit u ")]
+    told = [text for record in caplog.records if (text := record.getMessage()).startswith("unit u:")]
     power = "unit u: sensors: power"
     assert told == [power, "unit u: sensors: none", power, f"{power}; throttled"]

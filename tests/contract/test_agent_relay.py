@@ -209,7 +209,7 @@ async def test_desired_state_that_cannot_be_stored__is_adopted_and_stored_with_t
             await agent.relay.take(_desired(wanted, epoch=epoch))
             assert await slot.next() == wanted
         assert Agent(tmp_path).relay.epoch == 7, "what was stored before is still there"
-        told = [record.getMessage() for record in caplog.records if "not stored" in record.getMessage()]
+        told = [record.getMessage() for record in caplog.records if "cannot store" in record.getMessage()]
         assert len(told) == 1
         obstacle.rmdir()
         await agent.relay.take(_desired(third, epoch=10))
@@ -382,10 +382,10 @@ async def test_artefact_far_larger_than_its_manifest_says__is_not_kept(tmp_path:
     async with TestServer(app) as server:
         uri = str(server.make_url("/model"))
         large = ArtifactCache(tmp_path, most_bytes=1 << 30, sources=_SOURCES)
-        with pytest.raises(TransferFailed, match="more of it than the 1048585 bytes"):
+        with pytest.raises(TransferFailed, match="exceeds the limit of 1048585 bytes"):
             await large.get(_artifact(uri), wanted=[])
         small = ArtifactCache(tmp_path, most_bytes=2 << 20, sources=_SOURCES)
-        with pytest.raises(TransferFailed, match="more of it than the 2097152 bytes"):
+        with pytest.raises(TransferFailed, match="exceeds the limit of 2097152 bytes"):
             await small.get(_artifact(uri, size=2 << 20), wanted=[])
     assert list(tmp_path.iterdir()) == []
 

@@ -124,7 +124,7 @@ _ERRORS: list[tuple[str, str, object, int, str]] = [
         400,
         "shared_memory_region not supported (shared memory)",
     ),
-    ("POST", "/v2/models/net/infer", {"inputs": [{**_X, "data": [0] * 9000}]}, 413, "at most 10000"),
+    ("POST", "/v2/models/net/infer", {"inputs": [{**_X, "data": [0] * 9000}]}, 413, "the limit is 10000"),
 ]
 
 

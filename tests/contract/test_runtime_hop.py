@@ -84,7 +84,7 @@ async def test_partner_that_failed_three_times__rests() -> None:
             with pytest.raises(PartnerLost, match="the whole request was received"):
                 await _call(hops, address, 10)
         assert hops.is_resting(address)
-        with pytest.raises(PartnerLost, match="not asked for a moment"):
+        with pytest.raises(PartnerLost, match="circuit breaker open"):
             await _call(hops, address, 10)
 
 

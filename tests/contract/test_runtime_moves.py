@@ -87,4 +87,4 @@ async def test_partner_that_stays_lost__is_an_error_that_says_so(split: World, m
     split.tell("entry", replace(first, next=Hop(address="127.0.0.1:9", node="gone")), active=1)
     async with Caller(split) as caller:
         await caller.until_fault()
-    assert [fault for fault in caller.faults if "no fallback that is warm" not in fault] == []
+    assert [fault for fault in caller.faults if "no warm fallback" not in fault] == []

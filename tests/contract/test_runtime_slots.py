@@ -142,7 +142,7 @@ async def test_bad_requests__get_their_error_and_the_slot_lives_on(world: World)
         ("net/infer", {"inputs": [tensor | {"shape": [1, 4], "data": [0.0] * 4}]}, 400, "the model expects [1, 8]"),
         ("net/infer", {"inputs": [tensor | {"datatype": "INT8", "data": [0] * 8}]}, 400, "the model expects FP32"),
         ("net/infer", {"inputs": [tensor | {"name": "q"}]}, 400, "missing or unknown"),
-        ("net/infer", {"inputs": [tensor | {"shape": [1, 5000], "data": [0.0] * 5000}]}, 413, "at most 10000"),
+        ("net/infer", {"inputs": [tensor | {"shape": [1, 5000], "data": [0.0] * 5000}]}, 413, "the limit is 10000"),
         ("other/infer", {"inputs": [tensor]}, 404, "unknown model 'other'"),
         ("net/versions/9/infer", {"inputs": [tensor]}, 404, "unknown version 9"),
         ("net/infer", {"inputs": [tensor]}, 200, ""),
@@ -220,7 +220,7 @@ async def test_nan__is_an_error_in_json_that_names_the_output_and_arrives_as_byt
         data = [-1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
         body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8], "data": data}]}
         status, answer = await _ask(world.url(), body)
-        assert (status, "output 'y' holds NaN or infinite values" in str(answer["error"])) == (400, True)
+        assert (status, "output 'y' contains NaN or infinite values" in str(answer["error"])) == (400, True)
         answered, _ = await infer(world, np.array([data], np.float32))
         assert np.isnan(answered[0, 0])
         assert answered[0, 1:3].tolist() == [-np.inf, 0]

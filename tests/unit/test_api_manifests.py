@@ -368,7 +368,9 @@ def test_load__names_a_path_that_is_not_there(tmp_path: Path) -> None:
 def test_standard_input__is_read_where_a_file_is_called_minus() -> None:
     text = _HEAD + _SPEC
     assert list(load([Path("-")], standard_input=lambda: text).of(Mission)) == ["default/cctv"]
-    with pytest.raises(ManifestError, match=r"^standard input: doc 1 Mission/cctv: spec\.model: required field is missing"):
+    with pytest.raises(
+        ManifestError, match=r"^standard input: doc 1 Mission/cctv: spec\.model: required field is missing"
+    ):
         load(
             [Path("-")], standard_input=lambda: _HEAD + "spec: {objectives: {latency: {atMost: 1s}}, input: {node: a}}"
         )

@@ -232,7 +232,9 @@ def test_parameters_that_ask_for_nothing__are_taken() -> None:
 def test_output_that_json_cannot_represent__is_refused_with_the_remedy_and_sent_as_bytes(value: float) -> None:
     outputs = {"y": np.array([1, value], np.float32)}
     request = Request(id="", tensors={}, outputs=("y",), binary={"y": False})
-    with pytest.raises(BadRequest, match=r"output 'y' contains NaN or infinite values.*binary_data of the output: true"):
+    with pytest.raises(
+        BadRequest, match=r"output 'y' contains NaN or infinite values.*binary_data of the output: true"
+    ):
         write_response(request, outputs, model="m", version=1, parameters={})
     binary = Request(id="", tensors={}, default_binary=True)
     written = write_response(binary, outputs, model="m", version=1, parameters={})

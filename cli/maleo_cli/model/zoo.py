@@ -20,7 +20,8 @@ from maleo_cli.errors import Failure
 _SEED: Final = 20251
 _IR: Final = 8
 _OPSET: Final = 17
-_RANDOM: Final = "seeded random weights: real architecture, meaningless outputs"
+_RANDOM: Final = "seeded random weights: the architecture is real, the answers mean nothing"
+"""Stored in the networks, so it is part of the digests that `examples/models` name."""
 NETWORKS: Final = ("squeezenet", "shufflenet", "resnet50")
 
 
