@@ -314,7 +314,7 @@ def test_settings_of_the_operator__are_readable_by_every_user_and_missing_ones_a
         assert installed.run("auth", "can-i", *rest.split(), *person).stdout.strip() == "no", rest
     found = read_cluster(read_access(own_api_server.kubeconfig), "elsewhere")
     assert found.tolerations == ()
-    assert "name Maleo's namespace with --system-namespace" in capsys.readouterr().err
+    assert "pass Maleo's namespace with --system-namespace" in capsys.readouterr().err
 
 
 _OPERATOR = f"--as=system:serviceaccount:{NAMESPACE}:maleo-operator"
@@ -349,7 +349,7 @@ _ONLY_CONTROLLED = "the operator may create, change and delete only objects that
 _ESCAPES: dict[str, tuple[dict[str, Any], str]] = {
     "of nobody": ({"metadata": {"ownerReferences": []}}, _ONLY_CONTROLLED),
     "without labels": ({"metadata": {"labels": {"maleo.dev/mission": "cctv", "app.kubernetes.io/managed-by": "x"}}},
-                       "carry the labels"),
+                       "have the labels"),
     "on the host's network": ({"spec": {"hostNetwork": True}}, "must not use host namespaces"),
     "with the host's files": ({"spec": {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, "no volume but"),
     "with a Secret's files": ({"spec": {"volumes": [{"name": "x", "secret": {"secretName": "s"}}]}}, "no volume but"),

@@ -116,7 +116,7 @@ def test_explain__takes_context_and_namespace_as_kubectl_does(
     file = write({"token": _token(cluster)}, "team-a")
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join(["/none/config", str(file)]))
     assert _explain().startswith(_MISSION), "the namespace of the current context"
-    with pytest.raises(Failure, match=f"no mission {_MISSION} in namespace default"):
+    with pytest.raises(Failure, match=f"mission '{_MISSION}' not found in namespace 'default'"):
         _explain("--context", "bare")
     for option in ("-n", "--namespace"):
         assert _explain("--context", "bare", option, "team-a").startswith(_MISSION)
