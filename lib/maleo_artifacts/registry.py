@@ -85,7 +85,7 @@ async def pull(uri: str, digest: str, destination: Path, *, most_bytes: int, sou
                     output.write(chunk)
         if f"sha256:{actual.hexdigest()}" != digest:
             # The actual digest is withheld: whoever named the address could use it to have the content delivered.
-            raise DigestMismatch(f"{shown}: the content does not match the digest {digest}")
+            raise DigestMismatch(f"{shown}: ArtifactInvalid: the content does not match the digest {digest}")
         partial.rename(destination)
     except DownloadFailed as error:
         if error.status == _NOT_FOUND:

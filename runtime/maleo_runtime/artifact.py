@@ -68,5 +68,5 @@ class Artifacts:
             ) from error
         if f"sha256:{digest.hexdigest()}" != artifact.digest:
             partial.unlink()
-            raise FetchFailed(f"{name}: the content does not match the digest {artifact.digest}")
+            raise FetchFailed(f"{name}: ArtifactInvalid: the content does not match the digest {artifact.digest}")
         partial.rename(path)

@@ -266,7 +266,7 @@ def test_supposition__without_effect_says_so() -> None:
 _WRONG = {
     "a node that is not there": (("--link", "drone-a1/moon=9Mbit/s"), "unknown node 'moon'"),
     "a link to itself": (("--link", "drone-a1/drone-a1=9Mbit/s"), "the two nodes must differ"),
-    "a link of nothing": (("--link", "drone-a1/edge-a1=0Mbit/s"), "bandwidth must be above zero"),
+    "a link of nothing": (("--link", "drone-a1/edge-a1=0Mbit/s"), "bandwidth must be greater than zero"),
     "a mission that is not there": (
         ("--set", "drone-patrl.modes=[Local]"),
         "unknown mission 'drone-patrl': did you mean drone-patrol?",

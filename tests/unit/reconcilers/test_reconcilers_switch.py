@@ -538,10 +538,11 @@ def test_nodes_of_another_site__count_as_outside() -> None:
     ("errors", "expected"),
     [
         (["n1 u: oci://r/m: CacheFull: it has 9 bytes"], "CacheFull"),
-        (["n1 u: oci://r/m: the content does not match the digest sha256:0", "n2 u: x: CacheFull: y"], "CacheFull"),
-        (["n1 u: oci://r/m: the content does not match the digest sha256:0"], "ArtifactInvalid"),
+        (["n1 u: oci://r/m: ArtifactInvalid: the content does not match the digest sha256:0", "n2 u: x: CacheFull: y"], "CacheFull"),
+        (["n1 u: oci://r/m: ArtifactInvalid: the content does not match the digest sha256:0"], "ArtifactInvalid"),
         (["n1 u: oci://r/m: not found"], "LoadFailed"),
         (["n1 u: oci://r/CacheFull/m: not found"], "LoadFailed"),
+        (["n1 u: oci://r/digest-model: not found"], "LoadFailed"),
     ],
 )
 def test_errors_of_slots__have_one_reason(errors: list[str], expected: str) -> None:

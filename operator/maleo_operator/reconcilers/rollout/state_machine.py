@@ -90,11 +90,13 @@ LOAD_REASONS: Final = frozenset({"CacheFull", "ArtifactInvalid", "LoadFailed"})
 
 
 def load_reason(errors: Iterable[str]) -> str:
-    """Return the reason in LOAD_REASONS that classifies these load errors."""
-    told = "\n".join(errors)
-    if ": CacheFull: " in told:
-        return "CacheFull"
-    return "ArtifactInvalid" if "digest" in told.lower() else "LoadFailed"
+    """Return the reason in LOAD_REASONS that classifies these load errors.
+
+    Agents and slots write it into the error, as in `oci://r/m: CacheFull: ...`; a URI holds no blanks and so no reason.
+    """
+    text = "\n".join(errors)
+    named = (reason for reason in ("CacheFull", "ArtifactInvalid") if f": {reason}: " in text)
+    return next(named, "LoadFailed")
 
 
 def has_flipped(scope: MissionScope, turn: Turn) -> bool:
