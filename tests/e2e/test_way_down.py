@@ -65,7 +65,7 @@ def test_up_that_is_killed_half_way__is_cleaned_by_the_next_one(demo_report: obj
     _forget("node-drone-1")  # as if it had been killed a moment sooner: started, and not noted yet
     done = subprocess.run(_UP, cwd=ROOT, env=_variables(), capture_output=True, text=True, timeout=_WAIT_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 nodes are Ready" in done.stdout
+    assert "4 nodes Ready" in done.stdout
     assert not set(orphans.values()) & set(_processes().values())
     cluster = Cluster.current()
     down = subprocess.run(
