@@ -18,10 +18,12 @@ from maleo_planner.graph.partition_graph import Lattice
 from maleo_planner.graph.query import Way, total
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import prepare
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.single.rejections import MODES
+from maleo_planner.single.scope_graphs import ScopeGraphs, SearchScope
 from maleo_planner.throughput.pipeline import find_pipeline
 from maleo_planner.types.problem import Snapshot
+from maleo_planner.types.work_budget import Budget
 
 _INSTANCES = 3
 
@@ -48,9 +50,9 @@ def _world(blocks: int, nodes: int, types: int, chance: random.Random) -> Snapsh
 
 
 def _lattice(world: Snapshot) -> Lattice:
-    search = prepare(world, world.missions["default/m0"], FleetIndex(world), "rate")
-    assert isinstance(search, Search)
-    return next(lattice for _, lattice in search.lattices())
+    problem = prepare(world, world.missions["default/m0"], FleetIndex(world), "rate")
+    assert isinstance(problem, MissionProblem)
+    return next(made.graph for made in ScopeGraphs(problem, SearchScope(), Budget(), codecs=False).list_graphs())
 
 
 def _measure(blocks: int, nodes: int, types: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from statistics import mean, median
 from typing import Any, ParamSpec, TypeVar
@@ -25,9 +26,10 @@ from instances import every_kind, one_mission  # isort: skip
 from meaning import places_of, read  # isort: skip
 from milp import Optimum, Program, best  # isort: skip
 
+from maleo_planner import planner
 from maleo_planner.planner import advise, decide, plan
-from maleo_planner.single import mission_solver
 from maleo_planner.single.objective import Aim
+from maleo_planner.single.scope_graphs import SearchScope
 from maleo_planner.types.problem import Feasible, Snapshot, Verdict
 from maleo_planner.types.work_budget import ADVICE, STANDARD, Budget
 
@@ -74,7 +76,7 @@ def _time_size(blocks: int, devices: int, partitions: int, scarcity: Scarcity, c
     chance, seconds, gaps, max_used = Random(blocks * 1000 + devices), list[float](), list[float](), 0
     for _ in range(count):
         found = one(chance, blocks=blocks, nodes=devices, scarcity=scarcity)
-        with patch.object(mission_solver, "MOST_PARTITIONS", partitions):
+        with patch.object(planner, "SearchScope", partial(SearchScope, most_partitions=partitions)):
             took, verdict = _timed(plan, found, KEY)
         seconds.append(took)
         gaps.append(_gap(verdict))

@@ -36,7 +36,7 @@ from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import prepare
 from maleo_planner.single.candidate import Candidate, Piece
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.single.plan_builder import build
 from maleo_planner.types.problem import NodeFacts, Plan, Snapshot
 from maleo_runtime.peer_client import Hops
@@ -175,12 +175,12 @@ def _ask(models: Mapping[str, Model]) -> Snapshot:
 def _plan(snapshot: Snapshot, way: Way) -> Plan:
     """Return the plan of this configuration with the planner's predictions."""
     mission, index = snapshot.missions[f"default/{way.network}"], FleetIndex(snapshot)
-    search = prepare(snapshot, mission, index, "margins")
-    assert isinstance(search, Search)
-    units = {unit.node.name: unit for unit in search.units}
+    problem = prepare(snapshot, mission, index, "margins")
+    assert isinstance(problem, MissionProblem)
+    units = {unit.node.name: unit for unit in problem.units}
     pieces = tuple(Piece(units[node], first, last) for node, (first, last) in way.spans.items())
-    mode = search.mode_of([piece.unit for piece in pieces])
-    return build(search, Candidate(search.variants()[0], mode, pieces, 0.0, {}, 0.0, 0.0, 0), spare=False)
+    mode = problem.mode_of([piece.unit for piece in pieces])
+    return build(problem, Candidate(problem.variants()[0], mode, pieces, 0.0, {}, 0.0, 0.0, 0), spare=False)
 
 
 # ------------------------------------------------------------------------------------------------ measurement

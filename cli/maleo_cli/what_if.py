@@ -119,7 +119,9 @@ def with_link(snapshot: Snapshot, text: str) -> Snapshot:
         raise Failure(f"--link {text}: {error}", exit_code=2) from error
     if value == 0:
         raise Failure(
-            f"--link {text}: bandwidth must be greater than zero", "remove a node with --without NODE instead", exit_code=2
+            f"--link {text}: bandwidth must be greater than zero",
+            "remove a node with --without NODE instead",
+            exit_code=2,
         )
     figure = Figure(value, DEFAULT_SPREAD * value, Basis.DECLARED, "--link")
     changed = {**snapshot.observations.bandwidth, (one, other): figure, (other, one): figure}

@@ -15,12 +15,14 @@ from maleo_planner.explanations.relaxation import Decide, relax
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.inventory.reservations import Holdings
 from maleo_planner.single.candidate import Candidate, Piece
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.mission_solver import find, search, search_any
 from maleo_planner.single.objective import Aim
 from maleo_planner.single.pareto import trace
 from maleo_planner.single.plan_builder import build
+from maleo_planner.single.scope_graphs import SearchScope
 from maleo_planner.single.shortlist_bound import bound_beyond
-from maleo_planner.single.two_partition_table import list_menus, narrow, widen
+from maleo_planner.single.two_partition_table import far_scope, list_menus, near_scope
 from maleo_planner.types.accuracy_floor import find_reference
 from maleo_planner.types.from_manifests import RESERVED
 from maleo_planner.types.numeric import TIE
@@ -80,23 +82,23 @@ def explain(
 ) -> Explanation:
     """Return the alternatives to a verdict that `plan` gave for the same mission, snapshot and aim."""
     index, budget = index or FleetIndex(snapshot), Budget(STANDARD + ADVICE)
-    prepared = prepare(snapshot, snapshot.missions[key], index, aim, budget=budget)
-    if isinstance(prepared, Infeasible):
+    problem = prepare(snapshot, snapshot.missions[key], index, aim)
+    if isinstance(problem, Infeasible):
         return Explanation((), (), ())
-    found = prepared.run()
+    found = search(problem, SearchScope(), budget)
     return Explanation(
         alternatives=compare(snapshot, key, verdict, _again(snapshot, index, aim, budget)),
-        classes=classify(prepared, index.units, found),
+        classes=classify(problem, index.units, found),
         displaced=tuple(_displaced(snapshot, verdict.plan, index)) if isinstance(verdict, Feasible) else (),
-        floor=prepared.demand.accuracy.value if prepared.demand.accuracy is not None else 0.0,
-        better=_better(prepared, found[0], verdict) if found else None,
+        floor=problem.demand.accuracy.value if problem.demand.accuracy is not None else 0.0,
+        better=_better(problem, found.candidates[0], verdict) if found.candidates else None,
     )
 
 
-def _better(search: Search, best: Candidate, verdict: Verdict) -> Plan | None:
+def _better(problem: MissionProblem, best: Candidate, verdict: Verdict) -> Plan | None:
     """Return the best plan found if the verdict's plan has a lower objective, else None."""
     beaten = isinstance(verdict, Feasible) and best.objective > verdict.plan.objective + TIE
-    return build(search, best) if beaten and not best.shortfalls else None
+    return build(problem, best) if beaten and not best.shortfalls else None
 
 
 def _again(snapshot: Snapshot, index: FleetIndex, aim: Aim, budget: Budget) -> Decide:
@@ -117,8 +119,8 @@ def _displaced(snapshot: Snapshot, chosen: Plan, index: FleetIndex) -> Iterator[
     others = {key: plan for key, plan in snapshot.held.items() if key != chosen.mission}
 
     def stands(key: str, plan: Plan, held: Mapping[str, Plan]) -> bool:
-        search = prepare(replace(snapshot, held=held), snapshot.missions[key], index, "margins")
-        judged = search.find(plan) if isinstance(search, Search) else None
+        problem = prepare(replace(snapshot, held=held), snapshot.missions[key], index, "margins")
+        judged = find(problem, plan) if isinstance(problem, MissionProblem) else None
         return judged is not None and not judged.shortfalls
 
     for key, plan in sorted(others.items()):
@@ -129,11 +131,11 @@ def _displaced(snapshot: Snapshot, chosen: Plan, index: FleetIndex) -> Iterator[
 
 def frontier(snapshot: Snapshot, key: str) -> Frontier:
     """Return the Pareto front of the mission, given what others hold; empty if it has no plan at all."""
-    prepared = prepare(snapshot, snapshot.missions[key], FleetIndex(snapshot), "margins")
-    if isinstance(prepared, Infeasible):
+    problem = prepare(snapshot, snapshot.missions[key], FleetIndex(snapshot), "margins")
+    if isinstance(problem, Infeasible):
         return Frontier((), is_whole=True)
-    front = trace(prepared)
-    return Frontier(tuple(build(prepared, point) for point in front.points), front.is_whole)
+    front = trace(problem, Budget())
+    return Frontier(tuple(build(problem, point) for point in front.points), front.is_whole)
 
 
 def restore(snapshot: Snapshot, key: str, placement: Placement, *, index: FleetIndex | None = None) -> Plan | None:
@@ -142,26 +144,25 @@ def restore(snapshot: Snapshot, key: str, placement: Placement, *, index: FleetI
     Return None if a part of it no longer exists: variant, unit, block, link or codec.
     """
     index = index or FleetIndex(snapshot)
-    prepared = prepare(snapshot, snapshot.missions[key], index, "margins", Holdings(index))
-    if isinstance(prepared, Infeasible):
+    problem = prepare(snapshot, snapshot.missions[key], index, "margins", Holdings(index))
+    if isinstance(problem, Infeasible):
         return None
-    search = prepared
-    units = {unit.key: unit for unit in search.units}
+    units = {unit.key: unit for unit in problem.units}
     spec, parts = placement.spec, placement.spec.partitions
-    variant = search.edition(spec.variant, spec.exit)
+    variant = problem.edition(spec.variant, spec.exit)
     if variant is None or any((p.node, p.unit) not in units for p in parts):
         return None
     pieces = tuple(
         Piece(units[p.node, p.unit], p.span.first, p.span.last, p.decoder.codec if p.decoder else "") for p in parts
     )
-    if any(search.costs(variant, piece.unit) is None for piece in pieces):
+    if any(problem.costs(variant, piece.unit) is None for piece in pieces):
         return None
-    if pieces[-1].last >= len(variant.blocks) or not _is_connected(search, pieces):
+    if pieces[-1].last >= len(variant.blocks) or not _is_connected(problem, pieces):
         return None
     if any(piece.codec and find_codec(variant, piece.first - 1, piece.codec) is None for piece in pieces):
         return None
-    mode = search.mode_of([piece.unit for piece in pieces])
-    return build(search, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
+    mode = problem.mode_of([piece.unit for piece in pieces])
+    return build(problem, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
 
 
 def decide(
@@ -179,33 +180,35 @@ def decide(
     that count in place of `snapshot.held`. budget: None for the standard budget.
     """
     mission, index = snapshot.missions[key], index or FleetIndex(snapshot)
-    prepared = prepare(snapshot, mission, index, aim, holdings, budget)
-    if isinstance(prepared, Infeasible):
-        return prepared
-    menus = [] if prepared.sees_all else list_menus(prepared)
-    if menus:
-        narrow(prepared, menus)
-    found = prepared.run()
-    if menus and prepared.reach.entry is not None and not any(not c.shortfalls for c in found):
-        widen(prepared)
-        found = prepared.run()
+    budget = budget or Budget()
+    problem = prepare(snapshot, mission, index, aim, holdings)
+    if isinstance(problem, Infeasible):
+        return problem
+    menus = [] if problem.sees_all else list_menus(problem, budget)
+    scope = near_scope(problem, menus) if menus else SearchScope()
+    result = search(problem, scope, budget)
+    if menus and problem.reach.entry is not None and result.feasible is None:
+        scope = far_scope(problem, scope)
+        result = result.merge(search(problem, scope, budget))
     is_proven = True
-    if not any(not c.shortfalls for c in found):
-        longer, is_proven = prepared.run_longer()
-        found = [*longer, *found]
-    accuracy = prepared.demand.accuracy
-    rejected = reject(found, prepared.refused, floor=accuracy.value if accuracy is not None else 0.0)
-    best = found[0] if found else None
-    if best is None or best.shortfalls:
-        is_proven &= not prepared.is_cut_short
-        built = build(prepared, best) if best is not None else None
-        blockers = tuple(block_best(prepared, best, built)) if best and built else (block_all(prepared),)
+    if result.feasible is None:
+        result = result.merge(search_any(problem, scope, budget))
+        is_proven = result.is_proven and result.is_complete
+    accuracy = problem.demand.accuracy
+    floor = accuracy.value if accuracy is not None else 0.0
+    rejected = reject(result.candidates, result.rejections, floor=floor)
+    if result.feasible is None:
+        best = result.candidates[0] if result.candidates else None
+        built = build(problem, best) if best is not None else None
+        blocked = block_best(problem, result, best, built) if best and built else (block_all(problem, result),)
+        blockers = tuple(blocked)
         if not is_proven:
-            blockers = (block_too_large(prepared, built), *(replace(b, retry="CannotNow") for b in blockers))
+            blockers = (block_too_large(problem, built), *(replace(b, retry="CannotNow") for b in blockers))
         return Infeasible(blockers, (), rejected, built, is_proven)
-    bound = max([best.objective, prepared.beyond, *(bound_beyond(menu) for menu in menus)])
-    held = next((candidate for candidate in found if prepared.held is not None and not candidate.moves), None)
-    return Feasible(build(prepared, best), rejected, build(prepared, held) if held is not None else None, bound)
+    best = result.candidates[0]
+    bound = max([best.objective, result.upper_bound, *(bound_beyond(menu) for menu in menus)])
+    held = next((each for each in result.candidates if problem.held is not None and not each.moves), None)
+    return Feasible(build(problem, best), rejected, build(problem, held) if held is not None else None, bound)
 
 
 def prepare(
@@ -214,9 +217,8 @@ def prepare(
     index: FleetIndex,
     aim: Aim,
     holdings: Holdings | None = None,
-    budget: Budget | None = None,
-) -> Search | Infeasible:
-    """Return the search problem of a mission, or an infeasible verdict that says why it cannot be planned."""
+) -> MissionProblem | Infeasible:
+    """Return the planning problem of a mission, or an infeasible verdict that says why it cannot be planned."""
     model = snapshot.models.get(mission.model_key)
     sources = find_input(snapshot, mission)
     blocker = None
@@ -263,10 +265,18 @@ def prepare(
         return Infeasible((blocker,), (), (), None)
     assert model is not None
     source = snapshot.nodes[sources[0]]
-    search = Search(snapshot, Demand.of(mission, model), model, source, index, aim, holdings, budget)
-    if not search.variants():
+    problem = MissionProblem(
+        demand=Demand.of(mission, model),
+        model=model,
+        source=source,
+        aim=aim,
+        index=index,
+        loads=(holdings or Holdings.of(snapshot, index)).seen_by(mission),
+        held=snapshot.held.get(mission.key),
+    )
+    if not problem.variants():
         return Infeasible((Blocker("VariantMissing", "Waiting", tell_unknown(mission, model)),), (), (), None)
-    return search
+    return problem
 
 
 def _lacks_reference(objective: AccuracyObjective, model: Model) -> bool:
@@ -278,7 +288,7 @@ def _lacks_reference(objective: AccuracyObjective, model: Model) -> bool:
     return hard and find_reference(objective, model) is None
 
 
-def _is_connected(search: Search, pieces: Sequence[Piece]) -> bool:
+def _is_connected(problem: MissionProblem, pieces: Sequence[Piece]) -> bool:
     """Return True if links join the input node and the nodes of all pieces in order."""
-    nodes = [search.source, *(piece.unit.node for piece in pieces)]
-    return all(a.name == b.name or search.link(a, b) is not None for a, b in pairwise(nodes))
+    nodes = [problem.source, *(piece.unit.node for piece in pieces)]
+    return all(a.name == b.name or problem.link(a, b) is not None for a, b in pairwise(nodes))

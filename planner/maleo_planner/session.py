@@ -6,7 +6,8 @@ from dataclasses import replace
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.inventory.reservations import Holdings, uses
 from maleo_planner.planner import advise, decide, prepare
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.mission_solver import find
 from maleo_planner.single.objective import HIGHEST, Aim
 from maleo_planner.single.plan_builder import build
 from maleo_planner.single.shortlist_bound import bound_beyond
@@ -69,8 +70,7 @@ class PlanningSession:
 
     def decide(self, key: str, *, aim: Aim = "margins") -> Verdict:
         """Return the verdict of `planner.decide`, without blockers diagnosed or relaxations."""
-        budget = Budget(self._budgets.plan)
-        return decide(self.snapshot, key, aim=aim, index=self.index, holdings=self.holdings, budget=budget)
+        return decide(self.snapshot, key, aim=aim, index=self.index, holdings=self.holdings, budget=self.budget())
 
     def seen(self, key: str) -> Snapshot:
         """Return the snapshot with the plans that other missions hold now; the mission's own one as in the snapshot."""
@@ -100,42 +100,46 @@ class PlanningSession:
 
         spare: whether to plan a fallback.
         """
-        search = self.search(key)
-        candidate = search.find(wanted) if isinstance(search, Search) else None
-        if candidate is None or candidate.shortfalls or not isinstance(search, Search):
+        problem = self.problem(key)
+        candidate = find(problem, wanted) if isinstance(problem, MissionProblem) else None
+        if candidate is None or candidate.shortfalls or not isinstance(problem, MissionProblem):
             return None
-        built = build(search, candidate, spare=spare)
+        built = build(problem, candidate, spare=spare)
         return Feasible(built, (), None, candidate.objective)
 
-    def search(self, key: str, *, aim: Aim = "margins") -> Search | Infeasible:
-        """Return the search problem of the mission, or why there is none."""
-        budget = Budget(self._budgets.plan)
-        return prepare(self.snapshot, self.snapshot.missions[key], self.index, aim, self.holdings, budget)
+    def problem(self, key: str, *, aim: Aim = "margins") -> MissionProblem | Infeasible:
+        """Return the planning problem of the mission, or why there is none."""
+        return prepare(self.snapshot, self.snapshot.missions[key], self.index, aim, self.holdings)
+
+    def budget(self) -> Budget:
+        """Return a new budget for one plan."""
+        return Budget(self._budgets.plan)
 
     def choose(self, key: str, *, proven: bool = True) -> Verdict | None:
         """Return the best plan of the menus; None if there is none or, with `proven`, if it is not proven optimal."""
-        search = self.search(key)
-        return search if isinstance(search, Infeasible) else choose(search, proven=proven)
+        problem = self.problem(key)
+        if isinstance(problem, Infeasible):
+            return problem
+        return choose(problem, list_menus(problem, self.budget()), proven=proven)
 
 
 def choose(
-    search: Search, *, proven: bool = True, menus: Sequence[Menu] | None = None, final: bool = True
+    problem: MissionProblem, menus: Sequence[Menu], *, proven: bool = True, final: bool = True
 ) -> Feasible | None:
     """Return the best plan of the menus; None if there is none or, with `proven`, if it is not proven optimal.
 
-    menus: menus of the search, if they exist already. final: plan a fallback and compute the bound.
+    final: plan a fallback and compute the bound.
     """
-    menus = list_menus(search) if menus is None else menus
     found = [candidate for menu in menus for _, candidate in menu.best()]
     if not found:
         return None
     best = min(found, key=lambda candidate: candidate.order)
-    held = search.find(search.held) if search.held is not None and best.moves else None
+    held = find(problem, problem.held) if problem.held is not None and best.moves else None
     if held is not None and not held.shortfalls and held.order < best.order:
         best = held
     beyond = max(bound_beyond(menu) for menu in menus) if final or proven else HIGHEST
     if proven and beyond > best.objective - TIE:
         return None
-    built = build(search, best, spare=final)
-    staying = build(search, held) if held is not None and not held.shortfalls else None
+    built = build(problem, best, spare=final)
+    staying = build(problem, held) if held is not None and not held.shortfalls else None
     return Feasible(built, (), staying, max(best.objective, beyond))

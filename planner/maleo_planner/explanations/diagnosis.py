@@ -6,7 +6,7 @@ then and the search was complete.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,7 +19,8 @@ from maleo_planner.explanations.relaxation import Decide
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.inventory.reservations import holders
 from maleo_planner.single.candidate import Candidate
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.mission_solver import SearchResult
 from maleo_planner.single.objective import UNKNOWN_ACCURACY
 from maleo_planner.single.rejections import Refused
 from maleo_planner.types.accuracy_floor import find_whole, tell_floor
@@ -179,16 +180,16 @@ def _tainted(snapshot: Snapshot, parts: set[tuple[str, str]]) -> Iterator[str]:
             yield f"{node} has taint {' and '.join(taints)}"
 
 
-def block_all(search: Search) -> Blocker:
+def block_all(problem: MissionProblem, result: SearchResult) -> Blocker:
     """Return the blocker of a mission all of whose candidates break a structural rule.
 
     It names a temporary rule if there is one, else the rule that rejects most candidates; rules that usually reject
     some candidates come last.
     """
-    refused = _concerned(search)
+    refused = _concerned(problem, result.rejections)
     counts = Counter(r.code for r in refused)
     usual = {"ModeNotAllowed", "FormatUnsupported", "RuntimeUnsupported"}
-    split_only = search.demand.mission.spec.modes == ["Split"]
+    split_only = problem.demand.mission.spec.modes == ["Split"]
     whole = {"NoLegalCut"} if split_only else set()  # rules out the model on every fleet
     order = sorted(
         counts, key=lambda code: (code in usual, code not in whole, code not in _TEMPORARY, -counts[code], code)
@@ -202,52 +203,52 @@ def block_all(search: Search) -> Blocker:
     return Blocker(order[0], retry, f"{message}; also {rest}" if rest else message)
 
 
-def block_too_large(search: Search, least_bad: Plan | None) -> Blocker:
+def block_too_large(problem: MissionProblem, least_bad: Plan | None) -> Blocker:
     """Return the blocker of a search that ended before it found a plan or excluded all: what was large, and the remedy.
 
     least_bad: closest infeasible plan so far.
     """
-    editions = search.variants()
+    editions = problem.variants()
     blocks = max(len(variant.blocks) for variant in editions)
     codecs = max((len(block.cut.codecs) for v in editions for block in v.blocks if block.cut), default=0)
-    sizes = [f"{len(editions)} variants and exits", f"up to {blocks} blocks", f"{len(search.units)} candidate units"]
+    sizes = [f"{len(editions)} variants and exits", f"up to {blocks} blocks", f"{len(problem.units)} candidate units"]
     sizes += [f"up to {codecs} codecs per cut"] if codecs else []
     best = f"{least_bad.mode} on {'>'.join(least_bad.nodes)} with {least_bad.label}" if least_bad else "none"
     return Blocker(
         "PlanningTooLarge",
         "CannotNow",
-        f"the search reached its work limit, so a feasible plan may exist: model {search.model.metadata.name} with "
+        f"the search reached its work limit, so a feasible plan may exist: model {problem.model.metadata.name} with "
         f"{', '.join(sizes)}; closest plan so far: {best}; list fewer variants in spec.model.variants, or define fewer "
         "cuts, exits or codecs in the Model",
     )
 
 
-def _concerned(search: Search) -> list[Refused]:
+def _concerned(problem: MissionProblem, rejections: Sequence[Refused]) -> Sequence[Refused]:
     """Return the rejections that concern the mission's modes.
 
     If only Local (Remote) is allowed: those of units on the input node (on other nodes), where there are any.
     """
-    modes, source = search.demand.mission.spec.modes, search.source.name
-    if modes == ["Local"] and (here := [r for r in search.refused if r.unit is not None and r.unit[0] == source]):
+    modes, source = problem.demand.mission.spec.modes, problem.source.name
+    if modes == ["Local"] and (here := [r for r in rejections if r.unit is not None and r.unit[0] == source]):
         return here
-    if modes == ["Remote"] and (there := [r for r in search.refused if r.unit is not None and r.unit[0] != source]):
+    if modes == ["Remote"] and (there := [r for r in rejections if r.unit is not None and r.unit[0] != source]):
         return there
-    return search.refused
+    return rejections
 
 
-def block_best(search: Search, best: Candidate, built: Plan) -> Iterable[Blocker]:
+def block_best(problem: MissionProblem, result: SearchResult, best: Candidate, built: Plan) -> Iterable[Blocker]:
     """Yield a blocker for each Hard limit that the closest infeasible plan breaks, the largest shortfall first."""
-    temporary = any(r.code in _TEMPORARY for r in search.refused) or any(u.capacity < 1 for u in search.units)
+    temporary = any(r.code in _TEMPORARY for r in result.rejections) or any(u.capacity < 1 for u in problem.units)
     where = ">".join(built.nodes)
     for name in sorted(best.shortfalls, key=lambda n: (-best.shortfalls[n], n)):
-        told = _shortfall(search, name, built)
+        told = _shortfall(problem, name, built)
         message = f"closest infeasible plan: {built.mode} on {where} with {built.variant}: {told}"
         yield Blocker(CODES[name], "CannotNow" if temporary else "CannotEver", message)
 
 
-def _shortfall(search: Search, name: str, built: Plan) -> str:  # noqa: PLR0911 - one for each kind
+def _shortfall(problem: MissionProblem, name: str, built: Plan) -> str:  # noqa: PLR0911 - one for each kind
     """Return the text for a broken limit: the value reached, the limit, and the difference."""
-    demand, objective = search.demand, search.demand.mission.spec.objectives.accuracy
+    demand, objective = problem.demand, problem.demand.mission.spec.objectives.accuracy
     if name == "latency" and demand.latency:
         over = built.latency.value - demand.latency.value
         reached, limit = show_apart(DURATION, built.latency.value, demand.latency.value)
@@ -259,7 +260,7 @@ def _shortfall(search: Search, name: str, built: Plan) -> str:  # noqa: PLR0911 
         reached, limit = show_apart(ENERGY, built.energy.value, demand.energy.value)
         return f"energy {reached} exceeds the limit {limit} by {show(ENERGY, over)}"
     if name == UNKNOWN_ACCURACY and objective:
-        return _missing_figure(search, objective, built)
+        return _missing_figure(problem, objective, built)
     if name == "accuracy" and demand.accuracy and objective and built.accuracy:
         floor = demand.accuracy.value
         reached, _ = show_apart(RATIO, built.accuracy.value, floor)
@@ -270,14 +271,14 @@ def _shortfall(search: Search, name: str, built: Plan) -> str:  # noqa: PLR0911 
     return f"sustainable rate {sustained} is below the demanded {asked}"
 
 
-def _missing_figure(search: Search, objective: AccuracyObjective, built: Plan) -> str:
+def _missing_figure(problem: MissionProblem, objective: AccuracyObjective, built: Plan) -> str:
     """Return the text that names the missing accuracy figure and where to state it.
 
     The reference variant comes first: without its figure there is no floor.
     """
     what = f"no accuracy figure for {objective.metric} on {objective.dataset}"
-    told = f"Model {search.model.metadata.name} spec.variants[]"
-    if find_whole(objective, search.model) is None:
+    told = f"Model {problem.model.metadata.name} spec.variants[]"
+    if find_whole(objective, problem.model) is None:
         return f"reference variant {objective.relative_to} has {what}: declare it in {told}.accuracy"
     if built.exit:
         return f"exit {built.exit} of {built.variant} has {what}: declare it in {told}.exits[].accuracy"

@@ -1,8 +1,8 @@
 """Explanation of a plan: rejected candidates, alternatives, and how they compare with the chosen plan."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Final
 
 from maleo_api.mission import Mission, Mode
@@ -11,7 +11,8 @@ from maleo_planner.cost_model.units import UnitFacts
 from maleo_planner.explanations.diagnosis import CODES
 from maleo_planner.explanations.relaxation import Decide, change, relax
 from maleo_planner.single.candidate import Candidate
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.mission_solver import SearchResult
 from maleo_planner.single.objective import UNKNOWN_ACCURACY
 from maleo_planner.single.rejections import MODES, Refused
 from maleo_planner.types.problem import Blocker, Feasible, Plan, Rejected, Snapshot, Verdict
@@ -61,23 +62,19 @@ class Explanation:
 
 
 def reject(found: Sequence[Candidate], refused: Sequence[Refused], *, floor: float = 0.0) -> tuple[Rejected, ...]:
-    """Return classes of rejected candidates, the largest first, at most 16.
+    """Return classes of rejected candidates, the largest first, at most 16. The example is the one that lacks least.
 
     found: candidates that break Hard limits are listed with their shortfalls. floor: absolute accuracy floor; accuracy
     margins are given in points, while the objective weighs them relative to the range above the floor.
     """
-    counts = Counter((r.candidate, r.code) for r in refused)
-    last = {(r.candidate, r.code): r for r in refused}
-    rows = [
-        Rejected(
-            c,
-            count,
-            code,
-            "" if (short := last[c, code].missing) is None else _tell_share(short),
-            last[c, code].example,
-        )
-        for (c, code), count in counts.items()
-    ]
+    classes: dict[tuple[str, str], list[Refused]] = {}
+    for each in refused:
+        classes.setdefault((each.candidate, each.code), []).append(each)
+    rows = []
+    for (name, code), members in classes.items():
+        closest = min(members, key=lambda each: inf if each.missing is None else each.missing)
+        margin = "" if closest.missing is None else _tell_share(closest.missing)
+        rows.append(Rejected(name, len(members), code, margin, closest.example))
     for candidate in found:
         for name, amount in candidate.shortfalls.items():
             where = ">".join(dict.fromkeys(p.unit.node.name for p in candidate.pieces))
@@ -97,21 +94,21 @@ def _tell_share(missing: float) -> str:
     return f"-{missing:.0%}" if missing >= _LEAST_WHOLE else show_points(-missing)
 
 
-def classify(search: Search, units: Iterable[UnitFacts], found: Sequence[Candidate]) -> tuple[UnitClass, ...]:
+def classify(problem: MissionProblem, units: Iterable[UnitFacts], found: SearchResult) -> tuple[UnitClass, ...]:
     """Return the outcome of each unit class with each variant: the best objective, or the rejection code.
 
-    units: all units, available or not. found: candidates, the best first.
+    units: all units, available or not. found: result of the search.
     """
     rows: dict[tuple[str, str, str], UnitClass] = {}
     best: dict[tuple[str, tuple[str, str]], tuple[int, Candidate]] = {}
-    for rank, candidate in enumerate(found):
+    for rank, candidate in enumerate(found.candidates):
         for piece in candidate.pieces:
             best.setdefault((candidate.variant.label, piece.unit.key), (rank, candidate))
-    for group in search.alike(units):
-        for variant in search.variants():
+    for group in problem.alike(units):
+        for variant in problem.variants():
             ranked = [best[place] for unit in group if (place := (variant.label, unit.key)) in best]
             first = min(ranked, key=lambda row: row[0], default=(0, None))[1]
-            row = _outcome(search, group, variant.label, first)
+            row = _outcome(problem, found.rejections, group, variant.label, first)
             before = rows.get((row.unit, row.variant, row.code))
             if before is not None:
                 better = max((r for r in (before, row)), key=lambda r: (r.objective or 0.0, r.margin or 0.0))
@@ -120,7 +117,13 @@ def classify(search: Search, units: Iterable[UnitFacts], found: Sequence[Candida
     return tuple(sorted(rows.values(), key=lambda r: (r.code != "", r.unit, r.variant, r.code)))
 
 
-def _outcome(search: Search, group: Sequence[UnitFacts], variant: str, best: Candidate | None) -> UnitClass:
+def _outcome(
+    problem: MissionProblem,
+    rejections: Sequence[Refused],
+    group: Sequence[UnitFacts],
+    variant: str,
+    best: Candidate | None,
+) -> UnitClass:
     keys, first = {unit.key for unit in group}, group[0]
     label, example = f"{first.profile} {first.unit.name}", f"{first.node.name} {first.name}"
     if best is not None:
@@ -129,19 +132,20 @@ def _outcome(search: Search, group: Sequence[UnitFacts], variant: str, best: Can
         margin = -best.shortfalls[short] if short not in {"", UNKNOWN_ACCURACY} else None
         objective = None if short else best.objective
         return UnitClass(label, variant, len(group), CODES.get(short, ""), margin, objective, where)
-    noted = next((r for r in search.refused if r.unit in keys and r.variant in {"", variant}), None)
-    code, missing = (noted.code, noted.missing) if noted else (_why_unused(search, first, variant), None)
+    noted = next((r for r in rejections if r.unit in keys and r.variant in {"", variant}), None)
+    unused = "" if noted else _why_unused(problem, rejections, first, variant)
+    code, missing = (noted.code, noted.missing) if noted else (unused, None)
     return UnitClass(label, variant, len(group), code, None if missing is None else -missing, None, example)
 
 
-def _why_unused(search: Search, unit: UnitFacts, variant: str) -> str:
+def _why_unused(problem: MissionProblem, rejections: Sequence[Refused], unit: UnitFacts, variant: str) -> str:
     """Return the code for a unit that breaks no rule by itself and yet is part of no candidate."""
-    modes = search.demand.mission.spec.modes
-    if search.loads[unit.key].share >= 1:
+    modes = problem.demand.mission.spec.modes
+    if problem.loads[unit.key].share >= 1:
         return "UnitOccupied"
     if "Split" not in modes:
         return "ModeNotAllowed"
-    uncut = any(r.code == "NoLegalCut" and r.variant == variant for r in search.refused)
+    uncut = any(r.code == "NoLegalCut" and r.variant == variant for r in rejections)
     return "NoLegalCut" if uncut else "NoPartner"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from maleo_api.egress import may_leave
 from maleo_api.mission import Reach as Egress
 from maleo_planner.cost_model.span_cost import LinkFacts
-from maleo_planner.inventory.fleet_index import FleetIndex, Spot
+from maleo_planner.inventory.fleet_index import FleetIndex, IndexCache, Spot
 from maleo_planner.inventory.unit_classes import UnitClass
 from maleo_planner.types.problem import NodeFacts
 
@@ -49,6 +49,8 @@ class Reach:
     entry: Hop | None
 
 
+_REACH: Final = IndexCache[tuple[Spot, Egress, Egress], Reach]("reach", by_classes=True)
+"""(spot of the source, egress of raw input, egress of features) -> `find_reach`."""
 NOWHERE: Final = Hop(0.0, np.inf, np.inf)
 """Bound of a hop that does not exist."""
 
@@ -59,11 +61,10 @@ def find_reach(index: FleetIndex, source: NodeFacts, raw: Egress, features: Egre
     Sources that neither links nor egress can tell apart share one result, so it may list the source's own node as a
     target.
     """
-    key = ("reach", index.spot(source), raw, features)
-    found: Reach | None = index.routes.get(key)
-    if found is None:
-        found = index.routes[key] = _find(index, source, raw, features)
-    return found
+    known, key = index.cache(_REACH), (index.spot(source), raw, features)
+    if key not in known:
+        known[key] = _find(index, source, raw, features)
+    return known[key]
 
 
 def _find(index: FleetIndex, source: NodeFacts, raw: Egress, features: Egress) -> Reach:

@@ -4,9 +4,10 @@ An index is updated incrementally from what changed, and then equals an index th
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from maleo_api.device import Link, Place
 from maleo_api.model import Model
@@ -45,16 +46,34 @@ _MOST_WIRES: Final = 100_000
 _RANK = {"node": 3, "site": 2, "tier": 1}
 
 
+_Key = TypeVar("_Key")
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, eq=False)
+class IndexCache(Generic[_Key, _Found]):
+    """Declaration of a cache of the index, by the one module that reads and fills it.
+
+    by_classes: whether the contents depend on which unit classes exist, and not only on costs and links.
+    """
+
+    name: str
+    by_classes: bool = False
+
+
+_EDITIONS: Final = IndexCache[str, list[Edition]]("editions")
+"""Key of a model -> its runnable variants."""
+
+
 class FleetIndex:
     """Units, classes, links and costs of one state of devices, links, models and observations, whatever plans are held.
 
-    `memo` and `routes` are caches for other modules: `memo` for what derives from costs and links, `routes` for what
-    also derives from which unit classes exist. A change that may affect their contents clears them.
+    Other modules keep what they derive from it in caches of the index (`cache`), which are cleared by a change that may
+    affect their contents.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.memo: dict[Any, Any] = {}
-        self.routes: dict[Any, Any] = {}
+        self._caches: dict[IndexCache[Any, Any], dict[Any, Any]] = {}
         self._snapshot = snapshot
         self._shapes: dict[tuple[str, str], Shape] = {}
         self._costs: dict[tuple[object, ...], SpanCosts | None] = {}
@@ -87,8 +106,7 @@ class FleetIndex:
         if changed or len(self._costs) > _MOST_COSTS:
             self._shapes.clear()
             self._costs.clear()
-            self.memo.clear()
-            self.routes.clear()
+            self._caches.clear()
         named = self._named
         if _differ(were.correction, seen.correction):
             self._corrections = _list_corrections(snapshot)
@@ -98,8 +116,7 @@ class FleetIndex:
         relinked = any(_differ(old, new) for old, new in pairs) or any(_is_moved(before, snapshot, n) for n in at_ends)
         if relinked:
             self._learn_links(snapshot)
-            self.memo.clear()
-            self.routes.clear()
+            self._caches.clear()
         renewed = {*nodes, *(named ^ self._named)}
         self._renew(renewed)
         return None if relinked else renewed
@@ -116,7 +133,7 @@ class FleetIndex:
         for unit in list_units(self._snapshot, {key for node in nodes for key in self._devices.get(node, ())}):
             self._on.setdefault(unit.node.name, []).append(unit)
         if self.classes.replace(old, [u for node in nodes for u in self._on.get(node, ())]):
-            self.routes.clear()
+            self._caches = {cache: found for cache, found in self._caches.items() if not cache.by_classes}
 
     def _set_apart(self, unit: UnitFacts) -> object:
         """Return what distinguishes the unit from others of equal figures, as part of its class key.
@@ -309,13 +326,16 @@ class FleetIndex:
 
     # ------------------------------------------------------------------------------------------------ costs
 
+    def cache(self, declared: IndexCache[_Key, _Found]) -> dict[_Key, _Found]:
+        """Return the contents of a declared cache."""
+        return self._caches.setdefault(declared, {})
+
     def editions(self, model: Model) -> list[Edition]:
         """Return the model's runnable variants, the same objects at each call."""
-        key = ("editions", model.key)
-        if key not in self.memo:
-            self.memo[key] = list_editions(model)
-        found: list[Edition] = self.memo[key]
-        return found
+        known = self.cache(_EDITIONS)
+        if model.key not in known:
+            known[model.key] = list_editions(model)
+        return known[model.key]
 
     def processor(self, node: NodeFacts) -> UnitFacts | None:
         """Return the CPU unit of the node, the first one listed; None where no profile declares one."""

@@ -27,7 +27,8 @@ import numpy as np
 from maleo_planner.graph.partition_graph import Prices
 from maleo_planner.inventory.reservations import spends, uses
 from maleo_planner.single.candidate import Candidate
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.mission_solver import PricedSearch
 from maleo_planner.single.shortlist_bound import bound_beyond
 from maleo_planner.single.two_partition_table import Menu
 from maleo_planner.types.numeric import Array, Mask
@@ -69,12 +70,13 @@ class Chosen:
 class Assignment:
     """Master problem of one tier.
 
-    menus: by mission, one menu per variant, computed with the load that is held outside this tier. build: builds the
-    plan of a candidate.
+    menus: by mission, one menu per variant, computed with the load that is held outside this tier. exact: by mission,
+    the search of plans beyond the menus. build: builds the plan of a candidate.
     """
 
     menus: Mapping[str, Sequence[Menu]]
-    build: Callable[[Search, Candidate], Plan]
+    exact: Mapping[str, PricedSearch]
+    build: Callable[[MissionProblem, Candidate], Plan]
     _columns: dict[str, list[Column]] = field(default_factory=dict)
     _known: set[tuple[object, ...]] = field(default_factory=set)
     _free: dict[Row, float] = field(default_factory=dict)
@@ -132,7 +134,7 @@ class Assignment:
         """Add the menus' plans with positive reduced value as columns; return True if any was added."""
         improved, each = False, self._each(prices)
         for key, menus in self.menus.items():
-            own = _scale(each, menus[0].search.demand.rate)
+            own = _scale(each, menus[0].problem.demand.rate)
             found = [best for menu in menus for best in menu.best(menu.price(own))]
             for net, candidate in found:
                 if SERVED + net > worth.get(key, np.inf) + _TOLERANCE:
@@ -149,13 +151,12 @@ class Assignment:
         bound, improved = sum(price * self._capacity(row) for row, price in prices.items()), False
         each = self._each(prices)
         for key, menus in self.menus.items():
-            own = _scale(each, menus[0].search.demand.rate)
+            own = _scale(each, menus[0].problem.demand.rate)
             best = max([net for menu in menus for net, _ in menu.best(menu.price(own))], default=-np.inf)
             beyond = max(bound_beyond(menu, own) for menu in menus)
             pays = beyond > best and SERVED + beyond > worth.get(key, np.inf) + _TOLERANCE
-            if pays and menus[0].search.sees_all and search():
-                net, candidate = menus[0].search.best(own) or (-np.inf, None)
-                beyond = max(net, menus[0].search.beyond)
+            if pays and menus[0].problem.sees_all and search():
+                net, candidate, beyond = self.exact[key].best(own)
                 if candidate is not None and SERVED + net > worth.get(key, np.inf) + _TOLERANCE:
                     improved |= self._add(key, candidate)
             bound += max(0.0, SERVED + max(best, beyond))
@@ -163,7 +164,7 @@ class Assignment:
 
     def _each(self, prices: Mapping[Row, float]) -> Prices:
         """Return the row prices as unit prices at one request per second."""
-        return _prices_of(prices, next(iter(self.menus.values()))[0].search)
+        return _prices_of(prices, next(iter(self.menus.values()))[0].problem)
 
     def _choose(self, gap: float) -> dict[str, Column]:
         """Return an integer solution: by mission, the column chosen.
@@ -189,27 +190,27 @@ class Assignment:
 
     # ------------------------------------------------------------------------------------------------ rows
 
-    def _column(self, search: Search, candidate: Candidate) -> Column:
+    def _column(self, problem: MissionProblem, candidate: Candidate) -> Column:
         """Return the column of a candidate, and record the free capacity of its rows."""
-        plan, shares, rate = self.build(search, candidate), dict[Row, float](), search.demand.rate
+        plan, shares, rate = self.build(problem, candidate), dict[Row, float](), problem.demand.rate
         for (node, name), memory, service in uses(plan):
-            unit = search.index.unit((node, name))
-            parts = {"time": service * rate, "memory": memory / search.memory_of((node, name))}
+            unit = problem.index.unit((node, name))
+            parts = {"time": service * rate, "memory": memory / problem.memory_of((node, name))}
             parts["use"] = float(unit is not None and unit.exclusive)
             for kind, share in parts.items():
                 if share > 0:
                     shares[kind, node, name] = shares.get((kind, node, name), 0.0) * (kind != "use") + share
-        caps = {part.node: search.cap_of((part.node, part.unit)) for part in plan.partitions}
+        caps = {part.node: problem.cap_of((part.node, part.unit)) for part in plan.partitions}
         for node, joules in spends(plan):
             if (cap := caps[node]) and joules:
                 shares["power", node] = shares.get(("power", node), 0.0) + rate * joules / cap
         for transfer in plan.transfers:
-            wire = search.index.wire_between(transfer.source, transfer.target)
+            wire = problem.index.wire_between(transfer.source, transfer.target)
             if wire is not None and rate > 0:
                 shares["link", *wire] = shares.get(("link", *wire), 0.0) + rate * transfer.wire
         for row in shares:
             if row not in self._free:
-                self._free[row] = _free(search, row)
+                self._free[row] = _free(problem, row)
         return Column(plan, SERVED + candidate.objective, shares)
 
     def _add(self, key: str, candidate: Candidate) -> bool:
@@ -219,7 +220,7 @@ class Assignment:
         if identity in self._known:
             return False
         self._known.add(identity)
-        self._columns[key].append(self._column(self.menus[key][0].search, candidate))
+        self._columns[key].append(self._column(self.menus[key][0].problem, candidate))
         return True
 
     def _rows(self) -> list[Row]:
@@ -249,19 +250,19 @@ def _share_out(values: Array, matrix: Any, most: Array, gap: float) -> Mask:
     return maximize_choice(values, matrix, most, limits)
 
 
-def _free(search: Search, row: Row) -> float:
+def _free(problem: MissionProblem, row: Row) -> float:
     """Return the free share of a row's capacity, 0 to 1, given what is held outside this tier."""
     kind, *which = row
     if kind == "link":
-        return max(0.0, 1.0 - search.loads.taken((which[0], which[1], which[2])))
+        return max(0.0, 1.0 - problem.loads.taken((which[0], which[1], which[2])))
     if kind == "power":
-        unit = search.index.on(which[0])[0]
-        return max(0.0, 1.0 - search.loads[unit.key].watts / unit.cap) if unit.cap else 0.0
-    load = search.loads[which[0], which[1]]
+        unit = problem.index.on(which[0])[0]
+        return max(0.0, 1.0 - problem.loads[unit.key].watts / unit.cap) if unit.cap else 0.0
+    load = problem.loads[which[0], which[1]]
     if kind == "time":
         return max(0.0, 1.0 - load.share)
     if kind == "memory":
-        return max(0.0, 1.0 - load.memory / search.memory_of((which[0], which[1])))
+        return max(0.0, 1.0 - load.memory / problem.memory_of((which[0], which[1])))
     return 1.0
 
 
@@ -275,7 +276,7 @@ def _scale(each: Prices, rate: float) -> Prices:
     )
 
 
-def _prices_of(prices: Mapping[Row, float], search: Search) -> Prices:
+def _prices_of(prices: Mapping[Row, float], problem: MissionProblem) -> Prices:
     """Return row prices as prices of a second on a unit, a byte, exclusive use, a joule and a second on a wire.
 
     Prices hold at one request per second; rows without a positive price are left out.
@@ -287,9 +288,9 @@ def _prices_of(prices: Mapping[Row, float], search: Search) -> Prices:
         if kind == "link":
             found.link[which[0], which[1], which[2]] = price
         elif kind == "power":
-            found.power.update({u.key: price / u.cap for u in search.index.on(which[0]) if u.cap})
+            found.power.update({u.key: price / u.cap for u in problem.index.on(which[0]) if u.cap})
         elif kind == "memory":
-            found.memory[which[0], which[1]] = price / search.memory_of((which[0], which[1]))
+            found.memory[which[0], which[1]] = price / problem.memory_of((which[0], which[1]))
         else:
             (found.time if kind == "time" else found.use)[which[0], which[1]] = price
     return found

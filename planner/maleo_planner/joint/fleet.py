@@ -32,7 +32,8 @@ from maleo_planner.inventory.reservations import Rank, rank_of, uses
 from maleo_planner.joint.column_generation import SERVED, Assignment, Chosen, Row
 from maleo_planner.session import PlanningSession, choose
 from maleo_planner.single.candidate import Candidate
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.mission_solver import PricedSearch
 from maleo_planner.single.objective import HIGHEST, Aim
 from maleo_planner.single.plan_builder import build, renew
 from maleo_planner.single.shortlist_bound import is_complete
@@ -184,11 +185,14 @@ class _Planning:
     def insert(self, keys: Sequence[str]) -> None:
         """Plan the missions one by one, the most urgent first (regret insertion), given what others hold by then."""
         queue, taken = list[tuple[tuple[float, float], str, int, int]](), list[frozenset[object]]()
-        looked: dict[str, tuple[Search | None, list[Menu]]] = {}
+        looked: dict[str, tuple[MissionProblem | None, list[Menu]]] = {}
 
         def look(key: str) -> tuple[float, float]:
-            search = self._state.search(key)
-            looked[key] = (search, list_menus(search)) if isinstance(search, Search) else (None, [])
+            problem = self._state.problem(key)
+            if isinstance(problem, MissionProblem):
+                looked[key] = problem, list_menus(problem, self._state.budget())
+            else:
+                looked[key] = None, []
             return _urgency(looked[key][1])
 
         for key in keys:
@@ -224,11 +228,11 @@ class _Planning:
         wires = (self._state.index.wire_between(t.source, t.target) for t in plan.transfers)
         return frozenset({*(unit for unit, _, _ in uses(plan)), *(p.node for p in plan.partitions), *wires} - {None})
 
-    def _answer(self, key: str, search: Search | None, menus: Sequence[Menu]) -> Verdict:
+    def _answer(self, key: str, problem: MissionProblem | None, menus: Sequence[Menu]) -> Verdict:
         """Return the verdict of the exact search; that of the menus if all is bounded and rejections are not wanted."""
-        if search is None or self._explain or self._aim != "margins" or not is_complete(search):
+        if problem is None or self._explain or self._aim != "margins" or not is_complete(problem):
             return self._state.explain(key, aim=self._aim)
-        return choose(search, proven=False, menus=menus, final=len(self._keys) == 1) or _NO_ROOM
+        return choose(problem, menus, proven=False, final=len(self._keys) == 1) or _NO_ROOM
 
     def _settle(self, key: str, verdict: Verdict) -> None:
         if self._explain:
@@ -251,10 +255,10 @@ class _Planning:
         Fallbacks come last, so that none of them keeps another mission from being served.
         """
         for key, verdict in self.found.items():
-            search, chosen = self._state.search(key, aim=self._aim), self._state.holdings.plans.get(key)
-            if chosen is None or not isinstance(search, Search):
+            problem, chosen = self._state.problem(key, aim=self._aim), self._state.holdings.plans.get(key)
+            if chosen is None or not isinstance(problem, MissionProblem):
                 continue
-            chosen = renew(search, chosen)
+            chosen = renew(problem, chosen)
             self._state.hold(key, chosen)
             if isinstance(verdict, Feasible):
                 self.found[key] = replace(verdict, plan=chosen)
@@ -268,13 +272,13 @@ class _Planning:
 
         The plans found before are restored unless the new ones have a higher value.
         """
-        before, menus = self._keep(self._keys), self._free(self._keys)
+        before, (menus, exact) = self._keep(self._keys), self._free(self._keys)
         off = sum(self._may_be_off_the_menu(key) for key in self._keys if key not in menus) * (SERVED + HIGHEST)
         if not menus:
             self._restore(before)
             return self.value + off
         seeds = {key: _seeds(menus[key], verdict) for key, (verdict, _) in before.items() if key in menus}
-        chosen = Assignment(menus, _bare).solve(rounds=rounds, seeds=seeds, go_on=self._go_on, gap=gap)
+        chosen = Assignment(menus, exact, _bare).solve(rounds=rounds, seeds=seeds, go_on=self._go_on, gap=gap)
         value = self.value
         self._take(self._keys, chosen)
         if self.value <= value + _LEAST_GAIN:
@@ -287,8 +291,8 @@ class _Planning:
 
     def _may_be_off_the_menu(self, key: str) -> bool:
         """Return True if plans that are on no menu of the mission are not bounded."""
-        search = self._state.search(key)
-        return isinstance(search, Search) and not is_complete(search)
+        problem = self._state.problem(key)
+        return isinstance(problem, MissionProblem) and not is_complete(problem)
 
     def _improve_pieces(self, prices: Mapping[Row, float], bound: float, gap: float) -> None:
         """Improve the plans by large neighbourhood search over the resources with the highest dual prices.
@@ -306,9 +310,9 @@ class _Planning:
                 continue
             tried.add(freed)
             before, value = self._keep(freed), self.value
-            menus = self._free(freed)
+            menus, exact = self._free(freed)
             seeds = {key: [c for menu in each for c in menu.best_of_rows()] for key, each in menus.items()}
-            chosen = Assignment(menus, _bare).solve(rounds=3, seeds=seeds, go_on=self._go_on, thorough=False)
+            chosen = Assignment(menus, exact, _bare).solve(rounds=3, seeds=seeds, go_on=self._go_on, thorough=False)
             self._take(freed, chosen)
             if self.value <= value + _LEAST_GAIN:
                 self._restore(before)
@@ -328,13 +332,19 @@ class _Planning:
         on_it = [k for k, v in self.found.items() if isinstance(v, Feasible) and self._state.takes(v.plan, row)]
         return tuple(sorted([*sorted(on_it)[:_FREED], *without[: _FREED // 3]]))
 
-    def _free(self, keys: Sequence[str]) -> dict[str, list[Menu]]:
-        """Release what these missions hold; return their non-empty menus over all members of each unit class."""
+    def _free(self, keys: Sequence[str]) -> tuple[dict[str, list[Menu]], dict[str, PricedSearch]]:
+        """Release what these missions hold; return their non-empty menus over all members of each class, and searches.
+
+        A mission's menus and its exact search share one budget.
+        """
         for key in keys:
             self._state.hold(key, None)
-        searches = {key: search for key in keys if isinstance(search := self._state.search(key), Search)}
-        menus = {key: list_menus(search, every=True) for key, search in searches.items()}
-        return {key: found for key, found in menus.items() if found}
+        menus, exact = dict[str, list[Menu]](), dict[str, PricedSearch]()
+        for key in keys:
+            problem, budget = self._state.problem(key), self._state.budget()
+            if isinstance(problem, MissionProblem) and (found := list_menus(problem, budget, every=True)):
+                menus[key], exact[key] = found, PricedSearch(problem, budget)
+        return menus, exact
 
     def _take(self, keys: Sequence[str], chosen: Chosen) -> None:
         """Reserve the chosen plans as far as they fit together; insert the other missions by urgency."""
@@ -358,8 +368,8 @@ class _Planning:
             self._hold(key, verdict)
 
 
-def _bare(search: Search, candidate: Candidate) -> Plan:
-    return build(search, candidate, spare=False)
+def _bare(problem: MissionProblem, candidate: Candidate) -> Plan:
+    return build(problem, candidate, spare=False)
 
 
 def _urgency(menus: Sequence[Menu]) -> tuple[float, float]:

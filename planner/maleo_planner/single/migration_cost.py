@@ -6,7 +6,7 @@ from typing import Final
 from maleo_api.meta import Basis
 from maleo_api.model import Artifact
 from maleo_api.quantities import BYTES, parse
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.types.problem import Figure, Plan, PlannedPartition, Switching
 
 _PULL: Final = 100e6 / 8  # bytes/s: the bandwidth to the registry is declared nowhere
@@ -15,23 +15,23 @@ _WARM_RUNS: Final = 2
 _ASSUMED: Final = "assumed: 100Mbit/s from the registry, 150MB/s to load"
 
 
-def switch(search: Search, plan: Plan) -> Switching:
+def switch(problem: MissionProblem, plan: Plan) -> Switching:
     """Return the cost of switching from the incumbent to the plan.
 
     Slots are prepared in parallel, so the time is that of the slowest. Memory counts where the unit already runs a
     part.
     """
-    held = _list_parts(search.held) if search.held is not None else []
+    held = _list_parts(problem.held) if problem.held is not None else []
     kept = {_identity(*each) for each in held}
     new = [each for each in _list_parts(plan) if _identity(*each) not in kept]
     pulls = {
         (part.node, artifact.digest): parse(BYTES, artifact.size)
         for artifact, part in new
-        if artifact.digest not in _cached(search, part.node)
+        if artifact.digest not in _cached(problem, part.node)
     }
     seconds = [
         pulls.get((part.node, artifact.digest), 0.0) / _PULL
-        + part.memory / _load_speed(search, part)
+        + part.memory / _load_speed(problem, part)
         + _WARM_RUNS * part.compute.value
         for artifact, part in new
     ]
@@ -49,9 +49,9 @@ def _list_parts(plan: Plan) -> list[tuple[Artifact, PlannedPartition]]:
     return [*((plan.artifact, part) for part in plan.partitions), *spare]
 
 
-def _load_speed(search: Search, part: PlannedPartition) -> float:
+def _load_speed(problem: MissionProblem, part: PlannedPartition) -> float:
     """Return the load speed in bytes/s; writing the weights of an Analog unit is slower."""
-    unit = search.index.unit((part.node, part.unit))
+    unit = problem.index.unit((part.node, part.unit))
     return min(_LOAD, (unit.write_speed if unit is not None else None) or _LOAD)
 
 
@@ -60,7 +60,7 @@ def _identity(artifact: Artifact, part: PlannedPartition) -> tuple[object, ...]:
     return artifact.digest, part.node, part.unit, part.first, part.last, part.codec.name if part.codec else ""
 
 
-def _cached(search: Search, node: str) -> frozenset[str]:
+def _cached(problem: MissionProblem, node: str) -> frozenset[str]:
     """Return the digests of the artifacts that missions run on the node, whose files its agent has."""
-    own = [artifact.digest for artifact, part in _list_parts(search.held) if part.node == node] if search.held else []
-    return frozenset(own).union(*(search.loads[unit.key].artifacts for unit in search.index.on(node)))
+    own = [artifact.digest for artifact, part in _list_parts(problem.held) if part.node == node] if problem.held else []
+    return frozenset(own).union(*(problem.loads[unit.key].artifacts for unit in problem.index.on(node)))

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maleo_api.model import Model, size_of
 from maleo_planner.cost_model.span_cost import LinkFacts, SpanCosts
 from maleo_planner.cost_model.units import UnitFacts
 from maleo_planner.graph.partition_graph import find_ends, list_spans
 from maleo_planner.graph.transfer_costs import list_sizes
-from maleo_planner.inventory.fleet_index import FleetIndex
+from maleo_planner.inventory.fleet_index import FleetIndex, IndexCache
 from maleo_planner.types.numeric import Array, Mask
 from maleo_planner.types.variants import Edition
 
@@ -50,11 +49,19 @@ class Stage:
     radio: Array  # (R, B) joules of a hop
 
 
+_STAGES: Final = IndexCache[tuple[str, str], dict[tuple[int, ...], Stage]]("stages")
+"""(model, variant) -> identities of costs and links -> their stage. The index keeps these objects as long as caches."""
+_TABLES: Final = IndexCache[tuple[str, str], tuple[dict[int, int], Array]]("tables")
+"""(model, variant) -> (identity of costs -> row, (4, rows, B, B) figures of `_table`)."""
+_LEAST: Final = IndexCache[tuple[str, str], Array]("least", by_classes=True)
+"""(model, variant) -> `find_least`."""
+
+
 def set_stage(index: FleetIndex, model: Model, variant: Edition, rows: Sequence[Row]) -> Stage:
     """Return the stage of these rows; the same cached object for rows with the same costs and links."""
     costs = [cost for row in rows if (cost := index.costs(model, variant, row.unit)) is not None]
     assert len(costs) == len(rows), "all rows can run the variant"
-    known: dict[object, Stage] = index.memo.setdefault(("stages", model.key, variant.label), {})
+    known = index.cache(_STAGES).setdefault((model.key, variant.label), {})
     key = (*map(id, costs), *(id(row.link) for row in rows))
     if key not in known:
         if (len(known) + 1) * len(rows) > _KEPT:
@@ -95,23 +102,22 @@ def _table(index: FleetIndex, model: Model, variant: Edition, costs: Sequence[Sp
 
     The rows are gathered from a table that is cached for all costs of the variant.
     """
-    key, ends = ("table", model.key, variant.label), find_ends(variant)
-    places, table = index.memo.get(key, (dict[int, int](), np.empty((4, 0, len(ends), len(ends)))))
+    tables, key, ends = index.cache(_TABLES), (model.key, variant.label), find_ends(variant)
+    places, table = tables.get(key, (dict[int, int](), np.empty((4, 0, len(ends), len(ends)))))
     new = {id(cost): cost for cost in costs if id(cost) not in places}
     if new:
         grids = np.stack([np.stack(list_spans(cost, ends)) for cost in new.values()], axis=1)
         places |= {name: len(places) + i for i, name in enumerate(new)}
         table = np.concatenate([table, np.where(np.isinf(grids), 0.0, grids)], axis=1)
-        index.memo[key] = places, table
+        tables[key] = places, table
     found: Array = table[:, [places[id(cost)] for cost in costs]]
     return found
 
 
 def find_least(index: FleetIndex, model: Model, variant: Edition) -> Array:
     """Return (3, B, B): the least seconds, sigma and joules of each span over all classes, each separately."""
-    key = ("least", model.key, variant.label)
-    if key not in index.routes:
+    known, key = index.cache(_LEAST), (model.key, variant.label)
+    if key not in known:
         costs = {id(c): c for each in index.classes if (c := index.costs(model, variant, each.members[0])) is not None}
-        index.routes[key] = np.fmin.reduce(_table(index, model, variant, list(costs.values()))[:3], axis=1)
-    found: NDArray[np.float64] = index.routes[key]
-    return found
+        known[key] = np.fmin.reduce(_table(index, model, variant, list(costs.values()))[:3], axis=1)
+    return known[key]

@@ -19,13 +19,13 @@ import numpy as np
 from maleo_planner.cost_model.analog import lower
 from maleo_planner.graph.best_first import Searcher
 from maleo_planner.graph.edge_costs import Amount
-from maleo_planner.graph.partition_graph import Lattice
 from maleo_planner.graph.query import Limit, Question, Way, total
 from maleo_planner.single.candidate import Candidate
-from maleo_planner.single.mission_solver import MOST_PARTITIONS, Search
-from maleo_planner.single.rejections import MODES
+from maleo_planner.single.mission_problem import MOST_PARTITIONS, MissionProblem
+from maleo_planner.single.scope_graphs import ScopeGraphs, SearchScope
+from maleo_planner.single.variant_graph import VariantGraph
 from maleo_planner.types.numeric import TIE
-from maleo_planner.types.variants import Edition
+from maleo_planner.types.work_budget import Budget
 
 _STEP = 1 - 1e-6
 _MOST = 200
@@ -39,18 +39,19 @@ class Front:
     is_whole: bool
 
 
-def trace(search: Search) -> Front:
+def trace(problem: MissionProblem, budget: Budget) -> Front:
     """Return the front within structural rules and rate; limits of latency, energy and accuracy do not apply."""
     points, is_whole = list[_Point](), True
-    for variant, made in search.lattices():
-        if search.budget.is_exhausted:
+    graphs = ScopeGraphs(problem, SearchScope(), budget)
+    for made in graphs.list_graphs():
+        if budget.is_exhausted:
             break
-        ways, is_certain = _lossy_ways(search, variant, made)
-        points += [_point(search, variant, made, way) for way in ways]
+        ways, is_certain = _lossy_ways(made, budget)
+        points += [_point(made, way) for way in ways]
         is_whole &= is_certain
     front = [p for p in points if not any(_dominates(other, p) for other in points)]
     front.sort(key=lambda p: (p.candidate.latency, p.energy, p.candidate.variant.label))
-    is_whole &= not search.is_cut_short and not search.budget.is_exhausted
+    is_whole &= graphs.is_complete and not budget.is_exhausted
     return Front(tuple(p.candidate for p in front), is_whole)
 
 
@@ -68,38 +69,38 @@ class _Point:
         return self.candidate.latency, self.energy, -self.accuracy
 
 
-def _point(search: Search, variant: Edition, made: Lattice, way: Way) -> _Point:
+def _point(made: VariantGraph, way: Way) -> _Point:
     """Return the path's figures, with unknown energy as infinity and not as a multiple of the limit."""
-    figure = lower(search.demand.accuracy_of(variant), [made.units[place] for place, _ in way])
-    accuracy = figure.value - total(made.loss, made, way) if figure else 0.0
-    return _Point(search.judge(variant, made, way), total(made.energy, made, way), accuracy)
+    graph = made.graph
+    figure = lower(made.problem.demand.accuracy_of(made.variant), [graph.units[place] for place, _ in way])
+    accuracy = figure.value - total(graph.loss, graph, way) if figure else 0.0
+    return _Point(made.judge(way), total(graph.energy, graph, way), accuracy)
 
 
-def _lossy_ways(search: Search, variant: Edition, made: Lattice) -> tuple[list[Way], bool]:
+def _lossy_ways(full: VariantGraph, budget: Budget) -> tuple[list[Way], bool]:
     """Return paths for every useful level of accuracy loss, and whether they are complete.
 
     The loss is first unlimited, then limited below the largest one found, until no path loses accuracy.
     """
-    rate = search.demand.rate
-    made = made.no_slower(1 / rate) if rate > 0 else made
-    found, is_whole = _ways(search, variant, made, ())
+    made = full.in_time()
+    graph = made.graph
+    found, is_whole = _ways(made, (), budget)
     ways = list(found)
-    while made.is_lossy and (most := max((total(made.loss, made, way) for way in found), default=0.0)) > 0:
-        found, is_certain = _ways(search, variant, made, (Limit(made.loss, most * _STEP),))
+    while graph.is_lossy and (most := max((total(graph.loss, graph, way) for way in found), default=0.0)) > 0:
+        found, is_certain = _ways(made, (Limit(graph.loss, most * _STEP),), budget)
         ways, is_whole = ways + found, is_whole and is_certain
     return ways, is_whole
 
 
-def _ways(search: Search, variant: Edition, made: Lattice, limits: tuple[Limit, ...]) -> tuple[list[Way], bool]:
+def _ways(whole: VariantGraph, limits: tuple[Limit, ...], budget: Budget) -> tuple[list[Way], bool]:
     """Return paths from the least energy to the least latency, and whether they are complete.
 
     Each has the least energy of the paths that are faster than the one before.
     """
-    modes = [mode for mode in MODES if mode in search.demand.mission.spec.modes]
-    allows = search.allows(variant, made, strict=True)
+    made, modes, allows = whole.graph, whole.problem.modes, whole.allows(strict=True)
 
     def ask(cost: Amount, *more: Limit) -> Searcher:
-        return Searcher(made, Question(cost, (*more, *limits), MOST_PARTITIONS), modes, allows, search.budget)
+        return Searcher(made, Question(cost, (*more, *limits), MOST_PARTITIONS), modes, allows, budget)
 
     thrifty, quick = ask(made.energy, Limit(made.tail, np.inf)), ask(made.tail, Limit(made.energy, np.inf))
     blind = ask(made.tail)  # a path over units of unknown power may be faster still
@@ -112,9 +113,9 @@ def _ways(search: Search, variant: Edition, made: Lattice, limits: tuple[Limit, 
         is_certain &= bool(found.bound >= cost - TIE)
         return cost, way
 
-    for _ in range(_MOST if not search.budget.is_exhausted else 0):
+    for _ in range(_MOST if not budget.is_exhausted else 0):
         _, way = best(thrifty, most)
-        if way is None or search.budget.is_exhausted:
+        if way is None or budget.is_exhausted:
             break
         way = best(quick, total(made.energy, made, way) * (1 + TIE))[1] or way
         ways.append(way)

@@ -1,6 +1,6 @@
 """Rejections: structural rules that a unit or a mode breaks, with code, example and missing share."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +33,20 @@ class Refused:
     variant: str = ""
     unit: tuple[str, str] | None = None
     missing: float | None = None
+
+
+def sort_rejections(found: Iterable[Refused]) -> tuple[Refused, ...]:
+    """Return the rejections without duplicates, in an order that does not depend on when each was met.
+
+    Of the rejections of one unit, those of its connection come first.
+    """
+    first = {"EgressForbidden": 0, "NoLink": 1}
+
+    def order(each: Refused) -> tuple[object, ...]:
+        missing = np.inf if each.missing is None else each.missing
+        return first.get(each.code, 2), each.variant, each.unit or ("", ""), each.code, missing, each.candidate
+
+    return tuple(sorted(set(found), key=lambda each: (*order(each), each.example)))
 
 
 def refuse_unavailable(unit: UnitFacts) -> Refused:

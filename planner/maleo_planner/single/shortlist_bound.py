@@ -18,7 +18,6 @@ units may serve again, and of the Hard limits only that of latency is checked. T
 does: all units plain, no codec, no lossy cut.
 """
 
-from itertools import product
 from typing import Final
 
 import numpy as np
@@ -26,39 +25,42 @@ import numpy as np
 from maleo_planner.cost_model.codec_cost import count_codecs
 from maleo_planner.graph.partition_graph import Prices
 from maleo_planner.inventory.egress_reach import Hop
-from maleo_planner.single.mission_solver import Search
-from maleo_planner.single.objective import HIGHEST, UNCERTAINTY
+from maleo_planner.inventory.fleet_index import IndexCache
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.objective import HIGHEST, LinearPiece, Objective
 from maleo_planner.single.onehop_costs import find_least
 from maleo_planner.single.two_partition_table import Menu, is_plain, most_rows
 from maleo_planner.types.numeric import TIE, Array
 from maleo_planner.types.variants import Edition
 
 _MORE: Final = 3  # partitions after the first
+_COVERS: Final = IndexCache[tuple[str, str, bool], bool]("covers", by_classes=True)
+"""(model, variant, whether no accuracy is asked for) -> `_covers`."""
 
 
-def is_complete(search: Search) -> bool:
+def is_complete(problem: MissionProblem) -> bool:
     """Return True if tables and bound together cover every plan of the mission.
 
     They do where each table has room for all units, and no variant has a codec, a cut that loses accuracy or a usable
     unit that is not plain.
     """
-    return all(_covers(search, variant) for variant in search.variants())
+    return all(_covers(problem, variant) for variant in problem.variants())
 
 
-def _covers(search: Search, variant: Edition) -> bool:
+def _covers(problem: MissionProblem, variant: Edition) -> bool:
     """Return True if table and bound together cover every plan of the variant; cached."""
-    index = search.index
-    key = ("covers", search.model.key, variant.label, search.demand.accuracy is None)
-    if key not in index.routes:
-        able = [u for each in index.classes if search.mismatch(variant, u := each.members[0]) is None]
+    index = problem.index
+    known, key = index.cache(_COVERS), (problem.model.key, variant.label, problem.demand.accuracy is None)
+    if key not in known:
+        able = [u for each in index.classes if problem.mismatch(variant, u := each.members[0]) is None]
         members = sum(len(each.members) for each in index.classes)
-        index.routes[key] = (
+        known[key] = (
             members <= most_rows(variant)
             and not count_codecs(variant)
-            and not any(search.demand.loss(variant, block) for block in range(len(variant.blocks)))
-            and all(is_plain(search, unit, variant) for unit in able)
+            and not any(problem.demand.loss(variant, block) for block in range(len(variant.blocks)))
+            and all(is_plain(problem, unit, variant) for unit in able)
         )
-    return bool(index.routes[key])
+    return known[key]
 
 
 def bound_beyond(menu: Menu, prices: Prices | None = None) -> float:
@@ -67,40 +69,27 @@ def bound_beyond(menu: Menu, prices: Prices | None = None) -> float:
     Aims `energy` and `rate` and variants that are not covered are not bounded: the result is the largest possible
     value. Minus infinity proves that no feasible path exists outside the table.
     """
-    aim = menu.search.aim
-    if not _covers(menu.search, menu.variant) or aim in {"energy", "rate"}:
+    aim = menu.problem.aim
+    if not _covers(menu.problem, menu.variant) or aim in {"energy", "rate"}:
         return HIGHEST if aim == "margins" else np.inf
     if len(menu.stage.ends) < 3:  # noqa: PLR2004 - nowhere to cut
         return -np.inf
+    seconds = LinearPiece(0.0, seconds=1.0)
     if aim == "latency":
-        return -_cheapest(menu, 1.0, 0.0, 0.0, None)
-    latency, energy = menu.search.demand.latency, menu.search.demand.energy
-    _, by_latency, by_energy = menu.search.demand.weights
-    soft = [limit is not None and not limit.hard for limit in (latency, energy)]
-    if latency is not None and latency.hard and _cheapest(menu, 1.0, 0.0, 0.0, None) > latency.value * (1 + TIE):
+        return -_cheapest(menu, seconds, None)
+    demand = menu.problem.demand
+    latency = demand.latency
+    if latency is not None and latency.hard and _cheapest(menu, seconds, None) > latency.value * (1 + TIE):
         return -np.inf
-    found = -np.inf
-    for over in product(*((False, True) if each else (False,) for each in soft)):
-        most, seconds, unsure, joules = menu.accuracy(), 0.0, 0.0, 0.0
-        if latency is not None:
-            most += by_latency * (-1 if over[0] else 1)
-            seconds = 0.0 if over[0] else by_latency / latency.value
-            unsure = UNCERTAINTY / latency.value
-        if energy is not None:
-            most += by_energy * (-1 if over[1] else 1)
-            joules = 0.0 if over[1] else by_energy / energy.value
-        found = max(found, most - _cheapest(menu, seconds, unsure, joules, prices))
-    return found
+    pieces = Objective(demand, "margins").pieces(demand.accuracy_of(menu.variant), lossy=False)
+    return max(piece.ceiling - _cheapest(menu, piece, prices) for piece in pieces)
 
 
-def _cheapest(menu: Menu, seconds: float, unsure: float, joules: float, prices: Prices | None) -> float:
-    """Return a lower bound on the cost of a path outside the table.
-
-    seconds, unsure, joules: weight of a second, of a second of tail above the mean, and of a joule, in units of the
-    objective.
-    """
-    search, stage, here, last = menu.search, menu.stage, menu.here, len(menu.stage.ends) - 1
-    doubt, energy = (seconds + unsure) * search.demand.z, search.demand.energy
+def _cheapest(menu: Menu, piece: LinearPiece, prices: Prices | None) -> float:
+    """Return a lower bound on the cost of a path outside the table, by the weights of one piece of the objective."""
+    problem, stage, here, last = menu.problem, menu.stage, menu.here, len(menu.stage.ends) - 1
+    seconds, joules = piece.seconds, piece.joules
+    doubt, energy = (seconds + piece.doubt) * problem.demand.z, problem.demand.energy
     wait = seconds * menu.wait + doubt * menu.unsure
     span = seconds * stage.own + doubt * stage.sigma + np.where(np.isfinite(wait), wait, 0.0)[:, None, None]
     hop = (seconds + doubt * stage.spread[:, None]) * stage.wire + seconds * stage.overhead[:, None]
@@ -112,17 +101,17 @@ def _cheapest(menu: Menu, seconds: float, unsure: float, joules: float, prices: 
         hop += menu.hop_price(prices)
     span = np.where(menu.fits, span, np.inf)
     hop = np.where(menu.open, hop, np.inf)
-    reach, spots = search.reach, [search.index.spot(row.unit.node) for row in menu.rows]
+    reach, spots = problem.reach, [problem.index.spot(row.unit.node) for row in menu.rows]
     into = {spot: _least_hop(menu, reach.inbound.get(spot), seconds, joules) for spot in dict.fromkeys(spots)}
     inbound, ahead = np.array([into[spot] for spot in spots]), span
     if here > 2:  # noqa: PLR2004 - a third unit of the same node
         inbound[:here] = 0.0
     if reach.entry is not None:
-        anywhere = find_least(search.index, search.model, menu.variant)
+        anywhere = find_least(problem.index, problem.model, menu.variant)
         least = seconds * anywhere[0] + doubt * anywhere[1]
         if joules and energy is not None:
             least = least + joules * np.where(np.isnan(anywhere[2]), 2 * energy.value, anywhere[2])
-        slow = ~stage.there | (search.demand.rate * anywhere[0] > 1 + TIE)
+        slow = ~stage.there | (problem.demand.rate * anywhere[0] > 1 + TIE)
         ahead = np.concatenate([span, _chain(np.where(slow, np.inf, least))[None]])
         inbound = np.concatenate([inbound, _least_hop(menu, reach.entry, seconds, joules)[None]])
     rest = np.full(last + 1, np.inf)
@@ -132,7 +121,7 @@ def _cheapest(menu: Menu, seconds: float, unsure: float, joules: float, prices: 
         then[last] = 0.0
         rest = np.minimum(rest, then)
     first = hop[:, 0, None] + span[:, 0, :]
-    starts = [first[here:].min(axis=0, initial=np.inf)] if "Remote" in search.demand.mission.spec.modes else []
+    starts = [first[here:].min(axis=0, initial=np.inf)] if "Remote" in problem.demand.mission.spec.modes else []
     home = first[:here].min(axis=0, initial=np.inf)
     second = (home[None, :, None] + hop[:, :, None] + span).min(axis=1)
     starts.append(second[here:].min(axis=0, initial=np.inf))

@@ -16,12 +16,14 @@ proven optimal.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from maleo_api.mission import Mode
+from maleo_api.mission import Reach as Egress
 from maleo_planner.cost_model.analog import writes
 from maleo_planner.cost_model.load import Load, allowance
 from maleo_planner.cost_model.mg1 import leave, longest
@@ -31,33 +33,38 @@ from maleo_planner.cost_model.units import UnitFacts
 from maleo_planner.graph.partition_graph import Prices, find_ends
 from maleo_planner.graph.transfer_costs import raw_cuts
 from maleo_planner.inventory.egress_reach import Target
+from maleo_planner.inventory.fleet_index import IndexCache, Spot
 from maleo_planner.single.candidate import Candidate, Piece
-from maleo_planner.single.mission_solver import Search
-from maleo_planner.single.objective import MOVE_COST, UNCERTAINTY
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.objective import MOVE_COST, Objective
 from maleo_planner.single.onehop_costs import Row, Stage, set_stage
+from maleo_planner.single.scope_graphs import SearchScope
 from maleo_planner.types.numeric import TIE, Array, Mask
 from maleo_planner.types.problem import Plan
-from maleo_planner.types.requirements import accuracy_margin
 from maleo_planner.types.variants import Edition
-from maleo_planner.types.work_budget import CALL
+from maleo_planner.types.work_budget import CALL, Budget
 
 _MOST_TIES: Final = 64
 _MOST_UNITS: Final = 24
 _MOST_CELLS: Final = 6_000_000
+_SUITABLE: Final = IndexCache[tuple[str, str, Spot, tuple[Egress, Egress, bool, bool]], list[Target]](
+    "suitable", by_classes=True
+)
+"""(model, variant, spot of the source, what the mission asks for) -> `_suitable`."""
 
 
-def list_menus(search: Search, *, every: bool = False) -> list["Menu"]:
+def list_menus(problem: MissionProblem, budget: Budget, *, every: bool = False) -> list["Menu"]:
     """Return the table of each variant that keeps the accuracy floor and has rows, while the budget lasts.
 
     every: all members of a class instead of the least loaded one.
     """
     found = []
-    for variant in search.variants():
-        if search.objective.accuracy_shortfall(search.demand.accuracy_of(variant)) <= TIE:
-            rows = _list_rows(search, variant, every=every)
+    for variant in problem.variants():
+        if problem.objective.accuracy_shortfall(problem.demand.accuracy_of(variant)) <= TIE:
+            rows = _list_rows(problem, variant, every=every)
             rows = rows[: most_rows(variant)]
-            if rows and search.budget.spend(40 * CALL + 30.0 * len(rows) * len(find_ends(variant)) ** 2):
-                found.append(Menu(search, variant, rows))
+            if rows and budget.spend(40 * CALL + 30.0 * len(rows) * len(find_ends(variant)) ** 2):
+                found.append(Menu(problem, variant, rows))
     return found
 
 
@@ -66,8 +73,8 @@ def most_rows(variant: Edition) -> int:
     return max(1, _MOST_CELLS // len(find_ends(variant)) ** 2)
 
 
-def narrow(search: Search, menus: Sequence["Menu"]) -> None:
-    """Restrict the exact search to the best units of the tables and to units that are not plain, in place.
+def near_scope(problem: MissionProblem, menus: Sequence["Menu"]) -> SearchScope:
+    """Return the scope of the best units of the tables and of units that are not plain.
 
     All pairs of all units would be too many.
     """
@@ -78,86 +85,84 @@ def narrow(search: Search, menus: Sequence["Menu"]) -> None:
         for row, value, joules, tail in figures:
             rank_ = (-round(value, 9), joules, tail)
             ranks[row.unit.key] = min(ranks.get(row.unit.key, rank_), rank_)
-    apart = [target.units for target in search.reach.targets if not is_plain(search, target.units.members[0])]
-    off = [unit.key for each in apart[:_MOST_UNITS] for unit in search.loads.front(each, 1)]
-    search.only = frozenset([*sorted(ranks, key=lambda key: (ranks[key], key))[:_MOST_UNITS], *off])
+    apart = [target.units for target in problem.reach.targets if not is_plain(problem, target.units.members[0])]
+    off = [unit.key for each in apart[:_MOST_UNITS] for unit in problem.loads.front(each, 1)]
+    return SearchScope(frozenset([*sorted(ranks, key=lambda key: (ranks[key], key))[:_MOST_UNITS], *off]))
 
 
 def _merit(menu: "Menu") -> Array:
     """Return what the search maximises for each path; minus infinity where the path is infeasible."""
-    if menu.search.aim == "margins":
+    if menu.problem.aim == "margins":
         return menu.objective
-    found = {"latency": menu.tail, "energy": menu.energy, "rate": menu.busy}[menu.search.aim]
+    found = {"latency": menu.tail, "energy": menu.energy, "rate": menu.busy}[menu.problem.aim]
     return np.where(np.isfinite(menu.objective), -found, -np.inf)
 
 
-def widen(search: Search) -> None:
-    """Extend the search beyond one hop to the fastest other units, in place.
+def far_scope(problem: MissionProblem, near: SearchScope) -> SearchScope:
+    """Return the scope extended beyond one hop to the fastest other units.
 
     Used where no near unit gives a feasible plan.
     """
-    near, times = {id(target.units) for target in search.reach.targets}, dict[tuple[str, str], float]()
-    for each in search.index.classes:
-        costs = [cost for v in search.variants() if (cost := search.costs(v, each.members[0])) is not None]
-        if id(each) not in near and costs:
+    seen, times = {id(target.units) for target in problem.reach.targets}, dict[tuple[str, str], float]()
+    for each in problem.index.classes:
+        costs = [cost for v in problem.variants() if (cost := problem.costs(v, each.members[0])) is not None]
+        if id(each) not in seen and costs:
             whole = min(c.at(0, len(c.shape.work) - 1).mean for c in costs)
-            times |= {u.key: whole for u in search.loads.front(each, 1)}
-    search.far = True
+            times |= {u.key: whole for u in problem.loads.front(each, 1)}
     farther = sorted(times, key=lambda key: (times[key], key))[:_MOST_UNITS]
-    search.only = frozenset(farther) | (search.only or frozenset())
+    return replace(near, units=frozenset(farther) | (near.units or frozenset()), farther=True)
 
 
-def _list_rows(search: Search, variant: Edition, *, every: bool) -> list[tuple[Row, Load]]:
+def _list_rows(problem: MissionProblem, variant: Edition, *, every: bool) -> list[tuple[Row, Load]]:
     """Return the rows with the reservations on each: units of the input's node first, then those one hop away."""
-    source, spec = search.source, search.demand.mission.spec
-    own = [unit for unit in search.here if is_plain(search, unit, variant) and search.obstacle(variant, unit) is None]
-    rows = [(Row(unit, None, raw=True, features=True), search.loads[unit.key]) for unit in own]
+    source, spec = problem.source, problem.demand.mission.spec
+    own = [
+        unit for unit in problem.here if is_plain(problem, unit, variant) and problem.obstacle(variant, unit) is None
+    ]
+    rows = [(Row(unit, None, raw=True, features=True), problem.loads[unit.key]) for unit in own]
     if spec.modes == ["Local"]:
         return rows
-    held = {(p.node, p.unit) for p in search.held.partitions} if search.held else set[tuple[str, str]]()
-    for target in _suitable(search, variant):
+    held = set(problem.held_units)
+    for target in _suitable(problem, variant):
         members = target.units.members
-        chosen = members if every else search.loads.front(target.units, 1)
+        chosen = members if every else problem.loads.front(target.units, 1)
         if held:
             chosen = [*chosen, *(u for u in members if u.key in held and u not in chosen)]
         if not every and any(unit.node.name == source.name for unit in chosen):
-            chosen = search.loads.front(target.units, 1 + len(own))
+            chosen = problem.loads.front(target.units, 1 + len(own))
         rows += [
             (Row(unit, target.link, target.raw, target.features), load)
             for unit in chosen
             # Of all obstacles only an exclusive reservation is not covered by `_suitable`.
-            if unit.node.name != source.name and not is_occupied(unit, load := search.loads[unit.key])
+            if unit.node.name != source.name and not is_occupied(unit, load := problem.loads[unit.key])
         ]
     return rows
 
 
-def _suitable(search: Search, variant: Edition) -> list[Target]:
+def _suitable(problem: MissionProblem, variant: Edition) -> list[Target]:
     """Return the plain classes one hop away that can run the variant, regardless of reservations; cached."""
-    egress, index, demand = search.demand.mission.spec.egress, search.index, search.demand
+    egress, index, demand = problem.demand.mission.spec.egress, problem.index, problem.demand
     asked = egress.input, egress.features, demand.accuracy is not None, demand.updates > 0
-    key = ("suitable", search.model.key, variant.label, index.spot(search.source), *asked)
-    if key not in index.routes:
-        firsts = [(target, target.units.members[0]) for target in search.reach.targets]
-        index.routes[key] = [
-            t for t, u in firsts if search.mismatch(variant, u) is None and is_plain(search, u, variant)
-        ]
-    found: list[Target] = index.routes[key]
-    return found
+    known, key = index.cache(_SUITABLE), (problem.model.key, variant.label, index.spot(problem.source), asked)
+    if key not in known:
+        firsts = [(target, target.units.members[0]) for target in problem.reach.targets]
+        known[key] = [t for t, u in firsts if problem.mismatch(variant, u) is None and is_plain(problem, u, variant)]
+    return known[key]
 
 
-def is_plain(search: Search, unit: UnitFacts, variant: Edition | None = None) -> bool:
+def is_plain(problem: MissionProblem, unit: UnitFacts, variant: Edition | None = None) -> bool:
     """Return True if the table's cost model holds for the unit, for `variant` or for all variants if None.
 
     Costs on a plain unit depend neither on the other models there nor on model updates, the unit does not lower a
     required accuracy, and each span of the variant has a figure.
     """
-    for each in (variant,) if variant is not None else search.variants():
-        costs = search.index.costs(search.model, each, unit)
+    for each in (variant,) if variant is not None else problem.variants():
+        costs = problem.index.costs(problem.model, each, unit)
         if costs is not None and costs.only_measured:
             return False
     tolerance = unit.tolerance
-    exact = search.demand.accuracy is None or (tolerance is not None and not tolerance.value)
-    return unit.reconfiguration == 0 and exact and not writes(search.demand, unit)
+    exact = problem.demand.accuracy is None or (tolerance is not None and not tolerance.value)
+    return unit.reconfiguration == 0 and exact and not writes(problem.demand, unit)
 
 
 class Menu:
@@ -167,23 +172,25 @@ class Menu:
     order.
     """
 
-    def __init__(self, search: Search, variant: Edition, loaded: Sequence[tuple[Row, Load]]) -> None:
+    def __init__(self, problem: MissionProblem, variant: Edition, loaded: Sequence[tuple[Row, Load]]) -> None:
         """Evaluate all paths. loaded: rows with the reservations of others, rows of the input's node first."""
         rows, loads = [row for row, _ in loaded], [load for _, load in loaded]
-        self.search = search
+        self.problem = problem
         self.variant = variant
+        self._objective = Objective(problem.demand, "margins")
+        self._accuracy = problem.demand.accuracy_of(variant)
         self.rows = rows
         self.here = sum(row.link is None for row in rows)
-        self.stage: Stage = set_stage(search.index, search.model, variant, rows)
-        demand = search.demand
+        self.stage: Stage = set_stage(problem.index, problem.model, variant, rows)
+        demand = problem.demand
         self.wait = np.array([load.queue.mean for load in loads])
         self.unsure = np.array([load.queue.sigma for load in loads])
         self._free = np.array([leave(load.share) for load in loads])
         limits = [np.inf if row.unit.memory is None else row.unit.memory for row in rows]
         room = np.array(limits) - np.array([load.memory for load in loads])
         self._allowed = np.array([allowance(r.unit, load, demand.rate) for r, load in zip(rows, loads, strict=True)])
-        self._wires = [search.index.wire(search.source, row.unit.node) if row.link else None for row in rows]
-        self._link_free = np.array([leave(search.loads.taken(wire) if wire else 0.0) for wire in self._wires])
+        self._wires = [problem.index.wire(problem.source, row.unit.node) if row.link else None for row in rows]
+        self._link_free = np.array([leave(problem.loads.taken(wire) if wire else 0.0) for wire in self._wires])
         stage = self.stage
         fits = stage.there & (stage.memory <= room[:, None, None]) & np.isfinite(self.wait)[:, None, None]
         # Every stage must sustain the rate by itself.
@@ -220,37 +227,28 @@ class Menu:
         pieces, objective = self._pieces(way), float(self.objective[way])
         return Candidate(
             variant=self.variant,
-            mode=self.search.mode_of([piece.unit for piece in pieces]),
+            mode=self.problem.mode_of([piece.unit for piece in pieces]),
             pieces=pieces,
             objective=objective,
             shortfalls={},
             latency=float(self.tail[way]),
             energy=float(self.energy[way]),
-            moves=int(self.search.held is not None and way != self.held_at),
-            preferred=rank(self.search.demand.mission.spec.preference, [piece.unit for piece in pieces]),
+            moves=int(self.problem.held is not None and way != self.held_at),
+            preferred=rank(self.problem.demand.mission.spec.preference, [piece.unit for piece in pieces]),
             terms=self._terms(way),
         )
 
     def _terms(self, way: int) -> dict[str, float]:
         """Return the terms that sum to the path's objective, by name."""
-        demand, tail = self.search.demand, float(self.tail[way])
-        _, by_latency, by_energy = demand.weights
-        terms = {"accuracy": self.accuracy()} if demand.accuracy is not None else {}
-        if demand.latency is not None:
-            limit = demand.latency.value
-            terms["latency"] = by_latency * float(_clip(np.asarray((limit - tail) / limit)))
-        if demand.energy is not None:
-            left = (demand.energy.value - float(self.energy[way])) / demand.energy.value
-            terms["energy"] = by_energy * float(_clip(np.asarray(left)))
-        if demand.latency is not None:
-            terms["uncertainty"] = -UNCERTAINTY * (tail - float(self.mean[way])) / demand.latency.value
-        moved = self.search.held is not None and way != self.held_at
+        mean, tail, energy, busy = (float(each[way]) for each in (self.mean, self.tail, self.energy, self.busy))
+        terms = self._objective.terms(mean=mean, tail=tail, energy=energy, busy=busy, accuracy=self._accuracy)
+        moved = self.problem.held is not None and way != self.held_at
         return terms | ({"move": -MOVE_COST} if moved else {})
 
     def needs(self, way: int) -> frozenset[object]:
         """Return the units, the nodes with a power cap and the wire whose reservations affect the path."""
         units = [piece.unit for piece in self._pieces(way)]
-        wire = self.search.index.wire(self.search.source, units[-1].node)
+        wire = self.problem.index.wire(self.problem.source, units[-1].node)
         return frozenset({*(u.key for u in units), *(u.node.name for u in units if u.cap is not None), wire})
 
     @cached_property
@@ -270,7 +268,7 @@ class Menu:
     @cached_property
     def slack(self) -> float:
         """Return the latency slack of the best path relative to its limit; 1 without a limit."""
-        latency = self.search.demand.latency
+        latency = self.problem.demand.latency
         return 1.0 if latency is None else float(1 - self.tail[int(self.objective.argmax())] / latency.value)
 
     def best_of_rows(self) -> list[Candidate]:
@@ -284,7 +282,7 @@ class Menu:
     @cached_property
     def held_at(self) -> int:
         """Return the index of the incumbent's path; -1 without an incumbent or where the table does not hold it."""
-        return self.find(self.search.held) if self.search.held is not None else -1
+        return self.find(self.problem.held) if self.problem.held is not None else -1
 
     def find(self, held: Plan) -> int:
         """Return the index of the plan's path; -1 where the table does not hold it."""
@@ -350,7 +348,7 @@ class Menu:
 
         The objective of an infeasible path is minus infinity.
         """
-        stage, demand, here = self.stage, self.search.demand, self.here
+        stage, demand, here = self.stage, self.problem.demand, self.here
         inner, z, wait, unsure = slice(1, -1), demand.z, self.wait[:, None], self.unsure[:, None]
         joules = self.joules()
         hop = stage.wire + stage.overhead[:, None]
@@ -372,7 +370,7 @@ class Menu:
 
     def _possible(self, joules: Array) -> Mask:
         """Return whether a path fits, keeps egress, modes, rate and power cap, and keeps every Hard limit."""
-        demand, here = self.search.demand, self.here
+        demand, here = self.problem.demand, self.here
         out = self.fits[:, :, -1] & self.open
         whole = out[:, 0].copy()
         pairs = self.fits[:here, 0, 1:-1][:, None, :] & out[:, 1:-1][None, :, :]
@@ -398,40 +396,23 @@ class Menu:
         return found & (demand.rate * self.busy <= 1 + TIE)
 
     def _judge(self) -> Array:
-        """Return the objective of each path, by the formula of `Search.judge` for the aim `margins`."""
-        demand, (_, by_latency, by_energy) = self.search.demand, self.search.demand.weights
-        found = np.full(self.mean.size, self.accuracy())
+        """Return the weighted margins of each path, less the cost of a move."""
         with np.errstate(invalid="ignore"):
-            if demand.latency is not None:
-                limit = demand.latency.value
-                found += by_latency * _clip((limit - self.tail) / limit) - UNCERTAINTY * (self.tail - self.mean) / limit
-            if demand.energy is not None:
-                found += by_energy * _clip((demand.energy.value - self.energy) / demand.energy.value)
-        if self.search.held is not None:
+            terms = self._objective.terms(
+                mean=self.mean, tail=self.tail, energy=self.energy, busy=self.busy, accuracy=self._accuracy
+            )
+        found: Array = np.zeros(self.mean.size) + sum(terms.values())
+        if self.problem.held is not None:
             kept = self.held_at
             found -= MOVE_COST
             if kept >= 0:
                 found[kept] += MOVE_COST
         return found
 
-    def accuracy(self) -> float:
-        """Return the weighted accuracy margin of the variant; 0 where no accuracy is asked for."""
-        demand = self.search.demand
-        if demand.accuracy is None:
-            return 0.0
-        figure = demand.accuracy_of(self.variant)
-        margin = accuracy_margin(figure.value, demand.accuracy.value) if figure else -1.0
-        return demand.weights[0] * max(-1.0, margin)
-
     def joules(self) -> Array:
         """Return (R, B, B) the joules of each span.
 
         Unknown energy counts as twice the limit, and as infinity where the mission has no energy limit.
         """
-        limit = self.search.demand.energy
+        limit = self.problem.demand.energy
         return np.where(np.isnan(self.stage.joules), 2 * limit.value if limit else np.inf, self.stage.joules)
-
-
-def _clip(margin: Array) -> Array:
-    """Return the margins clipped to [-1, 1]; a nan, which an infinite limit gives, becomes 1."""
-    return np.fmax(-1.0, np.fmin(1.0, margin))

@@ -21,10 +21,12 @@ from maleo_planner.graph.partition_graph import Prices
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import explain, frontier, plan, prepare
 from maleo_planner.session import PlanningSession
-from maleo_planner.single import mission_solver
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single import mission_problem
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.mission_solver import PricedSearch
 from maleo_planner.types.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
 from maleo_planner.types.requirements import Demand, Limit
+from maleo_planner.types.work_budget import Budget
 
 KEY = "default/watch"
 CHAIN = [block("a", mop=100, cut=1000), block("b", mop=900, cut=None)]
@@ -103,11 +105,12 @@ def test_share_that_a_variant_reaches_exactly__is_kept() -> None:
         over += parse(RATIO, f"{share}%") * parse(RATIO, f"{whole}%") > parse(RATIO, reached)
         found = _one(_net(f"{whole}%", reached), f"{share}%", "fp32")
         assert _chosen(found).variant == "int8", (share, whole)
-        search = prepare(found, found.missions[KEY], FleetIndex(found), "margins")
-        assert isinstance(search, Search)
-        priced = search.best(Prices(time={}, memory={}, use={}, power={}, link={}))
+        problem = prepare(found, found.missions[KEY], FleetIndex(found), "margins")
+        assert isinstance(problem, MissionProblem)
+        empty = Prices(time={}, memory={}, use={}, power={}, link={})
+        _, priced, _ = PricedSearch(problem, Budget()).best(empty)
         assert priced is not None, (share, whole)
-        assert priced[1].variant.name == "int8", (share, whole)
+        assert priced.variant.name == "int8", (share, whole)
     assert over > 0
 
 
@@ -281,7 +284,7 @@ def test_cut_that_changes_the_answer__is_avoided_where_the_floor_would_not_be_ke
         assert chosen.accuracy is not None
         assert chosen.accuracy.value == pytest.approx(reached)
     with pytest.MonkeyPatch.context() as patch:  # as in a large fleet, where ways in two parts are listed first
-        patch.setattr(mission_solver, "_MOST_UNITS", 0)
+        patch.setattr(mission_problem, "_MOST_UNITS", 0)
         assert [part.last for part in _chosen(found).partitions] == [last, 2]
 
 

@@ -14,8 +14,10 @@ from maleo_planner.graph.query import total
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.joint.fleet import plan_all
 from maleo_planner.planner import frontier, plan, prepare
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.scope_graphs import ScopeGraphs, SearchScope
 from maleo_planner.types.problem import Feasible, Snapshot
+from maleo_planner.types.work_budget import Budget
 
 _NODES = ("drone", "edge", "cloud")
 _Z, _SPREAD, _LINK_SPREAD, _ANSWER = 1.6448536269514722, 0.05, 0.15, 40
@@ -249,9 +251,10 @@ def test_prices_of_resources__charge_a_codec_nothing_for_the_accuracy_it_costs()
         net=model(variant("fp32", chain, accuracy="80%")),
         links=[link("drone", "edge", "1Mbit/s")],
     )
-    search = prepare(found, found.missions["default/watch"], FleetIndex(found), "margins")
-    assert isinstance(search, Search)
-    ((_, made),) = search.lattices()
+    problem = prepare(found, found.missions["default/watch"], FleetIndex(found), "margins")
+    assert isinstance(problem, MissionProblem)
+    (whole,) = ScopeGraphs(problem, SearchScope(), Budget()).list_graphs()
+    made = whole.graph
     units, ends = [("drone", "acc/npu"), ("edge", "acc/npu")], made.ends[1:]
     plain, coded = (
         made.find([(*unit, end, name) for unit, end, name in zip(units, ends, ("", arriving), strict=True)])

@@ -20,7 +20,8 @@ from maleo_planner.cost_model.units import UnitFacts, list_units
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.joint.fleet import plan_all
 from maleo_planner.planner import plan, prepare
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.mission_solver import find
 from maleo_planner.types.problem import Feasible, Figure, Infeasible, NodeFacts, Plan, Snapshot
 
 CATALOGUE = Path(__file__).resolve().parents[3] / "charts" / "maleo" / "profiles"
@@ -174,9 +175,9 @@ def test_missions_of_a_fleet__keep_their_limits_when_all_of_them_take_turns(
     held = {key: v.plan for key, v in plan_all(world).items() if isinstance(v, Feasible)}
     world = replace(world, held=held)
     for key, kept in held.items():
-        search = prepare(world, world.missions[key], FleetIndex(world), "margins")
-        assert isinstance(search, Search)
-        judged = search.find(kept)
+        problem = prepare(world, world.missions[key], FleetIndex(world), "margins")
+        assert isinstance(problem, MissionProblem)
+        judged = find(problem, kept)
         assert judged is not None
         assert judged.latency <= limits[int(key[-1])] / 1000 * (1 + 1e-9)
 

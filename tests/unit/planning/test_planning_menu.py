@@ -7,26 +7,28 @@ from test_planning_constraints import _snapshot, worlds
 
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import plan, prepare
-from maleo_planner.single import mission_solver
-from maleo_planner.single.mission_solver import Search
+from maleo_planner.single import mission_problem
+from maleo_planner.single.mission_problem import MissionProblem
+from maleo_planner.single.scope_graphs import ScopeGraphs, SearchScope
 from maleo_planner.single.shortlist_bound import bound_beyond
 from maleo_planner.single.two_partition_table import list_menus
 from maleo_planner.types.problem import Feasible, Infeasible
+from maleo_planner.types.work_budget import Budget
 
 World = dict[str, object]
 
 
-def _search(world: World) -> Search:
+def _problem(world: World) -> MissionProblem:
     found = _snapshot(world)
-    search = prepare(found, found.missions["default/watch"], FleetIndex(found), "margins")
-    assert not isinstance(search, Infeasible)
-    return search
+    problem = prepare(found, found.missions["default/watch"], FleetIndex(found), "margins")
+    assert not isinstance(problem, Infeasible)
+    return problem
 
 
 @settings(max_examples=300, deadline=None)
 @given(world=worlds)
 def test_menu__and_what_is_beyond_it_hold_the_best_plan(world: World) -> None:
-    menus, verdict = list_menus(_search(world)), plan(_snapshot(world), "default/watch")
+    menus, verdict = list_menus(_problem(world), Budget()), plan(_snapshot(world), "default/watch")
     on_it = [best for menu in menus for best in menu.best()]
     if isinstance(verdict, Feasible):
         reached = max([net for net, _ in on_it] + [bound_beyond(menu) for menu in menus])
@@ -39,15 +41,16 @@ def test_menu__and_what_is_beyond_it_hold_the_best_plan(world: World) -> None:
 @settings(max_examples=200, deadline=None)
 @given(world=worlds)
 def test_menu__judges_each_way_as_the_search_does(world: World) -> None:
-    search = _search(world)
-    made = {variant.label: (variant, lattice) for variant, lattice in search.lattices()}
-    for menu in list_menus(search):
-        variant, lattice = made[menu.variant.label]
+    problem = _problem(world)
+    graphs = ScopeGraphs(problem, SearchScope(), Budget()).list_graphs()
+    made = {each.variant.label: each for each in graphs}
+    for menu in list_menus(problem, Budget()):
+        whole = made[menu.variant.label]
         for way in np.flatnonzero(np.isfinite(menu.objective)):
             mine = menu.candidate(int(way))
-            at = lattice.find([(*p.unit.key, p.last, p.codec) for p in mine.pieces])
+            at = whole.graph.find([(*p.unit.key, p.last, p.codec) for p in mine.pieces])
             assert at is not None
-            judged = search.judge(variant, lattice, at)
+            judged = whole.judge(at)
             assert judged.shortfalls == {}
             assert (mine.mode, mine.moves) == (judged.mode, judged.moves)
             assert mine.terms == pytest.approx(judged.terms)
@@ -61,7 +64,7 @@ def test_plan_in_a_large_fleet__is_never_better_than_the_best_nor_the_best_above
     """As if these few classes were too many: what is near comes first, what is far where nothing near will do."""
     best = plan(_snapshot(world), "default/watch")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mission_solver, "_MOST_UNITS", 0)
+        patch.setattr(mission_problem, "_MOST_UNITS", 0)
         found = plan(_snapshot(world), "default/watch")
     assert isinstance(found, Feasible) is isinstance(best, Feasible)
     if isinstance(found, Feasible) and isinstance(best, Feasible):

@@ -538,7 +538,13 @@ def test_nodes_of_another_site__count_as_outside() -> None:
     ("errors", "expected"),
     [
         (["n1 u: oci://r/m: CacheFull: it has 9 bytes"], "CacheFull"),
-        (["n1 u: oci://r/m: ArtifactInvalid: the content does not match the digest sha256:0", "n2 u: x: CacheFull: y"], "CacheFull"),
+        (
+            [
+                "n1 u: oci://r/m: ArtifactInvalid: the content does not match the digest sha256:0",
+                "n2 u: x: CacheFull: y",
+            ],
+            "CacheFull",
+        ),
         (["n1 u: oci://r/m: ArtifactInvalid: the content does not match the digest sha256:0"], "ArtifactInvalid"),
         (["n1 u: oci://r/m: not found"], "LoadFailed"),
         (["n1 u: oci://r/CacheFull/m: not found"], "LoadFailed"),
