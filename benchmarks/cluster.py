@@ -1,6 +1,6 @@
 """Latencies on the demo's cluster (left up by `make demo`): apply to Ready, decision to served; CPU and memory.
 
-PYTHONPATH=demo:tests/e2e .venv/bin/python benchmarks/cluster.py
+PYTHONPATH=demo:tests .venv/bin/python benchmarks/cluster.py
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from statistics import median
 from typing import Any
 
 from measure import report
-from missions import GATE, apply, is_ready, load, mission
 
 from maleo_demo.devcluster import Devcluster
 from maleo_demo.environment import Environment
+from support.e2e.missions import GATE, apply, is_ready, load, mission
 
 _RUNS = 5
 _WATCHED_S = 30.0

@@ -11,14 +11,10 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from measure import report
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/unit/planning"))
-from worlds import block, device, meta, mission, model, profile, variant
 
 from maleo_api.device import Link
 from maleo_api.meta import Basis, Tier
@@ -26,6 +22,7 @@ from maleo_api.mission import Mission
 from maleo_planner.joint.fleet import plan_fleet
 from maleo_planner.session import PlanningSession
 from maleo_planner.types.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
+from support.planner.builders import block, device, meta, mission, model, profile, variant
 
 _KINDS = {"camera": (4, "64Mi", "2W"), "drone": (12, "256Mi", "6W"), "robot": (30, "512Mi", "12W"), "edge": (150, "4Gi", "40W"), "cloud": (1500, "32Gi", "250W")}  # fmt: skip  # noqa: E501
 _INSTANCES = 8

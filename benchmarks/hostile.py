@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import tritonclient.http.aio as oip
-from attacks import Attack, attacks, send
 from measure import percentiles, report
-from slot_world import Net, World
 
 from maleo_cli.model import zoo
 from maleo_wire.messages import TensorSpec
+from support.hostile_requests import Attack, attacks, send
+from support.slot_harness import Net, World
 
 _ROUNDS = 10
 _ATTACKS = 1000  # per round

@@ -1,17 +1,12 @@
 """Throughput maximization: planning time, gap, and rate relative to a partition proportional to unit speed."""
 
 import random
-import sys
 import time
 from itertools import combinations, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from measure import report
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/unit/planning"))
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.placement import MOST_STAGES
 from maleo_planner.graph.partition_graph import Lattice
@@ -24,6 +19,7 @@ from maleo_planner.single.scope_graphs import ScopeGraphs, SearchScope
 from maleo_planner.throughput.pipeline import find_pipeline
 from maleo_planner.types.problem import Snapshot
 from maleo_planner.types.work_budget import Budget
+from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
 _INSTANCES = 3
 

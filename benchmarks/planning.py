@@ -19,19 +19,17 @@ from measure import report
 from problems import KEY, Scarcity, one
 from rules import RULES
 
-# `problems` adds the tests' folder to sys.path: builders and the independent MILP of the tests.
-from adversarial import SHAPES, make  # isort: skip
-from adversarial import KEY as KEY_OF_SHAPES  # isort: skip
-from instances import every_kind, one_mission  # isort: skip
-from meaning import places_of, read  # isort: skip
-from milp import Optimum, Program, best  # isort: skip
-
 from maleo_planner import planner
 from maleo_planner.planner import advise, decide, plan
 from maleo_planner.single.objective import Aim
 from maleo_planner.single.scope_graphs import SearchScope
 from maleo_planner.types.problem import Feasible, Snapshot, Verdict
 from maleo_planner.types.work_budget import ADVICE, STANDARD, Budget
+from support.oracle.milp import Optimum, Program, best
+from support.oracle.model import places_of, read
+from support.planner.adversarial import SHAPES, make
+from support.planner.builders import KEY as KEY_OF_SHAPES
+from support.planner.generators import every_kind, one_mission
 
 _LEVELS: tuple[Scarcity, ...] = ("ample", "moderate", "scarce")
 Params = ParamSpec("Params")

@@ -1,18 +1,14 @@
 """Random single-mission planning problems of a given size and scarcity, shared by the benchmarks."""
 
-import sys
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from random import Random
 from typing import Any, Literal
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/unit/planning"))
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.model import Model
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Feasible, Snapshot
+from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
 KEY = "default/m0"
 Scarcity = Literal["ample", "moderate", "scarce"]

@@ -4,7 +4,6 @@ Times are the minimum CPU seconds of a few rounds.
 """
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,12 +14,10 @@ from typing import Any
 import yaml
 from measure import report
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/unit/planning"))
-from worlds import block, device, mission, model, profile, variant  # isort: skip
-
 from maleo_api.manifests import dump
 from maleo_cli.inputs import read
 from maleo_planner.planner import plan
+from support.planner.builders import block, device, mission, model, profile, variant
 
 _BLOCKS = 251
 _PER_PROFILE = 250

@@ -1,14 +1,10 @@
 """Common placement heuristics as baselines; each returns the unit of every block, or None if it has no placement."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/unit/planning"))
-from meaning import Spot, Unit
-from milp import Program
 
 from maleo_api.quantities import BYTES, parse
+from support.oracle.milp import Program
+from support.oracle.model import Spot, Unit
 
 Places = tuple[Spot, ...]
 

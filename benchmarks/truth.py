@@ -5,26 +5,21 @@ distributed with the planner's deviations, requests of other missions are Poisso
 tests the composition of times, waits and percentiles, not whether a device is as fast as declared.
 """
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
-from pathlib import Path
+from random import Random
 from statistics import median
 
 import numpy as np
 from measure import report
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/unit/planning"))
-from random import Random
-
-from instances import one_mission
-from worlds import by_mode
-
 from maleo_api.quantities import RATE, parse
 from maleo_planner.inventory.reservations import rank_of
 from maleo_planner.types.problem import Figure, Plan, Snapshot
+from support.planner.builders import by_mode
+from support.planner.generators import one_mission
 
 _KEY = "default/watch"
 _INSTANCES = 400

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 _ROOT = Path(__file__).resolve().parents[1]
-_FOLDERS = ("crds", "lib", "planner", "operator", "cli", "tests", "tests/unit/planning")
+_FOLDERS = ("crds", "lib", "planner", "operator", "cli", "tests")
 _TEXTS = frozenset({"message", "source", "example", "margin"})
 _KINDS = {
     "one": (800, {"blocks": 6, "nodes": 5}),
@@ -32,9 +32,8 @@ _KINDS = {
 
 
 def _problems() -> Iterator[tuple[str, bytes]]:
-    from instances import every_kind, fleet, one_mission  # noqa: PLC0415 - of the checkout, as below
-
     from maleo_planner.types import serialization  # noqa: PLC0415
+    from support.planner.generators import every_kind, fleet, one_mission  # noqa: PLC0415 - of the checkout, as below
 
     makers = {"one": one_mission, "every": every_kind, "fleet": fleet}
     for kind, (count, arguments) in _KINDS.items():

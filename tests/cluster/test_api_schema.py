@@ -16,12 +16,12 @@ from maleo_api.model import Cut
 from maleo_api.placement import Placement, Span
 from maleo_api.rules import RULES, states_its_size
 from maleo_devcluster.control_plane import ControlPlane
+from support.paths import MUST_FAIL, ROOT
 
 pytestmark = pytest.mark.cluster
 
-_ROOT = Path(__file__).resolve().parents[2]
-_MUST_FAIL = sorted((_ROOT / "tests" / "must_fail").glob("*.yaml"))
-_EXAMPLES = sorted((_ROOT / "examples").rglob("*.yaml"))
+_MUST_FAIL = sorted(MUST_FAIL.glob("*.yaml"))
+_EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
 
 
 class Api:
@@ -37,9 +37,9 @@ class Api:
 @pytest.fixture(scope="module")
 def api(api_server: ControlPlane) -> Api:
     api = Api(api_server)
-    applied = api.call("apply", "--server-side", "-f", str(_ROOT / "crds"))
+    applied = api.call("apply", "--server-side", "-f", str(ROOT / "crds"))
     assert applied.returncode == 0, applied.stderr
-    established = api.call("wait", "--for=condition=Established", "--timeout=60s", "-f", str(_ROOT / "crds"))
+    established = api.call("wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "crds"))
     assert established.returncode == 0, established.stderr
     return api
 
@@ -71,7 +71,7 @@ def test_schema__takes_every_percentile_without_a_number_of_samples(api: Api, pe
     assert made.returncode == 0, made.stderr
 
 
-@pytest.mark.parametrize("file", _EXAMPLES, ids=lambda file: str(file.relative_to(_ROOT)))
+@pytest.mark.parametrize("file", _EXAMPLES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_schema__accepts_the_examples(api: Api, file: Path) -> None:
     accepted = api.call("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", str(file))
     assert accepted.returncode == 0, accepted.stderr
@@ -93,7 +93,7 @@ _FORMS = [
 
 def test_schema__judges_the_size_of_a_cut_as_the_command_line_does(api: Api) -> None:
     """Of one Model for each form: by the API server's own words, and by those of manifests."""
-    body = yaml.safe_load((_ROOT / "tests/must_fail/cut-of-another-size.yaml").read_text(encoding="utf-8"))
+    body = yaml.safe_load((MUST_FAIL / "cut-of-another-size.yaml").read_text(encoding="utf-8"))
     items = []
     for number, (size, datatype, shape) in enumerate(_FORMS):
         item = copy.deepcopy(body)

@@ -17,6 +17,7 @@ from maleo_cli.errors import Failure
 from maleo_cli.live_cluster import read_cluster
 from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.kubeconfig import read_access
+from support.paths import ROOT
 
 pytestmark = pytest.mark.cluster
 
@@ -207,7 +208,7 @@ def test_priority_policy__asks_for_the_verb_on_the_class(installed: Kubectl, ber
     _await_denied(lambda: installed.create(urgent, *bert, "--dry-run=server"), denied)
     assert denied in installed.create(theirs, *in_team).stderr
     assert installed.create(_mission("plain"), *bert).returncode == 0
-    page = (Path(__file__).resolve().parents[2] / "docs/concepts/security.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/concepts/security.md").read_text(encoding="utf-8")
     for document in yaml.safe_load_all(page.partition("```yaml\n")[2].partition("```")[0]):
         assert installed.create(document).returncode == 0
     assert any(installed.create(theirs, *in_team).returncode == 0 for _ in range(100)), "once the binding is seen"
@@ -494,14 +495,13 @@ def test_monitors__name_labels_and_ports_that_are_there(installed: Kubectl, own_
     (endpoint,) = of_pods["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] in [port["name"] for port in agents["spec"]["containers"][0]["ports"]]
     assert [rule["targetLabel"] for rule in endpoint["relabelings"]] == ["node"], "the dashboards' queries need it"
-    file = Path(__file__).resolve().parents[2] / "charts/maleo/rules/maleo.yaml"
+    file = ROOT / "charts/maleo/rules/maleo.yaml"
     assert rules["spec"] == yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def test_crds_chart__equals_the_generated_files() -> None:
-    root = Path(__file__).resolve().parents[2]
-    ours = {p.name: p.read_text(encoding="utf-8") for p in (root / "crds").glob("*.yaml")}
-    theirs = {p.name: p.read_text(encoding="utf-8") for p in (root / "charts/maleo-crds/templates").glob("*.yaml")}
+    ours = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "crds").glob("*.yaml")}
+    theirs = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "charts/maleo-crds/templates").glob("*.yaml")}
     assert ours == theirs
     assert all(yaml.safe_load(text)["kind"] == "CustomResourceDefinition" for text in ours.values())
 

@@ -2,16 +2,11 @@
 
 import json
 import subprocess
-import sys
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "reconcilers"))
-from builders import CPU, feasible, mission, scope
 
 from maleo_api.mission import Mission
 from maleo_devcluster.control_plane import ControlPlane
@@ -24,10 +19,12 @@ from maleo_operator.cluster.writer import Gateway, Refusal
 from maleo_operator.reconcilers.manifests import children, placement
 from maleo_operator.reconcilers.revisions import Revisions, Slot
 from maleo_operator.reconcilers.scope import MissionScope, Outcome, Reference
+from support.operator.builders import CPU, feasible, mission, scope
+from support.paths import ROOT
 
 pytestmark = pytest.mark.cluster
 
-_CRDS = Path(__file__).resolve().parents[2] / "crds"
+_CRDS = ROOT / "crds"
 _QUOTAS = Kind("", "v1", "resourcequotas", "ResourceQuota", namespaced=True)
 _KINDS = ["Pod", "Service", "Placement"]
 

@@ -20,10 +20,10 @@ from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.plugins import load_access
 from maleo_kube.resources import MISSIONS
+from support.paths import ROOT
 
 pytestmark = pytest.mark.cluster
 
-_ROOT = Path(__file__).parents[2]
 _MISSION = "drone-patrol"
 Write = Callable[[dict[str, Any], str], Path]
 
@@ -36,10 +36,10 @@ def cluster(own_api_server: ControlPlane) -> ControlPlane:
         command = ["kubectl", "--kubeconfig", str(own_api_server.kubeconfig), *arguments]
         subprocess.run(command, check=True, capture_output=True, text=True)
 
-    kubectl("apply", "--server-side", "-f", str(_ROOT / "crds"))
+    kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
     kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
     kubectl("create", "namespace", "team-a")
-    kubectl("apply", "-n", "team-a", "-f", str(_ROOT / f"examples/missions/{_MISSION}.yaml"))
+    kubectl("apply", "-n", "team-a", "-f", str(ROOT / f"examples/missions/{_MISSION}.yaml"))
     kubectl("create", "serviceaccount", "reader", "-n", "default")
     kubectl("create", "clusterrolebinding", "reader", "--clusterrole=cluster-admin", "--serviceaccount=default:reader")
     return own_api_server
@@ -126,7 +126,7 @@ def test_explain__takes_context_and_namespace_as_kubectl_does(
 
 def test_plan__puts_manifests_that_name_no_namespace_where_kubectl_would(cluster: ControlPlane, write: Write) -> None:
     file = write({"token": _token(cluster)}, "team-a")
-    mission = str(_ROOT / f"examples/missions/{_MISSION}.yaml")
+    mission = str(ROOT / f"examples/missions/{_MISSION}.yaml")
     planned = CliRunner().invoke(app, ["plan", "--live", "-f", mission, "-o", "json", "--kubeconfig", str(file)])
     assert list(json.loads(planned.stdout)["missions"]) == [f"team-a/{_MISSION}"], "it replaces the one of the cluster"
 

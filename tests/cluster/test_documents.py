@@ -5,9 +5,9 @@ import subprocess
 from typing import Any
 
 import pytest
-from yaml_corpus import DOCUMENTS, REFUSED, SCALARS, STRICTER
 
 from maleo_devcluster.control_plane import ControlPlane
+from support.yaml_corpus import DOCUMENTS, REFUSED, SCALARS, STRICTER
 
 pytestmark = pytest.mark.cluster
 

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +12,11 @@ from maleo_kube.resources import MISSIONS
 from maleo_operator.cluster.cache import Cache
 from maleo_operator.cluster.writer import Gateway
 from maleo_operator.reconcilers.scope import Event, Outcome
+from support.paths import ROOT
 
 pytestmark = pytest.mark.cluster
 
-_CRDS = Path(__file__).resolve().parents[2] / "crds"
+_CRDS = ROOT / "crds"
 _MISSION = {
     "apiVersion": "maleo.dev/v1alpha1",
     "kind": "Mission",

@@ -8,7 +8,6 @@ import json
 import re
 import socket as sockets
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -17,9 +16,6 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "planning"))
-from worlds import block, mission, model, profile, variant
 
 from maleo_api.mission import Mission
 from maleo_devcluster.control_plane import ControlPlane
@@ -46,10 +42,11 @@ from maleo_operator.metrics import Metrics
 from maleo_operator.reconcilers.scope import SlotSettings
 from maleo_operator.settings import Settings
 from maleo_wire.messages import Hello, encode
+from support.paths import ROOT
+from support.planner.builders import block, mission, model, profile, variant
 
 pytestmark = pytest.mark.cluster
 
-_ROOT = Path(__file__).resolve().parents[2]
 _WAIT_S = 30
 _TOKENS = Kind("", "v1", "serviceaccounts/agent-test/token", "TokenRequest", namespaced=True)
 _ACCOUNTS = Kind("", "v1", "serviceaccounts", "ServiceAccount", namespaced=True)
@@ -57,7 +54,7 @@ _ACCOUNTS = Kind("", "v1", "serviceaccounts", "ServiceAccount", namespaced=True)
 
 @pytest.fixture
 async def client(api_server: ControlPlane) -> AsyncIterator[Client]:
-    arguments = ["--kubeconfig", str(api_server.kubeconfig), "-f", str(_ROOT / "crds")]
+    arguments = ["--kubeconfig", str(api_server.kubeconfig), "-f", str(ROOT / "crds")]
     for verb in (["apply", "--server-side"], ["wait", "--for=condition=Established", "--timeout=60s"]):
         subprocess.run(["kubectl", *verb, *arguments], check=True, capture_output=True)  # noqa: ASYNC221 - nothing else runs
     async with Client.from_kubeconfig(api_server.kubeconfig) as made:

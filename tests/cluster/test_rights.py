@@ -7,17 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from account import (
-    IMAGES,
-    WAIT_S,
-    await_found,
-    device,
-    ensure_account,
-    requests_of,
-    running_operator,
-    write_kubeconfig,
-)
-from worlds import mission
 
 from maleo_cli.commands.install import NAMESPACE, install
 from maleo_devcluster.control_plane import ControlPlane
@@ -30,6 +19,17 @@ from maleo_operator.cluster.writer import Gateway
 from maleo_operator.ingest.identity import Reviewer
 from maleo_operator.main import Operator
 from maleo_operator.reconcilers.scope import Outcome, Reference
+from support.operator.account import (
+    IMAGES,
+    WAIT_S,
+    await_found,
+    device,
+    ensure_account,
+    requests_of,
+    running_operator,
+    write_kubeconfig,
+)
+from support.planner.builders import mission
 
 pytestmark = pytest.mark.cluster
 

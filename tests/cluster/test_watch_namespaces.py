@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 import yaml
-from account import (
+from helm_python import Chart, Config, HelmError
+
+from maleo_cli.commands.install import CHARTS, NAMESPACE, install
+from maleo_devcluster.control_plane import ControlPlane
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
+from maleo_kube.errors import Forbidden
+from maleo_kube.resources import EVENTS, MISSIONS, MODELS, NAMESPACES, PLACEMENTS, PODS, SECRETS, SERVICES
+from maleo_operator.main import Operator
+from support.operator.account import (
     IMAGES,
     NET,
     OPERATOR,
@@ -20,16 +29,7 @@ from account import (
     running_operator,
     write_kubeconfig,
 )
-from helm_python import Chart, Config, HelmError
-from worlds import mission
-
-from maleo_cli.commands.install import CHARTS, NAMESPACE, install
-from maleo_devcluster.control_plane import ControlPlane
-from maleo_kube.answers import Object
-from maleo_kube.client import Client
-from maleo_kube.errors import Forbidden
-from maleo_kube.resources import EVENTS, MISSIONS, MODELS, NAMESPACES, PLACEMENTS, PODS, SECRETS, SERVICES
-from maleo_operator.main import Operator
+from support.planner.builders import mission
 
 pytestmark = pytest.mark.cluster
 

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import prometheus
 import pytest
 import yaml
 
 from maleo_agent.metrics import NodeMetrics
 from maleo_operator.metrics import Metrics
 from maleo_wire.messages import NodeReading, UnitReading
+from support import prometheus
+from support.paths import ROOT
 
-_ROOT = Path(__file__).resolve().parents[2]
-_RULES = _ROOT / "charts/maleo/rules/maleo.yaml"
+_RULES = ROOT / "charts/maleo/rules/maleo.yaml"
 
 
 def _expose_operator() -> bytes:
@@ -88,7 +88,7 @@ def test_dashboard__shows_something_in_every_panel(scraped: str, file: Path) -> 
 
 
 def test_dashboards__are_those_of_the_generator() -> None:
-    done = subprocess.run([sys.executable, _ROOT / "tools/dashboards.py", "--check"], check=False, capture_output=True)
+    done = subprocess.run([sys.executable, ROOT / "tools/dashboards.py", "--check"], check=False, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     uids = [json.loads(file.read_text(encoding="utf-8"))["uid"] for file in prometheus.DASHBOARDS]
     assert len(set(uids)) == len(uids) == 2

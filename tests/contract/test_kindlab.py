@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-KINDLAB = Path(__file__).parents[2] / "tools/kindlab/kindlab"
+from support.paths import ROOT
+
+KINDLAB = ROOT / "tools/kindlab/kindlab"
 
 
 def _run(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ from maleo_cli.model import zoo
 from maleo_cli.model.analysis import analyse
 from maleo_runtime.graph import cut
 from maleo_runtime.tensor import to_value_info
+from support.paths import ROOT
 
 _RANDOM = np.random.default_rng(7)
 
@@ -51,7 +52,7 @@ def _check_parts(name: str, made: zoo.Made) -> None:
 
 
 def _shipped(name: str, variant: str) -> list[Block]:
-    example = load([Path(__file__).parents[2] / f"examples/models/{name}.yaml"]).of(Model)[f"default/{name}"]
+    example = load([ROOT / f"examples/models/{name}.yaml"]).of(Model)[f"default/{name}"]
     return next(each.blocks for each in example.spec.variants if each.name == variant)
 
 
@@ -93,7 +94,7 @@ def _open(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 def test_zoo__makes_the_same_network_again_and_examples_name_it(folder: Path, tmp_path: Path) -> None:
     first, again = zoo.make("squeezenet", folder).files, zoo.make("squeezenet", tmp_path).files
     assert first["fp32"].read_bytes() == again["fp32"].read_bytes()
-    example = load([Path(__file__).parents[2] / "examples/models/squeezenet.yaml"]).of(Model)["default/squeezenet"]
+    example = load([ROOT / "examples/models/squeezenet.yaml"]).of(Model)["default/squeezenet"]
     assert digest_of(again["fp32"]) == example.spec.variants[0].artifacts[0].digest
     (said,) = onnx.load(str(again["fp32"])).metadata_props
     assert (said.key, "random" in said.value) == ("weights", True)
@@ -104,7 +105,7 @@ def test_digits__were_really_learned(digits: zoo.Made) -> None:
     assert {variant: row[:2] for variant, row in accuracy.items()} == dict.fromkeys(
         ("fp32", "int8"), ("top-1", "sklearn-digits-test")
     )
-    example = load([Path(__file__).parents[2] / "examples/models/digits.yaml"]).of(Model)["default/digits"]
+    example = load([ROOT / "examples/models/digits.yaml"]).of(Model)["default/digits"]
     stated = {v.name: parse(RATIO, v.accuracy[0].value) for v in example.spec.variants}
     # int8 arithmetic differs by processor: 573 of 599 images were right on one, 574 on another.
     assert {variant: row[2] for variant, row in accuracy.items()} == pytest.approx(stated, abs=0.01)

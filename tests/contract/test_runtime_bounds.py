@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aiohttp import ClientError, ClientSession
-from attacks import post
-from slot_world import WAIT_S, World, running
 
 from maleo_runtime import admission, listener, request_body
 from maleo_runtime.stage import Stage
+from support.hostile_requests import post
+from support.slot_harness import WAIT_S, World, running
 
 _BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8], "data": [0.0] * 8}]}
 

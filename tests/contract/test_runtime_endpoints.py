@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tritonclient.http.aio as oip
 from aiohttp import ClientSession
-from slot_world import TOKEN, World, infer, running
+
+from support.slot_harness import TOKEN, World, infer, running
 
 _X = {"name": "x", "datatype": "FP32", "shape": [1, 8], "data": [0.0] * 8}
 _BODY = {"inputs": [_X]}

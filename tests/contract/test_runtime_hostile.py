@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.http.aio as oip
-from attacks import attacks, send
-from slot_world import IMAGE, World, running
 
 from maleo_runtime.admission import MAX_BYTES
+from support.hostile_requests import attacks, send
+from support.slot_harness import IMAGE, World, running
 
 _ATTACKS = 10_000
 _ATTACKERS = 12

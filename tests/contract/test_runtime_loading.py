@@ -10,13 +10,13 @@ import onnx
 import pytest
 from aiohttp import ClientSession
 from onnx import TensorProto, helper, numpy_helper
-from slot_world import LOOKUP, World, X, Y, running
 
 from maleo_artifacts.registry import digest_of
 from maleo_runtime.artifact import Artifacts
 from maleo_runtime.stage import LoadFailed
 from maleo_runtime.trial_load import memory_left, rehearse
 from maleo_wire.messages import Artifact, Coder, Revision, Stage, TensorSpec
+from support.slot_harness import LOOKUP, World, X, Y, running
 
 _WAIT_S = 60
 _INFO = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in ("x", "y")]

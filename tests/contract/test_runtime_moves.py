@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from slot_world import Caller, World, running
 
 from maleo_runtime.stage import Stage
 from maleo_wire.messages import Artifact, Hop
+from support.slot_harness import Caller, World, running
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import ClientSession
 from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
-from slot_world import LOGARITHM, LOOKUP, SUM, TOKEN, WAIT_S, Caller, World, infer, running
 
 from maleo_wire.messages import Revision
+from support.slot_harness import LOGARITHM, LOOKUP, SUM, TOKEN, WAIT_S, Caller, World, infer, running
 
 _BODY: dict[str, object] = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8], "data": [0.0] * 8}]}
 

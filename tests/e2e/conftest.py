@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -13,8 +12,8 @@ import pytest
 from maleo_demo.devcluster import Devcluster
 from maleo_demo.environment import Environment
 from maleo_demo.provider import tear_down
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 _DEMO_S = 900
 
 

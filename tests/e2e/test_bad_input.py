@@ -11,17 +11,17 @@ import onnx
 import pytest
 import yaml
 from aiohttp import ClientSession
-from missions import GATE, apply, faults, is_ready, load, mission
 from onnx import TensorProto, helper, numpy_helper
 
 from maleo_api.manifests import dump
 from maleo_cli.commands import model
 from maleo_demo.environment import Environment
+from support.e2e.missions import GATE, apply, faults, is_ready, load, mission
+from support.paths import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 _WAIT_S = 120
-ROOT = Path(__file__).parents[2]
 
 
 async def test_impossible_mission__names_its_blocker_and_what_would_do(environment: Environment) -> None:

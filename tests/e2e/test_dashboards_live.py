@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import prometheus
 import pytest
-from missions import GATE, apply, is_ready, load, mission
 
 from maleo_demo.environment import Environment
+from support import prometheus
+from support.e2e.missions import GATE, apply, is_ready, load, mission
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from missions import GATE, faults, is_ready, load, mission, served
-from watching import is_condition, watching
 
 from maleo_api.manifests import dump
 from maleo_demo.environment import Environment
 from maleo_devcluster.cluster import Cluster
 from maleo_kube.resources import DEVICES
+from support.e2e.missions import GATE, faults, is_ready, load, mission, served
+from support.e2e.watch import is_condition, watching
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 

@@ -3,24 +3,23 @@
 import asyncio
 import copy
 import time
-from pathlib import Path
 
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
-from missions import GATE, faults, is_ready, load, mission
-from watching import is_condition, is_leaving, watching
 
 from maleo_demo.environment import Environment
 from maleo_demo.observer import Seen
 from maleo_kube.answers import Object
 from maleo_kube.resources import DEVICES, NODES, PLACEMENTS, PODS, SERVICES
+from support.e2e.missions import GATE, faults, is_ready, load, mission
+from support.e2e.watch import is_condition, is_leaving, watching
+from support.paths import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 _WAIT_S = 120
 _STABLE_S = 5  # kube-proxy applies changes within about a second
 _SPLIT = copy.deepcopy(GATE) | {"modes": ["Split"]}
-ROOT = Path(__file__).parents[2]
 
 
 async def test_deleted_slot_of_a_partner__comes_back_and_no_request_fails(environment: Environment) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from missions import GATE, faults, is_ready, load, mission
 
 from maleo_api.manifests import dump
 from maleo_cli.commands import model
 from maleo_cli.model import zoo
 from maleo_demo.environment import Environment
 from maleo_demo.load import Load, prepare_cases
+from support.e2e.missions import GATE, faults, is_ready, load, mission
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -5,14 +5,14 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
-import programs
 import pytest
-from missions import GATE, apply, faults, is_ready, load, mission
-from watching import is_condition, is_leaving, watching
 
 from maleo_demo.environment import Environment
 from maleo_kube.answers import Object
 from maleo_kube.resources import MISSIONS, PLACEMENTS, PODS
+from support.e2e import processes
+from support.e2e.missions import GATE, apply, faults, is_ready, load, mission
+from support.e2e.watch import is_condition, is_leaving, watching
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -34,7 +34,7 @@ class Killer:
 
     def note(self, item: Object) -> None:
         if not self.killed and self._is_time(item):
-            self.killed = programs.kill(_OPERATOR)
+            self.killed = processes.kill(_OPERATOR)
 
     def _is_time(self, item: Object) -> bool:
         if self.kind is PLACEMENTS:

@@ -6,13 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from missions import GATE, is_ready, mission
 
 from maleo_demo.environment import Environment
+from support.e2e.missions import GATE, is_ready, mission
+from support.paths import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-ROOT = Path(__file__).parents[2]
 _WIDTH = 100
 _COMMANDS = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -15,10 +15,10 @@ import pytest
 
 from maleo_demo.environment import Environment
 from maleo_devcluster.cluster import Cluster, Folders
+from support.paths import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-ROOT = Path(__file__).parents[2]
 _STATE = Folders.default().state
 _UP = [sys.executable, "-m", "maleo_cli.main", "cluster", "up"]
 _WAIT_S = 120

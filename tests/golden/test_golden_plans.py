@@ -14,8 +14,8 @@ from maleo_cli.output.json_output import describe
 from maleo_planner.joint.fleet import plan_all
 from maleo_planner.types.from_manifests import from_manifests
 from maleo_planner.types.problem import Snapshot, Verdict
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 FOLDERS = (
     "examples/fleet",
     "examples/missions",

@@ -8,9 +8,11 @@ import re
 import sys
 from typing import Any
 
-import lab
 import pytest
-from lab import ask
+
+from support import kindlab
+from support.kindlab import ask
+from support.paths import ROOT
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(1200)]
 
@@ -21,7 +23,7 @@ _KUBECTL = "kubectl --kubeconfig build/kubeconfig"
 @pytest.fixture(scope="session")
 def before() -> str:
     """What stands in the engine and in the user's home without the demo."""
-    lab.prepare()
+    kindlab.prepare()
     return _left()
 
 
@@ -61,7 +63,7 @@ def test_demo__counts_the_operators_writes_in_a_quiet_minute(report: dict[str, A
 def test_demo__runs_as_an_ordinary_user_and_leaves_the_users_kubeconfig_alone(printed: str) -> None:
     assert ask("id --user").strip() != "0"
     assert ask("ip route show 10.96.0.0/16") == "", "no route to Services was set"
-    assert ask("cat $KUBECONFIG; ls $HOME/.kube/config 2>/dev/null || true") == lab.MINE
+    assert ask("cat $KUBECONFIG; ls $HOME/.kube/config 2>/dev/null || true") == kindlab.MINE
     assert ask("kubectl config current-context").strip() == "production"
 
 
@@ -82,7 +84,7 @@ def test_commands_that_it_ends_with__work(printed: str) -> None:
 
 def test_tutorial__works_as_it_stands(printed: str) -> None:
     exports = re.findall(r"^\s*(export .*)$", printed, re.MULTILINE)
-    script = _COMMANDS.findall((lab.ROOT / "docs/tutorial.md").read_text(encoding="utf-8"))
+    script = _COMMANDS.findall((ROOT / "docs/tutorial.md").read_text(encoding="utf-8"))
     said = ask("\n".join([*exports, *script]))
     assert '"variant":"exact"' in said.replace(" ", "")
 

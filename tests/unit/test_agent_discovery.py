@@ -7,8 +7,9 @@ import pytest
 from maleo_agent.discovery import Buses, take_inventory
 from maleo_api.device import Device, DeviceProfile
 from maleo_api.manifests import load
+from support.paths import ROOT
 
-_PROFILES = Path(__file__).resolve().parents[2] / "charts/maleo/profiles"
+_PROFILES = ROOT / "charts/maleo/profiles"
 
 
 @pytest.fixture(scope="module")

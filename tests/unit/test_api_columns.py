@@ -1,10 +1,9 @@
 """`kubectl get` in a terminal: each column is as wide as its widest cell, with three spaces before the next one."""
 
-from pathlib import Path
-
 import pytest
 
 from maleo_api.columns import COLUMNS
+from support.paths import ROOT
 
 _WIDTH = {"Mission": 130, "Placement": 100, "Device": 100}
 """A mission tells all four letters and where it stands: it needs a wider terminal than 100 columns."""
@@ -93,9 +92,7 @@ def test_columns__fit_a_terminal_in_the_command_that_the_demo_ends_with(kind: st
 
 def test_columns__of_missions_are_those_that_the_readme_shows() -> None:
     """The demo's mission has no objective for accuracy: that cell is empty."""
-    shown = (
-        (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split("$ kubectl get missions\n", 1)[1]
-    )
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").split("$ kubectl get missions\n", 1)[1]
     header, row = shown.splitlines()[:2]
     assert header.split() == ["NAME", *(c.name.upper() for c in COLUMNS["Mission"] if c.priority == 0)]
     starts = {header.index(name) for name in header.split()}

@@ -1,7 +1,6 @@
 """The generated files are those of the models, and structural."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +9,14 @@ import yaml
 from maleo_api.columns import COLUMNS
 from maleo_api.crd import definition, files
 from maleo_api.kinds import KINDS
+from support.paths import ROOT
 
-_ROOT = Path(__file__).resolve().parents[2]
 _NOT_STRUCTURAL = {"$ref", "anyOf", "const", "title", "prefixItems", "exclusiveMinimum", "exclusiveMaximum", "$defs"}
 
 
 @pytest.mark.parametrize("folder", ["crds", "charts/maleo-crds/templates"])
 def test_files__are_committed_as_the_models_say(folder: str) -> None:
-    there = {path.name: path.read_text(encoding="utf-8") for path in (_ROOT / folder).glob("*.yaml")}
+    there = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / folder).glob("*.yaml")}
     assert there == files(), f"run `python -m maleo_api.crd --write {folder}`"
 
 

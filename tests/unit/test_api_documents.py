@@ -1,4 +1,4 @@
-"""YAML and JSON as kubectl reads them. `tests/cluster/test_documents.py` holds these cases against a real kubectl."""
+"""YAML and JSON as kubectl reads them; `tests/cluster/test_documents.py` compares them with a real kubectl."""
 
 import json
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from yaml_corpus import DOCUMENTS, REFUSED, SCALARS, STRICTER
 
 from maleo_api.documents import DocumentError, parse_documents
+from support.yaml_corpus import DOCUMENTS, REFUSED, SCALARS, STRICTER
 
 
 @pytest.mark.parametrize("text", SCALARS, ids=repr)

@@ -12,6 +12,7 @@ from maleo_api.manifests import ManifestError, load, revise
 from maleo_api.mission import LatencyObjective, Mission
 from maleo_api.rules import RULES
 from maleo_planner.types.from_manifests import from_manifests
+from support.paths import MUST_FAIL
 
 _HEAD = "apiVersion: maleo.dev/v1alpha1\nkind: Mission\nmetadata: {name: cctv}\n"
 _SPEC = "spec: {model: {name: m}, input: {node: n1}, objectives: {latency: {atMost: 50ms}}}\n"
@@ -160,7 +161,7 @@ def test_load__says_what_is_wrong_where_and_what_to_do(tmp_path: Path, case: str
     assert _mistakes(tmp_path, text) == want
 
 
-_MUST_FAIL = sorted((Path(__file__).parents[1] / "must_fail").glob("*.yaml"))
+_MUST_FAIL = sorted(MUST_FAIL.glob("*.yaml"))
 _MESSAGES = [rule.message for rules in RULES.values() for rule in rules]
 
 

@@ -11,14 +11,14 @@ import yaml
 from maleo_api.device import ComputeUnit, DeviceProfile
 from maleo_api.manifests import load
 from maleo_cli.catalogue import LEFT_OUT, NOTE, PAGE, PROFILES, SURVEY, render, survey_products
+from support.paths import ROOT
 
-_ROOT = Path(__file__).resolve().parents[2]
 _PRODUCTS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "survey_products.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def profiles() -> dict[str, DeviceProfile]:
-    return load([_ROOT / PROFILES]).of(DeviceProfile)
+    return load([ROOT / PROFILES]).of(DeviceProfile)
 
 
 def test_catalogue__has_the_nine_vendors_and_twenty_products_of_the_survey(profiles: dict[str, DeviceProfile]) -> None:
@@ -63,7 +63,7 @@ def _figures(units: list[ComputeUnit]) -> dict[str, list[str]]:
 
 
 def test_catalogue__has_one_file_for_each_profile_named_as_it(profiles: dict[str, DeviceProfile]) -> None:
-    assert {path.stem for path in (_ROOT / PROFILES).iterdir()} == set(profiles)
+    assert {path.stem for path in (ROOT / PROFILES).iterdir()} == set(profiles)
 
 
 def test_figures__all_have_a_source(profiles: dict[str, DeviceProfile]) -> None:
@@ -104,7 +104,7 @@ def test_conflicting_figures__stand_side_by_side(profiles: dict[str, DeviceProfi
 
 
 def test_page__is_up_to_date(profiles: dict[str, DeviceProfile]) -> None:
-    page = (_ROOT / PAGE).read_text(encoding="utf-8")
+    page = (ROOT / PAGE).read_text(encoding="utf-8")
     assert page == render(profiles), "run `python -m maleo_cli.catalogue --write`"
 
 

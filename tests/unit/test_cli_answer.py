@@ -1,11 +1,11 @@
 """The stable form of `maleo plan -o json`: its schema is a reviewed file, and what is written keeps to it.
 
-To accept a new schema: MALEO_ACCEPT=1 pytest tests/unit/test_cli_answer.py, then read the diff: nothing may go.
+To accept a new schema: MALEO_ACCEPT=1 pytest tests/unit/test_cli_answer.py, then read the diff: nothing
+may go.
 """
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,8 +17,8 @@ from maleo_cli.main import app
 from maleo_cli.output.json_output import Answers, answer, schema
 from maleo_planner.planner import plan
 from maleo_planner.types.from_manifests import from_manifests
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 FILES = (
     "examples/fleet",
     "examples/models",

@@ -11,15 +11,15 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from typer.testing import CliRunner, Result
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_cli.errors import Failure
 from maleo_cli.main import app
 from maleo_cli.output.svg import Sketch, draw
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Feasible, Figure, Plan
+from support.paths import ROOT
+from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
-ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
 FLEET = ("examples/fleet", "examples/models", "charts/maleo/profiles")
 PICTURES = {"split": "drone-patrol", "remote": "cctv-query", "refused": "uam-detect-avoid"}

@@ -2,12 +2,10 @@
 
 import shlex
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
-from worlds import by_mode
 
 from maleo_api.manifests import Manifests, load
 from maleo_api.meta import Basis
@@ -21,8 +19,9 @@ from maleo_planner.planner import plan
 from maleo_planner.types import measured
 from maleo_planner.types.from_manifests import from_manifests
 from maleo_planner.types.problem import Feasible, Figure, Observations, Plan
+from support.paths import ROOT
+from support.planner.builders import by_mode
 
-ROOT = Path(__file__).parents[2]
 KEY = "default/drone-patrol"
 FILES = ("examples/fleet", "examples/models", "charts/maleo/profiles", "examples/missions/drone-patrol.yaml")
 

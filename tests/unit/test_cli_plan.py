@@ -9,8 +9,8 @@ from typer.testing import CliRunner, Result
 
 from maleo_cli.errors import Failure
 from maleo_cli.main import app
+from support.paths import MUST_FAIL, ROOT
 
-ROOT = Path(__file__).parents[2]
 FOLDERS = ("examples/fleet", "examples/models", "charts/maleo/profiles")
 
 
@@ -309,7 +309,7 @@ def test_wrong_supposition__is_refused_with_exit_code_2(case: str) -> None:
 
 def test_wrong_manifest__ends_with_exit_code_2_and_all_mistakes(tmp_path: Path) -> None:
     for name in ("rate-of-zero", "link-without-bandwidth"):
-        (tmp_path / f"{name}.yaml").write_text((ROOT / f"tests/must_fail/{name}.yaml").read_text(encoding="utf-8"))
+        (tmp_path / f"{name}.yaml").write_text((MUST_FAIL / f"{name}.yaml").read_text(encoding="utf-8"))
     failure = CliRunner().invoke(app, ["plan", "-f", str(tmp_path)]).exception
     assert isinstance(failure, Failure)
     assert failure.exit_code == 2

@@ -11,8 +11,8 @@ from maleo_cli.connection import Connection
 from maleo_cli.errors import Failure
 from maleo_cli.inputs import read
 from maleo_planner.types.problem import Snapshot
+from support.paths import MUST_FAIL
 
-ROOT = Path(__file__).parents[2]
 _HEAD = "apiVersion: maleo.dev/v1alpha1\nkind: %s\nmetadata: {name: %s}\nspec: %s\n---\n"
 _NODE = "apiVersion: v1\nkind: Node\nmetadata: {name: gate}\n---\n"
 
@@ -91,7 +91,7 @@ def test_read__refuses_values_that_hold_no_list_of_tolerations(tmp_path: Path, s
 def test_main__puts_its_name_before_every_mistake_and_none_before_a_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = [ROOT / f"tests/must_fail/{name}.yaml" for name in ("rate-of-zero", "link-without-bandwidth")]
+    files = [MUST_FAIL / f"{name}.yaml" for name in ("rate-of-zero", "link-without-bandwidth")]
     monkeypatch.setattr(sys, "argv", ["maleo", "plan", *(word for file in files for word in ("-f", str(file)))])
     with pytest.raises(SystemExit) as ended:
         command.main()

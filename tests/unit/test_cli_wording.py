@@ -5,13 +5,13 @@ from dataclasses import replace
 from math import inf
 
 import pytest
-from worlds import block, by_mode, link, mission, model, profile, snapshot, variant
 
 from maleo_api.meta import Basis
 from maleo_api.model import Codec
 from maleo_api.spelling import suggest
 from maleo_cli.output.text import find_crowded, tell_margin, tell_parts, tell_plan, tell_plan_margin, tell_rate
 from maleo_planner.types.problem import Figure, Plan
+from support.planner.builders import block, by_mode, link, mission, model, profile, snapshot, variant
 
 
 @pytest.mark.parametrize(

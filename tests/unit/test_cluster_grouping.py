@@ -1,17 +1,10 @@
 """What the cache finds of one mission is what a look through everything finds."""
 
-import sys
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent / "reconcilers"))
-import builders
-from builders import feasible
-from world import World
 
 from maleo_api.meta import Metadata
 from maleo_api.placement import Placement
@@ -20,6 +13,9 @@ from maleo_kube.client import Client
 from maleo_kube.resources import PLACEMENTS, PODS
 from maleo_operator.cluster.cache import Cache, Dirty
 from maleo_operator.reconcilers.manifests import children
+from support.operator import builders
+from support.operator.builders import feasible
+from support.operator.simulation import World
 
 _WORLD = World(planner=lambda _: feasible("drone-1"))
 _WORLD.turn()

@@ -12,8 +12,8 @@ from maleo_devcluster import cluster, host, network
 from maleo_devcluster.cluster import Cluster, Folders, NoCluster
 from maleo_devcluster.process import Process, start
 from maleo_devcluster.topology import Invalid, Node, load, parse
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 _WORKER = "{role: worker, labels: {maleo.dev/name: a}}"
 
 

@@ -1,10 +1,9 @@
 """An image's packages are those of the lock file, by their hashes."""
 
-from pathlib import Path
-
 import pytest
 
 from maleo_devcluster.lockfile import NotLocked, select
+from support.paths import ROOT
 
 _LOCK = """\
 aiohttp==3.14.5 \\
@@ -45,7 +44,7 @@ def test_select__refuses_what_is_not_locked_by_a_hash(pin: str) -> None:
 
 
 def test_lock_file_of_the_project__has_a_hash_for_every_package() -> None:
-    lock = (Path(__file__).parents[2] / "requirements.lock").read_text(encoding="utf-8")
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     pins = [line.rstrip(" \\") for line in lock.splitlines() if "==" in line and not line.startswith((" ", "#"))]
     assert len(pins) > 50
     assert select(lock, pins).count("--hash=sha256:") == lock.count("--hash=sha256:")

@@ -10,8 +10,8 @@ import maleo_planner
 from maleo_cli.commands.cluster import app
 from maleo_cli.main import app as maleo
 from maleo_devcluster import host
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 _MAP = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Module map")[2]
 _SECTION = re.compile(r"^### [^`\n]+: `(?P<folder>[^`]+)/`\n(?P<text>.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
 _NAMED = {match["folder"]: match["text"] for match in _SECTION.finditer(_MAP)}

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import threading
 import time
 from base64 import b64encode
@@ -11,11 +10,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-sys.path.insert(0, str(Path(__file__).parent / "planning"))
 import pytest
 import yaml
 from typer.testing import CliRunner
-from worlds import block, link, mission, model, profile, variant
 
 from maleo_api.labels import TIER
 from maleo_cli.errors import Failure
@@ -54,6 +51,7 @@ from maleo_planner.types.problem import Verdict
 from maleo_planner.types.serialization import decode
 from maleo_planner.types.work_budget import Budgets
 from maleo_wire.messages import AgentDesired, Frame, SlotReport, TransferReport
+from support.planner.builders import block, link, mission, model, profile, variant
 
 _DEADLINE_S = 5.0
 

@@ -1,18 +1,15 @@
 """What of a plan for all missions together is worth a move."""
 
 import asyncio
-import sys
 from dataclasses import replace
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "planning"))
 import pytest
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_operator.engine import rebalancer
 from maleo_operator.engine.rebalancer import Improvement, worth_taking
 from maleo_planner.joint.fleet import FleetPlan, plan_fleet
 from maleo_planner.types.problem import Feasible, Plan, Snapshot
+from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
 _SPEC = {
     "objectives": {"latency": {"atMost": "20ms"}},

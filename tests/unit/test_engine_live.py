@@ -1,18 +1,14 @@
 """A mission's series say what is known now: what is not known any more is absent, so that no alert fires for ever."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent / "reconcilers"))
-from builders import feasible, mission
-from world import World
 
 from maleo_operator.engine.mission_metrics import report_mission
 from maleo_operator.metrics import Metrics
 from maleo_operator.reconcilers.scope import MissionScope, Outcome, Telemetry, Window
 from maleo_wire.messages import SlotReport
+from support.operator.builders import feasible, mission
+from support.operator.simulation import World
 
 _SEEN = Telemetry(
     fresh=True,

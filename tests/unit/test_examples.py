@@ -1,7 +1,6 @@
 """The examples as people would use them: they load, name only what exists, and plan as their comments tell."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import yaml
@@ -14,10 +13,10 @@ from maleo_planner.joint.fleet import plan_all
 from maleo_planner.planner import plan
 from maleo_planner.types.from_manifests import from_manifests
 from maleo_planner.types.problem import Feasible, Figure, Infeasible, Observations, Snapshot
+from support.paths import ROOT
 
-_ROOT = Path(__file__).resolve().parents[2]
-_PROFILES = _ROOT / "charts/maleo/profiles"
-_MODELS = _ROOT / "examples/models"
+_PROFILES = ROOT / "charts/maleo/profiles"
+_MODELS = ROOT / "examples/models"
 _DEMO = "default/drone-surveillance"
 
 
@@ -27,14 +26,14 @@ def _node(labels: dict[str, str]) -> Node:
 
 @pytest.fixture(scope="module")
 def fleet() -> Snapshot:
-    return from_manifests(load([_PROFILES, _MODELS, _ROOT / "examples/fleet", _ROOT / "examples/missions"]))
+    return from_manifests(load([_PROFILES, _MODELS, ROOT / "examples/fleet", ROOT / "examples/missions"]))
 
 
 @pytest.fixture(scope="module")
 def demo() -> Snapshot:
-    rows = yaml.safe_load((_ROOT / "kind-config.yaml").read_text(encoding="utf-8"))["nodes"]
+    rows = yaml.safe_load((ROOT / "kind-config.yaml").read_text(encoding="utf-8"))["nodes"]
     nodes = [_node(row["labels"]) for row in rows if "labels" in row]
-    manifests = load([_PROFILES, _MODELS, _ROOT / "examples/demo"])
+    manifests = load([_PROFILES, _MODELS, ROOT / "examples/demo"])
     return from_manifests(replace(manifests, nodes={node.key: node for node in nodes}))
 
 
@@ -69,13 +68,13 @@ def test_fleet_and_demo__share_no_node_so_that_both_can_be_loaded_together(fleet
 
 
 def test_examples__load_all_together() -> None:
-    assert len(load([_ROOT / "examples", _PROFILES]).of(Mission)) >= 9
+    assert len(load([ROOT / "examples", _PROFILES]).of(Mission)) >= 9
 
 
 _MISSIONS = {
     f"{mission.metadata.name} of {folder}": mission
     for folder in ("missions", "demo")
-    for mission in load([_ROOT / "examples" / folder]).of(Mission).values()
+    for mission in load([ROOT / "examples" / folder]).of(Mission).values()
 }
 
 

@@ -7,8 +7,7 @@ from typer.testing import CliRunner
 
 from maleo_cli.commands.cluster import app
 from maleo_devcluster.images import COMPONENTS, Builder
-
-ROOT = Path(__file__).parents[2]
+from support.paths import ROOT
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

@@ -7,9 +7,6 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from absurd import Absurd
-from builders import artifact
-from worlds import block, device, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_agent.artifacts import ArtifactCache
 from maleo_agent.drivers import Counter, SimulatedUnit
@@ -42,6 +39,9 @@ from maleo_wire.messages import (
     UnitReading,
     decode_up,
 )
+from support.hostile_frames import Absurd
+from support.operator.builders import artifact
+from support.planner.builders import block, device, link, meta, mission, model, profile, snapshot, variant
 
 _FRAMES = 10_000
 _NAMES = ("evil", "drone", "edge", "default/evil-entry", "default/watch-entry", "host/cpu", "p/npu", "fp32")

@@ -3,7 +3,6 @@
 import itertools
 
 import pytest
-from builders import artifact, plan
 
 from maleo_operator.ingest.publisher import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
@@ -21,6 +20,7 @@ from maleo_wire.messages import (
     UnitReading,
 )
 from maleo_wire.server_session import Parent
+from support.operator.builders import artifact, plan
 
 _SEQUENCE = itertools.count(1)
 KEY, SLOT, POD = "default/watch", "default/watch-entry", "watch-entry"

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from instances import one_mission
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.mission import Mission
 from maleo_api.model import Model
@@ -27,8 +25,9 @@ from maleo_planner.single.mission_solver import PricedSearch
 from maleo_planner.types.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
 from maleo_planner.types.requirements import Demand, Limit
 from maleo_planner.types.work_budget import Budget
+from support.planner.builders import KEY, block, link, mission, model, profile, snapshot, variant
+from support.planner.generators import one_mission
 
-KEY = "default/watch"
 CHAIN = [block("a", mop=100, cut=1000), block("b", mop=900, cut=None)]
 
 

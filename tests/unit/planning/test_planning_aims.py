@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from worlds import block, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.model import Model
 from maleo_planner.joint.fleet import plan_fleet
 from maleo_planner.planner import plan
 from maleo_planner.single.objective import Aim
 from maleo_planner.types.problem import Feasible, Snapshot
+from support.planner.builders import block, link, meta, mission, model, profile, snapshot, variant
 
 _NODES = [f"n{i:02}" for i in range(80)]
 

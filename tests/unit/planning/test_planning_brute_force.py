@@ -3,14 +3,14 @@
 from random import Random
 
 import pytest
-from instances import every_kind
-from kinds import KEY
-from meaning import forms_of, places_of, read
-from milp import best
-from walk import Way, follow, judge, list_ways
 
 from maleo_planner.planner import decide
 from maleo_planner.types.problem import Feasible, Plan, Snapshot
+from support.oracle.enumeration import Way, follow, judge, list_ways
+from support.oracle.milp import best
+from support.oracle.model import forms_of, places_of, read
+from support.planner.builders import KEY
+from support.planner.generators import every_kind
 
 _SEEDS = range(80)
 

@@ -3,13 +3,13 @@
 from typing import Any, get_args
 
 import pytest
-from adversarial import KEY, SHAPES, make
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_planner.planner import advise, decide, plan
 from maleo_planner.single.objective import Aim
 from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
 from maleo_planner.types.work_budget import Budget
+from support.planner.adversarial import SHAPES, make
+from support.planner.builders import KEY, block, link, mission, model, profile, snapshot, variant
 
 _STEP = 6e8
 """No single step takes more: passes over the largest lattice that is built, for a question in sixteen parts."""

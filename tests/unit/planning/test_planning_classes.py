@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from worlds import DIGEST, block, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.device import Device, Link
 from maleo_api.meta import Basis, Tier
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
+from support.planner.builders import DIGEST, block, meta, mission, model, profile, snapshot, variant
 
 
 def _hall(count: int, *, second_on: str = "") -> Snapshot:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import block, codec, exit_head, link, mission, model, profile, snapshot, variant
 
 from maleo_planner.graph.partition_graph import Prices
 from maleo_planner.graph.query import total
@@ -18,6 +17,7 @@ from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.single.scope_graphs import ScopeGraphs, SearchScope
 from maleo_planner.types.problem import Feasible, Snapshot
 from maleo_planner.types.work_budget import Budget
+from support.planner.builders import block, codec, exit_head, link, mission, model, profile, snapshot, variant
 
 _NODES = ("drone", "edge", "cloud")
 _Z, _SPREAD, _LINK_SPREAD, _ANSWER = 1.6448536269514722, 0.05, 0.15, 40

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.device import DeviceProfile
 from maleo_api.model import Variant
@@ -12,6 +11,7 @@ from maleo_planner.cost_model.units import UnitFacts, list_units
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Feasible, Infeasible
 from maleo_planner.types.versions import compare
+from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
 BLOCKS = [block("a", mop=100, cut=None)]
 

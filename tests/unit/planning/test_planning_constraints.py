@@ -2,101 +2,23 @@
 
 import math
 from itertools import pairwise, product
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_planner.planner import plan
-from maleo_planner.types.problem import Feasible, Plan, Snapshot
+from maleo_planner.types.problem import Feasible, Plan
+from support.planner.strategies import ACCURACY, NODES, SITES, World, constrained_world, constrained_worlds
 
-_NODES = ("drone", "edge", "peer", "cloud")
-_SITES = {"drone": "a", "edge": "a", "peer": "b", "cloud": "b"}
 _Z, _SPREAD, _LINK_SPREAD, _ANSWER = 1.6448536269514722, 0.05, 0.15, 40
-_ACCURACY = {"fp32": 0.80, "int8": 0.70}
 _SPEEDUP = {"fp32": 1, "int8": 2}
-
-World = dict[str, Any]
-
-worlds = st.fixed_dictionaries(
-    {
-        "blocks": st.lists(
-            st.tuples(st.integers(1, 200), st.one_of(st.none(), st.integers(0, 40_000)), st.integers(1, 6)),
-            min_size=1,
-            max_size=4,
-        ),
-        "gops": st.fixed_dictionaries({n: st.integers(1, 50) for n in _NODES}),
-        "watts": st.fixed_dictionaries({n: st.one_of(st.none(), st.integers(1, 40)) for n in _NODES}),
-        "memory": st.fixed_dictionaries({n: st.integers(2, 20) for n in _NODES}),
-        "mbit": st.fixed_dictionaries(
-            {frozenset(p): st.one_of(st.none(), st.integers(1, 800)) for p in product(_NODES, _NODES) if p[0] < p[1]}
-        ),
-        "inputs": st.integers(1, 60_000),
-        "rate": st.sampled_from([0.001, 2.0, 20.0]),
-        "latency": st.one_of(st.none(), st.tuples(st.integers(1, 400), st.booleans())),
-        "energy": st.one_of(st.none(), st.tuples(st.integers(1, 4000), st.booleans())),
-        "accuracy": st.one_of(st.none(), st.tuples(st.integers(60, 85), st.booleans())),
-        "egress": st.tuples(*[st.sampled_from(["Device", "Site", "Any"])] * 2),
-        "modes": st.sets(st.sampled_from(["Local", "Split", "Remote"]), min_size=1),
-        "weights": st.tuples(*[st.integers(0, 5)] * 3).filter(any),
-    }
-)
-
-
-def _snapshot(world: World) -> Snapshot:
-    count = len(world["blocks"])
-    chain = [
-        block(f"b{i}", mop=mop, cut=cut if i < count - 1 else None, parameters=f"{size}Mi")
-        for i, (mop, cut, size) in enumerate(world["blocks"])
-    ]
-    hard = {True: "Hard", False: "Soft"}
-    objectives: dict[str, Any] = {}
-    if world["latency"]:
-        objectives["latency"] = {"atMost": f"{world['latency'][0]}ms", "enforcement": hard[world["latency"][1]]}
-    if world["energy"]:
-        objectives["energy"] = {"perInference": f"{world['energy'][0]}mJ", "enforcement": hard[world["energy"][1]]}
-    if world["accuracy"]:
-        floor, is_hard = world["accuracy"]
-        row = {"metric": "top-1", "dataset": "d", "atLeast": f"{floor}%", "enforcement": hard[is_hard]}
-        objectives["accuracy"] = row
-    names = ("accuracy", "latency", "energy")
-    made = snapshot(
-        profiles={
-            n: profile(
-                f"p-{n}",
-                gops=world["gops"][n],
-                memory=f"{world['memory'][n]}Mi",
-                watts=f"{world['watts'][n]}W" if world["watts"][n] else None,
-            )
-            for n in _NODES
-        },
-        missions=[
-            mission(
-                objectives=objectives or {"latency": {"atMost": "1s", "enforcement": "Soft"}},
-                demand={"rate": f"{world['rate']}/s"},
-                egress=dict(zip(("input", "features"), world["egress"], strict=True)),
-                modes=sorted(world["modes"]),
-                preference={"weights": dict(zip(names, world["weights"], strict=True))},
-            )
-        ],
-        net=model(
-            *(variant(v, chain, precision=v, accuracy=f"{round(100 * share)}%") for v, share in _ACCURACY.items()),
-            inputs=world["inputs"],
-        ),
-        links=[link(*sorted(pair), f"{rate}Mbit/s") for pair, rate in world["mbit"].items() if rate],
-    )
-    for name, facts in made.nodes.items():
-        object.__setattr__(facts, "site", _SITES[name])
-    return made
 
 
 def _ways(world: World) -> list[tuple[str, tuple[str, ...]]]:
     """(variant, node of each block) that keep every structural rule."""
     found = []
     blocks, (raw, features) = world["blocks"], world["egress"]
-    for name, places in product(_ACCURACY, product(_NODES, repeat=len(blocks))):
+    for name, places in product(ACCURACY, product(NODES, repeat=len(blocks))):
         order = [p for i, p in enumerate(places) if i == 0 or places[i - 1] != p]
         hops = [(a, b) for a, b in pairwise(["drone", *order]) if a != b]
         local = [p == "drone" for p in order]
@@ -118,7 +40,7 @@ def _ways(world: World) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _may_go(reach: str, place: str) -> bool:
-    return place == "drone" or reach == "Any" or (reach == "Site" and _SITES[place] == _SITES["drone"])
+    return place == "drone" or reach == "Any" or (reach == "Site" and SITES[place] == SITES["drone"])
 
 
 def _memory(blocks: list[tuple[int, int | None, int]]) -> float:
@@ -164,7 +86,7 @@ def _judge(world: World, way: tuple[str, tuple[str, ...]]) -> tuple[bool, float]
         objective += weights[2] * max(-1.0, (limit - energy) / limit)
         feasible &= not world["energy"][1] or energy <= limit * (1 + 1e-9)
     if world["accuracy"]:
-        floor, value = world["accuracy"][0] / 100, _ACCURACY[way[0]]
+        floor, value = world["accuracy"][0] / 100, ACCURACY[way[0]]
         objective += weights[0] * (value - floor) / (1 - floor)
         feasible &= not world["accuracy"][1] or value >= floor - 1e-9
     return feasible, objective
@@ -175,7 +97,7 @@ def _check(world: World) -> None:
     world = {**world, "blocks": [*inner, (mop, None, size)]}
     judged = [_judge(world, way) for way in _ways(world)]
     feasible = [objective for kept, objective in judged if kept]
-    verdict = plan(_snapshot(world), "default/watch")
+    verdict = plan(constrained_world(world), "default/watch")
     assert isinstance(verdict, Feasible) is bool(feasible)
     if isinstance(verdict, Feasible):
         assert verdict.plan.objective == pytest.approx(max(feasible), abs=1e-7)
@@ -191,17 +113,17 @@ def _way_of(world: World, chosen: Plan) -> tuple[str, tuple[str, ...]]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(world=worlds)
+@given(world=constrained_worlds)
 def test_plan__is_the_best_of_all_ways_that_keep_every_rule(world: World) -> None:
     _check(world)
 
 
 _PLAIN: World = {
     "blocks": [(50, 10_000, 1), (50, 1_000, 1), (50, None, 1)],
-    "gops": dict.fromkeys(_NODES, 10),
-    "watts": dict.fromkeys(_NODES, 2),
-    "memory": dict.fromkeys(_NODES, 20),
-    "mbit": {frozenset(p): 100 for p in product(_NODES, _NODES) if p[0] < p[1]},
+    "gops": dict.fromkeys(NODES, 10),
+    "watts": dict.fromkeys(NODES, 2),
+    "memory": dict.fromkeys(NODES, 20),
+    "mbit": {frozenset(p): 100 for p in product(NODES, NODES) if p[0] < p[1]},
     "inputs": 10_000,
     "rate": 1.0,
     "latency": (100, True),
@@ -219,15 +141,15 @@ _PLAIN: World = {
         ("a cut of zero bytes", {"blocks": [(50, 0, 1), (50, 0, 1), (50, None, 1)]}),
         ("one block", {"blocks": [(50, None, 1)]}),
         ("no legal cut", {"blocks": [(50, None, 1), (50, None, 1)]}),
-        ("no link at all", {"mbit": {frozenset(p): None for p in product(_NODES, _NODES) if p[0] < p[1]}}),
+        ("no link at all", {"mbit": {frozenset(p): None for p in product(NODES, NODES) if p[0] < p[1]}}),
         ("a way only over another node", {"mbit": _PLAIN["mbit"] | {frozenset(("cloud", "drone")): None}}),
         ("the accuracy floor exactly met", {"accuracy": (80, True)}),
-        ("the memory exactly filled", {"memory": dict.fromkeys(_NODES, 4)}),
-        ("a byte too little memory", {"memory": dict.fromkeys(_NODES, 3)}),
+        ("the memory exactly filled", {"memory": dict.fromkeys(NODES, 4)}),
+        ("a byte too little memory", {"memory": dict.fromkeys(NODES, 3)}),
         ("the rate exactly sustained", {"rate": 133.333333, "modes": {"Local"}}),
         ("nothing is quick enough", {"latency": (1, True)}),
-        ("nobody knows any power", {"watts": dict.fromkeys(_NODES)}),
-        ("nobody knows any power, and it is only wished for", {"watts": dict.fromkeys(_NODES), "energy": (500, False)}),
+        ("nobody knows any power", {"watts": dict.fromkeys(NODES)}),
+        ("nobody knows any power, and it is only wished for", {"watts": dict.fromkeys(NODES), "energy": (500, False)}),
         ("what is wished for is far away", {"latency": (1, False), "energy": (1, False)}),
         ("only weights of zero for what is limited", {"weights": (1, 0, 0)}),
     ],
@@ -238,6 +160,6 @@ def test_odd_world__has_the_plan_of_the_enumeration(case: str, change: World) ->
 
 
 def test_equal_devices__are_taken_in_the_order_of_their_names() -> None:
-    verdict = plan(_snapshot({**_PLAIN, "modes": {"Remote"}}), "default/watch")
+    verdict = plan(constrained_world({**_PLAIN, "modes": {"Remote"}}), "default/watch")
     assert isinstance(verdict, Feasible)
     assert verdict.plan.nodes == ("drone", "cloud")

@@ -7,14 +7,14 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instances import fleet
-from worlds import block, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_planner.explanations.contention import find_conflict
 from maleo_planner.planner import decide, plan
 from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
+from support.planner.builders import block, link, meta, mission, model, profile, snapshot, variant
+from support.planner.generators import fleet
 
 NAMES = [f"m{i}" for i in range(20)]
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.device import Link
 from maleo_api.meta import Basis, Tier
@@ -13,6 +12,7 @@ from maleo_planner.cost_model.span_cost import LinkFacts
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import decide
 from maleo_planner.types.problem import Feasible, Figure, Observations, Plan, Snapshot
+from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
 _MBIT = 1e6 / 8
 _FAST, _SLOW = "200Mbit/s", "2Mbit/s"

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from instances import one_mission
-from worlds import DIGEST, block, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.model import ModelProfile
 from maleo_planner.graph import best_first
@@ -19,8 +17,9 @@ from maleo_planner.graph.partition_graph import Lattice
 from maleo_planner.graph.query import total
 from maleo_planner.planner import decide, frontier
 from maleo_planner.types.problem import Feasible, Plan, Snapshot
+from support.planner.builders import DIGEST, KEY, block, link, meta, mission, model, profile, snapshot, variant
+from support.planner.generators import one_mission
 
-KEY = "default/watch"
 _NEVER = 10**6, 5
 _AT_ONCE = 1, 10
 

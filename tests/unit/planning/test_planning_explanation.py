@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from worlds import block, by_mode, link, mission, model, profile, snapshot, variant
 
 from maleo_api.mission import Mission
 from maleo_api.quantities import DURATION, parse, show
@@ -15,8 +13,9 @@ from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.joint.fleet import plan_all
 from maleo_planner.planner import explain, plan
 from maleo_planner.types.problem import Feasible, Infeasible, Observations, Snapshot, Verdict
+from support.planner.builders import KEY, block, by_mode, link, mission, model, profile, snapshot, variant
+from support.planner.strategies import NODES, random_world, random_worlds
 
-KEY = "default/watch"
 BLOCKS = [block("a", mop=100, cut=1000), block("b", mop=100, cut=1000), block("c", mop=800, cut=None)]
 SMALL = [block(b["name"], mop=25, cut=1000 if "cut" in b else None) for b in BLOCKS]
 NET = model(variant("fp32", BLOCKS, accuracy="76%"), variant("int8", SMALL, precision="int8", accuracy="74%"))
@@ -54,62 +53,6 @@ def _relaxed(found: Snapshot) -> dict[str, dict[str, Any]]:
     return {r.letter: dict(r.changes) for r in _infeasible(found).relaxations}
 
 
-# ------------------------------------------------------------------------------------------------ random worlds
-
-_NODES = ("drone", "edge", "peer", "cloud")
-random_worlds = st.fixed_dictionaries(
-    {
-        "mops": st.lists(st.integers(10, 400), min_size=1, max_size=4),
-        "gops": st.tuples(*[st.integers(2, 60)] * 4),
-        "memory": st.tuples(*[st.integers(2, 20)] * 4),
-        "watts": st.tuples(*[st.sampled_from([None, "1W", "5W"])] * 4),
-        "mbit": st.tuples(*[st.sampled_from([None, 2, 50, 500])] * 3),
-        "latency": st.tuples(st.integers(1, 300), st.booleans()),
-        "energy": st.one_of(st.none(), st.tuples(st.integers(1, 500), st.booleans())),
-        "floor": st.sampled_from([None, "50%", "75%", "77%"]),
-        "rate": st.integers(1, 60),
-        "modes": st.sets(st.sampled_from(["Local", "Split", "Remote"]), min_size=1),
-        "egress": st.tuples(*[st.sampled_from(["Device", "Site", "Any"])] * 2),
-        "sharing": st.sampled_from(["Exclusive", "TimeShared"]),
-    }
-)
-
-
-def random_world(world: dict[str, Any]) -> Snapshot:
-    count = len(world["mops"])
-    blocks = [block(f"b{i}", mop=m, cut=2000 if i < count - 1 else None) for i, m in enumerate(world["mops"])]
-    quick = [block(f"b{i}", mop=m // 4 + 1, cut=2000 if i < count - 1 else None) for i, m in enumerate(world["mops"])]
-    hard = {True: "Hard", False: "Soft"}
-    objectives: dict[str, Any] = {
-        "latency": {"atMost": f"{world['latency'][0]}ms", "enforcement": hard[world["latency"][1]]}
-    }
-    if world["energy"]:
-        objectives["energy"] = {"perInference": f"{world['energy'][0]}mJ", "enforcement": hard[world["energy"][1]]}
-    if world["floor"]:
-        objectives["accuracy"] = {"metric": "top-1", "dataset": "d", "atLeast": world["floor"]}
-    pairs = [("drone", "edge"), ("edge", "cloud"), ("drone", "peer")]
-    return snapshot(
-        profiles={
-            node: profile(f"p-{node}", gops=gops, memory=f"{memory}Mi", watts=watts, sharing=world["sharing"])
-            for node, gops, memory, watts in zip(_NODES, world["gops"], world["memory"], world["watts"], strict=True)
-        },
-        missions=[
-            mission(
-                objectives=objectives,
-                demand={"rate": f"{world['rate']}/s"},
-                modes=sorted(world["modes"]),
-                egress={"input": world["egress"][0], "features": world["egress"][1]},
-            ),
-            mission("neighbour", criticality="Safety", demand={"rate": "3/s"}, modes=["Local"]),
-        ],
-        net=model(
-            variant("fp32", blocks, accuracy="76%"), variant("int8", quick, precision="int8", accuracy="74%"),
-            inputs=20_000,
-        ),
-        links=[link(*pair, f"{rate}Mbit/s") for pair, rate in zip(pairs, world["mbit"], strict=True) if rate],
-    )  # fmt: skip
-
-
 def _held(found: Snapshot) -> Snapshot:
     """What the neighbour holds, and what the mission held before it."""
     held = {}
@@ -141,7 +84,7 @@ def test_classes__hold_every_unit_with_every_variant_by_score_or_code(world: dic
     for name in ("fp32", "int8"):
         of = [row for row in rows if row.variant == name]
         assert sum(row.count for row in of) == len(FleetIndex(found).units)
-        assert {row.unit for row in of} == {f"p-{node} npu" for node in _NODES}
+        assert {row.unit for row in of} == {f"p-{node} npu" for node in NODES}
     for row in rows:
         assert bool(row.code) is (row.objective is None)
         assert row.margin is None or row.margin < 0

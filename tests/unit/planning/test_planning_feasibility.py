@@ -7,12 +7,6 @@ from random import Random
 from typing import Any, get_args
 
 import pytest
-from instances import every_kind, one_mission
-from kinds import KINDS
-from meaning import forms_of, places_of, read
-from milp import Program, best
-from oddities import changed
-from worlds import block, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.device import Device, Link
 from maleo_api.meta import Tier
@@ -22,8 +16,13 @@ from maleo_cli.output.text import tell_worth
 from maleo_planner.planner import decide, plan
 from maleo_planner.single.objective import Aim
 from maleo_planner.types.problem import Feasible, Infeasible, Plan, Snapshot
+from support.oracle.milp import Program, best
+from support.oracle.model import forms_of, places_of, read
+from support.planner.builders import KEY, block, link, meta, mission, model, profile, snapshot, variant
+from support.planner.constraint_kinds import KINDS
+from support.planner.generators import every_kind, one_mission
+from support.planner.variations import changed
 
-KEY = "default/watch"
 AIMS: tuple[Aim, ...] = get_args(Aim)
 _MOST_PARTS = 16
 

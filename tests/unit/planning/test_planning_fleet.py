@@ -8,8 +8,6 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instances import fleet
-from worlds import block, by_mode, link, mission, model, profile, snapshot, variant
 
 from maleo_api.quantities import DURATION, RATE, parse
 from maleo_planner.inventory.reservations import rank_of
@@ -17,6 +15,8 @@ from maleo_planner.joint.fleet import SERVED, _Planning, plan_fleet
 from maleo_planner.planner import plan
 from maleo_planner.types.from_manifests import list_priorities
 from maleo_planner.types.problem import Feasible, Infeasible, Plan, Snapshot
+from support.planner.builders import block, by_mode, link, mission, model, profile, snapshot, variant
+from support.planner.generators import fleet
 
 _NODES = ("drone", "edge", "cloud")
 _Z = 1.6448536269514722

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from instances import fleet
-from meaning import read
-from milp import Program
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from maleo_api.quantities import BYTES, parse
@@ -18,6 +15,9 @@ from maleo_planner.joint import column_generation
 from maleo_planner.joint.fleet import SERVED, plan_fleet
 from maleo_planner.types.optimizers import minimize
 from maleo_planner.types.problem import Snapshot
+from support.oracle.milp import Program
+from support.oracle.model import read
+from support.planner.generators import fleet
 
 Row = tuple[str, ...]
 

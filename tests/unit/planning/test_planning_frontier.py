@@ -6,12 +6,12 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_planner.graph.best_first import Searcher
 from maleo_planner.planner import frontier, plan
 from maleo_planner.single import pareto as tracing
 from maleo_planner.types.problem import Feasible, Snapshot
+from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
 _NODES = ("drone", "edge", "cloud")
 

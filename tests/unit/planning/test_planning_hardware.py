@@ -1,13 +1,11 @@
 """Rules that follow from hardware: turns on a reconfigurable unit, analogue tolerance, sparsity, power modes, taste."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import DIGEST, block, device, link, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.device import Device, DeviceProfile
 from maleo_api.manifests import load
@@ -23,8 +21,10 @@ from maleo_planner.planner import plan, prepare
 from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.single.mission_solver import find
 from maleo_planner.types.problem import Feasible, Figure, Infeasible, NodeFacts, Plan, Snapshot
+from support.paths import ROOT
+from support.planner.builders import DIGEST, block, device, link, meta, mission, model, profile, snapshot, variant
 
-CATALOGUE = Path(__file__).resolve().parents[3] / "charts" / "maleo" / "profiles"
+CATALOGUE = ROOT / "charts" / "maleo" / "profiles"
 BLOCKS = [block("a", mop=100, cut=None)]
 NET = model(variant("v", BLOCKS))
 OTHER = f"sha256:{'b' * 64}"

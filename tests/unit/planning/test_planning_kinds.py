@@ -4,11 +4,12 @@ from functools import cache
 from random import Random
 
 import pytest
-from instances import every_kind
-from kinds import IDLE, KEY, KINDS
 
 from maleo_planner.planner import decide
 from maleo_planner.types.problem import Feasible, Snapshot
+from support.planner.builders import KEY
+from support.planner.constraint_kinds import IDLE, KINDS
+from support.planner.generators import every_kind
 
 _MOST = 300
 _FIRST = {

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from test_planning_constraints import _snapshot, worlds
 
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import plan, prepare
@@ -14,21 +13,20 @@ from maleo_planner.single.shortlist_bound import bound_beyond
 from maleo_planner.single.two_partition_table import list_menus
 from maleo_planner.types.problem import Feasible, Infeasible
 from maleo_planner.types.work_budget import Budget
-
-World = dict[str, object]
+from support.planner.strategies import World, constrained_world, constrained_worlds
 
 
 def _problem(world: World) -> MissionProblem:
-    found = _snapshot(world)
+    found = constrained_world(world)
     problem = prepare(found, found.missions["default/watch"], FleetIndex(found), "margins")
     assert not isinstance(problem, Infeasible)
     return problem
 
 
 @settings(max_examples=300, deadline=None)
-@given(world=worlds)
+@given(world=constrained_worlds)
 def test_menu__and_what_is_beyond_it_hold_the_best_plan(world: World) -> None:
-    menus, verdict = list_menus(_problem(world), Budget()), plan(_snapshot(world), "default/watch")
+    menus, verdict = list_menus(_problem(world), Budget()), plan(constrained_world(world), "default/watch")
     on_it = [best for menu in menus for best in menu.best()]
     if isinstance(verdict, Feasible):
         reached = max([net for net, _ in on_it] + [bound_beyond(menu) for menu in menus])
@@ -39,7 +37,7 @@ def test_menu__and_what_is_beyond_it_hold_the_best_plan(world: World) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(world=worlds)
+@given(world=constrained_worlds)
 def test_menu__judges_each_way_as_the_search_does(world: World) -> None:
     problem = _problem(world)
     graphs = ScopeGraphs(problem, SearchScope(), Budget()).list_graphs()
@@ -59,13 +57,13 @@ def test_menu__judges_each_way_as_the_search_does(world: World) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(world=worlds)
+@given(world=constrained_worlds)
 def test_plan_in_a_large_fleet__is_never_better_than_the_best_nor_the_best_above_its_bound(world: World) -> None:
     """As if these few classes were too many: what is near comes first, what is far where nothing near will do."""
-    best = plan(_snapshot(world), "default/watch")
+    best = plan(constrained_world(world), "default/watch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mission_problem, "_MOST_UNITS", 0)
-        found = plan(_snapshot(world), "default/watch")
+        found = plan(constrained_world(world), "default/watch")
     assert isinstance(found, Feasible) is isinstance(best, Feasible)
     if isinstance(found, Feasible) and isinstance(best, Feasible):
         assert found.plan.objective <= best.plan.objective + 1e-9

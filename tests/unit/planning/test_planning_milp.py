@@ -4,12 +4,12 @@ from collections import Counter
 from random import Random
 
 import pytest
-from instances import every_kind, one_mission
-from meaning import forms_of, places_of, read
-from milp import Program, best
 
 from maleo_planner.planner import decide
 from maleo_planner.types.problem import Feasible, Snapshot
+from support.oracle.milp import Program, best
+from support.oracle.model import forms_of, places_of, read
+from support.planner.generators import every_kind, one_mission
 
 _KEY = "default/watch"
 _SEEDS = (*range(100), 300)  # the best plan of the last is in four parts

@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from worlds import block, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.device import Link
 from maleo_planner.explanations.notices import list_notices
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.types.problem import Snapshot
+from support.planner.builders import block, meta, mission, model, profile, snapshot, variant
 
 DRONE, EDGE = {"node": "drone"}, {"node": "edge"}
 FIELD, YARD, ANY = {"site": "field"}, {"site": "yard"}, {"tier": "Device"}

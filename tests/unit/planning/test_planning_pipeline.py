@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from worlds import block, device, link, mission, model, profile, snapshot, variant
 
 from maleo_api.placement import MOST_STAGES
 from maleo_cli.output.json_output import describe
@@ -22,6 +21,7 @@ from maleo_planner.throughput.multiset_dp import CountProbe
 from maleo_planner.throughput.pipeline import solve
 from maleo_planner.throughput.pipeline_steps import Stages, Types
 from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
+from support.planner.builders import block, device, link, mission, model, profile, snapshot, variant
 
 _SECONDS = st.sampled_from([0.0, 1.0, 2.0, 3.0, 5.0, 8.0, np.inf])
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from worlds import DIGEST, block, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.model import ModelProfile
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Feasible, Figure, Observations, Snapshot
+from support.planner.builders import DIGEST, block, meta, mission, model, profile, snapshot, variant
 
 
 def _profile(

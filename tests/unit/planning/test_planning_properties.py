@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instances import fleet, one_mission
-from worlds import block, by_mode, device, link, mission, model, profile, snapshot, variant
 
 from maleo_api.device import DeviceProfile, Link
 from maleo_api.mission import Mission
@@ -20,8 +18,9 @@ from maleo_planner.joint.fleet import plan_fleet
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Feasible, Infeasible, Plan, PlannedPartition, Snapshot, Verdict
 from maleo_planner.types.serialization import encode
+from support.planner.builders import KEY, block, by_mode, device, link, mission, model, profile, snapshot, variant
+from support.planner.generators import fleet, one_mission
 
-KEY = "default/watch"
 seeds = st.integers(0, 2**32)
 Made = TypeVar("Made", DeviceProfile, Link, Mission)
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import block, meta, mission, model, profile, snapshot, variant
 
 from maleo_api.model import Model
 from maleo_planner.cost_model.mg1 import Leeway, Queue, cover, list_tightest, longest
 from maleo_planner.planner import decide, plan
 from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
+from support.planner.builders import block, meta, mission, model, profile, snapshot, variant
 
 shares = st.floats(0.001, 0.3)
 seconds = st.floats(0.001, 2.0)

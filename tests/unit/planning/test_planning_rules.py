@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_api.meta import Basis
 from maleo_api.mission import Demand, MissionSpec
 from maleo_planner.joint.fleet import plan_all
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Feasible, Figure, Infeasible, Observations, Snapshot, Verdict
+from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
 BLOCKS = [block("a", mop=100, cut=1000), block("b", mop=100, cut=1000), block("c", mop=800, cut=None)]
 NET = model(variant("fp32", BLOCKS))

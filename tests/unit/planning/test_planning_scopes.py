@@ -4,7 +4,6 @@ from itertools import permutations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_planning_constraints import _snapshot, worlds
 
 from maleo_planner.explanations.diagnosis import block_all
 from maleo_planner.explanations.explanation import reject
@@ -15,12 +14,11 @@ from maleo_planner.single.mission_solver import SearchResult, search
 from maleo_planner.single.scope_graphs import SearchScope
 from maleo_planner.types.problem import Infeasible
 from maleo_planner.types.work_budget import Budget
-
-World = dict[str, object]
+from support.planner.strategies import World, constrained_world, constrained_worlds
 
 
 def _problem(world: World) -> MissionProblem:
-    found = _snapshot(world)
+    found = constrained_world(world)
     problem = prepare(found, found.missions["default/watch"], FleetIndex(found), "margins")
     assert not isinstance(problem, Infeasible)
     return problem
@@ -34,7 +32,7 @@ def _merge(results: tuple[SearchResult, ...]) -> SearchResult:
 
 
 @settings(max_examples=150, deadline=None)
-@given(world=worlds, data=st.data())
+@given(world=constrained_worlds, data=st.data())
 def test_rejections_and_explanations__are_those_of_all_scopes_in_any_order(world: World, data: st.DataObject) -> None:
     keys = st.sets(st.sampled_from(sorted(unit.key for unit in _problem(world).units)))
     scopes = [SearchScope(frozenset(data.draw(keys))), SearchScope(frozenset(data.draw(keys)), farther=True)]
@@ -52,7 +50,7 @@ def test_rejections_and_explanations__are_those_of_all_scopes_in_any_order(world
 
 
 @settings(max_examples=100, deadline=None)
-@given(world=worlds)
+@given(world=constrained_worlds)
 def test_search__changes_neither_its_problem_nor_what_the_next_one_finds(world: World) -> None:
     problem = _problem(world)
     first = search(problem, SearchScope(), Budget())

@@ -6,7 +6,6 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import block, device, meta, mission, model, profile, variant
 
 from maleo_api.device import Device, Link
 from maleo_api.meta import Basis, Tier
@@ -14,6 +13,7 @@ from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.inventory.reservations import Holdings
 from maleo_planner.session import PlanningSession
 from maleo_planner.types.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
+from support.planner.builders import block, device, meta, mission, model, profile, variant
 
 _SITES = ("a", "b")
 _NODES = tuple(f"{site}{i}" for site in _SITES for i in range(3))

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from test_planning_explanation import KEY, random_world, random_worlds
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_planner.joint.fleet import plan_all
 from maleo_planner.planner import plan
@@ -14,6 +12,8 @@ from maleo_planner.session import PlanningSession
 from maleo_planner.types import serialization
 from maleo_planner.types.problem import Feasible, Infeasible
 from maleo_planner.types.work_budget import Budgets
+from support.planner.builders import KEY, block, link, mission, model, profile, snapshot, variant
+from support.planner.strategies import random_world, random_worlds
 
 
 @settings(max_examples=25, deadline=None)

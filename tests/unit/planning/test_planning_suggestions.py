@@ -6,8 +6,6 @@ from random import Random
 from typing import Any, get_args
 
 import pytest
-from instances import every_kind
-from worlds import block, device, link, mission, model, profile, snapshot, variant
 
 from maleo_api.quantities import BYTES, DURATION, ENERGY, RATE, parse, show, show_apart
 from maleo_planner.explanations.notices import list_notices
@@ -16,8 +14,9 @@ from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import decide, plan
 from maleo_planner.single.objective import Aim
 from maleo_planner.types.problem import Feasible, Infeasible, Snapshot, Verdict
+from support.planner.builders import KEY, block, device, link, mission, model, profile, snapshot, variant
+from support.planner.generators import every_kind
 
-KEY = "default/watch"
 AIMS: tuple[Aim, ...] = get_args(Aim)
 _TIGHTER = {
     "objectives.latency.atMost": (DURATION, 0.985),

@@ -3,12 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from worlds import block, link, mission, model, profile, snapshot, variant
 
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Feasible, Plan, Snapshot
-
-KEY = "default/watch"
+from support.planner.builders import KEY, block, link, mission, model, profile, snapshot, variant
 
 
 def _world(*modes: str) -> Snapshot:

@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from worlds import block, mission, model, profile, snapshot, variant
 
 from maleo_api.manifests import Manifests, Node
 from maleo_planner.planner import plan
 from maleo_planner.types.from_manifests import from_manifests
 from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
 from maleo_planner.types.taints import find_untolerated
+from support.planner.builders import block, mission, model, profile, snapshot, variant
 
 _OUT, _LOW = "node.kubernetes.io/out-of-service", "node.kubernetes.io/memory-pressure"
 _TAINT = {"key": "dedicated", "value": "npu", "effect": "NoSchedule"}

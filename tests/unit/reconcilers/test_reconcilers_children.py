@@ -4,10 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import CPU, NPU, SETTINGS, artifact, feasible, mission, plan, scope, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
-from world import World
 
 from maleo_api.device import Device, DeviceProfile
 from maleo_api.mission import CRITICALITIES
@@ -18,6 +16,8 @@ from maleo_operator.reconcilers.revisions import Slot
 from maleo_operator.reconcilers.scope import MissionScope
 from maleo_planner.types.problem import Snapshot
 from maleo_wire.messages import Pace, SlotDesired
+from support.operator.builders import CPU, NPU, SETTINGS, artifact, feasible, mission, plan, scope, snapshot
+from support.operator.simulation import World
 
 HERE = Slot("drone-1", NPU)
 _SELECTED = {"maleo.dev/mission": "cctv", "maleo.dev/node": "drone-1", "maleo.dev/unit": "hailo0_npu"}

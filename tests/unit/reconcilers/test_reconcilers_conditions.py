@@ -4,8 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import feasible, infeasible, mission, model, part, scope
-from world import World
 
 from maleo_api.meta import Condition
 from maleo_api.mission import Mission
@@ -16,6 +14,8 @@ from maleo_operator.reconcilers.conditions.margins import band, margin_below
 from maleo_operator.reconcilers.mission import decide
 from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window
 from maleo_planner.types.requirements import accuracy_margin
+from support.operator.builders import feasible, infeasible, mission, model, part, scope
+from support.operator.simulation import World
 
 GOOD, BAD = Window(100, 1), Window(100, 30)
 OBSERVED = Telemetry(fresh=True, windows=(GOOD, GOOD), samples=100, p50_s=0.02, percentile_s=0.034)

@@ -3,10 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from builders import feasible, infeasible, mission, model, node, plan, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import World
 
 from maleo_api.egress import may_receive
 from maleo_api.mission import Mission, Reach
@@ -15,6 +13,8 @@ from maleo_operator.reconcilers.condition import find
 from maleo_operator.reconcilers.policies.trigger import check
 from maleo_operator.reconcilers.scope import Telemetry
 from maleo_planner.types.problem import NodeFacts, Verdict
+from support.operator.builders import feasible, infeasible, mission, model, node, plan, snapshot
+from support.operator.simulation import World
 
 HERE, THERE, NOWHERE = (node("n", site=site) for site in ("a", "b", ""))
 

@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 
-from builders import feasible, infeasible, mission, plan, scope
-from world import World
-
 from maleo_operator.reconcilers.conditions.events import tell_decision
 from maleo_operator.reconcilers.scope import Event
+from support.operator.builders import feasible, infeasible, mission, plan, scope
+from support.operator.simulation import World
 
 _DIGEST = "sha256:" + "d" * 64
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from builders import artifact, infeasible, mission, model, plan
-from world import World
 
 from maleo_api.mission import Mission
 from maleo_api.placement import Placement
 from maleo_operator.reconcilers.scope import Telemetry, Window
 from maleo_planner.types.problem import Feasible, Plan, Verdict
+from support.operator.builders import artifact, infeasible, mission, model, plan
+from support.operator.simulation import World
 
 _NODES = ("drone-1", "edge-1", "edge-2")
 _CHAINS = {"Split": (("drone-1", "edge-1"), ("drone-1", "edge-2")), "Local": (("drone-1",),)}

@@ -3,10 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from builders import CPU, NPU, feasible, infeasible, mission, node, plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import World
 
 from maleo_api.mission import Mission
 from maleo_operator.reconcilers.condition import find
@@ -14,6 +12,8 @@ from maleo_operator.reconcilers.manifests.children import identity_mark
 from maleo_operator.reconcilers.rollout.state_machine import load_reason
 from maleo_operator.reconcilers.scope import Outcome
 from maleo_planner.types.problem import Verdict
+from support.operator.builders import CPU, NPU, feasible, infeasible, mission, node, plan
+from support.operator.simulation import World
 
 SPLIT, LOCAL, REMOTE, ON_NPU = ("drone-1", "edge-1"), ("drone-1",), ("edge-1",), (f"drone-1:{NPU}", "edge-2")
 

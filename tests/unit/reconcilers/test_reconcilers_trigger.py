@@ -4,14 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import CPU, feasible, infeasible, mission, model, node, plan, scope, snapshot
-from world import World
 
 from maleo_api.device import Device
 from maleo_api.mission import Mission
 from maleo_operator.reconcilers.condition import timestamp
 from maleo_operator.reconcilers.policies.trigger import check
 from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window
+from support.operator.builders import CPU, feasible, infeasible, mission, model, node, plan, scope, snapshot
+from support.operator.simulation import World
 
 NOW = 1_800_000_000.0
 BAD = (Window(100, 30), Window(100, 30))

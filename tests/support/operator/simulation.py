@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from builders import device, mission, model, scope, snapshot
-
 from maleo_api.mission import Mission, MissionStatus
 from maleo_api.model import Model
 from maleo_api.placement import Placement, PlacementStatus
@@ -20,6 +18,7 @@ from maleo_operator.reconcilers.policies import trigger
 from maleo_operator.reconcilers.scope import MissionScope, Outcome, Telemetry
 from maleo_planner.types.problem import NodeFacts, Verdict
 from maleo_wire.messages import Revision, SlotDesired, SlotReport
+from support.operator.builders import device, mission, model, scope, snapshot
 
 
 @dataclass

@@ -12,16 +12,16 @@ from functools import cached_property
 from itertools import product
 from typing import Any, Final
 
-import datasheet
 import numpy as np
-from meaning import Meaning, Spot, read
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix
-from sums import Sums
-from variables import Variables, Vector
 
 from maleo_api.quantities import BYTES, parse
 from maleo_planner.types.problem import Snapshot
+from support.oracle import datasheet
+from support.oracle.expressions import Sums
+from support.oracle.model import Meaning, Spot, read
+from support.oracle.variables import Variables, Vector
 
 MOST_PARTITIONS: Final = 4
 _MOVE, _UNCERTAINTY = 0.05, 0.1

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, product
 
-import datasheet
-from meaning import Crossing, Meaning, Spot, Unit
-
 from maleo_api.quantities import BYTES, parse
+from support.oracle import datasheet
+from support.oracle.model import Crossing, Meaning, Spot, Unit
 
 _MOST_PARTITIONS = 4
 _TIE = 1e-9

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from worlds import block, model, profile, variant
 
 from maleo_cli.commands.install import NAMESPACE
 from maleo_devcluster.control_plane import ControlPlane
@@ -22,6 +21,7 @@ from maleo_operator.main import Operator
 from maleo_operator.metrics import Metrics
 from maleo_operator.reconcilers.scope import SlotSettings
 from maleo_operator.settings import Settings
+from support.planner.builders import block, model, profile, variant
 
 WAIT_S = 60
 NET = model(variant("fp32", [block("a", mop=50, cut=None)])).to_api()

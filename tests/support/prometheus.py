@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+from support.paths import ROOT
+
 DASHBOARDS = sorted((ROOT / "charts/maleo/dashboards").glob("*.json"))
 _WAIT_S = 60
 

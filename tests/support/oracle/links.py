@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-from datasheet import PRIOR_SPREAD
-
 from maleo_api.device import Place
 from maleo_api.quantities import BANDWIDTH, DURATION, ENERGY_PER_BYTE, parse
 from maleo_planner.types.problem import Figure, NodeFacts, Snapshot
+from support.oracle.datasheet import PRIOR_SPREAD
 
 _MESSAGE_S: Final = 0.001
 _FAR: Final = 0.25

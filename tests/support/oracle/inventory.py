@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-import datasheet
-
 from maleo_api.device import ComputeUnit, DeviceProfileSpec
 from maleo_api.mission import Mission
 from maleo_api.model import Block, Model, Variant
 from maleo_api.quantities import BYTES, parse
 from maleo_planner.types.problem import NodeFacts, Snapshot
+from support.oracle import datasheet
 
 
 def list_units(snapshot: Snapshot) -> Iterator[tuple[NodeFacts, str, str, ComputeUnit, DeviceProfileSpec]]:

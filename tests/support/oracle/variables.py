@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
 
-import datasheet
 import numpy as np
-from meaning import Crossing, Meaning, Spot
 from numpy.typing import NDArray
 
 from maleo_api.quantities import BYTES, parse
+from support.oracle import datasheet
+from support.oracle.model import Crossing, Meaning, Spot
 
 Vector = NDArray[np.float64]
 

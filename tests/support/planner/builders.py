@@ -12,6 +12,8 @@ from maleo_planner.planner import decide
 from maleo_planner.types.problem import Feasible, NodeFacts, Observations, Plan, Snapshot
 
 DIGEST = f"sha256:{'a' * 64}"
+KEY = "default/watch"
+"""Key of the mission that `mission` returns by default."""
 
 
 def meta(name: str, namespace: str = "") -> dict[str, str]:

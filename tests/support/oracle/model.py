@@ -6,11 +6,7 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Any, Final
 
-import datasheet
-import installed
-import neighbours
 import numpy as np
-import wires
 
 from maleo_api.device import ComputeUnit
 from maleo_api.meta import Basis
@@ -18,6 +14,7 @@ from maleo_api.mission import Mission
 from maleo_api.model import AccuracyFigure, Codec, Model, Tensor, Variant
 from maleo_api.quantities import BYTES, DURATION, ENERGY, POWER, RATE, RATIO, WORK, parse
 from maleo_planner.types.problem import NodeFacts, Plan, Snapshot
+from support.oracle import datasheet, inventory, links, reservations
 
 Spot = tuple[str, str]
 """(node, unit)."""
@@ -35,7 +32,7 @@ def read(snapshot: Snapshot, key: str) -> Iterator["Meaning"]:
     """One for each variant that the mission allows, and each of its exits, that keeps a Hard floor of accuracy."""
     mission = snapshot.missions[key]
     model = snapshot.models[f"{mission.metadata.namespace}/{mission.spec.model.name}"]
-    for variant, exit_ in installed.editions(model) if installed.find_sources(snapshot, mission) else ():
+    for variant, exit_ in inventory.editions(model) if inventory.find_sources(snapshot, mission) else ():
         if not mission.spec.model.variants or variant.name in mission.spec.model.variants:
             found = Meaning(snapshot, mission, model, variant, exit_)
             if found.is_accurate and found.units:
@@ -86,15 +83,15 @@ class Meaning:
     def units(self) -> list[Unit]:
         """Those that can run the variant at all."""
         found = []
-        for node, name, profile, facts, device in installed.list_units(self.snapshot):
+        for node, name, profile, facts, device in inventory.list_units(self.snapshot):
             digest = self.variant.artifacts[0].digest
-            turn = neighbours.turn(self.snapshot, self.mission, (node.name, name), facts, digest)
+            turn = reservations.turn(self.snapshot, self.mission, (node.name, name), facts, digest)
             share, wait, sigma, memory = _load(self.snapshot, self.mission, (node.name, name), turn or 0.0)
             occupied = facts.access.sharing == "Exclusive" and (share > 0 or memory > 0)
             measured = bool(self._measured(profile, facts.name))
             runs = datasheet.runs(self.variant, facts, device, measured=measured) and self._is_exact(facts)
             if runs and not occupied and turn is not None and share < 1:
-                room = installed.memory(self.snapshot, (node.name, name), facts) - memory
+                room = inventory.memory(self.snapshot, (node.name, name), facts) - memory
                 patience = _patience(self.snapshot, self.mission, (node.name, name), turn)
                 found.append(Unit(node, name, profile, facts, share, wait, sigma, room, patience, turn))
         return found
@@ -189,7 +186,7 @@ class Meaning:
     @cached_property
     def source(self) -> NodeFacts:
         """Where the data is born: the one node that is named or selected, and is ready."""
-        (found,) = installed.find_sources(self.snapshot, self.mission)
+        (found,) = inventory.find_sources(self.snapshot, self.mission)
         return found
 
     def may_go(self, what: str, target: Unit) -> bool:
@@ -213,10 +210,10 @@ class Meaning:
         """Of these there, and the answer back."""
         if source.name == target.name:
             return Crossing(0.0, 0.0, 0.0)
-        wire = wires.find(self.snapshot, source, target)
+        wire = links.find(self.snapshot, source, target)
         if wire is None:
             return None
-        free = 1 - neighbours.taken(self.snapshot, self.mission, wire)
+        free = 1 - reservations.taken(self.snapshot, self.mission, wire)
         asked, answered = _bytes(tensors), _bytes(self.model.spec.outputs)
         carried = asked + answered
         seconds = asked / wire.rate + answered / wire.back
@@ -255,7 +252,7 @@ class Meaning:
         """
         spots = [
             (unit, (node.name, name))
-            for node, name, _, unit, _ in installed.list_units(self.snapshot)
+            for node, name, _, unit, _ in inventory.list_units(self.snapshot)
             if node.name == beside.node.name and unit.type == "CPU"
         ][:1]
         unit, spot = next((row for row in spots if datasheet.speed(self.variant, row[0])), (beside.facts, beside.spot))
@@ -267,7 +264,7 @@ class Meaning:
     def joules(self, node: str) -> float:
         """Of one request, that the power cap of a node still allows; infinite without a cap."""
         caps = [d.spec.power_cap for d in self.snapshot.devices.values() if d.spec.node_name == node]
-        left = [parse(POWER, cap) - neighbours.watts(self.snapshot, self.mission, node) for cap in caps if cap]
+        left = [parse(POWER, cap) - reservations.watts(self.snapshot, self.mission, node) for cap in caps if cap]
         return max(0.0, *left) / self.rate if left else np.inf
 
     def writing(self, unit: Unit) -> float | None:

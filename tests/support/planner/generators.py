@@ -5,15 +5,14 @@ from itertools import combinations
 from random import Random
 from typing import Any
 
-from oddities import Body, changed, mix
-from worlds import DIGEST, block, device, link, meta, mission, model, profile, snapshot, variant
-
 from maleo_api.device import Device, DeviceProfile
 from maleo_api.meta import Basis
 from maleo_api.mission import Demand, Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_planner.planner import decide
 from maleo_planner.types.problem import Feasible, Figure, Observations, Plan, Snapshot
+from support.planner.builders import DIGEST, block, device, link, meta, mission, model, profile, snapshot, variant
+from support.planner.variations import Body, changed, mix
 
 NAMES = ("drone", "cam", "edge", "gate", "hub", "cloud", "rack", "van")
 _SITES = ("field", "yard", "")

@@ -3,12 +3,12 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-ROOT: Final = Path(__file__).parents[2]
+from support.paths import ROOT
+
 MINE: Final = """\
 apiVersion: v1
 kind: Config

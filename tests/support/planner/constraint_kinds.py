@@ -5,12 +5,10 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from oddities import Body, changed
-from worlds import link
-
 from maleo_planner.types.problem import Snapshot
+from support.planner.builders import KEY, link
+from support.planner.variations import Body, changed
 
-KEY = "default/watch"
 Lift = Callable[[Snapshot], Snapshot]
 
 

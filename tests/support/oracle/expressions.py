@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
-import datasheet
-from meaning import Crossing
-from variables import Variables, Vector
-
 from maleo_api.quantities import BYTES, parse
+from support.oracle import datasheet
+from support.oracle.model import Crossing
+from support.oracle.variables import Variables, Vector
 
 
 @dataclass(frozen=True)

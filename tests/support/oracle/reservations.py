@@ -5,13 +5,11 @@ No code of the planner; what others hold is read from their plans.
 
 from collections.abc import Iterator
 
-import datasheet
-import wires
-
 from maleo_api.device import ComputeUnit
 from maleo_api.mission import Mission
 from maleo_api.quantities import DURATION, RATE, parse
 from maleo_planner.types.problem import Plan, Snapshot
+from support.oracle import datasheet, links
 
 RANK = {"Safety": 0, "Mission": 1, "BestEffort": 2}
 
@@ -58,12 +56,12 @@ def watts(snapshot: Snapshot, mission: Mission, node: str) -> float:
     return found
 
 
-def taken(snapshot: Snapshot, mission: Mission, wire: wires.Wire) -> float:
+def taken(snapshot: Snapshot, mission: Mission, wire: links.Wire) -> float:
     """Share of the time of a wire."""
     found = 0.0
     for other, plan in others(snapshot, mission):
         for each in plan.transfers:
-            crossed = wires.find(snapshot, snapshot.nodes[each.source], snapshot.nodes[each.target])
+            crossed = links.find(snapshot, snapshot.nodes[each.source], snapshot.nodes[each.target])
             if crossed is not None and crossed.shared == wire.shared:
                 found += parse(RATE, other.spec.demand.rate) * each.wire
     return found

@@ -3,11 +3,9 @@
 from itertools import combinations
 from typing import Any
 
-from worlds import block, codec, exit_head, link, mission, model, profile, snapshot, variant
-
 from maleo_planner.types.problem import Snapshot
+from support.planner.builders import block, codec, exit_head, link, mission, model, profile, snapshot, variant
 
-KEY = "default/watch"
 SHAPES: dict[str, dict[str, Any]] = {
     "many blocks": {"blocks": 256},
     "many variants": {"variants": 16, "blocks": 64},

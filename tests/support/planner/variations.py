@@ -8,11 +8,10 @@ from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
 
-from worlds import codec, exit_head, meta
-
 from maleo_api.device import DeviceProfile, Link
 from maleo_api.meta import Resource, Tier
 from maleo_planner.types.problem import NodeFacts, Snapshot
+from support.planner.builders import codec, exit_head, meta
 
 Made = TypeVar("Made", bound=Resource)
 Body = dict[str, Any]

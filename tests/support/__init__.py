@@ -1,0 +1,1 @@
+"""Shared code of the tests, imported as `support`; `pythonpath` in pyproject.toml names its folder."""

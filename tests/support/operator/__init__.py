@@ -1,0 +1,1 @@
+"""Builders and a simulation for tests of the operator."""
