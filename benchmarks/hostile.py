@@ -1,6 +1,6 @@
 """Effect of hostile clients on another client of an entry: its latency with and without 10,000 hostile requests.
 
-Both are measured alternately in one run. The attacks are those of tests/contract/test_runtime_hostile.py, sent by a
+Both are measured alternately in one run. The attacks are those of tests/contract/runtime/test_hostile.py, sent by a
 separate process in a closed loop over four connections.
 """
 

@@ -1,6 +1,6 @@
 """The stable form of `maleo plan -o json`: its schema is a reviewed file, and what is written keeps to it.
 
-To accept a new schema: MALEO_ACCEPT=1 pytest tests/unit/test_cli_answer.py, then read the diff: nothing
+To accept a new schema: MALEO_ACCEPT=1 pytest tests/unit/cli/output/test_json_output.py, then read the diff: nothing
 may go.
 """
 

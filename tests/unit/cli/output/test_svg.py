@@ -1,6 +1,6 @@
 """The picture of a plan: well-formed, complete, its bars the plan's own figures; and those of the docs are current.
 
-To draw them anew: MALEO_ACCEPT=1 pytest tests/unit/test_cli_drawing.py
+To draw them anew: MALEO_ACCEPT=1 pytest tests/unit/cli/output/test_svg.py
 """
 
 import os

@@ -1,4 +1,4 @@
-"""YAML and JSON as kubectl reads them; `tests/cluster/test_documents.py` compares them with a real kubectl."""
+"""YAML and JSON as kubectl reads them; `tests/cluster/api/test_documents.py` compares them with a real kubectl."""
 
 import json
 from typing import Any
