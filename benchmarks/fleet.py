@@ -21,7 +21,7 @@ from maleo_api.meta import Basis, Tier
 from maleo_api.mission import Mission
 from maleo_planner.joint.fleet import plan_fleet
 from maleo_planner.session import PlanningSession
-from maleo_planner.types.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
+from maleo_planner.types.problem import Estimate, Feasible, NodeFacts, Observations, Snapshot
 from support.planner.builders import block, device, meta, mission, model, profile, variant
 
 _KINDS = {"camera": (4, "64Mi", "2W"), "drone": (12, "256Mi", "6W"), "robot": (30, "512Mi", "12W"), "edge": (150, "4Gi", "40W"), "cloud": (1500, "32Gi", "250W")}  # fmt: skip  # noqa: E501
@@ -130,7 +130,7 @@ def _joint(missions: int, nodes: int, load: float | None, seeds: range, budget_s
         greedy.append(_seconds(lambda world=world: plan_fleet(world, rounds=0, explain=False)))
         quick, start = plan_fleet(world, rounds=0, explain=False), time.process_time()
         done = plan_fleet(
-            world, explain=False, gap=0.002, go_on=lambda start=start: time.process_time() - start < budget_s
+            world, explain=False, gap=0.002, may_continue=lambda start=start: time.process_time() - start < budget_s
         )
         certified.append(time.process_time() - start)
         bound = sum(tier.bound for tier in done.tiers.values())
@@ -167,13 +167,15 @@ def observed(world: Snapshot, share: float) -> Snapshot:
     inside = [n for n, f in world.nodes.items() if f.tier is not Tier.CLOUD]
     cloud = next(n for n, f in world.nodes.items() if f.tier is Tier.CLOUD)
     seen = chance.sample(sorted(inside), round(share * len(inside)))
-    bands = [Figure(factor, 0.0, Basis.CALIBRATED, "synthetic") for factor in (0.9, 1.0, 1.1, 1.2, 1.35)]
+    bands = [Estimate(factor, 0.0, Basis.CALIBRATED, "synthetic") for factor in (0.9, 1.0, 1.1, 1.2, 1.35)]
     rates = {n: 50e6 * (0.2 if chance.random() < 0.02 else chance.uniform(0.85, 1.15)) for n in seen}
     return replace(
         world,
         observations=Observations(
             correction={(digest, n, "acc/npu"): chance.choice(bands) for n in seen},
-            bandwidth={(n, cloud): Figure(rate, 0.1 * rate, Basis.MEASURED, "synthetic") for n, rate in rates.items()},
+            bandwidth={
+                (n, cloud): Estimate(rate, 0.1 * rate, Basis.MEASURED, "synthetic") for n, rate in rates.items()
+            },
         ),
     )
 
@@ -189,9 +191,9 @@ def _scale(nodes: int, missions: int, share: float = 0.0) -> list[dict[str, Any]
     classes = len(state.index.classes)
     start = time.process_time()
     for key in world.missions:
-        verdict = state.choose(key) or state.choose(key, proven=False)
+        verdict = state.plan_from_tables(key) or state.plan_from_tables(key, proven_only=False)
         if isinstance(verdict, Feasible):
-            state.hold(key, verdict.plan)
+            state.reserve(key, verdict.plan)
             served += 1
             proven += verdict.bound <= verdict.plan.objective
     planned = time.process_time() - start

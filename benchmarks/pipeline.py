@@ -9,8 +9,8 @@ import numpy as np
 from measure import report
 
 from maleo_api.placement import MOST_STAGES
-from maleo_planner.graph.partition_graph import Lattice
-from maleo_planner.graph.query import Way, total
+from maleo_planner.graph.partition_graph import PartitionGraph
+from maleo_planner.graph.query import GraphPath, path_cost
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import prepare
 from maleo_planner.single.mission_problem import MissionProblem
@@ -45,7 +45,7 @@ def _world(blocks: int, nodes: int, types: int, chance: random.Random) -> Snapsh
     )
 
 
-def _lattice(world: Snapshot) -> Lattice:
+def _lattice(world: Snapshot) -> PartitionGraph:
     problem = prepare(world, world.missions["default/m0"], FleetIndex(world), "rate")
     assert isinstance(problem, MissionProblem)
     return next(made.graph for made in ScopeGraphs(problem, SearchScope(), Budget(), codecs=False).list_graphs())
@@ -74,7 +74,7 @@ def _measure(blocks: int, nodes: int, types: int) -> dict[str, Any]:
     }
 
 
-def _by_speed(lattice: Lattice) -> float:
+def _by_speed(lattice: PartitionGraph) -> float:
     """Return the rate (requests/s) of the baseline: work proportional to speed on the best number of fastest units."""
     alone = [lattice.busy.span(unit, 0, lattice.last) for unit in range(lattice.source)]
     order, best = sorted(range(lattice.source), key=lambda unit: alone[unit]), 0.0
@@ -82,9 +82,9 @@ def _by_speed(lattice: Lattice) -> float:
         speeds = np.array([1 / alone[unit] for unit in order[:count]])
         done = lattice.busy.prefix[order[0]] / lattice.busy.prefix[order[0], -1]
         ends = np.searchsorted(done, np.cumsum(speeds / speeds.sum()) - 1e-9).tolist()
-        way: Way = tuple(zip(order[:count], [*ends[:-1], lattice.last], strict=True))
+        way: GraphPath = tuple(zip(order[:count], [*ends[:-1], lattice.last], strict=True))
         if all(a < b for a, b in pairwise([0, *(end for _, end in way)])):
-            best = max(best, 1 / total(lattice.busy, lattice, way, peak=True))
+            best = max(best, 1 / path_cost(lattice.busy, lattice, way, peak=True))
     return best
 
 

@@ -20,11 +20,11 @@ from problems import KEY, Scarcity, one
 from rules import RULES
 
 from maleo_planner import planner
-from maleo_planner.planner import advise, decide, plan
+from maleo_planner.planner import add_advice, decide, plan
 from maleo_planner.single.objective import Aim
 from maleo_planner.single.scope_graphs import SearchScope
 from maleo_planner.types.problem import Feasible, Snapshot, Verdict
-from maleo_planner.types.work_budget import ADVICE, STANDARD, Budget
+from maleo_planner.types.work_budget import DEFAULT_ADVICE_WORK, DEFAULT_PLAN_WORK, Budget
 from support.oracle.milp import Optimum, Program, best
 from support.oracle.model import places_of, read
 from support.planner.adversarial import SHAPES, make
@@ -198,17 +198,17 @@ def time_budget() -> None:
 
 
 def _time_shape(shape: str, aim: Aim) -> dict[str, Any]:
-    found, planning, advising = make(**SHAPES[shape]), Budget(), Budget(ADVICE)
+    found, planning, advising = make(**SHAPES[shape]), Budget(), Budget(DEFAULT_ADVICE_WORK)
     took, verdict = _timed(decide, found, KEY_OF_SHAPES, aim=aim, budget=planning)
-    more, _ = _timed(advise, found, KEY_OF_SHAPES, verdict, aim=aim, budget=advising)
-    work, advice = STANDARD - planning.left, ADVICE - advising.left
+    more, _ = _timed(add_advice, found, KEY_OF_SHAPES, verdict, aim=aim, budget=advising)
+    work, advice = DEFAULT_PLAN_WORK - planning.remaining, DEFAULT_ADVICE_WORK - advising.remaining
     return {
         "shape": shape,
         "aim": aim,
         "plan_s": round(took, 2),
         "advice_s": round(more, 2),
         "ns_a_unit": round((took + more) / (work + advice) * 1e9, 2),
-        "ratio": round(work / STANDARD, 3),
+        "ratio": round(work / DEFAULT_PLAN_WORK, 3),
         "proven": isinstance(verdict, Feasible) or verdict.is_proven,
     }
 

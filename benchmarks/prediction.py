@@ -35,9 +35,9 @@ from maleo_cli.model import zoo
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import prepare
-from maleo_planner.single.candidate import Candidate, Piece
+from maleo_planner.single.candidate import Candidate, CandidatePartition
 from maleo_planner.single.mission_problem import MissionProblem
-from maleo_planner.single.plan_builder import build
+from maleo_planner.single.plan_builder import build_plan
 from maleo_planner.types.problem import NodeFacts, Plan, Snapshot
 from maleo_runtime.peer_client import Hops
 from maleo_runtime.tensor import make_sample
@@ -178,9 +178,11 @@ def _plan(snapshot: Snapshot, way: Way) -> Plan:
     problem = prepare(snapshot, mission, index, "margins")
     assert isinstance(problem, MissionProblem)
     units = {unit.node.name: unit for unit in problem.units}
-    pieces = tuple(Piece(units[node], first, last) for node, (first, last) in way.spans.items())
+    pieces = tuple(CandidatePartition(units[node], first, last) for node, (first, last) in way.spans.items())
     mode = problem.mode_of([piece.unit for piece in pieces])
-    return build(problem, Candidate(problem.variants()[0], mode, pieces, 0.0, {}, 0.0, 0.0, 0), spare=False)
+    return build_plan(
+        problem, Candidate(problem.runnable_variants()[0], mode, pieces, 0.0, {}, 0.0, 0.0, 0), with_fallback=False
+    )
 
 
 # ------------------------------------------------------------------------------------------------ measurement

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from maleo_api.quantities import RATE, parse
 from maleo_planner.inventory.reservations import rank_of
-from maleo_planner.types.problem import Figure, Plan, Snapshot
+from maleo_planner.types.problem import Estimate, Plan, Snapshot
 from support.planner.builders import by_mode
 from support.planner.generators import one_mission
 
@@ -42,14 +42,14 @@ def simulate(found: Snapshot, plan: Plan, chance: np.random.Generator) -> Times:
     return now - born
 
 
-def _draw(figure: Figure, count: int, chance: np.random.Generator) -> Times:
+def _draw(figure: Estimate, count: int, chance: np.random.Generator) -> Times:
     return np.maximum(0.0, chance.normal(figure.value, figure.sigma, count))
 
 
 def _others(found: Snapshot, unit: tuple[str, str]) -> Iterator[tuple[float, float]]:
     """Yield (requests/s, service seconds) of the missions that share the unit; lower ranks yield to this one."""
     own = rank_of(found.missions[_KEY], found.priorities)
-    for key, plan in found.held.items():
+    for key, plan in found.current_plans.items():
         if key != _KEY and rank_of(found.missions[key], found.priorities) <= own:
             rate = parse(RATE, found.missions[key].spec.demand.rate)
             yield from ((rate, p.compute.value) for p in plan.partitions if (p.node, p.unit) == unit)
@@ -76,7 +76,7 @@ def main() -> None:
     within, pairs, won, waited = list[float](), 0, 0, 0
     for _ in range(_INSTANCES):
         found = one_mission(chance, blocks=10, nodes=4)
-        found = replace(found, held={key: plan for key, plan in found.held.items() if key != _KEY})
+        found = replace(found, current_plans={key: plan for key, plan in found.current_plans.items() if key != _KEY})
         plans = list(by_mode(found, _KEY).values())
         limit = found.missions[_KEY].spec.objectives.latency
         share = limit.percentile / 100 if limit is not None else 0.95

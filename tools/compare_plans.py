@@ -29,6 +29,8 @@ _KINDS = {
     "fleet": (60, {"missions": 12, "nodes": 5}),
 }
 """Generator -> number of problems and its arguments."""
+_RENAMED = {"is_whole": "is_complete", "least_bad": "closest", "letter": "objective", "staying": "incumbent"}
+"""Former field -> present field of the answers, so that answers of older versions can be compared."""
 
 
 def _problems() -> Iterator[tuple[str, bytes]]:
@@ -51,12 +53,12 @@ def _make(folder: Path) -> None:
 
 def _plan(file: Path) -> tuple[str, str]:
     """Return the name of a problem and its answer as JSON: verdicts, and for one mission also its Pareto front."""
-    from maleo_planner import frontier, plan, plan_fleet  # noqa: PLC0415 - of the version that is compared
+    from maleo_planner import pareto_front, plan, plan_fleet  # noqa: PLC0415 - of the version that is compared
     from maleo_planner.types.serialization import decode  # noqa: PLC0415
 
     snapshot, key, budgets = decode(file.read_bytes())
     if key:
-        answer: Any = {"verdict": plan(snapshot, key, budgets=budgets), "front": frontier(snapshot, key)}
+        answer: Any = {"verdict": plan(snapshot, key, budgets=budgets), "front": pareto_front(snapshot, key)}
     else:
         answer = plan_fleet(snapshot, budgets=budgets).verdicts
     return file.name, msgspec.json.encode(answer, enc_hook=_to_plain, order="deterministic").decode()
@@ -74,6 +76,12 @@ def _plan_all(folder: Path, answers: Path) -> None:
     print(f"{len(files)} problems planned")
 
 
+def _rename(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_RENAMED.get(name, name): _rename(each) for name, each in value.items()}
+    return [_rename(each) for each in value] if isinstance(value, list) else value
+
+
 def _without_texts(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_texts(each) for name, each in value.items() if name not in _TEXTS}
@@ -82,7 +90,7 @@ def _without_texts(value: Any) -> Any:
 
 def _read(answers: Path, *, texts: bool) -> dict[str, Any]:
     rows = (line.split("\t", 1) for line in answers.read_text(encoding="utf-8").splitlines())
-    parsed = {name: json.loads(answer) for name, answer in rows}
+    parsed = {name: _rename(json.loads(answer)) for name, answer in rows}
     return parsed if texts else {name: _without_texts(answer) for name, answer in parsed.items()}
 
 

@@ -17,7 +17,7 @@ from maleo_kube.access import Access
 from maleo_kube.errors import ApiError, Forbidden, NotFound
 from maleo_kube.reader import Reader
 from maleo_kube.resources import BY_KIND, CONFIG_MAPS
-from maleo_planner import FleetIndex, Snapshot, from_manifests, restore
+from maleo_planner import FleetIndex, Snapshot, from_manifests, restore_plan
 from maleo_planner.types import measured
 
 _KINDS: tuple[type[Resource], ...] = (DeviceProfile, Device, Link, Model, ModelProfile, Mission, Placement)
@@ -50,15 +50,15 @@ def snapshot_of(cluster: Manifests, *, first: str = "") -> Snapshot:
     """
     ordered = sorted(cluster.of(Mission).items(), key=lambda item: (item[0] == first, item[0]))
     decisions = [mission.status.decision for _, mission in ordered]
-    observations = measured.restore(decision for decision in decisions if decision is not None)
+    observations = measured.restore_observations(decision for decision in decisions if decision is not None)
     snapshot, held = from_manifests(cluster, observations), {}
     index = FleetIndex(snapshot)
     for key, mission in snapshot.missions.items():
         placement = serving(cluster, mission)
-        plan = restore(snapshot, key, placement, index=index) if placement is not None else None
+        plan = restore_plan(snapshot, key, placement, index=index) if placement is not None else None
         if plan is not None:
             held[key] = plan
-    return replace(snapshot, held=held)
+    return replace(snapshot, current_plans=held)
 
 
 def serving(cluster: Manifests, mission: Mission) -> Placement | None:

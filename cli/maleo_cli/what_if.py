@@ -13,7 +13,7 @@ from maleo_api.meta import Basis, Tier
 from maleo_api.quantities import BANDWIDTH, parse
 from maleo_api.spelling import suggest
 from maleo_cli.errors import Failure
-from maleo_planner import DEFAULT_SPREAD, Figure, FleetIndex, NodeFacts, Snapshot
+from maleo_planner import DEFAULT_SPREAD, Estimate, FleetIndex, NodeFacts, Snapshot
 
 _FORM: Final = "MISSION.objectives.latency.atMost=30ms"
 _ROUND_TRIP: Final = "2ms"  # of a link added by --link: that of a local network
@@ -123,7 +123,7 @@ def with_link(snapshot: Snapshot, text: str) -> Snapshot:
             "remove a node with --without NODE instead",
             exit_code=2,
         )
-    figure = Figure(value, DEFAULT_SPREAD * value, Basis.DECLARED, "--link")
+    figure = Estimate(value, DEFAULT_SPREAD * value, Basis.DECLARED, "--link")
     changed = {**snapshot.observations.bandwidth, (one, other): figure, (other, one): figure}
     links = dict(snapshot.links)
     if FleetIndex(snapshot).link(snapshot.nodes[one], snapshot.nodes[other]) is None:

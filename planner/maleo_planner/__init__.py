@@ -6,74 +6,74 @@ notation and the algorithms.
 
 from maleo_planner.cost_model.codec_cost import find_codec
 from maleo_planner.cost_model.units import DEFAULT_SPREAD
-from maleo_planner.explanations.diagnosis import CODES
-from maleo_planner.explanations.explanation import Alternative, Explanation, UnitClass
+from maleo_planner.explanations.diagnosis import BLOCKER_CODES
+from maleo_planner.explanations.explanation import Alternative, Explanation, UnitClassOutcome
 from maleo_planner.explanations.notices import list_equal_links, list_notices
 from maleo_planner.inventory.fleet_index import FleetIndex
-from maleo_planner.inventory.reservations import Rank, rank_of, uses
+from maleo_planner.inventory.reservations import Rank, list_unit_usage, rank_of
 from maleo_planner.joint.fleet import FleetPlan, plan_fleet
-from maleo_planner.planner import advise, explain, frontier, plan, restore
+from maleo_planner.planner import add_advice, explain, pareto_front, plan, restore_plan
 from maleo_planner.session import PlanningSession
-from maleo_planner.single.candidate import list_parts
+from maleo_planner.single.candidate import partition_keys
 from maleo_planner.single.objective import Aim
 from maleo_planner.types.from_manifests import from_manifests
 from maleo_planner.types.problem import (
     Blocker,
+    Estimate,
     Feasible,
-    Figure,
-    Frontier,
     Infeasible,
+    MigrationCost,
     NodeFacts,
     Observations,
+    ParetoFront,
     Plan,
     PlannedPartition,
     PlannedTransfer,
-    Rejected,
+    RejectionSummary,
     Retry,
     Snapshot,
-    Switching,
     Verdict,
 )
 from maleo_planner.types.work_budget import Budgets
 
 __all__ = [
-    "CODES",
+    "BLOCKER_CODES",
     "DEFAULT_SPREAD",
     "Aim",
     "Alternative",
     "Blocker",
     "Budgets",
+    "Estimate",
     "Explanation",
     "Feasible",
-    "Figure",
     "FleetIndex",
     "FleetPlan",
-    "Frontier",
     "Infeasible",
+    "MigrationCost",
     "NodeFacts",
     "Observations",
+    "ParetoFront",
     "Plan",
     "PlannedPartition",
     "PlannedTransfer",
     "PlanningSession",
     "Rank",
-    "Rejected",
+    "RejectionSummary",
     "Retry",
     "Snapshot",
-    "Switching",
-    "UnitClass",
+    "UnitClassOutcome",
     "Verdict",
-    "advise",
+    "add_advice",
     "explain",
     "find_codec",
     "from_manifests",
-    "frontier",
     "list_equal_links",
     "list_notices",
-    "list_parts",
+    "list_unit_usage",
+    "pareto_front",
+    "partition_keys",
     "plan",
     "plan_fleet",
     "rank_of",
-    "restore",
-    "uses",
+    "restore_plan",
 ]

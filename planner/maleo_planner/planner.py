@@ -9,29 +9,34 @@ from maleo_api.mission import AccuracyObjective, Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
 from maleo_planner.cost_model.codec_cost import find_codec
-from maleo_planner.explanations.diagnosis import block_all, block_best, block_too_large, diagnose
-from maleo_planner.explanations.explanation import Explanation, classify, compare, reject
-from maleo_planner.explanations.relaxation import Decide, relax
+from maleo_planner.explanations.diagnosis import (
+    blocker_of_rejections,
+    blocker_of_work_limit,
+    blockers_of_shortfalls,
+    diagnose,
+)
+from maleo_planner.explanations.explanation import Explanation, classify_units, list_alternatives, summarise_rejections
+from maleo_planner.explanations.relaxation import TrialPlanner, relax
 from maleo_planner.inventory.fleet_index import FleetIndex
-from maleo_planner.inventory.reservations import Holdings
-from maleo_planner.single.candidate import Candidate, Piece
+from maleo_planner.inventory.reservations import Reservations
+from maleo_planner.single.candidate import Candidate, CandidatePartition
 from maleo_planner.single.mission_problem import MissionProblem
-from maleo_planner.single.mission_solver import find, search, search_any
+from maleo_planner.single.mission_solver import evaluate_plan, search, search_any
 from maleo_planner.single.objective import Aim
-from maleo_planner.single.pareto import trace
-from maleo_planner.single.plan_builder import build
+from maleo_planner.single.pareto import trace_front
+from maleo_planner.single.plan_builder import build_plan
 from maleo_planner.single.scope_graphs import SearchScope
-from maleo_planner.single.shortlist_bound import bound_beyond
-from maleo_planner.single.two_partition_table import far_scope, list_menus, near_scope
-from maleo_planner.types.accuracy_floor import find_reference
-from maleo_planner.types.from_manifests import RESERVED
-from maleo_planner.types.numeric import TIE
-from maleo_planner.types.problem import Blocker, Feasible, Frontier, Infeasible, Plan, Snapshot, Verdict
-from maleo_planner.types.requirements import Demand, find_input
-from maleo_planner.types.variants import tell_unknown
-from maleo_planner.types.work_budget import ADVICE, STANDARD, Budget, Budgets
+from maleo_planner.single.shortlist_bound import bound_outside
+from maleo_planner.single.two_partition_table import build_tables, far_scope, near_scope
+from maleo_planner.types.accuracy_floor import find_reference_variant
+from maleo_planner.types.from_manifests import RESERVED_PREFIX
+from maleo_planner.types.numeric import EPSILON
+from maleo_planner.types.problem import Blocker, Feasible, Infeasible, ParetoFront, Plan, Snapshot, Verdict
+from maleo_planner.types.requirements import Requirements, find_input_nodes
+from maleo_planner.types.variants import describe_unknown_variants
+from maleo_planner.types.work_budget import DEFAULT_ADVICE_WORK, DEFAULT_PLAN_WORK, Budget, Budgets
 
-_NO_QUESTION: Final = {"ModelMissing", "AmbiguousInput", "NoInput", "ReferenceMissing"}
+_NOT_PLANNABLE: Final = {"ModelMissing", "AmbiguousInput", "NoInput", "ReferenceMissing"}
 
 
 def plan(
@@ -48,10 +53,10 @@ def plan(
     """
     index = index or FleetIndex(snapshot)
     verdict = decide(snapshot, key, aim=aim, index=index, budget=Budget(budgets.plan))
-    return advise(snapshot, key, verdict, aim=aim, index=index, budget=Budget(budgets.advice))
+    return add_advice(snapshot, key, verdict, aim=aim, index=index, budget=Budget(budgets.advice))
 
 
-def advise(
+def add_advice(
     snapshot: Snapshot,
     key: str,
     verdict: Verdict,
@@ -64,16 +69,16 @@ def advise(
     if isinstance(verdict, Feasible):
         return verdict
     index = index or FleetIndex(snapshot)
-    again = _again(snapshot, index, aim, budget or Budget(ADVICE))
-    blockers = diagnose(snapshot, key, verdict, again, index)
+    plan_trial = _trial_planner(snapshot, index, aim, budget or Budget(DEFAULT_ADVICE_WORK))
+    blockers = diagnose(snapshot, key, verdict, plan_trial, index)
     mission = snapshot.missions[key]
     model = snapshot.models.get(mission.model_key)
-    if model is not None and blockers[0].retry != "Waiting" and (unknown := tell_unknown(mission, model)):
+    if model is not None and blockers[0].retry != "Waiting" and (unknown := describe_unknown_variants(mission, model)):
         blockers = (*blockers, Blocker("VariantMissing", "Waiting", unknown))
     return replace(
         verdict,
         blockers=blockers,
-        relaxations=relax(snapshot, key, verdict, again) if verdict.blockers[0].code not in _NO_QUESTION else (),
+        relaxations=relax(snapshot, key, verdict, plan_trial) if verdict.blockers[0].code not in _NOT_PLANNABLE else (),
     )
 
 
@@ -81,88 +86,92 @@ def explain(
     snapshot: Snapshot, key: str, verdict: Verdict, *, aim: Aim = "margins", index: FleetIndex | None = None
 ) -> Explanation:
     """Return the alternatives to a verdict that `plan` gave for the same mission, snapshot and aim."""
-    index, budget = index or FleetIndex(snapshot), Budget(STANDARD + ADVICE)
+    index, budget = index or FleetIndex(snapshot), Budget(DEFAULT_PLAN_WORK + DEFAULT_ADVICE_WORK)
     problem = prepare(snapshot, snapshot.missions[key], index, aim)
     if isinstance(problem, Infeasible):
         return Explanation((), (), ())
     found = search(problem, SearchScope(), budget)
     return Explanation(
-        alternatives=compare(snapshot, key, verdict, _again(snapshot, index, aim, budget)),
-        classes=classify(problem, index.units, found),
-        displaced=tuple(_displaced(snapshot, verdict.plan, index)) if isinstance(verdict, Feasible) else (),
-        floor=problem.demand.accuracy.value if problem.demand.accuracy is not None else 0.0,
-        better=_better(problem, found.candidates[0], verdict) if found.candidates else None,
+        alternatives=list_alternatives(snapshot, key, verdict, _trial_planner(snapshot, index, aim, budget)),
+        classes=classify_units(problem, index.units, found),
+        displaced=tuple(_list_displaced(snapshot, verdict.plan, index)) if isinstance(verdict, Feasible) else (),
+        floor=problem.requirements.accuracy.value if problem.requirements.accuracy is not None else 0.0,
+        better=_better_plan(problem, found.candidates[0], verdict) if found.candidates else None,
     )
 
 
-def _better(problem: MissionProblem, best: Candidate, verdict: Verdict) -> Plan | None:
+def _better_plan(problem: MissionProblem, best: Candidate, verdict: Verdict) -> Plan | None:
     """Return the best plan found if the verdict's plan has a lower objective, else None."""
-    beaten = isinstance(verdict, Feasible) and best.objective > verdict.plan.objective + TIE
-    return build(problem, best) if beaten and not best.shortfalls else None
+    is_beaten = isinstance(verdict, Feasible) and best.objective > verdict.plan.objective + EPSILON
+    return build_plan(problem, best) if is_beaten and not best.shortfalls else None
 
 
-def _again(snapshot: Snapshot, index: FleetIndex, aim: Aim, budget: Budget) -> Decide:
+def _trial_planner(snapshot: Snapshot, index: FleetIndex, aim: Aim, budget: Budget) -> TrialPlanner:
     """Return a function that plans variants of one snapshot.
 
     index: reused for variants that have the same nodes, devices and observations. budget: work of all calls together.
     """
 
-    def again(changed: Snapshot, key: str, /, *, aim: Aim = aim) -> Verdict:
+    def plan_trial(changed: Snapshot, key: str, /, *, aim: Aim = aim) -> Verdict:
         kept = all(getattr(changed, part) is getattr(snapshot, part) for part in ("nodes", "devices", "observations"))
         return decide(changed, key, aim=aim, index=index if kept else FleetIndex(changed), budget=budget)
 
-    return again
+    return plan_trial
 
 
-def _displaced(snapshot: Snapshot, chosen: Plan, index: FleetIndex) -> Iterator[str]:
+def _list_displaced(snapshot: Snapshot, chosen: Plan, index: FleetIndex) -> Iterator[str]:
     """Yield the missions whose held plan is feasible without the chosen plan and infeasible with it."""
-    others = {key: plan for key, plan in snapshot.held.items() if key != chosen.mission}
+    others = {key: plan for key, plan in snapshot.current_plans.items() if key != chosen.mission}
 
-    def stands(key: str, plan: Plan, held: Mapping[str, Plan]) -> bool:
-        problem = prepare(replace(snapshot, held=held), snapshot.missions[key], index, "margins")
-        judged = find(problem, plan) if isinstance(problem, MissionProblem) else None
-        return judged is not None and not judged.shortfalls
+    def is_feasible(key: str, plan: Plan, current_plans: Mapping[str, Plan]) -> bool:
+        problem = prepare(replace(snapshot, current_plans=current_plans), snapshot.missions[key], index, "margins")
+        candidate = evaluate_plan(problem, plan) if isinstance(problem, MissionProblem) else None
+        return candidate is not None and not candidate.shortfalls
 
     for key, plan in sorted(others.items()):
-        before = key in snapshot.missions and stands(key, plan, others)
-        if before and not stands(key, plan, {**others, chosen.mission: chosen}):
+        before = key in snapshot.missions and is_feasible(key, plan, others)
+        if before and not is_feasible(key, plan, {**others, chosen.mission: chosen}):
             yield key
 
 
-def frontier(snapshot: Snapshot, key: str) -> Frontier:
+def pareto_front(snapshot: Snapshot, key: str) -> ParetoFront:
     """Return the Pareto front of the mission, given what others hold; empty if it has no plan at all."""
     problem = prepare(snapshot, snapshot.missions[key], FleetIndex(snapshot), "margins")
     if isinstance(problem, Infeasible):
-        return Frontier((), is_whole=True)
-    front = trace(problem, Budget())
-    return Frontier(tuple(build(problem, point) for point in front.points), front.is_whole)
+        return ParetoFront((), is_complete=True)
+    front = trace_front(problem, Budget())
+    return ParetoFront(tuple(build_plan(problem, point) for point in front.points), front.is_complete)
 
 
-def restore(snapshot: Snapshot, key: str, placement: Placement, *, index: FleetIndex | None = None) -> Plan | None:
+def restore_plan(snapshot: Snapshot, key: str, placement: Placement, *, index: FleetIndex | None = None) -> Plan | None:
     """Return the plan that a stored Placement records, with current figures and as if no other mission held anything.
 
     Return None if a part of it no longer exists: variant, unit, block, link or codec.
     """
     index = index or FleetIndex(snapshot)
-    problem = prepare(snapshot, snapshot.missions[key], index, "margins", Holdings(index))
+    problem = prepare(snapshot, snapshot.missions[key], index, "margins", Reservations(index))
     if isinstance(problem, Infeasible):
         return None
     units = {unit.key: unit for unit in problem.units}
     spec, parts = placement.spec, placement.spec.partitions
-    variant = problem.edition(spec.variant, spec.exit)
+    variant = problem.find_variant(spec.variant, spec.exit)
     if variant is None or any((p.node, p.unit) not in units for p in parts):
         return None
-    pieces = tuple(
-        Piece(units[p.node, p.unit], p.span.first, p.span.last, p.decoder.codec if p.decoder else "") for p in parts
+    partitions = tuple(
+        CandidatePartition(units[p.node, p.unit], p.span.first, p.span.last, p.decoder.codec if p.decoder else "")
+        for p in parts
     )
-    if any(problem.costs(variant, piece.unit) is None for piece in pieces):
+    if any(problem.costs(variant, partition.unit) is None for partition in partitions):
         return None
-    if pieces[-1].last >= len(variant.blocks) or not _is_connected(problem, pieces):
+    if partitions[-1].last >= len(variant.blocks) or not _is_connected(problem, partitions):
         return None
-    if any(piece.codec and find_codec(variant, piece.first - 1, piece.codec) is None for piece in pieces):
+    if any(
+        partition.codec and find_codec(variant, partition.first - 1, partition.codec) is None
+        for partition in partitions
+    ):
         return None
-    mode = problem.mode_of([piece.unit for piece in pieces])
-    return build(problem, Candidate(variant, mode, pieces, 0.0, {}, 0.0, 0.0, 0))
+    mode = problem.mode_of([partition.unit for partition in partitions])
+    return build_plan(problem, Candidate(variant, mode, partitions, 0.0, {}, 0.0, 0.0, 0))
 
 
 def decide(
@@ -171,44 +180,50 @@ def decide(
     *,
     aim: Aim = "margins",
     index: FleetIndex | None = None,
-    holdings: Holdings | None = None,
+    reservations: Reservations | None = None,
     budget: Budget | None = None,
 ) -> Verdict:
     """Return the verdict of `plan` without diagnosis, for trial decisions.
 
-    An infeasible verdict has no relaxations, and the `retry` of its blockers is an estimate. holdings: reservations
+    An infeasible verdict has no relaxations, and the `retry` of its blockers is an estimate. reservations: reservations
     that count in place of `snapshot.held`. budget: None for the standard budget.
     """
     mission, index = snapshot.missions[key], index or FleetIndex(snapshot)
     budget = budget or Budget()
-    problem = prepare(snapshot, mission, index, aim, holdings)
+    problem = prepare(snapshot, mission, index, aim, reservations)
     if isinstance(problem, Infeasible):
         return problem
-    menus = [] if problem.sees_all else list_menus(problem, budget)
-    scope = near_scope(problem, menus) if menus else SearchScope()
+    tables = [] if problem.searches_all_classes else build_tables(problem, budget)
+    scope = near_scope(problem, tables) if tables else SearchScope()
     result = search(problem, scope, budget)
-    if menus and problem.reach.entry is not None and result.feasible is None:
+    if tables and problem.reach.entry is not None and result.feasible is None:
         scope = far_scope(problem, scope)
         result = result.merge(search(problem, scope, budget))
     is_proven = True
     if result.feasible is None:
         result = result.merge(search_any(problem, scope, budget))
         is_proven = result.is_proven and result.is_complete
-    accuracy = problem.demand.accuracy
+    accuracy = problem.requirements.accuracy
     floor = accuracy.value if accuracy is not None else 0.0
-    rejected = reject(result.candidates, result.rejections, floor=floor)
+    rejected = summarise_rejections(result.candidates, result.rejections, floor=floor)
     if result.feasible is None:
         best = result.candidates[0] if result.candidates else None
-        built = build(problem, best) if best is not None else None
-        blocked = block_best(problem, result, best, built) if best and built else (block_all(problem, result),)
+        built = build_plan(problem, best) if best is not None else None
+        blocked = (
+            blockers_of_shortfalls(problem, result, best, built)
+            if best and built
+            else (blocker_of_rejections(problem, result),)
+        )
         blockers = tuple(blocked)
         if not is_proven:
-            blockers = (block_too_large(problem, built), *(replace(b, retry="CannotNow") for b in blockers))
+            blockers = (blocker_of_work_limit(problem, built), *(replace(b, retry="CannotNow") for b in blockers))
         return Infeasible(blockers, (), rejected, built, is_proven)
     best = result.candidates[0]
-    bound = max([best.objective, result.upper_bound, *(bound_beyond(menu) for menu in menus)])
-    held = next((each for each in result.candidates if problem.held is not None and not each.moves), None)
-    return Feasible(build(problem, best), rejected, build(problem, held) if held is not None else None, bound)
+    bound = max([best.objective, result.upper_bound, *(bound_outside(table) for table in tables)])
+    incumbent = next((each for each in result.candidates if problem.incumbent is not None and not each.is_move), None)
+    return Feasible(
+        build_plan(problem, best), rejected, build_plan(problem, incumbent) if incumbent is not None else None, bound
+    )
 
 
 def prepare(
@@ -216,11 +231,11 @@ def prepare(
     mission: Mission,
     index: FleetIndex,
     aim: Aim,
-    holdings: Holdings | None = None,
+    reservations: Reservations | None = None,
 ) -> MissionProblem | Infeasible:
     """Return the planning problem of a mission, or an infeasible verdict that says why it cannot be planned."""
     model = snapshot.models.get(mission.model_key)
-    sources = find_input(snapshot, mission)
+    sources = find_input_nodes(snapshot, mission)
     blocker = None
     if model is None:
         message = (
@@ -241,7 +256,7 @@ def prepare(
             else "no Ready input node matches spec.input.selector"
         )
         blocker = Blocker("NoInput", "Waiting", message)
-    elif mission.spec.priority_class_name.startswith(RESERVED):
+    elif mission.spec.priority_class_name.startswith(RESERVED_PREFIX):
         message = (
             f"PriorityClass {mission.spec.priority_class_name} is reserved for cluster components: "
             "set spec.priorityClassName to another class, or leave it empty"
@@ -255,10 +270,10 @@ def prepare(
         )
         blocker = Blocker("PriorityClassMissing", "Waiting", message)
     elif (accuracy := mission.spec.objectives.accuracy) is not None and _lacks_reference(accuracy, model):
-        there = ", ".join(variant.name for variant in model.spec.variants)
+        available = ", ".join(variant.name for variant in model.spec.variants)
         message = (
-            f"unknown reference variant {accuracy.relative_to}: model {mission.spec.model.name} has {there}; correct "
-            "spec.objectives.accuracy.relativeTo"
+            f"unknown reference variant {accuracy.relative_to}: model {mission.spec.model.name} has {available}; "
+            "correct spec.objectives.accuracy.relativeTo"
         )
         blocker = Blocker("ReferenceMissing", "Waiting", message)
     if blocker is not None:
@@ -266,16 +281,18 @@ def prepare(
     assert model is not None
     source = snapshot.nodes[sources[0]]
     problem = MissionProblem(
-        demand=Demand.of(mission, model),
+        requirements=Requirements.parse_mission(mission, model),
         model=model,
         source=source,
         aim=aim,
         index=index,
-        loads=(holdings or Holdings.of(snapshot, index)).seen_by(mission),
-        held=snapshot.held.get(mission.key),
+        loads=(reservations or Reservations.from_snapshot(snapshot, index)).view_for(mission),
+        incumbent=snapshot.current_plans.get(mission.key),
     )
-    if not problem.variants():
-        return Infeasible((Blocker("VariantMissing", "Waiting", tell_unknown(mission, model)),), (), (), None)
+    if not problem.runnable_variants():
+        return Infeasible(
+            (Blocker("VariantMissing", "Waiting", describe_unknown_variants(mission, model)),), (), (), None
+        )
     return problem
 
 
@@ -285,10 +302,10 @@ def _lacks_reference(objective: AccuracyObjective, model: Model) -> bool:
     A Soft floor without a reference blocks nothing: no plan is known to keep it.
     """
     hard = objective.enforcement == "Hard" and objective.relative_to is not None
-    return hard and find_reference(objective, model) is None
+    return hard and find_reference_variant(objective, model) is None
 
 
-def _is_connected(problem: MissionProblem, pieces: Sequence[Piece]) -> bool:
+def _is_connected(problem: MissionProblem, partitions: Sequence[CandidatePartition]) -> bool:
     """Return True if links join the input node and the nodes of all pieces in order."""
-    nodes = [problem.source, *(piece.unit.node for piece in pieces)]
+    nodes = [problem.source, *(partition.unit.node for partition in partitions)]
     return all(a.name == b.name or problem.link(a, b) is not None for a, b in pairwise(nodes))

@@ -27,7 +27,7 @@ def _plan(snapshot: Snapshot, *, alone: bool) -> dict[str, tuple[Verdict, Snapsh
     """Mission -> its verdict, and the snapshot that it was planned on."""
     questions = [replace(snapshot, missions={k: m}) for k, m in snapshot.missions.items()] if alone else [snapshot]
     fleets = [plan_fleet(question) for question in questions]
-    return {key: (verdict, fleet.seen[key]) for fleet in fleets for key, verdict in fleet.verdicts.items()}
+    return {key: (verdict, fleet.snapshots[key]) for fleet in fleets for key, verdict in fleet.verdicts.items()}
 
 
 @pytest.mark.parametrize("file", [f for f in sorted(RULES.glob("*.yaml")) if f != COMMON], ids=lambda f: f.stem)

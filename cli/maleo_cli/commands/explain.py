@@ -14,7 +14,7 @@ from maleo_cli.errors import Failure
 from maleo_cli.live_cluster import read_cluster, serving, snapshot_of
 from maleo_cli.output.text import align, tell
 from maleo_planner import FleetIndex, explain, list_notices, plan
-from maleo_planner.types.accuracy_floor import find_floor, tell_floor
+from maleo_planner.types.accuracy_floor import find_floor, format_floor
 
 
 def explain_command(
@@ -95,7 +95,7 @@ def _figures(mission: Mission, model: Model | None) -> list[str]:
         rows.append(
             (
                 "accuracy",
-                f">= {tell_floor(objectives.accuracy, find_floor(objectives.accuracy, model))}",
+                f">= {format_floor(objectives.accuracy, find_floor(objectives.accuracy, model))}",
                 _figure(predicted.accuracy if predicted else None),
                 "declared",
                 (margins.accuracy if margins else None) or "",

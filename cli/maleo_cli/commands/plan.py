@@ -22,7 +22,7 @@ from maleo_cli.output.plan_diff import compare
 from maleo_cli.output.table import print_plans
 from maleo_planner import Aim, Feasible, FleetIndex, Snapshot, Verdict, list_notices, plan_fleet
 from maleo_planner import explain as explanation_of
-from maleo_planner import frontier as trade_off
+from maleo_planner import pareto_front as trade_off
 
 Output = Literal["table", "json", "yaml"]
 
@@ -99,9 +99,9 @@ def plan_command(
     fleet = plan_fleet(snapshot, aim=objective)
     verdicts = fleet.verdicts
     changes = None if asked.is_empty else compare(plan_fleet(there, aim=objective).verdicts, verdicts)
-    fronts = {key: trade_off(fleet.seen[key], key) for key in verdicts if frontier}
+    fronts = {key: trade_off(fleet.snapshots[key], key) for key in verdicts if frontier}
     explanations = {
-        key: explanation_of(fleet.seen[key], key, verdicts[key], aim=objective) for key in verdicts if explain
+        key: explanation_of(fleet.snapshots[key], key, verdicts[key], aim=objective) for key in verdicts if explain
     }
     if store is not None:
         keep(store, snapshot, fleet, aim=objective)

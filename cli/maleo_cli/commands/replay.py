@@ -121,7 +121,7 @@ def _describe_inputs(digest: str) -> str:
 
 def _read_decision(
     kind: type[AnyResource], file: Path, files: list[Path]
-) -> tuple[AnyResource, bytes, serialization.Problem]:
+) -> tuple[AnyResource, bytes, serialization.StoredProblem]:
     """Return the object in `file`, and the bytes and content of the inputs that the operator kept of its decision."""
     try:
         stored = kind.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))

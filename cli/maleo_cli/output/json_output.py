@@ -16,11 +16,11 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mission, Mode
 from maleo_planner import (
     Blocker,
+    Estimate,
     Explanation,
     Feasible,
-    Figure,
     FleetPlan,
-    Frontier,
+    ParetoFront,
     Plan,
     PlannedPartition,
     PlannedTransfer,
@@ -249,7 +249,7 @@ def answer_all(
     missions: Mapping[str, Mission],
     fleet: FleetPlan,
     explanations: Mapping[str, Explanation],
-    frontiers: Mapping[str, Frontier],
+    frontiers: Mapping[str, ParetoFront],
     changed: Mapping[str, Verdict] | None = None,
 ) -> dict[str, Any]:
     """Return the output as plain values. changed: mission -> its verdict without the what-if options."""
@@ -276,7 +276,7 @@ def answer(
     mission: Mission,
     verdict: Verdict,
     explanation: Explanation | None = None,
-    frontier: Frontier | None = None,
+    frontier: ParetoFront | None = None,
 ) -> Answer:
     chosen = verdict.chosen
     planned = _planned(mission, chosen) if chosen else None
@@ -298,11 +298,11 @@ def answer(
         bound=bound,
         gap=_finite(bound - chosen.objective) if bound is not None and chosen else None,
         blockers=[_block(blocker) for blocker in blockers],
-        relaxations=[Relaxed(r.letter, r.change, dict(r.changes)) for r in relaxations],
+        relaxations=[Relaxed(r.objective, r.change, dict(r.changes)) for r in relaxations],
         rejected=[Reject(r.candidate, r.count, r.code, r.margin, r.example) for r in verdict.rejected],
         explanation=_explained(mission, explanation) if explanation else None,
         frontier=None if frontier is None else [_planned(mission, plan) for plan in frontier.plans],
-        frontier_is_whole=None if frontier is None else frontier.is_whole,
+        frontier_is_whole=None if frontier is None else frontier.is_complete,
     )
 
 
@@ -380,9 +380,9 @@ def _explained(mission: Mission, explanation: Explanation) -> Explained:
             Other(
                 mode=other.mode,
                 plan=_planned(mission, other.plan) if other.plan else None,
-                lacks={name: value for name, value in other.lacks.items() if isfinite(value)},
+                lacks={name: value for name, value in other.term_differences.items() if isfinite(value)},
                 blockers=[_block(blocker) for blocker in other.blockers],
-                would_do=[dict(changes) for changes in other.would_do],
+                would_do=[dict(changes) for changes in other.suggested_changes],
             )
             for other in explanation.alternatives
         ],
@@ -399,7 +399,7 @@ def _block(blocker: Blocker) -> Block:
     return Block(blocker.code, blocker.retry, blocker.message)
 
 
-def _known(figure: Figure | None) -> Known | None:
+def _known(figure: Estimate | None) -> Known | None:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return None
     return Known(figure.value, figure.basis, figure.source)

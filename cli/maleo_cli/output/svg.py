@@ -14,7 +14,7 @@ from maleo_api.model import Model, Variant
 from maleo_api.quantities import DURATION, ENERGY, RATE, RATIO, WORK, parse, show
 from maleo_cli.output.text import tell_bytes, tell_figure, tell_margin
 from maleo_planner import Plan
-from maleo_planner.types.variants import find_edition
+from maleo_planner.types.variants import find_runnable_variant
 
 _WIDTH: Final = 960
 _PAD: Final = 24
@@ -129,7 +129,7 @@ class _Panel:
     def __init__(self, sketch: Sketch) -> None:
         self._sketch = sketch
         self._plan = sketch.plan
-        variant = find_edition(sketch.model, sketch.plan.variant, sketch.plan.exit)
+        variant = find_runnable_variant(sketch.model, sketch.plan.variant, sketch.plan.exit)
         assert variant is not None, "the plan was made of this model"
         self._variant = variant
         self._steps = budget(sketch.mission, sketch.plan)

@@ -11,7 +11,7 @@ from maleo_api.meta import Basis
 from maleo_api.quantities import DURATION, ENERGY, RATIO, Unit, show
 from maleo_cli.output.plan_diff import Change
 from maleo_cli.output.text import find_crowded, tell, tell_blockers, tell_changes, tell_parts, tell_plan_margin
-from maleo_planner import Aim, Explanation, Feasible, Figure, Frontier, Infeasible, Plan, Snapshot, Verdict
+from maleo_planner import Aim, Estimate, Explanation, Feasible, Infeasible, ParetoFront, Plan, Snapshot, Verdict
 from maleo_planner.types.accuracy_floor import find_floor
 
 _COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "PARTITIONS", "LATENCY", "ENERGY", "ACCURACY")
@@ -20,7 +20,7 @@ _COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "PARTITIONS", "LATENCY"
 def print_plans(
     snapshot: Snapshot,
     verdicts: Mapping[str, Verdict],
-    fronts: Mapping[str, Frontier],
+    fronts: Mapping[str, ParetoFront],
     explanations: Mapping[str, Explanation],
     changes: Mapping[str, Change] | None,
     aim: Aim,
@@ -53,8 +53,8 @@ def print_plans(
         print(note)
 
 
-def _front(key: str, front: Frontier, floor: float) -> Table:
-    title = f"Pareto front of {key}" + ("" if front.is_whole else " (incomplete: the planning budget is exhausted)")
+def _front(key: str, front: ParetoFront, floor: float) -> Table:
+    title = f"Pareto front of {key}" + ("" if front.is_complete else " (incomplete: the planning budget is exhausted)")
     table = Table(*_COLUMNS[2:], box=None, pad_edge=False, title=title, title_justify="left")
     crowded = find_crowded(front.plans)
     for plan in front.plans:
@@ -80,7 +80,7 @@ def _row(chosen: Plan, crowded: Collection[str], floor: float) -> tuple[str, ...
     )
 
 
-def _cell(unit: Unit, figure: Figure | None, margin: str) -> str:
+def _cell(unit: Unit, figure: Estimate | None, margin: str) -> str:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"
     return show(unit, figure.value) + (f" ({margin})" if margin else "")

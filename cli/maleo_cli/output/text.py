@@ -9,22 +9,22 @@ from maleo_api.meta import Basis
 from maleo_api.mission import EnergyObjective, Mission
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show, show_points
 from maleo_planner import (
-    CODES,
+    BLOCKER_CODES,
     Aim,
     Alternative,
     Blocker,
+    Estimate,
     Explanation,
     Feasible,
-    Figure,
     Infeasible,
+    MigrationCost,
     Plan,
     PlannedPartition,
     PlannedTransfer,
-    Switching,
-    UnitClass,
+    UnitClassOutcome,
     Verdict,
 )
-from maleo_planner.types.accuracy_floor import tell_floor
+from maleo_planner.types.accuracy_floor import format_floor
 
 _LIMITS: Final = {
     "objectives.accuracy.atLeast": "accuracy >= {}",
@@ -133,7 +133,7 @@ def tell_figures(mission: Mission, plan: Plan, aim: Aim, floor: float) -> list[s
         return tell_plan_margin(name, plan, floor), "" if term is None else tell_worth(term, aim)
 
     if objectives.accuracy is not None:
-        limit = f">= {tell_floor(objectives.accuracy, floor)} {objectives.accuracy.enforcement}"
+        limit = f">= {format_floor(objectives.accuracy, floor)} {objectives.accuracy.enforcement}"
         rows.append(("accuracy", limit, tell_figure(RATIO, plan.accuracy), *margin_and_term("accuracy")))
     if objectives.latency is not None:
         limit = f"<= {objectives.latency.at_most} {objectives.latency.enforcement}"
@@ -187,7 +187,7 @@ def tell_alternatives(mission: Mission, others: Sequence[Alternative], aim: Aim,
     return ["Best plan of each other mode", *align(rows)] if rows else []
 
 
-def tell_classes(classes: Sequence[UnitClass], aim: Aim, *, floor: float, everything: bool) -> list[str]:
+def tell_classes(classes: Sequence[UnitClassOutcome], aim: Aim, *, floor: float, everything: bool) -> list[str]:
     """Return lines on classes of units and variants: rejections by code, each rejected class, and the feasible ones.
 
     floor: absolute accuracy floor. everything: False for the numbers by code only.
@@ -231,7 +231,7 @@ def _format_objective(verdict: Feasible, better: Plan | None, aim: Aim, crowded:
     return f"Objective: {_format_sum(plan.objective, aim)} ({terms}), {proof}"
 
 
-def _format_migration(switching: Switching) -> str:
+def _format_migration(switching: MigrationCost) -> str:
     """Return the migration costs of a plan: bytes to pull, time until warm, and memory in addition to the old plan."""
     memory = f", {tell_bytes(switching.memory)} of memory on top of the current plan" if switching.memory else ""
     pull = f"pulls {tell_bytes(switching.pull)}, " if switching.pull else ""
@@ -242,20 +242,20 @@ def _compare(mission: Mission, other: Alternative, aim: Aim) -> str:
     """Return the blockers and relaxations of an alternative; if it is feasible, its terms against the chosen plan."""
     if other.blockers:
         codes = ", ".join(b.code for b in other.blockers)
-        relaxed = " or ".join(tell_changes(mission, changes) for changes in other.would_do)
+        relaxed = " or ".join(tell_changes(mission, changes) for changes in other.suggested_changes)
         return f"{codes}  feasible with {relaxed}" if relaxed else codes
     threshold = _MIN_DIFFERENCE if aim == "margins" else 0.0
-    terms = sorted(other.lacks.items(), key=lambda term: -abs(term[1]))
+    terms = sorted(other.term_differences.items(), key=lambda term: -abs(term[1]))
     differences = ", ".join(f"{name} {tell_worth(-value, aim)}" for name, value in terms if abs(value) > threshold)
-    total = -sum(other.lacks.values())
+    total = -sum(other.term_differences.values())
     return f"objective {tell_worth(total, aim)}" + (f": {differences}" if differences else "")
 
 
-def _outcome(row: UnitClass, aim: Aim, floor: float) -> str:
+def _outcome(row: UnitClassOutcome, aim: Aim, floor: float) -> str:
     """Return the objective of a unit class, or its rejection code with the margin."""
     if row.objective is not None:
         return f"objective {_format_sum(row.objective, aim)}"
-    if row.margin is not None and row.code == CODES["accuracy"] and floor < 1:
+    if row.margin is not None and row.code == BLOCKER_CODES["accuracy"] and floor < 1:
         return f"{row.code} {show_points(row.margin * (1 - floor))}"  # in points, as in the status
     return row.code + (f" {tell_margin(row.margin)}" if row.margin is not None else "")
 
@@ -308,7 +308,7 @@ def tell_rate(rate: float) -> str:
     return show(RATE, rate)
 
 
-def tell_figure(unit: Unit, figure: Figure | None) -> str:
+def tell_figure(unit: Unit, figure: Estimate | None) -> str:
     """Return a figure with its basis, such as `61.3ms Declared`; `unknown` if it is."""
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"

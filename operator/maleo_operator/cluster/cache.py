@@ -207,8 +207,8 @@ class Cache:
             model_profiles=self._all(MODEL_PROFILES, ModelProfile),
             missions=self.missions,
             observations=observations,
-            held=dict(held),
-            confined=True,  # explanations are written into the status of missions
+            current_plans=dict(held),
+            hide_other_namespaces=True,  # explanations are written into the status of missions
             priorities=self.priorities,
         )
 

@@ -45,9 +45,9 @@ from maleo_planner import (
     Snapshot,
     Verdict,
     list_equal_links,
+    list_unit_usage,
     rank_of,
-    restore,
-    uses,
+    restore_plan,
 )
 from maleo_planner.types import serialization
 
@@ -326,7 +326,9 @@ class Cycle:
 
     async def _plan(self, state: PlanningSession, key: str) -> Verdict:
         """Plan in a worker thread, and update `last_turn` meanwhile so that a long plan does not fail `/healthz`."""
-        planning = asyncio.create_task(asyncio.to_thread(state.plan if self._is_burst else state.explain, key))
+        planning = asyncio.create_task(
+            asyncio.to_thread(state.plan if self._is_burst else state.plan_with_diagnosis, key)
+        )
         while not planning.done():
             self.last_turn = time.monotonic()
             await asyncio.wait({planning}, timeout=_HEARTBEAT_S)
@@ -455,7 +457,7 @@ class Cycle:
             return 0.0
         nodes, index = self._state.snapshot.nodes, self._state.index
         link = index.link(nodes[source], nodes[target]) if source in nodes and target in nodes else None
-        return link.fixed if link is not None else 0.0
+        return link.fixed_seconds if link is not None else 0.0
 
     def _restore(self, declared: Mission, state: PlanningSession) -> None:
         """Restore the reservations of a mission from its newest live Placement, after a restart or a refused write."""
@@ -463,7 +465,7 @@ class Cycle:
         live = [p for p in self._cache.placements(declared) if not is_finished(p) or _is_active(p, active)]
         if live:
             memory = self._remember(Dirty("mission", declared.key))
-            memory.plan = restore(state.snapshot, declared.key, live[-1], index=state.index)
+            memory.plan = restore_plan(state.snapshot, declared.key, live[-1], index=state.index)
             memory.plan_revision = live[-1].spec.revision
             state.assume(declared.key, memory.plan)
 
@@ -486,10 +488,10 @@ class Cycle:
         plan = verdict.chosen if verdict is not None else None
         if plan is None:
             return
-        units, rank = {unit for unit, _, _ in uses(plan)}, rank_of(scope.mission, priorities)
+        units, rank = {unit for unit, _, _ in list_unit_usage(plan)}, rank_of(scope.mission, priorities)
         for key, declared in self._cache.missions.items():
             memory = self._remember(Dirty("mission", key))
-            held = {unit for unit, _, _ in uses(memory.plan)} if memory.plan is not None else set()
+            held = {unit for unit, _, _ in list_unit_usage(memory.plan)} if memory.plan is not None else set()
             if units & held and rank_of(declared, priorities) > rank:
                 memory.displaced = True
                 self._queue.mark(Dirty("mission", key))

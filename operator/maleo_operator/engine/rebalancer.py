@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from maleo_planner import Feasible, FleetPlan, Plan, Snapshot, list_parts, plan_fleet
+from maleo_planner import Feasible, FleetPlan, Plan, Snapshot, partition_keys, plan_fleet
 
 log: Final = logging.getLogger("maleo.improvement")
 _EVERY_S: Final = 300.0
@@ -57,7 +57,7 @@ class Improvement:
     async def _improve(self, snapshot: Snapshot) -> dict[str, Plan]:
         deadline = time.monotonic() + _BUDGET_S
         fleet = await asyncio.to_thread(
-            plan_fleet, snapshot, explain=False, gap=_GAP, go_on=lambda: time.monotonic() < deadline
+            plan_fleet, snapshot, explain=False, gap=_GAP, may_continue=lambda: time.monotonic() < deadline
         )
         wanted = worth_taking(snapshot, fleet)
         log.info("joint planning of %d missions: %d would change their plan", len(fleet.verdicts), len(wanted))
@@ -72,18 +72,18 @@ def worth_taking(snapshot: Snapshot, fleet: FleetPlan) -> dict[str, Plan]:
     with a lower objective than staying.
     """
     verdicts = {key: verdict for key, verdict in fleet.verdicts.items() if isinstance(verdict, Feasible)}
-    partial = any(key not in verdicts for key in snapshot.held if key in snapshot.missions)
+    partial = any(key not in verdicts for key in snapshot.current_plans if key in snapshot.missions)
     return {
         key: verdict.plan
         for key, verdict in verdicts.items()
-        if (held := snapshot.held.get(key)) is None
+        if (held := snapshot.current_plans.get(key)) is None
         or (_differs(held, verdict.plan) and not (partial and _is_worse(verdict)))
     }
 
 
 def _differs(held: Plan, plan: Plan) -> bool:
-    return (held.label, list_parts(held)) != (plan.label, list_parts(plan))
+    return (held.label, partition_keys(held)) != (plan.label, partition_keys(plan))
 
 
 def _is_worse(verdict: Feasible) -> bool:
-    return verdict.staying is not None and verdict.plan.objective < verdict.staying.objective
+    return verdict.incumbent is not None and verdict.plan.objective < verdict.incumbent.objective

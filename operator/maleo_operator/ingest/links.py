@@ -13,7 +13,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from maleo_api.meta import Basis
-from maleo_planner import Figure
+from maleo_planner import Estimate
 from maleo_wire.messages import TransferReport
 
 _SAMPLES: Final = 20
@@ -59,7 +59,7 @@ class Links:
 
     def __init__(self) -> None:
         self._classes: dict[tuple[str, str], dict[int, _Class]] = {}
-        self._bandwidth: dict[tuple[str, str], Figure] = {}
+        self._bandwidth: dict[tuple[str, str], Estimate] = {}
 
     def note(self, node: str, transfer: TransferReport, now: float) -> None:
         """Record transfers that left `node`. Transfers within a node are ignored, because they cross no link."""
@@ -77,7 +77,7 @@ class Links:
             del self._classes[pair]
             self._bandwidth.pop(pair, None)
 
-    def bandwidth(self, now: float, fixed: Fixed = lambda _source, _target: 0.0) -> Mapping[tuple[str, str], Figure]:
+    def bandwidth(self, now: float, fixed: Fixed = lambda _source, _target: 0.0) -> Mapping[tuple[str, str], Estimate]:
         """Return the measured bandwidths. Pairs without a reliable estimate are absent, and keep the declared one."""
         for pair in list(self._classes):
             kept = {octave: c for octave, c in self._classes[pair].items() if now - c.at <= _KEPT_S}
@@ -93,7 +93,7 @@ class Links:
             if known is not None and (not classes or _reached(classes) > known.value * (1 + _BAND)):
                 del self._bandwidth[pair]
         elif known is None or abs(fit.value - known.value) > _BAND * known.value:
-            self._bandwidth[pair] = Figure(fit.value, fit.sigma, Basis.MEASURED, f"slots at {pair[0]}")
+            self._bandwidth[pair] = Estimate(fit.value, fit.sigma, Basis.MEASURED, f"slots at {pair[0]}")
 
 
 def _fit(classes: Mapping[int, _Class], fixed: float) -> _Fit | None:

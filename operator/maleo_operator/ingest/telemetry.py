@@ -12,8 +12,8 @@ from maleo_api.meta import Basis
 from maleo_operator.ingest.links import Fixed, Links
 from maleo_operator.ingest.windows import Tally, Windows
 from maleo_operator.reconcilers.scope import Telemetry, Window
-from maleo_planner import Figure, Observations, Plan
-from maleo_planner.types.problem import P95
+from maleo_planner import Estimate, Observations, Plan
+from maleo_planner.types.problem import Z_P95
 from maleo_wire.ddsketch import Histogram
 from maleo_wire.frame_order import Boot
 from maleo_wire.messages import Frame, NodeReading, RevisionReport, SlotReport
@@ -59,8 +59,8 @@ class TelemetryStore:
         self._missions: dict[str, _Mission] = {}
         self._nodes: dict[str, _Node] = {}
         self._links = Links()
-        self._correction: dict[tuple[str, str, str], Figure] = {}
-        self._learnt: dict[tuple[str, str, str], Figure] = {}  # smoothed factors, before the band
+        self._correction: dict[tuple[str, str, str], Estimate] = {}
+        self._learnt: dict[tuple[str, str, str], Estimate] = {}  # smoothed factors, before the band
 
     def greet(self, node: str, boot: str) -> None:
         """Process a Hello of the node's agent."""
@@ -208,14 +208,14 @@ def _window(tally: Tally, percentile: int, length_s: float) -> Window:
     )
 
 
-def _read_factor(measured: Histogram, scale: float) -> Figure:
+def _read_factor(measured: Histogram, scale: float) -> Estimate:
     """Return the correction of the mean, with the sigma at which mean + P95 * sigma is the measured p95."""
     mean, tail = measured.mean or 0.0, measured.quantile(0.95) or 0.0
     factor = min(max(mean * scale, _CORRECTION[0]), _CORRECTION[1])
-    return Figure(factor, factor * max(0.0, tail / mean - 1) / P95, Basis.CALIBRATED, "timing of the slots")
+    return Estimate(factor, factor * max(0.0, tail / mean - 1) / Z_P95, Basis.CALIBRATED, "timing of the slots")
 
 
-def _follow(before: Figure, seen: Figure) -> Figure:
+def _follow(before: Estimate, seen: Estimate) -> Estimate:
     """Return `before` moved towards `seen` by exponential smoothing, or `seen` if it differs by a factor of _JUMP."""
     if not 1 / _JUMP < seen.value / before.value < _JUMP:
         return seen
@@ -223,11 +223,11 @@ def _follow(before: Figure, seen: Figure) -> Figure:
     return replace(seen, value=value, sigma=sigma)
 
 
-def _has_moved(before: Figure | None, found: Figure) -> bool:
+def _has_moved(before: Estimate | None, found: Estimate) -> bool:
     """Return True if the mean or the p95 changed by more than the band."""
     if before is None:
         return True
-    were, are = ((figure.value, figure.value + P95 * figure.sigma) for figure in (before, found))
+    were, are = ((figure.value, figure.value + Z_P95 * figure.sigma) for figure in (before, found))
     return any(abs(now - then) > _BAND * then for then, now in zip(were, are, strict=True))
 
 

@@ -15,19 +15,19 @@ def find_codec(variant: Variant, block: int, name: str) -> Codec | None:
     return next((codec for codec in cut.codecs if codec.name == name), None) if cut else None
 
 
-def rank_codecs(variant: Variant, block: int) -> list[Codec]:
-    """Return the codecs of the cut after `block` by name: a lattice identifies them by their rank in this order."""
+def list_codecs(variant: Variant, block: int) -> list[Codec]:
+    """Return the codecs of the cut after `block` by name: a graph identifies them by their rank in this order."""
     cut = variant.blocks[block].cut
     return sorted(cut.codecs, key=lambda codec: codec.name) if cut else []
 
 
-def count_codecs(variant: Variant) -> int:
+def max_codecs(variant: Variant) -> int:
     """Return the largest number of codecs that any one cut of the variant offers."""
     return max((len(block.cut.codecs) for block in variant.blocks if block.cut), default=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class CodecCost:
     """Cost of encoding or decoding once.
 
     seconds: mean; sigma: standard deviation in seconds; joules: infinite where the power is unknown.
@@ -39,47 +39,49 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True)
-class Coder:
+class CodecProcessor:
     """Processor that encodes or decodes at one end of a transfer.
 
-    pace: operations per second, 0 where unknown; spread: relative standard deviation; watts: infinite where unknown.
+    speed: operations per second, 0 where unknown; spread: relative standard deviation; watts: infinite where unknown.
     """
 
-    pace: float
+    speed: float
     spread: float
     watts: float
 
     @classmethod
-    def of(cls, variant: Variant, unit: UnitFacts, processor: UnitFacts | None) -> "Coder":
+    def for_unit(cls, variant: Variant, unit: UnitFacts, processor: UnitFacts | None) -> "CodecProcessor":
         """Return the coder of the unit's node: its CPU `processor`, or the unit itself where the CPU's speed is not
         known.
         """
-        worker = processor if processor is not None and processor.speed(variant) is not None else unit
-        speed, watts = worker.speed(variant), worker.power("Typical")
+        executor = processor if processor is not None and processor.speed(variant) is not None else unit
+        speed, watts = executor.speed(variant), executor.power("Typical")
         if speed is None:  # the unit has measured spans, but no stated peak
             return cls(0.0, 0.0, float("inf"))
-        return cls(speed.value * worker.capacity, speed.sigma / speed.value, float("inf") if watts is None else watts)
+        return cls(speed.value * executor.capacity, speed.sigma / speed.value, float("inf") if watts is None else watts)
 
-    def run(self, operations: float) -> "Effort":
+    def cost(self, operations: float) -> "CodecCost":
         """Return the cost of this many operations; infinite where the pace is unknown."""
-        if not self.pace:
-            return Effort(float("inf"), 0.0, float("inf"))
-        seconds = operations / self.pace
+        if not self.speed:
+            return CodecCost(float("inf"), 0.0, float("inf"))
+        seconds = operations / self.speed
         joules = seconds * self.watts if self.watts < float("inf") else float("inf")
-        return Effort(seconds, seconds * self.spread, joules)
+        return CodecCost(seconds, seconds * self.spread, joules)
 
 
-def code(
+def codec_costs(
     codec: Codec,
     variant: Variant,
     sender: UnitFacts,
     receiver: UnitFacts,
     processor: Callable[[NodeFacts], UnitFacts | None],
-) -> tuple[Effort, Effort]:
+) -> tuple[CodecCost, CodecCost]:
     """Return the cost of encoding on the sender's node and of decoding on the receiver's.
 
     processor: returns the CPU unit of a node, None where unknown.
     """
     sides = ((codec.encode, sender), (codec.decode, receiver))
-    encode, decode = (Coder.of(variant, unit, processor(unit.node)).run(parse(WORK, work)) for work, unit in sides)
+    encode, decode = (
+        CodecProcessor.for_unit(variant, unit, processor(unit.node)).cost(parse(WORK, work)) for work, unit in sides
+    )
     return encode, decode

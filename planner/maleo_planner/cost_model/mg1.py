@@ -19,113 +19,122 @@ from typing import Final
 
 from maleo_planner.types.optimizers import find_root
 
-_FINE: Final = 1e-15  # tolerance of a root in seconds
-_TRACE: Final = 1e-9
-"""Smallest free share of time that `leave` returns."""
+_ROOT_TOLERANCE: Final = 1e-15  # tolerance of a root in seconds
+_MIN_FREE_SHARE: Final = 1e-9
+"""Smallest free share of time that `free_share` returns."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Queue:
     """Moments of the load on a unit.
 
-    share: utilisation, sum of r s; work: sum of r s^2 in seconds; third: sum of r s^3 in seconds^2.
+    utilisation: utilisation, sum of r s; second_moment: sum of r s^2 in seconds; third_moment: sum of r s^3 in
+    seconds^2.
     """
 
-    share: float = 0.0
-    work: float = 0.0
-    third: float = 0.0
+    utilisation: float = 0.0
+    second_moment: float = 0.0
+    third_moment: float = 0.0
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[float, float]]) -> "Queue":
+    def from_parts(cls, parts: Iterable[tuple[float, float]]) -> "Queue":
         """Sum up (share of time, seconds per request) of each part that runs on the unit; the sums are exact."""
-        held = [(share, seconds) for share, seconds in rows if share]
-        return cls(fsum(t for t, _ in held), fsum(t * s for t, s in held), fsum(t * s * s for t, s in held))
+        used = [(share, seconds) for share, seconds in parts if share]
+        return cls(fsum(t for t, _ in used), fsum(t * s for t, s in used), fsum(t * s * s for t, s in used))
 
-    def without(self, rows: Sequence[tuple[float, float]]) -> "Queue":
+    def without(self, parts: Sequence[tuple[float, float]]) -> "Queue":
         """Return the queue without these rows, which must be among those that it was made of."""
-        share, work, third = self.share, self.work, self.third
-        for time, seconds in rows:
-            share, work, third = share - time, work - time * seconds, third - time * seconds * seconds
-        return Queue(max(0.0, share), max(0.0, work), max(0.0, third))
+        utilisation, second, third = self.utilisation, self.second_moment, self.third_moment
+        for time, seconds in parts:
+            utilisation, second, third = utilisation - time, second - time * seconds, third - time * seconds * seconds
+        return Queue(max(0.0, utilisation), max(0.0, second), max(0.0, third))
 
     @property
     def mean(self) -> float:
         """Mean waiting time in seconds; infinite at a utilisation of 1 or more."""
-        return self.work / (2 * (1 - self.share)) if self.share < 1 else inf
+        return self.second_moment / (2 * (1 - self.utilisation)) if self.utilisation < 1 else inf
 
     @property
     def sigma(self) -> float:
         """Standard deviation of the waiting time in seconds; infinite at a utilisation of 1 or more."""
-        return sqrt(self.mean**2 + self.third / (3 * (1 - self.share))) if self.share < 1 else inf
+        return sqrt(self.mean**2 + self.third_moment / (3 * (1 - self.utilisation))) if self.utilisation < 1 else inf
 
     def tail(self, z: float) -> float:
         """Return the mean plus `z` standard deviations in seconds; infinite at a utilisation of 1 or more."""
-        return self.mean + z * self.sigma if self.share < 1 else inf
+        return self.mean + z * self.sigma if self.utilisation < 1 else inf
 
 
 IDLE: Final = Queue()
 
 
 @dataclass(frozen=True, slots=True)
-class Leeway:
+class WaitBudget:
     """Remaining wait budget of an admitted mission.
 
-    bearable: seconds of waiting at its percentile, `z`; queue: the load of all other missions, by which it waits now.
+    seconds: seconds of waiting at its percentile, `z`; queue: the load of all other missions, by which it waits now.
     """
 
-    bearable: float
+    seconds: float
     z: float
     queue: Queue
 
-    def longest(self, rate: float, most: float) -> float:
-        """Return the longest service time in seconds of another mission of this rate, infinite if `most` is allowed.
+    def max_service_time(self, rate: float, upper: float) -> float:
+        """Return the longest service time in seconds of another mission of this rate, infinite if `upper` is allowed.
 
         The limit is the root of the excess wait (Brent's method).
         """
-        if rate * most < 1 - self.queue.share and self._excess(most, rate) <= 0:
+        if rate * upper < 1 - self.queue.utilisation and self._excess_wait(upper, rate) <= 0:
             return inf
-        if self._excess(0.0, rate) >= 0:
+        if self._excess_wait(0.0, rate) >= 0:
             return 0.0
-        return find_root(self._excess, 0.0, min(most, (1 - self.queue.share) / rate), args=(rate,), xtol=_FINE)
+        return find_root(
+            self._excess_wait, 0.0, min(upper, (1 - self.queue.utilisation) / rate), args=(rate,), xtol=_ROOT_TOLERANCE
+        )
 
-    def _excess(self, seconds: float, rate: float) -> float:
+    def _excess_wait(self, service_time: float, rate: float) -> float:
         """Return the wait beyond the budget with another such mission, times the free share of time.
 
         The factor removes the pole at full utilisation, so that a root can be searched up to it.
         """
-        queue, time = self.queue, rate * seconds
-        free = 1 - queue.share - time
-        mean = (queue.work + time * seconds) / 2
-        third = (queue.third + time * seconds**2) / 3
-        return mean + self.z * sqrt(mean**2 + max(0.0, third * free)) - self.bearable * free
+        queue, time = self.queue, rate * service_time
+        free = 1 - queue.utilisation - time
+        mean = (queue.second_moment + time * service_time) / 2
+        third = (queue.third_moment + time * service_time**2) / 3
+        return mean + self.z * sqrt(mean**2 + max(0.0, third * free)) - self.seconds * free
 
-    def covers(self, other: "Leeway") -> bool:
+    def dominates(self, other: "WaitBudget") -> bool:
         """Return True if `self` dominates `other`: every mission that `other` admits is admitted by `self`."""
         ours, theirs = self.queue, other.queue
-        fuller = ours.share > theirs.share or ours.work > theirs.work or ours.third > theirs.third
-        return self.bearable >= other.bearable and self.z <= other.z and not fuller
+        is_fuller = (
+            ours.utilisation > theirs.utilisation
+            or ours.second_moment > theirs.second_moment
+            or ours.third_moment > theirs.third_moment
+        )
+        return self.seconds >= other.seconds and self.z <= other.z and not is_fuller
 
 
-def leave(share: float) -> float:
-    """Return the free share of time of a unit or a link, at least `_TRACE`, so that times divided by it stay finite."""
-    return max(1 - share, _TRACE)
+def free_share(utilisation: float) -> float:
+    """Return the free share of time of a unit or a link, at least `_MIN_FREE_SHARE`, so that times divided by it stay
+    finite.
+    """
+    return max(1 - utilisation, _MIN_FREE_SHARE)
 
 
-def list_tightest(leeways: Iterable[Leeway]) -> tuple[Leeway, ...]:
-    """Drop leeways that another one makes redundant; the order of the result depends on their values alone."""
-    every = sorted(set(leeways), key=lambda each: (each.bearable, -each.z, each.queue))
-    kept: list[Leeway] = []
-    for one in every:  # a leeway that makes this one redundant sorts before it, unless they tie in budget and z
-        if not any(one.covers(other) for other in kept):
-            kept.append(one)
+def drop_redundant(budgets: Iterable[WaitBudget]) -> tuple[WaitBudget, ...]:
+    """Drop wait budgets that another one makes redundant; the order of the result depends on their values alone."""
+    every = sorted(set(budgets), key=lambda each: (each.seconds, -each.z, each.queue))
+    kept: list[WaitBudget] = []
+    for budget in every:  # a wait budget that makes this one redundant sorts before it, unless they tie in budget and z
+        if not any(budget.dominates(other) for other in kept):
+            kept.append(budget)
     return tuple(kept)
 
 
-def longest(leeways: Sequence[Leeway], rate: float, most: float) -> float:
+def max_service_time(budgets: Sequence[WaitBudget], rate: float, upper: float) -> float:
     """Return the longest service time in seconds of another mission of this rate that keeps all wait budgets."""
-    return min((each.longest(rate, most) for each in leeways), default=inf)
+    return min((each.max_service_time(rate, upper) for each in budgets), default=inf)
 
 
-def cover(ours: Sequence[Leeway], theirs: Sequence[Leeway]) -> bool:
+def dominates_all(ours: Sequence[WaitBudget], theirs: Sequence[WaitBudget]) -> bool:
     """Return True if every mission that all of `theirs` admit is admitted by all of `ours`."""
-    return all(any(one.covers(other) for other in theirs) for one in ours)
+    return all(any(one.dominates(other) for other in theirs) for one in ours)

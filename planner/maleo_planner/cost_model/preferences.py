@@ -7,7 +7,7 @@ from maleo_api.mission import Preference
 from maleo_planner.cost_model.units import UnitFacts
 
 
-def rank(preference: Preference, units: Sequence[UnitFacts]) -> tuple[float, ...]:
+def preference_penalties(preference: Preference, units: Sequence[UnitFacts]) -> tuple[float, ...]:
     """Return the sort key of a plan over these units, the smallest first.
 
     It is the mean number of preferred targets and features that a unit lacks, then, if cheaper plans are preferred, the

@@ -8,23 +8,23 @@ from maleo_api.device import ComputeUnit, Device, DeviceProfileSpec, Memory, Run
 from maleo_api.meta import Basis
 from maleo_api.model import Variant
 from maleo_api.quantities import BYTES, COMPUTE, DURATION, ENERGY_PER_BYTE, POWER, PRICE, RATIO, THROUGHPUT, Unit, parse
-from maleo_planner.types.basis import STRENGTH, strongest
-from maleo_planner.types.problem import Figure, NodeFacts, Snapshot
+from maleo_planner.types.basis import BASIS_RANK, strongest
+from maleo_planner.types.problem import Estimate, NodeFacts, Snapshot
 
 _MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")
-_DEFAULT_EFFICIENCY: Final = Figure(0.3, 0.15, Basis.UNKNOWN, "assumed: the efficiency is unknown")
-SPREAD: Final = {Basis.MEASURED: 0.05, Basis.CALIBRATED: 0.05}
+_DEFAULT_EFFICIENCY: Final = Estimate(0.3, 0.15, Basis.UNKNOWN, "assumed: the efficiency is unknown")
+SPREAD_BY_BASIS: Final = {Basis.MEASURED: 0.05, Basis.CALIBRATED: 0.05}
 """Relative standard deviation of a figure by its basis; `DEFAULT_SPREAD` for all others."""
 DEFAULT_SPREAD: Final = 0.15
 """Relative standard deviation of a figure that was not measured."""
 
 
-class _ModedRow(Protocol):
+class _HasPowerMode(Protocol):
     @property
     def power_mode(self) -> str: ...
 
 
-ModedRow = TypeVar("ModedRow", bound=_ModedRow)
+HasPowerModeT = TypeVar("HasPowerModeT", bound=_HasPowerMode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class UnitFacts:
     memory: float | None  # bytes; None = no known limit
     capacity: float  # 0..1 of normal speed
     available: bool
-    cap: float | None = None  # watts that all missions together may add on the node; None = no cap
+    power_cap: float | None = None  # watts that all missions together may add on the node; None = no cap
 
     @property
     def key(self) -> tuple[str, str]:
@@ -64,7 +64,7 @@ class UnitFacts:
         row = strongest(p for p in self.unit.power if p.state == "Typical")
         return f"{row.value} {row.basis} of {self.profile}" if row else "unknown power"
 
-    def speed(self, variant: Variant) -> Figure | None:
+    def speed(self, variant: Variant) -> Estimate | None:
         """Return the operations per second that the variant reaches; None where no peak of its precision is stated.
 
         A sparse peak counts only for a variant of the same sparsity; without one, a sparse variant runs at the dense
@@ -78,16 +78,16 @@ class UnitFacts:
         shares = [e for e in self.unit.efficiency if e.precision == variant.precision]
         efficiency = strongest(e for e in shares if e.sparsity == peak.sparsity)
         share = parse(RATIO, efficiency.value) if efficiency else _DEFAULT_EFFICIENCY.value
-        spread = SPREAD.get(peak.basis, DEFAULT_SPREAD) if efficiency else DEFAULT_SPREAD * 2
+        spread = SPREAD_BY_BASIS.get(peak.basis, DEFAULT_SPREAD) if efficiency else DEFAULT_SPREAD * 2
         rate = parse(COMPUTE, peak.rate) * share
-        return Figure(rate, spread * rate, Basis.MODELLED, f"roofline on {self.profile}: {peak.rate} {peak.basis}")
+        return Estimate(rate, spread * rate, Basis.MODELLED, f"roofline on {self.profile}: {peak.rate} {peak.basis}")
 
     @property
     def bandwidth(self) -> float | None:
         """Bytes per second of the memory that holds the models; None = unknown."""
-        home = _home(self.unit)
+        memory = _model_memory(self.unit)
         row = strongest(
-            m for m in self.unit.memory if m.bandwidth is not None and (home is None or m.kind == home.kind)
+            m for m in self.unit.memory if m.bandwidth is not None and (memory is None or m.kind == memory.kind)
         )
         return parse(THROUGHPUT, row.bandwidth) if row and row.bandwidth else None
 
@@ -105,12 +105,12 @@ class UnitFacts:
         return parse(DURATION, row.time)
 
     @property
-    def tolerance(self) -> Figure | None:
+    def accuracy_tolerance(self) -> Estimate | None:
         """Accuracy that may be lost on the unit: 0 where it is not Analog; None = unknown."""
         row = strongest(self.unit.accuracy_tolerance)
         if row is None:
-            return None if "Analog" in self.unit.features else Figure(0.0, basis=Basis.MEASURED)
-        return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source)
+            return None if "Analog" in self.unit.features else Estimate(0.0, basis=Basis.MEASURED)
+        return Estimate(parse(RATIO, row.value), 0.0, row.basis, row.source)
 
     @property
     def write_energy(self) -> float | None:
@@ -172,10 +172,10 @@ def _facts(
     snapshot: Snapshot, device: Device, name: str, profile: str, unit: ComputeUnit, *, simulated: bool
 ) -> UnitFacts:
     node = snapshot.nodes[device.spec.node_name]
-    home = _home(unit)
+    memory = _model_memory(unit)
     status = next((row for row in device.status.units if row.name == name), None)
-    stated = status.allocatable.memory if status and status.allocatable else None
-    up = status is None or status.state == "Available"
+    allocatable = status.allocatable.memory if status and status.allocatable else None
+    is_available = status is None or status.state == "Available"
     return UnitFacts(
         node=node,
         name=name,
@@ -184,10 +184,10 @@ def _facts(
         power_mode=_power_mode(device),
         unit=unit,
         simulated=simulated,
-        memory=_parse(BYTES, stated or (home and home.size)),
+        memory=_parse(BYTES, allocatable or (memory and memory.size)),
         capacity=snapshot.observations.capacity.get((node.name, name), 1.0),
-        available=node.ready and node.schedulable and not node.taints and up and _is_ready(device),
-        cap=_parse(POWER, device.spec.power_cap),
+        available=node.ready and node.schedulable and not node.taints and is_available and _is_ready(device),
+        power_cap=_parse(POWER, device.spec.power_cap),
     )
 
 
@@ -204,27 +204,29 @@ def _installed(device: Device) -> Sequence[tuple[str, str, bool]]:
     return list((rows | {d.name: (d.name, d.profile, d.simulated) for d in device.spec.declared}).values())
 
 
-def _home(unit: ComputeUnit) -> Memory | None:
+def _model_memory(unit: ComputeUnit) -> Memory | None:
     """Return the memory that holds the models: dedicated before shared before on-chip; None where no size is stated."""
     rows = (m for m in unit.memory if m.size)
-    return min(rows, key=lambda m: (_MEMORY_KINDS.index(m.kind), STRENGTH[m.basis]), default=None)
+    return min(rows, key=lambda m: (_MEMORY_KINDS.index(m.kind), BASIS_RANK[m.basis]), default=None)
 
 
 def _in_mode(unit: ComputeUnit, mode: str) -> ComputeUnit:
     """Return the unit with the figures of this power mode."""
     return unit.model_copy(
         update={
-            "peak": _held_in(mode, unit.peak, lambda row: (row.precision, row.sparsity)),
-            "memory": _held_in(mode, unit.memory, lambda row: (row.kind, row.size is None, row.bandwidth is None)),
-            "power": _held_in(mode, unit.power, lambda row: row.state),
+            "peak": _select_mode(mode, unit.peak, lambda row: (row.precision, row.sparsity)),
+            "memory": _select_mode(mode, unit.memory, lambda row: (row.kind, row.size is None, row.bandwidth is None)),
+            "power": _select_mode(mode, unit.power, lambda row: row.state),
         }
     )
 
 
-def _held_in(mode: str, rows: Sequence[ModedRow], figure: Callable[[ModedRow], object]) -> list[ModedRow]:
-    """Return the rows of this power mode; where a figure has none, its rows without a mode. figure: key of a row."""
-    stated = {figure(row) for row in rows if row.power_mode == mode}
-    return [row for row in rows if row.power_mode == mode or (not row.power_mode and figure(row) not in stated)]
+def _select_mode(
+    mode: str, rows: Sequence[HasPowerModeT], key: Callable[[HasPowerModeT], object]
+) -> list[HasPowerModeT]:
+    """Return the rows of this power mode; where a figure has none, its rows without a mode. key: key of a row."""
+    stated = {key(row) for row in rows if row.power_mode == mode}
+    return [row for row in rows if row.power_mode == mode or (not row.power_mode and key(row) not in stated)]
 
 
 def _is_ready(device: Device) -> bool:

@@ -1,7 +1,7 @@
 """Cheapest path through a partition graph within limits, by best-first search with Lagrangian bounds.
 
 Problem: of all paths that serve no unit twice, are of an allowed mode and keep every limit, find one of least cost and
-its ties (see `query`). If the question is not strict: the least sum of relative violations, then the least cost.
+its ties (see `query`). If the query is not strict: the least sum of relative violations, then the least cost.
 
 Method: best-first search (A*) over partial paths. A partial path is bounded from below by what it has spent, plus one
 step, plus the least that is still to come (`dual.look_ahead`), for the cost and for each limit separately. A queue
@@ -29,256 +29,267 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maleo_api.mission import Mode
-from maleo_planner.graph.edge_costs import Amount
-from maleo_planner.graph.lagrangian import Bound, Dual, pass_work, unpriced
-from maleo_planner.graph.partition_graph import Lattice, restrict
-from maleo_planner.graph.query import Question, Way
-from maleo_planner.types.numeric import TIE, Array
-from maleo_planner.types.work_budget import CALL, Budget
+from maleo_planner.graph.edge_costs import EdgeCosts
+from maleo_planner.graph.lagrangian import LagrangianBound, LagrangianDual, backward_pass_work, unpriced_bound
+from maleo_planner.graph.partition_graph import PartitionGraph, limit_spans
+from maleo_planner.graph.query import GraphPath, PathQuery
+from maleo_planner.types.numeric import EPSILON, Array
+from maleo_planner.types.work_budget import CALL_WORK, Budget
 
-_SHORT: Final = 1e6  # weight of a relative violation against cost, in questions that are not strict
-_MOST_TIES: Final = 64
-_EFFORT: Final = 8, 10
+_VIOLATION_WEIGHT: Final = 1e6  # weight of a relative violation against cost, in queries that are not strict
+_MAX_TIES: Final = 64
+_EXPANSIONS: Final = 8, 10
 """Expansions before prices are raised for the first time, and the factor before each next time."""
-_STEPS: Final = 15, 3
+_SUBGRADIENT_STEPS: Final = 15, 3
 """Subgradient steps when prices are raised for the first time, and the factor for each next time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PathSearchResult:
     """Result of a search.
 
-    ways: (cost, path) of the optimum and its ties; of an interrupted search the best so far, or empty; bound: lower
+    paths: (cost, path) of the optimum and its ties; of an interrupted search the best so far, or empty; bound: lower
     bound on the cost of every path.
     """
 
-    ways: tuple[tuple[float, Way], ...]
+    paths: tuple[tuple[float, GraphPath], ...]
     bound: float
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class _PartialPath:
     """A partial path.
 
-    value: its cost; spent: of each limit; place, boundary: where it ends; away: whether it left the input's node.
+    cost: its cost; used: of each limit; place, boundary: where it ends; has_left_input: whether it left the input's
+    node.
     """
 
-    value: float
-    spent: tuple[float, ...]
-    way: Way
+    cost: float
+    used: tuple[float, ...]
+    path: GraphPath
     place: int
     boundary: int
-    away: bool
+    has_left_input: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Bounds:
+class _LowerBounds:
     """Lower bounds of the cost and of each limit; of several the largest counts."""
 
-    cost: list[Bound]
-    limits: list[list[Bound]]
+    cost: list[LagrangianBound]
+    limits: list[list[LagrangianBound]]
 
 
-class Searcher:
-    """Search for one question over the paths of one lattice in the given modes.
+class BestFirstSearch:
+    """Search for one query over the paths of one graph in the given modes.
 
-    allows: predicate on partial and complete paths for rules that the bounds do not cover, None for none; it must be
-    monotone: no extension of a forbidden path is allowed. budget: interrupts the search when it is exhausted, None for
-    a standard one.
+    is_allowed: predicate on partial and complete paths for rules that the bounds do not cover, None for none; it must
+    be monotone: no extension of a forbidden path is allowed. budget: interrupts the search when it is exhausted, None
+    for a standard one.
     """
 
     def __init__(
         self,
-        lattice: Lattice,
-        question: Question,
+        graph: PartitionGraph,
+        query: PathQuery,
         modes: Collection[Mode],
-        allows: Callable[[Way], bool] | None = None,
+        is_allowed: Callable[[GraphPath], bool] | None = None,
         budget: Budget | None = None,
     ) -> None:
         if set(modes) in ({"Local"}, {"Remote"}):
-            lattice = lattice.without(~lattice.local if "Local" in modes else lattice.local)
-            question = question.within(lattice.frame)
-        self._lattice = lattice
-        self._question = question
+            graph = graph.drop_places(~graph.is_local if "Local" in modes else graph.is_local)
+            query = query.restrict_to(graph.feasible)
+        self._graph = graph
+        self._query = query
         self._modes = modes
-        self._allows = allows or (lambda _: True)
+        self._is_allowed = is_allowed or (lambda _: True)
         self._budget = budget or Budget()
-        self._most = [limit.most for limit in question.limits]
-        self._budget.spend((1 + len(question.limits)) * question.most * pass_work(lattice))
-        self._rough = _Bounds(
-            [unpriced(lattice, question.cost, question.most)],
-            [[unpriced(lattice, limit.amount, question.most, peak=limit.peak)] for limit in question.limits],
+        self._maxima = [limit.maximum for limit in query.limits]
+        self._budget.spend((1 + len(query.limits)) * query.max_partitions * backward_pass_work(graph))
+        self._unpriced = _LowerBounds(
+            [unpriced_bound(graph, query.costs, query.max_partitions)],
+            [[unpriced_bound(graph, limit.costs, query.max_partitions, peak=limit.peak)] for limit in query.limits],
         )
 
-    def run(self, *, under: float = np.inf, first: float | None = None, patience: int = 20_000) -> Found:
-        """Return the cheapest paths if their cost is below `under`; interrupted after `patience` expansions.
+    def run(
+        self, *, below: float = np.inf, first_limit: float | None = None, max_expansions: int = 20_000
+    ) -> PathSearchResult:
+        """Return the cheapest paths if their cost is below `below`; interrupted after `max_expansions` expansions.
 
-        first: maximum of the first limit, in place of the question's own.
+        first_limit: maximum of the first limit, in place of the query's own.
         """
-        if first is not None:
-            self._most[0] = first
-        best, bounds, duals = Found((), np.inf), self._rough, list[Dual]()
-        (effort, more), (steps, longer) = _EFFORT, _STEPS
+        if first_limit is not None:
+            self._maxima[0] = first_limit
+        best, bounds, duals = PathSearchResult((), np.inf), self._unpriced, list[LagrangianDual]()
+        (expansions, expansion_factor), (steps, step_factor) = _EXPANSIONS, _SUBGRADIENT_STEPS
         while True:
-            found, is_certain = self._follow(bounds, under, min(effort, patience))
-            best = found if is_certain else Found(min(best.ways, found.ways, key=_cost), found.bound)
-            if is_certain or effort >= patience or self._budget.is_exhausted:
+            found, is_certain = self._search(bounds, below, min(expansions, max_expansions))
+            best = found if is_certain else PathSearchResult(min(best.paths, found.paths, key=_cost), found.bound)
+            if is_certain or expansions >= max_expansions or self._budget.is_exhausted:
                 return best
-            duals = duals or self._list_duals()
+            duals = duals or self._make_duals()
             for dual in duals:
-                dual.rise(steps, _cost(best.ways) if self._question.strict else np.inf)
-            if self._question.strict and any(dual.is_hopeless for dual in duals):
-                return Found((), np.inf)
-            bounds = self._raise(duals)
-            effort, steps = effort * more, steps * longer
+                dual.ascend(steps, _cost(best.paths) if self._query.strict else np.inf)
+            if self._query.strict and any(dual.is_infeasible for dual in duals):
+                return PathSearchResult((), np.inf)
+            bounds = self._add_priced(duals)
+            expansions, steps = expansions * expansion_factor, steps * step_factor
 
     @property
-    def _priced(self) -> list[int]:
+    def _priced_limits(self) -> list[int]:
         """Return the indices of the limits that can have a price: sums with a positive, finite maximum."""
-        limits = enumerate(zip(self._question.limits, self._most, strict=True))
-        return [i for i, (limit, most) in limits if not limit.peak and 0 < most < np.inf]
+        limits = enumerate(zip(self._query.limits, self._maxima, strict=True))
+        return [i for i, (limit, maximum) in limits if not limit.peak and 0 < maximum < np.inf]
 
-    def _list_duals(self) -> list[Dual]:
+    def _make_duals(self) -> list[LagrangianDual]:
         """Return the dual of the cost under the limits; if not strict, one dual for each limit's own amount."""
-        lattice, question = self._lattice, self._question
-        if question.strict:
-            amounts = [question.cost, *(question.limits[i].amount for i in self._priced)]
-            frame, finite = lattice.frame, np.full(lattice.source, np.finfo(np.float64).max)
-            for amount in amounts:  # no path keeps the limits over a span of infinite amount
-                frame = restrict(frame, amount, finite)
-            lattice, question = lattice.within(frame), question.within(frame)
-        start = np.where(lattice.frame.ends(0), 0.0, np.inf)
+        graph, query = self._graph, self._query
+        if query.strict:
+            cost_sets = [query.costs, *(query.limits[i].costs for i in self._priced_limits)]
+            feasible, finite = graph.feasible, np.full(graph.source, np.finfo(np.float64).max)
+            for costs in cost_sets:  # no path keeps the limits over a span of infinite amount
+                feasible = limit_spans(feasible, costs, finite)
+            graph, query = graph.restrict_to(feasible), query.restrict_to(feasible)
+        start = np.where(graph.feasible.ends_from(0), 0.0, np.inf)
         self._forbid(start, self._root)
-        possible, limits = start == 0, [(question.limits[i].amount, self._most[i]) for i in self._priced]
-        if question.strict:
-            return [Dual(lattice, question.cost, limits, possible, question.most, self._budget)]
-        return [Dual(lattice, amount, (), possible, question.most, self._budget) for amount, _ in limits]
+        possible, limits = start == 0, [(query.limits[i].costs, self._maxima[i]) for i in self._priced_limits]
+        if query.strict:
+            return [LagrangianDual(graph, query.costs, limits, possible, query.max_partitions, self._budget)]
+        return [LagrangianDual(graph, costs, (), possible, query.max_partitions, self._budget) for costs, _ in limits]
 
-    def _raise(self, duals: Sequence[Dual]) -> _Bounds:
+    def _add_priced(self, duals: Sequence[LagrangianDual]) -> _LowerBounds:
         """Return the unpriced bounds together with those of the duals."""
-        rough = self._rough
-        if self._question.strict:
-            return replace(rough, cost=[*rough.cost, *(dual.bound for dual in duals)])
-        raised = dict(zip(self._priced, duals, strict=True))
-        limits = [[*own, raised[i].bound] if i in raised else own for i, own in enumerate(rough.limits)]
-        return replace(rough, limits=limits)
+        unpriced = self._unpriced
+        if self._query.strict:
+            return replace(unpriced, cost=[*unpriced.cost, *(dual.bound for dual in duals)])
+        priced = dict(zip(self._priced_limits, duals, strict=True))
+        limits = [[*own, priced[i].bound] if i in priced else own for i, own in enumerate(unpriced.limits)]
+        return replace(unpriced, limits=limits)
 
     @property
-    def _root(self) -> _State:
+    def _root(self) -> _PartialPath:
         """Return the empty path."""
-        return _State(0.0, (0.0,) * len(self._question.limits), (), self._lattice.source, 0, away=False)
+        return _PartialPath(0.0, (0.0,) * len(self._query.limits), (), self._graph.source, 0, has_left_input=False)
 
-    def _follow(self, bounds: _Bounds, under: float, patience: int) -> tuple[Found, bool]:
+    def _search(self, bounds: _LowerBounds, below: float, max_expansions: int) -> tuple[PathSearchResult, bool]:
         """Return what a search with these bounds found, and whether it was completed."""
-        cutoff, incumbent = under, list[tuple[float, Way]]()
-        last, serial, queue = self._lattice.last, count(), []  # type: ignore[var-annotated]
-        ways: list[tuple[float, Way]] = []
+        cutoff, incumbent = below, list[tuple[float, GraphPath]]()
+        last, serial, queue = self._graph.last, count(), []  # type: ignore[var-annotated]
+        paths: list[tuple[float, GraphPath]] = []
 
-        def push(state: _State) -> None:
+        def push(partial: _PartialPath) -> None:
             nonlocal cutoff, incumbent
-            least, order = self._expand(state, bounds, cutoff)
+            lower, order = self._expand(partial, bounds, cutoff)
             if not order.size:
                 return
-            heapq.heappush(queue, (least[order[0]], next(serial), state, least[order], order, 0))
-            ended = least[last :: last + 1]  # complete paths: their bounds are their costs
-            unit = int(np.argmin(ended))
-            if ended[unit] + TIE < cutoff and self._allows(way := (*state.way, (unit, last))):
-                cutoff, incumbent = float(ended[unit]) + TIE, [(float(ended[unit]), way)]
+            heapq.heappush(queue, (lower[order[0]], next(serial), partial, lower[order], order, 0))
+            complete = lower[last :: last + 1]  # complete paths: their bounds are their costs
+            unit = int(np.argmin(complete))
+            if complete[unit] + EPSILON < cutoff and self._is_allowed(path := (*partial.path, (unit, last))):
+                cutoff, incumbent = float(complete[unit]) + EPSILON, [(float(complete[unit]), path)]
 
         push(self._root)
-        step = 20 * CALL + 8.0 * (1 + len(self._question.limits)) * self._lattice.source * (last + 1)
-        while queue and patience and len(ways) < _MOST_TIES and self._budget.spend(step):
-            bound, _, state, least, order, at = heapq.heappop(queue)
+        step = 20 * CALL_WORK + 8.0 * (1 + len(self._query.limits)) * self._graph.source * (last + 1)
+        while queue and max_expansions and len(paths) < _MAX_TIES and self._budget.spend(step):
+            bound, _, partial, lower, order, position = heapq.heappop(queue)
             if bound > cutoff:
                 queue.clear()
                 break
-            if at + 1 < order.size:
-                heapq.heappush(queue, (least[at + 1], next(serial), state, least, order, at + 1))
-            unit, boundary = divmod(int(order[at]), last + 1)
-            if not self._allows(way := (*state.way, (unit, boundary))):
+            if position + 1 < order.size:
+                heapq.heappush(queue, (lower[position + 1], next(serial), partial, lower, order, position + 1))
+            unit, boundary = divmod(int(order[position]), last + 1)
+            if not self._is_allowed(path := (*partial.path, (unit, boundary))):
                 continue
             if boundary == last:
-                ways.append((float(bound), way))
-                cutoff = min(cutoff, float(bound) + TIE)
+                paths.append((float(bound), path))
+                cutoff = min(cutoff, float(bound) + EPSILON)
                 continue
-            patience -= 1
-            push(self._step(state, unit, boundary))
-        if ways:
-            return Found(tuple(ways), ways[0][0]), patience > 0 and not self._budget.is_exhausted
-        return Found(tuple(incumbent), float(queue[0][0]) if queue else np.inf), not queue
+            max_expansions -= 1
+            push(self._extend(partial, unit, boundary))
+        if paths:
+            return PathSearchResult(tuple(paths), paths[0][0]), max_expansions > 0 and not self._budget.is_exhausted
+        return PathSearchResult(tuple(incumbent), float(queue[0][0]) if queue else np.inf), not queue
 
-    def _step(self, state: _State, unit: int, boundary: int) -> _State:
+    def _extend(self, partial: _PartialPath, unit: int, boundary: int) -> _PartialPath:
         """Return the partial path extended by a span on `unit` up to `boundary`."""
-        question, place, begin = self._question, state.place, state.boundary
+        query, place, begin = self._query, partial.place, partial.boundary
 
-        def add(amount: Amount, before: float, *, peak: bool = False) -> float:
-            hop, span = amount.hop(place, unit, begin), amount.span(unit, begin, boundary)
-            return max(before, hop, span) if peak else before + hop + span
+        def add(costs: EdgeCosts, before: float, *, peak: bool = False) -> float:
+            crossing, span = costs.crossing(place, unit, begin), costs.span(unit, begin, boundary)
+            return max(before, crossing, span) if peak else before + crossing + span
 
-        return _State(
-            value=add(question.cost, state.value),
-            spent=tuple(
-                add(limit.amount, s, peak=limit.peak) for limit, s in zip(question.limits, state.spent, strict=True)
+        return _PartialPath(
+            cost=add(query.costs, partial.cost),
+            used=tuple(
+                add(limit.costs, s, peak=limit.peak) for limit, s in zip(query.limits, partial.used, strict=True)
             ),
-            way=(*state.way, (unit, boundary)),
+            path=(*partial.path, (unit, boundary)),
             place=unit,
             boundary=boundary,
-            away=state.away or not self._lattice.local[unit],
+            has_left_input=partial.has_left_input or not self._graph.is_local[unit],
         )
 
-    def _expand(self, state: _State, bounds: _Bounds, cutoff: float) -> tuple[Array, NDArray[np.intp]]:
+    def _expand(self, partial: _PartialPath, bounds: _LowerBounds, cutoff: float) -> tuple[Array, NDArray[np.intp]]:
         """Return lower bounds of all successors of a partial path, (D * B,), and the useful ones sorted by bound.
 
         A successor is useful if it is possible and its bound is at most `cutoff`.
         """
-        question, shares = self._question, [state.spent[i] / self._most[i] for i in self._priced]
-        least = self._least(bounds.cost, state, state.value, shares)
-        short = np.zeros_like(least)
-        for limit, most, spent, own in zip(question.limits, self._most, state.spent, bounds.limits, strict=True):
-            if np.isinf(most):
+        query, shares = self._query, [partial.used[i] / self._maxima[i] for i in self._priced_limits]
+        lower = self._bound_successors(bounds.cost, partial, partial.cost, shares)
+        violation = np.zeros_like(lower)
+        for limit, maximum, used, limit_bounds in zip(
+            query.limits, self._maxima, partial.used, bounds.limits, strict=True
+        ):
+            if np.isinf(maximum):
                 continue
             if limit.peak:
-                hop = limit.amount.hops[state.place, :, state.boundary, None]
-                step = np.maximum(hop, limit.amount.row(state.boundary))
-                taken = np.maximum(spent, np.maximum(step, own[0].ahead[self._left(state)][:-1]))
+                crossing = limit.costs.crossings[partial.place, :, partial.boundary, None]
+                step = np.maximum(crossing, limit.costs.spans_from(partial.boundary))
+                value = np.maximum(used, np.maximum(step, limit_bounds[0].cost_to_go[self._steps_left(partial)][:-1]))
             else:
-                taken = self._least(own, state, spent, ())
-            over = taken / most - 1 if most > 0 else np.where(taken > 0, 1.0, 0.0)
-            short += np.maximum(0.0, over - TIE)
-        least = np.where(short > 0, np.inf, least) if question.strict else least + _SHORT * short
-        least[~self._lattice.frame.ends(state.boundary)] = np.inf
-        self._forbid(least, state)
-        flat = least.ravel()
-        worth = np.flatnonzero((flat <= cutoff) & np.isfinite(flat))
-        return flat, worth[np.argsort(flat[worth], kind="stable")]
+                value = self._bound_successors(limit_bounds, partial, used, ())
+            excess = value / maximum - 1 if maximum > 0 else np.where(value > 0, 1.0, 0.0)
+            violation += np.maximum(0.0, excess - EPSILON)
+        lower = np.where(violation > 0, np.inf, lower) if query.strict else lower + _VIOLATION_WEIGHT * violation
+        lower[~self._graph.feasible.ends_from(partial.boundary)] = np.inf
+        self._forbid(lower, partial)
+        flat = lower.ravel()
+        useful = np.flatnonzero((flat <= cutoff) & np.isfinite(flat))
+        return flat, useful[np.argsort(flat[useful], kind="stable")]
 
-    def _least(self, bounds: Sequence[Bound], state: _State, value: float, shares: Sequence[float]) -> Array:
+    def _bound_successors(
+        self, bounds: Sequence[LagrangianBound], partial: _PartialPath, value: float, shares: Sequence[float]
+    ) -> Array:
         """Return (D, B) bounds of `value`, the next step and all steps after it: the largest of the given bounds."""
-        left = self._left(state)
-        found = [b.so_far(value, shares, state.way) + b.onward(state.place, state.boundary, left) for b in bounds]
+        steps_left = self._steps_left(partial)
+        found = [
+            b.bound_prefix(value, shares, partial.path)
+            + b.bound_successors(partial.place, partial.boundary, steps_left)
+            for b in bounds
+        ]
         return found[0] if len(found) == 1 else np.maximum(*found)
 
-    def _left(self, state: _State) -> int:
+    def _steps_left(self, partial: _PartialPath) -> int:
         """Return how many steps may follow the next one."""
-        return self._question.most - len(state.way) - 1
+        return self._query.max_partitions - len(partial.path) - 1
 
-    def _forbid(self, bounds: Array, state: _State) -> None:
+    def _forbid(self, bounds: Array, partial: _PartialPath) -> None:
         """Set bounds to infinity, in place, where the modes or the single use of units rule a successor out."""
-        local, last, modes = self._lattice.local, self._lattice.last, self._modes
-        for unit, _ in state.way:
-            bounds[self._lattice.same[unit]] = np.inf
-        if not state.way and "Remote" not in modes:
+        local, last, modes = self._graph.is_local, self._graph.last, self._modes
+        for unit, _ in partial.path:
+            bounds[self._graph.same_unit[unit]] = np.inf
+        if not partial.path and "Remote" not in modes:
             bounds[~local] = np.inf
-        if not state.way and "Local" not in modes and "Split" not in modes:
+        if not partial.path and "Local" not in modes and "Split" not in modes:
             bounds[local] = np.inf
-        if state.way and not local[state.way[0][0]]:
+        if partial.path and not local[partial.path[0][0]]:
             bounds[local] = np.inf
-        elif state.way and "Split" not in modes:
+        elif partial.path and "Split" not in modes:
             bounds[~local] = np.inf
-        if not state.away and "Local" not in modes:
+        if not partial.has_left_input and "Local" not in modes:
             bounds[local, last] = np.inf
 
 
-def _cost(ways: Sequence[tuple[float, Way]]) -> float:
+def _cost(paths: Sequence[tuple[float, GraphPath]]) -> float:
     """Return the cost of the first path; infinite if there is none."""
-    return ways[0][0] if ways else np.inf
+    return paths[0][0] if paths else np.inf

@@ -3,45 +3,45 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from maleo_planner.graph.edge_costs import Amount, Frame
-from maleo_planner.graph.partition_graph import Lattice
+from maleo_planner.graph.edge_costs import EdgeCosts, FeasibleSteps
+from maleo_planner.graph.partition_graph import PartitionGraph
 
-Way = tuple[tuple[int, int], ...]
+GraphPath = tuple[tuple[int, int], ...]
 """A path: (place, boundary at which its span ends) of each step in data order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """Upper bound `most` on a path's `amount`, summed over its steps or, if `peak`, of its largest step."""
+class PathLimit:
+    """Upper bound `maximum` on a path's `costs`, summed over its steps or, if `peak`, of its largest step."""
 
-    amount: Amount
-    most: float
+    costs: EdgeCosts
+    maximum: float
     peak: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Query: minimise the sum of `cost` within the limits.
+class PathQuery:
+    """Query: minimise the sum of `costs` within the limits.
 
-    most: maximum number of partitions; strict: if false, limits may be violated and relative violations are minimised
-    first.
+    max_partitions: maximum number of partitions; strict: if false, limits may be violated and relative violations are
+    minimised first.
     """
 
-    cost: Amount
-    limits: tuple[Limit, ...]
-    most: int  # partitions
+    costs: EdgeCosts
+    limits: tuple[PathLimit, ...]
+    max_partitions: int  # partitions
     strict: bool = True
 
-    def within(self, frame: Frame) -> "Question":
-        """Return the question with the steps that `frame` allows."""
-        limits = tuple(replace(limit, amount=limit.amount.within(frame)) for limit in self.limits)
-        return replace(self, cost=self.cost.within(frame), limits=limits)
+    def restrict_to(self, feasible: FeasibleSteps) -> "PathQuery":
+        """Return the query with the steps that `feasible` allows."""
+        limits = tuple(replace(limit, costs=limit.costs.restrict_to(feasible)) for limit in self.limits)
+        return replace(self, costs=self.costs.restrict_to(feasible), limits=limits)
 
 
-def total(amount: Amount, lattice: Lattice, way: Sequence[tuple[int, int]], *, peak: bool = False) -> float:
+def path_cost(costs: EdgeCosts, graph: PartitionGraph, path: Sequence[tuple[int, int]], *, peak: bool = False) -> float:
     """Return the amount of a complete path, or its largest step if `peak`; infinite if the path is impossible."""
-    place, boundary, steps = lattice.source, 0, []
-    for unit, end in way:
-        steps += [amount.hop(place, unit, boundary), amount.span(unit, boundary, end)]
+    place, boundary, steps = graph.source, 0, []
+    for unit, end in path:
+        steps += [costs.crossing(place, unit, boundary), costs.span(unit, boundary, end)]
         place, boundary = unit, end
     return max(steps) if peak else sum(steps)

@@ -13,122 +13,135 @@ import numpy as np
 
 from maleo_api.model import Variant, bytes_across, is_raw
 from maleo_api.quantities import WORK, parse
-from maleo_planner.cost_model.codec_cost import Coder, rank_codecs
-from maleo_planner.cost_model.mg1 import leave
+from maleo_planner.cost_model.codec_cost import CodecProcessor, list_codecs
+from maleo_planner.cost_model.mg1 import free_share
 from maleo_planner.cost_model.span_cost import LinkFacts
 from maleo_planner.cost_model.units import UnitFacts
 from maleo_planner.types.numeric import Array, Mask
 from maleo_planner.types.problem import NodeFacts
 
-_PAIR: Final = 7  # figures of a pair without a codec, in the order of Crossings
-_FIGURES: Final = 5
+_PAIR_FIELDS: Final = 7  # figures of a pair without a codec, in the order of Crossings
+_CODED_FIELDS: Final = 5
 """Mean seconds, tail minus mean, joules, seconds of the slowest pipeline stage, share of accuracy lost."""
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
+class TransferRules:
     """Rules and figures of crossings between nodes.
 
     link: None where no Link joins two nodes; may_receive: (node, whether the data is raw input) -> whether the
     mission's egress allows it; processor: the node's own, None where no profile states it; loss: (block, codec) ->
-    share of accuracy that the cut after the block costs, an empty codec for none; taken: share of the link's time that
-    others have reserved.
+    share of accuracy that the cut after the block costs, an empty codec for none; reserved_share: share of the link's
+    time that others have reserved.
     """
 
     link: Callable[[NodeFacts, NodeFacts], LinkFacts | None]
     input_bytes: float
-    answer_bytes: float
+    output_bytes: float
     may_receive: Callable[[NodeFacts, bool], bool]
     processor: Callable[[NodeFacts], UnitFacts | None]
     loss: Callable[[int, str], float]
-    taken: Callable[[NodeFacts, NodeFacts], float]
+    reserved_share: Callable[[NodeFacts, NodeFacts], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Crossings:
+class TransferCosts:
     """Crossings between D places at B boundaries, (D+1, D): the last row is from the input's node. Zero inside a node.
 
-    wire: seconds a byte; taken: the same in the time that others leave of the link; doubt: tail of the wire's time over
-    its mean, relative; overhead: seconds of each crossing; joules: of a byte; detour: seconds of each crossing on the
-    wire in addition to its bytes; held: the same in the time that others leave of the link; open: whether links and
-    egress allow the crossing; pairs: (place, place) -> row in `coded` of a crossing with a codec; barred: (D+1, D, B)
-    cuts whose tensors egress keeps from a place that may receive those of other cuts, None if there are none.
+    per_byte: seconds a byte; busy_per_byte: the same in the time that others leave of the link; relative_tail_excess:
+    tail of the segment's time over its mean, relative; fixed_seconds: seconds of each crossing; joules_per_byte: of a
+    byte; return_delay: seconds of each crossing on the segment in addition to its bytes; busy_return_delay: the same in
+    the time that others leave of the link; crossable: whether links and egress allow the crossing; coded_pairs: (place,
+    place) -> row in `coded_costs` of a crossing with a codec; forbidden: (D+1, D, B) cuts whose tensors egress keeps
+    from a place that may receive those of other cuts, None if there are none.
     """
 
     sizes: Array  # (B,) bytes, with the answer
-    wire: Array
-    taken: Array
-    doubt: Array
-    overhead: Array
-    joules: Array
-    detour: Array
-    held: Array
-    open: Mask
-    pairs: Mapping[tuple[int, int], int]
-    coded: Array  # (figures, P, B)
-    barred: Mask | None
+    per_byte: Array
+    busy_per_byte: Array
+    relative_tail_excess: Array
+    fixed_seconds: Array
+    joules_per_byte: Array
+    return_delay: Array
+    busy_return_delay: Array
+    crossable: Mask
+    coded_pairs: Mapping[tuple[int, int], int]
+    coded_costs: Array  # (figures, P, B)
+    forbidden: Mask | None
 
 
-def find_crossings(
+def compute_transfer_costs(
     variant: Variant,
-    ends: Sequence[int],
+    last_blocks: Sequence[int],
     units: Sequence[UnitFacts],
-    codecs: Sequence[int],
-    crossing: Crossing,
+    codec_ranks: Sequence[int],
+    rules: TransferRules,
     *,
     source: NodeFacts,
     z: float,
-) -> Crossings:
+) -> TransferCosts:
     """Return the crossings between these places.
 
-    units, codecs: of each place, a codec by its rank from 1 at each cut, 0 for none; ends: boundary -> last block; z:
-    of the latency's percentile.
+    units, codec_ranks: of each place, a codec by its rank from 1 at each cut, 0 for none; last_blocks: boundary -> last
+    block; z: of the latency's percentile.
     """
     count = len(units)
-    figures = np.zeros((_PAIR, count + 1, count))
-    allowed = np.zeros((count + 1, count), dtype=bool)
-    coded, same = list[Array](), dict[tuple[object, ...], Array]()
+    pair_costs = np.zeros((_PAIR_FIELDS, count + 1, count))
+    crossable = np.zeros((count + 1, count), dtype=bool)
+    coded_costs, computed = list[Array](), dict[tuple[object, ...], Array]()
     pairs: dict[tuple[int, int], int] = {}
     known: dict[tuple[str, str, bool], tuple[float, ...] | None] = {}
-    forms = {rank: _Form.of(variant, ends, crossing, rank) for rank in set(codecs) if rank}
-    coders = {unit.key: Coder.of(variant, unit, crossing.processor(unit.node)) for unit in (units if forms else ())}
-    raw = raw_cuts(variant, ends)
-    inputs, features = (np.array([crossing.may_receive(u.node, x) for u in units], dtype=bool) for x in (True, False))
+    codecs_by_rank = {
+        rank: _CodecArrays.collect(variant, last_blocks, rules, rank) for rank in set(codec_ranks) if rank
+    }
+    processors = {
+        unit.key: CodecProcessor.for_unit(variant, unit, rules.processor(unit.node))
+        for unit in (units if codecs_by_rank else ())
+    }
+    raw = raw_cuts(variant, last_blocks)
+    inputs, features = (np.array([rules.may_receive(u.node, x) for u in units], dtype=bool) for x in (True, False))
     after_cuts = features | (inputs & raw.any())
     for i, origin in enumerate([*(unit.node for unit in units), source]):
         receives = inputs if i == count else after_cuts
         for j, unit in enumerate(units):
             pair = (origin.name, unit.node.name, i == count)
             if pair not in known:
-                known[pair] = _pair(crossing, origin, unit.node, z) if receives[j] else None
+                known[pair] = _pair_costs(rules, origin, unit.node, z) if receives[j] else None
             found = known[pair]
             if found is None or (i < count and units[i].key == unit.key):
                 continue  # not allowed, not linked, or the same unit, which serves at most once
-            if not codecs[j]:
-                allowed[i, j], figures[:, i, j] = True, found
+            if not codec_ranks[j]:
+                crossable[i, j], pair_costs[:, i, j] = True, found
             elif i < count and origin.name != unit.node.name:  # a codec belongs to a cut, and the input crosses none
-                link = crossing.link(origin, unit.node)
+                link = rules.link(origin, unit.node)
                 assert link is not None
-                allowed[i, j] = True
-                key = units[i].key, unit.key, codecs[j]
-                if key not in same:
-                    sides, free = (coders[key[0]], coders[key[1]]), leave(crossing.taken(origin, unit.node))
-                    same[key] = _coded(forms[codecs[j]], crossing.answer_bytes, link, free, sides, z)
-                pairs[i, j] = len(coded)
-                coded.append(same[key])
-    sizes = list_sizes(variant, ends, crossing.input_bytes) + crossing.answer_bytes
-    stacked = np.stack(coded, axis=1) if coded else np.zeros((_FIGURES, 0, len(ends)))
-    barred = _bar(raw, inputs, features)
-    wire, taken, doubt, overhead, joules, detour, held = figures
-    return Crossings(sizes, wire, taken, doubt, overhead, joules, detour, held, allowed, pairs, stacked, barred)
+                crossable[i, j] = True
+                key = units[i].key, unit.key, codec_ranks[j]
+                if key not in computed:
+                    sides, free_share_ = (
+                        (processors[key[0]], processors[key[1]]),
+                        free_share(rules.reserved_share(origin, unit.node)),
+                    )
+                    computed[key] = _coded_crossing_costs(
+                        codecs_by_rank[codec_ranks[j]], rules.output_bytes, link, free_share_, sides, z
+                    )
+                pairs[i, j] = len(coded_costs)
+                coded_costs.append(computed[key])
+    sizes = transfer_sizes(variant, last_blocks, rules.input_bytes) + rules.output_bytes
+    stacked = np.stack(coded_costs, axis=1) if coded_costs else np.zeros((_CODED_FIELDS, 0, len(last_blocks)))
+    forbidden = _forbidden_crossings(raw, inputs, features)
+    wire, taken, doubt, overhead, joules, detour, held = pair_costs
+    return TransferCosts(
+        sizes, wire, taken, doubt, overhead, joules, detour, held, crossable, pairs, stacked, forbidden
+    )
 
 
-def raw_cuts(variant: Variant, ends: Sequence[int]) -> Mask:
+def raw_cuts(variant: Variant, last_blocks: Sequence[int]) -> Mask:
     """Return (B,): whether raw input crosses at each boundary; false at the first one, where nothing is cut yet."""
-    return np.array([False, *(is_raw(variant.blocks, end) for end in ends[1:])])
+    return np.array([False, *(is_raw(variant.blocks, end) for end in last_blocks[1:])])
 
 
-def _bar(raw: Mask, inputs: Mask, features: Mask) -> Mask | None:
+def _forbidden_crossings(raw: Mask, inputs: Mask, features: Mask) -> Mask | None:
     """Return (D+1, D, B): cuts that egress forbids by the place that receives them, or None.
 
     Forbidden are raw cuts at places that may not receive the input (`inputs`), and other cuts at places that may not
@@ -141,73 +154,88 @@ def _bar(raw: Mask, inputs: Mask, features: Mask) -> Mask | None:
     return np.broadcast_to(forbidden, (len(inputs) + 1, *forbidden.shape))
 
 
-def _pair(crossing: Crossing, origin: NodeFacts, target: NodeFacts, z: float) -> tuple[float, ...] | None:
+def _pair_costs(rules: TransferRules, origin: NodeFacts, target: NodeFacts, z: float) -> tuple[float, ...] | None:
     """Return the figures of a pair of nodes in the order of Crossings; None where no link joins them."""
     if origin.name == target.name:
-        return (0.0,) * _PAIR
-    link = crossing.link(origin, target)
+        return (0.0,) * _PAIR_FIELDS
+    link = rules.link(origin, target)
     if link is None:
         return None
-    doubt = z * link.bandwidth.sigma / link.bandwidth.value
-    wire, free = 1 / link.bandwidth.value, leave(crossing.taken(origin, target))
-    detour = link.detour(crossing.answer_bytes)
-    return wire, wire / free, doubt, link.fixed, link.energy_per_byte, detour, detour / free
+    relative_tail_excess = z * link.bandwidth.sigma / link.bandwidth.value
+    per_byte, free_link_share = 1 / link.bandwidth.value, free_share(rules.reserved_share(origin, target))
+    return_delay = link.return_delay(rules.output_bytes)
+    return (
+        per_byte,
+        per_byte / free_link_share,
+        relative_tail_excess,
+        link.fixed_seconds,
+        link.energy_per_byte,
+        return_delay,
+        return_delay / free_link_share,
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class _CodecArrays:
     """The codecs of one rank at each boundary, (B,): bytes, operations to encode and decode, accuracy loss (share)."""
 
-    there: Mask
+    is_offered: Mask
     size: Array
     encode: Array
     decode: Array
     loss: Array
 
     @classmethod
-    def of(cls, variant: Variant, ends: Sequence[int], crossing: Crossing, rank: int) -> "_Form":
+    def collect(cls, variant: Variant, last_blocks: Sequence[int], rules: TransferRules, rank: int) -> "_CodecArrays":
         """Collect the codecs of this rank whose loss is finite."""
-        rows = np.zeros((4, len(ends)))
-        there = np.zeros(len(ends), dtype=bool)
-        for at, end in enumerate(ends[1:-1], start=1):
-            offered = rank_codecs(variant, end)
+        rows = np.zeros((4, len(last_blocks)))
+        is_offered = np.zeros(len(last_blocks), dtype=bool)
+        for boundary, end in enumerate(last_blocks[1:-1], start=1):
+            offered = list_codecs(variant, end)
             if len(offered) < rank:
                 continue
             codec = offered[rank - 1]
-            loss = crossing.loss(end, codec.name)
+            loss = rules.loss(end, codec.name)
             if loss < np.inf:
-                there[at] = True
-                rows[:, at] = bytes_across(codec), parse(WORK, codec.encode), parse(WORK, codec.decode), loss
-        return cls(there, *rows)
+                is_offered[boundary] = True
+                rows[:, boundary] = bytes_across(codec), parse(WORK, codec.encode), parse(WORK, codec.decode), loss
+        return cls(is_offered, *rows)
 
 
-def _coded(form: _Form, answer: float, link: LinkFacts, free: float, sides: tuple[Coder, Coder], z: float) -> Array:
+def _coded_crossing_costs(
+    codec: _CodecArrays,
+    output_bytes: float,
+    link: LinkFacts,
+    free_link_share: float,
+    sides: tuple[CodecProcessor, CodecProcessor],
+    z: float,
+) -> Array:
     """Return (figures, B) of a crossing with a codec; infinite where the cut has none or a pace is unknown.
 
-    Encoding, transfer and decoding are pipeline stages of their own, because the units go on meanwhile. free: share of
-    the link's time that others leave.
+    Encoding, transfer and decoding are pipeline stages of their own, because the units go on meanwhile.
+    free_link_share: share of the link's time that others leave.
     """
-    found, paces = np.full((_FIGURES, len(form.there)), np.inf), [side.pace for side in sides]
-    if not all(paces):
+    found, speeds = np.full((_CODED_FIELDS, len(codec.is_offered)), np.inf), [side.speed for side in sides]
+    if not all(speeds):
         return found
-    wire = (form.size + answer) / link.bandwidth.value + link.detour(answer)
-    seconds = [work / side.pace for work, side in zip((form.encode, form.decode), sides, strict=True)]
-    doubt = wire * (link.bandwidth.sigma / link.bandwidth.value)
+    link_seconds = (codec.size + output_bytes) / link.bandwidth.value + link.return_delay(output_bytes)
+    seconds = [work / side.speed for work, side in zip((codec.encode, codec.decode), sides, strict=True)]
+    link_sigma = link_seconds * (link.bandwidth.sigma / link.bandwidth.value)
     known = all(side.watts < np.inf for side in sides)
     joules = sum(s * side.watts for s, side in zip(seconds, sides, strict=True)) if known else np.inf
-    figures = (
-        wire + link.fixed + sum(seconds),
-        z * (doubt + sum(s * side.spread for s, side in zip(seconds, sides, strict=True))),
-        (form.size + answer) * link.energy_per_byte + joules,
-        np.maximum(wire / free, np.maximum(*seconds)),
-        form.loss,
+    values_by_field = (
+        link_seconds + link.fixed_seconds + sum(seconds),
+        z * (link_sigma + sum(s * side.spread for s, side in zip(seconds, sides, strict=True))),
+        (codec.size + output_bytes) * link.energy_per_byte + joules,
+        np.maximum(link_seconds / free_link_share, np.maximum(*seconds)),
+        codec.loss,
     )
-    for row, values in zip(found, figures, strict=True):
-        row[form.there] = values[form.there]
+    for row, values in zip(found, values_by_field, strict=True):
+        row[codec.is_offered] = values[codec.is_offered]
     return found
 
 
-def list_sizes(variant: Variant, ends: Sequence[int], input_bytes: float) -> Array:
+def transfer_sizes(variant: Variant, last_blocks: Sequence[int], input_bytes: float) -> Array:
     """Return (B,) the bytes that cross each boundary without a codec; zero at the last one."""
-    cuts = [variant.blocks[end].cut for end in ends[1:]]
+    cuts = [variant.blocks[end].cut for end in last_blocks[1:]]
     return np.array([input_bytes, *(bytes_across(cut) if cut else 0.0 for cut in cuts)])

@@ -9,13 +9,13 @@ import numpy as np
 from maleo_api.egress import may_leave
 from maleo_api.mission import Reach as Egress
 from maleo_planner.cost_model.span_cost import LinkFacts
-from maleo_planner.inventory.fleet_index import FleetIndex, IndexCache, Spot
+from maleo_planner.inventory.fleet_index import FleetIndex, IndexCache, Location
 from maleo_planner.inventory.unit_classes import UnitClass
 from maleo_planner.types.problem import NodeFacts
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
+class HopBound:
     """Component-wise bound on a hop: no hop has more bytes/s, less overhead in seconds or fewer joules per byte.
 
     The three figures may stem from different links.
@@ -27,10 +27,10 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ReachableClass:
     """A unit class that is one hop away from the source. raw, features: which data egress permits it to receive."""
 
-    units: UnitClass
+    unit_class: UnitClass
     link: LinkFacts
     raw: bool
     features: bool
@@ -40,18 +40,19 @@ class Target:
 class Reach:
     """Hops that are open to the data of one source.
 
-    targets: classes within one hop, by link and egress; inbound: spot -> bound on a hop into it from any other place
-    that the data may reach; entry: bound on a hop from a target to a class that is no target, None where there is none.
+    targets: classes within one hop, by link and egress; inbound: location -> bound on a hop into it from any other
+    place that the data may reach; entry: bound on a hop from a target to a class that is no target, None where there is
+    none.
     """
 
-    targets: tuple[Target, ...]
-    inbound: Mapping[Spot, Hop]
-    entry: Hop | None
+    targets: tuple[ReachableClass, ...]
+    inbound: Mapping[Location, HopBound]
+    entry: HopBound | None
 
 
-_REACH: Final = IndexCache[tuple[Spot, Egress, Egress], Reach]("reach", by_classes=True)
-"""(spot of the source, egress of raw input, egress of features) -> `find_reach`."""
-NOWHERE: Final = Hop(0.0, np.inf, np.inf)
+_REACH: Final = IndexCache[tuple[Location, Egress, Egress], Reach]("reach", depends_on_classes=True)
+"""(location of the source, egress of raw input, egress of features) -> `find_reach`."""
+NO_HOP: Final = HopBound(0.0, np.inf, np.inf)
 """Bound of a hop that does not exist."""
 
 
@@ -61,38 +62,38 @@ def find_reach(index: FleetIndex, source: NodeFacts, raw: Egress, features: Egre
     Sources that neither links nor egress can tell apart share one result, so it may list the source's own node as a
     target.
     """
-    known, key = index.cache(_REACH), (index.spot(source), raw, features)
+    known, key = index.cache(_REACH), (index.location(source), raw, features)
     if key not in known:
-        known[key] = _find(index, source, raw, features)
+        known[key] = _compute_reach(index, source, raw, features)
     return known[key]
 
 
-def _find(index: FleetIndex, source: NodeFacts, raw: Egress, features: Egress) -> Reach:
+def _compute_reach(index: FleetIndex, source: NodeFacts, raw: Egress, features: Egress) -> Reach:
     """Compute the uncached result of `find_reach`."""
-    targets, near, far = [], {index.spot(source): source}, dict[Spot, NodeFacts]()
-    for each in index.classes:
-        node = each.members[0].node
-        may = [may_leave(reach, source.site, node.site) for reach in (raw, features)]
-        link = index.link(source, node) if any(may) else None
+    targets, near, far = [], {index.location(source): source}, dict[Location, NodeFacts]()
+    for unit_class in index.classes:
+        node = unit_class.members[0].node
+        permitted = [may_leave(reach, source.site, node.site) for reach in (raw, features)]
+        link = index.link(source, node) if any(permitted) else None
         if link is not None:
-            targets.append(Target(each, link, *may))
-            near[index.spot(node)] = node
-        elif any(may):  # not linked to the source, but possibly to nodes that host earlier partitions
-            far[index.spot(node)] = node
-    far = {spot: node for spot, node in far.items() if spot not in near}
-    hops = {spot: _best(index, [*near.values(), *far.values()], [node]) for spot, node in near.items()}
-    entry = _best(index, near.values(), far.values())
-    return Reach(tuple(targets), hops, None if entry is NOWHERE else entry)
+            targets.append(ReachableClass(unit_class, link, *permitted))
+            near[index.location(node)] = node
+        elif any(permitted):  # not linked to the source, but possibly to nodes that host earlier partitions
+            far[index.location(node)] = node
+    far = {location: node for location, node in far.items() if location not in near}
+    inbound = {location: _bound_hops(index, [*near.values(), *far.values()], [node]) for location, node in near.items()}
+    entry = _bound_hops(index, near.values(), far.values())
+    return Reach(tuple(targets), inbound, None if entry is NO_HOP else entry)
 
 
-def _best(index: FleetIndex, origins: Iterable[NodeFacts], targets: Iterable[NodeFacts]) -> Hop:
-    """Return the bound over all links from `origins` to `targets`, `NOWHERE` where no link exists."""
+def _bound_hops(index: FleetIndex, origins: Iterable[NodeFacts], targets: Iterable[NodeFacts]) -> HopBound:
+    """Return the bound over all links from `origins` to `targets`, `NO_HOP` where no link exists."""
     targets = list(targets)
     links = {id(link): link for a in origins for b in targets if (link := index.link(a, b)) is not None}.values()
     if not links:
-        return NOWHERE
-    return Hop(
-        max(max(link.bandwidth.value, link.back) for link in links),
-        min(link.fixed for link in links),
+        return NO_HOP
+    return HopBound(
+        max(max(link.bandwidth.value, link.reverse_bandwidth) for link in links),
+        min(link.fixed_seconds for link in links),
         min(link.energy_per_byte for link in links),
     )

@@ -12,56 +12,56 @@ from typing import Any, Final, Generic, TypeVar
 from maleo_api.device import Link, Place
 from maleo_api.model import Model
 from maleo_planner.cost_model.span_cost import (
+    BlockArrays,
     LinkFacts,
-    Shape,
     SpanCosts,
     cost_spans,
     declared_bandwidth,
-    describe_link,
+    make_link_facts,
 )
 from maleo_planner.cost_model.units import UnitFacts, list_units
-from maleo_planner.inventory.unit_classes import Classes, UnitClass
-from maleo_planner.types.problem import Figure, NodeFacts, Snapshot
-from maleo_planner.types.variants import Edition, list_editions
+from maleo_planner.inventory.unit_classes import UnitClass, UnitClasses
+from maleo_planner.types.problem import Estimate, NodeFacts, Snapshot
+from maleo_planner.types.variants import RunnableVariant, list_runnable_variants
 
-Spot = tuple[str, str, str]
+Location = tuple[str, str, str]
 """What links can tell of a node: name, site, tier.
 
 The name is empty unless a Link or a deviating measurement names the node.
 """
-Wire = tuple[str, str, str]
+LinkSegment = tuple[str, str, str]
 """A link capacity that missions share: Link, and the two sites or nodes that it joins here."""
-_End = tuple[str, str]
-_Joint = tuple[str, str, str, bool]
+_LinkEnd = tuple[str, str]
+_MeasurementGroup = tuple[str, str, str, bool]
 """Link, the sites or named nodes that it joins here in the direction of the data, and whether that direction is up.
 
 The last is always True for a Link with the same bandwidth in both directions.
 """
-_FEW_PAIRS: Final = 3
+_MIN_PAIRS: Final = 3
 """Measured pairs within one site from which their median stands for the site."""
-_APART: Final = 0.25
+_DEVIATION: Final = 0.25
 """Relative distance from the expected bandwidth beyond which a measured pair counts by itself."""
-_MOST_COSTS: Final = 20_000
-_MOST_WIRES: Final = 100_000
-_RANK = {"node": 3, "site": 2, "tier": 1}
+_MAX_COSTS: Final = 20_000
+_MAX_SEGMENTS: Final = 100_000
+_SPECIFICITY = {"node": 3, "site": 2, "tier": 1}
 
 
 _Key = TypeVar("_Key")
-_Found = TypeVar("_Found")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, eq=False)
-class IndexCache(Generic[_Key, _Found]):
+class IndexCache(Generic[_Key, _Value]):
     """Declaration of a cache of the index, by the one module that reads and fills it.
 
-    by_classes: whether the contents depend on which unit classes exist, and not only on costs and links.
+    depends_on_classes: whether the contents depend on which unit classes exist, and not only on costs and links.
     """
 
     name: str
-    by_classes: bool = False
+    depends_on_classes: bool = False
 
 
-_EDITIONS: Final = IndexCache[str, list[Edition]]("editions")
+_RUNNABLE_VARIANTS: Final = IndexCache[str, list[RunnableVariant]]("runnable variants")
 """Key of a model -> its runnable variants."""
 
 
@@ -75,17 +75,17 @@ class FleetIndex:
     def __init__(self, snapshot: Snapshot) -> None:
         self._caches: dict[IndexCache[Any, Any], dict[Any, Any]] = {}
         self._snapshot = snapshot
-        self._shapes: dict[tuple[str, str], Shape] = {}
+        self._blocks: dict[tuple[str, str], BlockArrays] = {}
         self._costs: dict[tuple[object, ...], SpanCosts | None] = {}
         self._corrections = _list_corrections(snapshot)
-        self._learn_links(snapshot)
+        self._index_links(snapshot)
         self._devices: dict[str, set[str]] = {}  # node -> its Devices
         self._node_of: dict[str, str] = {}
-        self._follow(snapshot.devices)
-        self._on: dict[str, list[UnitFacts]] = {}
+        self._map_devices(snapshot.devices)
+        self._units: dict[str, list[UnitFacts]] = {}
         for unit in list_units(snapshot):
-            self._on.setdefault(unit.node.name, []).append(unit)
-        self.classes = Classes(self._all(), self._set_apart)
+            self._units.setdefault(unit.node.name, []).append(unit)
+        self.classes = UnitClasses(self._all_units(), self._discriminate)
 
     def update(self, snapshot: Snapshot, nodes: Collection[str] | None = None) -> Collection[str] | None:
         """Switch to this snapshot; return the nodes whose units were listed again, None if the links changed as well.
@@ -94,48 +94,50 @@ class FleetIndex:
         None: find them by comparison.
         """
         before, self._snapshot = self._snapshot, snapshot
-        seen, were = snapshot.observations, before.observations
+        observations, previous = snapshot.observations, before.observations
         if _differ(before.profiles, snapshot.profiles):
-            nodes = {*self._on, *snapshot.nodes}
+            nodes = {*self._units, *snapshot.nodes}
         elif nodes is None:
             devices = _changed(before.devices, snapshot.devices)
-            nodes = _changed(before.nodes, snapshot.nodes) | self._follow(devices)
-            nodes |= {node for node, _ in _changed(were.capacity, seen.capacity)}
+            nodes = _changed(before.nodes, snapshot.nodes) | self._map_devices(devices)
+            nodes |= {node for node, _ in _changed(previous.capacity, observations.capacity)}
         kinds = ("profiles", "models", "model_profiles")
         changed = any(_differ(getattr(before, kind), getattr(snapshot, kind)) for kind in kinds)
-        if changed or len(self._costs) > _MOST_COSTS:
-            self._shapes.clear()
+        if changed or len(self._costs) > _MAX_COSTS:
+            self._blocks.clear()
             self._costs.clear()
             self._caches.clear()
-        named = self._named
-        if _differ(were.correction, seen.correction):
+        named_nodes = self._named_nodes
+        if _differ(previous.correction, observations.correction):
             self._corrections = _list_corrections(snapshot)
-            nodes = {*nodes, *(node for _, node, _ in _changed(were.correction, seen.correction))}
-        pairs = ((before.links, snapshot.links), (were.bandwidth, seen.bandwidth))
-        at_ends = self._at_ends.intersection(nodes)
-        relinked = any(_differ(old, new) for old, new in pairs) or any(_is_moved(before, snapshot, n) for n in at_ends)
+            nodes = {*nodes, *(node for _, node, _ in _changed(previous.correction, observations.correction))}
+        pairs = ((before.links, snapshot.links), (previous.bandwidth, observations.bandwidth))
+        measured_nodes = self._measured_nodes.intersection(nodes)
+        relinked = any(_differ(old, new) for old, new in pairs) or any(
+            _is_moved(before, snapshot, n) for n in measured_nodes
+        )
         if relinked:
-            self._learn_links(snapshot)
+            self._index_links(snapshot)
             self._caches.clear()
-        renewed = {*nodes, *(named ^ self._named)}
-        self._renew(renewed)
+        renewed = {*nodes, *(named_nodes ^ self._named_nodes)}
+        self._relist_units(renewed)
         return None if relinked else renewed
 
-    def _renew(self, nodes: Collection[str]) -> None:
+    def _relist_units(self, nodes: Collection[str]) -> None:
         """List the units of these nodes again and update the classes."""
         if not nodes:
             return
         for cached in ("available", "unavailable"):
             self.__dict__.pop(cached, None)
-        self._wires.clear()
-        self._follow(nodes)
-        old = [unit for node in nodes for unit in self._on.pop(node, ())]
+        self._segments.clear()
+        self._map_devices(nodes)
+        old = [unit for node in nodes for unit in self._units.pop(node, ())]
         for unit in list_units(self._snapshot, {key for node in nodes for key in self._devices.get(node, ())}):
-            self._on.setdefault(unit.node.name, []).append(unit)
-        if self.classes.replace(old, [u for node in nodes for u in self._on.get(node, ())]):
-            self._caches = {cache: found for cache, found in self._caches.items() if not cache.by_classes}
+            self._units.setdefault(unit.node.name, []).append(unit)
+        if self.classes.replace(old, [u for node in nodes for u in self._units.get(node, ())]):
+            self._caches = {cache: found for cache, found in self._caches.items() if not cache.depends_on_classes}
 
-    def _set_apart(self, unit: UnitFacts) -> object:
+    def _discriminate(self, unit: UnitFacts) -> object:
         """Return what distinguishes the unit from others of equal figures, as part of its class key.
 
         - its node's name, where a Link or a deviating measurement names the node, or where the unit is reconfigured
@@ -144,11 +146,13 @@ class FleetIndex:
         - its online corrections.
         """
         node = unit.node.name
-        own = node if node in self._named or unit.reconfiguration != 0 else ""
-        others = sorted(_look(each) for each in self._on[node] if each.available and each.name != unit.name)
-        return own, tuple(others), self._corrections.get((node, unit.name), ())
+        node_name = node if node in self._named_nodes or unit.reconfiguration != 0 else ""
+        others = sorted(
+            _comparable_attributes(each) for each in self._units[node] if each.available and each.name != unit.name
+        )
+        return node_name, tuple(others), self._corrections.get((node, unit.name), ())
 
-    def _follow(self, devices: Iterable[str]) -> set[str]:
+    def _map_devices(self, devices: Iterable[str]) -> set[str]:
         """Update the mapping of these Devices to nodes; return the nodes that they belonged to or belong to now."""
         found = set()
         for key in devices:
@@ -173,152 +177,167 @@ class FleetIndex:
     @property
     def units(self) -> list[UnitFacts]:
         """All units, by node."""
-        return list(self._all())
+        return list(self._all_units())
 
     @cached_property
     def available(self) -> list[UnitFacts]:
         """Units that can be planned with."""
-        return [unit for unit in self._all() if unit.available]
+        return [unit for unit in self._all_units() if unit.available]
 
     @cached_property
     def unavailable(self) -> list[UnitFacts]:
         """Units that cannot be planned with."""
-        return [unit for unit in self._all() if not unit.available]
+        return [unit for unit in self._all_units() if not unit.available]
 
-    def on(self, node: str) -> list[UnitFacts]:
+    def units_on(self, node: str) -> list[UnitFacts]:
         """Return the available units of the node."""
-        return [unit for unit in self._on.get(node, ()) if unit.available]
+        return [unit for unit in self._units.get(node, ()) if unit.available]
 
     def unit(self, key: tuple[str, str]) -> UnitFacts | None:
         """Return the unit, None where it is missing or not available."""
-        return next((unit for unit in self._on.get(key[0], ()) if unit.name == key[1] and unit.available), None)
+        return next((unit for unit in self._units.get(key[0], ()) if unit.name == key[1] and unit.available), None)
 
     def class_of(self, key: tuple[str, str]) -> UnitClass | None:
         """Return the equivalence class of the unit, None where it is missing or not available."""
         unit = self.unit(key)
-        return self.classes.of(unit) if unit is not None else None
+        return self.classes.class_of(unit) if unit is not None else None
 
-    def _all(self) -> Iterator[UnitFacts]:
+    def _all_units(self) -> Iterator[UnitFacts]:
         """Yield all units by node."""
-        for node in sorted(self._on):
-            yield from self._on[node]
+        for node in sorted(self._units):
+            yield from self._units[node]
 
     # ------------------------------------------------------------------------------------------------ links
 
-    def spot(self, node: NodeFacts) -> Spot:
-        """Return what links can tell of the node: nodes of the same spot have the same links."""
-        return node.name if node.name in self._named else "", node.site, str(node.tier)
+    def location(self, node: NodeFacts) -> Location:
+        """Return what links can tell of the node: nodes of the same location have the same links."""
+        return node.name if node.name in self._named_nodes else "", node.site, str(node.tier)
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
         """Return the most specific Link between two nodes, with measured bandwidth if any; None where none matches."""
-        pair = (self.spot(source), self.spot(target))
+        pair = (self.location(source), self.location(target))
         if pair not in self._links:
             self._links[pair] = self._find_link(source, target)
         return self._links[pair]
 
-    def wire(self, source: NodeFacts, target: NodeFacts) -> Wire | None:
+    def segment(self, source: NodeFacts, target: NodeFacts) -> LinkSegment | None:
         """Return the shared capacity that a transfer between the nodes uses; None within a node and without a link.
 
         A Link joins what it names: nodes, or sites with all their nodes. A Link that names a tier joins the sites of
-        its nodes. Within one site a Link is a network in which each pair of nodes has a wire of its own.
+        its nodes. Within one site a Link is a network in which each pair of nodes has a segment of its own.
         """
         pair = (source.name, target.name)
-        if pair not in self._wires:
-            if len(self._wires) > _MOST_WIRES:
-                self._wires.clear()
-            self._wires[pair] = self._find_wire(source, target)
-        return self._wires[pair]
+        if pair not in self._segments:
+            if len(self._segments) > _MAX_SEGMENTS:
+                self._segments.clear()
+            self._segments[pair] = self._find_segment(source, target)
+        return self._segments[pair]
 
-    def _find_wire(self, source: NodeFacts, target: NodeFacts) -> Wire | None:
-        """Return the uncached result of `wire`."""
+    def _find_segment(self, source: NodeFacts, target: NodeFacts) -> LinkSegment | None:
+        """Return the uncached result of `segment`."""
         link = self.link(source, target) if source.name != target.name else None
         if link is None:
             return None
-        one, other = self._joins(link.name, source) or source.name, self._joins(link.name, target) or target.name
+        one, other = (
+            self._site_at_end(link.name, source) or source.name,
+            self._site_at_end(link.name, target) or target.name,
+        )
         if one == other:
             one, other = source.name, target.name
         return link.name, min(one, other), max(one, other)
 
-    def _joins(self, link: str, node: NodeFacts) -> str:
+    def _site_at_end(self, link: str, node: NodeFacts) -> str:
         """Return which end of the Link the node is on: empty where the Link names the node itself, else its site."""
-        named = {_end(place) for place in self._snapshot.links[link].spec.between}
-        return "" if ("node", node.name) in named else node.site
+        ends = {_end(place) for place in self._snapshot.links[link].spec.between}
+        return "" if ("node", node.name) in ends else node.site
 
-    def wire_between(self, source: str, target: str) -> Wire | None:
-        """Return the wire between two nodes by name; None also where a node no longer exists."""
+    def segment_between(self, source: str, target: str) -> LinkSegment | None:
+        """Return the segment between two nodes by name; None also where a node no longer exists."""
         one, other = self._snapshot.nodes.get(source), self._snapshot.nodes.get(target)
-        return self.wire(one, other) if one is not None and other is not None else None
+        return self.segment(one, other) if one is not None and other is not None else None
 
-    def _learn_links(self, snapshot: Snapshot) -> None:
+    def _index_links(self, snapshot: Snapshot) -> None:
         """FleetIndex the Links of the snapshot by their ends, and evaluate measured bandwidths."""
-        self._declared: dict[tuple[_End, _End], list[str]] = {}  # Links by name: the first wins among equals
+        self._declared: dict[tuple[_LinkEnd, _LinkEnd], list[str]] = {}  # Links by name: the first wins among equals
         for key, link in sorted(snapshot.links.items()):
             one, other = (_end(place) for place in link.spec.between)
             for ends in {(one, other), (other, one)}:
                 self._declared.setdefault(ends, []).append(key)
-        self._wires: dict[tuple[str, str], Wire | None] = {}
-        self._links: dict[tuple[Spot, Spot], LinkFacts | None] = {}
-        self._measured, self._apart = self._judge_measurements(snapshot)
+        self._segments: dict[tuple[str, str], LinkSegment | None] = {}
+        self._links: dict[tuple[Location, Location], LinkFacts | None] = {}
+        self._measured, self._deviating = self._aggregate_measurements(snapshot)
         named = {place.node for link in snapshot.links.values() for place in link.spec.between if place.node}
-        self._named = frozenset(named | {node for pair in self._apart for node in pair})
-        self._at_ends = {node for pair in snapshot.observations.bandwidth for node in pair}
+        self._named_nodes = frozenset(named | {node for pair in self._deviating for node in pair})
+        self._measured_nodes = {node for pair in snapshot.observations.bandwidth for node in pair}
 
-    def _judge_measurements(self, snapshot: Snapshot) -> tuple[dict[_Joint, Figure], dict[tuple[str, str], Figure]]:
+    def _aggregate_measurements(
+        self, snapshot: Snapshot
+    ) -> tuple[dict[_MeasurementGroup, Estimate], dict[tuple[str, str], Estimate]]:
         """Return the measured capacity of each joint, and the pairs that deviate from it.
 
         The capacity between two sites (or named nodes) is shared, so it is the lower median over all measured pairs;
-        within one site only from `_FEW_PAIRS` pairs on. A pair that differs from it, or from the declared bandwidth
-        where there is no median, by more than the fraction `_APART` keeps its own figure, and its nodes are
+        within one site only from `_MIN_PAIRS` pairs on. A pair that differs from it, or from the declared bandwidth
+        where there is no median, by more than the fraction `_DEVIATION` keeps its own figure, and its nodes are
         distinguished from all others.
         """
-        groups: dict[_Joint, list[tuple[tuple[str, str], Figure]]] = {}
-        for pair, figure in sorted(snapshot.observations.bandwidth.items(), key=lambda row: (row[1].value, row[0])):
+        groups: dict[_MeasurementGroup, list[tuple[tuple[str, str], Estimate]]] = {}
+        for pair, estimate in sorted(snapshot.observations.bandwidth.items(), key=lambda row: (row[1].value, row[0])):
             if all(name in snapshot.nodes for name in pair):
                 one, other = (snapshot.nodes[name] for name in pair)
-                if (link := self._find_declared(one, other)) is not None:
-                    groups.setdefault(self._joint(link, one, other), []).append((pair, figure))
-        measured, apart = dict[_Joint, Figure](), dict[tuple[str, str], Figure]()
-        for joint, rows in groups.items():
-            usual = declared_bandwidth(snapshot.links[joint[0]], up=joint[3])
-            if joint[1] != joint[2] or len(rows) >= _FEW_PAIRS:
-                measured[joint] = rows[(len(rows) - 1) // 2][1]
-                usual = measured[joint].value
-            apart |= {pair: figure for pair, figure in rows if abs(figure.value - usual) > _APART * usual}
-        return measured, apart
+                if (link := self._find_most_specific(one, other)) is not None:
+                    groups.setdefault(self._measurement_group(link, one, other), []).append((pair, estimate))
+        measured, deviating = dict[_MeasurementGroup, Estimate](), dict[tuple[str, str], Estimate]()
+        for group, rows in groups.items():
+            expected = declared_bandwidth(snapshot.links[group[0]], forward=group[3])
+            if group[1] != group[2] or len(rows) >= _MIN_PAIRS:
+                measured[group] = rows[(len(rows) - 1) // 2][1]
+                expected = measured[group].value
+            deviating |= {
+                pair: estimate for pair, estimate in rows if abs(estimate.value - expected) > _DEVIATION * expected
+            }
+        return measured, deviating
 
-    def _joint(self, link: str, source: NodeFacts, target: NodeFacts) -> _Joint:
+    def _measurement_group(self, link: str, source: NodeFacts, target: NodeFacts) -> _MeasurementGroup:
         """Return the key under which measurements from source to target over this Link are aggregated."""
         declared = self._snapshot.links[link]
-        up = declared.spec.bandwidth is not None or _is_up(declared, source, target)
-        return link, self._joins(link, source) or source.name, self._joins(link, target) or target.name, up
+        forward = declared.spec.bandwidth is not None or _is_forward(declared, source, target)
+        return (
+            link,
+            self._site_at_end(link, source) or source.name,
+            self._site_at_end(link, target) or target.name,
+            forward,
+        )
 
     def _find_link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
         """Return the uncached result of `link`."""
-        key = self._find_declared(source, target)
+        key = self._find_most_specific(source, target)
         if key is None:
             return None
-        link, seen = self._snapshot.links[key], (self._seen(key, source, target), self._seen(key, target, source))
-        return describe_link(key, link, *seen, up=_is_up(link, source, target))
+        link, measured = (
+            self._snapshot.links[key],
+            (self._measured_bandwidth(key, source, target), self._measured_bandwidth(key, target, source)),
+        )
+        return make_link_facts(key, link, *measured, forward=_is_forward(link, source, target))
 
-    def _seen(self, key: str, source: NodeFacts, target: NodeFacts) -> Figure | None:
+    def _measured_bandwidth(self, key: str, source: NodeFacts, target: NodeFacts) -> Estimate | None:
         """Return the measured bandwidth from source to target: of this pair where it deviates, else of its joint."""
-        usual = self._measured.get(self._joint(key, source, target))
-        return self._apart.get((source.name, target.name), usual)
+        group_median = self._measured.get(self._measurement_group(key, source, target))
+        return self._deviating.get((source.name, target.name), group_median)
 
     def equal_links(self, source: NodeFacts, target: NodeFacts) -> list[str]:
         """Return the most specific Links between two nodes by name, of which the first is used."""
         matching = {
-            (-_RANK[one[0]] - _RANK[other[0]], key)
+            (-_SPECIFICITY[one[0]] - _SPECIFICITY[other[0]], key)
             for one, other in product(_ends(source), _ends(target))
             for key in self._declared.get((one, other), ())
         }
-        least = min(matching, default=(0, ""))[0]
-        return sorted(key for rank, key in matching if rank == least)
+        best = min(matching, default=(0, ""))[0]
+        return sorted(key for rank, key in matching if rank == best)
 
-    def _find_declared(self, source: NodeFacts, target: NodeFacts) -> str | None:
+    def _find_most_specific(self, source: NodeFacts, target: NodeFacts) -> str | None:
         """Return the key of the most specific Link between two nodes, the first by name of several, or None."""
         matching = [
-            (-_RANK[one[0]] - _RANK[other[0]], keys[0])
+            (-_SPECIFICITY[one[0]] - _SPECIFICITY[other[0]], keys[0])
             for one, other in product(_ends(source), _ends(target))
             if (keys := self._declared.get((one, other))) is not None
         ]
@@ -326,22 +345,22 @@ class FleetIndex:
 
     # ------------------------------------------------------------------------------------------------ costs
 
-    def cache(self, declared: IndexCache[_Key, _Found]) -> dict[_Key, _Found]:
+    def cache(self, declared: IndexCache[_Key, _Value]) -> dict[_Key, _Value]:
         """Return the contents of a declared cache."""
         return self._caches.setdefault(declared, {})
 
-    def editions(self, model: Model) -> list[Edition]:
+    def runnable_variants(self, model: Model) -> list[RunnableVariant]:
         """Return the model's runnable variants, the same objects at each call."""
-        known = self.cache(_EDITIONS)
+        known = self.cache(_RUNNABLE_VARIANTS)
         if model.key not in known:
-            known[model.key] = list_editions(model)
+            known[model.key] = list_runnable_variants(model)
         return known[model.key]
 
     def processor(self, node: NodeFacts) -> UnitFacts | None:
         """Return the CPU unit of the node, the first one listed; None where no profile declares one."""
-        return next((unit for unit in self.on(node.name) if unit.unit.type == "CPU"), None)
+        return next((unit for unit in self.units_on(node.name) if unit.unit.type == "CPU"), None)
 
-    def costs(self, model: Model, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
+    def costs(self, model: Model, variant: RunnableVariant, unit: UnitFacts) -> SpanCosts | None:
         """Return the span costs of the variant on the unit, None where its precision cannot run there.
 
         Units with equal profile, power mode, capacity and correction share one object.
@@ -351,16 +370,16 @@ class FleetIndex:
         )
         key = (model.key, variant.label, unit.profile, unit.power_mode, unit.unit.name, unit.capacity, correction)
         if key not in self._costs:
-            shape = self._shape(model, variant)
-            self._costs[key] = cost_spans(self._snapshot, variant, shape, unit, correction)
+            blocks = self._block_arrays(model, variant)
+            self._costs[key] = cost_spans(self._snapshot, variant, blocks, unit, correction)
         return self._costs[key]
 
-    def _shape(self, model: Model, variant: Edition) -> Shape:
+    def _block_arrays(self, model: Model, variant: RunnableVariant) -> BlockArrays:
         """Return the variant's blocks as arrays, cached."""
         key = (model.key, variant.label)
-        if key not in self._shapes:
-            self._shapes[key] = Shape.of(variant)
-        return self._shapes[key]
+        if key not in self._blocks:
+            self._blocks[key] = BlockArrays.from_variant(variant)
+        return self._blocks[key]
 
 
 def _differ(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> bool:
@@ -378,35 +397,35 @@ def _changed(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> set[Any]:
 
 def _is_moved(before: Snapshot, after: Snapshot, name: str) -> bool:
     """Return True if the node's site or tier changed, or the node appeared or vanished."""
-    was, now = before.nodes.get(name), after.nodes.get(name)
-    return (was and (was.site, was.tier)) != (now and (now.site, now.tier))
+    old, new = before.nodes.get(name), after.nodes.get(name)
+    return (old and (old.site, old.tier)) != (new and (new.site, new.tier))
 
 
-def _list_corrections(snapshot: Snapshot) -> dict[tuple[str, str], tuple[tuple[str, Figure], ...]]:
+def _list_corrections(snapshot: Snapshot) -> dict[tuple[str, str], tuple[tuple[str, Estimate], ...]]:
     """Return (node, unit) -> (digest, factor) of each artifact with an online correction there."""
-    found: dict[tuple[str, str], list[tuple[str, Figure]]] = {}
-    for (digest, node, unit), figure in sorted(snapshot.observations.correction.items(), key=lambda row: row[0]):
-        found.setdefault((node, unit), []).append((digest, figure))
+    found: dict[tuple[str, str], list[tuple[str, Estimate]]] = {}
+    for (digest, node, unit), estimate in sorted(snapshot.observations.correction.items(), key=lambda row: row[0]):
+        found.setdefault((node, unit), []).append((digest, estimate))
     return {key: tuple(rows) for key, rows in found.items()}
 
 
-def _look(unit: UnitFacts) -> tuple[str, str, str, float, float]:
+def _comparable_attributes(unit: UnitFacts) -> tuple[str, str, str, float, float]:
     """Return the attributes of a unit by which units of other nodes are compared."""
     return unit.name, unit.profile, unit.power_mode, unit.capacity, -1.0 if unit.memory is None else unit.memory
 
 
-def _is_up(link: Link, source: NodeFacts, target: NodeFacts) -> bool:
+def _is_forward(link: Link, source: NodeFacts, target: NodeFacts) -> bool:
     """Return True if data from source to target goes from the Link's first end to its second."""
     first, second = (_end(place) for place in link.spec.between)
     return first in _ends(source) and second in _ends(target)
 
 
-def _ends(node: NodeFacts) -> tuple[_End, _End, _End]:
+def _ends(node: NodeFacts) -> tuple[_LinkEnd, _LinkEnd, _LinkEnd]:
     """Return the ends by which a Link can match the node."""
     return ("node", node.name), ("site", node.site), ("tier", node.tier)
 
 
-def _end(place: Place) -> _End:
+def _end(place: Place) -> _LinkEnd:
     """Return the end that the Link names."""
     if place.node is not None:
         return "node", place.node

@@ -31,14 +31,14 @@ class UnitClass:
         self.version += 1
 
 
-class Classes:
+class UnitClasses:
     """Available units by class.
 
-    apart: returns what distinguishes a unit from others of equal figures at present.
+    discriminate: returns what distinguishes a unit from others of equal figures at present.
     """
 
-    def __init__(self, units: Iterable[UnitFacts], apart: Callable[[UnitFacts], object]) -> None:
-        self._apart = apart
+    def __init__(self, units: Iterable[UnitFacts], discriminate: Callable[[UnitFacts], object]) -> None:
+        self._discriminate = discriminate
         self._classes: dict[ClassKey, UnitClass] = {}
         self._keys: dict[tuple[str, str], ClassKey] = {}
         self.replace((), units)
@@ -49,33 +49,33 @@ class Classes:
     def __len__(self) -> int:
         return len(self._classes)
 
-    def of(self, unit: UnitFacts) -> UnitClass:
+    def class_of(self, unit: UnitFacts) -> UnitClass:
         """Return the class of an available unit."""
         return self._classes[self._keys[unit.key]]
 
     def key(self, unit: UnitFacts) -> ClassKey:
         """Return the class key of a unit, also of one that is not available."""
         node, kind = unit.node, (unit.profile, unit.power_mode, unit.name, unit.simulated)
-        return self._apart(unit), *kind, node.site, node.tier, unit.capacity, unit.memory, unit.cap
+        return self._discriminate(unit), *kind, node.site, node.tier, unit.capacity, unit.memory, unit.power_cap
 
     def replace(self, old: Iterable[UnitFacts], new: Iterable[UnitFacts]) -> bool:
         """Replace the units `old` by `new`; return True if a class was added or removed.
 
         `old` must hold the units as they were added.
         """
-        touched: set[ClassKey] = set()
+        affected: set[ClassKey] = set()
         for unit in old:
             if unit.available:
                 key = self._keys.pop(unit.key)
                 self._classes[key].remove(unit)
-                touched.add(key)
-        made = False
+                affected.add(key)
+        has_added = False
         for unit in new:
             if unit.available:
                 key = self._keys[unit.key] = self.key(unit)
-                made |= key not in self._classes
+                has_added |= key not in self._classes
                 self._classes.setdefault(key, UnitClass(key)).add(unit)
-        gone = [key for key in touched if not self._classes[key].members]
-        for key in gone:
+        empty = [key for key in affected if not self._classes[key].members]
+        for key in empty:
             del self._classes[key]
-        return made or bool(gone)
+        return has_added or bool(empty)

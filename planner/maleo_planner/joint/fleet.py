@@ -7,16 +7,17 @@ Method, per tier:
 1. Regret insertion: plan missions one by one, first the one that loses most if it does not get its best units.
 2. Column generation over whole plans (`column_generation`), whose duals also certify an upper bound.
 3. Large neighbourhood search: free the missions that meet on the resource with the highest price and some that are not
-   served, and plan these together; then search beyond the menus for missions that are still not served.
+   served, and plan these together; then search beyond the tables for missions that are still not served.
 Fallbacks are planned last, so that none of them keeps another mission from being served.
 
 An anytime method: a complete plan exists after step 1. Later steps are kept only where they improve the value, and stop
 at the certified gap `gap` or when `go_on` returns False.
 
-Complexity: step 1 computes the menus of each mission at most `_LOOKS` + 2 times; step 2 takes at most `rounds` pricing
-rounds; step 3 solves at most `_TRIES` subproblems of at most `_FREED` + `_FREED` // 3 missions.
+Complexity: step 1 computes the tables of each mission at most `_MAX_REQUEUES` + 2 times; step 2 takes at most `rounds`
+pricing rounds; step 3 solves at most `_MAX_NEIGHBOURHOODS` subproblems of at most `_MAX_RELEASED` + `_MAX_RELEASED` //
+3 missions.
 
-Bound: that of `column_generation`, plus the highest possible value of each mission that has no menu and whose other
+Bound: that of `column_generation`, plus the highest possible value of each mission that has no table and whose other
 plans are not bounded.
 """
 
@@ -28,28 +29,28 @@ from typing import Final
 
 import numpy as np
 
-from maleo_planner.inventory.reservations import Rank, rank_of, uses
-from maleo_planner.joint.column_generation import SERVED, Assignment, Chosen, Row
-from maleo_planner.session import PlanningSession, choose
+from maleo_planner.inventory.reservations import Rank, list_unit_usage, rank_of
+from maleo_planner.joint.column_generation import SERVED_VALUE, ColumnGeneration, Resource, Selection
+from maleo_planner.session import PlanningSession, choose_from_tables
 from maleo_planner.single.candidate import Candidate
 from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.single.mission_solver import PricedSearch
-from maleo_planner.single.objective import HIGHEST, Aim
-from maleo_planner.single.plan_builder import build, renew
-from maleo_planner.single.shortlist_bound import is_complete
-from maleo_planner.single.two_partition_table import Menu, list_menus
+from maleo_planner.single.objective import MAX_MARGINS, Aim
+from maleo_planner.single.plan_builder import build_plan, reevaluate_plan
+from maleo_planner.single.shortlist_bound import bounds_all_plans
+from maleo_planner.single.two_partition_table import TwoPartitionTable, build_tables
 from maleo_planner.types.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
 from maleo_planner.types.work_budget import Budgets
 
 TIERS: Final = ("Safety", "Mission", "BestEffort")
 _ROUNDS: Final = 30
-_REGRETS: Final = 3  # best units of a mission whose values enter its regret
-_LOOKS: Final = 2  # maximum number of times that a mission is requeued with a new urgency
-_FREED: Final = 12  # maximum number of served missions that are planned again together
-_TRIES: Final = 40
-_GOOD_ENOUGH: Final = 1e-4
-_LEAST_GAIN: Final = 1e-9
-_LEFT: Final = "left"
+_REGRET_UNITS: Final = 3  # best units of a mission whose values enter its regret
+_MAX_REQUEUES: Final = 2  # maximum number of times that a mission is requeued with a new urgency
+_MAX_RELEASED: Final = 12  # maximum number of served missions that are planned again together
+_MAX_NEIGHBOURHOODS: Final = 40
+_TARGET_GAP: Final = 1e-4
+_MIN_GAIN: Final = 1e-9
+_RELEASED: Final = "left"
 _NO_ROOM: Final = Infeasible(
     (
         Blocker(
@@ -63,12 +64,12 @@ _NO_ROOM: Final = Infeasible(
     None,
 )
 
-GoOn = Callable[[], bool]
+MayContinue = Callable[[], bool]
 """Return True while time is left; called between steps, because the planner itself reads no clock."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tier:
+class TierResult:
     """Result of one tier.
 
     served: missions that fit. value: SERVED per mission that fits plus its objective. bound: upper bound on the value
@@ -91,12 +92,13 @@ class Tier:
 class FleetPlan:
     """Verdicts of all missions.
 
-    verdicts: by mission, in the order of planning. seen: snapshot on which each mission was planned. tiers: by name.
+    verdicts: by mission, in the order of planning. snapshots: snapshot on which each mission was planned. tiers: by
+    name.
     """
 
     verdicts: Mapping[str, Verdict]
-    seen: Mapping[str, Snapshot]
-    tiers: Mapping[str, Tier]
+    snapshots: Mapping[str, Snapshot]
+    tiers: Mapping[str, TierResult]
 
 
 def plan_fleet(
@@ -104,38 +106,40 @@ def plan_fleet(
     *,
     aim: Aim = "margins",
     rounds: int = _ROUNDS,
-    go_on: GoOn = lambda: True,
+    may_continue: MayContinue = lambda: True,
     explain: bool = True,
-    gap: float = _GOOD_ENOUGH,
+    gap: float = _TARGET_GAP,
     budgets: Budgets = Budgets(),  # noqa: B008 - immutable
 ) -> FleetPlan:
     """Plan all missions tier by tier; what a tier holds is not available to the next.
 
     rounds: maximum rounds of column generation; 0: insertion only. gap: certified relative gap at which improvement
-    stops. explain: include rejections in the verdicts and record `seen`; without it, a plan in two parts may be chosen
-    where other plans were only bounded. budgets: work budgets of each mission.
+    stops. explain: include rejections in the verdicts and record `snapshots`; without it, a plan in two parts may be
+    chosen where other plans were only bounded. budgets: work budgets of each mission.
     """
-    state, verdicts, tiers = PlanningSession(snapshot, budgets=budgets), dict[str, Verdict](), dict[str, Tier]()
-    seen = dict[str, Snapshot]()
-    for key in snapshot.held:
+    session, verdicts, tiers = PlanningSession(snapshot, budgets=budgets), dict[str, Verdict](), dict[str, TierResult]()
+    snapshots = dict[str, Snapshot]()
+    for key in snapshot.current_plans:
         if key not in snapshot.missions:
-            state.hold(key, None)
-    for name, keys in _tiers(snapshot):
-        tier = _Planning(state, keys, aim, explain=explain, go_on=go_on)
-        bound = (SERVED + HIGHEST) * len(keys)
+            session.reserve(key, None)
+    for name, keys in _list_tiers(snapshot):
+        planner = _TierPlanner(session, keys, aim, explain=explain, may_continue=may_continue)
+        bound = (SERVED_VALUE + MAX_MARGINS) * len(keys)
         if len(keys) > 1 and aim != "margins":
-            bound = tier.bound_alone()
-        tier.insert(keys)
+            bound = planner.bound_independently()
+        planner.insert_by_regret(keys)
         if len(keys) == 1:
-            bound = sum(SERVED + v.bound for v in tier.found.values() if isinstance(v, Feasible))
-        elif rounds and aim == "margins" and go_on():
-            bound = min(bound, tier.improve(rounds, gap))
-        tier.finish()
-        verdicts |= tier.found
-        seen |= tier.seen
-        value = tier.value
-        tiers[name] = Tier(sum(isinstance(v, Feasible) for v in tier.found.values()), value, float(max(bound, value)))
-    return FleetPlan(verdicts, seen, tiers)
+            bound = sum(SERVED_VALUE + v.bound for v in planner.verdicts.values() if isinstance(v, Feasible))
+        elif rounds and aim == "margins" and may_continue():
+            bound = min(bound, planner.improve(rounds, gap))
+        planner.finalise()
+        verdicts |= planner.verdicts
+        snapshots |= planner.snapshots
+        value = planner.value
+        tiers[name] = TierResult(
+            sum(isinstance(v, Feasible) for v in planner.verdicts.values()), value, float(max(bound, value))
+        )
+    return FleetPlan(verdicts, snapshots, tiers)
 
 
 def plan_all(snapshot: Snapshot, *, aim: Aim = "margins") -> dict[str, Verdict]:
@@ -143,7 +147,7 @@ def plan_all(snapshot: Snapshot, *, aim: Aim = "margins") -> dict[str, Verdict]:
     return dict(plan_fleet(snapshot, aim=aim).verdicts)
 
 
-def _tiers(snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
+def _list_tiers(snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
     """Yield (name, mission keys) of each tier, the highest criticality and priority first."""
 
     def rank(key: str) -> Rank:
@@ -153,117 +157,121 @@ def _tiers(snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
         yield TIERS[criticality] + (f" {-priority}" if priority else ""), list(keys)
 
 
-class _Planning:
-    """Planning of one tier. Invariant: the state holds the plans of `found` for the missions of the tier."""
+class _TierPlanner:
+    """Planning of one tier. Invariant: the state holds the plans of `verdicts` for the missions of the tier."""
 
-    def __init__(self, state: PlanningSession, keys: Sequence[str], aim: Aim, *, explain: bool, go_on: GoOn) -> None:
-        self.found: dict[str, Verdict] = {}
-        self.seen: dict[str, Snapshot] = {}
-        self._state = state
+    def __init__(
+        self, session: PlanningSession, keys: Sequence[str], aim: Aim, *, explain: bool, may_continue: MayContinue
+    ) -> None:
+        self.verdicts: dict[str, Verdict] = {}
+        self.snapshots: dict[str, Snapshot] = {}
+        self._session = session
         self._keys = keys
         self._aim: Aim = aim
         self._explain = explain
-        self._go_on = go_on
+        self._may_continue = may_continue
 
     @property
     def value(self) -> float:
         """Return the value of the tier: SERVED plus the objective of each mission that fits."""
-        return sum(SERVED + v.plan.objective for v in self.found.values() if isinstance(v, Feasible))
+        return sum(SERVED_VALUE + v.plan.objective for v in self.verdicts.values() if isinstance(v, Feasible))
 
-    def bound_alone(self) -> float:
+    def bound_independently(self) -> float:
         """Return an upper bound: the sum of what each mission could reach if the others of the tier held nothing."""
-        before = {key: self._state.holdings.plans.get(key) for key in self._keys}
+        before = {key: self._session.reservations.plans.get(key) for key in self._keys}
         for key in self._keys:
-            self._state.hold(key, None)
-        found = [self._state.decide(key, aim=self._aim) for key in self._keys]
+            self._session.reserve(key, None)
+        found = [self._session.decide(key, aim=self._aim) for key in self._keys]
         for key, plan in before.items():
-            self._state.hold(key, plan)
-        return sum(max(0.0, SERVED + v.bound) for v in found if isinstance(v, Feasible))
+            self._session.reserve(key, plan)
+        return sum(max(0.0, SERVED_VALUE + v.bound) for v in found if isinstance(v, Feasible))
 
     # ------------------------------------------------------------------------------------------------ by urgency
 
-    def insert(self, keys: Sequence[str]) -> None:
+    def insert_by_regret(self, keys: Sequence[str]) -> None:
         """Plan the missions one by one, the most urgent first (regret insertion), given what others hold by then."""
         queue, taken = list[tuple[tuple[float, float], str, int, int]](), list[frozenset[object]]()
-        looked: dict[str, tuple[MissionProblem | None, list[Menu]]] = {}
+        evaluated: dict[str, tuple[MissionProblem | None, list[TwoPartitionTable]]] = {}
 
-        def look(key: str) -> tuple[float, float]:
-            problem = self._state.problem(key)
+        def evaluate(key: str) -> tuple[float, float]:
+            problem = self._session.problem(key)
             if isinstance(problem, MissionProblem):
-                looked[key] = problem, list_menus(problem, self._state.budget())
+                evaluated[key] = problem, build_tables(problem, self._session.new_budget())
             else:
-                looked[key] = None, []
-            return _urgency(looked[key][1])
+                evaluated[key] = None, []
+            return _urgency(evaluated[key][1])
 
         for key in keys:
-            heappush(queue, (look(key), key, 0, 0))
+            heappush(queue, (evaluate(key), key, 0, 0))
         while queue:
-            _, key, looks, at = heappop(queue)
-            if self._is_stale(looked[key][1], taken[at:]):
-                again = look(key)
-                if queue and again > queue[0][0] and looks < _LOOKS:
-                    heappush(queue, (again, key, looks + 1, len(taken)))
+            _, key, requeues, position = heappop(queue)
+            if self._is_stale(evaluated[key][1], taken[position:]):
+                urgency = evaluate(key)
+                if queue and urgency > queue[0][0] and requeues < _MAX_REQUEUES:
+                    heappush(queue, (urgency, key, requeues + 1, len(taken)))
                     continue
-            before = self._state.holdings.plans.get(key)
-            self._settle(key, self._answer(key, *looked.pop(key)))
-            left = frozenset({_LEFT}) if before is not None else frozenset()
-            taken.append(left | self._resources(self._state.holdings.plans.get(key)))
+            before = self._session.reservations.plans.get(key)
+            self._accept(key, self._decide(key, *evaluated.pop(key)))
+            released = frozenset({_RELEASED}) if before is not None else frozenset()
+            taken.append(released | self._resources(self._session.reservations.plans.get(key)))
 
-    def _is_stale(self, menus: Sequence[Menu], taken: Sequence[frozenset[object]]) -> bool:
-        """Return True if the menus' best plan may have changed since they were computed.
+    def _is_stale(self, tables: Sequence[TwoPartitionTable], taken: Sequence[frozenset[object]]) -> bool:
+        """Return True if the tables' best plan may have changed since they were computed.
 
         taken: resources taken, or released, by missions planned since. Resources that the best plan does not need only
         make other plans worse. If no plan was feasible, none has become so unless a mission released something.
         """
-        best = max(menus, key=lambda menu: float(menu.objective.max()), default=None)
+        best = max(tables, key=lambda table: float(table.objective.max()), default=None)
         if best is None:
-            return any(_LEFT in each for each in taken)
-        needs = best.needs(int(best.objective.argmax()))
-        return any(_LEFT in each or needs & each for each in taken)
+            return any(_RELEASED in resources for resources in taken)
+        required = best.required_resources(int(best.objective.argmax()))
+        return any(_RELEASED in resources or required & resources for resources in taken)
 
     def _resources(self, plan: Plan | None) -> frozenset[object]:
-        """Return the units, nodes and wires that a plan uses."""
+        """Return the units, nodes and segments that a plan uses."""
         if plan is None:
             return frozenset()
-        wires = (self._state.index.wire_between(t.source, t.target) for t in plan.transfers)
-        return frozenset({*(unit for unit, _, _ in uses(plan)), *(p.node for p in plan.partitions), *wires} - {None})
+        segments = (self._session.index.segment_between(t.source, t.target) for t in plan.transfers)
+        return frozenset(
+            {*(unit for unit, _, _ in list_unit_usage(plan)), *(p.node for p in plan.partitions), *segments} - {None}
+        )
 
-    def _answer(self, key: str, problem: MissionProblem | None, menus: Sequence[Menu]) -> Verdict:
-        """Return the verdict of the exact search; that of the menus if all is bounded and rejections are not wanted."""
-        if problem is None or self._explain or self._aim != "margins" or not is_complete(problem):
-            return self._state.explain(key, aim=self._aim)
-        return choose(problem, menus, proven=False, final=len(self._keys) == 1) or _NO_ROOM
+    def _decide(self, key: str, problem: MissionProblem | None, tables: Sequence[TwoPartitionTable]) -> Verdict:
+        """Return the verdict of the exact search; that of the tables if all is bounded and no rejections are wanted."""
+        if problem is None or self._explain or self._aim != "margins" or not bounds_all_plans(problem):
+            return self._session.plan_with_diagnosis(key, aim=self._aim)
+        return choose_from_tables(problem, tables, proven_only=False, with_fallback=len(self._keys) == 1) or _NO_ROOM
 
-    def _settle(self, key: str, verdict: Verdict) -> None:
+    def _accept(self, key: str, verdict: Verdict) -> None:
         if self._explain:
-            self.seen[key] = self._state.seen(key)
-        self.found[key] = verdict
-        self._hold(key, verdict)
+            self.snapshots[key] = self._session.snapshot_for(key)
+        self.verdicts[key] = verdict
+        self._reserve(key, verdict)
 
-    def _hold(self, key: str, verdict: Verdict) -> None:
+    def _reserve(self, key: str, verdict: Verdict) -> None:
         """Reserve the plan of the verdict, without its fallback.
 
         If nothing is feasible, reserve the closest infeasible plan, or for `_NO_ROOM` the plan of the snapshot: it goes
         on serving.
         """
-        chosen = self._state.snapshot.held.get(key) if verdict is _NO_ROOM else verdict.chosen
-        self._state.hold(key, replace(chosen, fallback=None) if chosen is not None else None)
+        chosen = self._session.snapshot.current_plans.get(key) if verdict is _NO_ROOM else verdict.chosen
+        self._session.reserve(key, replace(chosen, fallback=None) if chosen is not None else None)
 
-    def finish(self) -> None:
+    def finalise(self) -> None:
         """Update the figures of all plans to the load of the whole tier, and add fallbacks where there is room.
 
         Fallbacks come last, so that none of them keeps another mission from being served.
         """
-        for key, verdict in self.found.items():
-            problem, chosen = self._state.problem(key, aim=self._aim), self._state.holdings.plans.get(key)
+        for key, verdict in self.verdicts.items():
+            problem, chosen = self._session.problem(key, aim=self._aim), self._session.reservations.plans.get(key)
             if chosen is None or not isinstance(problem, MissionProblem):
                 continue
-            chosen = renew(problem, chosen)
-            self._state.hold(key, chosen)
+            chosen = reevaluate_plan(problem, chosen)
+            self._session.reserve(key, chosen)
             if isinstance(verdict, Feasible):
-                self.found[key] = replace(verdict, plan=chosen)
-            elif verdict.least_bad is not None:
-                self.found[key] = replace(verdict, least_bad=chosen)
+                self.verdicts[key] = replace(verdict, plan=chosen)
+            elif verdict.closest is not None:
+                self.verdicts[key] = replace(verdict, closest=chosen)
 
     # ------------------------------------------------------------------------------------------------ together
 
@@ -272,126 +280,143 @@ class _Planning:
 
         The plans found before are restored unless the new ones have a higher value.
         """
-        before, (menus, exact) = self._keep(self._keys), self._free(self._keys)
-        off = sum(self._may_be_off_the_menu(key) for key in self._keys if key not in menus) * (SERVED + HIGHEST)
-        if not menus:
+        before, (tables, searches) = self._save(self._keys), self._release(self._keys)
+        unbounded = sum(self._has_unbounded_plans(key) for key in self._keys if key not in tables) * (
+            SERVED_VALUE + MAX_MARGINS
+        )
+        if not tables:
             self._restore(before)
-            return self.value + off
-        seeds = {key: _seeds(menus[key], verdict) for key, (verdict, _) in before.items() if key in menus}
-        chosen = Assignment(menus, exact, _bare).solve(rounds=rounds, seeds=seeds, go_on=self._go_on, gap=gap)
+            return self.value + unbounded
+        seeds = {key: _list_seeds(tables[key], verdict) for key, (verdict, _) in before.items() if key in tables}
+        selection = ColumnGeneration(tables, searches, _build_without_fallback).solve(
+            rounds=rounds, seeds=seeds, may_continue=self._may_continue, gap=gap
+        )
         value = self.value
-        self._take(self._keys, chosen)
-        if self.value <= value + _LEAST_GAIN:
+        self._apply(self._keys, selection)
+        if self.value <= value + _MIN_GAIN:
             self._restore(before)
-        bound = chosen.bound + off
-        self._improve_pieces(chosen.prices, bound, gap)
+        bound = selection.bound + unbounded
+        self._improve_neighbourhoods(selection.prices, bound, gap)
         if bound - self.value > gap * bound:
-            self._search_wider()
+            self._search_unserved()
         return bound
 
-    def _may_be_off_the_menu(self, key: str) -> bool:
-        """Return True if plans that are on no menu of the mission are not bounded."""
-        problem = self._state.problem(key)
-        return isinstance(problem, MissionProblem) and not is_complete(problem)
+    def _has_unbounded_plans(self, key: str) -> bool:
+        """Return True if plans that are on no table of the mission are not bounded."""
+        problem = self._session.problem(key)
+        return isinstance(problem, MissionProblem) and not bounds_all_plans(problem)
 
-    def _improve_pieces(self, prices: Mapping[Row, float], bound: float, gap: float) -> None:
+    def _improve_neighbourhoods(self, prices: Mapping[Resource, float], bound: float, gap: float) -> None:
         """Improve the plans by large neighbourhood search over the resources with the highest dual prices.
 
         For each, free the missions that use it and some that are not served, plan these together by column generation,
         and keep the result if the value of the tier grows.
         """
-        dearest = sorted((row for row, price in prices.items() if price > 0), key=lambda row: (-prices[row], row))
+        priciest = sorted(
+            (resource for resource, price in prices.items() if price > 0),
+            key=lambda resource: (-prices[resource], resource),
+        )
         tried = set[tuple[str, ...]]()
-        for row in dearest[:_TRIES]:
-            if not self._go_on() or bound - self.value <= gap * bound:
+        for resource in priciest[:_MAX_NEIGHBOURHOODS]:
+            if not self._may_continue() or bound - self.value <= gap * bound:
                 return
-            freed = self._meeting(row)
-            if len(freed) < 2 or freed in tried:  # noqa: PLR2004 - one alone has been planned already
+            released = self._find_neighbourhood(resource)
+            if len(released) < 2 or released in tried:  # noqa: PLR2004 - one alone has been planned already
                 continue
-            tried.add(freed)
-            before, value = self._keep(freed), self.value
-            menus, exact = self._free(freed)
-            seeds = {key: [c for menu in each for c in menu.best_of_rows()] for key, each in menus.items()}
-            chosen = Assignment(menus, exact, _bare).solve(rounds=3, seeds=seeds, go_on=self._go_on, thorough=False)
-            self._take(freed, chosen)
-            if self.value <= value + _LEAST_GAIN:
+            tried.add(released)
+            before, value = self._save(released), self.value
+            tables, searches = self._release(released)
+            seeds = {key: [c for table in each for c in table.best_candidates()] for key, each in tables.items()}
+            selection = ColumnGeneration(tables, searches, _build_without_fallback).solve(
+                rounds=3, seeds=seeds, may_continue=self._may_continue, with_bound=False
+            )
+            self._apply(released, selection)
+            if self.value <= value + _MIN_GAIN:
                 self._restore(before)
 
-    def _search_wider(self) -> None:
-        """Search beyond the menu for missions that are not served: more partitions, and nodes farther away."""
-        for key in [key for key, verdict in self.found.items() if verdict is _NO_ROOM]:
-            if not self._go_on():
+    def _search_unserved(self) -> None:
+        """Search beyond the table for missions that are not served: more partitions, and nodes farther away."""
+        for key in [key for key, verdict in self.verdicts.items() if verdict is _NO_ROOM]:
+            if not self._may_continue():
                 return
-            verdict = self._state.decide(key)
+            verdict = self._session.decide(key)
             if isinstance(verdict, Feasible):
-                self._settle(key, replace(verdict, plan=replace(verdict.plan, fallback=None)))
+                self._accept(key, replace(verdict, plan=replace(verdict.plan, fallback=None)))
 
-    def _meeting(self, row: Row) -> tuple[str, ...]:
+    def _find_neighbourhood(self, resource: Resource) -> tuple[str, ...]:
         """Return the missions to free for a resource: those that use it and some that are not served."""
-        without = [key for key in self._keys if not isinstance(self.found[key], Feasible)]
-        on_it = [k for k, v in self.found.items() if isinstance(v, Feasible) and self._state.takes(v.plan, row)]
-        return tuple(sorted([*sorted(on_it)[:_FREED], *without[: _FREED // 3]]))
+        unserved = [key for key in self._keys if not isinstance(self.verdicts[key], Feasible)]
+        users = [
+            k
+            for k, v in self.verdicts.items()
+            if isinstance(v, Feasible) and self._session.uses_resource(v.plan, resource)
+        ]
+        return tuple(sorted([*sorted(users)[:_MAX_RELEASED], *unserved[: _MAX_RELEASED // 3]]))
 
-    def _free(self, keys: Sequence[str]) -> tuple[dict[str, list[Menu]], dict[str, PricedSearch]]:
-        """Release what these missions hold; return their non-empty menus over all members of each class, and searches.
+    def _release(self, keys: Sequence[str]) -> tuple[dict[str, list[TwoPartitionTable]], dict[str, PricedSearch]]:
+        """Release what these missions hold; return their non-empty tables over all members of each class, and searches.
 
-        A mission's menus and its exact search share one budget.
+        A mission's tables and its exact search share one budget.
         """
         for key in keys:
-            self._state.hold(key, None)
-        menus, exact = dict[str, list[Menu]](), dict[str, PricedSearch]()
+            self._session.reserve(key, None)
+        tables, searches = dict[str, list[TwoPartitionTable]](), dict[str, PricedSearch]()
         for key in keys:
-            problem, budget = self._state.problem(key), self._state.budget()
-            if isinstance(problem, MissionProblem) and (found := list_menus(problem, budget, every=True)):
-                menus[key], exact[key] = found, PricedSearch(problem, budget)
-        return menus, exact
+            problem, budget = self._session.problem(key), self._session.new_budget()
+            if isinstance(problem, MissionProblem) and (found := build_tables(problem, budget, all_members=True)):
+                tables[key], searches[key] = found, PricedSearch(problem, budget)
+        return tables, searches
 
-    def _take(self, keys: Sequence[str], chosen: Chosen) -> None:
+    def _apply(self, keys: Sequence[str], selection: Selection) -> None:
         """Reserve the chosen plans as far as they fit together; insert the other missions by urgency."""
         rest = []
         for key in keys:
-            verdict = self._state.fit(key, chosen.columns[key].plan, spare=False) if key in chosen.columns else None
+            verdict = (
+                self._session.fit(key, selection.columns[key].plan, with_fallback=False)
+                if key in selection.columns
+                else None
+            )
             if verdict is None:
                 rest.append(key)
             else:
-                self._settle(key, verdict)
-        self.insert(rest)
+                self._accept(key, verdict)
+        self.insert_by_regret(rest)
 
-    def _keep(self, keys: Sequence[str]) -> dict[str, tuple[Verdict, Snapshot | None]]:
-        return {key: (self.found[key], self.seen.get(key)) for key in keys}
+    def _save(self, keys: Sequence[str]) -> dict[str, tuple[Verdict, Snapshot | None]]:
+        return {key: (self.verdicts[key], self.snapshots.get(key)) for key in keys}
 
-    def _restore(self, kept: Mapping[str, tuple[Verdict, Snapshot | None]]) -> None:
-        for key, (verdict, seen) in kept.items():
-            self.found[key] = verdict
-            if seen is not None:
-                self.seen[key] = seen
-            self._hold(key, verdict)
-
-
-def _bare(problem: MissionProblem, candidate: Candidate) -> Plan:
-    return build(problem, candidate, spare=False)
+    def _restore(self, saved: Mapping[str, tuple[Verdict, Snapshot | None]]) -> None:
+        for key, (verdict, snapshot) in saved.items():
+            self.verdicts[key] = verdict
+            if snapshot is not None:
+                self.snapshots[key] = snapshot
+            self._reserve(key, verdict)
 
 
-def _urgency(menus: Sequence[Menu]) -> tuple[float, float]:
+def _build_without_fallback(problem: MissionProblem, candidate: Candidate) -> Plan:
+    return build_plan(problem, candidate, with_fallback=False)
+
+
+def _urgency(tables: Sequence[TwoPartitionTable]) -> tuple[float, float]:
     """Return the sort key of a mission, the smallest first: minus its regret, then the slack of its deadline.
 
     The regret is what it loses on the next best units; a unit that is missing counts as not being served.
     """
     best: dict[tuple[str, str], float] = {}
-    for menu in menus:
-        for row, value in zip(menu.rows, menu.by_row.tolist(), strict=True):
+    for table in tables:
+        for row, value in zip(table.rows, table.best_objectives.tolist(), strict=True):
             if value > best.get(row.unit.key, -np.inf):
                 best[row.unit.key] = value
     if not best:
         return 0.0, 1.0
-    values = sorted(best.values(), reverse=True)[:_REGRETS]
-    regret = sum(values[0] - value for value in values) + (_REGRETS - len(values)) * (SERVED + values[0])
-    return -round(regret, 6), round(min(menu.slack for menu in menus), 6)
+    values = sorted(best.values(), reverse=True)[:_REGRET_UNITS]
+    regret = sum(values[0] - value for value in values) + (_REGRET_UNITS - len(values)) * (SERVED_VALUE + values[0])
+    return -round(regret, 6), round(min(table.latency_slack for table in tables), 6)
 
 
-def _seeds(menus: Sequence[Menu], verdict: Verdict) -> list[Candidate]:
-    """Return the candidates of the menus that equal the verdict's plan."""
+def _list_seeds(tables: Sequence[TwoPartitionTable], verdict: Verdict) -> list[Candidate]:
+    """Return the candidates of the tables that equal the verdict's plan."""
     if not isinstance(verdict, Feasible):
         return []
-    ways = [(menu, way) for menu in menus if (way := menu.find(verdict.plan)) >= 0]
-    return [menu.candidate(way) for menu, way in ways if np.isfinite(menu.objective[way])]
+    paths = [(table, path) for table in tables if (path := table.find_path(verdict.plan)) >= 0]
+    return [table.candidate(path) for table, path in paths if np.isfinite(table.objective[path])]

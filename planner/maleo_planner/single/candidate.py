@@ -7,13 +7,13 @@ import numpy as np
 
 from maleo_api.mission import Mode
 from maleo_planner.cost_model.units import UnitFacts
-from maleo_planner.types.numeric import TIE
+from maleo_planner.types.numeric import EPSILON
 from maleo_planner.types.problem import Plan
-from maleo_planner.types.variants import Edition
+from maleo_planner.types.variants import RunnableVariant
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class CandidatePartition:
     """Blocks `first` to `last` on a unit. `codec`: name of the codec in which the input arrives; empty for none."""
 
     unit: UnitFacts
@@ -27,34 +27,34 @@ class Candidate:
     """An evaluated path.
 
     shortfalls: name of each violated Hard limit -> relative violation, empty if feasible; latency: seconds at the
-    objective's percentile; energy: joules a request; moves: 1 if the plan differs from the incumbent, else 0.
+    objective's percentile; energy: joules a request; is_move: 1 if the plan differs from the incumbent, else 0.
     """
 
-    variant: Edition
+    variant: RunnableVariant
     mode: Mode
-    pieces: tuple[Piece, ...]
+    partitions: tuple[CandidatePartition, ...]
     objective: float
     shortfalls: Mapping[str, float]
     latency: float
     energy: float
-    moves: int
-    preferred: tuple[float, ...] = ()
+    is_move: int
+    preference_penalties: tuple[float, ...] = ()
     """Penalties of the mission's hardware preferences, compared in order, smaller is better; see `preferences`."""
     terms: Mapping[str, float] = field(default_factory=dict)
     """Terms that sum to the objective, by name."""
 
     @property
-    def order(self) -> tuple[object, ...]:
+    def sort_key(self) -> tuple[object, ...]:
         """Return the sort key, smallest first: shortfall, objective, moves, preferences, energy, latency, names."""
-        names = tuple((p.unit.node.name, p.unit.name, p.first, p.codec) for p in self.pieces)
-        short = round(sum(self.shortfalls.values()), 9)
+        names = tuple((p.unit.node.name, p.unit.name, p.first, p.codec) for p in self.partitions)
+        shortfall = round(sum(self.shortfalls.values()), 9)
         objective = -self.objective
         if np.isfinite(objective):  # infinite if the aim is energy and energy is unknown: sorted last
-            objective = round(objective / TIE) * TIE
-        figures = (self.moves, *self.preferred, round(self.energy, 9), round(self.latency, 9))
-        return short, objective, *figures, self.variant.label, names
+            objective = round(objective / EPSILON) * EPSILON
+        tie_breakers = (self.is_move, *self.preference_penalties, round(self.energy, 9), round(self.latency, 9))
+        return shortfall, objective, *tie_breakers, self.variant.label, names
 
 
-def list_parts(plan: Plan) -> list[tuple[str, str, int, str]]:
-    """Return (node, unit, last block, codec) of each partition, the form that `Lattice.find` expects."""
+def partition_keys(plan: Plan) -> list[tuple[str, str, int, str]]:
+    """Return (node, unit, last block, codec) of each partition, the form that `PartitionGraph.find_path` expects."""
     return [(p.node, p.unit, p.last, p.codec.name if p.codec else "") for p in plan.partitions]

@@ -7,52 +7,52 @@ from maleo_api.meta import Basis
 from maleo_api.model import Artifact
 from maleo_api.quantities import BYTES, parse
 from maleo_planner.single.mission_problem import MissionProblem
-from maleo_planner.types.problem import Figure, Plan, PlannedPartition, Switching
+from maleo_planner.types.problem import Estimate, MigrationCost, Plan, PlannedPartition
 
-_PULL: Final = 100e6 / 8  # bytes/s: the bandwidth to the registry is declared nowhere
-_LOAD: Final = 150e6  # bytes/s: 97 MB took 0.6 s from a file in the page cache to a session
+_PULL_BYTES_PER_S: Final = 100e6 / 8  # bytes/s: the bandwidth to the registry is declared nowhere
+_LOAD_BYTES_PER_S: Final = 150e6  # bytes/s: 97 MB took 0.6 s from a file in the page cache to a session
 _WARM_RUNS: Final = 2
 _ASSUMED: Final = "assumed: 100Mbit/s from the registry, 150MB/s to load"
 
 
-def switch(problem: MissionProblem, plan: Plan) -> Switching:
+def compute_migration_cost(problem: MissionProblem, plan: Plan) -> MigrationCost:
     """Return the cost of switching from the incumbent to the plan.
 
     Slots are prepared in parallel, so the time is that of the slowest. Memory counts where the unit already runs a
     part.
     """
-    held = _list_parts(problem.held) if problem.held is not None else []
-    kept = {_identity(*each) for each in held}
-    new = [each for each in _list_parts(plan) if _identity(*each) not in kept]
+    present = _list_loaded(problem.incumbent) if problem.incumbent is not None else []
+    loaded = {_identity(*each) for each in present}
+    new = [each for each in _list_loaded(plan) if _identity(*each) not in loaded]
     pulls = {
         (part.node, artifact.digest): parse(BYTES, artifact.size)
         for artifact, part in new
-        if artifact.digest not in _cached(problem, part.node)
+        if artifact.digest not in _cached_artifacts(problem, part.node)
     }
     seconds = [
-        pulls.get((part.node, artifact.digest), 0.0) / _PULL
+        pulls.get((part.node, artifact.digest), 0.0) / _PULL_BYTES_PER_S
         + part.memory / _load_speed(problem, part)
         + _WARM_RUNS * part.compute.value
         for artifact, part in new
     ]
-    occupied = {(part.node, part.unit) for _, part in held}
-    return Switching(
+    occupied = {(part.node, part.unit) for _, part in present}
+    return MigrationCost(
         pull=fsum(pulls.values()),
-        time=Figure(max(seconds, default=0.0), 0.0, Basis.MODELLED, _ASSUMED),
+        time=Estimate(max(seconds, default=0.0), 0.0, Basis.MODELLED, _ASSUMED),
         memory=fsum(part.memory for _, part in new if (part.node, part.unit) in occupied),
     )
 
 
-def _list_parts(plan: Plan) -> list[tuple[Artifact, PlannedPartition]]:
+def _list_loaded(plan: Plan) -> list[tuple[Artifact, PlannedPartition]]:
     """Return (artifact, partition) of each partition and of the fallback."""
-    spare = [(plan.fallback.artifact, plan.fallback.partition)] if plan.fallback is not None else []
-    return [*((plan.artifact, part) for part in plan.partitions), *spare]
+    fallback = [(plan.fallback.artifact, plan.fallback.partition)] if plan.fallback is not None else []
+    return [*((plan.artifact, part) for part in plan.partitions), *fallback]
 
 
 def _load_speed(problem: MissionProblem, part: PlannedPartition) -> float:
     """Return the load speed in bytes/s; writing the weights of an Analog unit is slower."""
     unit = problem.index.unit((part.node, part.unit))
-    return min(_LOAD, (unit.write_speed if unit is not None else None) or _LOAD)
+    return min(_LOAD_BYTES_PER_S, (unit.write_speed if unit is not None else None) or _LOAD_BYTES_PER_S)
 
 
 def _identity(artifact: Artifact, part: PlannedPartition) -> tuple[object, ...]:
@@ -60,7 +60,11 @@ def _identity(artifact: Artifact, part: PlannedPartition) -> tuple[object, ...]:
     return artifact.digest, part.node, part.unit, part.first, part.last, part.codec.name if part.codec else ""
 
 
-def _cached(problem: MissionProblem, node: str) -> frozenset[str]:
+def _cached_artifacts(problem: MissionProblem, node: str) -> frozenset[str]:
     """Return the digests of the artifacts that missions run on the node, whose files its agent has."""
-    own = [artifact.digest for artifact, part in _list_parts(problem.held) if part.node == node] if problem.held else []
-    return frozenset(own).union(*(problem.loads[unit.key].artifacts for unit in problem.index.on(node)))
+    own = (
+        [artifact.digest for artifact, part in _list_loaded(problem.incumbent) if part.node == node]
+        if problem.incumbent
+        else []
+    )
+    return frozenset(own).union(*(problem.loads[unit.key].artifacts for unit in problem.index.units_on(node)))

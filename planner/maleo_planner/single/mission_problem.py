@@ -10,50 +10,50 @@ import numpy as np
 from maleo_api.egress import may_receive
 from maleo_api.mission import Mode
 from maleo_api.model import Model, size_of
-from maleo_planner.cost_model.analog import add_writing, find_miss
+from maleo_planner.cost_model.analog import add_weight_writing, find_tolerance_violation
 from maleo_planner.cost_model.codec_cost import find_codec
-from maleo_planner.cost_model.compatibility import NO_PEAK, Mismatch, find_mismatch
+from maleo_planner.cost_model.compatibility import NO_PEAK_CODES, Incompatibility, find_incompatibility
 from maleo_planner.cost_model.load import Load
-from maleo_planner.cost_model.reconfiguration import add_turn, beside, find_clash
+from maleo_planner.cost_model.reconfiguration import add_reconfiguration, find_sharing_conflict, shared_load
 from maleo_planner.cost_model.span_cost import LinkFacts, SpanCosts
 from maleo_planner.cost_model.units import UnitFacts
-from maleo_planner.graph.transfer_costs import Crossing
+from maleo_planner.graph.transfer_costs import TransferRules
 from maleo_planner.inventory.egress_reach import Reach, find_reach
 from maleo_planner.inventory.fleet_index import FleetIndex, IndexCache
-from maleo_planner.inventory.reservations import Loads
+from maleo_planner.inventory.reservations import ReservationView
 from maleo_planner.single.objective import MOVE_COST, Aim, Objective
 from maleo_planner.single.rejections import MODES
 from maleo_planner.types.problem import NodeFacts, Plan
-from maleo_planner.types.requirements import Demand
-from maleo_planner.types.variants import Edition
+from maleo_planner.types.requirements import Requirements
+from maleo_planner.types.variants import RunnableVariant
 
-MOST_PARTITIONS: Final = 4
+MAX_PARTITIONS: Final = 4
 """Maximum number of partitions of a plan, as far as one within all limits exists."""
-_MOST_UNITS: Final = 64
-_MISMATCHES: Final = IndexCache[tuple[str, str, str, str, str], Mismatch | None]("mismatches")
-"""(model, variant, profile, power mode, unit) -> `MissionProblem.mismatch`."""
+_MAX_UNITS: Final = 64
+_INCOMPATIBILITIES: Final = IndexCache[tuple[str, str, str, str, str], Incompatibility | None]("incompatibilities")
+"""(model, variant, profile, power mode, unit) -> `MissionProblem.find_incompatibility`."""
 
 
 @dataclass(frozen=True, eq=False)
 class MissionProblem:
     """Planning problem of one mission. It never changes: what a search finds is in its `SearchResult`.
 
-    source: node of the input. loads: what other missions hold. held: the incumbent, which is the plan that the mission
-    holds; None without one.
+    source: node of the input. loads: what other missions hold. incumbent: the incumbent, which is the plan that the
+    mission holds; None without one.
     """
 
-    demand: Demand
+    requirements: Requirements
     model: Model
     source: NodeFacts
     aim: Aim
     index: FleetIndex
-    loads: Loads
-    held: Plan | None
+    loads: ReservationView
+    incumbent: Plan | None
 
     @cached_property
     def objective(self) -> Objective:
         """Return the objective of the mission under the aim."""
-        return Objective(self.demand, self.aim)
+        return Objective(self.requirements, self.aim)
 
     @property
     def units(self) -> list[UnitFacts]:
@@ -61,14 +61,14 @@ class MissionProblem:
         return self.index.available
 
     @property
-    def here(self) -> list[UnitFacts]:
+    def input_units(self) -> list[UnitFacts]:
         """Return the units of the input's node."""
-        return self.index.on(self.source.name)
+        return self.index.units_on(self.source.name)
 
     @property
     def modes(self) -> list[Mode]:
         """Return the modes that the mission allows."""
-        return [mode for mode in MODES if mode in self.demand.mission.spec.modes]
+        return [mode for mode in MODES if mode in self.requirements.mission.spec.modes]
 
     @property
     def move_cost(self) -> float:
@@ -76,69 +76,75 @@ class MissionProblem:
         return MOVE_COST if self.aim == "margins" else 0.0
 
     @property
-    def held_units(self) -> list[tuple[str, str]]:
+    def incumbent_units(self) -> list[tuple[str, str]]:
         """Return the (node, unit) of each partition of the incumbent."""
-        return [(p.node, p.unit) for p in self.held.partitions] if self.held is not None else []
+        return [(p.node, p.unit) for p in self.incumbent.partitions] if self.incumbent is not None else []
 
     @property
-    def sees_all(self) -> bool:
+    def searches_all_classes(self) -> bool:
         """Return True if the classes are few enough to search them all.
 
         Otherwise only classes one hop from the input are searched, and `shortlist_bound` bounds the rest.
         """
-        return sum(min(len(each.members), MOST_PARTITIONS) for each in self.index.classes) <= _MOST_UNITS
+        return sum(min(len(each.members), MAX_PARTITIONS) for each in self.index.classes) <= _MAX_UNITS
 
     @property
     def reach(self) -> Reach:
         """Return the classes one hop from the input, what egress lets each receive, and the best hops beyond."""
-        egress = self.demand.mission.spec.egress
+        egress = self.requirements.mission.spec.egress
         return find_reach(self.index, self.source, egress.input, egress.features)
 
     # ------------------------------------------------------------------------------------------------ variants
 
-    def variants(self) -> list[Edition]:
+    def runnable_variants(self) -> list[RunnableVariant]:
         """Return the runnable variants of the model, each with each exit, that the mission allows."""
-        wanted = self.demand.mission.spec.model.variants
-        return [v for v in self.index.editions(self.model) if not wanted or v.name in wanted]
+        wanted = self.requirements.mission.spec.model.variants
+        return [v for v in self.index.runnable_variants(self.model) if not wanted or v.name in wanted]
 
-    def edition(self, variant: str, exit_: str) -> Edition | None:
+    def find_variant(self, variant: str, exit_: str) -> RunnableVariant | None:
         """Return the variant with this exit; None if it does not exist or the mission does not allow it."""
-        return next((v for v in self.variants() if (v.name, v.exit) == (variant, exit_)), None)
+        return next((v for v in self.runnable_variants() if (v.name, v.exit) == (variant, exit_)), None)
 
     # ------------------------------------------------------------------------------------------------ units
 
-    def obstacle(self, variant: Edition, unit: UnitFacts) -> Mismatch | None:
+    def find_obstacle(self, variant: RunnableVariant, unit: UnitFacts) -> Incompatibility | None:
         """Return why the unit cannot run this variant next to the reservations of others; None if it can."""
         return (
-            self.mismatch(variant, unit)
-            or find_miss(self.demand, variant, unit)
-            or find_clash(variant, unit, self.loads[unit.key])
+            self.find_incompatibility(variant, unit)
+            or find_tolerance_violation(self.requirements, variant, unit)
+            or find_sharing_conflict(variant, unit, self.loads[unit.key])
         )
 
-    def mismatch(self, variant: Edition, unit: UnitFacts) -> Mismatch | None:
+    def find_incompatibility(self, variant: RunnableVariant, unit: UnitFacts) -> Incompatibility | None:
         """Return why the unit cannot run this variant, regardless of reservations; equal for a whole class."""
-        known = self.index.cache(_MISMATCHES)
+        known = self.index.cache(_INCOMPATIBILITIES)
         key = (self.model.key, variant.label, unit.profile, unit.power_mode, unit.unit.name)
         if key not in known:
-            mismatch = find_mismatch(variant, unit)
-            if mismatch is not None and mismatch.code in NO_PEAK and self.index.costs(self.model, variant, unit):
-                mismatch = None  # a measurement replaces a missing peak
-            known[key] = mismatch
+            incompatibility = find_incompatibility(variant, unit)
+            if (
+                incompatibility is not None
+                and incompatibility.code in NO_PEAK_CODES
+                and self.index.costs(self.model, variant, unit)
+            ):
+                incompatibility = None  # a measurement replaces a missing peak
+            known[key] = incompatibility
         return known[key]
 
-    def costs(self, variant: Edition, unit: UnitFacts) -> SpanCosts | None:
+    def costs(self, variant: RunnableVariant, unit: UnitFacts) -> SpanCosts | None:
         """Return the span costs of the variant on the unit, with writing and reconfiguration; None if unknown."""
         costs = self.index.costs(self.model, variant, unit)
-        return costs and add_turn(add_writing(costs, self.demand, unit), variant, unit, self.loads[unit.key])
+        return costs and add_reconfiguration(
+            add_weight_writing(costs, self.requirements, unit), variant, unit, self.loads[unit.key]
+        )
 
-    def load(self, variant: Edition, unit: UnitFacts) -> Load:
+    def load(self, variant: RunnableVariant, unit: UnitFacts) -> Load:
         """Return the reservations of others on the unit, with the reconfiguration that this variant causes them."""
-        return beside(variant, unit, self.loads[unit.key])
+        return shared_load(variant, unit, self.loads[unit.key])
 
-    def cap_of(self, unit: tuple[str, str]) -> float | None:
+    def power_cap_of(self, unit: tuple[str, str]) -> float | None:
         """Return the power cap of the unit's node in watts; None if there is no cap."""
         found = self.index.unit(unit)
-        return found.cap if found is not None else None
+        return found.power_cap if found is not None else None
 
     def memory_of(self, unit: tuple[str, str]) -> float:
         """Return the memory of the unit in bytes; infinite if unlimited or unknown."""
@@ -149,21 +155,21 @@ class MissionProblem:
         """Return the node's own processor, which runs codecs; None where no profile states it."""
         return self.index.processor(node)
 
-    def mode_of(self, chain: Sequence[UnitFacts]) -> Mode:
+    def mode_of(self, units: Sequence[UnitFacts]) -> Mode:
         """Return the mode of a plan over these units: `Local` if all are on the input's node, `Remote` if none is."""
-        here = [unit.node.name == self.source.name for unit in chain]
-        return "Local" if all(here) else "Split" if any(here) else "Remote"
+        is_local = [unit.node.name == self.source.name for unit in units]
+        return "Local" if all(is_local) else "Split" if any(is_local) else "Remote"
 
-    def alike(self, units: Iterable[UnitFacts]) -> list[list[UnitFacts]]:
+    def group_equivalent(self, units: Iterable[UnitFacts]) -> list[list[UnitFacts]]:
         """Return the equivalence classes of the units, members sorted by key.
 
         Units of the input's node and of the incumbent's nodes are equivalent only to units of the same node.
         """
-        named = {self.source.name, *(node for node, _ in self.held_units)}
+        distinct_nodes = {self.source.name, *(node for node, _ in self.incumbent_units)}
         classes: dict[tuple[object, ...], list[UnitFacts]] = {}
         for unit in units:
-            own = unit.node.name if unit.node.name in named else ""
-            key = (own, *self.index.classes.key(unit), unit.available, self.loads[unit.key])
+            node_name = unit.node.name if unit.node.name in distinct_nodes else ""
+            key = (node_name, *self.index.classes.key(unit), unit.available, self.loads[unit.key])
             classes.setdefault(key, []).append(unit)
         return [sorted(members, key=lambda u: u.key) for members in classes.values()]
 
@@ -173,26 +179,26 @@ class MissionProblem:
         """Return the link between two nodes; None where none joins them."""
         return self.index.link(source, target)
 
-    def taken(self, origin: NodeFacts, target: NodeFacts) -> float:
+    def reserved_share(self, origin: NodeFacts, target: NodeFacts) -> float:
         """Return the share of the link's time between two nodes that others have reserved."""
-        wire = self.index.wire(origin, target) if self.loads.holdings.cross else None
-        return self.loads.taken(wire) if wire is not None else 0.0
+        segment = self.index.segment(origin, target) if self.loads.reservations.uses_links else None
+        return self.loads.reserved_share(segment) if segment is not None else 0.0
 
     def may_receive(self, node: NodeFacts, raw: bool) -> bool:
         """Return True if the mission's egress rule lets the node receive raw input or, if not `raw`, features."""
-        egress = self.demand.mission.spec.egress
+        egress = self.requirements.mission.spec.egress
         return may_receive(egress.input if raw else egress.features, self.source, node)
 
-    def crossing(self, variant: Edition) -> Crossing:
+    def transfer_rules(self, variant: RunnableVariant) -> TransferRules:
         """Return what the crossings of this variant's cuts cost and who may receive them."""
-        return Crossing(
+        return TransferRules(
             link=self.index.link,
             input_bytes=size_of(self.model.spec.inputs),
-            answer_bytes=size_of(self.model.spec.outputs),
+            output_bytes=size_of(self.model.spec.outputs),
             may_receive=self.may_receive,
             processor=self.index.processor,
-            loss=lambda block, codec: self.demand.loss(
+            loss=lambda block, codec: self.requirements.accuracy_loss(
                 variant, block, find_codec(variant, block, codec) if codec else None
             ),
-            taken=self.taken,
+            reserved_share=self.reserved_share,
         )

@@ -8,7 +8,7 @@ the mission holds.
 Method: each combination of clipped and unclipped Soft limits makes the objective linear in the edge costs of a path and
 gives one query (`objective`). Each query is answered by best-first search with Lagrangian bounds (`best_first`,
 `lagrangian`). The incumbent and the best plan over each single unit are evaluated first and prune all queries. The
-aim `rate` is answered by the pipeline programs (`pipeline`). Where no plan of up to `MOST_PARTITIONS` partitions is
+aim `rate` is answered by the pipeline programs (`pipeline`). Where no plan of up to `MAX_PARTITIONS` partitions is
 feasible, `search_any` looks for any plan of up to `MOST_STAGES` partitions (`feasibility`).
 
 Complexity: exponential in the worst case. A deterministic work budget, the scope's patience and the size of its graphs
@@ -29,25 +29,25 @@ import numpy as np
 
 from maleo_api.mission import Mode
 from maleo_api.placement import MOST_STAGES
-from maleo_planner.graph.best_first import Searcher
-from maleo_planner.graph.edge_costs import Amount
-from maleo_planner.graph.partition_graph import Lattice, Prices
-from maleo_planner.graph.query import Way, total
-from maleo_planner.single.candidate import Candidate, list_parts
-from maleo_planner.single.feasibility import find_any
-from maleo_planner.single.mission_problem import MOST_PARTITIONS, MissionProblem
-from maleo_planner.single.objective import QUICKEST, Objective
-from maleo_planner.single.rejections import Refused, sort_rejections
+from maleo_planner.graph.best_first import BestFirstSearch
+from maleo_planner.graph.edge_costs import EdgeCosts
+from maleo_planner.graph.partition_graph import PartitionGraph, Prices
+from maleo_planner.graph.query import GraphPath, path_cost
+from maleo_planner.single.candidate import Candidate, partition_keys
+from maleo_planner.single.feasibility import find_feasible_path
+from maleo_planner.single.mission_problem import MAX_PARTITIONS, MissionProblem
+from maleo_planner.single.objective import MIN_STEP_SECONDS, Objective
+from maleo_planner.single.rejections import Rejection, sort_rejections
 from maleo_planner.single.scope_graphs import ScopeGraphs, SearchScope, build_graph
 from maleo_planner.single.variant_graph import VariantGraph
-from maleo_planner.throughput.pipeline import cheapest, find_pipeline
-from maleo_planner.types.numeric import TIE
+from maleo_planner.throughput.pipeline import find_cheapest, find_pipeline
+from maleo_planner.types.numeric import EPSILON
 from maleo_planner.types.problem import Plan
-from maleo_planner.types.work_budget import CALL, Budget
+from maleo_planner.types.work_budget import CALL_WORK, Budget
 
-_SHORT_PATIENCE: Final = 100
-_LONG_PATIENCE: Final = 2_000
-_JUDGING: Final = 40 * CALL
+_FEW_EXPANSIONS: Final = 100
+_MANY_EXPANSIONS: Final = 2_000
+_EVALUATION_WORK: Final = 40 * CALL_WORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class SearchResult:
     """
 
     candidates: tuple[Candidate, ...]
-    rejections: tuple[Refused, ...]
+    rejections: tuple[Rejection, ...]
     upper_bound: float
     is_complete: bool
     is_proven: bool = False
@@ -73,7 +73,7 @@ class SearchResult:
     def merge(self, other: "SearchResult") -> "SearchResult":
         """Return the result of both searches, whichever came first: they are of one problem in two scopes."""
         return SearchResult(
-            candidates=tuple(_sort([*self.candidates, *other.candidates])),
+            candidates=tuple(_sort_candidates([*self.candidates, *other.candidates])),
             rejections=sort_rejections([*self.rejections, *other.rejections]),
             upper_bound=max(self.upper_bound, other.upper_bound),
             is_complete=self.is_complete and other.is_complete,
@@ -87,14 +87,14 @@ def search(problem: MissionProblem, scope: SearchScope, budget: Budget) -> Searc
     Where nothing is feasible the closest infeasible plans are returned.
     """
     graphs = ScopeGraphs(problem, scope, budget, codecs=problem.aim != "rate")
-    made = list(graphs.list_graphs())
-    found = [candidate for each in made for candidate in _survey(graphs, each)]
+    variant_graphs = list(graphs.list_graphs())
+    found = [candidate for variant_graph in variant_graphs for candidate in _survey_units(graphs, variant_graph)]
     floor = max((c.objective for c in found if not c.shortfalls), default=-np.inf)
-    best = list(_solve(graphs, made, strict=True, floor=floor))
+    best = list(_solve(graphs, variant_graphs, strict=True, floor=floor))
     if not best and problem.aim == "energy":  # no feasible plan has a known energy: choose by latency
-        best = list(_solve(graphs, made, strict=True, objective=Objective(problem.demand, "latency")))
-    found += [candidate for _, candidate in best or _solve(graphs, made, strict=False)]
-    return _result(graphs, _sort(found))
+        best = list(_solve(graphs, variant_graphs, strict=True, objective=Objective(problem.requirements, "latency")))
+    found += [candidate for _, candidate in best or _solve(graphs, variant_graphs, strict=False)]
+    return _make_result(graphs, _sort_candidates(found))
 
 
 def search_any(problem: MissionProblem, scope: SearchScope, budget: Budget) -> SearchResult:
@@ -103,44 +103,51 @@ def search_any(problem: MissionProblem, scope: SearchScope, budget: Budget) -> S
     The same plans are feasible for every aim, so codecs are searched for `rate` too. That there is none is proven only
     if no search was interrupted and every unit, or an equally good one, was searched.
     """
-    scope = SearchScope(scope.units, scope.farther, MOST_STAGES, _SHORT_PATIENCE)
+    scope = SearchScope(scope.units, scope.beyond_one_hop, MOST_STAGES, _FEW_EXPANSIONS)
     graphs = ScopeGraphs(problem, scope, budget)
-    made = [each.in_time() for each in graphs.list_graphs() if each.is_accurate()]
-    finder = Objective(problem.demand, "margins" if problem.aim == "margins" else "latency")
-    found, open_ = list[Candidate](), list[VariantGraph]()
-    for each in made:
+    variant_graphs = [
+        variant_graph.within_rate() for variant_graph in graphs.list_graphs() if variant_graph.keeps_accuracy_floor()
+    ]
+    objective = Objective(problem.requirements, "margins" if problem.aim == "margins" else "latency")
+    found, undecided = list[Candidate](), list[VariantGraph]()
+    for variant_graph in variant_graphs:
         if budget.is_exhausted:
             break
-        searched, is_certain = _ask(each, finder, _SHORT_PATIENCE, budget)
+        searched, is_certain = _find_feasible(variant_graph, objective, _FEW_EXPANSIONS, budget)
         found += searched
         if not is_certain:
-            open_.append(each)
+            undecided.append(variant_graph)
     is_proven = graphs.is_complete and scope.is_whole(problem)
-    for each in open_ if not found else ():
+    for variant_graph in undecided if not found else ():
         if budget.is_exhausted:
             break
-        limits, allows = tuple(problem.objective.limits(each.variant, each.graph)), each.allows(strict=True)
-        answer = find_any(each.graph, problem.modes, limits, allows, MOST_STAGES, budget)
-        if answer.way is not None:
-            found.append(each.judge(answer.way))
-        elif not answer.is_proven:
-            searched, is_certain = _ask(each, finder, _LONG_PATIENCE, budget)
+        limits, is_allowed = (
+            tuple(problem.objective.path_limits(variant_graph.variant, variant_graph.graph)),
+            variant_graph.path_filter(strict=True),
+        )
+        result = find_feasible_path(variant_graph.graph, problem.modes, limits, is_allowed, MOST_STAGES, budget)
+        if result.path is not None:
+            found.append(variant_graph.evaluate(result.path))
+        elif not result.is_proven:
+            searched, is_certain = _find_feasible(variant_graph, objective, _MANY_EXPANSIONS, budget)
             found += searched
             is_proven &= is_certain
-    feasible = _sort(c for c in found if not c.shortfalls)
-    return _result(graphs, feasible, is_proven=is_proven and not budget.is_exhausted)
+    feasible = _sort_candidates(c for c in found if not c.shortfalls)
+    return _make_result(graphs, feasible, is_proven=is_proven and not budget.is_exhausted)
 
 
-def find(problem: MissionProblem, plan: Plan) -> Candidate | None:
+def evaluate_plan(problem: MissionProblem, plan: Plan) -> Candidate | None:
     """Return the plan as evaluated in this problem; None if it is no longer possible or its mode not allowed."""
-    variant = problem.edition(plan.variant, plan.exit)
-    named = [problem.index.unit(key) for key in dict.fromkeys((p.node, p.unit) for p in plan.partitions)]
-    made = build_graph(problem, variant, [unit for unit in named if unit is not None]).graph if variant else None
-    way = made.graph.find(list_parts(plan)) if made else None
-    if made is None or way is None or not made.is_possible(way):
+    variant = problem.find_variant(plan.variant, plan.exit)
+    units = [problem.index.unit(key) for key in dict.fromkeys((p.node, p.unit) for p in plan.partitions)]
+    variant_graph = (
+        build_graph(problem, variant, [unit for unit in units if unit is not None]).graph if variant else None
+    )
+    path = variant_graph.graph.find_path(partition_keys(plan)) if variant_graph else None
+    if variant_graph is None or path is None or not variant_graph.is_possible(path):
         return None
-    judged = made.judge(way)
-    return judged if judged.mode in problem.modes else None
+    candidate = variant_graph.evaluate(path)
+    return candidate if candidate.mode in problem.modes else None
 
 
 class PricedSearch:
@@ -151,7 +158,7 @@ class PricedSearch:
         self._graphs = ScopeGraphs(problem, SearchScope(), budget, codecs=problem.aim != "rate")
 
     @cached_property
-    def _made(self) -> list[VariantGraph]:
+    def _variant_graphs(self) -> list[VariantGraph]:
         return list(self._graphs.list_graphs())
 
     def best(self, prices: Prices) -> tuple[float, Candidate | None, float]:
@@ -160,7 +167,10 @@ class PricedSearch:
         The candidate is None if none is feasible. A fallback is not a step of a plan, so its reservations have no
         price here.
         """
-        found = [*_solve(self._graphs, self._made, strict=True, prices=prices), *_held_again(self._made, prices)]
+        found = [
+            *_solve(self._graphs, self._variant_graphs, strict=True, prices=prices),
+            *_price_incumbent(self._variant_graphs, prices),
+        ]
         net, candidate = max(found, key=lambda each: each[0], default=(-np.inf, None))
         return net, candidate, max(net, self._graphs.upper_bound)
 
@@ -168,24 +178,30 @@ class PricedSearch:
 # ---------------------------------------------------------------------------------------------------- queries
 
 
-def _ask(made: VariantGraph, objective: Objective, patience: int, budget: Budget) -> tuple[list[Candidate], bool]:
+def _find_feasible(
+    variant_graph: VariantGraph, objective: Objective, max_expansions: int, budget: Budget
+) -> tuple[list[Candidate], bool]:
     """Return feasible candidates of one graph, and whether the answer is certain.
 
     It is certain if each query has a path or provably none.
     """
-    problem, found, is_certain = made.problem, list[Candidate](), True
-    most = min(MOST_STAGES, len({unit.key for unit in made.graph.units}))
-    for _, question in objective.questions(made.variant, made.graph, most=most, strict=True):
-        allows = made.allows(strict=True)
-        searched = Searcher(made.graph, question, problem.modes, allows, budget).run(patience=patience)
-        found += [made.judge(way) for _, way in searched.ways]
-        is_certain &= bool(searched.ways) or np.isinf(searched.bound)
+    problem, found, is_certain = variant_graph.problem, list[Candidate](), True
+    max_partitions = min(MOST_STAGES, len({unit.key for unit in variant_graph.graph.units}))
+    for _, query in objective.queries(
+        variant_graph.variant, variant_graph.graph, max_partitions=max_partitions, strict=True
+    ):
+        is_allowed = variant_graph.path_filter(strict=True)
+        searched = BestFirstSearch(variant_graph.graph, query, problem.modes, is_allowed, budget).run(
+            max_expansions=max_expansions
+        )
+        found += [variant_graph.evaluate(path) for _, path in searched.paths]
+        is_certain &= bool(searched.paths) or np.isinf(searched.bound)
     return found, is_certain
 
 
 def _solve(
     graphs: ScopeGraphs,
-    made: Iterable[VariantGraph],
+    variant_graphs: Iterable[VariantGraph],
     *,
     strict: bool,
     floor: float = -np.inf,
@@ -199,114 +215,128 @@ def _solve(
     elsewhere, so every path here bears the cost of a move.
     """
     problem, budget = graphs.problem, graphs.budget
-    leaving = problem.move_cost if problem.held is not None else 0.0
-    for full in made:
-        if strict and not full.is_accurate():
+    move_cost = problem.move_cost if problem.incumbent is not None else 0.0
+    for full in variant_graphs:
+        if strict and not full.keeps_accuracy_floor():
             continue
         if budget.is_exhausted:
-            graphs.leave_out()
+            graphs.skip_unbounded()
             return
-        each = full.in_time() if strict else full
+        variant_graph = full.within_rate() if strict else full
         if problem.aim == "rate":
-            yield from ((c.objective, c) for c in _solve_rate(graphs, each, strict=strict))
+            yield from ((c.objective, c) for c in _solve_rate(graphs, variant_graph, strict=strict))
             continue
-        price = each.graph.price(prices) if prices is not None else None
-        searched_by = objective or problem.objective
-        most = graphs.scope.most_partitions
-        for ceiling, question in searched_by.questions(each.variant, each.graph, most=most, strict=strict, price=price):
-            under = ceiling - leaving - floor + TIE if strict else np.inf
-            searcher = Searcher(each.graph, question, problem.modes, each.allows(strict=strict), budget)
-            found = searcher.run(under=under, patience=graphs.scope.patience)
-            if objective is None and found.bound < (found.ways[0][0] if found.ways else np.inf):
-                graphs.bound(ceiling - leaving - found.bound)
-            for _, way in found.ways:
-                candidate = each.judge(way)
-                net = candidate.objective - (total(price, each.graph, way) if price is not None else 0.0)
+        step_prices = variant_graph.graph.price_steps(prices) if prices is not None else None
+        searched = objective or problem.objective
+        max_partitions = graphs.scope.max_partitions
+        for ceiling, query in searched.queries(
+            variant_graph.variant, variant_graph.graph, max_partitions=max_partitions, strict=strict, price=step_prices
+        ):
+            below = ceiling - move_cost - floor + EPSILON if strict else np.inf
+            searcher = BestFirstSearch(
+                variant_graph.graph, query, problem.modes, variant_graph.path_filter(strict=strict), budget
+            )
+            found = searcher.run(below=below, max_expansions=graphs.scope.max_expansions)
+            if objective is None and found.bound < (found.paths[0][0] if found.paths else np.inf):
+                graphs.raise_upper_bound(ceiling - move_cost - found.bound)
+            for _, path in found.paths:
+                candidate = variant_graph.evaluate(path)
+                net = candidate.objective - (
+                    path_cost(step_prices, variant_graph.graph, path) if step_prices is not None else 0.0
+                )
                 floor = floor if candidate.shortfalls else max(floor, net)
                 yield net, candidate
 
 
-def _solve_rate(graphs: ScopeGraphs, made: VariantGraph, *, strict: bool) -> Iterator[Candidate]:
+def _solve_rate(graphs: ScopeGraphs, variant_graph: VariantGraph, *, strict: bool) -> Iterator[Candidate]:
     """Yield the pipeline of the highest rate in each mode, and equally fast ones of the least energy and latency.
 
     If not `strict`: the pipeline of the highest rate, and the closest infeasible paths.
     """
-    problem, graph, budget = made.problem, made.graph, graphs.budget
-    limits = tuple(problem.objective.limits(made.variant, graph)) if strict else ()
-    shared = made.shared_seconds()
+    problem, graph, budget = variant_graph.problem, variant_graph.graph, graphs.budget
+    limits = tuple(problem.objective.path_limits(variant_graph.variant, graph)) if strict else ()
+    shared_time = variant_graph.shared_time()
     for mode in problem.modes:
         if budget.is_exhausted:
-            graphs.leave_out()
+            graphs.skip_unbounded()
             return
-        best = find_pipeline(graph, mode, limits, MOST_STAGES, shared, budget)
-        graphs.bound(1 / max(best.bound, QUICKEST))
-        if best.way is None:
+        best = find_pipeline(graph, mode, limits, MOST_STAGES, shared_time, budget)
+        graphs.raise_upper_bound(1 / max(best.bound, MIN_STEP_SECONDS))
+        if best.path is None:
             continue
-        costs = (made.energy, graph.tail) if strict else ()
-        equals = [cheapest(graph, mode, cost, limits, best.seconds, MOST_STAGES, shared, budget).ways for cost in costs]
-        for way in [best.way, *(way for ways in equals for _, way in ways)]:
-            yield made.judge(way)
-    least_bad = problem.objective.questions(made.variant, graph, most=MOST_PARTITIONS, strict=False)
-    for _, question in () if strict else least_bad:
-        found = Searcher(graph, question, problem.modes, made.allows(strict=False), budget).run()
-        yield from (made.judge(way) for _, way in found.ways)
+        costs = (variant_graph.energy_costs, graph.tail) if strict else ()
+        equals = [
+            find_cheapest(graph, mode, cost, limits, best.seconds, MOST_STAGES, shared_time, budget).paths
+            for cost in costs
+        ]
+        for path in [best.path, *(path for paths in equals for _, path in paths)]:
+            yield variant_graph.evaluate(path)
+    closest = problem.objective.queries(variant_graph.variant, graph, max_partitions=MAX_PARTITIONS, strict=False)
+    for _, query in () if strict else closest:
+        found = BestFirstSearch(graph, query, problem.modes, variant_graph.path_filter(strict=False), budget).run()
+        yield from (variant_graph.evaluate(path) for _, path in found.paths)
 
 
-def _held_again(made: Iterable[VariantGraph], prices: Prices) -> Iterator[tuple[float, Candidate]]:
+def _price_incumbent(variant_graphs: Iterable[VariantGraph], prices: Prices) -> Iterator[tuple[float, Candidate]]:
     """Yield the incumbent, if feasible, at its objective without a move cost, less its price."""
-    for each in made:
-        held = each.held_way()
-        again = each.judge(held) if held else None
-        if held is not None and again is not None and not again.shortfalls:
-            yield again.objective - total(each.graph.price(prices), each.graph, held), again
+    for variant_graph in variant_graphs:
+        path = variant_graph.find_incumbent()
+        candidate = variant_graph.evaluate(path) if path else None
+        if path is not None and candidate is not None and not candidate.shortfalls:
+            yield (
+                candidate.objective - path_cost(variant_graph.graph.price_steps(prices), variant_graph.graph, path),
+                candidate,
+            )
 
 
-def _survey(graphs: ScopeGraphs, made: VariantGraph) -> Iterable[Candidate]:
+def _survey_units(graphs: ScopeGraphs, variant_graph: VariantGraph) -> Iterable[Candidate]:
     """Yield the incumbent and, for each unit, its best plans alone and after a first partition on the input's node.
 
     The explanation names the best plan over each unit; the best of them is the first lower bound of the search.
     """
-    problem, graph = made.problem, made.graph
-    held = made.held_way()
-    ways = [held] if held is not None else []
-    _, question = next(iter(problem.objective.questions(made.variant, graph, most=MOST_PARTITIONS, strict=False)))
+    problem, graph = variant_graph.problem, variant_graph.graph
+    incumbent = variant_graph.find_incumbent()
+    paths = [incumbent] if incumbent is not None else []
+    _, query = next(
+        iter(problem.objective.queries(variant_graph.variant, graph, max_partitions=MAX_PARTITIONS, strict=False))
+    )
     for unit in range(len(graph.units)):
-        mode: Mode = "Local" if graph.local[unit] else "Remote"
+        mode: Mode = "Local" if graph.is_local[unit] else "Remote"
         if mode in problem.modes:
-            ways.append(((unit, graph.last),))
-        if "Split" in problem.modes and not graph.local[unit]:
-            ways += _best_splits(graph, question.cost, unit)
-    for way in ways:
-        if not graphs.budget.spend(_JUDGING):
-            graphs.leave_out()
+            paths.append(((unit, graph.last),))
+        if "Split" in problem.modes and not graph.is_local[unit]:
+            paths += _best_splits(graph, query.costs, unit)
+    for path in paths:
+        if not graphs.budget.spend(_EVALUATION_WORK):
+            graphs.skip_unbounded()
             return
-        if made.is_possible(way):
-            yield made.judge(way)
+        if variant_graph.is_possible(path):
+            yield variant_graph.evaluate(path)
 
 
-def _best_splits(made: Lattice, cost: Amount, unit: int) -> list[Way]:
+def _best_splits(graph: PartitionGraph, cost: EdgeCosts, unit: int) -> list[GraphPath]:
     """Return, for each unit of the input's node, the path with the cheapest cut between that unit and `unit`."""
-    found: list[Way] = []
-    for here in np.flatnonzero(made.local):
-        first = cost.hops[made.source, here, 0] + cost.row(0)[here]
-        whole = first + cost.hops[here, unit, :] + cost.column(unit, made.last)
-        possible = made.frame.ends(0)[here] & made.frame.ends_of(unit)[:, made.last]
+    found: list[GraphPath] = []
+    for first_unit in np.flatnonzero(graph.is_local):
+        start = cost.crossings[graph.source, first_unit, 0] + cost.spans_from(0)[first_unit]
+        whole = start + cost.crossings[first_unit, unit, :] + cost.spans_to(unit, graph.last)
+        possible = graph.feasible.ends_from(0)[first_unit] & graph.feasible.spans_of(unit)[:, graph.last]
         whole = np.where(possible, whole, np.inf)
         cut = int(np.argmin(whole))
         if np.isfinite(whole[cut]):
-            found.append(((int(here), cut), (unit, made.last)))
+            found.append(((int(first_unit), cut), (unit, graph.last)))
     return found
 
 
-def _sort(found: Iterable[Candidate]) -> list[Candidate]:
+def _sort_candidates(found: Iterable[Candidate]) -> list[Candidate]:
     """Return the candidates without duplicates, best first."""
-    return sorted({_identity(c): c for c in reversed(list(found))}.values(), key=lambda candidate: candidate.order)
+    return sorted({_identity(c): c for c in reversed(list(found))}.values(), key=lambda candidate: candidate.sort_key)
 
 
-def _result(graphs: ScopeGraphs, found: Sequence[Candidate], *, is_proven: bool = False) -> SearchResult:
+def _make_result(graphs: ScopeGraphs, found: Sequence[Candidate], *, is_proven: bool = False) -> SearchResult:
     return SearchResult(tuple(found), graphs.rejections, graphs.upper_bound, graphs.is_complete, is_proven)
 
 
 def _identity(candidate: Candidate) -> tuple[object, ...]:
     """Return what makes two candidates the same plan: variant, units, cuts and codecs."""
-    return candidate.variant.label, tuple((p.unit.key, p.last, p.codec) for p in candidate.pieces)
+    return candidate.variant.label, tuple((p.unit.key, p.last, p.codec) for p in candidate.partitions)

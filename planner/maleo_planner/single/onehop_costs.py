@@ -9,17 +9,17 @@ import numpy as np
 from maleo_api.model import Model, size_of
 from maleo_planner.cost_model.span_cost import LinkFacts, SpanCosts
 from maleo_planner.cost_model.units import UnitFacts
-from maleo_planner.graph.partition_graph import find_ends, list_spans
-from maleo_planner.graph.transfer_costs import list_sizes
+from maleo_planner.graph.partition_graph import find_last_blocks, span_matrices
+from maleo_planner.graph.transfer_costs import transfer_sizes
 from maleo_planner.inventory.fleet_index import FleetIndex, IndexCache
 from maleo_planner.types.numeric import Array, Mask
-from maleo_planner.types.variants import Edition
+from maleo_planner.types.variants import RunnableVariant
 
-_KEPT: Final = 4096  # cached rows over all stages of a variant
+_MAX_CACHED_ROWS: Final = 4096  # cached rows over all stages of a variant
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class OneHopUnit:
     """A unit and the link to it, None on the input's own node. raw, features: whether egress lets it receive each."""
 
     unit: UnitFacts
@@ -29,95 +29,101 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class OneHopCosts:
     """Costs over R rows and B boundaries in SI units.
 
-    there: (B, B) whether a span computes something; own, sigma, joules, memory: (R, B, B) of spans, joules nan where
-    unknown.
+    is_span: (B, B) whether a span computes something; compute, sigma, joules, memory: (R, B, B) of spans, joules nan
+    where unknown.
     """
 
-    ends: tuple[int, ...]
+    last_blocks: tuple[int, ...]
     sizes: Array  # (B,) bytes that cross, with the answer
-    there: Mask
-    own: Array
+    is_span: Mask
+    compute: Array
     sigma: Array
     joules: Array
     memory: Array
-    wire: Array  # (R, B) seconds on the link
-    overhead: Array  # (R,) seconds of a hop that do not depend on its bytes
-    spread: Array  # (R,) relative deviation of the link's bandwidth
-    radio: Array  # (R, B) joules of a hop
+    link_seconds: Array  # (R, B) seconds on the link
+    fixed_seconds: Array  # (R,) seconds of a hop that do not depend on its bytes
+    bandwidth_spread: Array  # (R,) relative deviation of the link's bandwidth
+    link_joules: Array  # (R, B) joules of a hop
 
 
-_STAGES: Final = IndexCache[tuple[str, str], dict[tuple[int, ...], Stage]]("stages")
+_ONE_HOP_COSTS: Final = IndexCache[tuple[str, str], dict[tuple[int, ...], OneHopCosts]]("one-hop costs")
 """(model, variant) -> identities of costs and links -> their stage. The index keeps these objects as long as caches."""
-_TABLES: Final = IndexCache[tuple[str, str], tuple[dict[int, int], Array]]("tables")
-"""(model, variant) -> (identity of costs -> row, (4, rows, B, B) figures of `_table`)."""
-_LEAST: Final = IndexCache[tuple[str, str], Array]("least", by_classes=True)
-"""(model, variant) -> `find_least`."""
+_SPAN_TABLES: Final = IndexCache[tuple[str, str], tuple[dict[int, int], Array]]("span tables")
+"""(model, variant) -> (identity of costs -> row, (4, rows, B, B) figures of `_gather_spans`)."""
+_MINIMUM_SPANS: Final = IndexCache[tuple[str, str], Array]("minimum spans", depends_on_classes=True)
+"""(model, variant) -> `find_minimum_spans`."""
 
 
-def set_stage(index: FleetIndex, model: Model, variant: Edition, rows: Sequence[Row]) -> Stage:
+def find_onehop_costs(
+    index: FleetIndex, model: Model, variant: RunnableVariant, rows: Sequence[OneHopUnit]
+) -> OneHopCosts:
     """Return the stage of these rows; the same cached object for rows with the same costs and links."""
     costs = [cost for row in rows if (cost := index.costs(model, variant, row.unit)) is not None]
     assert len(costs) == len(rows), "all rows can run the variant"
-    known = index.cache(_STAGES).setdefault((model.key, variant.label), {})
+    known = index.cache(_ONE_HOP_COSTS).setdefault((model.key, variant.label), {})
     key = (*map(id, costs), *(id(row.link) for row in rows))
     if key not in known:
-        if (len(known) + 1) * len(rows) > _KEPT:
+        if (len(known) + 1) * len(rows) > _MAX_CACHED_ROWS:
             known.clear()
-        known[key] = _set(index, model, variant, costs, [row.link for row in rows])
+        known[key] = _compute_onehop_costs(index, model, variant, costs, [row.link for row in rows])
     return known[key]
 
 
-def _set(
-    index: FleetIndex, model: Model, variant: Edition, costs: Sequence[SpanCosts], links: Sequence[LinkFacts | None]
-) -> Stage:
+def _compute_onehop_costs(
+    index: FleetIndex,
+    model: Model,
+    variant: RunnableVariant,
+    costs: Sequence[SpanCosts],
+    links: Sequence[LinkFacts | None],
+) -> OneHopCosts:
     """Compute the stage of rows with these costs and links."""
-    ends = find_ends(variant)
-    there = np.triu(np.ones((len(ends), len(ends)), dtype=bool), 1)
-    own, sigma, joules, memory = _table(index, model, variant, costs)
-    answer = size_of(model.spec.outputs)
-    sizes = list_sizes(variant, ends, size_of(model.spec.inputs)) + answer
-    detour = np.array([link.detour(answer) if link else 0.0 for link in links])
+    last_blocks = find_last_blocks(variant)
+    is_span = np.triu(np.ones((len(last_blocks), len(last_blocks)), dtype=bool), 1)
+    compute, sigma, joules, memory = _gather_spans(index, model, variant, costs)
+    output_bytes = size_of(model.spec.outputs)
+    sizes = transfer_sizes(variant, last_blocks, size_of(model.spec.inputs)) + output_bytes
+    return_delay = np.array([link.return_delay(output_bytes) if link else 0.0 for link in links])
     bandwidth = np.array([link.bandwidth.value if link else np.inf for link in links])
     deviation = np.array([link.bandwidth.sigma if link else 0.0 for link in links])
-    return Stage(
-        ends=ends,
+    return OneHopCosts(
+        last_blocks=last_blocks,
         sizes=sizes,
-        there=there,
-        own=own,
+        is_span=is_span,
+        compute=compute,
         sigma=sigma,
         joules=joules,
         memory=memory,
-        wire=sizes / bandwidth[:, None] + detour[:, None],
-        overhead=np.array([link.fixed if link else 0.0 for link in links]),
-        spread=np.where(np.isfinite(bandwidth), deviation / bandwidth, 0.0),
-        radio=sizes * np.array([link.energy_per_byte if link else 0.0 for link in links])[:, None],
+        link_seconds=sizes / bandwidth[:, None] + return_delay[:, None],
+        fixed_seconds=np.array([link.fixed_seconds if link else 0.0 for link in links]),
+        bandwidth_spread=np.where(np.isfinite(bandwidth), deviation / bandwidth, 0.0),
+        link_joules=sizes * np.array([link.energy_per_byte if link else 0.0 for link in links])[:, None],
     )
 
 
-def _table(index: FleetIndex, model: Model, variant: Edition, costs: Sequence[SpanCosts]) -> Array:
+def _gather_spans(index: FleetIndex, model: Model, variant: RunnableVariant, costs: Sequence[SpanCosts]) -> Array:
     """Return (4, R, B, B): own seconds, sigma, joules and memory, zero for empty spans.
 
     The rows are gathered from a table that is cached for all costs of the variant.
     """
-    tables, key, ends = index.cache(_TABLES), (model.key, variant.label), find_ends(variant)
-    places, table = tables.get(key, (dict[int, int](), np.empty((4, 0, len(ends), len(ends)))))
-    new = {id(cost): cost for cost in costs if id(cost) not in places}
+    tables, key, last_blocks = index.cache(_SPAN_TABLES), (model.key, variant.label), find_last_blocks(variant)
+    positions, table = tables.get(key, (dict[int, int](), np.empty((4, 0, len(last_blocks), len(last_blocks)))))
+    new = {id(cost): cost for cost in costs if id(cost) not in positions}
     if new:
-        grids = np.stack([np.stack(list_spans(cost, ends)) for cost in new.values()], axis=1)
-        places |= {name: len(places) + i for i, name in enumerate(new)}
+        grids = np.stack([np.stack(span_matrices(cost, last_blocks)) for cost in new.values()], axis=1)
+        positions |= {name: len(positions) + i for i, name in enumerate(new)}
         table = np.concatenate([table, np.where(np.isinf(grids), 0.0, grids)], axis=1)
-        tables[key] = places, table
-    found: Array = table[:, [places[id(cost)] for cost in costs]]
+        tables[key] = positions, table
+    found: Array = table[:, [positions[id(cost)] for cost in costs]]
     return found
 
 
-def find_least(index: FleetIndex, model: Model, variant: Edition) -> Array:
+def find_minimum_spans(index: FleetIndex, model: Model, variant: RunnableVariant) -> Array:
     """Return (3, B, B): the least seconds, sigma and joules of each span over all classes, each separately."""
-    known, key = index.cache(_LEAST), (model.key, variant.label)
+    known, key = index.cache(_MINIMUM_SPANS), (model.key, variant.label)
     if key not in known:
         costs = {id(c): c for each in index.classes if (c := index.costs(model, variant, each.members[0])) is not None}
-        known[key] = np.fmin.reduce(_table(index, model, variant, list(costs.values()))[:3], axis=1)
+        known[key] = np.fmin.reduce(_gather_spans(index, model, variant, list(costs.values()))[:3], axis=1)
     return known[key]

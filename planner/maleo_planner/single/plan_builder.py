@@ -8,41 +8,44 @@ from math import isfinite
 from maleo_api.meta import Basis
 from maleo_api.mission import Mode
 from maleo_api.model import Codec, Model, Tensor, bytes_across, size_of
-from maleo_planner.cost_model.analog import lower, writes
-from maleo_planner.cost_model.codec_cost import code, find_codec
-from maleo_planner.cost_model.mg1 import leave
-from maleo_planner.cost_model.reconfiguration import is_occupied, turn
+from maleo_planner.cost_model.analog import guaranteed_accuracy, writes_weights
+from maleo_planner.cost_model.codec_cost import codec_costs, find_codec
+from maleo_planner.cost_model.mg1 import free_share
+from maleo_planner.cost_model.reconfiguration import is_occupied, reconfiguration_time
 from maleo_planner.cost_model.units import UnitFacts
-from maleo_planner.inventory.fleet_index import Wire
-from maleo_planner.single.candidate import Candidate, Piece
-from maleo_planner.single.migration_cost import switch
+from maleo_planner.inventory.fleet_index import LinkSegment
+from maleo_planner.single.candidate import Candidate, CandidatePartition
+from maleo_planner.single.migration_cost import compute_migration_cost
 from maleo_planner.single.mission_problem import MissionProblem
-from maleo_planner.single.mission_solver import find
-from maleo_planner.single.objective import QUICKEST
-from maleo_planner.types.basis import STRENGTH
-from maleo_planner.types.problem import Fallback, Figure, NodeFacts, Plan, PlannedPartition, PlannedTransfer
-from maleo_planner.types.requirements import Demand, accuracy_margin
-from maleo_planner.types.variants import Edition
+from maleo_planner.single.mission_solver import evaluate_plan
+from maleo_planner.single.objective import MIN_STEP_SECONDS
+from maleo_planner.types.basis import BASIS_RANK
+from maleo_planner.types.problem import Estimate, Fallback, NodeFacts, Plan, PlannedPartition, PlannedTransfer
+from maleo_planner.types.requirements import Requirements, accuracy_margin
+from maleo_planner.types.variants import RunnableVariant
 
 
-def build(problem: MissionProblem, candidate: Candidate, *, spare: bool = True) -> Plan:
-    """Return the plan of a candidate and, if `spare`, its fallback and the cost of switching to it."""
-    demand, variant, source = problem.demand, candidate.variant, problem.source
-    partitions = tuple(_partition(problem, variant, piece) for piece in candidate.pieces)
-    transfers = _transfers(problem, variant, candidate.pieces)
-    entry_unit, fallback = _entry(problem, candidate.mode, partitions, spare=spare)
+def build_plan(problem: MissionProblem, candidate: Candidate, *, with_fallback: bool = True) -> Plan:
+    """Return the plan of a candidate and, if `with_fallback`, its fallback and the cost of switching to it."""
+    requirements, variant, source = problem.requirements, candidate.variant, problem.source
+    partitions = tuple(_partition(problem, variant, partition) for partition in candidate.partitions)
+    transfers = _transfers(problem, variant, candidate.partitions)
+    entry_unit, fallback = _choose_entry(problem, candidate.mode, partitions, with_fallback=with_fallback)
     steps = [p.compute for p in partitions] + [p.wait for p in partitions if p.wait.value]
     steps += [t.time for t in transfers]
-    latency_mean = _sum(steps)
-    tail = sum(step.value + demand.z * step.sigma for step in steps)
-    energy = _sum([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value or t.codec])
-    accuracy = _accuracy(demand, variant, candidate.pieces)
-    loads = [problem.load(variant, piece.unit) for piece in candidate.pieces]
-    within = [p.compute.value / leave(load.share) for p, load in zip(partitions, loads, strict=True)]
-    links, coding = _link_times(problem, candidate.pieces, transfers), _coding_times(problem, variant, candidate.pieces)
-    slowest = max([*within, *links, *coding, QUICKEST])
+    latency_mean = _sum_estimates(steps)
+    tail = sum(step.value + requirements.z * step.sigma for step in steps)
+    energy = _sum_estimates([p.energy for p in partitions] + [t.energy for t in transfers if t.energy.value or t.codec])
+    accuracy = _accuracy(requirements, variant, candidate.partitions)
+    loads = [problem.load(variant, partition.unit) for partition in candidate.partitions]
+    computing = [p.compute.value / free_share(load.utilisation) for p, load in zip(partitions, loads, strict=True)]
+    links, coding = (
+        _link_times(problem, candidate.partitions, transfers),
+        _coding_times(problem, variant, candidate.partitions),
+    )
+    bottleneck = max([*computing, *links, *coding, MIN_STEP_SECONDS])
     built = Plan(
-        mission=demand.mission.key,
+        mission=requirements.mission.key,
         model=problem.model.metadata.name,
         mode=candidate.mode,
         variant=variant.name,
@@ -56,59 +59,64 @@ def build(problem: MissionProblem, candidate: Candidate, *, spare: bool = True) 
         fallback=fallback,
         accuracy=accuracy,
         latency_mean=latency_mean,
-        latency=Figure(tail, 0.0, latency_mean.basis, latency_mean.source),
+        latency=Estimate(tail, 0.0, latency_mean.basis, latency_mean.source),
         energy=energy,
-        rate=Figure(1 / slowest, 0.0, latency_mean.basis, "slowest pipeline stage"),
+        rate=Estimate(1 / bottleneck, 0.0, latency_mean.basis, "slowest pipeline stage"),
         margins={},
         objective=candidate.objective,
         terms=candidate.terms,
     )
-    built = replace(built, margins=_margins(demand, built))
-    return replace(built, switching=switch(problem, built)) if spare else built
+    built = replace(built, margins=_margins(requirements, built))
+    return replace(built, switching=compute_migration_cost(problem, built)) if with_fallback else built
 
 
-def _accuracy(demand: Demand, variant: Edition, pieces: Sequence[Piece]) -> Figure | None:
+def _accuracy(
+    requirements: Requirements, variant: RunnableVariant, partitions: Sequence[CandidatePartition]
+) -> Estimate | None:
     """Return the variant's accuracy less analogue tolerance and the loss of cuts and codecs; None if it is unknown."""
-    figure = lower(demand.accuracy_of(variant), [piece.unit for piece in pieces])
-    loss = sum(demand.loss(variant, piece.first - 1, _codec(variant, piece)) for piece in pieces[1:])
-    return replace(figure, value=figure.value - loss) if figure is not None else None
+    accuracy = guaranteed_accuracy(requirements.accuracy_of(variant), [partition.unit for partition in partitions])
+    loss = sum(
+        requirements.accuracy_loss(variant, partition.first - 1, _codec(variant, partition))
+        for partition in partitions[1:]
+    )
+    return replace(accuracy, value=accuracy.value - loss) if accuracy is not None else None
 
 
-def _partition(problem: MissionProblem, variant: Edition, piece: Piece) -> PlannedPartition:
+def _partition(problem: MissionProblem, variant: RunnableVariant, partition: CandidatePartition) -> PlannedPartition:
     """Return the planned partition of a piece with its figures."""
-    costs, load = problem.costs(variant, piece.unit), problem.load(variant, piece.unit)
+    costs, load = problem.costs(variant, partition.unit), problem.load(variant, partition.unit)
     assert costs is not None
-    figures, queue = costs.at(piece.first, piece.last), load.queue
-    known = figures.energy == figures.energy
-    drawn = f"{piece.unit.typical_power} x time"
-    if writes(problem.demand, piece.unit):
-        drawn += f", plus weights written every {problem.demand.mission.spec.model.updated_every}"
+    estimate, queue = costs.estimate(partition.first, partition.last), load.queue
+    known = estimate.energy == estimate.energy
+    energy_source = f"{partition.unit.typical_power} x time"
+    if writes_weights(problem.requirements, partition.unit):
+        energy_source += f", plus weights written every {problem.requirements.mission.spec.model.updated_every}"
     return PlannedPartition(
-        first=piece.first,
-        last=piece.last,
-        node=piece.unit.node.name,
-        unit=piece.unit.name,
-        memory=float(costs.shape.memory[piece.first, piece.last]),
-        compute=Figure(figures.mean, figures.sigma, figures.basis, figures.source),
-        nominal=figures.nominal,
-        wait=Figure(queue.mean, queue.sigma, Basis.MODELLED, "queueing on a shared unit"),
-        energy=Figure(figures.energy, 0.0, Basis.MODELLED, drawn) if known else Figure(0.0),
-        taken_from=variant.taken_from if piece.last == len(variant.blocks) - 1 else (),
-        codec=_codec(variant, piece),
-        inputs=_boundary(problem.model, variant, piece.first - 1),
-        outputs=_boundary(problem.model, variant, piece.last),
-        providers=piece.unit.providers(variant),
-        simulated=piece.unit.simulated,
-        turn=turn(variant, piece.unit, load),
+        first=partition.first,
+        last=partition.last,
+        node=partition.unit.node.name,
+        unit=partition.unit.name,
+        memory=float(costs.blocks.memory[partition.first, partition.last]),
+        compute=Estimate(estimate.mean, estimate.sigma, estimate.basis, estimate.source),
+        nominal=estimate.nominal,
+        wait=Estimate(queue.mean, queue.sigma, Basis.MODELLED, "queueing on a shared unit"),
+        energy=Estimate(estimate.energy, 0.0, Basis.MODELLED, energy_source) if known else Estimate(0.0),
+        taken_from=variant.exit_outputs if partition.last == len(variant.blocks) - 1 else (),
+        codec=_codec(variant, partition),
+        inputs=_boundary(problem.model, variant, partition.first - 1),
+        outputs=_boundary(problem.model, variant, partition.last),
+        providers=partition.unit.providers(variant),
+        simulated=partition.unit.simulated,
+        turn=reconfiguration_time(variant, partition.unit, load),
     )
 
 
-def _codec(variant: Edition, piece: Piece) -> Codec | None:
+def _codec(variant: RunnableVariant, partition: CandidatePartition) -> Codec | None:
     """Return the codec in which the piece receives its input; None for none."""
-    return find_codec(variant, piece.first - 1, piece.codec) if piece.codec else None
+    return find_codec(variant, partition.first - 1, partition.codec) if partition.codec else None
 
 
-def _boundary(model: Model, variant: Edition, after: int) -> tuple[Tensor, ...]:
+def _boundary(model: Model, variant: RunnableVariant, after: int) -> tuple[Tensor, ...]:
     """Return the tensors that cross after block `after`: the model's inputs for -1, its outputs for the last block."""
     if after < 0:
         return tuple(model.spec.inputs)
@@ -119,28 +127,36 @@ def _boundary(model: Model, variant: Edition, after: int) -> tuple[Tensor, ...]:
     return tuple(cut.tensors)
 
 
-def _transfers(problem: MissionProblem, variant: Edition, pieces: Sequence[Piece]) -> tuple[PlannedTransfer, ...]:
+def _transfers(
+    problem: MissionProblem, variant: RunnableVariant, partitions: Sequence[CandidatePartition]
+) -> tuple[PlannedTransfer, ...]:
     """Return the transfers between nodes, in data order."""
     found, before = [], problem.source
-    for i, piece in enumerate(pieces):
-        node = piece.unit.node
+    for i, partition in enumerate(partitions):
+        node = partition.unit.node
         if node.name != before.name:
-            found.append(_transfer(problem, variant, before, pieces[i - 1].unit if i else piece.unit, piece))
+            found.append(
+                _transfer(problem, variant, before, partitions[i - 1].unit if i else partition.unit, partition)
+            )
         before = node
     return tuple(found)
 
 
 def _transfer(
-    problem: MissionProblem, variant: Edition, before: NodeFacts, sender: UnitFacts, piece: Piece
+    problem: MissionProblem,
+    variant: RunnableVariant,
+    before: NodeFacts,
+    sender: UnitFacts,
+    partition: CandidatePartition,
 ) -> PlannedTransfer:
     """Return the transfer of the input and of the answer; with a codec, including the work on both sides."""
-    node, link, codec = piece.unit.node, problem.link(before, piece.unit.node), _codec(variant, piece)
+    node, link, codec = partition.unit.node, problem.link(before, partition.unit.node), _codec(variant, partition)
     assert link is not None
-    form = codec or (variant.blocks[piece.first - 1].cut if piece.first else None)
+    form = codec or (variant.blocks[partition.first - 1].cut if partition.first else None)
     size = bytes_across(form) if form else size_of(problem.model.spec.inputs)
-    answer = size_of(problem.model.spec.outputs)
-    time, joules = link.time(size, answer), link.energy(size, answer)
-    sides = code(codec, variant, sender, piece.unit, problem.processor) if codec else ()
+    output_bytes = size_of(problem.model.spec.outputs)
+    time, joules = link.transfer_time(size, output_bytes), link.transfer_energy(size, output_bytes)
+    sides = codec_costs(codec, variant, sender, partition.unit, problem.processor) if codec else ()
     for side in sides:
         time = replace(time, value=time.value + side.seconds, sigma=time.sigma + side.sigma)
         joules += side.joules
@@ -151,75 +167,82 @@ def _transfer(
         size=size,
         link=link.name,
         time=time,
-        wire=(size + answer) / link.bandwidth.value + link.detour(answer),
-        energy=Figure(joules, 0.0, Basis.MODELLED, f"Link {link.name}") if known else Figure(0.0, source="codec"),
-        codec=piece.codec,
+        wire=(size + output_bytes) / link.bandwidth.value + link.return_delay(output_bytes),
+        energy=Estimate(joules, 0.0, Basis.MODELLED, f"Link {link.name}") if known else Estimate(0.0, source="codec"),
+        codec=partition.codec,
         coding=(sides[0].joules, sides[1].joules) if known and sides else (0.0, 0.0),
     )
 
 
 def _link_times(
-    problem: MissionProblem, pieces: Sequence[Piece], transfers: Sequence[PlannedTransfer]
+    problem: MissionProblem, partitions: Sequence[CandidatePartition], transfers: Sequence[PlannedTransfer]
 ) -> Iterable[float]:
     """Return the seconds that a request takes of each link over all crossings, divided by the share others leave."""
-    nodes, found = [problem.source, *(piece.unit.node for piece in pieces)], dict[Wire | None, float]()
+    nodes, found = (
+        [problem.source, *(partition.unit.node for partition in partitions)],
+        dict[LinkSegment | None, float](),
+    )
     hops = [(a, b) for a, b in pairwise(nodes) if a.name != b.name]
     for transfer, hop in zip(transfers, hops, strict=True):
-        wire = problem.index.wire(*hop)
-        found[wire] = found.get(wire, 0.0) + transfer.wire / leave(problem.taken(*hop))
+        segment = problem.index.segment(*hop)
+        found[segment] = found.get(segment, 0.0) + transfer.wire / free_share(problem.reserved_share(*hop))
     return found.values()
 
 
-def _coding_times(problem: MissionProblem, variant: Edition, pieces: Sequence[Piece]) -> Iterable[float]:
+def _coding_times(
+    problem: MissionProblem, variant: RunnableVariant, partitions: Sequence[CandidatePartition]
+) -> Iterable[float]:
     """Yield the seconds of each side of each codec; each side is a pipeline stage of its own."""
-    for before, piece in pairwise(pieces):
-        if (codec := _codec(variant, piece)) is not None:
-            yield from (side.seconds for side in code(codec, variant, before.unit, piece.unit, problem.processor))
+    for before, partition in pairwise(partitions):
+        if (codec := _codec(variant, partition)) is not None:
+            yield from (
+                side.seconds for side in codec_costs(codec, variant, before.unit, partition.unit, problem.processor)
+            )
 
 
-def renew(problem: MissionProblem, plan: Plan) -> Plan:
+def reevaluate_plan(problem: MissionProblem, plan: Plan) -> Plan:
     """Return the plan with figures and fallback for the present reservations of others.
 
     The figures are computed again only if a queueing delay changed and the plan is still possible.
     """
-    judged = find(problem, plan) if _waits_otherwise(problem, plan) else None
-    if judged is not None:
-        return build(problem, judged)
-    entry_unit, fallback = _entry(problem, plan.mode, plan.partitions)
+    candidate = evaluate_plan(problem, plan) if _has_changed_waits(problem, plan) else None
+    if candidate is not None:
+        return build_plan(problem, candidate)
+    entry_unit, fallback = _choose_entry(problem, plan.mode, plan.partitions)
     plan = replace(plan, entry_unit=entry_unit, fallback=fallback)
-    return replace(plan, switching=switch(problem, plan))
+    return replace(plan, switching=compute_migration_cost(problem, plan))
 
 
-def _waits_otherwise(problem: MissionProblem, plan: Plan) -> bool:
+def _has_changed_waits(problem: MissionProblem, plan: Plan) -> bool:
     """Return True if the queueing delay of a partition differs from the one in the plan."""
-    edition = problem.edition(plan.variant, plan.exit)
+    variant = problem.find_variant(plan.variant, plan.exit)
     units = [problem.index.unit((part.node, part.unit)) for part in plan.partitions]
-    queues = [problem.load(edition, unit).queue for unit in units if unit is not None and edition is not None]
+    queues = [problem.load(variant, unit).queue for unit in units if unit is not None and variant is not None]
     return [(p.wait.value, p.wait.sigma) for p in plan.partitions] != [(queue.mean, queue.sigma) for queue in queues]
 
 
-def _entry(
-    problem: MissionProblem, mode: Mode, partitions: Sequence[PlannedPartition], *, spare: bool = True
+def _choose_entry(
+    problem: MissionProblem, mode: Mode, partitions: Sequence[PlannedPartition], *, with_fallback: bool = True
 ) -> tuple[str, Fallback | None]:
     """Return the unit of the entry slot and its fallback.
 
     The fallback is kept loaded in case a remote partition is lost; a local plan needs none.
     """
-    here = sorted(problem.here, key=lambda u: u.name)
+    entry_units = sorted(problem.input_units, key=lambda u: u.name)
     first = partitions[0]
     if first.node == problem.source.name:
-        here = [unit for unit in here if unit.name == first.unit]
+        entry_units = [unit for unit in entry_units if unit.name == first.unit]
     if mode == "Local":
         return first.unit, None
     options = (
         []
-        if not spare
-        else [option for unit in here if (option := _best_fallback(problem, unit, partitions)) is not None]
+        if not with_fallback
+        else [option for unit in entry_units if (option := _best_fallback(problem, unit, partitions)) is not None]
     )
     if options:
         best = min(options, key=lambda f: (f.partition.compute.value, f.partition.unit))
         return best.partition.unit, best
-    names = [unit.name for unit in here]
+    names = [unit.name for unit in entry_units]
     return (names[0] if names else "host/cpu"), None
 
 
@@ -228,41 +251,41 @@ def _best_fallback(problem: MissionProblem, unit: UnitFacts, partitions: Sequenc
 
     Variants that keep the accuracy floor come before those that do not.
     """
-    beside = sum(p.memory for p in partitions if (p.node, p.unit) == unit.key)
-    floor, load = problem.demand.accuracy, problem.loads[unit.key]
+    own_memory = sum(p.memory for p in partitions if (p.node, p.unit) == unit.key)
+    floor, load = problem.requirements.accuracy, problem.loads[unit.key]
     if is_occupied(unit, load):
         return None  # an exclusive unit that another mission has reserved
     options = []
-    for variant in problem.variants():
-        if problem.mismatch(variant, unit) is not None:
+    for variant in problem.runnable_variants():
+        if problem.find_incompatibility(variant, unit) is not None:
             continue
-        whole = _partition(problem, variant, Piece(unit, 0, len(variant.blocks) - 1))
-        if not isfinite(whole.compute.value):
+        whole_model = _partition(problem, variant, CandidatePartition(unit, 0, len(variant.blocks) - 1))
+        if not isfinite(whole_model.compute.value):
             continue
-        if unit.memory is not None and whole.memory + beside + load.memory > unit.memory:
+        if unit.memory is not None and whole_model.memory + own_memory + load.memory > unit.memory:
             continue
-        figure = lower(problem.demand.accuracy_of(variant), [unit])
-        below = floor is not None and floor.hard and (figure is None or figure.value < floor.value)
-        spare = Fallback(variant.name, variant.artifacts[0], whole, variant.exit)
-        options.append((below, whole.compute.value, variant.label, spare))
+        accuracy = guaranteed_accuracy(problem.requirements.accuracy_of(variant), [unit])
+        misses_floor = floor is not None and floor.hard and (accuracy is None or accuracy.value < floor.value)
+        fallback = Fallback(variant.name, variant.artifacts[0], whole_model, variant.exit)
+        options.append((misses_floor, whole_model.compute.value, variant.label, fallback))
     return min(options, key=lambda row: row[:3])[3] if options else None
 
 
-def _sum(figures: Iterable[Figure]) -> Figure:
+def _sum_estimates(estimates: Iterable[Estimate]) -> Estimate:
     """Return the sum of the figures with the weakest of their bases; Unknown for no figures."""
-    parts = list(figures)
-    weakest = max((f.basis for f in parts), key=STRENGTH.__getitem__, default=Basis.UNKNOWN)
+    parts = list(estimates)
+    weakest = max((f.basis for f in parts), key=BASIS_RANK.__getitem__, default=Basis.UNKNOWN)
     sources = ", ".join(dict.fromkeys(f.source for f in parts if f.source))
-    return Figure(sum(f.value for f in parts), sum(f.sigma for f in parts), weakest, sources[:200])
+    return Estimate(sum(f.value for f in parts), sum(f.sigma for f in parts), weakest, sources[:200])
 
 
-def _margins(demand: Demand, built: Plan) -> dict[str, float]:
+def _margins(requirements: Requirements, built: Plan) -> dict[str, float]:
     """Return the relative margins of the plan by name, not clipped; without those of unknown energy or accuracy."""
     margins = {}
-    if demand.latency is not None:
-        margins["latency"] = (demand.latency.value - built.latency.value) / demand.latency.value
-    if demand.energy is not None and built.energy.basis is not Basis.UNKNOWN:
-        margins["energy"] = (demand.energy.value - built.energy.value) / demand.energy.value
-    if demand.accuracy is not None and built.accuracy is not None:
-        margins["accuracy"] = accuracy_margin(built.accuracy.value, demand.accuracy.value)
+    if requirements.latency is not None:
+        margins["latency"] = (requirements.latency.value - built.latency.value) / requirements.latency.value
+    if requirements.energy is not None and built.energy.basis is not Basis.UNKNOWN:
+        margins["energy"] = (requirements.energy.value - built.energy.value) / requirements.energy.value
+    if requirements.accuracy is not None and built.accuracy is not None:
+        margins["accuracy"] = accuracy_margin(built.accuracy.value, requirements.accuracy.value)
     return margins

@@ -8,22 +8,22 @@ import numpy as np
 
 from maleo_api.mission import Mode
 from maleo_api.quantities import BYTES, POWER, show_apart
-from maleo_planner.cost_model.compatibility import Mismatch
-from maleo_planner.cost_model.load import Load, allowance, room
-from maleo_planner.cost_model.mg1 import longest
+from maleo_planner.cost_model.compatibility import Incompatibility
+from maleo_planner.cost_model.load import Load, energy_allowance, free_memory
+from maleo_planner.cost_model.mg1 import max_service_time
 from maleo_planner.cost_model.units import UnitFacts
-from maleo_planner.graph.partition_graph import Lattice
-from maleo_planner.types.numeric import TIE
-from maleo_planner.types.variants import Edition
+from maleo_planner.graph.partition_graph import PartitionGraph
+from maleo_planner.types.numeric import EPSILON
+from maleo_planner.types.variants import RunnableVariant
 
 MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejection:
     """A class of candidates that breaks a structural rule.
 
-    unit: (node, unit) if the rejection is about one unit; variant: empty for any; missing: missing share of the
+    unit: (node, unit) if the rejection is about one unit; variant: empty for any; shortfall: missing share of the
     required quantity, None if the rule is not about a quantity.
     """
 
@@ -32,80 +32,86 @@ class Refused:
     example: str
     variant: str = ""
     unit: tuple[str, str] | None = None
-    missing: float | None = None
+    shortfall: float | None = None
 
 
-def sort_rejections(found: Iterable[Refused]) -> tuple[Refused, ...]:
+def sort_rejections(found: Iterable[Rejection]) -> tuple[Rejection, ...]:
     """Return the rejections without duplicates, in an order that does not depend on when each was met.
 
     Of the rejections of one unit, those of its connection come first.
     """
     first = {"EgressForbidden": 0, "NoLink": 1}
 
-    def order(each: Refused) -> tuple[object, ...]:
-        missing = np.inf if each.missing is None else each.missing
-        return first.get(each.code, 2), each.variant, each.unit or ("", ""), each.code, missing, each.candidate
+    def order(each: Rejection) -> tuple[object, ...]:
+        shortfall = np.inf if each.shortfall is None else each.shortfall
+        return first.get(each.code, 2), each.variant, each.unit or ("", ""), each.code, shortfall, each.candidate
 
     return tuple(sorted(set(found), key=lambda each: (*order(each), each.example)))
 
 
-def refuse_unavailable(unit: UnitFacts) -> Refused:
+def reject_unavailable(unit: UnitFacts) -> Rejection:
     """Return the rejection of a unit whose node is tainted or not available."""
     node, tainted = unit.node, unit.node.ready and unit.node.schedulable and bool(unit.node.taints)
     code = "NodeTainted" if tainted else "NotAvailable"
-    return Refused(f"{unit.profile} {unit.unit.name}", code, f"{node.name} {unit.name}", unit=unit.key)
+    return Rejection(f"{unit.profile} {unit.unit.name}", code, f"{node.name} {unit.name}", unit=unit.key)
 
 
-def refuse_unit(variant: Edition, unit: UnitFacts, found: Mismatch) -> Refused:
+def reject_unit(variant: RunnableVariant, unit: UnitFacts, obstacle: Incompatibility) -> Rejection:
     """Return the rejection of a unit that cannot run the variant at all."""
-    told = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile}): {found.what}"
+    example = f"{variant.label} on {unit.node.name} {unit.name} ({unit.profile}): {obstacle.reason}"
     label = f"{unit.profile} {unit.unit.name}"
-    return Refused(label, found.code, told, variant=variant.label, unit=unit.key, missing=found.missing)
+    return Rejection(label, obstacle.code, example, variant=variant.label, unit=unit.key, shortfall=obstacle.shortfall)
 
 
-def refuse_modes(variant: Edition, made: Lattice, allowed: Collection[Mode]) -> Iterator[Refused]:
+def reject_modes(variant: RunnableVariant, graph: PartitionGraph, allowed: Collection[Mode]) -> Iterator[Rejection]:
     """Yield the rejections of modes that the mission does not allow, and of `Split` where no cut is legal."""
-    if made.last == 1 and "Split" in allowed:
-        yield Refused("Split", "NoLegalCut", f"{variant.label} has no legal cut", variant=variant.label)
-    yield from (Refused(mode, "ModeNotAllowed", variant.label) for mode in MODES if mode not in allowed)
+    if graph.last == 1 and "Split" in allowed:
+        yield Rejection("Split", "NoLegalCut", f"{variant.label} has no legal cut", variant=variant.label)
+    yield from (Rejection(mode, "ModeNotAllowed", variant.label) for mode in MODES if mode not in allowed)
 
 
-def refuse_way(
-    variant: Edition, unit: UnitFacts, source: str, *, barred: Collection[str], joined: bool
-) -> Iterator[Refused]:
+def reject_connection(
+    variant: RunnableVariant, unit: UnitFacts, source: str, *, forbidden: Collection[str], linked: bool
+) -> Iterator[Rejection]:
     """Yield rejections of the connection from the input node `source` to the unit.
 
-    barred: kinds of data that egress keeps from the unit's node; joined: whether a link joins the nodes.
+    forbidden: kinds of data that egress keeps from the unit's node; linked: whether a link joins the nodes.
     """
-    name, noted = unit.node.name, (variant.label, unit.key)
-    if barred:
-        yield Refused(f"{' and '.join(barred)} to {name}", "EgressForbidden", variant.label, *noted)
-    if not joined:
-        yield Refused(f"{source}>{name}", "NoLink", variant.label, *noted)
+    name, concerned = unit.node.name, (variant.label, unit.key)
+    if forbidden:
+        yield Rejection(f"{' and '.join(forbidden)} to {name}", "EgressForbidden", variant.label, *concerned)
+    if not linked:
+        yield Rejection(f"{source}>{name}", "NoLink", variant.label, *concerned)
 
 
-def refuse_whole(variant: Edition, made: Lattice, place: int, load: Load, rate: float) -> Iterator[Refused]:
+def reject_whole_model(
+    variant: RunnableVariant, graph: PartitionGraph, place: int, load: Load, rate: float
+) -> Iterator[Rejection]:
     """Yield the rejection of the whole variant on a unit whose free memory, time or power does not suffice."""
-    unit, part = made.units[place], f"{variant.label} [0..{len(variant.blocks) - 1}]"
-    label, noted = f"whole model on {unit.node.name} {unit.name}", (variant.label, unit.key)
-    needs, space = float(made.memory[0, made.last]), room(unit, load)
-    if needs > space:
-        wanted, free_space = show_apart(BYTES, needs, max(0.0, space))
+    unit, whole_model = graph.units[place], f"{variant.label} [0..{len(variant.blocks) - 1}]"
+    label, concerned = f"whole model on {unit.node.name} {unit.name}", (variant.label, unit.key)
+    required, free = float(graph.memory[0, graph.last]), free_memory(unit, load)
+    if required > free:
+        wanted, free_space = show_apart(BYTES, required, max(0.0, free))
         sizes = f"requires {wanted}, {free_space} is available"
-        yield Refused(label, "MemoryTooSmall", f"{part}: {sizes}", *noted, missing=(needs - space) / needs)
-    elif not np.isfinite(made.mean.span(place, 0, made.last)):
-        own, joules = (float(held.table(place)[0, made.last]) for held in (made.own, made.energy))
-        if np.isinf(own):
-            told = f"{part}: no peak is declared, and the whole model was not measured"
-            yield Refused(label, "PeakUnknown", told, *noted)
+        yield Rejection(
+            label, "MemoryTooSmall", f"{whole_model}: {sizes}", *concerned, shortfall=(required - free) / required
+        )
+    elif not np.isfinite(graph.mean.span(place, 0, graph.last)):
+        seconds, joules = (float(costs.span_table(place)[0, graph.last]) for costs in (graph.compute, graph.energy))
+        if np.isinf(seconds):
+            example = f"{whole_model}: no peak is declared, and the whole model was not measured"
+            yield Rejection(label, "PeakUnknown", example, *concerned)
             return
-        free, allowed = max(0.0, 1 - load.share), allowance(unit, load, rate)
-        free = min(free / rate if rate > 0 else np.inf, longest(load.leeways, rate, own))
-        if own > free * (1 + TIE) or np.isinf(allowed):
-            yield Refused(label, "UnitOccupied", part, *noted, missing=1 - free / own)
+        free_seconds, allowed = max(0.0, 1 - load.utilisation), energy_allowance(unit, load, rate)
+        free_seconds = min(
+            free_seconds / rate if rate > 0 else np.inf, max_service_time(load.wait_budgets, rate, seconds)
+        )
+        if seconds > free_seconds * (1 + EPSILON) or np.isinf(allowed):
+            yield Rejection(label, "UnitOccupied", whole_model, *concerned, shortfall=1 - free_seconds / seconds)
         else:
-            missing, why = None, f"power of {unit.name} is unknown, and an unknown value satisfies no power cap"
+            shortfall, reason = None, f"power of {unit.name} is unknown, and an unknown value satisfies no power cap"
             if np.isfinite(joules):
-                takes, left = show_apart(POWER, joules * rate, allowed * rate)
-                missing, why = 1 - allowed / joules, f"draws {takes}, the power cap leaves {left}"
-            yield Refused(label, "PowerCapExceeded", f"{part}: {why}", *noted, missing=missing)
+                draws, left = show_apart(POWER, joules * rate, allowed * rate)
+                shortfall, reason = 1 - allowed / joules, f"draws {draws}, the power cap leaves {left}"
+            yield Rejection(label, "PowerCapExceeded", f"{whole_model}: {reason}", *concerned, shortfall=shortfall)

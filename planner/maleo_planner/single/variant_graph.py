@@ -6,16 +6,16 @@ from functools import cached_property
 
 import numpy as np
 
-from maleo_planner.cost_model.analog import lower
-from maleo_planner.cost_model.preferences import rank
-from maleo_planner.graph.edge_costs import Amount
-from maleo_planner.graph.partition_graph import Lattice
-from maleo_planner.graph.query import Way, total
-from maleo_planner.single.candidate import Candidate, Piece, list_parts
+from maleo_planner.cost_model.analog import guaranteed_accuracy
+from maleo_planner.cost_model.preferences import preference_penalties
+from maleo_planner.graph.edge_costs import EdgeCosts
+from maleo_planner.graph.partition_graph import PartitionGraph
+from maleo_planner.graph.query import GraphPath, path_cost
+from maleo_planner.single.candidate import Candidate, CandidatePartition, partition_keys
 from maleo_planner.single.mission_problem import MissionProblem
-from maleo_planner.single.shared_limits import Shared, Sharing
-from maleo_planner.types.numeric import TIE
-from maleo_planner.types.variants import Edition
+from maleo_planner.single.shared_limits import SharedLimits, SharedUse
+from maleo_planner.types.numeric import EPSILON
+from maleo_planner.types.variants import RunnableVariant
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,109 +23,112 @@ class VariantGraph:
     """Partition graph of one variant; its paths are plans of the problem."""
 
     problem: MissionProblem
-    variant: Edition
-    graph: Lattice
+    variant: RunnableVariant
+    graph: PartitionGraph
 
     @cached_property
-    def energy(self) -> Amount:
+    def energy_costs(self) -> EdgeCosts:
         """Return the energy costs as the objective counts them."""
-        return self.problem.objective.energy(self.graph)
+        return self.problem.objective.energy_costs(self.graph)
 
     @cached_property
-    def sharing(self) -> Sharing:
+    def shared_limits(self) -> SharedLimits:
         """Return the limits that steps of the graph's paths share."""
         problem = self.problem
-        return Sharing(
+        return SharedLimits(
             problem.index,
             problem.loads,
             problem.model,
             self.variant,
             self.graph,
             problem.source,
-            problem.demand.rate,
+            problem.requirements.rate,
         )
 
-    def in_time(self) -> "VariantGraph":
+    def within_rate(self) -> "VariantGraph":
         """Return the graph without the steps that by themselves do not sustain the mission's rate."""
-        rate = self.problem.demand.rate
-        return replace(self, graph=self.graph.no_slower(1 / rate)) if rate > 0 else self
+        rate = self.problem.requirements.rate
+        return replace(self, graph=self.graph.limit_step_time(1 / rate)) if rate > 0 else self
 
-    def is_accurate(self) -> bool:
+    def keeps_accuracy_floor(self) -> bool:
         """Return True if the variant by itself keeps the Hard accuracy floor."""
         problem = self.problem
-        return problem.objective.accuracy_shortfall(problem.demand.accuracy_of(self.variant)) <= TIE
+        return problem.objective.accuracy_shortfall(problem.requirements.accuracy_of(self.variant)) <= EPSILON
 
-    def is_possible(self, way: Way) -> bool:
+    def is_possible(self, path: GraphPath) -> bool:
         """Return True if every step of the path can be done."""
-        return bool(np.isfinite(total(self.graph.tail, self.graph, way)))
+        return bool(np.isfinite(path_cost(self.graph.tail, self.graph, path)))
 
-    def held_way(self) -> Way | None:
+    def find_incumbent(self) -> GraphPath | None:
         """Return the path of the incumbent; None if it is no longer possible or its mode not allowed."""
-        held = self.problem.held
-        if held is None or (held.variant, held.exit) != (self.variant.name, self.variant.exit):
+        incumbent = self.problem.incumbent
+        if incumbent is None or (incumbent.variant, incumbent.exit) != (self.variant.name, self.variant.exit):
             return None
-        way = self.graph.find(list_parts(held)) if held.mode in self.problem.modes else None
-        return way if way is not None and self.is_possible(way) else None
+        path = self.graph.find_path(partition_keys(incumbent)) if incumbent.mode in self.problem.modes else None
+        return path if path is not None and self.is_possible(path) else None
 
-    def judge(self, way: Way) -> Candidate:
+    def evaluate(self, path: GraphPath) -> Candidate:
         """Return the candidate of a path with exact figures: clipped margins, violations of Hard limits, and moves."""
         problem, graph = self.problem, self.graph
-        demand, objective = problem.demand, problem.objective
-        mean, tail = total(graph.mean, graph, way), total(graph.tail, graph, way)
-        energy = total(self.energy, graph, way)
-        shared = self.sharing.measure(way)
-        busy = max(total(graph.busy, graph, way, peak=True), shared.wire)
-        pieces = tuple(Piece(*piece) for piece in graph.pieces(way))
-        units = [piece.unit for piece in pieces]
-        accuracy = lower(demand.accuracy_of(self.variant), units)
-        loss = total(graph.loss, graph, way)
+        requirements, objective = problem.requirements, problem.objective
+        mean, tail = path_cost(graph.mean, graph, path), path_cost(graph.tail, graph, path)
+        energy = path_cost(self.energy_costs, graph, path)
+        shared_use = self.shared_limits.measure(path)
+        busy = max(path_cost(graph.busy, graph, path, peak=True), shared_use.link_seconds)
+        partitions = tuple(CandidatePartition(*partition) for partition in graph.list_partitions(path))
+        units = [partition.unit for partition in partitions]
+        accuracy = guaranteed_accuracy(requirements.accuracy_of(self.variant), units)
+        loss = path_cost(graph.loss, graph, path)
         shortfalls = objective.shortfalls(latency=tail, energy=energy, accuracy=accuracy, loss=loss)
-        shortfalls |= {"rate": demand.rate * busy - 1, "power": shared.power}
-        moves = self._moves(pieces)
+        shortfalls |= {"rate": requirements.rate * busy - 1, "power": shared_use.power_excess}
+        is_move = self._is_move(partitions)
         terms = objective.terms(mean=mean, tail=tail, energy=energy, busy=busy, accuracy=accuracy, loss=loss)
-        terms |= {"move": -problem.move_cost} if moves and problem.move_cost else {}
+        terms |= {"move": -problem.move_cost} if is_move and problem.move_cost else {}
         return Candidate(
             variant=self.variant,
             mode=problem.mode_of(units),
-            pieces=pieces,
+            partitions=partitions,
             objective=sum(terms.values()),
-            shortfalls={name: short for name, short in shortfalls.items() if short > TIE},
+            shortfalls={name: shortfall for name, shortfall in shortfalls.items() if shortfall > EPSILON},
             latency=tail,
             energy=energy,
-            moves=moves,
-            preferred=rank(demand.mission.spec.preference, units),
+            is_move=is_move,
+            preference_penalties=preference_penalties(requirements.mission.spec.preference, units),
             terms=terms,
         )
 
-    def allows(self, *, strict: bool) -> Callable[[Way], bool]:
+    def path_filter(self, *, strict: bool) -> Callable[[GraphPath], bool]:
         """Return a predicate for complete and partial paths: whether limits shared by several steps are kept.
 
         If not `strict` only the power cap is checked, which even the closest infeasible plan keeps.
         """
-        sharing, rate = self.sharing, self.problem.demand.rate
+        shared_limits, rate = self.shared_limits, self.problem.requirements.rate
 
-        def keeps(way: Way) -> bool:
-            if len(way) < 2:  # noqa: PLR2004 - the graph keeps the limits of a single step
+        def keeps_shared_limits(path: GraphPath) -> bool:
+            if len(path) < 2:  # noqa: PLR2004 - the graph keeps the limits of a single step
                 return True
-            shared = sharing.measure(way)
-            return shared.power <= TIE and (not strict or rate * shared.wire <= 1 + TIE)
+            shared = shared_limits.measure(path)
+            return shared.power_excess <= EPSILON and (not strict or rate * shared.link_seconds <= 1 + EPSILON)
 
-        return keeps
+        return keeps_shared_limits
 
-    def shared_seconds(self) -> Callable[[Way], float]:
+    def shared_time(self) -> Callable[[GraphPath], float]:
         """Return a function of a path: seconds on a link that it crosses repeatedly; infinite over a power cap."""
-        sharing = self.sharing
+        shared_limits = self.shared_limits
 
-        def measure(way: Way) -> float:
-            shared = sharing.measure(way) if len(way) > 1 else Shared()
-            return shared.wire if shared.power <= TIE else np.inf
+        def measure(path: GraphPath) -> float:
+            shared = shared_limits.measure(path) if len(path) > 1 else SharedUse()
+            return shared.link_seconds if shared.power_excess <= EPSILON else np.inf
 
         return measure
 
-    def _moves(self, pieces: Sequence[Piece]) -> int:
+    def _is_move(self, partitions: Sequence[CandidatePartition]) -> int:
         """Return 1 if the plan differs from the incumbent, else 0; 0 without an incumbent."""
-        held = self.problem.held
-        if held is None:
+        incumbent = self.problem.incumbent
+        if incumbent is None:
             return 0
-        same = [(*p.unit.key, p.last, p.codec) for p in pieces]
-        return int((held.variant, held.exit) != (self.variant.name, self.variant.exit) or list_parts(held) != same)
+        own = [(*p.unit.key, p.last, p.codec) for p in partitions]
+        return int(
+            (incumbent.variant, incumbent.exit) != (self.variant.name, self.variant.exit)
+            or partition_keys(incumbent) != own
+        )

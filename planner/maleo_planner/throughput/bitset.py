@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from maleo_planner.types.numeric import Mask
 
-Bits = NDArray[np.uint64]
+Bitsets = NDArray[np.uint64]
 """(..., W): bitsets of W words."""
 _BYTE: Final = 8
 
 
-def pack(table: Mask) -> Bits:
+def pack(table: Mask) -> Bitsets:
     """Return the (..., B) boolean table as (..., W) bitsets."""
     bits = np.packbits(table, axis=-1, bitorder="little")
     wide = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // _BYTE) * _BYTE), dtype=np.uint8)
@@ -20,19 +20,19 @@ def pack(table: Mask) -> Bits:
     return wide.view(np.uint64)
 
 
-def unpack(bits: Bits, boundaries: int) -> Mask:
+def unpack(bits: Bitsets, boundaries: int) -> Mask:
     """Return the (..., W) bitsets as a (..., B) boolean table of `boundaries` columns."""
-    pieces = np.ascontiguousarray(bits).view(np.uint8)
-    return np.unpackbits(pieces, axis=-1, count=boundaries, bitorder="little").astype(bool)
+    bytes_ = np.ascontiguousarray(bits).view(np.uint8)
+    return np.unpackbits(bytes_, axis=-1, count=boundaries, bitorder="little").astype(bool)
 
 
-def has(bits: Bits, boundary: int) -> Mask:
+def contains(bits: Bitsets, boundary: int) -> Mask:
     """Return (...) booleans: whether each bitset holds the boundary."""
-    pieces = np.ascontiguousarray(bits).view(np.uint8)
-    return np.array(pieces[..., boundary // _BYTE] >> (boundary % _BYTE) & 1, dtype=bool)
+    bytes_ = np.ascontiguousarray(bits).view(np.uint8)
+    return np.array(bytes_[..., boundary // _BYTE] >> (boundary % _BYTE) & 1, dtype=bool)
 
 
-def tabulate(steps: Mask) -> Bits:
+def make_step_table(steps: Mask) -> Bitsets:
     """Return the look-up table of a (B, B) step relation: (B/8, 256, W) the ends of each subset of eight boundaries."""
     chunks = -(-steps.shape[0] // _BYTE)
     ends = np.zeros((chunks * _BYTE, steps.shape[1]), dtype=bool)
@@ -44,9 +44,11 @@ def tabulate(steps: Mask) -> Bits:
     return table
 
 
-def spread(starts: Bits, table: Bits) -> Bits:
-    """Return the (rows, W) bitsets of boundaries that one step leads to, by B/8 look-ups in the table of `tabulate`."""
-    pieces, ends = np.ascontiguousarray(starts).view(np.uint8), np.zeros_like(starts)
+def apply_step(starts: Bitsets, table: Bitsets) -> Bitsets:
+    """Return the (rows, W) bitsets of boundaries that one step leads to, by B/8 look-ups in the table of
+    `make_step_table`.
+    """
+    bytes_, ends = np.ascontiguousarray(starts).view(np.uint8), np.zeros_like(starts)
     for chunk in range(table.shape[0]):
-        ends |= table[chunk, pieces[:, chunk]]
+        ends |= table[chunk, bytes_[:, chunk]]
     return ends

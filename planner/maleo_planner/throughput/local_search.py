@@ -17,120 +17,122 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_planner.graph.query import Way
-from maleo_planner.throughput.pipeline_steps import Stages
+from maleo_planner.graph.query import GraphPath
+from maleo_planner.throughput.pipeline_steps import PipelineSteps
 from maleo_planner.types.numeric import Array
-from maleo_planner.types.work_budget import CALL, Budget
+from maleo_planner.types.work_budget import CALL_WORK, Budget
 
 Order = tuple[int, ...]
-_NEVER: Final = 10_000  # stages, for "unreachable"; the sum of two still fits into 16 bits
+_UNREACHABLE: Final = 10_000  # stages, for "unreachable"; the sum of two still fits into 16 bits
 
 
 class OrderProbe:
     """Feasibility probe for fixed orders: pipelines with no step slower than `seconds`."""
 
-    def __init__(self, stages: Stages, seconds: float) -> None:
-        self._stages = stages
-        self._spans = np.where(stages.spans <= seconds, 1, _NEVER).astype(np.int16)
-        self._hops = np.where(stages.hops <= seconds, 0, _NEVER).astype(np.int16)
+    def __init__(self, steps: PipelineSteps, seconds: float) -> None:
+        self._steps = steps
+        self._spans = np.where(steps.spans <= seconds, 1, _UNREACHABLE).astype(np.int16)
+        self._crossings = np.where(steps.crossings <= seconds, 0, _UNREACHABLE).astype(np.int16)
 
-    def run(self, order: Sequence[int]) -> Way | None:
+    def run(self, order: Sequence[int]) -> GraphPath | None:
         """Return a path with the fewest stages whose units keep the order; None if there is none."""
-        stages = self._stages
+        steps = self._steps
         # [place, whether a unit that the mode needs has served, boundary]; _NEVER for places not yet passed
-        needs = int(stages.needed.any())
-        fewest = np.full((stages.source + 1, needs + 1, stages.last + 1), _NEVER, dtype=np.int16)
-        fewest[stages.source, 0, 0] = 0
+        has_required = int(steps.required.any())
+        fewest = np.full((steps.source + 1, has_required + 1, steps.last + 1), _UNREACHABLE, dtype=np.int16)
+        fewest[steps.source, 0, 0] = 0
         for unit in order:
-            arrived = np.minimum((fewest + self._hops[:, unit, None]).min(axis=0), _NEVER)
-            ends = np.minimum((arrived[:, :, None] + self._spans[unit]).min(axis=1), _NEVER)
-            if stages.needed[unit]:
+            arrived = np.minimum((fewest + self._crossings[:, unit, None]).min(axis=0), _UNREACHABLE)
+            ends = np.minimum((arrived[:, :, None] + self._spans[unit]).min(axis=1), _UNREACHABLE)
+            if steps.required[unit]:
                 fewest[unit, 1] = ends.min(axis=0)
             else:
                 fewest[unit] = ends
-        unit = int(np.argmin(fewest[:-1, needs, -1])) if order else 0
-        if not order or fewest[unit, needs, -1] > stages.most:
+        unit = int(np.argmin(fewest[:-1, has_required, -1])) if order else 0
+        if not order or fewest[unit, has_required, -1] > steps.max_stages:
             return None
         return self._trace(fewest, unit, order)
 
-    def _trace(self, fewest: NDArray[np.int16], unit: int, order: Sequence[int]) -> Way:
-        boundary, met, found = self._stages.last, fewest.shape[1] - 1, list[tuple[int, int]]()
+    def _trace(self, fewest: NDArray[np.int16], unit: int, order: Sequence[int]) -> GraphPath:
+        boundary, served_required, found = self._steps.last, fewest.shape[1] - 1, list[tuple[int, int]]()
         for i in range(len(order) - 1, -1, -1):
             if order[i] != unit:
-                fewest[order[i]] = _NEVER
+                fewest[order[i]] = _UNREACHABLE
                 continue
-            stages = fewest[unit, met, boundary]
-            fewest[unit] = _NEVER
+            count = fewest[unit, served_required, boundary]
+            fewest[unit] = _UNREACHABLE
             found.append((unit, boundary))
-            steps = fewest + self._hops[:, unit, None] + self._spans[unit, None, None, :, boundary]
-            if not self._stages.needed[unit]:
-                steps[:, 1 - met :: 2] = _NEVER  # only a needed unit changes this flag
-            place, before, start = np.argwhere(steps == stages)[0]
-            unit, met, boundary = int(place), int(before), int(start)
+            steps = fewest + self._crossings[:, unit, None] + self._spans[unit, None, None, :, boundary]
+            if not self._steps.required[unit]:
+                steps[:, 1 - served_required :: 2] = _UNREACHABLE  # only a needed unit changes this flag
+            place, before, start = np.argwhere(steps == count)[0]
+            unit, served_required, boundary = int(place), int(before), int(start)
         return tuple(found[::-1])
 
 
-def fastest(
-    stages: Stages, candidates: Array, order: Sequence[int], *, below: int, budget: Budget | None = None
-) -> tuple[int, Way | None]:
+def find_first_time(
+    steps: PipelineSteps, candidates: Array, order: Sequence[int], *, below: int, budget: Budget | None = None
+) -> tuple[int, GraphPath | None]:
     """Return the index of the first candidate time that the order can keep, and the path.
 
     below: index to improve on. Return (`below`, None) if the order keeps no earlier candidate, or if the budget ends
     before one is found.
     """
     low, best, budget = 0, None, budget or Budget()
-    while low < below and budget.spend(_work_of(stages)):
+    while low < below and budget.spend(_probe_work(steps)):
         middle = (low + below) // 2
-        way = OrderProbe(stages, float(candidates[middle])).run(order)
-        if way is None:
+        path = OrderProbe(steps, float(candidates[middle])).run(order)
+        if path is None:
             low = middle + 1
         else:
-            below, best = int(np.searchsorted(candidates, stages.slowest(way))), way
+            below, best = int(np.searchsorted(candidates, steps.bottleneck(path))), path
     return below, best
 
 
-def improve(stages: Stages, candidates: Array, *, patience: int, budget: Budget) -> tuple[int, Way | None]:
+def improve_orders(
+    steps: PipelineSteps, candidates: Array, *, max_probes: int, budget: Budget
+) -> tuple[int, GraphPath | None]:
     """Return the index of the best candidate time found over several orders, and the path.
 
     Start from a few orders, then exchange or move units by first improvement.
 
-    patience: maximum number of neighbouring orders to probe.
+    max_probes: maximum number of neighbouring orders to probe.
     """
-    best, way = len(candidates), None
-    order = tuple(range(stages.source))
-    for start in _starts(stages):
-        best, found = fastest(stages, candidates, start, below=best, budget=budget)
+    best, path = len(candidates), None
+    order = tuple(range(steps.source))
+    for start in _initial_orders(steps):
+        best, found = find_first_time(steps, candidates, start, below=best, budget=budget)
         if found is not None:
-            way, order = found, start
-    while best > 0 and patience > 0:
-        probe, better = OrderProbe(stages, float(candidates[best - 1])), None
+            path, order = found, start
+    while best > 0 and max_probes > 0:
+        probe, better = OrderProbe(steps, float(candidates[best - 1])), None
         for neighbour in _neighbours(order):
-            patience -= 1
-            if not budget.spend(_work_of(stages)):
-                return best, way
+            max_probes -= 1
+            if not budget.spend(_probe_work(steps)):
+                return best, path
             if probe.run(neighbour) is not None:
                 better = neighbour
                 break
-            if patience <= 0:
+            if max_probes <= 0:
                 break
         if better is None:
             break
         order = better
-        best, way = fastest(stages, candidates, order, below=best, budget=budget)
-    return best, way
+        best, path = find_first_time(steps, candidates, order, below=best, budget=budget)
+    return best, path
 
 
-def _work_of(stages: Stages) -> float:
+def _probe_work(steps: PipelineSteps) -> float:
     """Return the work of one probe of an order."""
-    return CALL * stages.source + 4.0 * stages.spans.size
+    return CALL_WORK * steps.source + 4.0 * steps.spans.size
 
 
-def _starts(stages: Stages) -> Iterator[Order]:
+def _initial_orders(steps: PipelineSteps) -> Iterator[Order]:
     """Yield the initial orders: as given, quickest unit first, and quickest unit last."""
-    finite = np.isfinite(stages.spans)
-    mean = np.where(finite, stages.spans, 0.0).sum(axis=(1, 2)) / np.maximum(1, finite.sum(axis=(1, 2)))
+    finite = np.isfinite(steps.spans)
+    mean = np.where(finite, steps.spans, 0.0).sum(axis=(1, 2)) / np.maximum(1, finite.sum(axis=(1, 2)))
     by_speed = tuple(int(unit) for unit in np.argsort(mean, kind="stable"))
-    yield tuple(range(stages.source))
+    yield tuple(range(steps.source))
     yield by_speed
     yield by_speed[::-1]
 

@@ -20,57 +20,57 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_planner.throughput.pipeline_steps import Types
+from maleo_planner.throughput.pipeline_steps import UnitTypes
 from maleo_planner.types.numeric import Array
-from maleo_planner.types.optimizers import make_sparse, minimize
+from maleo_planner.types.optimizers import solve_lp, sparse_matrix
 
 _INFEASIBLE: Final = 2  # status of SciPy's linprog
 _TOLERANCE: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Cover:
+class CoveringDuals:
     """Duals of the covering program, in stages.
 
-    worth: (B,) of having covered all blocks up to a boundary. price: (T,) of using one unit of a type.
+    block_values: (B,) of having covered all blocks up to a boundary. unit_prices: (T,) of using one unit of a type.
     """
 
-    worth: Array
-    price: Array
+    block_values: Array
+    unit_prices: Array
 
 
-def cover(types: Types, seconds: float) -> Cover | None:
+def solve_covering_lp(types: UnitTypes, seconds: float) -> CoveringDuals | None:
     """Return the duals of the covering program; None if it proves that no pipeline has all steps within `seconds`.
 
     If HiGHS fails for another reason, return duals that count blocks and give units no price.
     """
-    ends = _reach(types, seconds)
+    ends = _furthest_ends(types, seconds)
     kind, start = np.nonzero(ends)
     if not kind.size:
         return None
-    piece = np.arange(types.last)[:, None]
-    covered = (start <= piece) & (piece < ends[kind, start])
-    served = np.arange(len(types.sizes))[:, None] == kind
-    rows = make_sparse(np.concatenate([-covered.astype(float), served.astype(float)]))
-    most = np.concatenate([-np.ones(types.last), types.sizes])
-    done = minimize(np.ones(kind.size), rows, most)
-    if done.status == _INFEASIBLE or (done.status == 0 and done.fun > types.most + _TOLERANCE):
+    block = np.arange(types.last)[:, None]
+    covered = (start <= block) & (block < ends[kind, start])
+    used = np.arange(len(types.sizes))[:, None] == kind
+    matrix = sparse_matrix(np.concatenate([-covered.astype(float), used.astype(float)]))
+    upper_bounds = np.concatenate([-np.ones(types.last), types.sizes])
+    result = solve_lp(np.ones(kind.size), matrix, upper_bounds)
+    if result.status == _INFEASIBLE or (result.status == 0 and result.fun > types.max_stages + _TOLERANCE):
         return None
-    if done.status != 0:
-        return Cover(np.arange(types.last + 1, dtype=float), np.zeros(len(types.sizes)))
-    duals = -np.asarray(done.ineqlin.marginals)
-    worth = np.concatenate([[0.0], np.cumsum(duals[: types.last])])
-    return Cover(worth, 1.0 + duals[types.last :])
+    if result.status != 0:
+        return CoveringDuals(np.arange(types.last + 1, dtype=float), np.zeros(len(types.sizes)))
+    duals = -np.asarray(result.ineqlin.marginals)
+    block_values = np.concatenate([[0.0], np.cumsum(duals[: types.last])])
+    return CoveringDuals(block_values, 1.0 + duals[types.last :])
 
 
-def _reach(types: Types, seconds: float) -> NDArray[np.intp]:
+def _furthest_ends(types: UnitTypes, seconds: float) -> NDArray[np.intp]:
     """Return (T, B) the furthest end boundary of a span from each start boundary, 0 for none.
 
     The span, some crossing into it and some crossing out of it take at most `seconds`.
     """
-    quick = types.hops <= seconds
-    entered, left = quick[:-1].max(axis=0), quick[:-1].max(axis=1)
-    entered[:, 0], left[:, -1] = quick[-1, :, 0], True
+    crossable = types.crossings <= seconds
+    entered, left = crossable[:-1].max(axis=0), crossable[:-1].max(axis=1)
+    entered[:, 0], left[:, -1] = crossable[-1, :, 0], True
     possible = (types.spans <= seconds) & entered[:, :, None] & left[:, None, :]
     furthest: NDArray[np.intp] = np.where(possible, np.arange(types.last + 1), 0).max(axis=2)
     return furthest

@@ -20,18 +20,18 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maleo_planner.graph.query import Way
-from maleo_planner.throughput.bitset import has, pack, spread, tabulate, unpack
-from maleo_planner.throughput.lp_bound import Cover
-from maleo_planner.throughput.pipeline_steps import Types
+from maleo_planner.graph.query import GraphPath
+from maleo_planner.throughput.bitset import apply_step, contains, make_step_table, pack, unpack
+from maleo_planner.throughput.lp_bound import CoveringDuals
+from maleo_planner.throughput.pipeline_steps import UnitTypes
 from maleo_planner.types.numeric import Array
 
 _WORD: Final = 8
-Value = TypeVar("Value", bound=np.generic)
+ValueT = TypeVar("ValueT", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
-class Layer(Generic[Value]):
+class StateLayer(Generic[ValueT]):
     """All states with the same number of stages, one row per count vector.
 
     counts: units of each type. values: by last type, or the source for the last index. parents: by last type, the row
@@ -39,98 +39,98 @@ class Layer(Generic[Value]):
     """
 
     counts: NDArray[np.uint8]  # (N, T)
-    values: NDArray[Value]  # (T+1, N, ...) by last type, or the source
+    values: NDArray[ValueT]  # (T+1, N, ...) by last type, or the source
     parents: NDArray[np.intp]  # (N, T)
 
     @classmethod
-    def begin(cls, kinds: int, values: NDArray[Value]) -> "Layer[Value]":
+    def initial(cls, kinds: int, values: NDArray[ValueT]) -> "StateLayer[ValueT]":
         """Return the layer of zero stages for `kinds` types."""
         return cls(np.zeros((1, kinds), dtype=np.uint8), values, np.zeros((1, kinds), dtype=np.intp))
 
-    def grow(self, moves: Sequence["Move[Value]"], nothing: float) -> "Layer[Value]":
-        """Return the layer with one more stage. nothing: value of states that no move leads to."""
-        kinds = np.concatenate([np.full(len(rows), kind) for kind, rows, _ in moves])
-        parents = np.concatenate([rows for _, rows, _ in moves])
-        grown = self.counts[parents]
-        grown[np.arange(len(grown)), kinds] += 1
-        first, row = _distinct(grown)
-        values = np.full((len(self.values), len(first), *self.values.shape[2:]), nothing, dtype=self.values.dtype)
-        values[kinds, row] = np.concatenate([ends for _, _, ends in moves])
-        origins = np.zeros((len(first), grown.shape[1]), dtype=np.intp)
+    def extend(self, transitions: Sequence["Transition[ValueT]"], unreached: float) -> "StateLayer[ValueT]":
+        """Return the layer with one more stage. unreached: value of states that no move leads to."""
+        kinds = np.concatenate([np.full(len(rows), kind) for kind, rows, _ in transitions])
+        parents = np.concatenate([rows for _, rows, _ in transitions])
+        counts = self.counts[parents]
+        counts[np.arange(len(counts)), kinds] += 1
+        first, row = _distinct(counts)
+        values = np.full((len(self.values), len(first), *self.values.shape[2:]), unreached, dtype=self.values.dtype)
+        values[kinds, row] = np.concatenate([ends for _, _, ends in transitions])
+        origins = np.zeros((len(first), counts.shape[1]), dtype=np.intp)
         origins[row, kinds] = parents
-        return Layer(grown[first], values, origins)
+        return StateLayer(counts[first], values, origins)
 
-    def keep(self, rows: NDArray[np.intp]) -> "Layer[Value]":
+    def select(self, rows: NDArray[np.intp]) -> "StateLayer[ValueT]":
         """Return the layer reduced to these rows."""
-        return Layer(self.counts[rows], self.values[:, rows], self.parents[rows])
+        return StateLayer(self.counts[rows], self.values[:, rows], self.parents[rows])
 
 
-Move = tuple[int, NDArray[np.intp], NDArray[Value]]
+Transition = tuple[int, NDArray[np.intp], NDArray[ValueT]]
 """Transition that adds one unit of a type: the type, the rows it starts from, and the values it reaches."""
 
 
-class CountProbe:
+class MultisetProbe:
     """Feasibility probe over all orders of units: pipelines with no step slower than `seconds`."""
 
-    def __init__(self, types: Types, seconds: float) -> None:
+    def __init__(self, types: UnitTypes, seconds: float) -> None:
         self._types = types
-        self._spans, self._hops = types.spans <= seconds, types.hops <= seconds
-        self._tables = [tabulate(steps) for steps in self._spans]
-        self._crossable = pack(self._hops)
+        self._spans, self._crossings = types.spans <= seconds, types.crossings <= seconds
+        self._tables = [make_step_table(steps) for steps in self._spans]
+        self._crossing_sets = pack(self._crossings)
 
-    def run(self, guide: Cover | None = None, *, width: int = 1) -> Way | None:
+    def run(self, guide: CoveringDuals | None = None, *, width: int = 1) -> GraphPath | None:
         """Return a path with the fewest stages; None if there is none.
 
         guide: duals by which only the `width` best count vectors are kept for each number of stages; None then proves
         nothing.
         """
-        layers = [self._begin()]
-        for _ in range(self._types.most):
-            moves = list(self._moves(layers[-1]))
-            if not moves:
+        layers = [self._initial_layer()]
+        for _ in range(self._types.max_stages):
+            transitions = list(self._list_transitions(layers[-1]))
+            if not transitions:
                 break
-            layer = layers[-1].grow(moves, 0)
+            layer = layers[-1].extend(transitions, 0)
             layers.append(layer)
-            done = has(layer.values, self._types.last)
-            if self._types.needed.any():
-                done &= layer.counts[:, self._types.needed].max(axis=1) > 0
-            if done.any():
-                kind, row = (int(i) for i in np.argwhere(done)[0])
-                return self._types.name(self._trace(layers, row, kind))
+            complete = contains(layer.values, self._types.last)
+            if self._types.required.any():
+                complete &= layer.counts[:, self._types.required].max(axis=1) > 0
+            if complete.any():
+                kind, row = (int(i) for i in np.argwhere(complete)[0])
+                return self._types.to_unit_path(self._trace(layers, row, kind))
             if guide is not None and len(layer.counts) > width:
-                layers[-1] = self._keep(layer, width, guide)
+                layers[-1] = self._select_beam(layer, width, guide)
         return None
 
-    def _begin(self) -> Layer[np.uint64]:
+    def _initial_layer(self) -> StateLayer[np.uint64]:
         kinds = len(self._types.members)
-        born = np.zeros((kinds + 1, 1, self._types.last + 1), dtype=bool)
-        born[kinds, 0, 0] = True
-        return Layer.begin(kinds, pack(born))
+        initial = np.zeros((kinds + 1, 1, self._types.last + 1), dtype=bool)
+        initial[kinds, 0, 0] = True
+        return StateLayer.initial(kinds, pack(initial))
 
-    def _moves(self, before: Layer[np.uint64]) -> Iterator[Move[np.uint64]]:
+    def _list_transitions(self, before: StateLayer[np.uint64]) -> Iterator[Transition[np.uint64]]:
         for kind, size in enumerate(self._types.sizes):
             rows = np.flatnonzero(before.counts[:, kind] < size)
-            arrived = np.bitwise_or.reduce(before.values & self._crossable[:, kind, None], axis=0)
-            ends = spread(arrived[rows], self._tables[kind])
+            arrived = np.bitwise_or.reduce(before.values & self._crossing_sets[:, kind, None], axis=0)
+            ends = apply_step(arrived[rows], self._tables[kind])
             alive = ends.any(axis=1)
             if alive.any():
                 yield kind, rows[alive], ends[alive]
 
-    def _keep(self, layer: Layer[np.uint64], width: int, guide: Cover) -> Layer[np.uint64]:
+    def _select_beam(self, layer: StateLayer[np.uint64], width: int, guide: CoveringDuals) -> StateLayer[np.uint64]:
         """Return the `width` states with the highest reduced value: worth of the furthest boundary less unit prices."""
         reached = unpack(np.bitwise_or.reduce(layer.values, axis=0), self._types.last + 1)
         furthest = self._types.last - np.argmax(reached[:, ::-1], axis=1)
-        ahead: Array = guide.worth[furthest] - layer.counts @ guide.price
-        return layer.keep(np.sort(np.argsort(-ahead, kind="stable")[:width]))
+        reduced_value: Array = guide.block_values[furthest] - layer.counts @ guide.unit_prices
+        return layer.select(np.sort(np.argsort(-reduced_value, kind="stable")[:width]))
 
-    def _trace(self, layers: Sequence[Layer[np.uint64]], row: int, kind: int) -> list[tuple[int, int]]:
+    def _trace(self, layers: Sequence[StateLayer[np.uint64]], row: int, kind: int) -> list[tuple[int, int]]:
         """Trace back from a complete state; return (type, end boundary) of each stage."""
         boundary, found = self._types.last, list[tuple[int, int]]()
         for before, layer in zip(layers[-2::-1], layers[:0:-1], strict=True):
             found.append((kind, boundary))
             row = int(layer.parents[row, kind])
             reached = unpack(before.values[:, row], self._types.last + 1)
-            arrived = reached & self._hops[:, kind] & self._spans[kind, :, boundary]
+            arrived = reached & self._crossings[:, kind] & self._spans[kind, :, boundary]
             kind, boundary = (int(i) for i in np.argwhere(arrived)[0])
         return found[::-1]
 
@@ -144,8 +144,8 @@ def _distinct(rows: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.int
     wide[:, : rows.shape[1]] = rows
     words = wide.view(np.uint64)
     order = np.lexsort(words.T)
-    fresh = np.ones(len(rows), dtype=bool)
-    fresh[1:] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
-    which = np.empty(len(rows), dtype=np.intp)
-    which[order] = np.cumsum(fresh) - 1
-    return order[fresh], which
+    is_first = np.ones(len(rows), dtype=bool)
+    is_first[1:] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
+    index = np.empty(len(rows), dtype=np.intp)
+    index[order] = np.cumsum(is_first) - 1
+    return order[is_first], index

@@ -25,36 +25,36 @@ from typing import Final
 import numpy as np
 
 from maleo_api.mission import Mode
-from maleo_planner.graph.best_first import Found, Searcher
-from maleo_planner.graph.edge_costs import Amount
-from maleo_planner.graph.partition_graph import Lattice
-from maleo_planner.graph.query import Limit, Question, Way, total
-from maleo_planner.throughput.constrained_dp import ROUNDS, LeastProbe
-from maleo_planner.throughput.local_search import improve
-from maleo_planner.throughput.lp_bound import cover
-from maleo_planner.throughput.multiset_dp import CountProbe
-from maleo_planner.throughput.pipeline_steps import Stages, Types
-from maleo_planner.types.numeric import TIE, Array
-from maleo_planner.types.work_budget import CALL, Budget
+from maleo_planner.graph.best_first import BestFirstSearch, PathSearchResult
+from maleo_planner.graph.edge_costs import EdgeCosts
+from maleo_planner.graph.partition_graph import PartitionGraph
+from maleo_planner.graph.query import GraphPath, PathLimit, PathQuery, path_cost
+from maleo_planner.throughput.constrained_dp import MAX_PRICE_STEPS, ConstrainedProbe
+from maleo_planner.throughput.local_search import improve_orders
+from maleo_planner.throughput.lp_bound import solve_covering_lp
+from maleo_planner.throughput.multiset_dp import MultisetProbe
+from maleo_planner.throughput.pipeline_steps import PipelineSteps, UnitTypes
+from maleo_planner.types.numeric import EPSILON, Array
+from maleo_planner.types.work_budget import CALL_WORK, Budget
 
-_MOST_STATES: Final = 17_000_000
+_MAX_STATES: Final = 17_000_000
 """Limit of exact probes, in count vectors times pairs of types: 77,520 for four types of 16 units, 16.8 million for 16
 units of 16 types."""
 _FEW_STATES: Final = 500_000
 """Number of states up to which an exact probe is quicker than solving the linear program of `lp_bound`."""
 _WIDTH: Final = 6000
 """Beam width: count vectors kept for each number of stages, times the number of types."""
-_ORDERS: Final = 60
+_MAX_ORDER_PROBES: Final = 60
 """Neighbouring orders that the local search evaluates."""
-_PATIENCE: Final = 2000
-"""Patience of the best-first search; see `Searcher.run`."""
-_SORTING: Final = 100.0
+_MAX_EXPANSIONS: Final = 2000
+"""Patience of the best-first search; see `BestFirstSearch.run`."""
+_SORT_WORK: Final = 100.0
 """Units of work to sort one number among millions."""
-_PROBING: Final = 3e8
+_MAX_PROBE_WORK: Final = 3e8
 """Maximum work of a least-cost probe, which drops states beyond it."""
-_DESCENTS: Final = 64
+_MAX_DESCENTS: Final = 64
 """Improvements tried below the incumbent once the bisection has ended."""
-_STEP: Final = 1e-7
+_DESCENT_STEP: Final = 1e-7
 """Relative amount by which the next pipeline must be quicker than the incumbent."""
 
 
@@ -62,115 +62,119 @@ _STEP: Final = 1e-7
 class Pipeline:
     """Result of the search: the pipeline, its bottleneck time and a lower bound.
 
-    way: None if no pipeline was found. seconds: time of its slowest step. bound: lower bound on the time of the slowest
-    step of every pipeline, in seconds.
+    path: None if no pipeline was found. seconds: time of its slowest step. bound: lower bound on the time of the
+    slowest step of every pipeline, in seconds.
     """
 
-    way: Way | None
+    path: GraphPath | None
     seconds: float
     bound: float
 
 
-Shared = Callable[[Way], float]
+SharedTime = Callable[[GraphPath], float]
 """Seconds that steps of a path together occupy a shared resource per request; infinite if the path is not allowed."""
 
 
-def _unshared(_: Way) -> float:
+def _no_shared_time(_: GraphPath) -> float:
     return 0.0
 
 
 def find_pipeline(
-    lattice: Lattice,
+    graph: PartitionGraph,
     mode: Mode,
-    limits: Sequence[Limit],
-    most: int,
-    shared: Shared = _unshared,
+    limits: Sequence[PathLimit],
+    max_stages: int,
+    shared_time: SharedTime = _no_shared_time,
     budget: Budget | None = None,
 ) -> Pipeline:
-    """Return the quickest pipeline of `mode` with at most `most` stages that keeps all limits.
+    """Return the quickest pipeline of `mode` with at most `max_stages` stages that keeps all limits.
 
-    shared: seconds on shared resources; they count as one more step of the path. budget: work of all searches
+    shared_time: seconds on shared resources; they count as one more step of the path. budget: work of all searches
     together; None for the standard budget.
     """
     budget = budget or Budget()
-    stages = Stages.of(lattice, mode, most)
-    free = solve(stages, budget=budget) if stages.units else Pipeline(None, np.inf, np.inf)
-    if free.way is None:
-        return free
-    way = stages.name(free.way)
-    best = Pipeline(way, free.seconds, free.bound)
-    if not _keep_all(lattice, limits, way):
-        broken_first = sorted(limits, key=lambda limit: _keep_all(lattice, [limit], way))
-        best = _within(lattice, mode, broken_first, stages, best, budget)
-    if best.way is None or shared(best.way) <= best.seconds * (1 + TIE):
+    steps = PipelineSteps.from_graph(graph, mode, max_stages)
+    unconstrained = solve_unconstrained(steps, budget=budget) if steps.units else Pipeline(None, np.inf, np.inf)
+    if unconstrained.path is None:
+        return unconstrained
+    path = steps.to_graph_path(unconstrained.path)
+    best = Pipeline(path, unconstrained.seconds, unconstrained.bound)
+    if not _keeps_limits(graph, limits, path):
+        broken_first = sorted(limits, key=lambda limit: _keeps_limits(graph, [limit], path))
+        best = _solve_limited(graph, mode, broken_first, steps, best, budget)
+    if best.path is None or shared_time(best.path) <= best.seconds * (1 + EPSILON):
         return best
-    return _sharing(_Shared(lattice, mode, tuple(limits), most, shared, budget), stages, best)
+    return _solve_shared(_SharedProblem(graph, mode, tuple(limits), max_stages, shared_time, budget), steps, best)
 
 
-def solve(stages: Stages, *, exact: int = _MOST_STATES, width: int = _WIDTH, budget: Budget | None = None) -> Pipeline:
+def solve_unconstrained(
+    steps: PipelineSteps, *, max_exact_states: int = _MAX_STATES, width: int = _WIDTH, budget: Budget | None = None
+) -> Pipeline:
     """Return the quickest pipeline without limits.
 
-    exact: number of states up to which probes are exact; beyond it, or where the budget does not allow exact probes,
-    probes follow a beam of `width` states. budget: None for the standard budget.
+    max_exact_states: number of states up to which probes are exact; beyond it, or where the budget does not allow exact
+    probes, probes follow a beam of `width` states. budget: None for the standard budget.
     """
     budget = budget or Budget()
-    budget.spend(_SORTING * (stages.spans.size + stages.hops.size))
-    floor, candidates = stages.floor(), stages.candidates()
-    candidates = candidates[candidates >= floor]
-    types = Types.of(stages, stages.groups())
-    best, way = improve(stages, candidates, patience=_ORDERS, budget=budget)
+    budget.spend(_SORT_WORK * (steps.spans.size + steps.crossings.size))
+    lower_bound, candidates = steps.lower_bound(), steps.step_times()
+    candidates = candidates[candidates >= lower_bound]
+    types = UnitTypes.from_steps(steps, steps.group_interchangeable())
+    best, path = improve_orders(steps, candidates, max_probes=_MAX_ORDER_PROBES, budget=budget)
     states = types.count_states() * len(types.members) ** 2
-    probe = _work_of(types, states)
-    all_states = states <= exact and probe * np.log2(len(candidates) + 2) < budget.left
+    probe_work = _multiset_work(types, states)
+    is_exact = states <= max_exact_states and probe_work * np.log2(len(candidates) + 2) < budget.remaining
     if budget.is_exhausted:
-        return Pipeline(way, float(np.append(candidates, np.inf)[best]), floor)
-    probe = probe if all_states else _work_of(types, width * len(types.members) * types.most)
-    low = _first_covered(types, candidates[:best], budget) if states > min(exact, _FEW_STATES) else 0
+        return Pipeline(path, float(np.append(candidates, np.inf)[best]), lower_bound)
+    probe_work = probe_work if is_exact else _multiset_work(types, width * len(types.members) * types.max_stages)
+    low = _first_coverable(types, candidates[:best], budget) if states > min(max_exact_states, _FEW_STATES) else 0
     proven = low
-    while low < best and budget.spend(probe + (0 if all_states else _work_of_cover(types))):
+    while low < best and budget.spend(probe_work + (0 if is_exact else _lp_work(types))):
         middle = (low + best) // 2
         seconds = float(candidates[middle])
-        guide = None if all_states else cover(types, seconds)
-        if all_states or guide is not None:
-            found = CountProbe(types, seconds).run(guide, width=width // len(types.members))
+        guide = None if is_exact else solve_covering_lp(types, seconds)
+        if is_exact or guide is not None:
+            found = MultisetProbe(types, seconds).run(guide, width=width // len(types.members))
         else:
             found = None
         if found is None:
             low = middle + 1
         else:
-            best, way = int(np.searchsorted(candidates, stages.slowest(found))), found
+            best, path = int(np.searchsorted(candidates, steps.bottleneck(found))), found
     times = np.append(candidates, np.inf)
-    return Pipeline(way, float(times[best]), float(times[best if all_states and low >= best else proven]))
+    return Pipeline(path, float(times[best]), float(times[best if is_exact and low >= best else proven]))
 
 
-def _work_of(types: Types, states: int) -> float:
-    """Return the work of one `CountProbe`: a few calls per state and a look-up per byte of its set of boundaries."""
+def _multiset_work(types: UnitTypes, states: int) -> float:
+    """Return the work of one `MultisetProbe`: a few calls per state and a look-up per byte of its set of boundaries."""
     words = 1 + types.last // 64
-    return CALL * types.most * len(types.members) + states * words * (1 + types.last // 8)
+    return CALL_WORK * types.max_stages * len(types.members) + states * words * (1 + types.last // 8)
 
 
-def _work_of_least(types: Types) -> float:
-    """Return the work of one `LeastProbe`: the sums of all states and the calls of every layer and price iteration."""
+def _constrained_work(types: UnitTypes) -> float:
+    """Return the work of one `ConstrainedProbe`: the sums of all states and the calls of every layer and price
+    iteration.
+    """
     kinds, last = len(types.members), types.last
     sums = types.count_states() * kinds * last * (kinds + last)
-    calls = ROUNDS * last + types.most * kinds * (1 + last)
-    return min(_PROBING, 4 * CALL * calls + 3 * sums)
+    calls = MAX_PRICE_STEPS * last + types.max_stages * kinds * (1 + last)
+    return min(_MAX_PROBE_WORK, 4 * CALL_WORK * calls + 3 * sums)
 
 
-def _work_of_cover(types: Types) -> float:
+def _lp_work(types: UnitTypes) -> float:
     """Return the work of one linear program of `lp_bound`, as observed with HiGHS."""
-    return 100 * CALL + 30.0 * types.last * types.last * len(types.members)
+    return 100 * CALL_WORK + 30.0 * types.last * types.last * len(types.members)
 
 
-def _first_covered(types: Types, candidates: Array, budget: Budget) -> int:
+def _first_coverable(types: UnitTypes, candidates: Array, budget: Budget) -> int:
     """Return the index of the first candidate time at which `lp_bound` is feasible; no pipeline keeps an earlier one.
 
     If the budget ends first, return the lower end of the bisection, for which this holds too.
     """
     low, high = 0, len(candidates)
-    while low < high and budget.spend(_work_of_cover(types)):
+    while low < high and budget.spend(_lp_work(types)):
         middle = (low + high) // 2
-        if cover(types, float(candidates[middle])) is None:
+        if solve_covering_lp(types, float(candidates[middle])) is None:
             low = middle + 1
         else:
             high = middle
@@ -180,114 +184,121 @@ def _first_covered(types: Types, candidates: Array, budget: Budget) -> int:
 # ------------------------------------------------------------------------------------------------ limits
 
 
-def _keep_all(lattice: Lattice, limits: Sequence[Limit], way: Way) -> bool:
-    return all(total(limit.amount, lattice, way, peak=limit.peak) <= limit.most * (1 + TIE) for limit in limits)
+def _keeps_limits(graph: PartitionGraph, limits: Sequence[PathLimit], path: GraphPath) -> bool:
+    return all(
+        path_cost(limit.costs, graph, path, peak=limit.peak) <= limit.maximum * (1 + EPSILON) for limit in limits
+    )
 
 
-def _within(
-    lattice: Lattice, mode: Mode, limits: Sequence[Limit], stages: Stages, free: Pipeline, budget: Budget
+def _solve_limited(
+    graph: PartitionGraph,
+    mode: Mode,
+    limits: Sequence[PathLimit],
+    steps: PipelineSteps,
+    unconstrained: Pipeline,
+    budget: Budget,
 ) -> Pipeline:
-    """Return the quickest pipeline that keeps the limits, by bisection over step times not below `free.bound`.
+    """Return the quickest pipeline that keeps the limits, by bisection over step times not below `unconstrained.bound`.
 
-    limits: the first one, which the unconstrained optimum breaks, is part of the probe (`LeastProbe`); where a probe's
-    pipeline breaks another limit, the best-first search with all limits decides.
+    limits: the first one, which the unconstrained optimum breaks, is part of the probe (`ConstrainedProbe`); where a
+    probe's pipeline breaks another limit, the best-first search with all limits decides.
     """
-    candidates = stages.candidates()
-    candidates = candidates[candidates >= free.bound]
-    low, high, proven, way = 0, len(candidates), 0, None
-    costs = Stages.of(lattice, mode, stages.most, amount=limits[0].amount)
-    groups = stages.groups(costs)
-    types, prices = Types.of(stages, groups), Types.of(costs, groups)
-    work = _work_of_least(types) + 3.0 * stages.spans.size
+    candidates = steps.step_times()
+    candidates = candidates[candidates >= unconstrained.bound]
+    low, high, proven, path = 0, len(candidates), 0, None
+    costs = PipelineSteps.from_graph(graph, mode, steps.max_stages, costs=limits[0].costs)
+    groups = steps.group_interchangeable(costs)
+    types, prices = UnitTypes.from_steps(steps, groups), UnitTypes.from_steps(costs, groups)
+    work = _constrained_work(types) + 3.0 * steps.spans.size
     while low < high and budget.spend(work):
         middle = (low + high) // 2
         seconds = float(candidates[middle])
-        probe = LeastProbe(types, prices, seconds=seconds, limit=limits[0].most * (1 + TIE))
-        found, certain = probe.run(), probe.complete
-        better = stages.name(found) if found is not None else None
-        if better is not None and not _keep_all(lattice, limits, better):
-            searched = cheapest(lattice, mode, limits[0].amount, limits, seconds, stages.most, budget=budget)
-            better, certain = searched.ways[0][1] if searched.ways else None, np.isinf(searched.bound)
+        probe = ConstrainedProbe(types, prices, seconds=seconds, limit=limits[0].maximum * (1 + EPSILON))
+        found, is_certain = probe.run(), probe.is_complete
+        better = steps.to_graph_path(found) if found is not None else None
+        if better is not None and not _keeps_limits(graph, limits, better):
+            searched = find_cheapest(graph, mode, limits[0].costs, limits, seconds, steps.max_stages, budget=budget)
+            better, is_certain = searched.paths[0][1] if searched.paths else None, np.isinf(searched.bound)
         if better is not None:
-            quickest = int(np.searchsorted(candidates, total(lattice.busy, lattice, better, peak=True)))
-            way, high = better, min(middle, quickest)
+            quickest = int(np.searchsorted(candidates, path_cost(graph.busy, graph, better, peak=True)))
+            path, high = better, min(middle, quickest)
         else:
             low = middle + 1
-            proven = low if certain else proven
+            proven = low if is_certain else proven
     times = np.append(candidates, np.inf)
-    return Pipeline(way, float(times[high]) if way is not None else np.inf, float(times[proven]))
+    return Pipeline(path, float(times[high]) if path is not None else np.inf, float(times[proven]))
 
 
 @dataclass(frozen=True, slots=True)
-class _Shared:
+class _SharedProblem:
     """Search problem in which the steps of a path share resources."""
 
-    lattice: Lattice
+    graph: PartitionGraph
     mode: Mode
-    limits: tuple[Limit, ...]
-    most: int
-    shared: Shared
+    limits: tuple[PathLimit, ...]
+    max_stages: int
+    shared_time: SharedTime
     budget: Budget
 
-    def find(self, seconds: float) -> tuple[Way | None, bool]:
+    def find(self, seconds: float) -> tuple[GraphPath | None, bool]:
         """Return a path with no step and no shared resource slower than `seconds`, and whether the answer is proven.
 
         The path is None if none was found; the answer is then proven only if the search was complete.
         """
-        cost = self.lattice.tail
-        args = self.lattice, self.mode, cost, self.limits, seconds, self.most, self.shared, self.budget
-        found = cheapest(*args)
-        return (found.ways[0][1], True) if found.ways else (None, bool(np.isinf(found.bound)))
+        cost = self.graph.tail
+        args = self.graph, self.mode, cost, self.limits, seconds, self.max_stages, self.shared_time, self.budget
+        found = find_cheapest(*args)
+        return (found.paths[0][1], True) if found.paths else (None, bool(np.isinf(found.bound)))
 
-    def measure(self, way: Way) -> float:
+    def measure(self, path: GraphPath) -> float:
         """Return the seconds of the slowest step of a path, its shared resources included."""
-        return max(total(self.lattice.busy, self.lattice, way, peak=True), self.shared(way))
+        return max(path_cost(self.graph.busy, self.graph, path, peak=True), self.shared_time(path))
 
 
-def _sharing(search: _Shared, stages: Stages, free: Pipeline) -> Pipeline:
+def _solve_shared(problem: _SharedProblem, steps: PipelineSteps, unconstrained: Pipeline) -> Pipeline:
     """Return the quickest pipeline of a problem with shared resources.
 
     Bisect over the times of single steps, then descend from the incumbent: the optimum may be a sum of steps on a
     shared resource, which lies between two candidate times.
     """
-    candidates = stages.candidates()
-    candidates = candidates[candidates >= free.bound]
-    way, is_certain = search.find(np.inf)
-    if way is None:
-        return Pipeline(None, np.inf, np.inf if is_certain else free.bound)
-    seconds, low, high, proven = search.measure(way), 0, len(candidates), free.bound
-    while low < high and not search.budget.is_exhausted:
+    candidates = steps.step_times()
+    candidates = candidates[candidates >= unconstrained.bound]
+    path, is_certain = problem.find(np.inf)
+    if path is None:
+        return Pipeline(None, np.inf, np.inf if is_certain else unconstrained.bound)
+    seconds, low, high, proven = problem.measure(path), 0, len(candidates), unconstrained.bound
+    while low < high and not problem.budget.is_exhausted:
         middle = (low + high) // 2
-        found, is_certain = search.find(float(candidates[middle])) if candidates[middle] < seconds else (way, True)
+        found, is_certain = problem.find(float(candidates[middle])) if candidates[middle] < seconds else (path, True)
         if found is not None:
-            way, seconds, high = found, min(seconds, search.measure(found)), middle
+            path, seconds, high = found, min(seconds, problem.measure(found)), middle
         else:
             low = middle + 1
             proven = float(candidates[middle]) if is_certain else proven
-    for _ in range(_DESCENTS if not search.budget.is_exhausted else 0):
-        found, is_certain = search.find(seconds * (1 - _STEP))
+    for _ in range(_MAX_DESCENTS if not problem.budget.is_exhausted else 0):
+        found, is_certain = problem.find(seconds * (1 - _DESCENT_STEP))
         if found is None:
-            return Pipeline(way, seconds, seconds if is_certain else proven)
-        way, seconds = found, search.measure(found)
-    return Pipeline(way, seconds, proven)
+            return Pipeline(path, seconds, seconds if is_certain else proven)
+        path, seconds = found, problem.measure(found)
+    return Pipeline(path, seconds, proven)
 
 
-def cheapest(
-    lattice: Lattice,
+def find_cheapest(
+    graph: PartitionGraph,
     mode: Mode,
-    cost: Amount,
-    limits: Sequence[Limit],
+    costs: EdgeCosts,
+    limits: Sequence[PathLimit],
     seconds: float,
-    most: int,
-    shared: Shared = _unshared,
+    max_stages: int,
+    shared_time: SharedTime = _no_shared_time,
     budget: Budget | None = None,
-) -> Found:
+) -> PathSearchResult:
     """Find the cheapest pipeline with no step and no shared resource slower than `seconds`, by best-first search."""
-    quick = lattice.no_slower(seconds)
-    kept = tuple(replace(limit, amount=limit.amount.within(quick.frame)) for limit in limits)
-    question = Question(cost.within(quick.frame), kept, min(most, len(lattice.units)))
+    restricted = graph.limit_step_time(seconds)
+    restricted_limits = tuple(replace(limit, costs=limit.costs.restrict_to(restricted.feasible)) for limit in limits)
+    query = PathQuery(costs.restrict_to(restricted.feasible), restricted_limits, min(max_stages, len(graph.units)))
 
-    def allows(way: Way) -> bool:
-        return shared(way) <= seconds * (1 + TIE) and np.isfinite(shared(way))
+    def is_allowed(path: GraphPath) -> bool:
+        return shared_time(path) <= seconds * (1 + EPSILON) and np.isfinite(shared_time(path))
 
-    return Searcher(quick, question, [mode], allows, budget).run(patience=_PATIENCE)
+    return BestFirstSearch(restricted, query, [mode], is_allowed, budget).run(max_expansions=_MAX_EXPANSIONS)

@@ -5,18 +5,18 @@ from typing import Final, Protocol, TypeVar
 
 from maleo_api.meta import Basis
 
-STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
+BASIS_RANK: Final = {basis: rank for rank, basis in enumerate(Basis)}
 """Rank of each basis; a smaller rank is stronger."""
 
 
-class _Row(Protocol):
+class _HasBasis(Protocol):
     @property
     def basis(self) -> Basis: ...
 
 
-Row = TypeVar("Row", bound=_Row)
+HasBasisT = TypeVar("HasBasisT", bound=_HasBasis)
 
 
-def strongest(rows: Iterable[Row]) -> Row | None:
+def strongest(rows: Iterable[HasBasisT]) -> HasBasisT | None:
     """Return the row of the strongest basis, the first of several; None where there is none."""
-    return min(rows, key=lambda row: STRENGTH[row.basis], default=None)
+    return min(rows, key=lambda row: BASIS_RANK[row.basis], default=None)

@@ -12,7 +12,7 @@ from maleo_api.model import Model, ModelProfile
 from maleo_planner.types.problem import NodeFacts, Observations, Snapshot
 from maleo_planner.types.taints import Toleration, find_untolerated
 
-RESERVED: Final = "system-"
+RESERVED_PREFIX: Final = "system-"
 """Prefix of the PriorityClasses that Kubernetes reserves for cluster components: missions cannot be ranked by them."""
 
 
@@ -36,8 +36,8 @@ def list_priorities(classes: Iterable[tuple[str, int, bool]]) -> dict[str, int]:
 
     The empty name holds the default's value; of several defaults the last by name counts.
     """
-    rows = sorted(row for row in classes if not row[0].startswith(RESERVED))
-    default = [("", value) for _, value, chosen in rows if chosen]
+    rows = sorted(row for row in classes if not row[0].startswith(RESERVED_PREFIX))
+    default = [("", value) for _, value, is_default in rows if is_default]
     return dict([(name, value) for name, value, _ in rows] + default[-1:])
 
 

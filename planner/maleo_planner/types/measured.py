@@ -6,13 +6,13 @@ from typing import Final
 from maleo_api.meta import Basis
 from maleo_api.mission import MOST_MEASURED, Decision, MeasuredLink, MeasuredUnit, ThrottledUnit
 from maleo_api.quantities import BANDWIDTH, RATIO, parse, show
-from maleo_planner.types.problem import Figure, Observations
+from maleo_planner.types.problem import Estimate, Observations
 
 _DIGITS: Final = 4
 _SOURCE: Final = "the operator's last decision"
 
 
-def record(
+def record_observations(
     observations: Observations, *, reason: str, inputs_digest: str, nodes: Sequence[str], digests: Collection[str]
 ) -> Decision:
     """Return the decision together with the measured figures that it was based on.
@@ -20,18 +20,18 @@ def record(
     nodes: in the order of relevance, by which figures are kept where there are more than a status may hold. digests:
     artifacts of the mission's model.
     """
-    at = {node: position for position, node in enumerate(nodes)}
+    positions = {node: position for position, node in enumerate(nodes)}
 
     def relevance(*touched: str) -> tuple[int, ...]:
-        return tuple(at.get(node, len(at)) for node in touched)
+        return tuple(positions.get(node, len(positions)) for node in touched)
 
     links = sorted(observations.bandwidth.items(), key=lambda row: (relevance(*row[0]), row[0]))
     units = sorted(
-        ((key, figure) for key, figure in observations.correction.items() if key[0] in digests),
+        ((key, estimate) for key, estimate in observations.correction.items() if key[0] in digests),
         key=lambda row: (relevance(row[0][1]), row[0]),
     )
-    slow = ((key, share) for key, share in observations.capacity.items() if share < 1)
-    throttled = sorted(slow, key=lambda row: (relevance(row[0][0]), row[0]))
+    throttled_units = ((key, share) for key, share in observations.capacity.items() if share < 1)
+    throttled = sorted(throttled_units, key=lambda row: (relevance(row[0][0]), row[0]))
     return Decision(
         reason=reason,
         inputs_digest=inputs_digest,
@@ -39,20 +39,20 @@ def record(
             MeasuredLink(
                 source=source,
                 target=target,
-                bandwidth=show(BANDWIDTH, figure.value, digits=_DIGITS),
-                spread=show(BANDWIDTH, figure.sigma, digits=_DIGITS),
+                bandwidth=show(BANDWIDTH, estimate.value, digits=_DIGITS),
+                spread=show(BANDWIDTH, estimate.sigma, digits=_DIGITS),
             )
-            for (source, target), figure in links[:MOST_MEASURED]
+            for (source, target), estimate in links[:MOST_MEASURED]
         ],
         units=[
             MeasuredUnit(
                 node=node,
                 unit=unit,
                 digest=digest,
-                time=show(RATIO, figure.value, digits=_DIGITS),
-                spread=show(RATIO, figure.sigma, digits=_DIGITS),
+                time=show(RATIO, estimate.value, digits=_DIGITS),
+                spread=show(RATIO, estimate.sigma, digits=_DIGITS),
             )
-            for (digest, node, unit), figure in units[:MOST_MEASURED]
+            for (digest, node, unit), estimate in units[:MOST_MEASURED]
         ],
         throttled=[
             ThrottledUnit(node=node, unit=unit, capacity=show(RATIO, share, digits=_DIGITS))
@@ -61,19 +61,19 @@ def record(
     )
 
 
-def restore(decisions: Iterable[Decision]) -> Observations:
+def restore_observations(decisions: Iterable[Decision]) -> Observations:
     """Return the measured figures of these decisions; of conflicting figures the last one in the order given counts."""
     found = list(decisions)
     return Observations(
         bandwidth={
-            (link.source, link.target): _figure(
+            (link.source, link.target): _estimate(
                 parse(BANDWIDTH, link.bandwidth), parse(BANDWIDTH, link.spread), Basis.MEASURED
             )
             for decision in found
             for link in decision.links
         },
         correction={
-            (unit.digest, unit.node, unit.unit): _figure(
+            (unit.digest, unit.node, unit.unit): _estimate(
                 parse(RATIO, unit.time), parse(RATIO, unit.spread), Basis.CALIBRATED
             )
             for decision in found
@@ -85,5 +85,5 @@ def restore(decisions: Iterable[Decision]) -> Observations:
     )
 
 
-def _figure(value: float, sigma: float, basis: Basis) -> Figure:
-    return Figure(value, sigma, basis, _SOURCE)
+def _estimate(value: float, sigma: float, basis: Basis) -> Estimate:
+    return Estimate(value, sigma, basis, _SOURCE)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Numbers = NDArray[np.intp]
+IntArray = NDArray[np.intp]
 
-TIE: Final = 1e-9
+EPSILON: Final = 1e-9
 """Difference up to which two figures count as equal: what rounding makes of equal sums."""

@@ -15,26 +15,28 @@ def find_root(function: Callable[..., float], low: float, high: float, *, args: 
     return float(brentq(function, low, high, args=args, xtol=xtol))
 
 
-def make_sparse(*args: Any, **options: Any) -> Any:
+def sparse_matrix(*args: Any, **options: Any) -> Any:
     """Return a compressed sparse row matrix; arguments as of `scipy.sparse.csr_matrix`."""
     from scipy.sparse import csr_matrix
 
     return csr_matrix(*args, **options)
 
 
-def minimize(costs: ArrayLike, rows: Any, most: ArrayLike) -> Any:
+def solve_lp(costs: ArrayLike, matrix: Any, upper_bounds: ArrayLike) -> Any:
     """Solve the linear program min costs.x, rows.x <= most, x >= 0 by HiGHS; return SciPy's result with its duals."""
     from scipy.optimize import linprog
 
-    return linprog(costs, A_ub=rows, b_ub=most, bounds=(0, None), method="highs")
+    return linprog(costs, A_ub=matrix, b_ub=upper_bounds, bounds=(0, None), method="highs")
 
 
-def maximize_choice(
-    values: NDArray[np.float64], rows: Any, most: ArrayLike, options: Mapping[str, Any]
+def solve_binary_program(
+    values: NDArray[np.float64], matrix: Any, upper_bounds: ArrayLike, options: Mapping[str, Any]
 ) -> NDArray[np.bool_]:
     """Solve the binary program max values.x, rows.x <= most by HiGHS; return a mask, all False without a solution."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    constraint = LinearConstraint(rows, ub=most)
-    done = milp(-values, constraints=constraint, integrality=np.ones(values.size), bounds=Bounds(0, 1), options=options)
-    return np.zeros(values.size, dtype=np.bool_) if done.x is None else np.asarray(done.x > 0.5)  # noqa: PLR2004 - 0 or 1
+    constraint = LinearConstraint(matrix, ub=upper_bounds)
+    result = milp(
+        -values, constraints=constraint, integrality=np.ones(values.size), bounds=Bounds(0, 1), options=options
+    )
+    return np.zeros(values.size, dtype=np.bool_) if result.x is None else np.asarray(result.x > 0.5)  # noqa: PLR2004 - 0 or 1

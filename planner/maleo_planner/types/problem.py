@@ -9,12 +9,12 @@ from maleo_api.meta import Basis, Tier
 from maleo_api.mission import Mission, Mode
 from maleo_api.model import Artifact, Codec, Model, ModelProfile, Tensor
 
-P95: Final = 1.645
+Z_P95: Final = 1.645
 """z-score of the 95th percentile: standard deviations between a mean and its p95."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Estimate:
     """A value in SI units with its standard deviation and its provenance."""
 
     value: float
@@ -50,8 +50,8 @@ class Observations:
     capacity: (node, unit) -> 0..1 of normal speed (throttling)
     """
 
-    bandwidth: Mapping[tuple[str, str], Figure] = field(default_factory=dict)
-    correction: Mapping[tuple[str, str, str], Figure] = field(default_factory=dict)
+    bandwidth: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+    correction: Mapping[tuple[str, str, str], Estimate] = field(default_factory=dict)
     capacity: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
@@ -67,9 +67,9 @@ class Snapshot:
     model_profiles: Mapping[str, ModelProfile]
     missions: Mapping[str, Mission]
     observations: Observations = field(default_factory=Observations)
-    held: Mapping[str, "Plan"] = field(default_factory=dict)
+    current_plans: Mapping[str, "Plan"] = field(default_factory=dict)
     """Mission key -> the plan that the mission is served by, or that was decided and is not yet observed."""
-    confined: bool = False
+    hide_other_namespaces: bool = False
     """Whether explanations must not name objects of other namespaces, because their readers may not know of them."""
     priorities: Mapping[str, int] = field(default_factory=dict)
     """PriorityClass name -> value; the empty name holds the value for missions without a class, missing means 0."""
@@ -87,10 +87,10 @@ class PlannedPartition:
     node: str
     unit: str
     memory: float  # bytes: weights, activations, boundary buffers
-    compute: Figure  # seconds per request on the unit itself
+    compute: Estimate  # seconds per request on the unit itself
     nominal: float  # seconds at full capacity and before online correction
-    wait: Figure  # seconds per request in the queue behind requests of other missions
-    energy: Figure  # marginal joules per request
+    wait: Estimate  # seconds per request in the queue behind requests of other missions
+    energy: Estimate  # marginal joules per request
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     providers: tuple[str, ...]
@@ -108,9 +108,9 @@ class PlannedTransfer:
     target: str
     size: float  # bytes
     link: str
-    time: Figure  # seconds
+    time: Estimate  # seconds
     wire: float  # part of `time` in seconds that occupies the link
-    energy: Figure  # joules
+    energy: Estimate  # joules
     codec: str = ""
     coding: tuple[float, float] = (0.0, 0.0)  # part of `energy` in joules spent by the sender's and the receiver's node
 
@@ -131,16 +131,16 @@ class Plan:
     partitions: tuple[PlannedPartition, ...]
     transfers: tuple[PlannedTransfer, ...]
     fallback: "Fallback | None"
-    accuracy: Figure | None
-    latency_mean: Figure
-    latency: Figure  # at the objective's percentile, additive bound
-    energy: Figure
-    rate: Figure  # largest sustainable, requests/s
+    accuracy: Estimate | None
+    latency_mean: Estimate
+    latency: Estimate  # at the objective's percentile, additive bound
+    energy: Estimate
+    rate: Estimate  # largest sustainable, requests/s
     margins: Mapping[str, float]  # accuracy, latency, energy: signed, only those with an objective
     objective: float
     terms: Mapping[str, float] = field(default_factory=dict)
     """Summands of the objective: accuracy, latency, energy (weight x clipped margin), uncertainty, move."""
-    switching: "Switching | None" = None
+    switching: "MigrationCost | None" = None
 
     @property
     def label(self) -> str:
@@ -154,14 +154,14 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Switching:
+class MigrationCost:
     """Cost of changing to the plan.
 
     pull: bytes to download; time: until all revisions are warm; memory: bytes in addition to the old plan's.
     """
 
     pull: float
-    time: Figure
+    time: Estimate
     memory: float
 
 
@@ -191,7 +191,7 @@ class Blocker:
 class Relaxation:
     """The smallest change of the mission that makes it feasible, verified by planning again with it."""
 
-    letter: str
+    objective: str
     """What is relaxed: accuracy, latency, energy, rate, egress, modes or model; several where no single one is enough.
     """
     changes: Mapping[str, Any]  # `objectives.latency.atMost` -> `62ms`
@@ -205,7 +205,7 @@ class Relaxation:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectionSummary:
     """A class of candidates that was rejected, for one reason."""
 
     candidate: str  # `Split drone-1>edge-1 int8`, or a class of units
@@ -220,8 +220,8 @@ class Feasible:
     """A plan was found."""
 
     plan: Plan
-    rejected: tuple[Rejected, ...]
-    staying: Plan | None
+    rejected: tuple[RejectionSummary, ...]
+    incumbent: Plan | None
     """The held plan as it is evaluated now; None where none is held, or where it is no longer feasible."""
     bound: float
     """Upper bound on the objective of all plans; equal to the plan's own objective unless the search was cut short."""
@@ -238,26 +238,26 @@ class Infeasible:
 
     blockers: tuple[Blocker, ...]  # never empty
     relaxations: tuple[Relaxation, ...]
-    rejected: tuple[Rejected, ...]
-    least_bad: Plan | None  # closest infeasible plan: keeps structural rules and egress, violates Hard objectives least
+    rejected: tuple[RejectionSummary, ...]
+    closest: Plan | None  # closest infeasible plan: keeps structural rules and egress, violates Hard objectives least
     is_proven: bool = True
     """Whether all candidates were ruled out; False where the search was cut short, so that a plan may exist."""
 
     @property
     def chosen(self) -> Plan | None:
         """The plan that serves the mission although it violates a limit; None where there is none."""
-        return self.least_bad
+        return self.closest
 
 
 Verdict = Feasible | Infeasible
 
 
 @dataclass(frozen=True, slots=True)
-class Frontier:
+class ParetoFront:
     """Pareto front of plans in latency, energy and accuracy, the quickest first.
 
-    is_whole: False where the search was cut short, so that plans may be missing or dominated.
+    is_complete: False where the search was cut short, so that plans may be missing or dominated.
     """
 
     plans: tuple[Plan, ...]
-    is_whole: bool
+    is_complete: bool

@@ -9,10 +9,10 @@ from typing import Final
 from maleo_api.mission import Mission
 from maleo_api.model import AccuracyFigure, Codec, Model, Variant
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, parse
-from maleo_planner.types.accuracy_floor import find_floor, find_row
-from maleo_planner.types.problem import Figure, Snapshot
+from maleo_planner.types.accuracy_floor import find_accuracy, find_floor
+from maleo_planner.types.problem import Estimate, Snapshot
 
-PRESETS: Final = {  # accuracy, latency, energy
+WEIGHT_PRESETS: Final = {  # accuracy, latency, energy
     "balanced": (1 / 3, 1 / 3, 1 / 3),
     "accuracy-first": (0.6, 0.3, 0.1),
     "latency-first": (0.1, 0.7, 0.2),
@@ -21,7 +21,7 @@ PRESETS: Final = {  # accuracy, latency, energy
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class ObjectiveLimit:
     """A limit in SI units. A Hard limit decides feasibility, a Soft one only the objective."""
 
     value: float
@@ -29,20 +29,20 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class Requirements:
     """Requirements of a mission."""
 
     mission: Mission
-    accuracy: Limit | None
-    latency: Limit | None
-    energy: Limit | None  # joules per inference; a power objective is converted at the demanded rate
+    accuracy: ObjectiveLimit | None
+    latency: ObjectiveLimit | None
+    energy: ObjectiveLimit | None  # joules per inference; a power objective is converted at the demanded rate
     z: float  # standard deviations of the latency percentile above the mean
     rate: float  # requests per second
-    updates: float  # updates of the model's weights per request
+    updates_per_request: float  # updates of the model's weights per request
     weights: tuple[float, float, float]
 
     @classmethod
-    def of(cls, mission: Mission, model: Model | None = None) -> "Demand":
+    def parse_mission(cls, mission: Mission, model: Model | None = None) -> "Requirements":
         """Parse the mission's requirements.
 
         model: of the mission; without it an accuracy floor relative to a variant is unknown (infinite).
@@ -57,20 +57,22 @@ class Demand:
             joules.append(parse(POWER, energy.power) / rate if rate > 0 else float("inf"))
         return cls(
             mission=mission,
-            accuracy=Limit(find_floor(accuracy, model), accuracy.enforcement == "Hard") if accuracy else None,
-            latency=Limit(parse(DURATION, latency.at_most), latency.enforcement == "Hard") if latency else None,
-            energy=Limit(min(joules), energy.enforcement == "Hard") if energy and joules else None,
+            accuracy=ObjectiveLimit(find_floor(accuracy, model), accuracy.enforcement == "Hard") if accuracy else None,
+            latency=ObjectiveLimit(parse(DURATION, latency.at_most), latency.enforcement == "Hard")
+            if latency
+            else None,
+            energy=ObjectiveLimit(min(joules), energy.enforcement == "Hard") if energy and joules else None,
             z=NormalDist().inv_cdf((latency.percentile if latency else 95) / 100),
             rate=rate,
-            updates=1 / (rate * parse(DURATION, period)) if period and rate > 0 else 0.0,
+            updates_per_request=1 / (rate * parse(DURATION, period)) if period and rate > 0 else 0.0,
             weights=_weights(mission),
         )
 
-    def accuracy_of(self, variant: Variant) -> Figure | None:
+    def accuracy_of(self, variant: Variant) -> Estimate | None:
         """Return the variant's accuracy in the objective's metric on its data set; None where it is not stated."""
         return self._find_accuracy(variant.accuracy, f"Model, variant {variant.name}")
 
-    def loss(self, variant: Variant, block: int, codec: Codec | None = None) -> float:
+    def accuracy_loss(self, variant: Variant, block: int, codec: Codec | None = None) -> float:
         """Return the share of accuracy that the cut after `block` costs, transferred by this codec or uncoded.
 
         A codec's accuracy is stated for the model cut there, so it includes the cut's own deviation, and the larger of
@@ -85,16 +87,18 @@ class Demand:
         plain, coded = self.accuracy_of(variant), self._find_accuracy(codec.accuracy, f"Model, codec {codec.name}")
         return max(deviation, plain.value - coded.value) if plain and coded else float("inf")
 
-    def _find_accuracy(self, rows: Sequence[AccuracyFigure], told: str) -> Figure | None:
+    def _find_accuracy(self, rows: Sequence[AccuracyFigure], default_source: str) -> Estimate | None:
         """Return the accuracy in the objective's metric and data set, None where it is not stated.
 
-        told: source of the figure if the row states none.
+        default_source: source of the figure if the row states none.
         """
         objective = self.mission.spec.objectives.accuracy
         if objective is None:
             return None
-        row = find_row(rows, objective)
-        return Figure(parse(RATIO, row.value), 0.0, row.basis, row.source or told) if row else None
+        figure = find_accuracy(rows, objective)
+        return (
+            Estimate(parse(RATIO, figure.value), 0.0, figure.basis, figure.source or default_source) if figure else None
+        )
 
 
 def accuracy_margin(value: float, floor: float) -> float:
@@ -106,19 +110,19 @@ def accuracy_margin(value: float, floor: float) -> float:
 
 def _weights(mission: Mission) -> tuple[float, float, float]:
     """Return the weights of accuracy, latency and energy, normalised to a sum of 1."""
-    chosen = mission.spec.preference.weights
-    if chosen is None:
-        return PRESETS[mission.spec.preference.preset]
-    total = chosen.accuracy + chosen.latency + chosen.energy
+    weights = mission.spec.preference.weights
+    if weights is None:
+        return WEIGHT_PRESETS[mission.spec.preference.preset]
+    total = weights.accuracy + weights.latency + weights.energy
     if total == 0:
-        return PRESETS["balanced"]
-    return chosen.accuracy / total, chosen.latency / total, chosen.energy / total
+        return WEIGHT_PRESETS["balanced"]
+    return weights.accuracy / total, weights.latency / total, weights.energy / total
 
 
-def find_input(snapshot: Snapshot, mission: Mission) -> list[str]:
+def find_input_nodes(snapshot: Snapshot, mission: Mission) -> list[str]:
     """Return the names of the nodes that match the mission's input; only exactly one match makes the input valid."""
     source = mission.spec.input
     if source.node is not None:
         return [source.node] if source.node in snapshot.nodes else []
-    wanted = (source.selector or {}).items()
-    return sorted(n for n, facts in snapshot.nodes.items() if wanted and wanted <= facts.labels.items())
+    labels = (source.selector or {}).items()
+    return sorted(n for n, facts in snapshot.nodes.items() if labels and labels <= facts.labels.items())

@@ -11,7 +11,7 @@ from maleo_api.device import Device, DeviceProfile, Link
 from maleo_api.meta import Resource
 from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
-from maleo_planner.types.problem import Figure, NodeFacts, Observations, Plan, Snapshot
+from maleo_planner.types.problem import Estimate, NodeFacts, Observations, Plan, Snapshot
 from maleo_planner.types.work_budget import Budgets
 
 _KINDS: Final[dict[str, type[Resource]]] = {
@@ -24,7 +24,7 @@ _KINDS: Final[dict[str, type[Resource]]] = {
 }
 
 
-class Problem(NamedTuple):
+class StoredProblem(NamedTuple):
     """A planning problem. key: the mission that is planned, empty for all missions."""
 
     snapshot: Snapshot
@@ -40,37 +40,37 @@ def encode(snapshot: Snapshot, key: str = "", budgets: Budgets = Budgets()) -> b
     """
     planned = [snapshot.missions[key]] if key else list(snapshot.missions.values())
     models = {mission.model_key for mission in planned}
-    kept = {"missions": {*(mission.key for mission in planned), *snapshot.held}, "models": models}
+    kept = {"missions": {*(mission.key for mission in planned), *snapshot.current_plans}, "models": models}
     body: dict[str, Any] = {
         name: [_resource(item) for k, item in sorted(getattr(snapshot, name).items()) if k in kept.get(name, {k})]
         for name in _KINDS
     }
     named = {"", *(m.spec.priority_class_name for k, m in snapshot.missions.items() if k in kept["missions"])}
-    seen = snapshot.observations
+    observations = snapshot.observations
     body |= {
         "mission": key,
         "budgets": budgets._asdict(),
         "nodes": [facts for _, facts in sorted(snapshot.nodes.items())],
-        "bandwidth": sorted([*pair, figure] for pair, figure in seen.bandwidth.items()),
-        "correction": sorted([*unit, figure] for unit, figure in seen.correction.items()),
-        "capacity": sorted([*unit, share] for unit, share in seen.capacity.items()),
+        "bandwidth": sorted([*pair, estimate] for pair, estimate in observations.bandwidth.items()),
+        "correction": sorted([*unit, estimate] for unit, estimate in observations.correction.items()),
+        "capacity": sorted([*unit, share] for unit, share in observations.capacity.items()),
         "priorities": sorted((name, value) for name, value in snapshot.priorities.items() if name in named),
-        "held": [plan for _, plan in sorted(snapshot.held.items())],
-        "confined": snapshot.confined,
+        "held": [plan for _, plan in sorted(snapshot.current_plans.items())],
+        "confined": snapshot.hide_other_namespaces,
     }
     return msgspec.json.encode(body, enc_hook=_to_plain, order="deterministic")
 
 
-def decode(data: bytes) -> Problem:
+def decode(data: bytes) -> StoredProblem:
     """Return the stored problem. Raise ValueError if the data is not a stored planning problem."""
     try:
         body = msgspec.json.decode(data)
         found: dict[str, Any] = {
             name: {item.key: item for item in map(kind.model_validate, body[name])} for name, kind in _KINDS.items()
         }
-        seen = Observations(
-            bandwidth={(a, b): _convert(f, Figure) for a, b, f in body["bandwidth"]},
-            correction={(d, n, u): _convert(f, Figure) for d, n, u, f in body["correction"]},
+        observations = Observations(
+            bandwidth={(a, b): _convert(f, Estimate) for a, b, f in body["bandwidth"]},
+            correction={(d, n, u): _convert(f, Estimate) for d, n, u, f in body["correction"]},
             capacity={(n, u): share for n, u, share in body["capacity"]},
         )
         nodes = [_convert(item, NodeFacts) for item in body["nodes"]]
@@ -83,12 +83,12 @@ def decode(data: bytes) -> Problem:
     snapshot = Snapshot(
         **found,
         nodes={n.name: n for n in nodes},
-        observations=seen,
-        held={plan.mission: plan for plan in held},
-        confined=confined,
+        observations=observations,
+        current_plans={plan.mission: plan for plan in held},
+        hide_other_namespaces=confined,
         priorities=priorities,
     )
-    return Problem(snapshot, str(body["mission"]), budgets)
+    return StoredProblem(snapshot, str(body["mission"]), budgets)
 
 
 def digest(data: bytes) -> str:

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-_REPELLING: Final = {"NoSchedule", "NoExecute"}
-_TOLD_OTHERWISE: Final = {f"node.kubernetes.io/{trouble}" for trouble in ("not-ready", "unreachable", "unschedulable")}
+_REPELLING_EFFECTS: Final = {"NoSchedule", "NoExecute"}
+_CONDITION_TAINTS: Final = {
+    f"node.kubernetes.io/{trouble}" for trouble in ("not-ready", "unreachable", "unschedulable")
+}
 """Taints that Kubernetes derives from a node's conditions and its cordon, which `NodeFacts` already holds."""
 
 Toleration = Mapping[str, str]
@@ -17,10 +19,10 @@ def find_untolerated(taints: Iterable[Mapping[str, str]], tolerations: Sequence[
     PreferNoSchedule repels nothing.
     """
     return tuple(
-        _show(taint)
+        _format(taint)
         for taint in taints
-        if taint["effect"] in _REPELLING
-        and taint["key"] not in _TOLD_OTHERWISE
+        if taint["effect"] in _REPELLING_EFFECTS
+        and taint["key"] not in _CONDITION_TAINTS
         and not any(_tolerates(toleration, taint) for toleration in tolerations)
     )
 
@@ -39,7 +41,7 @@ def _tolerates(toleration: Toleration, taint: Mapping[str, str]) -> bool:
     return key == taint["key"] and (exists or toleration.get("value", "") == taint.get("value", ""))
 
 
-def _show(taint: Mapping[str, str]) -> str:
+def _format(taint: Mapping[str, str]) -> str:
     """Return the taint as kubectl writes it: `key=value:effect`."""
     value = taint.get("value", "")
     return f"{taint['key']}{'=' if value else ''}{value}:{taint['effect']}"

@@ -2,12 +2,12 @@
 
 from typing import Final, Literal
 
-Fit = Literal["Inside", "Below", "Above", "Unknown"]
+VersionMatch = Literal["Inside", "Below", "Above", "Unknown"]
 _Version = tuple[int, ...]
-_ENDLESS: Final[_Version] = (1_000_000,)
+_UNBOUNDED: Final[_Version] = (1_000_000,)
 
 
-def compare(installed: str, required: str) -> Fit:
+def match_version(installed: str, required: str) -> VersionMatch:
     """Return whether an installed version lies in the required range.
 
     installed: `5.2.0`, a series `4.x`, `>=4.17` or empty (unknown); required: `>=1.17`, `<2`, `>=1.17,<2` or empty
@@ -17,22 +17,22 @@ def compare(installed: str, required: str) -> Fit:
         return "Inside"
     if not installed:
         return "Unknown"
-    first, beyond = _span(installed)
-    fits: set[Fit] = set()
+    first, next_version = _version_interval(installed)
+    matches: set[VersionMatch] = set()
     for bound in required.split(","):
         if bound.startswith(">="):
-            least = _version(bound.removeprefix(">="))
-            fits.add("Inside" if first >= least else "Below" if beyond <= least else "Unknown")
+            lowest = _version(bound.removeprefix(">="))
+            matches.add("Inside" if first >= lowest else "Below" if next_version <= lowest else "Unknown")
         else:
             end = _version(bound.removeprefix("<"))
-            fits.add("Inside" if beyond <= end else "Above" if first >= end else "Unknown")
-    return next(fit for fit in ("Below", "Above", "Unknown", "Inside") if fit in fits)
+            matches.add("Inside" if next_version <= end else "Above" if first >= end else "Unknown")
+    return next(match for match in ("Below", "Above", "Unknown", "Inside") if match in matches)
 
 
-def _span(installed: str) -> tuple[_Version, _Version]:
+def _version_interval(installed: str) -> tuple[_Version, _Version]:
     """Return the lowest version that may be installed, and the lowest version above all of them."""
     if installed.startswith(">="):
-        return _version(installed.removeprefix(">=")), _ENDLESS
+        return _version(installed.removeprefix(">=")), _UNBOUNDED
     if installed.endswith(".x"):
         *major, last = (int(part) for part in installed.removesuffix(".x").split("."))
         return (*major, last), (*major, last + 1)

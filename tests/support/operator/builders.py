@@ -12,9 +12,9 @@ from maleo_api.model import Artifact, Model, Tensor
 from maleo_operator.reconcilers.scope import MissionScope, SlotSettings, Telemetry
 from maleo_planner.types.problem import (
     Blocker,
+    Estimate,
     Fallback,
     Feasible,
-    Figure,
     Infeasible,
     NodeFacts,
     Plan,
@@ -85,7 +85,7 @@ def snapshot(*nodes: NodeFacts, held: Mapping[str, Plan] | None = None) -> Snaps
         models={},
         model_profiles={},
         missions={},
-        held=held or {},
+        current_plans=held or {},
     )
 
 
@@ -98,9 +98,9 @@ def part(where: str, first: int, last: int, *, simulated: bool = False, memory: 
         unit=unit or CPU,
         memory=memory,
         nominal=0.010,
-        wait=Figure(0.0),
-        compute=Figure(0.010, basis=Basis.MODELLED),
-        energy=Figure(0.050, basis=Basis.MODELLED),
+        wait=Estimate(0.0),
+        compute=Estimate(0.010, basis=Basis.MODELLED),
+        energy=Estimate(0.050, basis=Basis.MODELLED),
         inputs=(TENSOR,),
         outputs=(TENSOR,),
         providers=(),
@@ -115,7 +115,7 @@ def plan(*chain: str, objective: float = 0.5, spare: bool = False, simulated: bo
     mode = "Remote" if not local else "Local" if len(parts) == 1 else "Split"
     entry_unit = parts[0].unit if local else unit
     hops = ["drone-1"] * (not local) + [p.node for p in parts]
-    figure = Figure(0.040, basis=Basis.MODELLED)
+    figure = Estimate(0.040, basis=Basis.MODELLED)
     return Plan(
         mission="demo/cctv",
         model="resnet50",
@@ -132,25 +132,25 @@ def plan(*chain: str, objective: float = 0.5, spare: bool = False, simulated: bo
             for a, b in pairwise(hops)
         ),
         fallback=Fallback("int8", artifact(), part(f"drone-1:{entry_unit}", 0, len(chain))) if spare else None,
-        accuracy=Figure(0.754, basis=Basis.DECLARED),
+        accuracy=Estimate(0.754, basis=Basis.DECLARED),
         latency_mean=figure,
         latency=figure,
-        energy=Figure(0.1, basis=Basis.MODELLED),
-        rate=Figure(20.0, basis=Basis.MODELLED),
+        energy=Estimate(0.1, basis=Basis.MODELLED),
+        rate=Estimate(20.0, basis=Basis.MODELLED),
         margins={"latency": 0.2},
         objective=objective,
     )
 
 
 def feasible(*chain: str, **options: Any) -> Feasible:
-    return Feasible(plan=plan(*chain, **options), rejected=(), staying=None, bound=0.5)
+    return Feasible(plan=plan(*chain, **options), rejected=(), incumbent=None, bound=0.5)
 
 
 def infeasible(code: str = "LatencyTooTight", message: str = "", *, least_bad: Plan | None = None) -> Infeasible:
     message = message or "best is 62 ms at edge-1, the limit is 50 ms"
     would_do = (Relaxation("latency", {"latency.atMost": "62ms"}, least_bad),) if least_bad else ()
     return Infeasible(
-        blockers=(Blocker(code, "CannotNow", message),), relaxations=would_do, rejected=(), least_bad=least_bad
+        blockers=(Blocker(code, "CannotNow", message),), relaxations=would_do, rejected=(), closest=least_bad
     )
 
 

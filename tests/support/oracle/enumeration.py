@@ -135,6 +135,6 @@ def judge(of: Meaning, way: Way, found: Figures) -> float | None:
         margin = -1.0 if unknown else max(-1.0, ((found.accuracy or 0.0) - floor) / (1 - floor))
         objective += by_accuracy * margin
         broken |= floor_hard and (found.accuracy is None or found.accuracy < floor - _TIE)
-    if of.mission.key in of.snapshot.held and of.held != way:
+    if of.mission.key in of.snapshot.current_plans and of.held != way:
         objective -= 0.05
     return None if broken else objective

@@ -5,7 +5,7 @@ from typing import Final
 
 from maleo_api.device import Place
 from maleo_api.quantities import BANDWIDTH, DURATION, ENERGY_PER_BYTE, parse
-from maleo_planner.types.problem import Figure, NodeFacts, Snapshot
+from maleo_planner.types.problem import Estimate, NodeFacts, Snapshot
 from support.oracle.datasheet import PRIOR_SPREAD
 
 _MESSAGE_S: Final = 0.001
@@ -92,7 +92,7 @@ def _shared(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts) 
     return frozenset({key, one, other} if one != other else {key, f"node {source.name}", f"node {target.name}"})
 
 
-def _measured(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts) -> Figure | None:
+def _measured(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts) -> Estimate | None:
     """All that share a wire share what was measured on it: the median of the pairs. Within a site it takes three pairs.
     A pair that is more than a quarter off what is taken so is taken as it was measured itself.
     """

@@ -359,7 +359,7 @@ class Program:
         if energy is not None:
             constant += by_energy if case.energy else -by_energy
             goal -= by_energy * self.sums.joules / energy if case.energy else 0.0
-        if self.of.mission.key in self.of.snapshot.held:
+        if self.of.mission.key in self.of.snapshot.current_plans:
             constant -= _MOVE
             goal[self.at.held] += _MOVE
         return goal, constant

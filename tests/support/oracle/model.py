@@ -276,7 +276,7 @@ class Meaning:
     @cached_property
     def held(self) -> tuple[tuple[Spot, ...], tuple[str, ...]] | None:
         """Where each block is held and in which form its input comes, if it could stay there."""
-        held = self.snapshot.held.get(self.mission.key)
+        held = self.snapshot.current_plans.get(self.mission.key)
         if held is None or (held.variant, held.exit) != (self.variant.name, self.exit):
             return None
         places, forms = places_of(held, len(self.variant.blocks)), forms_of(held, len(self.variant.blocks))
@@ -382,7 +382,7 @@ def _load(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> tupl
     turn: seconds of reconfiguration that they pay from now on.
     """
     rows = []
-    for key, plan in snapshot.held.items():
+    for key, plan in snapshot.current_plans.items():
         other = snapshot.missions[key]
         if key != mission.key and _RANK[other.spec.criticality] <= _RANK[mission.spec.criticality]:
             rate = parse(RATE, other.spec.demand.rate)
@@ -411,7 +411,7 @@ def _queue(rows: list[tuple[float, float]]) -> tuple[float, float]:
 def _patience(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> float:
     """By trying how long a request may take before another's tail is over its Hard limit; one mission holds a unit."""
     least, rate = np.inf, parse(RATE, mission.spec.demand.rate)
-    for key, plan in snapshot.held.items():
+    for key, plan in snapshot.current_plans.items():
         other = snapshot.missions[key]
         limit = other.spec.objectives.latency
         there = [p for p in plan.partitions if (p.node, p.unit) == spot]

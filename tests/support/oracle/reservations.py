@@ -15,7 +15,7 @@ RANK = {"Safety": 0, "Mission": 1, "BestEffort": 2}
 
 
 def others(snapshot: Snapshot, mission: Mission) -> Iterator[tuple[Mission, Plan]]:
-    for key, plan in snapshot.held.items():
+    for key, plan in snapshot.current_plans.items():
         other = snapshot.missions[key]
         if key != mission.key and RANK[other.spec.criticality] <= RANK[mission.spec.criticality]:
             yield other, plan

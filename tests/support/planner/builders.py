@@ -7,7 +7,7 @@ from maleo_api.device import Device, DeviceProfile, Link
 from maleo_api.meta import Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Model
-from maleo_planner.explanations.relaxation import change
+from maleo_planner.explanations.relaxation import apply_changes
 from maleo_planner.planner import decide
 from maleo_planner.types.problem import Feasible, NodeFacts, Observations, Plan, Snapshot
 
@@ -147,7 +147,7 @@ def snapshot(
         model_profiles={},
         missions={m.key: m for m in missions},
         observations=observations or Observations(),
-        held=held or {},
+        current_plans=held or {},
     )
 
 
@@ -155,7 +155,7 @@ def by_mode(found: Snapshot, key: str) -> dict[str, Plan]:
     """The best plan of each mode that is allowed, where there is one."""
     best: dict[str, Plan] = {}
     for mode in found.missions[key].spec.modes:
-        alone = change(found.missions[key], {"modes": [mode]})
+        alone = apply_changes(found.missions[key], {"modes": [mode]})
         verdict = decide(replace(found, missions={**found.missions, key: alone}), key)
         if isinstance(verdict, Feasible):
             best[mode] = verdict.plan

@@ -59,7 +59,9 @@ def _others(**parts: Any) -> Lift:
     """Their plans without something; theirs alone."""
 
     def lift(found: Snapshot) -> Snapshot:
-        return replace(found, held={k: p if k == KEY else replace(p, **parts) for k, p in found.held.items()})
+        return replace(
+            found, current_plans={k: p if k == KEY else replace(p, **parts) for k, p in found.current_plans.items()}
+        )
 
     return lift
 
@@ -68,9 +70,9 @@ def _others_parts(**figures: Any) -> Lift:
     def lift(found: Snapshot) -> Snapshot:
         held = {
             key: plan if key == KEY else replace(plan, partitions=tuple(replace(p, **figures) for p in plan.partitions))
-            for key, plan in found.held.items()
+            for key, plan in found.current_plans.items()
         }
-        return replace(found, held=held)
+        return replace(found, current_plans=held)
 
     return lift
 
@@ -204,13 +206,17 @@ KINDS: Mapping[str, Lift] = {
     "updates of the model": _wanted(lambda spec: spec["model"].pop("updatedEvery", None)),
     "variants that are named": _wanted(lambda spec: spec["model"].update(variants=[])),
     "an input by selector": _wanted(_named_input),
-    "a plan that is held": lambda found: replace(found, held={k: p for k, p in found.held.items() if k != KEY}),
+    "a plan that is held": lambda found: replace(
+        found, current_plans={k: p for k, p in found.current_plans.items() if k != KEY}
+    ),
     # What others hold.
     "memory of others": _others_parts(memory=0.0),
     "a fallback of others": _others(fallback=None),
     "links of others": _others(transfers=()),
     "patience of others": _others_patient,
-    "all that others hold": lambda found: replace(found, held={k: p for k, p in found.held.items() if k == KEY}),
+    "all that others hold": lambda found: replace(
+        found, current_plans={k: p for k, p in found.current_plans.items() if k == KEY}
+    ),
     # What hardware is.
     "memory": _units(lambda unit: unit.update(memory=[])),
     "bandwidth of memory": _units(lambda unit: [row.pop("bandwidth", None) for row in unit["memory"]]),

@@ -10,7 +10,7 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Demand, Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_planner.planner import decide
-from maleo_planner.types.problem import Feasible, Figure, Observations, Plan, Snapshot
+from maleo_planner.types.problem import Estimate, Feasible, Observations, Plan, Snapshot
 from support.planner.builders import DIGEST, block, device, link, meta, mission, model, profile, snapshot, variant
 from support.planner.variations import Body, changed, mix
 
@@ -208,15 +208,17 @@ def _observations(chance: Random, names: list[str]) -> Observations:
     slow = [name for name in names if chance.random() < 0.15]
     off = [name for name in names if chance.random() < 0.15]
     return Observations(
-        bandwidth={p: Figure(r, chance.random() * 0.3 * r, Basis.MEASURED) for p, r in zip(pairs, rates, strict=True)},
+        bandwidth={
+            p: Estimate(r, chance.random() * 0.3 * r, Basis.MEASURED) for p, r in zip(pairs, rates, strict=True)
+        },
         capacity={(name, "acc/npu"): chance.uniform(0.3, 1.0) for name in slow},
         correction={(DIGEST, n, "acc/npu"): _corrected(chance.uniform(0.8, 1.5)) for n in off},
     )
 
 
-def _corrected(factor: float) -> Figure:
+def _corrected(factor: float) -> Estimate:
     """Where it is slow, slots have told how its requests spread, too."""
-    return Figure(factor, 0.2 * factor if factor > 1.2 else 0.0, Basis.CALIBRATED)
+    return Estimate(factor, 0.2 * factor if factor > 1.2 else 0.0, Basis.CALIBRATED)
 
 
 def _measured(chance: Random, net: Model, profiles: dict[str, DeviceProfile]) -> dict[str, ModelProfile]:
@@ -276,7 +278,7 @@ def _with_load(chance: Random, found: Snapshot, node: str, **spec: Any) -> Snaps
         demand={"rate": f"{chance.randint(1, 100)}/m"},
         **spec,
     )
-    wider = replace(found, missions=found.missions | {other.key: other}, held={})
+    wider = replace(found, missions=found.missions | {other.key: other}, current_plans={})
     verdict = decide(wider, other.key)
     if not isinstance(verdict, Feasible) or len(verdict.plan.partitions) > 1:
         return (
@@ -287,7 +289,7 @@ def _with_load(chance: Random, found: Snapshot, node: str, **spec: Any) -> Snaps
         objectives = {"latency": {"atMost": limit}}
         spec = other.spec.model_copy(update={"objectives": type(other.spec.objectives).model_validate(objectives)})
         wider = replace(wider, missions=found.missions | {other.key: other.model_copy(update={"spec": spec})})
-    return replace(wider, held=found.held | {other.key: verdict.plan})
+    return replace(wider, current_plans=found.current_plans | {other.key: verdict.plan})
 
 
 def _with_traffic(chance: Random, found: Snapshot, node: str) -> Snapshot:
@@ -306,14 +308,14 @@ def _with_traffic(chance: Random, found: Snapshot, node: str) -> Snapshot:
     wider = replace(found, missions=found.missions | {other.key: other})
     verdict, used = (
         decide(wider, other.key),
-        {(p.node, p.unit) for each in found.held.values() for p in each.partitions},
+        {(p.node, p.unit) for each in found.current_plans.values() for p in each.partitions},
     )
     if not isinstance(verdict, Feasible) or used & {(p.node, p.unit) for p in verdict.plan.partitions}:
         return found
     rate = f"{verdict.plan.rate.value * chance.uniform(0.2, 0.98):.3f}/s"
     spec = other.spec.model_copy(update={"demand": Demand(rate=rate)})
     busier = found.missions | {other.key: other.model_copy(update={"spec": spec})}
-    return replace(found, missions=busier, held=found.held | {other.key: verdict.plan})
+    return replace(found, missions=busier, current_plans=found.current_plans | {other.key: verdict.plan})
 
 
 def _with_held(chance: Random, found: Snapshot) -> Snapshot:
@@ -324,8 +326,8 @@ def _with_held(chance: Random, found: Snapshot) -> Snapshot:
         if chance.random() < 0.8
     }
     verdict = decide(replace(found, links=quick), "default/watch")
-    held: Plan | None = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
-    return replace(found, held=found.held | {"default/watch": held}) if held is not None else found
+    held: Plan | None = verdict.plan if isinstance(verdict, Feasible) else verdict.closest
+    return replace(found, current_plans=found.current_plans | {"default/watch": held}) if held is not None else found
 
 
 def _with_held_elsewhere(chance: Random, found: Snapshot) -> Snapshot:
@@ -333,6 +335,6 @@ def _with_held_elsewhere(chance: Random, found: Snapshot) -> Snapshot:
     watch = found.missions["default/watch"]
     spec = {"modes": [chance.choice(_MODES)], "egress": watch.spec.egress.model_copy(update={"input": "Any"})}
     then = watch.model_copy(update={"spec": watch.spec.model_copy(update=spec)})
-    verdict = decide(replace(found, missions=found.missions | {watch.key: then}, held={}), watch.key)
+    verdict = decide(replace(found, missions=found.missions | {watch.key: then}, current_plans={}), watch.key)
     held = verdict.chosen
-    return replace(found, held=found.held | {watch.key: held}) if held is not None else found
+    return replace(found, current_plans=found.current_plans | {watch.key: held}) if held is not None else found

@@ -18,7 +18,7 @@ from maleo_kube.access import Access
 from maleo_planner.planner import plan
 from maleo_planner.types import measured
 from maleo_planner.types.from_manifests import from_manifests
-from maleo_planner.types.problem import Feasible, Figure, Observations, Plan
+from maleo_planner.types.problem import Estimate, Feasible, Observations, Plan
 from support.paths import ROOT
 from support.planner.builders import by_mode
 
@@ -72,7 +72,7 @@ def _cluster(*, active: int) -> tuple[Manifests, Plan]:
 def test_active_placement__is_held_so_that_leaving_it_is_a_move() -> None:
     cluster, best = _cluster(active=2)
     snapshot = snapshot_of(cluster)
-    assert snapshot.held[KEY].mode == "Local"
+    assert snapshot.current_plans[KEY].mode == "Local"
     verdict = plan(snapshot, KEY)
     assert isinstance(verdict, Feasible)
     assert verdict.plan.mode == best.mode  # worth the move
@@ -84,7 +84,7 @@ def test_active_placement__is_held_so_that_leaving_it_is_a_move() -> None:
 
 def test_no_active_revision__nothing_is_held() -> None:
     cluster, _ = _cluster(active=7)
-    assert snapshot_of(cluster).held == {}
+    assert snapshot_of(cluster).current_plans == {}
 
 
 def test_explain__begins_with_what_the_operator_reports() -> None:
@@ -104,12 +104,12 @@ def test_figures_of_the_last_decision__are_planned_by_and_told() -> None:
     """The operator moved away from a slow link: by declared figures the plan that it left would be recommended."""
     cluster, best = _cluster(active=2)
     slow = Observations(
-        bandwidth={("drone-a1", "edge-a1"): Figure(1e4, 1e3, Basis.MEASURED, "slots")},
-        correction={(best.artifact.digest, "drone-a1", "accel/npu"): Figure(1.25, 0.1, Basis.CALIBRATED, "slots")},
+        bandwidth={("drone-a1", "edge-a1"): Estimate(1e4, 1e3, Basis.MEASURED, "slots")},
+        correction={(best.artifact.digest, "drone-a1", "accel/npu"): Estimate(1.25, 0.1, Basis.CALIBRATED, "slots")},
         capacity={("edge-a1", "gpu"): 0.5, ("drone-a1", "accel/npu"): 1.0},
     )
     digest = f"sha256:{'1' * 64}"
-    decision = measured.record(
+    decision = measured.record_observations(
         slow, reason="LatencyDrift", inputs_digest=digest, nodes=["drone-a1"], digests={best.artifact.digest}
     )
     mission = cluster.of(Mission)[KEY]
@@ -132,16 +132,16 @@ def test_figures_of_the_last_decision__are_planned_by_and_told() -> None:
 
 def test_figures_of_a_decision__are_those_of_the_nodes_that_matter_where_there_are_many() -> None:
     many = {
-        (f"n{a}", f"n{b}"): Figure(1e6 + a, 0.0, Basis.MEASURED, "s") for a in range(20) for b in range(20) if a != b
+        (f"n{a}", f"n{b}"): Estimate(1e6 + a, 0.0, Basis.MEASURED, "s") for a in range(20) for b in range(20) if a != b
     }
-    decision = measured.record(
+    decision = measured.record_observations(
         Observations(bandwidth=many), reason="Retry", inputs_digest=f"sha256:{'1' * 64}", nodes=["n7", "n9"], digests=()
     )
     pairs = [(link.source, link.target) for link in decision.links]
     assert len(pairs) == 32
     assert pairs[0] == ("n7", "n9")
     assert {source for source, _ in pairs} == {"n7", "n9"}
-    restored = measured.restore([decision]).bandwidth
+    restored = measured.restore_observations([decision]).bandwidth
     assert all(abs(restored[pair].value - many[pair].value) < 1e-3 * many[pair].value for pair in pairs)
 
 

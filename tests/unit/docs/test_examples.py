@@ -12,7 +12,7 @@ from maleo_api.quantities import DURATION, RATE, parse
 from maleo_planner.joint.fleet import plan_all
 from maleo_planner.planner import plan
 from maleo_planner.types.from_manifests import from_manifests
-from maleo_planner.types.problem import Feasible, Figure, Infeasible, Observations, Snapshot
+from maleo_planner.types.problem import Estimate, Feasible, Infeasible, Observations, Snapshot
 from support.paths import ROOT
 
 _PROFILES = ROOT / "charts/maleo/profiles"
@@ -108,7 +108,7 @@ def test_missions__are_placed_together_as_they_tell(fleet: Snapshot) -> None:
     assert list(refused) == ["default/uam-detect-avoid"]
     verdict = refused["default/uam-detect-avoid"]
     assert verdict.blockers[0].code == "LatencyTooTight"
-    assert [r.letter for r in verdict.relaxations] == ["latency"]
+    assert [r.objective for r in verdict.relaxations] == ["latency"]
 
 
 def test_demo__is_predicted_to_have_its_mean_as_its_median(demo: Snapshot) -> None:
@@ -125,7 +125,7 @@ def test_demo__cuts_inside_the_network_and_comes_home_when_the_link_is_slow(demo
     fast = plan(demo, _DEMO)
     assert isinstance(fast, Feasible)
     assert (fast.plan.mode, fast.plan.nodes) == ("Split", ("drone-1", "edge-1"))
-    slow_link = Observations(bandwidth={("drone-1", "edge-1"): Figure(4e6 / 8, 2e4)})
-    slow = plan(replace(demo, observations=slow_link, held={_DEMO: fast.plan}), _DEMO)
+    slow_link = Observations(bandwidth={("drone-1", "edge-1"): Estimate(4e6 / 8, 2e4)})
+    slow = plan(replace(demo, observations=slow_link, current_plans={_DEMO: fast.plan}), _DEMO)
     assert isinstance(slow, Feasible)
     assert slow.plan.mode == "Local"

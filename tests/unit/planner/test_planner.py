@@ -8,7 +8,7 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Demand, MissionSpec
 from maleo_planner.joint.fleet import plan_all
 from maleo_planner.planner import plan
-from maleo_planner.types.problem import Feasible, Figure, Infeasible, Observations, Snapshot, Verdict
+from maleo_planner.types.problem import Estimate, Feasible, Infeasible, Observations, Snapshot, Verdict
 from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
 BLOCKS = [block("a", mop=100, cut=1000), block("b", mop=100, cut=1000), block("c", mop=800, cut=None)]
@@ -113,12 +113,12 @@ def test_nothing_may_leave__local_is_least_bad_and_the_relaxation_is_named() -> 
     assert verdict.blockers[0].message == (
         "closest infeasible plan: Local on drone with fp32: latency 216ms exceeds the limit 100ms by 116ms"
     )
-    assert [(r.letter, r.change) for r in verdict.relaxations] == [
+    assert [(r.objective, r.change) for r in verdict.relaxations] == [
         ("latency", "objectives.latency.atMost: 217ms"),
         ("egress", "egress.features: Any"),
     ]
-    assert verdict.least_bad is not None
-    assert verdict.least_bad.mode == "Local"
+    assert verdict.closest is not None
+    assert verdict.closest.mode == "Local"
 
 
 def test_no_link__no_way_between_nodes() -> None:
@@ -130,7 +130,7 @@ def test_too_little_memory__is_named() -> None:
     tiny = {"drone": profile("slow", gops=5, memory="1Mi")}
     verdict = _infeasible(_plan(snapshot(profiles=tiny, missions=[mission()], net=NET)))
     assert verdict.blockers[0].code == "MemoryTooSmall"
-    assert verdict.least_bad is None
+    assert verdict.closest is None
 
 
 def test_memory_that_nobody_limits__stands_beside_one_that_is_too_small() -> None:
@@ -143,7 +143,7 @@ def test_memory_that_nobody_limits__stands_beside_one_that_is_too_small() -> Non
     late = spec | {"objectives": {"latency": {"atMost": "1ms"}}}
     for chosen in (
         _feasible(_plan(_two(spec, profiles=profiles))).plan,
-        _infeasible(_plan(_two(late, profiles=profiles))).least_bad,
+        _infeasible(_plan(_two(late, profiles=profiles))).closest,
     ):
         assert chosen is not None
         assert [(p.node, p.first, p.last) for p in chosen.partitions] == [("drone", 0, 0), ("edge", 1, 2)]
@@ -209,7 +209,7 @@ def test_bound__is_of_plans_that_keep_the_limits() -> None:
 def test_slow_measured_link__brings_the_mission_home() -> None:
     spec = {"egress": {"input": "Device", "features": "Any"}, "objectives": {"latency": {"atMost": "250ms"}}}
     assert _feasible(_plan(_two(spec))).plan.mode == "Split"
-    slow = Observations(bandwidth={("drone", "edge"): Figure(20_000.0, 1000.0, Basis.MEASURED)})
+    slow = Observations(bandwidth={("drone", "edge"): Estimate(20_000.0, 1000.0, Basis.MEASURED)})
     assert _feasible(_plan(_two(spec, observations=slow))).plan.mode == "Local"
 
 
@@ -258,7 +258,7 @@ def test_two_units_of_a_capped_node__are_not_taken_together_where_the_cap_bears_
     found = replace(found, devices=found.devices | {"drone": two})
     assert _feasible(_plan(_capped(found, "drone", "0.9W"))).plan.mode == "Local"
     assert _feasible(_plan(_capped(found, "drone", "0.5W"))).plan.nodes == ("drone", "edge")
-    assert _infeasible(_plan(replace(_capped(found, "drone", "0.5W"), links={}))).least_bad is None
+    assert _infeasible(_plan(replace(_capped(found, "drone", "0.5W"), links={}))).closest is None
 
 
 def test_link_that_a_way_crosses_twice__bears_both() -> None:
@@ -310,7 +310,7 @@ def test_least_bad_way__takes_no_time_that_others_were_promised() -> None:
     verdicts = plan_all(snapshot(profiles=alone, missions=missions, net=NET))
     assert isinstance(verdicts["default/first"], Feasible)
     second = _infeasible(verdicts["default/second"])
-    assert (second.blockers[0].code, second.blockers[0].retry, second.least_bad) == ("UnitOccupied", "CannotNow", None)
+    assert (second.blockers[0].code, second.blockers[0].retry, second.closest) == ("UnitOccupied", "CannotNow", None)
 
 
 def test_fallback__takes_no_exclusive_unit_that_others_hold() -> None:
@@ -335,8 +335,8 @@ def test_plans_of_a_fleet__never_overcommit_a_units_memory() -> None:
 def test_held_plan__goes_when_its_mode_is_not_allowed_any_more() -> None:
     held = _feasible(_plan(_two({"egress": {"input": "Device", "features": "Any"}}))).plan
     assert held.mode == "Split"
-    local = replace(_two({"modes": ["Local"]}), held={"default/watch": held})
-    least_bad = _infeasible(_plan(local)).least_bad
+    local = replace(_two({"modes": ["Local"]}), current_plans={"default/watch": held})
+    least_bad = _infeasible(_plan(local)).closest
     assert least_bad is not None
     assert least_bad.mode == "Local"
 
@@ -350,4 +350,4 @@ def test_held_plan__stays_when_nothing_is_gained() -> None:
     elsewhere = replace(found, devices={k: v for k, v in found.devices.items() if k != "edge"})
     moved = _feasible(_plan(elsewhere)).plan
     assert moved.partitions[0].node == "other"
-    assert _feasible(_plan(replace(found, held={"default/watch": moved}))).plan.partitions[0].node == "other"
+    assert _feasible(_plan(replace(found, current_plans={"default/watch": moved}))).plan.partitions[0].node == "other"

@@ -135,7 +135,7 @@ def _fewer_requests(found: Snapshot) -> Snapshot:
 
 
 def _nobody_else(found: Snapshot) -> Snapshot:
-    return replace(found, held={key: each for key, each in found.held.items() if key == KEY})
+    return replace(found, current_plans={key: each for key, each in found.current_plans.items() if key == KEY})
 
 
 def _all_cool(found: Snapshot) -> Snapshot:
@@ -194,7 +194,7 @@ def _many(seed: int) -> Snapshot:
 def test_fleet__never_overcommits_a_units_memory_time_or_exclusive_use(seed: int) -> None:
     found = _many(seed)
     verdicts = plan_fleet(found).verdicts.values()
-    plans = [kept for v in verdicts if (kept := v.plan if isinstance(v, Feasible) else v.least_bad) is not None]
+    plans = [kept for v in verdicts if (kept := v.plan if isinstance(v, Feasible) else v.closest) is not None]
     memory, time, users = Counter[tuple[str, str]](), Counter[tuple[str, str]](), defaultdict[Any, set[str]](set)
     for each in plans:
         for part in _resident(each):
@@ -256,7 +256,7 @@ def _takes_raw(found: Snapshot, chosen: Plan, first: int) -> bool:
 def _told(verdict: Verdict) -> Iterable[Plan]:
     if isinstance(verdict, Infeasible):
         would = [r.plan for r in verdict.relaxations if not any(path.startswith("egress") for path in r.changes)]
-        return [each for each in (verdict.least_bad, *would) if each is not None]
+        return [each for each in (verdict.closest, *would) if each is not None]
     return [verdict.plan]
 
 
@@ -298,4 +298,4 @@ def test_tie__goes_to_fewer_moves_before_less_energy() -> None:
     assert held.energy.value == pytest.approx(0.2)
     both = _equals({"alpha": "100W", "beta": "75W"}, **spec)
     assert _taken(both).nodes == ("drone", "beta")
-    assert _taken(replace(both, held={KEY: held})).nodes == ("drone", "alpha")
+    assert _taken(replace(both, current_plans={KEY: held})).nodes == ("drone", "alpha")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from maleo_api.device import Device, Link
 from maleo_api.meta import Basis, Tier
 from maleo_planner.inventory.fleet_index import FleetIndex
-from maleo_planner.inventory.reservations import Holdings
+from maleo_planner.inventory.reservations import Reservations
 from maleo_planner.session import PlanningSession
-from maleo_planner.types.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
+from maleo_planner.types.problem import Estimate, Feasible, NodeFacts, Observations, Snapshot
 from support.planner.builders import block, device, meta, mission, model, profile, variant
 
 _SITES = ("a", "b")
@@ -97,17 +97,19 @@ def _change(now: Snapshot, state: PlanningSession, what: str, which: Any) -> tup
         case "measure":
             seen = replace(
                 now.observations,
-                correction={("sha256:" + "a" * 64, which, "acc/npu"): Figure(1.5, 0.05, Basis.CALIBRATED, "seen")},
+                correction={("sha256:" + "a" * 64, which, "acc/npu"): Estimate(1.5, 0.05, Basis.CALIBRATED, "seen")},
             )
             return replace(now, observations=seen), None
         case "plan" if key in now.missions:
             verdict = state.plan(key)
-            chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
-            held = {k: v for k, v in now.held.items() if k != key} | ({key: chosen} if chosen else {})
-            return replace(now, held=held), []
+            chosen = verdict.plan if isinstance(verdict, Feasible) else verdict.closest
+            held = {k: v for k, v in now.current_plans.items() if k != key} | ({key: chosen} if chosen else {})
+            return replace(now, current_plans=held), []
         case "leave":
             missions = {k: m for k, m in now.missions.items() if k != key}
-            return replace(now, missions=missions, held={k: v for k, v in now.held.items() if k != key}), []
+            return replace(
+                now, missions=missions, current_plans={k: v for k, v in now.current_plans.items() if k != key}
+            ), []
         case "raise" if key in now.missions:
             body = now.missions[key].to_api()
             body["spec"] |= {"criticality": "Safety", "demand": {"rate": "3/s"}}
@@ -129,12 +131,12 @@ def test_state__after_any_changes_equals_one_that_is_made_anew(sequence: list[tu
     assert state.index.units == fresh.index.units
     assert {c.key: c.members for c in state.index.classes} == {c.key: c.members for c in fresh.index.classes}
     for key, wanted in now.missions.items():
-        seen, anew = state.holdings.seen_by(wanted), fresh.holdings.seen_by(wanted)
+        seen, anew = state.reservations.view_for(wanted), fresh.reservations.view_for(wanted)
         assert [seen[u.key] for u in fresh.index.units] == [anew[u.key] for u in fresh.index.units]
         for one, other in product(now.nodes.values(), repeat=2):
-            wire = fresh.index.wire(one, other)
-            assert state.index.wire(one, other) == wire
-            assert wire is None or seen.taken(wire) == anew.taken(wire)
+            wire = fresh.index.segment(one, other)
+            assert state.index.segment(one, other) == wire
+            assert wire is None or seen.reserved_share(wire) == anew.reserved_share(wire)
         assert state.plan(key) == fresh.plan(key)
 
 
@@ -144,11 +146,11 @@ def test_plan_that_is_put_again_and_dropped__leaves_nothing_behind() -> None:
     verdict = PlanningSession(now).plan("default/far")
     assert isinstance(verdict, Feasible)
     assert verdict.plan.entry_node not in {part.node for part in verdict.plan.partitions}
-    holdings = Holdings(FleetIndex(now))
+    holdings = Reservations(FleetIndex(now))
     for _ in range(3):
-        holdings.put(now.missions["default/far"], replace(verdict.plan, fallback=None))
-    holdings.drop("default/far")
-    kept = (holdings._units, holdings._wires, holdings._watts)
+        holdings.reserve(now.missions["default/far"], replace(verdict.plan, fallback=None))
+    holdings.release("default/far")
+    kept = (holdings._units, holdings._segments, holdings._watts)
     assert not any(rows for by_place in kept for rows in by_place.values())
 
 
@@ -160,6 +162,6 @@ def test_fronts__of_unit_classes_that_vanished_are_forgotten() -> None:
         now = replace(now, observations=Observations(capacity={("a1", "acc/npu"): percent / 100}))
         state.update(now)
         state.plan("default/m0")
-    holdings = state.holdings
-    assert holdings._fronts
-    assert {*holdings._fronts, *holdings._versions} <= set(state.index.classes)
+    holdings = state.reservations
+    assert holdings._least_loaded
+    assert {*holdings._least_loaded, *holdings._versions} <= set(state.index.classes)

@@ -10,7 +10,7 @@ from maleo_operator.reconcilers.condition import find
 from maleo_operator.reconcilers.revisions import describe
 from maleo_operator.reconcilers.rollout.state_machine import Turn
 from maleo_operator.reconcilers.scope import Event, MissionScope
-from maleo_planner import Figure, Infeasible, Plan
+from maleo_planner import Estimate, Infeasible, Plan
 
 _MAX_MESSAGE: Final = 1000
 _GOOD: Final = {"Ready": "True", "Placed": "True", "Degraded": "False"}
@@ -60,7 +60,7 @@ def _tell_plan(plan: Plan) -> str:
     return f"{plan.mode} {'>'.join(plan.nodes)} {plan.label}, {', '.join(texts)};"
 
 
-def _tell_figure(unit: quantities.Unit, figure: Figure | None) -> str:
+def _tell_figure(unit: quantities.Unit, figure: Estimate | None) -> str:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"
     return f"{quantities.show(unit, figure.value)} ({figure.basis})"

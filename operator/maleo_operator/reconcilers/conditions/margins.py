@@ -10,9 +10,9 @@ from maleo_api.model import AccuracyFigure
 from maleo_api.placement import Placement
 from maleo_operator.reconcilers.scope import MissionScope, Window
 from maleo_planner import find_codec
-from maleo_planner.types.accuracy_floor import find_floor, find_row
-from maleo_planner.types.requirements import Demand
-from maleo_planner.types.variants import Edition, find_edition
+from maleo_planner.types.accuracy_floor import find_accuracy, find_floor
+from maleo_planner.types.requirements import Requirements
+from maleo_planner.types.variants import RunnableVariant, find_runnable_variant
 
 _BAND = 10  # width of a band in percentage points
 _STICK = 5  # hysteresis: points that a margin must leave its band by before another one is printed; never across zero
@@ -27,23 +27,23 @@ def declared_accuracy(scope: MissionScope, active: Placement) -> AccuracyFigure 
     The figure is that of the objective's metric and data set. None if any part of it is unknown.
     """
     objective, model = scope.mission.spec.objectives.accuracy, scope.model
-    edition = find_edition(model, active.spec.variant, active.spec.exit) if model is not None else None
-    row = find_row(edition.accuracy, objective) if edition is not None and objective is not None else None
+    edition = find_runnable_variant(model, active.spec.variant, active.spec.exit) if model is not None else None
+    row = find_accuracy(edition.accuracy, objective) if edition is not None and objective is not None else None
     if row is None or edition is None:
         return None
-    loss = _lost_at_cuts(Demand.of(scope.mission, model), edition, active)
+    loss = _lost_at_cuts(Requirements.parse_mission(scope.mission, model), edition, active)
     if math.isinf(loss):
         return None
     left = max(0.0, quantities.parse(quantities.RATIO, row.value) - loss)
     return row.model_copy(update={"value": quantities.show(quantities.RATIO, left, digits=6)}) if loss else row
 
 
-def _lost_at_cuts(demand: Demand, edition: Edition, active: Placement) -> float:
+def _lost_at_cuts(demand: Requirements, edition: RunnableVariant, active: Placement) -> float:
     """Return the accuracy lost at cuts, as a ratio. Spans that the Model no longer has count as no loss."""
     starts = ((part.span.first, part.decoder) for part in active.spec.partitions)
     cuts = [(first - 1, decoder) for first, decoder in starts if 0 < first < len(edition.blocks)]
     return math.fsum(
-        demand.loss(edition, at, find_codec(edition, at, decoder.codec) if decoder is not None else None)
+        demand.accuracy_loss(edition, at, find_codec(edition, at, decoder.codec) if decoder is not None else None)
         for at, decoder in cuts
     )
 

@@ -8,8 +8,8 @@ from maleo_operator.reconcilers.condition import condition, find
 from maleo_operator.reconcilers.conditions import margins
 from maleo_operator.reconcilers.drift import SIGNIFICANCE, judge_run
 from maleo_operator.reconcilers.scope import MissionScope
-from maleo_planner.types.accuracy_floor import find_floor, tell_floor
-from maleo_planner.types.numeric import TIE
+from maleo_planner.types.accuracy_floor import find_floor, format_floor
+from maleo_planner.types.numeric import EPSILON
 
 
 def judge_objectives(scope: MissionScope, active: Placement | None) -> list[Condition]:
@@ -40,9 +40,9 @@ def _accuracy(scope: MissionScope, active: Placement) -> Condition:
         lacking = serving if figure is None else f"the reference {objective.relative_to}"
         return condition("AccuracyMet", "Unknown", "NoFigure", f"{lacking} has no figure for {metric}")
     reached = quantities.parse(quantities.RATIO, figure.value)
-    floor = tell_floor(objective, find_floor(objective, scope.model), reached)
+    floor = format_floor(objective, find_floor(objective, scope.model), reached)
     told = f"{metric} is {figure.value} ({figure.basis}), the floor is {floor}"
-    if margin < -TIE:
+    if margin < -EPSILON:
         return condition("AccuracyMet", "False", "BelowFloor", told)
     return condition("AccuracyMet", "True", "DeclaredFigure", told)
 

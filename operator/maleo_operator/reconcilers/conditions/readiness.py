@@ -20,7 +20,7 @@ from maleo_operator.reconcilers.revisions import (
 from maleo_operator.reconcilers.rollout.state_machine import LOAD_REASONS, Turn, load_errors, load_reason, waiting_for
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 from maleo_planner import Feasible, Infeasible
-from maleo_planner.types.variants import tell_unknown
+from maleo_planner.types.variants import describe_unknown_variants
 
 CHILD_REFUSED: Final = "ChildRefused"
 SUSPENDED: Final = "Suspended"
@@ -109,7 +109,7 @@ def _settled(scope: MissionScope, turn: Turn) -> Condition:
         if blocker is not None:
             return _least_bad(scope, active, blocker)
     message = f"revision {active.spec.revision} ({active.spec.reason}): {describe(active)}"
-    unknown = tell_unknown(scope.mission, scope.model) if scope.model is not None else ""
+    unknown = describe_unknown_variants(scope.mission, scope.model) if scope.model is not None else ""
     return condition("Placed", "True", "Placed", "; ".join(filter(None, (message, unknown))))
 
 

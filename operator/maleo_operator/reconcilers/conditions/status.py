@@ -181,7 +181,7 @@ def _decision(scope: MissionScope) -> Decision | None:
         return scope.mission.status.decision
     chosen = scope.verdict.chosen
     variants = scope.model.spec.variants if scope.model is not None else []
-    return measured.record(
+    return measured.record_observations(
         scope.snapshot.observations,
         reason=scope.trigger,
         inputs_digest=scope.inputs_digest,

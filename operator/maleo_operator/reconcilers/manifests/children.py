@@ -18,7 +18,7 @@ from maleo_operator.reconcilers.device import installed
 from maleo_operator.reconcilers.revisions import Slot, entry_of, partition_at
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod, SlotSettings
 from maleo_planner import Snapshot
-from maleo_planner.types.from_manifests import RESERVED
+from maleo_planner.types.from_manifests import RESERVED_PREFIX
 from maleo_wire.address import split
 
 MISSION: Final = "maleo.dev/mission"
@@ -310,7 +310,7 @@ def priority_class(mission: Mission, priorities: Mapping[str, int], classes: Map
     priorities: PriorityClass -> value; classes: criticality -> PriorityClass.
     """
     asked, own = mission.spec.priority_class_name, classes.get(mission.spec.criticality, "")
-    if not asked or asked.startswith(RESERVED):
+    if not asked or asked.startswith(RESERVED_PREFIX):
         return own
     if asked not in priorities or own not in priorities:
         return asked  # the API server rejects the pod if there is no such class, and says why
@@ -410,7 +410,7 @@ def _cores(scope: MissionScope, slot: Slot) -> float:
 
     It is zero on units other than the CPU, where the slot waits for the unit, and on simulated units.
     """
-    plan = scope.verdict.chosen if scope.verdict is not None else scope.snapshot.held.get(scope.mission.key)
+    plan = scope.verdict.chosen if scope.verdict is not None else scope.snapshot.current_plans.get(scope.mission.key)
     if plan is None or not _is_cpu(scope.snapshot, slot):
         return 0.0
     spare = [plan.fallback.partition] if plan.fallback else []

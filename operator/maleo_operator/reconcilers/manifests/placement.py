@@ -13,7 +13,7 @@ from maleo_operator.reconcilers.condition import timestamp
 from maleo_operator.reconcilers.manifests.children import labels, owner
 from maleo_operator.reconcilers.revisions import Revisions, is_replaced, is_stored, serving_revision
 from maleo_operator.reconcilers.scope import MissionScope
-from maleo_planner import Feasible, Figure, Infeasible, Plan, PlannedPartition, Rejected
+from maleo_planner import Estimate, Feasible, Infeasible, Plan, PlannedPartition, RejectionSummary
 
 GENERATION: Final = "maleo.dev/mission-generation"
 """Annotation of a Placement: generation of the mission that it was planned for."""
@@ -76,7 +76,7 @@ def _wanted(scope: MissionScope, revisions: Revisions) -> Plan | None:
     if verdict is None:
         return None
     if isinstance(verdict, Infeasible):
-        return verdict.least_bad if scope.trigger in _MOVES_TO_LEAST_BAD or revisions.current is None else None
+        return verdict.closest if scope.trigger in _MOVES_TO_LEAST_BAD or revisions.current is None else None
     return verdict.plan if scope.trigger != "Improvement" or _is_better(scope, verdict) else None
 
 
@@ -85,7 +85,7 @@ def _is_better(scope: MissionScope, verdict: Feasible) -> bool:
 
     Staying is evaluated on the current inputs if possible, else by the objective of the plan at the time it was made.
     """
-    held = verdict.staying or scope.snapshot.held.get(scope.mission.key)
+    held = verdict.incumbent or scope.snapshot.current_plans.get(scope.mission.key)
     staying = held.objective if held is not None else math.inf
     switching = verdict.plan.switching
     price = switching.time.value / _DWELL_S if switching is not None else 0.0
@@ -119,7 +119,7 @@ def manifest(scope: MissionScope, placement: stored.Placement) -> dict[str, Any]
     }
 
 
-def rejections(rejected: tuple[Rejected, ...]) -> list[stored.Rejection]:
+def rejections(rejected: tuple[RejectionSummary, ...]) -> list[stored.Rejection]:
     return [
         stored.Rejection(
             candidate=row.candidate[:128],
@@ -236,7 +236,7 @@ def _predicted(plan: Plan) -> api.Predicted:
     )
 
 
-def _figure(unit: quantities.Unit, figure: Figure | None) -> api.Figure | None:
+def _figure(unit: quantities.Unit, figure: Estimate | None) -> api.Figure | None:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return None
     return api.Figure(value=quantities.show(unit, figure.value), basis=figure.basis)

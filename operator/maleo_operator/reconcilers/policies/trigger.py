@@ -30,7 +30,7 @@ from maleo_operator.reconcilers.revisions import (
     slots_of,
 )
 from maleo_operator.reconcilers.scope import MissionScope, Window
-from maleo_planner.types.requirements import find_input
+from maleo_planner.types.requirements import find_input_nodes
 
 Policy = Callable[[MissionScope, Revisions], bool]
 
@@ -87,7 +87,7 @@ def _input_moved(scope: MissionScope, revisions: Revisions) -> bool:
     current = revisions.current
     if current is None or input_lost(scope, current):
         return False
-    return current.spec.entry_node not in find_input(scope.snapshot, scope.mission)
+    return current.spec.entry_node not in find_input_nodes(scope.snapshot, scope.mission)
 
 
 def _preempted(scope: MissionScope, revisions: Revisions) -> bool:

@@ -125,7 +125,7 @@ def _is_forbidden(scope: MissionScope, revisions: Revisions) -> bool:
     fallback at its entry.
     """
     serving = revisions.active or revisions.pending
-    nothing_else = isinstance(scope.verdict, Infeasible) and scope.verdict.least_bad is None
+    nothing_else = isinstance(scope.verdict, Infeasible) and scope.verdict.closest is None
     return nothing_else and serving is not None and serving.spec.fallback is None and breaks_egress(scope, serving)
 
 

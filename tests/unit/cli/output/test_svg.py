@@ -16,7 +16,7 @@ from maleo_cli.errors import Failure
 from maleo_cli.main import app
 from maleo_cli.output.svg import Sketch, draw
 from maleo_planner.planner import plan
-from maleo_planner.types.problem import Feasible, Figure, Plan
+from maleo_planner.types.problem import Estimate, Feasible, Plan
 from support.paths import ROOT
 from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
@@ -84,7 +84,7 @@ def test_picture__of_a_remote_plan_begins_with_the_input() -> None:
 
 def _waiting(plan_: Plan) -> Plan:
     """As if others kept the first unit busy; the tail is the sum of all steps by 1.645 deviations."""
-    wait = Figure(0.004, 0.004)
+    wait = Estimate(0.004, 0.004)
     first, *rest = plan_.partitions
     longer = replace(plan_.latency, value=plan_.latency.value + 0.004 * (1 + 1.6448536269514722))
     return replace(plan_, partitions=(replace(first, wait=wait), *rest), latency=longer)

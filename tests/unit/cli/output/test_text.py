@@ -10,7 +10,7 @@ from maleo_api.meta import Basis
 from maleo_api.model import Codec
 from maleo_api.spelling import suggest
 from maleo_cli.output.text import find_crowded, tell_margin, tell_parts, tell_plan, tell_plan_margin, tell_rate
-from maleo_planner.types.problem import Figure, Plan
+from maleo_planner.types.problem import Estimate, Plan
 from support.planner.builders import block, by_mode, link, mission, model, profile, snapshot, variant
 
 
@@ -35,7 +35,7 @@ def test_margin__has_a_digit_that_says_something(margin: float, told: str) -> No
 def test_margin_of_accuracy__is_told_in_points_as_the_status_tells_it() -> None:
     """In plans it is a share of what is above the floor, so that a margin of one is the best that there is."""
     plan = _split()
-    found = replace(plan, accuracy=Figure(0.76, 0.0, Basis.MEASURED), margins=plan.margins | {"accuracy": 0.04})
+    found = replace(plan, accuracy=Estimate(0.76, 0.0, Basis.MEASURED), margins=plan.margins | {"accuracy": 0.04})
     assert tell_plan_margin("accuracy", found, 0.75) == "+1.0%"
     assert tell_plan_margin("accuracy", found, inf) == ""
     assert tell_plan_margin("accuracy", plan, 0.75) == "", "no accuracy is asked for"

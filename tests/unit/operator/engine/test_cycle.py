@@ -241,14 +241,14 @@ async def test_cycle__of_a_new_leader_knows_what_is_promised_to_who_does_not_ser
 
 def _once(monkeypatch: pytest.MonkeyPatch, *, while_planned: Callable[[], None]) -> None:
     """What happens while the first mission is planned."""
-    explain, waiting = PlanningSession.explain, [while_planned]
+    explain, waiting = PlanningSession.plan_with_diagnosis, [while_planned]
 
     def planned(self: PlanningSession, key: str) -> Verdict:
         if waiting:
             waiting.pop()()
         return explain(self, key)
 
-    monkeypatch.setattr(PlanningSession, "explain", planned)
+    monkeypatch.setattr(PlanningSession, "plan_with_diagnosis", planned)
 
 
 @pytest.mark.parametrize("gone", ["one", "two"])
@@ -364,13 +364,13 @@ class _Planned:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.keys: list[str] = []
-        explain = PlanningSession.explain
+        explain = PlanningSession.plan_with_diagnosis
 
         def planned(state: PlanningSession, key: str) -> Verdict:
             self.keys.append(key)
             return explain(state, key)
 
-        monkeypatch.setattr(PlanningSession, "explain", planned)
+        monkeypatch.setattr(PlanningSession, "plan_with_diagnosis", planned)
 
 
 async def test_tenant_with_many_bad_missions__delays_the_first_placement_of_another_by_two_plans_at_most(

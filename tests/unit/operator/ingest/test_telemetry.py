@@ -6,7 +6,7 @@ import pytest
 
 from maleo_operator.ingest.publisher import Hub
 from maleo_operator.ingest.telemetry import TelemetryStore
-from maleo_planner.types.problem import Figure, Plan
+from maleo_planner.types.problem import Estimate, Plan
 from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import (
     AgentDesired,
@@ -192,7 +192,7 @@ KEY_OF_UNIT = (artifact().digest, "drone-1", "host/cpu")
 
 def _serve(
     plan: Plan, store: TelemetryStore, *seconds: float, now: float = 100.0
-) -> dict[tuple[str, str, str], Figure]:
+) -> dict[tuple[str, str, str], Estimate]:
     """40 requests, whose computing takes these seconds in turn, compared with the plan."""
     for number in range(40):
         _hear(store, _frame(total=1, seconds=seconds[number % len(seconds)]), now + number / 8)

@@ -65,7 +65,7 @@ def _planner(world: World) -> Verdict:
     assert spec.objectives.latency is not None
     if best is None or spec.objectives.latency.at_most == "1ms":
         return infeasible(least_bad=best) if best else infeasible("EgressForbidden", "no way is allowed")
-    return Feasible(plan=best, rejected=(), staying=None, bound=0.5)
+    return Feasible(plan=best, rejected=(), incumbent=None, bound=0.5)
 
 
 def _served(world: World, chain: tuple[str, ...]) -> Plan:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maleo_planner.graph.partition_graph import Prices
-from maleo_planner.graph.query import total
+from maleo_planner.graph.query import path_cost
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.joint.fleet import plan_all
-from maleo_planner.planner import frontier, plan, prepare
+from maleo_planner.planner import pareto_front, plan, prepare
 from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.single.scope_graphs import ScopeGraphs, SearchScope
 from maleo_planner.types.problem import Feasible, Snapshot
@@ -184,7 +184,7 @@ def test_frontier__holds_every_way_that_no_other_beats(world: World) -> None:
     all_figures = [_follow(world, way) for way in _ways(world)]
     figures = {_rounded(f.tail, f.energy, -f.accuracy) for f in all_figures if f.accuracy is not None}
     want = {f for f in figures if not any(_beats(other, f) for other in figures)}
-    points = frontier(_snapshot(world), "default/watch").plans
+    points = pareto_front(_snapshot(world), "default/watch").plans
     found = {_rounded(p.latency.value, p.energy.value, -p.accuracy.value) for p in points if p.accuracy}
     assert found == want
 
@@ -255,14 +255,14 @@ def test_prices_of_resources__charge_a_codec_nothing_for_the_accuracy_it_costs()
     assert isinstance(problem, MissionProblem)
     (whole,) = ScopeGraphs(problem, SearchScope(), Budget()).list_graphs()
     made = whole.graph
-    units, ends = [("drone", "acc/npu"), ("edge", "acc/npu")], made.ends[1:]
+    units, ends = [("drone", "acc/npu"), ("edge", "acc/npu")], made.last_blocks[1:]
     plain, coded = (
-        made.find([(*unit, end, name) for unit, end, name in zip(units, ends, ("", arriving), strict=True)])
+        made.find_path([(*unit, end, name) for unit, end, name in zip(units, ends, ("", arriving), strict=True)])
         for arriving in ("", "half")
     )
     assert plain is not None
     assert coded is not None
-    price = made.price(Prices(time={units[0]: 3.0, units[1]: 5.0}))
-    assert total(made.loss, made, coded) == pytest.approx(0.05)
-    assert total(price, made, plain) == pytest.approx(3.0 * 0.001 + 5.0 * 0.001)
-    assert total(price, made, coded) == pytest.approx(total(price, made, plain))
+    price = made.price_steps(Prices(time={units[0]: 3.0, units[1]: 5.0}))
+    assert path_cost(made.loss, made, coded) == pytest.approx(0.05)
+    assert path_cost(price, made, plain) == pytest.approx(3.0 * 0.001 + 5.0 * 0.001)
+    assert path_cost(price, made, coded) == pytest.approx(path_cost(price, made, plain))

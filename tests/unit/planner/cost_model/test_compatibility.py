@@ -6,11 +6,11 @@ import pytest
 
 from maleo_api.device import DeviceProfile
 from maleo_api.model import Variant
-from maleo_planner.cost_model.compatibility import Mismatch, find_mismatch
+from maleo_planner.cost_model.compatibility import Incompatibility, find_incompatibility
 from maleo_planner.cost_model.units import UnitFacts, list_units
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Feasible, Infeasible
-from maleo_planner.types.versions import compare
+from maleo_planner.types.versions import match_version
 from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
 BLOCKS = [block("a", mop=100, cut=None)]
@@ -47,7 +47,7 @@ def _runtime(**changes: Any) -> dict[str, Any]:
 
 def test_variant_that_matches_in_everything__has_no_mismatch() -> None:
     needs = {"version": ">=1.17,<2", "providers": ["QNNExecutionProvider"], "features": ["LLM"], "os": "Linux"}
-    assert find_mismatch(_variant(needs), _unit()) is None
+    assert find_incompatibility(_variant(needs), _unit()) is None
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_variant_that_matches_in_everything__has_no_mismatch() -> None:
 def test_one_mismatch__has_its_own_code_and_says_what_there_is(
     requires: dict[str, Any], unit: dict[str, Any], code: str, what: str
 ) -> None:
-    assert find_mismatch(_variant(requires), _unit(unit)) == Mismatch(code, what)
+    assert find_incompatibility(_variant(requires), _unit(unit)) == Incompatibility(code, what)
 
 
 def test_back_end_of_an_npu__is_not_satisfied_by_the_same_runtime_on_the_cpu() -> None:
     needs = _variant({"providers": ["QNNExecutionProvider"]})
     cpu = _unit(_runtime(providers=["CPUExecutionProvider"]))
-    assert find_mismatch(_variant(), cpu) is None
-    assert find_mismatch(needs, cpu) == Mismatch(
+    assert find_incompatibility(_variant(), cpu) is None
+    assert find_incompatibility(needs, cpu) == Incompatibility(
         "BackEndMissing", "requires QNNExecutionProvider, onnxruntime provides CPUExecutionProvider"
     )
 
@@ -109,8 +109,10 @@ def test_slot__is_given_the_required_back_end_alone() -> None:
 
 
 def test_device_whose_operating_system_nobody_states__satisfies_no_required_one() -> None:
-    mismatch = find_mismatch(_variant({"os": "Linux"}), _unit(os=[]))
-    assert mismatch == Mismatch("OsUnsupported", "requires operating system Linux, the device runs an unknown one")
+    mismatch = find_incompatibility(_variant({"os": "Linux"}), _unit(os=[]))
+    assert mismatch == Incompatibility(
+        "OsUnsupported", "requires operating system Linux, the device runs an unknown one"
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_device_whose_operating_system_nobody_states__satisfies_no_required_one(
     ],
 )
 def test_version__lies_in_the_range_or_not_or_nobody_knows(installed: str, required: str, fit: str) -> None:
-    assert compare(installed, required) == fit
+    assert match_version(installed, required) == fit
 
 
 def test_variant_that_runs_nowhere__is_told_what_is_missing_where() -> None:

@@ -8,7 +8,7 @@ import pytest
 from maleo_api.model import ModelProfile
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import plan
-from maleo_planner.types.problem import Feasible, Figure, Observations, Snapshot
+from maleo_planner.types.problem import Estimate, Feasible, Observations, Snapshot
 from support.planner.builders import DIGEST, block, meta, mission, model, profile, snapshot, variant
 
 
@@ -21,7 +21,7 @@ def _profile(
     return ModelProfile.model_validate({"metadata": meta(name, "default"), "spec": spec})
 
 
-def _compute(*profiles: ModelProfile, correction: Figure | None = None) -> Figure:
+def _compute(*profiles: ModelProfile, correction: Estimate | None = None) -> Estimate:
     net = model(variant("fp32", [block("all", mop=100, cut=None)]))
     found: Snapshot = snapshot(profiles={"drone": profile("p")}, missions=[mission()], net=net)
     learnt = {(DIGEST, "drone", "acc/npu"): correction} if correction else {}
@@ -53,13 +53,13 @@ def test_profile_of_another_runtime__says_nothing() -> None:
 def test_what_slots_tell_of_their_spread__counts_in_place_of_what_was_assumed_or_profiled(
     profiles: list[ModelProfile],
 ) -> None:
-    figure = _compute(*profiles, correction=Figure(1.5, 0.3))
+    figure = _compute(*profiles, correction=Estimate(1.5, 0.3))
     assert figure.value == pytest.approx(1.5 * (0.020 if profiles else 0.010), rel=0.001)
     assert figure.sigma == pytest.approx(0.2 * figure.value)
 
 
 def test_correction_without_a_spread__leaves_the_profile_its_own() -> None:
-    figure = _compute(_profile("a", "20ms", p95="21.645ms"), correction=Figure(1.5))
+    figure = _compute(_profile("a", "20ms", p95="21.645ms"), correction=Estimate(1.5))
     assert figure.sigma / figure.value == pytest.approx(0.05, rel=0.02)
 
 
@@ -81,8 +81,8 @@ def test_span_beside_a_measured_whole__spreads_as_the_whole_does() -> None:
     spec = {"variantDigest": DIGEST, "profile": "p", "unit": "npu", "runtime": "onnxruntime", "spans": [span]}
     stated = ModelProfile.model_validate({"metadata": meta("whole", "default"), "spec": spec})
     index = FleetIndex(replace(found, model_profiles={"default/whole": stated}))
-    costs = index.costs(net, index.editions(net)[0], index.units[0])
+    costs = index.costs(net, index.runnable_variants(net)[0], index.units[0])
     assert costs is not None
-    half, whole = costs.at(0, 0), costs.at(0, 1)
+    half, whole = costs.estimate(0, 0), costs.estimate(0, 1)
     assert half.mean == pytest.approx(whole.mean / 2)
     assert half.sigma / half.mean == pytest.approx(whole.sigma / whole.mean) == pytest.approx(0.504, rel=0.01)

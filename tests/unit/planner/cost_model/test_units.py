@@ -13,14 +13,14 @@ from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.model import Model, Variant
 from maleo_api.quantities import BYTES, parse
-from maleo_planner.cost_model.compatibility import find_mismatch
+from maleo_planner.cost_model.compatibility import find_incompatibility
 from maleo_planner.cost_model.units import UnitFacts, list_units
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.joint.fleet import plan_all
 from maleo_planner.planner import plan, prepare
 from maleo_planner.single.mission_problem import MissionProblem
-from maleo_planner.single.mission_solver import find
-from maleo_planner.types.problem import Feasible, Figure, Infeasible, NodeFacts, Plan, Snapshot
+from maleo_planner.single.mission_solver import evaluate_plan
+from maleo_planner.types.problem import Estimate, Feasible, Infeasible, NodeFacts, Plan, Snapshot
 from support.paths import ROOT
 from support.planner.builders import DIGEST, block, device, link, meta, mission, model, profile, snapshot, variant
 
@@ -75,7 +75,7 @@ def _two_models(hardware: DeviceProfile, *missions: Mission, **profiles: DeviceP
 
 def _hold(world: Snapshot, name: str) -> Snapshot:
     """The world in which this mission already has its plan."""
-    return replace(world, held={**world.held, f"default/{name}": _chosen(world, name)})
+    return replace(world, current_plans={**world.current_plans, f"default/{name}": _chosen(world, name)})
 
 
 def _mission(name: str, net: str, at_most: str, rate: str = "1/s") -> Mission:
@@ -87,7 +87,7 @@ def _mission(name: str, net: str, at_most: str, rate: str = "1/s") -> Mission:
 def test_two_models_in_turns__pay_the_reconfiguration_in_mean_tail_energy_and_rate() -> None:
     first, second = _mission("first", "net", "1s"), _mission("second", "other", "1s")
     world = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
-    alone, (part,) = world.held["default/first"], _chosen(world, "second").partitions
+    alone, (part,) = world.current_plans["default/first"], _chosen(world, "second").partitions
     assert part.turn == pytest.approx(0.2)
     assert part.compute.value == pytest.approx(alone.partitions[0].compute.value + 0.2)
     assert part.energy.value == pytest.approx(2.0 * part.compute.value)  # 2 W
@@ -136,7 +136,7 @@ def test_missions_that_take_turns__both_keep_their_plans_when_planned_again() ->
     first, second = _mission("first", "net", "1s"), _mission("second", "other", "400ms")
     world = _hold(_hold(_two_models(_reconfigurable("200ms"), first, second), "first"), "second")
     again = _hold(world, "first")
-    assert again.held["default/first"].partitions[0].turn == pytest.approx(0.2)
+    assert again.current_plans["default/first"].partitions[0].turn == pytest.approx(0.2)
     assert _chosen(again, "second").partitions[0].turn == pytest.approx(0.2)
 
 
@@ -147,8 +147,8 @@ def test_turn_and_waiting__are_borne_together_or_not_at_all() -> None:
     assert _refused(world, "second").blockers[0].code == "UnitOccupied"
     patient = _two_models(_reconfigurable("100ms", gops=10), _mission("first", "net", "900ms", rate="3/s"), second)
     both = _hold(_hold(patient, "first"), "second")
-    before = both.held["default/second"]
-    again = _hold(_hold(both, "first"), "second").held["default/second"]
+    before = both.current_plans["default/second"]
+    again = _hold(_hold(both, "first"), "second").current_plans["default/second"]
     assert again.latency.value == pytest.approx(before.latency.value)  # that the first would pay, too, was known
 
 
@@ -173,11 +173,11 @@ def test_missions_of_a_fleet__keep_their_limits_when_all_of_them_take_turns(
     ]
     world = _two_models(_reconfigurable(f"{time}ms"), *missions)
     held = {key: v.plan for key, v in plan_all(world).items() if isinstance(v, Feasible)}
-    world = replace(world, held=held)
+    world = replace(world, current_plans=held)
     for key, kept in held.items():
         problem = prepare(world, world.missions[key], FleetIndex(world), "margins")
         assert isinstance(problem, MissionProblem)
-        judged = find(problem, kept)
+        judged = evaluate_plan(problem, kept)
         assert judged is not None
         assert judged.latency <= limits[int(key[-1])] / 1000 * (1 + 1e-9)
 
@@ -274,7 +274,7 @@ def _coded(floor: str, tolerance: str) -> Snapshot:
 
 def test_codec_and_analogue_unit__together_keep_the_floor() -> None:
     """Each alone leaves the floor where it is, both together do not."""
-    assert _chosen(_coded("74%", "1%")).accuracy == Figure(
+    assert _chosen(_coded("74%", "1%")).accuracy == Estimate(
         pytest.approx(0.74), 0.0, Basis.CLAIMED, "Model, variant v, less the tolerance of an analogue unit"
     )
     assert _chosen(_coded("74.5%", "0%")).partitions[-1].codec is not None
@@ -399,9 +399,9 @@ def test_sparse_peak__counts_for_variants_of_that_sparsity_only(sparsity: str, r
 
 def test_unit_with_a_sparse_peak_alone__runs_no_dense_variant() -> None:
     unit = _peaks(("2:4", "200GOPS"))
-    assert find_mismatch(_sparse("2:4"), unit) is None
-    assert find_mismatch(_sparse("Dense"), unit) is not None
-    assert find_mismatch(_sparse("Unstructured"), unit) is not None
+    assert find_incompatibility(_sparse("2:4"), unit) is None
+    assert find_incompatibility(_sparse("Dense"), unit) is not None
+    assert find_incompatibility(_sparse("Unstructured"), unit) is not None
 
 
 # ------------------------------------------------------------------------------------------------ memory
@@ -619,7 +619,7 @@ def test_int4__runs_only_where_int4_is_declared(name: str, runtime: str, format_
     body = variant("v", BLOCKS, precision="int4") | {"requires": {"runtime": runtime}}
     body["artifacts"][0] |= {"format": format_, "digest": DIGEST}
     (unit,) = list_units(_catalogued(name))
-    mismatch = find_mismatch(Variant.model_validate(body), unit)
+    mismatch = find_incompatibility(Variant.model_validate(body), unit)
     assert (mismatch.code if mismatch else None) == code
 
 

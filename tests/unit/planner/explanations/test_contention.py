@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from maleo_api.mission import Mission
 from maleo_api.model import Model
-from maleo_planner.explanations.contention import find_conflict
+from maleo_planner.explanations.contention import find_minimal_conflict
 from maleo_planner.planner import decide, plan
 from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
 from support.planner.builders import block, link, meta, mission, model, profile, snapshot, variant
@@ -27,13 +27,13 @@ def test_conflict__is_minimal(ways: list[set[str]], seed: int) -> None:
         return any(way <= set(without) for way in ways)
 
     candidates = Random(seed).sample(NAMES, len(NAMES))
-    found = find_conflict(candidates, fits)
+    found = find_minimal_conflict(candidates, fits)
     assert fits(found)
     assert not any(fits([name for name in found if name != kept]) for kept in found)
 
 
 def test_conflict__prefers_those_that_come_first() -> None:
-    assert find_conflict(["a", "b", "c", "d"], lambda without: "d" in without or "a" in without) == ["a"]
+    assert find_minimal_conflict(["a", "b", "c", "d"], lambda without: "d" in without or "a" in without) == ["a"]
 
 
 def test_conflict__of_one_among_many_takes_few_questions() -> None:
@@ -43,7 +43,7 @@ def test_conflict__of_one_among_many_takes_few_questions() -> None:
         asked.append(without)
         return "m700" in without
 
-    assert find_conflict([f"m{i}" for i in range(1000)], fits) == ["m700"]
+    assert find_minimal_conflict([f"m{i}" for i in range(1000)], fits) == ["m700"]
     assert len(asked) <= 20
 
 
@@ -64,14 +64,14 @@ def _crowded(seed: int) -> tuple[Snapshot, list[str]]:
     for key in sorted(missions, key=lambda _: chance.random()):
         verdict = decide(found, key)
         if isinstance(verdict, Feasible):
-            found = replace(found, held={**found.held, key: verdict.plan})
+            found = replace(found, current_plans={**found.current_plans, key: verdict.plan})
         else:
             refused.append(key)
     return found, refused
 
 
 def _without(found: Snapshot, missions: Collection[str]) -> Snapshot:
-    return replace(found, held={key: plan for key, plan in found.held.items() if key not in missions})
+    return replace(found, current_plans={key: plan for key, plan in found.current_plans.items() if key not in missions})
 
 
 @settings(max_examples=50, deadline=None)
@@ -110,7 +110,7 @@ def _shared(**spec: str) -> Snapshot:
     for key in ("default/a-small", "default/b-large"):
         verdict = decide(found, key)
         assert isinstance(verdict, Feasible)
-        found = replace(found, held={**found.held, key: verdict.plan})
+        found = replace(found, current_plans={**found.current_plans, key: verdict.plan})
     return found
 
 
@@ -141,7 +141,7 @@ def test_link_that_others_fill__is_told_with_the_mission_that_does() -> None:
     )
     verdict = decide(found, "default/sender")
     assert isinstance(verdict, Feasible)
-    full = replace(found, held={"default/sender": verdict.plan})
+    full = replace(found, current_plans={"default/sender": verdict.plan})
     assert (
         "edge acc/npu, link drone-edge is reserved by default/sender (Mission); without that, Remote on drone>edge"
         in _told(full)
@@ -159,8 +159,11 @@ def test_mission_of_another_namespace__is_named_only_to_those_who_see_everything
         found,
         missions=missions | {large.key: large},
         models=found.models | {"other/net": net},
-        held={"default/a-small": found.held["default/a-small"], large.key: found.held["default/b-large"]},
-        confined=confined,
+        current_plans={
+            "default/a-small": found.current_plans["default/a-small"],
+            large.key: found.current_plans["default/b-large"],
+        },
+        hide_other_namespaces=confined,
     )
     name = "a mission in another namespace" if confined else "other/b-large"
     assert _told(moved).startswith(f"drone acc/npu is reserved by {name} (Mission); without that")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from maleo_api.mission import Mission
 from maleo_api.quantities import DURATION, parse, show
-from maleo_planner.explanations.relaxation import change
+from maleo_planner.explanations.relaxation import apply_changes
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.joint.fleet import plan_all
 from maleo_planner.planner import explain, plan
@@ -46,11 +46,11 @@ def _feasible(found: Snapshot) -> Feasible:
 
 
 def _changed(found: Snapshot, changes: dict[str, Any]) -> Snapshot:
-    return replace(found, missions={**found.missions, KEY: change(found.missions[KEY], changes)})
+    return replace(found, missions={**found.missions, KEY: apply_changes(found.missions[KEY], changes)})
 
 
 def _relaxed(found: Snapshot) -> dict[str, dict[str, Any]]:
-    return {r.letter: dict(r.changes) for r in _infeasible(found).relaxations}
+    return {r.objective: dict(r.changes) for r in _infeasible(found).relaxations}
 
 
 def _held(found: Snapshot) -> Snapshot:
@@ -60,7 +60,7 @@ def _held(found: Snapshot) -> Snapshot:
         verdict = plan(found, key)
         if isinstance(verdict, Feasible):
             held[key] = verdict.plan
-    return replace(found, held=held)
+    return replace(found, current_plans=held)
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,7 +68,7 @@ def _held(found: Snapshot) -> Snapshot:
 def test_terms__sum_to_the_objective(world: dict[str, Any]) -> None:
     given_ = _held(random_world(world))
     verdict = plan(given_, KEY)
-    least = [verdict.least_bad] if isinstance(verdict, Infeasible) and verdict.least_bad else []
+    least = [verdict.closest] if isinstance(verdict, Infeasible) and verdict.closest else []
     for found in [*by_mode(given_, KEY).values(), *least]:
         assert sum(found.terms.values()) == pytest.approx(found.objective, abs=1e-12)
         assert set(found.terms) <= {"accuracy", "latency", "energy", "uncertainty", "move"}
@@ -96,7 +96,7 @@ def test_relaxations_and_alternatives__would_do_when_tried(world: dict[str, Any]
     found = _held(random_world(world))
     verdict = plan(found, KEY)
     for other in explain(found, KEY, verdict).alternatives:
-        for changes in other.would_do:
+        for changes in other.suggested_changes:
             assert isinstance(plan(_changed(found, {**changes, "modes": [other.mode]}), KEY), Feasible)
     for relaxation in verdict.relaxations if isinstance(verdict, Infeasible) else ():
         again = plan(_changed(found, dict(relaxation.changes)), KEY)
@@ -210,11 +210,11 @@ def test_preemption__is_told_on_both_sides() -> None:
     alone = _two(profiles=one, missions=[mission(criticality="BestEffort")], links=[])
     served = _feasible(alone).plan
     safety = mission("a-safety", criticality="Safety")
-    both = replace(alone, missions={**alone.missions, safety.key: safety}, held={KEY: served})
+    both = replace(alone, missions={**alone.missions, safety.key: safety}, current_plans={KEY: served})
     taken = plan(both, safety.key)
     assert isinstance(taken, Feasible)
     assert explain(both, safety.key, taken).displaced == (KEY,)
-    left = _infeasible(replace(both, held={**both.held, safety.key: taken.plan}))
+    left = _infeasible(replace(both, current_plans={**both.current_plans, safety.key: taken.plan}))
     assert [(b.code, b.retry) for b in left.blockers] == [("Preempted", "CannotNow")]
     assert left.blockers[0].message.startswith("drone acc/npu was taken by default/a-safety (Safety)")
 
@@ -227,9 +227,9 @@ def test_preemption_by_another_namespace__is_told_without_its_name_where_strange
     body["metadata"]["namespace"] = "victim"
     safety = Mission.model_validate(body)
     models = {**alone.models, safety.model_key: next(iter(alone.models.values()))}
-    both = replace(alone, missions={**alone.missions, safety.key: safety}, models=models, held={KEY: served})
-    left = replace(both, held={KEY: served, safety.key: replace(served, mission=safety.key)})
-    told = [repr(_infeasible(replace(left, confined=confined))) for confined in (True, False)]
+    both = replace(alone, missions={**alone.missions, safety.key: safety}, models=models, current_plans={KEY: served})
+    left = replace(both, current_plans={KEY: served, safety.key: replace(served, mission=safety.key)})
+    told = [repr(_infeasible(replace(left, hide_other_namespaces=confined))) for confined in (True, False)]
     assert "a mission in another namespace (Safety)" in told[0]
     assert "victim" not in told[0]
     assert "victim/secret (Safety)" in told[1], "who may read it all is told the name"
@@ -287,19 +287,19 @@ def test_alternatives__say_what_each_other_mode_lacks() -> None:
     others = {other.mode: other for other in explain(found, KEY, verdict).alternatives}
     assert verdict.plan.mode == "Split"
     assert set(others) == {"Local", "Remote"}
-    assert others["Local"].would_do == ({"objectives.latency.atMost": "217ms"},)
+    assert others["Local"].suggested_changes == ({"objectives.latency.atMost": "217ms"},)
     assert [b.code for b in others["Local"].blockers] == ["LatencyTooTight"]
     remote = others["Remote"]
     assert remote.blockers == ()
     assert remote.plan is not None
-    assert sum(remote.lacks.values()) == pytest.approx(verdict.plan.objective - remote.plan.objective)
+    assert sum(remote.term_differences.values()) == pytest.approx(verdict.plan.objective - remote.plan.objective)
 
 
 def test_alternatives__of_a_mode_that_is_not_allowed_say_so() -> None:
     found = _two({"modes": ["Remote"]})
     others = {other.mode: other for other in explain(found, KEY, _feasible(found)).alternatives}
     assert [b.code for b in others["Split"].blockers] == ["ModeNotAllowed"]
-    assert others["Split"].would_do == ({"modes": ["Remote", "Split"]},)
+    assert others["Split"].suggested_changes == ({"modes": ["Remote", "Split"]},)
 
 
 def test_plan_that_gave_way_to_its_tier__tells_what_it_would_get_alone() -> None:

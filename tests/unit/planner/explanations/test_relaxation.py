@@ -9,7 +9,7 @@ import pytest
 
 from maleo_api.quantities import BYTES, DURATION, ENERGY, RATE, parse, show, show_apart
 from maleo_planner.explanations.notices import list_notices
-from maleo_planner.explanations.relaxation import change
+from maleo_planner.explanations.relaxation import apply_changes
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import decide, plan
 from maleo_planner.single.objective import Aim
@@ -27,7 +27,7 @@ _TIGHTER = {
 
 
 def _changed(found: Snapshot, changes: dict[str, Any]) -> Snapshot:
-    return replace(found, missions={**found.missions, KEY: change(found.missions[KEY], changes)})
+    return replace(found, missions={**found.missions, KEY: apply_changes(found.missions[KEY], changes)})
 
 
 def _infeasible(seed: int, aim: Aim) -> tuple[Snapshot, Infeasible] | None:
@@ -94,14 +94,14 @@ def test_suggested_latency__does_not_count_a_move(aim: Aim) -> None:
     """The mission serves on the slower unit; the quicker one takes 20 ms, and some for the transfer."""
     slow = decide(_alone(objectives={"latency": {"atMost": "900ms"}}, modes=["Local"]), KEY)
     assert isinstance(slow, Feasible)
-    found = replace(_alone(objectives={"latency": {"atMost": "5ms"}}), held={KEY: slow.plan})
+    found = replace(_alone(objectives={"latency": {"atMost": "5ms"}}), current_plans={KEY: slow.plan})
     free = _alone(objectives={"latency": {"atMost": "5ms"}})
     assert _suggestions(plan(found, KEY, aim=aim)) == _suggestions(plan(free, KEY, aim=aim))
 
 
 def test_aim__has_no_term_for_a_move_where_it_is_in_seconds() -> None:
     slow = decide(_alone(modes=["Local"]), KEY, aim="latency")
-    held = replace(_alone(), held={KEY: slow.chosen}) if slow.chosen else _alone()
+    held = replace(_alone(), current_plans={KEY: slow.chosen}) if slow.chosen else _alone()
     verdict = decide(held, KEY, aim="latency")
     assert isinstance(verdict, Feasible)
     assert verdict.plan.terms == {"latency": -verdict.plan.latency.value}
@@ -116,7 +116,7 @@ def test_limit_that_nothing_keeps__is_named_before_what_is_in_the_way() -> None:
     )
     other = decide(found, "default/other").chosen
     assert other is not None
-    verdict = plan(replace(found, held={"default/other": other}), KEY)
+    verdict = plan(replace(found, current_plans={"default/other": other}), KEY)
     assert isinstance(verdict, Infeasible)
     assert [(b.code, b.retry) for b in verdict.blockers] == [
         ("LatencyTooTight", "CannotEver"),

@@ -11,11 +11,11 @@ import pytest
 
 from maleo_api.model import ModelProfile
 from maleo_planner.graph import best_first
-from maleo_planner.graph.edge_costs import Amount
-from maleo_planner.graph.lagrangian import Dual, look_ahead_peak
-from maleo_planner.graph.partition_graph import Lattice
-from maleo_planner.graph.query import total
-from maleo_planner.planner import decide, frontier
+from maleo_planner.graph.edge_costs import EdgeCosts
+from maleo_planner.graph.lagrangian import LagrangianDual, compute_peak_to_go
+from maleo_planner.graph.partition_graph import PartitionGraph
+from maleo_planner.graph.query import path_cost
+from maleo_planner.planner import decide, pareto_front
 from maleo_planner.types.problem import Feasible, Plan, Snapshot
 from support.planner.builders import DIGEST, KEY, block, link, meta, mission, model, profile, snapshot, variant
 from support.planner.generators import one_mission
@@ -30,10 +30,10 @@ def _worlds(count: int, *, blocks: int, nodes: int) -> Iterator[Snapshot]:
 
 
 def _chosen(world: Snapshot, effort: tuple[int, int], patch: pytest.MonkeyPatch) -> tuple[bool, Plan | None]:
-    patch.setattr(best_first, "_EFFORT", effort)
+    patch.setattr(best_first, "_EXPANSIONS", effort)
     verdict = decide(world, KEY)
     feasible = isinstance(verdict, Feasible)
-    return feasible, verdict.plan if isinstance(verdict, Feasible) else verdict.least_bad
+    return feasible, verdict.plan if isinstance(verdict, Feasible) else verdict.closest
 
 
 @pytest.mark.parametrize(("blocks", "nodes", "count"), [(4, 3, 150), (8, 5, 80), (16, 6, 30)])
@@ -55,90 +55,92 @@ def test_plan__is_the_same_with_prices_as_without(
 
 def test_bound__rises_and_never_above_the_best_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every question that planning asks, to the last step; a few reach the cost of the best way itself."""
-    asked: list[tuple[best_first.Searcher, best_first.Found]] = []
-    run = best_first.Searcher.run
+    asked: list[tuple[best_first.BestFirstSearch, best_first.PathSearchResult]] = []
+    run = best_first.BestFirstSearch.run
 
-    def note(self: best_first.Searcher, **options: Any) -> best_first.Found:
+    def note(self: best_first.BestFirstSearch, **options: Any) -> best_first.PathSearchResult:
         asked.append((self, run(self)))
         return run(self, **options)
 
-    monkeypatch.setattr(best_first.Searcher, "run", note)
+    monkeypatch.setattr(best_first.BestFirstSearch, "run", note)
     for world in _worlds(60, blocks=12, nodes=6):
         decide(world, KEY)
     rose = reached = 0
     for searcher, found in asked:
-        if not found.ways or not searcher._question.strict:
+        if not found.paths or not searcher._query.strict:
             continue
-        for dual in searcher._list_duals():
-            best, before = found.ways[0][0], -np.inf
+        for dual in searcher._make_duals():
+            best, before = found.paths[0][0], -np.inf
             for steps in (1, 5, 50):
-                dual.rise(steps, np.inf)
-                assert before <= dual.least <= best + 1e-9
-                before = dual.least
-            rose += _roughly(searcher) < dual.least - 1e-9
-            reached += dual.least >= best - 1e-9
+                dual.ascend(steps, np.inf)
+                assert before <= dual.value <= best + 1e-9
+                before = dual.value
+            rose += _roughly(searcher) < dual.value - 1e-9
+            reached += dual.value >= best - 1e-9
     assert rose > 10
     assert reached > 10
 
 
-def _roughly(searcher: best_first.Searcher) -> float:
+def _roughly(searcher: best_first.BestFirstSearch) -> float:
     """What the best way costs at least where nothing has a price."""
-    least, order = searcher._expand(searcher._root, searcher._rough, np.inf)
+    least, order = searcher._expand(searcher._root, searcher._unpriced, np.inf)
     return float(least[order[0]]) if order.size else np.inf
 
 
 def test_walk_that_keeps_everything__is_a_way_that_costs_no_less_than_the_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    walks: list[tuple[Dual, float, float]] = []
-    measure = Dual._measure
+    walks: list[tuple[LagrangianDual, float, float]] = []
+    measure = LagrangianDual._evaluate
 
-    def note(self: Dual, way: Any, bound: float) -> Any:
+    def note(self: LagrangianDual, way: Any, bound: float) -> Any:
         walk = measure(self, way, bound)
-        assert walk.cost == pytest.approx(total(self._cost, self._lattice, way))
-        if (walk.uses <= 0).all() and (walk.over <= 0).all():
+        assert walk.cost == pytest.approx(path_cost(self._costs, self._graph, way))
+        if (walk.excess_uses <= 0).all() and (walk.violations <= 0).all():
             walks.append((self, walk.cost, bound))
         return walk
 
-    monkeypatch.setattr(Dual, "_measure", note)
-    monkeypatch.setattr(best_first, "_EFFORT", _AT_ONCE)
+    monkeypatch.setattr(LagrangianDual, "_evaluate", note)
+    monkeypatch.setattr(best_first, "_EXPANSIONS", _AT_ONCE)
     for world in _worlds(30, blocks=12, nodes=6):
         decide(world, KEY)
     assert len(walks) > 20
-    assert all(dual.least <= cost + 1e-9 for dual, cost, _ in walks)
+    assert all(dual.value <= cost + 1e-9 for dual, cost, _ in walks)
 
 
 def test_slowest_step_ahead__is_that_of_the_best_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the questions for the least bad way, where a rate may be broken, against every walk there is."""
-    asked: list[best_first.Searcher] = []
-    run = best_first.Searcher.run
+    asked: list[best_first.BestFirstSearch] = []
+    run = best_first.BestFirstSearch.run
 
-    def note(self: best_first.Searcher, **options: Any) -> best_first.Found:
+    def note(self: best_first.BestFirstSearch, **options: Any) -> best_first.PathSearchResult:
         asked.append(self)
         return run(self, **options)
 
-    monkeypatch.setattr(best_first.Searcher, "run", note)
+    monkeypatch.setattr(best_first.BestFirstSearch, "run", note)
     for world in _worlds(60, blocks=4, nodes=3):
         decide(world, KEY)
     compared = 0
     for searcher in asked:
-        lattice, question = searcher._lattice, searcher._question
+        lattice, question = searcher._graph, searcher._query
         for limit in question.limits:
             if limit.peak:
-                ahead = look_ahead_peak(lattice, limit.amount, question.most)[-1][lattice.source, 0]
-                assert ahead == _slowest_of_the_best(lattice, limit.amount, lattice.source, 0, question.most - 1)
+                ahead = compute_peak_to_go(lattice, limit.costs, question.max_partitions)[-1][lattice.source, 0]
+                assert ahead == _slowest_of_the_best(
+                    lattice, limit.costs, lattice.source, 0, question.max_partitions - 1
+                )
                 compared += bool(np.isfinite(ahead))
     assert compared > 10
 
 
-def _slowest_of_the_best(lattice: Lattice, amount: Amount, place: int, boundary: int, left: int) -> float:
+def _slowest_of_the_best(lattice: PartitionGraph, amount: EdgeCosts, place: int, boundary: int, left: int) -> float:
     if boundary == lattice.last:
         return 0.0
     steps = product(range(lattice.source), range(boundary + 1, lattice.last + 1)) if left else ()
     return min(
         (
             max(
-                amount.hop(place, unit, boundary),
+                amount.crossing(place, unit, boundary),
                 amount.span(unit, boundary, end),
                 _slowest_of_the_best(lattice, amount, unit, end, left - 1),
             )
@@ -181,8 +183,8 @@ def test_prices__keep_paths_whose_energy_is_known_only_by_measured_spans(monkeyp
     for world in [_partly_metered(chance) for _ in range(30)]:
         found = []
         for effort in (_NEVER, _AT_ONCE):
-            monkeypatch.setattr(best_first, "_EFFORT", effort)
-            found.append((decide(world, KEY, aim="energy").chosen, frontier(world, KEY)))
+            monkeypatch.setattr(best_first, "_EXPANSIONS", effort)
+            found.append((decide(world, KEY, aim="energy").chosen, pareto_front(world, KEY)))
         (plain, front), (priced, priced_front) = found
         assert priced == plain
         assert priced_front == front

@@ -11,7 +11,7 @@ from maleo_cli.what_if import with_link
 from maleo_planner.cost_model.span_cost import LinkFacts
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import decide
-from maleo_planner.types.problem import Feasible, Figure, Observations, Plan, Snapshot
+from maleo_planner.types.problem import Estimate, Feasible, Observations, Plan, Snapshot
 from support.planner.builders import block, link, mission, model, profile, snapshot, variant
 
 _MBIT = 1e6 / 8
@@ -82,18 +82,20 @@ def test_ends__may_be_sites_and_tiers() -> None:
     places = {"drone": {"site": "field", "tier": Tier.DEVICE}, "edge": {"site": "far", "tier": Tier.CLOUD}}
     found = replace(found, nodes={name: replace(node, **places[name]) for name, node in found.nodes.items()})
     there, back = _facts(found, "drone", "edge"), _facts(found, "edge", "drone")
-    assert (there.bandwidth.value, there.back) == (20 * _MBIT, 80 * _MBIT)
-    assert (back.bandwidth.value, back.back) == (80 * _MBIT, 20 * _MBIT)
+    assert (there.bandwidth.value, there.reverse_bandwidth) == (20 * _MBIT, 80 * _MBIT)
+    assert (back.bandwidth.value, back.reverse_bandwidth) == (80 * _MBIT, 20 * _MBIT)
 
 
 def test_measurement__counts_in_its_own_direction() -> None:
     found = _world(_directed("20Mbit/s", "80Mbit/s"))
-    seen = Observations(bandwidth={("drone", "edge"): Figure(1e6, 1e5, Basis.MEASURED)})
+    seen = Observations(bandwidth={("drone", "edge"): Estimate(1e6, 1e5, Basis.MEASURED)})
     there, back = (_facts(replace(found, observations=seen), *pair) for pair in (("drone", "edge"), ("edge", "drone")))
-    assert (there.bandwidth.value, there.back) == (1e6, 80 * _MBIT)
-    assert (back.bandwidth.value, back.back) == (80 * _MBIT, 1e6)
+    assert (there.bandwidth.value, there.reverse_bandwidth) == (1e6, 80 * _MBIT)
+    assert (back.bandwidth.value, back.reverse_bandwidth) == (80 * _MBIT, 1e6)
     supposed = _facts(with_link(found, "drone/edge=8Mbit/s"), "drone", "edge")
-    assert (supposed.bandwidth.value, supposed.back) == (1e6, 1e6), "what is supposed of a link is both directions"
+    assert (supposed.bandwidth.value, supposed.reverse_bandwidth) == (1e6, 1e6), (
+        "what is supposed of a link is both directions"
+    )
 
 
 def test_measurements__of_the_two_directions_are_not_mixed_where_a_link_names_tiers() -> None:
@@ -105,7 +107,7 @@ def test_measurements__of_the_two_directions_are_not_mixed_where_a_link_names_ti
     node = found.nodes["drone"]
     nodes = {n: replace(node, name=n, site=n[-2], tier=Tier(n.partition("-")[0])) for n in names}
     seen = {("Edge-a1", "Cloud-b1"): 2e6, ("Cloud-a1", "Edge-b1"): 9e6}
-    observations = Observations(bandwidth={pair: Figure(rate, 0.0, Basis.MEASURED) for pair, rate in seen.items()})
+    observations = Observations(bandwidth={pair: Estimate(rate, 0.0, Basis.MEASURED) for pair, rate in seen.items()})
     found = replace(found, nodes=nodes, observations=observations)
     others = {("Edge-a2", "Cloud-b2"): 2e6, ("Cloud-a2", "Edge-b2"): 9e6}
     assert {pair: _facts(found, *pair).bandwidth.value for pair in others} == others

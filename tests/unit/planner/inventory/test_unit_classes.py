@@ -8,7 +8,7 @@ from maleo_api.device import Device, Link
 from maleo_api.meta import Basis, Tier
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import plan
-from maleo_planner.types.problem import Feasible, Figure, NodeFacts, Observations, Snapshot
+from maleo_planner.types.problem import Estimate, Feasible, NodeFacts, Observations, Snapshot
 from support.planner.builders import DIGEST, block, meta, mission, model, profile, snapshot, variant
 
 
@@ -51,7 +51,7 @@ def test_node_with_two_accelerators__is_found_among_any_number_of_those_with_one
 
 def test_nodes_where_the_same_was_learnt__stay_of_one_class() -> None:
     found = _hall(6)
-    slow, slower = (Figure(factor, 0.0, Basis.CALIBRATED, "seen") for factor in (1.1, 1.3))
+    slow, slower = (Estimate(factor, 0.0, Basis.CALIBRATED, "seen") for factor in (1.1, 1.3))
     learnt = {(DIGEST, n, "acc/npu"): f for n, f in (("n1", slow), ("n2", slow), ("n3", slower))}
     index = FleetIndex(found)
     index.update(replace(found, observations=Observations(correction=learnt)))
@@ -71,14 +71,14 @@ def test_link_of_a_site_to_itself__joins_its_nodes_pair_by_pair() -> None:
     assert isinstance(verdict, Feasible)
     assert [p.node for p in verdict.plan.partitions] == ["n1", "n2"]
     index = FleetIndex(joined)
-    assert {index.wire_between("n1", "n2"), index.wire_between("n2", "n3")} == {
+    assert {index.segment_between("n1", "n2"), index.segment_between("n2", "n3")} == {
         ("lan", "n1", "n2"),
         ("lan", "n2", "n3"),
     }
 
 
 def _measured(pairs: dict[tuple[str, str], float]) -> Observations:
-    return Observations(bandwidth={pair: Figure(rate, 0.0, Basis.MEASURED) for pair, rate in pairs.items()})
+    return Observations(bandwidth={pair: Estimate(rate, 0.0, Basis.MEASURED) for pair, rate in pairs.items()})
 
 
 def test_link_that_several_nodes_measured__is_for_all_what_most_of_them_found_and_the_odd_one_is_apart() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from maleo_api.quantities import DURATION, RATE, parse
 from maleo_planner.inventory.reservations import rank_of
-from maleo_planner.joint.fleet import SERVED, _Planning, plan_fleet
+from maleo_planner.joint.fleet import SERVED_VALUE, _TierPlanner, plan_fleet
 from maleo_planner.planner import plan
 from maleo_planner.types.from_manifests import list_priorities
 from maleo_planner.types.problem import Feasible, Infeasible, Plan, Snapshot
@@ -74,14 +74,14 @@ def test_bound__is_not_exceeded_by_any_choice_of_whole_plans(world: dict[str, ob
     for choice in product(*options):
         plans = [p for p in choice if p is not None]
         if _fits(world, found, plans):
-            assert sum(SERVED + p.objective for p in plans) <= bound + 1e-6
+            assert sum(SERVED_VALUE + p.objective for p in plans) <= bound + 1e-6
 
 
 @settings(max_examples=30, deadline=None)
 @given(world=worlds)
 def test_fleet__planned_again_changes_nothing(world: dict[str, object]) -> None:
     first = _plans(_world(world))
-    again = _plans(replace(_world(world), held=first))
+    again = _plans(replace(_world(world), current_plans=first))
     for key, kept in first.items():
         assert _places(again[key]) == _places(kept)
 
@@ -100,7 +100,7 @@ def test_neighbourhood_search__serves_more_or_better_where_the_program_left_some
     found = fleet(chance, missions=chance.randint(4, 10), nodes=chance.randint(2, 5), tight=chance.random())
     assert len(found.missions) == missions
     searched = plan_fleet(found).tiers["Mission"]
-    monkeypatch.setattr(_Planning, "_improve_pieces", lambda *_: None)
+    monkeypatch.setattr(_TierPlanner, "_improve_neighbourhoods", lambda *_: None)
     left = plan_fleet(found).tiers["Mission"]
     assert searched.served == left.served + more_served
     assert left.value + 0.05 < searched.value <= searched.bound + 1e-9
@@ -110,7 +110,7 @@ def test_neighbourhood_search__serves_more_or_better_where_the_program_left_some
 @given(world=worlds, asks=st.integers(0, 12))
 def test_fleet__told_to_stop_has_a_plan_that_is_no_worse_than_the_first(world: dict[str, object], asks: int) -> None:
     said = iter([True] * asks)
-    stopped = plan_fleet(_world(world), go_on=lambda: next(said, False))
+    stopped = plan_fleet(_world(world), may_continue=lambda: next(said, False))
     first = plan_fleet(_world(world), rounds=0)
     assert stopped.verdicts.keys() == first.verdicts.keys()
     top = next(iter(first.tiers))
@@ -150,7 +150,7 @@ def test_priority__of_the_same_criticality_goes_first_and_displaces_the_lower() 
         profiles={"drone": profile("p", sharing="Exclusive")}, missions=[low, high], net=model(variant("fp32", blocks))
     )
     served = _plans(replace(found, missions={low.key: low}))
-    fleet = plan_fleet(replace(found, held=served, priorities={"urgent": 1000}))
+    fleet = plan_fleet(replace(found, current_plans=served, priorities={"urgent": 1000}))
     assert isinstance(fleet.verdicts[high.key], Feasible)
     lost = fleet.verdicts[low.key]
     assert isinstance(lost, Infeasible)
@@ -304,6 +304,6 @@ def test_insertion__serves_a_mission_on_the_unit_that_another_left_meanwhile() -
     before = plan(replace(found, links={}, missions={moving.key: moving}), moving.key)
     assert isinstance(before, Feasible)
     assert before.plan.nodes == ("drone",)
-    planned = plan_fleet(replace(found, held={moving.key: before.plan}), rounds=0, explain=False).verdicts
+    planned = plan_fleet(replace(found, current_plans={moving.key: before.plan}), rounds=0, explain=False).verdicts
     served = {key: v.plan.nodes[-1] for key, v in planned.items() if isinstance(v, Feasible)}
     assert served == {waiting.key: "drone", moving.key: "edge"}

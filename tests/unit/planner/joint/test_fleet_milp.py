@@ -12,8 +12,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from maleo_api.quantities import BYTES, parse
 from maleo_planner.joint import column_generation
-from maleo_planner.joint.fleet import SERVED, plan_fleet
-from maleo_planner.types.optimizers import minimize
+from maleo_planner.joint.fleet import SERVED_VALUE, plan_fleet
+from maleo_planner.types.optimizers import solve_lp
 from maleo_planner.types.problem import Snapshot
 from support.oracle.milp import Program
 from support.oracle.model import read
@@ -51,7 +51,7 @@ def _ways(found: Snapshot) -> list[_Way]:
                         uses["memory", *spot] = size / used[spot].room
                         if used[spot].facts.access.sharing == "Exclusive":
                             uses["use", *spot] = 1.0
-                    made.append(_Way(key, SERVED + objective, uses))
+                    made.append(_Way(key, SERVED_VALUE + objective, uses))
     return made
 
 
@@ -83,13 +83,13 @@ def test_prices__are_never_negative_whatever_the_solver_rounds(monkeypatch: pyte
     """HiGHS was seen to say -6e-15 where a row is worth nothing; what is impossible would cost minus infinity by it."""
 
     def rounded(*args: Any, **kwargs: Any) -> Any:
-        done = minimize(*args, **kwargs)
+        done = solve_lp(*args, **kwargs)
         done.ineqlin.marginals = np.where(done.ineqlin.marginals == 0, 6e-15, done.ineqlin.marginals)
         return done
 
     found = fleet(Random(3), missions=6, nodes=4, tight=0.7)
     exact = plan_fleet(found).tiers["Mission"]
-    monkeypatch.setattr(column_generation, "minimize", rounded)
+    monkeypatch.setattr(column_generation, "solve_lp", rounded)
     tier = plan_fleet(found).tiers["Mission"]
     assert (tier.served, tier.value) == (exact.served, pytest.approx(exact.value))
     assert tier.bound == pytest.approx(exact.bound)

@@ -21,7 +21,7 @@ def _world(*modes: str) -> Snapshot:
 
 
 def _chosen(world: Snapshot, held: Plan | None = None) -> Plan:
-    verdict = plan(replace(world, held={KEY: held} if held else {}), KEY)
+    verdict = plan(replace(world, current_plans={KEY: held} if held else {}), KEY)
     assert isinstance(verdict, Feasible)
     return verdict.plan
 

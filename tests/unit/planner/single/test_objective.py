@@ -60,7 +60,7 @@ def test_tiers_bound__of_another_aim_is_not_below_what_another_choice_reaches() 
     first = plan(replace(found, missions={"default/large": missions[1]}), "default/large", aim="latency")
     assert isinstance(first, Feasible)
     held = {"default/large": replace(first.plan, fallback=None)}
-    second = plan(replace(found, held=held), "default/small", aim="latency")
+    second = plan(replace(found, current_plans=held), "default/small", aim="latency")
     assert isinstance(second, Feasible)
     (tier,) = plan_fleet(found, aim="latency").tiers.values()
     assert tier.value < 20 + first.plan.objective + second.plan.objective <= tier.bound

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maleo_planner.graph.best_first import Searcher
-from maleo_planner.planner import frontier, plan
+from maleo_planner.graph.best_first import BestFirstSearch
+from maleo_planner.planner import pareto_front, plan
 from maleo_planner.single import pareto as tracing
 from maleo_planner.types.problem import Feasible, Snapshot
 from support.planner.builders import block, link, mission, model, profile, snapshot, variant
@@ -45,7 +45,7 @@ def _world(world: dict[str, object], **spec: object) -> Snapshot:
 @settings(max_examples=40, deadline=None)
 @given(world=worlds)
 def test_frontier__has_no_point_that_another_beats(world: dict[str, object]) -> None:
-    points = [(p.latency.value, p.energy.value) for p in frontier(_world(world), "default/watch").plans]
+    points = [(p.latency.value, p.energy.value) for p in pareto_front(_world(world), "default/watch").plans]
     assert points == sorted(points)
     assert [e for _, e in points] == sorted((e for _, e in points), reverse=True)
 
@@ -53,8 +53,8 @@ def test_frontier__has_no_point_that_another_beats(world: dict[str, object]) -> 
 @settings(max_examples=40, deadline=None)
 @given(world=worlds)
 def test_frontier__ends_where_one_figure_alone_is_made_best(world: dict[str, object]) -> None:
-    front = frontier(_world(world), "default/watch")
-    assert front.is_whole
+    front = pareto_front(_world(world), "default/watch")
+    assert front.is_complete
     points = front.plans
     quickest = plan(_world(world), "default/watch", aim="latency")
     thriftiest = plan(_world(world), "default/watch", aim="energy")
@@ -68,8 +68,8 @@ def test_frontier__ends_where_one_figure_alone_is_made_best(world: dict[str, obj
 @given(world=worlds, share=st.floats(0.05, 0.95))
 def test_frontier__holds_the_best_plan_of_every_limit(world: dict[str, object], share: float) -> None:
     """Of all that keep a latency limit, the thriftiest is a point of the frontier."""
-    front = frontier(_world(world), "default/watch")
-    assert front.is_whole
+    front = pareto_front(_world(world), "default/watch")
+    assert front.is_complete
     points = front.plans
     low, high = points[0].latency.value, points[-1].latency.value
     limit = low + share * (high - low) + 1e-6
@@ -85,15 +85,15 @@ def test_frontier__that_was_cut_short_says_so(patience: str, monkeypatch: pytest
     world = _world(
         {"blocks": [(30, 1000), (300, 100), (300, 10)], "gops": (9, 60, 60), "watts": (1, 9, 40), "mbit": (50,) * 3}
     )
-    whole = frontier(world, "default/watch")
-    assert whole.is_whole
+    whole = pareto_front(world, "default/watch")
+    assert whole.is_complete
     assert len(whole.plans) > 2
     if patience == "points":
-        monkeypatch.setattr(tracing, "_MOST", 1)
+        monkeypatch.setattr(tracing, "_MAX_POINTS", 1)
     else:
-        monkeypatch.setattr(Searcher, "run", partialmethod(Searcher.run, patience=1))
-    cut = frontier(world, "default/watch")
-    assert not cut.is_whole
+        monkeypatch.setattr(BestFirstSearch, "run", partialmethod(BestFirstSearch.run, max_expansions=1))
+    cut = pareto_front(world, "default/watch")
+    assert not cut.is_complete
     assert len(cut.plans) < len(whole.plans)
 
 

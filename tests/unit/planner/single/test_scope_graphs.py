@@ -5,8 +5,8 @@ from itertools import permutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maleo_planner.explanations.diagnosis import block_all
-from maleo_planner.explanations.explanation import reject
+from maleo_planner.explanations.diagnosis import blocker_of_rejections
+from maleo_planner.explanations.explanation import summarise_rejections
 from maleo_planner.inventory.fleet_index import FleetIndex
 from maleo_planner.planner import prepare
 from maleo_planner.single.mission_problem import MissionProblem
@@ -41,9 +41,16 @@ def test_rejections_and_explanations__are_those_of_all_scopes_in_any_order(world
     def explain(order: tuple[SearchScope, ...]) -> object:
         problem = _problem(world)  # a new one: what an earlier search left in caches must not matter either
         merged = _merge(tuple(search(problem, scope, Budget()) for scope in order))
-        rejected = reject(merged.candidates, merged.rejections)
+        rejected = summarise_rejections(merged.candidates, merged.rejections)
         best = [(c.objective, c.variant.label, [p.unit.key for p in c.pieces]) for c in merged.candidates]
-        return rejected, block_all(problem, merged), merged.rejections, merged.upper_bound, merged.is_complete, best
+        return (
+            rejected,
+            blocker_of_rejections(problem, merged),
+            merged.rejections,
+            merged.upper_bound,
+            merged.is_complete,
+            best,
+        )
 
     first, *others = [explain(order) for order in permutations(scopes)]
     assert all(other == first for other in others)

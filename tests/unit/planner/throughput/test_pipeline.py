@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from maleo_api.placement import MOST_STAGES
 from maleo_cli.output.json_output import describe
 from maleo_planner.graph.partition_graph import Array
-from maleo_planner.graph.query import Way
+from maleo_planner.graph.query import GraphPath
 from maleo_planner.planner import plan
-from maleo_planner.throughput.constrained_dp import LeastProbe
-from maleo_planner.throughput.local_search import OrderProbe, fastest
-from maleo_planner.throughput.lp_bound import cover
-from maleo_planner.throughput.multiset_dp import CountProbe
-from maleo_planner.throughput.pipeline import solve
-from maleo_planner.throughput.pipeline_steps import Stages, Types
+from maleo_planner.throughput.constrained_dp import ConstrainedProbe
+from maleo_planner.throughput.local_search import OrderProbe, find_first_time
+from maleo_planner.throughput.lp_bound import solve_covering_lp
+from maleo_planner.throughput.multiset_dp import MultisetProbe
+from maleo_planner.throughput.pipeline import solve_unconstrained
+from maleo_planner.throughput.pipeline_steps import PipelineSteps, UnitTypes
 from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
 from support.planner.builders import block, device, link, mission, model, profile, snapshot, variant
 
@@ -27,13 +27,13 @@ _SECONDS = st.sampled_from([0.0, 1.0, 2.0, 3.0, 5.0, 8.0, np.inf])
 
 
 @st.composite
-def instances(draw: st.DrawFn) -> Stages:
+def instances(draw: st.DrawFn) -> PipelineSteps:
     """Tables that are not smooth, with free cuts, missing links, spans that do not fit, and units that are equal."""
     return draw(pairs())[0]
 
 
 @st.composite
-def pairs(draw: st.DrawFn) -> tuple[Stages, Stages]:
+def pairs(draw: st.DrawFn) -> tuple[PipelineSteps, PipelineSteps]:
     """Two quantities of the same units: what is taken the largest of, and what is summed."""
     count, last = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     kinds = draw(st.lists(st.integers(0, 1), min_size=count, max_size=count) | st.just(list(range(count))))
@@ -44,71 +44,71 @@ def pairs(draw: st.DrawFn) -> tuple[Stages, Stages]:
         size = int(np.prod(shape))
         return np.array(draw(st.lists(_SECONDS, min_size=size, max_size=size))).reshape(shape)
 
-    def stages() -> Stages:
+    def stages() -> PipelineSteps:
         spans, hops = table(different, last + 1, last + 1), table(different + 1, different, last + 1)
         spans[:, *np.tril_indices(last + 1)] = np.inf
         hops = hops[np.ix_([*kinds, different], kinds)]
         hops[np.arange(count), np.arange(count)] = np.inf
-        return Stages(tuple(range(count)), spans[kinds], hops, needed, most)
+        return PipelineSteps(tuple(range(count)), spans[kinds], hops, needed, most)
 
     return stages(), stages()
 
 
-def _ways(stages: Stages, order: tuple[int, ...] | None = None) -> list[Way]:
+def _ways(stages: PipelineSteps, order: tuple[int, ...] | None = None) -> list[GraphPath]:
     """Every way over distinct units; only those that keep the order where one is given."""
     inner, found = range(1, stages.last), []
-    for length in range(1, stages.most + 1):
+    for length in range(1, stages.max_stages + 1):
         chains = permutations(range(stages.source), length) if order is None else combinations(order, length)
         for chain in chains:
-            if stages.needed.any() and not any(stages.needed[unit] for unit in chain):
+            if stages.required.any() and not any(stages.required[unit] for unit in chain):
                 continue
             cuts = combinations(inner, length - 1)
             found += [tuple(zip(chain, (*chosen, stages.last), strict=True)) for chosen in cuts]
     return found
 
 
-def _steps(stages: Stages, way: Way) -> list[float]:
+def _steps(stages: PipelineSteps, way: GraphPath) -> list[float]:
     at = [0, *(end for _, end in way)]
     spans = [stages.spans[unit, at[i], end] for i, (unit, end) in enumerate(way)]
     places = [stages.source, *(unit for unit, _ in way)]
-    hops = [stages.hops[a, b, at[i]] for i, (a, b) in enumerate(pairwise(places))]
+    hops = [stages.crossings[a, b, at[i]] for i, (a, b) in enumerate(pairwise(places))]
     return [*spans, *hops]
 
 
-def _seconds(stages: Stages, way: Way) -> float:
+def _seconds(stages: PipelineSteps, way: GraphPath) -> float:
     return float(max(_steps(stages, way)))
 
 
-def _best(stages: Stages, order: tuple[int, ...] | None = None) -> float:
+def _best(stages: PipelineSteps, order: tuple[int, ...] | None = None) -> float:
     return min((_seconds(stages, way) for way in _ways(stages, order)), default=np.inf)
 
 
-def _by_counts(stages: Stages) -> tuple[float, Way]:
+def _by_counts(stages: PipelineSteps) -> tuple[float, GraphPath]:
     """The quickest that the kernel for all orders finds alone."""
-    types = Types.of(stages, stages.groups())
-    found = ((float(seconds), CountProbe(types, float(seconds)).run()) for seconds in stages.candidates())
+    types = UnitTypes.from_steps(stages, stages.group_interchangeable())
+    found = ((float(seconds), MultisetProbe(types, float(seconds)).run()) for seconds in stages.step_times())
     return next((seconds, way) for seconds, way in found if way is not None)
 
 
-def _is_legal(stages: Stages, way: Way) -> bool:
+def _is_legal(stages: PipelineSteps, way: GraphPath) -> bool:
     return way in _ways(stages)
 
 
 @settings(max_examples=300, deadline=None)
 @given(stages=instances())
-def test_solve__is_as_quick_as_the_best_of_all_orders_and_cuts(stages: Stages) -> None:
-    found, best = solve(stages), _best(stages)
+def test_solve__is_as_quick_as_the_best_of_all_orders_and_cuts(stages: PipelineSteps) -> None:
+    found, best = solve_unconstrained(stages), _best(stages)
     assert (found.seconds, found.bound) == (best, best)
-    assert found.way is None if np.isinf(best) else _seconds(stages, found.way) == best
-    assert found.way is None or _is_legal(stages, found.way)
+    assert found.path is None if np.isinf(best) else _seconds(stages, found.path) == best
+    assert found.path is None or _is_legal(stages, found.path)
 
 
 @settings(max_examples=200, deadline=None)
 @given(stages=instances(), chance=st.randoms(use_true_random=False))
-def test_fixed_order__is_as_quick_as_the_best_of_all_cuts_in_that_order(stages: Stages, chance: Random) -> None:
+def test_fixed_order__is_as_quick_as_the_best_of_all_cuts_in_that_order(stages: PipelineSteps, chance: Random) -> None:
     order = tuple(chance.sample(range(stages.source), stages.source))
-    candidates = stages.candidates()
-    at, way = fastest(stages, candidates, order, below=len(candidates))
+    candidates = stages.step_times()
+    at, way = find_first_time(stages, candidates, order, below=len(candidates))
     best = _best(stages, order)
     assert (float(candidates[at]) if way else np.inf) == best
     assert way is None or (way in _ways(stages, order) and _seconds(stages, way) == best)
@@ -116,15 +116,15 @@ def test_fixed_order__is_as_quick_as_the_best_of_all_cuts_in_that_order(stages: 
 
 @settings(max_examples=150, deadline=None)
 @given(stages=instances())
-def test_kernels__agree_on_what_is_possible_at_every_time(stages: Stages) -> None:
+def test_kernels__agree_on_what_is_possible_at_every_time(stages: PipelineSteps) -> None:
     """Any order at once, by types or by units, is what some fixed order can do."""
-    by_type = Types.of(stages, stages.groups())
-    by_unit = Types.of(stages, [[unit] for unit in range(stages.source)])
-    for seconds in stages.candidates():
+    by_type = UnitTypes.from_steps(stages, stages.group_interchangeable())
+    by_unit = UnitTypes.from_steps(stages, [[unit] for unit in range(stages.source)])
+    for seconds in stages.step_times():
         probe = OrderProbe(stages, float(seconds))
         orders = [probe.run(order) for order in permutations(range(stages.source))]
         lengths = {len(way) for way in orders if way is not None}
-        for way in (CountProbe(types, float(seconds)).run() for types in (by_type, by_unit)):
+        for way in (MultisetProbe(types, float(seconds)).run() for types in (by_type, by_unit)):
             assert (way is None) == (not lengths)
             if way is not None:
                 assert len(way) == min(lengths)
@@ -134,70 +134,72 @@ def test_kernels__agree_on_what_is_possible_at_every_time(stages: Stages) -> Non
 
 @settings(max_examples=150, deadline=None)
 @given(stages=instances())
-def test_bound__is_true_where_not_every_order_is_looked_at(stages: Stages) -> None:
-    found, best = solve(stages, exact=0, width=stages.source), _best(stages)
+def test_bound__is_true_where_not_every_order_is_looked_at(stages: PipelineSteps) -> None:
+    found, best = solve_unconstrained(stages, max_exact_states=0, width=stages.source), _best(stages)
     assert found.bound <= best <= found.seconds
-    assert found.way is None or (_is_legal(stages, found.way) and _seconds(stages, found.way) == found.seconds)
+    assert found.path is None or (_is_legal(stages, found.path) and _seconds(stages, found.path) == found.seconds)
 
 
 @settings(max_examples=150, deadline=None)
 @given(stages=instances(), width=st.integers(1, 3))
-def test_cover__is_never_refused_where_there_is_a_pipeline(stages: Stages, width: int) -> None:
+def test_cover__is_never_refused_where_there_is_a_pipeline(stages: PipelineSteps, width: int) -> None:
     """And what is found along its duals is a pipeline, however few states are kept."""
-    types = Types.of(stages, stages.groups())
-    for seconds in stages.candidates():
-        guide = cover(types, float(seconds))
+    types = UnitTypes.from_steps(stages, stages.group_interchangeable())
+    for seconds in stages.step_times():
+        guide = solve_covering_lp(types, float(seconds))
         there_is = _best(stages) <= seconds
         assert guide is not None or not there_is
-        way = CountProbe(types, float(seconds)).run(guide, width=width) if guide else None
+        way = MultisetProbe(types, float(seconds)).run(guide, width=width) if guide else None
         assert way is None or (_is_legal(stages, way) and _seconds(stages, way) <= seconds)
 
 
 @settings(max_examples=100, deadline=None)
 @given(stages=instances())
-def test_one_unit_more__never_makes_the_pipeline_slower(stages: Stages) -> None:
-    if stages.source == 1 or stages.needed.any():
+def test_one_unit_more__never_makes_the_pipeline_slower(stages: PipelineSteps) -> None:
+    if stages.source == 1 or stages.required.any():
         return
     fewer = np.arange(stages.source - 1)
-    without = Stages(
+    without = PipelineSteps(
         stages.units[:-1],
         stages.spans[fewer],
-        stages.hops[np.ix_([*fewer, stages.source], fewer)],
-        stages.needed[fewer],
-        min(stages.most, len(fewer)),
+        stages.crossings[np.ix_([*fewer, stages.source], fewer)],
+        stages.required[fewer],
+        min(stages.max_stages, len(fewer)),
     )
-    assert solve(stages).seconds <= solve(without).seconds
+    assert solve_unconstrained(stages).seconds <= solve_unconstrained(without).seconds
 
 
 @settings(max_examples=150, deadline=None)
 @given(both=pairs(), limit=st.integers(0, 20))
-def test_limit_beside_the_rate__is_kept_wherever_it_can_be(both: tuple[Stages, Stages], limit: int) -> None:
+def test_limit_beside_the_rate__is_kept_wherever_it_can_be(
+    both: tuple[PipelineSteps, PipelineSteps], limit: int
+) -> None:
     stages, costs = both
-    groups = stages.groups(costs)
-    types, prices = Types.of(stages, groups), Types.of(costs, groups)
+    groups = stages.group_interchangeable(costs)
+    types, prices = UnitTypes.from_steps(stages, groups), UnitTypes.from_steps(costs, groups)
     cheap = [_seconds(stages, way) for way in _ways(stages) if sum(_steps(costs, way)) <= limit]
-    for seconds in stages.candidates():
-        probe = LeastProbe(types, prices, seconds=float(seconds), limit=float(limit))
+    for seconds in stages.step_times():
+        probe = ConstrainedProbe(types, prices, seconds=float(seconds), limit=float(limit))
         way = probe.run()
-        assert probe.complete
+        assert probe.is_complete
         assert (way is not None) == (min(cheap, default=np.inf) <= seconds)
         assert way is None or (sum(_steps(costs, way)) <= limit and _seconds(stages, way) <= seconds)
 
 
-def _chain(*speeds: float, blocks: int, most: int = MOST_STAGES) -> Stages:
+def _chain(*speeds: float, blocks: int, most: int = MOST_STAGES) -> PipelineSteps:
     """Units of so many blocks a second, all joined at no cost."""
     count, ends = len(speeds), np.arange(blocks + 1)
     length = np.where(ends[None, :] > ends[:, None], ends[None, :] - ends[:, None], np.inf)
     hops = np.zeros((count + 1, count, blocks + 1))
     hops[np.arange(count), np.arange(count)] = np.inf
     spans = length[None] / np.array(speeds)[:, None, None]
-    return Stages(tuple(range(count)), spans, hops, np.zeros(count, dtype=bool), min(most, count))
+    return PipelineSteps(tuple(range(count)), spans, hops, np.zeros(count, dtype=bool), min(most, count))
 
 
 def test_types__of_units_that_differ_have_each_their_own_rows() -> None:
     """Lists by unit are not read by type: of units a, a, b, b the second type is a b, but the second unit is an a."""
     stages = _chain(1.0, 1.0, 4.0, 4.0, blocks=10)
-    assert stages.groups() == [[0, 1], [2, 3]]
+    assert stages.group_interchangeable() == [[0, 1], [2, 3]]
     seconds, way = _by_counts(stages)
     taken = {unit: end - begin for (unit, end), begin in zip(way, [0, *(end for _, end in way[:-1])], strict=True)}
     assert seconds == 1.0
@@ -206,24 +208,24 @@ def test_types__of_units_that_differ_have_each_their_own_rows() -> None:
 
 def test_types__are_units_that_can_be_exchanged_in_every_crossing() -> None:
     stages = _chain(1.0, 1.0, 1.0, blocks=3)
-    stages.hops[0, 1, :] = 5.0  # from 0 to 1, but not back
-    assert stages.groups() == [[0], [1], [2]]
-    stages.hops[1, 0, :] = 5.0
-    assert stages.groups() == [[0, 1], [2]]
+    stages.crossings[0, 1, :] = 5.0  # from 0 to 1, but not back
+    assert stages.group_interchangeable() == [[0], [1], [2]]
+    stages.crossings[1, 0, :] = 5.0
+    assert stages.group_interchangeable() == [[0, 1], [2]]
 
 
 def test_stages__sixteen_equal_units_share_a_long_chain() -> None:
-    found = solve(_chain(*[1.0] * 40, blocks=256))
+    found = solve_unconstrained(_chain(*[1.0] * 40, blocks=256))
     assert (found.seconds, found.bound) == (16.0, 16.0)
-    assert found.way is not None
-    assert len(found.way) == MOST_STAGES
+    assert found.path is not None
+    assert len(found.path) == MOST_STAGES
 
 
 def test_four_types__of_sixteen_units_each_are_answered_exactly() -> None:
     speeds = [speed for speed in (1.0, 2.0, 3.0, 4.0) for _ in range(16)]
-    found = solve(_chain(*speeds, blocks=64))
+    found = solve_unconstrained(_chain(*speeds, blocks=64))
     assert (found.seconds, found.bound) == (1.0, 1.0)
-    types = Types.of(_chain(*speeds, blocks=64), _chain(*speeds, blocks=64).groups())
+    types = UnitTypes.from_steps(_chain(*speeds, blocks=64), _chain(*speeds, blocks=64).group_interchangeable())
     assert types.sizes == (16, 16, 16, 16)
     assert types.count_states() == 4845
 
@@ -232,14 +234,14 @@ def test_a_unit_that_is_quick_for_three_blocks_but_not_for_two__is_used_for_thre
     """Nothing is interpolated, and nothing assumed to grow."""
     stages = _chain(1.0, 1.0, blocks=4)
     stages.spans[0, 0, :] = [np.inf, 1.0, 9.0, 1.5, 9.0]
-    assert _by_counts(stages)[0] == solve(stages).seconds == 1.5
+    assert _by_counts(stages)[0] == solve_unconstrained(stages).seconds == 1.5
 
 
 def test_a_wide_cut__is_passed_over_though_the_unit_could_reach_it() -> None:
     """The furthest boundary is not the best one: from there nothing crosses in time."""
     stages = _chain(1.0, 1.0, blocks=4)
-    stages.hops[:2, :, 2] = 50.0
-    assert _by_counts(stages)[0] == solve(stages).seconds == 3.0
+    stages.crossings[:2, :, 2] = 50.0
+    assert _by_counts(stages)[0] == solve_unconstrained(stages).seconds == 3.0
 
 
 # ------------------------------------------------------------------------------------------------ through plan()

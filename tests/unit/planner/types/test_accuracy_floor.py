@@ -14,16 +14,16 @@ from maleo_api.model import Model
 from maleo_api.quantities import RATIO, parse
 from maleo_cli.output.text import tell, tell_changes
 from maleo_cli.what_if import with_spec
-from maleo_planner.explanations.relaxation import change
+from maleo_planner.explanations.relaxation import apply_changes
 from maleo_planner.graph.partition_graph import Prices
 from maleo_planner.inventory.fleet_index import FleetIndex
-from maleo_planner.planner import explain, frontier, plan, prepare
+from maleo_planner.planner import explain, pareto_front, plan, prepare
 from maleo_planner.session import PlanningSession
 from maleo_planner.single import mission_problem
 from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.single.mission_solver import PricedSearch
 from maleo_planner.types.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
-from maleo_planner.types.requirements import Demand, Limit
+from maleo_planner.types.requirements import ObjectiveLimit, Requirements
 from maleo_planner.types.work_budget import Budget
 from support.planner.builders import KEY, block, link, mission, model, profile, snapshot, variant
 from support.planner.generators import one_mission
@@ -75,9 +75,9 @@ def test_relative_floor__is_a_share_of_the_references_figure(share: str, want: s
 
 def test_relative_floor__reaches_planning_as_an_absolute_limit() -> None:
     asked = _one(_net(), "99%", "fp32").missions[KEY]
-    assert Demand.of(asked, _net()).accuracy == Limit(pytest.approx(0.7524), hard=True)
-    assert Demand.of(asked, _net("50%")).accuracy == Limit(pytest.approx(0.495), hard=True)
-    assert Demand.of(asked).accuracy == Limit(float("inf"), hard=True)
+    assert Requirements.parse_mission(asked, _net()).accuracy == ObjectiveLimit(pytest.approx(0.7524), hard=True)
+    assert Requirements.parse_mission(asked, _net("50%")).accuracy == ObjectiveLimit(pytest.approx(0.495), hard=True)
+    assert Requirements.parse_mission(asked).accuracy == ObjectiveLimit(float("inf"), hard=True)
 
 
 def test_reference__counts_although_the_mission_may_not_use_it() -> None:
@@ -119,10 +119,10 @@ def test_share_that_a_variant_reaches_exactly__is_kept() -> None:
 )
 def test_relaxation__is_a_share_of_the_reference_that_really_does(fp32: str, int8: str, asked: str, would: str) -> None:
     found = _one(_net(fp32, int8), asked, "fp32", spec={"model": {"name": "net", "variants": ["int8"]}})
-    relaxations = {each.letter: each for each in _refused(found).relaxations}
+    relaxations = {each.objective: each for each in _refused(found).relaxations}
     changes = {"objectives.accuracy.atLeast": would}
     assert relaxations["accuracy"].changes == changes
-    relaxed = change(found.missions[KEY], changes)
+    relaxed = apply_changes(found.missions[KEY], changes)
     assert _chosen(replace(found, missions={KEY: relaxed})).variant == "int8"
     assert tell_changes(found.missions[KEY], changes) == f"accuracy >= {would} of fp32"
     assert relaxations["model"].changes == {"model.variants": ["int8", "fp32"]}
@@ -153,7 +153,7 @@ def test_relative_floor__plans_as_the_absolute_one_that_it_comes_to(seed: int, s
     floor = {"metric": "top-1", "dataset": "d", "enforcement": Random(seed).choice(("Hard", "Soft"))}
     verdicts = []
     for stated in ({"atLeast": absolute}, {"atLeast": f"{share}%", "relativeTo": reference.name}):
-        asked = change(found.missions[KEY], {"objectives.accuracy": floor | stated})
+        asked = apply_changes(found.missions[KEY], {"objectives.accuracy": floor | stated})
         verdicts.append(plan(replace(found, missions=found.missions | {KEY: asked}), KEY))
     one, other = verdicts
     assert _way(other.chosen) == _way(one.chosen)
@@ -163,7 +163,7 @@ def test_relative_floor__plans_as_the_absolute_one_that_it_comes_to(seed: int, s
         assert other.plan.margins == pytest.approx(one.plan.margins, abs=1e-9)
     elif isinstance(one, Infeasible) and isinstance(other, Infeasible):
         assert [(b.code, b.retry) for b in other.blockers] == [(b.code, b.retry) for b in one.blockers]
-        assert [r.letter for r in other.relaxations] == [r.letter for r in one.relaxations]
+        assert [r.objective for r in other.relaxations] == [r.objective for r in one.relaxations]
 
 
 def _way(chosen: Plan | None) -> tuple[object, ...]:
@@ -179,7 +179,7 @@ def test_reference_that_the_model_does_not_have__is_waited_for() -> None:
     verdict = _refused(_one(_net(), "99%", "fp64"))
     said = "unknown reference variant fp64: model net has fp32, int8; correct spec.objectives.accuracy.relativeTo"
     assert verdict.blockers == (Blocker("ReferenceMissing", "Waiting", said),)
-    assert (verdict.relaxations, verdict.least_bad) == ((), None)
+    assert (verdict.relaxations, verdict.closest) == ((), None)
 
 
 def test_reference_without_a_figure__keeps_no_floor() -> None:
@@ -190,18 +190,20 @@ def test_reference_without_a_figure__keeps_no_floor() -> None:
     )
     assert verdict.blockers == (Blocker("AccuracyUnknown", "CannotEver", said),)
     assert [r.changes for r in verdict.relaxations] == [{"objectives.accuracy.enforcement": "Soft"}]
-    assert verdict.least_bad is not None
-    assert verdict.least_bad.accuracy is not None, "what is known of the plan itself is still told"
+    assert verdict.closest is not None
+    assert verdict.closest.accuracy is not None, "what is known of the plan itself is still told"
 
 
 @pytest.mark.parametrize("reference", ["fp32", "fp64"])
 def test_soft_floor_without_a_reference__blocks_nothing_and_is_missed_by_all(reference: str) -> None:
     found = _one(_net(fp32=None), "50%", reference, enforcement="Soft")
-    found = replace(found, missions={KEY: change(found.missions[KEY], {"preference": {"preset": "accuracy-first"}})})
+    found = replace(
+        found, missions={KEY: apply_changes(found.missions[KEY], {"preference": {"preset": "accuracy-first"}})}
+    )
     chosen = _chosen(found)
     assert chosen.margins["accuracy"] == -1.0
     assert chosen.terms["accuracy"] == pytest.approx(-0.6)
-    assert {each.variant for each in frontier(found, KEY).plans} == {"int8"}
+    assert {each.variant for each in pareto_front(found, KEY).plans} == {"int8"}
 
 
 def test_floor_of_another_metric__is_unknown_and_not_too_high() -> None:
@@ -234,7 +236,7 @@ def test_rejected_variant__is_below_the_floor_by_points() -> None:
 
 def test_unknown_accuracy_and_another_limit_broken__are_relaxed_together() -> None:
     found = _one(_net(fp32=None), "99%", "fp32")
-    tight = change(found.missions[KEY], {"objectives.energy": {"perInference": "1mJ", "enforcement": "Hard"}})
+    tight = apply_changes(found.missions[KEY], {"objectives.energy": {"perInference": "1mJ", "enforcement": "Hard"}})
     verdict = _refused(replace(found, missions={KEY: tight}))
     assert [b.code for b in verdict.blockers] == ["EnergyTooTight", "AccuracyUnknown"]
     (together,) = verdict.relaxations
@@ -283,7 +285,7 @@ def test_cut_that_changes_the_answer__is_avoided_where_the_floor_would_not_be_ke
         assert chosen.accuracy is not None
         assert chosen.accuracy.value == pytest.approx(reached)
     with pytest.MonkeyPatch.context() as patch:  # as in a large fleet, where ways in two parts are listed first
-        patch.setattr(mission_problem, "_MOST_UNITS", 0)
+        patch.setattr(mission_problem, "_MAX_UNITS", 0)
         assert [part.last for part in _chosen(found).partitions] == [last, 2]
 
 
@@ -291,14 +293,14 @@ def test_cuts_that_all_change_the_answer_too_much__are_told_with_what_is_reached
     refused = _refused(_cut(("3%", "2%"), "75%"))
     assert refused.blockers[0].code == "AccuracyTooHigh"
     assert "accuracy 73% is below the floor 75%" in refused.blockers[0].message
-    assert {r.letter: r.change for r in refused.relaxations}["accuracy"] == "objectives.accuracy.atLeast: 74%"
+    assert {r.objective: r.change for r in refused.relaxations}["accuracy"] == "objectives.accuracy.atLeast: 74%"
 
 
 def test_cut_that_changes_the_answer__counts_in_the_objective_where_the_floor_is_soft() -> None:
     """Accuracy is all that counts: four points less are worth more than the bytes that are spared."""
     found = _cut(("4%", None), "70%", enforcement="Soft")
     spec = {"preference": {"weights": {"accuracy": 1, "latency": 0, "energy": 0}}}
-    found = replace(found, missions={KEY: change(found.missions[KEY], spec)})
+    found = replace(found, missions={KEY: apply_changes(found.missions[KEY], spec)})
     assert [part.last for part in _chosen(found).partitions] == [1, 2]
 
 

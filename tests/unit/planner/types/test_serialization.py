@@ -21,7 +21,7 @@ from support.planner.strategies import random_world, random_worlds
 def test_stored_problem__gives_the_same_bytes_and_the_same_plan(world: dict[str, Any]) -> None:
     fresh = random_world(world)
     held = {key: v.plan for key, v in plan_all(fresh).items() if isinstance(v, Feasible)}
-    found = replace(fresh, held=held)
+    found = replace(fresh, current_plans=held)
     data = serialization.encode(found, KEY)
     again, key, budgets = serialization.decode(data)
     assert key == KEY
@@ -59,5 +59,5 @@ def test_stored_problem__is_planned_again_with_the_budgets_of_the_decision(work:
 def test_stored_problem__hides_other_namespaces_as_the_decision_did(confined: bool) -> None:
     chain = [block("a", mop=20, cut=None)]
     found = snapshot(profiles={"drone": profile("p")}, missions=[mission()], net=model(variant("fp32", chain)))
-    again, _, _ = serialization.decode(serialization.encode(replace(found, confined=confined), KEY))
-    assert again.confined is confined
+    again, _, _ = serialization.decode(serialization.encode(replace(found, hide_other_namespaces=confined), KEY))
+    assert again.hide_other_namespaces is confined

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from maleo_planner.planner import advise, decide, plan
+from maleo_planner.planner import add_advice, decide, plan
 from maleo_planner.single.objective import Aim
 from maleo_planner.types.problem import Feasible, Infeasible, Snapshot
 from maleo_planner.types.work_budget import Budget
@@ -20,14 +20,14 @@ _STEP = 6e8
 def test_budget__bounds_the_work_of_a_plan_and_of_its_advice(shape: str, aim: Aim) -> None:
     found, small = make(**SHAPES[shape]), Budget(2e7)
     verdict = decide(found, KEY, aim=aim, budget=small)
-    assert small.left > -_STEP
+    assert small.remaining > -_STEP
     if isinstance(verdict, Infeasible) and small.is_exhausted:
         assert (verdict.blockers[0].code, verdict.is_proven) == ("PlanningTooLarge", False)
         assert "256 blocks" in verdict.blockers[0].message or shape != "many blocks"
         assert {blocker.retry for blocker in verdict.blockers} == {"CannotNow"}
     advice = Budget(2e7)
-    told = advise(found, KEY, verdict, aim=aim, budget=advice)
-    assert advice.left > -_STEP
+    told = add_advice(found, KEY, verdict, aim=aim, budget=advice)
+    assert advice.remaining > -_STEP
     if isinstance(told, Infeasible) and small.is_exhausted:
         assert {blocker.retry for blocker in told.blockers} == {"CannotNow"}
 
@@ -60,5 +60,5 @@ def test_codecs__with_a_name_of_their_own_at_every_cut_take_no_more_room_than_th
     for codecs in (1, 4):
         budget = Budget()
         decide(make(blocks=48, codecs=codecs, nodes=3), KEY, budget=budget)
-        spent.append(Budget().left - budget.left)
+        spent.append(Budget().remaining - budget.remaining)
     assert spent[1] < 10 * spent[0]  # twice and a half as many places; a place for each name would be a hundred times

@@ -510,7 +510,7 @@ def test_improvement__must_be_worth_a_move(
         world.scope(),
         trigger="Improvement",
         inputs_digest="sha256:" + "d" * 64,
-        verdict=replace(feasible("drone-1", objective=offered), staying=stays),
+        verdict=replace(feasible("drone-1", objective=offered), incumbent=stays),
         snapshot=snapshot(held=known),
     )
     assert [o["kind"] for o in decide(of).create] == (["Placement"] if moves else []), case
