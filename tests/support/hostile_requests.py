@@ -7,11 +7,28 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 _ELEMENTS = 3 * 224 * 224
-_VALUES = (0, -1, 1.5, 1e308, 1e39, 10**30, "a", "é" * 20, None, True, [], {}, [[1]], {"a": [1]}, float("nan"))
+_VALUES: tuple[Any, ...] = (
+    0,
+    -1,
+    1.5,
+    1e308,
+    1e39,
+    10**30,
+    "a",
+    "é" * 20,
+    None,
+    True,
+    [],
+    {},
+    [[1]],
+    {"a": [1]},
+    float("nan"),
+)
 
 _UNFINISHED_S = 0.2  # the server may wait for more
 _BOMB = gzip.compress(bytes(20_000_000))  # 20 KB
@@ -107,7 +124,8 @@ def _deep_json(random: np.random.Generator) -> Attack:
 
 
 def _wrong_binary(random: np.random.Generator) -> Attack:
-    size = random.choice([0, 1, 4 * _ELEMENTS, -4, 1 << 40, "8", None, True])
+    sizes: Any = [0, 1, 4 * _ELEMENTS, -4, 1 << 40, "8", None, True]
+    size = random.choice(sizes)
     header = json.dumps({"inputs": [_tensor(parameters={"binary_data_size": _plain(size)})]}).encode()
     length = random.choice([str(len(header)), "0", "-1", "1e3", str(len(header) + 10**6), "9" * 30, "x"])
     return Attack(

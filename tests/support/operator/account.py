@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from maleo_cli.commands.install import NAMESPACE
+from maleo_cli.connection import NAMESPACE
 from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
@@ -88,7 +88,7 @@ async def device(client: Client, *namespaces: str) -> AsyncIterator[None]:
     await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "drone", "labels": labels}})
     ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": _now(), "lastTransitionTime": _now()}
     await _set_status(client, NODES, "drone", {"conditions": [ready]})
-    meta = {"name": "maleo-agent-drone", "namespace": NAMESPACE, "labels": {"maleo.dev/agent": "drone"}}
+    meta: dict[str, Any] = {"name": "maleo-agent-drone", "namespace": NAMESPACE, "labels": {"maleo.dev/agent": "drone"}}
     spec = {"holderIdentity": "drone", "leaseDurationSeconds": 600, "renewTime": _now()}
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
     await client.create(LEASES, lease)

@@ -9,7 +9,11 @@ from maleo_api.labels import TIER
 from maleo_api.meta import Basis, Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Artifact, Model, Tensor
-from maleo_operator.reconcilers.scope import MissionScope, SlotSettings, Telemetry
+from maleo_api.placement import Placement
+from maleo_operator.reconcilers.manifests.children import identity_mark
+from maleo_operator.reconcilers.manifests.placement import propose
+from maleo_operator.reconcilers.revisions import Revisions
+from maleo_operator.reconcilers.scope import MissionScope, SlotPod, SlotSettings, Telemetry
 from maleo_planner.types.problem import (
     Blocker,
     Estimate,
@@ -23,9 +27,12 @@ from maleo_planner.types.problem import (
     Relaxation,
     Snapshot,
 )
+from maleo_wire.messages import SlotReport
 
 CPU = "host/cpu"
 NPU = "hailo0/npu"
+DIGEST = f"sha256:{'d' * 64}"
+"""Digest of the inputs of a decision."""
 SETTINGS = SlotSettings(image="maleo/slot:1", image_pull_policy="IfNotPresent", agent_port=9808)
 TENSOR = Tensor(name="x", datatype="FP32", shape=[-1, 8])
 
@@ -155,7 +162,7 @@ def infeasible(code: str = "LatencyTooTight", message: str = "", *, least_bad: P
 
 
 def scope(of: Mission, **changes: Any) -> MissionScope:
-    """A scope in which nothing has happened yet, with `changes`."""
+    """Return a scope in which nothing has happened yet, with `changes`."""
     nothing: dict[str, Any] = {
         "model": model(),
         "placements": (),
@@ -170,4 +177,52 @@ def scope(of: Mission, **changes: Any) -> MissionScope:
         "now": 1_800_000_000.0,
         "settings": SETTINGS,
     }
+    if changes.get("verdict") is not None:
+        nothing["inputs_digest"] = DIGEST
     return MissionScope(mission=of, **(nothing | changes))
+
+
+def placement(*chain: str, revision: int = 1, trigger: str = "FirstPlacement", **options: Any) -> Placement:
+    """Return the Placement of `plan(*chain, **options)`, of which nothing is known yet."""
+    made = propose(scope(mission(), verdict=feasible(*chain, **options), trigger=trigger), Revisions())
+    assert made is not None
+    metadata = made.metadata.model_copy(update={"name": f"cctv-{revision}"})
+    spec = made.spec.model_copy(update={"revision": revision, "inputs_digest": DIGEST})
+    return made.model_copy(update={"metadata": metadata, "spec": spec})
+
+
+def pod(where: str, **changes: Any) -> SlotPod:
+    """Return a ready pod for the slot `node[:unit]`, with `changes`. Its IP address follows from the node's name."""
+    on, _, unit = where.partition(":")
+    facts: dict[str, Any] = {
+        "name": f"cctv-{on}-{(unit or CPU).replace('/', '-')}",
+        "node": on,
+        "unit": unit or CPU,
+        "entry": on == "drone-1",
+        "ip": f"10.0.0.{sum(on.encode()) % 250}",
+        "ready": True,
+        "failed": False,
+        "message": "",
+        "terminating": False,
+        "identity": identity_mark("secret"),
+    }
+    return SlotPod(**(facts | changes))
+
+
+def report(of: SlotPod, *warm: int, active: int | None = None, errors: tuple[str, ...] = ()) -> SlotReport:
+    """Return the report of a slot that holds the revisions `warm`."""
+    return SlotReport(
+        slot=f"demo/{of.name}",
+        warm=warm,
+        active=active,
+        highest_epoch=7,
+        fallback_warm=False,
+        address=f"{of.ip}:8080",
+        revisions=(),
+        errors=errors,
+    )
+
+
+def reports(*rows: SlotReport) -> dict[str, SlotReport]:
+    """Return the reports as in `Telemetry.reports`: pod name -> report."""
+    return {row.slot.partition("/")[2]: row for row in rows}

@@ -128,7 +128,7 @@ class World:
             steps.append(lambda n=name, s=status: self._mark(n, s))  # type: ignore[misc]
         if outcome.status is not None:
             steps.append(lambda: self._report_status(outcome))
-        return steps + [lambda r=r: self._delete(r.kind, r.name) for r in outcome.delete]  # type: ignore[misc]
+        return steps + [lambda r=r: self._delete(r.kind, r.name) for r in outcome.delete]
 
     def _create(self, manifest: dict[str, Any]) -> None:
         name = manifest["metadata"]["name"]

@@ -95,7 +95,9 @@ class Program:
         """Whether a Soft accuracy depends on the way."""
         floor, hard = self.of.floor
         missed = any(datasheet.tolerance(unit.facts) != 0 for unit in self.of.units)
-        return floor is not None and not hard and (missed or bool(self.at.coded) or self.of.accuracy < floor)
+        if floor is None or hard:
+            return False
+        return missed or bool(self.at.coded) or (self.of.accuracy is not None and self.of.accuracy < floor)
 
     def _solve(self, case: Case) -> Optimum | None:
         goal, constant = self._goal(case)
@@ -333,7 +335,8 @@ class Program:
                 yield self.sums.joules / energy, 1.0
         if floor is not None and case.accuracy:
             for u, unit in enumerate(self.of.units):
-                for b in range(self.at.blocks) if (missed := datasheet.tolerance(unit.facts)) else ():
+                missed = datasheet.tolerance(unit.facts) or 0.0
+                for b in range(self.at.blocks) if missed else ():
                     wide = self.at.zeros()
                     wide[self.at.on(b, u)], wide[self.at.widest] = missed * 1e2, -1e2
                     yield wide, 0.0

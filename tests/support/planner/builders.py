@@ -47,6 +47,14 @@ def profile(
     return DeviceProfile.model_validate({"metadata": meta(name), "spec": spec})
 
 
+def vary(of: DeviceProfile, *, spec: dict[str, Any] | None = None, **unit: Any) -> DeviceProfile:
+    """Return the profile with changed fields of its spec and of its first unit."""
+    body = of.to_api()
+    body["spec"] |= spec or {}
+    body["spec"]["computeUnits"][0] |= unit
+    return DeviceProfile.model_validate(body)
+
+
 def device(node: str, profile_name: str) -> Device:
     spec = {"nodeName": node, "declared": [{"name": "acc", "profile": profile_name}]}
     return Device.model_validate({"metadata": meta(node), "spec": spec})

@@ -44,7 +44,7 @@ def _wanted(change: Callable[[Body], object]) -> Lift:
     def change_spec(body: Body) -> None:
         change(body["spec"])
 
-    return lambda found: replace(found, missions=found.missions | {KEY: changed(found.missions[KEY], change_spec)})
+    return lambda found: replace(found, missions={**found.missions, KEY: changed(found.missions[KEY], change_spec)})
 
 
 def _nodes(**facts: Any) -> Lift:
@@ -111,7 +111,7 @@ def _alike_both_ways(body: Body) -> None:
 def _all_joined(found: Snapshot) -> Snapshot:
     pairs = combinations(found.nodes, 2)
     more = {f"{a}-{b}": link(a, b, "100Mbit/s") for a, b in pairs}
-    return replace(found, links=more | found.links)
+    return replace(found, links={**more, **found.links})
 
 
 def _named_input(spec: Body) -> None:

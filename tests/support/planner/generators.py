@@ -33,7 +33,7 @@ def one_mission(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
 def every_kind(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
     """The same with all that there is besides: exits, codecs, odd hardware, links by site and tier, others on them."""
     found = _with_directions(chance, mix(chance, _plain(chance, list(NAMES[:nodes]), blocks)))
-    found = replace(found, models=found.models | {"default/film": _FILM})
+    found = replace(found, models={**found.models, "default/film": _FILM})
     for name in NAMES[:nodes]:
         if chance.random() < 0.5:
             one = {"model": {"name": "net", "variants": [chance.choice(("fp32", "int8"))]}}
@@ -55,7 +55,7 @@ def _plain(chance: Random, names: list[str], blocks: int) -> Snapshot:
         model_profiles=_measured(chance, net, profiles),
     )
     if chance.random() < 0.4:
-        found = replace(found, devices=found.devices | {"drone": _two_units(found.devices["drone"], chance)})
+        found = replace(found, devices={**found.devices, "drone": _two_units(found.devices["drone"], chance)})
     return found
 
 
@@ -278,7 +278,7 @@ def _with_load(chance: Random, found: Snapshot, node: str, **spec: Any) -> Snaps
         demand={"rate": f"{chance.randint(1, 100)}/m"},
         **spec,
     )
-    wider = replace(found, missions=found.missions | {other.key: other}, current_plans={})
+    wider = replace(found, missions={**found.missions, other.key: other}, current_plans={})
     verdict = decide(wider, other.key)
     if not isinstance(verdict, Feasible) or len(verdict.plan.partitions) > 1:
         return (
@@ -287,9 +287,9 @@ def _with_load(chance: Random, found: Snapshot, node: str, **spec: Any) -> Snaps
     if chance.random() < 0.8:  # and it was promised little more than what it has
         limit = f"{verdict.plan.latency.value * chance.uniform(1.01, 1.5) * 1e6:.0f}us"
         objectives = {"latency": {"atMost": limit}}
-        spec = other.spec.model_copy(update={"objectives": type(other.spec.objectives).model_validate(objectives)})
-        wider = replace(wider, missions=found.missions | {other.key: other.model_copy(update={"spec": spec})})
-    return replace(wider, current_plans=found.current_plans | {other.key: verdict.plan})
+        tight = other.spec.model_copy(update={"objectives": type(other.spec.objectives).model_validate(objectives)})
+        wider = replace(wider, missions={**found.missions, other.key: other.model_copy(update={"spec": tight})})
+    return replace(wider, current_plans={**found.current_plans, other.key: verdict.plan})
 
 
 def _with_traffic(chance: Random, found: Snapshot, node: str) -> Snapshot:
@@ -305,7 +305,7 @@ def _with_traffic(chance: Random, found: Snapshot, node: str) -> Snapshot:
         criticality=chance.choice(("Safety", "Safety", "Mission", "BestEffort")),
         demand={"rate": "1/m"},
     )
-    wider = replace(found, missions=found.missions | {other.key: other})
+    wider = replace(found, missions={**found.missions, other.key: other})
     verdict, used = (
         decide(wider, other.key),
         {(p.node, p.unit) for each in found.current_plans.values() for p in each.partitions},
@@ -314,8 +314,8 @@ def _with_traffic(chance: Random, found: Snapshot, node: str) -> Snapshot:
         return found
     rate = f"{verdict.plan.rate.value * chance.uniform(0.2, 0.98):.3f}/s"
     spec = other.spec.model_copy(update={"demand": Demand(rate=rate)})
-    busier = found.missions | {other.key: other.model_copy(update={"spec": spec})}
-    return replace(found, missions=busier, current_plans=found.current_plans | {other.key: verdict.plan})
+    busier = {**found.missions, other.key: other.model_copy(update={"spec": spec})}
+    return replace(found, missions=busier, current_plans={**found.current_plans, other.key: verdict.plan})
 
 
 def _with_held(chance: Random, found: Snapshot) -> Snapshot:
@@ -327,7 +327,7 @@ def _with_held(chance: Random, found: Snapshot) -> Snapshot:
     }
     verdict = decide(replace(found, links=quick), "default/watch")
     held: Plan | None = verdict.plan if isinstance(verdict, Feasible) else verdict.closest
-    return replace(found, current_plans=found.current_plans | {"default/watch": held}) if held is not None else found
+    return replace(found, current_plans={**found.current_plans, "default/watch": held}) if held is not None else found
 
 
 def _with_held_elsewhere(chance: Random, found: Snapshot) -> Snapshot:
@@ -335,6 +335,6 @@ def _with_held_elsewhere(chance: Random, found: Snapshot) -> Snapshot:
     watch = found.missions["default/watch"]
     spec = {"modes": [chance.choice(_MODES)], "egress": watch.spec.egress.model_copy(update={"input": "Any"})}
     then = watch.model_copy(update={"spec": watch.spec.model_copy(update=spec)})
-    verdict = decide(replace(found, missions=found.missions | {watch.key: then}, current_plans={}), watch.key)
+    verdict = decide(replace(found, missions={**found.missions, watch.key: then}, current_plans={}), watch.key)
     held = verdict.chosen
-    return replace(found, current_plans=found.current_plans | {watch.key: held}) if held is not None else found
+    return replace(found, current_plans={**found.current_plans, watch.key: held}) if held is not None else found

@@ -80,7 +80,7 @@ def constrained_world(world: World) -> Snapshot:
             *(variant(v, chain, precision=v, accuracy=f"{round(100 * share)}%") for v, share in ACCURACY.items()),
             inputs=world["inputs"],
         ),
-        links=[link(*sorted(pair), f"{rate}Mbit/s") for pair, rate in world["mbit"].items() if rate],
+        links=[link(min(pair), max(pair), f"{rate}Mbit/s") for pair, rate in world["mbit"].items() if rate],
     )
     for name, facts in made.nodes.items():
         object.__setattr__(facts, "site", SITES[name])

@@ -41,8 +41,9 @@ def mix(chance: Random, found: Snapshot) -> Snapshot:
 def _down(what: str, found: Snapshot, name: str) -> Snapshot:
     """A node that is not ready or takes nothing new, a device whose agent is silent, a unit that is out of order."""
     if what in ("node", "cordon"):
-        facts = {"ready": False} if what == "node" else {"schedulable": False}
-        return replace(found, nodes=found.nodes | {name: replace(found.nodes[name], **facts)})
+        node = found.nodes[name]
+        down = replace(node, ready=False) if what == "node" else replace(node, schedulable=False)
+        return replace(found, nodes={**found.nodes, name: down})
 
     def stop(body: Body) -> None:
         if what == "device":
@@ -50,7 +51,7 @@ def _down(what: str, found: Snapshot, name: str) -> Snapshot:
         else:
             body["status"]["units"] = [{"name": "acc/npu", "state": "Unavailable"}]
 
-    return replace(found, devices=found.devices | {name: changed(found.devices[name], stop)})
+    return replace(found, devices={**found.devices, name: changed(found.devices[name], stop)})
 
 
 def changed(made: Made, change: Callable[[Body], object]) -> Made:
@@ -262,8 +263,8 @@ def _with_host(chance: Random, found: Snapshot, name: str) -> Snapshot:
     def own(device: Body) -> None:
         device.setdefault("status", {})["inventory"] = {"host": {"profile": host.metadata.name}}
 
-    devices = found.devices | {name: changed(found.devices[name], own)}
-    return replace(found, profiles=found.profiles | {host.metadata.name: host}, devices=devices)
+    devices = {**found.devices, name: changed(found.devices[name], own)}
+    return replace(found, profiles={**found.profiles, host.metadata.name: host}, devices=devices)
 
 
 def _links(chance: Random, found: Snapshot) -> dict[str, Link]:
