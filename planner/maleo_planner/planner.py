@@ -49,7 +49,8 @@ def plan(
 ) -> Verdict:
     """Return the verdict for mission `key` (namespace/name) of the snapshot. Deterministic.
 
-    index: index of this snapshot, or of one that differs only in `held`; built if None.
+    Args:
+        index: Index of this snapshot, or of one that differs only in `held`; built if None.
     """
     index = index or FleetIndex(snapshot)
     verdict = decide(snapshot, key, aim=aim, index=index, budget=Budget(budgets.plan))
@@ -109,7 +110,9 @@ def _better_plan(problem: MissionProblem, best: Candidate, verdict: Verdict) -> 
 def _trial_planner(snapshot: Snapshot, index: FleetIndex, aim: Aim, budget: Budget) -> TrialPlanner:
     """Return a function that plans variants of one snapshot.
 
-    index: reused for variants that have the same nodes, devices and observations. budget: work of all calls together.
+    Args:
+        index: Reused for variants that have the same nodes, devices and observations.
+        budget: Work of all calls together.
     """
 
     def plan_trial(changed: Snapshot, key: str, /, *, aim: Aim = aim) -> Verdict:
@@ -185,8 +188,11 @@ def decide(
 ) -> Verdict:
     """Return the verdict of `plan` without diagnosis, for trial decisions.
 
-    An infeasible verdict has no relaxations, and the `retry` of its blockers is an estimate. reservations: reservations
-    that count in place of `snapshot.held`. budget: None for the standard budget.
+    An infeasible verdict has no relaxations, and the `retry` of its blockers is an estimate.
+
+    Args:
+        reservations: Reservations that count in place of `snapshot.held`.
+        budget: None for the standard budget.
     """
     mission, index = snapshot.missions[key], index or FleetIndex(snapshot)
     budget = budget or Budget()

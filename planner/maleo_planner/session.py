@@ -20,7 +20,8 @@ from maleo_planner.types.work_budget import Budget, Budgets
 class PlanningSession:
     """Incrementally updated planning state; after `update` it equals `PlanningSession(snapshot)`, whatever came before.
 
-    budgets: work budgets of each mission.
+    Args:
+        budgets: Work budgets of each mission.
     """
 
     def __init__(self, snapshot: Snapshot, *, budgets: Budgets = Budgets()) -> None:  # noqa: B008 - immutable
@@ -34,8 +35,9 @@ class PlanningSession:
     ) -> None:
         """Replace the snapshot and renew what is derived from it.
 
-        nodes: nodes whose Node, Device or capacity changed. missions: missions that changed or hold other plans. None:
-        not known, compare all.
+        Args:
+            nodes: Nodes whose Node, Device or capacity changed.
+            missions: Missions that changed or hold other plans. None: not known, compare all.
         """
         before, self.snapshot = self.snapshot, snapshot
         renewed = self.index.update(snapshot, nodes)
@@ -86,8 +88,9 @@ class PlanningSession:
     def uses_resource(self, plan: Plan, resource: tuple[str, ...]) -> bool:
         """Return True if a plan uses a resource.
 
-        resource: as in `column_generation`: ("time" | "memory" | "use", node, unit), ("link", *segment) or ("power",
-        node).
+        Args:
+            resource: As in `column_generation`: ("time" | "memory" | "use", node, unit), ("link", *segment) or
+                ("power", node).
         """
         kind, *names = resource
         if kind == "power":
@@ -105,7 +108,8 @@ class PlanningSession:
     def fit(self, key: str, wanted: Plan, *, with_fallback: bool = True) -> Feasible | None:
         """Return the wanted plan, evaluated with the plans held now; None if it does not fit.
 
-        with_fallback: whether to plan a fallback.
+        Args:
+            with_fallback: Whether to plan a fallback.
         """
         problem = self.problem(key)
         candidate = evaluate_plan(problem, wanted) if isinstance(problem, MissionProblem) else None
@@ -141,7 +145,8 @@ def choose_from_tables(
 ) -> Feasible | None:
     """Return the best plan of the tables; None if there is none or, with `proven_only`, if it is not proven optimal.
 
-    with_fallback: plan a fallback and compute the bound.
+    Args:
+        with_fallback: Plan a fallback and compute the bound.
     """
     found = [candidate for table in tables for _, candidate in table.best()]
     if not found:

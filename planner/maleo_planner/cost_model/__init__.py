@@ -1,1 +1,1 @@
-"""Cost model: what a span of blocks, a transfer, a codec and waiting cost on given hardware."""
+"""Cost model: time, energy and memory of spans, transfers and codecs, and queueing delays on shared units."""

@@ -1,7 +1,7 @@
-"""Analogue units: accuracy may fall short of its measured value on them, and writing weights costs energy.
+"""Analogue units: accuracy may be lower than measured elsewhere, and writing weights costs energy.
 
-The tolerance holds for a whole model on such hardware, so the widest tolerance of a plan's units counts, not their sum.
-Weights are written once per update of the model; that energy is spread evenly over the requests until the next update.
+The tolerance holds for a whole model on such hardware, so the widest tolerance of the units of a plan counts, not their
+sum. Weights are written once per model update; the energy is spread evenly over the requests until the next update.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,10 @@ from maleo_planner.types.requirements import Requirements, accuracy_margin
 
 
 def find_tolerance_violation(requirements: Requirements, variant: Variant, unit: UnitFacts) -> Incompatibility | None:
-    """Return why the unit may break a Hard accuracy floor: a tolerance unknown or wider than the margin; else None."""
+    """Return why the unit may violate a Hard accuracy floor; None if it cannot.
+
+    It may if its tolerance is unknown, or wider than the margin of the variant above the floor.
+    """
     limit, accuracy, tolerance = requirements.accuracy, requirements.accuracy_of(variant), unit.accuracy_tolerance
     if limit is None or not limit.hard or accuracy is None:
         return None
@@ -39,12 +42,12 @@ def find_tolerance_violation(requirements: Requirements, variant: Variant, unit:
 
 
 def writes_weights(requirements: Requirements, unit: UnitFacts) -> bool:
-    """Return True if the mission's requests pay for writing weights on the unit."""
+    """Return True if requests of the mission pay for writing weights on the unit."""
     return requirements.updates_per_request > 0 and unit.write_energy != 0
 
 
 def add_weight_writing(costs: SpanCosts, requirements: Requirements, unit: UnitFacts) -> SpanCosts:
-    """Return the costs with the energy of weight updates per request; nan where it is unknown."""
+    """Return the costs with the energy of weight updates per request added; nan if it is unknown."""
     if not writes_weights(requirements, unit):
         return costs
     joules = unit.write_energy
@@ -54,7 +57,7 @@ def add_weight_writing(costs: SpanCosts, requirements: Requirements, unit: UnitF
 
 
 def guaranteed_accuracy(accuracy: Estimate | None, units: Iterable[UnitFacts]) -> Estimate | None:
-    """Return the accuracy guaranteed on these units: `accuracy` less the widest tolerance; None if unknown."""
+    """Return the accuracy guaranteed on these units: `accuracy` less the widest tolerance; None if it is unknown."""
     widest = Estimate(0.0, basis=Basis.MEASURED)
     for tolerance in (unit.accuracy_tolerance for unit in units):
         if tolerance is None:

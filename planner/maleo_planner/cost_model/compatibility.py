@@ -1,6 +1,6 @@
-"""Static compatibility of a variant with a unit: the first filter of planning, with a code for each kind of mismatch.
+"""Static compatibility of variants with units: the first filter of planning, with a code for each incompatibility.
 
-An unknown property satisfies no requirement: a runtime without a version, a device without an operating system.
+An unknown property, such as the version of a runtime or the operating system of a device, satisfies no requirement.
 """
 
 from dataclasses import dataclass
@@ -19,15 +19,17 @@ _VERSION_CODES: Final[dict[VersionMatch, str]] = {
 
 
 NO_PEAK_CODES: Final = {"PeakUnknown", "PrecisionUnsupported"}
-"""Codes of a peak that is not stated for the variant's precision; `find_incompatibility` checks the peak last."""
+"""Codes if no peak is declared for the precision of the variant; `find_incompatibility` checks the peak last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incompatibility:
-    """A requirement that is not met.
+    """Requirement of a variant that a unit does not meet.
 
-    code: for programs; reason: for people, the requirement and what the unit provides; shortfall: relative shortfall,
-    of a quantity alone.
+    Attributes:
+        code: Machine-readable reason.
+        reason: The requirement and what the unit provides, as text.
+        shortfall: Missing share of a quantity; None if the requirement is no quantity.
     """
 
     code: str
@@ -36,9 +38,9 @@ class Incompatibility:
 
 
 def find_incompatibility(variant: Variant, unit: UnitFacts) -> Incompatibility | None:
-    """Return the first requirement that is not met, None where the variant can run.
+    """Return the first requirement that the unit does not meet; None if the variant can run.
 
-    Checked in this order: runtime, its version, format, back end, operating system, features, precision.
+    The order is runtime, its version, format, back end, operating system, features, precision.
     """
     runtime = unit.runtime(variant)
     if runtime is None:
@@ -50,7 +52,7 @@ def find_incompatibility(variant: Variant, unit: UnitFacts) -> Incompatibility |
 
 
 def _check_runtime(variant: Variant, runtime: Runtime) -> Incompatibility | None:
-    """Return the first requirement on version, format and back end that the runtime does not meet."""
+    """Return the first of version, format and back end that the runtime does not provide."""
     requirements, formats = variant.requires, [artifact.format for artifact in variant.artifacts]
     match = match_version(runtime.version, requirements.version)
     if match != "Inside":
@@ -72,7 +74,7 @@ def _check_runtime(variant: Variant, runtime: Runtime) -> Incompatibility | None
 
 
 def _check_unit(variant: Variant, unit: UnitFacts) -> Incompatibility | None:
-    """Return the first requirement on operating system, features and precision that the unit does not meet."""
+    """Return the first of operating system, features and precision that the unit does not provide."""
     requirements = variant.requires
     if requirements.os and requirements.os not in unit.hardware.os:
         provided = ", ".join(unit.hardware.os) or "an unknown one"
@@ -88,7 +90,7 @@ def _check_unit(variant: Variant, unit: UnitFacts) -> Incompatibility | None:
 
 
 def _precision_incompatibility(variant: Variant, unit: UnitFacts) -> Incompatibility:
-    """Return why no peak applies: none is stated for the sparsity, none at all, or none for the precision."""
+    """Return why no peak applies: none is declared for the sparsity, none at all, or none for the precision."""
     peaks = unit.unit.peak
     sparse = sorted({p.sparsity for p in peaks if p.precision == variant.precision})
     if sparse:

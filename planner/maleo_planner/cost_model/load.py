@@ -1,4 +1,4 @@
-"""Reservations of other missions on a unit, and what they leave for one more mission."""
+"""Load of a unit by other missions, and the capacity that it leaves."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,12 +13,17 @@ _UNLIMITED: Final = np.inf
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Reservations of other missions on a unit: its time (`queue`), `memory` in bytes, and `watts` of its node.
+    """Aggregated reservations of other missions on a unit.
 
-    artifacts: digests of the artifacts that run there; rate: requests/s of those that pay no reconfiguration yet;
-    latency_slack: seconds by which the tightest of their Hard latency limits is kept; wait_budgets: queueing delay that
-    these limits still allow; with_reconfiguration: the same reservations once all of them pay for reconfiguration, None
-    where that changes nothing.
+    Attributes:
+        queue: Time reserved on the unit.
+        memory: Bytes reserved on the unit.
+        watts: Power reserved on the node of the unit.
+        artifacts: Digests of the artifacts that run there.
+        rate: Requests/s of the missions that pay no reconfiguration yet.
+        latency_slack: Seconds by which the tightest Hard latency limit is kept.
+        wait_budgets: Queueing delays that these limits still allow.
+        with_reconfiguration: The same load once all missions pay for reconfiguration; None if that changes nothing.
     """
 
     queue: Queue = IDLE
@@ -32,15 +37,15 @@ class Load:
 
     @property
     def utilisation(self) -> float:
-        """Return the reserved share of the unit's time."""
+        """Return the reserved share of the time of the unit."""
         return self.queue.utilisation
 
 
 def energy_allowance(unit: UnitFacts, load: Load, rate: float) -> float:
-    """Return the joules that one request may still use under the node's power cap; infinite without a cap."""
+    """Return the joules that one request may still use under the power cap of the node; infinite without a cap."""
     return _UNLIMITED if unit.power_cap is None or rate <= 0 else max(0.0, unit.power_cap - load.watts) / rate
 
 
 def free_memory(unit: UnitFacts, load: Load) -> float:
-    """Return the free bytes of the unit; infinite where its memory is not known to be limited."""
+    """Return the free bytes of the unit; infinite if no limit is known."""
     return _UNLIMITED if unit.memory is None else unit.memory - load.memory

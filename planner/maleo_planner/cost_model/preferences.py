@@ -1,4 +1,4 @@
-"""Soft placement preferences of a mission: a tie-break among otherwise equal plans, without effect on feasibility."""
+"""Soft placement preferences of a mission: they break ties between equal plans and never affect feasibility."""
 
 from collections.abc import Sequence
 from math import inf
@@ -8,10 +8,10 @@ from maleo_planner.cost_model.units import UnitFacts
 
 
 def preference_penalties(preference: Preference, units: Sequence[UnitFacts]) -> tuple[float, ...]:
-    """Return the sort key of a plan over these units, the smallest first.
+    """Return the penalties of a plan over these units, compared in order, smaller is better.
 
-    It is the mean number of preferred targets and features that a unit lacks, then, if cheaper plans are preferred, the
-    price of all devices in US dollars.
+    They are the mean number of preferred targets and features that a unit lacks and, if cheaper plans are preferred,
+    the price of all devices in US dollars.
     """
     wanted = {*preference.targets, *preference.features}
     lacking = sum(len(wanted - {*unit.hardware.targets, *unit.unit.features}) for unit in units) if wanted else 0
@@ -19,6 +19,6 @@ def preference_penalties(preference: Preference, units: Sequence[UnitFacts]) -> 
 
 
 def _price(units: Sequence[UnitFacts]) -> float:
-    """Return the sum of prices in US dollars, each device once; infinite where a price is unknown."""
+    """Return the price of all devices in US dollars, each counted once; infinite if a price is unknown."""
     devices = {(unit.node.name, unit.name.partition("/")[0]): unit.price for unit in units}
     return sum(inf if price is None else price for price in devices.values())

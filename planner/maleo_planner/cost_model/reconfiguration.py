@@ -1,6 +1,6 @@
-"""Time sharing of units that are reconfigured for each model: its cost, and when it is not allowed.
+"""Time sharing of units that are reconfigured between models: its cost, and when it is not possible.
 
-Each request pays a whole reconfiguration, as if it always followed a request of another model: an upper bound.
+Each request pays a full reconfiguration, as if it always followed a request of another model: an upper bound.
 Partitions of the same artifact count as one model.
 """
 
@@ -15,7 +15,7 @@ from maleo_planner.cost_model.units import UnitFacts
 
 
 def find_sharing_conflict(variant: Variant, unit: UnitFacts, load: Load) -> Incompatibility | None:
-    """Return why the variant cannot share the unit with what other missions run on it, None where it can."""
+    """Return why the variant cannot share the unit with other missions; None if it can."""
     if is_occupied(unit, load):
         return Incompatibility("UnitOccupied", "used exclusively by another mission")
     if not _alternates_models(variant, unit, load):
@@ -45,7 +45,7 @@ def is_occupied(unit: UnitFacts, load: Load) -> bool:
 
 
 def shared_load(variant: Variant, unit: UnitFacts, load: Load) -> Load:
-    """Return the load as it is once this variant shares the unit: with reconfigurations where models alternate."""
+    """Return the load once this variant shares the unit: with reconfigurations if models alternate."""
     return (
         load.with_reconfiguration
         if load.with_reconfiguration is not None and _alternates_models(variant, unit, load)
@@ -54,16 +54,16 @@ def shared_load(variant: Variant, unit: UnitFacts, load: Load) -> Load:
 
 
 def reconfiguration_time(variant: Variant, unit: UnitFacts, load: Load) -> float:
-    """Return the seconds of reconfiguration that each request of the variant pays on the unit."""
+    """Return the seconds of reconfiguration per request of the variant on the unit."""
     return (unit.reconfiguration or 0.0) if _alternates_models(variant, unit, load) else 0.0
 
 
 def add_reconfiguration(costs: SpanCosts, variant: Variant, unit: UnitFacts, load: Load) -> SpanCosts:
-    """Return the costs with the reconfiguration; the unit draws its typical power meanwhile."""
+    """Return the costs with reconfiguration added; the unit draws its typical power meanwhile."""
     seconds = reconfiguration_time(variant, unit, load)
     return replace(costs, reconfiguration=seconds) if seconds else costs
 
 
 def _alternates_models(variant: Variant, unit: UnitFacts, load: Load) -> bool:
-    """Return True if the unit would have to be reconfigured between this variant and models of other missions."""
+    """Return True if the unit must be reconfigured between this variant and models of other missions."""
     return not load.artifacts <= {variant.artifacts[0].digest} and unit.reconfiguration != 0

@@ -1,8 +1,8 @@
 """Cost model: time, energy and memory of a span of blocks on a unit, and time and energy of a transfer over a link.
 
-Times follow a roofline: each block takes the longer of its operations at the effective peak and its bytes at the memory
-bandwidth, and each span adds one launch. Measured spans replace this estimate, a measured whole model scales it, and an
-online correction and the unit's present capacity scale both. All figures are in SI units.
+Times follow a roofline model: each block takes the maximum of its operations at the effective peak and its bytes at the
+memory bandwidth, and each span adds one launch. Measured spans replace this estimate, a measured whole model scales it,
+and an online correction and the present capacity of the unit scale both. All values are in SI units.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
 _MESSAGE_OVERHEAD_S: Final = (
-    0.001  # serialisation and protocol on both sides of a hop; 0.3 to 0.7 ms were measured for 1 to 400 KB
+    0.001  # serialisation and protocol at both ends; 0.3 to 0.7 ms were measured for 1 to 400 KB
 )
 
 
@@ -34,7 +34,11 @@ _MESSAGE_OVERHEAD_S: Final = (
 class SpanMeasurement:
     """Measured time and energy of a span.
 
-    seconds: mean; sigma: standard deviation in seconds; joules: None where energy was not measured.
+    Attributes:
+        seconds: Mean time.
+        sigma: Standard deviation in seconds.
+        joules: Energy; None if it was not measured.
+        basis: Basis of the measurement.
     """
 
     seconds: float
@@ -45,10 +49,15 @@ class SpanMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class SpanEstimate:
-    """Predicted figures of one span for one request.
+    """Predicted time and energy of one request on one span.
 
-    nominal: seconds at full capacity and before online correction; mean, sigma: expected seconds and their standard
-    deviation; energy: joules, nan where it is unknown.
+    Attributes:
+        nominal: Seconds at full capacity and before online correction.
+        mean: Expected seconds.
+        sigma: Standard deviation in seconds.
+        energy: Joules; nan if unknown.
+        basis: Basis of the prediction.
+        source: Origin of the prediction, as text.
     """
 
     nominal: float
@@ -61,13 +70,21 @@ class SpanEstimate:
 
 @dataclass(frozen=True, slots=True)
 class SpanCosts:
-    """Costs of all spans of one variant on one unit: measured where known, else the sum of the blocks and one launch.
+    """Costs of all spans of one variant on one unit: measured if known, else the sum of the blocks and one launch.
 
-    prefix_seconds: (L+1,) nominal seconds of the blocks before each block; launch_seconds: nominal seconds; spread:
-    relative standard deviation; measured: (first, last) -> measured span; time_factor: expected seconds per nominal
-    second, by online correction and present capacity; watts: None where unknown; blocks: of the variant; is_corrected:
-    whether an online correction is applied; reconfiguration: seconds of reconfiguration per request, whatever the span;
-    write_energy_per_byte: joules per request for each byte of weights, nan where unknown.
+    Attributes:
+        prefix_seconds: (L+1,) nominal seconds of the blocks before each block.
+        launch_seconds: Nominal seconds of one launch.
+        spread: Relative standard deviation of times.
+        measured: (first block, last block) -> measured span.
+        time_factor: Expected seconds per nominal second, by online correction and present capacity.
+        watts: Typical power; None if unknown.
+        blocks: Blocks of the variant.
+        basis: Basis of the predictions.
+        source: Origin of the predictions, as text.
+        is_corrected: Whether an online correction is applied.
+        reconfiguration: Seconds of reconfiguration per request, for any span.
+        write_energy_per_byte: Joules per request and byte of weights; nan if unknown.
     """
 
     prefix_seconds: Vector
@@ -83,10 +100,10 @@ class SpanCosts:
     reconfiguration: float = 0.0
     write_energy_per_byte: float = 0.0
     only_measured: bool = False
-    """Whether spans that were not measured are impossible, because no peak is stated for the unit."""
+    """Whether only measured spans are possible, because no peak is declared for the unit."""
 
     def estimate(self, first: int, last: int) -> SpanEstimate:
-        """Return the figures of blocks `first` to `last`, both included; times are infinite for an impossible span."""
+        """Return the prediction for blocks `first` to `last`, both included; times are infinite if impossible."""
         known = self.measured.get((first, last))
         nominal = (
             known.seconds
@@ -118,8 +135,12 @@ class SpanCosts:
 class BlockArrays:
     """Blocks of a variant as arrays.
 
-    work: (L,) operations; weights, activations: (L,) bytes; memory: (L, L) bytes of a span by its first and last block,
-    the sum of its weights and its largest activations, nan below the diagonal.
+    Attributes:
+        work: (L,) operations.
+        weights: (L,) bytes.
+        activations: (L,) bytes.
+        memory: (L, L) bytes of a span by first and last block: the sum of its weights and its maximum activations; nan
+            below the diagonal.
     """
 
     work: Vector
@@ -139,9 +160,17 @@ class BlockArrays:
 def cost_spans(
     snapshot: Snapshot, variant: Variant, blocks: BlockArrays, unit: UnitFacts, correction: Estimate | None
 ) -> SpanCosts | None:
-    """Return the costs of the variant's spans on the unit, None where neither a peak nor a measured span is known.
+    """Return the costs of the spans of a variant on a unit.
 
-    The peak must be of the variant's precision. correction: factor on the predicted time, learned online.
+    Args:
+        snapshot: Source of the ModelProfiles.
+        variant: Variant to run.
+        blocks: Blocks of the variant.
+        unit: Unit to run it on.
+        correction: Factor on predicted times, learned online; None for none.
+
+    Returns:
+        None if neither a measured span nor a peak for the precision of the variant is known.
     """
     speed, measured = unit.speed(variant), _list_measurements(snapshot, variant, unit)
     if speed is None and not measured:
@@ -161,7 +190,7 @@ def cost_spans(
         )
         basis, source = Basis.MODELLED, speed.source
     if whole_model is not None and speed is not None:
-        # Times of blocks are not additive, but the measured whole shows how far the roofline is off.
+        # Times of blocks are not additive, but the measured whole model gives the error of the roofline.
         scale = whole_model.seconds / (float(prefix_seconds[-1]) + launch_seconds)
         prefix_seconds, launch_seconds = prefix_seconds * scale, launch_seconds * scale
         spread = max(SPREAD_BY_BASIS.get(whole_model.basis, DEFAULT_SPREAD), whole_model.sigma / whole_model.seconds)
@@ -170,7 +199,7 @@ def cost_spans(
     if correction is not None:
         basis, source = Basis.CALIBRATED, correction.source
     if correction is not None and correction.sigma:
-        # The spread of requests on this unit is better evidence than that of the profile's measurement.
+        # Requests on this unit are better evidence of the spread than the measurement behind the profile.
         spread = correction.sigma / correction.value
         measured = {place: replace(span, sigma=spread * span.seconds) for place, span in measured.items()}
     return SpanCosts(
@@ -191,9 +220,12 @@ def cost_spans(
 def _distribute_whole_model(
     blocks: BlockArrays, whole_model: SpanMeasurement | None, overhead: float
 ) -> tuple[Vector, float, float]:
-    """Return nominal seconds before each block, seconds of a launch and the relative deviation, without a stated peak.
+    """Distribute a measured whole model over its blocks, for units without a declared peak.
 
-    A measured whole is distributed over the blocks by operations, evenly where the blocks have none.
+    Time is distributed by operations, evenly if the blocks have none.
+
+    Returns:
+        (L+1,) nominal seconds before each block, seconds of one launch, and the relative standard deviation.
     """
     work = blocks.work if blocks.work.sum() > 0 else np.ones_like(blocks.work)
     launch = min(overhead, whole_model.seconds) if whole_model else 0.0
@@ -202,7 +234,7 @@ def _distribute_whole_model(
 
 
 def _list_measurements(snapshot: Snapshot, variant: Variant, unit: UnitFacts) -> dict[tuple[int, int], SpanMeasurement]:
-    """Return (first, last) -> the strongest span in the ModelProfiles of this variant, unit and runtime."""
+    """Return the strongest measurement of each span, from ModelProfiles of this variant, unit and runtime."""
     index = {block.name: i for i, block in enumerate(variant.blocks)}
     digests = {artifact.digest for artifact in variant.artifacts}
     found = dict[tuple[int, int], list[StatedSpan]]()
@@ -217,23 +249,23 @@ def _list_measurements(snapshot: Snapshot, variant: Variant, unit: UnitFacts) ->
 
 
 def _parse_measurement(span: StatedSpan) -> SpanMeasurement:
-    """Return the mean and standard deviation of a stated span."""
+    """Return mean and standard deviation of a span in a ModelProfile."""
     p50, p95 = parse(DURATION, span.latency.p50), parse(DURATION, span.latency.p95)
     joules = parse(ENERGY, span.energy) if span.energy else None
-    # Times have a long tail, so the mean is above the median: take that of the log-normal distribution with this p50
-    # and p95. The deviation is chosen such that the mean plus `Z_P95` deviations is the stated p95.
+    # Times have a long tail, so the mean is above the median: use the mean of the log-normal distribution with this
+    # p50 and p95. The standard deviation is chosen such that mean plus `Z_P95` deviations is the declared p95.
     mean = min(p50 * exp((log(p95 / p50) / Z_P95) ** 2 / 2), p95) if p95 > p50 else p50
     return SpanMeasurement(mean, max(0.0, p95 - mean) / Z_P95, joules, span.basis)
 
 
 def _span_sums(values: NDArray[np.float64]) -> Matrix:
-    """Return [first, last] -> the sum over the span, nan below the diagonal."""
+    """Return (L, L) sums over spans by first and last block; nan below the diagonal."""
     prefix = np.concatenate([[0.0], np.cumsum(values)])
     return _mask_below_diagonal(prefix[None, 1:] - prefix[:-1, None])
 
 
 def _span_maxima(values: NDArray[np.float64]) -> Matrix:
-    """Return [first, last] -> the largest value of the span, nan below the diagonal."""
+    """Return (L, L) maxima over spans by first and last block; nan below the diagonal."""
     rows = np.where(np.triu(np.ones((len(values), len(values)), dtype=bool)), values[None, :], 0.0)
     return _mask_below_diagonal(np.maximum.accumulate(rows, axis=1))
 
@@ -245,10 +277,14 @@ def _mask_below_diagonal(table: Matrix) -> Matrix:
 
 @dataclass(frozen=True, slots=True)
 class LinkFacts:
-    """Figures of a link in one direction.
+    """Bandwidth, delay and energy of a Link in one direction.
 
-    bandwidth: bytes/s; reverse_bandwidth: bytes/s in the opposite direction; round_trip: seconds; energy_per_byte:
-    joules per byte; name: of the Link.
+    Attributes:
+        bandwidth: Bytes/s.
+        reverse_bandwidth: Bytes/s in the opposite direction.
+        round_trip: Seconds.
+        energy_per_byte: Joules per byte.
+        name: Name of the Link.
     """
 
     bandwidth: Estimate
@@ -259,28 +295,26 @@ class LinkFacts:
 
     @property
     def fixed_seconds(self) -> float:
-        """Seconds of a request and its answer that do not depend on their sizes: round trip and message overhead."""
+        """Return the seconds of a call that do not depend on its size: round trip and message overhead."""
         return self.round_trip + _MESSAGE_OVERHEAD_S
 
     def transfer_time(self, size: float, answer_size: float) -> Estimate:
-        """Return the seconds of one request of `size` bytes and its answer of `answer_size` bytes."""
+        """Return the seconds of a request of `size` bytes and its answer of `answer_size` bytes."""
         variable_seconds = (size + answer_size) / self.bandwidth.value + self.return_delay(answer_size)
         sigma = variable_seconds * (self.bandwidth.sigma / self.bandwidth.value)
         return Estimate(variable_seconds + self.fixed_seconds, sigma, self.bandwidth.basis, self.bandwidth.source)
 
     def return_delay(self, answer_size: float) -> float:
-        """Return the extra seconds of an answer on the way back over the forward direction; negative if quicker."""
+        """Return the additional seconds of an answer in the opposite direction; negative if that is faster."""
         return answer_size / self.reverse_bandwidth - answer_size / self.bandwidth.value
 
     def transfer_energy(self, size: float, answer_size: float) -> float:
-        """Return the joules of one request of `size` bytes and its answer of `answer_size` bytes."""
+        """Return the joules of a request of `size` bytes and its answer of `answer_size` bytes."""
         return (size + answer_size) * self.energy_per_byte
 
 
 def declared_bandwidth(link: Link, *, forward: bool) -> float:
-    """Return the declared bytes/s from the first end of the Link to the second (`forward`), or in the opposite
-    direction.
-    """
+    """Return the declared bytes/s from the first to the second end of the Link (`forward`), or the other way."""
     spec = link.spec
     text = spec.bandwidth or (spec.up if forward else spec.down)
     assert text is not None, "a valid Link has either bandwidth, or both up and down"
@@ -290,11 +324,17 @@ def declared_bandwidth(link: Link, *, forward: bool) -> float:
 def make_link_facts(
     key: str, link: Link, measured: Estimate | None, measured_reverse: Estimate | None, *, forward: bool
 ) -> LinkFacts:
-    """Return the figures of the Link in one direction.
+    """Return bandwidth, delay and energy of a Link in one direction.
 
-    measured, measured_reverse: measured bandwidths in this and the opposite direction, None where not measured. Slots
-    measure requests together with their answers: such a figure counts for both directions unless the Link states them
-    separately.
+    Slots measure requests together with their answers, so a measured bandwidth counts for both directions unless the
+    Link declares them separately.
+
+    Args:
+        key: Name of the Link.
+        link: The Link.
+        measured: Measured bandwidth in this direction, None without one.
+        measured_reverse: Measured bandwidth in the opposite direction, None without one.
+        forward: Whether the direction is from the first to the second end of the Link.
     """
     declared = declared_bandwidth(link, forward=forward)
     bandwidth = measured or Estimate(declared, DEFAULT_SPREAD * declared, Basis.DECLARED, f"Link {key}")

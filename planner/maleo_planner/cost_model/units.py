@@ -1,4 +1,4 @@
-"""Compute units of a snapshot with the figures that planning uses; of conflicting figures the strongest basis wins."""
+"""Compute units of a snapshot. Of conflicting declarations the one with the strongest basis counts."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from maleo_planner.types.problem import Estimate, NodeFacts, Snapshot
 _MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")
 _DEFAULT_EFFICIENCY: Final = Estimate(0.3, 0.15, Basis.UNKNOWN, "assumed: the efficiency is unknown")
 SPREAD_BY_BASIS: Final = {Basis.MEASURED: 0.05, Basis.CALIBRATED: 0.05}
-"""Relative standard deviation of a figure by its basis; `DEFAULT_SPREAD` for all others."""
+"""Relative standard deviation of a value by its basis; `DEFAULT_SPREAD` for all others."""
 DEFAULT_SPREAD: Final = 0.15
-"""Relative standard deviation of a figure that was not measured."""
+"""Relative standard deviation of a value that was not measured."""
 
 
 class _HasPowerMode(Protocol):
@@ -29,7 +29,7 @@ HasPowerModeT = TypeVar("HasPowerModeT", bound=_HasPowerMode)
 
 @dataclass(frozen=True, slots=True)
 class UnitFacts:
-    """Figures of one compute unit of one node. unit: as declared for the present power mode."""
+    """Compute unit of a node, with its declared and observed properties; `unit` is as declared for the present mode."""
 
     node: NodeFacts
     name: str
@@ -38,36 +38,36 @@ class UnitFacts:
     power_mode: str
     unit: ComputeUnit
     simulated: bool
-    memory: float | None  # bytes; None = no known limit
-    capacity: float  # 0..1 of normal speed
+    memory: float | None  # bytes; None: no known limit
+    capacity: float  # share of normal speed, 0 to 1
     available: bool
-    power_cap: float | None = None  # watts that all missions together may add on the node; None = no cap
+    power_cap: float | None = None  # watts that all missions together may add on the node; None: no cap
 
     @property
     def key(self) -> tuple[str, str]:
-        """(node name, unit name)."""
+        """Return (node name, unit name)."""
         return self.node.name, self.name
 
     @property
     def exclusive(self) -> bool:
-        """Whether the unit serves one mission at a time."""
+        """Return True if the unit serves one mission at a time."""
         return self.unit.access.sharing == "Exclusive"
 
     def power(self, state: str) -> float | None:
-        """Return the watts in this state of the unit; None = unknown."""
+        """Return the power in this state of the unit in watts; None if unknown."""
         row = strongest(p for p in self.unit.power if p.state == state)
         return parse(POWER, row.value) if row else None
 
     @property
     def typical_power(self) -> str:
-        """The typical power as text for messages, as stated in the profile."""
+        """Return the typical power as text for messages, as declared in the profile."""
         row = strongest(p for p in self.unit.power if p.state == "Typical")
         return f"{row.value} {row.basis} of {self.profile}" if row else "unknown power"
 
     def speed(self, variant: Variant) -> Estimate | None:
-        """Return the operations per second that the variant reaches; None where no peak of its precision is stated.
+        """Return the operations per second that the variant reaches; None if no peak is declared for its precision.
 
-        A sparse peak counts only for a variant of the same sparsity; without one, a sparse variant runs at the dense
+        A sparse peak counts only for variants of the same sparsity; without one, a sparse variant runs at the dense
         peak.
         """
         peaks = [p for p in self.unit.peak if p.precision == variant.precision]
@@ -84,7 +84,7 @@ class UnitFacts:
 
     @property
     def bandwidth(self) -> float | None:
-        """Bytes per second of the memory that holds the models; None = unknown."""
+        """Return the bytes/s of the memory that holds models; None if unknown."""
         memory = _model_memory(self.unit)
         row = strongest(
             m for m in self.unit.memory if m.bandwidth is not None and (memory is None or m.kind == memory.kind)
@@ -93,12 +93,12 @@ class UnitFacts:
 
     @property
     def overhead(self) -> float:
-        """Seconds of launching one span; 0 where unknown."""
+        """Return the seconds of launching one span; 0 if unknown."""
         return parse(DURATION, self.unit.overhead) if self.unit.overhead else 0.0
 
     @property
     def reconfiguration(self) -> float | None:
-        """Seconds of a reconfiguration from one model to another: 0 where none is needed; None = unknown."""
+        """Return the seconds of reconfiguring from one model to another: 0 if not needed, None if unknown."""
         row = strongest(self.unit.reconfiguration)
         if row is None:
             return None if "Reconfigurable" in self.unit.features else 0.0
@@ -106,7 +106,7 @@ class UnitFacts:
 
     @property
     def accuracy_tolerance(self) -> Estimate | None:
-        """Accuracy that may be lost on the unit: 0 where it is not Analog; None = unknown."""
+        """Return the accuracy that may be lost on the unit: 0 if it is not Analog, None if unknown."""
         row = strongest(self.unit.accuracy_tolerance)
         if row is None:
             return None if "Analog" in self.unit.features else Estimate(0.0, basis=Basis.MEASURED)
@@ -114,7 +114,7 @@ class UnitFacts:
 
     @property
     def write_energy(self) -> float | None:
-        """Joules per byte of weights written: 0 where the unit is not Analog; None = unknown."""
+        """Return the joules per byte of weights written: 0 if the unit is not Analog, None if unknown."""
         row = strongest(row for row in self.unit.weight_writing if row.energy_per_byte is not None)
         if row is None:
             return None if "Analog" in self.unit.features else 0.0
@@ -122,22 +122,22 @@ class UnitFacts:
 
     @property
     def write_speed(self) -> float | None:
-        """Bytes per second of weights written; None = unknown."""
+        """Return the bytes/s of weights written; None if unknown."""
         row = strongest(row for row in self.unit.weight_writing if row.throughput is not None)
         return parse(THROUGHPUT, row.throughput) if row and row.throughput else None
 
     @property
     def price(self) -> float | None:
-        """US dollars of the whole device that the unit belongs to; None = unknown."""
+        """Return the price of the device that the unit belongs to, in US dollars; None if unknown."""
         row = strongest(self.hardware.price)
         return parse(PRICE, row.value) if row else None
 
     def runtime(self, variant: Variant) -> Runtime | None:
-        """Return the unit's runtime of the name that the variant requires, None where there is none."""
+        """Return the runtime of the unit that the variant requires; None if the unit does not have it."""
         return next((r for r in self.unit.runtimes if r.name == variant.requires.runtime), None)
 
     def providers(self, variant: Variant) -> tuple[str, ...]:
-        """Return the execution providers that run the variant here; empty on a simulated unit."""
+        """Return the execution providers that run the variant on this unit; empty on a simulated unit."""
         runtime, wanted = self.runtime(variant), variant.requires.providers
         if runtime is None or self.simulated:
             return ()
@@ -145,11 +145,13 @@ class UnitFacts:
 
 
 def list_units(snapshot: Snapshot, devices: Iterable[str] | None = None) -> list[UnitFacts]:
-    """Return all units of the devices whose node and profile are known, by Device key.
+    """Return the units of Devices whose node and profile are known, by Device key.
 
-    devices: only units of these Devices; None: of all.
+    Args:
+        snapshot: Snapshot to read.
+        devices: Keys of Devices; None for all.
     """
-    known: dict[tuple[str, str], list[ComputeUnit]] = {}  # cache: a fleet has many devices of few profiles and modes
+    known: dict[tuple[str, str], list[ComputeUnit]] = {}  # a fleet has many devices of few profiles and modes
     found = []
     for key in sorted(snapshot.devices if devices is None else devices):
         device = snapshot.devices.get(key)
@@ -192,12 +194,12 @@ def _facts(
 
 
 def _power_mode(device: Device) -> str:
-    """Return the device's present power mode, empty where unknown."""
+    """Return the present power mode of the device; empty if unknown."""
     return device.status.inventory.power_mode if device.status.inventory else ""
 
 
 def _installed(device: Device) -> Sequence[tuple[str, str, bool]]:
-    """Return (name, profile, simulated) of the host and each accelerator; declared ones override detected ones."""
+    """Return (name, profile, simulated) of the host and each accelerator; declarations override detection."""
     inventory = device.status.inventory
     rows = {"host": ("host", inventory.host.profile, False)} if inventory else {}
     rows |= {a.name: (a.name, a.profile, a.simulated) for a in inventory.accelerators} if inventory else {}
@@ -205,13 +207,13 @@ def _installed(device: Device) -> Sequence[tuple[str, str, bool]]:
 
 
 def _model_memory(unit: ComputeUnit) -> Memory | None:
-    """Return the memory that holds the models: dedicated before shared before on-chip; None where no size is stated."""
+    """Return the memory that holds models: dedicated before shared before on-chip; None if no size is declared."""
     rows = (m for m in unit.memory if m.size)
     return min(rows, key=lambda m: (_MEMORY_KINDS.index(m.kind), BASIS_RANK[m.basis]), default=None)
 
 
 def _in_mode(unit: ComputeUnit, mode: str) -> ComputeUnit:
-    """Return the unit with the figures of this power mode."""
+    """Return the unit with the declarations for this power mode."""
     return unit.model_copy(
         update={
             "peak": _select_mode(mode, unit.peak, lambda row: (row.precision, row.sparsity)),
@@ -224,17 +226,23 @@ def _in_mode(unit: ComputeUnit, mode: str) -> ComputeUnit:
 def _select_mode(
     mode: str, rows: Sequence[HasPowerModeT], key: Callable[[HasPowerModeT], object]
 ) -> list[HasPowerModeT]:
-    """Return the rows of this power mode; where a figure has none, its rows without a mode. key: key of a row."""
+    """Return the rows for this power mode; for keys without one, their rows without a mode.
+
+    Args:
+        mode: Power mode.
+        rows: Declared rows.
+        key: Returns what a row declares, such as precision and sparsity.
+    """
     stated = {key(row) for row in rows if row.power_mode == mode}
     return [row for row in rows if row.power_mode == mode or (not row.power_mode and key(row) not in stated)]
 
 
 def _is_ready(device: Device) -> bool:
-    """Return True if the device is Ready; without conditions (manifests, no cluster) it is taken as declared."""
+    """Return True if the device is Ready, or has no Ready condition (manifests without a cluster)."""
     ready = next((c for c in device.status.conditions if c.type == "Ready"), None)
     return ready is None or ready.status == "True"
 
 
 def _parse(unit: Unit, text: Any) -> float | None:
-    """Return the quantity in SI units, None where it is not stated."""
+    """Parse a quantity to SI units; None if there is no text."""
     return parse(unit, text) if text else None

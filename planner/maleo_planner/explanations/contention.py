@@ -30,7 +30,8 @@ def _quick_xplain(
 ) -> list[str]:
     """Return the part of `candidates` to remove in addition to `removed`.
 
-    is_changed: whether `removed` differs from the last set that was tested and did not fit.
+    Args:
+        is_changed: Whether `removed` differs from the last set that was tested and did not fit.
     """
     if is_changed and fits_without(removed):
         return []
@@ -47,8 +48,9 @@ def _quick_xplain(
 class ContentionDiagnosis:
     """Finds the missions that prevent a plan for `mission` in `snapshot`.
 
-    snapshot: the snapshot, possibly without other causes, such as taints, that prevent the plan as well; the mission
-    must have a plan in it if no other mission reserves anything.
+    Attributes:
+        snapshot: The snapshot, possibly without other causes, such as taints, that prevent the plan as well; the
+            mission must have a plan in it if no other mission reserves anything.
     """
 
     snapshot: Snapshot
@@ -59,8 +61,9 @@ class ContentionDiagnosis:
     def find_blocker(self, unopposed: Plan, *, suffices: bool) -> Blocker:
         """Return a blocker that names a minimal set of missions without which there is a plan.
 
-        unopposed: the plan if no other mission reserves anything; suffices: whether removing these missions suffices,
-        without removing another cause as well.
+        Args:
+            unopposed: The plan if no other mission reserves anything.
+            suffices: Whether removing these missions suffices, without removing another cause as well.
         """
         others = competing_plans(self.snapshot, self.mission)
         incumbent = self.snapshot.current_plans.get(self.mission.key)
@@ -109,7 +112,11 @@ class ContentionDiagnosis:
         return [*([_join_units(units)] if units else []), *links] or [f"node {node}" for node in sorted(nodes)]
 
     def _describe_holder(self, key: str, other: Plan, wanted: Plan, lost: Collection[UnitKey]) -> str:
-        """Return `edge-1 npu is reserved by default/m (Mission)`. lost: units that `mission` held before."""
+        """Return `edge-1 npu is reserved by default/m (Mission)`.
+
+        Args:
+            lost: Units that `mission` held before.
+        """
         units = _units(other)
         if taken := units & set(lost):
             return f"{_join_units(taken)} was taken by {self._name(key)}"

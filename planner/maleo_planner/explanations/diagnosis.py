@@ -49,7 +49,8 @@ def diagnose(
     are "CannotEver" if the mission would not fit an empty, unthrottled and complete fleet either, and that is proven;
     else "CannotNow".
 
-    plan_trial: plans a changed snapshot.
+    Args:
+        plan_trial: Plans a changed snapshot.
     """
     mission, present = snapshot.missions[key], verdict.blockers
     if present[0].retry == "Waiting":
@@ -147,7 +148,9 @@ _CAUSE_REMOVALS: Final = {
 def _temporary_blocker(snapshot: Snapshot, code: str, plan: Plan, remedy: str) -> Blocker:
     """Return the blocker for a temporary cause.
 
-    plan: what would be feasible without the cause. remedy: result of `describe_remedy` for it.
+    Args:
+        plan: What would be feasible without the cause.
+        remedy: Result of `describe_remedy` for it.
     """
     parts = {(part.node, part.unit) for part in plan.partitions}
     if code == "Throttled":
@@ -221,7 +224,8 @@ def blocker_of_rejections(problem: MissionProblem, result: SearchResult) -> Bloc
 def blocker_of_work_limit(problem: MissionProblem, closest: Plan | None) -> Blocker:
     """Return the blocker of a search that ended before it found a plan or excluded all: what was large, and the remedy.
 
-    closest: closest infeasible plan so far.
+    Args:
+        closest: Closest infeasible plan so far.
     """
     variants = problem.runnable_variants()
     blocks = max(len(variant.blocks) for variant in variants)

@@ -51,9 +51,12 @@ class UnitClassOutcome:
 class Explanation:
     """Alternatives to the plan of one mission.
 
-    alternatives: one for each other mode. classes: outcome of each unit class with each variant. displaced: missions
-    whose plan the chosen one makes infeasible. floor: absolute accuracy floor; infinite if unknown. better: best plan
-    of the mission alone, if joint planning of its tier chose one with a lower objective.
+    Attributes:
+        alternatives: One for each other mode.
+        classes: Outcome of each unit class with each variant.
+        displaced: Missions whose plan the chosen one makes infeasible.
+        floor: Absolute accuracy floor; infinite if unknown.
+        better: Best plan of the mission alone, if joint planning of its tier chose one with a lower objective.
     """
 
     alternatives: tuple[Alternative, ...]
@@ -68,8 +71,10 @@ def summarise_rejections(
 ) -> tuple[RejectionSummary, ...]:
     """Return classes of rejected candidates, the largest first, at most 16. The example is the one that lacks least.
 
-    found: candidates that break Hard limits are listed with their shortfalls. floor: absolute accuracy floor; accuracy
-    margins are given in points, while the objective weighs them relative to the range above the floor.
+    Args:
+        found: Candidates that break Hard limits are listed with their shortfalls.
+        floor: Absolute accuracy floor; accuracy margins are given in points, while the objective weighs them relative
+            to the range above the floor.
     """
     classes: dict[tuple[str, str], list[Rejection]] = {}
     for each in rejections:
@@ -103,7 +108,9 @@ def classify_units(
 ) -> tuple[UnitClassOutcome, ...]:
     """Return the outcome of each unit class with each variant: the best objective, or the rejection code.
 
-    units: all units, available or not. result: result of the search.
+    Args:
+        units: All units, available or not.
+        result: Result of the search.
     """
     rows: dict[tuple[str, str, str], UnitClassOutcome] = {}
     best: dict[tuple[str, tuple[str, str]], tuple[int, Candidate]] = {}

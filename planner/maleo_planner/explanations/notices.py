@@ -13,7 +13,11 @@ _MAX_PAIRS: Final = 20_000
 
 
 def list_notices(snapshot: Snapshot, index: FleetIndex) -> Iterator[str]:
-    """Yield `Kind/name: what is wrong and what to do` for all objects of the snapshot. index: of the same nodes."""
+    """Yield `Kind/name: what is wrong and what to do` for all objects of the snapshot.
+
+    Args:
+        index: Of the same nodes.
+    """
     for key, mission in sorted(snapshot.missions.items()):
         model = snapshot.models.get(mission.model_key)
         if model is not None and (unknown := describe_unknown_variants(mission, model)):
@@ -24,7 +28,8 @@ def list_notices(snapshot: Snapshot, index: FleetIndex) -> Iterator[str]:
 def list_equal_links(snapshot: Snapshot, index: FleetIndex) -> Iterator[str]:
     """Yield a notice for each Link that loses to an equally specific Link only by name, with the first such two nodes.
 
-    index: of the snapshot. Only the first `_MAX_PAIRS` pairs of nodes that links distinguish are compared.
+    Args:
+        index: Of the snapshot. Only the first `_MAX_PAIRS` pairs of nodes that links distinguish are compared.
     """
     nodes_at = dict[Location, list[NodeFacts]]()
     for _, node in sorted(snapshot.nodes.items()):

@@ -42,7 +42,8 @@ def relax(
 
     If no single change makes the mission feasible: all limits that this plan breaks, changed together.
 
-    modes: whether an additional mode may be proposed.
+    Args:
+        modes: Whether an additional mode may be proposed.
     """
     trials = _Trials(snapshot, key, plan_trial)
     broken = _changes_to_match(trials, verdict.closest) if verdict.closest is not None else {}

@@ -1,1 +1,1 @@
-"""Partition graph of one variant, and the cheapest path through it within limits."""
+"""Partition graph of a variant, and the cheapest path through it within limits."""

@@ -1,22 +1,22 @@
 """Cheapest path through a partition graph within limits, by best-first search with Lagrangian bounds.
 
-Problem: of all paths that serve no unit twice, are of an allowed mode and keep every limit, find one of least cost and
-its ties (see `query`). If the query is not strict: the least sum of relative violations, then the least cost.
+Problem: of all paths that use no unit twice, have an allowed mode and keep every limit, find those of minimum cost (see
+`query`). If the query is not strict, minimise the sum of relative violations first, then the cost.
 
-Method: best-first search (A*) over partial paths. A partial path is bounded from below by what it has spent, plus one
-step, plus the least that is still to come (`dual.look_ahead`), for the cost and for each limit separately. A queue
-entry holds one partial path with its successors sorted by bound; the next successor is queued when one is taken. After
-a number of expansions without a result Lagrangian prices are raised (`lagrangian`), and the search restarts with the
-larger of both bounds and more expansions.
+Method: best-first search (A*) over partial paths. The lower bound of a partial path is its cost, plus one step, plus
+the cost to go (`lagrangian.compute_cost_to_go`), for the cost and for each limit separately. A queue entry holds one
+partial path with its successors sorted by bound; when a successor is taken, the next one is queued. After a number of
+expansions without a result, Lagrangian prices are raised (`lagrangian`), and the search restarts with the larger of
+both bounds and more expansions.
 
-Validity: the backward pass is a relaxation, since it lets units serve twice and looks at each limit alone; the priced
+Validity: the backward pass is a relaxation, since it lets units serve twice and considers each limit alone; the priced
 bound is valid by weak duality. So no bound exceeds the cost of a feasible completion, and the first complete path that
-leaves the queue is optimal. Its ties follow: the caller breaks them.
+leaves the queue is optimal. Its ties follow; the caller breaks them.
 
-Complexity: O(K (D² B + T B²)) for a bound, with K partitions, D places, B boundaries and T places with tables of spans;
-O((1 + L) D B), with L limits, and a sort of the successors for an expansion. The number of expansions is exponential in
-the worst case and bounded by `patience` and the budget. An interrupted search returns the best path so far and the
-least bound of its queue.
+Complexity: O(K (D² B + T B²)) for a bound, with K partitions, D places, B boundaries and T places with span tables;
+O((1 + L) D B) and a sort of the successors for an expansion, with L limits. The number of expansions is exponential in
+the worst case and bounded by `max_expansions` and the budget. An interrupted search returns the best path so far and
+the minimum bound of its queue.
 """
 
 import heapq
@@ -36,20 +36,21 @@ from maleo_planner.graph.query import GraphPath, PathQuery
 from maleo_planner.types.numeric import EPSILON, Array
 from maleo_planner.types.work_budget import CALL_WORK, Budget
 
-_VIOLATION_WEIGHT: Final = 1e6  # weight of a relative violation against cost, in queries that are not strict
+_VIOLATION_WEIGHT: Final = 1e6  # weight of a relative violation relative to cost, if the query is not strict
 _MAX_TIES: Final = 64
 _EXPANSIONS: Final = 8, 10
-"""Expansions before prices are raised for the first time, and the factor before each next time."""
+"""Number of expansions before prices are first raised, and the factor for each further time."""
 _SUBGRADIENT_STEPS: Final = 15, 3
-"""Subgradient steps when prices are raised for the first time, and the factor for each next time."""
+"""Number of subgradient steps when prices are first raised, and the factor for each further time."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathSearchResult:
     """Result of a search.
 
-    paths: (cost, path) of the optimum and its ties; of an interrupted search the best so far, or empty; bound: lower
-    bound on the cost of every path.
+    Attributes:
+        paths: (cost, path) of the optimum and its ties; the best path so far, if any, if the search was interrupted.
+        bound: Lower bound on the cost of every path.
     """
 
     paths: tuple[tuple[float, GraphPath], ...]
@@ -58,10 +59,15 @@ class PathSearchResult:
 
 @dataclass(frozen=True, slots=True)
 class _PartialPath:
-    """A partial path.
+    """Partial path.
 
-    cost: its cost; used: of each limit; place, boundary: where it ends; has_left_input: whether it left the input's
-    node.
+    Attributes:
+        cost: Cost of its steps.
+        used: Amount used of each limit.
+        path: Its steps.
+        place: Place of its last step.
+        boundary: Boundary at which it ends.
+        has_left_input: Whether it uses a node other than that of the input.
     """
 
     cost: float
@@ -74,18 +80,22 @@ class _PartialPath:
 
 @dataclass(frozen=True, slots=True)
 class _LowerBounds:
-    """Lower bounds of the cost and of each limit; of several the largest counts."""
+    """Lower bounds on the cost and on each limit; of several bounds the maximum counts."""
 
     cost: list[LagrangianBound]
     limits: list[list[LagrangianBound]]
 
 
 class BestFirstSearch:
-    """Search for one query over the paths of one graph in the given modes.
+    """Best-first search for one query over the paths of a graph.
 
-    is_allowed: predicate on partial and complete paths for rules that the bounds do not cover, None for none; it must
-    be monotone: no extension of a forbidden path is allowed. budget: interrupts the search when it is exhausted, None
-    for a standard one.
+    Args:
+        graph: Graph to search.
+        query: Cost and limits.
+        modes: Allowed modes.
+        is_allowed: Predicate on partial and complete paths, for rules that the bounds do not cover. It must be
+            monotone: no extension of a forbidden path may be allowed. None for no further rules.
+        budget: Work budget that interrupts the search when exhausted; None for a default one.
     """
 
     def __init__(
@@ -114,9 +124,12 @@ class BestFirstSearch:
     def run(
         self, *, below: float = np.inf, first_limit: float | None = None, max_expansions: int = 20_000
     ) -> PathSearchResult:
-        """Return the cheapest paths if their cost is below `below`; interrupted after `max_expansions` expansions.
+        """Return the cheapest paths.
 
-        first_limit: maximum of the first limit, in place of the query's own.
+        Args:
+            below: Cost that paths must not exceed.
+            first_limit: Maximum of the first limit, in place of the one in the query.
+            max_expansions: Number of expansions after which the search is interrupted.
         """
         if first_limit is not None:
             self._maxima[0] = first_limit
@@ -137,17 +150,17 @@ class BestFirstSearch:
 
     @property
     def _priced_limits(self) -> list[int]:
-        """Return the indices of the limits that can have a price: sums with a positive, finite maximum."""
+        """Return the indices of limits that can have a price: on sums, with a positive, finite maximum."""
         limits = enumerate(zip(self._query.limits, self._maxima, strict=True))
         return [i for i, (limit, maximum) in limits if not limit.peak and 0 < maximum < np.inf]
 
     def _make_duals(self) -> list[LagrangianDual]:
-        """Return the dual of the cost under the limits; if not strict, one dual for each limit's own amount."""
+        """Return the dual of the cost under the limits; if the query is not strict, a dual for each limit by itself."""
         graph, query = self._graph, self._query
         if query.strict:
             cost_sets = [query.costs, *(query.limits[i].costs for i in self._priced_limits)]
             feasible, finite = graph.feasible, np.full(graph.source, np.finfo(np.float64).max)
-            for costs in cost_sets:  # no path keeps the limits over a span of infinite amount
+            for costs in cost_sets:  # no path keeps the limits with a span of infinite cost
                 feasible = limit_spans(feasible, costs, finite)
             graph, query = graph.restrict_to(feasible), query.restrict_to(feasible)
         start = np.where(graph.feasible.ends_from(0), 0.0, np.inf)
@@ -158,7 +171,7 @@ class BestFirstSearch:
         return [LagrangianDual(graph, costs, (), possible, query.max_partitions, self._budget) for costs, _ in limits]
 
     def _add_priced(self, duals: Sequence[LagrangianDual]) -> _LowerBounds:
-        """Return the unpriced bounds together with those of the duals."""
+        """Return the unpriced bounds together with the bounds of the duals."""
         unpriced = self._unpriced
         if self._query.strict:
             return replace(unpriced, cost=[*unpriced.cost, *(dual.bound for dual in duals)])
@@ -172,7 +185,7 @@ class BestFirstSearch:
         return _PartialPath(0.0, (0.0,) * len(self._query.limits), (), self._graph.source, 0, has_left_input=False)
 
     def _search(self, bounds: _LowerBounds, below: float, max_expansions: int) -> tuple[PathSearchResult, bool]:
-        """Return what a search with these bounds found, and whether it was completed."""
+        """Search with these bounds; return the result and whether the search was completed."""
         cutoff, incumbent = below, list[tuple[float, GraphPath]]()
         last, serial, queue = self._graph.last, count(), []  # type: ignore[var-annotated]
         paths: list[tuple[float, GraphPath]] = []
@@ -183,7 +196,7 @@ class BestFirstSearch:
             if not order.size:
                 return
             heapq.heappush(queue, (lower[order[0]], next(serial), partial, lower[order], order, 0))
-            complete = lower[last :: last + 1]  # complete paths: their bounds are their costs
+            complete = lower[last :: last + 1]  # complete paths, whose bounds are their costs
             unit = int(np.argmin(complete))
             if complete[unit] + EPSILON < cutoff and self._is_allowed(path := (*partial.path, (unit, last))):
                 cutoff, incumbent = float(complete[unit]) + EPSILON, [(float(complete[unit]), path)]
@@ -230,7 +243,7 @@ class BestFirstSearch:
         )
 
     def _expand(self, partial: _PartialPath, bounds: _LowerBounds, cutoff: float) -> tuple[Array, NDArray[np.intp]]:
-        """Return lower bounds of all successors of a partial path, (D * B,), and the useful ones sorted by bound.
+        """Return (D * B,) lower bounds of all successors of a partial path, and the useful successors sorted by bound.
 
         A successor is useful if it is possible and its bound is at most `cutoff`.
         """
@@ -260,7 +273,7 @@ class BestFirstSearch:
     def _bound_successors(
         self, bounds: Sequence[LagrangianBound], partial: _PartialPath, value: float, shares: Sequence[float]
     ) -> Array:
-        """Return (D, B) bounds of `value`, the next step and all steps after it: the largest of the given bounds."""
+        """Return (D, B) the maximum of the given bounds on `value` plus the next step and all further steps."""
         steps_left = self._steps_left(partial)
         found = [
             b.bound_prefix(value, shares, partial.path)
@@ -270,11 +283,11 @@ class BestFirstSearch:
         return found[0] if len(found) == 1 else np.maximum(*found)
 
     def _steps_left(self, partial: _PartialPath) -> int:
-        """Return how many steps may follow the next one."""
+        """Return the number of steps that may follow the next one."""
         return self._query.max_partitions - len(partial.path) - 1
 
     def _forbid(self, bounds: Array, partial: _PartialPath) -> None:
-        """Set bounds to infinity, in place, where the modes or the single use of units rule a successor out."""
+        """Set bounds of successors to infinity, in place, if modes or the single use of units exclude them."""
         local, last, modes = self._graph.is_local, self._graph.last, self._modes
         for unit, _ in partial.path:
             bounds[self._graph.same_unit[unit]] = np.inf

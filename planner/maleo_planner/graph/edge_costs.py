@@ -1,14 +1,13 @@
-"""Edge costs of a partition graph: one quantity of every span and crossing, stored by its few components.
+"""Edge costs of a partition graph: one quantity of all spans and crossings, in a compact representation.
 
-Representation: a span costs the difference of two prefix sums over blocks plus a fixed cost, unless spans of its place
-were measured, which need a (B, B) table. A crossing costs so much a byte plus a fixed cost, unless a codec is used,
-which needs a row of B figures. With D places and B boundaries a quantity takes O(D² + D B) numbers in place of D B² +
-D² B.
+Representation: a span costs the difference of two prefix sums over blocks plus a fixed cost; a place with measured
+spans needs a (B, B) table instead. A crossing costs an amount per byte plus a fixed cost; with a codec it needs a row
+of B values instead. With D places and B boundaries a quantity takes O(D² + D B) numbers instead of D B² + D² B.
 
-Range minimum: the least of span plus remaining cost over all ends is `min(prefix[end] + ahead[end]) - prefix[begin] +
-fixed`, a minimum over a window of ends. It is a suffix minimum where every span reaches the last boundary, O(D B), and
-otherwise a sparse-table range minimum (Bender and Farach-Colton 2000), O(D B log B) for all windows. Tables are scanned
-in O(B²) a place.
+Range minimum: the minimum of span cost plus cost to go over all ends is `min(prefix[end] + cost_to_go[end]) -
+prefix[begin] + fixed`, a minimum over a window of ends. It is a suffix minimum if every span reaches the last boundary,
+O(D B), and otherwise a sparse-table range minimum (Bender and Farach-Colton 2000), O(D B log B) for all windows. Tables
+are scanned in O(B²) per place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +24,13 @@ _IMPOSSIBLE: Final = np.inf
 
 @dataclass(frozen=True, eq=False)
 class FeasibleSteps:
-    """Possible steps over D places and B boundaries.
+    """Feasible steps over D places and B boundaries.
 
-    last_ends: (D, B) last boundary at which a span that begins here may end; forbidden_spans: place -> (B, B) spans
-    that are impossible nevertheless; forbidden_crossings: (D+1, D, B) crossings that are impossible because they are
-    too slow or because egress forbids what they carry; sizes: (B,) bytes that cross, with the answer.
+    Attributes:
+        last_ends: (D, B) last boundary at which a span that begins at a boundary may end.
+        sizes: (B,) bytes that cross a boundary, including the answer.
+        forbidden_spans: Place -> (B, B) mask of further spans that are not feasible.
+        forbidden_crossings: (D+1, D, B) mask of crossings that are too slow or violate egress; None for none.
     """
 
     last_ends: IntArray
@@ -38,15 +39,15 @@ class FeasibleSteps:
     forbidden_crossings: Mask | None = None
 
     def ends_from(self, begin: int) -> Mask:
-        """Return (D, B): whether a span that begins at this boundary may end there."""
+        """Return (D, B) mask of the boundaries at which a span from `begin` may end."""
         boundaries = np.arange(self.sizes.size)
         found: Mask = (boundaries > begin) & (boundaries <= self.last_ends[:, begin, None])
         for place, mask in self.forbidden_spans.items():
             found[place] &= ~mask[begin]
         return found
 
-    def spans_of(self, place: int) -> Mask:
-        """Return (B, B): whether a span is possible at the place."""
+    def possible_spans(self, place: int) -> Mask:
+        """Return (B, B) mask of the feasible spans of a place."""
         boundaries = np.arange(self.sizes.size)
         found: Mask = (boundaries[None, :] > boundaries[:, None]) & (
             boundaries[None, :] <= self.last_ends[place][:, None]
@@ -55,9 +56,10 @@ class FeasibleSteps:
 
     @cached_property
     def windows(self) -> tuple[IntArray, IntArray, IntArray] | None:
-        """Return (D, B) each: sparse-table level, and the beginnings of the two halves that cover a window of ends.
+        """Return the sparse-table look-up of each window of ends; None if every window reaches the last boundary.
 
-        None where every window reaches the last boundary.
+        Returns:
+            (D, B) each: level, and the beginnings of the two overlapping halves of the window.
         """
         count = self.sizes.size
         begins = np.arange(count)[None, :] + 1
@@ -68,8 +70,9 @@ class FeasibleSteps:
         return level, np.minimum(begins, count - 1) + 0 * level, np.maximum(self.last_ends - (1 << level) + 1, 0)
 
     def window_minimum(self, values: Array) -> Array:
-        """Return (D, B): the least of `values` (D, B) over the window of ends of each beginning, without
-        `forbidden_spans`.
+        """Return (D, B) the minimum of `values` (D, B) over the window of ends of each beginning.
+
+        `forbidden_spans` are ignored.
         """
         if self.windows is None:
             suffix = np.minimum.accumulate(values[:, ::-1], axis=1)[:, ::-1]
@@ -88,11 +91,17 @@ class FeasibleSteps:
 
 @dataclass(frozen=True, eq=False)
 class EdgeCosts:
-    """One quantity of every step.
+    """Costs of all steps in one quantity.
 
-    prefix: (D, B) sum of the blocks before each boundary; fixed: (D,) of each span; span_tables: place -> (B, B) of its
-    spans, in place of both; per_byte, per_crossing: (D+1, D), infinite where no crossing is possible; coded_pairs:
-    (place, place) -> row in `coded_costs` (P, B) of a crossing with a codec, in place of both.
+    Attributes:
+        feasible: Feasible steps.
+        prefix: (D, B) sums over the blocks before each boundary.
+        fixed: (D,) fixed costs of a span.
+        span_tables: Place -> (B, B) costs of its spans, in place of `prefix` and `fixed`.
+        per_byte: (D+1, D) costs of a crossing per byte.
+        per_crossing: (D+1, D) fixed costs of a crossing; infinite if it is impossible.
+        coded_pairs: (place, place) -> row of `coded_costs`, for crossings with a codec.
+        coded_costs: (P, B) costs of crossings with a codec, in place of `per_byte` and `per_crossing`.
     """
 
     feasible: FeasibleSteps
@@ -105,7 +114,7 @@ class EdgeCosts:
     coded_costs: Array
 
     def span(self, place: int, begin: int, end: int) -> float:
-        """Return the cost of a span; infinite if it is impossible."""
+        """Return the cost of a span; infinite if not feasible."""
         forbidden = self.feasible.forbidden_spans.get(place)
         if not begin < end <= self.feasible.last_ends[place, begin] or (
             forbidden is not None and forbidden[begin, end]
@@ -116,7 +125,7 @@ class EdgeCosts:
         return float(self.prefix[place, end] - self.prefix[place, begin] + self.fixed[place])
 
     def crossing(self, origin: int, target: int, boundary: int) -> float:
-        """Return the cost of a crossing; infinite if it is impossible."""
+        """Return the cost of a crossing; infinite if not feasible."""
         if (
             self.feasible.forbidden_crossings is not None
             and self.feasible.forbidden_crossings[origin, target, boundary]
@@ -128,29 +137,29 @@ class EdgeCosts:
         return float(variable + self.per_crossing[origin, target])
 
     def spans_from(self, begin: int) -> Array:
-        """Return (D, B): the costs of all spans from this boundary, whether possible or not."""
+        """Return (D, B) costs of all spans from `begin`, feasible or not."""
         found: Array = self.prefix - self.prefix[:, begin, None] + self.fixed[:, None]
         for place, table in self.span_tables.items():
             found[place] = table[begin]
         return found
 
     def spans_to(self, place: int, end: int) -> Array:
-        """Return (B,): the costs of the place's spans to this boundary, whether possible or not."""
+        """Return (B,) costs of all spans of a place to `end`, feasible or not."""
         if place in self.span_tables:
             return self.span_tables[place][:, end]
         found: Array = self.prefix[place, end] - self.prefix[place] + self.fixed[place]
         return found
 
     def minimum_over_ends(self, cost_to_go: Array) -> Array:
-        """Return (D, B): the least of span cost plus `cost_to_go` (D, B) over the possible ends of each beginning."""
+        """Return (D, B) the minimum of span cost plus `cost_to_go` (D, B) over the feasible ends of each beginning."""
         found: Array = self.feasible.window_minimum(self.prefix + cost_to_go) - self.prefix + self.fixed[:, None]
         for place, table in self.span_tables.items():
-            possible = self.feasible.spans_of(place)
+            possible = self.feasible.possible_spans(place)
             found[place] = np.where(possible, table + cost_to_go[place], _IMPOSSIBLE).min(axis=1)
         return found
 
     def span_table(self, place: int) -> Array:
-        """Return (B, B): the costs of all spans of a place, whether possible or not."""
+        """Return (B, B) costs of all spans of a place, feasible or not."""
         if place in self.span_tables:
             return self.span_tables[place]
         found: Array = self.prefix[place][None, :] - self.prefix[place][:, None] + self.fixed[place]
@@ -158,7 +167,7 @@ class EdgeCosts:
 
     @cached_property
     def crossings(self) -> Array:
-        """Return (D+1, D, B): the costs of all crossings; infinite where impossible."""
+        """Return (D+1, D, B) costs of all crossings; infinite if not feasible."""
         found: Array = self.per_byte[:, :, None] * self.feasible.sizes + self.per_crossing[:, :, None]
         if self.coded_pairs:
             found[tuple(np.array(list(self.coded_pairs)).T)] = self.coded_costs
@@ -167,23 +176,26 @@ class EdgeCosts:
         return found
 
     def spans_of(self, place: int) -> Array:
-        """Return (B, B): the costs of all spans of a place; infinite where impossible."""
-        return np.where(self.feasible.spans_of(place), self.span_table(place), _IMPOSSIBLE)
+        """Return (B, B) costs of all spans of a place; infinite if not feasible."""
+        return np.where(self.feasible.possible_spans(place), self.span_table(place), _IMPOSSIBLE)
 
     @cached_property
     def spans(self) -> Array:
-        """Return (D, B, B): the costs of all spans; infinite where impossible."""
+        """Return (D, B, B) costs of all spans; infinite if not feasible."""
         return np.stack([self.spans_of(place) for place in range(len(self.prefix))])
 
     def restrict_to(self, feasible: FeasibleSteps) -> "EdgeCosts":
-        """Return the costs with the steps that `feasible` allows."""
+        """Return the costs of the steps in `feasible`."""
         return replace(self, feasible=feasible)
 
 
 def weighted_sum(parts: Sequence[tuple[float, EdgeCosts]]) -> EdgeCosts:
-    """Return the weighted sum of edge costs of one graph, at least one; weights must not be negative.
+    """Return the weighted sum of edge costs of one graph.
 
-    An amount of weight zero is skipped, so its infinities do not count.
+    Costs of weight zero are skipped, so their infinities do not count.
+
+    Args:
+        parts: (weight, costs), at least one; weights must not be negative.
     """
     counted = [(weight, costs) for weight, costs in parts if weight] or [(0.0, parts[0][1])]
     places = {place for _, costs in counted for place in costs.span_tables}

@@ -1,17 +1,17 @@
 """Lower bounds on the cost of a path by Lagrangian relaxation of single unit use and of limits.
 
-Problem: minimise cost(path) where each unit serves at most once and amount_i(path) <= most_i for each limit i. Without
-both constraints the optimum is one backward pass over the partition graph:
+Problem: minimise cost(path) such that each unit is used at most once and cost_i(path) <= maximum_i for each limit i.
+Without these constraints the optimum is found by one backward pass over the partition graph:
 
-    ahead_k[p, a] = min over d, b of hop(p, d, a) + span(d, a, b) + ahead_{k-1}[d, b],  ahead_k[p, last] = 0
+    to_go_k[p, a] = min over d, b of crossing(p, d, a) + span(d, a, b) + to_go_{k-1}[d, b],  to_go_k[p, last] = 0
 
-which takes O(K (D² B + T B²)) for K steps, D places, B boundaries and T places with tables of spans
-(`backward_pass_work`; plus O(D B log B) a step where spans are limited).
+which takes O(K (D² B + T B²)) for K steps, D places, B boundaries and T places with span tables (`backward_pass_work`;
+plus O(D B log B) per step if spans are limited).
 
-Method: with prices u >= 0 of units and v >= 0 of limits the pass minimises cost + sum u (uses - 1) + sum v (amount /
-most - 1). Each v is first set by intersecting the two lines of its cheapest and its most economical path (LARAC;
-Handler and Zang 1980). Then all prices follow the projected subgradient (uses - 1, amount / most - 1) with Polyak's
-step size.
+Method: with prices u >= 0 of units and v >= 0 of limits the pass minimises cost + sum u (uses - 1) + sum v (cost_i /
+maximum_i - 1). Each v is first set by intersecting the two lines of its cheapest and its most economical path (LARAC;
+Handler and Zang 1980). Then all prices follow the projected subgradient (uses - 1, cost_i / maximum_i - 1) with
+Polyak's step size.
 
 Validity: a path that keeps the constraints makes both sums at most zero, so at any prices the minimum of the relaxed
 problem is at most the cost of the best path (weak duality). The highest bound so far is kept. A bound above the largest
@@ -30,17 +30,21 @@ from maleo_planner.graph.query import GraphPath, path_cost
 from maleo_planner.types.numeric import EPSILON, Array, IntArray, Mask
 from maleo_planner.types.work_budget import CALL_WORK, Budget
 
-_TARGET_GAP: Final = 0.1  # relative distance of an assumed target above the bound, where no target is known
+_TARGET_GAP: Final = 0.1  # relative distance of an assumed target above the bound, if no target is known
 _DECAY: Final = 0.95
 _MAX_INTERSECTIONS: Final = 8
 
 
 @dataclass(frozen=True, eq=False)
 class LagrangianBound:
-    """Lower bound on the cost of any path: its steps at prices, less the constant term of the Lagrangian.
+    """Lower bound on the cost of any path: its priced steps, less the constant term of the Lagrangian.
 
-    costs: priced edge costs; cost_to_go: [k][place, boundary] least cost still to come in at most k more steps;
-    unit_prices: (D,) price of a use; limit_prices: price of the whole of each limit; price_sum: sum of all prices.
+    Attributes:
+        costs: Priced edge costs.
+        cost_to_go: [k][place, boundary] minimum priced cost of at most k further steps.
+        unit_prices: (D,) prices of using the unit of a place.
+        limit_prices: Price of each limit, for its full maximum.
+        price_sum: Sum of all prices.
     """
 
     costs: EdgeCosts
@@ -50,7 +54,7 @@ class LagrangianBound:
     price_sum: float = 0.0
 
     def bound_prefix(self, cost: float, shares: Sequence[float], path: GraphPath) -> float:
-        """Return the bound's part of a partial path that costs `cost` and uses these shares of the limits."""
+        """Return the part of the bound for a partial path that costs `cost` and uses these shares of the limits."""
         unit_cost = sum(self.unit_prices[place] for place, _ in path)
         limit_cost = sum(
             price * share for price, share in zip(self.limit_prices, shares, strict=False)
@@ -58,7 +62,7 @@ class LagrangianBound:
         return float(cost + unit_cost + limit_cost - self.price_sum)
 
     def bound_successors(self, place: int, boundary: int, steps_left: int) -> Array:
-        """Return (D, B): the next step, plus the least cost of at most `steps_left` steps after it."""
+        """Return (D, B) costs of the next step plus the cost to go of at most `steps_left` further steps."""
         total: Array = (
             self.costs.crossings[place, :, boundary, None]
             + self.costs.spans_from(boundary)
@@ -68,13 +72,13 @@ class LagrangianBound:
 
 
 def backward_pass_work(graph: PartitionGraph) -> float:
-    """Return the work of one step of a backward pass in units of the budget: all crossings and tables of spans."""
+    """Return the work of one step of a backward pass: all crossings and span tables."""
     places, boundaries = graph.source, graph.last + 1
     return 4 * CALL_WORK + 3.0 * boundaries * (places * (places + 1) + len(graph.mean.span_tables) * boundaries)
 
 
 def compute_cost_to_go(graph: PartitionGraph, costs: EdgeCosts, max_steps: int) -> list[Array]:
-    """Return [k][place, boundary]: the least cost still to come in at most k more steps, if units may serve again."""
+    """Return [k][place, boundary] the minimum cost of at most k further steps, if units may be used repeatedly."""
     least = np.full((graph.source + 1, graph.last + 1), np.inf)
     least[:, -1] = 0.0
     found = [least]
@@ -86,7 +90,7 @@ def compute_cost_to_go(graph: PartitionGraph, costs: EdgeCosts, max_steps: int) 
 
 
 def compute_peak_to_go(graph: PartitionGraph, costs: EdgeCosts, max_steps: int) -> list[Array]:
-    """Return the same as `compute_cost_to_go` for the largest step in place of the sum; O(K (D² B + D B²))."""
+    """Compute the same as `compute_cost_to_go` for the largest step instead of the sum; O(K (D² B + D B²))."""
     least = np.full((graph.source + 1, graph.last + 1), np.inf)
     least[:, -1] = 0.0
     found = [least]
@@ -99,17 +103,22 @@ def compute_peak_to_go(graph: PartitionGraph, costs: EdgeCosts, max_steps: int) 
 
 
 def unpriced_bound(graph: PartitionGraph, costs: EdgeCosts, max_steps: int, *, peak: bool = False) -> LagrangianBound:
-    """Return the bound at zero prices, for the sum or, if `peak`, the largest step."""
+    """Return the bound at zero prices, for the sum of steps or, if `peak`, for the largest step."""
     compute = compute_peak_to_go if peak else compute_cost_to_go
     return LagrangianBound(costs, compute(graph, costs, max_steps), np.zeros(graph.source))
 
 
 @dataclass(frozen=True, slots=True)
 class _RelaxedPath:
-    """Minimiser of the relaxed problem at some prices; it may use a unit more than once.
+    """Minimiser of the relaxed problem at given prices; it may use a unit repeatedly.
 
-    bound: its relaxed cost; cost: the same without prices; excess_uses: of each unit, minus one; violations: relative
-    violation of each limit, negative if kept. The last two are the subgradient.
+    `excess_uses` and `violations` are the subgradient of the dual.
+
+    Attributes:
+        bound: Relaxed cost.
+        cost: Cost without prices.
+        excess_uses: Uses of each unit, minus one.
+        violations: Relative violation of each limit; negative if kept.
     """
 
     bound: float
@@ -119,7 +128,7 @@ class _RelaxedPath:
 
 
 class LagrangianDual:
-    """Lagrangian dual of one graph: prices of its units and limits, and the highest bound so far."""
+    """Lagrangian dual of a path query: prices of units and limits, and the highest bound so far."""
 
     def __init__(
         self,
@@ -130,7 +139,16 @@ class LagrangianDual:
         max_steps: int,
         budget: Budget,
     ) -> None:
-        """Find initial prices. limits: (amount, maximum above zero); start: (D, B) possible first steps."""
+        """Find initial prices.
+
+        Args:
+            graph: Partition graph.
+            cost: Costs to minimise.
+            limits: (costs, maximum above zero).
+            start: (D, B) mask of possible first steps.
+            max_steps: Maximum number of steps of a path.
+            budget: Work budget.
+        """
         self._budget, self._work = budget, max_steps * backward_pass_work(graph)
         self._graph = graph
         self._costs = cost
@@ -149,7 +167,7 @@ class LagrangianDual:
 
     @property
     def is_infeasible(self) -> bool:
-        """Return True if no path keeps the limits: the bound exceeds the largest possible cost of a path."""
+        """Return True if no path keeps the limits: the bound exceeds the maximum cost of any path."""
         return self.value > self._max_cost
 
     def ascend(self, steps: int, target: float) -> None:
@@ -179,9 +197,10 @@ class LagrangianDual:
             stalled = 0 if self.value > before + EPSILON else stalled + 1
 
     def _balance_limit_prices(self, violating: _RelaxedPath) -> None:
-        """Set the price of each limit in turn where its cheapest violating and its cheapest keeping path cost the same.
+        """Set the price of each limit in turn to the value that maximises the bound (LARAC).
 
-        This maximises the bound over that one price (LARAC). It stops after `_MAX_INTERSECTIONS` intersections.
+        At that price the cheapest path that violates the limit and the cheapest that keeps it have equal priced costs.
+        At most `_MAX_INTERSECTIONS` intersections are computed per limit.
         """
         for i, (costs, _) in enumerate(self._limits):
             most_economical = self._find_relaxed_path(costs)
@@ -207,9 +226,9 @@ class LagrangianDual:
             violating = self._current = self._solve_relaxation() or violating
 
     def _solve_relaxation(self) -> _RelaxedPath | None:
-        """Return the minimiser at the present prices and keep its bound if it is the highest so far.
+        """Return the minimiser at the present prices, and keep its bound if it is the highest so far.
 
-        None if no path exists or its violations are not finite.
+        None if no path exists, or if its violations are not finite.
         """
         priced_limits = [
             (p / maximum, costs) for p, (costs, maximum) in zip(self._limit_prices, self._limits, strict=True) if p
@@ -233,7 +252,7 @@ class LagrangianDual:
         return relaxed
 
     def _find_relaxed_path(self, costs: EdgeCosts) -> tuple[float, GraphPath, list[Array]] | None:
-        """Return the least cost of a relaxed path, one such path, and the costs still to come; None if none exists."""
+        """Return the minimum cost of a relaxed path, such a path, and the cost to go; None if no path exists."""
         self._budget.spend(self._work)
         graph, feasible = self._graph, self._graph.feasible
         cost_to_go = compute_cost_to_go(graph, costs, self._max_steps)

@@ -1,13 +1,13 @@
-"""Partition graph of one variant: every plan is a path, and the costs of all steps are arrays in SI units.
+"""Partition graph of a variant: every plan is a path, and the costs of all steps are arrays in SI units.
 
-Model: a place is a pair of a unit and the codec in which its input arrives, one for each codec that the variant's cuts
-offer and one without. Boundaries are the model's legal cuts and both ends. A path starts at the input's node (place D)
-and leads over places d = 0..D-1 from boundary 0 to the last one. A step (p, d, a, b) crosses from place p to place d at
-boundary a and computes there up to boundary b. An impossible step costs infinity.
+Model: a place is a unit together with the codec in which its input arrives, one place for each codec that the cuts of
+the variant offer and one without codec. Boundaries are the legal cuts of the model and both ends. A path starts at the
+input node (place D) and leads over places d = 0..D-1 from boundary 0 to the last boundary. A step (p, d, a, b) crosses
+from place p to place d at boundary a and computes there up to boundary b. An infeasible step costs infinity.
 
 Size: D places and B boundaries give D² B crossings and D B² spans, which are not stored: see `edge_costs` for their
-O(D² + D B) representation. Which spans are possible is one last boundary for each place and beginning, because memory
-and time of a span do not decrease with its length (`limit_spans`: binary search over prefix sums).
+O(D² + D B) representation. The feasible spans of a place and beginning are given by a last boundary, because memory and
+time of a span do not decrease with its length (`limit_spans`: binary search over prefix sums).
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,12 @@ _IMPOSSIBLE: Final = np.inf
 class Prices:
     """Dual prices of shared resources, in units of the objective.
 
-    By (node, unit): `time` of a second of one request, `memory` of a byte, `use` of using the unit at all, `power` of a
-    joule under the node's power cap. By segment: `link` of a second.
+    Attributes:
+        time: (node, unit) -> price of a second per request.
+        memory: (node, unit) -> price of a byte.
+        use: (node, unit) -> price of using the unit at all.
+        power: (node, unit) -> price of a joule under the power cap of the node.
+        link: Link segment -> price of a second.
     """
 
     time: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -48,18 +52,31 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class PartitionGraph:
-    """Partition graph of one variant over D places and B boundaries.
+    """Partition graph of a variant over D places and B boundaries.
 
-    last_blocks: boundary -> last finished block, -1 before the first; mean, tail: seconds, `tail` at the objective's
-    percentile; tail_excess: tail minus mean; energy: joules, infinite where unknown; busy: seconds that one request
-    occupies a pipeline stage, the reciprocal of the rate it sustains; loss: share of accuracy, of a cut charged to the
-    span before it; compute: seconds of computation without queueing.
+    Attributes:
+        units: Unit of each place.
+        codec_ranks: Codec of each place, by rank from 1 among the codecs of the crossed cut; 0 for none.
+        codec_names: Codecs of each boundary, by rank.
+        same_unit: (D, D) mask of places on the same unit.
+        last_blocks: Last finished block at each boundary; -1 at the first boundary.
+        feasible: Feasible steps.
+        mean: Mean seconds.
+        tail: Seconds at the percentile of the objective.
+        tail_excess: `tail` minus `mean`.
+        energy: Joules; infinite if unknown.
+        busy: Seconds that a request occupies a pipeline stage: the reciprocal of the sustained rate.
+        loss: Accuracy lost, 0 to 1; the loss of a cut is charged to the span before it.
+        compute: Seconds of computation without queueing.
+        is_lossy: Whether some path loses accuracy at its cuts.
+        memory: (B, B) bytes of a span.
+        is_local: (D,) mask of places on the input node.
     """
 
-    units: tuple[UnitFacts, ...]  # of each place
-    codec_ranks: tuple[int, ...]  # of each place: rank from 1 among the codecs of the crossed cut; 0: no codec
-    codec_names: tuple[tuple[str, ...], ...]  # of each boundary: its codecs by rank
-    same_unit: Mask  # (D, D) whether two places are of one unit
+    units: tuple[UnitFacts, ...]
+    codec_ranks: tuple[int, ...]
+    codec_names: tuple[tuple[str, ...], ...]
+    same_unit: Mask
     last_blocks: tuple[int, ...]
     feasible: FeasibleSteps
     mean: EdgeCosts
@@ -69,13 +86,13 @@ class PartitionGraph:
     busy: EdgeCosts
     loss: EdgeCosts
     compute: EdgeCosts
-    is_lossy: bool  # whether some path loses accuracy at its cuts
-    memory: Array  # (B, B) bytes of a span
-    is_local: Mask  # (D,) whether the unit is on the input's node
+    is_lossy: bool
+    memory: Array
+    is_local: Mask
 
     @property
     def source(self) -> int:
-        """Return the place from which every path starts: the input's node."""
+        """Return the place from which every path starts: the input node."""
         return len(self.units)
 
     @property
@@ -85,11 +102,11 @@ class PartitionGraph:
 
     @property
     def crossable(self) -> Mask:
-        """Return (D+1, D): whether links and egress allow the crossing."""
+        """Return (D+1, D) mask of the crossings that links and egress allow."""
         return np.isfinite(self.mean.per_crossing)
 
     def limit_step_time(self, seconds: float) -> "PartitionGraph":
-        """Return the graph without stages that one request occupies for more than `seconds`."""
+        """Return the graph without steps that a request occupies for more than `seconds`."""
         limit, busy = seconds * (1 + EPSILON), self.busy
         slowest = float(
             (busy.per_byte * self.feasible.sizes.max() + busy.per_crossing).max(where=self.crossable, initial=0.0)
@@ -100,18 +117,18 @@ class PartitionGraph:
         )
 
     def drop_places(self, places: Mask) -> "PartitionGraph":
-        """Return the graph without these places, (D,)."""
+        """Return the graph without the places in this (D,) mask."""
         return self.restrict_to(
             replace(self.feasible, last_ends=np.where(places[:, None], -1, self.feasible.last_ends))
         )
 
     def restrict_to(self, feasible: FeasibleSteps) -> "PartitionGraph":
-        """Return the graph with the steps that `feasible` allows."""
+        """Return the graph with the steps in `feasible`."""
         names = ("mean", "tail", "tail_excess", "energy", "busy", "loss", "compute")
         return replace(self, feasible=feasible, **{name: getattr(self, name).restrict_to(feasible) for name in names})
 
     def price_steps(self, prices: Prices) -> EdgeCosts:
-        """Return the costs of all steps at these prices, in units of the objective, without `power` and `link`."""
+        """Return the prices of all steps, in units of the objective; `power` and `link` are not included."""
         time, memory, use = (
             np.array([by.get(unit.key, 0.0) for unit in self.units]) for by in (prices.time, prices.memory, prices.use)
         )
@@ -127,9 +144,9 @@ class PartitionGraph:
         return replace(scaled, span_tables={**scaled.span_tables, **with_memory})
 
     def find_path(self, parts: Sequence[tuple[str, str, int, str]]) -> tuple[tuple[int, int], ...] | None:
-        """Return the path over partitions (node, unit, last block, name of the codec).
+        """Return the path over partitions (node, unit, last block, codec name).
 
-        None where a place or a boundary is not part of this graph.
+        None if a place or a boundary is not part of the graph.
         """
         places = {
             (*unit.key, codec): i for i, (unit, codec) in enumerate(zip(self.units, self.codec_ranks, strict=True))
@@ -146,7 +163,7 @@ class PartitionGraph:
         return tuple(path)
 
     def list_partitions(self, path: Sequence[tuple[int, int]]) -> list[tuple[UnitFacts, int, int, str]]:
-        """Return (unit, first block, last block, codec) of each partition of a path."""
+        """Return (unit, first block, last block, codec name) of each partition of a path."""
         found, begin = [], 0
         for place, end in path:
             found.append(
@@ -156,7 +173,7 @@ class PartitionGraph:
         return found
 
     def codec_name(self, place: int, boundary: int) -> str:
-        """Return the name of the codec in which the place receives its input at the boundary; empty for none."""
+        """Return the name of the codec in which the place receives its input at the boundary; empty if none."""
         return self.codec_names[boundary][self.codec_ranks[place] - 1] if self.codec_ranks[place] else ""
 
 
@@ -171,10 +188,20 @@ def build(
     z: float,
     rate: float,
 ) -> PartitionGraph:
-    """Return the graph of a variant over these units.
+    """Build the partition graph of a variant.
 
-    units, costs, loads: in the same order, at least one; z: of the latency's percentile; rate: requests/s. Every single
-    step of the graph keeps the reservations of other missions; `shared_limits` checks what several steps share.
+    Each single step of the graph respects the reservations of other missions; `shared_limits` checks limits that
+    several steps share.
+
+    Args:
+        variant: Variant to partition.
+        units: Units of the graph, at least one.
+        costs: Span costs of each unit.
+        loads: Load of each unit by other missions.
+        rules: Rules and costs of transfers.
+        source: Input node.
+        z: z-score of the latency percentile.
+        rate: Requests/s.
     """
     last_blocks = find_last_blocks(variant)
     places = list(product(range(len(units)), range(1 + (max_codecs(variant) if len(last_blocks) > 2 else 0))))  # noqa: PLR2004 - only the two ends
@@ -194,7 +221,7 @@ def build(
     def costs_of(
         name: str, scale: Array, extra: Array, per_byte: Array, per_crossing: Array, coded_row: int
     ) -> EdgeCosts:
-        """Return the spans' costs `name` times `scale` (D,) plus `extra` (D,), with these crossing costs."""
+        """Return the span costs `name` times `scale` (D,) plus `extra` (D,), with these crossing costs."""
         sums: list[_AdditiveCosts] = [getattr(span, name) for span in spans]
         return EdgeCosts(
             feasible=feasible,
@@ -239,11 +266,11 @@ def build(
             **_loss_fields(cut_loss, transfers, len(units)),
         ),
         is_lossy=any(codecs) or bool(cut_loss.any()),
-        compute=replace(compute, coded_costs=scale_costs(0.0, compute.coded_costs)),  # crossings take no unit's time
+        compute=replace(compute, coded_costs=scale_costs(0.0, compute.coded_costs)),  # crossings take no time of a unit
         memory=memory,
         is_local=np.array([unit.node.name == source.name for unit in units], dtype=bool),
     )
-    # Reserved time, power and latency of other missions bind even the closest infeasible plan.
+    # Even the closest infeasible plan must respect time, power and latency reserved by other missions.
     max_busy = np.array([(1 + EPSILON) / rate if load.utilisation > 0 and rate > 0 else _IMPOSSIBLE for load in loads])
     max_energy = np.array([energy_allowance(unit, load, rate) for unit, load in zip(units, loads, strict=True)])
     max_compute = np.array(
@@ -262,11 +289,15 @@ def build(
 
 
 def _loss_fields(cut_loss: Array, crossings: TransferCosts, places: int) -> dict[str, Any]:
-    """Return the fields of an `EdgeCosts` that make it the accuracy loss. cut_loss: (B,) of each boundary without a
-    codec.
+    """Return the fields of `EdgeCosts` that hold the accuracy loss.
 
-    A span is charged the loss of the cut at its end. A codec's loss replaces that of its cut, so a coded crossing costs
-    the difference.
+    A span is charged the loss of the cut at its end. The loss of a codec replaces that of its cut, so a coded crossing
+    costs the difference.
+
+    Args:
+        cut_loss: (B,) loss at each boundary without a codec.
+        crossings: Costs of transfers.
+        places: Number of places.
     """
     if not cut_loss.any():
         return {}
@@ -276,10 +307,12 @@ def _loss_fields(cut_loss: Array, crossings: TransferCosts, places: int) -> dict
 
 @dataclass(frozen=True, slots=True)
 class _AdditiveCosts:
-    """Costs of one unit's spans.
+    """Costs of the spans of one unit in one quantity.
 
-    prefix: (B,) sum of the blocks before each boundary; fixed: of each span; table: (B, B), None if no span was
-    measured.
+    Attributes:
+        prefix: (B,) sums over the blocks before each boundary.
+        fixed: Fixed cost of a span.
+        table: (B, B) costs; None if no span was measured.
     """
 
     prefix: Array
@@ -289,7 +322,7 @@ class _AdditiveCosts:
 
 @dataclass(frozen=True, slots=True)
 class _UnitSpanCosts:
-    """Costs of one unit's spans. joules: infinite where unknown."""
+    """Costs of the spans of one unit; `joules` are infinite if unknown."""
 
     seconds: _AdditiveCosts
     sigma: _AdditiveCosts
@@ -297,7 +330,7 @@ class _UnitSpanCosts:
 
 
 def _unit_span_costs(costs: SpanCosts, last_blocks: Sequence[int]) -> _UnitSpanCosts:
-    """Return the span costs of one unit: prefix sums of the blocks, overridden by a table where spans were measured."""
+    """Return the span costs of one unit: prefix sums over blocks, and a table if spans were measured."""
     prefix, fixed = (
         costs.prefix_seconds[np.array(last_blocks) + 1] * costs.time_factor,
         costs.launch_seconds * costs.time_factor,
@@ -338,7 +371,7 @@ def _unit_span_costs(costs: SpanCosts, last_blocks: Sequence[int]) -> _UnitSpanC
 def span_matrices(costs: SpanCosts, last_blocks: Sequence[int]) -> tuple[Array, Array, Array, Array]:
     """Return (B, B) seconds, sigma, joules and bytes of every span.
 
-    Joules are nan where unknown; empty spans are infinite.
+    Joules are nan if unknown; empty spans are infinite.
     """
     sums, empty = (
         _unit_span_costs(costs, last_blocks),
@@ -354,25 +387,26 @@ def span_matrices(costs: SpanCosts, last_blocks: Sequence[int]) -> tuple[Array, 
 
 
 def _span_memory(blocks: BlockArrays, last_blocks: Sequence[int]) -> Array:
-    """Return (B, B) bytes of a span; infinite for empty spans."""
+    """Return (B, B) bytes of spans; infinite for empty spans."""
     first, last = np.array(last_blocks) + 1, np.array(last_blocks)
     found = blocks.memory[np.ix_(np.minimum(first, len(blocks.work) - 1), np.maximum(last, 0))]
     return np.where(np.tril(np.ones(found.shape, dtype=bool)), _IMPOSSIBLE, found)
 
 
 def _last_fitting_ends(memory: Array, free: float) -> IntArray:
-    """Return (B,) the last boundary at which a span from each boundary still fits into `free` bytes.
+    """Return (B,) the last boundary at which a span from each boundary fits into `free` bytes.
 
-    A longer span never needs less memory, so counting the spans that fit is enough.
+    A longer span never needs less memory, so it suffices to count the spans that fit.
     """
     found: IntArray = np.arange(len(memory)) + ((memory <= free) & np.isfinite(memory)).sum(axis=1)
     return found
 
 
 def limit_spans(feasible: FeasibleSteps, costs: EdgeCosts, maxima: Array) -> FeasibleSteps:
-    """Return the frame without the spans that exceed `maxima` (D,) of their place.
+    """Return the steps without spans that cost more than the maximum (D,) of their place.
 
-    Untabled costs do not decrease with the length of a span, so a binary search over prefix sums finds the last end.
+    Costs without a table do not decrease with the length of a span, so a binary search over prefix sums finds the last
+    end.
     """
     last_ends = np.stack(
         [

@@ -1,4 +1,4 @@
-"""Constrained shortest path query over a partition graph: the path of least cost within limits."""
+"""Constrained shortest-path queries over a partition graph."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,12 +7,12 @@ from maleo_planner.graph.edge_costs import EdgeCosts, FeasibleSteps
 from maleo_planner.graph.partition_graph import PartitionGraph
 
 GraphPath = tuple[tuple[int, int], ...]
-"""A path: (place, boundary at which its span ends) of each step in data order."""
+"""Path through a partition graph: (place, boundary at which the span ends) of each step, in data order."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathLimit:
-    """Upper bound `maximum` on a path's `costs`, summed over its steps or, if `peak`, of its largest step."""
+    """Upper bound `maximum` on the `costs` of a path: on their sum or, if `peak`, on the largest step."""
 
     costs: EdgeCosts
     maximum: float
@@ -21,25 +21,28 @@ class PathLimit:
 
 @dataclass(frozen=True, slots=True)
 class PathQuery:
-    """Query: minimise the sum of `costs` within the limits.
+    """Query for the path of minimum `costs` within limits.
 
-    max_partitions: maximum number of partitions; strict: if false, limits may be violated and relative violations are
-    minimised first.
+    Attributes:
+        costs: Costs whose sum is minimised.
+        limits: Limits to keep.
+        max_partitions: Maximum number of partitions.
+        strict: If False, limits may be violated, and relative violations are minimised first.
     """
 
     costs: EdgeCosts
     limits: tuple[PathLimit, ...]
-    max_partitions: int  # partitions
+    max_partitions: int
     strict: bool = True
 
     def restrict_to(self, feasible: FeasibleSteps) -> "PathQuery":
-        """Return the query with the steps that `feasible` allows."""
+        """Return the query over the steps in `feasible`."""
         limits = tuple(replace(limit, costs=limit.costs.restrict_to(feasible)) for limit in self.limits)
         return replace(self, costs=self.costs.restrict_to(feasible), limits=limits)
 
 
 def path_cost(costs: EdgeCosts, graph: PartitionGraph, path: Sequence[tuple[int, int]], *, peak: bool = False) -> float:
-    """Return the amount of a complete path, or its largest step if `peak`; infinite if the path is impossible."""
+    """Return the cost of a complete path, or of its largest step if `peak`; infinite if it is not feasible."""
     place, boundary, steps = graph.source, 0, []
     for unit, end in path:
         steps += [costs.crossing(place, unit, boundary), costs.span(unit, boundary, end)]

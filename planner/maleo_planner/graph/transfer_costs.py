@@ -1,8 +1,8 @@
-"""Costs of crossing from one place to another at each boundary: transfer, codec, and what egress forbids.
+"""Costs of crossings between places at each boundary: transfers, codecs and egress rules.
 
-A transfer is linear in the bytes, so a pair of places takes a few figures; a codec has figures of its own at each cut,
-so a coded pair takes a row of them. Equal pairs of nodes, and equal pairs of units with a codec, are computed once.
-Complexity: O(D²) figures and O(P B) for P coded pairs, D places and B boundaries.
+The cost of a transfer is linear in its bytes, so a pair of places takes a few numbers. A codec has costs of its own at
+each cut, so a coded pair takes a row of numbers. Equal pairs of nodes, and equal pairs of units with a codec, are
+computed once. Complexity: O(D²) numbers and O(P B) for P coded pairs, D places and B boundaries.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,19 +20,23 @@ from maleo_planner.cost_model.units import UnitFacts
 from maleo_planner.types.numeric import Array, Mask
 from maleo_planner.types.problem import NodeFacts
 
-_PAIR_FIELDS: Final = 7  # figures of a pair without a codec, in the order of Crossings
+_PAIR_FIELDS: Final = 7  # fields of a pair without a codec, in the order of `TransferCosts`
 _CODED_FIELDS: Final = 5
-"""Mean seconds, tail minus mean, joules, seconds of the slowest pipeline stage, share of accuracy lost."""
+"""Fields of a coded pair: mean seconds, tail minus mean, joules, seconds of the slowest stage, accuracy lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransferRules:
-    """Rules and figures of crossings between nodes.
+    """Rules and costs of transfers between nodes, for one mission and variant.
 
-    link: None where no Link joins two nodes; may_receive: (node, whether the data is raw input) -> whether the
-    mission's egress allows it; processor: the node's own, None where no profile states it; loss: (block, codec) ->
-    share of accuracy that the cut after the block costs, an empty codec for none; reserved_share: share of the link's
-    time that others have reserved.
+    Attributes:
+        link: (node, node) -> Link; None if no Link joins the nodes.
+        input_bytes: Size of the input of the model.
+        output_bytes: Size of the output of the model, which returns as the answer.
+        may_receive: (node, whether the data is raw input) -> whether egress allows it.
+        processor: Node -> CPU unit; None if no profile declares one.
+        loss: (block, codec name or empty) -> accuracy lost at the cut after the block.
+        reserved_share: (node, node) -> share of link time that other missions reserve.
     """
 
     link: Callable[[NodeFacts, NodeFacts], LinkFacts | None]
@@ -46,17 +50,26 @@ class TransferRules:
 
 @dataclass(frozen=True, slots=True)
 class TransferCosts:
-    """Crossings between D places at B boundaries, (D+1, D): the last row is from the input's node. Zero inside a node.
+    """Costs of crossings between D places at B boundaries.
 
-    per_byte: seconds a byte; busy_per_byte: the same in the time that others leave of the link; relative_tail_excess:
-    tail of the segment's time over its mean, relative; fixed_seconds: seconds of each crossing; joules_per_byte: of a
-    byte; return_delay: seconds of each crossing on the segment in addition to its bytes; busy_return_delay: the same in
-    the time that others leave of the link; crossable: whether links and egress allow the crossing; coded_pairs: (place,
-    place) -> row in `coded_costs` of a crossing with a codec; forbidden: (D+1, D, B) cuts whose tensors egress keeps
-    from a place that may receive those of other cuts, None if there are none.
+    Arrays are (D+1, D) by origin and target; the last origin is the input node. Crossings within a node cost nothing.
+
+    Attributes:
+        sizes: (B,) bytes that cross, including the answer.
+        per_byte: Seconds per byte.
+        busy_per_byte: `per_byte` divided by the free share of the link.
+        relative_tail_excess: Tail minus mean of the link time, relative to the mean.
+        fixed_seconds: Seconds per crossing.
+        joules_per_byte: Joules per byte.
+        return_delay: Additional seconds of the answer on the link, per crossing.
+        busy_return_delay: `return_delay` divided by the free share of the link.
+        crossable: Whether links and egress allow the crossing.
+        coded_pairs: (place, place) -> row of `coded_costs`, for crossings with a codec.
+        coded_costs: (fields, P, B) costs of crossings with a codec.
+        forbidden: (D+1, D, B) mask of cuts that egress forbids at a place that may receive other cuts; None for none.
     """
 
-    sizes: Array  # (B,) bytes, with the answer
+    sizes: Array
     per_byte: Array
     busy_per_byte: Array
     relative_tail_excess: Array
@@ -66,7 +79,7 @@ class TransferCosts:
     busy_return_delay: Array
     crossable: Mask
     coded_pairs: Mapping[tuple[int, int], int]
-    coded_costs: Array  # (figures, P, B)
+    coded_costs: Array
     forbidden: Mask | None
 
 
@@ -80,10 +93,16 @@ def compute_transfer_costs(
     source: NodeFacts,
     z: float,
 ) -> TransferCosts:
-    """Return the crossings between these places.
+    """Compute the costs of crossings between these places.
 
-    units, codec_ranks: of each place, a codec by its rank from 1 at each cut, 0 for none; last_blocks: boundary -> last
-    block; z: of the latency's percentile.
+    Args:
+        variant: Variant that is partitioned.
+        last_blocks: Last block before each boundary.
+        units: Unit of each place.
+        codec_ranks: Codec of each place, by rank from 1 at each cut; 0 for none.
+        rules: Rules and costs of transfers.
+        source: Input node.
+        z: z-score of the latency percentile.
     """
     count = len(units)
     pair_costs = np.zeros((_PAIR_FIELDS, count + 1, count))
@@ -109,10 +128,10 @@ def compute_transfer_costs(
                 known[pair] = _pair_costs(rules, origin, unit.node, z) if receives[j] else None
             found = known[pair]
             if found is None or (i < count and units[i].key == unit.key):
-                continue  # not allowed, not linked, or the same unit, which serves at most once
+                continue  # not allowed, not linked, or the same unit, which a path uses at most once
             if not codec_ranks[j]:
                 crossable[i, j], pair_costs[:, i, j] = True, found
-            elif i < count and origin.name != unit.node.name:  # a codec belongs to a cut, and the input crosses none
+            elif i < count and origin.name != unit.node.name:  # codecs belong to cuts, and the input crosses none
                 link = rules.link(origin, unit.node)
                 assert link is not None
                 crossable[i, j] = True
@@ -137,25 +156,25 @@ def compute_transfer_costs(
 
 
 def raw_cuts(variant: Variant, last_blocks: Sequence[int]) -> Mask:
-    """Return (B,): whether raw input crosses at each boundary; false at the first one, where nothing is cut yet."""
+    """Return (B,) mask of the boundaries that raw input crosses; False at the first one, which is no cut."""
     return np.array([False, *(is_raw(variant.blocks, end) for end in last_blocks[1:])])
 
 
 def _forbidden_crossings(raw: Mask, inputs: Mask, features: Mask) -> Mask | None:
-    """Return (D+1, D, B): cuts that egress forbids by the place that receives them, or None.
+    """Return (D+1, D, B) mask of the cuts that egress forbids at the receiving place; None if there are none.
 
     Forbidden are raw cuts at places that may not receive the input (`inputs`), and other cuts at places that may not
-    receive `features`. Without raw cuts a place may receive all cuts or none, which `open` covers.
+    receive `features`. Without raw cuts a place may receive all cuts or none, which `crossable` covers.
     """
     forbidden: Mask = np.where(raw, ~inputs[:, None], ~features[:, None])
-    forbidden[:, 0] = False  # no cut: the input's own rule is part of `open`
+    forbidden[:, 0] = False  # no cut: the rule for the input is part of `crossable`
     if not raw.any() or not forbidden.any():
         return None
     return np.broadcast_to(forbidden, (len(inputs) + 1, *forbidden.shape))
 
 
 def _pair_costs(rules: TransferRules, origin: NodeFacts, target: NodeFacts, z: float) -> tuple[float, ...] | None:
-    """Return the figures of a pair of nodes in the order of Crossings; None where no link joins them."""
+    """Return the costs of a pair of nodes in the order of `TransferCosts`; None if no Link joins them."""
     if origin.name == target.name:
         return (0.0,) * _PAIR_FIELDS
     link = rules.link(origin, target)
@@ -177,7 +196,15 @@ def _pair_costs(rules: TransferRules, origin: NodeFacts, target: NodeFacts, z: f
 
 @dataclass(frozen=True, slots=True)
 class _CodecArrays:
-    """The codecs of one rank at each boundary, (B,): bytes, operations to encode and decode, accuracy loss (share)."""
+    """Codecs of one rank at each boundary, as (B,) arrays.
+
+    Attributes:
+        is_offered: Whether the cut offers a codec of this rank.
+        size: Bytes.
+        encode: Operations to encode.
+        decode: Operations to decode.
+        loss: Accuracy lost, 0 to 1.
+    """
 
     is_offered: Mask
     size: Array
@@ -210,10 +237,17 @@ def _coded_crossing_costs(
     sides: tuple[CodecProcessor, CodecProcessor],
     z: float,
 ) -> Array:
-    """Return (figures, B) of a crossing with a codec; infinite where the cut has none or a pace is unknown.
+    """Return (fields, B) costs of a crossing with a codec; infinite if the cut offers none or a speed is unknown.
 
-    Encoding, transfer and decoding are pipeline stages of their own, because the units go on meanwhile.
-    free_link_share: share of the link's time that others leave.
+    Encoding, transfer and decoding are pipeline stages of their own, because the units continue meanwhile.
+
+    Args:
+        codec: Codecs of one rank.
+        output_bytes: Size of the answer.
+        link: Link that the transfer uses.
+        free_link_share: Share of link time that other missions leave.
+        sides: Processors that encode and decode.
+        z: z-score of the latency percentile.
     """
     found, speeds = np.full((_CODED_FIELDS, len(codec.is_offered)), np.inf), [side.speed for side in sides]
     if not all(speeds):
@@ -236,6 +270,6 @@ def _coded_crossing_costs(
 
 
 def transfer_sizes(variant: Variant, last_blocks: Sequence[int], input_bytes: float) -> Array:
-    """Return (B,) the bytes that cross each boundary without a codec; zero at the last one."""
+    """Return (B,) bytes that cross each boundary without a codec; zero at the last boundary."""
     cuts = [variant.blocks[end].cut for end in last_blocks[1:]]
     return np.array([input_bytes, *(bytes_across(cut) if cut else 0.0 for cut in cuts)])

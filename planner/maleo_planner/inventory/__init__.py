@@ -1,1 +1,1 @@
-"""What all missions share: units and their classes, links, reservations, and where data may go."""
+"""State shared by all missions: units and their classes, links, reservations, and reachable units."""

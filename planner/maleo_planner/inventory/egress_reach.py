@@ -1,4 +1,4 @@
-"""Where data may go in one hop from its source, and an optimistic bound on every longer route's hops."""
+"""Units that data may reach in one hop from its source, and optimistic bounds on all further hops."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,9 +16,12 @@ from maleo_planner.types.problem import NodeFacts
 
 @dataclass(frozen=True, slots=True)
 class HopBound:
-    """Component-wise bound on a hop: no hop has more bytes/s, less overhead in seconds or fewer joules per byte.
+    """Component-wise bound on a set of hops; the three values may stem from different links.
 
-    The three figures may stem from different links.
+    Attributes:
+        bandwidth: Maximum bytes/s.
+        overhead: Minimum seconds of a call that do not depend on its size.
+        per_byte: Minimum joules per byte.
     """
 
     bandwidth: float
@@ -28,7 +31,14 @@ class HopBound:
 
 @dataclass(frozen=True, slots=True)
 class ReachableClass:
-    """A unit class that is one hop away from the source. raw, features: which data egress permits it to receive."""
+    """Unit class that is one hop away from the source.
+
+    Attributes:
+        unit_class: The class.
+        link: Link from the source.
+        raw: Whether egress permits it to receive raw input.
+        features: Whether egress permits it to receive features.
+    """
 
     unit_class: UnitClass
     link: LinkFacts
@@ -38,11 +48,12 @@ class ReachableClass:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Hops that are open to the data of one source.
+    """Hops that links and egress allow for the data of one source.
 
-    targets: classes within one hop, by link and egress; inbound: location -> bound on a hop into it from any other
-    place that the data may reach; entry: bound on a hop from a target to a class that is no target, None where there is
-    none.
+    Attributes:
+        targets: Classes within one hop.
+        inbound: Location -> bound on the hops into it from any place that the data may reach.
+        entry: Bound on the hops from targets to all other classes; None if there are none.
     """
 
     targets: tuple[ReachableClass, ...]
@@ -53,13 +64,13 @@ class Reach:
 _REACH: Final = IndexCache[tuple[Location, Egress, Egress], Reach]("reach", depends_on_classes=True)
 """(location of the source, egress of raw input, egress of features) -> `find_reach`."""
 NO_HOP: Final = HopBound(0.0, np.inf, np.inf)
-"""Bound of a hop that does not exist."""
+"""Bound on an empty set of hops."""
 
 
 def find_reach(index: FleetIndex, source: NodeFacts, raw: Egress, features: Egress) -> Reach:
-    """Return the reach of data of this source, cached.
+    """Return the reach of data of this source, from the cache of the index.
 
-    Sources that neither links nor egress can tell apart share one result, so it may list the source's own node as a
+    Sources that neither links nor egress can distinguish share one result, so it may list the node of the source as a
     target.
     """
     known, key = index.cache(_REACH), (index.location(source), raw, features)
@@ -69,7 +80,7 @@ def find_reach(index: FleetIndex, source: NodeFacts, raw: Egress, features: Egre
 
 
 def _compute_reach(index: FleetIndex, source: NodeFacts, raw: Egress, features: Egress) -> Reach:
-    """Compute the uncached result of `find_reach`."""
+    """Compute the result of `find_reach`."""
     targets, near, far = [], {index.location(source): source}, dict[Location, NodeFacts]()
     for unit_class in index.classes:
         node = unit_class.members[0].node
@@ -78,7 +89,7 @@ def _compute_reach(index: FleetIndex, source: NodeFacts, raw: Egress, features: 
         if link is not None:
             targets.append(ReachableClass(unit_class, link, *permitted))
             near[index.location(node)] = node
-        elif any(permitted):  # not linked to the source, but possibly to nodes that host earlier partitions
+        elif any(permitted):  # not linked to the source, but possibly to nodes of earlier partitions
             far[index.location(node)] = node
     far = {location: node for location, node in far.items() if location not in near}
     inbound = {location: _bound_hops(index, [*near.values(), *far.values()], [node]) for location, node in near.items()}
@@ -87,7 +98,7 @@ def _compute_reach(index: FleetIndex, source: NodeFacts, raw: Egress, features: 
 
 
 def _bound_hops(index: FleetIndex, origins: Iterable[NodeFacts], targets: Iterable[NodeFacts]) -> HopBound:
-    """Return the bound over all links from `origins` to `targets`, `NO_HOP` where no link exists."""
+    """Return the bound on all hops from `origins` to `targets`; `NO_HOP` if no link joins them."""
     targets = list(targets)
     links = {id(link): link for a in origins for b in targets if (link := index.link(a, b)) is not None}.values()
     if not links:

@@ -1,6 +1,6 @@
-"""Fleet index of a snapshot, the same for all missions: units and their classes eagerly, links and costs on demand.
+"""Fleet index of a snapshot, shared by all missions: units and classes are indexed at once, links and costs on demand.
 
-An index is updated incrementally from what changed, and then equals an index that is built from scratch.
+An index that is updated incrementally equals an index that is built from scratch.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -25,22 +25,22 @@ from maleo_planner.types.problem import Estimate, NodeFacts, Snapshot
 from maleo_planner.types.variants import RunnableVariant, list_runnable_variants
 
 Location = tuple[str, str, str]
-"""What links can tell of a node: name, site, tier.
+"""Properties by which Links distinguish nodes: name, site, tier.
 
 The name is empty unless a Link or a deviating measurement names the node.
 """
 LinkSegment = tuple[str, str, str]
-"""A link capacity that missions share: Link, and the two sites or nodes that it joins here."""
+"""Link capacity that missions share: the Link, and the two sites or nodes that it joins."""
 _LinkEnd = tuple[str, str]
 _MeasurementGroup = tuple[str, str, str, bool]
-"""Link, the sites or named nodes that it joins here in the direction of the data, and whether that direction is up.
+"""Link, the sites or named nodes that it joins in the direction of the data, and whether that is its first direction.
 
 The last is always True for a Link with the same bandwidth in both directions.
 """
 _MIN_PAIRS: Final = 3
-"""Measured pairs within one site from which their median stands for the site."""
+"""Minimum number of measured pairs within a site for their median to count for the site."""
 _DEVIATION: Final = 0.25
-"""Relative distance from the expected bandwidth beyond which a measured pair counts by itself."""
+"""Relative deviation from the expected bandwidth beyond which a measured pair keeps its own value."""
 _MAX_COSTS: Final = 20_000
 _MAX_SEGMENTS: Final = 100_000
 _SPECIFICITY = {"node": 3, "site": 2, "tier": 1}
@@ -52,9 +52,11 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, eq=False)
 class IndexCache(Generic[_Key, _Value]):
-    """Declaration of a cache of the index, by the one module that reads and fills it.
+    """Declaration of a cache of the index, by the module that owns its contents.
 
-    depends_on_classes: whether the contents depend on which unit classes exist, and not only on costs and links.
+    Attributes:
+        name: For debugging.
+        depends_on_classes: Whether the contents depend on the set of unit classes, in addition to costs and links.
     """
 
     name: str
@@ -66,10 +68,9 @@ _RUNNABLE_VARIANTS: Final = IndexCache[str, list[RunnableVariant]]("runnable var
 
 
 class FleetIndex:
-    """Units, classes, links and costs of one state of devices, links, models and observations, whatever plans are held.
+    """Units, unit classes, links and costs of a snapshot, independent of its current plans.
 
-    Other modules keep what they derive from it in caches of the index (`cache`), which are cleared by a change that may
-    affect their contents.
+    Other modules keep derived values in caches of the index (`cache`). An update clears the caches that it may affect.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -79,7 +80,7 @@ class FleetIndex:
         self._costs: dict[tuple[object, ...], SpanCosts | None] = {}
         self._corrections = _list_corrections(snapshot)
         self._index_links(snapshot)
-        self._devices: dict[str, set[str]] = {}  # node -> its Devices
+        self._devices: dict[str, set[str]] = {}  # node -> Devices
         self._node_of: dict[str, str] = {}
         self._map_devices(snapshot.devices)
         self._units: dict[str, list[UnitFacts]] = {}
@@ -88,10 +89,15 @@ class FleetIndex:
         self.classes = UnitClasses(self._all_units(), self._discriminate)
 
     def update(self, snapshot: Snapshot, nodes: Collection[str] | None = None) -> Collection[str] | None:
-        """Switch to this snapshot; return the nodes whose units were listed again, None if the links changed as well.
+        """Update the index to this snapshot.
 
-        nodes: all nodes whose Node, Device or capacity changed, valid only where each Device is named as its node;
-        None: find them by comparison.
+        Args:
+            snapshot: New snapshot.
+            nodes: All nodes whose Node, Device or capacity changed; requires Devices to be named as their nodes. None:
+                find them by comparison.
+
+        Returns:
+            Nodes whose units were listed again; None if links changed as well.
         """
         before, self._snapshot = self._snapshot, snapshot
         observations, previous = snapshot.observations, before.observations
@@ -138,12 +144,12 @@ class FleetIndex:
             self._caches = {cache: found for cache, found in self._caches.items() if not cache.depends_on_classes}
 
     def _discriminate(self, unit: UnitFacts) -> object:
-        """Return what distinguishes the unit from others of equal figures, as part of its class key.
+        """Return the part of the class key that depends on the fleet.
 
-        - its node's name, where a Link or a deviating measurement names the node, or where the unit is reconfigured
-          between models: then it matters which models are placed there, not only how much they use;
-        - the other available units of its node, because one plan may use several of them;
-        - its online corrections.
+        - The name of the node, if a Link or a deviating measurement names it, or if the unit is reconfigured between
+          models: then the models placed there matter, not only their usage.
+        - The other available units of the node, because a plan may use several of them.
+        - The online corrections of the unit.
         """
         node = unit.node.name
         node_name = node if node in self._named_nodes or unit.reconfiguration != 0 else ""
@@ -153,7 +159,7 @@ class FleetIndex:
         return node_name, tuple(others), self._corrections.get((node, unit.name), ())
 
     def _map_devices(self, devices: Iterable[str]) -> set[str]:
-        """Update the mapping of these Devices to nodes; return the nodes that they belonged to or belong to now."""
+        """Update the mapping of these Devices to nodes; return their former and present nodes."""
         found = set()
         for key in devices:
             node = self._node_of.pop(key, None)
@@ -169,24 +175,24 @@ class FleetIndex:
 
     @property
     def priorities(self) -> Mapping[str, int]:
-        """PriorityClass name -> value."""
+        """Return PriorityClass name -> value."""
         return self._snapshot.priorities
 
     # ------------------------------------------------------------------------------------------------ units
 
     @property
     def units(self) -> list[UnitFacts]:
-        """All units, by node."""
+        """Return all units, by node."""
         return list(self._all_units())
 
     @cached_property
     def available(self) -> list[UnitFacts]:
-        """Units that can be planned with."""
+        """Return the units that plans can use."""
         return [unit for unit in self._all_units() if unit.available]
 
     @cached_property
     def unavailable(self) -> list[UnitFacts]:
-        """Units that cannot be planned with."""
+        """Return the units that plans cannot use."""
         return [unit for unit in self._all_units() if not unit.available]
 
     def units_on(self, node: str) -> list[UnitFacts]:
@@ -194,11 +200,11 @@ class FleetIndex:
         return [unit for unit in self._units.get(node, ()) if unit.available]
 
     def unit(self, key: tuple[str, str]) -> UnitFacts | None:
-        """Return the unit, None where it is missing or not available."""
+        """Return the unit; None if it is missing or not available."""
         return next((unit for unit in self._units.get(key[0], ()) if unit.name == key[1] and unit.available), None)
 
     def class_of(self, key: tuple[str, str]) -> UnitClass | None:
-        """Return the equivalence class of the unit, None where it is missing or not available."""
+        """Return the equivalence class of the unit; None if it is missing or not available."""
         unit = self.unit(key)
         return self.classes.class_of(unit) if unit is not None else None
 
@@ -210,21 +216,21 @@ class FleetIndex:
     # ------------------------------------------------------------------------------------------------ links
 
     def location(self, node: NodeFacts) -> Location:
-        """Return what links can tell of the node: nodes of the same location have the same links."""
+        """Return the location of the node; nodes of the same location have the same links."""
         return node.name if node.name in self._named_nodes else "", node.site, str(node.tier)
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
-        """Return the most specific Link between two nodes, with measured bandwidth if any; None where none matches."""
+        """Return the most specific Link between two nodes, with measured bandwidth if any; None if none matches."""
         pair = (self.location(source), self.location(target))
         if pair not in self._links:
             self._links[pair] = self._find_link(source, target)
         return self._links[pair]
 
     def segment(self, source: NodeFacts, target: NodeFacts) -> LinkSegment | None:
-        """Return the shared capacity that a transfer between the nodes uses; None within a node and without a link.
+        """Return the shared capacity that a transfer between the nodes uses; None within a node and without a Link.
 
-        A Link joins what it names: nodes, or sites with all their nodes. A Link that names a tier joins the sites of
-        its nodes. Within one site a Link is a network in which each pair of nodes has a segment of its own.
+        A Link joins the nodes that it names, or sites with all their nodes. A Link that names a tier joins the sites of
+        its nodes. Within a site a Link is a network in which each pair of nodes has a segment of its own.
         """
         pair = (source.name, target.name)
         if pair not in self._segments:
@@ -234,7 +240,7 @@ class FleetIndex:
         return self._segments[pair]
 
     def _find_segment(self, source: NodeFacts, target: NodeFacts) -> LinkSegment | None:
-        """Return the uncached result of `segment`."""
+        """Compute the result of `segment`."""
         link = self.link(source, target) if source.name != target.name else None
         if link is None:
             return None
@@ -247,18 +253,18 @@ class FleetIndex:
         return link.name, min(one, other), max(one, other)
 
     def _site_at_end(self, link: str, node: NodeFacts) -> str:
-        """Return which end of the Link the node is on: empty where the Link names the node itself, else its site."""
+        """Return the site of the node, or empty if the Link names the node itself."""
         ends = {_end(place) for place in self._snapshot.links[link].spec.between}
         return "" if ("node", node.name) in ends else node.site
 
     def segment_between(self, source: str, target: str) -> LinkSegment | None:
-        """Return the segment between two nodes by name; None also where a node no longer exists."""
+        """Return the segment between two nodes by name; None also if a node no longer exists."""
         one, other = self._snapshot.nodes.get(source), self._snapshot.nodes.get(target)
         return self.segment(one, other) if one is not None and other is not None else None
 
     def _index_links(self, snapshot: Snapshot) -> None:
-        """FleetIndex the Links of the snapshot by their ends, and evaluate measured bandwidths."""
-        self._declared: dict[tuple[_LinkEnd, _LinkEnd], list[str]] = {}  # Links by name: the first wins among equals
+        """Index the Links of the snapshot by their ends, and aggregate measured bandwidths."""
+        self._declared: dict[tuple[_LinkEnd, _LinkEnd], list[str]] = {}  # Links by name; of equals the first counts
         for key, link in sorted(snapshot.links.items()):
             one, other = (_end(place) for place in link.spec.between)
             for ends in {(one, other), (other, one)}:
@@ -273,11 +279,11 @@ class FleetIndex:
     def _aggregate_measurements(
         self, snapshot: Snapshot
     ) -> tuple[dict[_MeasurementGroup, Estimate], dict[tuple[str, str], Estimate]]:
-        """Return the measured capacity of each joint, and the pairs that deviate from it.
+        """Return the measured capacity of each group, and the pairs of nodes that deviate from it.
 
         The capacity between two sites (or named nodes) is shared, so it is the lower median over all measured pairs;
-        within one site only from `_MIN_PAIRS` pairs on. A pair that differs from it, or from the declared bandwidth
-        where there is no median, by more than the fraction `_DEVIATION` keeps its own figure, and its nodes are
+        within a site only if there are `_MIN_PAIRS` pairs. A pair that differs from the median, or from the declared
+        bandwidth if there is no median, by more than the fraction `_DEVIATION` keeps its own value, and its nodes are
         distinguished from all others.
         """
         groups: dict[_MeasurementGroup, list[tuple[tuple[str, str], Estimate]]] = {}
@@ -298,7 +304,7 @@ class FleetIndex:
         return measured, deviating
 
     def _measurement_group(self, link: str, source: NodeFacts, target: NodeFacts) -> _MeasurementGroup:
-        """Return the key under which measurements from source to target over this Link are aggregated."""
+        """Return the group in which measurements from source to target over this Link are aggregated."""
         declared = self._snapshot.links[link]
         forward = declared.spec.bandwidth is not None or _is_forward(declared, source, target)
         return (
@@ -309,7 +315,7 @@ class FleetIndex:
         )
 
     def _find_link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
-        """Return the uncached result of `link`."""
+        """Compute the result of `link`."""
         key = self._find_most_specific(source, target)
         if key is None:
             return None
@@ -320,12 +326,12 @@ class FleetIndex:
         return make_link_facts(key, link, *measured, forward=_is_forward(link, source, target))
 
     def _measured_bandwidth(self, key: str, source: NodeFacts, target: NodeFacts) -> Estimate | None:
-        """Return the measured bandwidth from source to target: of this pair where it deviates, else of its joint."""
+        """Return the measured bandwidth from source to target: of the pair if it deviates, else of its group."""
         group_median = self._measured.get(self._measurement_group(key, source, target))
         return self._deviating.get((source.name, target.name), group_median)
 
     def equal_links(self, source: NodeFacts, target: NodeFacts) -> list[str]:
-        """Return the most specific Links between two nodes by name, of which the first is used."""
+        """Return the most specific Links between two nodes by name; the first is used."""
         matching = {
             (-_SPECIFICITY[one[0]] - _SPECIFICITY[other[0]], key)
             for one, other in product(_ends(source), _ends(target))
@@ -350,18 +356,18 @@ class FleetIndex:
         return self._caches.setdefault(declared, {})
 
     def runnable_variants(self, model: Model) -> list[RunnableVariant]:
-        """Return the model's runnable variants, the same objects at each call."""
+        """Return the runnable variants of the model; the same objects at each call."""
         known = self.cache(_RUNNABLE_VARIANTS)
         if model.key not in known:
             known[model.key] = list_runnable_variants(model)
         return known[model.key]
 
     def processor(self, node: NodeFacts) -> UnitFacts | None:
-        """Return the CPU unit of the node, the first one listed; None where no profile declares one."""
+        """Return the CPU unit of the node, of several the first; None if no profile declares one."""
         return next((unit for unit in self.units_on(node.name) if unit.unit.type == "CPU"), None)
 
     def costs(self, model: Model, variant: RunnableVariant, unit: UnitFacts) -> SpanCosts | None:
-        """Return the span costs of the variant on the unit, None where its precision cannot run there.
+        """Return the span costs of the variant on the unit; None if its precision cannot run there.
 
         Units with equal profile, power mode, capacity and correction share one object.
         """
@@ -375,7 +381,7 @@ class FleetIndex:
         return self._costs[key]
 
     def _block_arrays(self, model: Model, variant: RunnableVariant) -> BlockArrays:
-        """Return the variant's blocks as arrays, cached."""
+        """Return the blocks of the variant as arrays, cached."""
         key = (model.key, variant.label)
         if key not in self._blocks:
             self._blocks[key] = BlockArrays.from_variant(variant)
@@ -388,7 +394,7 @@ def _differ(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> bool:
 
 
 def _changed(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> set[Any]:
-    """Return the keys that were added, removed or given another value; identical objects are not compared."""
+    """Return the keys that were added, removed or changed; identical objects are not compared."""
     if before is after:
         return set()
     found = {k for k, v in after.items() if (old := before.get(k)) is not v and old != v}
@@ -396,13 +402,13 @@ def _changed(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> set[Any]:
 
 
 def _is_moved(before: Snapshot, after: Snapshot, name: str) -> bool:
-    """Return True if the node's site or tier changed, or the node appeared or vanished."""
+    """Return True if site or tier of the node changed, or the node was added or removed."""
     old, new = before.nodes.get(name), after.nodes.get(name)
     return (old and (old.site, old.tier)) != (new and (new.site, new.tier))
 
 
 def _list_corrections(snapshot: Snapshot) -> dict[tuple[str, str], tuple[tuple[str, Estimate], ...]]:
-    """Return (node, unit) -> (digest, factor) of each artifact with an online correction there."""
+    """Return (node, unit) -> (digest, factor) of each artifact with an online correction."""
     found: dict[tuple[str, str], list[tuple[str, Estimate]]] = {}
     for (digest, node, unit), estimate in sorted(snapshot.observations.correction.items(), key=lambda row: row[0]):
         found.setdefault((node, unit), []).append((digest, estimate))
@@ -410,12 +416,12 @@ def _list_corrections(snapshot: Snapshot) -> dict[tuple[str, str], tuple[tuple[s
 
 
 def _comparable_attributes(unit: UnitFacts) -> tuple[str, str, str, float, float]:
-    """Return the attributes of a unit by which units of other nodes are compared."""
+    """Return the attributes by which the units of two nodes are compared."""
     return unit.name, unit.profile, unit.power_mode, unit.capacity, -1.0 if unit.memory is None else unit.memory
 
 
 def _is_forward(link: Link, source: NodeFacts, target: NodeFacts) -> bool:
-    """Return True if data from source to target goes from the Link's first end to its second."""
+    """Return True if source to target is the direction from the first to the second end of the Link."""
     first, second = (_end(place) for place in link.spec.between)
     return first in _ends(source) and second in _ends(target)
 
@@ -426,7 +432,7 @@ def _ends(node: NodeFacts) -> tuple[_LinkEnd, _LinkEnd, _LinkEnd]:
 
 
 def _end(place: Place) -> _LinkEnd:
-    """Return the end that the Link names."""
+    """Return an end of a Link."""
     if place.node is not None:
         return "node", place.node
     return ("site", place.site) if place.site is not None else ("tier", str(place.tier))

@@ -1,8 +1,8 @@
-"""Resource reservations of missions on units, nodes and links, updated incrementally as plans come and go.
+"""Reservations of missions on units, nodes and links, updated incrementally, with a view per mission.
 
-A mission sees only the reservations of missions of its own rank or a higher one (`ReservationView`): those of a lower
-rank are preempted. `Reservations.load` aggregates the reservations of one unit to the moments of its M/G/1 queue
-(Pollaczek-Khinchine, see `mg1`), and to the wait budgets of the missions admitted there.
+A mission sees only the reservations of missions of its own rank or a smaller one (`ReservationView`): those of a larger
+rank are preempted. `Reservations.load` aggregates the reservations on one unit to the moments of its M/G/1 queue
+(Pollaczek-Khinchine, see `mg1`) and the wait budgets of the missions admitted there.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,22 +23,22 @@ from maleo_planner.types.requirements import Requirements
 UnitKey = tuple[str, str]
 """(node name, unit name)."""
 Rank = tuple[int, int]
-"""Preemption rank of a mission, the smallest first: reservations of a larger rank do not count for a smaller one."""
+"""Preemption rank of a mission: a mission preempts those of larger rank, and their reservations do not count for it."""
 
 _CRITICALITY: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
 _LATENCY_TOLERANCE: Final = 1e-9
-"""Tolerance of a latency comparison, in seconds and relative."""
+"""Tolerance of latency comparisons, absolute in seconds and relative."""
 _IDLE: Final = Load()
 _EMPTY: Final[Mapping[str, Any]] = {}
 
 
 def rank_of(mission: Mission, priorities: Mapping[str, int]) -> Rank:
-    """Return the mission's rank: by criticality, then by the value of its PriorityClass, the larger first."""
+    """Return the rank of the mission: by criticality, then by descending value of its PriorityClass."""
     return _CRITICALITY[mission.spec.criticality], -priorities.get(mission.spec.priority_class_name, 0)
 
 
 def list_unit_usage(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
-    """Yield (unit, bytes, seconds per request) for each partition, and for the fallback, which takes no time."""
+    """Yield (unit, bytes, seconds per request) of each partition and of the fallback, which takes no time."""
     for partition in plan.partitions:
         yield (partition.node, partition.unit), partition.memory, partition.compute.value
     if plan.fallback is not None:
@@ -47,9 +47,9 @@ def list_unit_usage(plan: Plan) -> Iterator[tuple[UnitKey, float, float]]:
 
 
 def list_energy_usage(plan: Plan) -> Iterator[tuple[str, float]]:
-    """Yield (node, joules per request) for each partition and for both sides of each codec.
+    """Yield (node, joules per request) of each partition and of both ends of each codec.
 
-    The sides of a codec are on nodes of partitions, so these are no other nodes than those of `list_unit_usage`.
+    Codecs run on nodes of partitions, so these nodes are those of `list_unit_usage`.
     """
     yield from ((partition.node, partition.energy.value) for partition in plan.partitions)
     for transfer in (transfer for transfer in plan.transfers if transfer.codec):
@@ -58,11 +58,19 @@ def list_energy_usage(plan: Plan) -> Iterator[tuple[str, float]]:
 
 @dataclass(frozen=True, slots=True)
 class _UnitReservation:
-    """Reservation of one mission on one unit by one partition or fallback.
+    """Reservation on one unit for a partition or a fallback of one mission.
 
-    utilisation: share of the unit's time; service_time: seconds per request; memory: bytes; wait_budget: wait budget in
-    seconds at percentile `z`, over all units of the plan together, that the mission's Hard latency limit leaves;
-    `rate`, `latency_slack`, `artifacts`: see `Load`.
+    Attributes:
+        rank: Rank of the mission.
+        utilisation: Share of the time of the unit.
+        service_time: Seconds per request.
+        memory: Bytes.
+        artifacts: See `Load`.
+        rate: See `Load`.
+        latency_slack: See `Load`.
+        wait_budget: Seconds of waiting on all units of the plan together that the Hard latency limit of the mission
+            allows, at its percentile; infinite without such a limit.
+        z: z-score of that percentile.
     """
 
     rank: Rank
@@ -76,24 +84,23 @@ class _UnitReservation:
     z: float
 
     def with_reconfiguration(self, seconds: float) -> tuple[float, float]:
-        """Return (share of time, seconds per request) with a reconfiguration of `seconds` seconds in each request.
+        """Return (utilisation, seconds per request) with a reconfiguration of `seconds` in each request.
 
-        It is added only where the requests do not pay a reconfiguration already.
+        Requests that pay for a reconfiguration already stay unchanged.
         """
         return self.utilisation + self.rate * seconds, self.service_time + (seconds if self.rate else 0.0)
 
 
 _LoadVector = tuple[float, float, float, float, float]
-"""Dimensions of a load that are compared: share, work and third of its queue, bytes, watts."""
+"""Dimensions by which loads are compared: utilisation, second and third moment of the queue, bytes, watts."""
 _LoadedUnit = tuple[_LoadVector, UnitFacts, Sequence[WaitBudget]]
 
 
 class Reservations:
-    """Reservations of all missions, with a view per mission (`view_for`).
+    """Reservations of all missions in one `FleetIndex`, with a view per mission (`view_for`).
 
-    Sums are exact in every order of arrival (`fsum`), so that incremental updates give the figures of a full rebuild.
-    The reservations belong to one `FleetIndex`: of each of its unit classes the least loaded members are cached
-    (`least_loaded`).
+    Sums are exact in any order (`fsum`), so incremental updates give the same values as a full rebuild. The least
+    loaded members of each unit class are cached (`least_loaded`).
     """
 
     def __init__(self, index: FleetIndex) -> None:
@@ -101,17 +108,17 @@ class Reservations:
         self._index = index
         self._units: dict[UnitKey, dict[str, list[_UnitReservation]]] = {}
         self._segments: dict[LinkSegment, dict[str, list[tuple[Rank, float]]]] = {}
-        self._watts: dict[str, dict[str, list[tuple[Rank, float]]]] = {}  # node -> mission -> ...
+        self._watts: dict[str, dict[str, list[tuple[Rank, float]]]] = {}  # node -> mission -> (rank, watts)
         self._segments_of: dict[str, list[LinkSegment]] = {}
         self._missions_on: dict[str, set[str]] = {}  # node -> missions
         self._loads: dict[UnitKey, dict[Rank, Load]] = {}
-        # Weak keys, so that a class that the index no longer has takes its entries with it.
+        # Weak keys: entries vanish with the class when the index drops it.
         self._least_loaded = WeakKeyDictionary[UnitClass, dict[tuple[Rank, int], list[UnitFacts]]]()
         self._versions = WeakKeyDictionary[UnitClass, int]()
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot, index: FleetIndex) -> "Reservations":
-        """Build the reservations of the plans that the missions of the snapshot hold."""
+        """Build the reservations of the current plans of the snapshot."""
         found = cls(index)
         for key, plan in snapshot.current_plans.items():
             if key in snapshot.missions:
@@ -119,7 +126,7 @@ class Reservations:
         return found
 
     def reserve(self, mission: Mission, plan: Plan) -> None:
-        """Reserve what the plan uses, in place of the mission's previous reservations."""
+        """Reserve the resources of the plan, replacing the previous reservations of the mission."""
         self.release(mission.key)
         self.plans[mission.key] = plan
         for node in plan.nodes:
@@ -138,7 +145,7 @@ class Reservations:
                 self._segments_of.setdefault(mission.key, []).append(segment)
 
     def release(self, key: str) -> None:
-        """Release all reservations of the mission; do nothing if it has none."""
+        """Release all reservations of the mission, if any."""
         plan = self.plans.pop(key, None)
         for node in plan.nodes if plan is not None else ():
             self._missions_on[node].discard(key)
@@ -150,7 +157,7 @@ class Reservations:
             self._segments[segment].pop(key, None)
 
     def recompute(self, nodes: Collection[str] | None, missions: Mapping[str, Mission]) -> None:
-        """Recompute the reservations on these nodes after a change of the index; None: all reservations."""
+        """Recompute the reservations on these nodes, or all if None, after a change of the index."""
         if nodes is None:
             self._least_loaded.clear()
             self._loads.clear()
@@ -167,8 +174,8 @@ class Reservations:
     def _invalidate(self, unit: UnitKey) -> None:
         """Invalidate the cached loads and least loaded members that depend on the unit.
 
-        Units of a node with a power cap depend on each other, and so do all units of one plan, because its wait budget
-        is shared by all queues that its requests pass.
+        Units of a node with a power cap depend on each other, and so do all units of a plan, because its requests share
+        one wait budget over all their queues.
         """
         affected = {unit}
         facts = self._index.unit(unit)
@@ -182,7 +189,7 @@ class Reservations:
                 self._least_loaded.pop(self._index.classes.class_of(facts), None)
 
     def load(self, unit: UnitKey, rank: Rank, *, exclude: str = "") -> Load:
-        """Return the load of the unit by missions of this rank and of smaller ones, without mission `exclude`."""
+        """Return the load of the unit by missions of this or a smaller rank, without mission `exclude`."""
         on_unit, on_node = self._units.get(unit, _EMPTY), self._watts.get(unit[0], _EMPTY)
         if exclude in on_unit or exclude in on_node:
             return self._aggregate(unit, rank, exclude)
@@ -192,9 +199,13 @@ class Reservations:
         return known[rank]
 
     def _aggregate(self, unit: UnitKey, rank: Rank, exclude: str, reconfiguration: float = 0.0) -> Load:
-        """Aggregate the load of the unit.
+        """Aggregate the load of the unit by missions of this or a smaller rank.
 
-        reconfiguration: seconds of reconfiguration added to each request that does not pay one yet.
+        Args:
+            unit: Unit.
+            rank: Largest rank that counts.
+            exclude: Mission that does not count.
+            reconfiguration: Seconds of reconfiguration added to each request that does not pay for one yet.
         """
         reserved = [
             s for k, rows in self._units.get(unit, _EMPTY).items() if k != exclude for s in rows if s.rank <= rank
@@ -224,12 +235,16 @@ class Reservations:
     ) -> Iterator[WaitBudget]:
         """Yield the remaining wait budget of each mission on this unit that has a Hard latency limit.
 
-        That is its budget less its wait on the other units of its plan, at its percentile. A mission that exceeds its
-        budget already yields nothing. Where a plan uses several units, each of them gets an equal part of what is left,
-        so that newcomers on all of them together keep the limit.
+        It is the budget less the wait on the other units of the plan, at the percentile of the mission. If a plan uses
+        several units, each gets an equal part of the remainder, so that additional load on all of them together keeps
+        the limit. A mission that exceeds its budget already has none to protect.
 
-        reconfiguration: as of `_aggregate`; whole: the whole queue of the unit when each request pays such a
-        reconfiguration.
+        Args:
+            unit: Unit.
+            rank: Largest rank that counts.
+            exclude: Mission that does not count.
+            reconfiguration: As for `_aggregate`.
+            whole: Queue of the unit, with such a reconfiguration in each request.
         """
         present = self._queue(unit, rank, {exclude}) if reconfiguration else whole
         for key, reserved in self._units.get(unit, _EMPTY).items():
@@ -247,9 +262,9 @@ class Reservations:
             wait = others.tail(limited.z)
             total_wait = wait + fsum(self._queue(other, rank, {key, exclude}).tail(limited.z) for other in elsewhere)
             if total_wait > budget * (1 + _LATENCY_TOLERANCE) + _LATENCY_TOLERANCE:
-                continue  # the limit is missed with the present load already: there is no budget to protect
+                continue  # the present load exceeds the budget already
             if elsewhere:
-                # A later plan may load all of these units, so each may use up only its part of the rest.
+                # A later plan may load all of these units, so each may use only its part of the remainder.
                 budget = wait + (budget - total_wait) / (1 + len(elsewhere))
             if reconfiguration:
                 others = whole.without([reservation.with_reconfiguration(reconfiguration) for reservation in own])
@@ -263,21 +278,19 @@ class Reservations:
 
     @property
     def uses_links(self) -> bool:
-        """Whether any held plan crosses a link."""
+        """Return True if any plan reserves time of a link."""
         return bool(self._segments_of)
 
     def reserved_share(self, segment: LinkSegment, rank: Rank, *, exclude: str = "") -> float:
-        """Return the share of the segment's time that is reserved by missions of this rank and of smaller ones."""
+        """Return the share of the time of the segment that missions of this or a smaller rank reserve."""
         reserved = self._segments.get(segment)
         return _total(reserved, rank, exclude) if reserved else 0.0
 
     def least_loaded(self, unit_class: UnitClass, rank: Rank, count: int) -> Sequence[UnitFacts]:
-        """Return the members that can be among the best `count` for a mission of this rank: the `count`-skyband of
-        loads.
+        """Return the members that can be among the best `count` for a mission of this rank (a skyband of loads).
 
-        Idle members come first, by name; a loaded member is kept while fewer than `count` others dominate it, that is
-        have no larger load in any dimension and no tighter wait budgets. Cached until the class or a load in it
-        changes.
+        Idle members come first, by name. A loaded member is kept if fewer than `count` others dominate it: those with
+        no larger load in any dimension and no tighter wait budgets. Cached until the class or one of its loads changes.
         """
         if self._versions.get(unit_class) != unit_class.version:
             self._versions[unit_class] = unit_class.version
@@ -288,7 +301,7 @@ class Reservations:
         return known[rank, count]
 
     def _find_least_loaded(self, members: Sequence[UnitFacts], rank: Rank, count: int) -> list[UnitFacts]:
-        """Compute the front; at most quadratic in the number of loaded members."""
+        """Compute the result of `least_loaded`, in time quadratic in the number of loaded members."""
         idle, loaded = list[UnitFacts](), list[_LoadedUnit]()
         for unit in members:
             load = self.load(unit.key, rank)
@@ -311,13 +324,13 @@ class Reservations:
         return [*idle, *(unit for _, unit, _ in kept)]
 
     def view_for(self, mission: Mission) -> "ReservationView":
-        """Return the reservations of the other missions as this mission sees them."""
+        """Return the view of one mission on the reservations of the others."""
         return ReservationView(self, rank_of(mission, self._index.priorities), mission.key)
 
 
 @dataclass(frozen=True, slots=True)
 class ReservationView:
-    """Reservations of other missions as one mission sees them, without those of a larger rank, which it preempts."""
+    """View of one mission on the reservations of others, without missions of larger rank, which it preempts."""
 
     reservations: Reservations
     rank: Rank
@@ -328,21 +341,21 @@ class ReservationView:
         return self.reservations.load(unit, self.rank, exclude=self.key)
 
     def reserved_share(self, segment: LinkSegment) -> float:
-        """Return the share of the segment's time that other missions reserve."""
+        """Return the share of the time of the segment that other missions reserve."""
         return self.reservations.reserved_share(segment, self.rank, exclude=self.key)
 
     def least_loaded(self, unit_class: UnitClass, count: int) -> Sequence[UnitFacts]:
-        """Return the front of the class for this mission's rank.
+        """Return the least loaded members of the class for the rank of this mission.
 
-        The mission's own reservations count as load here: the units of its held plan are always candidates in addition.
+        Its own reservations count as load here: the units of its current plan are candidates in any case.
         """
         return self.reservations.least_loaded(unit_class, self.rank, count)
 
 
 def competing_plans(snapshot: Snapshot, mission: Mission) -> dict[str, Plan]:
-    """Return the plans of other missions that this mission must leave room for, by mission key.
+    """Return the current plans that this mission cannot preempt, by mission key.
 
-    These are the missions of its own rank and of smaller ones; those of a larger rank are preempted.
+    They are those of other missions of its own or a smaller rank.
     """
     rank, missions = rank_of(mission, snapshot.priorities), snapshot.missions
     others = {
@@ -354,7 +367,7 @@ def competing_plans(snapshot: Snapshot, mission: Mission) -> dict[str, Plan]:
 def _list_unit_reservations(
     rank: Rank, requirements: Requirements, plan: Plan
 ) -> Iterator[tuple[UnitKey, _UnitReservation]]:
-    """Yield (unit, share) for each partition of the plan and for its fallback."""
+    """Yield (unit, reservation) of each partition of the plan and of its fallback."""
     limit = requirements.latency
     latency_slack = limit.value - plan.latency.value if limit is not None and limit.hard else inf
     waits = fsum(part.wait.value + requirements.z * part.wait.sigma for part in plan.partitions)
@@ -380,12 +393,12 @@ def _list_unit_reservations(
 
 
 def _is_no_larger(vector: _LoadVector, other: _LoadVector) -> bool:
-    """Return True if `vector` is no larger in any dimension; written out as the innermost comparison of `front`."""
+    """Return True if `vector` is no larger in any dimension; unrolled, as the innermost loop of `least_loaded`."""
     a, b, c, d, e = vector
     v, w, x, y, z = other
     return a <= v and b <= w and c <= x and d <= y and e <= z
 
 
 def _total(reserved: Mapping[str, Sequence[tuple[Rank, float]]], rank: Rank, exclude: str) -> float:
-    """Return the exact sum of the amounts of missions of this rank and of smaller ones, without mission `exclude`."""
+    """Return the exact sum over missions of this or a smaller rank, without mission `exclude`."""
     return fsum(amount for key, rows in reserved.items() if key != exclude for other, amount in rows if other <= rank)

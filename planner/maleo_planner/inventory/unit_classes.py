@@ -1,4 +1,4 @@
-"""Equivalence classes of units: the units of a class differ only in their names and in what is reserved on them."""
+"""Equivalence classes of units: the units of a class differ only in their names and their reservations."""
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
@@ -11,9 +11,12 @@ ClassKey = tuple[object, ...]
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class UnitClass:
-    """A class of equivalent units.
+    """Class of equivalent units.
 
-    members: available units, by key; version: counts changes of the members.
+    Attributes:
+        key: Properties that all members have in common.
+        members: Available units, sorted by key.
+        version: Number of changes of the members.
     """
 
     key: ClassKey
@@ -21,12 +24,12 @@ class UnitClass:
     version: int = 0
 
     def add(self, unit: UnitFacts) -> None:
-        """Insert the unit in order."""
+        """Insert a unit in sorted order."""
         insort(self.members, unit, key=lambda u: u.key)
         self.version += 1
 
     def remove(self, unit: UnitFacts) -> None:
-        """Remove the unit, which must be a member."""
+        """Remove a member."""
         del self.members[bisect_left(self.members, unit.key, key=lambda u: u.key)]
         self.version += 1
 
@@ -34,7 +37,9 @@ class UnitClass:
 class UnitClasses:
     """Available units by class.
 
-    discriminate: returns what distinguishes a unit from others of equal figures at present.
+    Args:
+        units: Initial units.
+        discriminate: Returns the part of the class key of a unit that depends on the fleet.
     """
 
     def __init__(self, units: Iterable[UnitFacts], discriminate: Callable[[UnitFacts], object]) -> None:
@@ -59,10 +64,7 @@ class UnitClasses:
         return self._discriminate(unit), *kind, node.site, node.tier, unit.capacity, unit.memory, unit.power_cap
 
     def replace(self, old: Iterable[UnitFacts], new: Iterable[UnitFacts]) -> bool:
-        """Replace the units `old` by `new`; return True if a class was added or removed.
-
-        `old` must hold the units as they were added.
-        """
+        """Replace the units `old`, as they were added, by `new`; return True if a class was added or removed."""
         affected: set[ClassKey] = set()
         for unit in old:
             if unit.available:

@@ -46,7 +46,12 @@ Resource = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One feasible plan of one mission. value: SERVED + objective. usage: share of each row's capacity."""
+    """One feasible plan of one mission.
+
+    Attributes:
+        value: SERVED + objective.
+        usage: Share of each row's capacity.
+    """
 
     plan: Plan
     value: float
@@ -57,8 +62,10 @@ class Column:
 class Selection:
     """Result of column generation.
 
-    columns: by mission, for missions that are served. bound: upper bound on the total value of any choice. prices: dual
-    price of the full capacity of each row.
+    Attributes:
+        columns: By mission, for missions that are served.
+        bound: Upper bound on the total value of any choice.
+        prices: Dual price of the full capacity of each row.
     """
 
     columns: Mapping[str, Column]
@@ -70,8 +77,10 @@ class Selection:
 class ColumnGeneration:
     """Master problem of one tier.
 
-    tables: by mission, one table per variant, computed with the load that is held outside this tier. searches: by
-    mission, the search of plans beyond the tables. build: builds the plan of a candidate.
+    Attributes:
+        tables: By mission, one table per variant, computed with the load that is held outside this tier.
+        searches: By mission, the search of plans beyond the tables.
+        build: Builds the plan of a candidate.
     """
 
     tables: Mapping[str, Sequence[TwoPartitionTable]]
@@ -92,10 +101,13 @@ class ColumnGeneration:
     ) -> Selection:
         """Generate columns and choose plans.
 
-        rounds: maximum number of pricing rounds. seeds: initial columns by mission. may_continue: called between steps;
-        stop if False. with_bound: compute a bound; without it the bound is infinite. gap: relative gap allowed to the
-        integer solution; plans beyond the tables are searched only if the bound without that search exceeds the value
-        of the linear master by more than this gap.
+        Args:
+            rounds: Maximum number of pricing rounds.
+            seeds: Initial columns by mission.
+            may_continue: Called between steps; stop if False.
+            with_bound: Compute a bound; without it the bound is infinite.
+            gap: Relative gap allowed to the integer solution; plans beyond the tables are searched only if the bound
+                without that search exceeds the value of the linear master by more than this gap.
         """
         self._columns = {key: [] for key in self.tables}
         for key, candidates in seeds.items():
@@ -153,7 +165,8 @@ class ColumnGeneration:
     ) -> tuple[float, bool]:
         """Return the Lagrangian bound at these prices, and whether a plan beyond the tables was added as a column.
 
-        may_search: called where such a plan might pay; the exact search runs only if it returns True.
+        Args:
+            may_search: Called where such a plan might pay; the exact search runs only if it returns True.
         """
         bound, improved = sum(price * self._capacity(resource) for resource, price in prices.items()), False
         unit_prices = self._unit_prices(prices)

@@ -72,8 +72,10 @@ MayContinue = Callable[[], bool]
 class TierResult:
     """Result of one tier.
 
-    served: missions that fit. value: SERVED per mission that fits plus its objective. bound: upper bound on the value
-    of any plans of this tier.
+    Attributes:
+        served: Missions that fit.
+        value: SERVED per mission that fits plus its objective.
+        bound: Upper bound on the value of any plans of this tier.
     """
 
     served: int
@@ -92,8 +94,10 @@ class TierResult:
 class FleetPlan:
     """Verdicts of all missions.
 
-    verdicts: by mission, in the order of planning. snapshots: snapshot on which each mission was planned. tiers: by
-    name.
+    Attributes:
+        verdicts: By mission, in the order of planning.
+        snapshots: Snapshot on which each mission was planned.
+        tiers: By name.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -113,9 +117,12 @@ def plan_fleet(
 ) -> FleetPlan:
     """Plan all missions tier by tier; what a tier holds is not available to the next.
 
-    rounds: maximum rounds of column generation; 0: insertion only. gap: certified relative gap at which improvement
-    stops. explain: include rejections in the verdicts and record `snapshots`; without it, a plan in two parts may be
-    chosen where other plans were only bounded. budgets: work budgets of each mission.
+    Args:
+        rounds: Maximum rounds of column generation; 0: insertion only.
+        gap: Certified relative gap at which improvement stops.
+        explain: Include rejections in the verdicts and record `snapshots`; without it, a plan in two parts may be
+            chosen where other plans were only bounded.
+        budgets: Work budgets of each mission.
     """
     session, verdicts, tiers = PlanningSession(snapshot, budgets=budgets), dict[str, Verdict](), dict[str, TierResult]()
     snapshots = dict[str, Snapshot]()
@@ -218,8 +225,10 @@ class _TierPlanner:
     def _is_stale(self, tables: Sequence[TwoPartitionTable], taken: Sequence[frozenset[object]]) -> bool:
         """Return True if the tables' best plan may have changed since they were computed.
 
-        taken: resources taken, or released, by missions planned since. Resources that the best plan does not need only
-        make other plans worse. If no plan was feasible, none has become so unless a mission released something.
+        Args:
+            taken: Resources taken, or released, by missions planned since. Resources that the best plan does not need
+                only make other plans worse. If no plan was feasible, none has become so unless a mission released
+                something.
         """
         best = max(tables, key=lambda table: float(table.objective.max()), default=None)
         if best is None:

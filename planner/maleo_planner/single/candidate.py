@@ -26,8 +26,11 @@ class CandidatePartition:
 class Candidate:
     """An evaluated path.
 
-    shortfalls: name of each violated Hard limit -> relative violation, empty if feasible; latency: seconds at the
-    objective's percentile; energy: joules a request; is_move: 1 if the plan differs from the incumbent, else 0.
+    Attributes:
+        shortfalls: Name of each violated Hard limit -> relative violation, empty if feasible.
+        latency: Seconds at the objective's percentile.
+        energy: Joules a request.
+        is_move: 1 if the plan differs from the incumbent, else 0.
     """
 
     variant: RunnableVariant

@@ -44,7 +44,12 @@ _ANY_TIME: Final = float(np.finfo(float).max)
 
 @dataclass(frozen=True, slots=True)
 class FeasibilityResult:
-    """Result of the search. path: None if none was found; is_proven: with `path` None, that none exists."""
+    """Result of the search.
+
+    Attributes:
+        path: None if none was found.
+        is_proven: With `path` None, that none exists.
+    """
 
     path: GraphPath | None
     is_proven: bool

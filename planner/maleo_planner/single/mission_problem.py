@@ -38,8 +38,10 @@ _INCOMPATIBILITIES: Final = IndexCache[tuple[str, str, str, str, str], Incompati
 class MissionProblem:
     """Planning problem of one mission. It never changes: what a search finds is in its `SearchResult`.
 
-    source: node of the input. loads: what other missions hold. incumbent: the incumbent, which is the plan that the
-    mission holds; None without one.
+    Attributes:
+        source: Node of the input.
+        loads: What other missions hold.
+        incumbent: The incumbent, which is the plan that the mission holds; None without one.
     """
 
     requirements: Requirements

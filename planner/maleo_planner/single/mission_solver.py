@@ -54,9 +54,11 @@ _EVALUATION_WORK: Final = 40 * CALL_WORK
 class SearchResult:
     """What a search found in its scope.
 
-    candidates: best first; where none is feasible, the closest infeasible ones. upper_bound: of the objective of the
-    scope's plans that were left out. is_complete: whether none was. is_proven: whether no plan is feasible, in the
-    scope or outside it, if no candidate is.
+    Attributes:
+        candidates: Best first; where none is feasible, the closest infeasible ones.
+        upper_bound: Of the objective of the scope's plans that were left out.
+        is_complete: Whether none was.
+        is_proven: Whether no plan is feasible, in the scope or outside it, if no candidate is.
     """
 
     candidates: tuple[Candidate, ...]
@@ -154,7 +156,11 @@ class PricedSearch:
     """Pricing problem of column generation: the exact search with prices on what a plan uses."""
 
     def __init__(self, problem: MissionProblem, budget: Budget) -> None:
-        """Build the graphs at the first call of `best`. budget: of all calls together."""
+        """Build the graphs at the first call of `best`.
+
+        Args:
+            budget: Of all calls together.
+        """
         self._graphs = ScopeGraphs(problem, SearchScope(), budget, codecs=problem.aim != "rate")
 
     @cached_property
@@ -210,9 +216,11 @@ def _solve(
 ) -> Iterator[tuple[float, Candidate]]:
     """Yield (objective less price, candidate) of the best path of each query and of its equals.
 
-    strict: only paths that keep all limits and reach the `floor`, which rises with each find; else the closest
-    infeasible paths. objective: what the search minimises, if not the mission's own. The incumbent is evaluated
-    elsewhere, so every path here bears the cost of a move.
+    Args:
+        strict: Only paths that keep all limits and reach the `floor`, which rises with each find; else the closest
+            infeasible paths.
+        objective: What the search minimises, if not the mission's own. The incumbent is evaluated elsewhere, so every
+            path here bears the cost of a move.
     """
     problem, budget = graphs.problem, graphs.budget
     move_cost = problem.move_cost if problem.incumbent is not None else 0.0
@@ -320,7 +328,7 @@ def _best_splits(graph: PartitionGraph, cost: EdgeCosts, unit: int) -> list[Grap
     for first_unit in np.flatnonzero(graph.is_local):
         start = cost.crossings[graph.source, first_unit, 0] + cost.spans_from(0)[first_unit]
         whole = start + cost.crossings[first_unit, unit, :] + cost.spans_to(unit, graph.last)
-        possible = graph.feasible.ends_from(0)[first_unit] & graph.feasible.spans_of(unit)[:, graph.last]
+        possible = graph.feasible.ends_from(0)[first_unit] & graph.feasible.possible_spans(unit)[:, graph.last]
         whole = np.where(possible, whole, np.inf)
         cut = int(np.argmin(whole))
         if np.isfinite(whole[cut]):

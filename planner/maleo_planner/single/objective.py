@@ -46,8 +46,11 @@ _Value = TypeVar("_Value", float, Array)
 class LinearPiece:
     """Linear piece of the weighted margins: ceiling less the weighted figures of a path.
 
-    seconds: weight of a second of the tail latency; tail_excess: of a second between mean and tail; joules: of a joule;
-    loss: of lost accuracy.
+    Attributes:
+        seconds: Weight of a second of the tail latency.
+        tail_excess: Of a second between mean and tail.
+        joules: Of a joule.
+        loss: Of lost accuracy.
     """
 
     ceiling: float
@@ -75,8 +78,10 @@ class Objective:
     ) -> Iterator[tuple[float, PathQuery]]:
         """Yield (ceiling, query) of each linear piece of the objective, which is the maximum of ceiling less cost.
 
-        max_partitions: maximum number of partitions; strict: whether all limits must be kept, else the rate becomes a
-        limit, too, which may be violated; price: added to the cost.
+        Args:
+            max_partitions: Maximum number of partitions.
+            strict: Whether all limits must be kept, else the rate becomes a limit, too, which may be violated.
+            price: Added to the cost.
         """
         limits = tuple(self.path_limits(variant, graph))
         if not strict and self.requirements.rate > 0:
@@ -100,7 +105,11 @@ class Objective:
         """Yield the linear pieces of the weighted margins, whose maximum they are.
 
         There is one for each combination of clipped and unclipped Soft limits: a Soft limit is clipped where its value
-        is more than twice the limit. accuracy: of the variant; lossy: whether paths may lose some of it.
+        is more than twice the limit.
+
+        Args:
+            accuracy: Of the variant.
+            lossy: Whether paths may lose some of it.
         """
         requirements, (by_accuracy, by_latency, by_energy) = self.requirements, self.requirements.weights
         latency, energy, floor = requirements.latency, requirements.energy, requirements.accuracy
@@ -170,8 +179,11 @@ class Objective:
     ) -> dict[str, _Value | float]:
         """Return the terms that sum to the objective: weighted margins, minus seconds, minus joules, or requests/s.
 
-        mean, tail: seconds of a request; energy: its joules; busy: seconds of the slowest step; of one path or of many.
-        accuracy: of all these paths, less the `loss` of their cuts and codecs.
+        Args:
+            mean, tail: Seconds of a request.
+            energy: Its joules.
+            busy: Seconds of the slowest step; of one path or of many.
+            accuracy: Of all these paths, less the `loss` of their cuts and codecs.
         """
         requirements = self.requirements
         if self.aim == "latency":

@@ -20,7 +20,11 @@ _MAX_CACHED_ROWS: Final = 4096  # cached rows over all stages of a variant
 
 @dataclass(frozen=True, slots=True)
 class OneHopUnit:
-    """A unit and the link to it, None on the input's own node. raw, features: whether egress lets it receive each."""
+    """A unit and the link to it, None on the input's own node.
+
+    Attributes:
+        raw, features: Whether egress lets it receive each.
+    """
 
     unit: UnitFacts
     link: LinkFacts | None
@@ -32,8 +36,9 @@ class OneHopUnit:
 class OneHopCosts:
     """Costs over R rows and B boundaries in SI units.
 
-    is_span: (B, B) whether a span computes something; compute, sigma, joules, memory: (R, B, B) of spans, joules nan
-    where unknown.
+    Attributes:
+        is_span: (B, B) whether a span computes something.
+        compute, sigma, joules, memory: (R, B, B) of spans, joules nan where unknown.
     """
 
     last_blocks: tuple[int, ...]

@@ -33,7 +33,11 @@ _MAX_POINTS = 200
 
 @dataclass(frozen=True, slots=True)
 class CandidateFront:
-    """Pareto front by ascending latency. is_complete: false if an interrupted search may have missed points."""
+    """Pareto front by ascending latency.
+
+    Attributes:
+        is_complete: False if an interrupted search may have missed points.
+    """
 
     points: tuple[Candidate, ...]
     is_complete: bool

@@ -23,8 +23,10 @@ MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 class Rejection:
     """A class of candidates that breaks a structural rule.
 
-    unit: (node, unit) if the rejection is about one unit; variant: empty for any; shortfall: missing share of the
-    required quantity, None if the rule is not about a quantity.
+    Attributes:
+        unit: (node, unit) if the rejection is about one unit.
+        variant: Empty for any.
+        shortfall: Missing share of the required quantity, None if the rule is not about a quantity.
     """
 
     candidate: str
@@ -75,7 +77,9 @@ def reject_connection(
 ) -> Iterator[Rejection]:
     """Yield rejections of the connection from the input node `source` to the unit.
 
-    forbidden: kinds of data that egress keeps from the unit's node; linked: whether a link joins the nodes.
+    Args:
+        forbidden: Kinds of data that egress keeps from the unit's node.
+        linked: Whether a link joins the nodes.
     """
     name, concerned = unit.node.name, (variant.label, unit.key)
     if forbidden:

@@ -44,9 +44,12 @@ _DATA_KINDS: Final = (("input", True), ("features", False))
 class SearchScope:
     """Part of the plans that a search looks at, and its effort.
 
-    units: (node, unit) keys besides the units of the input's node and of the incumbent; None for all. beyond_one_hop:
-    whether classes more than one hop from the input count, too, where there are too many classes to search all.
-    max_partitions: of a plan. max_expansions: maximum number of partial paths expanded for each query.
+    Attributes:
+        units: (node, unit) keys besides the units of the input's node and of the incumbent; None for all.
+        beyond_one_hop: Whether classes more than one hop from the input count, too, where there are too many classes to
+            search all.
+        max_partitions: Of a plan.
+        max_expansions: Maximum number of partial paths expanded for each query.
     """
 
     units: frozenset[tuple[str, str]] | None = None
@@ -62,12 +65,17 @@ class SearchScope:
 class ScopeGraphs:
     """Graphs of the variants in one scope, and what a search over them met and left out.
 
-    is_complete: whether no plan was left out; upper_bound: of the objective of the plans that were left out, minus
-    infinity for none.
+    Attributes:
+        is_complete: Whether no plan was left out.
+        upper_bound: Of the objective of the plans that were left out, minus infinity for none.
     """
 
     def __init__(self, problem: MissionProblem, scope: SearchScope, budget: Budget, *, codecs: bool = True) -> None:
-        """Build no graph yet. codecs: whether codecs may be used at cuts."""
+        """Build no graph yet.
+
+        Args:
+            codecs: Whether codecs may be used at cuts.
+        """
         self.problem = problem
         self.scope = scope
         self.budget = budget
@@ -153,7 +161,11 @@ def build_graph(
     codecs: bool = True,
     budget: Budget | None = None,
 ) -> BuiltGraph:
-    """Return the graph of the variant over the members that can run it. budget: spend the work of building from it."""
+    """Return the graph of the variant over the members that can run it.
+
+    Args:
+        budget: Spend the work of building from it.
+    """
     usable, rejections = list[UnitFacts](), list[Rejection]()
     for unit in members:
         obstacle = problem.find_obstacle(variant, unit)

@@ -29,9 +29,10 @@ _LinkCrossing = tuple[NodeFacts, int, int]
 class SharedUse:
     """Use of shared limits by a path.
 
-    link_seconds: seconds that a request takes of the busiest link that it crosses more than once, divided by the share
-    that others leave; power_excess: relative amount by which the tightest power cap is exceeded, negative if it is
-    kept.
+    Attributes:
+        link_seconds: Seconds that a request takes of the busiest link that it crosses more than once, divided by the
+            share that others leave.
+        power_excess: Relative amount by which the tightest power cap is exceeded, negative if it is kept.
     """
 
     link_seconds: float = 0.0
@@ -40,7 +41,11 @@ class SharedUse:
 
 @dataclass(frozen=True, slots=True)
 class SharedLimits:
-    """Shared limits over the paths of one graph. rate: requests/s."""
+    """Shared limits over the paths of one graph.
+
+    Attributes:
+        rate: requests/s.
+    """
 
     index: FleetIndex
     loads: ReservationView

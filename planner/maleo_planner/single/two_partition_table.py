@@ -56,7 +56,8 @@ _COMPATIBLE_CLASSES: Final = IndexCache[
 def build_tables(problem: MissionProblem, budget: Budget, *, all_members: bool = False) -> list["TwoPartitionTable"]:
     """Return the table of each variant that keeps the accuracy floor and has rows, while the budget lasts.
 
-    all_members: all members of a class instead of the least loaded one.
+    Args:
+        all_members: All members of a class instead of the least loaded one.
     """
     found = []
     for variant in problem.runnable_variants():
@@ -190,7 +191,11 @@ class TwoPartitionTable:
     def __init__(
         self, problem: MissionProblem, variant: RunnableVariant, loaded_rows: Sequence[tuple[OneHopUnit, Load]]
     ) -> None:
-        """Evaluate all paths. loaded_rows: rows with the reservations of others, rows of the input's node first."""
+        """Evaluate all paths.
+
+        Args:
+            loaded_rows: Rows with the reservations of others, rows of the input's node first.
+        """
         rows, loads = [row for row, _ in loaded_rows], [load for _, load in loaded_rows]
         self.problem = problem
         self.variant = variant

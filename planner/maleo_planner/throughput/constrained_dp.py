@@ -40,14 +40,18 @@ _USUAL_LENGTH: Final = 30
 class ConstrainedProbe:
     """Feasibility probe for one step time and one cost limit.
 
-    is_complete: True if no state was dropped, so that a result of None proves that no such pipeline exists.
+    Attributes:
+        is_complete: True if no state was dropped, so that a result of None proves that no such pipeline exists.
     """
 
     def __init__(self, types: UnitTypes, costs: UnitTypes, *, seconds: float, limit: float) -> None:
         """Create the probe.
 
-        types: step times in seconds. costs: additive step costs of the same types. seconds: maximum time of a step.
-        limit: maximum total cost, in the unit of `costs`.
+        Args:
+            types: Step times in seconds.
+            costs: Additive step costs of the same types.
+            seconds: Maximum time of a step.
+            limit: Maximum total cost, in the unit of `costs`.
         """
         self._types = types
         self._limit = limit
@@ -62,7 +66,8 @@ class ConstrainedProbe:
     def run(self, *, work: int = _MAX_WORK) -> GraphPath | None:
         """Return a path with the fewest stages within the limit; None if none was found.
 
-        work: sums per layer; states beyond it are dropped, those with the highest lower bound first.
+        Args:
+            work: Sums per layer; states beyond it are dropped, those with the highest lower bound first.
         """
         kinds = len(self._types.members)
         if self._priced_to_go[kinds, 0] - self._prices @ self._types.sizes > self._limit:

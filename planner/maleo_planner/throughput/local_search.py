@@ -75,8 +75,9 @@ def find_first_time(
 ) -> tuple[int, GraphPath | None]:
     """Return the index of the first candidate time that the order can keep, and the path.
 
-    below: index to improve on. Return (`below`, None) if the order keeps no earlier candidate, or if the budget ends
-    before one is found.
+    Args:
+        below: Index to improve on. Return (`below`, None) if the order keeps no earlier candidate, or if the budget
+            ends before one is found.
     """
     low, best, budget = 0, None, budget or Budget()
     while low < below and budget.spend(_probe_work(steps)):
@@ -96,7 +97,8 @@ def improve_orders(
 
     Start from a few orders, then exchange or move units by first improvement.
 
-    max_probes: maximum number of neighbouring orders to probe.
+    Args:
+        max_probes: Maximum number of neighbouring orders to probe.
     """
     best, path = len(candidates), None
     order = tuple(range(steps.source))

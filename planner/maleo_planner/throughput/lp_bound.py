@@ -32,7 +32,9 @@ _TOLERANCE: Final = 1e-6
 class CoveringDuals:
     """Duals of the covering program, in stages.
 
-    block_values: (B,) of having covered all blocks up to a boundary. unit_prices: (T,) of using one unit of a type.
+    Attributes:
+        block_values: (B,) of having covered all blocks up to a boundary.
+        unit_prices: (T,) of using one unit of a type.
     """
 
     block_values: Array

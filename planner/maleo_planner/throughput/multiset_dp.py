@@ -34,8 +34,10 @@ ValueT = TypeVar("ValueT", bound=np.generic)
 class StateLayer(Generic[ValueT]):
     """All states with the same number of stages, one row per count vector.
 
-    counts: units of each type. values: by last type, or the source for the last index. parents: by last type, the row
-    in the previous layer.
+    Attributes:
+        counts: Units of each type.
+        values: By last type, or the source for the last index.
+        parents: By last type, the row in the previous layer.
     """
 
     counts: NDArray[np.uint8]  # (N, T)
@@ -48,7 +50,11 @@ class StateLayer(Generic[ValueT]):
         return cls(np.zeros((1, kinds), dtype=np.uint8), values, np.zeros((1, kinds), dtype=np.intp))
 
     def extend(self, transitions: Sequence["Transition[ValueT]"], unreached: float) -> "StateLayer[ValueT]":
-        """Return the layer with one more stage. unreached: value of states that no move leads to."""
+        """Return the layer with one more stage.
+
+        Args:
+            unreached: Value of states that no move leads to.
+        """
         kinds = np.concatenate([np.full(len(rows), kind) for kind, rows, _ in transitions])
         parents = np.concatenate([rows for _, rows, _ in transitions])
         counts = self.counts[parents]
@@ -81,8 +87,9 @@ class MultisetProbe:
     def run(self, guide: CoveringDuals | None = None, *, width: int = 1) -> GraphPath | None:
         """Return a path with the fewest stages; None if there is none.
 
-        guide: duals by which only the `width` best count vectors are kept for each number of stages; None then proves
-        nothing.
+        Args:
+            guide: Duals by which only the `width` best count vectors are kept for each number of stages; None then
+                proves nothing.
         """
         layers = [self._initial_layer()]
         for _ in range(self._types.max_stages):

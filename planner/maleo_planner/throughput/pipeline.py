@@ -62,8 +62,10 @@ _DESCENT_STEP: Final = 1e-7
 class Pipeline:
     """Result of the search: the pipeline, its bottleneck time and a lower bound.
 
-    path: None if no pipeline was found. seconds: time of its slowest step. bound: lower bound on the time of the
-    slowest step of every pipeline, in seconds.
+    Attributes:
+        path: None if no pipeline was found.
+        seconds: Time of its slowest step.
+        bound: Lower bound on the time of the slowest step of every pipeline, in seconds.
     """
 
     path: GraphPath | None
@@ -89,8 +91,9 @@ def find_pipeline(
 ) -> Pipeline:
     """Return the quickest pipeline of `mode` with at most `max_stages` stages that keeps all limits.
 
-    shared_time: seconds on shared resources; they count as one more step of the path. budget: work of all searches
-    together; None for the standard budget.
+    Args:
+        shared_time: Seconds on shared resources; they count as one more step of the path.
+        budget: Work of all searches together; None for the standard budget.
     """
     budget = budget or Budget()
     steps = PipelineSteps.from_graph(graph, mode, max_stages)
@@ -112,8 +115,10 @@ def solve_unconstrained(
 ) -> Pipeline:
     """Return the quickest pipeline without limits.
 
-    max_exact_states: number of states up to which probes are exact; beyond it, or where the budget does not allow exact
-    probes, probes follow a beam of `width` states. budget: None for the standard budget.
+    Args:
+        max_exact_states: Number of states up to which probes are exact; beyond it, or where the budget does not allow
+            exact probes, probes follow a beam of `width` states.
+        budget: None for the standard budget.
     """
     budget = budget or Budget()
     budget.spend(_SORT_WORK * (steps.spans.size + steps.crossings.size))
@@ -200,8 +205,9 @@ def _solve_limited(
 ) -> Pipeline:
     """Return the quickest pipeline that keeps the limits, by bisection over step times not below `unconstrained.bound`.
 
-    limits: the first one, which the unconstrained optimum breaks, is part of the probe (`ConstrainedProbe`); where a
-    probe's pipeline breaks another limit, the best-first search with all limits decides.
+    Args:
+        limits: The first one, which the unconstrained optimum breaks, is part of the probe (`ConstrainedProbe`); where
+            a probe's pipeline breaks another limit, the best-first search with all limits decides.
     """
     candidates = steps.step_times()
     candidates = candidates[candidates >= unconstrained.bound]

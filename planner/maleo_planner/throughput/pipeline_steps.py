@@ -20,9 +20,12 @@ from maleo_planner.types.numeric import Array, Mask
 class PipelineSteps:
     """The `busy` times of a graph, restricted to the units of one mode.
 
-    units: unit numbers in the graph; arrays are indexed by position in this tuple. spans: (D, B, B) seconds by unit,
-    start and end boundary. crossings: (D+1, D, B) seconds by origin, target and boundary. required: (D,) units of which
-    at least one must serve, if any is set. max_stages: maximum number of stages of a pipeline.
+    Attributes:
+        units: Unit numbers in the graph; arrays are indexed by position in this tuple.
+        spans: (D, B, B) seconds by unit, start and end boundary.
+        crossings: (D+1, D, B) seconds by origin, target and boundary.
+        required: (D,) units of which at least one must serve, if any is set.
+        max_stages: Maximum number of stages of a pipeline.
     """
 
     units: tuple[int, ...]
@@ -37,7 +40,8 @@ class PipelineSteps:
     ) -> "PipelineSteps":
         """Return the stages without units that `mode` rules out or that can run no span.
 
-        costs: edge costs to use in place of `graph.busy`; which units stay is decided by `busy`.
+        Args:
+            costs: Edge costs to use in place of `graph.busy`; which units stay is decided by `busy`.
         """
         costs = costs or graph.busy
         usable = np.isfinite(graph.busy.spans).any(axis=(1, 2))
@@ -123,7 +127,11 @@ class PipelineSteps:
 class UnitTypes:
     """Stages by type of interchangeable units; arrays are indexed by type, not by unit.
 
-    members: unit positions of each type. spans: (T, B, B). crossings: (T+1, T, B). required: (T,).
+    Attributes:
+        members: Unit positions of each type.
+        spans: (T, B, B).
+        crossings: (T+1, T, B).
+        required: (T,).
     """
 
     members: tuple[tuple[int, ...], ...]

@@ -1,1 +1,1 @@
-"""What the planner is given and answers: problems, requirements, variants, figures and their order."""
+"""Input and output types of the planner: snapshot, requirements, runnable variants, plans and stored problems."""

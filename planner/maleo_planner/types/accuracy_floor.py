@@ -11,22 +11,28 @@ from maleo_planner.types.basis import strongest
 
 
 def find_accuracy(figures: Iterable[AccuracyFigure], objective: AccuracyObjective) -> AccuracyFigure | None:
-    """Return the figure of the objective's metric and data set with the strongest basis, None where there is none.
+    """Return the figure for the objective's metric and data set with the strongest basis; None if there is none.
 
-    Metrics are never compared with each other: a mAP is no top-1.
+    Figures of different metrics, such as mAP and top-1, are never compared.
     """
     wanted = (objective.metric, objective.dataset)
     return strongest(row for row in figures if (row.metric, row.dataset) == wanted and row.basis is not Basis.UNKNOWN)
 
 
 def find_reference_variant(objective: AccuracyObjective, model: Model | None) -> Variant | None:
-    """Return the variant that the floor is relative to, or None; the mission need not be allowed to run it."""
+    """Return the variant that the floor is relative to, or None.
+
+    The mission need not allow this variant.
+    """
     variants = model.spec.variants if model is not None else []
     return next((variant for variant in variants if variant.name == objective.relative_to), None)
 
 
 def find_reference_accuracy(objective: AccuracyObjective, model: Model | None) -> float | None:
-    """Return the accuracy that `atLeast` is a share of, None where unknown: 1 if absolute, else the reference's."""
+    """Return the accuracy that `atLeast` is a share of: 1 if the floor is absolute, else that of the reference variant.
+
+    None if the accuracy of the reference variant is unknown.
+    """
     if objective.relative_to is None:
         return 1.0
     reference = find_reference_variant(objective, model)
@@ -35,19 +41,22 @@ def find_reference_accuracy(objective: AccuracyObjective, model: Model | None) -
 
 
 def find_floor(objective: AccuracyObjective, model: Model | None) -> float:
-    """Return the absolute floor.
+    """Return the absolute accuracy floor, 0 to 1.
 
-    It is infinite where the reference's accuracy is unknown, because then no variant is known to keep it.
+    Infinite if the accuracy of the reference variant is unknown: then no variant is known to keep the floor.
     """
     reference = find_reference_accuracy(objective, model)
     return inf if reference is None else parse(RATIO, objective.at_least) * reference
 
 
 def format_floor(objective: AccuracyObjective, floor: float, compared_with: float | None = None) -> str:
-    """Return `74%`, or both the share and the resulting floor: `99% of fp32 (75.24%)`.
+    """Format an accuracy floor: `74%`, or the share and the resulting floor, `99% of fp32 (75.24%)`.
 
-    compared_with: an accuracy in the same sentence; the floor is written with enough digits to differ from it if it
-    does.
+    Args:
+        objective: Objective that sets the floor.
+        floor: Absolute floor, infinite if unknown.
+        compared_with: Accuracy in the same sentence. The floor gets enough digits to differ from it, unless both are
+            equal.
     """
     if objective.relative_to is None:
         return objective.at_least

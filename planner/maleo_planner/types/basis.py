@@ -1,4 +1,4 @@
-"""Strength of figures by their basis: of conflicting figures the strongest counts."""
+"""Strength of values by their basis: of conflicting values the one with the strongest basis counts."""
 
 from collections.abc import Iterable
 from typing import Final, Protocol, TypeVar
@@ -18,5 +18,5 @@ HasBasisT = TypeVar("HasBasisT", bound=_HasBasis)
 
 
 def strongest(rows: Iterable[HasBasisT]) -> HasBasisT | None:
-    """Return the row of the strongest basis, the first of several; None where there is none."""
+    """Return the row with the strongest basis, the first of several; None if there are no rows."""
     return min(rows, key=lambda row: BASIS_RANK[row.basis], default=None)

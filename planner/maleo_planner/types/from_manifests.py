@@ -1,4 +1,4 @@
-"""Snapshot from manifests alone, without a cluster."""
+"""Snapshots from manifests, without a cluster."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -13,11 +13,11 @@ from maleo_planner.types.problem import NodeFacts, Observations, Snapshot
 from maleo_planner.types.taints import Toleration, find_untolerated
 
 RESERVED_PREFIX: Final = "system-"
-"""Prefix of the PriorityClasses that Kubernetes reserves for cluster components: missions cannot be ranked by them."""
+"""Prefix of the PriorityClasses that Kubernetes reserves for cluster components; missions cannot use them."""
 
 
 def from_manifests(manifests: Manifests, observations: Observations | None = None) -> Snapshot:
-    """Return a snapshot of the manifests; node labels give tier and site."""
+    """Build a snapshot from manifests; tier and site are taken from node labels."""
     return Snapshot(
         nodes={name: _facts(name, node, manifests.tolerations) for name, node in manifests.nodes.items()},
         profiles=manifests.of(DeviceProfile),
@@ -32,9 +32,12 @@ def from_manifests(manifests: Manifests, observations: Observations | None = Non
 
 
 def list_priorities(classes: Iterable[tuple[str, int, bool]]) -> dict[str, int]:
-    """Return name -> value of the classes that a mission may name, from rows of (name, value, is the global default).
+    """Return the value of each PriorityClass that a mission may name, by class name.
 
-    The empty name holds the default's value; of several defaults the last by name counts.
+    The empty name holds the value of the global default; of several defaults the last by name counts.
+
+    Args:
+        classes: Rows of (name, value, whether the class is the global default).
     """
     rows = sorted(row for row in classes if not row[0].startswith(RESERVED_PREFIX))
     default = [("", value) for _, value, is_default in rows if is_default]
@@ -42,7 +45,7 @@ def list_priorities(classes: Iterable[tuple[str, int, bool]]) -> dict[str, int]:
 
 
 def tier_of(labels: Mapping[str, str]) -> Tier:
-    """Return the tier by the node's labels; Device where the label is missing or unknown."""
+    """Return the tier in the labels of a node; Device if the label is missing or its value unknown."""
     tier = labels.get(TIER, "")
     return Tier(tier) if tier in set(Tier) else Tier.DEVICE
 

@@ -1,4 +1,4 @@
-"""Measured figures behind a decision, written to and restored from a mission's status."""
+"""Measured values behind a decision, written to and restored from the status of a mission."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
@@ -15,10 +15,14 @@ _SOURCE: Final = "the operator's last decision"
 def record_observations(
     observations: Observations, *, reason: str, inputs_digest: str, nodes: Sequence[str], digests: Collection[str]
 ) -> Decision:
-    """Return the decision together with the measured figures that it was based on.
+    """Return the decision together with the measured values that it was based on.
 
-    nodes: in the order of relevance, by which figures are kept where there are more than a status may hold. digests:
-    artifacts of the mission's model.
+    Args:
+        observations: All measured values.
+        reason: Why the plan was chosen.
+        inputs_digest: Digest of the stored planning problem.
+        nodes: By relevance. Values of the first nodes are kept where a status cannot hold all.
+        digests: Artifacts of the model of the mission.
     """
     positions = {node: position for position, node in enumerate(nodes)}
 
@@ -62,7 +66,7 @@ def record_observations(
 
 
 def restore_observations(decisions: Iterable[Decision]) -> Observations:
-    """Return the measured figures of these decisions; of conflicting figures the last one in the order given counts."""
+    """Return the measured values of these decisions; of conflicting values the last one counts."""
     found = list(decisions)
     return Observations(
         bandwidth={

@@ -1,4 +1,4 @@
-"""Numeric types of the planner, and the tolerance within which two costs are equal."""
+"""Array types of the planner, and the tolerance within which two values are equal."""
 
 from typing import Final
 
@@ -10,4 +10,4 @@ Mask = NDArray[np.bool_]
 IntArray = NDArray[np.intp]
 
 EPSILON: Final = 1e-9
-"""Difference up to which two figures count as equal: what rounding makes of equal sums."""
+"""Difference up to which two values count as equal: rounding errors of sums in different order stay below it."""

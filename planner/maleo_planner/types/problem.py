@@ -15,7 +15,7 @@ Z_P95: Final = 1.645
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value in SI units with its standard deviation and its provenance."""
+    """Estimated or measured value in SI units, with standard deviation, basis and source."""
 
     value: float
     sigma: float = 0.0
@@ -28,7 +28,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """Facts of a Node and its agent; site and tier are node labels."""
+    """State of a Node and its agent; site and tier come from node labels."""
 
     name: str
     site: str
@@ -44,10 +44,11 @@ class NodeFacts:
 class Observations:
     """Smoothed telemetry that corrects the cost model; empty without a cluster.
 
-    bandwidth: (source node, target node) -> bytes/s without the fixed part of a call, Measured
-    correction: (variant digest, node, unit) -> factor on the predicted compute time, Calibrated; sigma: that of
-        single requests, 0 where it is not known
-    capacity: (node, unit) -> 0..1 of normal speed (throttling)
+    Attributes:
+        bandwidth: (source node, target node) -> bytes/s without the fixed part of a call; basis Measured.
+        correction: (variant digest, node, unit) -> factor on the predicted compute time; basis Calibrated. Its sigma is
+            that of single requests, 0 if unknown.
+        capacity: (node, unit) -> share of normal speed, 0 to 1 (throttling).
     """
 
     bandwidth: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class Observations:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Whole input of a planning cycle, as parsed API objects; keys are `namespace/name` or `name`."""
+    """Complete input of a planning cycle, as parsed API objects; keys are `namespace/name` or `name`."""
 
     nodes: Mapping[str, NodeFacts]
     profiles: Mapping[str, DeviceProfile]
@@ -68,19 +69,19 @@ class Snapshot:
     missions: Mapping[str, Mission]
     observations: Observations = field(default_factory=Observations)
     current_plans: Mapping[str, "Plan"] = field(default_factory=dict)
-    """Mission key -> the plan that the mission is served by, or that was decided and is not yet observed."""
+    """Mission key -> plan that serves the mission, or that was decided and is not observed yet."""
     hide_other_namespaces: bool = False
-    """Whether explanations must not name objects of other namespaces, because their readers may not know of them."""
+    """Whether explanations omit names of objects in other namespaces, which readers may not be allowed to see."""
     priorities: Mapping[str, int] = field(default_factory=dict)
-    """PriorityClass name -> value; the empty name holds the value for missions without a class, missing means 0."""
+    """PriorityClass name -> value, 0 if missing; the empty name holds the value for missions without a class."""
 
 
-# ------------------------------------------------------------------------------------------------ answer
+# ------------------------------------------------------------------------------------------------ output
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedPartition:
-    """A span of blocks on a unit."""
+    """Partition of a model on a unit: blocks `first` to `last`, both included."""
 
     first: int
     last: int
@@ -94,30 +95,30 @@ class PlannedPartition:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     providers: tuple[str, ...]
-    simulated: bool  # if so, the slot is paced to `nominal` and `energy.value`
+    simulated: bool  # the slot is then paced to `nominal` and `energy.value`
     taken_from: tuple[str, ...] = ()  # tensors of an exit's head that are returned as `outputs`
     codec: Codec | None = None  # encoding of the `inputs` on arrival
-    turn: float = 0.0  # part of `compute` in seconds that reconfigures the unit after a request of another model
+    turn: float = 0.0  # seconds of `compute` for reconfiguring the unit after a request of another model
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedTransfer:
-    """A transfer of a cut's tensors between two nodes."""
+    """Transfer of the tensors of a cut between two nodes."""
 
     source: str
     target: str
     size: float  # bytes
     link: str
     time: Estimate  # seconds
-    wire: float  # part of `time` in seconds that occupies the link
+    wire: float  # seconds of `time` that occupy the link
     energy: Estimate  # joules
     codec: str = ""
-    coding: tuple[float, float] = (0.0, 0.0)  # part of `energy` in joules spent by the sender's and the receiver's node
+    coding: tuple[float, float] = (0.0, 0.0)  # joules of `energy` spent on the sending and the receiving node
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One way to serve one mission. Latency figures are end to end at the entry, in seconds."""
+    """Plan of one mission. Latencies are end to end at the entry slot, in seconds."""
 
     mission: str
     model: str
@@ -127,7 +128,7 @@ class Plan:
     artifact: Artifact
     exit: str
     entry_node: str
-    entry_unit: str  # where the entry's slot runs; equals partitions[0].unit when that node is the input's
+    entry_unit: str  # unit of the entry slot; partitions[0].unit if that is on the input node
     partitions: tuple[PlannedPartition, ...]
     transfers: tuple[PlannedTransfer, ...]
     fallback: "Fallback | None"
@@ -135,29 +136,32 @@ class Plan:
     latency_mean: Estimate
     latency: Estimate  # at the objective's percentile, additive bound
     energy: Estimate
-    rate: Estimate  # largest sustainable, requests/s
+    rate: Estimate  # maximum sustainable requests/s
     margins: Mapping[str, float]  # accuracy, latency, energy: signed, only those with an objective
     objective: float
     terms: Mapping[str, float] = field(default_factory=dict)
-    """Summands of the objective: accuracy, latency, energy (weight x clipped margin), uncertainty, move."""
+    """Terms that sum to the objective: accuracy, latency, energy (weight x clipped margin), uncertainty, move."""
     switching: "MigrationCost | None" = None
 
     @property
     def label(self) -> str:
-        """Variant and exit: `fp32`, or `fp32:exit-1`."""
+        """Return variant and exit: `fp32`, or `fp32:exit-1`."""
         return f"{self.variant}:{self.exit}" if self.exit else self.variant
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Node names without duplicates: the entry first, then in the order of the data."""
+        """Return the node names without duplicates: the entry first, then in data order."""
         return tuple(dict.fromkeys([self.entry_node, *(p.node for p in self.partitions)]))
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationCost:
-    """Cost of changing to the plan.
+    """Cost of replacing the current plan by this one.
 
-    pull: bytes to download; time: until all revisions are warm; memory: bytes in addition to the old plan's.
+    Attributes:
+        pull: Bytes to download.
+        time: Seconds until all revisions are warm.
+        memory: Bytes needed in addition to the current plan while both are loaded.
     """
 
     pull: float
@@ -167,7 +171,7 @@ class MigrationCost:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """A whole model on the entry's unit, kept resident for the loss of a partner node."""
+    """Whole model on the unit of the entry slot, kept loaded in case another node of the plan is lost."""
 
     variant: str
     artifact: Artifact
@@ -176,37 +180,37 @@ class Fallback:
 
 
 Retry = Literal["CannotEver", "CannotNow", "Waiting"]
+"""Whether a mission can become feasible: on no fleet, after a change of the fleet, or once its input is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A reason why there is no plan; sorted so that the first is the one to look at first."""
+    """Reason why there is no plan. Verdicts list the most relevant blocker first."""
 
     code: str  # LatencyTooTight, EgressForbidden, MemoryTooSmall, ModelMissing, NoInput, AmbiguousInput, ...
     retry: Retry
-    message: str  # with the shortfall: `best is 62 ms at edge-1, the limit is 50 ms`
+    message: str  # states the shortfall, such as `latency 62ms exceeds the limit 50ms by 12ms`
 
 
 @dataclass(frozen=True, slots=True)
 class Relaxation:
-    """The smallest change of the mission that makes it feasible, verified by planning again with it."""
+    """Smallest change of the mission that makes it feasible, verified by planning the changed mission."""
 
     objective: str
-    """What is relaxed: accuracy, latency, energy, rate, egress, modes or model; several where no single one is enough.
-    """
+    """Relaxed objective: accuracy, latency, energy, rate, egress, modes or model; several if no single one suffices."""
     changes: Mapping[str, Any]  # `objectives.latency.atMost` -> `62ms`
     plan: Plan
 
     @property
     def change(self) -> str:
-        """The changes as text: `objectives.latency.atMost: 62ms`, several joined by `and`."""
+        """Return the changes as text: `objectives.latency.atMost: 62ms`, several joined by `and`."""
         texts = {path: v if isinstance(v, str) else f"[{', '.join(v)}]" for path, v in self.changes.items()}
         return " and ".join(f"{path}: {text}" for path, text in texts.items())
 
 
 @dataclass(frozen=True, slots=True)
 class RejectionSummary:
-    """A class of candidates that was rejected, for one reason."""
+    """Number of candidates that were rejected for the same reason, with an example."""
 
     candidate: str  # `Split drone-1>edge-1 int8`, or a class of units
     count: int
@@ -217,35 +221,35 @@ class RejectionSummary:
 
 @dataclass(frozen=True, slots=True)
 class Feasible:
-    """A plan was found."""
+    """Verdict of a mission with a plan that keeps all limits."""
 
     plan: Plan
     rejected: tuple[RejectionSummary, ...]
     incumbent: Plan | None
-    """The held plan as it is evaluated now; None where none is held, or where it is no longer feasible."""
+    """The current plan as evaluated now; None without one, or if it is no longer feasible."""
     bound: float
-    """Upper bound on the objective of all plans; equal to the plan's own objective unless the search was cut short."""
+    """Upper bound on the objective of all plans; the objective of `plan` unless the search was interrupted."""
 
     @property
     def chosen(self) -> Plan:
-        """The plan that serves the mission."""
+        """Return the plan that serves the mission."""
         return self.plan
 
 
 @dataclass(frozen=True, slots=True)
 class Infeasible:
-    """No plan keeps all limits."""
+    """Verdict of a mission for which no plan keeps all limits, or none was found."""
 
     blockers: tuple[Blocker, ...]  # never empty
     relaxations: tuple[Relaxation, ...]
     rejected: tuple[RejectionSummary, ...]
-    closest: Plan | None  # closest infeasible plan: keeps structural rules and egress, violates Hard objectives least
+    closest: Plan | None  # keeps structural rules and egress, with the smallest violation of Hard objectives
     is_proven: bool = True
-    """Whether all candidates were ruled out; False where the search was cut short, so that a plan may exist."""
+    """Whether all candidates were excluded; False if the search was interrupted, so that a feasible plan may exist."""
 
     @property
     def chosen(self) -> Plan | None:
-        """The plan that serves the mission although it violates a limit; None where there is none."""
+        """Return the plan that serves the mission although it violates a limit; None if there is none."""
         return self.closest
 
 
@@ -254,9 +258,11 @@ Verdict = Feasible | Infeasible
 
 @dataclass(frozen=True, slots=True)
 class ParetoFront:
-    """Pareto front of plans in latency, energy and accuracy, the quickest first.
+    """Pareto front of plans in latency, energy and accuracy, by ascending latency.
 
-    is_complete: False where the search was cut short, so that plans may be missing or dominated.
+    Attributes:
+        plans: Plans that no other plan dominates.
+        is_complete: False if the search was interrupted, so that plans may be missing or dominated.
     """
 
     plans: tuple[Plan, ...]

@@ -1,4 +1,4 @@
-"""Parsed requirements of one mission: objectives as numbers, weights, candidates for its input node."""
+"""Requirements of one mission, parsed: objectives in SI units, weights, and the nodes that match its input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ WEIGHT_PRESETS: Final = {  # accuracy, latency, energy
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveLimit:
-    """A limit in SI units. A Hard limit decides feasibility, a Soft one only the objective."""
+    """Limit of one objective in SI units. A Hard limit decides feasibility, a Soft limit only the objective value."""
 
     value: float
     hard: bool
@@ -30,22 +30,24 @@ class ObjectiveLimit:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """Requirements of a mission."""
+    """Requirements of one mission in SI units."""
 
     mission: Mission
     accuracy: ObjectiveLimit | None
     latency: ObjectiveLimit | None
     energy: ObjectiveLimit | None  # joules per inference; a power objective is converted at the demanded rate
-    z: float  # standard deviations of the latency percentile above the mean
+    z: float  # z-score of the latency percentile
     rate: float  # requests per second
-    updates_per_request: float  # updates of the model's weights per request
-    weights: tuple[float, float, float]
+    updates_per_request: float  # updates of the model weights per request
+    weights: tuple[float, float, float]  # of accuracy, latency and energy
 
     @classmethod
     def parse_mission(cls, mission: Mission, model: Model | None = None) -> "Requirements":
-        """Parse the mission's requirements.
+        """Parse the requirements of a mission.
 
-        model: of the mission; without it an accuracy floor relative to a variant is unknown (infinite).
+        Args:
+            mission: Mission to parse.
+            model: Model of the mission. Without it an accuracy floor relative to a variant is unknown (infinite).
         """
         objectives, rate = mission.spec.objectives, parse(RATE, mission.spec.demand.rate)
         accuracy, latency, energy = objectives.accuracy, objectives.latency, objectives.energy
@@ -69,14 +71,14 @@ class Requirements:
         )
 
     def accuracy_of(self, variant: Variant) -> Estimate | None:
-        """Return the variant's accuracy in the objective's metric on its data set; None where it is not stated."""
+        """Return the accuracy of the variant for metric and data set of the objective; None if not declared."""
         return self._find_accuracy(variant.accuracy, f"Model, variant {variant.name}")
 
     def accuracy_loss(self, variant: Variant, block: int, codec: Codec | None = None) -> float:
-        """Return the share of accuracy that the cut after `block` costs, transferred by this codec or uncoded.
+        """Return the accuracy, 0 to 1, that is lost at the cut after `block`, uncoded or with a codec.
 
-        A codec's accuracy is stated for the model cut there, so it includes the cut's own deviation, and the larger of
-        both losses counts. Infinite where the mission has an accuracy objective and the codec's accuracy is unknown.
+        The accuracy declared for a codec includes the deviation of the cut itself, so the larger of both losses counts.
+        Infinite if the mission has an accuracy objective and the accuracy of the codec is unknown.
         """
         cut = variant.blocks[block].cut
         if self.accuracy is None or cut is None:
@@ -88,9 +90,11 @@ class Requirements:
         return max(deviation, plain.value - coded.value) if plain and coded else float("inf")
 
     def _find_accuracy(self, rows: Sequence[AccuracyFigure], default_source: str) -> Estimate | None:
-        """Return the accuracy in the objective's metric and data set, None where it is not stated.
+        """Return the accuracy for the metric and data set of the objective; None if it is not declared.
 
-        default_source: source of the figure if the row states none.
+        Args:
+            rows: Declared accuracies.
+            default_source: Source of the estimate if the row declares none.
         """
         objective = self.mission.spec.objectives.accuracy
         if objective is None:
@@ -102,14 +106,17 @@ class Requirements:
 
 
 def accuracy_margin(value: float, floor: float) -> float:
-    """Return the relative margin of an accuracy in 0..1 above its floor; -1 where the floor is unknown (infinite)."""
+    """Return the margin of an accuracy above its floor, relative to the range above the floor.
+
+    -1 if the floor is unknown (infinite).
+    """
     if floor == inf:
         return -1.0
     return (value - floor) / (1 - floor) if floor < 1 else value - floor
 
 
 def _weights(mission: Mission) -> tuple[float, float, float]:
-    """Return the weights of accuracy, latency and energy, normalised to a sum of 1."""
+    """Return the weights of accuracy, latency and energy; they sum to 1."""
     weights = mission.spec.preference.weights
     if weights is None:
         return WEIGHT_PRESETS[mission.spec.preference.preset]
@@ -120,7 +127,7 @@ def _weights(mission: Mission) -> tuple[float, float, float]:
 
 
 def find_input_nodes(snapshot: Snapshot, mission: Mission) -> list[str]:
-    """Return the names of the nodes that match the mission's input; only exactly one match makes the input valid."""
+    """Return the names of the nodes that match the input of the mission. The input is valid if exactly one matches."""
     source = mission.spec.input
     if source.node is not None:
         return [source.node] if source.node in snapshot.nodes else []

@@ -1,4 +1,7 @@
-"""Serialisation of a planning problem: a stored problem can be planned again anywhere, with the same result."""
+"""Serialisation of planning problems: a stored problem can be planned again anywhere, with the same result.
+
+Names of fields are part of the stored form: a renamed field of a dataclass in `problem` makes older records unreadable.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -25,7 +28,13 @@ _KINDS: Final[dict[str, type[Resource]]] = {
 
 
 class StoredProblem(NamedTuple):
-    """A planning problem. key: the mission that is planned, empty for all missions."""
+    """Planning problem as it is stored.
+
+    Attributes:
+        snapshot: Part of the snapshot that the plan depends on.
+        key: Mission to plan; empty for all missions.
+        budgets: Work budgets of each planned mission.
+    """
 
     snapshot: Snapshot
     key: str
@@ -33,10 +42,15 @@ class StoredProblem(NamedTuple):
 
 
 def encode(snapshot: Snapshot, key: str = "", budgets: Budgets = Budgets()) -> bytes:  # noqa: B008 - immutable
-    """Return the problem as JSON, byte for byte the same for equal inputs.
+    """Serialise a planning problem as JSON; equal inputs give equal bytes.
 
-    It holds the mission and its model, all devices and links, and all held plans with their missions; without a key all
-    missions with their models. budgets: per planned mission.
+    The record holds the mission and its model, all devices and links, and all current plans with their missions;
+    without a key, all missions with their models.
+
+    Args:
+        snapshot: Snapshot to plan.
+        key: Mission to plan; empty for all missions.
+        budgets: Work budgets of each planned mission.
     """
     planned = [snapshot.missions[key]] if key else list(snapshot.missions.values())
     models = {mission.model_key for mission in planned}
@@ -62,7 +76,11 @@ def encode(snapshot: Snapshot, key: str = "", budgets: Budgets = Budgets()) -> b
 
 
 def decode(data: bytes) -> StoredProblem:
-    """Return the stored problem. Raise ValueError if the data is not a stored planning problem."""
+    """Parse a stored planning problem.
+
+    Raises:
+        ValueError: The data is not a stored planning problem.
+    """
     try:
         body = msgspec.json.decode(data)
         found: dict[str, Any] = {
@@ -92,14 +110,14 @@ def decode(data: bytes) -> StoredProblem:
 
 
 def digest(data: bytes) -> str:
-    """Return `sha256:...` of the stored problem: equal digests give equal plans."""
+    """Return the digest `sha256:...` of a stored problem; equal digests give equal plans."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _resource(item: Resource) -> dict[str, Any]:
-    """Return the resource without metadata that the API server maintains, such as generation and resourceVersion.
+    """Return the resource without server-managed metadata such as generation and resourceVersion.
 
-    The plan does not depend on it. Of all statuses only a Device's is kept, because planning reads no other.
+    The plan does not depend on these. Planning reads the status of Devices only, so other statuses are left out.
     """
     body = item.to_api()
     metadata: Mapping[str, Any] = body["metadata"]
@@ -109,14 +127,18 @@ def _resource(item: Resource) -> dict[str, Any]:
 
 
 def _to_plain(value: Any) -> Any:
-    """Return the pydantic model as plain JSON values; raise NotImplementedError for any other type."""
+    """Convert a pydantic model to plain JSON values.
+
+    Raises:
+        NotImplementedError: The value is no pydantic model.
+    """
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)
     raise NotImplementedError(type(value))
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    """Return plain JSON values as `kind`, with pydantic models inside validated."""
+    """Convert plain JSON values to `kind` and validate the pydantic models inside."""
 
     def to_model(wanted: type[Any], plain: Any) -> Any:
         return wanted.model_validate(plain)

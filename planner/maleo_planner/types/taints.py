@@ -1,4 +1,4 @@
-"""Taints that repel slots from a node, by the rules of the Kubernetes scheduler."""
+"""Taints and tolerations, by the rules of the Kubernetes scheduler."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -7,16 +7,16 @@ _REPELLING_EFFECTS: Final = {"NoSchedule", "NoExecute"}
 _CONDITION_TAINTS: Final = {
     f"node.kubernetes.io/{trouble}" for trouble in ("not-ready", "unreachable", "unschedulable")
 }
-"""Taints that Kubernetes derives from a node's conditions and its cordon, which `NodeFacts` already holds."""
+"""Taints that Kubernetes sets from node conditions and cordons; `NodeFacts` holds these as fields."""
 
 Toleration = Mapping[str, str]
-"""A pod's toleration as in the Kubernetes API: `key`, `operator` (Exists or Equal), `value`, `effect`."""
+"""Toleration of a pod as in the Kubernetes API: `key`, `operator` (Exists or Equal), `value`, `effect`."""
 
 
 def find_untolerated(taints: Iterable[Mapping[str, str]], tolerations: Sequence[Toleration] = ()) -> tuple[str, ...]:
-    """Return the taints that repel slots with `tolerations`, as kubectl writes them: `key=value:effect`.
+    """Return the taints that pods with these tolerations do not tolerate, as `key=value:effect`.
 
-    PreferNoSchedule repels nothing.
+    Taints of effect PreferNoSchedule repel no pod and are ignored.
     """
     return tuple(
         _format(taint)
@@ -30,7 +30,7 @@ def find_untolerated(taints: Iterable[Mapping[str, str]], tolerations: Sequence[
 def _tolerates(toleration: Toleration, taint: Mapping[str, str]) -> bool:
     """Return True if the toleration matches the taint.
 
-    An empty key with Exists matches every taint, and an empty effect every effect.
+    An empty key with operator Exists matches every taint, an empty effect every effect.
     """
     exists = toleration.get("operator", "Equal") == "Exists"
     key, effect = toleration.get("key", ""), toleration.get("effect", "")
@@ -42,6 +42,6 @@ def _tolerates(toleration: Toleration, taint: Mapping[str, str]) -> bool:
 
 
 def _format(taint: Mapping[str, str]) -> str:
-    """Return the taint as kubectl writes it: `key=value:effect`."""
+    """Format a taint as kubectl does: `key=value:effect`."""
     value = taint.get("value", "")
     return f"{taint['key']}{'=' if value else ''}{value}:{taint['effect']}"

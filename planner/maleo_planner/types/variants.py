@@ -1,4 +1,4 @@
-"""Runnable runnable variant of a variant: the whole of it, or cut short at one of its early exits."""
+"""Runnable variants: each variant of a Model as a whole, and ending at each of its early exits."""
 
 from maleo_api.mission import Mission
 from maleo_api.model import Block, Exit, Model, Variant
@@ -6,20 +6,20 @@ from maleo_api.spelling import find_close, suggest
 
 
 class RunnableVariant(Variant):
-    """A variant as one chain of blocks; with an `exit` the exit's head is the last block."""
+    """Variant as one chain of blocks. With an `exit`, the head of the exit is the last block."""
 
     exit: str = ""
     exit_outputs: tuple[str, ...] = ()
-    """Tensors of the graph that the exit returns in place of the model's outputs."""
+    """Tensors that the exit returns in place of the outputs of the model."""
 
     @property
     def label(self) -> str:
-        """Variant and exit: `fp32`, or `fp32:exit-1`."""
+        """Return variant and exit: `fp32`, or `fp32:exit-1`."""
         return f"{self.name}:{self.exit}" if self.exit else self.name
 
 
 def list_runnable_variants(model: Model) -> list[RunnableVariant]:
-    """Return each variant whole and then at each of its exits, in the order of the Model."""
+    """Return each variant as a whole and then ending at each of its exits, in the order of the Model."""
     return [
         runnable
         for variant in model.spec.variants
@@ -28,9 +28,7 @@ def list_runnable_variants(model: Model) -> list[RunnableVariant]:
 
 
 def find_runnable_variant(model: Model, name: str, exit_: str) -> RunnableVariant | None:
-    """Return the variant of this name, whole or with `exit_` at that exit; None if the Model has no such runnable
-    variant.
-    """
+    """Return the variant of this name, as a whole or ending at `exit_`; None if the Model does not have it."""
     variant = next((variant for variant in model.spec.variants if variant.name == name), None)
     if variant is None:
         return None
@@ -41,7 +39,7 @@ def find_runnable_variant(model: Model, name: str, exit_: str) -> RunnableVarian
 
 
 def describe_unknown_variants(mission: Mission, model: Model) -> str:
-    """Return a message on names in spec.model.variants that the model lacks; empty if it has all of them."""
+    """Return a message about names in spec.model.variants that the model does not have; empty if it has all."""
     available = [variant.name for variant in model.spec.variants]
     unknown = [name for name in mission.spec.model.variants if name not in available]
     if not unknown:
@@ -54,8 +52,9 @@ def describe_unknown_variants(mission: Mission, model: Model) -> str:
 
 
 def without_codecs(variant: RunnableVariant) -> RunnableVariant:
-    """Return the runnable variant with all codecs removed: a pipeline optimised for rate alone transfers its cuts
-    uncoded.
+    """Return the variant with all codecs removed.
+
+    A pipeline that is optimised for rate alone transfers its cuts uncoded.
     """
     if not any(block.cut and block.cut.codecs for block in variant.blocks):
         return variant
@@ -64,15 +63,15 @@ def without_codecs(variant: RunnableVariant) -> RunnableVariant:
 
 
 def _make_runnable(variant: Variant, **changes: object) -> RunnableVariant:
-    """Return an runnable variant of the variant with these fields changed."""
+    """Return the variant as a runnable variant with these fields changed."""
     fields = {name: getattr(variant, name) for name in Variant.model_fields}
     return RunnableVariant.model_construct(**fields | changes)
 
 
 def _end_at_exit(variant: Variant, exit_: Exit) -> RunnableVariant:
-    """Return the runnable variant that ends at the exit; the head is a block of its own.
+    """Return the runnable variant that ends at the exit, with the head as a block of its own.
 
-    Where block `after` has a cut, the head can be placed on another unit than that block.
+    If block `after` has a cut, the head can be placed on another unit than that block.
     """
     after = next(i for i, block in enumerate(variant.blocks) if block.name == exit_.after)
     head = Block.model_construct(

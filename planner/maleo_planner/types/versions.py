@@ -8,10 +8,14 @@ _UNBOUNDED: Final[_Version] = (1_000_000,)
 
 
 def match_version(installed: str, required: str) -> VersionMatch:
-    """Return whether an installed version lies in the required range.
+    """Compare an installed version with a required range.
 
-    installed: `5.2.0`, a series `4.x`, `>=4.17` or empty (unknown); required: `>=1.17`, `<2`, `>=1.17,<2` or empty
-    (any). A series that lies in the range only partly is Unknown, as is an empty installed version.
+    Args:
+        installed: `5.2.0`, a series `4.x`, `>=4.17` or empty (unknown).
+        required: `>=1.17`, `<2`, `>=1.17,<2` or empty (any).
+
+    Returns:
+        Unknown for an empty installed version and for a series that lies in the range only partly.
     """
     if not required:
         return "Inside"
@@ -30,7 +34,7 @@ def match_version(installed: str, required: str) -> VersionMatch:
 
 
 def _version_interval(installed: str) -> tuple[_Version, _Version]:
-    """Return the lowest version that may be installed, and the lowest version above all of them."""
+    """Return the half-open interval of versions that may be installed."""
     if installed.startswith(">="):
         return _version(installed.removeprefix(">=")), _UNBOUNDED
     if installed.endswith(".x"):
@@ -41,7 +45,7 @@ def _version_interval(installed: str) -> tuple[_Version, _Version]:
 
 
 def _version(text: str) -> _Version:
-    """Return the parts of a version without trailing zeros: 1.17.0 equals 1.17."""
+    """Parse a version and drop trailing zeros, so that 1.17.0 equals 1.17."""
     parts = [int(part) for part in text.split(".")]
     while len(parts) > 1 and parts[-1] == 0:
         parts.pop()
