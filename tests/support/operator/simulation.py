@@ -36,7 +36,7 @@ class Slot:
         if self.desired is None:
             return False
         wanted = {r.revision: r for r in self.desired.revisions}
-        self.errors = tuple(f"revision {r}: digest mismatch" for r in sorted(wanted.keys() & broken))
+        self.errors = tuple(f"revision {r}: ArtifactInvalid: digest mismatch" for r in sorted(wanted.keys() & broken))
         missing = [r for r in wanted if r not in self.loaded and r not in broken]
         if missing and len(self.loaded) < self.room:
             self.loaded[missing[0]] = wanted[missing[0]]

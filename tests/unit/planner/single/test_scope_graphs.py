@@ -31,7 +31,7 @@ def _merge(results: tuple[SearchResult, ...]) -> SearchResult:
     return merged
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(world=constrained_worlds, data=st.data())
 def test_rejections_and_explanations__are_those_of_all_scopes_in_any_order(world: World, data: st.DataObject) -> None:
     keys = st.sets(st.sampled_from(sorted(unit.key for unit in _problem(world).units)))
@@ -56,7 +56,7 @@ def test_rejections_and_explanations__are_those_of_all_scopes_in_any_order(world
     assert all(other == first for other in others)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(world=constrained_worlds)
 def test_search__changes_neither_its_problem_nor_what_the_next_one_finds(world: World) -> None:
     problem = _problem(world)

@@ -309,7 +309,7 @@ def test_revision_that_no_slot_can_load__is_abandoned_and_the_old_one_serves_on(
     assert reason(world, "Placed") == ("False", "ArtifactInvalid")
     found = find(world.mission.status.conditions, "Placed")
     assert found is not None
-    assert found.message == "drone-1 host/cpu: digest mismatch"
+    assert found.message == "drone-1 host/cpu: ArtifactInvalid: digest mismatch"
     world.now += 121
     world.turn()
     world.turn()
