@@ -17,7 +17,7 @@ DEMO = PYTHONPATH=demo $(BIN)/python -m maleo_demo.main
 # Tests start hundreds of Python processes: cached bytecode halves the start-up time of each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster e2e kind crds clean
+.PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster wheel e2e kind crds clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,10 @@ cluster: $(STAMP)  ## tests against a real API server; no root
 	else \
 	  exit $$code; \
 	fi
+
+wheel: $(STAMP)  ## build the wheel and test it as installed
+	@echo "== the wheel as installed"
+	@tools/wheel.sh $(BIN) build/wheel
 
 e2e: $(STAMP)  ## tests on real nodes: the demo, then faults
 	@echo "== tests on real nodes"
