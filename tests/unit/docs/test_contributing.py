@@ -13,8 +13,8 @@ import yaml
 from typer.testing import CliRunner
 
 from maleo_cli.main import app
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
