@@ -8,7 +8,7 @@ from typing import Final
 import yaml
 
 from maleo_api.device import Device, Link
-from maleo_api.manifests import ManifestError, revise, tell_yaml_error
+from maleo_api.manifests import ManifestError, format_yaml_error, revise
 from maleo_api.meta import Basis, Tier
 from maleo_api.quantities import BANDWIDTH, parse
 from maleo_api.spelling import suggest
@@ -149,7 +149,7 @@ def with_spec(snapshot: Snapshot, text: str) -> Snapshot:
     try:
         changed = revise(snapshot.missions[key], {field: yaml.safe_load(value)})
     except yaml.YAMLError as error:
-        raise Failure(f"--set {text}: invalid YAML: {tell_yaml_error(error)}", exit_code=2) from error
+        raise Failure(f"--set {text}: invalid YAML: {format_yaml_error(error)}", exit_code=2) from error
     except ManifestError as error:
         raise Failure("\n".join(f"--set {text}: {mistake}" for mistake in error.mistakes), exit_code=2) from error
     return replace(snapshot, missions={**snapshot.missions, key: changed})

@@ -25,10 +25,10 @@ from maleo_api.rules import KEYS, RULES
 JsonObject = dict[str, Any]
 
 _HEADER: Final = "# Generated from crds/maleo_api by `python -m maleo_api.crd`; do not edit.\n"
-_KEPT: Final[tuple[str, ...]] = (
+_COPIED_KEYWORDS: Final[tuple[str, ...]] = (
     "type", "enum", "pattern", "maxLength", "minLength", "maxItems", "minItems", "minimum", "maximum", "maxProperties",
 )  # fmt: skip
-_TOP: Final[JsonObject] = {
+_TOP_LEVEL: Final[JsonObject] = {
     "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
     "kind": {"type": "string", "description": "The kind of this resource."},
     "metadata": {"type": "object"},
@@ -40,7 +40,7 @@ def definition(info: KindInfo) -> JsonObject:
     schema = info.model.model_json_schema(by_alias=True)
     root = _Structure(info.model, schema.get("$defs", {})).of(schema, default=True)
     has_status = "status" in root["properties"]
-    root["properties"] |= _TOP
+    root["properties"] |= _TOP_LEVEL
     root["required"] = ["spec"]
     version: JsonObject = {
         "name": VERSION,
@@ -90,7 +90,7 @@ class _Structure:
         default: include default values. A status has none: only its writers fill it.
         """
         source = self._resolve(schema)
-        result: JsonObject = {key: source[key] for key in _KEPT if key in source}
+        result: JsonObject = {key: source[key] for key in _COPIED_KEYWORDS if key in source}
         if source.get("type") == "integer":
             result["format"] = "int64"
         if description := schema.get("description", source.get("description")):
@@ -143,9 +143,9 @@ class _Structure:
 def _models_of(model: type[Schema]) -> Iterator[type[Schema]]:
     """Yield the model and the models nested in its fields, at any depth."""
     yield model
-    for below in fields_of(model).values():
-        if below.model is not None:
-            yield from _models_of(below.model)
+    for nested in fields_of(model).values():
+        if nested.model is not None:
+            yield from _models_of(nested.model)
 
 
 @cache
@@ -154,9 +154,9 @@ def _field_texts(model: type[Schema]) -> dict[str, str]:
     classes = (node for node in ast.walk(_source(model.__module__)) if isinstance(node, ast.ClassDef))
     body = next(node.body for node in classes if node.name == model.__name__)
     texts: dict[str, str] = {}
-    for statement, below in pairwise(body):
+    for statement, following in pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            match below:
+            match following:
                 case ast.Expr(value=ast.Constant(value=str(text))):
                     alias = model.model_fields[statement.target.id].alias
                     texts[alias or statement.target.id] = text
@@ -212,9 +212,9 @@ def main() -> int:
 
 
 def _differences(folder: Path) -> list[Path]:
-    wanted = files()
-    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")}
-    return [folder / name for name in sorted(wanted.keys() | there.keys()) if wanted.get(name) != there.get(name)]
+    expected = files()
+    actual = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")}
+    return [folder / name for name in sorted(expected.keys() | actual.keys()) if expected.get(name) != actual.get(name)]
 
 
 if __name__ == "__main__":

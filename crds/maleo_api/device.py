@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from maleo_api.meta import Basis, Condition, Form, Name, Resource, Schema, Text, Tier
+from maleo_api.meta import Basis, Condition, Name, Resource, Schema, Text, TextFormat, Tier
 from maleo_api.quantities import (
     Bandwidth,
     Bytes,
@@ -147,7 +147,7 @@ class Runtime(Schema):
     version: Annotated[
         str,
         StringConstraints(pattern=r"^((>=)?[0-9]+(\.[0-9]+){0,3}|[0-9]+(\.[0-9]+){0,2}\.x)?$", max_length=32),
-        Form("version", "5.2.0, 4.x or >=4.17"),
+        TextFormat("version", "5.2.0, 4.x or >=4.17"),
     ] = ""
     """Installed version: exact (`5.2.0`), a series (`4.x`) or a minimum (`>=4.17`). Empty, the default: unknown, which
     satisfies no variant that requires a version."""

@@ -73,12 +73,12 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
 
 def _read_json(text: str) -> list[Any]:
     """Return all values of a stream of JSON objects. Raise ValueError if `text` is not such a stream."""
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
-    is_torn = _SURROGATE.search(text) is not None
+    decoder = json.JSONDecoder(parse_constant=_reject_constant, object_pairs_hook=_object)
+    has_surrogates = _SURROGATE.search(text) is not None
     values, at = [], _after_blanks(text, 0)
     while at < len(text):
         value, end = decoder.raw_decode(text, at)
-        values.append(_mend(value) if is_torn else value)
+        values.append(_replace_surrogates(value) if has_surrogates else value)
         at = _after_blanks(text, end)
     return values
 
@@ -88,7 +88,7 @@ def _after_blanks(text: str, at: int) -> int:
     return found.end() if found is not None else at
 
 
-def _refuse_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
@@ -96,17 +96,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise DocumentError(_repeated(next(name for name in names if names.count(name) > 1)))
+        raise DocumentError(_describe_duplicate(next(name for name in names if names.count(name) > 1)))
     return found
 
 
-def _mend(value: Any) -> Any:
+def _replace_surrogates(value: Any) -> Any:
     """Replace unpaired surrogates by U+FFFD, as Go does, in every string of `value`."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_mend(item) for item in value]
-    return {_mend(name): _mend(item) for name, item in value.items()} if isinstance(value, dict) else value
+        return [_replace_surrogates(item) for item in value]
+    return (
+        {_replace_surrogates(name): _replace_surrogates(item) for name, item in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------- YAML
@@ -125,68 +129,68 @@ def _read_yaml(text: str, first_line: int) -> Any:
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
-        return None if root is None else _Building(_most_values(text, root)).build(root)
-    except _Refused as error:
+        return None if root is None else _Builder(_max_values(text, root)).build(root)
+    except _InvalidNode as error:
         raise DocumentError(f"line {first_line + error.line + 1}: {error}") from None
     except yaml.MarkedYAMLError as error:
         mark, context = error.problem_mark, f" ({error.context})" if error.context else ""
-        where = f"line {first_line + mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
-        raise DocumentError(f"{where}{error.problem}{context}") from None
+        position = f"line {first_line + mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        raise DocumentError(f"{position}{error.problem}{context}") from None
     except (yaml.YAMLError, RecursionError) as error:
-        told = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise DocumentError(told.replace('in "<unicode string>", ', "")) from None
+        message = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise DocumentError(message.replace('in "<unicode string>", ', "")) from None
     finally:
         loader.dispose()
 
 
-def _most_values(text: str, root: Node) -> float:
+def _max_values(text: str, root: Node) -> float:
     """Return the number of values allowed after alias expansion; infinite for a text without aliases."""
     return _EXPANSION[0] * _count_nodes(root) + _EXPANSION[1] if "*" in text else math.inf
 
 
 def _count_nodes(root: Node) -> int:
     """Return the number of nodes of the document as written: an aliased node counts once."""
-    seen, stack = set[int](), [root]
+    visited, stack = set[int](), [root]
     while stack:
         node = stack.pop()
-        if id(node) in seen:
+        if id(node) in visited:
             continue
-        seen.add(id(node))
+        visited.add(id(node))
         if isinstance(node, SequenceNode):
             stack += node.value
         elif isinstance(node, MappingNode):
-            stack += [each for pair in node.value for each in pair]
-    return len(seen)
+            stack += [child for pair in node.value for child in pair]
+    return len(visited)
 
 
-class _Refused(Exception):
-    def __init__(self, node: Node, told: str) -> None:
-        super().__init__(told)
+class _InvalidNode(Exception):
+    def __init__(self, node: Node, message: str) -> None:
+        super().__init__(message)
         self.line = node.start_mark.line
 
 
-class _Building:
-    """Builder of JSON values from YAML nodes; raises _Refused after `most` values."""
+class _Builder:
+    """Builder of JSON values from YAML nodes; raises _InvalidNode after `max_values` values."""
 
-    def __init__(self, most: float) -> None:
-        self._left = most
-        self._open = set[int]()
+    def __init__(self, max_values: float) -> None:
+        self._remaining = max_values
+        self._ancestors = set[int]()
 
     def build(self, node: Node) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            raise _Refused(node, "aliases (*name) expand this document too much: use fewer aliases")
+        self._remaining -= 1
+        if self._remaining < 0:
+            raise _InvalidNode(node, "aliases (*name) expand this document too much: use fewer aliases")
         if isinstance(node, ScalarNode):
             return _scalar(node)
-        if id(node) in self._open:
-            raise _Refused(node, "alias (*name) contains itself")
-        self._open.add(id(node))
+        if id(node) in self._ancestors:
+            raise _InvalidNode(node, "alias (*name) contains itself")
+        self._ancestors.add(id(node))
         if isinstance(node, SequenceNode):
             built: Any = [self.build(item) for item in node.value]
         else:
             assert isinstance(node, MappingNode)
             built = self._mapping(node)
-        self._open.remove(id(node))
+        self._ancestors.remove(id(node))
         return built
 
     def _mapping(self, node: MappingNode) -> dict[str, Any]:
@@ -194,32 +198,32 @@ class _Building:
         found, merged = dict[str, Any](), dict[str, Any]()
         for name, value in node.value:
             if name.value == "<<" and name.tag == "plain":
-                for each in self._merged(value):
-                    merged = {**each, **merged}
+                for source in self._merged(value):
+                    merged = {**source, **merged}
                 continue
             key = _key(name)
             if key in found:
-                raise _Refused(name, _repeated(key))
+                raise _InvalidNode(name, _describe_duplicate(key))
             found[key] = self.build(value)
         return {**merged, **found}
 
     def _merged(self, value: Node) -> list[dict[str, Any]]:
         sources = value.value if isinstance(value, SequenceNode) else [value]
         if not all(isinstance(source, MappingNode) for source in sources):
-            raise _Refused(value, "<<: requires a mapping or a list of mappings")
+            raise _InvalidNode(value, "<<: requires a mapping or a list of mappings")
         return [self.build(source) for source in sources]
 
 
-def _repeated(name: str) -> str:
+def _describe_duplicate(name: str) -> str:
     return f"duplicate key {json.dumps(name)}: kubectl would silently use the last one; remove one"
 
 
 def _key(node: Node) -> str:
     if not isinstance(node, ScalarNode):
-        raise _Refused(node, "a key must be a string, not a list or a mapping")
+        raise _InvalidNode(node, "a key must be a string, not a list or a mapping")
     value = _scalar(node)
     if value is None:
-        raise _Refused(node, "a key must not be null: quote it")
+        raise _InvalidNode(node, "a key must not be null: quote it")
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -236,7 +240,7 @@ def _scalar(node: ScalarNode) -> Any:
     if kind not in ("int", "float", "bool", "null"):
         return text
     if found != kind and (found, kind) != ("int", "float"):
-        raise _Refused(node, f"{json.dumps(text)} is not a value of type {kind}")
+        raise _InvalidNode(node, f"{json.dumps(text)} is not a value of type {kind}")
     return _number(node, value)
 
 
@@ -244,15 +248,15 @@ def _binary(node: ScalarNode) -> str:
     try:
         return b64decode("".join(node.value.split()), validate=True).decode()
     except ValueError:
-        raise _Refused(node, "!!binary requires base64 of UTF-8 text") from None
+        raise _InvalidNode(node, "!!binary requires base64 of UTF-8 text") from None
 
 
 def _number(node: Node, value: Any) -> Any:
-    """Return the number as in JSON: an integral float becomes an integer. Raise _Refused if it is not finite."""
+    """Return the number as in JSON: an integral float becomes an integer. Raise _InvalidNode if it is not finite."""
     if not isinstance(value, float):
         return value
     if not math.isfinite(value):
-        raise _Refused(node, "infinity and NaN cannot be represented in JSON")
+        raise _InvalidNode(node, "infinity and NaN cannot be represented in JSON")
     return int(value) if value.is_integer() and abs(value) < _INT64 else value
 
 

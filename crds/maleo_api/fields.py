@@ -18,7 +18,7 @@ def of_model(annotation: object) -> type[Schema] | None:
     return next((model for inner in get_args(annotation) if (model := of_model(inner))), None)
 
 
-class Below(NamedTuple):
+class FieldModel(NamedTuple):
     """Python name of a field, and the API model nested in it, if any."""
 
     name: str
@@ -26,12 +26,14 @@ class Below(NamedTuple):
 
 
 @cache  # a file can contain thousands of objects of one model
-def fields_of(model: type[Schema]) -> Mapping[str, Below]:
+def fields_of(model: type[Schema]) -> Mapping[str, FieldModel]:
     """Return API name -> field of a model."""
-    return {info.alias or name: Below(name, of_model(info.annotation)) for name, info in model.model_fields.items()}
+    return {
+        info.alias or name: FieldModel(name, of_model(info.annotation)) for name, info in model.model_fields.items()
+    }
 
 
-def note_at(model: type[Schema], path: Sequence[str | int], kind: type[Kind]) -> Kind | None:
+def annotation_at(model: type[Schema], path: Sequence[str | int], kind: type[Kind]) -> Kind | None:
     """Return the annotation metadata of class `kind` of the field at `path` (aliases and list indices), else None."""
     current: type[Schema] | None = model
     found: FieldInfo | None = None
@@ -39,9 +41,9 @@ def note_at(model: type[Schema], path: Sequence[str | int], kind: type[Kind]) ->
         if isinstance(part, str) and current is not None:
             found = next((f for name, f in current.model_fields.items() if part in (f.alias, name)), None)
             current = of_model(found.annotation) if found else None
-    return _note_of(found, kind) if found else None
+    return _annotation_of(found, kind) if found else None
 
 
-def _note_of(field: FieldInfo, kind: type[Kind]) -> Kind | None:
+def _annotation_of(field: FieldInfo, kind: type[Kind]) -> Kind | None:
     metadata = [*field.metadata, *(arg for inner in get_args(field.annotation) for arg in get_args(inner))]
     return next((item for item in metadata if isinstance(item, kind)), None)

@@ -5,8 +5,8 @@ from typing import Final
 
 TIER: Final = "maleo.dev/tier"
 SITE: Final = "maleo.dev/site"
-_MOST: Final = 63
-_HASH: Final = 10
+_MAX_LENGTH: Final = 63
+_HASH_LENGTH: Final = 10
 
 
 def label_value(name: str) -> str:
@@ -14,7 +14,7 @@ def label_value(name: str) -> str:
 
     The mapping is not reversible.
     """
-    if len(name) <= _MOST:
+    if len(name) <= _MAX_LENGTH:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH]
-    return f"{name[: _MOST - _HASH - 1].rstrip('-_.')}-{digest}"
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
+    return f"{name[: _MAX_LENGTH - _HASH_LENGTH - 1].rstrip('-_.')}-{digest}"

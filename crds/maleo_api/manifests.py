@@ -14,11 +14,11 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from maleo_api.checks import broken_rules, dangling_names, show_value, unfit_metadata
+from maleo_api.checks import check_metadata, check_references, find_rule_violations, show_value
 from maleo_api.documents import DocumentError, parse_documents
-from maleo_api.fields import fields_of, note_at
+from maleo_api.fields import annotation_at, fields_of
 from maleo_api.kinds import KINDS, KindInfo
-from maleo_api.meta import API_VERSION, GROUP, Form, Resource, Schema
+from maleo_api.meta import API_VERSION, GROUP, Resource, Schema, TextFormat
 from maleo_api.quantities import Unit
 from maleo_api.spelling import suggest
 
@@ -58,7 +58,7 @@ class Node(Resource):
     @property
     def is_ready(self) -> bool:
         """True if condition Ready is True, or absent, as in a hand-written Node."""
-        return all(each.status == "True" for each in self.status.conditions if each.type == "Ready")
+        return all(condition.status == "True" for condition in self.status.conditions if condition.type == "Ready")
 
 
 class PriorityClass(Resource):
@@ -74,7 +74,7 @@ class Manifests:
 
     resources: Mapping[str, dict[str, Resource]] = field(default_factory=dict)
     nodes: Mapping[str, Node] = field(default_factory=dict)
-    places: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    positions: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """(kind, key) -> source position `file: doc N Kind/name`; empty for objects of a cluster."""
     priority_classes: Mapping[str, PriorityClass] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
@@ -85,17 +85,19 @@ class Manifests:
         found = self.resources.get(kind.__name__, {})
         return {key: resource for key, resource in found.items() if isinstance(resource, kind)}
 
-    def check(self, there: "Manifests | None" = None) -> None:
+    def check(self, cluster: "Manifests | None" = None) -> None:
         """Raise ManifestError for dangling references, contradictions and duplicates.
 
-        there: objects of a cluster, which may be referred to but are not themselves reported.
+        cluster: objects of a cluster, which may be referred to but are not themselves reported.
         """
-        others = there or Manifests()
+        others = cluster or Manifests()
         kinds = {*self.resources, *others.resources}
         resources = {kind: others.resources.get(kind, {}) | self.resources.get(kind, {}) for kind in kinds}
         nodes = {**others.nodes, **self.nodes}
-        found = [(self.places.get((item.kind, item.key)), told) for item, told in dangling_names(resources, nodes)]
-        mistakes = [f"{place}: {told}" for place, told in found if place is not None]
+        found = [
+            (self.positions.get((item.kind, item.key)), message) for item, message in check_references(resources, nodes)
+        ]
+        mistakes = [f"{position}: {message}" for position, message in found if position is not None]
         if mistakes:
             raise ManifestError(mistakes)
 
@@ -128,15 +130,15 @@ def load(
     standard_input: its result is read for the path `-`. namespace: of objects that name none. Raise ManifestError with
     all mistakes of all files: there is no partial result.
     """
-    reading = _Reading(namespace)
-    for file in _files(paths, reading):
+    collector = _Collector(namespace)
+    for file in _files(paths, collector):
         if standard_input is not None and str(file) == STANDARD_INPUT:
-            reading.read("standard input", standard_input)
+            collector.read("standard input", standard_input)
         else:
-            reading.read(str(file), lambda file=file: file.read_text(encoding="utf-8"))  # type: ignore[misc]
-    if reading.mistakes:
-        raise ManifestError(reading.mistakes)
-    return Manifests(reading.resources, reading.nodes, reading.places, reading.priority_classes)
+            collector.read(str(file), lambda file=file: file.read_text(encoding="utf-8"))  # type: ignore[misc]
+    if collector.mistakes:
+        raise ManifestError(collector.mistakes)
+    return Manifests(collector.resources, collector.nodes, collector.positions, collector.priority_classes)
 
 
 def revise(resource: AnyResource, changes: Mapping[str, Any]) -> AnyResource:
@@ -147,12 +149,12 @@ def revise(resource: AnyResource, changes: Mapping[str, Any]) -> AnyResource:
     document = resource.to_api()
     for path, value in changes.items():
         *parents, last = path.split(".")
-        place = document["spec"]
+        target = document["spec"]
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
                 raise ManifestError([f"spec.{path}: {parent} has no fields"])
-        place[last] = value
+        target[last] = value
     found, mistakes = _parse(document, type(resource))
     if found is None or mistakes:
         raise ManifestError(mistakes)
@@ -172,29 +174,29 @@ def _parse(document: dict[str, Any], model: type[AnyResource]) -> tuple[AnyResou
         resource = model.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
         return None, [*mistakes, *(_describe(detail, model) for detail in error.errors())]
-    return resource, mistakes or [*unfit_metadata(resource.metadata), *broken_rules(resource)]
+    return resource, mistakes or [*check_metadata(resource.metadata), *find_rule_violations(resource)]
 
 
-def _files(paths: Iterable[Path], reading: "_Reading") -> Iterator[Path]:
+def _files(paths: Iterable[Path], collector: "_Collector") -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
             if not found:
-                reading.mistakes.append(f"{path}: no {', '.join(_SUFFIXES)} file in this directory")
+                collector.mistakes.append(f"{path}: no {', '.join(_SUFFIXES)} file in this directory")
             yield from found
         elif path.is_file() or str(path) == STANDARD_INPUT:
             yield path
         else:
-            reading.mistakes.append(f"{path}: no such file or directory")
+            collector.mistakes.append(f"{path}: no such file or directory")
 
 
-class _Reading:
+class _Collector:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self.mistakes: list[str] = []
         self.resources: dict[str, dict[str, Resource]] = {}
         self.nodes: dict[str, Node] = {}
-        self.places: dict[tuple[str, str], str] = {}
+        self.positions: dict[tuple[str, str], str] = {}
         self.priority_classes: dict[str, PriorityClass] = {}
 
     def read(self, name: str, text: Callable[[], str]) -> None:
@@ -205,60 +207,64 @@ class _Reading:
             self.mistakes.append(f"{name}: invalid YAML: {' '.join(str(error).split())}")
             return
         for number, document in enumerate(documents, start=1):
-            self._take(f"{name}: doc {number}", document)
+            self._add(f"{name}: doc {number}", document)
 
-    def _take(self, place: str, document: object) -> None:
+    def _add(self, position: str, document: object) -> None:
         if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
-            self.mistakes.append(f"{place}: not a Kubernetes object: apiVersion, kind and metadata.name are required")
+            self.mistakes.append(
+                f"{position}: not a Kubernetes object: apiVersion, kind and metadata.name are required"
+            )
         elif document["kind"].endswith("List") and ("items" in document or document["kind"] == "List"):
-            self._take_list(f"{place} {document['kind']}", document.get("items") or [])
+            self._add_list(f"{position} {document['kind']}", document.get("items") or [])
         elif document["kind"] == "Node" and document.get("apiVersion") == "v1":
-            self._keep(f"{place} Node", document, Node, namespaced=False)
+            self._parse_object(f"{position} Node", document, Node, namespaced=False)
         elif document["kind"] == "PriorityClass" and document.get("apiVersion") == "scheduling.k8s.io/v1":
-            self._keep(f"{place} PriorityClass", document, PriorityClass, namespaced=False)
+            self._parse_object(f"{position} PriorityClass", document, PriorityClass, namespaced=False)
         elif str(document.get("apiVersion", "")).partition("/")[0] == GROUP:
-            self._take_own(place, document)
+            self._add_maleo_object(position, document)
         elif document["kind"] in KINDS:
             self.mistakes.append(
-                f"{place} {document['kind']}: apiVersion: {document.get('apiVersion')}: use {API_VERSION}"
+                f"{position} {document['kind']}: apiVersion: {document.get('apiVersion')}: use {API_VERSION}"
             )
 
-    def _take_list(self, place: str, items: object) -> None:
+    def _add_list(self, position: str, items: object) -> None:
         if not isinstance(items, list):
-            told = "not a list: put the objects of the list under items"
-            self.mistakes.append(f"{place}: items: {show_value(items)}: {told}")
+            message = "not a list: put the objects of the list under items"
+            self.mistakes.append(f"{position}: items: {show_value(items)}: {message}")
             return
         for index, item in enumerate(items):
-            self._take(f"{place}: items[{index}]", item)
+            self._add(f"{position}: items[{index}]", item)
 
-    def _take_own(self, place: str, document: dict[str, Any]) -> None:
+    def _add_maleo_object(self, position: str, document: dict[str, Any]) -> None:
         kind = document["kind"]
         info: KindInfo | None = KINDS.get(kind)
         if info is None:
-            self.mistakes.append(f"{place}: kind: {kind}: unknown kind of {GROUP}: {suggest(kind, KINDS)}")
+            self.mistakes.append(f"{position}: kind: {kind}: unknown kind of {GROUP}: {suggest(kind, KINDS)}")
         elif document["apiVersion"] != API_VERSION:
-            self.mistakes.append(f"{place} {kind}: apiVersion: {document['apiVersion']}: use {API_VERSION}")
+            self.mistakes.append(f"{position} {kind}: apiVersion: {document['apiVersion']}: use {API_VERSION}")
         else:
-            self._keep(f"{place} {kind}", document, info.model, namespaced=info.namespaced)
+            self._parse_object(f"{position} {kind}", document, info.model, namespaced=info.namespaced)
 
-    def _keep(self, place: str, document: dict[str, Any], model: type[Resource], *, namespaced: bool) -> None:
+    def _parse_object(
+        self, position: str, document: dict[str, Any], model: type[Resource], *, namespaced: bool
+    ) -> None:
         metadata = document.get("metadata")
         name = metadata.get("name") if isinstance(metadata, dict) else None
-        place = f"{place}/{name}" if name else place
+        position = f"{position}/{name}" if name else position
         resource, mistakes = _parse(document, model)
-        self.mistakes += [f"{place}: {mistake}" for mistake in mistakes]
+        self.mistakes += [f"{position}: {mistake}" for mistake in mistakes]
         if resource is None:
             return
         if namespaced and not resource.metadata.namespace:
             metadata = resource.metadata.model_copy(update={"namespace": self._namespace})
             resource = resource.model_copy(update={"metadata": metadata})
-        self._store(place, resource)
+        self._store(position, resource)
 
-    def _store(self, place: str, resource: Resource) -> None:
-        first = self.places.setdefault((resource.kind, resource.key), place)
-        if first is not place:
+    def _store(self, position: str, resource: Resource) -> None:
+        first = self.positions.setdefault((resource.kind, resource.key), position)
+        if first is not position:
             self.mistakes.append(
-                f"{place}: metadata.name: {resource.key}: already defined in {first}: rename or remove it"
+                f"{position}: metadata.name: {resource.key}: already defined in {first}: rename or remove it"
             )
         elif isinstance(resource, Node):
             self.nodes[resource.key] = resource
@@ -276,19 +282,19 @@ def _unknown_fields(value: object, model: type[Schema], path: str = "") -> Itera
     elif isinstance(value, dict):
         known = fields_of(model)
         for name, item in value.items():
-            here = f"{path}.{name}" if path else str(name)
-            below = known.get(name)
-            if below is None:
-                yield f"{here}: unknown field: {suggest(str(name), known)}"
-            elif below.model is not None and here != _FREE_FORM:
-                yield from _unknown_fields(item, below.model, here)
+            location = f"{path}.{name}" if path else str(name)
+            field_model = known.get(name)
+            if field_model is None:
+                yield f"{location}: unknown field: {suggest(str(name), known)}"
+            elif field_model.model is not None and location != _FREE_FORM:
+                yield from _unknown_fields(item, field_model.model, location)
 
 
-def tell_yaml_error(error: Exception) -> str:
+def format_yaml_error(error: Exception) -> str:
     """Return the YAML error on one line, with its line and column but without the name of the stream."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark, while_ = error.problem_mark, f" ({error.context})" if error.context else ""
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{while_}"
+        mark, context = error.problem_mark, f" ({error.context})" if error.context else ""
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{context}"
     return " ".join(str(error).split()).replace('in "<unicode string>", ', "")
 
 
@@ -299,10 +305,10 @@ def _describe(detail: ErrorDetails, model: type[Schema]) -> str:
     shown = show_value(detail["input"])
     if detail["type"] == "string_type" and isinstance(detail["input"], bool):
         return f"{path}: {shown}: must be a string: quote it, because YAML reads y, yes, on, n, no and off as booleans"
-    if (unit := note_at(model, detail["loc"], Unit)) is not None:
+    if (unit := annotation_at(model, detail["loc"], Unit)) is not None:
         text = detail["input"] if isinstance(detail["input"], str) else ""
-        return f"{path}: {shown}: invalid {unit.name}: {unit.correct(text)}"
-    form = note_at(model, detail["loc"], Form)
+        return f"{path}: {shown}: invalid {unit.name}: {unit.remedy(text)}"
+    form = annotation_at(model, detail["loc"], TextFormat)
     if form is not None and detail["type"] == "string_pattern_mismatch":
         return f"{path}: {shown}: invalid {form.name}: use for example {form.example}"
     return f"{path}: {shown}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"

@@ -13,7 +13,7 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class TextFormat:
     """Name and example of a string format. Error messages show them instead of the regular expression."""
 
     name: str
@@ -23,13 +23,13 @@ class Form:
 Name = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$", max_length=63),
-    Form("name", "edge-1 (lowercase letters, digits, - and ., at most 63 characters)"),
+    TextFormat("name", "edge-1 (lowercase letters, digits, - and ., at most 63 characters)"),
 ]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 Digest = Annotated[
     str,
     StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71),
-    Form("digest", "sha256: followed by 64 hexadecimal digits"),
+    TextFormat("digest", "sha256: followed by 64 hexadecimal digits"),
 ]
 
 

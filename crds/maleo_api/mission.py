@@ -45,7 +45,7 @@ class AccuracyObjective(Schema):
 
 
 MOST_MEASURED: Final = 32
-LEAST_TAIL: Final = 300
+MIN_TAIL_REQUESTS: Final = 300
 """minSamples x (100 - percentile): three requests are expected beyond the percentile."""
 
 
@@ -64,9 +64,9 @@ class LatencyObjective(Schema):
     """Hard, the default: a plan whose predicted latency exceeds the limit is infeasible. Soft: it is only worse."""
 
     @property
-    def needed_samples(self) -> int:
+    def required_samples(self) -> int:
         """Return `min_samples`, or the least number by which the percentile can be judged, at least 60."""
-        return self.min_samples or max(60, -(-LEAST_TAIL // (100 - self.percentile)))
+        return self.min_samples or max(60, -(-MIN_TAIL_REQUESTS // (100 - self.percentile)))
 
 
 class EnergyObjective(Schema):
@@ -226,7 +226,7 @@ class Active(Schema):
     """Term of the operator's leader that activated the revision. Nodes ignore instructions of an older term."""
 
 
-class Figure(Schema):
+class Quantity(Schema):
     """A quantity with its provenance."""
 
     value: Annotated[str, StringConstraints(max_length=24)]
@@ -239,15 +239,15 @@ class Figure(Schema):
 class Predicted(Schema):
     """What planning expects of the plan, end to end."""
 
-    accuracy: Figure | None = None
+    accuracy: Quantity | None = None
     """Accuracy of the variant, less what cuts and codecs lose."""
-    latency_mean: Figure | None = None
+    latency_mean: Quantity | None = None
     """Mean latency of a request."""
-    latency: Figure | None = None
+    latency: Quantity | None = None
     """Latency at the percentile of the objective; at 95 without a latency objective."""
-    energy: Figure | None = None
+    energy: Quantity | None = None
     """Marginal energy of one inference on all devices together."""
-    rate: Figure | None = None
+    rate: Quantity | None = None
     """Largest rate of requests that the plan sustains."""
 
 
@@ -255,11 +255,11 @@ class Observed(Schema):
     """What the entry measured in the last window. It is written when a condition or a margin changes, not with every
     window; live figures are on the metrics endpoint of the operator."""
 
-    latency_p50: Figure | None = None
+    latency_p50: Quantity | None = None
     """Median latency of a request."""
-    latency: Figure | None = None
+    latency: Quantity | None = None
     """Latency at the percentile of the objective; at 95 without a latency objective."""
-    energy: Figure | None = None
+    energy: Quantity | None = None
     """Marginal energy of one inference."""
     samples: int = 0
     """Number of requests in the window."""

@@ -7,28 +7,28 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, StringConstraints
 
 from maleo_api.device import Precision, ShortText, Sparsity
-from maleo_api.meta import Basis, Digest, Form, Name, Resource, Schema, Text
+from maleo_api.meta import Basis, Digest, Name, Resource, Schema, Text, TextFormat
 from maleo_api.quantities import BYTES, Bytes, Duration, Energy, Ratio, Work, parse
 
 TensorName = Annotated[str, StringConstraints(max_length=256)]
 Datatype = Literal["BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "FP16", "FP32", "FP64"]
-MOST_DIMENSIONS: Final = 8
-MOST_IN_A_DIMENSION: Final = 2**31 - 1
+MAX_DIMENSIONS: Final = 8
+MAX_DIMENSION_LENGTH: Final = 2**31 - 1
 ITEM_BYTES: Final[dict[str, int]] = {
     "BOOL": 1, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
     "UINT8": 1, "UINT16": 2, "UINT32": 4, "FP16": 2, "FP32": 4, "FP64": 8,
 }  # fmt: skip
-_SCALES: Final = 64
+_MAX_SCALE_BYTES: Final = 64
 """Bytes of parameters that hold scales, zero points and channel means; a layer with weights has more."""
 ArtifactUri = Annotated[
     str,
     StringConstraints(pattern=r"^(oci|https|http|file)://.+$", max_length=512),
-    Form("address", "oci://host/name@sha256:..., https://host/net.onnx or file:///net.onnx"),
+    TextFormat("address", "oci://host/name@sha256:..., https://host/net.onnx or file:///net.onnx"),
 ]
 VersionRange = Annotated[
     str,
     StringConstraints(pattern=r"^((>=|<)[0-9]+(\.[0-9]+){0,3}(,(>=|<)[0-9]+(\.[0-9]+){0,3})?)?$", max_length=64),
-    Form("version range", ">=1.17, <2 or >=1.17,<2"),
+    TextFormat("version range", ">=1.17, <2 or >=1.17,<2"),
 ]
 
 
@@ -40,7 +40,7 @@ class Tensor(Schema):
     datatype: Datatype
     """Element type, spelled as in the Open Inference Protocol, such as `FP32`. With the shape it gives the size of the
     tensor."""
-    shape: Annotated[list[Annotated[int, Field(le=MOST_IN_A_DIMENSION)]], Field(max_length=MOST_DIMENSIONS)]
+    shape: Annotated[list[Annotated[int, Field(le=MAX_DIMENSION_LENGTH)]], Field(max_length=MAX_DIMENSIONS)]
     """Length of each dimension, such as `[1, 3, 224, 224]`. -1 marks a dynamic dimension, such as the batch, which
     counts as 1 in sizes. An empty list is a scalar."""
 
@@ -170,10 +170,10 @@ def is_raw(blocks: Sequence[Block], at: int) -> bool:
         return False
     if cut.raw is not None:
         return cut.raw
-    seen = 0.0
+    parameter_bytes = 0.0
     for block in blocks[: at + 1]:
-        seen += parse(BYTES, block.parameters)
-        if seen > _SCALES:  # most models say so in their first blocks
+        parameter_bytes += parse(BYTES, block.parameters)
+        if parameter_bytes > _MAX_SCALE_BYTES:  # most models say so in their first blocks
             return False
     return True
 

@@ -36,7 +36,7 @@ class Pace(Schema):
     """Energy that the slot reports for one request, such as `80mJ`. Left out: unknown."""
 
 
-class Coder(Schema):
+class CodecModel(Schema):
     """One side of a codec: its encoder or its decoder."""
 
     codec: Name
@@ -72,9 +72,9 @@ class Partition(Schema):
     taken_from: Annotated[list[TensorName], Field(max_length=8)] = []
     """Names of the tensors of the graph that are returned as `outputs`, in the same order, where an early exit ends the
     model. Empty, the default: the tensors have the names in `outputs`."""
-    decoder: Coder | None = None
+    decoder: CodecModel | None = None
     """Decoder that restores `inputs` from the tensors that the slot receives. Left out: they arrive as they are."""
-    encoder: Coder | None = None
+    encoder: CodecModel | None = None
     """Encoder that computes the tensors that the slot sends from `outputs`. Left out: they are sent as they are."""
     providers: Annotated[list[ShortText], Field(max_length=16)] = []
     """Execution providers with which the slot opens its ONNX Runtime session, in order of preference; the CPU provider

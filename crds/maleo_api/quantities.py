@@ -28,14 +28,14 @@ _DECIMALS: Final = 6
 class Unit:
     """One kind of quantity: its spellings, each with the factor to the SI unit named in `si`.
 
-    shorter: spelling -> maximum digits before the decimal point, where nine would overflow in consumers.
+    max_digits_by_spelling: spelling -> maximum digits before the decimal point, where nine would overflow in consumers.
     """
 
     name: str
     si: str
     factors: dict[str, float]
     example: str
-    shorter: Mapping[str, int] = field(default_factory=dict)
+    max_digits_by_spelling: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def by_size(self) -> list[tuple[float, str]]:
@@ -46,22 +46,22 @@ class Unit:
     def pattern(self) -> str:
         spellings: dict[int, list[str]] = {}
         for spelling in sorted(self.factors, key=len, reverse=True):
-            spellings.setdefault(self.most_digits(spelling), []).append(re.escape(spelling))
+            spellings.setdefault(self.max_digits(spelling), []).append(re.escape(spelling))
         forms = [
-            rf"[0-9]{{1,{digits}}}(\.[0-9]{{1,{_DECIMALS}}})?({'|'.join(those)})" for digits, those in spellings.items()
+            rf"[0-9]{{1,{digits}}}(\.[0-9]{{1,{_DECIMALS}}})?({'|'.join(group)})" for digits, group in spellings.items()
         ]
         return f"^{forms[0]}$" if len(forms) == 1 else f"^({'|'.join(forms)})$"
 
-    def most_digits(self, spelling: str) -> int:
+    def max_digits(self, spelling: str) -> int:
         """Return the maximum number of digits before the decimal point in this spelling."""
-        return self.shorter.get(spelling, _WHOLE_DIGITS)
+        return self.max_digits_by_spelling.get(spelling, _WHOLE_DIGITS)
 
-    def correct(self, text: str) -> str:
+    def remedy(self, text: str) -> str:
         """Return the remedy for `text`, which does not match the pattern."""
         spelling = text.lstrip("0123456789.")
         if spelling in self.factors and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text.removesuffix(spelling)):
-            most = f"at most {self.most_digits(spelling)} digits before the decimal point and {_DECIMALS} after it"
-            return f"a value in {spelling or self.si} has {most}"
+            limit = f"at most {self.max_digits(spelling)} digits before the decimal point and {_DECIMALS} after it"
+            return f"a value in {spelling or self.si} has {limit}"
         return f"use a number with a unit, for example {self.example}"
 
 
@@ -74,7 +74,7 @@ DURATION: Final = Unit(
     "s",
     {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0},
     "50ms",
-    shorter={"m": 6, "h": 6},  # CEL and Go count nanoseconds in 64 bits: at most 2,562,047 hours
+    max_digits_by_spelling={"m": 6, "h": 6},  # CEL and Go count nanoseconds in 64 bits: at most 2,562,047 hours
 )
 ENERGY: Final = Unit("energy", "J", _scaled("num", "J") | {"kJ": 1e3, "Wh": 3600.0}, "350mJ")
 POWER: Final = Unit("power", "W", _scaled("um", "W") | {"kW": 1e3}, "10W")
@@ -119,56 +119,58 @@ def unit_of(quantity: object) -> Unit:
 def parse(unit: Unit, text: str) -> float:
     """Return the value of `text` in `unit.si`. Raise ValueError with the unit and a remedy if it does not match."""
     if re.fullmatch(unit.pattern[1:-1], text) is None:  # `$` would accept a trailing newline
-        raise ValueError(f"{text!r}: invalid {unit.name}: {unit.correct(text)}")
+        raise ValueError(f"{text!r}: invalid {unit.name}: {unit.remedy(text)}")
     spelling = text.lstrip("0123456789.")
     return float(text[: len(text) - len(spelling)]) * unit.factors[spelling]
 
 
-def show(unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "near", largest: float = math.inf) -> str:
+def show(
+    unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "near", max_factor: float = math.inf
+) -> str:
     """Format `value` (SI) in the largest spelling whose number is at least one: `show(DURATION, 0.05) == "50ms"`.
 
     The result can be parsed again, with an error below one unit of the last of `digits`; rounded up (down) it is never
     below (above) `value`. Values too small to be represented become 0, values too large the largest representable one.
-    largest: SI value of the largest spelling allowed. Raise ValueError if `value` is negative or not finite.
+    max_factor: SI value of the largest spelling allowed. Raise ValueError if `value` is negative or not finite.
     """
     if not 0 <= value < math.inf:
         raise ValueError(f"{value!r}: invalid {unit.name}: a quantity must be finite and not negative")
-    by_size = [row for row in unit.by_size if row[0] <= largest]
-    at = max((at for at, (factor, _) in enumerate(by_size) if value >= factor), default=0)
-    rounded = _round(value / by_size[at][0], digits, rounding)
-    if at + 1 < len(by_size) and rounded * by_size[at][0] >= by_size[at + 1][0]:
-        at, rounded = at + 1, 1.0  # 999.9ms rounds to 1000ms, which is 1s
+    by_size = [row for row in unit.by_size if row[0] <= max_factor]
+    index = max((index for index, (factor, _) in enumerate(by_size) if value >= factor), default=0)
+    rounded = _round(value / by_size[index][0], digits, rounding)
+    if index + 1 < len(by_size) and rounded * by_size[index][0] >= by_size[index + 1][0]:
+        index, rounded = index + 1, 1.0  # 999.9ms rounds to 1000ms, which is 1s
     text = f"{rounded + 0.0:.{_DECIMALS}f}".rstrip("0").rstrip(
         "."
     )  # no exponent, no negative zero: the schema accepts neither
-    most = unit.most_digits(by_size[at][1])
-    if len(text.partition(".")[0]) > most:
-        text = "9" * most
-    return f"{text}{by_size[at][1]}"
+    max_digits = unit.max_digits(by_size[index][1])
+    if len(text.partition(".")[0]) > max_digits:
+        text = "9" * max_digits
+    return f"{text}{by_size[index][1]}"
 
 
-def show_apart(unit: Unit, one: float, other: float) -> tuple[str, str]:
+def show_apart(unit: Unit, a: float, b: float) -> tuple[str, str]:
     """Return two values as texts with enough digits to differ if the values differ.
 
     If the digits of the usual spelling do not suffice, a smaller spelling is used: 262144.0001Mi instead of 256Gi.
     """
-    first = show(unit, one), show(unit, other)
-    if one == other:
+    first = show(unit, a), show(unit, b)
+    if a == b:
         return first
     for factor, spelling in reversed(unit.by_size):
-        if max(one, other) / factor >= 10 ** unit.most_digits(spelling) - 1:
+        if max(a, b) / factor >= 10 ** unit.max_digits(spelling) - 1:
             break
         for digits in range(3, 16):
-            texts = show(unit, one, digits=digits, largest=factor), show(unit, other, digits=digits, largest=factor)
+            texts = show(unit, a, digits=digits, max_factor=factor), show(unit, b, digits=digits, max_factor=factor)
             if texts[0] != texts[1]:
                 return texts
     return first
 
 
-def show_points(share: float) -> str:
+def show_points(ratio: float) -> str:
     """Return a signed share in percent, `+1.4%`, with the fewest decimals (at most six) that do not round to zero."""
     for digits in range(1, _DECIMALS + 1):
-        text = f"{100 * share:+.{digits}f}%"
+        text = f"{100 * ratio:+.{digits}f}%"
         if float(text[:-1]):
             return text
     return "0%"
@@ -180,5 +182,5 @@ def _round(value: float, digits: int, rounding: Rounding) -> float:
         return float(f"{value:.{digits}g}") if value < 10**digits else round(value)
     if value >= 10**digits:
         return math.ceil(value) if rounding == "up" else math.floor(value)
-    towards = ROUND_CEILING if rounding == "up" else ROUND_FLOOR
-    return float(Context(prec=digits, rounding=towards).create_decimal(repr(value)))
+    mode = ROUND_CEILING if rounding == "up" else ROUND_FLOOR
+    return float(Context(prec=digits, rounding=mode).create_decimal(repr(value)))

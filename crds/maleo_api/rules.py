@@ -23,7 +23,7 @@ from maleo_api.device import (
 )
 from maleo_api.meta import Schema
 from maleo_api.mission import (
-    LEAST_TAIL,
+    MIN_TAIL_REQUESTS,
     AccuracyObjective,
     Demand,
     EnergyObjective,
@@ -36,7 +36,7 @@ from maleo_api.mission import (
     Weights,
 )
 from maleo_api.model import (
-    MOST_DIMENSIONS,
+    MAX_DIMENSIONS,
     AccuracyFigure,
     Artifact,
     Codec,
@@ -51,9 +51,9 @@ from maleo_api.model import (
 from maleo_api.placement import Placement, PlacementSpec, PlacementStatus, Span
 from maleo_api.quantities import BYTES, DURATION, RATIO, Unit, parse, show
 
-_ROUNDED: Final = 0.05
+_SIZE_TOLERANCE: Final = 0.05
 """Relative tolerance of a stated size, so that a size with two digits does not contradict its tensors."""
-_MOST_CHOICES: Final = 8192
+_MAX_CHOICES: Final = 8192
 """Maximum choices of a model. Planning one of this size among 16 different units takes less than half its budget."""
 
 
@@ -74,7 +74,7 @@ class Rule:
     detail: Callable[[Any], str] | None = None
 
 
-def _where_readable(cel: str, unit: Unit, *fields: str) -> str:
+def _if_well_formed(cel: str, unit: Unit, *fields: str) -> str:
     """Return the CEL rule restricted to fields that match the pattern of `unit`: the schema rejects the others."""
     pattern = unit.pattern.replace("\\", "\\\\")
     return " || ".join([*(f"!self.{field}.matches('{pattern}')" for field in fields), cel])
@@ -96,13 +96,13 @@ def _at_most_one(field: str, name: str, message: str) -> Rule:
     return Rule(cel, message, lambda item: (text := getattr(item, name)) is None or parse(RATIO, text) <= 1, field)
 
 
-def _has_a_mode(spec: MissionSpec) -> bool:
+def _has_usable_mode(spec: MissionSpec) -> bool:
     egress, modes = spec.egress, spec.modes
     remote, split = egress.input != "Device", egress.features != "Device"
     return "Local" in modes or ("Remote" in modes and remote) or ("Split" in modes and split)
 
 
-def _states_its_size() -> Rule:
+def _size_rule() -> Rule:
     """Return the rule that the size of a cut equals the size of its tensors; free dimensions count one.
 
     If a dimension other than the first, the batch, is free, the size may be larger. CEL has no product of a list, and
@@ -112,35 +112,37 @@ def _states_its_size() -> Rule:
     for suffix, size in (("16", 2), ("32", 4), ("64", 8)):
         item = f"tensor.datatype.endsWith('{suffix}') ? {size}.0 : ({item})"
     shape = "tensor.shape"
-    lengths = [f"({shape}.size() > {i} ? double({shape}[{i}]) : 1.0)" for i in range(MOST_DIMENSIONS)]
-    known = f"self.tensors.map(tensor, [{' * '.join(lengths)}].map(n, (n < 0.0 ? -n : n) * ({item}))[0]).sum()"
+    lengths = [f"({shape}.size() > {i} ? double({shape}[{i}]) : 1.0)" for i in range(MAX_DIMENSIONS)]
+    tensor_bytes = f"self.tensors.map(tensor, [{' * '.join(lengths)}].map(n, (n < 0.0 ? -n : n) * ({item}))[0]).sum()"
     batch = f"{shape}[0] < 0 && {shape}.exists_one(length, length < 0)"
     is_open = f"self.tensors.exists(tensor, {shape}.exists(length, length < 0) && !({batch}))"
     stated = "quantity(self.size).asApproximateFloat()"
-    least, most = f"{stated} >= known * {1 - _ROUNDED}", f"{stated} <= known * {1 + _ROUNDED}"
+    lower, upper = f"{stated} >= known * {1 - _SIZE_TOLERANCE}", f"{stated} <= known * {1 + _SIZE_TOLERANCE}"
     return Rule(
-        f"!isQuantity(self.size) || [{known}].all(known, {least} && ({most} || {is_open}))",
-        f"the size of a cut must match its tensors by shapes and datatypes, within {_ROUNDED:.0%}: "
+        f"!isQuantity(self.size) || [{tensor_bytes}].all(known, {lower} && ({upper} || {is_open}))",
+        f"the size of a cut must match its tensors by shapes and datatypes, within {_SIZE_TOLERANCE:.0%}: "
         "correct the size or the tensors",
-        states_its_size,
+        is_size_consistent,
         "size",
-        detail=tell_size,
+        detail=format_size,
     )
 
 
-def states_its_size(form: Cut | Codec) -> bool:
+def is_size_consistent(form: Cut | Codec) -> bool:
     """Return True if the stated size is that of the tensors, or larger if an inner dimension is free."""
-    stated, known = parse(BYTES, form.size), size_of(form.tensors)
-    return stated >= known * (1 - _ROUNDED) and (_is_open(form) or stated <= known * (1 + _ROUNDED))
+    stated, tensor_bytes = parse(BYTES, form.size), size_of(form.tensors)
+    return stated >= tensor_bytes * (1 - _SIZE_TOLERANCE) and (
+        _has_free_dimension(form) or stated <= tensor_bytes * (1 + _SIZE_TOLERANCE)
+    )
 
 
-def _is_open(form: Cut | Codec) -> bool:
+def _has_free_dimension(form: Cut | Codec) -> bool:
     return any(-1 in tensor.shape[1:] for tensor in form.tensors)
 
 
-def tell_size(form: Cut | Codec) -> str:
+def format_size(form: Cut | Codec) -> str:
     """Return `the tensors have 1.95Ki`, with `at least` if an inner dimension is free."""
-    return f"the tensors have {'at least ' if _is_open(form) else ''}{show(BYTES, size_of(form.tensors))}"
+    return f"the tensors have {'at least ' if _has_free_dimension(form) else ''}{show(BYTES, size_of(form.tensors))}"
 
 
 def _count_choices(model: ModelSpec) -> int:
@@ -177,16 +179,16 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
     ),
     LatencyObjective: (
         Rule(
-            _where_readable("duration(self.atMost) < duration(self.window)", DURATION, "atMost", "window"),
+            _if_well_formed("duration(self.atMost) < duration(self.window)", DURATION, "atMost", "window"),
             "latency.atMost must be less than latency.window: increase the window",
             lambda latency: parse(DURATION, latency.at_most) < parse(DURATION, latency.window),
             "atMost",
         ),
         Rule(
-            f"!has(self.minSamples) || self.minSamples * (100 - self.percentile) >= {LEAST_TAIL}",
+            f"!has(self.minSamples) || self.minSamples * (100 - self.percentile) >= {MIN_TAIL_REQUESTS}",
             "too few samples for this percentile: omit minSamples, or increase it until "
-            f"minSamples x (100 - percentile) is at least {LEAST_TAIL}",
-            lambda latency: latency.needed_samples * (100 - latency.percentile) >= LEAST_TAIL,
+            f"minSamples x (100 - percentile) is at least {MIN_TAIL_REQUESTS}",
+            lambda latency: latency.required_samples * (100 - latency.percentile) >= MIN_TAIL_REQUESTS,
             "minSamples",
         ),
         _above_zero("atMost", "at_most", "latency.atMost must be greater than zero"),
@@ -207,7 +209,7 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
             " ('Split' in self.modes && self.egress.features != 'Device')",
             "no usable mode: Remote sends the input and Split the features, but egress keeps them on the Device: "
             "add mode Local, or relax egress",
-            _has_a_mode,
+            _has_usable_mode,
             "modes",
         ),
     ),
@@ -346,20 +348,20 @@ RULES: Final[dict[type[Schema], tuple[Rule, ...]]] = {
     ModelSpec: (
         Rule(
             "self.variants.map(v, v.blocks.size() * (1 + (has(v.exits) ? v.exits.size() : 0)) * (1 + v.blocks.map(b, "
-            f"has(b.cut) && has(b.cut.codecs) ? b.cut.codecs.size() : 0).max())).sum() <= {_MOST_CHOICES}",
+            f"has(b.cut) && has(b.cut.codecs) ? b.cut.codecs.size() : 0).max())).sum() <= {_MAX_CHOICES}",
             "the model is too large to plan: blocks x (1 + exits) x (1 + codecs of a cut) must be at most "
-            f"{_MOST_CHOICES} over all variants: remove variants, exits or codecs, or merge blocks",
-            lambda model: _count_choices(model) <= _MOST_CHOICES,
+            f"{_MAX_CHOICES} over all variants: remove variants, exits or codecs, or merge blocks",
+            lambda model: _count_choices(model) <= _MAX_CHOICES,
             "variants",
             detail=lambda model: f"it is {_count_choices(model)}",
         ),
     ),
-    Cut: (_states_its_size(), _at_most_one("deviation", "deviation", "a deviation must be at most 100%")),
+    Cut: (_size_rule(), _at_most_one("deviation", "deviation", "a deviation must be at most 100%")),
     Exit: (_above_zero("work", "work", "the head of an exit must have work greater than zero"),),
     MeasuredLatency: (
         _above_zero("p50", "p50", "a measured latency must be greater than zero"),
         Rule(
-            _where_readable("duration(self.p50) <= duration(self.p95)", DURATION, "p50", "p95"),
+            _if_well_formed("duration(self.p50) <= duration(self.p95)", DURATION, "p50", "p95"),
             "p95 must not be less than p50: the values may be swapped",
             lambda latency: parse(DURATION, latency.p50) <= parse(DURATION, latency.p95),
             "p95",

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from maleo_api.mission import Figure, Mission
+from maleo_api.mission import Mission, Quantity
 from maleo_demo.load import Sample, percentile
 
 _COLUMNS: Final = 100
 
 
-def _figure(figure: Figure | None) -> dict[str, str] | None:
+def _figure(figure: Quantity | None) -> dict[str, str] | None:
     return {"value": figure.value, "basis": figure.basis} if figure else None
 
 

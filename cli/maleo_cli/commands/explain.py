@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from maleo_api.mission import Figure, Mission
+from maleo_api.mission import Mission, Quantity
 from maleo_api.model import Model
 from maleo_api.placement import Placement
 from maleo_cli.connection import NAMESPACE, Connection, Context, Kubeconfig, Namespace, SystemNamespace
@@ -142,5 +142,5 @@ def _status(mission: Mission, kind: str) -> str:
     return next((c.status for c in mission.status.conditions if c.type == kind), "Unknown")
 
 
-def _figure(figure: Figure | None) -> str:
+def _figure(figure: Quantity | None) -> str:
     return f"{figure.value} {figure.basis.value}" if figure else "unknown"

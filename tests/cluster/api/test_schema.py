@@ -14,7 +14,7 @@ from maleo_api.columns import COLUMNS
 from maleo_api.kinds import KINDS
 from maleo_api.model import Cut
 from maleo_api.placement import Placement, Span
-from maleo_api.rules import RULES, states_its_size
+from maleo_api.rules import RULES, is_size_consistent
 from maleo_devcluster.control_plane import ControlPlane
 from support.paths import MUST_FAIL, ROOT
 
@@ -106,7 +106,7 @@ def test_schema__judges_the_size_of_a_cut_as_the_command_line_does(api: Api) -> 
     agreed = {
         f"net-{number}"
         for number, (size, datatype, shape) in enumerate(_FORMS)
-        if states_its_size(
+        if is_size_consistent(
             Cut.model_validate({"size": size, "tensors": [{"name": "t", "datatype": datatype, "shape": shape}]})
         )
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from maleo_api.checks import broken_rules
+from maleo_api.checks import find_rule_violations
 from maleo_api.manifests import ManifestError, load, revise
 from maleo_api.mission import LatencyObjective, Mission
 from maleo_api.rules import RULES
@@ -405,5 +405,5 @@ def test_node__of_a_dump_is_ready_as_its_kubelet_says(tmp_path: Path, status: st
 @pytest.mark.parametrize(("percentile", "samples"), [(50, 60), (95, 60), (96, 75), (97, 100), (99, 300)])
 def test_samples__that_a_window_needs_follow_the_percentile(percentile: int, samples: int) -> None:
     objective = LatencyObjective.model_validate({"percentile": percentile, "atMost": "1s"})
-    assert objective.needed_samples == samples
-    assert list(broken_rules(objective)) == []
+    assert objective.required_samples == samples
+    assert list(find_rule_violations(objective)) == []

@@ -84,7 +84,7 @@ def test_latency__can_be_judged_at_the_missions_own_demand(name: str) -> None:
     spec = _MISSIONS[name].spec
     assert spec.objectives.latency is not None
     window = parse(DURATION, spec.objectives.latency.window)
-    assert parse(RATE, spec.demand.rate) * window >= 1.1 * spec.objectives.latency.needed_samples, (
+    assert parse(RATE, spec.demand.rate) * window >= 1.1 * spec.objectives.latency.required_samples, (
         "and a few may be late"
     )
 

@@ -71,7 +71,7 @@ def latency_margin(scope: MissionScope, active: Placement) -> float | None:
 
 def _observed_latency_margin(scope: MissionScope) -> float | None:
     objective, telemetry = scope.mission.spec.objectives.latency, scope.telemetry
-    if objective is None or not telemetry.fresh or telemetry.samples < objective.needed_samples:
+    if objective is None or not telemetry.fresh or telemetry.samples < objective.required_samples:
         return None
     limit, value = quantities.parse(quantities.DURATION, objective.at_most), telemetry.percentile_s
     return None if value is None else margin_below(value, limit)

@@ -55,11 +55,11 @@ def _latency(scope: MissionScope, _: Placement) -> Condition:
     judgement = judge_run(
         telemetry.windows,
         percentile=objective.percentile,
-        min_samples=objective.needed_samples,
+        min_samples=objective.required_samples,
         running=scope.mission.spec.drift.windows,
     )
     if judgement == "TooFewSamples":
-        message = f"a window requires {objective.needed_samples} samples, the last one has {telemetry.samples}"
+        message = f"a window requires {objective.required_samples} samples, the last one has {telemetry.samples}"
         return condition("LatencyMet", "Unknown", "TooFewSamples", message)
     told = _tell_share(scope, objective)
     if judgement == "Exceeded":

@@ -4,7 +4,7 @@ from typing import Any
 
 from maleo_api import quantities
 from maleo_api.meta import Basis, Condition
-from maleo_api.mission import Decision, Figure, MissionStatus, Observed
+from maleo_api.mission import Decision, MissionStatus, Observed, Quantity
 from maleo_api.placement import Placement, PlacementStatus, SlotState
 from maleo_operator.reconcilers.condition import condition, holds, same_but_figures, settle
 from maleo_operator.reconcilers.conditions import margins
@@ -155,8 +155,8 @@ def _observed(scope: MissionScope, active: Placement | None) -> Observed | None:
     )
 
 
-def _figure(unit: quantities.Unit, value: float | None, basis: Basis) -> Figure | None:
-    return None if value is None else Figure(value=quantities.show(unit, value), basis=basis)
+def _figure(unit: quantities.Unit, value: float | None, basis: Basis) -> Quantity | None:
+    return None if value is None else Quantity(value=quantities.show(unit, value), basis=basis)
 
 
 def _explain(scope: MissionScope, turn: Turn) -> str:

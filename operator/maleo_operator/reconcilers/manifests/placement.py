@@ -206,7 +206,7 @@ def _partition(name: str, part: PlannedPartition, following: PlannedPartition | 
 
 
 def _coder(codec: Codec, artifact: Artifact) -> stored.Coder:
-    return stored.Coder(codec=codec.name, artifact=artifact, tensors=codec.tensors)
+    return stored.CodecModel(codec=codec.name, artifact=artifact, tensors=codec.tensors)
 
 
 def _pace(part: PlannedPartition) -> stored.Pace:
@@ -239,7 +239,7 @@ def _predicted(plan: Plan) -> api.Predicted:
 def _figure(unit: quantities.Unit, figure: Estimate | None) -> api.Figure | None:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return None
-    return api.Figure(value=quantities.show(unit, figure.value), basis=figure.basis)
+    return api.Quantity(value=quantities.show(unit, figure.value), basis=figure.basis)
 
 
 def _strategy(scope: MissionScope, plan: Plan, active: stored.Placement | None) -> stored.Strategy:

@@ -138,7 +138,7 @@ def _latency_drift(scope: MissionScope, revisions: Revisions) -> bool:
     judgement = judge_run(
         scope.telemetry.windows,
         percentile=objective.percentile,
-        min_samples=objective.needed_samples,
+        min_samples=objective.required_samples,
         running=scope.mission.spec.drift.windows,
     )
     return judgement == "Exceeded"
@@ -151,7 +151,7 @@ def _fallback_drift(scope: MissionScope, revisions: Revisions) -> bool:
     judgement = judge_run(
         left,
         percentile=objective.percentile if objective else _PERCENTILE,
-        min_samples=objective.needed_samples if objective else _MIN_SAMPLES,
+        min_samples=objective.required_samples if objective else _MIN_SAMPLES,
         running=scope.mission.spec.drift.windows,
     )
     return judgement == "Exceeded" and _may_drift(scope, revisions)
@@ -214,7 +214,7 @@ def _looks_like_drift(scope: MissionScope) -> bool:
     objective, newest = scope.mission.spec.objectives.latency, scope.telemetry.windows[-1:]
     if objective is None or not newest:
         return False
-    return judge(newest[0], percentile=objective.percentile, min_samples=objective.needed_samples) == "Exceeded"
+    return judge(newest[0], percentile=objective.percentile, min_samples=objective.required_samples) == "Exceeded"
 
 
 def _may_drift(scope: MissionScope, revisions: Revisions) -> bool:

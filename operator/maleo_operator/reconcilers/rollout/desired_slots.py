@@ -2,7 +2,7 @@
 
 from maleo_api import quantities
 from maleo_api.model import Artifact, Tensor
-from maleo_api.placement import Coder, Partition, Placement
+from maleo_api.placement import CodecModel, Partition, Placement
 from maleo_operator.reconcilers.egress import breaks_egress, withholds_input
 from maleo_operator.reconcilers.revisions import (
     Revisions,
@@ -131,7 +131,7 @@ def _label(variant: str, exit_: str) -> str:
     return f"{variant}:{exit_}" if exit_ else variant
 
 
-def _coder(coder: Coder | None) -> wire.Coder | None:
+def _coder(coder: CodecModel | None) -> wire.Coder | None:
     return wire.Coder(artifact=_artifact(coder.artifact), tensors=_tensors(coder.tensors)) if coder else None
 
 
