@@ -16,8 +16,8 @@ from measure import percentiles, report
 from maleo_artifacts.registry import digest_of
 from maleo_cli.model import zoo
 from maleo_runtime.main import Settings, Slot
-from maleo_wire.messages import Artifact, Frame, Policy, Revision, SlotDesired, Stage, TensorSpec
-from maleo_wire.server_session import Parent
+from maleo_wire.messages import Artifact, Frame, RequestPolicy, Revision, SlotDesired, StageSpec, TensorSpec
+from maleo_wire.server_session import ControlServer
 
 _ROUNDS = 200
 
@@ -46,9 +46,9 @@ def _desire(path: Path) -> SlotDesired:
     source = TensorSpec(name=names[0], datatype="FP32", shape=(1, 3, 224, 224))
     target = TensorSpec(name=names[1], datatype="FP32", shape=(1, 1000, 1, 1))
     artifact = Artifact(uri="file", digest=digest_of(path), size=path.stat().st_size)
-    stage = Stage(artifact=artifact, inputs=(source,), outputs=(target,))
+    stage = StageSpec(artifact=artifact, inputs=(source,), outputs=(target,))
     revision = Revision(revision=1, epoch=1, variant="fp32", stage=stage, next=None)
-    policy = Policy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1 << 26)
+    policy = RequestPolicy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1 << 26)
     return SlotDesired(
         slot="default/entry",
         mission="default/bench",
@@ -70,7 +70,7 @@ async def _time_entry(path: Path, data: np.ndarray, folder: Path) -> list[float]
         if any(1 in slot.warm for slot in frame.slots):
             warm.set()
 
-    parent, port, agent_port = Parent(on_frame=check_warm), _free_port(), _free_port()
+    parent, port, agent_port = ControlServer(on_frame=check_warm), _free_port(), _free_port()
 
     async def control(request: web.Request) -> web.WebSocketResponse:
         return await parent.serve(request, caller="token", is_allowed=lambda _hello: True)

@@ -42,7 +42,7 @@ from maleo_planner.types.problem import NodeFacts, Plan, Snapshot
 from maleo_runtime.peer_client import Hops
 from maleo_runtime.tensor import make_sample
 from maleo_wire.ddsketch import Histogram
-from maleo_wire.messages import Artifact, Frame, Hop, Revision, Stage, TensorSpec
+from maleo_wire.messages import Artifact, Frame, Peer, Revision, StageSpec, TensorSpec
 
 _NETWORKS = {
     "squeezenet": "fp32",
@@ -197,13 +197,13 @@ def _hold(snapshot: Snapshot, ways: Iterable[Way], addresses: Mapping[str, str])
         artifact = Artifact(uri=stated.uri, digest=stated.digest, size=int(parse(BYTES, stated.size)))
         for part in plan.partitions:
             is_last = part is plan.partitions[-1]
-            stage = Stage(
+            stage = StageSpec(
                 artifact=artifact,
                 inputs=_tensors(part.inputs),
                 outputs=_tensors(part.outputs),
                 providers=part.providers,
             )
-            hop = None if is_last else Hop(address=addresses["two"], node="two")
+            hop = None if is_last else Peer(address=addresses["two"], node="two")
             held[part.node].append(
                 Revision(revision=way.revision, epoch=1, variant=plan.variant, stage=stage, next=hop)
             )

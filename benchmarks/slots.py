@@ -10,8 +10,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from maleo_wire.messages import Frame, Policy, Revision, SlotDesired
-from maleo_wire.server_session import Parent
+from maleo_wire.messages import Frame, RequestPolicy, Revision, SlotDesired
+from maleo_wire.server_session import ControlServer
 
 TOKEN = "token"
 MODEL = "bench"
@@ -25,11 +25,11 @@ class Slots:
         self.addresses = addresses
         self.frames: list[tuple[str, Frame]] = []
         self._received = asyncio.Event()
-        self._parent = Parent(on_frame=self._record)
+        self._parent = ControlServer(on_frame=self._record)
 
     async def hold(self, revisions: Mapping[str, list[Revision]]) -> None:
         """Push these revisions (by node) as desired state, and wait until all are loaded and warm."""
-        policy = Policy(latency_limit_s=None, hop_timeout_s=30.0, max_body_bytes=1 << 27)
+        policy = RequestPolicy(latency_limit_s=None, hop_timeout_s=30.0, max_body_bytes=1 << 27)
         for node, held in revisions.items():
             desired = SlotDesired(
                 slot=f"default/{node}",

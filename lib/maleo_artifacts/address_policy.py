@@ -14,7 +14,7 @@ from typing import Final
 
 from yarl import URL
 
-from maleo_wire.address import join
+from maleo_wire.address import join_host_port
 
 _PLAIN: Final = "http://"
 _ENTRY: Final = re.compile(r"(http://)?(?P<host>\[[0-9a-f:.]+\]|[a-z0-9.-]+):(?P<port>[0-9]{1,5})")
@@ -92,7 +92,7 @@ class Sources:
     def lists(self, url: URL) -> bool:
         """Return True if the server of `url` is listed, which exempts its addresses from the check."""
         port = url.port or _DEFAULT_PORTS.get(url.scheme, 0)
-        return join(url.host or "", port).lower() in self.registries
+        return join_host_port(url.host or "", port).lower() in self.registries
 
     def refusal(self, address: str) -> str:
         """Return the kind of a refused address, such as `a private`; empty if the address is allowed."""
@@ -132,7 +132,7 @@ def _authority(entry: str) -> str:
         raise InvalidSource(
             f"invalid registry {entry!r}: use host:port, or http://host:port for a registry without TLS"
         )
-    return join(URL(f"https://{match['host']}").host or "", match["port"])  # normalises IPv6 addresses
+    return join_host_port(URL(f"https://{match['host']}").host or "", match["port"])  # normalises IPv6 addresses
 
 
 def _network(entry: str) -> Network:

@@ -22,7 +22,7 @@ from yarl import URL
 
 from maleo_artifacts.address_policy import Sources
 from maleo_artifacts.download import CHUNK, TIMEOUT, DownloadFailed, download
-from maleo_wire.address import show
+from maleo_wire.address import redact_uri
 
 _OCI: Final = re.compile(
     r"^oci://(?P<host>[^/@]+)/(?P<repository>[a-z0-9][a-z0-9._/-]*)(@(?P<digest>sha256:[0-9a-f]{64}))?$"
@@ -58,7 +58,7 @@ class Location:
         match = _OCI.match(uri)
         if match is None:
             raise TransferFailed(
-                f"{show(uri)!r}: invalid registry address: use oci://host:port/repository[@sha256:...]"
+                f"{redact_uri(uri)!r}: invalid registry address: use oci://host:port/repository[@sha256:...]"
             )
         return cls(match["host"], match["repository"], match["digest"] or "")
 
@@ -73,7 +73,7 @@ async def pull(uri: str, digest: str, destination: Path, *, most_bytes: int, sou
 
     sources: servers that are allowed. Raises TransferFailed, whose message is safe to show to the Model's author.
     """
-    shown = show(uri)
+    shown = redact_uri(uri)
     partial = destination.with_name(f"{destination.name}.partial")
     actual = hashlib.sha256()
     try:
@@ -160,7 +160,7 @@ def _url_of(uri: str, digest: str, sources: Sources) -> str:
     if uri.startswith("file://"):
         # A manifest's author must not read files of a node, nor learn their digests.
         raise TransferFailed(
-            f"{show(uri)}: nodes cannot read local files: upload it with `maleo model push`, and use the address "
+            f"{redact_uri(uri)}: nodes cannot read local files: upload it with `maleo model push`, and use the address "
             "that it prints"
         )
     if uri.startswith(("http://", "https://")):

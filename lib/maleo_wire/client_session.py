@@ -10,20 +10,20 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from maleo_wire.messages import Ack, Desired, Frame, Hello, Nack, Redirect, decode_down, encode
+from maleo_wire.messages import Ack, Desired, Frame, Hello, Nack, Redirect, decode_server_message, encode
 
 HEARTBEAT_S: Final = 5.0
-LARGEST_MESSAGE: Final = 16 * 1024 * 1024
-LARGEST_OF_SLOT: Final = 256 * 1024
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+MAX_SLOT_MESSAGE_BYTES: Final = 256 * 1024
 """Maximum size in bytes of a message from a slot; a frame with dozens of revisions takes a tenth of it."""
 log: Final = logging.getLogger("maleo.wire")
-_PAUSE_S: Final = (0.1, 5.0)
-_ANSWERED_S: Final = 1.0  # maximum back-off while the server answers, for example during a leader election
-_MOST_REDIRECTS: Final = 3
-_CONNECT_S: Final = 5.0
+_BACKOFF_S: Final = (0.1, 5.0)
+_MAX_ANSWERED_BACKOFF_S: Final = 1.0  # maximum back-off while the server answers, for example during a leader election
+_MAX_REDIRECTS: Final = 3
+_CONNECT_TIMEOUT_S: Final = 5.0
 
 
-class Refused(Exception):
+class StateRejected(Exception):
     """Raised by `on_desired` to reject a desired state; the reason is sent as a Nack and the old state stays."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -31,14 +31,14 @@ class Refused(Exception):
         self.reason = reason
 
 
-class Child:
+class ControlClient:
     """Client that keeps a connection to `url` (ws://host:port/v1/control) until `run` is cancelled.
 
     The back-off between connections doubles, and resets when a desired state arrives. A Redirect to the leader is
     followed at once, up to a limit. A desired state with an older epoch than the highest seen is rejected.
 
     hello: builds the Hello of each connection. on_desired: applies a desired state, or raises Refused. token: returns
-    the bearer token, called for each connection because tokens are renewed. largest: bytes of a frame that the parent
+    the bearer token, called for each connection because tokens are renewed. max_bytes: bytes of a frame that the parent
     accepts.
     """
 
@@ -49,7 +49,7 @@ class Child:
         hello: Callable[[], Hello],
         on_desired: Callable[[Desired], Awaitable[None]],
         token: Callable[[], str],
-        largest: int = LARGEST_MESSAGE,
+        max_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self.connected = asyncio.Event()
         self.highest_epoch = 0
@@ -57,35 +57,35 @@ class Child:
         self._hello = hello
         self._on_desired = on_desired
         self._token = token
-        self._largest = largest
-        self._pause = _PAUSE_S[0]
+        self._max_bytes = max_bytes
+        self._backoff_s = _BACKOFF_S[0]
         self._socket: aiohttp.ClientWebSocketResponse | None = None
-        self._said = ""
+        self._last_status = ""
 
     async def run(self) -> None:
         url, redirects = self._url, 0
         async with aiohttp.ClientSession() as session:
             while True:
-                leader, longest = "", _ANSWERED_S
+                leader, max_backoff_s = "", _MAX_ANSWERED_BACKOFF_S
                 try:
-                    leader = await self._converse(session, url)
+                    leader = await self._serve_connection(session, url)
                     cause = f"redirected to the leader at {leader}" if leader else "the server closed the connection"
-                    self._say(f"disconnected: {cause}")
+                    self._log_status(f"disconnected: {cause}")
                 except aiohttp.WSServerHandshakeError as error:
                     # The parent may not expect this child yet.
-                    self._say(f"connection rejected: HTTP status {error.status}")
+                    self._log_status(f"connection rejected: HTTP status {error.status}")
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                    self._say(f"disconnected: {type(error).__name__}: {error}")
-                    longest = _PAUSE_S[1]
+                    self._log_status(f"disconnected: {type(error).__name__}: {error}")
+                    max_backoff_s = _BACKOFF_S[1]
                 finally:
                     self.connected.clear()
                     self._socket = None
-                named = f"ws://{leader}/v1/control"
-                if leader and named != url and redirects < _MOST_REDIRECTS:
-                    url, redirects = named, redirects + 1
+                leader_url = f"ws://{leader}/v1/control"
+                if leader and leader_url != url and redirects < _MAX_REDIRECTS:
+                    url, redirects = leader_url, redirects + 1
                     continue
-                await asyncio.sleep(self._pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
-                self._pause, url, redirects = min(self._pause * 2, longest), self._url, 0
+                await asyncio.sleep(self._backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
+                self._backoff_s, url, redirects = min(self._backoff_s * 2, max_backoff_s), self._url, 0
 
     async def send(self, frame: Frame) -> bool:
         """Send a frame. Return False if there is no connection or it broke while sending; the caller may retry.
@@ -95,8 +95,10 @@ class Child:
         if self._socket is None:
             return False
         data = encode(frame)
-        if len(data) > self._largest:
-            log.warning("frame %d dropped: it has %d bytes, the limit is %d", frame.sequence, len(data), self._largest)
+        if len(data) > self._max_bytes:
+            log.warning(
+                "frame %d dropped: it has %d bytes, the limit is %d", frame.sequence, len(data), self._max_bytes
+            )
             return True
         try:
             await self._socket.send_bytes(data)
@@ -104,17 +106,17 @@ class Child:
             return False
         return True
 
-    async def _converse(self, session: aiohttp.ClientSession, url: str) -> str:
+    async def _serve_connection(self, session: aiohttp.ClientSession, url: str) -> str:
         """Serve one connection from its Hello to its end. Return the leader's address if the parent redirects."""
         connecting = session.ws_connect(
             url,
             heartbeat=HEARTBEAT_S,
-            max_msg_size=LARGEST_MESSAGE,
+            max_msg_size=MAX_MESSAGE_BYTES,
             headers={"Authorization": f"Bearer {self._token()}"},
             timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
         )
         async with contextlib.AsyncExitStack() as stack:
-            async with asyncio.timeout(_CONNECT_S):
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 socket = await stack.enter_async_context(connecting)
             await socket.send_bytes(encode(self._hello()))
             self._socket = socket
@@ -122,36 +124,36 @@ class Child:
             async for message in socket:
                 if message.type is not aiohttp.WSMsgType.BINARY:
                     continue
-                down = _decode(message.data)
-                if isinstance(down, Redirect):
-                    return down.leader
-                if down is not None:
-                    self._say(f"connected to {url}")
-                    self._pause = _PAUSE_S[0]
-                    await socket.send_bytes(encode(await self._take(down)))
+                received = _decode(message.data)
+                if isinstance(received, Redirect):
+                    return received.leader
+                if received is not None:
+                    self._log_status(f"connected to {url}")
+                    self._backoff_s = _BACKOFF_S[0]
+                    await socket.send_bytes(encode(await self._apply(received)))
         return ""
 
-    def _say(self, what: str) -> None:
+    def _log_status(self, status: str) -> None:
         """Log a change of the connection state, once for any number of equal attempts."""
-        if what != self._said:
-            log.info("%s: %s", self._url, what)
-        self._said = what
+        if status != self._last_status:
+            log.info("%s: %s", self._url, status)
+        self._last_status = status
 
-    async def _take(self, desired: Desired) -> Ack | Nack:
+    async def _apply(self, desired: Desired) -> Ack | Nack:
         if desired.epoch < self.highest_epoch:
             message = f"epoch {desired.epoch} is older than {self.highest_epoch}"
             return Nack(version=desired.version, reason="StaleEpoch", message=message)
         self.highest_epoch = desired.epoch
         try:
             await self._on_desired(desired)
-        except Refused as refusal:
-            return Nack(version=desired.version, reason=refusal.reason, message=str(refusal))
+        except StateRejected as rejection:
+            return Nack(version=desired.version, reason=rejection.reason, message=str(rejection))
         return Ack(version=desired.version)
 
 
 def _decode(data: bytes) -> Desired | Redirect | None:
     """Return the message, None if it cannot be decoded: it may be of a newer protocol; the next state replaces it."""
     try:
-        return decode_down(data)
+        return decode_server_message(data)
     except msgspec.DecodeError:
         return None

@@ -12,8 +12,8 @@ from maleo_wire.messages import Sketch
 
 _GAMMA: Final = 1.01 / 0.99
 _LOG_GAMMA: Final = math.log(_GAMMA)
-_LEAST_S: Final = 1e-7  # shorter durations count as this: clocks do not resolve them
-_INDICES: Final = range(math.ceil(math.log(_LEAST_S) / _LOG_GAMMA), math.ceil(math.log(1e8) / _LOG_GAMMA) + 1)
+_MIN_S: Final = 1e-7  # shorter durations count as this: clocks do not resolve them
+_INDICES: Final = range(math.ceil(math.log(_MIN_S) / _LOG_GAMMA), math.ceil(math.log(1e8) / _LOG_GAMMA) + 1)
 _EDGES: Final = {index: _GAMMA**index for index in range(_INDICES.start - 1, _INDICES.stop)}  # upper end of each bucket
 _ROUNDING: Final = 1e-6
 
@@ -37,7 +37,7 @@ class Histogram:
         self.total = sketch.total if sketch else 0.0
 
     def add(self, seconds: float) -> None:
-        index = math.ceil(math.log(max(seconds, _LEAST_S)) / _LOG_GAMMA)
+        index = math.ceil(math.log(max(seconds, _MIN_S)) / _LOG_GAMMA)
         self.buckets[index] = self.buckets.get(index, 0) + 1
         self.count += 1
         self.total += seconds
@@ -48,14 +48,14 @@ class Histogram:
         self.count += other.count
         self.total += other.total
 
-    def quantile(self, share: float) -> float | None:
-        """Return the `share` quantile (0..1) in seconds, within 1 %; None if the histogram is empty."""
+    def quantile(self, q: float) -> float | None:
+        """Return the `q` quantile (0..1) in seconds, within 1 %; None if the histogram is empty."""
         if self.count == 0:
             return None
-        rank, seen = share * (self.count - 1), 0
+        rank, cumulative = q * (self.count - 1), 0
         for index in sorted(self.buckets):
-            seen += self.buckets[index]
-            if seen > rank:
+            cumulative += self.buckets[index]
+            if cumulative > rank:
                 return float(2 * _GAMMA**index / (_GAMMA + 1))  # bucket value of equal relative error at both ends
         raise AssertionError("the buckets hold `count` values")
 

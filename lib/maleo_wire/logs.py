@@ -16,7 +16,7 @@ class OneLine(logging.Formatter):
     """Formatter that escapes control characters in messages and indents tracebacks: no text can forge a record."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), super().formatMessage(record))
+        return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), super().formatMessage(record))
 
     def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802 - logging's name
         return "\n".join(f"    {line}" for line in super().formatException(ei).splitlines())

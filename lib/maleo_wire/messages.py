@@ -30,14 +30,14 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     joules: float | None = None
 
 
-class Coder(msgspec.Struct, frozen=True, kw_only=True):
+class CodecSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One side of a codec: a model that converts between the tensors of a cut and `tensors`, which are transferred."""
 
     artifact: Artifact
     tensors: tuple[TensorSpec, ...]
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
+class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Computation of a slot in one revision: the part of the model graph between named tensors.
 
     With a decoder the slot receives the decoder's tensors, with an encoder it sends the encoder's.
@@ -48,8 +48,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     taken_from: tuple[str, ...] = ()  # graph names of `outputs` where they differ, as at an early exit
-    decoder: Coder | None = None
-    encoder: Coder | None = None
+    decoder: CodecSpec | None = None
+    encoder: CodecSpec | None = None
     providers: tuple[str, ...] = ()
     pace: Pace | None = None
     withholds_input: bool = False
@@ -57,10 +57,10 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """Artifacts that must be present before the stage can be loaded."""
-        return (self.artifact, *(coder.artifact for coder in (self.decoder, self.encoder) if coder is not None))
+        return (self.artifact, *(codec.artifact for codec in (self.decoder, self.encoder) if codec is not None))
 
 
-class Hop(msgspec.Struct, frozen=True, kw_only=True):
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """Next slot of the pipeline. `address` is `ip:port`, empty while its pod has none."""
 
     address: str
@@ -73,11 +73,11 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     epoch: int
     variant: str
-    stage: Stage | None
-    next: Hop | None
+    stage: StageSpec | None
+    next: Peer | None
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
+class RequestPolicy(msgspec.Struct, frozen=True, kw_only=True):
     latency_limit_s: float | None  # slower requests are counted as over limit
     hop_timeout_s: float  # the next slot is lost if it does not answer by then: the fallback answers
     max_body_bytes: int
@@ -95,7 +95,7 @@ class SlotDesired(msgspec.Struct, frozen=True, kw_only=True):
     revisions: tuple[Revision, ...]  # to keep loaded and warm
     active: int | None  # entry only: the revision that serves
     fallback: Revision | None  # entry only: whole model on the entry's own unit, resident; stage set, next None
-    policy: Policy
+    policy: RequestPolicy
     inputs: tuple[TensorSpec, ...] = ()  # entry only: of the whole model, for its metadata
     outputs: tuple[TensorSpec, ...] = ()
 
@@ -227,28 +227,28 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
     reading: NodeReading | None = None
 
 
-Down = Desired | Redirect
-Up = Hello | Ack | Nack | Frame
+ServerMessage = Desired | Redirect
+ClientMessage = Hello | Ack | Nack | Frame
 
 _Message = TypeVar("_Message")
 
 _encoder = msgspec.msgpack.Encoder()
-_down: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)
-_up: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)
+_server_decoder: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(ServerMessage)
+_client_decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
 
 
-def encode(message: Down | Up) -> bytes:
+def encode(message: ServerMessage | ClientMessage) -> bytes:
     return _encoder.encode(message)
 
 
-def decode_down(data: bytes) -> Down:
+def decode_server_message(data: bytes) -> ServerMessage:
     """Return the decoded message. Raise msgspec.DecodeError if it is malformed; nothing in it is ever executed."""
-    return _decode(_down, data)
+    return _decode(_server_decoder, data)
 
 
-def decode_up(data: bytes) -> Up:
+def decode_client_message(data: bytes) -> ClientMessage:
     """Return the decoded message. Raise msgspec.DecodeError if it is malformed."""
-    return _decode(_up, data)
+    return _decode(_client_decoder, data)
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[_Message], data: bytes) -> _Message:

@@ -11,34 +11,34 @@ from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import RevisionReport, Sketch, SlotReport, TransferReport
 
 
-def join_reports(older: SlotReport, newer: SlotReport) -> SlotReport:
+def merge_reports(older: SlotReport, newer: SlotReport) -> SlotReport:
     """Return `newer` with the counters of both reports, one row for each revision and variant."""
     rows: dict[tuple[int, str], RevisionReport] = {}
     for report in (*older.revisions, *newer.revisions):
         key = (report.revision, report.variant)
-        rows[key] = _add(rows[key], report) if key in rows else report
+        rows[key] = _add_counters(rows[key], report) if key in rows else report
     return msgspec.structs.replace(newer, revisions=tuple(rows.values()))
 
 
-def _add(one: RevisionReport, other: RevisionReport) -> RevisionReport:
-    known = [joules for joules in (one.joules, other.joules) if joules is not None]
-    sketches = [sketch for sketch in (one.end_to_end, other.end_to_end) if sketch is not None]
+def _add_counters(older: RevisionReport, newer: RevisionReport) -> RevisionReport:
+    energies = [joules for joules in (older.joules, newer.joules) if joules is not None]
+    sketches = [sketch for sketch in (older.end_to_end, newer.end_to_end) if sketch is not None]
     return RevisionReport(
-        revision=other.revision,
-        variant=other.variant,
-        compute=_merge((one.compute, other.compute)),
-        joules=sum(known) if known else None,
-        basis=other.basis,
-        transfers=_add_transfers((*one.transfers, *other.transfers)),
-        end_to_end=_merge(sketches) if sketches else None,
-        total=one.total + other.total,
-        over_limit=one.over_limit + other.over_limit,
-        failed=one.failed + other.failed,
-        fallback=one.fallback + other.fallback,
+        revision=newer.revision,
+        variant=newer.variant,
+        compute=_merge_sketches((older.compute, newer.compute)),
+        joules=sum(energies) if energies else None,
+        basis=newer.basis,
+        transfers=_add_transfers((*older.transfers, *newer.transfers)),
+        end_to_end=_merge_sketches(sketches) if sketches else None,
+        total=older.total + newer.total,
+        over_limit=older.over_limit + newer.over_limit,
+        failed=older.failed + newer.failed,
+        fallback=older.fallback + newer.fallback,
     )
 
 
-def _merge(sketches: Iterable[Sketch]) -> Sketch:
+def _merge_sketches(sketches: Iterable[Sketch]) -> Sketch:
     merged = Histogram()
     for sketch in sketches:
         merged.merge(sketch)
@@ -48,16 +48,16 @@ def _merge(sketches: Iterable[Sketch]) -> Sketch:
 def _add_transfers(transfers: Iterable[TransferReport]) -> tuple[TransferReport, ...]:
     rows: dict[str, TransferReport] = {}
     for transfer in transfers:
-        known = rows.get(transfer.node)
-        rows[transfer.node] = transfer if known is None else _add_transfer(known, transfer)
+        existing = rows.get(transfer.node)
+        rows[transfer.node] = transfer if existing is None else _add_transfer(existing, transfer)
     return tuple(rows.values())
 
 
-def _add_transfer(one: TransferReport, other: TransferReport) -> TransferReport:
+def _add_transfer(older: TransferReport, newer: TransferReport) -> TransferReport:
     return TransferReport(
-        node=other.node,
-        requests=one.requests + other.requests,
-        bytes=one.bytes + other.bytes,
-        seconds=one.seconds + other.seconds,
-        least_s=min((s for s in (one.least_s, other.least_s) if s is not None), default=None),
+        node=newer.node,
+        requests=older.requests + newer.requests,
+        bytes=older.bytes + newer.bytes,
+        seconds=older.seconds + newer.seconds,
+        least_s=min((s for s in (older.least_s, newer.least_s) if s is not None), default=None),
     )

@@ -10,14 +10,25 @@ from typing import Final
 import msgspec
 from aiohttp import WSMsgType, web
 
-from maleo_wire.client_session import HEARTBEAT_S, LARGEST_MESSAGE
-from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, Redirect, SlotDesired, Up, decode_up, encode
+from maleo_wire.client_session import HEARTBEAT_S, MAX_MESSAGE_BYTES
+from maleo_wire.messages import (
+    AgentDesired,
+    ClientMessage,
+    Desired,
+    Frame,
+    Hello,
+    Nack,
+    Redirect,
+    SlotDesired,
+    decode_client_message,
+    encode,
+)
 
-LARGEST_HELLO: Final = 4096
+MAX_HELLO_BYTES: Final = 4096
 log: Final = logging.getLogger("maleo.wire")
-_HELLO_S: Final = 10.0
-_REDIRECT_S: Final = 2.0
-_MOST_UNGREETED: Final = 4  # connections of one identity that have not sent Hello yet
+_HELLO_TIMEOUT_S: Final = 10.0
+_REDIRECT_TIMEOUT_S: Final = 2.0
+_MAX_WITHOUT_HELLO: Final = 4  # connections of one identity that have not sent Hello yet
 
 
 @dataclass
@@ -35,35 +46,35 @@ class _Connection:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _DesiredState:
     body: AgentDesired | SlotDesired
     epoch: int
 
 
-class Parent:
+class ControlServer:
     """Session manager for all children of one server.
 
-    Callbacks are synchronous and must return quickly; `on_lost` is called when a child's last connection ends.
-    largest: maximum bytes of a child's message; a larger one ends its connection.
+    Callbacks are synchronous and must return quickly; `on_disconnect` is called when a child's last connection ends.
+    max_bytes: maximum bytes of a child's message; a larger one ends its connection.
     """
 
     def __init__(
         self,
         *,
-        largest: int = LARGEST_MESSAGE,
+        max_bytes: int = MAX_MESSAGE_BYTES,
         on_frame: Callable[[str, Frame], None],
         on_hello: Callable[[Hello], None] = lambda _hello: None,
         on_nack: Callable[[str, Nack], None] = lambda _name, _nack: None,
-        on_lost: Callable[[str], None] = lambda _name: None,
+        on_disconnect: Callable[[str], None] = lambda _name: None,
     ) -> None:
-        self._largest = largest
+        self._max_bytes = max_bytes
         self._on_frame = on_frame
         self._on_hello = on_hello
         self._on_nack = on_nack
-        self._on_lost = on_lost
-        self._wanted: dict[str, _Wanted] = {}
+        self._on_disconnect = on_disconnect
+        self._desired: dict[str, _DesiredState] = {}
         self._connections: dict[str, _Connection] = {}
-        self._ungreeted: Counter[str] = Counter()
+        self._without_hello: Counter[str] = Counter()
 
     @property
     def connected(self) -> frozenset[str]:
@@ -71,20 +82,20 @@ class Parent:
 
     def push(self, name: str, body: AgentDesired | SlotDesired, *, epoch: int) -> bool:
         """Set the desired state of `name`, sent now or when it connects. Return False if it is unchanged."""
-        wanted = _Wanted(body=body, epoch=epoch)
-        if self._wanted.get(name) == wanted:
+        state = _DesiredState(body=body, epoch=epoch)
+        if self._desired.get(name) == state:
             return False
-        self._wanted[name] = wanted
+        self._desired[name] = state
         if name in self._connections:
             self._connections[name].changed.set()
         return True
 
     def forget(self, name: str) -> None:
-        self._wanted.pop(name, None)
+        self._desired.pop(name, None)
 
     async def redirect(self, leader: str) -> None:
         """Redirect every child to the leader (`ip:port`), and drop all desired states of this replica."""
-        self._wanted.clear()
+        self._desired.clear()
         await asyncio.gather(*(_redirect(connection, leader) for connection in self._connections.values()))
 
     async def serve(
@@ -103,7 +114,7 @@ class Parent:
         (empty if there is no leader). until_revoked: returns when the caller's identity is no longer valid, and the
         connection is then closed. Raises HTTPTooManyRequests while the caller has too many connections without Hello.
         """
-        socket, hello = await self._meet(request, caller)
+        socket, hello = await self._accept(request, caller)
         if hello is None or not is_allowed(hello):
             await socket.close(code=4403, message=b"the name does not belong to this identity")
             return socket
@@ -111,53 +122,53 @@ class Parent:
         if leader is not None:
             await _redirect(connection, leader)
             return socket
-        former = self._connections.get(hello.name)
+        previous = self._connections.get(hello.name)
         self._connections[hello.name] = connection
-        if former is not None:
-            former.abort()
+        if previous is not None:
+            previous.abort()
         self._on_hello(hello)
         connection.changed.set()
-        tasks = [asyncio.create_task(self._send_wanted(connection))]
+        tasks = [asyncio.create_task(self._send_desired(connection))]
         if until_revoked is not None:
             tasks.append(asyncio.create_task(_close_after(until_revoked, socket)))
         try:
-            await self._hear(connection)
+            await self._receive(connection)
         finally:
             for task in tasks:
                 task.cancel()
             if self._connections.get(hello.name) is connection:
                 del self._connections[hello.name]
-                self._on_lost(hello.name)
+                self._on_disconnect(hello.name)
         return socket
 
-    async def _meet(self, request: web.Request, caller: str) -> tuple[web.WebSocketResponse, Hello | None]:
+    async def _accept(self, request: web.Request, caller: str) -> tuple[web.WebSocketResponse, Hello | None]:
         """Upgrade the connection and wait for the Hello: None if it is late, malformed or too large."""
-        if self._ungreeted[caller] >= _MOST_UNGREETED:
+        if self._without_hello[caller] >= _MAX_WITHOUT_HELLO:
             raise web.HTTPTooManyRequests(text="too many connections of this identity have not sent a Hello")
-        self._ungreeted[caller] += 1
+        self._without_hello[caller] += 1
         try:
-            socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=self._largest, compress=False)
+            socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=self._max_bytes, compress=False)
             await socket.prepare(request)
-            return socket, await _hear_hello(socket)
+            return socket, await _receive_hello(socket)
         finally:
-            self._ungreeted[caller] -= 1
-            self._ungreeted = +self._ungreeted
+            self._without_hello[caller] -= 1
+            self._without_hello = +self._without_hello
 
-    async def _send_wanted(self, connection: _Connection) -> None:
+    async def _send_desired(self, connection: _Connection) -> None:
         while True:
             await connection.changed.wait()
             connection.changed.clear()
             # Only the newest state is sent: intermediate states are never queued.
-            wanted = self._wanted.get(connection.hello.name)
-            if wanted is None:
+            state = self._desired.get(connection.hello.name)
+            if state is None:
                 continue
             connection.sent_version += 1
-            agent = wanted.body if isinstance(wanted.body, AgentDesired) else None
-            slot = wanted.body if isinstance(wanted.body, SlotDesired) else None
-            desired = Desired(version=connection.sent_version, epoch=wanted.epoch, agent=agent, slot=slot)
+            agent = state.body if isinstance(state.body, AgentDesired) else None
+            slot = state.body if isinstance(state.body, SlotDesired) else None
+            desired = Desired(version=connection.sent_version, epoch=state.epoch, agent=agent, slot=slot)
             await _send(connection.socket, desired)
 
-    async def _hear(self, connection: _Connection) -> None:
+    async def _receive(self, connection: _Connection) -> None:
         name = connection.hello.name
         async for message in connection.socket:
             if self._connections.get(name) is not connection:
@@ -165,36 +176,36 @@ class Parent:
             if message.type is not WSMsgType.BINARY:
                 continue
             try:
-                up = decode_up(message.data)
+                received = decode_client_message(message.data)
             except msgspec.DecodeError:
                 await connection.socket.close(code=4400, message=b"malformed message")
                 return
             try:
-                self._take(name, up)
+                self._dispatch(name, received)
             except Exception:
                 log.exception("processing a message from %s failed", name)
 
-    def _take(self, name: str, up: Up) -> None:
-        if isinstance(up, Frame):
-            self._on_frame(name, up)
-        elif isinstance(up, Nack):
-            self._on_nack(name, up)
+    def _dispatch(self, name: str, message: ClientMessage) -> None:
+        if isinstance(message, Frame):
+            self._on_frame(name, message)
+        elif isinstance(message, Nack):
+            self._on_nack(name, message)
 
 
-async def _hear_hello(socket: web.WebSocketResponse) -> Hello | None:
+async def _receive_hello(socket: web.WebSocketResponse) -> Hello | None:
     try:
-        message = await socket.receive(timeout=_HELLO_S)
-        if message.type is not WSMsgType.BINARY or len(message.data) > LARGEST_HELLO:
+        message = await socket.receive(timeout=_HELLO_TIMEOUT_S)
+        if message.type is not WSMsgType.BINARY or len(message.data) > MAX_HELLO_BYTES:
             return None
-        up = decode_up(message.data)
+        received = decode_client_message(message.data)
     except (TimeoutError, msgspec.DecodeError):
         return None
-    return up if isinstance(up, Hello) else None
+    return received if isinstance(received, Hello) else None
 
 
 async def _redirect(connection: _Connection, leader: str) -> None:
     try:
-        async with asyncio.timeout(_REDIRECT_S):
+        async with asyncio.timeout(_REDIRECT_TIMEOUT_S):
             await _send(connection.socket, Redirect(leader=leader))
             await connection.socket.close()
     except TimeoutError:

@@ -10,7 +10,7 @@ from typing import Final
 
 from maleo_artifacts.address_policy import Sources
 from maleo_artifacts.registry import TransferFailed, pull
-from maleo_wire.address import show
+from maleo_wire.address import redact_uri
 from maleo_wire.messages import Artifact
 
 log: Final = logging.getLogger("maleo.agent")
@@ -53,7 +53,7 @@ class ArtifactCache:
         return path
 
     async def _pull(self, artifact: Artifact, path: Path, wanted: Collection[str]) -> None:
-        began, name = time.monotonic(), f"artifact {artifact.digest[:19]} from {show(artifact.uri)}"
+        began, name = time.monotonic(), f"artifact {artifact.digest[:19]} from {redact_uri(artifact.uri)}"
         try:
             with self._reserving(artifact, wanted) as most:
                 await pull(artifact.uri, artifact.digest, path, most_bytes=most, sources=self._sources)
@@ -89,7 +89,7 @@ class ArtifactCache:
             del self._reserved[artifact.digest]
 
     def _tell_full(self, artifact: Artifact, must_stay: int) -> str:
-        name, coming = show(artifact.uri), sum(self._reserved.values())
+        name, coming = redact_uri(artifact.uri), sum(self._reserved.values())
         remedy = "increase the chart's agent.cacheBytes, or run fewer models on this node"
         return (
             f"{name}: CacheFull: the artifact has {artifact.size} bytes, and the node's cache of {self._most_bytes} "

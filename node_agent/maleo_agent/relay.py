@@ -17,9 +17,9 @@ from aiohttp import web
 
 from maleo_agent.artifacts import ArtifactCache, CacheFull
 from maleo_artifacts.registry import NotFound, TransferFailed
-from maleo_wire.client_session import LARGEST_OF_SLOT, Refused
-from maleo_wire.connection_limits import Door
-from maleo_wire.frame_order import Boot
+from maleo_wire.client_session import MAX_SLOT_MESSAGE_BYTES, StateRejected
+from maleo_wire.connection_limits import ConnectionTracker
+from maleo_wire.frame_order import SequenceFilter
 from maleo_wire.messages import (
     AgentDesired,
     Artifact,
@@ -32,9 +32,9 @@ from maleo_wire.messages import (
     SlotDesired,
     SlotReport,
 )
-from maleo_wire.report_merge import join_reports
-from maleo_wire.report_validation import Ledger, screen_report
-from maleo_wire.server_session import Parent
+from maleo_wire.report_merge import merge_reports
+from maleo_wire.report_validation import RejectionLog, validate_report
+from maleo_wire.server_session import ControlServer
 
 log: Final = logging.getLogger("maleo.agent")
 _STALE_S: Final = 5.0
@@ -94,18 +94,20 @@ class Relay:
         self._cache = cache
         self._capacity = capacity
         self._slots: dict[str, SlotDesired] = {}
-        self.door = Door()
+        self.door = ConnectionTracker()
         self._heard: dict[str, _Heard] = {}
         self._fresh: dict[str, SlotReport] = {}
         self._labels: dict[str, _Labels] = {}
-        self._boots: dict[str, Boot] = {}
+        self._boots: dict[str, SequenceFilter] = {}
         self._frames: dict[str, int] = {}  # slot -> frames since the last `drain`
         self.refused: Counter[str] = Counter()
         self.denied: Counter[str] = Counter()  # rejected requests, by reason
-        self._ledger = Ledger(lambda reason: self.refused.update([reason]))
+        self._ledger = RejectionLog(lambda reason: self.refused.update([reason]))
         self.epoch = 0
         self._is_storing = True  # False after a failure, which is logged once
-        self.parent = Parent(on_frame=self._hear, on_hello=self._greet, on_lost=self._lose, largest=LARGEST_OF_SLOT)
+        self.parent = ControlServer(
+            on_frame=self._hear, on_hello=self._greet, on_disconnect=self._lose, max_bytes=MAX_SLOT_MESSAGE_BYTES
+        )
         self._restore()
 
     # ------------------------------------------------------------------------------------------------ downwards
@@ -117,7 +119,7 @@ class Relay:
         a restart without the operator.
         """
         if desired.agent is None or desired.agent.node != self._node:
-            raise Refused("Malformed", f"this is the agent of node {self._node}")
+            raise StateRejected("Malformed", f"this is the agent of node {self._node}")
         self.epoch = max(self.epoch, desired.epoch)
         self._adopt(desired.agent)
         kept = msgspec.msgpack.encode(Kept(epoch=self.epoch, desired=desired.agent))
@@ -179,18 +181,18 @@ class Relay:
 
     def _greet(self, hello: Hello) -> None:
         log.info("slot %s connected", hello.name)
-        self._boots.setdefault(hello.name, Boot()).greet(hello.boot)
+        self._boots.setdefault(hello.name, SequenceFilter()).on_hello(hello.boot)
 
     def _hear(self, name: str, frame: Frame) -> None:
         """Accept a slot's report of itself, without duplicates, frames above the rate limit, and implausible values."""
-        if not self._boots.setdefault(name, Boot()).is_new(frame.sequence):
+        if not self._boots.setdefault(name, SequenceFilter()).accept(frame.sequence):
             return
         self._frames[name] = self._frames.get(name, 0) + 1
         if self._frames[name] > _MOST_FRAMES:
-            self._ledger.note(name, "Rate", f"more than {_MOST_FRAMES} frames within one sampling interval")
+            self._ledger.record(name, "Rate", f"more than {_MOST_FRAMES} frames within one sampling interval")
             return
         for report in frame.slots[:1]:
-            seen = screen_report(report, self._ledger.of(name)) if report.slot == name else None
+            seen = validate_report(report, self._ledger.for_source(name)) if report.slot == name else None
             if seen is not None:
                 self._keep(name, self._labelled(name, seen))
 
@@ -200,13 +202,13 @@ class Relay:
         known = tuple(r for r in report.revisions if labels.have(r))
         for row in report.revisions:
             if row not in known:
-                self._ledger.note(name, "Revision", f"revision {row.revision}, variant {row.variant[:40]!r}")
+                self._ledger.record(name, "Revision", f"revision {row.revision}, variant {row.variant[:40]!r}")
         return msgspec.structs.replace(report, revisions=known)
 
     def _keep(self, name: str, report: SlotReport) -> None:
         self._heard[name] = _Heard(report=report, at=time.monotonic())
         waiting = self._fresh.get(name)
-        self._fresh[name] = report if waiting is None else join_reports(waiting, report)
+        self._fresh[name] = report if waiting is None else merge_reports(waiting, report)
 
     def _lose(self, name: str) -> None:
         log.info("slot %s disconnected", name)
@@ -238,7 +240,7 @@ class Relay:
             refusal.force_close()
             raise refusal
         caller = hashlib.sha256(next(iter(slots.values())).identity.encode()).hexdigest()
-        if not self.door.prove(request.transport, caller):
+        if not self.door.authenticate(request.transport, caller):
             self.denied["TooManyConnections"] += 1
             raise web.HTTPTooManyRequests(text="too many connections of this identity")
         return caller

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maleo_artifacts.address_policy import Sources
-from maleo_wire.address import join
+from maleo_wire.address import join_host_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Settings:
         return cls(
             node=os.environ["NODE_NAME"],
             namespace=os.environ.get("MALEO_NAMESPACE", "maleo-system"),
-            operator=join(host, port) if host else "",
+            operator=join_host_port(host, port) if host else "",
             token_file=Path(os.environ.get("MALEO_TOKEN_FILE", "/var/run/secrets/maleo/token")),
             cache=Path(os.environ.get("MALEO_CACHE", "/var/lib/maleo")),
             cache_bytes=int(os.environ.get("MALEO_CACHE_BYTES", str(8 * 1024**3))),

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from maleo_agent.relay import Relay
-from maleo_wire.client_session import Child
+from maleo_wire.client_session import ControlClient
 from maleo_wire.messages import Frame, Hello, NodeReading, SlotReport, encode
 
 log: Final = logging.getLogger("maleo.agent")
@@ -40,7 +40,7 @@ class Upstream:
         self._sequence = 0
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
-        self.child = Child(
+        self.child = ControlClient(
             f"ws://{operator}/v1/control",
             hello=self._greet,
             on_desired=relay.take,

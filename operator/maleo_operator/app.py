@@ -15,7 +15,7 @@ import kopf
 from maleo_kube.kubeconfig import read_context
 from maleo_operator.handlers import device_profile, link, mission, model, model_profile
 from maleo_operator.handlers.registries import ALL_KINDS, CLUSTER_SCOPED, Observe
-from maleo_wire.address import join
+from maleo_wire.address import join_host_port
 
 HANDLERS: Final = (
     mission.observe_mission,
@@ -94,7 +94,7 @@ def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return None
     # kopf would resolve kubernetes.default.svc by DNS; every pod has the address in its environment.
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
-    return replace(account, server=f"https://{join(host, port)}")
+    return replace(account, server=f"https://{join_host_port(host, port)}")
 
 
 async def run(

@@ -28,13 +28,15 @@ from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.settings import Settings
 from maleo_wire import connection_limits, logs
-from maleo_wire.connection_limits import Door, Limits
+from maleo_wire.connection_limits import ConnectionLimits, ConnectionTracker
 from maleo_wire.messages import Nack
-from maleo_wire.server_session import Parent
+from maleo_wire.server_session import ControlServer
 
 log: Final = logging.getLogger("maleo.operator")
 _STALLED_S: Final = 30.0
-_INGEST_LIMITS: Final = Limits(unproven=1024, per_peer=8, per_identity=8)  # all agents may connect at once
+_INGEST_LIMITS: Final = ConnectionLimits(
+    unauthenticated=1024, per_peer=8, per_identity=8
+)  # all agents may connect at once
 _LONGEST_TOLD: Final = 500
 _GC_THRESHOLDS: Final = (50_000, 20, 100)  # with the defaults, collections during bursts raise p99 from 30 to 150 ms
 
@@ -60,12 +62,12 @@ class Operator:
         self.receiver = FrameReceiver(
             self.cache, self.telemetry, self._queue, metrics, connected=lambda: len(self.parent.connected)
         )
-        self._door = Door(_INGEST_LIMITS)
-        self.parent = Parent(
+        self._door = ConnectionTracker(_INGEST_LIMITS)
+        self.parent = ControlServer(
             on_frame=self.receiver.receive,
             on_hello=self.receiver.greet,
             on_nack=_log_nack,
-            on_lost=self.receiver.lose,
+            on_disconnect=self.receiver.lose,
         )
         self.elector = Elector(
             client,

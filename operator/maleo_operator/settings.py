@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maleo_operator.reconcilers.scope import SlotSettings
-from maleo_wire.address import join
+from maleo_wire.address import join_host_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Settings:
         return cls(
             namespace=os.environ.get("MALEO_NAMESPACE", "maleo-system"),
             identity=os.environ.get("MALEO_POD_NAME", socket.gethostname()),
-            address=join(os.environ.get("MALEO_POD_IP", "127.0.0.1"), port),
+            address=join_host_port(os.environ.get("MALEO_POD_IP", "127.0.0.1"), port),
             lease=os.environ.get("MALEO_LEASE", "maleo-operator"),
             ingest_port=port,
             health_port=int(os.environ.get("MALEO_HEALTH_PORT", "8081")),

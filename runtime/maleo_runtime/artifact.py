@@ -9,7 +9,7 @@ from typing import Final
 
 import aiohttp
 
-from maleo_wire.address import show
+from maleo_wire.address import redact_uri
 from maleo_wire.messages import Artifact
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=600, sock_connect=5, sock_read=60)
@@ -48,7 +48,7 @@ class Artifacts:
 
     async def _download(self, artifact: Artifact, path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
-        partial, digest, name = path.with_suffix(".partial"), hashlib.sha256(), show(artifact.uri)
+        partial, digest, name = path.with_suffix(".partial"), hashlib.sha256(), redact_uri(artifact.uri)
         url = f"{self._agent}/artifacts/{artifact.digest}"
         try:
             async with (

@@ -9,15 +9,15 @@ import onnx
 from maleo_runtime.raw_tensors import find_raw
 from maleo_runtime.stage import LoadFailed
 from maleo_runtime.values import find_constants, infer, inline
-from maleo_wire.address import show
-from maleo_wire.messages import Stage
+from maleo_wire.address import redact_uri
+from maleo_wire.messages import StageSpec
 
 _REMEDY = "import the Model again (maleo model import), so that its cuts declare what they transfer"
 
 
-def check_withheld(stage: Stage, model: onnx.ModelProto) -> None:
+def check_withheld(stage: StageSpec, model: onnx.ModelProto) -> None:
     """Raise LoadFailed unless every output of `stage` combines several input elements of `model`, the whole model."""
-    name = show(stage.artifact.uri)
+    name = redact_uri(stage.artifact.uri)
     model = inline(model)
     try:
         raw = find_raw(model, infer(model), find_constants(model.graph))

@@ -21,8 +21,8 @@ from maleo_runtime.server import Server
 from maleo_runtime.service import Service
 from maleo_runtime.stage import Unit
 from maleo_wire import logs
-from maleo_wire.address import join, mend
-from maleo_wire.client_session import LARGEST_OF_SLOT, Child, Refused
+from maleo_wire.address import bracket_host, join_host_port
+from maleo_wire.client_session import MAX_SLOT_MESSAGE_BYTES, ControlClient, StateRejected
 from maleo_wire.messages import Desired, Frame, Hello, SlotReport
 
 _REPORT_S: Final = 1.0
@@ -44,7 +44,7 @@ class Settings:
     @classmethod
     def read(cls) -> "Settings":
         return cls(
-            agent=mend(os.environ["MALEO_AGENT"]),
+            agent=bracket_host(os.environ["MALEO_AGENT"]),
             slot=os.environ["MALEO_SLOT"],
             identity=os.environ["MALEO_IDENTITY"],
             address=os.environ["POD_IP"],
@@ -63,12 +63,12 @@ class Slot:
         self.hops = Hops(identity=settings.identity)
         service = Service(self.host, Unit(), self.hops, self.counters, name=settings.slot.rpartition("/")[2])
         self.server = Server(self.host, service, identity=settings.identity)
-        self.child = Child(
+        self.child = ControlClient(
             settings.agent.replace("http://", "ws://", 1) + "/v1/control",
             hello=self._greet,
             on_desired=self._take,
             token=lambda: settings.identity,
-            largest=LARGEST_OF_SLOT,
+            max_bytes=MAX_SLOT_MESSAGE_BYTES,
         )
         self._boot = uuid.uuid4().hex
         self._sequence = 0
@@ -105,7 +105,7 @@ class Slot:
 
     async def _take(self, desired: Desired) -> None:
         if desired.slot is None or desired.slot.slot != self.settings.slot:
-            raise Refused("UnknownSlot", f"this is slot {self.settings.slot}")
+            raise StateRejected("UnknownSlot", f"this is slot {self.settings.slot}")
         self.host.take(desired.slot)
 
     async def _report(self) -> None:
@@ -132,7 +132,7 @@ class Slot:
             active=host.active if entry else None,
             highest_epoch=self.child.highest_epoch,
             fallback_warm=host.fallback_is_warm,
-            address=join(self.settings.address, self.settings.port),
+            address=join_host_port(self.settings.address, self.settings.port),
             revisions=self.counters.drain(entry=entry),
             errors=host.describe_errors(),
         )

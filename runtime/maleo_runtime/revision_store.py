@@ -15,9 +15,9 @@ import msgspec
 from maleo_runtime.artifact import Artifacts, FetchFailed
 from maleo_runtime.stage import LoadFailed, Stage, load
 from maleo_runtime.trial_load import rehearse
-from maleo_wire.address import show
-from maleo_wire.messages import Hop, Pace, Revision, SlotDesired, TensorSpec
-from maleo_wire.messages import Stage as StageDesired
+from maleo_wire.address import redact_uri
+from maleo_wire.messages import Pace, Peer, Revision, SlotDesired, TensorSpec
+from maleo_wire.messages import StageSpec as StageDesired
 
 log: Final = logging.getLogger("maleo.slot")
 _RETRY_S: Final = (3.0, 60.0)  # first and longest pause after a failure; doubles until the desired state changes
@@ -156,7 +156,7 @@ class Host:
         revisions = self.desired.revisions if self.desired else ()
         wanted = next((r for r in revisions if r.revision == active.revision), active)
         if wanted.stage is not None and wanted.stage.withholds_input:
-            self._active = msgspec.structs.replace(active, next=Hop(address="", node=active.next.node))
+            self._active = msgspec.structs.replace(active, next=Peer(address="", node=active.next.node))
 
     def _wanted(self) -> list[StageDesired]:
         """Return the stages to load by priority: the serving one, the desired active one, the fallback, the others."""
@@ -180,7 +180,9 @@ class Host:
             self.errors[wanted] = str(error)
             return False
         log.info(
-            "loaded and warmed up a part of artifact %s, %s", wanted.artifact.digest[:19], show(wanted.artifact.uri)
+            "loaded and warmed up a part of artifact %s, %s",
+            wanted.artifact.digest[:19],
+            redact_uri(wanted.artifact.uri),
         )
         self.errors.pop(wanted, None)
         return True

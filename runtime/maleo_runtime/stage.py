@@ -14,10 +14,10 @@ import onnxruntime
 
 from maleo_runtime.graph import NoSuchCut, cut, external_weights
 from maleo_runtime.tensor import Array, make_sample, mismatch, to_value_info
-from maleo_wire.address import show
-from maleo_wire.messages import Coder as CoderDesired
+from maleo_wire.address import redact_uri
+from maleo_wire.messages import CodecSpec as CoderDesired
 from maleo_wire.messages import Pace, TensorSpec
-from maleo_wire.messages import Stage as StageDesired
+from maleo_wire.messages import StageSpec as StageDesired
 
 _CPU: Final = "CPUExecutionProvider"
 _WARM_RUNS: Final = 2
@@ -180,9 +180,9 @@ def load(desired: StageDesired, files: Mapping[str, Path]) -> Stage:
     except LoadFailed:
         raise
     except NoSuchCut as error:
-        raise LoadFailed(f"{show(desired.artifact.uri)}: {error}") from error
+        raise LoadFailed(f"{redact_uri(desired.artifact.uri)}: {error}") from error
     except Exception as error:  # onnx and onnxruntime raise a dozen classes, RuntimeError among them
-        raise LoadFailed(f"{show(desired.artifact.uri)}: {type(error).__name__}: {error}"[:500]) from error
+        raise LoadFailed(f"{redact_uri(desired.artifact.uri)}: {type(error).__name__}: {error}"[:500]) from error
     return stage
 
 

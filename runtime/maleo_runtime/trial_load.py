@@ -20,8 +20,8 @@ import onnx
 
 from maleo_runtime.egress import check_withheld
 from maleo_runtime.stage import LoadFailed, load
-from maleo_wire.address import show
-from maleo_wire.messages import Stage
+from maleo_wire.address import redact_uri
+from maleo_wire.messages import StageSpec
 
 _LONGEST_S: Final = 300.0
 _REFUSED: Final = 3  # exit code of a LoadFailed, whose message is on standard output
@@ -30,14 +30,14 @@ _MIB: Final = 1 << 20
 
 
 class _Order(msgspec.Struct, frozen=True):
-    stage: Stage
+    stage: StageSpec
     files: dict[str, str]
     most_bytes: int  # of memory
 
 
-async def rehearse(stage: Stage, files: Mapping[str, Path], *, longest_s: float = _LONGEST_S) -> None:
+async def rehearse(stage: StageSpec, files: Mapping[str, Path], *, longest_s: float = _LONGEST_S) -> None:
     """Load and warm `stage` in a child process. `files`: digest -> file. Raise LoadFailed with the cause."""
-    name, most = show(stage.artifact.uri), memory_left()
+    name, most = redact_uri(stage.artifact.uri), memory_left()
     order = _Order(stage=stage, files={digest: str(path) for digest, path in files.items()}, most_bytes=most)
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "maleo_runtime.trial_load"),

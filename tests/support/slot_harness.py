@@ -20,8 +20,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from maleo_artifacts.registry import digest_of
 from maleo_runtime.main import Settings, Slot
-from maleo_wire.messages import Artifact, Coder, Frame, Hop, Policy, Revision, SlotDesired, Stage, TensorSpec
-from maleo_wire.server_session import Parent
+from maleo_wire.messages import (
+    Artifact,
+    CodecSpec,
+    Frame,
+    Peer,
+    RequestPolicy,
+    Revision,
+    SlotDesired,
+    StageSpec,
+    TensorSpec,
+)
+from maleo_wire.server_session import ControlServer
 
 WAIT_S = 60
 TOKEN = "token"
@@ -137,7 +147,7 @@ class World:
         _write_cast(folder / "decoder.onnx", HALF, H)
         self._files = {digest_of(file): file for file in folder.glob("*.onnx")}
         self.artifact = self._describe(self.model)
-        self.parent = Parent(on_frame=self._hear)
+        self.parent = ControlServer(on_frame=self._hear)
         self.reports: dict[str, Frame] = {}
         self.frames: dict[str, list[Frame]] = {}
         self.heard = asyncio.Condition()
@@ -193,8 +203,8 @@ class World:
         stopping.set()
         await task
 
-    def coder(self, side: str) -> Coder:
-        return Coder(artifact=self._describe(self.folder / f"{side}.onnx"), tensors=(HALF,))
+    def coder(self, side: str) -> CodecSpec:
+        return CodecSpec(artifact=self._describe(self.folder / f"{side}.onnx"), tensors=(HALF,))
 
     def add(self, file: Path) -> Artifact:
         """Have the agent serve one more file."""
@@ -205,11 +215,11 @@ class World:
     def _describe(self, file: Path) -> Artifact:
         return Artifact(uri=f"oci://r/{file.stem}", digest=digest_of(file), size=file.stat().st_size)
 
-    def stage(self, target: TensorSpec, *sources: TensorSpec) -> Stage:
-        return Stage(artifact=self.artifact, inputs=sources, outputs=(target,))
+    def stage(self, target: TensorSpec, *sources: TensorSpec) -> StageSpec:
+        return StageSpec(artifact=self.artifact, inputs=sources, outputs=(target,))
 
     @property
-    def whole(self) -> Stage:
+    def whole(self) -> StageSpec:
         return self.stage(self.net.output, *self.net.inputs)
 
     def tell(self, name: str, *revisions: Revision, active: int | None = None, fallback: bool = False) -> None:
@@ -224,7 +234,7 @@ class World:
             revisions=revisions,
             active=active,
             fallback=spare if fallback else None,
-            policy=Policy(latency_limit_s=1.0, hop_timeout_s=0.5, max_body_bytes=self.max_body_bytes),
+            policy=RequestPolicy(latency_limit_s=1.0, hop_timeout_s=0.5, max_body_bytes=self.max_body_bytes),
             inputs=self.net.inputs,
             outputs=(self.net.output,),
         )
@@ -253,7 +263,7 @@ class World:
         return Revision(revision=number, epoch=1, variant="fp32", stage=self.whole, next=None)
 
     def halves(self, number: int) -> tuple[Revision, Revision]:
-        hop = Hop(address=f"127.0.0.1:{self.ports['partner']}", node="edge")
+        hop = Peer(address=f"127.0.0.1:{self.ports['partner']}", node="edge")
         first = Revision(
             revision=number, epoch=1, variant="fp32", stage=self.stage(self.net.middle, *self.net.inputs), next=hop
         )

@@ -41,7 +41,7 @@ from maleo_operator.reconcilers.scope import SlotPod
 from maleo_planner import NodeFacts, Observations, Plan, Snapshot
 from maleo_planner.types.from_manifests import list_priorities, tier_of
 from maleo_planner.types.taints import Toleration, find_untolerated
-from maleo_wire.address import join
+from maleo_wire.address import join_host_port
 
 log: Final = logging.getLogger("maleo.cache")
 
@@ -239,7 +239,7 @@ class Cache:
         if found is None:
             return None, ""
         address = found["spec"].get("clusterIP", "")
-        return found["spec"], join(address, children.SERVICE_PORT) if address else ""
+        return found["spec"], join_host_port(address, children.SERVICE_PORT) if address else ""
 
     def _child(self, kind: Kind, mission: Mission, name: str) -> Object | None:
         found = self.raw(kind, f"{mission.metadata.namespace}/{name}")

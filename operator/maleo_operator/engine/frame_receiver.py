@@ -13,7 +13,7 @@ from maleo_operator.ingest.placement_check import Placed, keep_placed
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_wire.messages import Frame, Hello, SlotReport
-from maleo_wire.report_validation import Ledger, screen_reading, screen_report
+from maleo_wire.report_validation import RejectionLog, validate_reading, validate_report
 
 log: Final = logging.getLogger("maleo.ingest")
 
@@ -29,7 +29,7 @@ class FrameReceiver:
         self._queue = queue
         self._metrics = metrics
         self._connected = connected
-        self._ledger = Ledger(lambda reason: metrics.refused.labels(reason).inc())
+        self._ledger = RejectionLog(lambda reason: metrics.refused.labels(reason).inc())
 
     def greet(self, hello: Hello) -> None:
         """Take note of an agent's new connection."""
@@ -45,7 +45,9 @@ class FrameReceiver:
     def receive(self, node: str, frame: Frame) -> None:
         """Ingest a telemetry frame. A slot report that fails is logged and counted, and the others are still taken."""
         if frame.reading is not None:
-            frame = msgspec.structs.replace(frame, reading=screen_reading(frame.reading, self._ledger.of(node)))
+            frame = msgspec.structs.replace(
+                frame, reading=validate_reading(frame.reading, self._ledger.for_source(node))
+            )
         now = time.monotonic()
         if not self._telemetry.begin(node, frame, now=now):
             self._metrics.frames.labels("repeated").inc()
@@ -71,8 +73,8 @@ class FrameReceiver:
         if where != node:
             self._metrics.foreign.inc()  # a node may report its own slots only
             return
-        refuse = self._ledger.of(node)
-        seen = screen_report(report, refuse)
+        refuse = self._ledger.for_source(node)
+        seen = validate_report(report, refuse)
         if seen is None:
             return
         declared = self._cache.missions.get(key)

@@ -8,7 +8,7 @@ import msgspec
 
 from maleo_api.placement import Placement
 from maleo_wire.messages import RevisionReport, SlotReport
-from maleo_wire.report_validation import Refuse
+from maleo_wire.report_validation import Reject
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Placed:
         return cls(hops if active is None else {active: frozenset()} | hops)
 
 
-def keep_placed(report: SlotReport, node: str, placed: Placed, refuse: Refuse) -> SlotReport:
+def keep_placed(report: SlotReport, node: str, placed: Placed, refuse: Reject) -> SlotReport:
     """Return the report of a slot on `node` without revisions and transfers that its mission's Placements lack."""
     revisions = []
     for revision in report.revisions:
@@ -37,7 +37,7 @@ def keep_placed(report: SlotReport, node: str, placed: Placed, refuse: Refuse) -
 
 
 def _keep_transfers(
-    report: RevisionReport, slot: str, node: str, hops: frozenset[tuple[str, str]], refuse: Refuse
+    report: RevisionReport, slot: str, node: str, hops: frozenset[tuple[str, str]], refuse: Reject
 ) -> RevisionReport:
     known = tuple(t for t in report.transfers if (node, t.node) in hops)
     if len(known) == len(report.transfers):

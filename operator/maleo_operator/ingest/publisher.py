@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from maleo_wire.messages import AgentDesired, SlotDesired
-from maleo_wire.server_session import Parent
+from maleo_wire.server_session import ControlServer
 
 
 class Hub:
@@ -12,7 +12,7 @@ class Hub:
     Call `lead` only after the first full pass over all missions: a partial desired state would stop running slots.
     """
 
-    def __init__(self, parent: Parent) -> None:
+    def __init__(self, parent: ControlServer) -> None:
         self._parent = parent
         self._by_mission: dict[str, tuple[tuple[str, SlotDesired], ...]] = {}
         self._epoch: int | None = None  # None while this replica may not publish

@@ -7,9 +7,9 @@ from typing import Final
 from aiohttp import web
 
 from maleo_operator.ingest.identity import Denied, Reviewer
-from maleo_wire.connection_limits import Door
+from maleo_wire.connection_limits import ConnectionTracker
 from maleo_wire.messages import Hello
-from maleo_wire.server_session import Parent
+from maleo_wire.server_session import ControlServer
 
 RECHECK_S: Final = 60.0
 
@@ -23,9 +23,9 @@ class IngestServer:
     def __init__(
         self,
         reviewer: Reviewer,
-        parent: Parent,
+        parent: ControlServer,
         *,
-        door: Door,
+        door: ConnectionTracker,
         leader: Callable[[], str | None],
         recheck_s: float = RECHECK_S,
     ) -> None:
@@ -46,7 +46,7 @@ class IngestServer:
             node = await self._reviewer.node_of(token if scheme == "Bearer" else "", peer=request.remote or "")
         except Denied as denied:
             return web.Response(status=denied.status, text=str(denied))
-        if not self._door.prove(request.transport, node):
+        if not self._door.authenticate(request.transport, node):
             return web.Response(status=429, text="too many connections from this node")
 
         def is_allowed(hello: Hello) -> bool:

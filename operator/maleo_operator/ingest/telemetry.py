@@ -15,7 +15,7 @@ from maleo_operator.reconcilers.scope import Telemetry, Window
 from maleo_planner import Estimate, Observations, Plan
 from maleo_planner.types.problem import Z_P95
 from maleo_wire.ddsketch import Histogram
-from maleo_wire.frame_order import Boot
+from maleo_wire.frame_order import SequenceFilter
 from maleo_wire.messages import Frame, NodeReading, RevisionReport, SlotReport
 
 _FRESH_S: Final = 5.0
@@ -37,7 +37,7 @@ class _Mission:
 @dataclass
 class _Node:
     at: float = -math.inf
-    boot: Boot = field(default_factory=Boot)
+    boot: SequenceFilter = field(default_factory=SequenceFilter)
     reading: NodeReading | None = None
 
 
@@ -64,7 +64,7 @@ class TelemetryStore:
 
     def greet(self, node: str, boot: str) -> None:
         """Process a Hello of the node's agent."""
-        self._nodes.setdefault(node, _Node()).boot.greet(boot)
+        self._nodes.setdefault(node, _Node()).boot.on_hello(boot)
 
     def hear(self, node: str, frame: Frame, *, missions: Mapping[str, str], now: float) -> list[Counted]:
         """Process one frame with all of its reports. missions: slot (`namespace/pod`) -> mission key."""
@@ -76,7 +76,7 @@ class TelemetryStore:
     def begin(self, node: str, frame: Frame, *, now: float) -> bool:
         """Process the node-level part of a frame. Return False for a duplicate, whose reports must not be taken."""
         known = self._nodes.setdefault(node, _Node())
-        if not known.boot.is_new(frame.sequence):
+        if not known.boot.accept(frame.sequence):
             return False
         if not frame.backfilled:
             if not _is_fresh(known.at, now):

@@ -15,9 +15,9 @@ from maleo_kube.errors import Conflict
 from maleo_kube.resources import NODES, PODS, Kind
 from maleo_operator.ingest.identity import Reviewer
 from maleo_operator.ingest.server import IngestServer
-from maleo_wire.connection_limits import Door
+from maleo_wire.connection_limits import ConnectionTracker
 from maleo_wire.messages import Hello, encode
-from maleo_wire.server_session import Parent
+from maleo_wire.server_session import ControlServer
 
 pytestmark = pytest.mark.cluster
 
@@ -33,10 +33,10 @@ class Ingest:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.connected = asyncio.Event()
-        self.parent = Parent(on_frame=lambda _name, _frame: None, on_hello=lambda _hello: self.connected.set())
+        self.parent = ControlServer(on_frame=lambda _name, _frame: None, on_hello=lambda _hello: self.connected.set())
         reviewer = Reviewer(client, audience="maleo-operator", account=f"system:serviceaccount:{_SYSTEM}:{_AGENT}")
         self.server = TestServer(
-            IngestServer(reviewer, self.parent, door=Door(), leader=lambda: None, recheck_s=0.2).make_app()
+            IngestServer(reviewer, self.parent, door=ConnectionTracker(), leader=lambda: None, recheck_s=0.2).make_app()
         )
 
     async def make_pod(self, namespace: str, account: str, name: str) -> dict[str, Any]:

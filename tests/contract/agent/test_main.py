@@ -24,7 +24,7 @@ from maleo_wire.messages import (
     Desired,
     Frame,
     NodeReading,
-    Policy,
+    RequestPolicy,
     Revision,
     RevisionReport,
     SlotDesired,
@@ -137,7 +137,7 @@ async def test_profile_that_this_version_cannot_read__is_as_good_as_not_there(
 
 
 def _slot(name: str) -> SlotDesired:
-    policy = Policy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1000)
+    policy = RequestPolicy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1000)
     revision = Revision(revision=2, epoch=1, variant="secret-variant", stage=None, next=None)
     return SlotDesired(
         slot=name, mission=name, model="secret-model", unit="npu0/npu", entry=True, identity=name,

@@ -14,15 +14,16 @@ import pytest
 import yaml
 
 from maleo_agent.relay import Kept
-from maleo_wire.client_session import Child
-from maleo_wire.messages import AgentDesired, Desired, Hello, Policy, SlotDesired, encode
+from maleo_wire.client_session import ControlClient
+from maleo_wire.messages import AgentDesired, Desired, Hello, RequestPolicy, SlotDesired, encode
 
 _WAIT_S = 30
 _ATTACKERS = 300
 _MOST_GROWTH = 16 << 20  # bytes of the agent's resident memory, of which it may have 256 MiB
 _SLOT = SlotDesired(
     slot="default/a", mission="default/watch", model="net", unit="host/cpu", entry=True, identity="secret",
-    revisions=(), active=None, fallback=None, policy=Policy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1),
+    revisions=(), active=None, fallback=None,
+    policy=RequestPolicy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1),
 )  # fmt: skip
 
 
@@ -113,7 +114,7 @@ async def _slot(agent: Process) -> Desired:
     async def take(desired: Desired) -> None:
         told.put_nowait(desired)
 
-    child = Child(
+    child = ControlClient(
         f"ws://127.0.0.1:{agent.port}/v1/control",
         hello=lambda: Hello(role="slot", name="default/a", boot="b", highest_epoch=0),
         on_desired=take,

@@ -21,17 +21,17 @@ from maleo_agent.relay import Relay
 from maleo_agent.upstream import Upstream
 from maleo_artifacts.address_policy import Sources
 from maleo_artifacts.registry import TransferFailed
-from maleo_wire.client_session import Child, Refused
+from maleo_wire.client_session import ControlClient, StateRejected
 from maleo_wire.messages import (
     AgentDesired,
     Artifact,
     Desired,
     Hello,
     Pace,
-    Policy,
+    RequestPolicy,
     Revision,
     SlotDesired,
-    Stage,
+    StageSpec,
     TensorSpec,
 )
 
@@ -81,12 +81,12 @@ def _artifact(uri: str, *, size: int = len(_MODEL)) -> Artifact:
 
 
 def _slot(name: str, uri: str, *, identity: str) -> SlotDesired:
-    stage = Stage(artifact=_artifact(uri), inputs=(_X,), outputs=(_X,), pace=Pace(seconds=0.01, joules=0.1))
+    stage = StageSpec(artifact=_artifact(uri), inputs=(_X,), outputs=(_X,), pace=Pace(seconds=0.01, joules=0.1))
     revision = Revision(revision=1, epoch=7, variant="fp32", stage=stage, next=None)
     return SlotDesired(
         slot=name, mission="default/watch", model="net", unit="npu0/npu", entry=True, identity=identity,
         revisions=(revision,), active=1, fallback=None,
-        policy=Policy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1000),
+        policy=RequestPolicy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1000),
     )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ class Slot:
         self.told: asyncio.Queue[SlotDesired] = asyncio.Queue()
         url = f"ws://{agent.server.host}:{agent.server.port}/v1/control"
         hello = Hello(role="slot", name=name, boot="b", highest_epoch=0)
-        self.child = Child(url, hello=lambda: hello, on_desired=self._take, token=lambda: identity)
+        self.child = ControlClient(url, hello=lambda: hello, on_desired=self._take, token=lambda: identity)
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self.child.run())
@@ -218,7 +218,7 @@ async def test_desired_state_that_cannot_be_stored__is_adopted_and_stored_with_t
 
 async def test_agent__refuses_what_is_meant_for_another_node(tmp_path: Path) -> None:
     agent = Agent(tmp_path)
-    with pytest.raises(Refused, match="this is the agent of node drone-1"):
+    with pytest.raises(StateRejected, match="this is the agent of node drone-1"):
         await agent.relay.take(_desired(node="drone-2"))
     assert not (tmp_path / "desired").exists()
 
@@ -342,7 +342,7 @@ async def test_artefact_larger_than_the_cache__is_refused_before_anything_is_fet
 
 async def test_full_cache__is_told_to_the_slot(tmp_path: Path, registry: Registry) -> None:
     async with Agent(tmp_path) as agent:
-        stage = Stage(artifact=_artifact(registry.uri(), size=2000), inputs=(_X,), outputs=(_X,))
+        stage = StageSpec(artifact=_artifact(registry.uri(), size=2000), inputs=(_X,), outputs=(_X,))
         slot = _slot("default/a", registry.uri(), identity="secret")
         large = msgspec.structs.replace(slot.revisions[0], stage=stage)
         await agent.relay.take(_desired(msgspec.structs.replace(slot, revisions=(large,))))

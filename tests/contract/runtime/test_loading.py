@@ -15,8 +15,8 @@ from maleo_artifacts.registry import digest_of
 from maleo_runtime.artifact import Artifacts
 from maleo_runtime.stage import LoadFailed
 from maleo_runtime.trial_load import memory_left, rehearse
-from maleo_wire.messages import Artifact, Coder, Revision, Stage, TensorSpec
 from support.slot_harness import LOOKUP, World, X, Y, running
+from maleo_wire.messages import Artifact, CodecSpec, Revision, StageSpec, TensorSpec
 
 _WAIT_S = 60
 _INFO = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in ("x", "y")]
@@ -125,9 +125,9 @@ def _endless(path: Path) -> None:
     _save(path, [helper.make_node("Loop", ["turns", "true", "x"], ["y"], body=step)], weights=[turns, true])
 
 
-def _stage(path: Path) -> tuple[Stage, dict[str, Path]]:
+def _stage(path: Path) -> tuple[StageSpec, dict[str, Path]]:
     artifact = Artifact(uri=f"https://example/{path.name}", digest=digest_of(path), size=path.stat().st_size)
-    return Stage(artifact=artifact, inputs=(X,), outputs=(Y,)), {artifact.digest: path}
+    return StageSpec(artifact=artifact, inputs=(X,), outputs=(Y,)), {artifact.digest: path}
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,10 @@ async def test_codec_with_weights_elsewhere__is_refused(tmp_path: Path) -> None:
     _save(whole, [helper.make_node("Identity", ["x"], ["y"])])
     _weights_elsewhere(codec)
     stage, files = _stage(whole)
-    coder = Coder(artifact=_stage(codec)[0].artifact, tensors=(TensorSpec(name="x", datatype="FP32", shape=(1, 8)),))
-    ordered = Stage(artifact=stage.artifact, inputs=stage.inputs, outputs=stage.outputs, decoder=coder)
+    coder = CodecSpec(
+        artifact=_stage(codec)[0].artifact, tensors=(TensorSpec(name="x", datatype="FP32", shape=(1, 8)),)
+    )
+    ordered = StageSpec(artifact=stage.artifact, inputs=stage.inputs, outputs=stage.outputs, decoder=coder)
     with pytest.raises(LoadFailed, match="weights of the model are in an external file"):
         await rehearse(ordered, files | {coder.artifact.digest: codec})
 
@@ -181,7 +183,7 @@ async def test_slot__serves_on_beside_a_model_that_would_end_it(tmp_path: Path) 
         world.tell("entry", world.local(1), active=1)
         await world.until_warm("entry", 1, active=1)
         wrong = Revision(
-            revision=2, epoch=1, variant="fp32", stage=Stage(artifact=bomb, inputs=(X,), outputs=(Y,)), next=None
+            revision=2, epoch=1, variant="fp32", stage=StageSpec(artifact=bomb, inputs=(X,), outputs=(Y,)), next=None
         )
         world.tell("entry", world.local(1), wrong, active=1)
         async with world.heard:

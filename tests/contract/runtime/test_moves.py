@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from maleo_runtime.stage import Stage
-from maleo_wire.messages import Artifact, Hop
 from support.slot_harness import Caller, World, running
+from maleo_wire.messages import Artifact, Peer
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ async def test_active_revision__serves_until_the_one_that_is_wanted_is_warm(spli
 async def test_partner_that_stays_lost__is_an_error_that_says_so(split: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("maleo_runtime.service._PATIENCE_S", 0.3)
     first, _ = split.halves(1)
-    split.tell("entry", replace(first, next=Hop(address="127.0.0.1:9", node="gone")), active=1)
+    split.tell("entry", replace(first, next=Peer(address="127.0.0.1:9", node="gone")), active=1)
     async with Caller(split) as caller:
         await caller.until_fault()
     assert [fault for fault in caller.faults if "no warm fallback" not in fault] == []

@@ -17,7 +17,7 @@ from maleo_runtime.protocol import Request, write_response
 from maleo_runtime.revision_store import Held, Host
 from maleo_runtime.service import Service
 from maleo_runtime.stage import InputRefused, Stage, Unit
-from maleo_wire.messages import Hop, Revision
+from maleo_wire.messages import Peer, Revision
 
 _LARGE = 4_000_000  # floats: more than all buffers between the two hold
 
@@ -93,7 +93,7 @@ class _Halfway(Host):
 
     @asynccontextmanager
     async def holding(self, number: int) -> AsyncIterator[Held | None]:
-        hop = Hop(address="far:1", node="edge-1")
+        hop = Peer(address="far:1", node="edge-1")
         yield Held(Revision(revision=number, epoch=1, variant="fp32", stage=None, next=hop), cast("Stage", object()))
 
 

@@ -9,9 +9,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from maleo_wire.client_session import LARGEST_MESSAGE, Child, Refused
+from maleo_wire.client_session import MAX_MESSAGE_BYTES, ControlClient, StateRejected
 from maleo_wire.messages import AgentDesired, Desired, Frame, Hello, Nack, NodeReading, UnitReading, encode
-from maleo_wire.server_session import LARGEST_HELLO, Parent
+from maleo_wire.server_session import MAX_HELLO_BYTES, ControlServer
 
 _WAIT_S = 10
 
@@ -25,10 +25,10 @@ class Upper:
         self.lost: asyncio.Queue[str] = asyncio.Queue()
         self.leader: str | None = None
         self.connections = 0
-        self.parent = Parent(
+        self.parent = ControlServer(
             on_frame=lambda _name, frame: self.frames.put_nowait(frame),
             on_nack=lambda _name, nack: self.nacks.put_nowait(nack),
-            on_lost=self.lost.put_nowait,
+            on_disconnect=self.lost.put_nowait,
         )
         app = web.Application()
         app.router.add_get("/v1/control", self._serve)
@@ -62,15 +62,15 @@ class Dial:
 
     def __call__(
         self, address: str, *, token: str = "drone-1", refuse: bool = False
-    ) -> tuple[Child, asyncio.Queue[Desired]]:
+    ) -> tuple[ControlClient, asyncio.Queue[Desired]]:
         taken: asyncio.Queue[Desired] = asyncio.Queue()
 
         async def take(desired: Desired) -> None:
             if refuse:
-                raise Refused("Malformed", "not like this")
+                raise StateRejected("Malformed", "not like this")
             taken.put_nowait(desired)
 
-        child = Child(
+        child = ControlClient(
             f"ws://{address}/v1/control",
             hello=lambda: Hello(role="agent", name="drone-1", boot="b", highest_epoch=0),
             on_desired=take,
@@ -226,7 +226,7 @@ async def test_frames__arrive_in_order_and_a_lost_child_is_reported(upper: Upper
 
 
 async def test_hello__larger_than_any_real_one_ends_the_connection(upper: Upper) -> None:
-    hello = Hello(role="agent", name="drone-1", boot="b" * LARGEST_HELLO, highest_epoch=0)
+    hello = Hello(role="agent", name="drone-1", boot="b" * MAX_HELLO_BYTES, highest_epoch=0)
     async with (
         aiohttp.ClientSession(headers={"Authorization": "Bearer drone-1"}) as session,
         session.ws_connect(f"ws://{upper.address}/v1/control") as socket,
@@ -274,7 +274,7 @@ async def test_frame_that_is_not_taken__does_not_end_the_connection(upper: Upper
 
 async def test_frame_that_is_too_large__is_dropped_by_the_child(upper: Upper, dial: Dial) -> None:
     child, _ = dial(upper.address)
-    child._largest = 1000
+    child._max_bytes = 1000
     await asyncio.wait_for(child.connected.wait(), _WAIT_S)
     units = tuple(UnitReading(unit=f"u{number}", basis="Measured") for number in range(100))
     assert await child.send(Frame(sequence=1, at=0.0, reading=NodeReading(units=units))), "it is not kept for ever"
@@ -314,7 +314,7 @@ async def _silent(session: aiohttp.ClientSession, upper: Upper, name: str) -> ai
     assert connection is not None
     assert connection.transport is not None
     connection.transport.pause_reading()  # type: ignore[attr-defined]
-    upper.parent.push(name, _node("x" * (LARGEST_MESSAGE - 1000)), epoch=1)
+    upper.parent.push(name, _node("x" * (MAX_MESSAGE_BYTES - 1000)), epoch=1)
     await asyncio.sleep(0)  # the parent's sender runs, and waits for its buffer to drain
     return socket
 

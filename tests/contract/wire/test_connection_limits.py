@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientSession, TCPConnector, web
 
-from maleo_wire.connection_limits import Door, Limits, serve
+from maleo_wire.connection_limits import ConnectionLimits, ConnectionTracker, serve
 
 _WAIT_S = 10
-_LIMITS = Limits(unproven=8, per_peer=6, unproven_s=30.0, per_identity=2)
+_LIMITS = ConnectionLimits(unauthenticated=8, per_peer=6, unauthenticated_s=30.0, per_identity=2)
 
 
 class Port:
     """`/open` is for everybody; `/mine` proves the bearer's identity and answers when `release` is set."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.door = Door(limits)
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.door = ConnectionTracker(limits)
         self.release = asyncio.Event()
         self.inside = asyncio.Semaphore(0)
 
@@ -47,7 +47,7 @@ class Port:
         return web.Response()
 
     async def _mine(self, request: web.Request) -> web.Response:
-        if not self.door.prove(request.transport, request.headers["Authorization"]):
+        if not self.door.authenticate(request.transport, request.headers["Authorization"]):
             return web.Response(status=429)
         self.inside.release()
         await self.release.wait()
@@ -114,7 +114,7 @@ async def test_identity__has_so_many_connections_and_others_have_theirs(port: Po
 )
 async def test_connection_without_an_identity__ends_after_a_while(said: bytes) -> None:
     """One that says nothing, one that never ends its request, one that is kept open after its answer."""
-    port = Port(Limits(unproven_s=0.05))
+    port = Port(ConnectionLimits(unauthenticated_s=0.05))
     await port.start()
     reader, writer = await port.connect()
     writer.write(said)

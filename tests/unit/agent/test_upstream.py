@@ -10,7 +10,7 @@ from maleo_agent.artifacts import ArtifactCache
 from maleo_agent.relay import Relay
 from maleo_agent.upstream import Upstream
 from maleo_artifacts.address_policy import Sources
-from maleo_wire.client_session import Child
+from maleo_wire.client_session import ControlClient
 from maleo_wire.messages import Frame, NodeReading, SlotReport
 
 
@@ -73,7 +73,7 @@ async def test_large_reports__are_sent_in_frames_that_are_not(upstream: Upstream
 
 
 async def test_what_waits__is_bounded_in_bytes(upstream: Upstream) -> None:
-    cast("Child", upstream.child).connected.clear()
+    cast("ControlClient", upstream.child).connected.clear()
     for _ in range(100):
         await _send(upstream, *(_report(f"default/{number}", padding=250_000) for number in range(4)))
     assert upstream._bytes <= 32 << 20

@@ -2,7 +2,7 @@
 
 import pytest
 
-from maleo_wire.address import join, mend
+from maleo_wire.address import bracket_host, join_host_port
 
 
 @pytest.mark.parametrize(
@@ -10,7 +10,7 @@ from maleo_wire.address import join, mend
     [("10.0.0.1", "10.0.0.1:8080"), ("fd00::1", "[fd00::1]:8080"), ("[fd00::1]", "[fd00::1]:8080"), ("a", "a:8080")],
 )
 def test_host_and_port__are_joined_as_urls_spell_them(host: str, want: str) -> None:
-    assert join(host, 8080) == want
+    assert join_host_port(host, 8080) == want
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ def test_host_and_port__are_joined_as_urls_spell_them(host: str, want: str) -> N
     [("http://10.0.0.1:9808", "http://10.0.0.1:9808"), ("http://fd00::1:9808", "http://[fd00::1]:9808")],
 )
 def test_address_of_the_agent__is_right_on_ipv6_nodes(expanded: str, want: str) -> None:
-    assert mend(expanded) == want
+    assert bracket_host(expanded) == want

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maleo_wire.ddsketch import Histogram
-from maleo_wire.frame_order import Boot
+from maleo_wire.frame_order import SequenceFilter
 from maleo_wire.messages import NodeReading, RevisionReport, Sketch, SlotReport, TransferReport, UnitReading
-from maleo_wire.report_merge import join_reports
-from maleo_wire.report_validation import Ledger, is_sketch, screen_reading, screen_report
+from maleo_wire.report_merge import merge_reports
+from maleo_wire.report_validation import RejectionLog, is_consistent, validate_reading, validate_report
 
 NAN, INF = math.nan, math.inf
 TRANSFER = TransferReport(node="edge-1", requests=8, bytes=8000, seconds=0.8, least_s=0.05)
@@ -37,7 +37,7 @@ REPORT = SlotReport(
 
 def _screen(report: SlotReport) -> tuple[SlotReport | None, list[str]]:
     reasons: list[str] = []
-    return screen_report(report, lambda reason, _what: reasons.append(reason)), reasons
+    return validate_report(report, lambda reason, _what: reasons.append(reason)), reasons
 
 
 def _change(**changes: Any) -> SlotReport:
@@ -122,17 +122,17 @@ def test_long_lists__are_cut() -> None:
 )
 def test_capacity__is_a_share_that_can_divide(capacity: float | None, seen: float | None) -> None:
     unit = UnitReading(unit="npu0/npu", basis="Simulated", capacity=capacity, power_w=3.0)
-    read = screen_reading(NodeReading(units=(unit,)), lambda _reason, _what: None).units[0]
+    read = validate_reading(NodeReading(units=(unit,)), lambda _reason, _what: None).units[0]
     assert (read.capacity, read.power_w) == (seen, 3.0)
 
 
 @given(st.lists(st.floats(0.0, 1e7), max_size=50))
 def test_any_durations__have_a_histogram_that_is_believed(seconds: list[float]) -> None:
-    assert is_sketch(_sketch(*seconds))
+    assert is_consistent(_sketch(*seconds))
 
 
 def test_two_reports_of_a_slot__are_one_with_the_counters_of_both() -> None:
-    joined = join_reports(REPORT, msgspec.structs.replace(REPORT, warm=(1, 2)))
+    joined = merge_reports(REPORT, msgspec.structs.replace(REPORT, warm=(1, 2)))
     (row,) = joined.revisions
     assert (joined.warm, row.total, row.over_limit, row.fallback, row.joules) == ((1, 2), 16, 4, 2, 1.6)
     assert row.transfers == (TransferReport(node="edge-1", requests=16, bytes=16000, seconds=1.6, least_s=0.05),)
@@ -145,21 +145,21 @@ def test_ledger__counts_all_and_logs_one_a_minute(
 ) -> None:
     now, counted = [100.0], list[str]()
     monkeypatch.setattr("maleo_wire.report_validation.time.monotonic", lambda: now[0])
-    ledger = Ledger(counted.append)
+    ledger = RejectionLog(counted.append)
     for second in range(61):
         now[0] = 100.0 + second
-        ledger.note("drone-1", "Sum", "of 1: 2 failed")
-        ledger.note("edge-1", "Sum", "of 1: 2 failed") if second == 30 else None
+        ledger.record("drone-1", "Sum", "of 1: 2 failed")
+        ledger.record("edge-1", "Sum", "of 1: 2 failed") if second == 30 else None
     assert len(counted) == 62
     assert [line.split(":")[0] for line in caplog.messages] == ["drone-1", "edge-1", "drone-1"]
     assert caplog.messages[-1].endswith("59 more since the last log line")
 
 
 def test_frames__are_new_once_in_each_boot() -> None:
-    boot = Boot()
-    boot.greet("a")
-    assert [boot.is_new(n) for n in (1, 2, 2, 1, 5)] == [True, True, False, False, True]
-    boot.greet("a")  # another connection
-    assert [boot.is_new(n) for n in (5, 6)] == [False, True]
-    boot.greet("b")
-    assert boot.is_new(1)
+    boot = SequenceFilter()
+    boot.on_hello("a")
+    assert [boot.accept(n) for n in (1, 2, 2, 1, 5)] == [True, True, False, False, True]
+    boot.on_hello("a")  # another connection
+    assert [boot.accept(n) for n in (5, 6)] == [False, True]
+    boot.on_hello("b")
+    assert boot.accept(1)

@@ -19,7 +19,7 @@ from maleo_operator.reconcilers.revisions import Slot, entry_of, partition_at
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod, SlotSettings
 from maleo_planner import Snapshot
 from maleo_planner.types.from_manifests import RESERVED_PREFIX
-from maleo_wire.address import split
+from maleo_wire.address import split_host_port
 
 MISSION: Final = "maleo.dev/mission"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
@@ -187,7 +187,7 @@ def service(mission: Mission, placement: Placement, *, slot_port: int) -> dict[s
 
     A recreated Service requests its former clusterIP.
     """
-    known = split(mission.status.address)[0]
+    known = split_host_port(mission.status.address)[0]
     return {
         "apiVersion": "v1",
         "kind": "Service",

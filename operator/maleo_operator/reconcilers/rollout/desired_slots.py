@@ -14,7 +14,7 @@ from maleo_operator.reconcilers.revisions import (
 )
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 from maleo_wire import messages as wire
-from maleo_wire.address import join
+from maleo_wire.address import join_host_port
 
 
 def desire(scope: MissionScope, revisions: Revisions) -> tuple[tuple[str, wire.SlotDesired], ...]:
@@ -96,8 +96,8 @@ def _hop(scope: MissionScope, partition: Partition, pods: dict[Slot, SlotPod], *
     and the entry answers by its fallback until the mission has moved.
     """
     pod = pods.get(Slot(partition.node, partition.unit))
-    address = join(pod.ip, scope.settings.slot_port) if allowed and pod and pod.ip else ""
-    return wire.Hop(address=address, node=partition.node)
+    address = join_host_port(pod.ip, scope.settings.slot_port) if allowed and pod and pod.ip else ""
+    return wire.Peer(address=address, node=partition.node)
 
 
 def _fallback(placement: Placement) -> wire.Revision:
@@ -113,7 +113,7 @@ def _fallback(placement: Placement) -> wire.Revision:
 
 
 def _stage(artifact: Artifact, partition: Partition, *, withholds_input: bool = False) -> wire.Stage:
-    return wire.Stage(
+    return wire.StageSpec(
         artifact=_artifact(artifact),
         inputs=_tensors(partition.inputs),
         outputs=_tensors(partition.outputs),
@@ -132,7 +132,7 @@ def _label(variant: str, exit_: str) -> str:
 
 
 def _coder(coder: CodecModel | None) -> wire.Coder | None:
-    return wire.Coder(artifact=_artifact(coder.artifact), tensors=_tensors(coder.tensors)) if coder else None
+    return wire.CodecSpec(artifact=_artifact(coder.artifact), tensors=_tensors(coder.tensors)) if coder else None
 
 
 def _artifact(artifact: Artifact) -> wire.Artifact:
@@ -156,7 +156,7 @@ def _pace(partition: Partition) -> wire.Pace | None:
 
 def _policy(scope: MissionScope) -> wire.Policy:
     latency = scope.mission.spec.objectives.latency
-    return wire.Policy(
+    return wire.RequestPolicy(
         latency_limit_s=quantities.parse(quantities.DURATION, latency.at_most) if latency else None,
         hop_timeout_s=scope.settings.hop_timeout_s,
         max_body_bytes=scope.settings.max_body_bytes,

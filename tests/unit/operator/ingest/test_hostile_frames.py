@@ -30,14 +30,14 @@ from maleo_wire.messages import (
     Frame,
     Hello,
     NodeReading,
-    Policy,
+    RequestPolicy,
     Revision,
     RevisionReport,
     SlotDesired,
     SlotReport,
     TransferReport,
     UnitReading,
-    decode_up,
+    decode_client_message,
 )
 from support.hostile_frames import Absurd
 from support.operator.builders import artifact
@@ -138,7 +138,7 @@ def _hear(operator: Operator, clock: Clock, absurd: Absurd | None) -> None:
         for _ in range(_FRAMES // 60 + 1 if absurd else 0):
             sent += 1
             try:
-                up = decode_up(absurd.data(sent) if absurd else b"")
+                up = decode_client_message(absurd.data(sent) if absurd else b"")
             except msgspec.DecodeError:
                 continue  # ends the connection that it came by
             if isinstance(up, Frame):
@@ -192,7 +192,7 @@ def test_absurd_frames_of_an_agent__change_nothing_for_others(monkeypatch: pytes
 
 
 def _slot_desired(name: str) -> SlotDesired:
-    policy = Policy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1000)
+    policy = RequestPolicy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1000)
     revision = Revision(revision=1, epoch=1, variant="fp32", stage=None, next=None)
     return SlotDesired(
         slot=name, mission="default/x", model="net", unit="p/npu", entry=True, identity=name, revisions=(revision,),
@@ -214,7 +214,7 @@ async def test_absurd_frames_of_a_slot__leave_the_others_their_counters_and_the_
         for _ in range(10):
             sent += 1
             try:
-                up = decode_up(absurd.data(sent))
+                up = decode_client_message(absurd.data(sent))
             except msgspec.DecodeError:
                 continue
             if isinstance(up, Frame):

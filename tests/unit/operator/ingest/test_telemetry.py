@@ -12,15 +12,15 @@ from maleo_wire.messages import (
     AgentDesired,
     Frame,
     NodeReading,
-    Policy,
+    RequestPolicy,
     RevisionReport,
     SlotDesired,
     SlotReport,
     TransferReport,
     UnitReading,
 )
-from maleo_wire.server_session import Parent
 from support.operator.builders import artifact, plan
+from maleo_wire.server_session import ControlServer
 
 _SEQUENCE = itertools.count(1)
 KEY, SLOT, POD = "default/watch", "default/watch-entry", "watch-entry"
@@ -240,11 +240,11 @@ def test_simulated_computing__corrects_nothing() -> None:
 
 
 def _slot(name: str) -> SlotDesired:
-    policy = Policy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1)
+    policy = RequestPolicy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1)
     return SlotDesired(slot=name, mission=KEY, model="m", unit="u", entry=True, identity="t", revisions=(), active=None, fallback=None, policy=policy)  # fmt: skip  # noqa: E501
 
 
-class _Told(Parent):
+class _Told(ControlServer):
     def __init__(self) -> None:
         super().__init__(on_frame=lambda _name, _frame: None)
         self.told: list[tuple[str, tuple[str, ...], int]] = []
