@@ -18,7 +18,7 @@ import yaml
 from aiohttp import web
 from measure import percentiles, report
 
-from maleo_kube.resources import MISSIONS, OWN, Kind
+from maleo_kube.resources import MALEO_KINDS, MISSIONS, Kind
 from maleo_operator import app
 
 _SECONDS = 10.0  # of each rate
@@ -63,7 +63,7 @@ def _serve(rate: int, port: "multiprocessing.Queue[int]") -> None:
         if path == "/api":
             return web.json_response({"versions": []})
         if path == "/apis/maleo.dev/v1alpha1":
-            return web.json_response({"resources": [_resource(kind) for kind in OWN]})
+            return web.json_response({"resources": [_resource(kind) for kind in MALEO_KINDS]})
         if request.query.get("watch"):
             return await _stream(request, rate)
         return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})

@@ -10,7 +10,7 @@ from typing import Final
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
-async def _keep() -> None:
+async def _renew_nothing() -> None:
     """Renew nothing: the credentials do not expire."""
 
 
@@ -27,7 +27,7 @@ class Access:
     url: str
     tls: ssl.SSLContext | None
     authorize: Callable[[], str]
-    renew: Callable[[], Awaitable[None]] = _keep
+    renew: Callable[[], Awaitable[None]] = _renew_nothing
     proxy: str = ""
     server_name: str = ""
     namespace: str = "default"

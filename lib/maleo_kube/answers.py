@@ -27,11 +27,11 @@ def parse_object(data: bytes) -> Object | None:
     return value if isinstance(value, dict) else None
 
 
-def parse_list(answer: Object, kind: Kind) -> Listing:
+def parse_list(response: Object, kind: Kind) -> Listing:
     """Return the objects of a list, each with the apiVersion and kind that the server leaves out. Raise Busy."""
     try:
-        items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in answer["items"]]
-        return Listing(items=items, resource_version=answer["metadata"]["resourceVersion"])
+        items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in response["items"]]
+        return Listing(items=items, resource_version=response["metadata"]["resourceVersion"])
     except (KeyError, TypeError) as error:
         raise Busy(f"list {kind.plural}: the server did not send a list: {type(error).__name__}: {error}") from error
 

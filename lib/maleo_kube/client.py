@@ -19,21 +19,21 @@ from maleo_kube.errors import Busy, Gone, Unreachable, of_status
 from maleo_kube.kubeconfig import read_access
 from maleo_kube.resources import Kind
 
-Count = Callable[[str, str, str], None]
+CountRequest = Callable[[str, str, str], None]
 """Callback with verb, plural and code (HTTP status, or `unreachable`)."""
 
 _TIMEOUT_S: Final = 10.0
-_IN_FLIGHT: Final = 32
+_MAX_IN_FLIGHT: Final = 32
 _ATTEMPTS: Final = 4
-_MOST_WAIT_S: Final = 5.0
-_PATCH: Final = {
+_MAX_WAIT_S: Final = 5.0
+_PATCH_TYPES: Final = {
     "apply": "application/apply-patch+yaml",
     "merge": "application/merge-patch+json",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class WatchEvent:
     """Watch event of type ADDED, MODIFIED, DELETED or BOOKMARK."""
 
     type: str
@@ -43,11 +43,11 @@ class Change:
 class Client:
     """API client, to be used as an async context manager."""
 
-    def __init__(self, access: Access, *, count: Count | None = None) -> None:
+    def __init__(self, access: Access, *, count_request: CountRequest | None = None) -> None:
         self._access = access
-        self._count = count or (lambda _verb, _plural, _code: None)
+        self._count_request = count_request or (lambda _verb, _plural, _code: None)
         self._session: aiohttp.ClientSession | None = None
-        self._slots = asyncio.Semaphore(_IN_FLIGHT)
+        self._in_flight = asyncio.Semaphore(_MAX_IN_FLIGHT)
 
     @classmethod
     def from_kubeconfig(cls, path: Path) -> Self:
@@ -73,8 +73,8 @@ class Client:
     ) -> Listing:
         """List all objects. Without `consistent` the server may answer from its cache: cheaper, possibly stale."""
         query = _query(labels, fields) | ({} if consistent else {"resourceVersion": "0"})
-        answer = await self._call("list", kind, "GET", kind.path(namespace=namespace), query=query)
-        return parse_list(answer, kind)
+        response = await self._call("list", kind, "GET", kind.path(namespace=namespace), query=query)
+        return parse_list(response, kind)
 
     async def watch(
         self,
@@ -84,20 +84,20 @@ class Client:
         namespace: str = "",
         labels: str = "",
         fields: str = "",
-        silence_s: float = 60.0,
-    ) -> AsyncIterator[Change]:
+        idle_timeout_s: float = 60.0,
+    ) -> AsyncIterator[WatchEvent]:
         """Yield the changes after `resource_version` until the server ends the stream.
 
-        Raise Gone if that version has expired, Unreachable if nothing, not even a bookmark, arrived for `silence_s`
-        seconds.
+        Raise Gone if that version has expired, Unreachable if nothing, not even a bookmark, arrived within
+        `idle_timeout_s` seconds.
         """
         query = _query(labels, fields) | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
-            "timeoutSeconds": str(int(silence_s * 0.9)),
+            "timeoutSeconds": str(int(idle_timeout_s * 0.9)),
         }
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=silence_s)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=idle_timeout_s)
         path = kind.path(namespace=namespace)
         try:
             await self._access.renew()
@@ -105,12 +105,12 @@ class Client:
                 await self._raise_for(response, "watch", kind)
                 try:
                     async for line in _lines(response):
-                        change = _parse_change(line, kind)
-                        yield change
+                        event = _parse_event(line, kind)
+                        yield event
                 finally:
-                    _hang_up(response)
+                    _abort(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:  # OSError: also of the token file
-            self._count("watch", kind.plural, "unreachable")
+            self._count_request("watch", kind.plural, "unreachable")
             raise Unreachable(f"watching {kind.plural}: {type(error).__name__}: {error}") from error
 
     # ------------------------------------------------------------------------------------------------ writing
@@ -118,7 +118,7 @@ class Client:
     async def create(self, kind: Kind, body: Object, *, dry_run: bool = False) -> Object:
         """Create an object. Raise Conflict if it exists."""
         path = kind.path(namespace=_namespace(body))
-        return await self._call("create", kind, "POST", path, body=body, query=_dry(dry_run))
+        return await self._call("create", kind, "POST", path, body=body, query=_dry_run_query(dry_run))
 
     async def replace(self, kind: Kind, body: Object, *, subresource: str = "") -> Object:
         """Replace an object. Raise Conflict unless `metadata.resourceVersion` is the newest."""
@@ -130,7 +130,7 @@ class Client:
     ) -> Object:
         """Apply an object by forced server-side apply: `manager` then owns exactly the fields of `body`."""
         path = kind.path(namespace=_namespace(body), name=body["metadata"]["name"], subresource=subresource)
-        query = {"fieldManager": manager, "force": "true", **_dry(dry_run)}
+        query = {"fieldManager": manager, "force": "true", **_dry_run_query(dry_run)}
         return await self._call("patch", kind, "PATCH", path, body=body, query=query, patch="apply")
 
     async def merge(
@@ -149,8 +149,8 @@ class Client:
             options["preconditions"] = {"uid": uid}
         if grace_s is not None:
             options["gracePeriodSeconds"] = grace_s
-        from_path = kind.path(namespace=namespace, name=name)
-        await self._call("delete", kind, "DELETE", from_path, body=options, missing_ok=True)
+        path = kind.path(namespace=namespace, name=name)
+        await self._call("delete", kind, "DELETE", path, body=options, missing_ok=True)
 
     # ------------------------------------------------------------------------------------------------ inside
 
@@ -167,13 +167,13 @@ class Client:
         missing_ok: bool = False,
     ) -> Object:
         """Send a request; repeat it after Retry-After while the server is throttling or unavailable (429, 503)."""
-        headers = {"Content-Type": _PATCH.get(patch, "application/json")}
+        headers = {"Content-Type": _PATCH_TYPES.get(patch, "application/json")}
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 await self._access.renew()
                 async with (
-                    self._slots,
+                    self._in_flight,
                     self._request(method, path, query=query, body=body, headers=headers, timeout=timeout) as response,
                 ):
                     if missing_ok and response.status == 404:  # noqa: PLR2004 - Not Found
@@ -181,16 +181,16 @@ class Client:
                     wait = response.headers.get("Retry-After", "")
                     if response.status not in {429, 503} or not wait.isdigit() or attempt == _ATTEMPTS:
                         await self._raise_for(response, verb, kind)
-                        self._count(verb, kind.plural, str(response.status))
-                        answer = parse_object(await response.read())
-                        if answer is None:
+                        self._count_request(verb, kind.plural, str(response.status))
+                        result = parse_object(await response.read())
+                        if result is None:
                             raise Busy(f"{verb} {path}: the server did not send a JSON object", status=response.status)
-                        return answer
-                    self._count(verb, kind.plural, str(response.status))
+                        return result
+                    self._count_request(verb, kind.plural, str(response.status))
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                self._count(verb, kind.plural, "unreachable")
+                self._count_request(verb, kind.plural, "unreachable")
                 raise Unreachable(f"{verb} {path}: {type(error).__name__}: {error}") from error
-            await asyncio.sleep(min(float(wait), _MOST_WAIT_S))
+            await asyncio.sleep(min(float(wait), _MAX_WAIT_S))
         raise AssertionError("the last attempt returns or raises")
 
     def _request(
@@ -220,11 +220,11 @@ class Client:
     async def _raise_for(self, response: aiohttp.ClientResponse, verb: str, kind: Kind) -> None:
         if response.status < 400:  # noqa: PLR2004 - HTTP errors begin there
             return
-        self._count(verb, kind.plural, str(response.status))
+        self._count_request(verb, kind.plural, str(response.status))
         raise parse_error(response.status, await response.read())
 
 
-def _hang_up(response: aiohttp.ClientResponse) -> None:
+def _abort(response: aiohttp.ClientResponse) -> None:
     """Abort the connection of a watch that is left early: a TLS shutdown would wait for a reply that nobody reads."""
     connection = response.connection
     if connection is not None and connection.transport is not None:
@@ -235,13 +235,13 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """Yield lines of any length: an object can be larger than the reader's buffer."""
     rest = b""
     async for chunk in response.content.iter_any():
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
+        *complete, rest = (rest + chunk).split(b"\n")
+        for line in complete:
             if line:
                 yield line
 
 
-def _parse_change(line: bytes, kind: Kind) -> Change:
+def _parse_event(line: bytes, kind: Kind) -> WatchEvent:
     event = parse_object(line) or {}
     type_, body = event.get("type"), event.get("object")
     if not isinstance(type_, str) or not isinstance(body, dict):
@@ -249,16 +249,16 @@ def _parse_change(line: bytes, kind: Kind) -> Change:
     if type_ == "ERROR":
         code = body.get("code")
         code = code if isinstance(code, int) else 500
-        refusal = of_status(code, str(body.get("reason", "")), str(body.get("message", "")))
-        raise refusal if isinstance(refusal, Gone) else Busy(str(refusal), status=code)
-    return Change(type=type_, object={"apiVersion": kind.api_version, "kind": kind.kind, **body})
+        error = of_status(code, str(body.get("reason", "")), str(body.get("message", "")))
+        raise error if isinstance(error, Gone) else Busy(str(error), status=code)
+    return WatchEvent(type=type_, object={"apiVersion": kind.api_version, "kind": kind.kind, **body})
 
 
 def _query(labels: str, fields: str) -> dict[str, str]:
     return {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
 
 
-def _dry(dry_run: bool) -> dict[str, str]:
+def _dry_run_query(dry_run: bool) -> dict[str, str]:
     return {"dryRun": "All"} if dry_run else {}
 
 

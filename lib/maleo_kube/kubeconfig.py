@@ -16,7 +16,7 @@ import yaml
 
 from maleo_kube.access import Access, bearer
 
-_LIBRARY: Final = ("exec", "auth-provider", "username")
+_LIBRARY_FIELDS: Final = ("exec", "auth-provider", "username")
 """Fields of a user whose credentials are not in the kubeconfig or not a token, in order of precedence."""
 
 
@@ -31,7 +31,7 @@ class Context:
 
     @property
     def needs_library(self) -> bool:
-        return any(name in self.user.fields for name in _LIBRARY)
+        return any(name in self.user.fields for name in _LIBRARY_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ def read_access(paths: str | Path, context: str = "") -> Access:
 
     paths: one file, or several as in KUBECONFIG: for each name the first file that defines it counts.
     """
-    found = read_context(paths, context)
-    if found.needs_library:
-        raise ValueError(f"{paths}: context {found.name} needs a credential plugin; use a certificate or a token")
-    return access_of(found)
+    selected = read_context(paths, context)
+    if selected.needs_library:
+        raise ValueError(f"{paths}: context {selected.name} needs a credential plugin; use a certificate or a token")
+    return access_of(selected)
 
 
 def access_of(context: Context) -> Access:
@@ -88,15 +88,15 @@ def read_context(paths: str | Path, name: str = "") -> Context:
     for file in _files(paths):
         config = _parse(file)
         current = current or str(config.get("current-context") or "")
-        for kind, found in sections.items():
-            for each, fields in _entries(config, kind, file):
-                found.setdefault(each, _Section(fields, file))
+        for kind, section in sections.items():
+            for entry, fields in _entries(config, kind, file):
+                section.setdefault(entry, _Section(fields, file))
     name = name or current
     if not name:
         raise ValueError(f"{paths}: no current context: name one with --context")
     if name not in sections["contexts"]:
-        known = ", ".join(sorted(sections["contexts"])) or "none"
-        raise ValueError(f"{paths}: no context {name}: the contexts are {known}")
+        names = ", ".join(sorted(sections["contexts"])) or "none"
+        raise ValueError(f"{paths}: no context {name}: the contexts are {names}")
     context = sections["contexts"][name]
     cluster = sections["clusters"].get(context.text("cluster"))
     user = sections["users"].get(context.text("user"))
@@ -109,13 +109,13 @@ def read_context(paths: str | Path, name: str = "") -> Context:
 
 def _files(paths: str | Path) -> list[Path]:
     """Return the files that exist; raise FileNotFoundError for one file that does not."""
-    named = [Path(each).expanduser() for each in str(paths).split(os.pathsep) if each]
-    if len(named) == 1:
-        return named
-    found = [file for file in named if file.exists()]
-    if not found:
+    files = [Path(path).expanduser() for path in str(paths).split(os.pathsep) if path]
+    if len(files) == 1:
+        return files
+    existing = [file for file in files if file.exists()]
+    if not existing:
         raise ValueError(f"{paths}: none of these files exists")
-    return found
+    return existing
 
 
 def _parse(file: Path) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _parse(file: Path) -> dict[str, Any]:
 def _entries(config: dict[str, Any], kind: str, file: Path) -> list[tuple[str, dict[str, Any]]]:
     """Return name and fields of each entry of `contexts`, `clusters` or `users`."""
     try:
-        return [(str(each["name"]), dict(each.get(kind[:-1]) or {})) for each in config.get(kind) or []]
+        return [(str(entry["name"]), dict(entry.get(kind[:-1]) or {})) for entry in config.get(kind) or []]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{file}: {kind}: not a list of objects with `name` and `{kind[:-1]}`") from error
 
@@ -145,10 +145,10 @@ def _make_tls(context: Context) -> ssl.SSLContext:
         if cluster.fields.get("insecure-skip-tls-verify") is True:
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         if certificate and key:
-            with tempfile.NamedTemporaryFile() as both:  # the ssl module reads client keys from files only
-                both.write(certificate + b"\n" + key)
-                both.flush()
-                tls.load_cert_chain(both.name)
+            with tempfile.NamedTemporaryFile() as pem:  # the ssl module reads client keys from files only
+                pem.write(certificate + b"\n" + key)
+                pem.flush()
+                tls.load_cert_chain(pem.name)
     except (ssl.SSLError, ValueError) as error:
         raise ValueError(f"context {context.name}: not a certificate or key in PEM: {error}") from error
     return tls

@@ -23,29 +23,29 @@ async def load_access(paths: str | Path, context: str = "") -> Access:
 
     Raise ValueError or OSError if the kubeconfig is wrong, Forbidden if its plugin gives no credentials.
     """
-    found = read_context(paths, context)
-    return await _load_by_library(paths, found) if found.needs_library else access_of(found)
+    selected = read_context(paths, context)
+    return await _load_by_library(paths, selected) if selected.needs_library else access_of(selected)
 
 
 def load_access_now(paths: str | Path, context: str = "") -> Access:
     """Return the access of a context as `load_access` does, outside an event loop."""
-    found = read_context(paths, context)
-    return asyncio.run(_load_by_library(paths, found)) if found.needs_library else access_of(found)
+    selected = read_context(paths, context)
+    return asyncio.run(_load_by_library(paths, selected)) if selected.needs_library else access_of(selected)
 
 
 async def _load_by_library(paths: str | Path, context: Context) -> Access:
     from kubernetes.aio import client, config  # noqa: PLC0415 - takes a second
 
     configuration = client.Configuration()
-    with _Errors() as errors:
+    with _LastError() as errors:
         try:
             loader = await config.load_kube_config(
                 str(paths), context.name, client_configuration=configuration, persist_config=False
             )
         except (config.ConfigException, OSError, ValueError, KeyError) as error:
-            raise _refusal(context, str(error)) from error
+            raise _denied(context, str(error)) from error
     if "exec" in context.user.fields and not (configuration.api_key or configuration.cert_file):
-        raise _refusal(context, errors.last or "it returned no token and no certificate")
+        raise _denied(context, errors.message or "it returned no token and no certificate")
     renewed = time.monotonic()
 
     async def renew() -> None:
@@ -56,7 +56,7 @@ async def _load_by_library(paths: str | Path, context: Context) -> Access:
         try:
             await loader.load_and_set(configuration)
         except (config.ConfigException, OSError, ValueError, KeyError) as error:
-            raise _refusal(context, str(error)) from error
+            raise _denied(context, str(error)) from error
 
     return Access(
         url=configuration.host.rstrip("/"),
@@ -78,23 +78,23 @@ def _make_tls(configuration: Any) -> ssl.SSLContext:
     return tls
 
 
-def _refusal(context: Context, why: str) -> Forbidden:
+def _denied(context: Context, cause: str) -> Forbidden:
     plugin = (context.user.fields.get("exec") or {}).get("command")
-    by = f"credential plugin {plugin}" if plugin else "the credentials of its user"
-    return Forbidden(f"context {context.name}: {by}: {why}")
+    source = f"credential plugin {plugin}" if plugin else "the credentials of its user"
+    return Forbidden(f"context {context.name}: {source}: {cause}")
 
 
-class _Errors(logging.Handler):
+class _LastError(logging.Handler):
     """Last error that the library logged: of a plugin that fails it raises none."""
 
     _LOGGER: Final = logging.getLogger("kubernetes.aio.config.kube_config")
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.last = ""
+        self.message = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()
+        self.message = record.getMessage()
 
     def __enter__(self) -> Self:
         self._LOGGER.addHandler(self)

@@ -15,7 +15,7 @@ from maleo_kube.resources import Kind
 
 _TIMEOUT_S: Final = 10.0
 _ATTEMPTS: Final = 4
-_MOST_WAIT_S: Final = 5.0
+_MAX_WAIT_S: Final = 5.0
 
 
 class Reader:
@@ -45,13 +45,13 @@ class Reader:
             status, wait, data = self._request(verb, path)
             if status not in {429, 503} or not wait.isdigit() or attempt == _ATTEMPTS:
                 break
-            time.sleep(min(float(wait), _MOST_WAIT_S))
+            time.sleep(min(float(wait), _MAX_WAIT_S))
         if status >= 400:  # noqa: PLR2004 - HTTP errors begin there
             raise parse_error(status, data)
-        answer = parse_object(data)
-        if answer is None:
+        result = parse_object(data)
+        if result is None:
             raise Busy(f"{verb} {path}: the server did not send a JSON object", status=status)
-        return answer
+        return result
 
     def _request(self, verb: str, path: str) -> tuple[int, str, bytes]:
         """Return status, Retry-After and body."""

@@ -30,7 +30,7 @@ class Kind:
         return "/" + "/".join(parts)
 
 
-def _own(plural: str, kind: str, *, namespaced: bool) -> Kind:
+def _maleo_kind(plural: str, kind: str, *, namespaced: bool) -> Kind:
     return Kind(GROUP, VERSION, plural, kind, namespaced)
 
 
@@ -48,19 +48,19 @@ CRDS: Final = Kind(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
 
-DEVICE_PROFILES: Final = _own("deviceprofiles", "DeviceProfile", namespaced=False)
-DEVICES: Final = _own("devices", "Device", namespaced=False)
-LINKS: Final = _own("links", "Link", namespaced=False)
-MODELS: Final = _own("models", "Model", namespaced=True)
-MODEL_PROFILES: Final = _own("modelprofiles", "ModelProfile", namespaced=True)
-MISSIONS: Final = _own("missions", "Mission", namespaced=True)
-PLACEMENTS: Final = _own("placements", "Placement", namespaced=True)
+DEVICE_PROFILES: Final = _maleo_kind("deviceprofiles", "DeviceProfile", namespaced=False)
+DEVICES: Final = _maleo_kind("devices", "Device", namespaced=False)
+LINKS: Final = _maleo_kind("links", "Link", namespaced=False)
+MODELS: Final = _maleo_kind("models", "Model", namespaced=True)
+MODEL_PROFILES: Final = _maleo_kind("modelprofiles", "ModelProfile", namespaced=True)
+MISSIONS: Final = _maleo_kind("missions", "Mission", namespaced=True)
+PLACEMENTS: Final = _maleo_kind("placements", "Placement", namespaced=True)
 
-OWN: Final = (DEVICE_PROFILES, DEVICES, LINKS, MODELS, MODEL_PROFILES, MISSIONS, PLACEMENTS)
+MALEO_KINDS: Final = (DEVICE_PROFILES, DEVICES, LINKS, MODELS, MODEL_PROFILES, MISSIONS, PLACEMENTS)
 BY_KIND: Final = {
     kind.kind: kind
     for kind in (
         *(NODES, PODS, SERVICES, SECRETS, EVENTS, NAMESPACES, LEASES, TOKEN_REVIEWS, PRIORITY_CLASSES, CRDS),
-        *OWN,
+        *MALEO_KINDS,
     )
 }

@@ -200,7 +200,7 @@ async def _run() -> None:
 
     path = settings.kubeconfig
     access = await load_access(path) if path else in_cluster()
-    async with Client(access, count=count) as client:
+    async with Client(access, count_request=count) as client:
         await Operator(settings, client, metrics).run(asyncio.Event())
 
 

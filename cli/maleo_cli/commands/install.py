@@ -89,7 +89,7 @@ async def _delete_crds(access: Access) -> None:
         for look in range(_CRD_LOOKS):
             there = await client.list(CRDS)
             left = names & {item["metadata"]["name"] for item in there.items}
-            changes = client.watch(CRDS, resource_version=there.resource_version, silence_s=_CRD_LOOK_S)
+            changes = client.watch(CRDS, resource_version=there.resource_version, idle_timeout_s=_CRD_LOOK_S)
             while left and (change := await anext(changes, None)) is not None:
                 if change.type == "DELETED":
                     left.discard(change.object["metadata"]["name"])

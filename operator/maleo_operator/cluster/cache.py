@@ -159,14 +159,14 @@ class Cache:
         """Take a watch event from kopf."""
         informer = self._informer(kind, item["metadata"].get("namespace", ""))
         if informer is not None:
-            informer.hear(item, deleted=deleted)
+            informer.observe(item, deleted=deleted)
 
     def note(self, kind: Kind, written: Object) -> None:
         """Take the object that a write returned, for read-your-writes until the watch delivers it."""
         metadata = written.get("metadata", {})
         informer = self._informer(kind, metadata.get("namespace", ""))
         if informer is not None and "resourceVersion" in metadata:
-            informer.note(written)
+            informer.record(written)
 
     # ------------------------------------------------------------------------------------------------ views
 
@@ -355,7 +355,7 @@ def _is_left_out(informer: Informer) -> bool:
 
     Agent Leases, in the operator's own namespace, are never left out: the operator cannot work without them.
     """
-    return informer.refused and informer.kind != LEASES
+    return informer.denied and informer.kind != LEASES
 
 
 def _namespace_of(key: str) -> str:

@@ -85,7 +85,7 @@ async def test_informer__hears_a_delete_after_everything_that_it_deletes(client:
     assert await asyncio.wait_for(heard.get(), 10) == made
     await client.delete(LEASES, "short-lived", namespace="default")
     assert await asyncio.wait_for(heard.get(), 10) is None
-    informer.note(made)  # the answer to the write that made it, late
+    informer.record(made)  # the answer to the write that made it, late
     assert informer.store == {}
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

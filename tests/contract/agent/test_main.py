@@ -16,7 +16,7 @@ from maleo_agent.main import Agent
 from maleo_agent.settings import Settings
 from maleo_artifacts.address_policy import Sources
 from maleo_kube.answers import Listing, Object
-from maleo_kube.client import Change, Client
+from maleo_kube.client import Client, WatchEvent
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES, Kind
 from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import (
@@ -51,9 +51,9 @@ class _Api:
     async def list(self, kind: Kind, **_: Any) -> Listing:
         return Listing(items=self._items[kind], resource_version="9")
 
-    async def watch(self, *_: Any, **__: Any) -> AsyncIterator[Change]:
+    async def watch(self, *_: Any, **__: Any) -> AsyncIterator[WatchEvent]:
         await asyncio.Event().wait()
-        yield Change(type="BOOKMARK", object={})
+        yield WatchEvent(type="BOOKMARK", object={})
 
     async def apply(self, _kind: Kind, body: Object, **_: Any) -> Object:
         self.written.put_nowait(body["status"])

@@ -40,7 +40,7 @@ class _World:
         self.heard: list[tuple[str, str | None]] = []
         self.informer = Informer(cast("Client", self.server), MISSIONS, on_change=self._note)
         for item in known:
-            self.informer.note(item)
+            self.informer.record(item)
         self.heard.clear()
 
     async def ask(self, version: int, *listed: Object) -> Callable[[], Awaitable[None]]:
@@ -77,10 +77,10 @@ async def test_list__tells_what_is_new_changed_and_gone() -> None:
 async def test_list__undoes_nothing_that_became_known_while_it_was_on_its_way() -> None:
     world = _World(_item(2, "written"), _item(3, "heard"), _item(4, "deleted"))
     arrive = await world.ask(10, _item(2, "written"), _item(3, "heard"), _item(4, "deleted"))
-    world.informer.note(_item(11, "written"))
-    world.informer.hear(_item(12, "heard"), deleted=False)
-    world.informer.hear(_item(13, "deleted"), deleted=True)
-    world.informer.note(_item(14, "created"))
+    world.informer.record(_item(11, "written"))
+    world.informer.observe(_item(12, "heard"), deleted=False)
+    world.informer.observe(_item(13, "deleted"), deleted=True)
+    world.informer.record(_item(14, "created"))
     world.heard.clear()
     await arrive()
     assert world.versions() == {"default/written": 11, "default/heard": 12, "default/created": 14}
@@ -98,30 +98,30 @@ async def test_lists_that_overtake_each_other__end_at_the_newest() -> None:
 
 async def test_delete__of_an_older_object_leaves_the_new_one_of_that_name() -> None:
     world = _World(_item(5, uid="old"))
-    world.informer.note(_item(8, uid="new"))
-    world.informer.hear(_item(7, uid="old"), deleted=True)
+    world.informer.record(_item(8, uid="new"))
+    world.informer.observe(_item(7, uid="old"), deleted=True)
     assert world.versions() == {"default/watch": 8}
 
 
 async def test_delete__is_not_undone_by_an_older_answer() -> None:
     world = _World(_item(5))
-    world.informer.hear(_item(7), deleted=True)
-    world.informer.note(_item(6))
+    world.informer.observe(_item(7), deleted=True)
+    world.informer.record(_item(6))
     assert world.versions() == {}
-    world.informer.note(_item(8, uid="new"))
+    world.informer.record(_item(8, uid="new"))
     assert world.versions() == {"default/watch": 8}
 
 
 async def test_older_answer__about_what_a_list_did_not_show_is_ignored() -> None:
     world = _World(_item(5))
     await world.list(9)
-    world.informer.note(_item(6))
+    world.informer.record(_item(6))
     assert world.versions() == {}
 
 
 async def test_older_change__is_ignored() -> None:
     world = _World(_item(8))
-    world.informer.hear(_item(7), deleted=False)
+    world.informer.observe(_item(7), deleted=False)
     assert world.versions() == {"default/watch": 8}
 
 
@@ -130,7 +130,7 @@ async def test_server_restored_to_an_older_state__is_believed() -> None:
     await world.list(100, _item(90), _item(95, "later"))
     await world.list(40, _item(30))
     assert world.versions() == {"default/watch": 30}
-    world.informer.note(_item(41))
+    world.informer.record(_item(41))
     assert world.versions() == {"default/watch": 41}
 
 
@@ -186,8 +186,8 @@ async def test_refused_list__forgets_what_is_known_only_where_the_namespace_is_g
         await informer.relist()
     assert list(informer.store) == (["default/watch"] if is_kept else [])
     assert heard == [("default/watch", True), *([] if is_kept else [("default/watch", False)])]
-    assert informer.refused is is_refused
+    assert informer.denied is is_refused
     server.listing = Listing(items=[_item(9, "again")], resource_version="9")
     await informer.relist()
-    assert not informer.refused
+    assert not informer.denied
     assert list(informer.store) == ["default/again"]
