@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from maleo_artifacts.registry import as_listed
+from maleo_artifacts.registry import policy_entry
 from maleo_cli.commands.install import uninstall
 from maleo_demo.access import through_api_server
 from maleo_demo.kubectl import FLEET, find_kubectl, find_nodes
@@ -63,7 +63,7 @@ class Given:
 
     @property
     def listed_registry(self) -> str:
-        return as_listed(self.registry)
+        return policy_entry(self.registry)
 
     def audit_lines(self) -> list[str]:
         """Return no lines: the audit log of an existing cluster is not accessible."""

@@ -16,7 +16,7 @@ from yarl import URL
 
 from maleo_wire.address import join_host_port
 
-_PLAIN: Final = "http://"
+_HTTP: Final = "http://"
 _ENTRY: Final = re.compile(r"(http://)?(?P<host>\[[0-9a-f:.]+\]|[a-z0-9.-]+):(?P<port>[0-9]{1,5})")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -61,43 +61,45 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 Network = IPv4Network | IPv6Network
 
 
-class InvalidSource(ValueError):
+class InvalidEntry(ValueError):
     """An entry of the registry or network list is malformed; the message names it and the expected form."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class AddressPolicy:
     """Address policy.
 
-    registries: `host:port` of servers that may have any address; plain: those of them that use HTTP without TLS.
-    refused: networks that are refused in addition to those that are not globally reachable, because pods, Services and
-    nodes may have public addresses.
+    registries: `host:port` of servers that may have any address; plain_http: those of them that use HTTP without TLS.
+    denied_networks: networks that are denied in addition to those that are not globally reachable, because pods,
+    Services and nodes may have public addresses.
     """
 
     registries: frozenset[str] = frozenset()
-    plain: frozenset[str] = frozenset()
-    refused: tuple[Network, ...] = ()
+    plain_http: frozenset[str] = frozenset()
+    denied_networks: tuple[Network, ...] = ()
 
     @classmethod
-    def parse(cls, registries: Iterable[str], refused: Iterable[str] = ()) -> "Sources":
-        """Parse `registries` (`host:port`, or `http://host:port` without TLS) and `refused` networks in CIDR form.
+    def parse(cls, registries: Iterable[str], denied_networks: Iterable[str] = ()) -> "AddressPolicy":
+        """Parse `registries` (`host:port`, or `http://host:port` without TLS) and `denied_networks` (CIDR).
 
-        Raise InvalidSource for a malformed entry.
+        Raise InvalidEntry for a malformed entry.
         """
         entries = [entry.strip().lower() for entry in registries if entry.strip()]
         listed = [_authority(entry) for entry in entries]
-        plain = [name for name, entry in zip(listed, entries, strict=True) if entry.startswith(_PLAIN)]
-        return cls(frozenset(listed), frozenset(plain), tuple(_network(n.strip()) for n in refused if n.strip()))
+        plain = [name for name, entry in zip(listed, entries, strict=True) if entry.startswith(_HTTP)]
+        return cls(
+            frozenset(listed), frozenset(plain), tuple(_network(n.strip()) for n in denied_networks if n.strip())
+        )
 
-    def lists(self, url: URL) -> bool:
+    def is_listed(self, url: URL) -> bool:
         """Return True if the server of `url` is listed, which exempts its addresses from the check."""
         port = url.port or _DEFAULT_PORTS.get(url.scheme, 0)
         return join_host_port(url.host or "", port).lower() in self.registries
 
-    def refusal(self, address: str) -> str:
+    def find_denial(self, address: str) -> str:
         """Return the kind of a refused address, such as `a private`; empty if the address is allowed."""
         host = _unwrap(ip_address(address.partition("%")[0]))
-        if any(host in network for network in self.refused):
+        if any(host in network for network in self.denied_networks):
             return "a refused"
         table = _IPV4 if isinstance(host, IPv4Address) else _IPV6
         kind = next((kind for network, kind in table.items() if host in network), "")
@@ -129,9 +131,7 @@ def _is_own(address: str) -> bool:
 def _authority(entry: str) -> str:
     match = _ENTRY.fullmatch(entry)
     if match is None:
-        raise InvalidSource(
-            f"invalid registry {entry!r}: use host:port, or http://host:port for a registry without TLS"
-        )
+        raise InvalidEntry(f"invalid registry {entry!r}: use host:port, or http://host:port for a registry without TLS")
     return join_host_port(URL(f"https://{match['host']}").host or "", match["port"])  # normalises IPv6 addresses
 
 
@@ -139,4 +139,4 @@ def _network(entry: str) -> Network:
     try:
         return ip_network(entry)
     except ValueError as error:
-        raise InvalidSource(f"invalid network {entry!r}: use CIDR notation, such as 2001:db8::/48") from error
+        raise InvalidEntry(f"invalid network {entry!r}: use CIDR notation, such as 2001:db8::/48") from error

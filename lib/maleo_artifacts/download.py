@@ -14,12 +14,12 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.address_policy import AddressPolicy
 
 CHUNK: Final = 1 << 20
 TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_MOST_REDIRECTS: Final = 5
+_MAX_REDIRECTS: Final = 5
 
 
 class DownloadFailed(Exception):
@@ -30,7 +30,7 @@ class DownloadFailed(Exception):
         self.status = status
 
 
-class AddressRefused(OSError):
+class AddressDenied(OSError):
     """A host name resolves to an address that agents do not fetch from."""
 
     def __init__(self, kind: str) -> None:
@@ -39,23 +39,23 @@ class AddressRefused(OSError):
         super().__init__(errno.EACCES, f"the server has {kind} address, from which agents do not download: {remedy}")
 
 
-async def download(url: str, *, most_bytes: int, sources: Sources) -> AsyncGenerator[bytes, None]:
+async def download(url: str, *, max_bytes: int, policy: AddressPolicy) -> AsyncGenerator[bytes, None]:
     """Yield the chunks of the response body.
 
-    Raise DownloadFailed, also if the body exceeds `most_bytes` or `sources` refuse the address.
+    Raise DownloadFailed, also if the body exceeds `max_bytes` or `policy` denies the address.
     """
     size = 0
     try:
-        async with _get(URL(url), sources) as response:
+        async with _get(URL(url), policy) as response:
             if response.status != 200:  # noqa: PLR2004 - OK
                 raise DownloadFailed(f"the server returned HTTP status {response.status}", status=response.status)
             async for chunk in response.content.iter_chunked(CHUNK):
                 size += len(chunk)
-                if size > most_bytes:
-                    raise DownloadFailed(f"the content exceeds the limit of {most_bytes} bytes")
+                if size > max_bytes:
+                    raise DownloadFailed(f"the content exceeds the limit of {max_bytes} bytes")
                 yield chunk
     except aiohttp.ClientConnectorError as error:
-        if isinstance(error.os_error, AddressRefused):
+        if isinstance(error.os_error, AddressDenied):
             raise DownloadFailed(str(error.os_error.strerror)) from None
         raise DownloadFailed(f"{type(error).__name__}: {error}") from error
     except aiohttp.InvalidURL:
@@ -66,34 +66,34 @@ async def download(url: str, *, most_bytes: int, sources: Sources) -> AsyncGener
 
 
 @asynccontextmanager
-async def _get(named: URL, sources: Sources) -> AsyncIterator[aiohttp.ClientResponse]:
+async def _get(initial_url: URL, policy: AddressPolicy) -> AsyncIterator[aiohttp.ClientResponse]:
     """Send GET and follow redirects. HTTPS may lead to any host, because registries redirect to blob storage."""
-    url = named
-    for _ in range(_MOST_REDIRECTS + 1):
+    url = initial_url
+    for _ in range(_MAX_REDIRECTS + 1):
         if url.user is not None or url.password is not None:
             raise DownloadFailed("the address contains credentials, which are not sent")
-        async with _session(url, sources) as session, session.get(url, allow_redirects=False) as response:
+        async with _session(url, policy) as session, session.get(url, allow_redirects=False) as response:
             location = response.headers.get("Location", "")
             if response.status not in _REDIRECTS or not location:
                 yield response
                 return
         url = url.join(URL(location))
-        if url.scheme != "https" and url.origin() != named.origin():
+        if url.scheme != "https" and url.origin() != initial_url.origin():
             raise DownloadFailed(f"the server redirects to {url.origin()}: redirects to another server must use https")
-    raise DownloadFailed(f"the server redirects more than {_MOST_REDIRECTS} times")
+    raise DownloadFailed(f"the server redirects more than {_MAX_REDIRECTS} times")
 
 
-def _session(url: URL, sources: Sources) -> aiohttp.ClientSession:
+def _session(url: URL, policy: AddressPolicy) -> aiohttp.ClientSession:
     """Return a session for one request that checks every resolved address when a socket is opened to it.
 
     Checking at connect time leaves no gap for DNS rebinding.
     """
 
-    def open_socket(to: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, address = to
-        refusal = "" if sources.lists(url) else sources.refusal(str(address[0]))
-        if refusal:
-            raise AddressRefused(refusal)
+    def open_socket(target: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = target
+        denial = "" if policy.is_listed(url) else policy.find_denial(str(address[0]))
+        if denial:
+            raise AddressDenied(denial)
         return socket.socket(family, kind, protocol)
 
     return aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(socket_factory=open_socket))

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.address_policy import AddressPolicy
 from maleo_artifacts.download import CHUNK, TIMEOUT, DownloadFailed, download
 from maleo_wire.address import redact_uri
 
@@ -62,37 +62,37 @@ class Location:
             )
         return cls(match["host"], match["repository"], match["digest"] or "")
 
-    def url(self, plain: Collection[str]) -> str:
-        """Return the base URL of the repository. `plain`: hosts that use HTTP without TLS."""
-        scheme = "http" if self.host.lower() in plain or _is_local(self.host) else "https"
+    def url(self, plain_http: Collection[str]) -> str:
+        """Return the base URL of the repository. `plain_http`: hosts that use HTTP without TLS."""
+        scheme = "http" if self.host.lower() in plain_http or _is_local(self.host) else "https"
         return f"{scheme}://{self.host}/v2/{self.repository}"
 
 
-async def pull(uri: str, digest: str, destination: Path, *, most_bytes: int, sources: Sources) -> None:
-    """Download an artifact of at most `most_bytes` to `destination`, which appears only when complete and verified.
+async def pull(uri: str, digest: str, destination: Path, *, max_bytes: int, policy: AddressPolicy) -> None:
+    """Download an artifact of at most `max_bytes` to `destination`, which appears only when complete and verified.
 
-    sources: servers that are allowed. Raises TransferFailed, whose message is safe to show to the Model's author.
+    policy: addresses that are allowed. Raises TransferFailed, whose message is safe to show to the Model's author.
     """
-    shown = redact_uri(uri)
+    redacted = redact_uri(uri)
     partial = destination.with_name(f"{destination.name}.partial")
     actual = hashlib.sha256()
     try:
-        url = _url_of(uri, digest, sources)
-        async with aclosing(download(url, most_bytes=most_bytes, sources=sources)) as chunks:
+        url = _url_of(uri, digest, policy)
+        async with aclosing(download(url, max_bytes=max_bytes, policy=policy)) as chunks:
             with partial.open("wb") as output:
                 async for chunk in chunks:
                     actual.update(chunk)
                     output.write(chunk)
         if f"sha256:{actual.hexdigest()}" != digest:
             # The actual digest is withheld: whoever named the address could use it to have the content delivered.
-            raise DigestMismatch(f"{shown}: ArtifactInvalid: the content does not match the digest {digest}")
+            raise DigestMismatch(f"{redacted}: ArtifactInvalid: the content does not match the digest {digest}")
         partial.rename(destination)
     except DownloadFailed as error:
         if error.status == _NOT_FOUND:
-            raise NotFound(f"{shown}: not found") from error
-        raise TransferFailed(f"{shown}: {error}") from error
+            raise NotFound(f"{redacted}: not found") from error
+        raise TransferFailed(f"{redacted}: {error}") from error
     except OSError as error:
-        raise TransferFailed(f"{shown}: {type(error).__name__}: {error.strerror}") from error
+        raise TransferFailed(f"{redacted}: {type(error).__name__}: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -134,8 +134,8 @@ def digest_of(path: Path) -> str:
 async def _upload(
     session: aiohttp.ClientSession, base: str, digest: str, size: int, content: AsyncIterator[bytes]
 ) -> None:
-    async with session.head(f"{base}/blobs/{digest}") as known:
-        if known.status == 200:  # noqa: PLR2004 - OK: the blob exists
+    async with session.head(f"{base}/blobs/{digest}") as existing:
+        if existing.status == 200:  # noqa: PLR2004 - OK: the blob exists
             return
     async with session.post(f"{base}/blobs/uploads/") as response:
         await _check(response, base)
@@ -147,16 +147,16 @@ async def _upload(
 
 def insecure_registries() -> frozenset[str]:
     """Return the hosts (`host:port`) that MALEO_INSECURE_REGISTRIES lists as having no TLS."""
-    named = os.environ.get("MALEO_INSECURE_REGISTRIES", "").lower().split(",")
-    return frozenset(filter(None, (host.strip() for host in named)))
+    entries = os.environ.get("MALEO_INSECURE_REGISTRIES", "").lower().split(",")
+    return frozenset(filter(None, (host.strip() for host in entries)))
 
 
-def as_listed(host: str) -> str:
+def policy_entry(host: str) -> str:
     """Return the `Sources` entry for the registry that `push` reaches at `host` (`host:port`)."""
     return f"http://{host}" if host.lower() in insecure_registries() else host
 
 
-def _url_of(uri: str, digest: str, sources: Sources) -> str:
+def _url_of(uri: str, digest: str, policy: AddressPolicy) -> str:
     if uri.startswith("file://"):
         # A manifest's author must not read files of a node, nor learn their digests.
         raise TransferFailed(
@@ -165,14 +165,14 @@ def _url_of(uri: str, digest: str, sources: Sources) -> str:
         )
     if uri.startswith(("http://", "https://")):
         return uri
-    return f"{Location.parse(uri).url(sources.plain)}/blobs/{digest}"
+    return f"{Location.parse(uri).url(policy.plain_http)}/blobs/{digest}"
 
 
-async def _check(response: aiohttp.ClientResponse, what: str) -> None:
+async def _check(response: aiohttp.ClientResponse, address: str) -> None:
     if response.status == _NOT_FOUND:
-        raise NotFound(f"{what}: not found")
+        raise NotFound(f"{address}: not found")
     if response.status >= 400:  # noqa: PLR2004 - HTTP errors begin there
-        raise TransferFailed(f"{what}: {response.status} {(await response.text())[:300]}")
+        raise TransferFailed(f"{address}: {response.status} {(await response.text())[:300]}")
 
 
 async def _file(path: Path) -> AsyncIterator[bytes]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.address_policy import AddressPolicy
 from maleo_artifacts.registry import TransferFailed, pull
 from maleo_wire.address import redact_uri
 from maleo_wire.messages import Artifact
@@ -27,7 +27,7 @@ class ArtifactCache:
     most_bytes: limit of everything on disk, artifacts in use and pulls in progress included. sources: allowed servers.
     """
 
-    def __init__(self, folder: Path, *, most_bytes: int, sources: Sources) -> None:
+    def __init__(self, folder: Path, *, most_bytes: int, sources: AddressPolicy) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for partial in folder.glob("*.partial"):
             partial.unlink()
@@ -56,7 +56,7 @@ class ArtifactCache:
         began, name = time.monotonic(), f"artifact {artifact.digest[:19]} from {redact_uri(artifact.uri)}"
         try:
             with self._reserving(artifact, wanted) as most:
-                await pull(artifact.uri, artifact.digest, path, most_bytes=most, sources=self._sources)
+                await pull(artifact.uri, artifact.digest, path, max_bytes=most, policy=self._sources)
         except TransferFailed as error:
             if self._failures.get(artifact.digest) != str(error):  # logged once, because slots retry
                 log.warning("cannot download %s: %s", name, error)

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.address_policy import AddressPolicy
 from maleo_wire.address import join_host_port
 
 
@@ -19,7 +19,7 @@ class Settings:
     cache: Path
     cache_bytes: int
     port: int
-    sources: Sources
+    sources: AddressPolicy
 
     @classmethod
     def read(cls) -> "Settings":
@@ -33,7 +33,7 @@ class Settings:
             cache=Path(os.environ.get("MALEO_CACHE", "/var/lib/maleo")),
             cache_bytes=int(os.environ.get("MALEO_CACHE_BYTES", str(8 * 1024**3))),
             port=int(os.environ.get("MALEO_AGENT_PORT", "9808")),
-            sources=Sources.parse(_list("MALEO_REGISTRIES"), refused=_list("MALEO_REFUSED_NETWORKS")),
+            sources=AddressPolicy.parse(_list("MALEO_REGISTRIES"), denied_networks=_list("MALEO_REFUSED_NETWORKS")),
         )
 
 

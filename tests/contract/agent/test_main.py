@@ -14,7 +14,7 @@ from aiohttp import ClientSession
 
 from maleo_agent.main import Agent
 from maleo_agent.settings import Settings
-from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.address_policy import AddressPolicy
 from maleo_kube.answers import Listing, Object
 from maleo_kube.client import Client, WatchEvent
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES, Kind
@@ -85,7 +85,7 @@ async def _running(api: _Api, folder: Path) -> AsyncIterator[Agent]:
         port = listener.getsockname()[1]
     settings = Settings(
         node="drone-1", namespace="maleo-system", operator="", token_file=folder / "token", cache=folder,
-        cache_bytes=1000, port=port, sources=Sources(),
+        cache_bytes=1000, port=port, sources=AddressPolicy(),
     )  # fmt: skip
     agent, stopping = Agent(settings, cast("Client", api)), asyncio.Event()
     task = asyncio.create_task(agent.run(stopping))

@@ -19,7 +19,7 @@ from maleo_agent.artifacts import ArtifactCache, CacheFull
 from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
 from maleo_agent.upstream import Upstream
-from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.address_policy import AddressPolicy
 from maleo_artifacts.registry import TransferFailed
 from maleo_wire.client_session import ControlClient, StateRejected
 from maleo_wire.messages import (
@@ -38,7 +38,7 @@ from maleo_wire.messages import (
 _WAIT_S = 10
 
 
-class Anywhere(Sources):
+class Anywhere(AddressPolicy):
     """Lists every server: those of this test are on this machine, each at a port of its own."""
 
     def lists(self, url: URL) -> bool:

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from maleo_artifacts import registry as transfers
-from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.address_policy import AddressPolicy
 from maleo_artifacts.registry import DigestMismatch, NotFound, TransferFailed, push
 from maleo_devcluster.registry import start_registry
 
@@ -26,7 +26,7 @@ async def pull(
 ) -> None:
     """With the server of `uri` listed, as all of them are on this machine; `listed`: these instead."""
     names = [uri.split("/")[2]] if listed is None and not uri.startswith("file:") else listed or []
-    await transfers.pull(uri, digest, destination, most_bytes=most_bytes, sources=Sources.parse(names))
+    await transfers.pull(uri, digest, destination, max_bytes=most_bytes, policy=AddressPolicy.parse(names))
 
 
 @pytest.fixture(scope="module")

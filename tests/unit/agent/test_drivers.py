@@ -9,7 +9,7 @@ from maleo_agent.drivers import Counter, HostCpu, SimulatedUnit
 from maleo_agent.main import Agent
 from maleo_agent.settings import Settings
 from maleo_agent.simulation_trace import ANNOTATION, Invalid, Step, parse
-from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.address_policy import AddressPolicy
 from maleo_kube.access import Access
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
@@ -60,7 +60,7 @@ def _device(annotation: str) -> Object:
 def test_invalid_trace__is_logged_and_the_former_one_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = Settings(
         node="drone-1", namespace="maleo", operator="", token_file=tmp_path / "token", cache=tmp_path, cache_bytes=1,
-        port=0, sources=Sources(),
+        port=0, sources=AddressPolicy(),
     )  # fmt: skip
     agent = Agent(settings, Client(Access(url="http://127.0.0.1:1", tls=None, authorize=str)))
     for annotation in ('[{"at": 0, "capacity": 0.5}]', f'[{{"at": {"9" * 400}}}]'):

@@ -3,13 +3,13 @@
 import pytest
 
 from maleo_agent.settings import Settings
-from maleo_artifacts.address_policy import InvalidSource
+from maleo_artifacts.address_policy import InvalidEntry
 
 
 def test_settings__without_lists_fetch_from_the_internet_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_NAME", "drone-1")
     sources = Settings.read().sources
-    assert (sources.registries, sources.plain, sources.refused) == (frozenset(), frozenset(), ())
+    assert (sources.registries, sources.plain_http, sources.denied_networks) == (frozenset(), frozenset(), ())
 
 
 def test_settings__hold_the_registries_and_networks_of_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,12 +18,12 @@ def test_settings__hold_the_registries_and_networks_of_the_chart(monkeypatch: py
     monkeypatch.setenv("MALEO_REFUSED_NETWORKS", "2001:db8::/48")
     sources = Settings.read().sources
     assert sources.registries == {"10.0.0.5:5000", "registry.internal:5000"}
-    assert sources.plain == {"registry.internal:5000"}
-    assert sources.refusal("2001:db8::1") == "a refused"
+    assert sources.plain_http == {"registry.internal:5000"}
+    assert sources.find_denial("2001:db8::1") == "a refused"
 
 
 def test_settings__with_a_wrong_entry_say_which(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_NAME", "drone-1")
     monkeypatch.setenv("MALEO_REGISTRIES", "registry.internal")
-    with pytest.raises(InvalidSource, match=r"invalid registry 'registry\.internal'"):
+    with pytest.raises(InvalidEntry, match=r"invalid registry 'registry\.internal'"):
         Settings.read()

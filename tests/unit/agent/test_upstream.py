@@ -9,7 +9,7 @@ import pytest
 from maleo_agent.artifacts import ArtifactCache
 from maleo_agent.relay import Relay
 from maleo_agent.upstream import Upstream
-from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.address_policy import AddressPolicy
 from maleo_wire.client_session import ControlClient
 from maleo_wire.messages import Frame, NodeReading, SlotReport
 
@@ -34,7 +34,7 @@ class Stream:
 @pytest.fixture
 def upstream(tmp_path: Path) -> Upstream:
     relay = Relay(
-        "drone-1", tmp_path / "desired", ArtifactCache(tmp_path, most_bytes=1, sources=Sources()), capacity=dict
+        "drone-1", tmp_path / "desired", ArtifactCache(tmp_path, most_bytes=1, sources=AddressPolicy()), capacity=dict
     )
     return Upstream("drone-1", "127.0.0.1:1", tmp_path / "token", relay)
 

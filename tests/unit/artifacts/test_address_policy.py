@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from maleo_artifacts.address_policy import InvalidSource, Sources
+from maleo_artifacts.address_policy import AddressPolicy, InvalidEntry
 
 _REFUSED = [
     ("0.0.0.0", "an unspecified"),
@@ -71,27 +71,27 @@ _ALLOWED = [
 
 @pytest.mark.parametrize(("address", "kind"), _REFUSED)
 def test_address_that_strangers_do_not_reach__is_refused(address: str, kind: str) -> None:
-    assert Sources().refusal(address) == kind
+    assert AddressPolicy().find_denial(address) == kind
 
 
 @pytest.mark.parametrize("address", _ALLOWED)
 def test_address_on_the_internet__is_allowed(address: str) -> None:
-    assert not Sources().refusal(address)
+    assert not AddressPolicy().find_denial(address)
 
 
 @given(st.ip_addresses(v=4))
 def test_every_form_of_an_ipv4_address__is_refused_as_itself(address: ipaddress.IPv4Address) -> None:
     number = int(address)
     forms = [(0xFFFF << 32) | number, (0x64FF9B << 96) | number]
-    kinds = {Sources().refusal(str(ipaddress.IPv6Address(form))) for form in forms}
-    assert kinds == {Sources().refusal(str(address))}
+    kinds = {AddressPolicy().find_denial(str(ipaddress.IPv6Address(form))) for form in forms}
+    assert kinds == {AddressPolicy().find_denial(str(address))}
 
 
 @given(st.ip_addresses())
 def test_whatever_is_not_global__is_refused(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     """By the standard library's own tables."""
     if not address.is_global or address.is_multicast:
-        assert Sources().refusal(str(address))
+        assert AddressPolicy().find_denial(str(address))
 
 
 def test_own_address_of_the_node__is_refused_even_if_it_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,14 +105,14 @@ def test_own_address_of_the_node__is_refused_even_if_it_is_public(monkeypatch: p
             return ("8.8.8.8", 1)
 
     monkeypatch.setattr("maleo_artifacts.address_policy.socket.socket", Probe)
-    assert Sources().refusal("8.8.8.8") == "the node's own"
-    assert not Sources().refusal("8.8.4.4")
+    assert AddressPolicy().find_denial("8.8.8.8") == "the node's own"
+    assert not AddressPolicy().find_denial("8.8.4.4")
 
 
 def test_networks_of_pods_and_services__can_be_refused_although_they_are_public() -> None:
-    sources = Sources.parse([], refused=["2606:4700::/32", " 1.1.1.0/24", ""])
-    assert [sources.refusal(a) for a in ("2606:4700::1", "1.1.1.1", "::ffff:1.1.1.1")] == ["a refused"] * 3
-    assert not sources.refusal("1.1.2.1")
+    sources = AddressPolicy.parse([], denied_networks=["2606:4700::/32", " 1.1.1.0/24", ""])
+    assert [sources.find_denial(a) for a in ("2606:4700::1", "1.1.1.1", "::ffff:1.1.1.1")] == ["a refused"] * 3
+    assert not sources.find_denial("1.1.2.1")
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ def test_networks_of_pods_and_services__can_be_refused_although_they_are_public(
     ],
 )
 def test_registry__is_listed_by_host_and_port(listed: str, url: str, *, is_listed: bool) -> None:
-    assert Sources.parse([listed]).lists(URL(url)) is is_listed
+    assert AddressPolicy.parse([listed]).is_listed(URL(url)) is is_listed
 
 
 def test_registry_without_tls__is_said_to_be_one() -> None:
-    sources = Sources.parse(["http://Registry.Example:5000", "registry.example:443"])
-    assert sources.plain == {"registry.example:5000"}
+    sources = AddressPolicy.parse(["http://Registry.Example:5000", "registry.example:443"])
+    assert sources.plain_http == {"registry.example:5000"}
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ def test_registry_without_tls__is_said_to_be_one() -> None:
     ["registry", "registry.example/models:5000", "https://registry:443", "user@registry:5000", "oci://a:1", ":5000"],
 )
 def test_entry_that_is_no_registry__is_named_with_the_right_form(entry: str) -> None:
-    with pytest.raises(InvalidSource, match="use host:port"):
-        Sources.parse([entry])
+    with pytest.raises(InvalidEntry, match="use host:port"):
+        AddressPolicy.parse([entry])
 
 
 def test_entry_that_is_no_network__is_named_with_the_right_form() -> None:
-    with pytest.raises(InvalidSource, match=r"invalid network '10\.0\.0\.1/8': use CIDR"):
-        Sources.parse([], refused=["10.0.0.1/8"])
+    with pytest.raises(InvalidEntry, match=r"invalid network '10\.0\.0\.1/8': use CIDR"):
+        AddressPolicy.parse([], denied_networks=["10.0.0.1/8"])

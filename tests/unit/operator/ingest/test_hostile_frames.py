@@ -13,7 +13,7 @@ from maleo_agent.drivers import Counter, SimulatedUnit
 from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
 from maleo_agent.simulation_trace import Step
-from maleo_artifacts.address_policy import Sources
+from maleo_artifacts.address_policy import AddressPolicy
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.resources import MISSIONS, PLACEMENTS, PODS
@@ -202,7 +202,7 @@ def _slot_desired(name: str) -> SlotDesired:
 
 async def test_absurd_frames_of_a_slot__leave_the_others_their_counters_and_the_node_its_joules(tmp_path: Path) -> None:
     relay = Relay(
-        "drone", tmp_path / "desired", ArtifactCache(tmp_path, most_bytes=1, sources=Sources()), capacity=dict
+        "drone", tmp_path / "desired", ArtifactCache(tmp_path, most_bytes=1, sources=AddressPolicy()), capacity=dict
     )
     slots = tuple(_slot_desired(name) for name in ("default/evil-entry", "default/watch-entry"))
     await relay.take(Desired(version=1, epoch=1, agent=AgentDesired(node="drone", slots=slots)))
