@@ -10,7 +10,7 @@ import numpy as np
 from aiohttp import web
 from measure import percentiles, report
 
-from maleo_runtime.peer_client import Hops
+from maleo_runtime.peer_client import PeerClient
 from maleo_runtime.protocol import HEADER_LENGTH, Request, parse_request, write_response
 
 _ROUNDS = 300
@@ -73,7 +73,7 @@ async def _time_hops(size: int) -> list[float]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     address = "{}:{}".format(*runner.addresses[0][:2])
-    hops, tensors, seconds = Hops(identity="x"), {"x": np.zeros(size // 4, dtype=np.float32)}, []
+    hops, tensors, seconds = PeerClient(identity="x"), {"x": np.zeros(size // 4, dtype=np.float32)}, []
     for _ in range(_ROUNDS):
         start = time.perf_counter()
         await hops.call(address, model="m", revision=1, tensors=tensors, timeout_s=5.0)

@@ -39,7 +39,7 @@ from maleo_planner.single.candidate import Candidate, CandidatePartition
 from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.single.plan_builder import build_plan
 from maleo_planner.types.problem import NodeFacts, Plan, Snapshot
-from maleo_runtime.peer_client import Hops
+from maleo_runtime.peer_client import PeerClient
 from maleo_runtime.tensor import make_sample
 from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import Artifact, Frame, Peer, Revision, StageSpec, TensorSpec
@@ -215,7 +215,7 @@ def _tensors(tensors: Iterable[Tensor]) -> tuple[TensorSpec, ...]:
 
 
 async def _spell(
-    running: slots.Slots, hops: Hops, ways: list[Way], models: Mapping[str, Model], rounds: int
+    running: slots.Slots, hops: PeerClient, ways: list[Way], models: Mapping[str, Model], rounds: int
 ) -> tuple[Frames, dict[int, list[float]]]:
     """Run one phase; return the frames, and revision -> seconds of each request, as in `Seen.inside`."""
     chance, inside = random.Random(rounds), dict[int, list[float]]()
@@ -254,7 +254,7 @@ async def measure() -> Seen:
         async with slots.run(_NODES, files, folder) as running:
             await running.hold(_hold(asked, ways, running.addresses))
             running.frames.clear()
-            hops = Hops(identity=slots.TOKEN)
+            hops = PeerClient(identity=slots.TOKEN)
             spells = [await _spell(running, hops, ways, models, n) for n in (_WARM, _PROFILE, _SERVE, _JUDGE)]
             await hops.close()
     (_, (profile, _), (serve, _), (judge, inside)) = spells

@@ -12,7 +12,7 @@ class Busy(Exception):
     """The slot is at its limit; the client should retry. HTTP 429 with Retry-After."""
 
 
-class Held:
+class Reservation:
     """Bytes accounted to one request. `resize` raises Busy if all requests together would exceed the limit."""
 
     def __init__(self, admission: "Admission", limit: int) -> None:
@@ -37,16 +37,16 @@ class Admission:
         self.requests = 0
 
     @contextlib.contextmanager
-    def holding(self, limit: int) -> Iterator[Held]:
+    def reserve(self, limit: int) -> Iterator[Reservation]:
         """Account for the bytes of one request of at most `limit` bytes until the block ends."""
-        held = Held(self, limit)
+        reservation = Reservation(self, limit)
         try:
-            yield held
+            yield reservation
         finally:
-            self.bytes -= held.bytes
+            self.bytes -= reservation.bytes
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
+    def count_request(self) -> Iterator[None]:
         """Count one request from parsing to answer. Raise Busy if too many are counted already."""
         if self.requests >= MAX_REQUESTS:
             raise Busy(f"too many pending requests (limit {MAX_REQUESTS}): retry later")

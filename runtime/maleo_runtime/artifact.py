@@ -19,7 +19,7 @@ class FetchFailed(Exception):
     """The artifact could not be downloaded, or does not match its digest."""
 
 
-class Artifacts:
+class ArtifactStore:
     """Local artifact store. `folder` is the pod's emptyDir; `agent` is `http://ip:port`."""
 
     def __init__(self, folder: Path, *, agent: str, identity: str) -> None:
@@ -29,21 +29,21 @@ class Artifacts:
         self.folder = folder
         self._agent = agent
         self._headers = {"Authorization": f"Bearer {identity}"}
-        self._fetching: dict[str, asyncio.Lock] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
     async def fetch(self, artifact: Artifact) -> Path:
         """Return the file in a folder of its own, downloading it once. Raise FetchFailed with the cause."""
         path = self.folder / artifact.digest.removeprefix("sha256:") / "model.onnx"
-        async with self._fetching.setdefault(artifact.digest, asyncio.Lock()):
+        async with self._locks.setdefault(artifact.digest, asyncio.Lock()):
             if not path.exists():
                 await self._download(artifact, path)
         return path
 
-    def drop_all_but(self, digests: Collection[str]) -> None:
+    def retain(self, digests: Collection[str]) -> None:
         """Remove the artifacts of all other digests, and the parts that were cut from them."""
-        kept = {digest.removeprefix("sha256:") for digest in digests}
+        retained = {digest.removeprefix("sha256:") for digest in digests}
         for folder in self.folder.iterdir():
-            if folder.name not in kept:
+            if folder.name not in retained:
                 shutil.rmtree(folder)
 
     async def _download(self, artifact: Artifact, path: Path) -> None:

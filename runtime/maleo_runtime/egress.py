@@ -8,7 +8,7 @@ import onnx
 
 from maleo_runtime.raw_tensors import find_raw
 from maleo_runtime.stage import LoadFailed
-from maleo_runtime.values import find_constants, infer, inline
+from maleo_runtime.values import find_constants, infer_values, inline
 from maleo_wire.address import redact_uri
 from maleo_wire.messages import StageSpec
 
@@ -20,15 +20,15 @@ def check_withheld(stage: StageSpec, model: onnx.ModelProto) -> None:
     name = redact_uri(stage.artifact.uri)
     model = inline(model)
     try:
-        raw = find_raw(model, infer(model), find_constants(model.graph))
+        raw = find_raw(model, infer_values(model), find_constants(model.graph))
     except Exception as error:  # onnx raises a dozen classes; a graph that cannot be analysed is not known to be safe
         raise LoadFailed(
             f"{name}: spec.egress.input cannot be enforced, because the graph cannot be analysed: {error}: {_REMEDY}"[
                 :500
             ]
         ) from error
-    crossing = stage.taken_from or tuple(spec.name for spec in stage.outputs)
-    for tensor in crossing:
+    sent = stage.taken_from or tuple(spec.name for spec in stage.outputs)
+    for tensor in sent:
         if tensor in raw:
             raise LoadFailed(
                 f"{name}: tensor {tensor[:100]!r} is the input in another form, and spec.egress.input forbids the next "

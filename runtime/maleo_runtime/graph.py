@@ -20,8 +20,8 @@ def cut(
     producers = {output: node for node in graph.node for output in node.output if output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
     sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
-    wanted = [value.name for value in outputs]
-    nodes, used = _collect(producers, {value.name for value in inputs}, wanted, {*weights, *sparse})
+    output_names = [value.name for value in outputs]
+    nodes, used = _collect(producers, {value.name for value in inputs}, output_names, {*weights, *sparse})
     part = onnx.helper.make_graph(
         [node for node in graph.node if id(node) in nodes],
         f"{graph.name}-part",
@@ -30,31 +30,31 @@ def cut(
         initializer=[tensor for name, tensor in weights.items() if name in used],
         sparse_initializer=[tensor for name, tensor in sparse.items() if name in used],
     )
-    made = onnx.helper.make_model(part, opset_imports=model.opset_import, functions=model.functions)
-    made.ir_version = model.ir_version
-    return made
+    extracted = onnx.helper.make_model(part, opset_imports=model.opset_import, functions=model.functions)
+    extracted.ir_version = model.ir_version
+    return extracted
 
 
 def _collect(
-    producers: dict[str, onnx.NodeProto], given: set[str], wanted: Sequence[str], constants: set[str]
+    producers: dict[str, onnx.NodeProto], available: set[str], needed: Sequence[str], constants: set[str]
 ) -> tuple[set[int], set[str]]:
-    """Search backwards from `wanted` to `given`. Return the visited nodes (by id) and the constants that they use."""
+    """Search backwards from `needed` to `available`. Return the visited nodes (by id) and their constants."""
     nodes: set[int] = set()
     used: set[str] = set()
-    open_names, seen = list(wanted), set(given)
-    while open_names:
-        name = open_names.pop()
-        if name in seen:
+    pending, visited = list(needed), set(available)
+    while pending:
+        name = pending.pop()
+        if name in visited:
             continue
-        seen.add(name)
+        visited.add(name)
         if name in constants:
             used.add(name)
             continue
         node = producers.get(name)
         if node is None:
-            raise NoSuchCut(f"tensor {name!r} cannot be computed from {', '.join(sorted(given))}")
+            raise NoSuchCut(f"tensor {name!r} cannot be computed from {', '.join(sorted(available))}")
         nodes.add(id(node))
-        open_names += [*(n for n in node.input if n), *captured(node)]
+        pending += [*(n for n in node.input if n), *captured(node)]
     return nodes, used
 
 
@@ -75,8 +75,8 @@ def external_weights(model: onnx.ModelProto) -> list[tuple[str, str]]:
     """Return name (may be empty) and file of each weight that a graph, branch or function stores outside the model."""
     nodes = [node for function in model.functions for node in function.node]
     tensors = (*_tensors_of(model.graph), *_tensors_in(nodes))
-    outside = [tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL]
-    return [(t.name, next((e.value for e in t.external_data if e.key == "location"), "")) for t in outside]
+    external = [tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    return [(t.name, next((e.value for e in t.external_data if e.key == "location"), "")) for t in external]
 
 
 def _tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

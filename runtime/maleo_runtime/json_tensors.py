@@ -23,14 +23,14 @@ _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
 }
 
 
-class Misfit(Exception):
+class DataMismatch(Exception):
     """The data do not fit the tensor's datatype or shape; the message names the element and the reason."""
 
 
 def decode(text: bytes, dtype: np.dtype[Any], shape: list[int]) -> Array:
     """Return the array of a JSON list, either flat or nested as `shape`. Raise Misfit."""
     if not text.startswith(b"["):
-        raise Misfit(": must be a list of numbers")
+        raise DataMismatch(": must be a list of numbers")
     count = math.prod(shape)
     _check_nesting(text.translate(None, _VALUES), count, shape)
     if count == 0 and not text.translate(None, b"[], \t\r\n"):
@@ -43,7 +43,7 @@ def decode(text: bytes, dtype: np.dtype[Any], shape: list[int]) -> Array:
         array[filled : filled + len(values)] = values
         filled, start = filled + len(values), end + 1
     if filled != count:
-        raise Misfit(f": {filled} values do not fill shape {shape}")
+        raise DataMismatch(f": {filled} values do not fill shape {shape}")
     return array.reshape(shape)
 
 
@@ -58,7 +58,9 @@ def _check_nesting(brackets: bytes, count: int, shape: list[int]) -> None:
         for size in reversed(shape):
             expected = b"[%b]" % b",".join([expected] * size)
     if not expected or brackets != expected:
-        raise Misfit(f": does not fill shape {shape}: flat data has {count} values, nested data one list per dimension")
+        raise DataMismatch(
+            f": does not fill shape {shape}: flat data has {count} values, nested data one list per dimension"
+        )
 
 
 def _decode_chunk(text: bytes, dtype: np.dtype[Any], first: int) -> Array:
@@ -77,8 +79,8 @@ def _check_element(text: bytes, dtype: np.dtype[Any], index: int) -> None:
     except (ValueError, OverflowError):
         fits = False
     if not fits:
-        shown = text.strip()[:40].decode(errors="replace")
-        raise Misfit(f"[{index}]: {shown or 'missing value'} is not a valid {_describe(dtype)}")
+        excerpt = text.strip()[:40].decode(errors="replace")
+        raise DataMismatch(f"[{index}]: {excerpt or 'missing value'} is not a valid {_describe(dtype)}")
 
 
 def _convert(text: bytes, dtype: np.dtype[Any]) -> Array:

@@ -30,7 +30,7 @@ class Connection(web.RequestHandler):
         return response
 
 
-class _Refusal(asyncio.Protocol):
+class _RejectedConnection(asyncio.Protocol):
     """Protocol that aborts its connection at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,7 +44,7 @@ async def listen(server: web.Server, port: int) -> asyncio.Server:
 
     def connect() -> asyncio.Protocol:
         if len(server.connections) >= MAX_CONNECTIONS:
-            return _Refusal()
+            return _RejectedConnection()
         return Connection(
             server,
             loop=loop,

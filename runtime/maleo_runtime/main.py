@@ -12,21 +12,21 @@ from typing import Final
 
 from aiohttp import web
 
-from maleo_runtime.artifact import Artifacts
+from maleo_runtime.artifact import ArtifactStore
 from maleo_runtime.counters import Counters
 from maleo_runtime.listener import listen
-from maleo_runtime.peer_client import Hops
-from maleo_runtime.revision_store import Host
+from maleo_runtime.peer_client import PeerClient
+from maleo_runtime.revision_store import RevisionStore
 from maleo_runtime.server import Server
 from maleo_runtime.service import Service
-from maleo_runtime.stage import Unit
+from maleo_runtime.stage import UnitExecutor
 from maleo_wire import logs
 from maleo_wire.address import bracket_host, join_host_port
 from maleo_wire.client_session import MAX_SLOT_MESSAGE_BYTES, ControlClient, StateRejected
 from maleo_wire.messages import Desired, Frame, Hello, SlotReport
 
 _REPORT_S: Final = 1.0
-_LEAVING_S: Final = 3.0  # kube-proxy takes up to a second to remove an endpoint, and clients keep connections
+_ENDPOINT_REMOVAL_S: Final = 3.0  # kube-proxy takes up to a second to remove an endpoint, and clients keep connections
 _DRAIN_S: Final = 20.0
 
 
@@ -58,19 +58,19 @@ class Slot:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.host = Host(Artifacts(settings.artifacts, agent=settings.agent, identity=settings.identity))
+        self.store = RevisionStore(ArtifactStore(settings.artifacts, agent=settings.agent, identity=settings.identity))
         self.counters = Counters()
-        self.hops = Hops(identity=settings.identity)
-        service = Service(self.host, Unit(), self.hops, self.counters, name=settings.slot.rpartition("/")[2])
-        self.server = Server(self.host, service, identity=settings.identity)
-        self.child = ControlClient(
+        self.peers = PeerClient(identity=settings.identity)
+        service = Service(self.store, UnitExecutor(), self.peers, self.counters, name=settings.slot.rpartition("/")[2])
+        self.server = Server(self.store, service, identity=settings.identity)
+        self.control = ControlClient(
             settings.agent.replace("http://", "ws://", 1) + "/v1/control",
-            hello=self._greet,
-            on_desired=self._take,
+            hello=self._make_hello,
+            on_desired=self._apply,
             token=lambda: settings.identity,
             max_bytes=MAX_SLOT_MESSAGE_BYTES,
         )
-        self._boot = uuid.uuid4().hex
+        self._boot_id = uuid.uuid4().hex
         self._sequence = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -80,7 +80,7 @@ class Slot:
         await runner.setup()
         assert runner.server is not None
         listener = await listen(runner.server, self.settings.port)
-        tasks = [asyncio.create_task(work) for work in (self.host.run(), self.child.run(), self._report())]
+        tasks = [asyncio.create_task(coroutine) for coroutine in (self.store.run(), self.control.run(), self._report())]
         stopped = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
         await self._drain()
@@ -89,34 +89,34 @@ class Slot:
         await asyncio.gather(*tasks, stopped, return_exceptions=True)  # lets a rehearsal kill its child process
         listener.close()
         await runner.cleanup()
-        await self.hops.close()
+        await self.peers.close()
         for task in done & set(tasks):
             task.result()  # a task that was not cancelled ended with an error
 
     async def _drain(self) -> None:
         self.server.draining = True
-        await asyncio.sleep(_LEAVING_S)
+        await asyncio.sleep(_ENDPOINT_REMOVAL_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
                 await self.server.idle.wait()
 
-    def _greet(self) -> Hello:
-        return Hello(role="slot", name=self.settings.slot, boot=self._boot, highest_epoch=self.child.highest_epoch)
+    def _make_hello(self) -> Hello:
+        return Hello(role="slot", name=self.settings.slot, boot=self._boot_id, highest_epoch=self.control.highest_epoch)
 
-    async def _take(self, desired: Desired) -> None:
+    async def _apply(self, desired: Desired) -> None:
         if desired.slot is None or desired.slot.slot != self.settings.slot:
             raise StateRejected("UnknownSlot", f"this is slot {self.settings.slot}")
-        self.host.take(desired.slot)
+        self.store.set_desired(desired.slot)
 
     async def _report(self) -> None:
         """Report once a second. A frame that was not sent is retried unchanged; later counts stay in the counters."""
         frame: Frame | None = None
         while True:
             await asyncio.sleep(_REPORT_S)
-            if not self.child.connected.is_set() or self.host.desired is None:
+            if not self.control.connected.is_set() or self.store.desired is None:
                 continue
-            frame = frame or self._make_frame(entry=self.host.desired.entry)
-            if await self.child.send(frame):
+            frame = frame or self._make_frame(entry=self.store.desired.entry)
+            if await self.control.send(frame):
                 frame = None
 
     def _make_frame(self, *, entry: bool) -> Frame:
@@ -125,16 +125,16 @@ class Slot:
         return Frame(sequence=self._sequence, at=time.time(), slots=(self._make_report(entry=entry),))
 
     def _make_report(self, *, entry: bool) -> SlotReport:
-        host = self.host
+        store = self.store
         return SlotReport(
             slot=self.settings.slot,
-            warm=host.warm,
-            active=host.active if entry else None,
-            highest_epoch=self.child.highest_epoch,
-            fallback_warm=host.fallback_is_warm,
+            warm=store.warm,
+            active=store.active if entry else None,
+            highest_epoch=self.control.highest_epoch,
+            fallback_warm=store.fallback_is_warm,
             address=join_host_port(self.settings.address, self.settings.port),
             revisions=self.counters.drain(entry=entry),
-            errors=host.describe_errors(),
+            errors=store.describe_errors(),
         )
 
 

@@ -47,7 +47,7 @@ class Statistics:
         self._failure: dict[int | None, _Duration] = {}
         self._last_ms: dict[int | None, int] = {}
 
-    def note(self, version: int | None, *, success: bool, seconds: float) -> None:
+    def record(self, version: int | None, *, success: bool, seconds: float) -> None:
         """Count one request that was answered or rejected."""
         (self._success if success else self._failure).setdefault(version, _Duration()).add(seconds)
         if success:

@@ -20,7 +20,7 @@ from maleo_wire.messages import TensorSpec
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 _MAX_TENSORS: Final = 64
 _MAX_DIMENSIONS: Final = 8
-_MAX_DIGITS: Final = 18
+_MAX_LENGTH_DIGITS: Final = 18
 _MAX_ELEMENTS: Final = 1 << 31
 _MAX_FIELD: Final = 1 << 14  # bytes of JSON text of parameters, of a shape, or of the list of outputs
 _MAX_ID: Final = 1024
@@ -29,7 +29,7 @@ _JSON_PER_ELEMENT: Final = 32  # bytes: an FP64 has up to 24 characters, plus a 
 
 _NONE: Final = msgspec.Raw(b"null")
 # Values at which parameters of Triton's extensions have no effect.
-_HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
+_NO_EFFECT: Final[dict[str, tuple[Any, ...]]] = {
     "sequence_id": (0, ""),
     "sequence_start": (False,),
     "sequence_end": (False,),
@@ -112,19 +112,19 @@ class Body:
         return {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(self.header_length)}
 
 
-def body_limit(specs: Sequence[TensorSpec], *, binary: bool, at_most: int) -> int:
-    """Return the maximum bytes of a request body for these inputs, at most `at_most`.
+def body_limit(specs: Sequence[TensorSpec], *, binary: bool, max_bytes: int) -> int:
+    """Return the maximum bytes of a request body for these inputs, at most `max_bytes`.
 
     Binary: 64 KiB plus the tensors' bytes; JSON: 64 KiB plus 32 bytes per element. With a free dimension it is
-    `at_most`.
+    `max_bytes`.
     """
     if not specs or any(size < 0 for spec in specs for size in spec.shape):
-        return at_most
+        return max_bytes
     needed = _BODY_BASE
     for spec in specs:
         dtype = dtype_of(spec.datatype)
         needed += math.prod(spec.shape) * (dtype.itemsize if binary and dtype else _JSON_PER_ELEMENT)
-    return min(needed, at_most)
+    return min(needed, max_bytes)
 
 
 def parse_request(body: bytes | bytearray, header_length: str | None) -> Request:
@@ -134,8 +134,8 @@ def parse_request(body: bytes | bytearray, header_length: str | None) -> Request
         raise BadRequest(f"inputs: must be a list of 1 to {_MAX_TENSORS} tensors")
     if len(header.id) > _MAX_ID:
         raise BadRequest(f"id: exceeds the limit of {_MAX_ID} characters")
-    asked = _parameters(header.parameters, "parameters", {"binary_data_output"})
-    default = _flag(asked, "binary_data_output", "parameters", default=False)
+    parameters = _parameters(header.parameters, "parameters", {"binary_data_output"})
+    default = _flag(parameters, "binary_data_output", "parameters", default=False)
     outputs = _parse_outputs(header.outputs, default=default)
     return Request(
         id=header.id,
@@ -183,7 +183,9 @@ def write_response(
     return _join({**header, **({"id": request.id} if request.id else {})}, chunks)
 
 
-def _split(body: bytes | bytearray, header_length: str | None, form: type[_Header]) -> tuple[_Header, memoryview]:
+def _split(
+    body: bytes | bytearray, header_length: str | None, header_type: type[_Header]
+) -> tuple[_Header, memoryview]:
     length = len(body)
     if header_length is not None:
         if not _is_number(header_length) or int(header_length) > len(body):
@@ -193,46 +195,48 @@ def _split(body: bytes | bytearray, header_length: str | None, form: type[_Heade
         length = int(header_length)
     view = memoryview(body)
     try:
-        return msgspec.json.decode(view[:length], type=form), view[length:]
+        return msgspec.json.decode(view[:length], type=header_type), view[length:]
     except msgspec.ValidationError as error:
         raise BadRequest(f"the body is not a valid inference request: {error}") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
 
 
-def _decode(raw: msgspec.Raw, form: Any, place: str) -> Any:
+def _decode(raw: msgspec.Raw, type_: Any, path: str) -> Any:
     """Decode a small field. Raise BadRequest if it is too large or has another type."""
     if len(memoryview(raw)) > _MAX_FIELD:
-        raise BadRequest(f"{place}: exceeds the limit of {_MAX_FIELD} bytes")
+        raise BadRequest(f"{path}: exceeds the limit of {_MAX_FIELD} bytes")
     try:
-        return msgspec.json.decode(raw, type=form)
+        return msgspec.json.decode(raw, type=type_)
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"{place}: {error}") from error
+        raise BadRequest(f"{path}: {error}") from error
 
 
-def _parameters(raw: msgspec.Raw, place: str, supported: set[str]) -> dict[str, Any]:
+def _parameters(raw: msgspec.Raw, path: str, supported: set[str]) -> dict[str, Any]:
     """Return the parameters. Raise BadRequest that names the unsupported ones, except those without effect."""
-    given: dict[str, Any] = _decode(raw, dict[str, str | float | int | bool | None] | None, place) or {}
-    wrong = [n for n, value in given.items() if n not in supported and not _is_harmless(n, value)]
-    if wrong:
-        kinds = list(dict.fromkeys(_EXTENSIONS[name] for name in wrong if name in _EXTENSIONS))
-        why = f" ({', '.join(kinds)})" if kinds else ""
+    parameters: dict[str, Any] = _decode(raw, dict[str, str | float | int | bool | None] | None, path) or {}
+    unsupported = [n for n, value in parameters.items() if n not in supported and not _has_no_effect(n, value)]
+    if unsupported:
+        extensions = list(dict.fromkeys(_EXTENSIONS[name] for name in unsupported if name in _EXTENSIONS))
+        suffix = f" ({', '.join(extensions)})" if extensions else ""
         raise BadRequest(
-            f"{place}: {', '.join(wrong)[:200]} not supported{why}; supported: {', '.join(sorted(supported))}"
+            f"{path}: {', '.join(unsupported)[:200]} not supported{suffix}; supported: {', '.join(sorted(supported))}"
         )
-    return given
+    return parameters
 
 
-def _is_harmless(name: str, value: Any) -> bool:
-    return value is None or any(type(value) is type(none) and value == none for none in _HARMLESS.get(name, ()))
+def _has_no_effect(name: str, value: Any) -> bool:
+    return value is None or any(
+        type(value) is type(default) and value == default for default in _NO_EFFECT.get(name, ())
+    )
 
 
-def _flag(parameters: Mapping[str, Any], name: str, place: str, *, default: bool) -> bool:
+def _flag(parameters: Mapping[str, Any], name: str, path: str, *, default: bool) -> bool:
     value = parameters.get(name)
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise BadRequest(f"{place}.{name}: must be true or false")
+        raise BadRequest(f"{path}.{name}: must be true or false")
     return value
 
 
@@ -240,71 +244,71 @@ def _parse_outputs(raw: msgspec.Raw, *, default: bool) -> dict[str, bool]:
     """Return the requested outputs, and whether each is requested as binary data."""
     outputs: dict[str, bool] = {}
     for number, output in enumerate(_decode(raw, list[_Output] | None, "outputs") or []):
-        place = f"outputs[{number}]"
+        path = f"outputs[{number}]"
         if output.name in outputs:
-            raise BadRequest(f"{place}: duplicate output {output.name!r}")
-        parameters = _parameters(output.parameters, f"{place}.parameters", {"binary_data"})
-        outputs[output.name] = _flag(parameters, "binary_data", f"{place}.parameters", default=default)
+            raise BadRequest(f"{path}: duplicate output {output.name!r}")
+        parameters = _parameters(output.parameters, f"{path}.parameters", {"binary_data"})
+        outputs[output.name] = _flag(parameters, "binary_data", f"{path}.parameters", default=default)
     return outputs
 
 
-def _parse_tensors(entries: list[_Tensor], rest: memoryview, where: str) -> dict[str, Array]:
+def _parse_tensors(entries: list[_Tensor], rest: memoryview, list_name: str) -> dict[str, Array]:
     tensors: dict[str, Array] = {}
     offset = 0
     for number, entry in enumerate(entries):
-        place = f"{where}[{number}]"
+        path = f"{list_name}[{number}]"
         if entry.name in tensors:
-            raise BadRequest(f"{place}: duplicate tensor {entry.name!r}")
-        dtype, shape = _parse_description(entry, place)
-        size = _parameters(entry.parameters, f"{place}.parameters", {"binary_data_size"}).get("binary_data_size")
+            raise BadRequest(f"{path}: duplicate tensor {entry.name!r}")
+        dtype, shape = _parse_description(entry, path)
+        size = _parameters(entry.parameters, f"{path}.parameters", {"binary_data_size"}).get("binary_data_size")
         if size is None:
-            tensors[entry.name] = _from_json(entry.data, dtype, shape, place)
+            tensors[entry.name] = _from_json(entry.data, dtype, shape, path)
             continue
         if entry.data != _NONE:
-            raise BadRequest(f"{place}: has both data and binary_data_size")
+            raise BadRequest(f"{path}: has both data and binary_data_size")
         needed = dtype.itemsize * math.prod(shape)
         if type(size) is not int or size != needed or offset + needed > len(rest):
             raise BadRequest(
-                f"{place}: shape {shape} requires {needed} bytes, {size!r} are declared, {len(rest)} are available"
+                f"{path}: shape {shape} requires {needed} bytes, {size!r} are declared, {len(rest)} are available"
             )
-        tensors[entry.name] = _from_bytes(rest[offset : offset + needed], dtype, shape, place)
+        tensors[entry.name] = _from_bytes(rest[offset : offset + needed], dtype, shape, path)
         offset += needed
     if offset != len(rest):
         raise BadRequest(f"{len(rest) - offset} unexpected bytes after the last tensor")
     return tensors
 
 
-def _parse_description(entry: _Tensor, place: str) -> tuple[np.dtype[Any], list[int]]:
+def _parse_description(entry: _Tensor, path: str) -> tuple[np.dtype[Any], list[int]]:
     dtype = dtype_of(entry.datatype)
     if dtype is None:
-        raise BadRequest(f"{place}.datatype: {entry.datatype[:40]!r} is not supported")
-    shape = _decode(entry.shape, list[int], f"{place}.shape")
+        raise BadRequest(f"{path}.datatype: {entry.datatype[:40]!r} is not supported")
+    shape = _decode(entry.shape, list[int], f"{path}.shape")
     if (
         len(shape) > _MAX_DIMENSIONS
         or not all(0 <= size <= _MAX_ELEMENTS for size in shape)
         or math.prod(shape) > _MAX_ELEMENTS
     ):
-        raise BadRequest(f"{place}.shape: must have at most {_MAX_DIMENSIONS} sizes of at least 0, not {shape!r}"[:200])
+        raise BadRequest(f"{path}.shape: must have at most {_MAX_DIMENSIONS} sizes of at least 0, not {shape!r}"[:200])
     return dtype, shape
 
 
-def _from_json(data: msgspec.Raw, dtype: np.dtype[Any], shape: list[int], place: str) -> Array:
+def _from_json(data: msgspec.Raw, dtype: np.dtype[Any], shape: list[int], path: str) -> Array:
     try:
         return json_tensors.decode(bytes(data), dtype, shape)
-    except json_tensors.Misfit as error:
-        raise BadRequest(f"{place}.data{error}") from error
+    except json_tensors.DataMismatch as error:
+        raise BadRequest(f"{path}.data{error}") from error
 
 
-def _from_bytes(data: memoryview, dtype: np.dtype[Any], shape: list[int], place: str) -> Array:
+def _from_bytes(data: memoryview, dtype: np.dtype[Any], shape: list[int], path: str) -> Array:
     array = np.frombuffer(data, dtype).reshape(shape)
     if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
-        raise BadRequest(f"{place}: bytes of BOOL must be 0 or 1")
+        raise BadRequest(f"{path}: bytes of BOOL must be 0 or 1")
     return array
 
 
 def _is_number(text: str) -> bool:
-    """Return True for up to _MAX_DIGITS ASCII digits; `str.isdigit` alone accepts digits of other scripts."""
-    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    """Return True for up to _MAX_LENGTH_DIGITS ASCII digits; `str.isdigit` alone accepts digits of other scripts."""
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_LENGTH_DIGITS
 
 
 def _write_tensors(

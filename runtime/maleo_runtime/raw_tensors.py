@@ -10,7 +10,7 @@ conservative: an unknown operator counts as one that combines nothing, and the s
 Method: abstract interpretation in one pass over the nodes. Every raw element carries a random vector that identifies
 the input element it depends on. Operators that move elements are executed on these vectors. For a linear operator, the
 variance of the vectors under its absolute weights is zero if and only if a single input element contributes (up to the
-tolerance `_SINGLE`).
+tolerance `_SINGLE_INPUT_VARIANCE`).
 
 Cost: a data-movement operator is executed 1 + _HASHES times, a linear operator on 2 + _HASHES stacked tensors.
 """
@@ -32,13 +32,13 @@ Marks = NDArray[np.float32]
 
 _HASHES: Final = 4
 _SEED: Final = 7
-_SINGLE: Final = 1e-4
+_SINGLE_INPUT_VARIANCE: Final = 1e-4
 """Variance below which a single input element contributes: the others weigh less than about 1/6000 of it."""
-_FREE: Final = 2
+_FREE_LENGTH: Final = 2
 """Length assumed for a free dimension; free dimensions other than the batch never cross a cut."""
 
 _SHAPE_ONLY: Final = {"Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike"}
-_MOVES: Final = {
+_DATA_MOVEMENT: Final = {
     "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "GlobalMaxPool",
     "Identity", "MaxPool", "Pad", "ReduceMax", "Reshape", "Slice", "SpaceToDepth", "Split",
     "Squeeze", "Tile", "Transpose", "Unsqueeze",
@@ -77,13 +77,13 @@ def find_raw(model: onnx.ModelProto, values: Mapping[str, Value], constants: Ite
 
     values: types and shapes as far as known; constants: tensors that do not depend on the input.
     """
-    walk = _Walk(model, values, frozenset(constants))
+    propagation = _Propagation(model, values, frozenset(constants))
     for node in model.graph.node:
-        walk.visit(node)
-    return frozenset(name for name, marks in walk.marks.items() if marks is not None)
+        propagation.visit(node)
+    return frozenset(name for name, marks in propagation.marks.items() if marks is not None)
 
 
-class _Walk:
+class _Propagation:
     """State of the pass. `marks` has the tensors that depend on the input, None for those without a raw element."""
 
     def __init__(self, model: onnx.ModelProto, values: Mapping[str, Value], constants: frozenset[str]) -> None:
@@ -108,25 +108,25 @@ class _Walk:
             self.marks |= dict.fromkeys(outputs)
             return
         try:
-            made = self._apply(node)
+            results = self._apply(node)
         except MemoryError:
             raise  # a lack of memory says nothing about the operator
         except Exception:  # noqa: BLE001 - an operator that cannot be analysed counts as raw, never as safe
-            made = [self._all_of_one(name) for name in outputs]
+            results = [self._fully_raw(name) for name in outputs]
         self.marks |= {
             name: marks if marks is not None and marks[0].any() else None
-            for name, marks in zip((name for name in node.output if name), made, strict=False)
+            for name, marks in zip((name for name in node.output if name), results, strict=False)
             if name not in self._constants
         }
-        self.marks |= {name: self._all_of_one(name) for name in outputs if name not in self.marks}
+        self.marks |= {name: self._fully_raw(name) for name in outputs if name not in self.marks}
 
     def _apply(self, node: onnx.NodeProto) -> list[Marks | None]:
         kind = node.op_type
         if any(a.HasField("g") or a.graphs for a in node.attribute):
             raise _Unknown
         if kind == "ReduceMin":  # which of the elements is selected does not matter
-            kind, node = "ReduceMax", _as(node, "ReduceMax")
-        if kind in _MOVES:
+            kind, node = "ReduceMax", _with_op_type(node, "ReduceMax")
+        if kind in _DATA_MOVEMENT:
             return list(self._move(node))
         if kind == "Resize":
             return [self._resize(node)]
@@ -150,8 +150,10 @@ class _Walk:
             spread = np.broadcast_to(marks.reshape(len(marks), *(1,) * (len(shape) + 1 - marks.ndim), *marks.shape[1:]),
                                      (len(marks), *shape))  # fmt: skip
             found = spread if found is None else np.where(found[0] > 0, found, spread)
-        whole = node.op_type == "DynamicQuantizeLinear" and prod(shape) > 1  # scale and zero point combine all elements
-        return [found, *(None for _ in node.output[1:])] if whole else [found]
+        mixes_all = (
+            node.op_type == "DynamicQuantizeLinear" and prod(shape) > 1
+        )  # scale and zero point combine all elements
+        return [found, *(None for _ in node.output[1:])] if mixes_all else [found]
 
     # ------------------------------------------------------------------------------------------------ by place
 
@@ -159,7 +161,7 @@ class _Walk:
         data = list(node.input) if node.op_type == "Concat" else [node.input[0]]
         rest = [name for name in node.input if name and name not in data]
         if node.op_type == "Gather" and self.marks.get(node.input[1]) is not None:
-            return [self._look_up(node)]
+            return [self._gather(node)]
         if any(name in self.marks for name in rest):
             raise _Unknown
         bare = onnx.NodeProto()
@@ -167,11 +169,11 @@ class _Walk:
         if node.op_type == "Pad" and len(node.input) > 2:  # noqa: PLR2004 - data, pads
             rest = [name for name in rest if name != node.input[2]]
             bare.input[2] = ""  # the padding value does not matter
-        given = {name: self.value(name) for name in rest}
-        layers = [self._run_alone(bare, given | {n: self._marks_of(n)[i] for n in data}) for i in range(_HASHES + 1)]
+        operands = {name: self.value(name) for name in rest}
+        layers = [self._run_node(bare, operands | {n: self._marks_of(n)[i] for n in data}) for i in range(_HASHES + 1)]
         return [np.stack([layer[at] for layer in layers]) for at in range(len(layers[0]))]
 
-    def _look_up(self, node: onnx.NodeProto) -> Marks:
+    def _gather(self, node: onnx.NodeProto) -> Marks:
         """Return the marks of table rows gathered by raw indices: each element of a row depends on its index."""
         indices = self.marks[node.input[1]]
         if indices is None or node.input[0] in self.marks:
@@ -185,10 +187,11 @@ class _Walk:
     def _resize(self, node: onnx.NodeProto) -> Marks:
         """Mark each element like its nearest input element: a resized image still is the image."""
         marks, shape = self._marks_of(node.input[0]), self._shape(node.output[0])
-        at = [
-            np.minimum(np.arange(made) * had // made, had - 1) for made, had in zip(shape, marks.shape[1:], strict=True)
+        nearest = [
+            np.minimum(np.arange(output_length) * input_length // output_length, input_length - 1)
+            for output_length, input_length in zip(shape, marks.shape[1:], strict=True)
         ]
-        found: Marks = marks[np.ix_(np.arange(len(marks)), *at)]
+        found: Marks = marks[np.ix_(np.arange(len(marks)), *nearest)]
         return found
 
     # ------------------------------------------------------------------------------------------------ sums
@@ -201,50 +204,50 @@ class _Walk:
         marks = self._marks_of(node.input[0])
         if node.op_type in _SUMS:
             axes = self._axes(node, marks.ndim - 1)
-            keep = bool(_attribute(node, "keepdims", 1))
-            return _judge(_stack(marks).sum(axis=tuple(axis + 1 for axis in axes), keepdims=keep))
+            keepdims = bool(_attribute(node, "keepdims", 1))
+            return _mark_single_inputs(_stack(marks).sum(axis=tuple(axis + 1 for axis in axes), keepdims=keepdims))
         if node.op_type in _WINDOWS:
-            return _judge(self._sweep(node, _WINDOWS[node.op_type], _stack(marks), {}))
+            return _mark_single_inputs(self._slide_window(node, _WINDOWS[node.op_type], _stack(marks), {}))
         weight_at, zero_at = _CONVOLUTIONS[node.op_type]
         weights = {"w": self._weight(node.input[weight_at], _input(node, zero_at), 0)}
         kind = "ConvTranspose" if node.op_type == "ConvTranspose" else "Conv"
-        return _judge(self._sweep(node, kind, _stack(marks), weights))
+        return _mark_single_inputs(self._slide_window(node, kind, _stack(marks), weights))
 
-    def _sweep(
+    def _slide_window(
         self, node: onnx.NodeProto, kind: str, stack: NDArray[Any], weights: Mapping[str, NDArray[Any]]
     ) -> NDArray[Any]:
         """Run a sliding-window operator on the stacked marks, as one batch."""
         batch = stack.reshape(-1, *stack.shape[2:]).astype(np.float32)
         bare = onnx.helper.make_node(kind, ["x", *weights], ["y"])
         bare.attribute.extend(a for a in node.attribute if a.name not in {"activation", "activation_params", "p"})
-        made: NDArray[Any] = self._run_alone(bare, {"x": batch, **weights})[0]
-        return made.reshape(len(stack), -1, *made.shape[1:])
+        result: NDArray[Any] = self._run_node(bare, {"x": batch, **weights})[0]
+        return result.reshape(len(stack), -1, *result.shape[1:])
 
     def _multiply(self, node: onnx.NodeProto) -> Marks:
         """Judge each factor under the absolute weights of the other; a factor that depends on the input is dense."""
-        at, zeros = _PRODUCTS[node.op_type][:2], _PRODUCTS[node.op_type][2:]
-        if any(self.marks.get(name) is not None for i, name in enumerate(node.input) if i not in at):
+        positions, zeros = _PRODUCTS[node.op_type][:2], _PRODUCTS[node.op_type][2:]
+        if any(self.marks.get(name) is not None for i, name in enumerate(node.input) if i not in positions):
             raise _Unknown
-        names = [node.input[i] for i in at]
-        turned = [bool(_attribute(node, name, 0)) for name in ("transA", "transB")]
+        names = [node.input[i] for i in positions]
+        transposed = [bool(_attribute(node, name, 0)) for name in ("transA", "transB")]
         total: NDArray[Any] | None = None
-        for mine, other in ((0, 1), (1, 0)):
-            if self.marks.get(names[mine]) is None:
+        for factor, other in ((0, 1), (1, 0)):
+            if self.marks.get(names[factor]) is None:
                 continue
             if names[other] in self.marks:
                 weight = np.ones(self._shape(names[other]))
             else:
                 weight = self._weight(names[other], _input(node, zeros[other]), -1 if other else -2)
-            stack = _stack(self._marks_of(names[mine]))
-            if turned[mine]:
+            stack = _stack(self._marks_of(names[factor]))
+            if transposed[factor]:
                 stack = np.swapaxes(stack, -1, -2)
-            if turned[other]:
+            if transposed[other]:
                 weight = np.swapaxes(weight, -1, -2)
-            made = _product(stack, weight) if mine == 0 else _product_from_left(weight, stack)
-            total = made if total is None else total + made
+            product = _product(stack, weight) if factor == 0 else _product_from_left(weight, stack)
+            total = product if total is None else total + product
         if total is None:
             raise _Unknown
-        return _judge(total)
+        return _mark_single_inputs(total)
 
     def _recur(self, node: onnx.NodeProto) -> list[Marks | None]:
         """Return no raw outputs if all gates combine several features, else raise _Unknown.
@@ -254,7 +257,7 @@ class _Walk:
         if any(self.marks.get(name) is not None for name in node.input[1:] if name):
             raise _Unknown
         marks, weight = self._marks_of(node.input[0]), self._weight(node.input[1], "", 0)
-        gates = _judge(np.einsum("ktbi,dgi->ktbdg", _stack(marks), weight))
+        gates = _mark_single_inputs(np.einsum("ktbi,dgi->ktbdg", _stack(marks), weight))
         if gates[0].any():
             raise _Unknown
         return [None for _ in node.output]
@@ -280,12 +283,12 @@ class _Walk:
         return _run(cut(self._model, [], [onnx.ValueInfoProto(name=name)]), {})[0]
 
     def _axes(self, node: onnx.NodeProto, rank: int) -> list[int]:
-        stated = _attribute(node, "axes", None)
-        if stated is None and len(node.input) > 1 and node.input[1]:
-            stated = self.value(node.input[1]).tolist()
-        if not stated:
+        axes = _attribute(node, "axes", None)
+        if axes is None and len(node.input) > 1 and node.input[1]:
+            axes = self.value(node.input[1]).tolist()
+        if not axes:
             return [] if _attribute(node, "noop_with_empty_axes", 0) else list(range(rank))
-        return [axis % rank for axis in stated]
+        return [axis % rank for axis in axes]
 
     def _marks_of(self, name: str) -> Marks:
         found = self.marks.get(name)
@@ -295,9 +298,9 @@ class _Walk:
         if name not in self._values:
             raise _Unknown
         shape = self._values[name].shape
-        return tuple(length if length > 0 else (1 if at == 0 else _FREE) for at, length in enumerate(shape))
+        return tuple(length if length > 0 else (1 if at == 0 else _FREE_LENGTH) for at, length in enumerate(shape))
 
-    def _all_of_one(self, name: str) -> Marks:
+    def _fully_raw(self, name: str) -> Marks:
         """Return marks of one identical input element everywhere, which no later operator can combine."""
         try:
             shape = self._shape(name)
@@ -305,23 +308,23 @@ class _Walk:
             shape = ()
         return np.ones((_HASHES + 1, *shape), np.float32)
 
-    def _run_alone(self, node: onnx.NodeProto, given: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def _run_node(self, node: onnx.NodeProto, operands: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         graph = onnx.helper.make_graph(
             [node],
             "one",
-            [_info(name, value) for name, value in given.items()],
+            [_info(name, value) for name, value in operands.items()],
             [onnx.ValueInfoProto(name=n) for n in node.output if n],
         )
-        opsets = [each for each in self._model.opset_import if each.domain in {"", "ai.onnx"}]
-        one = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=self._model.ir_version)
-        return _run(one, given)
+        opsets = [opset for opset in self._model.opset_import if opset.domain in {"", "ai.onnx"}]
+        model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=self._model.ir_version)
+        return _run(model, operands)
 
 
-def _run(model: onnx.ModelProto, given: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+def _run(model: onnx.ModelProto, operands: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, dict(given)))
+    return list(session.run(None, dict(operands)))
 
 
 def _stack(marks: Marks) -> NDArray[np.float64]:
@@ -330,19 +333,23 @@ def _stack(marks: Marks) -> NDArray[np.float64]:
     return np.concatenate([wide, (wide[1:] ** 2).sum(axis=0, keepdims=True)])
 
 
-def _judge(sums: NDArray[Any]) -> Marks:
+def _mark_single_inputs(sums: NDArray[Any]) -> Marks:
     """Return marks from weighted sums of a stack: an element is raw if a single input element contributes to it."""
     weight = np.where(sums[0] > 0, sums[0], 1.0)
     means = sums[1:-1] / weight
     variance = sums[-1] / weight - (means**2).sum(axis=0)
-    single = (sums[0] > 0) & (variance < _SINGLE)
+    single = (sums[0] > 0) & (variance < _SINGLE_INPUT_VARIANCE)
     return np.concatenate([single[None], means * single]).astype(np.float32)
 
 
 def _product(stack: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     """Return the stacked tensors multiplied by a matrix, or by a batch of matrices."""
-    lacking = right.ndim - (stack.ndim - 1)
-    wide = stack.reshape(len(stack), *(1,) * lacking, *stack.shape[1:]) if lacking > 0 < stack.ndim - 2 else stack
+    missing_dims = right.ndim - (stack.ndim - 1)
+    wide = (
+        stack.reshape(len(stack), *(1,) * missing_dims, *stack.shape[1:])
+        if missing_dims > 0 < stack.ndim - 2
+        else stack
+    )
     found: NDArray[Any] = np.matmul(wide, right)
     return found
 
@@ -352,8 +359,8 @@ def _product_from_left(left: NDArray[Any], stack: NDArray[Any]) -> NDArray[Any]:
     if stack.ndim == 2:  # noqa: PLR2004 - each tensor is a vector
         found: NDArray[Any] = np.matmul(left, stack[..., None])[..., 0]
         return found
-    lacking = left.ndim - (stack.ndim - 1)
-    wide = stack.reshape(len(stack), *(1,) * lacking, *stack.shape[1:]) if lacking > 0 else stack
+    missing_dims = left.ndim - (stack.ndim - 1)
+    wide = stack.reshape(len(stack), *(1,) * missing_dims, *stack.shape[1:]) if missing_dims > 0 else stack
     return np.asarray(np.matmul(left, wide))
 
 
@@ -361,11 +368,11 @@ def _input(node: onnx.NodeProto, at: int | None) -> str:
     return node.input[at] if at is not None and at < len(node.input) else ""
 
 
-def _as(node: onnx.NodeProto, kind: str) -> onnx.NodeProto:
-    made = onnx.NodeProto()
-    made.CopyFrom(node)
-    made.op_type = kind
-    return made
+def _with_op_type(node: onnx.NodeProto, kind: str) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.op_type = kind
+    return copy
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

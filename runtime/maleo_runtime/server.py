@@ -16,36 +16,36 @@ from aiohttp import web
 from maleo_runtime import metadata
 from maleo_runtime.admission import Admission, Busy
 from maleo_runtime.metadata import Statistics
-from maleo_runtime.peer_client import TIMEOUT, PartnerLost
+from maleo_runtime.peer_client import TIMEOUT_HEADER, PeerLost
 from maleo_runtime.protocol import HEADER_LENGTH, BadRequest, Request, body_limit, parse_request, write_response
-from maleo_runtime.request_body import WORKER, Encoded, TooLarge, TooSlow, receive, time_for
-from maleo_runtime.revision_store import Host
-from maleo_runtime.service import Answer, NotServing, NotWarm, Service
-from maleo_runtime.stage import StageFailed, Unfit
+from maleo_runtime.request_body import WORKER, BodyTimeout, TooLarge, UnsupportedEncoding, receive, transfer_timeout
+from maleo_runtime.revision_store import RevisionStore
+from maleo_runtime.service import InferenceResult, NotServing, NotWarm, Service
+from maleo_runtime.stage import InputMismatch, StageFailed
 from maleo_wire.messages import SlotDesired, TensorSpec
 
 _Result = TypeVar("_Result")
-_MAX_DIGITS: Final = 18
+_MAX_VERSION_DIGITS: Final = 17
 _RETRY_AFTER_S: Final = "1"
-_SMALL: Final = 16 * 1024  # bytes of JSON that are processed faster than they are handed to another thread
+_MAX_INLINE_BYTES: Final = 16 * 1024  # bytes of JSON that are processed faster than they are handed to another thread
 _log = logging.getLogger(__name__)
 
 
-class Unknown(Exception):
+class NotFound(Exception):
     """The model or version is not served here. HTTP 404."""
 
 
 _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (BadRequest, 400),
-    (Unfit, 400),
-    (Unknown, 404),
-    (TooSlow, 408),
+    (InputMismatch, 400),
+    (NotFound, 404),
+    (BodyTimeout, 408),
     (NotWarm, 409),
     (TooLarge, 413),
-    (Encoded, 415),
+    (UnsupportedEncoding, 415),
     (Busy, 429),
     (StageFailed, 500),
-    (PartnerLost, 502),
+    (PeerLost, 502),
     (NotServing, 503),
 )
 
@@ -53,12 +53,12 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
 class Server:
     """HTTP front end. While `draining`, readiness fails; requests are answered, and each closes its connection."""
 
-    def __init__(self, host: Host, service: Service, *, identity: str) -> None:
+    def __init__(self, store: RevisionStore, service: Service, *, identity: str) -> None:
         self.draining = False
         self.idle = asyncio.Event()
         self.idle.set()
         self._in_flight = 0
-        self._host = host
+        self._store = store
         self._service = service
         self._admission = Admission()
         self._statistics = Statistics()
@@ -76,7 +76,7 @@ class Server:
             app.router.add_get(f"{path}/ready", self._model_ready)
             app.router.add_get(f"{path}/config", self._describe_config)
             app.router.add_get(f"{path}/stats", self._describe_statistics)
-            app.router.add_post(f"{path}/infer", self._infer, expect_handler=_expect)
+            app.router.add_post(f"{path}/infer", self._infer, expect_handler=_handle_expect)
         return app
 
     # ------------------------------------------------------------------------------------------------ handlers
@@ -86,7 +86,7 @@ class Server:
 
     async def _ready(self, _request: web.Request) -> web.Response:
         """Report ready once a desired state is known: an entry must be reachable before a revision is active."""
-        ready = self._host.desired is not None and not self.draining
+        ready = self._store.desired is not None and not self.draining
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 
     async def _describe_server(self, _request: web.Request) -> web.Response:
@@ -95,7 +95,7 @@ class Server:
 
     async def _list_models(self, _request: web.Request) -> web.Response:
         """Return the repository index in Triton's form: the model of this mission."""
-        desired, active = self._host.desired, self._host.active
+        desired, active = self._store.desired, self._store.active
         if desired is None or not desired.entry:
             return web.json_response([])
         state = {"state": "READY", "reason": ""} if active is not None else {"state": "LOADING", "reason": ""}
@@ -104,69 +104,71 @@ class Server:
 
     async def _model_ready(self, request: web.Request) -> web.Response:
         self._find_model(request)
-        ready = self._host.active is not None and not self.draining
+        ready = self._store.active is not None and not self.draining
         return web.json_response({"name": request.match_info["model"], "ready": ready}, status=200 if ready else 503)
 
     async def _describe_model(self, request: web.Request) -> web.Response:
-        return web.json_response(metadata.describe(self._find_model(request), self._host.active))
+        return web.json_response(metadata.describe(self._find_model(request), self._store.active))
 
     async def _describe_config(self, request: web.Request) -> web.Response:
         return web.json_response(metadata.describe_config(self._find_model(request)))
 
     async def _describe_statistics(self, request: web.Request) -> web.Response:
         desired = self._find_model(request)
-        return web.json_response(self._statistics.describe(desired.model, self._host.active))
+        return web.json_response(self._statistics.describe(desired.model, self._store.active))
 
     async def _infer(self, request: web.Request) -> web.StreamResponse:
-        partner, version = self._is_partner(request), _version(request)
-        if partner and version is not None:  # slots name the revision: the mission's model may be changing meanwhile
-            return await self._serve(request, self._host.arriving(version), version)
+        is_peer, version = self._is_peer(request), _version(request)
+        if is_peer and version is not None:  # slots name the revision: the mission's model may be changing meanwhile
+            return await self._serve(request, self._store.request_tensors(version), version)
         desired = self._find_model(request)
         start = time.perf_counter()
         try:
             response = await self._serve(request, desired.inputs, None)
         except Exception:
-            self._statistics.note(self._host.active, success=False, seconds=time.perf_counter() - start)
+            self._statistics.record(self._store.active, success=False, seconds=time.perf_counter() - start)
             raise
-        self._statistics.note(self._host.active, success=True, seconds=time.perf_counter() - start)
+        self._statistics.record(self._store.active, success=True, seconds=time.perf_counter() - start)
         return response
 
     # ------------------------------------------------------------------------------------------------ inside
 
     async def _serve(
-        self, request: web.Request, inputs: tuple[TensorSpec, ...] | None, part: int | None
+        self, request: web.Request, inputs: tuple[TensorSpec, ...] | None, revision: int | None
     ) -> web.StreamResponse:
-        """Receive, compute and answer one request. `part`: the revision if another slot calls, None for a client."""
-        desired, header_length = self._host.desired, request.headers.get(HEADER_LENGTH)
+        """Receive, compute and answer one request. `revision`: set if another slot calls, None for a client."""
+        desired, header_length = self._store.desired, request.headers.get(HEADER_LENGTH)
         if desired is None or inputs is None:
-            raise NotWarm(f"revision {part} is not warm; warm revisions: {list(self._host.warm)}")
-        limit = body_limit(inputs, binary=header_length is not None, at_most=desired.policy.max_body_bytes)
-        with self._admission.holding(limit) as held:
-            body = await receive(request, limit, held)
-            with self._admission.turn():
+            raise NotWarm(f"revision {revision} is not warm; warm revisions: {list(self._store.warm)}")
+        limit = body_limit(inputs, binary=header_length is not None, max_bytes=desired.policy.max_body_bytes)
+        with self._admission.reserve(limit) as reservation:
+            body = await receive(request, limit, reservation)
+            with self._admission.count_request():
                 parsed = await _off_loop(len(body), header_length, parse_request, body, header_length)
                 del body
-                held.resize(sum(array.nbytes for array in parsed.tensors.values()))
-                answer = await self._compute(request, parsed, part)
-                binary = all(parsed.binary.get(name, parsed.default_binary) for name in answer.outputs)
-                size = sum(array.nbytes for array in answer.outputs.values())
+                reservation.resize(sum(array.nbytes for array in parsed.tensors.values()))
+                result = await self._compute(request, parsed, revision)
+                binary = all(parsed.binary.get(name, parsed.default_binary) for name in result.outputs)
+                size = sum(array.nbytes for array in result.outputs.values())
                 write = partial(
                     write_response,
                     parsed,
-                    answer.outputs,
+                    result.outputs,
                     model=desired.model,
-                    version=answer.revision,
-                    parameters=_parameters(answer),
+                    version=result.revision,
+                    parameters=_parameters(result),
                 )
                 written = await _off_loop(size, "" if binary else None, write)
         return web.Response(body=written.data, headers=written.headers)
 
-    async def _compute(self, request: web.Request, parsed: Request, part: int | None) -> Answer:
-        if part is None:
+    async def _compute(self, request: web.Request, parsed: Request, revision: int | None) -> InferenceResult:
+        if revision is None:
             return await self._service.serve_entry(parsed.tensors)
-        return await self._service.serve_part(part, parsed.tensors, allowed_s=_seconds(request.headers.get(TIMEOUT)))
+        return await self._service.serve_part(
+            revision, parsed.tensors, allowed_s=_seconds(request.headers.get(TIMEOUT_HEADER))
+        )
 
-    def _is_partner(self, request: web.Request) -> bool:
+    def _is_peer(self, request: web.Request) -> bool:
         return hmac.compare_digest(request.headers.get("Authorization", "").encode(), self._authorization)
 
     def _find_model(self, request: web.Request) -> SlotDesired:
@@ -174,19 +176,19 @@ class Server:
 
         Raise Unknown, or NotServing before the slot has a desired state.
         """
-        desired, version, model = self._host.desired, _version(request), request.match_info["model"]
+        desired, version, model = self._store.desired, _version(request), request.match_info["model"]
         if desired is None:
             raise NotServing("no model is being served yet")
         if not desired.entry:
-            raise Unknown("this slot serves a partition only: send the request to the entry slot of the mission")
+            raise NotFound("this slot serves a partition only: send the request to the entry slot of the mission")
         if model != desired.model:
-            raise Unknown(f"unknown model {model[:100]!r}: this slot serves {desired.model!r}")
-        if version is not None and version != self._host.active:
-            raise Unknown(f"unknown version {version}: the active version is {self._host.active}; omit the version")
+            raise NotFound(f"unknown model {model[:100]!r}: this slot serves {desired.model!r}")
+        if version is not None and version != self._store.active:
+            raise NotFound(f"unknown version {version}: the active version is {self._store.active}; omit the version")
         return desired
 
     def _describe_endpoints(self) -> str:
-        desired = self._host.desired
+        desired = self._store.desired
         if desired is None or not desired.entry:
             return "this slot serves /v2 and /v2/health/{live,ready}"
         model = f"/v2/models/{desired.model}"
@@ -199,7 +201,7 @@ class Server:
         self._in_flight += 1
         self.idle.clear()
         try:
-            response = await self._try(request, handler)
+            response = await self._handle(request, handler)
             if self.draining:
                 response.force_close()
             await _send(request, response)
@@ -209,24 +211,24 @@ class Server:
                 self.idle.set()
         return response
 
-    async def _try(
+    async def _handle(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         try:
             return await handler(request)
         except web.HTTPException as error:
             message = f"{request.method} {request.path[:200]}: {error.reason}; {self._describe_endpoints()}"
-            response = _refuse(error.status, message)
+            response = _error_response(error.status, message)
             response.headers.update({name: error.headers[name] for name in ("Allow",) if name in error.headers})
             return response
         except Exception as error:  # noqa: BLE001 - the client gets the protocol's error object for every failure
-            return _refuse(*_describe_error(error))
+            return _error_response(*_describe_error(error))
 
 
 def _version(request: web.Request) -> int | None:
     version = request.match_info.get("version")
-    if version is not None and not (version.isascii() and version.isdigit() and len(version) < _MAX_DIGITS):
-        raise Unknown(f"unknown version {version[:40]!r}: versions are revision numbers")
+    if version is not None and not (version.isascii() and version.isdigit() and len(version) <= _MAX_VERSION_DIGITS):
+        raise NotFound(f"unknown version {version[:40]!r}: versions are revision numbers")
     return int(version) if version is not None else None
 
 
@@ -241,12 +243,12 @@ def _seconds(text: str | None) -> float | None:
 
 async def _off_loop(size: int, header_length: str | None, work: Callable[..., _Result], *args: Any) -> _Result:
     """Run `work`, in the body thread for large JSON; binary data is only viewed, not copied, and runs inline."""
-    if size <= _SMALL or header_length is not None:
+    if size <= _MAX_INLINE_BYTES or header_length is not None:
         return work(*args)
     return await asyncio.get_running_loop().run_in_executor(WORKER, work, *args)
 
 
-async def _expect(request: web.Request) -> None:
+async def _handle_expect(request: web.Request) -> None:
     if request.headers.get("Expect", "").lower() != "100-continue":
         raise web.HTTPExpectationFailed(
             text=json.dumps({"error": "Expect: only 100-continue is supported"}), content_type="application/json"
@@ -257,7 +259,7 @@ async def _expect(request: web.Request) -> None:
 async def _send(request: web.Request, response: web.StreamResponse) -> None:
     """Send the answer; abort the connection of a client that does not receive it in time."""
     try:
-        async with asyncio.timeout(time_for(response.content_length or 0)):
+        async with asyncio.timeout(transfer_timeout(response.content_length or 0)):
             await response.prepare(request)
             await response.write_eof()
     except TimeoutError:
@@ -265,22 +267,22 @@ async def _send(request: web.Request, response: web.StreamResponse) -> None:
             request.transport.abort()
 
 
-def _parameters(answer: Answer) -> dict[str, Any]:
+def _parameters(result: InferenceResult) -> dict[str, Any]:
     return {
-        "variant": answer.variant,
-        "revision": answer.revision,
-        "served_by": answer.served_by,
-        "inside_s": answer.inside_s,
+        "variant": result.variant,
+        "revision": result.revision,
+        "served_by": result.served_by,
+        "inside_s": result.inside_s,
     }
 
 
-def _refuse(status: int, message: str) -> web.Response:
+def _error_response(status: int, message: str) -> web.Response:
     headers = {"Retry-After": _RETRY_AFTER_S} if status == HTTPStatus.TOO_MANY_REQUESTS else None
     return web.json_response({"error": message}, status=status, headers=headers)
 
 
 def _describe_error(error: Exception) -> tuple[int, str]:
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), None)
+    status = next((status for error_class, status in _STATUS if isinstance(error, error_class)), None)
     if status is not None:
         return status, str(error)
     _log.error("a request failed because of an internal error", exc_info=error)

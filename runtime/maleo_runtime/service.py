@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from maleo_runtime.counters import Counters
-from maleo_runtime.peer_client import Hops, PartnerLost, TooSlow
-from maleo_runtime.revision_store import Held, Host
-from maleo_runtime.stage import InputRefused, StageFailed, Unfit, Unit, check
+from maleo_runtime.peer_client import DeliveryTimeout, PeerClient, PeerLost
+from maleo_runtime.revision_store import HeldRevision, RevisionStore
+from maleo_runtime.stage import InputMismatch, InputRefused, StageFailed, UnitExecutor, check_inputs
 from maleo_runtime.tensor import Array
 
-_PATIENCE_S: Final = 5.0  # wait for a lost next slot if there is no fallback
-_PAUSE_S: Final = 0.05
-_SHORTEST_S: Final = 0.001
-_EARLIER: Final = 0.95  # a slot in the middle times out before its caller, and can tell which link was slow
+_PEER_RETRY_S: Final = 5.0  # wait for a lost next slot if there is no fallback
+_RETRY_INTERVAL_S: Final = 0.05
+_MIN_TIMEOUT_S: Final = 0.001
+_TIMEOUT_SHARE: Final = 0.95  # a slot in the middle times out before its caller, and can tell which link was slow
 
 
 class NotWarm(Exception):
@@ -27,7 +27,7 @@ class NotServing(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class InferenceResult:
     """Outputs of a request and their origin. `inside_s`: seconds from its arrival at this slot to the answer."""
 
     outputs: dict[str, Array]
@@ -40,100 +40,106 @@ class Answer:
 class Service:
     """Executes requests on the slot's revisions and counts them."""
 
-    def __init__(self, host: Host, unit: Unit, hops: Hops, counters: Counters, *, name: str) -> None:
-        self._host = host
-        self._unit = unit
-        self._hops = hops
+    def __init__(
+        self, store: RevisionStore, executor: UnitExecutor, peers: PeerClient, counters: Counters, *, name: str
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._peers = peers
         self._counters = counters
         self._name = name
 
-    async def serve_entry(self, tensors: Mapping[str, Array]) -> Answer:
+    async def serve_entry(self, tensors: Mapping[str, Array]) -> InferenceResult:
         """Answer a client's request and count it. Raise NotServing, Unfit or StageFailed."""
-        arrived = time.perf_counter()
-        desired, active = self._host.desired, self._host.active
+        arrival = time.perf_counter()
+        desired, active = self._store.desired, self._store.active
         if desired is None or active is None:
             raise NotServing("no revision of this mission is serving yet")
         limit = desired.policy.latency_limit_s
         if desired.inputs:
-            check(desired.inputs, tensors)
+            check_inputs(desired.inputs, tensors)
         try:
-            answer, fallback = await self._answer(tensors, arrived, max(_PATIENCE_S, desired.policy.hop_timeout_s))
+            result, fallback = await self._infer(tensors, arrival, max(_PEER_RETRY_S, desired.policy.hop_timeout_s))
         except InputRefused:
-            self._counters.note_refusal(active, "")
+            self._counters.record_rejection(active, "")
             raise
-        except Unfit:
+        except InputMismatch:
             raise  # the request fits no input of the model: it does not count as the mission's
         except asyncio.CancelledError:
             # A client that disconnects within the latency limit says nothing about the mission; a later one does.
-            if limit is not None and time.perf_counter() - arrived > limit:
-                self._counters.note_failure(active, "")
+            if limit is not None and time.perf_counter() - arrival > limit:
+                self._counters.record_failure(active, "")
             raise
         except Exception:
-            self._counters.note_failure(active, "")
+            self._counters.record_failure(active, "")
             raise
-        self._counters.note_answer(
-            answer.revision, answer.variant, seconds=answer.inside_s, limit_s=limit, fallback=fallback
+        self._counters.record_success(
+            result.revision, result.variant, seconds=result.inside_s, limit_s=limit, fallback=fallback
         )
-        return answer
+        return result
 
     async def serve_part(
         self, revision: int, tensors: Mapping[str, Array], *, allowed_s: float | None = None
-    ) -> Answer:
-        """Answer the call of a slot that waits `allowed_s`. Raise NotWarm, Unfit, StageFailed or PartnerLost."""
-        arrived = time.perf_counter()
-        async with self._host.holding(revision) as held:
+    ) -> InferenceResult:
+        """Answer the call of a slot that waits `allowed_s`. Raise NotWarm, Unfit, StageFailed or PeerLost."""
+        arrival = time.perf_counter()
+        async with self._store.hold(revision) as held:
             if held is None:
                 raise NotWarm(
-                    f"revision {revision} is not warm at {self._name}; warm revisions: {list(self._host.warm)}"
+                    f"revision {revision} is not warm at {self._name}; warm revisions: {list(self._store.warm)}"
                 )
             return await self._run(
-                held, tensors, arrived, None if allowed_s is None else arrived + _EARLIER * allowed_s
+                held, tensors, arrival, None if allowed_s is None else arrival + _TIMEOUT_SHARE * allowed_s
             )
 
-    async def _answer(self, tensors: Mapping[str, Array], arrived: float, patience_s: float) -> tuple[Answer, bool]:
+    async def _infer(
+        self, tensors: Mapping[str, Array], arrival: float, retry_s: float
+    ) -> tuple[InferenceResult, bool]:
         """Return the answer, and whether the fallback computed it.
 
         If the next slot is lost or the stage fails, the request is repeated on a revision that became active meanwhile,
-        else computed by the fallback. Without a warm fallback a lost slot is retried for `patience_s`, because a pod
+        else computed by the fallback. Without a warm fallback a lost slot is retried for `retry_s`, because a pod
         that is being replaced is soon back.
         """
-        while (active := self._host.active) is not None:
-            until = None if self._host.fallback_is_warm else arrived + patience_s
+        while (active := self._store.active) is not None:
+            deadline = None if self._store.fallback_is_warm else arrival + retry_s
             try:
-                return await self._answer_on(active, tensors, arrived, until), False
-            except (PartnerLost, StageFailed) as error:
+                return await self._infer_on(active, tensors, arrival, deadline), False
+            except (PeerLost, StageFailed) as error:
                 failure = error
-            if self._host.active != active:
+            if self._store.active != active:
                 continue
-            async with self._host.holding_fallback() as spare:
-                if spare is not None:
-                    answer = await self._run(spare, tensors, arrived, None)
-                    return replace(answer, revision=active, served_by="fallback"), True
+            async with self._store.hold_fallback() as fallback:
+                if fallback is not None:
+                    result = await self._run(fallback, tensors, arrival, None)
+                    return replace(result, revision=active, served_by="fallback"), True
             if isinstance(failure, StageFailed):
                 raise failure
-            if time.perf_counter() > arrived + patience_s:
+            if time.perf_counter() > arrival + retry_s:
                 raise NotServing(f"a partner slot is unreachable, and there is no warm fallback: {failure}")
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(_RETRY_INTERVAL_S)
         raise NotServing("no revision of this mission is serving any more")
 
-    async def _answer_on(
-        self, revision: int, tensors: Mapping[str, Array], arrived: float, until: float | None
-    ) -> Answer:
-        async with self._host.holding(revision) as held:
+    async def _infer_on(
+        self, revision: int, tensors: Mapping[str, Array], arrival: float, deadline: float | None
+    ) -> InferenceResult:
+        async with self._store.hold(revision) as held:
             assert held is not None, "the active revision stays warm until another one serves"
-            return await self._run(held, tensors, arrived, until)
+            return await self._run(held, tensors, arrival, deadline)
 
-    async def _run(self, held: Held, tensors: Mapping[str, Array], arrived: float, until: float | None) -> Answer:
-        """Compute this slot's stage and call the next slot, which must answer by `until` (`perf_counter` seconds)."""
+    async def _run(
+        self, held: HeldRevision, tensors: Mapping[str, Array], arrival: float, deadline: float | None
+    ) -> InferenceResult:
+        """Compute this slot's stage and call the next slot, which must answer by `deadline` (perf_counter)."""
         revision, outputs, served_by = held.revision, dict(tensors), self._name
-        if revision.next is not None and self._hops.is_resting(revision.next.address):
-            raise PartnerLost(f"circuit breaker open: {revision.next.node} failed recently")
+        if revision.next is not None and self._peers.is_circuit_open(revision.next.address):
+            raise PeerLost(f"circuit breaker open: {revision.next.node} failed recently")
         if held.stage is not None:
             held.stage.check(tensors)
             decoder, encoder = held.stage.decoder, held.stage.encoder
-            given = await decoder.run(tensors) if decoder is not None else tensors
-            outputs, seconds = await self._unit.run(held.stage, given, held.pace)
-            self._counters.note_compute(
+            inputs = await decoder.run(tensors) if decoder is not None else tensors
+            outputs, seconds = await self._executor.run(held.stage, inputs, held.pace)
+            self._counters.record_compute(
                 revision.revision,
                 revision.variant,
                 seconds=seconds,
@@ -142,35 +148,35 @@ class Service:
             )
             outputs = await encoder.run(outputs) if encoder is not None else outputs
         if revision.next is not None:
-            outputs, chain = await self._call_next(held, outputs, until)
-            served_by = f"{served_by}>{chain}"
-        inside = time.perf_counter() - arrived
-        return Answer(outputs, revision.revision, revision.variant, served_by, inside)
+            outputs, downstream = await self._call_next(held, outputs, deadline)
+            served_by = f"{served_by}>{downstream}"
+        inside = time.perf_counter() - arrival
+        return InferenceResult(outputs, revision.revision, revision.variant, served_by, inside)
 
     async def _call_next(
-        self, held: Held, tensors: dict[str, Array], until: float | None
+        self, held: HeldRevision, tensors: dict[str, Array], deadline: float | None
     ) -> tuple[dict[str, Array], str]:
-        revision, desired = held.revision, self._host.desired
+        revision, desired = held.revision, self._store.desired
         assert revision.next is not None
         assert desired is not None
         number, variant, node = revision.revision, revision.variant, revision.next.node
         start = time.perf_counter()
-        allowed = desired.policy.hop_timeout_s if until is None else max(_SHORTEST_S, until - start)
+        allowed = desired.policy.hop_timeout_s if deadline is None else max(_MIN_TIMEOUT_S, deadline - start)
         try:
-            outputs, parameters, size = await self._hops.call(
+            outputs, parameters, size = await self._peers.call(
                 revision.next.address,
                 model=desired.model,
                 revision=number,
                 tensors=tensors,
                 timeout_s=allowed,
             )
-        except TooSlow as late:
-            self._counters.note_transfer(
-                number, variant, node=node, size=late.size, seconds=time.perf_counter() - start
+        except DeliveryTimeout as timeout:
+            self._counters.record_transfer(
+                number, variant, node=node, size=timeout.size, seconds=time.perf_counter() - start
             )
             raise
         inside = float(parameters.get("inside_s", 0.0))
-        self._counters.note_transfer(
+        self._counters.record_transfer(
             number, variant, node=node, size=size, seconds=time.perf_counter() - start - inside
         )
         return outputs, str(parameters.get("served_by", node))

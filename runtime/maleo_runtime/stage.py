@@ -13,11 +13,9 @@ import onnx
 import onnxruntime
 
 from maleo_runtime.graph import NoSuchCut, cut, external_weights
-from maleo_runtime.tensor import Array, make_sample, mismatch, to_value_info
+from maleo_runtime.tensor import Array, find_mismatch, make_sample, to_value_info
 from maleo_wire.address import redact_uri
-from maleo_wire.messages import CodecSpec as CoderDesired
-from maleo_wire.messages import Pace, TensorSpec
-from maleo_wire.messages import StageSpec as StageDesired
+from maleo_wire.messages import CodecSpec, Pace, StageSpec, TensorSpec
 
 _CPU: Final = "CPUExecutionProvider"
 _WARM_RUNS: Final = 2
@@ -27,11 +25,11 @@ class LoadFailed(Exception):
     """The artifact is not a model that this runtime can run, or has no such part."""
 
 
-class Unfit(Exception):
+class InputMismatch(Exception):
     """The inputs do not fit the model; the message names the input and the reason. HTTP 400."""
 
 
-class InputRefused(Unfit):
+class InputRefused(InputMismatch):
     """The model fails on these values but not on others, as for an index out of range or unequal batches. HTTP 400."""
 
 
@@ -39,7 +37,7 @@ class StageFailed(Exception):
     """The stage fails on its warm-up sample too, so the unit or the runtime is at fault, not the input. HTTP 500."""
 
 
-class Unit:
+class UnitExecutor:
     """Compute unit of the slot: one computation at a time, as on the hardware, in a thread of its own."""
 
     def __init__(self) -> None:
@@ -52,10 +50,10 @@ class Unit:
 
         A computation that has begun is finished even if its request is cancelled, and the next one waits for it.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._executor, _occupy, stage, inputs, pace)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, _compute_on_unit, stage, inputs, pace)
 
 
-def _occupy(stage: "Stage", inputs: Mapping[str, Array], pace: Pace | None) -> tuple[dict[str, Array], float]:
+def _compute_on_unit(stage: "Stage", inputs: Mapping[str, Array], pace: Pace | None) -> tuple[dict[str, Array], float]:
     """Compute in the unit's thread, so that the seconds contain neither a wait for the unit nor one for the loop."""
     start = time.perf_counter()
     outputs = stage.compute(inputs)
@@ -64,7 +62,7 @@ def _occupy(stage: "Stage", inputs: Mapping[str, Array], pace: Pace | None) -> t
     return outputs, time.perf_counter() - start
 
 
-class Coder:
+class CodecSession:
     """One side of a codec, run on the node's CPU. `tensors`: transferred tensors; `inputs`: inputs of its model."""
 
     def __init__(
@@ -92,32 +90,32 @@ class Stage:
 
     def __init__(
         self,
-        desired: StageDesired,
+        spec: StageSpec,
         session: onnxruntime.InferenceSession | None,
         *,
-        decoder: Coder | None = None,
-        encoder: Coder | None = None,
+        decoder: CodecSession | None = None,
+        encoder: CodecSession | None = None,
     ) -> None:
-        self.desired = desired
+        self.spec = spec
         self.decoder = decoder
         self.encoder = encoder
         self._session = session
-        given = {spec.name for spec in desired.inputs}
-        self._computed = {name: spec.name for name, spec in _sources(desired).items() if name not in given}
+        input_names = {tensor.name for tensor in spec.inputs}
+        self._computed = {name: tensor.name for name, tensor in _sources(spec).items() if name not in input_names}
         self._used = [i.name for i in session.get_inputs()] if session else []
 
     @property
-    def arriving(self) -> tuple[TensorSpec, ...]:
+    def request_tensors(self) -> tuple[TensorSpec, ...]:
         """Tensors of a request to this stage, before its decoder."""
-        return self.decoder.tensors if self.decoder else self.desired.inputs
+        return self.decoder.tensors if self.decoder else self.spec.inputs
 
     def check(self, inputs: Mapping[str, Array]) -> None:
         """Raise Unfit unless `inputs` are exactly the tensors that this stage receives."""
-        check(self.arriving, inputs)
+        check_inputs(self.request_tensors, inputs)
 
     def compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs of the stage. Raise InputRefused or StageFailed."""
-        return _attribute_failure(self._compute, inputs, self.desired.inputs)
+        return _attribute_failure(self._compute, inputs, self.spec.inputs)
 
     def _compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         computed: dict[str, Array] = {}
@@ -125,18 +123,18 @@ class Stage:
             values = self._session.run(list(self._computed), {name: inputs[name] for name in self._used})
             computed = dict(zip(self._computed.values(), values, strict=True))
         # A tensor that only a later stage uses passes through unchanged.
-        return {spec.name: computed.get(spec.name, inputs.get(spec.name)) for spec in self.desired.outputs}  # type: ignore[misc]
+        return {output.name: computed.get(output.name, inputs.get(output.name)) for output in self.spec.outputs}  # type: ignore[misc]
 
 
-def check(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> None:
+def check_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> None:
     """Raise Unfit unless `inputs` match `specs` exactly."""
     by_name = {spec.name: spec for spec in specs}
     wrong = sorted(set(inputs) ^ set(by_name))
     if wrong:
-        raise Unfit(f"input {wrong[0][:100]!r} is missing or unknown; the model expects {', '.join(by_name)}")
-    faults = [fault for name, array in inputs.items() if (fault := mismatch(by_name[name], array))]
-    if faults:
-        raise Unfit(faults[0])
+        raise InputMismatch(f"input {wrong[0][:100]!r} is missing or unknown; the model expects {', '.join(by_name)}")
+    mismatches = [mismatch for name, array in inputs.items() if (mismatch := find_mismatch(by_name[name], array))]
+    if mismatches:
+        raise InputMismatch(mismatches[0])
 
 
 def _attribute_failure(
@@ -164,65 +162,65 @@ def _describe(error: Exception) -> str:
     return str(error).rpartition("Status Message: ")[2].strip()[:300]
 
 
-def load(desired: StageDesired, files: Mapping[str, Path]) -> Stage:
+def load(spec: StageSpec, files: Mapping[str, Path]) -> Stage:
     """Cut, load and warm a stage. Blocks for 0.1 to some seconds. `files`: digest -> file. Raise LoadFailed."""
     try:
-        given = {spec.name for spec in desired.inputs}
-        passed = all(name in given for name in _sources(desired))
-        file = files[desired.artifact.digest]
+        input_names = {tensor.name for tensor in spec.inputs}
+        passes_through = all(name in input_names for name in _sources(spec))
+        file = files[spec.artifact.digest]
         stage = Stage(
-            desired,
-            None if passed else _open(_cut_file(desired, file), desired.providers),
-            decoder=_open_coder(desired.decoder, desired.decoder.tensors if desired.decoder else (), files),
-            encoder=_open_coder(desired.encoder, desired.outputs, files),
+            spec,
+            None if passes_through else _open_session(_cut_file(spec, file), spec.providers),
+            decoder=_open_codec(spec.decoder, spec.decoder.tensors if spec.decoder else (), files),
+            encoder=_open_codec(spec.encoder, spec.outputs, files),
         )
         _warm(stage)
     except LoadFailed:
         raise
     except NoSuchCut as error:
-        raise LoadFailed(f"{redact_uri(desired.artifact.uri)}: {error}") from error
+        raise LoadFailed(f"{redact_uri(spec.artifact.uri)}: {error}") from error
     except Exception as error:  # onnx and onnxruntime raise a dozen classes, RuntimeError among them
-        raise LoadFailed(f"{redact_uri(desired.artifact.uri)}: {type(error).__name__}: {error}"[:500]) from error
+        raise LoadFailed(f"{redact_uri(spec.artifact.uri)}: {type(error).__name__}: {error}"[:500]) from error
     return stage
 
 
 def _warm(stage: Stage) -> None:
     """Run zeros through decoder, stage and encoder, which also detects tensors that do not fit together."""
     for _ in range(_WARM_RUNS):
-        tensors = {spec.name: make_sample(spec) for spec in stage.arriving}
+        tensors = {spec.name: make_sample(spec) for spec in stage.request_tensors}
         tensors = stage.decoder.compute(tensors) if stage.decoder else tensors
         tensors = stage.compute(tensors)
         if stage.encoder is not None:
             stage.encoder.compute(tensors)
 
 
-def _open_coder(desired: CoderDesired | None, inputs: Sequence[TensorSpec], files: Mapping[str, Path]) -> Coder | None:
-    if desired is None:
+def _open_codec(spec: CodecSpec | None, inputs: Sequence[TensorSpec], files: Mapping[str, Path]) -> CodecSession | None:
+    if spec is None:
         return None
-    file = files[desired.artifact.digest]
+    file = files[spec.artifact.digest]
     _parse(file)
-    return Coder(desired.tensors, inputs, _open(file, ()))
+    return CodecSession(spec.tensors, inputs, _open_session(file, ()))
 
 
-def _sources(desired: StageDesired) -> dict[str, TensorSpec]:
+def _sources(spec: StageSpec) -> dict[str, TensorSpec]:
     """Map the name of a tensor in the graph to the output that it is returned as."""
-    names = desired.taken_from or tuple(spec.name for spec in desired.outputs)
-    return dict(zip(names, desired.outputs, strict=True))
+    names = spec.taken_from or tuple(output.name for output in spec.outputs)
+    return dict(zip(names, spec.outputs, strict=True))
 
 
-def _cut_file(desired: StageDesired, file: Path) -> Path:
+def _cut_file(spec: StageSpec, file: Path) -> Path:
     """Return the file of the part, cut once and kept next to the whole; the whole itself if all of it is used."""
     model = _parse(file)
     whole_inputs = {v.name for v in model.graph.input} - {t.name for t in model.graph.initializer}
     whole_outputs = {v.name for v in model.graph.output}
-    given, wanted = {s.name for s in desired.inputs}, set(_sources(desired))
-    if given == whole_inputs and wanted == whole_outputs:
+    input_names, output_names = {s.name for s in spec.inputs}, set(_sources(spec))
+    if input_names == whole_inputs and output_names == whole_outputs:
         return file
-    names = "\n".join([*sorted(given), "", *sorted(wanted)])
+    names = "\n".join([*sorted(input_names), "", *sorted(output_names)])
     path = file.with_name(f"part-{hashlib.sha256(names.encode()).hexdigest()[:16]}.onnx")
     if not path.exists():
-        inputs = [to_value_info(spec) for spec in desired.inputs]
-        outputs = [to_value_info(spec, name) for name, spec in _sources(desired).items() if name not in given]
+        inputs = [to_value_info(tensor) for tensor in spec.inputs]
+        outputs = [to_value_info(tensor, name) for name, tensor in _sources(spec).items() if name not in input_names]
         partial = path.with_suffix(".partial")
         onnx.save(cut(model, inputs, outputs), str(partial))
         partial.rename(path)
@@ -232,16 +230,17 @@ def _cut_file(desired: StageDesired, file: Path) -> Path:
 def _parse(file: Path) -> onnx.ModelProto:
     """Parse a model and raise LoadFailed if it has external weights: an artifact is one file, no other may be read."""
     model = onnx.load(str(file), load_external_data=False)
-    outside = sorted(file for _, file in external_weights(model))
-    if outside:
-        told = "save the model with embedded weights, and push it again"
+    external = sorted(file for _, file in external_weights(model))
+    if external:
+        remedy = "save the model with embedded weights, and push it again"
         raise LoadFailed(
-            f"the weights of the model are in an external file, {outside[0][:100]!r}, outside of the artifact: {told}"
+            f"the weights of the model are in an external file, {external[0][:100]!r}, outside of the "
+            f"artifact: {remedy}"
         )
     return model
 
 
-def _open(path: Path, providers: tuple[str, ...]) -> onnxruntime.InferenceSession:
+def _open_session(path: Path, providers: tuple[str, ...]) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("MALEO_THREADS", "1"))
     options.log_severity_level = 4  # errors are raised; logging them too would let a client flood the log

@@ -54,11 +54,11 @@ def make_sample(spec: TensorSpec) -> Array:
     return np.zeros([max(1, size) for size in spec.shape], dtype=_NUMPY[spec.datatype])
 
 
-def mismatch(spec: TensorSpec, array: Array) -> str:
+def find_mismatch(spec: TensorSpec, array: Array) -> str:
     """Return why `array` does not fit `spec`, empty if it fits."""
     if datatype_of(array) != spec.datatype:
         return f"input {spec.name!r} has datatype {datatype_of(array)}, the model expects {spec.datatype}"
     fits = len(spec.shape) == array.ndim and all(
-        want in {-1, got} for want, got in zip(spec.shape, array.shape, strict=True)
+        expected in {-1, actual} for expected, actual in zip(spec.shape, array.shape, strict=True)
     )
     return "" if fits else f"input {spec.name!r} has shape {list(array.shape)}, the model expects {list(spec.shape)}"

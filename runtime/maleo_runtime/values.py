@@ -12,7 +12,7 @@ from onnx import shape_inference
 from maleo_runtime.graph import captured
 
 _T: Final = onnx.TensorProto
-WIRE: Final[dict[int, str]] = {
+DATATYPES: Final[dict[int, str]] = {
     _T.FLOAT: "FP32", _T.FLOAT16: "FP16", _T.DOUBLE: "FP64", _T.INT8: "INT8", _T.UINT8: "UINT8", _T.INT16: "INT16",
     _T.UINT16: "UINT16", _T.INT32: "INT32", _T.UINT32: "UINT32", _T.INT64: "INT64", _T.BOOL: "BOOL",
 }  # fmt: skip
@@ -27,13 +27,13 @@ _BITS: Final[dict[int, int]] = {
 }
 _BYTE: Final = 8
 """Bits of every other type: bytes, booleans, the FP8 formats."""
-MOST_DIMENSIONS: Final = 8
-_STRIPPED_FROM: Final = 1024
+MAX_DIMENSIONS: Final = 8
+_MIN_STRIPPED_ELEMENTS: Final = 1024
 """Elements from which a weight is left out of shape inference; shape operands are far smaller."""
 _RANDOM: Final = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 
 
-class Unsuitable(Exception):
+class UnsupportedGraph(Exception):
     """The graph cannot be imported; the message names the part of it and the remedy."""
 
 
@@ -57,10 +57,10 @@ class Value:
     @property
     def obstacle(self) -> str:
         """Why the tensor cannot be sent between slots; empty if it can. Only the batch dimension may be free."""
-        if self.element not in WIRE:
+        if self.element not in DATATYPES:
             return f"of type {_T.DataType.Name(self.element)}, which slots cannot transfer"
-        if len(self.shape) > MOST_DIMENSIONS:
-            return f"of {len(self.shape)} dimensions; a Model describes at most {MOST_DIMENSIONS}"
+        if len(self.shape) > MAX_DIMENSIONS:
+            return f"of {len(self.shape)} dimensions; a Model describes at most {MAX_DIMENSIONS}"
         return "" if all(length > 0 for length in self.shape[1:]) and 0 not in self.shape else "of dynamic shape"
 
 
@@ -111,18 +111,18 @@ def is_random(node: onnx.NodeProto) -> bool:
     return node.op_type in _RANDOM or drops or any(is_random(inner) for g in list_graphs(node) for inner in g.node)
 
 
-def infer(model: onnx.ModelProto) -> dict[str, Value]:
+def infer_values(model: onnx.ModelProto) -> dict[str, Value]:
     """Return every tensor of known type and rank, weights included. Raise Unsuitable if the graph is inconsistent."""
     try:
         inferred = shape_inference.infer_shapes(_strip(model), strict_mode=True, data_prop=True).graph
     except Exception as error:  # onnx raises several classes of its own
-        raise Unsuitable(f"shapes cannot be inferred: {' '.join(str(error).split())[:300]}") from error
-    return add_values(inferred, {name: of_weight(tensor) for name, tensor in find_weights(model.graph).items()})
+        raise UnsupportedGraph(f"shapes cannot be inferred: {' '.join(str(error).split())[:300]}") from error
+    return add_values(inferred, {name: value_of(tensor) for name, tensor in find_weights(model.graph).items()})
 
 
 def add_values(graph: onnx.GraphProto, outer: Mapping[str, Value]) -> dict[str, Value]:
     """Return `outer` extended by the tensors that a graph or sub-graph declares."""
-    values = dict(outer) | {name: of_weight(tensor) for name, tensor in find_weights(graph).items()}
+    values = dict(outer) | {name: value_of(tensor) for name, tensor in find_weights(graph).items()}
     for info in (*graph.input, *graph.value_info, *graph.output):
         kind = info.type.tensor_type
         if kind.elem_type and kind.HasField("shape"):
@@ -131,19 +131,19 @@ def add_values(graph: onnx.GraphProto, outer: Mapping[str, Value]) -> dict[str, 
     return values
 
 
-def of_weight(tensor: onnx.TensorProto) -> Value:
+def value_of(tensor: onnx.TensorProto) -> Value:
     return Value(int(tensor.data_type), tuple(int(length) for length in tensor.dims))
 
 
 def size_of_sparse(tensor: onnx.SparseTensorProto) -> int:
     """Return the bytes of a sparse tensor: stored values and indices."""
-    return of_weight(tensor.values).size + of_weight(tensor.indices).size
+    return value_of(tensor.values).size + value_of(tensor.indices).size
 
 
 def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with large weights replaced by inputs: inference needs only their shapes, and copies slow it."""
     graph = model.graph
-    large = [tensor for tensor in graph.initializer if prod(tensor.dims) >= _STRIPPED_FROM]
+    large = [tensor for tensor in graph.initializer if prod(tensor.dims) >= _MIN_STRIPPED_ELEMENTS]
     names = {tensor.name for tensor in large}
     declared = {value.name for value in graph.input}
     inputs = [
@@ -165,6 +165,6 @@ def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
     )
 
 
-def uses(node: onnx.NodeProto) -> list[str]:
+def list_inputs(node: onnx.NodeProto) -> list[str]:
     """Return the tensors that a node reads, by itself and in its sub-graphs."""
     return [*(name for name in node.input if name), *captured(node)]

@@ -300,7 +300,7 @@ class World:
 async def running(folder: Path, net: Net = LAYERS) -> AsyncIterator[World]:
     """A world whose slots leave soon after they are told to."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("maleo_runtime.main._LEAVING_S", 0.2)
+        patch.setattr("maleo_runtime.main._ENDPOINT_REMOVAL_S", 0.2)
         world = World(folder, net)
         await world.start()
         yield world

@@ -27,7 +27,7 @@ from maleo_cli.model.codecs import NAMES, CodecName, NoCodec, save
 from maleo_cli.model.codecs import make as make_codec
 from maleo_cli.model.compare import compare, names
 from maleo_cli.model.fusion import find_fusions
-from maleo_runtime.values import Unsuitable, inline, list_graphs
+from maleo_runtime.values import UnsupportedGraph, inline, list_graphs
 
 _UNCUT: Final = (
     "no cuts (at every place more than three tensors cross, shapes are not fixed, or ONNX Runtime fuses kernels)"
@@ -251,7 +251,7 @@ def _analyse(file: Path, *, through_fusions: bool) -> Analysis:
         _reject_custom_operators(model)
         fusions = None if through_fusions else find_fusions(inline(model))
         found = analyse(model, fusions, through_fusions=through_fusions)
-    except Unsuitable as error:
+    except UnsupportedGraph as error:
         raise Failure(f"{file}: {error}") from error
     try:
         onnxruntime.InferenceSession(str(file), _quiet(), providers=["CPUExecutionProvider"])
@@ -284,7 +284,7 @@ def _reject_custom_operators(model: onnx.ModelProto) -> None:
         node = nodes.pop()
         nodes += [inner for graph in list_graphs(node) for inner in graph.node]
         if node.domain not in _DOMAINS and (node.domain, node.op_type) not in own:
-            raise Unsuitable(
+            raise UnsupportedGraph(
                 f"{node.op_type} of domain {node.domain!r} is a custom operator, which slots do not support: "
                 "replace it by standard operators, or by a model-local function"
             )

@@ -20,16 +20,16 @@ from maleo_cli.model.work import count_work
 from maleo_runtime.graph import external_weights
 from maleo_runtime.raw_tensors import find_raw
 from maleo_runtime.values import (
-    Unsuitable,
+    UnsupportedGraph,
     Value,
     find_constants,
     find_weights,
-    infer,
+    infer_values,
     inline,
     list_inner_weights,
-    of_weight,
+    list_inputs,
     size_of_sparse,
-    uses,
+    value_of,
 )
 
 _MAX_CROSSING: Final = 3
@@ -89,28 +89,28 @@ def analyse(
     external = external_weights(model)
     if external:
         name, file = external[0]
-        raise Unsuitable(
+        raise UnsupportedGraph(
             f"weight {name!r} is stored in an external file, {file[:100]!r}: an artifact is one file, save the model "
             "without external data"
         )
     named = {name for node in model.graph.node for name in node.output} | {v.name for v in model.graph.input}
     model = inline(model)
     graph = model.graph
-    constants, values = find_constants(graph), infer(model)
+    constants, values = find_constants(graph), infer_values(model)
     inputs = [v.name for v in graph.input if v.name not in constants]
     outputs = [v.name for v in graph.output]
     nodes = [node for node in graph.node if not all(name in constants for name in node.output)]
     if not nodes or not 0 < len(inputs) <= _MAX_ENDS or len(outputs) > _MAX_ENDS:
-        raise Unsuitable(
+        raise UnsupportedGraph(
             f"the graph has {len(inputs)} inputs, {len(outputs)} outputs and {len(nodes)} nodes: "
             f"a Model has 1 to {_MAX_ENDS} inputs, up to as many outputs, and at least one node"
         )
     if early := _used_early(nodes, {*inputs, *constants}):
-        raise Unsuitable(
+        raise UnsupportedGraph(
             f"tensor {early!r} is used before it is computed: the graph must be acyclic and topologically sorted"
         )
     ends = [[to_tensor(name, values, nodes) for name in names] for names in (inputs, outputs)]
-    sizes = {name: of_weight(tensor).size for name, tensor in find_weights(graph).items()}
+    sizes = {name: value_of(tensor).size for name, tensor in find_weights(graph).items()}
     sizes |= {tensor.values.name: size_of_sparse(tensor) for tensor in graph.sparse_initializer}
     raw = find_raw(model, values, constants)
     chain = _Chain(nodes, inputs, outputs, values, constants, sizes, frozenset(named), raw)
@@ -166,7 +166,7 @@ def _trace(
     users: dict[str, list[onnx.NodeProto]] = {}
     for position, node in enumerate(chain.nodes):
         makers |= dict.fromkeys(node.output, node)
-        for name in uses(node):
+        for name in list_inputs(node):
             last_use[name] = max(last_use.get(name, -1), position)
             users.setdefault(name, []).append(node)
     return last_use, makers, users
@@ -204,7 +204,7 @@ def _split(
 def _used_early(nodes: Sequence[onnx.NodeProto], known: set[str]) -> str | None:
     """Return the first tensor that is used before an input or an earlier node provides it; None if there is none."""
     for node in nodes:
-        early = next((name for name in uses(node) if name not in known), None)
+        early = next((name for name in list_inputs(node) if name not in known), None)
         if early is not None:
             return early
         known |= set(node.output)
@@ -275,8 +275,8 @@ def _weigh(chain: _Chain, nodes: Iterable[onnx.NodeProto]) -> int:
     inner = 0
     names = list[str]()
     for node in nodes:
-        names += uses(node)
-        inner += sum(of_weight(tensor).size for tensor in list_inner_weights(node))
+        names += list_inputs(node)
+        inner += sum(value_of(tensor).size for tensor in list_inner_weights(node))
     while names:
         name = names.pop()
         if name in seen or name not in chain.constants:
@@ -295,7 +295,7 @@ def _cut(chain: _Chain, crossing: Sequence[str]) -> Cut:
 
 def _activation_bytes(chain: _Chain, node: onnx.NodeProto) -> int:
     """Return the bytes of the tensors that a node reads and writes, without constants."""
-    touched = {*uses(node), *node.output}
+    touched = {*list_inputs(node), *node.output}
     return sum(chain.values[name].size for name in touched if name in chain.values and name not in chain.constants)
 
 

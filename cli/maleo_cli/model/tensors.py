@@ -6,7 +6,7 @@ from typing import Final
 import onnx
 
 from maleo_api.model import Tensor
-from maleo_runtime.values import MOST_DIMENSIONS, WIRE, Unsuitable, Value
+from maleo_runtime.values import DATATYPES, MAX_DIMENSIONS, UnsupportedGraph, Value
 
 _LONGEST_NAME: Final = 256
 
@@ -20,19 +20,23 @@ def to_tensor(name: str, values: Mapping[str, Value], nodes: Iterable[onnx.NodeP
     if value is None:
         maker = next((node for node in nodes if name in node.output), None)
         by = f"; its producer is {maker.op_type} of domain {maker.domain or 'ai.onnx'}" if maker is not None else ""
-        raise Unsuitable(
+        raise UnsupportedGraph(
             f"type and shape of tensor {name!r} are unknown: export the model with fixed shapes, or declare the type "
             f"and shape in the graph (value_info){by}"
         )
     if len(name) > _LONGEST_NAME:
-        raise Unsuitable(f"the name of tensor {name[:40]!r}... has {len(name)} characters: at most {_LONGEST_NAME}")
-    if len(value.shape) > MOST_DIMENSIONS:
-        raise Unsuitable(f"tensor {name!r} is {value.obstacle}: reshape it inside the model")
-    if value.element not in WIRE:
+        raise UnsupportedGraph(
+            f"the name of tensor {name[:40]!r}... has {len(name)} characters: at most {_LONGEST_NAME}"
+        )
+    if len(value.shape) > MAX_DIMENSIONS:
+        raise UnsupportedGraph(f"tensor {name!r} is {value.obstacle}: reshape it inside the model")
+    if value.element not in DATATYPES:
         remedy = (
             "keep text processing, such as a tokenizer, outside the model"
             if value.element == onnx.TensorProto.STRING
             else "add a Cast inside the model, so that its inputs and outputs are FP32 or FP16"
         )
-        raise Unsuitable(f"tensor {name!r} is {value.obstacle}: {remedy} (supported: {', '.join(WIRE.values())})")
-    return Tensor.model_validate({"name": name, "datatype": WIRE[value.element], "shape": list(value.shape)})
+        raise UnsupportedGraph(
+            f"tensor {name!r} is {value.obstacle}: {remedy} (supported: {', '.join(DATATYPES.values())})"
+        )
+    return Tensor.model_validate({"name": name, "datatype": DATATYPES[value.element], "shape": list(value.shape)})

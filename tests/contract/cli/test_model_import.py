@@ -21,7 +21,7 @@ from maleo_cli.errors import Failure
 from maleo_cli.model import zoo
 from maleo_cli.model.analysis import Analysis, analyse
 from maleo_cli.model.compare import Comparison, compare
-from maleo_runtime.stage import Coder
+from maleo_runtime.stage import CodecSession
 from maleo_runtime.tensor import datatype_of
 from maleo_wire.messages import TensorSpec
 
@@ -253,7 +253,7 @@ def test_import_with_codecs__writes_models_that_cross_and_come_back(tmp_path: Pa
         sides = [Path(side.uri.removeprefix("file://")) for side in (codec.encoder, codec.decoder)]
         plain = [_spec(tensor) for tensor in cut.tensors]
         encoder, decoder = (
-            Coder(tensors, given, onnxruntime.InferenceSession(str(side)))
+            CodecSession(tensors, given, onnxruntime.InferenceSession(str(side)))
             for side, given in zip(sides, (plain, tensors), strict=True)
         )
         random = np.random.default_rng(1)

@@ -12,10 +12,10 @@ from aiohttp import ClientSession
 from onnx import TensorProto, helper, numpy_helper
 
 from maleo_artifacts.registry import digest_of
-from maleo_runtime.artifact import Artifacts
+from maleo_runtime.artifact import ArtifactStore
 from maleo_runtime.stage import LoadFailed
-from maleo_runtime.trial_load import memory_left, rehearse
 from support.slot_harness import LOOKUP, World, X, Y, running
+from maleo_runtime.trial_load import available_memory, run_trial_load
 from maleo_wire.messages import Artifact, CodecSpec, Revision, StageSpec, TensorSpec
 
 _WAIT_S = 60
@@ -66,7 +66,7 @@ def _petabyte(path: Path) -> None:
 
 
 def _more_than_is_left(path: Path) -> None:
-    _fill(path, [memory_left() // 4 + (1 << 28), 1])
+    _fill(path, [available_memory() // 4 + (1 << 28), 1])
 
 
 def _fill(path: Path, shape: list[int]) -> None:
@@ -151,14 +151,14 @@ async def test_model_that_cannot_be_loaded__is_refused_with_its_cause(
     path = tmp_path / "model.onnx"
     make(path)
     with pytest.raises(LoadFailed, match=cause):
-        await rehearse(*_stage(path))
+        await run_trial_load(*_stage(path))
 
 
 async def test_model_that_never_answers__is_given_up(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     _endless(path)
     with pytest.raises(LoadFailed, match="loading and warming up the model exceeded 8 s"):
-        await rehearse(*_stage(path), longest_s=8.0)
+        await run_trial_load(*_stage(path), timeout_s=8.0)
 
 
 async def test_codec_with_weights_elsewhere__is_refused(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ async def test_codec_with_weights_elsewhere__is_refused(tmp_path: Path) -> None:
     )
     ordered = StageSpec(artifact=stage.artifact, inputs=stage.inputs, outputs=stage.outputs, decoder=coder)
     with pytest.raises(LoadFailed, match="weights of the model are in an external file"):
-        await rehearse(ordered, files | {coder.artifact.digest: codec})
+        await run_trial_load(ordered, files | {coder.artifact.digest: codec})
 
 
 async def test_slot__serves_on_beside_a_model_that_would_end_it(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ async def test_slot__serves_on_beside_a_model_that_would_end_it(tmp_path: Path) 
 async def test_artefacts_of_a_slot_that_was_killed__are_not_taken_for_whole(tmp_path: Path) -> None:
     (tmp_path / "abc").mkdir()
     (tmp_path / "abc/model.partial").write_bytes(b"half")
-    Artifacts(tmp_path, agent="http://127.0.0.1:1", identity="")
+    ArtifactStore(tmp_path, agent="http://127.0.0.1:1", identity="")
     assert not list(tmp_path.rglob("*.partial"))
 
 
@@ -259,11 +259,11 @@ async def test_part_that_lets_the_input_out__is_refused_where_the_input_is_withh
     make(path)
     stage, files = _stage(path)
     part = msgspec.structs.replace(stage, outputs=(crossing,))
-    await rehearse(part, files)
+    await run_trial_load(part, files)
     with pytest.raises(
         LoadFailed, match=rf"model\.onnx: tensor '{crossing.name}' is the input in another form.*import"
     ):
-        await rehearse(msgspec.structs.replace(part, withholds_input=True), files)
+        await run_trial_load(msgspec.structs.replace(part, withholds_input=True), files)
 
 
 async def test_part_in_the_middle__is_judged_by_the_input_of_the_whole(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ async def test_part_in_the_middle__is_judged_by_the_input_of_the_whole(tmp_path:
     stage, files = _stage(path)
     middle = msgspec.structs.replace(stage, inputs=(_spec("s"),), outputs=(_spec("m"),), withholds_input=True)
     with pytest.raises(LoadFailed, match="'m' is the input in another form"):
-        await rehearse(middle, files)
+        await run_trial_load(middle, files)
 
 
 async def test_output_under_another_name__is_judged_by_where_it_is_taken_from(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ async def test_output_under_another_name__is_judged_by_where_it_is_taken_from(tm
     stage, files = _stage(path)
     renamed = msgspec.structs.replace(stage, outputs=(_spec("out"),), taken_from=("m",), withholds_input=True)
     with pytest.raises(LoadFailed, match="'m' is the input in another form"):
-        await rehearse(renamed, files)
+        await run_trial_load(renamed, files)
 
 
 @pytest.mark.parametrize("crossing", ["m", "y"])
@@ -291,7 +291,7 @@ async def test_part_whose_outputs_combine_the_input__is_loaded_where_the_input_i
     path = tmp_path / "model.onnx"
     _net(path, ("MatMul", "x dense", "m"))
     stage, files = _stage(path)
-    await rehearse(msgspec.structs.replace(stage, outputs=(_spec(crossing),), withholds_input=True), files)
+    await run_trial_load(msgspec.structs.replace(stage, outputs=(_spec(crossing),), withholds_input=True), files)
 
 
 async def test_slot__reports_a_part_that_would_let_the_input_out_and_serves_on(tmp_path: Path) -> None:

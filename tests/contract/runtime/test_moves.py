@@ -55,7 +55,7 @@ async def test_partner_that_stalls_for_longer_than_a_hop_may_take__is_waited_for
     compute, stalls = Stage._compute, [0.8]
 
     def stall(stage: Stage, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if stage.desired.inputs == (split.net.middle,) and stalls:
+        if stage.spec.inputs == (split.net.middle,) and stalls:
             time.sleep(stalls.pop())
         return compute(stage, inputs)
 
@@ -82,7 +82,7 @@ async def test_active_revision__serves_until_the_one_that_is_wanted_is_warm(spli
 
 
 async def test_partner_that_stays_lost__is_an_error_that_says_so(split: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maleo_runtime.service._PATIENCE_S", 0.3)
+    monkeypatch.setattr("maleo_runtime.service._PEER_RETRY_S", 0.3)
     first, _ = split.halves(1)
     split.tell("entry", replace(first, next=Peer(address="127.0.0.1:9", node="gone")), active=1)
     async with Caller(split) as caller:

@@ -10,13 +10,13 @@ from typing import cast
 import numpy as np
 import pytest
 
-from maleo_runtime.artifact import Artifacts
+from maleo_runtime.artifact import ArtifactStore
 from maleo_runtime.counters import Counters
-from maleo_runtime.peer_client import Hops, PartnerLost, PartnerUnready, TooSlow
+from maleo_runtime.peer_client import DeliveryTimeout, PeerClient, PeerLost, PeerNotReady
 from maleo_runtime.protocol import Request, write_response
-from maleo_runtime.revision_store import Held, Host
+from maleo_runtime.revision_store import HeldRevision, RevisionStore
 from maleo_runtime.service import Service
-from maleo_runtime.stage import InputRefused, Stage, Unit
+from maleo_runtime.stage import InputRefused, Stage, UnitExecutor
 from maleo_wire.messages import Peer, Revision
 
 _LARGE = 4_000_000  # floats: more than all buffers between the two hold
@@ -47,22 +47,22 @@ async def _partner(*, reads: bool) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _hops() -> AsyncIterator[Hops]:
-    hops = Hops(identity="test")
+async def _hops() -> AsyncIterator[PeerClient]:
+    hops = PeerClient(identity="test")
     try:
         yield hops
     finally:
         await hops.close()
 
 
-async def _call(hops: Hops, address: str, size: int) -> None:
+async def _call(hops: PeerClient, address: str, size: int) -> None:
     tensors = {"x": np.zeros(size, np.float32)}
     await hops.call(address, model="net", revision=1, tensors=tensors, timeout_s=0.5)
 
 
 async def test_request_that_has_not_arrived_in_time__is_a_slow_link() -> None:
     async with _partner(reads=False) as address, _hops() as hops:
-        with pytest.raises(TooSlow, match="was not received completely within") as raised:
+        with pytest.raises(DeliveryTimeout, match="was not received completely within") as raised:
             await _call(hops, address, _LARGE)
         assert raised.value.size >= 4 * _LARGE
 
@@ -70,41 +70,45 @@ async def test_request_that_has_not_arrived_in_time__is_a_slow_link() -> None:
 @pytest.mark.parametrize("size", [10, _LARGE])
 async def test_request_that_arrived_and_is_not_answered_in_time__is_no_slow_link(size: int) -> None:
     async with _partner(reads=True) as address, _hops() as hops:
-        with pytest.raises(
-            PartnerLost, match=r"no response within .* although the whole request was received"
-        ) as raised:
+        with pytest.raises(PeerLost, match=r"no response within .* although the whole request was received") as raised:
             await _call(hops, address, size)
-        assert not isinstance(raised.value, TooSlow)
+        assert not isinstance(raised.value, DeliveryTimeout)
 
 
 async def test_partner_that_failed_three_times__rests() -> None:
     async with _partner(reads=True) as address, _hops() as hops:
         for _ in range(3):
-            assert not hops.is_resting(address)
-            with pytest.raises(PartnerLost, match="the whole request was received"):
+            assert not hops.is_circuit_open(address)
+            with pytest.raises(PeerLost, match="the whole request was received"):
                 await _call(hops, address, 10)
-        assert hops.is_resting(address)
-        with pytest.raises(PartnerLost, match="circuit breaker open"):
+        assert hops.is_circuit_open(address)
+        with pytest.raises(PeerLost, match="circuit breaker open"):
             await _call(hops, address, 10)
 
 
-class _Halfway(Host):
+class _Halfway(RevisionStore):
     """Holds one revision whose second part is somewhere else."""
 
     @asynccontextmanager
-    async def holding(self, number: int) -> AsyncIterator[Held | None]:
+    async def holding(self, number: int) -> AsyncIterator[HeldRevision | None]:
         hop = Peer(address="far:1", node="edge-1")
-        yield Held(Revision(revision=number, epoch=1, variant="fp32", stage=None, next=hop), cast("Stage", object()))
+        yield HeldRevision(
+            Revision(revision=number, epoch=1, variant="fp32", stage=None, next=hop), cast("Stage", object())
+        )
 
 
 async def test_part__is_not_computed_for_a_partner_that_rests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The fallback would wait behind it on the same unit, and for a busy mission ever longer."""
     async with _hops() as hops:
-        monkeypatch.setattr(hops, "is_resting", lambda address: address == "far:1")
+        monkeypatch.setattr(hops, "is_circuit_open", lambda address: address == "far:1")
         service = Service(
-            _Halfway(Artifacts(tmp_path, agent="", identity="")), cast("Unit", None), hops, Counters(), name="entry"
+            _Halfway(ArtifactStore(tmp_path, agent="", identity="")),
+            cast("UnitExecutor", None),
+            hops,
+            Counters(),
+            name="entry",
         )
-        with pytest.raises(PartnerLost, match="circuit breaker open: edge-1 failed recently"):
+        with pytest.raises(PeerLost, match="circuit breaker open: edge-1 failed recently"):
             await service.serve_part(1, {"x": np.zeros(3, np.float32)})
 
 
@@ -138,19 +142,19 @@ async def test_kept_connection_that_is_closed_as_a_request_is_sent__loses_no_req
     async with _answering(200, per_connection=2) as address, _hops() as hops:
         for _ in range(9):
             await _call(hops, address, 10)
-        assert not hops.is_resting(address)
+        assert not hops.is_circuit_open(address)
 
 
 async def test_partner_that_closes_every_connection__is_lost() -> None:
     async with _answering(200, per_connection=0) as address, _hops() as hops:
-        with pytest.raises(PartnerLost, match="ServerDisconnectedError"):
+        with pytest.raises(PeerLost, match="ServerDisconnectedError"):
             await _call(hops, address, 10)
 
 
-@pytest.mark.parametrize(("status", "kind"), [(400, InputRefused), (409, PartnerUnready), (429, PartnerUnready)])
+@pytest.mark.parametrize(("status", "kind"), [(400, InputRefused), (409, PeerNotReady), (429, PeerNotReady)])
 async def test_partner_that_refuses_a_request__is_not_lost(status: int, kind: type[Exception]) -> None:
     async with _answering(status, per_connection=100) as address, _hops() as hops:
         for _ in range(5):
             with pytest.raises(kind, match="no"):
                 await _call(hops, address, 10)
-        assert not hops.is_resting(address)
+        assert not hops.is_circuit_open(address)

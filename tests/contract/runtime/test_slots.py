@@ -250,6 +250,6 @@ async def test_error_of_the_slots_own__is_json_and_counted(world: World, monkeyp
     async def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("maleo_runtime.stage.Unit.run", fail)
+    monkeypatch.setattr("maleo_runtime.stage.UnitExecutor.run", fail)
     assert await _ask(world.url(), _BODY) == (500, {"error": "internal error: ZeroDivisionError"})
     assert await _counted(world, 1) == (1, 1, 1)

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from maleo_runtime import stage
-from maleo_runtime.stage import Stage, Unit
+from maleo_runtime.stage import Stage, UnitExecutor
 from maleo_runtime.tensor import Array
 from maleo_wire.messages import Pace
 
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def test_seconds__contain_no_computation_of_a_request_that_was_cancelled(clock: Clock) -> None:
-    unit, long, short = Unit(), Work(clock, 100.0), Work(clock, 1.0)
+    unit, long, short = UnitExecutor(), Work(clock, 100.0), Work(clock, 1.0)
     cancelled = asyncio.create_task(unit.run(cast("Stage", long), {}, None))
     assert await asyncio.to_thread(long.begun.wait, _WAIT_S)
     cancelled.cancel()
@@ -68,5 +68,5 @@ async def test_seconds__contain_no_computation_of_a_request_that_was_cancelled(c
 async def test_simulated_unit__is_busy_for_its_pace_at_least(clock: Clock, pace: float, want: float) -> None:
     work = Work(clock, 1.0)
     work.may_end.set()
-    _, seconds = await Unit().run(cast("Stage", work), {}, Pace(seconds=pace))
+    _, seconds = await UnitExecutor().run(cast("Stage", work), {}, Pace(seconds=pace))
     assert seconds == want

@@ -13,23 +13,23 @@ async def test_counters__survive_a_send_that_fails(tmp_path: Path, monkeypatch: 
     """The same frame comes again, with its number: the agent may have had it, and takes it once."""
     slot = Slot(Settings("http://127.0.0.1:1", "default/a", "secret", "10.0.0.1", 8080, tmp_path))
     policy = RequestPolicy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1)
-    slot.host.desired = SlotDesired(
+    slot.store.desired = SlotDesired(
         slot="default/a", mission="default/m", model="net", unit="host/cpu", entry=True, identity="secret",
         revisions=(), active=1, fallback=None, policy=policy,
     )  # fmt: skip
-    slot.child.connected.set()
+    slot.control.connected.set()
     sent: asyncio.Queue[Frame] = asyncio.Queue()
     sleep = asyncio.sleep
 
     async def send(frame: Frame) -> bool:
         """The first two are lost; a request is answered meanwhile."""
         sent.put_nowait(frame)
-        slot.counters.note_answer(1, "fp32", seconds=0.05, limit_s=None, fallback=False)
+        slot.counters.record_success(1, "fp32", seconds=0.05, limit_s=None, fallback=False)
         return sent.qsize() > 2
 
-    monkeypatch.setattr(slot.child, "send", send)
+    monkeypatch.setattr(slot.control, "send", send)
     monkeypatch.setattr("maleo_runtime.main.asyncio.sleep", lambda _seconds: sleep(0))
-    slot.counters.note_answer(1, "fp32", seconds=0.05, limit_s=None, fallback=False)
+    slot.counters.record_success(1, "fp32", seconds=0.05, limit_s=None, fallback=False)
     reporting = asyncio.create_task(slot._report())
     async with asyncio.timeout(10):
         while sent.qsize() < 4:

@@ -252,8 +252,8 @@ def test_output_that_json_cannot_represent__is_refused_with_the_remedy_and_sent_
 )
 def test_body_limit__follows_the_inputs(shape: tuple[int, ...], binary: bool, limit: int) -> None:
     specs = [TensorSpec(name="x", datatype="FP32", shape=shape)]
-    assert body_limit(specs, binary=binary, at_most=1 << 26) == limit
-    assert body_limit(specs, binary=binary, at_most=1000) == 1000
+    assert body_limit(specs, binary=binary, max_bytes=1 << 26) == limit
+    assert body_limit(specs, binary=binary, max_bytes=1000) == 1000
 
 
 @pytest.mark.parametrize("data", [["ab" * 50] * 2000, [[[[]]]] * 2000, [{}] * 5000, [[1] * 4000]])

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from maleo_cli.model.analysis import analyse
 from maleo_runtime.raw_tensors import find_raw
-from maleo_runtime.values import find_constants, infer
+from maleo_runtime.values import find_constants, infer_values
 
 _F = TensorProto.FLOAT
 _RANDOM = np.random.default_rng(3)
@@ -41,7 +41,7 @@ def _model(
 
 
 def _find(model: onnx.ModelProto) -> frozenset[str]:
-    return find_raw(model, infer(model), find_constants(model.graph))
+    return find_raw(model, infer_values(model), find_constants(model.graph))
 
 
 def _n(kind: str, inputs: str, outputs: str = "y", **attributes: object) -> onnx.NodeProto:

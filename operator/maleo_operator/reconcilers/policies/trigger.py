@@ -37,7 +37,7 @@ Policy = Callable[[MissionScope, Revisions], bool]
 _PERCENTILE: Final = 95  # without a latency objective: the share of requests in percent that partners must answer
 _MIN_SAMPLES: Final = 60
 _DRIFTS: Final = frozenset({"LatencyDrift", "FallbackDrift", "EnergyDrift"})
-_KEPT_MOVES: Final = 10  # number of moves in the status; equal to `_MOVES` in status.py
+_KEPT_MOVES: Final = 10  # number of moves in the status; equal to `_DATA_MOVEMENT` in status.py
 
 
 def check(scope: MissionScope) -> str | None:

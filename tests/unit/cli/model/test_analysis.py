@@ -11,7 +11,7 @@ from maleo_api.quantities import BYTES, WORK, parse
 from maleo_cli.model import analysis
 from maleo_cli.model.analysis import analyse
 from maleo_cli.model.fusion import Fusions
-from maleo_runtime.values import Unsuitable, find_constants, of_weight, uses
+from maleo_runtime.values import UnsupportedGraph, find_constants, list_inputs, value_of
 
 _F = TensorProto.FLOAT
 _KERNEL = np.ones((4, 4, 3, 3), dtype=np.float32)
@@ -144,7 +144,7 @@ def test_blocks__count_packed_weights_by_their_type() -> None:
         TensorProto.UINT64: 1152,
     }.items():
         tensor = TensorProto(name="w", data_type=kind, dims=[4, 4, 3, 3])
-        assert of_weight(tensor).size == want
+        assert value_of(tensor).size == want
 
 
 def test_blocks__count_weights_and_work_inside_functions_and_branches() -> None:
@@ -241,9 +241,9 @@ def test_analysis__grows_in_proportion_to_the_graph(monkeypatch: pytest.MonkeyPa
 
     def counting(node: onnx.NodeProto) -> list[str]:
         looked[0] += 1
-        return uses(node)
+        return list_inputs(node)
 
-    monkeypatch.setattr(analysis, "uses", counting)
+    monkeypatch.setattr(analysis, "list_inputs", counting)
     counts = []
     for length in (200, 400, 800):
         nodes = [helper.make_node("Sqrt", [f"t{i}"], [f"t{i + 1}"]) for i in range(length)]
@@ -359,5 +359,5 @@ _REFUSED = {
 @pytest.mark.parametrize("case", _REFUSED)
 def test_analyse__says_why_a_graph_cannot_be_imported(case: str) -> None:
     model, want = _REFUSED[case]
-    with pytest.raises(Unsuitable, match=want):
+    with pytest.raises(UnsupportedGraph, match=want):
         analyse(model)

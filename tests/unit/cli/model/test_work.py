@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.helper import make_node
 
 from maleo_cli.model.work import count_work
-from maleo_runtime.values import infer
+from maleo_runtime.values import infer_values
 
 _F = TensorProto.FLOAT
 
@@ -20,7 +20,7 @@ def _count(
     made = [helper.make_tensor_value_info(name, _F, output) for name in node.output if name]
     graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", _F, x)], made, initializer=stored)
     opsets = [helper.make_opsetid("", 22), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("example", 1)]
-    return count_work(node, infer(helper.make_model(graph, opset_imports=opsets, ir_version=10)))
+    return count_work(node, infer_values(helper.make_model(graph, opset_imports=opsets, ir_version=10)))
 
 
 def _pairs(equation: str, *shapes: tuple[int, ...]) -> int:
@@ -142,7 +142,7 @@ def test_work_of_branches__is_that_of_the_dearer_one() -> None:
         [helper.make_tensor_value_info("y", _F, [3, 7])],
         initializer=[numpy_helper.from_array(np.ones(s, np.float32), n) for n, s in (("w", (5, 7)), ("v", (3, 7)))],
     )
-    values = infer(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    values = infer_values(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
     assert count_work(node, values) == 2 * 3 * 5 * 7
 
 
