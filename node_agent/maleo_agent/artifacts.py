@@ -24,76 +24,79 @@ class CacheFull(TransferFailed):
 class ArtifactCache:
     """Disk cache with LRU eviction. `folder` survives restarts; artifacts that are in use are never evicted.
 
-    most_bytes: limit of everything on disk, artifacts in use and pulls in progress included. sources: allowed servers.
+    max_bytes: limit of everything on disk, artifacts in use and pulls in progress included. policy: allowed servers.
     """
 
-    def __init__(self, folder: Path, *, most_bytes: int, sources: AddressPolicy) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int, policy: AddressPolicy) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for partial in folder.glob("*.partial"):
             partial.unlink()
         self._folder = folder
-        self._most_bytes = most_bytes
-        self._sources = sources
-        self._pulling: dict[str, asyncio.Lock] = {}
+        self._max_bytes = max_bytes
+        self._policy = policy
+        self._locks: dict[str, asyncio.Lock] = {}
         self._reserved: dict[str, int] = {}  # digest -> bytes reserved for its pull
         self._failures: dict[str, str] = {}
 
-    async def get(self, artifact: Artifact, *, wanted: Collection[str]) -> Path:
+    async def get(self, artifact: Artifact, *, retained: Collection[str]) -> Path:
         """Return the verified file, pulling it if it is not cached.
 
-        Artifacts with a `wanted` digest are not evicted. Raise TransferFailed, or CacheFull if those leave too little
+        Artifacts with a `retained` digest are not evicted. Raise TransferFailed, or CacheFull if those leave too little
         room.
         """
         digest = artifact.digest
         path = self._path(digest)
-        async with self._pulling.setdefault(digest, asyncio.Lock()):
+        async with self._locks.setdefault(digest, asyncio.Lock()):
             if not path.exists():
-                await self._pull(artifact, path, wanted)
+                await self._pull(artifact, path, retained)
         path.touch()
         return path
 
-    async def _pull(self, artifact: Artifact, path: Path, wanted: Collection[str]) -> None:
-        began, name = time.monotonic(), f"artifact {artifact.digest[:19]} from {redact_uri(artifact.uri)}"
+    async def _pull(self, artifact: Artifact, path: Path, retained: Collection[str]) -> None:
+        start, name = time.monotonic(), f"artifact {artifact.digest[:19]} from {redact_uri(artifact.uri)}"
         try:
-            with self._reserving(artifact, wanted) as most:
-                await pull(artifact.uri, artifact.digest, path, max_bytes=most, policy=self._sources)
+            with self._reserve(artifact, retained) as max_bytes:
+                await pull(artifact.uri, artifact.digest, path, max_bytes=max_bytes, policy=self._policy)
         except TransferFailed as error:
             if self._failures.get(artifact.digest) != str(error):  # logged once, because slots retry
                 log.warning("cannot download %s: %s", name, error)
             self._failures[artifact.digest] = str(error)
             raise
         self._failures.pop(artifact.digest, None)
-        log.info("downloaded %s: %d bytes in %.1f s", name, path.stat().st_size, time.monotonic() - began)
+        log.info("downloaded %s: %d bytes in %.1f s", name, path.stat().st_size, time.monotonic() - start)
 
     @contextmanager
-    def _reserving(self, artifact: Artifact, wanted: Collection[str]) -> Iterator[int]:
+    def _reserve(self, artifact: Artifact, retained: Collection[str]) -> Iterator[int]:
         """Evict until the artifact fits, reserve its space, and yield the bytes that its pull may take."""
-        kept = {self._path(digest) for digest in wanted}
+        retained_paths = {self._path(digest) for digest in retained}
         files = {path: path.stat() for path in self._folder.iterdir() if path.suffix != ".partial"}
-        must_stay = sum(stat.st_size for path, stat in files.items() if path in kept)
-        room = self._most_bytes - must_stay - sum(self._reserved.values())
-        if artifact.size > room:
-            raise CacheFull(self._tell_full(artifact, must_stay))
-        most = min(int(artifact.size * _SLACK[0]) + _SLACK[1], room)
-        spare = sorted((path for path in files if path not in kept), key=lambda path: files[path].st_mtime)
-        taken = must_stay + sum(files[path].st_size for path in spare)
-        for path in spare:
-            if taken + sum(self._reserved.values()) + most <= self._most_bytes:
+        retained_bytes = sum(stat.st_size for path, stat in files.items() if path in retained_paths)
+        available = self._max_bytes - retained_bytes - sum(self._reserved.values())
+        if artifact.size > available:
+            raise CacheFull(self._describe_full(artifact, retained_bytes))
+        max_bytes = min(int(artifact.size * _SLACK[0]) + _SLACK[1], available)
+        evictable = sorted(
+            (path for path in files if path not in retained_paths), key=lambda path: files[path].st_mtime
+        )
+        used = retained_bytes + sum(files[path].st_size for path in evictable)
+        for path in evictable:
+            if used + sum(self._reserved.values()) + max_bytes <= self._max_bytes:
                 break
-            taken -= files[path].st_size
+            used -= files[path].st_size
             path.unlink()
-        self._reserved[artifact.digest] = most
+        self._reserved[artifact.digest] = max_bytes
         try:
-            yield most
+            yield max_bytes
         finally:
             del self._reserved[artifact.digest]
 
-    def _tell_full(self, artifact: Artifact, must_stay: int) -> str:
-        name, coming = redact_uri(artifact.uri), sum(self._reserved.values())
+    def _describe_full(self, artifact: Artifact, retained_bytes: int) -> str:
+        name, pulling_bytes = redact_uri(artifact.uri), sum(self._reserved.values())
         remedy = "increase the chart's agent.cacheBytes, or run fewer models on this node"
         return (
-            f"{name}: CacheFull: the artifact has {artifact.size} bytes, and the node's cache of {self._most_bytes} "
-            f"bytes holds {must_stay} that missions on this node use and {coming} that are being downloaded: {remedy}"
+            f"{name}: CacheFull: the artifact has {artifact.size} bytes, and the node's cache of {self._max_bytes} "
+            f"bytes holds {retained_bytes} that missions on this node use and {pulling_bytes} that are being "
+            f"downloaded: {remedy}"
         )
 
     def _path(self, digest: str) -> Path:

@@ -15,37 +15,37 @@ from maleo_wire.messages import NodeReading
 _MANAGER: Final = "maleo-agent"
 _THROTTLED_BELOW: Final = 0.98
 _BATTERY_LOW: Final = 0.15
-_BATTERY_FINE: Final = 0.25
+_BATTERY_RECOVERED: Final = 0.25
 LEASE_S: Final = 30
 
 
-def judge(reading: NodeReading, before: dict[str, str]) -> list[tuple[str, str, str, str]]:
+def evaluate_conditions(reading: NodeReading, before: dict[str, str]) -> list[tuple[str, str, str, str]]:
     """Return (type, status, reason, message) of the sensor conditions; `before` gives hysteresis. Pure."""
-    slow = [u for u in reading.units if u.capacity is not None and u.capacity < _THROTTLED_BELOW]
-    names = ", ".join(sorted(unit.unit for unit in slow))
-    thermal = ("False", "Throttled", f"throttled: {names}") if slow else ("True", "NotThrottled", "")
-    found = [("ThermallyStable", *thermal)]
+    throttled = [u for u in reading.units if u.capacity is not None and u.capacity < _THROTTLED_BELOW]
+    names = ", ".join(sorted(unit.unit for unit in throttled))
+    thermal = ("False", "Throttled", f"throttled: {names}") if throttled else ("True", "NotThrottled", "")
+    conditions = [("ThermallyStable", *thermal)]
     if reading.battery is not None:
-        limit = _BATTERY_FINE if before.get("BatterySufficient") == "False" else _BATTERY_LOW
+        limit = _BATTERY_RECOVERED if before.get("BatterySufficient") == "False" else _BATTERY_LOW
         low = reading.battery < limit
         state = ("False", "BatteryLow", f"below {limit:.0%}") if low else ("True", "BatteryFine", "")
-        found.append(("BatterySufficient", *state))
-    return found
+        conditions.append(("BatterySufficient", *state))
+    return conditions
 
 
-class Reporter:
+class StatusWriter:
     """Writer of the Device's status that skips writes without a change."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
         self._node = node
 
-    async def report(self, device: Device, inventory: Inventory, reading: NodeReading) -> bool:
+    async def write(self, device: Device, inventory: Inventory, reading: NodeReading) -> bool:
         """Write the status if it changed; return True if written. Raise ApiError if it fails: the caller retries."""
-        known = {c.type: c for c in device.status.conditions}
-        found = judge(reading, {name: c.status for name, c in known.items()})
-        conditions = [_settle(known.get(row[0]), row, device.metadata.generation) for row in found]
-        unchanged = all(c == known.get(c.type) for c in conditions)
+        current = {c.type: c for c in device.status.conditions}
+        rows = evaluate_conditions(reading, {name: c.status for name, c in current.items()})
+        conditions = [_make_condition(current.get(row[0]), row, device.metadata.generation) for row in rows]
+        unchanged = all(c == current.get(c.type) for c in conditions)
         if unchanged and device.status.inventory == inventory:
             return False
         status = {"inventory": inventory.to_api(), "conditions": [c.to_api() for c in conditions]}
@@ -59,11 +59,11 @@ class Reporter:
         return True
 
 
-def _settle(before: Condition | None, row: tuple[str, str, str, str], generation: int) -> Condition:
+def _make_condition(before: Condition | None, row: tuple[str, str, str, str], generation: int) -> Condition:
     """Return the condition; its transition time changes only when its status does."""
     type_, status, reason, message = row
-    moved = before is None or before.status != status
-    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moved or before is None else before.last_transition_time
+    changed = before is None or before.status != status
+    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if changed or before is None else before.last_transition_time
     return Condition.model_validate(
         {
             "type": type_,

@@ -30,7 +30,7 @@ class Buses:
         )
 
 
-def take_inventory(buses: Buses, profiles: Mapping[str, DeviceProfile], device: Device | None) -> Inventory:
+def build_inventory(buses: Buses, profiles: Mapping[str, DeviceProfile], device: Device | None) -> Inventory:
     """Return the inventory: declared hardware, then discovered hardware of other profiles.
 
     A simulated declaration does not hide discovered hardware of its profile. A host that matches
@@ -41,7 +41,7 @@ def take_inventory(buses: Buses, profiles: Mapping[str, DeviceProfile], device: 
         for d in (device.spec.declared if device else ())
         if d.name != "host"
     ]
-    found = [
+    detected = [
         Accelerator(name=f"{name}-{number}", profile=name, address=address)
         for name, profile in sorted(profiles.items())
         for number, address in enumerate(_addresses(buses, profile))
@@ -50,7 +50,7 @@ def take_inventory(buses: Buses, profiles: Mapping[str, DeviceProfile], device: 
     host = next((d for d in (device.spec.declared if device else ()) if d.name == "host"), None)
     return Inventory(
         host=HostInventory(profile=host.profile if host else _host_profile(buses, profiles)),
-        accelerators=[*declared, *(a for a in found if a.profile not in names)],
+        accelerators=[*declared, *(a for a in detected if a.profile not in names)],
         simulated=any(a.simulated for a in declared) or (host.simulated if host else False),
     )
 
@@ -60,9 +60,14 @@ def _addresses(buses: Buses, profile: DeviceProfile) -> list[str]:
     return [*_matching(buses.pci, detection.pci), *_matching(buses.usb, detection.usb)]
 
 
-def _matching(found: Mapping[str, list[str]], patterns: Sequence[str]) -> list[str]:
+def _matching(addresses_by_id: Mapping[str, list[str]], patterns: Sequence[str]) -> list[str]:
     """Return the addresses whose ids match; patterns such as `209f:*` cover vendors that register no device ids."""
-    return [a for ids, addresses in found.items() if any(fnmatch(ids, p.lower()) for p in patterns) for a in addresses]
+    return [
+        a
+        for ids, addresses in addresses_by_id.items()
+        if any(fnmatch(ids, p.lower()) for p in patterns)
+        for a in addresses
+    ]
 
 
 def _host_profile(buses: Buses, profiles: Mapping[str, DeviceProfile]) -> str:
@@ -75,11 +80,11 @@ def _host_profile(buses: Buses, profiles: Mapping[str, DeviceProfile]) -> str:
 
 
 def _ids(folder: Path, vendor: str, device: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    addresses: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*")):
         try:
             ids = [(path / name).read_text(encoding="ascii").strip().removeprefix("0x") for name in (vendor, device)]
         except OSError:
             continue  # a hub, or a function without ids
-        found.setdefault(":".join(ids).lower(), []).append(path.name)
-    return found
+        addresses.setdefault(":".join(ids).lower(), []).append(path.name)
+    return addresses

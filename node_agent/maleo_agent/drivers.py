@@ -53,19 +53,19 @@ class HostCpu:
         return (total - idle - before[0]) / (total - before[1])
 
     def _read_temperature(self) -> float | None:
-        values = [_number(zone / "temp") for zone in sorted(self.sys.glob("class/thermal/thermal_zone*"))]
-        known = [value for value in values if value is not None]
-        return max(known) / 1000 if known else None
+        values = [_read_number(zone / "temp") for zone in sorted(self.sys.glob("class/thermal/thermal_zone*"))]
+        readable = [value for value in values if value is not None]
+        return max(readable) / 1000 if readable else None
 
     def _read_joules(self) -> float | None:
         """Return the sum of the RAPL package counters in joules since boot.
 
-        It wraps only after hours, which `Counter` tolerates.
+        It wraps only after hours, which `EnergyCounter` tolerates.
         """
         packages = sorted(self.sys.glob("class/powercap/intel-rapl:[0-9]"))
-        values = [_number(package / "energy_uj") for package in packages]
-        known = [value for value in values if value is not None]
-        return sum(known) / 1e6 if known else None
+        values = [_read_number(package / "energy_uj") for package in packages]
+        readable = [value for value in values if value is not None]
+        return sum(readable) / 1e6 if readable else None
 
 
 @dataclass
@@ -93,7 +93,7 @@ class SimulatedUnit:
 
 
 @dataclass
-class Counter:
+class EnergyCounter:
     """Energy counter since the agent's start, in joules: from the unit's counter if it has one, else power integrated.
 
     Power is integrated by the trapezoidal rule.
@@ -107,28 +107,30 @@ class Counter:
     def add(self, reading: UnitReading, now: float | None = None) -> float | None:
         """Return the counter after `reading`. It never decreases: a raw counter that falls has been reset."""
         now = time.monotonic() if now is None else now
-        if not all(math.isfinite(figure) for figure in (reading.energy_j, reading.power_w) if figure is not None):
+        if not all(math.isfinite(value) for value in (reading.energy_j, reading.power_w) if value is not None):
             return self.joules
         if reading.energy_j is not None:
-            grown = reading.energy_j - self._raw if self._raw is not None else 0.0
-            self.joules = (self.joules or 0.0) + max(0.0, grown)
+            increase = reading.energy_j - self._raw if self._raw is not None else 0.0
+            self.joules = (self.joules or 0.0) + max(0.0, increase)
             self._raw = reading.energy_j
         elif reading.power_w is not None:
             before, since = self._power, self._at
-            grown = (before + reading.power_w) / 2 * (now - since) if before is not None and since is not None else 0.0
-            self.joules = (self.joules or 0.0) + max(0.0, grown)
+            increase = (
+                (before + reading.power_w) / 2 * (now - since) if before is not None and since is not None else 0.0
+            )
+            self.joules = (self.joules or 0.0) + max(0.0, increase)
             self._power, self._at = reading.power_w, now
         return self.joules
 
 
-def _number(path: Path) -> float | None:
+def _read_number(path: Path) -> float | None:
     try:
         return float(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
 
 
-def own_usage() -> tuple[float, float]:
+def process_usage() -> tuple[float, float]:
     """Return CPU seconds and resident bytes of this process."""
     times = os.times()
     pages = int((_PROC / "self/statm").read_text(encoding="ascii").split()[1])

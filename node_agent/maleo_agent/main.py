@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from maleo_agent import simulation_trace
 from maleo_agent.artifacts import ArtifactCache
-from maleo_agent.device_status import LEASE_S, Reporter, renew_lease
-from maleo_agent.discovery import Buses, take_inventory
-from maleo_agent.drivers import Counter, Driver, HostCpu, SimulatedUnit
+from maleo_agent.device_status import LEASE_S, StatusWriter, renew_lease
+from maleo_agent.discovery import Buses, build_inventory
+from maleo_agent.drivers import Driver, EnergyCounter, HostCpu, SimulatedUnit
 from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
 from maleo_agent.settings import Settings
@@ -36,7 +36,7 @@ from maleo_wire.messages import NodeReading, UnitReading
 
 log: Final = logging.getLogger("maleo.agent")
 _SAMPLE_S: Final = 1.0
-_HUNG_S: Final = 30.0
+_STALLED_S: Final = 30.0
 _SENSORS: Final = {
     "temperature": "temperature_c",
     "power": "power_w",
@@ -57,30 +57,35 @@ class Agent:
         self._profiles: dict[str, DeviceProfile] = {}
         self._inventory: Inventory | None = None
         self._buses = Buses.read()
-        self._trace, self._trace_text, self._trace_began = simulation_trace.Trace(), "", time.monotonic()
+        self._trace, self._trace_text, self._trace_start = simulation_trace.Trace(), "", time.monotonic()
         self._drivers: dict[str, Driver] = {}
-        self._sensors: dict[str, str] = {}
-        self._counters: dict[tuple[str, str], Counter] = {}
+        self._sensor_states: dict[str, str] = {}
+        self._counters: dict[tuple[str, str], EnergyCounter] = {}
         self._changed = True
         self._sampled_at = time.monotonic()
         self.metrics = NodeMetrics()
-        folder, most = settings.cache / "artifacts", settings.cache_bytes
-        cache = ArtifactCache(folder, most_bytes=most, sources=settings.sources)
+        folder, limit = settings.cache / "artifacts", settings.cache_bytes
+        cache = ArtifactCache(folder, max_bytes=limit, policy=settings.address_policy)
         self.relay = Relay(settings.node, settings.cache / "desired.msgpack", cache, capacity=self._capacity)
         self.upstream = Upstream(settings.node, settings.operator, settings.token_file, self.relay)
-        self._reporter = Reporter(client, settings.node)
+        self._status_writer = StatusWriter(client, settings.node)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        runner = await connection_limits.serve(self._make_app(), self.settings.port, self.relay.door)
+        runner = await connection_limits.serve(self._make_app(), self.settings.port, self.relay.tracker)
         fields = f"metadata.name={self.settings.node}"
         informers = [
-            Informer(self._client, DEVICES, on_change=self._note_device, fields=fields),
-            Informer(self._client, DEVICE_PROFILES, on_change=self._note_profile),
+            Informer(self._client, DEVICES, on_change=self._observe_device, fields=fields),
+            Informer(self._client, DEVICE_PROFILES, on_change=self._observe_profile),
         ]
-        works = [self._sample(), self._report(), self._live(), *(informer.run() for informer in informers)]
+        coroutines = [
+            self._sample(),
+            self._write_status(),
+            self._renew_lease(),
+            *(informer.run() for informer in informers),
+        ]
         if self.settings.operator:
-            works.append(self.upstream.child.run())
-        tasks = [asyncio.create_task(work) for work in works]
+            coroutines.append(self.upstream.control.run())
+        tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
         stopped = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
         for task in (*tasks, stopped):
@@ -92,11 +97,11 @@ class Agent:
 
     # ------------------------------------------------------------------------------------------------ the API's side
 
-    def _note_device(self, _key: str, _old: Object | None, new: Object | None) -> None:
+    def _observe_device(self, _key: str, _old: Object | None, new: Object | None) -> None:
         self._device = _parse(Device, new) if new else None
         self._changed = True
 
-    def _note_profile(self, key: str, _old: Object | None, new: Object | None) -> None:
+    def _observe_profile(self, key: str, _old: Object | None, new: Object | None) -> None:
         self._profiles.pop(key, None)
         profile = _parse(DeviceProfile, new) if new else None
         if profile is not None:
@@ -110,10 +115,10 @@ class Agent:
         if text != self._trace_text:
             self._trace_text = text
             try:
-                self._trace, self._trace_began = simulation_trace.parse(text), time.monotonic()
-            except simulation_trace.Invalid as error:
+                self._trace, self._trace_start = simulation_trace.parse(text), time.monotonic()
+            except simulation_trace.InvalidTrace as error:
                 log.warning("invalid trace ignored, the previous one stays in effect: %s", error)
-        self._inventory = take_inventory(self._buses, self._profiles, self._device)
+        self._inventory = build_inventory(self._buses, self._profiles, self._device)
         drivers: dict[str, Driver] = {"host/cpu": self._drivers.get("host/cpu", HostCpu())}
         types = {"host/cpu": "CPU"}
         for accelerator in self._inventory.accelerators:
@@ -138,11 +143,11 @@ class Agent:
             reports = self.relay.drain()
             reading = self._read(self.relay.busy_s(reports))
             self.metrics.reading, self.metrics.warm = reading, self.relay.count_warm()
-            self.metrics.connected = self.upstream.child.connected.is_set()
-            self.metrics.refused, self.metrics.denied = self.relay.refused, self.relay.denied
-            self.metrics.closed = self.relay.door.closed
+            self.metrics.connected = self.upstream.control.connected.is_set()
+            self.metrics.rejected, self.metrics.denied = self.relay.rejected, self.relay.denied
+            self.metrics.closed = self.relay.tracker.closed
             self.metrics.count(reports)
-            self.relay.tell_slots()
+            self.relay.push_slots()
             await self.upstream.send(reports, reading)
             due = max(due + _SAMPLE_S, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
@@ -151,33 +156,33 @@ class Agent:
         units: list[UnitReading] = []
         for name, driver in self._drivers.items():
             reading = driver.read(busy_s=busy.get(name, 0.0))
-            counter = self._counters.setdefault((name, reading.basis), Counter())
+            counter = self._counters.setdefault((name, reading.basis), EnergyCounter())
             joules = counter.add(reading)
             units.append(msgspec.structs.replace(reading, energy_j=joules))
-            self._note_sensors(units[-1])
+            self._log_sensors(units[-1])
         self.metrics.joules = {key: c.joules for key, c in self._counters.items() if c.joules is not None}
         return NodeReading(units=tuple(units), battery=self._step().battery)
 
-    def _note_sensors(self, reading: UnitReading) -> None:
+    def _log_sensors(self, reading: UnitReading) -> None:
         """Log when the set of values that a unit's sensors provide changes, and when throttling starts or ends."""
-        told = [name for name, field in _SENSORS.items() if getattr(reading, field) is not None]
-        slow = reading.capacity is not None and reading.capacity < 1
-        state = f"sensors: {', '.join(told) or 'none'}{'; throttled' if slow else ''}"
-        if self._sensors.get(reading.unit) != state:
+        provided = [name for name, field in _SENSORS.items() if getattr(reading, field) is not None]
+        throttled = reading.capacity is not None and reading.capacity < 1
+        state = f"sensors: {', '.join(provided) or 'none'}{'; throttled' if throttled else ''}"
+        if self._sensor_states.get(reading.unit) != state:
             log.info("unit %s: %s", reading.unit, state)
-        self._sensors[reading.unit] = state
+        self._sensor_states[reading.unit] = state
 
-    async def _report(self) -> None:
+    async def _write_status(self) -> None:
         """Write the Device's status in a task of its own: no frame waits for an API server that does not answer."""
         while True:
             if self._device is not None and self._inventory is not None:
                 try:
-                    await self._reporter.report(self._device, self._inventory, self.metrics.reading)
+                    await self._status_writer.write(self._device, self._inventory, self.metrics.reading)
                 except ApiError as error:
                     log.warning("cannot update the status of Device %s: %s", self.settings.node, error)
             await asyncio.sleep(_SAMPLE_S)
 
-    async def _live(self) -> None:
+    async def _renew_lease(self) -> None:
         """Renew the Lease three times within its duration."""
         while True:
             try:
@@ -187,7 +192,7 @@ class Agent:
             await asyncio.sleep(LEASE_S / 3)
 
     def _step(self) -> simulation_trace.Step:
-        return self._trace.at(time.monotonic() - self._trace_began)
+        return self._trace.at(time.monotonic() - self._trace_start)
 
     def _capacity(self) -> dict[str, float]:
         capacity = self._step().capacity
@@ -206,7 +211,7 @@ class Agent:
     async def _healthz(self, _request: web.Request) -> web.Response:
         """Fail when the sampling loop hangs, which a restart repairs."""
         age = time.monotonic() - self._sampled_at
-        return web.Response(status=503 if age > _HUNG_S else 200, text=f"the last sample was {age:.0f} s ago")
+        return web.Response(status=503 if age > _STALLED_S else 200, text=f"the last sample was {age:.0f} s ago")
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from maleo_agent.drivers import own_usage
+from maleo_agent.drivers import process_usage
 from maleo_wire.messages import NodeReading, SlotReport
 
 
@@ -24,7 +24,7 @@ class NodeMetrics(Collector):
         self.types: Mapping[str, str] = {}
         self.warm = 0  # warm revisions of all slots
         self.connected = False
-        self.refused: Mapping[str, int] = {}  # by reason
+        self.rejected: Mapping[str, int] = {}  # by reason
         self.denied: Mapping[str, int] = {}  # by reason
         self.closed = 0
         self._requests = Counter({"answered": 0, "fallback": 0, "failed": 0})
@@ -79,12 +79,12 @@ class NodeMetrics(Collector):
         warm = GaugeMetricFamily("maleo_device_warm_revisions", "Warm revisions of the slots on this node.")
         warm.add_metric([], self.warm)
         yield warm
-        refused = CounterMetricFamily(
+        rejected = CounterMetricFamily(
             "maleo_agent_refused_readings", "Rejected implausible readings of slots, by reason.", labels=["reason"]
         )
-        for reason, count in self.refused.items():
-            refused.add_metric([reason], count)
-        yield refused
+        for reason, count in self.rejected.items():
+            rejected.add_metric([reason], count)
+        yield rejected
         denied = CounterMetricFamily(
             "maleo_agent_denied_requests", "Rejected requests to this agent, by reason.", labels=["reason"]
         )
@@ -98,7 +98,7 @@ class NodeMetrics(Collector):
         yield closed
 
     def _collect_self(self) -> Iterator[Metric]:
-        seconds, resident = own_usage()
+        seconds, resident = process_usage()
         cpu = CounterMetricFamily("maleo_agent_cpu_seconds", "CPU time of the agent itself.")
         cpu.add_metric([], seconds)
         yield cpu

@@ -39,12 +39,12 @@ from maleo_wire.server_session import ControlServer
 log: Final = logging.getLogger("maleo.agent")
 _STALE_S: Final = 5.0
 _STATUS: Final[dict[type[TransferFailed], int]] = {NotFound: 404, CacheFull: 507}
-_MOST_REMEMBERED: Final = 32
-_MOST_FRAMES: Final = 10
+_MAX_REMEMBERED: Final = 32
+_MAX_FRAMES: Final = 10
 _Key = TypeVar("_Key", int, str)
 
 
-class Kept(msgspec.Struct, frozen=True):
+class StoredState(msgspec.Struct, frozen=True):
     """Operator state that survives a restart of the agent."""
 
     epoch: int
@@ -52,25 +52,25 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _LastReport:
     report: SlotReport
     at: float  # monotonic
 
 
-class _Labels:
+class _AssignedLabels:
     """The most recent revisions and variants in the desired state of one slot."""
 
     def __init__(self) -> None:
         self._revisions: dict[int, None] = {}
         self._variants: dict[str, None] = {}
 
-    def learn(self, slot: SlotDesired) -> Self:
+    def add(self, slot: SlotDesired) -> Self:
         for revision in (*slot.revisions, *([slot.fallback] if slot.fallback else [])):
             _remember(self._revisions, revision.revision)
             _remember(self._variants, revision.variant)
         return self
 
-    def have(self, report: RevisionReport) -> bool:
+    def contain(self, report: RevisionReport) -> bool:
         """Return True if the report's revision and variant are among them; unanswered requests have no variant."""
         return report.revision in self._revisions and report.variant in {"", *self._variants}
 
@@ -79,7 +79,7 @@ def _remember(memory: dict[_Key, None], key: _Key) -> None:
     """Move `key` to the end of a bounded memory, and drop the oldest key if it is full."""
     memory.pop(key, None)
     memory[key] = None
-    if len(memory) > _MOST_REMEMBERED:
+    if len(memory) > _MAX_REMEMBERED:
         del memory[next(iter(memory))]
 
 
@@ -94,25 +94,28 @@ class Relay:
         self._cache = cache
         self._capacity = capacity
         self._slots: dict[str, SlotDesired] = {}
-        self.door = ConnectionTracker()
-        self._heard: dict[str, _Heard] = {}
-        self._fresh: dict[str, SlotReport] = {}
-        self._labels: dict[str, _Labels] = {}
-        self._boots: dict[str, SequenceFilter] = {}
+        self.tracker = ConnectionTracker()
+        self._last_reports: dict[str, _LastReport] = {}
+        self._pending_reports: dict[str, SlotReport] = {}
+        self._labels: dict[str, _AssignedLabels] = {}
+        self._sequences: dict[str, SequenceFilter] = {}
         self._frames: dict[str, int] = {}  # slot -> frames since the last `drain`
-        self.refused: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
         self.denied: Counter[str] = Counter()  # rejected requests, by reason
-        self._ledger = RejectionLog(lambda reason: self.refused.update([reason]))
+        self._rejections = RejectionLog(lambda reason: self.rejected.update([reason]))
         self.epoch = 0
         self._is_storing = True  # False after a failure, which is logged once
-        self.parent = ControlServer(
-            on_frame=self._hear, on_hello=self._greet, on_disconnect=self._lose, max_bytes=MAX_SLOT_MESSAGE_BYTES
+        self.control = ControlServer(
+            on_frame=self._on_frame,
+            on_hello=self._on_hello,
+            on_disconnect=self._on_disconnect,
+            max_bytes=MAX_SLOT_MESSAGE_BYTES,
         )
         self._restore()
 
     # ------------------------------------------------------------------------------------------------ downwards
 
-    async def take(self, desired: Desired) -> None:
+    async def apply(self, desired: Desired) -> None:
         """Apply a desired state to the slots, then store it. Raise Refused if it is not for this node.
 
         A state that cannot be stored is in effect nevertheless, so that a full disk stops no move: the disk serves only
@@ -122,9 +125,9 @@ class Relay:
             raise StateRejected("Malformed", f"this is the agent of node {self._node}")
         self.epoch = max(self.epoch, desired.epoch)
         self._adopt(desired.agent)
-        kept = msgspec.msgpack.encode(Kept(epoch=self.epoch, desired=desired.agent))
+        stored = msgspec.msgpack.encode(StoredState(epoch=self.epoch, desired=desired.agent))
         try:
-            await asyncio.to_thread(_store, kept, self._file)
+            await asyncio.to_thread(_store, stored, self._file)
         except OSError as error:
             if self._is_storing:
                 log.warning("cannot store the desired state in %s, will retry with the next one: %s", self._file, error)
@@ -132,43 +135,43 @@ class Relay:
         else:
             self._is_storing = True
 
-    def tell_slots(self) -> None:
+    def push_slots(self) -> None:
         """Push the desired state of every slot with its current pace; unchanged states are not sent again."""
         for name, slot in self._slots.items():
-            self.parent.push(name, _paced(slot, self._capacity().get(slot.unit, 1.0)), epoch=self.epoch)
+            self.control.push(name, _scale_paces(slot, self._capacity().get(slot.unit, 1.0)), epoch=self.epoch)
 
     def _adopt(self, desired: AgentDesired) -> None:
         for name in set(self._slots) - {slot.slot for slot in desired.slots}:
-            self.parent.forget(name)
+            self.control.forget(name)
         self._slots = {slot.slot: slot for slot in desired.slots}
-        self._labels = {name: self._labels.get(name, _Labels()).learn(slot) for name, slot in self._slots.items()}
-        self._boots = {name: boot for name, boot in self._boots.items() if name in self._slots}
-        self.tell_slots()
+        self._labels = {name: self._labels.get(name, _AssignedLabels()).add(slot) for name, slot in self._slots.items()}
+        self._sequences = {name: sequence for name, sequence in self._sequences.items() if name in self._slots}
+        self.push_slots()
 
     def _restore(self) -> None:
         try:
-            kept = msgspec.msgpack.decode(self._file.read_bytes(), type=Kept)
+            stored = msgspec.msgpack.decode(self._file.read_bytes(), type=StoredState)
         except FileNotFoundError:
             return  # the first start on this node
         # msgspec does not wrap the last two; in each case the operator sends the state again
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             log.warning("desired state in %s ignored: %s: %s", self._file, type(error).__name__, error)
             return
-        self.epoch = kept.epoch
-        self._adopt(kept.desired)
+        self.epoch = stored.epoch
+        self._adopt(stored.desired)
 
     # ------------------------------------------------------------------------------------------------ upwards
 
     def drain(self) -> tuple[SlotReport, ...]:
         """Return and clear the slots' merged reports since the last call."""
-        fresh, self._fresh = tuple(self._fresh.values()), {}
+        reports, self._pending_reports = tuple(self._pending_reports.values()), {}
         self._frames.clear()
-        return fresh
+        return reports
 
     def count_warm(self) -> int:
         """Return how many warm revisions the recent reports of all slots have."""
         oldest = time.monotonic() - _STALE_S
-        return sum(len(heard.report.warm) for heard in self._heard.values() if heard.at > oldest)
+        return sum(len(last.report.warm) for last in self._last_reports.values() if last.at > oldest)
 
     def busy_s(self, reports: tuple[SlotReport, ...]) -> dict[str, float]:
         """Return the seconds of computation in `reports`, by unit."""
@@ -179,40 +182,40 @@ class Relay:
                 busy[slot.unit] = busy.get(slot.unit, 0.0) + sum(r.compute.total for r in report.revisions)
         return busy
 
-    def _greet(self, hello: Hello) -> None:
+    def _on_hello(self, hello: Hello) -> None:
         log.info("slot %s connected", hello.name)
-        self._boots.setdefault(hello.name, SequenceFilter()).on_hello(hello.boot)
+        self._sequences.setdefault(hello.name, SequenceFilter()).on_hello(hello.boot)
 
-    def _hear(self, name: str, frame: Frame) -> None:
+    def _on_frame(self, name: str, frame: Frame) -> None:
         """Accept a slot's report of itself, without duplicates, frames above the rate limit, and implausible values."""
-        if not self._boots.setdefault(name, SequenceFilter()).accept(frame.sequence):
+        if not self._sequences.setdefault(name, SequenceFilter()).accept(frame.sequence):
             return
         self._frames[name] = self._frames.get(name, 0) + 1
-        if self._frames[name] > _MOST_FRAMES:
-            self._ledger.record(name, "Rate", f"more than {_MOST_FRAMES} frames within one sampling interval")
+        if self._frames[name] > _MAX_FRAMES:
+            self._rejections.record(name, "Rate", f"more than {_MAX_FRAMES} frames within one sampling interval")
             return
         for report in frame.slots[:1]:
-            seen = validate_report(report, self._ledger.for_source(name)) if report.slot == name else None
-            if seen is not None:
-                self._keep(name, self._labelled(name, seen))
+            valid = validate_report(report, self._rejections.for_source(name)) if report.slot == name else None
+            if valid is not None:
+                self._store_report(name, self._drop_unassigned(name, valid))
 
-    def _labelled(self, name: str, report: SlotReport) -> SlotReport:
+    def _drop_unassigned(self, name: str, report: SlotReport) -> SlotReport:
         """Drop revisions and variants that this slot was never assigned, because they become labels of metrics."""
-        labels = self._labels.get(name, _Labels())
-        known = tuple(r for r in report.revisions if labels.have(r))
+        labels = self._labels.get(name, _AssignedLabels())
+        assigned = tuple(r for r in report.revisions if labels.contain(r))
         for row in report.revisions:
-            if row not in known:
-                self._ledger.record(name, "Revision", f"revision {row.revision}, variant {row.variant[:40]!r}")
-        return msgspec.structs.replace(report, revisions=known)
+            if row not in assigned:
+                self._rejections.record(name, "Revision", f"revision {row.revision}, variant {row.variant[:40]!r}")
+        return msgspec.structs.replace(report, revisions=assigned)
 
-    def _keep(self, name: str, report: SlotReport) -> None:
-        self._heard[name] = _Heard(report=report, at=time.monotonic())
-        waiting = self._fresh.get(name)
-        self._fresh[name] = report if waiting is None else merge_reports(waiting, report)
+    def _store_report(self, name: str, report: SlotReport) -> None:
+        self._last_reports[name] = _LastReport(report=report, at=time.monotonic())
+        pending = self._pending_reports.get(name)
+        self._pending_reports[name] = report if pending is None else merge_reports(pending, report)
 
-    def _lose(self, name: str) -> None:
+    def _on_disconnect(self, name: str) -> None:
         log.info("slot %s disconnected", name)
-        self._heard.pop(name, None)
+        self._last_reports.pop(name, None)
 
     # ------------------------------------------------------------------------------------------------ serving slots
 
@@ -222,7 +225,7 @@ class Relay:
 
     async def _serve_slot(self, request: web.Request) -> web.WebSocketResponse:
         """Upgrade for an identity that has a slot here; other slots retry until the operator has assigned them."""
-        return await self.parent.serve(
+        return await self.control.serve(
             request,
             caller=self._authorize(request),
             is_allowed=lambda hello: hello.role == "slot" and hello.name in self._slots_of(request),
@@ -236,11 +239,11 @@ class Relay:
         slots = self._slots_of(request)
         if not slots:
             self.denied["Unauthorized"] += 1
-            refusal = web.HTTPUnauthorized(text="no slot with this identity is assigned to this node")
-            refusal.force_close()
-            raise refusal
+            error = web.HTTPUnauthorized(text="no slot with this identity is assigned to this node")
+            error.force_close()
+            raise error
         caller = hashlib.sha256(next(iter(slots.values())).identity.encode()).hexdigest()
-        if not self.door.authenticate(request.transport, caller):
+        if not self.tracker.authenticate(request.transport, caller):
             self.denied["TooManyConnections"] += 1
             raise web.HTTPTooManyRequests(text="too many connections of this identity")
         return caller
@@ -258,13 +261,13 @@ class Relay:
         if digest not in artifacts:
             return web.Response(status=403, text="no slot with this identity needs this artifact on this node")
         try:
-            path = await self._cache.get(artifacts[digest], wanted=self._wanted())
+            path = await self._cache.get(artifacts[digest], retained=self._desired_digests())
         except TransferFailed as error:
             self.denied[type(error).__name__] += 1
             return web.Response(status=_STATUS.get(type(error), 502), text=str(error))
         return web.FileResponse(path)
 
-    def _wanted(self) -> set[str]:
+    def _desired_digests(self) -> set[str]:
         return {artifact.digest for slot in self._slots.values() for artifact in _artifacts(slot)}
 
 
@@ -289,16 +292,16 @@ def _carries(request: web.Request, identity: str) -> bool:
     return hmac.compare_digest(request.headers.get("Authorization", "").encode(), f"Bearer {identity}".encode())
 
 
-def _paced(slot: SlotDesired, capacity: float) -> SlotDesired:
+def _scale_paces(slot: SlotDesired, capacity: float) -> SlotDesired:
     """Return the slot with the paces of a unit at `capacity` (0..1 of normal speed)."""
     if capacity >= 1.0:
         return slot
-    revisions = tuple(_slowed(revision, capacity) for revision in slot.revisions)
-    fallback = _slowed(slot.fallback, capacity) if slot.fallback else None
+    revisions = tuple(_scale_pace(revision, capacity) for revision in slot.revisions)
+    fallback = _scale_pace(slot.fallback, capacity) if slot.fallback else None
     return msgspec.structs.replace(slot, revisions=revisions, fallback=fallback)
 
 
-def _slowed(revision: Revision, capacity: float) -> Revision:
+def _scale_pace(revision: Revision, capacity: float) -> Revision:
     if revision.stage is None or revision.stage.pace is None:
         return revision
     pace = revision.stage.pace

@@ -19,7 +19,7 @@ class Settings:
     cache: Path
     cache_bytes: int
     port: int
-    sources: AddressPolicy
+    address_policy: AddressPolicy
 
     @classmethod
     def read(cls) -> "Settings":
@@ -33,7 +33,9 @@ class Settings:
             cache=Path(os.environ.get("MALEO_CACHE", "/var/lib/maleo")),
             cache_bytes=int(os.environ.get("MALEO_CACHE_BYTES", str(8 * 1024**3))),
             port=int(os.environ.get("MALEO_AGENT_PORT", "9808")),
-            sources=AddressPolicy.parse(_list("MALEO_REGISTRIES"), denied_networks=_list("MALEO_REFUSED_NETWORKS")),
+            address_policy=AddressPolicy.parse(
+                _list("MALEO_REGISTRIES"), denied_networks=_list("MALEO_REFUSED_NETWORKS")
+            ),
         )
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 ANNOTATION: Final = "maleo.dev/trace"
-_MOST_STEPS: Final = 1000
+_MAX_STEPS: Final = 1000
 
 
-class Invalid(Exception):
+class InvalidTrace(Exception):
     """The annotation is not a valid trace; the message names the step and field."""
 
 
@@ -30,8 +30,8 @@ class Trace:
 
     def at(self, seconds: float) -> Step:
         """Return the step that applies at `seconds`, without values before the first step."""
-        begun = [step for step in self.steps if step.at <= seconds]
-        return begun[-1] if begun else Step(at=0.0)
+        started = [step for step in self.steps if step.at <= seconds]
+        return started[-1] if started else Step(at=0.0)
 
 
 def parse(text: str) -> Trace:
@@ -41,35 +41,35 @@ def parse(text: str) -> Trace:
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError) as error:  # the latter for deep nesting
-        raise Invalid(f"{ANNOTATION}: invalid JSON: {error}") from error
-    if not isinstance(entries, list) or len(entries) > _MOST_STEPS:
-        raise Invalid(f"{ANNOTATION}: must be a list of at most {_MOST_STEPS} steps")
+        raise InvalidTrace(f"{ANNOTATION}: invalid JSON: {error}") from error
+    if not isinstance(entries, list) or len(entries) > _MAX_STEPS:
+        raise InvalidTrace(f"{ANNOTATION}: must be a list of at most {_MAX_STEPS} steps")
     steps = tuple(_parse_step(entry, number) for number, entry in enumerate(entries))
     if list(steps) != sorted(steps, key=lambda step: step.at):
-        raise Invalid(f"{ANNOTATION}: `at` must not decrease from step to step")
+        raise InvalidTrace(f"{ANNOTATION}: `at` must not decrease from step to step")
     return Trace(steps)
 
 
 def _parse_step(entry: Any, number: int) -> Step:
     if not isinstance(entry, dict) or not set(entry) <= {"at", "capacity", "temperature", "battery"}:
-        raise Invalid(f"{ANNOTATION}[{number}]: must be an object with fields at, capacity, temperature, battery")
-    values = {name: _number(entry.get(name), f"{ANNOTATION}[{number}].{name}") for name in entry}
+        raise InvalidTrace(f"{ANNOTATION}[{number}]: must be an object with fields at, capacity, temperature, battery")
+    values = {name: _parse_number(entry.get(name), f"{ANNOTATION}[{number}].{name}") for name in entry}
     capacity, battery = values.get("capacity"), values.get("battery")
     if capacity is not None and not 0 < capacity <= 1:
-        raise Invalid(f"{ANNOTATION}[{number}].capacity: {capacity} must be in (0, 1]")
+        raise InvalidTrace(f"{ANNOTATION}[{number}].capacity: {capacity} must be in (0, 1]")
     if battery is not None and not 0 <= battery <= 1:
-        raise Invalid(f"{ANNOTATION}[{number}].battery: {battery} must be in [0, 1]")
+        raise InvalidTrace(f"{ANNOTATION}[{number}].battery: {battery} must be in [0, 1]")
     return Step(at=values.get("at", 0.0), capacity=capacity, temperature_c=values.get("temperature"), battery=battery)
 
 
-def _number(value: Any, where: str) -> float:
+def _parse_number(value: Any, where: str) -> float:
     """Return the number. Raise Invalid if it is none, not finite, or an integer beyond the range of a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Invalid(f"{where}: must be a number, not {reprlib.repr(value)}")
+        raise InvalidTrace(f"{where}: must be a number, not {reprlib.repr(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise Invalid(f"{where}: must be a finite number, not {reprlib.repr(value)}")
+        raise InvalidTrace(f"{where}: must be a finite number, not {reprlib.repr(value)}")
     return number

@@ -85,7 +85,7 @@ async def _running(api: _Api, folder: Path) -> AsyncIterator[Agent]:
         port = listener.getsockname()[1]
     settings = Settings(
         node="drone-1", namespace="maleo-system", operator="", token_file=folder / "token", cache=folder,
-        cache_bytes=1000, port=port, sources=AddressPolicy(),
+        cache_bytes=1000, port=port, address_policy=AddressPolicy(),
     )  # fmt: skip
     agent, stopping = Agent(settings, cast("Client", api)), asyncio.Event()
     task = asyncio.create_task(agent.run(stopping))
@@ -168,9 +168,9 @@ async def test_metrics__hold_figures_of_the_node_and_no_name_of_a_tenant(tmp_pat
     async with _running(api, tmp_path) as agent, ClientSession() as session:
         agent.upstream.send = send  # type: ignore[method-assign]
         slots = tuple(_slot(name) for name in names)
-        await agent.relay.take(Desired(version=1, epoch=1, agent=AgentDesired(node="drone-1", slots=slots)))
+        await agent.relay.apply(Desired(version=1, epoch=1, agent=AgentDesired(node="drone-1", slots=slots)))
         for name, total in zip(names, (10, 20), strict=True):
-            agent.relay._hear(name, _frame(name, total=total))
+            agent.relay._on_frame(name, _frame(name, total=total))
         sampled.clear()
         await asyncio.wait_for(sampled.wait(), _WAIT_S)
         async with session.get(f"http://127.0.0.1:{agent.settings.port}/metrics") as response:
@@ -225,7 +225,7 @@ async def test_sensors__are_logged_as_they_change_and_not_each_second(
             await asyncio.wait_for(api.written.get(), _WAIT_S)
             readings = [UnitReading(unit="u", basis="Measured", power_w=power) for power in (1.0, 2.0, None, None, 1.0)]
             for reading in (*readings, UnitReading(unit="u", basis="Measured", power_w=1.0, capacity=0.5)):
-                agent._note_sensors(reading)
+                agent._log_sensors(reading)
     told = [text for record in caplog.records if (text := record.getMessage()).startswith("unit u:")]
     power = "unit u: sensors: power"
     assert told == [power, "unit u: sensors: none", power, f"{power}; throttled"]

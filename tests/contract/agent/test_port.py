@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import yaml
 
-from maleo_agent.relay import Kept
+from maleo_agent.relay import StoredState
 from maleo_wire.client_session import ControlClient
 from maleo_wire.messages import AgentDesired, Desired, Hello, RequestPolicy, SlotDesired, encode
 
@@ -37,7 +37,7 @@ class Process:
             self.port = int(listener.getsockname()[1])
 
     async def start(self) -> None:
-        kept = Kept(epoch=1, desired=AgentDesired(node="drone-1", slots=(_SLOT,)))
+        kept = StoredState(epoch=1, desired=AgentDesired(node="drone-1", slots=(_SLOT,)))
         (self._folder / "desired.msgpack").write_bytes(msgspec.msgpack.encode(kept))
         nobody = {
             "current-context": "c",

@@ -99,7 +99,7 @@ class Agent:
 
     def __init__(self, folder: Path) -> None:
         self.capacity = 1.0
-        cache = ArtifactCache(folder / "artifacts", most_bytes=1000, sources=_SOURCES)
+        cache = ArtifactCache(folder / "artifacts", max_bytes=1000, policy=_SOURCES)
         self.relay = Relay("drone-1", folder / "desired", cache, capacity=lambda: {"npu0/npu": self.capacity})
         app = web.Application()
         self.relay.add_routes(app)
@@ -148,23 +148,23 @@ async def test_agent_that_starts_while_the_operator_is_away__tells_its_slots_wha
     tmp_path: Path, registry: Registry
 ) -> None:
     wanted = _slot("default/a", registry.uri(), identity="secret")
-    await Agent(tmp_path).relay.take(_desired(wanted))
+    await Agent(tmp_path).relay.apply(_desired(wanted))
     async with Agent(tmp_path) as again, Slot(again, "default/a", "secret") as slot:
         assert await slot.next() == wanted
         upstream = Upstream("drone-1", "127.0.0.1:1", tmp_path / "token", again.relay)
-        assert upstream.child.highest_epoch == 7, "an older leader is refused after a restart too"
+        assert upstream.control.highest_epoch == 7, "an older leader is refused after a restart too"
 
 
 async def test_what_is_on_disk__is_for_the_agent_alone(tmp_path: Path, registry: Registry) -> None:
     """Missions' identities are in it."""
     (tmp_path / "desired.partial").touch(mode=0o644)  # of an agent that was killed while it wrote
     agent = Agent(tmp_path)
-    await agent.relay.take(_desired(_slot("default/a", registry.uri(), identity="secret")))
+    await agent.relay.apply(_desired(_slot("default/a", registry.uri(), identity="secret")))
     assert stat.S_IMODE((tmp_path / "desired").stat().st_mode) == 0o600
 
 
 async def _stored(folder: Path) -> bytes:
-    await Agent(folder).relay.take(_desired(_slot("default/a", "http://registry/model", identity="secret")))
+    await Agent(folder).relay.apply(_desired(_slot("default/a", "http://registry/model", identity="secret")))
     return (folder / "desired").read_bytes()
 
 
@@ -202,34 +202,34 @@ async def test_desired_state_that_cannot_be_stored__is_adopted_and_stored_with_t
     obstacle = tmp_path / "desired.partial"
     first, second, third = (_slot("default/a", registry.uri(name), identity="secret") for name in "abc")
     async with Agent(tmp_path) as agent, Slot(agent, "default/a", "secret") as slot:
-        await agent.relay.take(_desired(first))
+        await agent.relay.apply(_desired(first))
         assert await slot.next() == first
         obstacle.mkdir()  # the file cannot be written, and root is no exception
         for epoch, wanted in ((8, second), (9, third)):
-            await agent.relay.take(_desired(wanted, epoch=epoch))
+            await agent.relay.apply(_desired(wanted, epoch=epoch))
             assert await slot.next() == wanted
         assert Agent(tmp_path).relay.epoch == 7, "what was stored before is still there"
         told = [record.getMessage() for record in caplog.records if "cannot store" in record.getMessage()]
         assert len(told) == 1
         obstacle.rmdir()
-        await agent.relay.take(_desired(third, epoch=10))
+        await agent.relay.apply(_desired(third, epoch=10))
         assert Agent(tmp_path).relay.epoch == 10
 
 
 async def test_agent__refuses_what_is_meant_for_another_node(tmp_path: Path) -> None:
     agent = Agent(tmp_path)
     with pytest.raises(StateRejected, match="this is the agent of node drone-1"):
-        await agent.relay.take(_desired(node="drone-2"))
+        await agent.relay.apply(_desired(node="drone-2"))
     assert not (tmp_path / "desired").exists()
 
 
 async def test_throttled_unit__slows_its_slots(tmp_path: Path, registry: Registry) -> None:
     wanted = _slot("default/a", registry.uri(), identity="secret")
     async with Agent(tmp_path) as agent, Slot(agent, "default/a", "secret") as slot:
-        await agent.relay.take(_desired(wanted))
+        await agent.relay.apply(_desired(wanted))
         assert _pace(await slot.next()) == 0.01
         agent.capacity = 0.5
-        agent.relay.tell_slots()
+        agent.relay.push_slots()
         assert _pace(await slot.next()) == 0.02
 
 
@@ -245,7 +245,7 @@ async def test_artefact__is_pulled_once_and_given_to_the_slots_that_need_it_only
 ) -> None:
     uri = registry.uri()
     async with Agent(tmp_path) as agent:
-        await agent.relay.take(_desired(_slot("default/a", uri, identity="secret")))
+        await agent.relay.apply(_desired(_slot("default/a", uri, identity="secret")))
         assert await agent.get(_DIGEST, "secret") == (200, _MODEL)
         assert await agent.get(_DIGEST, "secret") == (200, _MODEL)
         assert (await agent.get(_DIGEST, "of another mission"))[0] == 401
@@ -257,13 +257,13 @@ async def test_artefact__is_pulled_once_and_given_to_the_slots_that_need_it_only
 async def test_artefact_that_is_nowhere__is_told_to_the_slot(tmp_path: Path, registry: Registry) -> None:
     async with Agent(tmp_path) as agent:
         lost = _slot("default/a", registry.uri("lost"), identity="secret")
-        await agent.relay.take(_desired(lost))
+        await agent.relay.apply(_desired(lost))
         status, text = await agent.get(_DIGEST, "secret")
     assert (status, b"not found" in text) == (404, True)
 
 
 def _cache(folder: Path, most_bytes: int) -> ArtifactCache:
-    return ArtifactCache(folder, most_bytes=most_bytes, sources=_SOURCES)
+    return ArtifactCache(folder, max_bytes=most_bytes, policy=_SOURCES)
 
 
 async def test_full_cache__lets_go_of_the_longest_unused_that_nobody_wants(tmp_path: Path, registry: Registry) -> None:
@@ -271,7 +271,7 @@ async def test_full_cache__lets_go_of_the_longest_unused_that_nobody_wants(tmp_p
     for age, name in enumerate(["wanted", "oldest", "old"]):
         (tmp_path / name).write_bytes(bytes(400))
         os.utime(tmp_path / name, (age, age))
-    await cache.get(_artifact(uri), wanted=["sha256:wanted"])
+    await cache.get(_artifact(uri), retained=["sha256:wanted"])
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["old", "wanted", _DIGEST.removeprefix("sha256:")])
 
 
@@ -306,27 +306,27 @@ async def test_wanted_artefacts__count_and_what_does_not_fit_is_refused_with_the
     async with blobs.server:
         artifacts = [blobs.artifact(number) for number in range(5)]
         wanted = [artifact.digest for artifact in artifacts]
-        await cache.get(artifacts[0], wanted=wanted)
+        await cache.get(artifacts[0], retained=wanted)
         for artifact in artifacts[1:]:
             with pytest.raises(
                 CacheFull, match=r"CacheFull: the artifact has 6000000 bytes, .* of 10000000 bytes holds 6000000 that"
             ):
-                await cache.get(artifact, wanted=wanted)
+                await cache.get(artifact, retained=wanted)
         assert sum(file.stat().st_size for file in tmp_path.iterdir()) == 6_000_000
-        await cache.get(artifacts[1], wanted=wanted[1:])  # the first is wanted no more
+        await cache.get(artifacts[1], retained=wanted[1:])  # the first is wanted no more
     assert [file.name for file in tmp_path.iterdir()] == [wanted[1].removeprefix("sha256:")]
 
 
 async def test_artefacts_that_are_being_fetched__count(tmp_path: Path) -> None:
     blobs, cache = Blobs(6_000_000), _cache(tmp_path, 10_000_000)
     async with blobs.server:
-        first = asyncio.create_task(cache.get(blobs.artifact(1), wanted=[]))
+        first = asyncio.create_task(cache.get(blobs.artifact(1), retained=[]))
         await asyncio.wait_for(blobs.asked.acquire(), _WAIT_S)
         with pytest.raises(CacheFull, match="that are being downloaded"):
-            await cache.get(blobs.artifact(2), wanted=[])
+            await cache.get(blobs.artifact(2), retained=[])
         blobs.release.set()
         await first
-        await cache.get(blobs.artifact(2), wanted=[])
+        await cache.get(blobs.artifact(2), retained=[])
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -336,7 +336,7 @@ async def test_artefact_larger_than_the_cache__is_refused_before_anything_is_fet
     with pytest.raises(
         CacheFull, match=r"the artifact has 2000 bytes, and the node's cache of 1000 bytes holds 0 .* agent\.cacheBytes"
     ):
-        await _cache(tmp_path, 1000).get(_artifact(registry.uri(), size=2000), wanted=[])
+        await _cache(tmp_path, 1000).get(_artifact(registry.uri(), size=2000), retained=[])
     assert registry.served == 0
 
 
@@ -345,7 +345,7 @@ async def test_full_cache__is_told_to_the_slot(tmp_path: Path, registry: Registr
         stage = StageSpec(artifact=_artifact(registry.uri(), size=2000), inputs=(_X,), outputs=(_X,))
         slot = _slot("default/a", registry.uri(), identity="secret")
         large = msgspec.structs.replace(slot.revisions[0], stage=stage)
-        await agent.relay.take(_desired(msgspec.structs.replace(slot, revisions=(large,))))
+        await agent.relay.apply(_desired(msgspec.structs.replace(slot, revisions=(large,))))
         status, text = await agent.get(_DIGEST, "secret")
     assert (status, b": CacheFull: the artifact has 2000 bytes" in text) == (507, True)
 
@@ -363,9 +363,9 @@ async def test_fetching__is_logged_once_as_it_ends_and_once_as_it_fails(
     with caplog.at_level(logging.INFO, "maleo.agent"):
         for _ in range(3):
             with pytest.raises(TransferFailed):
-                await cache.get(_artifact(registry.uri("lost")), wanted=[])
+                await cache.get(_artifact(registry.uri("lost")), retained=[])
         for _ in range(3):
-            await cache.get(_artifact(registry.uri()), wanted=[])
+            await cache.get(_artifact(registry.uri()), retained=[])
     (failed, fetched) = [record.getMessage() for record in caplog.records]
     assert failed.endswith("/lost: " + registry.uri("lost") + ": not found")
     assert f"downloaded artifact {_DIGEST[:19]} from {registry.uri()}: 9 bytes in " in fetched
@@ -381,12 +381,12 @@ async def test_artefact_far_larger_than_its_manifest_says__is_not_kept(tmp_path:
     app.router.add_get("/model", answer)
     async with TestServer(app) as server:
         uri = str(server.make_url("/model"))
-        large = ArtifactCache(tmp_path, most_bytes=1 << 30, sources=_SOURCES)
+        large = ArtifactCache(tmp_path, max_bytes=1 << 30, policy=_SOURCES)
         with pytest.raises(TransferFailed, match="exceeds the limit of 1048585 bytes"):
-            await large.get(_artifact(uri), wanted=[])
-        small = ArtifactCache(tmp_path, most_bytes=2 << 20, sources=_SOURCES)
+            await large.get(_artifact(uri), retained=[])
+        small = ArtifactCache(tmp_path, max_bytes=2 << 20, policy=_SOURCES)
         with pytest.raises(TransferFailed, match="exceeds the limit of 2097152 bytes"):
-            await small.get(_artifact(uri, size=2 << 20), wanted=[])
+            await small.get(_artifact(uri, size=2 << 20), retained=[])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -395,7 +395,7 @@ async def test_slot_that_comes_and_goes__is_logged_and_its_identity_is_not(
 ) -> None:
     with caplog.at_level(logging.INFO, "maleo"):
         async with Agent(tmp_path) as agent:
-            await agent.relay.take(_desired(_slot("default/a", registry.uri(), identity="hunter2")))
+            await agent.relay.apply(_desired(_slot("default/a", registry.uri(), identity="hunter2")))
             async with Slot(agent, "default/a", "hunter2") as slot:
                 await slot.next()
     told = [record.getMessage() for record in caplog.records]
@@ -405,7 +405,7 @@ async def test_slot_that_comes_and_goes__is_logged_and_its_identity_is_not(
 
 async def test_requests_that_are_not_granted__are_counted_by_reason(tmp_path: Path, registry: Registry) -> None:
     async with Agent(tmp_path) as agent:
-        await agent.relay.take(_desired(_slot("default/a", registry.uri("lost"), identity="secret")))
+        await agent.relay.apply(_desired(_slot("default/a", registry.uri("lost"), identity="secret")))
         await agent.get(_DIGEST, "secret")
         await agent.get(_DIGEST, "wrong")
     metrics = NodeMetrics()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from maleo_agent.discovery import Buses, take_inventory
+from maleo_agent.discovery import Buses, build_inventory
 from maleo_api.device import Device, DeviceProfile
 from maleo_api.manifests import load
 from support.paths import ROOT
@@ -58,7 +58,7 @@ def test_inventory__names_the_hardware_that_is_there(
 ) -> None:
     pci, usb, compatible, want_host, want = _NODES[case]
     buses = Buses.read(_root(tmp_path, pci=pci, usb=usb, compatible=compatible))
-    inventory = take_inventory(buses, profiles, None)
+    inventory = build_inventory(buses, profiles, None)
     assert inventory.host.profile == want_host
     assert [(a.profile, a.address) for a in inventory.accelerators] == want
     assert not inventory.simulated
@@ -80,7 +80,7 @@ def test_inventory__takes_what_a_person_declares_instead_of_the_same_found(
             },
         }
     )
-    inventory = take_inventory(buses, profiles, device)
+    inventory = build_inventory(buses, profiles, device)
     assert [(a.name, a.profile, a.simulated) for a in inventory.accelerators] == [
         ("accel", "hailo-8", False),
         ("ghost", "mythic-m1076", True),

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from maleo_agent.device_status import judge
-from maleo_agent.drivers import Counter, HostCpu, SimulatedUnit
+from maleo_agent.device_status import evaluate_conditions
+from maleo_agent.drivers import EnergyCounter, HostCpu, SimulatedUnit
 from maleo_agent.main import Agent
 from maleo_agent.settings import Settings
-from maleo_agent.simulation_trace import ANNOTATION, Invalid, Step, parse
+from maleo_agent.simulation_trace import ANNOTATION, InvalidTrace, Step, parse
 from maleo_artifacts.address_policy import AddressPolicy
 from maleo_kube.access import Access
 from maleo_kube.answers import Object
@@ -47,7 +47,7 @@ def test_trace__holds_from_step_to_step() -> None:
     ids=lambda value: value[:40],
 )
 def test_trace__names_what_is_wrong(text: str, words: str) -> None:
-    with pytest.raises(Invalid, match=words) as caught:
+    with pytest.raises(InvalidTrace, match=words) as caught:
         parse(text)
     assert len(str(caught.value)) < 300, "the message goes to the log"
 
@@ -60,16 +60,16 @@ def _device(annotation: str) -> Object:
 def test_invalid_trace__is_logged_and_the_former_one_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = Settings(
         node="drone-1", namespace="maleo", operator="", token_file=tmp_path / "token", cache=tmp_path, cache_bytes=1,
-        port=0, sources=AddressPolicy(),
+        port=0, address_policy=AddressPolicy(),
     )  # fmt: skip
     agent = Agent(settings, Client(Access(url="http://127.0.0.1:1", tls=None, authorize=str)))
     for annotation in ('[{"at": 0, "capacity": 0.5}]', f'[{{"at": {"9" * 400}}}]'):
-        agent._note_device("drone-1", None, _device(annotation))
+        agent._observe_device("drone-1", None, _device(annotation))
         agent._refresh()
     assert agent._step().capacity == 0.5
     (told,) = [record.getMessage() for record in caplog.records if ANNOTATION in record.getMessage()]
     assert "[0].at: must be a finite number" in told
-    agent._note_device("drone-1", None, _device(""))
+    agent._observe_device("drone-1", None, _device(""))
     agent._refresh()
     assert agent._step().capacity is None, "without the annotation there is no trace"
 
@@ -79,14 +79,14 @@ def _reading(**figures: float) -> UnitReading:
 
 
 def test_counter__integrates_power_where_there_is_no_counter() -> None:
-    counter = Counter()
+    counter = EnergyCounter()
     assert counter.add(_reading(power_w=2.0), now=0.0) == 0.0
     assert counter.add(_reading(power_w=4.0), now=1.0) == 3.0  # trapezoid
     assert counter.add(_reading(), now=2.0) == 3.0  # nothing was read: nothing is added
 
 
 def test_counter__of_a_device_that_begins_anew_never_falls() -> None:
-    counter = Counter()
+    counter = EnergyCounter()
     readings = [100.0, 103.0, 1.0, 2.5]
     assert [counter.add(_reading(energy_j=j), now=float(i)) for i, j in enumerate(readings)] == [0.0, 3.0, 3.0, 4.5]
 
@@ -113,8 +113,10 @@ def test_host_cpu__tells_what_the_board_shows_and_nothing_else(tmp_path: Path) -
 
 def test_throttled_unit__makes_the_device_thermally_unstable() -> None:
     reading = NodeReading(units=(_reading(capacity=0.5),))
-    assert judge(reading, {}) == [("ThermallyStable", "False", "Throttled", "throttled: npu")]
-    assert judge(NodeReading(units=(_reading(capacity=1.0),)), {}) == [("ThermallyStable", "True", "NotThrottled", "")]
+    assert evaluate_conditions(reading, {}) == [("ThermallyStable", "False", "Throttled", "throttled: npu")]
+    assert evaluate_conditions(NodeReading(units=(_reading(capacity=1.0),)), {}) == [
+        ("ThermallyStable", "True", "NotThrottled", "")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -122,5 +124,5 @@ def test_throttled_unit__makes_the_device_thermally_unstable() -> None:
     [(0.5, "", "True"), (0.14, "True", "False"), (0.2, "False", "False"), (0.2, "True", "True")],
 )
 def test_battery__is_low_with_hysteresis(charge: float, before: str, want: str) -> None:
-    found = judge(NodeReading(units=(), battery=charge), {"BatterySufficient": before})
+    found = evaluate_conditions(NodeReading(units=(), battery=charge), {"BatterySufficient": before})
     assert [row[1] for row in found if row[0] == "BatterySufficient"] == [want]

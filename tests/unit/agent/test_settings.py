@@ -8,7 +8,7 @@ from maleo_artifacts.address_policy import InvalidEntry
 
 def test_settings__without_lists_fetch_from_the_internet_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_NAME", "drone-1")
-    sources = Settings.read().sources
+    sources = Settings.read().address_policy
     assert (sources.registries, sources.plain_http, sources.denied_networks) == (frozenset(), frozenset(), ())
 
 
@@ -16,7 +16,7 @@ def test_settings__hold_the_registries_and_networks_of_the_chart(monkeypatch: py
     monkeypatch.setenv("NODE_NAME", "drone-1")
     monkeypatch.setenv("MALEO_REGISTRIES", "10.0.0.5:5000,http://registry.internal:5000")
     monkeypatch.setenv("MALEO_REFUSED_NETWORKS", "2001:db8::/48")
-    sources = Settings.read().sources
+    sources = Settings.read().address_policy
     assert sources.registries == {"10.0.0.5:5000", "registry.internal:5000"}
     assert sources.plain_http == {"registry.internal:5000"}
     assert sources.find_denial("2001:db8::1") == "a refused"

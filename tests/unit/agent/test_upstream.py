@@ -21,8 +21,8 @@ class Stream:
         self.taken: list[Frame] = []
         self.breaks = breaks
         self._upstream = upstream
-        upstream.child.send = self.send  # type: ignore[method-assign]
-        upstream.child.connected.set()
+        upstream.control.send = self.send  # type: ignore[method-assign]
+        upstream.control.connected.set()
 
     async def send(self, frame: Frame) -> bool:
         if frame.sequence in self.breaks:
@@ -34,7 +34,7 @@ class Stream:
 @pytest.fixture
 def upstream(tmp_path: Path) -> Upstream:
     relay = Relay(
-        "drone-1", tmp_path / "desired", ArtifactCache(tmp_path, most_bytes=1, sources=AddressPolicy()), capacity=dict
+        "drone-1", tmp_path / "desired", ArtifactCache(tmp_path, max_bytes=1, policy=AddressPolicy()), capacity=dict
     )
     return Upstream("drone-1", "127.0.0.1:1", tmp_path / "token", relay)
 
@@ -73,8 +73,8 @@ async def test_large_reports__are_sent_in_frames_that_are_not(upstream: Upstream
 
 
 async def test_what_waits__is_bounded_in_bytes(upstream: Upstream) -> None:
-    cast("ControlClient", upstream.child).connected.clear()
+    cast("ControlClient", upstream.control).connected.clear()
     for _ in range(100):
         await _send(upstream, *(_report(f"default/{number}", padding=250_000) for number in range(4)))
     assert upstream._bytes <= 32 << 20
-    assert sum(waiting.size for waiting in upstream._waiting) == upstream._bytes
+    assert sum(waiting.size for waiting in upstream._queue) == upstream._bytes

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from maleo_agent.artifacts import ArtifactCache
-from maleo_agent.drivers import Counter, SimulatedUnit
+from maleo_agent.drivers import EnergyCounter, SimulatedUnit
 from maleo_agent.metrics import NodeMetrics
 from maleo_agent.relay import Relay
 from maleo_agent.simulation_trace import Step
@@ -202,15 +202,15 @@ def _slot_desired(name: str) -> SlotDesired:
 
 async def test_absurd_frames_of_a_slot__leave_the_others_their_counters_and_the_node_its_joules(tmp_path: Path) -> None:
     relay = Relay(
-        "drone", tmp_path / "desired", ArtifactCache(tmp_path, most_bytes=1, sources=AddressPolicy()), capacity=dict
+        "drone", tmp_path / "desired", ArtifactCache(tmp_path, max_bytes=1, policy=AddressPolicy()), capacity=dict
     )
     slots = tuple(_slot_desired(name) for name in ("default/evil-entry", "default/watch-entry"))
-    await relay.take(Desired(version=1, epoch=1, agent=AgentDesired(node="drone", slots=slots)))
+    await relay.apply(Desired(version=1, epoch=1, agent=AgentDesired(node="drone", slots=slots)))
     absurd, metrics = Absurd(3, _NAMES), NodeMetrics()
     unit = SimulatedUnit("p/npu", 1.0, 10.0, step=lambda: Step(at=0.0))
-    counter, joules, sent, size = Counter(), 0.0, 0, 0
+    counter, joules, sent, size = EnergyCounter(), 0.0, 0, 0
     for second in range(1000):
-        relay._hear("default/watch-entry", _good(second + 1))
+        relay._on_frame("default/watch-entry", _good(second + 1))
         for _ in range(10):
             sent += 1
             try:
@@ -219,7 +219,7 @@ async def test_absurd_frames_of_a_slot__leave_the_others_their_counters_and_the_
                 continue
             if isinstance(up, Frame):
                 up = msgspec.structs.replace(up, slots=tuple(_own(slot) for slot in up.slots))
-                relay._hear("default/evil-entry", up)
+                relay._on_frame("default/evil-entry", up)
         reports = relay.drain()
         metrics.count(reports)
         grown = counter.add(unit.read(busy_s=relay.busy_s(reports).get("p/npu", 0.0)), now=float(second)) or 0.0
@@ -227,7 +227,7 @@ async def test_absurd_frames_of_a_slot__leave_the_others_their_counters_and_the_
         joules, size = grown, max(size, *(len(msgspec.msgpack.encode(report)) for report in reports))
     assert joules <= 10.0 * 1000
     assert size < 256 * 1024
-    metrics.refused = relay.refused
+    metrics.rejected = relay.rejected
     lines = metrics.render().decode().splitlines()
     assert [
         line.partition("{")[2].partition("}")[0] for line in lines if line.startswith("maleo_device_requests_total")
@@ -237,8 +237,8 @@ async def test_absurd_frames_of_a_slot__leave_the_others_their_counters_and_the_
         'outcome="failed"',
     ]
     assert float(next(line for line in lines if 'requests_total{outcome="answered"}' in line).split()[1]) >= 8000
-    assert sum(relay.refused.values()) > 1000
-    assert set(relay.refused) <= {"Figure", "Sum", "Length", "Label", "Revision", "Transfer", "Rate"}
+    assert sum(relay.rejected.values()) > 1000
+    assert set(relay.rejected) <= {"Figure", "Sum", "Length", "Label", "Revision", "Transfer", "Rate"}
 
 
 def _own(report: SlotReport) -> SlotReport:
