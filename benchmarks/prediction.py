@@ -305,7 +305,7 @@ def _learn(snapshot: Snapshot, way: Way, frames: Frames) -> Snapshot:
             restate(slot, revisions=tuple(r for r in slot.revisions if r.revision == way.revision))
             for slot in frame.slots
         )
-        store.hear(node, restate(frame, slots=mine), missions={f"default/{n}": key for n in _NODES}, now=now)
+        store.record_frame(node, restate(frame, slots=mine), missions={f"default/{n}": key for n in _NODES}, now=now)
         store.calibrate(key, plan, way.revision, pods)
     return replace(snapshot, observations=replace(store.observe(now), bandwidth={}))
 

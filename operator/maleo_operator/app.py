@@ -25,7 +25,9 @@ HANDLERS: Final = (
     link.observe_link,
 )
 """What kopf calls for each watch event."""
-_EXIT_S: Final = 20.0  # below the grace period of a pod: the Lease must be released before the process is killed
+_EXIT_TIMEOUT_S: Final = (
+    20.0  # below the grace period of a pod: the Lease must be released before the process is killed
+)
 
 
 class _NoProgress(kopf.StatusProgressStorage):
@@ -47,7 +49,7 @@ class _NoDiffBase(kopf.AnnotationsDiffBaseStorage):
         return kopf.BodyEssence({})
 
 
-class _EveryTask(frozenset[asyncio.Task[Any]]):
+class _AllTasks(frozenset[asyncio.Task[Any]]):
     """Tasks that kopf leaves alone when it ends: all but its own. `stop` ends those of the operator.
 
     By default kopf cancels every task of the event loop that is younger than itself, whoever made it.
@@ -64,7 +66,7 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.diffbase_storage = _NoDiffBase()
     settings.posting.enabled = False
-    settings.process.ultimate_exiting_timeout = _EXIT_S
+    settings.process.ultimate_exiting_timeout = _EXIT_TIMEOUT_S
     settings.networking.request_timeout = 10
 
 
@@ -116,4 +118,4 @@ async def run(
         clusterwide=True,
         stop_flag=stopping,
     )
-    await kopf.run_tasks(tasks, ignored=_EveryTask())
+    await kopf.run_tasks(tasks, ignored=_AllTasks())

@@ -15,14 +15,14 @@ from maleo_kube.plugins import load_access
 from maleo_kube.resources import Kind
 from maleo_operator import app as kopf_app
 from maleo_operator.cluster.cache import Cache
-from maleo_operator.cluster.writer import Gateway
+from maleo_operator.cluster.writer import Writer
 from maleo_operator.engine.cycle import Cycle
-from maleo_operator.engine.decision_log import Archive
+from maleo_operator.engine.decision_log import DecisionLog
 from maleo_operator.engine.frame_receiver import FrameReceiver
-from maleo_operator.engine.leader_election import Elector
+from maleo_operator.engine.leader_election import LeaderElector
 from maleo_operator.engine.queue import DirtyQueue
-from maleo_operator.ingest.identity import Reviewer
-from maleo_operator.ingest.publisher import Hub
+from maleo_operator.ingest.identity import TokenAuthenticator
+from maleo_operator.ingest.publisher import DesiredStatePublisher
 from maleo_operator.ingest.server import IngestServer
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
@@ -37,7 +37,7 @@ _STALLED_S: Final = 30.0
 _INGEST_LIMITS: Final = ConnectionLimits(
     unauthenticated=1024, per_peer=8, per_identity=8
 )  # all agents may connect at once
-_LONGEST_TOLD: Final = 500
+_MAX_LOGGED_LENGTH: Final = 500
 _GC_THRESHOLDS: Final = (50_000, 20, 100)  # with the defaults, collections during bursts raise p99 from 30 to 150 ms
 
 
@@ -60,16 +60,16 @@ class Operator:
         )
         self.telemetry = TelemetryStore()
         self.receiver = FrameReceiver(
-            self.cache, self.telemetry, self._queue, metrics, connected=lambda: len(self.parent.connected)
+            self.cache, self.telemetry, self._queue, metrics, connected=lambda: len(self.control.connected)
         )
-        self._door = ConnectionTracker(_INGEST_LIMITS)
-        self.parent = ControlServer(
-            on_frame=self.receiver.receive,
-            on_hello=self.receiver.greet,
+        self._tracker = ConnectionTracker(_INGEST_LIMITS)
+        self.control = ControlServer(
+            on_frame=self.receiver.on_frame,
+            on_hello=self.receiver.on_hello,
             on_nack=_log_nack,
-            on_disconnect=self.receiver.lose,
+            on_disconnect=self.receiver.on_disconnect,
         )
-        self.elector = Elector(
+        self.elector = LeaderElector(
             client,
             namespace=settings.namespace,
             name=settings.lease,
@@ -78,15 +78,15 @@ class Operator:
         )
         self.cycle = Cycle(
             cache=self.cache,
-            gateway=Gateway(client, self.cache),
-            hub=Hub(self.parent),
+            writer=Writer(client, self.cache),
+            publisher=DesiredStatePublisher(self.control),
             telemetry=self.telemetry,
             queue=self._queue,
             metrics=metrics,
-            slots=settings.slots,
+            slot_settings=settings.slots,
             namespace=settings.namespace,
-            connected=lambda: self.parent.connected,
-            archive=Archive(settings.archive),
+            connected=lambda: self.control.connected,
+            decision_log=DecisionLog(settings.decision_log),
         )
         self._runners: list[web.AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,7 +111,7 @@ class Operator:
         self._runners = [
             await _serve(self._make_health(), self.settings.health_port),
             await _serve(self._make_metrics(), self.settings.metrics_port),
-            await connection_limits.serve(self._make_ingest(), self.settings.ingest_port, self._door),
+            await connection_limits.serve(self._make_ingest(), self.settings.ingest_port, self._tracker),
         ]
         self._tasks = [asyncio.create_task(self.cache.run()), asyncio.create_task(self.elector.run(self._lead))]
         for task in self._tasks:
@@ -127,7 +127,7 @@ class Operator:
             await runner.cleanup()
 
     def _observe(self, kind: Kind, item: Object, deleted: bool) -> None:
-        self.cache.hear(kind, item, deleted=deleted)
+        self.cache.observe(kind, item, deleted=deleted)
 
     async def _lead(self, epoch: int) -> None:
         log.info("started leading, epoch %d", epoch)
@@ -137,7 +137,7 @@ class Operator:
             await self.cycle.lead(epoch)
         finally:
             self.metrics.leading.set(0)
-            await self.parent.redirect("")
+            await self.control.redirect("")
 
     # ------------------------------------------------------------------------------------------------ serving
 
@@ -146,8 +146,8 @@ class Operator:
             return None if self.elector.epoch is not None else self.elector.leader
 
         account = f"system:serviceaccount:{self.settings.namespace}:{self.settings.agent_account}"
-        reviewer = Reviewer(self._client, audience=self.settings.audience, account=account)
-        return IngestServer(reviewer, self.parent, door=self._door, leader=leader).make_app()
+        authenticator = TokenAuthenticator(self._client, audience=self.settings.audience, account=account)
+        return IngestServer(authenticator, self.control, tracker=self._tracker, leader=leader).make_app()
 
     def _make_health(self) -> web.Application:
         app = web.Application()
@@ -166,7 +166,7 @@ class Operator:
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         """Liveness check: fail if the leader's cycle has stalled, which only a restart repairs."""
-        age = time.monotonic() - self.cycle.last_turn
+        age = time.monotonic() - self.cycle.last_progress
         if self.elector.epoch is not None and age > _STALLED_S:
             return web.Response(status=503, text=f"the cycle has not made progress for {age:.0f} s")
         return web.Response(text="ok")
@@ -183,9 +183,13 @@ async def _serve(app: web.Application, port: int) -> web.AppRunner:
 
 
 def _log_nack(name: str, nack: Nack) -> None:
-    message = nack.message[:_LONGEST_TOLD]
+    message = nack.message[:_MAX_LOGGED_LENGTH]
     log.warning(
-        "%s rejected version %d of its desired state: %s: %s", name, nack.version, nack.reason[:_LONGEST_TOLD], message
+        "%s rejected version %d of its desired state: %s: %s",
+        name,
+        nack.version,
+        nack.reason[:_MAX_LOGGED_LENGTH],
+        message,
     )
 
 

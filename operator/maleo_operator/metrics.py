@@ -77,7 +77,7 @@ class Metrics:
         self.foreign = Counter(
             "maleo_ingest_foreign_reports", "Ignored reports about slots of other nodes.", registry=r
         )
-        self.refused = Counter(
+        self.rejected = Counter(
             "maleo_ingest_refused_readings",
             "Rejected implausible readings of agents and slots, by reason; at most one a minute is logged.",
             ["reason"],
@@ -92,30 +92,30 @@ class Metrics:
         self.connections = Gauge("maleo_ingest_connections", "Connected agents.", registry=r)
         self.errors = Counter("maleo_decision_errors", "Decisions that failed because of a bug.", ["kind"], registry=r)
         self.pauses = Counter("maleo_gc_pause_seconds", "Time spent in garbage collection.", registry=r)
-        self._shown: dict[tuple[str, str], frozenset[Series]] = {}
-        self._collecting = 0.0
-        gc.callbacks.append(self._note_collection)
+        self._exported: dict[tuple[str, str], frozenset[Series]] = {}
+        self._gc_start = 0.0
+        gc.callbacks.append(self._on_gc)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)
 
-    def show_mission(self, namespace: str, name: str, figures: Mapping[Series, float]) -> None:
-        """Set the gauges of a mission to `figures`, and remove its series that are not among them."""
-        for family, labels in self._shown.get((namespace, name), frozenset()) - figures.keys():
+    def set_mission(self, namespace: str, name: str, values: Mapping[Series, float]) -> None:
+        """Set the gauges of a mission to `values`, and remove its series that are not among them."""
+        for family, labels in self._exported.get((namespace, name), frozenset()) - values.keys():
             family.remove(namespace, name, *labels)
-        for (family, labels), value in figures.items():
+        for (family, labels), value in values.items():
             family.labels(namespace, name, *labels).set(value)
-        self._shown[namespace, name] = frozenset(figures)
+        self._exported[namespace, name] = frozenset(values)
 
     def forget_mission(self, namespace: str, name: str) -> None:
         """Remove all series of a deleted mission."""
-        self.show_mission(namespace, name, {})
-        del self._shown[namespace, name]
+        self.set_mission(namespace, name, {})
+        del self._exported[namespace, name]
         for family in (self.requests, self.over_limit, self.moves):
             for labels in [key for key in family._metrics if key[:2] == (namespace, name)]:  # noqa: SLF001 - no public way
                 family.remove(*labels)
 
-    def show_links(self, bandwidth: Mapping[tuple[str, str], float]) -> None:
+    def set_links(self, bandwidth: Mapping[tuple[str, str], float]) -> None:
         """Replace the measured link bandwidths, (source, target) -> bytes/s."""
         self.bandwidth.clear()
         for (source, target), value in bandwidth.items():
@@ -123,14 +123,14 @@ class Metrics:
 
     def forget_missions(self) -> None:
         """Remove the series of all missions and links after losing leadership; the next leader exports them."""
-        self._shown.clear()
-        figures = (self.margin, self.latency, self.limit, self.energy, self.rate)
-        gauges = (*figures, self.condition, self.warm, self.bandwidth)
+        self._exported.clear()
+        quantities = (self.margin, self.latency, self.limit, self.energy, self.rate)
+        gauges = (*quantities, self.condition, self.warm, self.bandwidth)
         for family in (*gauges, self.requests, self.over_limit, self.moves):
             family.clear()
 
-    def _note_collection(self, phase: str, _info: dict[str, Any]) -> None:
+    def _on_gc(self, phase: str, _info: dict[str, Any]) -> None:
         if phase == "start":
-            self._collecting = time.perf_counter()
+            self._gc_start = time.perf_counter()
         else:
-            self.pauses.inc(time.perf_counter() - self._collecting)
+            self.pauses.inc(time.perf_counter() - self._gc_start)

@@ -29,7 +29,7 @@ class Settings:
     slots: SlotSettings
     agent_account: str = "maleo-agent"  # the agents' ServiceAccount, in `namespace`
     watch_namespaces: tuple[str, ...] = ()  # namespaces to serve; empty = all
-    archive: Path | None = None  # folder for the inputs of recent decisions; None = not kept
+    decision_log: Path | None = None  # folder for the inputs of recent decisions; None = not kept
 
     @classmethod
     def read(cls) -> "Settings":
@@ -47,7 +47,7 @@ class Settings:
             audience="maleo-operator",
             agent_account=os.environ.get("MALEO_AGENT_ACCOUNT", "maleo-agent"),
             watch_namespaces=tuple(filter(None, os.environ.get("MALEO_WATCH_NAMESPACES", "").split(","))),
-            archive=Path(folder) if (folder := os.environ.get("MALEO_ARCHIVE", "")) else None,
+            decision_log=Path(folder) if (folder := os.environ.get("MALEO_ARCHIVE", "")) else None,
             slots=SlotSettings(
                 image=os.environ["MALEO_SLOT_IMAGE"],
                 image_pull_policy=os.environ.get("MALEO_SLOT_PULL_POLICY", "IfNotPresent"),

@@ -35,7 +35,7 @@ from maleo_kube.resources import (
     SERVICES,
     Kind,
 )
-from maleo_operator.cluster.owner_index import Grouping
+from maleo_operator.cluster.owner_index import OwnerIndex
 from maleo_operator.reconcilers.manifests import children
 from maleo_operator.reconcilers.scope import SlotPod
 from maleo_planner import NodeFacts, Observations, Plan, Snapshot
@@ -48,14 +48,14 @@ log: Final = logging.getLogger("maleo.cache")
 # Kinds that users write change rarely and are watched by kopf, the others by our own informers. A periodic relist with
 # a diff covers both. If single namespaces are watched, our informers watch their objects too, because kopf ends when
 # RBAC refuses one of them.
-_WRITTEN_BY_PEOPLE: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
-_WATCHED: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, LEASES, PRIORITY_CLASSES)
+_USER_KINDS: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
+_INFORMER_KINDS: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, LEASES, PRIORITY_CLASSES)
 _SELECTORS: Final = {
     PODS: children.MISSION,
     SERVICES: children.MISSION,
     LEASES: "maleo.dev/agent",
 }
-_PARSED: Final[dict[Kind, type[Resource]]] = {
+_MODEL_CLASSES: Final[dict[Kind, type[Resource]]] = {
     MISSIONS: Mission,
     MODELS: Model,
     MODEL_PROFILES: ModelProfile,
@@ -64,7 +64,7 @@ _PARSED: Final[dict[Kind, type[Resource]]] = {
     DEVICES: Device,
     PLACEMENTS: Placement,
 }
-_PLANNED_WITH: Final = frozenset({DEVICES, DEVICE_PROFILES, LINKS, MODELS, MODEL_PROFILES, PRIORITY_CLASSES})
+_PLANNING_INPUTS: Final = frozenset({DEVICES, DEVICE_PROFILES, LINKS, MODELS, MODEL_PROFILES, PRIORITY_CLASSES})
 _RELIST_S: Final = 120.0
 
 AnyResource = TypeVar("AnyResource", bound=Resource)
@@ -104,38 +104,38 @@ class Cache:
         namespace: str = "",
     ) -> None:
         # Kinds that kopf watches.
-        self.heard = tuple(kind for kind in _WRITTEN_BY_PEOPLE if not (namespaces and kind.namespaced))
+        self.kopf_kinds = tuple(kind for kind in _USER_KINDS if not (namespaces and kind.namespaced))
         self._mark = mark
         self._on_unreadable = on_unreadable
         self._tolerations = tolerations  # of slot pods
-        self._pods: Grouping[SlotPod] = Grouping()
-        self._placements: Grouping[Placement] = Grouping()
-        self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _PARSED}
-        self._facts: dict[str, NodeFacts] = {}
+        self._pods: OwnerIndex[SlotPod] = OwnerIndex()
+        self._placements: OwnerIndex[Placement] = OwnerIndex()
+        self._parsed: dict[Kind, dict[str, Resource]] = {kind: {} for kind in _MODEL_CLASSES}
+        self._nodes: dict[str, NodeFacts] = {}
         self._renewed_at: dict[str, float] = {}  # Lease key -> monotonic time of its last observed change
         self.version = 0  # change counter of all planning inputs except missions
         self._versions: Counter[str] = Counter()  # the same by namespace; "" counts cluster-scoped objects
         self._informers = {
-            (kind, where): Informer(
+            (kind, scope): Informer(
                 client,
                 kind,
-                on_change=self._listener(kind),
+                on_change=self._make_listener(kind),
                 labels=_SELECTORS.get(kind, ""),
-                namespace=where,
+                namespace=scope,
                 resync_s=_RELIST_S,
                 on_restart=on_restart,
             )
-            for kind in (*_WRITTEN_BY_PEOPLE, *_WATCHED)
-            for where in ((namespace,) if kind == LEASES else namespaces if kind.namespaced and namespaces else ("",))
+            for kind in (*_USER_KINDS, *_INFORMER_KINDS)
+            for scope in ((namespace,) if kind == LEASES else namespaces if kind.namespaced and namespaces else ("",))
         }
 
     async def run(self) -> None:
         """Run the informers and the periodic relists of the kinds that kopf watches, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for (kind, _), informer in self._informers.items():
-                if kind not in self.heard:
+                if kind not in self.kopf_kinds:
                     tasks.create_task(informer.run())
-            tasks.create_task(self._relist_rare())
+            tasks.create_task(self._relist_kopf_kinds())
 
     async def relist(self) -> None:
         """Relist every kind, as a new leader must before its first write. Raise ApiError if a list fails.
@@ -148,20 +148,20 @@ class Cache:
         try:
             await informer.relist()
         except Forbidden:
-            if not _is_left_out(informer):
+            if not _is_inaccessible(informer):
                 raise
 
     @property
     def synced(self) -> bool:
-        return all(informer.synced.is_set() or _is_left_out(informer) for informer in self._informers.values())
+        return all(informer.synced.is_set() or _is_inaccessible(informer) for informer in self._informers.values())
 
-    def hear(self, kind: Kind, item: Object, *, deleted: bool) -> None:
+    def observe(self, kind: Kind, item: Object, *, deleted: bool) -> None:
         """Take a watch event from kopf."""
         informer = self._informer(kind, item["metadata"].get("namespace", ""))
         if informer is not None:
             informer.observe(item, deleted=deleted)
 
-    def note(self, kind: Kind, written: Object) -> None:
+    def record(self, kind: Kind, written: Object) -> None:
         """Take the object that a write returned, for read-your-writes until the watch delivers it."""
         metadata = written.get("metadata", {})
         informer = self._informer(kind, metadata.get("namespace", ""))
@@ -172,7 +172,7 @@ class Cache:
 
     @property
     def nodes(self) -> Mapping[str, NodeFacts]:
-        return self._facts
+        return self._nodes
 
     @property
     def missions(self) -> dict[str, Mission]:
@@ -197,7 +197,7 @@ class Cache:
 
     def snapshot(self, observations: Observations, held: Mapping[str, Plan], lost: Mapping[str, float]) -> Snapshot:
         """Return the planning snapshot. Nodes in `lost` are not ready, whatever their conditions still say."""
-        facts = {n: _unready(f) if n in lost else f for n, f in self._facts.items()}
+        facts = {n: _unready(f) if n in lost else f for n, f in self._nodes.items()}
         return Snapshot(
             nodes=facts,
             profiles=self.profiles,
@@ -235,13 +235,13 @@ class Cache:
 
     def service(self, mission: Mission) -> tuple[Mapping[str, Any] | None, str]:
         """Return spec and `clusterIP:port` of the Service that `mission` controls; None and empty without one."""
-        found = self._child(SERVICES, mission, mission.metadata.name)
+        found = self._controlled(SERVICES, mission, mission.metadata.name)
         if found is None:
             return None, ""
         address = found["spec"].get("clusterIP", "")
         return found["spec"], join_host_port(address, children.SERVICE_PORT) if address else ""
 
-    def _child(self, kind: Kind, mission: Mission, name: str) -> Object | None:
+    def _controlled(self, kind: Kind, mission: Mission, name: str) -> Object | None:
         found = self.raw(kind, f"{mission.metadata.namespace}/{name}")
         return found if found is not None and children.is_child_of(found, mission) else None
 
@@ -263,26 +263,26 @@ class Cache:
         """Return the informer of `kind` in `namespace`, or None if it is not watched."""
         return self._informers.get((kind, namespace)) or self._informers.get((kind, ""))
 
-    async def _relist_rare(self) -> None:
-        rare = [self._informers[kind, ""] for kind in self.heard]
+    async def _relist_kopf_kinds(self) -> None:
+        informers = [self._informers[kind, ""] for kind in self.kopf_kinds]
         while True:
-            await asyncio.gather(*(informer.relist() for informer in rare), return_exceptions=True)
-            listed = all(informer.synced.is_set() for informer in rare)
+            await asyncio.gather(*(informer.relist() for informer in informers), return_exceptions=True)
+            listed = all(informer.synced.is_set() for informer in informers)
             await asyncio.sleep(_RELIST_S if listed else 1.0)
 
-    def _listener(self, kind: Kind) -> Callable[[str, Object | None, Object | None], None]:
-        def note(key: str, old: Object | None, new: Object | None) -> None:
-            self._note_change(kind, key, old, new)
+    def _make_listener(self, kind: Kind) -> Callable[[str, Object | None, Object | None], None]:
+        def on_change(key: str, old: Object | None, new: Object | None) -> None:
+            self._on_change(kind, key, old, new)
 
-        return note
+        return on_change
 
-    def _note_change(self, kind: Kind, key: str, old: Object | None, new: Object | None) -> None:
-        if kind in _PARSED:
+    def _on_change(self, kind: Kind, key: str, old: Object | None, new: Object | None) -> None:
+        if kind in _MODEL_CLASSES:
             self._parse(kind, key, new)
-        if kind in _PLANNED_WITH:
-            self._advance(_namespace_of(key))
+        if kind in _PLANNING_INPUTS:
+            self._bump_version(_namespace_of(key))
         if kind == NODES:
-            self._note_node(key, new)
+            self._on_node_change(key, new)
         elif kind == LEASES:
             self._renewed_at[key] = time.monotonic()
             if old is None or new is None:
@@ -290,34 +290,36 @@ class Cache:
         elif kind == MISSIONS:
             self._mark(Dirty("mission", key))
         elif kind in {PODS, SERVICES, PLACEMENTS}:
-            self._note_child(kind, key, old, new)
+            self._on_child_change(kind, key, old, new)
         elif kind in {MODELS, MODEL_PROFILES}:
-            self._mark_users(kind, key)
+            self._mark_dependents(kind, key)
         else:
-            devices = [key] if kind == DEVICES else list(self._facts) if kind == DEVICE_PROFILES else []
+            devices = [key] if kind == DEVICES else list(self._nodes) if kind == DEVICE_PROFILES else []
             for device in devices:
                 self._mark(Dirty("device", device))
             self._mark(ALL_MISSIONS)
 
-    def _advance(self, namespace: str) -> None:
+    def _bump_version(self, namespace: str) -> None:
         self.version += 1
         self._versions[namespace] += 1
 
-    def _mark_users(self, kind: Kind, key: str) -> None:
+    def _mark_dependents(self, kind: Kind, key: str) -> None:
         """Mark the missions of the same namespace that a changed Model or ModelProfile can affect as dirty."""
         namespace = key.partition("/")[0]
         for mission in self.missions.values():
-            concerned = mission.model_key == key if kind == MODELS else mission.metadata.namespace == namespace
-            if concerned:
+            affected = mission.model_key == key if kind == MODELS else mission.metadata.namespace == namespace
+            if affected:
                 self._mark(Dirty("mission", mission.key))
 
-    def _note_child(self, kind: Kind, key: str, old: Object | None, new: Object | None) -> None:
-        before, after = _controller_uid(old), _controller_uid(new)
+    def _on_child_change(self, kind: Kind, key: str, old: Object | None, new: Object | None) -> None:
+        old_owner, new_owner = _controller_uid(old), _controller_uid(new)
         if kind == PODS:
-            self._pods.move(key, before, after, children.parse_slot(new) if new is not None and after else None)
+            self._pods.move(
+                key, old_owner, new_owner, children.parse_slot(new) if new is not None and new_owner else None
+            )
         elif kind == PLACEMENTS:
-            found = cast("Placement | None", self._parsed[kind].get(key)) if after else None
-            self._placements.move(key, before, after, found)
+            found = cast("Placement | None", self._parsed[kind].get(key)) if new_owner else None
+            self._placements.move(key, old_owner, new_owner, found)
         for mission in {_mission_of(old), _mission_of(new)} - {""}:
             self._mark(Dirty("mission", mission))
 
@@ -326,31 +328,31 @@ class Cache:
         if new is None:
             return
         try:
-            self._parsed[kind][key] = _PARSED[kind].model_validate(new)
+            self._parsed[kind][key] = _MODEL_CLASSES[kind].model_validate(new)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            log.warning("%s %s is invalid and is ignored: %s: %s", kind.kind, key, where, first["msg"])
+            path = ".".join(map(str, first["loc"]))
+            log.warning("%s %s is invalid and is ignored: %s: %s", kind.kind, key, path, first["msg"])
             self._on_unreadable(kind.kind)
 
-    def _note_node(self, name: str, node: Object | None) -> None:
+    def _on_node_change(self, name: str, node: Object | None) -> None:
         """Mark dependants of a node dirty if its planning facts changed.
 
         Kubelets write the status of nodes every few seconds; most of these changes do not matter to planning.
         """
         facts = _parse_node(node, self._tolerations) if node is not None else None
-        if self._facts.get(name) == facts:
+        if self._nodes.get(name) == facts:
             return
         if facts is None:
-            del self._facts[name]
+            del self._nodes[name]
         else:
-            self._facts[name] = facts
-        self._advance("")
+            self._nodes[name] = facts
+        self._bump_version("")
         self._mark(Dirty("device", name))
         self._mark(ALL_MISSIONS)
 
 
-def _is_left_out(informer: Informer) -> bool:
+def _is_inaccessible(informer: Informer) -> bool:
     """Return True if RBAC does not let the operator read the namespace of the informer, or it does not exist.
 
     Agent Leases, in the operator's own namespace, are never left out: the operator cannot work without them.

@@ -5,21 +5,21 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Grouping(Generic[Item]):
+class OwnerIndex(Generic[Item]):
     """Items indexed by mission, then by their own key."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, dict[str, Item]] = {}
+        self._by_owner: dict[str, dict[str, Item]] = {}
 
-    def move(self, key: str, before: str, after: str, item: Item | None) -> None:
-        """Move `item` from mission `before` to mission `after`, or remove it if None. The two may be equal or empty."""
-        self._groups.get(before, {}).pop(key, None)
+    def move(self, key: str, old_owner: str, new_owner: str, item: Item | None) -> None:
+        """Move `item` from `old_owner` to `new_owner`, or remove it if None. The two may be equal or empty."""
+        self._by_owner.get(old_owner, {}).pop(key, None)
         if item is not None:
-            self._groups.setdefault(after, {})[key] = item
-        if not self._groups.get(before):
-            self._groups.pop(before, None)
+            self._by_owner.setdefault(new_owner, {})[key] = item
+        if not self._by_owner.get(old_owner):
+            self._by_owner.pop(old_owner, None)
 
     def of(self, mission: str) -> list[Item]:
         """Return the items of `mission`, sorted by key."""
-        group = self._groups.get(mission, {})
-        return [group[key] for key in sorted(group)]
+        items = self._by_owner.get(mission, {})
+        return [items[key] for key in sorted(items)]

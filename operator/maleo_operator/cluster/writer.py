@@ -23,11 +23,11 @@ MANAGER: Final = "maleo-operator"
 KEY_SECRET: Final = "maleo-identity-key"  # noqa: S105 - the name of a Secret
 _KEY: Final = "key"
 _MIN_KEY_BYTES: Final = 32
-_REMEMBERED_EVENTS: Final = 1000
+_MAX_REMEMBERED_EVENTS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """Rejection of a child by its schema, a quota or a policy; retries fail until somebody removes the cause."""
 
     kind: Kind
@@ -38,27 +38,27 @@ class Refusal:
         return f"{self.kind.kind} {self.name} was rejected: {self.error}"
 
 
-class NotOurs(ApiError):
+class NotControlled(ApiError):
     """Name conflict with an existing object that the mission does not control; the object is left unchanged."""
 
     def __init__(self, kind: Kind, found: Object) -> None:
         controller = children.controller_of(found)
-        whose = f"it is controlled by {controller.kind} {controller.name}" if controller else "it has no controller"
+        owner = f"it is controlled by {controller.kind} {controller.name}" if controller else "it has no controller"
         super().__init__(
-            f"a {kind.kind} with this name exists and is not controlled by this Mission ({whose}), so it was left "
+            f"a {kind.kind} with this name exists and is not controlled by this Mission ({owner}), so it was left "
             f"unchanged: delete or rename that {kind.kind}, or rename the Mission",
             status=409,
             reason="AlreadyExists",
         )
 
 
-class Gateway:
+class Writer:
     def __init__(self, client: Client, cache: Cache) -> None:
         self._client = client
         self._cache = cache
         self._events: OrderedDict[str, None] = OrderedDict()
 
-    async def load_key(self, namespace: str) -> bytes:
+    async def load_identity_key(self, namespace: str) -> bytes:
         """Return the HMAC key of mission identities from the one Secret that the operator may read.
 
         Create the Secret if it does not exist. Raise Invalid if it holds no valid key.
@@ -81,22 +81,22 @@ class Gateway:
             )
         return key
 
-    async def apply_children(self, outcome: Outcome) -> Refusal | None:
+    async def apply_children(self, outcome: Outcome) -> Rejection | None:
         """Create and correct the children of `outcome`. Return the first one that is refused for good, or None.
 
         A refused Placement stops the remaining writes, because its pods depend on it. Raise ApiError on other failures.
         """
-        refusal = None
+        rejection = None
         writes = [(self._create, body) for body in outcome.create]
-        for write, body in (*writes, *((self._correct, body) for body in outcome.apply)):
+        for write, body in (*writes, *((self._create_or_patch, body) for body in outcome.apply)):
             kind = BY_KIND[body["kind"]]
             try:
                 await write(kind, body)
-            except (Invalid, Forbidden, NotOurs) as error:
-                refusal = refusal or Refusal(kind, body["metadata"]["name"], error)
+            except (Invalid, Forbidden, NotControlled) as error:
+                rejection = rejection or Rejection(kind, body["metadata"]["name"], error)
                 if kind is PLACEMENTS:
                     break
-        return refusal
+        return rejection
 
     async def _create(self, kind: Kind, body: Object) -> None:
         """Create `body`, or take the existing object into the cache.
@@ -107,13 +107,13 @@ class Gateway:
         found = await self._create_or_find(kind, body)
         if found is None or kind is SECRETS or "ownerReferences" not in body["metadata"]:
             return
-        mark = {name: body["metadata"]["labels"][name] for name in (children.MISSION, children.MANAGED_BY)}
-        if kind is PODS and not mark.items() <= found["metadata"].get("labels", {}).items():
-            await self._merge(kind, children.correct(found, {"kind": kind.kind, "metadata": {"labels": mark}}), found)
+        labels = {name: body["metadata"]["labels"][name] for name in (children.MISSION, children.MANAGED_BY)}
+        if kind is PODS and not labels.items() <= found["metadata"].get("labels", {}).items():
+            await self._merge(kind, children.correct(found, {"kind": kind.kind, "metadata": {"labels": labels}}), found)
         else:
-            self._cache.note(kind, found)
+            self._cache.record(kind, found)
 
-    async def _correct(self, kind: Kind, body: Object) -> None:
+    async def _create_or_patch(self, kind: Kind, body: Object) -> None:
         """Create `body`, or patch the existing object to match it."""
         found = self._cache.raw(kind, key_of(body))
         if found is None or not _is_same_owner(found, body):
@@ -124,11 +124,11 @@ class Gateway:
     async def _create_or_find(self, kind: Kind, body: Object) -> Object | None:
         """Create `body` and return None, or return the existing object.
 
-        Raise NotOurs if the existing object has another controller or none. A forced server-side apply is not used: it
-        would take over a tenant's object of the same name.
+        Raise NotControlled if the existing object has another controller or none. A forced server-side apply is not used:
+        it would take over a tenant's object of the same name.
         """
         try:
-            self._cache.note(kind, await self._create_anyhow(kind, body))
+            self._cache.record(kind, await self._create_with_any_ip(kind, body))
         except Conflict as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -139,23 +139,23 @@ class Gateway:
         metadata = body["metadata"]
         found = await self._client.get(kind, metadata["name"], namespace=metadata.get("namespace", ""))
         if not _is_same_owner(found, body):
-            raise NotOurs(kind, found)
+            raise NotControlled(kind, found)
         return found
 
-    async def _create_anyhow(self, kind: Kind, body: Object) -> Object:
+    async def _create_with_any_ip(self, kind: Kind, body: Object) -> Object:
         """Create `body`; retry a Service without its former clusterIP if that is taken or out of the Service range."""
-        anywhere = children.without_address(body) if kind is SERVICES else None
+        without_ip = children.without_address(body) if kind is SERVICES else None
         try:
             return await self._client.create(kind, body)
         except Invalid:
-            if anywhere is None:
+            if without_ip is None:
                 raise
-        return await self._client.create(kind, anywhere)
+        return await self._client.create(kind, without_ip)
 
     async def _merge(self, kind: Kind, patch: Object, found: Object) -> None:
         metadata = found["metadata"]
         written = await self._client.merge(kind, metadata["name"], patch, namespace=metadata["namespace"])
-        self._cache.note(kind, written)
+        self._cache.record(kind, written)
 
     async def apply_mission(self, mission: Object, outcome: Outcome) -> None:
         """Apply everything in `outcome` but the children. An ApiError stops the remaining writes."""
@@ -170,14 +170,14 @@ class Gateway:
             await self._record(mission, event)
 
     async def apply_device(self, name: str, outcome: Outcome) -> None:
-        refusal = await self.apply_children(outcome)
-        if refusal is not None:
-            raise refusal.error
+        rejection = await self.apply_children(outcome)
+        if rejection is not None:
+            raise rejection.error
         if outcome.status is not None:
             await self._apply_status(DEVICES, "", name, outcome.status)
         if outcome.node_labels:
             patch: Object = {"metadata": {"labels": dict(outcome.node_labels)}}
-            self._cache.note(NODES, await self._client.merge(NODES, name, patch))
+            self._cache.record(NODES, await self._client.merge(NODES, name, patch))
         await self._delete(outcome)
 
     async def _apply_status(
@@ -190,7 +190,7 @@ class Gateway:
             "metadata": {k: v for k, v in metadata.items() if v},
             "status": status,
         }
-        self._cache.note(kind, await self._client.apply(kind, body, manager=MANAGER, subresource="status"))
+        self._cache.record(kind, await self._client.apply(kind, body, manager=MANAGER, subresource="status"))
 
     async def _delete(self, outcome: Outcome) -> None:
         for reference in outcome.delete:
@@ -206,7 +206,7 @@ class Gateway:
         if key in self._events:
             return
         self._events[key] = None
-        if len(self._events) > _REMEMBERED_EVENTS:
+        if len(self._events) > _MAX_REMEMBERED_EVENTS:
             self._events.popitem(last=False)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         involved = {
@@ -232,7 +232,7 @@ class Gateway:
         await self._client.create(EVENTS, body)
 
 
-def _is_same_owner(found: Object, wanted: Object) -> bool:
-    """Return True if both have the same controller, or if `wanted` has none, as for a Device."""
-    controller = children.controller_of(wanted)
+def _is_same_owner(found: Object, desired: Object) -> bool:
+    """Return True if both have the same controller, or if `desired` has none, as for a Device."""
+    controller = children.controller_of(desired)
     return controller is None or controller == children.controller_of(found)

@@ -9,7 +9,7 @@ import msgspec
 
 from maleo_operator.cluster.cache import Cache, Dirty
 from maleo_operator.engine.queue import DirtyQueue
-from maleo_operator.ingest.placement_check import Placed, keep_placed
+from maleo_operator.ingest.placement_check import AssignedRevisions, filter_assigned
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_wire.messages import Frame, Hello, SlotReport
@@ -29,38 +29,38 @@ class FrameReceiver:
         self._queue = queue
         self._metrics = metrics
         self._connected = connected
-        self._ledger = RejectionLog(lambda reason: metrics.refused.labels(reason).inc())
+        self._rejections = RejectionLog(lambda reason: metrics.rejected.labels(reason).inc())
 
-    def greet(self, hello: Hello) -> None:
+    def on_hello(self, hello: Hello) -> None:
         """Take note of an agent's new connection."""
-        self._telemetry.greet(hello.name, hello.boot)
+        self._telemetry.on_hello(hello.name, hello.boot)
         self._metrics.connections.set(self._connected())
         self._queue.mark(Dirty("device", hello.name))
 
-    def lose(self, name: str) -> None:
+    def on_disconnect(self, name: str) -> None:
         """Take note that an agent's connection ended."""
         self._metrics.connections.set(self._connected())
         self._queue.mark(Dirty("device", name))
 
-    def receive(self, node: str, frame: Frame) -> None:
+    def on_frame(self, node: str, frame: Frame) -> None:
         """Ingest a telemetry frame. A slot report that fails is logged and counted, and the others are still taken."""
         if frame.reading is not None:
             frame = msgspec.structs.replace(
-                frame, reading=validate_reading(frame.reading, self._ledger.for_source(node))
+                frame, reading=validate_reading(frame.reading, self._rejections.for_source(node))
             )
         now = time.monotonic()
-        if not self._telemetry.begin(node, frame, now=now):
+        if not self._telemetry.begin_frame(node, frame, now=now):
             self._metrics.frames.labels("repeated").inc()
             return
         self._metrics.frames.labels("backfilled" if frame.backfilled else "live").inc()
         for report in frame.slots:
             try:
-                self._receive_report(node, report, backfilled=frame.backfilled, now=now)
+                self._on_report(node, report, backfilled=frame.backfilled, now=now)
             except Exception:
                 self._metrics.errors.labels("report").inc()
                 log.exception("processing the report of slot %s on node %s failed", report.slot, node)
 
-    def _receive_report(self, node: str, report: SlotReport, *, backfilled: bool, now: float) -> None:
+    def _on_report(self, node: str, report: SlotReport, *, backfilled: bool, now: float) -> None:
         """Ingest one slot report and mark its mission dirty.
 
         The mission is decided at once if the state of its slots changed, else within a second, because latency windows
@@ -69,24 +69,24 @@ class FrameReceiver:
         slot = self._cache.slot_of_pod(report.slot)
         if slot is None:
             return
-        key, where = slot
-        if where != node:
+        key, assigned_node = slot
+        if assigned_node != node:
             self._metrics.foreign.inc()  # a node may report its own slots only
             return
-        refuse = self._ledger.for_source(node)
-        seen = validate_report(report, refuse)
-        if seen is None:
+        reject = self._rejections.for_source(node)
+        valid = validate_report(report, reject)
+        if valid is None:
             return
         declared = self._cache.missions.get(key)
         active = declared.status.active if declared is not None else None
         placements = self._cache.placements(declared) if declared is not None else ()
-        placed = Placed.of(placements, active.revision if active is not None else None)
-        seen = keep_placed(seen, node, placed, refuse)
+        assigned = AssignedRevisions.of(placements, active.revision if active is not None else None)
+        valid = filter_assigned(valid, node, assigned, reject)
         state = self._telemetry.state_of(key)
-        for counted in self._telemetry.take(node, key, seen, backfilled=backfilled, now=now):
+        for counted in self._telemetry.record_report(node, key, valid, backfilled=backfilled, now=now):
             names = counted.mission.split("/", 1)
             for outcome in ("answered", "fallback", "failed"):
                 self._metrics.requests.labels(*names, outcome).inc(getattr(counted, outcome))
             self._metrics.over_limit.labels(*names).inc(counted.over_limit)
-        turned = self._telemetry.state_of(key) != state
-        self._queue.mark(Dirty("mission", key), after_s=0.0 if turned else 1.0)
+        changed = self._telemetry.state_of(key) != state
+        self._queue.mark(Dirty("mission", key), after_s=0.0 if changed else 1.0)

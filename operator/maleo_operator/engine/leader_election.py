@@ -25,7 +25,7 @@ _REQUEST_S: Final = 2.0
 Lead = Callable[[int], Coroutine[None, None, None]]
 
 
-class Elector:
+class LeaderElector:
     """Leader elector: `run` awaits `lead(epoch)` while it holds the Lease.
 
     `lead` is cancelled as soon as the Lease is lost or cannot be renewed before the deadline.
@@ -37,7 +37,7 @@ class Elector:
         self._name = name
         self._identity = identity
         self._address = address
-        self._seen = ("", 0.0)  # resourceVersion of the Lease, and when it was first seen (monotonic)
+        self._observed = ("", 0.0)  # resourceVersion of the Lease, and when it was first seen (monotonic)
         self.leader = ""  # address of the leader; empty if unknown
         self.epoch: int | None = None  # epoch of this replica while it leads
 
@@ -72,26 +72,26 @@ class Elector:
         while True:
             try:
                 async with asyncio.timeout(_REQUEST_S):
-                    taken = await self._try()
+                    lease = await self._try_acquire()
             except (ApiError, TimeoutError):
-                taken = None
-            if taken is not None:
-                return taken
+                lease = None
+            if lease is not None:
+                return lease
             await asyncio.sleep(_RETRY_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
 
-    async def _try(self) -> Object | None:
+    async def _try_acquire(self) -> Object | None:
         """Return the Lease if this replica has acquired it, else None. Raise Conflict if another one was quicker."""
         try:
             lease = await self._client.get(LEASES, self._name, namespace=self._namespace)
         except NotFound:
             return await self._client.create(LEASES, self._body(after=0))
         version, spec = lease["metadata"]["resourceVersion"], lease["spec"]
-        if version != self._seen[0]:
-            self._seen = (version, time.monotonic())
+        if version != self._observed[0]:
+            self._observed = (version, time.monotonic())
         holder = spec.get("holderIdentity", "")
         other = holder not in ("", self._identity)
         self.leader = lease["metadata"].get("annotations", {}).get(ADDRESS, "") if other else ""
-        expired = time.monotonic() - self._seen[1] > _DURATION_S
+        expired = time.monotonic() - self._observed[1] > _DURATION_S
         if holder and not expired:
             return None
         body = self._body(after=int(spec.get("leaseTransitions", 0)))
@@ -102,20 +102,20 @@ class Elector:
         """Renew the Lease until it is lost or cannot be renewed before the deadline, then return."""
         self.leader = self._address
         renewed = time.monotonic()
-        while (left := renewed + _DEADLINE_S - time.monotonic()) > 0:
+        while (remaining_s := renewed + _DEADLINE_S - time.monotonic()) > 0:
             try:
-                async with asyncio.timeout(min(_REQUEST_S, left)):
+                async with asyncio.timeout(min(_REQUEST_S, remaining_s)):
                     lease["spec"]["renewTime"] = _now()
                     lease = await self._client.replace(LEASES, lease)
                 renewed = time.monotonic()
             except (ApiError, TimeoutError):
-                newest = await self._read_ours(lease)
+                newest = await self._read_own_lease(lease)
                 if newest is None:
                     return
                 lease = newest
             await asyncio.sleep(_RETRY_S)
 
-    async def _read_ours(self, lease: Object) -> Object | None:
+    async def _read_own_lease(self, lease: Object) -> Object | None:
         """Return the newest Lease after a failed renewal, or None if it has another holder or epoch.
 
         The epoch differs if the Lease was restored from a backup. If the API server does not answer, return `lease`
@@ -126,8 +126,8 @@ class Elector:
                 newest = await self._client.get(LEASES, self._name, namespace=self._namespace)
         except (ApiError, TimeoutError):
             return lease
-        held = ("holderIdentity", "leaseTransitions")
-        return newest if all(newest["spec"].get(key) == lease["spec"][key] for key in held) else None
+        fields = ("holderIdentity", "leaseTransitions")
+        return newest if all(newest["spec"].get(key) == lease["spec"][key] for key in fields) else None
 
     def _body(self, *, after: int) -> Object:
         """Return a Lease held by this replica, with an epoch greater than `after`.

@@ -18,26 +18,30 @@ _MARGINS: Final = {
 def report_mission(metrics: Metrics, scope: MissionScope, outcome: Outcome) -> None:
     names = (scope.mission.metadata.namespace, scope.mission.metadata.name)
     status = outcome.status or scope.mission.status.to_api()
-    figures_ = {**_figures(metrics, scope), **_margins(metrics, scope), **_conditions(metrics, status)}
-    metrics.show_mission(*names, {series: value for series, value in figures_.items() if value is not None})
+    values = {
+        **_telemetry_series(metrics, scope),
+        **_margin_series(metrics, scope),
+        **_condition_series(metrics, status),
+    }
+    metrics.set_mission(*names, {series: value for series, value in values.items() if value is not None})
     if outcome.commit and status.get("moves"):
         metrics.moves.labels(*names, status["moves"][-1]["reason"]).inc()
 
 
-def _figures(metrics: Metrics, scope: MissionScope) -> dict[Series, float | None]:
-    seen, latency = scope.telemetry, scope.mission.spec.objectives.latency
+def _telemetry_series(metrics: Metrics, scope: MissionScope) -> dict[Series, float | None]:
+    telemetry, latency = scope.telemetry, scope.mission.spec.objectives.latency
     quantile = str((latency.percentile if latency else 95) / 100)
     return {
         (metrics.limit, ()): parse(DURATION, latency.at_most) if latency is not None else None,
-        (metrics.latency, ("0.5",)): seen.p50_s,
-        (metrics.latency, (quantile,)): seen.percentile_s,
-        (metrics.rate, ()): seen.rate,
-        (metrics.energy, (seen.joules_basis,)): seen.joules,
-        **{(metrics.warm, (pod,)): float(len(report.warm)) for pod, report in seen.reports.items()},
+        (metrics.latency, ("0.5",)): telemetry.p50_s,
+        (metrics.latency, (quantile,)): telemetry.percentile_s,
+        (metrics.rate, ()): telemetry.rate,
+        (metrics.energy, (telemetry.joules_basis,)): telemetry.joules,
+        **{(metrics.warm, (pod,)): float(len(report.warm)) for pod, report in telemetry.reports.items()},
     }
 
 
-def _margins(metrics: Metrics, scope: MissionScope) -> dict[Series, float | None]:
+def _margin_series(metrics: Metrics, scope: MissionScope) -> dict[Series, float | None]:
     serving = scope.mission.status.active
     active = next((p for p in scope.placements if serving and p.spec.revision == serving.revision), None)
     return {
@@ -46,7 +50,7 @@ def _margins(metrics: Metrics, scope: MissionScope) -> dict[Series, float | None
     }
 
 
-def _conditions(metrics: Metrics, status: Mapping[str, Any]) -> dict[Series, float | None]:
+def _condition_series(metrics: Metrics, status: Mapping[str, Any]) -> dict[Series, float | None]:
     """Return 1 for True and 0 for False conditions; None, which removes the series, for Unknown."""
-    told = {"True": 1.0, "False": 0.0}
-    return {(metrics.condition, (c["type"],)): told.get(c["status"]) for c in status.get("conditions", [])}
+    values = {"True": 1.0, "False": 0.0}
+    return {(metrics.condition, (c["type"],)): values.get(c["status"]) for c in status.get("conditions", [])}

@@ -5,7 +5,7 @@ import time
 
 from maleo_operator.cluster.cache import Dirty
 
-_BATCH_S = 0.01
+_BATCH_DELAY_S = 0.01
 
 
 class DirtyQueue:
@@ -26,12 +26,12 @@ class DirtyQueue:
     def clear(self) -> None:
         self._due.clear()
 
-    async def take(self, *, most_wait_s: float) -> set[Dirty]:
-        """Remove and return all due keys; return an empty set if none is due within `most_wait_s` seconds.
+    async def take(self, *, timeout_s: float) -> set[Dirty]:
+        """Remove and return all due keys; return an empty set if none is due within `timeout_s` seconds.
 
         A short delay after a change batches changes that arrive together.
         """
-        deadline = time.monotonic() + most_wait_s
+        deadline = time.monotonic() + timeout_s
         while True:
             now = time.monotonic()
             due = {key for key, at in self._due.items() if at <= now}
@@ -46,6 +46,6 @@ class DirtyQueue:
                 # its Lease would go on.
                 async with asyncio.timeout(max(wait, 0.0)):
                     await self._changed.wait()
-                await asyncio.sleep(_BATCH_S)
+                await asyncio.sleep(_BATCH_DELAY_S)
             except TimeoutError:
                 continue

@@ -17,18 +17,18 @@ from maleo_planner import Estimate
 from maleo_wire.messages import TransferReport
 
 _SAMPLES: Final = 20
-_LEAST_SAMPLES: Final = 3
+_MIN_SAMPLES: Final = 3
 _RECENT: Final = 8
-_KEPT_S: Final = 600.0  # measurements expire after this, so that planning tries the link again
+_EXPIRY_S: Final = 600.0  # measurements expire after this, so that planning tries the link again
 _LATER_S: Final = 5.0
-_LEAST_BYTES: Final = (
+_MIN_BYTES: Final = (
     16 * 1024
 )  # more than the initial window of ten segments, which are sent before the first acknowledgement (RFC 6928)
-_LEAST_SHARE: Final = 0.5  # of a transfer's time that its bytes take; below it the estimate is mostly error
-_MOST_DOUBT: Final = 0.5
+_MIN_TRANSFER_SHARE: Final = 0.5  # of a transfer's time that its bytes take; below it the estimate is mostly error
+_MAX_RELATIVE_SIGMA: Final = 0.5
 _BAND: Final = 0.1  # estimates change in relative steps of this size, so that steady conditions give equal snapshots
 
-Fixed = Callable[[str, str], float]
+FixedDelay = Callable[[str, str], float]
 """(source, target) -> fixed seconds of a call that planning adds to the time of its bytes."""
 
 
@@ -36,12 +36,12 @@ class _Sample(NamedTuple):
     """One report: mean bytes per transfer, both directions; mean seconds, and seconds of the quickest transfer."""
 
     size: float
-    mean: float
-    least: float
+    mean_s: float
+    min_s: float
 
 
 @dataclass
-class _Class:
+class _SizeClass:
     """Transfers of similar size, within a factor of two."""
 
     samples: deque[_Sample] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
@@ -54,22 +54,22 @@ class _Fit(NamedTuple):
     at: float
 
 
-class Links:
+class LinkEstimator:
     """Estimator: takes transfers, returns bytes/s by (source node, target node)."""
 
     def __init__(self) -> None:
-        self._classes: dict[tuple[str, str], dict[int, _Class]] = {}
+        self._classes: dict[tuple[str, str], dict[int, _SizeClass]] = {}
         self._bandwidth: dict[tuple[str, str], Estimate] = {}
 
-    def note(self, node: str, transfer: TransferReport, now: float) -> None:
+    def record(self, node: str, transfer: TransferReport, now: float) -> None:
         """Record transfers that left `node`. Transfers within a node are ignored, because they cross no link."""
         if transfer.requests <= 0 or transfer.bytes <= 0 or transfer.seconds <= 0 or transfer.node == node:
             return
-        size, mean = transfer.bytes / transfer.requests, transfer.seconds / transfer.requests
-        least = transfer.least_s if transfer.least_s is not None else mean
-        known = self._classes.setdefault((node, transfer.node), {}).setdefault(int(log2(size)), _Class())
-        known.samples.append(_Sample(size, mean, least))
-        known.at = now
+        size, mean_s = transfer.bytes / transfer.requests, transfer.seconds / transfer.requests
+        min_s = transfer.least_s if transfer.least_s is not None else mean_s
+        size_class = self._classes.setdefault((node, transfer.node), {}).setdefault(int(log2(size)), _SizeClass())
+        size_class.samples.append(_Sample(size, mean_s, min_s))
+        size_class.at = now
 
     def forget(self, node: str) -> None:
         """Drop the links of a node that was silent: transfers that timed out say nothing about its current link."""
@@ -77,32 +77,34 @@ class Links:
             del self._classes[pair]
             self._bandwidth.pop(pair, None)
 
-    def bandwidth(self, now: float, fixed: Fixed = lambda _source, _target: 0.0) -> Mapping[tuple[str, str], Estimate]:
+    def bandwidth(
+        self, now: float, fixed: FixedDelay = lambda _source, _target: 0.0
+    ) -> Mapping[tuple[str, str], Estimate]:
         """Return the measured bandwidths. Pairs without a reliable estimate are absent, and keep the declared one."""
         for pair in list(self._classes):
-            kept = {octave: c for octave, c in self._classes[pair].items() if now - c.at <= _KEPT_S}
-            self._classes[pair] = kept
-            self._update(pair, kept, fixed(*pair))
-            if not kept:
+            recent = {octave: c for octave, c in self._classes[pair].items() if now - c.at <= _EXPIRY_S}
+            self._classes[pair] = recent
+            self._update(pair, recent, fixed(*pair))
+            if not recent:
                 del self._classes[pair]
         return dict(self._bandwidth)
 
-    def _update(self, pair: tuple[str, str], classes: Mapping[int, _Class], fixed: float) -> None:
-        known, fit = self._bandwidth.get(pair), _fit(classes, fixed)
+    def _update(self, pair: tuple[str, str], classes: Mapping[int, _SizeClass], fixed: float) -> None:
+        current, fit = self._bandwidth.get(pair), _fit(classes, fixed)
         if fit is None:
-            if known is not None and (not classes or _reached(classes) > known.value * (1 + _BAND)):
+            if current is not None and (not classes or _reached_rate(classes) > current.value * (1 + _BAND)):
                 del self._bandwidth[pair]
-        elif known is None or abs(fit.value - known.value) > _BAND * known.value:
+        elif current is None or abs(fit.value - current.value) > _BAND * current.value:
             self._bandwidth[pair] = Estimate(fit.value, fit.sigma, Basis.MEASURED, f"slots at {pair[0]}")
 
 
-def _fit(classes: Mapping[int, _Class], fixed: float) -> _Fit | None:
+def _fit(classes: Mapping[int, _SizeClass], fixed: float) -> _Fit | None:
     """Return the bandwidth of the largest transfers; smaller ones count only if they are newer and slower.
 
     Buffers and traffic shapers pass the first bytes of a transfer quickly, so small transfers can prove a slow link but
     never a fast one.
     """
-    base = _base(sample for c in classes.values() for sample in c.samples) or _Sample(0.0, fixed, fixed)
+    base = _estimate_fixed_part(sample for c in classes.values() for sample in c.samples) or _Sample(0.0, fixed, fixed)
     proven = [fit for _, c in sorted(classes.items(), reverse=True) if (fit := _fit_class(c, base)) is not None]
     if not proven:
         return None
@@ -110,30 +112,30 @@ def _fit(classes: Mapping[int, _Class], fixed: float) -> _Fit | None:
     return min((proven[0], *newer), key=lambda fit: fit.value)
 
 
-def _base(samples: Iterable[_Sample]) -> _Sample | None:
+def _estimate_fixed_part(samples: Iterable[_Sample]) -> _Sample | None:
     """Return the quickest small transfer as an estimate of the fixed part, None if there are too few."""
-    small = [sample for sample in samples if sample.size < _LEAST_BYTES]
-    return min(small, key=lambda sample: sample.least) if len(small) >= _LEAST_SAMPLES else None
+    small = [sample for sample in samples if sample.size < _MIN_BYTES]
+    return min(small, key=lambda sample: sample.min_s) if len(small) >= _MIN_SAMPLES else None
 
 
-def _fit_class(known: _Class, base: _Sample) -> _Fit | None:
+def _fit_class(size_class: _SizeClass, base: _Sample) -> _Fit | None:
     """Return the bandwidth of one size class, None if its transfers are too few, too small or mostly fixed time.
 
     The value is (size - base.size) / (seconds - base.seconds), with medians of the last _RECENT samples. The relative
     sigma is the root of the sum of squares of three errors in seconds, divided by (seconds - base.seconds): a quarter
     of the range of the means, the excess of the median mean over the quickest transfers, and a quarter of the base.
     """
-    recent = list(known.samples)[-_RECENT:]
-    size, least = median(s.size for s in recent), median(s.least for s in recent)
-    carried, bytes_ = least - base.least, size - base.size
-    if len(recent) < _LEAST_SAMPLES or size < _LEAST_BYTES or carried < _LEAST_SHARE * least:
+    recent = list(size_class.samples)[-_RECENT:]
+    size, min_s = median(s.size for s in recent), median(s.min_s for s in recent)
+    transfer_s, bytes_ = min_s - base.min_s, size - base.size
+    if len(recent) < _MIN_SAMPLES or size < _MIN_BYTES or transfer_s < _MIN_TRANSFER_SHARE * min_s:
         return None
-    means = [s.mean for s in recent]
-    doubt = hypot((max(means) - min(means)) / 4, median(means) - least, base.least / 4) / carried
-    value = bytes_ / carried
-    return _Fit(value, value * min(doubt, _MOST_DOUBT), known.at)
+    means = [s.mean_s for s in recent]
+    relative_sigma = hypot((max(means) - min(means)) / 4, median(means) - min_s, base.min_s / 4) / transfer_s
+    value = bytes_ / transfer_s
+    return _Fit(value, value * min(relative_sigma, _MAX_RELATIVE_SIGMA), size_class.at)
 
 
-def _reached(classes: Mapping[int, _Class]) -> float:
+def _reached_rate(classes: Mapping[int, _SizeClass]) -> float:
     """Return a lower bound of the bytes/s that transfers reached, with their fixed part included."""
-    return max(median(s.size / s.least if s.least > 0 else 0.0 for s in c.samples) for c in classes.values())
+    return max(median(s.size / s.min_s if s.min_s > 0 else 0.0 for s in c.samples) for c in classes.values())

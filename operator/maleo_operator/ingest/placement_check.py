@@ -12,40 +12,40 @@ from maleo_wire.report_validation import Reject
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class AssignedRevisions:
     """Placements of one mission: revision -> its allowed transfers between nodes (source, target)."""
 
-    hops: Mapping[int, frozenset[tuple[str, str]]]
+    transfers: Mapping[int, frozenset[tuple[str, str]]]
 
     @classmethod
-    def of(cls, placements: Iterable[Placement], active: int | None) -> "Placed":
+    def of(cls, placements: Iterable[Placement], active: int | None) -> "AssignedRevisions":
         """Build from `placements`. `active`: the serving revision, known even if its Placement has been deleted."""
-        hops = {p.spec.revision: _hops(p) for p in placements}
-        return cls(hops if active is None else {active: frozenset()} | hops)
+        transfers = {p.spec.revision: _allowed_transfers(p) for p in placements}
+        return cls(transfers if active is None else {active: frozenset()} | transfers)
 
 
-def keep_placed(report: SlotReport, node: str, placed: Placed, refuse: Reject) -> SlotReport:
+def filter_assigned(report: SlotReport, node: str, assigned: AssignedRevisions, reject: Reject) -> SlotReport:
     """Return the report of a slot on `node` without revisions and transfers that its mission's Placements lack."""
     revisions = []
     for revision in report.revisions:
-        hops = placed.hops.get(revision.revision)
-        if hops is None:
-            refuse("Revision", f"{report.slot}: revision {revision.revision} has no Placement")
+        transfers = assigned.transfers.get(revision.revision)
+        if transfers is None:
+            reject("Revision", f"{report.slot}: revision {revision.revision} has no Placement")
         else:
-            revisions.append(_keep_transfers(revision, report.slot, node, hops, refuse))
+            revisions.append(_filter_transfers(revision, report.slot, node, transfers, reject))
     return msgspec.structs.replace(report, revisions=tuple(revisions))
 
 
-def _keep_transfers(
-    report: RevisionReport, slot: str, node: str, hops: frozenset[tuple[str, str]], refuse: Reject
+def _filter_transfers(
+    report: RevisionReport, slot: str, node: str, transfers: frozenset[tuple[str, str]], reject: Reject
 ) -> RevisionReport:
-    known = tuple(t for t in report.transfers if (node, t.node) in hops)
-    if len(known) == len(report.transfers):
+    allowed = tuple(t for t in report.transfers if (node, t.node) in transfers)
+    if len(allowed) == len(report.transfers):
         return report
-    strange = next(t.node for t in report.transfers if (node, t.node) not in hops)
-    refuse("Transfer", f"{slot}: revision {report.revision} has no transfer from {node} to {strange[:64]!r}")
-    return msgspec.structs.replace(report, transfers=known)
+    unassigned = next(t.node for t in report.transfers if (node, t.node) not in transfers)
+    reject("Transfer", f"{slot}: revision {report.revision} has no transfer from {node} to {unassigned[:64]!r}")
+    return msgspec.structs.replace(report, transfers=allowed)
 
 
-def _hops(placement: Placement) -> frozenset[tuple[str, str]]:
+def _allowed_transfers(placement: Placement) -> frozenset[tuple[str, str]]:
     return frozenset(pairwise([placement.spec.entry_node, *(p.node for p in placement.spec.partitions)]))

@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from maleo_operator.ingest.identity import Denied, Reviewer
+from maleo_operator.ingest.identity import Denied, TokenAuthenticator
 from maleo_wire.connection_limits import ConnectionTracker
 from maleo_wire.messages import Hello
 from maleo_wire.server_session import ControlServer
@@ -22,16 +22,16 @@ class IngestServer:
 
     def __init__(
         self,
-        reviewer: Reviewer,
-        parent: ControlServer,
+        authenticator: TokenAuthenticator,
+        control: ControlServer,
         *,
-        door: ConnectionTracker,
+        tracker: ConnectionTracker,
         leader: Callable[[], str | None],
         recheck_s: float = RECHECK_S,
     ) -> None:
-        self._reviewer = reviewer
-        self._door = door
-        self._parent = parent
+        self._authenticator = authenticator
+        self._tracker = tracker
+        self._control = control
         self._leader = leader
         self._recheck_s = recheck_s
 
@@ -43,16 +43,16 @@ class IngestServer:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         try:
-            node = await self._reviewer.node_of(token if scheme == "Bearer" else "", peer=request.remote or "")
+            node = await self._authenticator.node_of(token if scheme == "Bearer" else "", peer=request.remote or "")
         except Denied as denied:
             return web.Response(status=denied.status, text=str(denied))
-        if not self._door.authenticate(request.transport, node):
+        if not self._tracker.authenticate(request.transport, node):
             return web.Response(status=429, text="too many connections from this node")
 
         def is_allowed(hello: Hello) -> bool:
             return hello.role == "agent" and hello.name == node
 
-        return await self._parent.serve(
+        return await self._control.serve(
             request,
             caller=node,
             is_allowed=is_allowed,
@@ -64,5 +64,5 @@ class IngestServer:
         """Return when the token has expired, or its pod or ServiceAccount is gone."""
         while True:
             await asyncio.sleep(self._recheck_s)
-            if not await self._reviewer.is_good(token, node):
+            if not await self._authenticator.is_still_valid(token, node):
                 return

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from maleo_api.meta import Basis
-from maleo_operator.ingest.links import Fixed, Links
+from maleo_operator.ingest.links import FixedDelay, LinkEstimator
 from maleo_operator.ingest.windows import Tally, Windows
 from maleo_operator.reconcilers.scope import Telemetry, Window
 from maleo_planner import Estimate, Observations, Plan
@@ -19,10 +19,13 @@ from maleo_wire.frame_order import SequenceFilter
 from maleo_wire.messages import Frame, NodeReading, RevisionReport, SlotReport
 
 _FRESH_S: Final = 5.0
-_KEPT_S: Final = 300.0  # age at which the last report of a removed slot is dropped
-_LEAST_COMPUTE_SAMPLES: Final = 30
+_REPORT_EXPIRY_S: Final = 300.0  # age at which the last report of a removed slot is dropped
+_MIN_COMPUTE_SAMPLES: Final = 30
 _BAND: Final = 0.1  # corrections change in relative steps of this size, so that steady conditions give equal snapshots
-_CORRECTION: Final = (0.01, 100.0)  # bounds; the catalogue's figures for a generic CPU were seen to be off twelve-fold
+_CORRECTION_BOUNDS: Final = (
+    0.01,
+    100.0,
+)  # bounds; the catalogue's figures for a generic CPU were seen to be off twelve-fold
 _GAIN: Final = 0.3  # smoothing factor, because mean and p95 of few requests are noisy
 _JUMP: Final = 1.5  # a factor that changes by more is a new computation and restarts the smoothing
 
@@ -37,12 +40,12 @@ class _Mission:
 @dataclass
 class _Node:
     at: float = -math.inf
-    boot: SequenceFilter = field(default_factory=SequenceFilter)
+    sequence: SequenceFilter = field(default_factory=SequenceFilter)
     reading: NodeReading | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class RequestCounts:
     """Increments of a mission's counters from one report row."""
 
     mission: str
@@ -58,67 +61,73 @@ class TelemetryStore:
     def __init__(self) -> None:
         self._missions: dict[str, _Mission] = {}
         self._nodes: dict[str, _Node] = {}
-        self._links = Links()
+        self._links = LinkEstimator()
         self._correction: dict[tuple[str, str, str], Estimate] = {}
-        self._learnt: dict[tuple[str, str, str], Estimate] = {}  # smoothed factors, before the band
+        self._smoothed: dict[tuple[str, str, str], Estimate] = {}  # smoothed factors, before the band
 
-    def greet(self, node: str, boot: str) -> None:
+    def on_hello(self, node: str, boot_id: str) -> None:
         """Process a Hello of the node's agent."""
-        self._nodes.setdefault(node, _Node()).boot.on_hello(boot)
+        self._nodes.setdefault(node, _Node()).sequence.on_hello(boot_id)
 
-    def hear(self, node: str, frame: Frame, *, missions: Mapping[str, str], now: float) -> list[Counted]:
+    def record_frame(self, node: str, frame: Frame, *, missions: Mapping[str, str], now: float) -> list[RequestCounts]:
         """Process one frame with all of its reports. missions: slot (`namespace/pod`) -> mission key."""
-        if not self.begin(node, frame, now=now):
+        if not self.begin_frame(node, frame, now=now):
             return []
-        known = [(missions[report.slot], report) for report in frame.slots if report.slot in missions]
-        return [c for key, report in known for c in self.take(node, key, report, backfilled=frame.backfilled, now=now)]
+        reports = [(missions[report.slot], report) for report in frame.slots if report.slot in missions]
+        return [
+            c
+            for key, report in reports
+            for c in self.record_report(node, key, report, backfilled=frame.backfilled, now=now)
+        ]
 
-    def begin(self, node: str, frame: Frame, *, now: float) -> bool:
+    def begin_frame(self, node: str, frame: Frame, *, now: float) -> bool:
         """Process the node-level part of a frame. Return False for a duplicate, whose reports must not be taken."""
-        known = self._nodes.setdefault(node, _Node())
-        if not known.boot.accept(frame.sequence):
+        state = self._nodes.setdefault(node, _Node())
+        if not state.sequence.accept(frame.sequence):
             return False
         if not frame.backfilled:
-            if not _is_fresh(known.at, now):
+            if not _is_fresh(state.at, now):
                 self._links.forget(node)
-            known.at = now
-            known.reading = frame.reading or known.reading
+            state.at = now
+            state.reading = frame.reading or state.reading
         return True
 
-    def take(self, node: str, mission: str, report: SlotReport, *, backfilled: bool, now: float) -> list[Counted]:
+    def record_report(
+        self, node: str, mission: str, report: SlotReport, *, backfilled: bool, now: float
+    ) -> list[RequestCounts]:
         """Process one slot's report. Back-filled reports only increment counters."""
         counted = [_count(mission, revision) for revision in report.revisions if revision.end_to_end is not None]
         if not backfilled:
-            self._take(mission, node, report, now)
+            self._record(mission, node, report, now)
         return counted
 
     def forget(self, mission: str) -> None:
         self._missions.pop(mission, None)
 
-    def telemetry_is_fresh(self, node: str, now: float) -> bool:
-        known = self._nodes.get(node)
-        return known is not None and _is_fresh(known.at, now)
+    def is_fresh(self, node: str, now: float) -> bool:
+        state = self._nodes.get(node)
+        return state is not None and _is_fresh(state.at, now)
 
     def state_of(self, mission: str) -> object:
         """Return the slot states that a decision depends on; an equal value means that no slot changed state."""
-        known = self._missions.get(mission)
-        reports = [report for report, _ in known.reports.values()] if known else []
+        state = self._missions.get(mission)
+        reports = [report for report, _ in state.reports.values()] if state else []
         return [(r.slot, r.warm, r.active, r.fallback_warm, r.errors, r.highest_epoch) for r in reports]
 
-    def summarise(
+    def summarize(
         self, mission: str, *, revision: int | None, window_s: float, percentile: int, windows: int, now: float
     ) -> Telemetry:
         """Return the telemetry of the active revision. A `window_s` other than in the last call resets the windows."""
-        known = self._missions.setdefault(mission, _Mission())
-        if known.windows.length_s != window_s:
-            known.windows = Windows(window_s)
-        alive = {pod: report for pod, (report, at) in known.reports.items() if _is_fresh(at, now)}
-        closed = known.windows.closed(revision, windows, now) if revision is not None else []
+        state = self._missions.setdefault(mission, _Mission())
+        if state.windows.length_s != window_s:
+            state.windows = Windows(window_s)
+        current = {pod: report for pod, (report, at) in state.reports.items() if _is_fresh(at, now)}
+        closed = state.windows.closed(revision, windows, now) if revision is not None else []
         newest = closed[-1] if closed else Tally()
-        judged = tuple(_window(tally, percentile, window_s) for tally in closed)
+        summaries = tuple(_window(tally, percentile, window_s) for tally in closed)
         return Telemetry(
-            reports=alive,
-            windows=judged,
+            reports=current,
+            windows=summaries,
             samples=newest.total,
             p50_s=newest.latency.quantile(0.5),
             percentile_s=newest.latency.quantile(percentile / 100),
@@ -127,18 +136,18 @@ class TelemetryStore:
             rate=newest.total / window_s if closed else None,
             fallback=newest.fallback,
             failed=newest.failed,
-            fresh=any(report.active is not None for report in alive.values()),
+            fresh=any(report.active is not None for report in current.values()),
         )
 
-    def observe(self, now: float, fixed: Fixed = lambda _source, _target: 0.0) -> Observations:
+    def observe(self, now: float, fixed: FixedDelay = lambda _source, _target: 0.0) -> Observations:
         """Return the observations for planning: bandwidths of links, capacities and corrections of units.
 
         fixed: seconds of a call between two nodes that planning adds to the time of its bytes.
         """
         units = {
             (node, unit.unit): unit.capacity
-            for node, known in self._nodes.items()
-            for unit in (known.reading.units if known.reading else ())
+            for node, state in self._nodes.items()
+            for unit in (state.reading.units if state.reading else ())
             if unit.capacity is not None
         }
         return Observations(
@@ -153,42 +162,44 @@ class TelemetryStore:
         pods: (node, unit) -> pod. Simulated units are skipped: a correction learned from a pace would feed the next
         pace.
         """
-        known = self._missions.get(mission)
-        if known is None:
+        state = self._missions.get(mission)
+        if state is None:
             return
         for partition in plan.partitions:
-            measured = known.compute.get((revision, pods.get((partition.node, partition.unit), "")))
-            if partition.simulated or measured is None or measured.count < _LEAST_COMPUTE_SAMPLES:
+            measured = state.compute.get((revision, pods.get((partition.node, partition.unit), "")))
+            if partition.simulated or measured is None or measured.count < _MIN_COMPUTE_SAMPLES:
                 continue
             key = (plan.artifact.digest, partition.node, partition.unit)
-            seen = _read_factor(measured, self._capacity(partition.node, partition.unit) / partition.nominal)
-            found = self._learnt[key] = _follow(self._learnt.get(key, seen), seen)
-            if _has_moved(self._correction.get(key), found):
-                value, sigma = float(f"{found.value:.3g}"), float(f"{found.sigma:.2g}")
-                self._correction[key] = replace(found, value=value, sigma=sigma)
-            del known.compute[revision, pods[partition.node, partition.unit]]
+            measured_factor = _measure_factor(
+                measured, self._capacity(partition.node, partition.unit) / partition.nominal
+            )
+            smoothed = self._smoothed[key] = _smooth(self._smoothed.get(key, measured_factor), measured_factor)
+            if _has_changed(self._correction.get(key), smoothed):
+                value, sigma = float(f"{smoothed.value:.3g}"), float(f"{smoothed.sigma:.2g}")
+                self._correction[key] = replace(smoothed, value=value, sigma=sigma)
+            del state.compute[revision, pods[partition.node, partition.unit]]
 
     # ------------------------------------------------------------------------------------------------ inside
 
     def _capacity(self, node: str, unit: str) -> float:
-        known = self._nodes.get(node)
-        readings = known.reading.units if known and known.reading else ()
+        state = self._nodes.get(node)
+        readings = state.reading.units if state and state.reading else ()
         return next((r.capacity for r in readings if r.unit == unit and r.capacity is not None), 1.0)
 
-    def _take(self, mission: str, node: str, report: SlotReport, now: float) -> None:
-        known = self._missions.setdefault(mission, _Mission())
+    def _record(self, mission: str, node: str, report: SlotReport, now: float) -> None:
+        state = self._missions.setdefault(mission, _Mission())
         pod = report.slot.rpartition("/")[2]
-        known.reports[pod] = (report, now)
-        for stale in [p for p, (_, at) in known.reports.items() if now - at > _KEPT_S]:
-            del known.reports[stale]
+        state.reports[pod] = (report, now)
+        for stale in [p for p, (_, at) in state.reports.items() if now - at > _REPORT_EXPIRY_S]:
+            del state.reports[stale]
         for revision in report.revisions:
-            known.windows.add(revision, now)
+            state.windows.add(revision, now)
             if revision.compute.count:
-                known.compute.setdefault((revision.revision, pod), Histogram()).merge(revision.compute)
+                state.compute.setdefault((revision.revision, pod), Histogram()).merge(revision.compute)
             for transfer in revision.transfers:
-                self._links.note(node, transfer, now)
-        for key in [k for k in known.compute if k[0] < max((r.revision for r in report.revisions), default=0) - 3]:
-            del known.compute[key]
+                self._links.record(node, transfer, now)
+        for key in [k for k in state.compute if k[0] < max((r.revision for r in report.revisions), default=0) - 3]:
+            del state.compute[key]
 
 
 def _is_fresh(at: float, now: float) -> bool:
@@ -208,31 +219,33 @@ def _window(tally: Tally, percentile: int, length_s: float) -> Window:
     )
 
 
-def _read_factor(measured: Histogram, scale: float) -> Estimate:
-    """Return the correction of the mean, with the sigma at which mean + P95 * sigma is the measured p95."""
+def _measure_factor(measured: Histogram, scale: float) -> Estimate:
+    """Return the correction of the mean, with the sigma at which mean + Z_P95 * sigma is the measured p95."""
     mean, tail = measured.mean or 0.0, measured.quantile(0.95) or 0.0
-    factor = min(max(mean * scale, _CORRECTION[0]), _CORRECTION[1])
+    factor = min(max(mean * scale, _CORRECTION_BOUNDS[0]), _CORRECTION_BOUNDS[1])
     return Estimate(factor, factor * max(0.0, tail / mean - 1) / Z_P95, Basis.CALIBRATED, "timing of the slots")
 
 
-def _follow(before: Estimate, seen: Estimate) -> Estimate:
-    """Return `before` moved towards `seen` by exponential smoothing, or `seen` if it differs by a factor of _JUMP."""
-    if not 1 / _JUMP < seen.value / before.value < _JUMP:
-        return seen
-    value, sigma = (old + _GAIN * (new - old) for old, new in ((before.value, seen.value), (before.sigma, seen.sigma)))
-    return replace(seen, value=value, sigma=sigma)
+def _smooth(before: Estimate, measured: Estimate) -> Estimate:
+    """Return `before` smoothed towards `measured`, or `measured` if it differs by a factor of _JUMP."""
+    if not 1 / _JUMP < measured.value / before.value < _JUMP:
+        return measured
+    value, sigma = (
+        old + _GAIN * (new - old) for old, new in ((before.value, measured.value), (before.sigma, measured.sigma))
+    )
+    return replace(measured, value=value, sigma=sigma)
 
 
-def _has_moved(before: Estimate | None, found: Estimate) -> bool:
+def _has_changed(before: Estimate | None, after: Estimate) -> bool:
     """Return True if the mean or the p95 changed by more than the band."""
     if before is None:
         return True
-    were, are = ((figure.value, figure.value + Z_P95 * figure.sigma) for figure in (before, found))
-    return any(abs(now - then) > _BAND * then for then, now in zip(were, are, strict=True))
+    old, new = ((figure.value, figure.value + Z_P95 * figure.sigma) for figure in (before, after))
+    return any(abs(b - a) > _BAND * a for a, b in zip(old, new, strict=True))
 
 
-def _count(mission: str, report: RevisionReport) -> Counted:
-    return Counted(
+def _count(mission: str, report: RevisionReport) -> RequestCounts:
+    return RequestCounts(
         mission=mission,
         answered=report.total - report.failed - report.fallback,
         fallback=report.fallback,

@@ -12,17 +12,17 @@ from maleo_api.quantities import RATE, parse
 from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import RevisionReport
 
-MOST: Final = 10  # closed windows that can be requested; the maximum of `drift.windows`
-_MOST_TALLIES: Final = 64  # only reached if an agent invents revisions
-_USUAL_S: Final = 10.0
+MAX_WINDOWS: Final = 10  # closed windows that can be requested; the maximum of `drift.windows`
+_MAX_TALLIES: Final = 64  # only reached if an agent invents revisions
+_DEFAULT_S: Final = 10.0
 
 
-def length_for(demand: Demand) -> float:
+def default_length(demand: Demand) -> float:
     """Return the window length in seconds for a mission without a latency objective.
 
     It covers at least ten requests at the demanded rate, for the sake of sensors, which send rarely.
     """
-    return max(_USUAL_S, 10 / parse(RATE, demand.rate))
+    return max(_DEFAULT_S, 10 / parse(RATE, demand.rate))
 
 
 @dataclass
@@ -61,34 +61,34 @@ class Tally:
 class Windows:
     """Windows of `length_s` seconds. Old windows and revisions older than the one last requested are dropped."""
 
-    def __init__(self, length_s: float = _USUAL_S) -> None:
+    def __init__(self, length_s: float = _DEFAULT_S) -> None:
         self.length_s = length_s
         self._tallies: dict[tuple[int, int], Tally] = {}  # (number of the window, revision)
         self._first: dict[int, int] = {}  # revision -> window of its first report from the entry
         self._newest = 0
 
     def add(self, report: RevisionReport, now: float) -> None:
-        at = (self._turn_to(now), report.revision)
+        current = (self._advance_to(now), report.revision)
         if report.end_to_end is not None:
-            self._first.setdefault(report.revision, at[0])
-        if at not in self._tallies:
-            kept = sorted(key for key in self._tallies if key[0] >= at[0] - MOST)
-            self._tallies = {key: self._tallies[key] for key in kept[-_MOST_TALLIES:]} | {at: Tally()}
-            self._first = {key: self._first[key] for key in sorted(self._first)[-_MOST_TALLIES:]}
-        self._tallies[at].add(report)
+            self._first.setdefault(report.revision, current[0])
+        if current not in self._tallies:
+            recent = sorted(key for key in self._tallies if key[0] >= current[0] - MAX_WINDOWS)
+            self._tallies = {key: self._tallies[key] for key in recent[-_MAX_TALLIES:]} | {current: Tally()}
+            self._first = {key: self._first[key] for key in sorted(self._first)[-_MAX_TALLIES:]}
+        self._tallies[current].add(report)
 
     def closed(self, revision: int, count: int, now: float) -> list[Tally]:
         """Return the last `count` (at most MOST) closed windows, newest last, from the revision's first report on.
 
         Revisions only grow, so those older than `revision` will not be requested again and are dropped.
         """
-        end = self._turn_to(now)
+        end = self._advance_to(now)
         self._tallies = {key: tally for key, tally in self._tallies.items() if key[1] >= revision}
         self._first = {key: first for key, first in self._first.items() if key >= revision}
         begin = max(self._first.get(revision, end), end - count)
         return [self._tallies.get((number, revision)) or Tally() for number in range(begin, end)]
 
-    def _turn_to(self, now: float) -> int:
+    def _advance_to(self, now: float) -> int:
         """Return the number of the current window; reset all windows if the clock was set back."""
         number = int(now // self.length_s)
         if number < self._newest:

@@ -22,7 +22,7 @@ async def test_lease__is_made_then_renewed_and_runs_out_by_itself(api_server: Co
             before = time.monotonic()
             await renew_lease(client, "drone-1", "default")
             lease = await client.get(LEASES, "maleo-agent-drone-1", namespace="default")
-            cache.note(LEASES, lease)
+            cache.record(LEASES, lease)
             ends.append(cache.lease_ends_at("drone-1", "default"))
             assert before + LEASE_S <= ends[-1] <= time.monotonic() + LEASE_S
         assert ends[0] < ends[1]

@@ -15,7 +15,7 @@ from maleo_kube.client import Client
 from maleo_kube.informer import key_of
 from maleo_kube.resources import BY_KIND, MISSIONS, NAMESPACES, PLACEMENTS, PODS, SECRETS, SERVICES, Kind
 from maleo_operator.cluster.cache import Cache
-from maleo_operator.cluster.writer import Gateway, Refusal
+from maleo_operator.cluster.writer import Rejection, Writer
 from maleo_operator.reconcilers.manifests import children, placement
 from maleo_operator.reconcilers.revisions import Revisions, Slot
 from maleo_operator.reconcilers.scope import MissionScope, Outcome, Reference
@@ -36,7 +36,7 @@ class Shell:
         self.client = client
         self.mission = declared
         self.cache = Cache(client, mark=lambda _: None, on_restart=lambda *_: None)
-        self.gateway = Gateway(client, self.cache)
+        self.gateway = Writer(client, self.cache)
 
     @property
     def scope(self) -> MissionScope:
@@ -54,7 +54,7 @@ class Shell:
             return children.pod(of, Slot("drone-1", CPU), entry=True, held=[new])
         return children.secret(of) if kind == "Secret" else children.service(of.mission, new, slot_port=8080)
 
-    async def put(self, kind: str) -> Refusal | None:
+    async def put(self, kind: str) -> Rejection | None:
         body = self.wanted(kind)
         made_once = kind != "Service"
         return await self.gateway.apply_children(Outcome(create=(body,)) if made_once else Outcome(apply=(body,)))
@@ -64,7 +64,7 @@ class Shell:
         return await self.client.get(BY_KIND[kind], meta["name"], namespace=meta["namespace"])
 
     async def see(self, kind: str) -> None:
-        self.cache.note(BY_KIND[kind], await self.read(kind))
+        self.cache.record(BY_KIND[kind], await self.read(kind))
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ async def test_object_of_somebody_else__is_refused_and_unchanged(shell: Shell, k
     if owner:
         body["metadata"]["ownerReferences"] = [children.owner(shell.mission) | {"uid": "of-a-former-cctv"}]
     before = await shell.client.create(BY_KIND[kind], body)
-    shell.cache.note(BY_KIND[kind], before)
+    shell.cache.record(BY_KIND[kind], before)
     for _ in range(2):
         refusal = await shell.put(kind)
         assert refusal is not None
@@ -218,7 +218,7 @@ async def test_secret__is_created_and_nobody_can_change_it(shell: Shell) -> None
 
 async def test_key__is_made_once_and_read_by_every_leader(shell: Shell) -> None:
     namespace = shell.mission.metadata.namespace
-    keys = [await shell.gateway.load_key(namespace) for _ in range(2)]
+    keys = [await shell.gateway.load_identity_key(namespace) for _ in range(2)]
     assert keys[0] == keys[1]
     assert len(keys[0]) >= 32
 
@@ -229,7 +229,7 @@ async def test_pod_that_lost_its_labels__is_found_again(shell: Shell) -> None:
     pod = await shell.read("Pod")
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     await shell.client.merge(PODS, name, {"metadata": {"labels": None}}, namespace=namespace)
-    shell.cache.hear(PODS, await shell.read("Pod"), deleted=True)
+    shell.cache.observe(PODS, await shell.read("Pod"), deleted=True)
     assert shell.cache.pods(shell.mission) == ()
     assert await shell.put("Pod") is None
     (found,) = shell.cache.pods(shell.mission)

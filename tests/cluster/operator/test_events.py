@@ -10,7 +10,7 @@ from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.resources import MISSIONS
 from maleo_operator.cluster.cache import Cache
-from maleo_operator.cluster.writer import Gateway
+from maleo_operator.cluster.writer import Writer
 from maleo_operator.reconcilers.scope import Event, Outcome
 from support.paths import ROOT
 
@@ -39,7 +39,7 @@ async def test_events__are_found_at_their_mission_and_repeated_ones_told_once(ap
     _kubectl(api_server, "wait", "--for=condition=Established", "--timeout=60s", "-f", str(_CRDS))
     async with Client.from_kubeconfig(api_server.kubeconfig) as client:
         mission = await client.create(MISSIONS, _MISSION)
-        gateway = Gateway(client, Cache(client, mark=lambda *_: None, on_restart=lambda *_: None))
+        gateway = Writer(client, Cache(client, mark=lambda *_: None, on_restart=lambda *_: None))
         late = _event("LatencyMetFalse", "LatencyMet is False: p95 is 60ms, the limit is 50ms")
         await gateway.apply_mission(mission, Outcome(events=(late, _event("PartnerLost", "Degraded is True: edge-1"))))
         await gateway.apply_mission(mission, Outcome(events=(late,)))

@@ -13,7 +13,7 @@ from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.errors import Conflict
 from maleo_kube.resources import NODES, PODS, Kind
-from maleo_operator.ingest.identity import Reviewer
+from maleo_operator.ingest.identity import TokenAuthenticator
 from maleo_operator.ingest.server import IngestServer
 from maleo_wire.connection_limits import ConnectionTracker
 from maleo_wire.messages import Hello, encode
@@ -34,9 +34,13 @@ class Ingest:
         self.client = client
         self.connected = asyncio.Event()
         self.parent = ControlServer(on_frame=lambda _name, _frame: None, on_hello=lambda _hello: self.connected.set())
-        reviewer = Reviewer(client, audience="maleo-operator", account=f"system:serviceaccount:{_SYSTEM}:{_AGENT}")
+        reviewer = TokenAuthenticator(
+            client, audience="maleo-operator", account=f"system:serviceaccount:{_SYSTEM}:{_AGENT}"
+        )
         self.server = TestServer(
-            IngestServer(reviewer, self.parent, door=ConnectionTracker(), leader=lambda: None, recheck_s=0.2).make_app()
+            IngestServer(
+                reviewer, self.parent, tracker=ConnectionTracker(), leader=lambda: None, recheck_s=0.2
+            ).make_app()
         )
 
     async def make_pod(self, namespace: str, account: str, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.errors import Unreachable
 from maleo_kube.resources import LEASES
-from maleo_operator.engine.leader_election import ADDRESS, Elector
+from maleo_operator.engine.leader_election import ADDRESS, LeaderElector
 
 pytestmark = pytest.mark.cluster
 
@@ -30,7 +30,7 @@ async def client(api_server: ControlPlane) -> AsyncIterator[Client]:
 class Candidate:
     """An elector with what it did: epochs it led, and whether it leads."""
 
-    elector: Elector
+    elector: LeaderElector
     led: list[int] = field(default_factory=list)
     leads: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -55,7 +55,7 @@ class Candidate:
 
 @contextlib.asynccontextmanager
 async def candidate(client: Client, identity: str) -> AsyncIterator[Candidate]:
-    made = Elector(client, namespace="default", name="elector", identity=identity, address=f"{identity}:8443")
+    made = LeaderElector(client, namespace="default", name="elector", identity=identity, address=f"{identity}:8443")
     found = Candidate(made)
     task = asyncio.create_task(made.run(found.lead))
     try:
@@ -112,9 +112,9 @@ async def test_lease_that_cannot_be_renewed__sends_nobody_to_who_led(client: Cli
         await first.until(leads=False)
         assert first.elector.leader == ""
         first.elector._client = client
-        seen = first.elector._seen
+        seen = first.elector._observed
         async with asyncio.timeout(_WAIT_S):
-            while first.elector._seen == seen:  # noqa: ASYNC110 - it tells nobody what it has seen
+            while first.elector._observed == seen:  # noqa: ASYNC110 - it tells nobody what it has seen
                 await asyncio.sleep(0.05)
         assert not first.leads
         assert first.elector.leader == ""

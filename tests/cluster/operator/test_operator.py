@@ -109,10 +109,10 @@ async def test_healthz__fails_when_the_cycle_stalls(operator: Operator, monkeypa
         hangs.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(operator.cycle, "_turn", hang)
+    monkeypatch.setattr(operator.cycle, "_run_pass", hang)
     operator._queue.mark(ALL_MISSIONS)
     await asyncio.wait_for(hangs.wait(), _WAIT_S)
-    operator.cycle.last_turn = time.monotonic() - 31.0  # as if that long had gone by since
+    operator.cycle.last_progress = time.monotonic() - 31.0  # as if that long had gone by since
     assert await _get(health, "/healthz") == (503, "the cycle has not made progress for 31 s")
     assert (await _get(health, "/readyz"))[0] == 200, "its caches are fine"
 
@@ -356,7 +356,7 @@ async def _dial(operator: Operator, token: str, node: str) -> int | None:
         async with socket:
             await socket.send_bytes(encode(Hello(role="agent", name=node, boot="b", highest_epoch=0)))
             heard = asyncio.create_task(socket.receive())
-            served = asyncio.create_task(_until(lambda: node in operator.parent.connected))
+            served = asyncio.create_task(_until(lambda: node in operator.control.connected))
             await asyncio.wait([heard, served], return_when=asyncio.FIRST_COMPLETED)
             for task in (heard, served):
                 task.cancel()

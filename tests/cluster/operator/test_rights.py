@@ -15,8 +15,8 @@ from maleo_kube.client import Client
 from maleo_kube.errors import NotFound
 from maleo_kube.resources import DEVICES, MISSIONS, PLACEMENTS, PODS, SECRETS, SERVICES, Kind
 from maleo_operator.cluster.cache import Cache
-from maleo_operator.cluster.writer import Gateway
-from maleo_operator.ingest.identity import Reviewer
+from maleo_operator.cluster.writer import Writer
+from maleo_operator.ingest.identity import TokenAuthenticator
 from maleo_operator.main import Operator
 from maleo_operator.reconcilers.scope import Outcome, Reference
 from support.operator.account import (
@@ -105,13 +105,15 @@ async def test_operator__needs_every_right_that_the_chart_gives_it_and_no_other(
 async def _race(admin: Client, account: Path, pod: Object, placement: Object) -> None:
     """Meet what others made or made obsolete a moment ago: the gateway of an operator that has heard of nothing yet."""
     async with Client.from_kubeconfig(account) as client:
-        gateway = Gateway(client, Cache(client, mark=lambda _: None, on_restart=lambda _kind, _reason: None))
+        gateway = Writer(client, Cache(client, mark=lambda _: None, on_restart=lambda _kind, _reason: None))
         service = await admin.get(SERVICES, "cctv", namespace="default")
         there = (await admin.get(DEVICES, "drone"), placement, service)
         assert await gateway.apply_children(Outcome(create=tuple(_unsaved(body) for body in there))) is None
         over = tuple(Reference(b["kind"], "default", b["metadata"]["name"]) for b in (pod, placement))
         await gateway.apply_mission(await admin.get(MISSIONS, "cctv", namespace="default"), Outcome(delete=over))
-        assert not await Reviewer(client, audience="maleo-operator", account="nobody").is_good("no token", "drone")
+        assert not await TokenAuthenticator(client, audience="maleo-operator", account="nobody").is_still_valid(
+            "no token", "drone"
+        )
     await admin.delete(MISSIONS, "cctv", namespace="default")
 
 

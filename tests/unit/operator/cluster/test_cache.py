@@ -42,15 +42,15 @@ def _cache() -> Cache:
 def test_lease__runs_out_by_our_clock_whatever_the_devices_says(renewed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, cache = _Clock(monkeypatch), _cache()
     assert cache.lease_ends_at("drone-1", "system") == 0
-    cache.note(LEASES, _lease(1, renewed=renewed))
+    cache.record(LEASES, _lease(1, renewed=renewed))
     first = clock.now + _DURATION_S
     assert cache.lease_ends_at("drone-1", "system") == first
     clock.now += 10
-    cache.note(LEASES, _lease(1, renewed=renewed))  # shown again: not renewed
+    cache.record(LEASES, _lease(1, renewed=renewed))  # shown again: not renewed
     assert cache.lease_ends_at("drone-1", "system") == first
-    cache.note(LEASES, _lease(2, renewed=renewed))
+    cache.record(LEASES, _lease(2, renewed=renewed))
     assert cache.lease_ends_at("drone-1", "system") == first + 10
-    cache.hear(LEASES, _lease(3, renewed=renewed), deleted=True)
+    cache.observe(LEASES, _lease(3, renewed=renewed), deleted=True)
     assert cache.lease_ends_at("drone-1", "system") == 0
 
 
@@ -68,11 +68,11 @@ def test_change_of_a_model__concerns_missions_of_its_own_namespace_alone(kind: K
     heard: list[Dirty] = []
     cache = Cache(cast("Client", None), mark=heard.append, on_restart=lambda _kind, _reason: None)
     for namespace, name, model in (("a", "one", "net"), ("a", "two", "other"), ("b", "three", "net")):
-        cache.note(MISSIONS, _mission(namespace, name, model))
+        cache.record(MISSIONS, _mission(namespace, name, model))
     heard.clear()
     before = {namespace: cache.version_for(namespace) for namespace in "ab"}
     metadata = {"name": "net", "namespace": "a", "resourceVersion": "2"}
-    cache.note(kind, {"metadata": metadata, "spec": {}})
+    cache.record(kind, {"metadata": metadata, "spec": {}})
     assert {dirty.key for dirty in heard} == marked
     assert cache.version_for("a") != before["a"]
     assert cache.version_for("b") == before["b"]
@@ -99,14 +99,14 @@ def test_node__is_believed_about_its_own_slots_alone() -> None:
         metrics_port=3, kubeconfig=Path("none"), audience="maleo-operator", slots=slots,
     )  # fmt: skip
     operator = Operator(settings, cast("Client", None), Metrics())
-    operator.cache.note(MISSIONS, _mission("default", "watch", "m"))
-    operator.cache.note(PODS, _pod("entry", "drone-1"))
-    operator.cache.note(PODS, _pod("partner", "edge-1"))
-    operator.cache.note(PODS, _pod("labelled-by-a-tenant", "edge-1", owner=""))
-    operator.cache.note(PODS, _pod("of-a-former-mission", "edge-1", owner="u0"))
+    operator.cache.record(MISSIONS, _mission("default", "watch", "m"))
+    operator.cache.record(PODS, _pod("entry", "drone-1"))
+    operator.cache.record(PODS, _pod("partner", "edge-1"))
+    operator.cache.record(PODS, _pod("labelled-by-a-tenant", "edge-1", owner=""))
+    operator.cache.record(PODS, _pod("of-a-former-mission", "edge-1", owner="u0"))
     names = ("entry", "partner", "unheard-of", "labelled-by-a-tenant", "of-a-former-mission")
     reports = tuple(_report(f"default/{name}") for name in names)
-    operator.receiver.receive("edge-1", Frame(sequence=1, at=0.0, slots=reports))
+    operator.receiver.on_frame("edge-1", Frame(sequence=1, at=0.0, slots=reports))
     assert [slot for slot, *_ in operator.telemetry.state_of("default/watch")] == ["default/partner"]
     assert b"maleo_ingest_foreign_reports_total 1.0" in operator.metrics.render()
 
@@ -121,7 +121,7 @@ def test_taint_of_a_node__reaches_planning_unless_slots_tolerate_it() -> None:
             on_restart=lambda _kind, _reason: None,
             tolerations=cast("Sequence[Toleration]", tolerations),
         )
-        cache.note(NODES, node)
+        cache.record(NODES, node)
         assert cache.nodes["n9"].taints == left
 
 
@@ -163,7 +163,7 @@ async def test_cache__asks_for_missions_and_their_parts_in_watched_namespaces_on
     assert {namespace for kind, namespace in server.asked if kind == "Lease"} == {"system"}
     for kind in ("Mission", "Model", "ModelProfile", "Placement", "Pod", "Service"):
         assert {namespace for of, namespace in server.asked if of == kind} == {"team-a", "team-b"}
-    assert {kind.kind for kind in cache.heard} == {"DeviceProfile", "Link"}, "kopf ends where a list is refused"
+    assert {kind.kind for kind in cache.kopf_kinds} == {"DeviceProfile", "Link"}, "kopf ends where a list is refused"
 
 
 async def test_cache__without_a_list_asks_for_the_whole_cluster() -> None:
@@ -191,8 +191,8 @@ async def test_cache__is_incomplete_without_anything_else(server: _Server) -> No
 def test_cache__knows_nothing_of_other_namespaces() -> None:
     cache = _cache_of(_Server(), "team-a")
     for namespace in ("team-a", "team-b"):
-        cache.note(MISSIONS, _mission(namespace, "cctv", "net"))
-        cache.hear(MISSIONS, _mission(namespace, "door", "net"), deleted=False)
+        cache.record(MISSIONS, _mission(namespace, "cctv", "net"))
+        cache.observe(MISSIONS, _mission(namespace, "door", "net"), deleted=False)
     assert set(cache.missions) == {"team-a/cctv", "team-a/door"}
     assert cache.raw(MISSIONS, "team-b/cctv") is None
 

@@ -63,7 +63,7 @@ def test_children_of_a_mission__are_those_that_a_look_through_all_finds(
         if how != "gone":
             stored[kind, number] = (mission, None if item["spec"].get("mode") == "Nowhere" else item)
         marked.clear()
-        cache.hear(PODS if kind == "Pod" else PLACEMENTS, item, deleted=how == "gone")
+        cache.observe(PODS if kind == "Pod" else PLACEMENTS, item, deleted=how == "gone")
         assert {Dirty("mission", f"demo/{m}") for m in (mission, former) if how != "gone"} <= marked
     for mission in "abc":
         mine = {key: item for key, (of, item) in sorted(stored.items()) if of == mission and item is not None}
@@ -80,7 +80,7 @@ def test_object_that_cannot_be_read__is_logged_and_counted_and_not_there(caplog:
     )
     odd = _object("Placement", 1, "a", 1)
     odd["spec"]["mode"] = "Nowhere"
-    cache.note(PLACEMENTS, odd)
+    cache.record(PLACEMENTS, odd)
     assert cache.placements(_MISSIONS["a"]) == ()
     assert unread == ["Placement"]
     assert "Placement demo/x-1 is invalid and is ignored: spec.mode: Input should be" in caplog.text

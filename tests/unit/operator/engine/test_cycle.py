@@ -36,13 +36,13 @@ from maleo_kube.resources import (
     Kind,
 )
 from maleo_operator.cluster.cache import Cache, Dirty
-from maleo_operator.cluster.writer import Gateway
+from maleo_operator.cluster.writer import Writer
 from maleo_operator.engine import cycle
 from maleo_operator.engine.cycle import Cycle
-from maleo_operator.engine.decision_log import Archive
+from maleo_operator.engine.decision_log import DecisionLog
 from maleo_operator.engine.queue import DirtyQueue
-from maleo_operator.engine.rebalancer import Improvement
-from maleo_operator.ingest.publisher import Hub
+from maleo_operator.engine.rebalancer import Rebalancer
+from maleo_operator.ingest.publisher import DesiredStatePublisher
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.reconcilers.scope import SlotSettings
@@ -171,19 +171,19 @@ class _Replica:
         self.cache = Cache(client, mark=self.queue.mark, on_restart=lambda _kind, _reason: None)
         self.cycle = Cycle(
             cache=self.cache,
-            gateway=Gateway(client, self.cache),
-            hub=Hub(cast("Any", self.parent)),
+            writer=Writer(client, self.cache),
+            publisher=DesiredStatePublisher(cast("Any", self.parent)),
             telemetry=TelemetryStore(),
             queue=self.queue,
             metrics=self.metrics,
-            slots=SlotSettings(image="maleo/slot:1", image_pull_policy="Never", agent_port=9808),
+            slot_settings=SlotSettings(image="maleo/slot:1", image_pull_policy="Never", agent_port=9808),
             namespace="maleo",
             connected=lambda: frozenset({"drone"}),
-            archive=Archive(archive),
+            decision_log=DecisionLog(archive),
         )
 
     def hear(self, kind: Kind, item: Object, *, deleted: bool = False) -> None:
-        self.cache.hear(kind, item, deleted=deleted)
+        self.cache.observe(kind, item, deleted=deleted)
 
     async def decide_another(self) -> None:
         """Return when a new mission, the last in order, was decided, and so everything that was dirty before it."""
@@ -291,16 +291,16 @@ async def test_last_turn__is_fresh_from_the_first_list_on(monkeypatch: pytest.Mo
     """A follower has not turned for long: it is not stalled when it begins to lead."""
     server, seen = _server(mission("cctv", modes=["Local"])), []
     replica = _Replica(server)
-    replica.cycle.last_turn = began = time.monotonic() - 100
+    replica.cycle.last_progress = began = time.monotonic() - 100
     listed, decide = server.list, replica.cycle._decide_device
 
     async def listing(kind: Kind, **options: Any) -> Listing:
-        seen.append(replica.cycle.last_turn)
+        seen.append(replica.cycle.last_progress)
         return await listed(kind, **options)
 
     async def decided(name: str) -> None:
-        seen.append(replica.cycle.last_turn)
-        replica.cycle.last_turn = began
+        seen.append(replica.cycle.last_progress)
+        replica.cycle.last_progress = began
         await decide(name)
 
     monkeypatch.setattr(server, "list", listing)
@@ -321,7 +321,7 @@ async def test_bug_while_idle__is_counted_and_ends_nothing(monkeypatch: pytest.M
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(cycle, "_IDLE_S", 0.01)
-    monkeypatch.setattr(Improvement, "begin", fail)
+    monkeypatch.setattr(Rebalancer, "advance", fail)
     async with replica.leading():
         await asyncio.wait_for(failed.wait(), _DEADLINE_S)
         server.put(MISSIONS, mission("cctv", modes=["Local"]).to_api())
@@ -345,11 +345,11 @@ async def test_cycle__turns_while_one_plan_takes_long(monkeypatch: pytest.Monkey
     monkeypatch.setattr(replica.cycle, "_plan", planned)
     async with replica.leading():
         await asyncio.wait_for(planning.wait(), _DEADLINE_S)
-        beats = [replica.cycle.last_turn]
+        beats = [replica.cycle.last_progress]
         async with asyncio.timeout(_DEADLINE_S):
             while len(beats) < 5:
                 await asyncio.wait({asyncio.create_task(asyncio.to_thread(lambda: None))})
-                beats += [replica.cycle.last_turn] if replica.cycle.last_turn > beats[-1] else []
+                beats += [replica.cycle.last_progress] if replica.cycle.last_progress > beats[-1] else []
         assert PLACEMENTS not in server.objects
         release.set()
         await server.placed("default/cctv")
@@ -576,15 +576,15 @@ async def test_inputs_of_a_refused_decision__are_named_in_the_status_and_give_th
 
 def test_archive__keeps_the_newest_and_fails_no_decision(tmp_path: Path) -> None:
     folder = tmp_path / "inputs"
-    archive, digests = Archive(folder), [f"sha256:{number:064x}" for number in range(203)]
+    archive, digests = DecisionLog(folder), [f"sha256:{number:064x}" for number in range(203)]
     for number, digest in enumerate(digests):
-        archive.keep(digest, b"{}")
+        archive.store(digest, b"{}")
         os.utime(folder / f"{digest.removeprefix('sha256:')}.json", (number, number))
-    archive.keep("../../etc/passwd", b"{}")
+    archive.store("../../etc/passwd", b"{}")
     assert {f"sha256:{file.stem}" for file in folder.iterdir()} == set(digests[3:])
     blocked = tmp_path / "file"
     blocked.touch()
-    Archive(blocked).keep(digests[0], b"{}")
+    DecisionLog(blocked).store(digests[0], b"{}")
     assert blocked.read_bytes() == b""
 
 
@@ -598,11 +598,11 @@ async def test_cycle__measures_what_went_by_whatever_the_clock_is_set_to(monkeyp
             slot="default/p", warm=(1,), active=1, highest_epoch=1, fallback_warm=False, address="", revisions=()
         )
         frame, key = Frame(sequence=1, at=0.0, slots=(report,)), "default/one"
-        engine, memory = replica.cycle, replica.cycle._remember(Dirty("mission", key))
-        engine._telemetry.hear("drone", frame, missions={"default/p": key}, now=time.monotonic())
+        engine, memory = replica.cycle, replica.cycle._memory_of(Dirty("mission", key))
+        engine._telemetry.record_frame("drone", frame, missions={"default/p": key}, now=time.monotonic())
         engine._lost["edge"] = time.monotonic()
         monkeypatch.setattr("maleo_operator.engine.cycle.time.time", lambda: set_back)
-        scope = engine._scope(replica.cache.missions[key], engine._look().snapshot, memory)
+        scope = engine._scope(replica.cache.missions[key], engine._refresh_session().snapshot, memory)
     assert scope.telemetry.fresh
     assert 0 <= scope.now - scope.planned_at < 60
     assert 0 <= scope.now - scope.lost_nodes["edge"] < 60
@@ -628,7 +628,7 @@ async def test_cycle__shows_what_is_measured_of_links() -> None:
     replica = _Replica(server)
     transfer = TransferReport(node="edge", requests=1, bytes=200_000, seconds=0.1)
     for second in range(3):
-        replica.cycle._telemetry._links.note("drone", transfer, time.monotonic() + second / 10)
+        replica.cycle._telemetry._links.record("drone", transfer, time.monotonic() + second / 10)
     async with replica.leading():
         await server.placed("default/one")
         shown = replica.metrics.render().decode()

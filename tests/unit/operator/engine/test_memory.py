@@ -7,7 +7,7 @@ import pytest
 from maleo_operator.engine.memory import Memory, Versions
 from maleo_planner.types.problem import Blocker, Infeasible, Retry
 
-_THEN = Versions(cluster=1, namespace=1, measured=1, room=1)
+_THEN = Versions(cluster=1, namespace=1, measurements=1, capacity=1)
 
 
 def _failed(*retries: Retry) -> Infeasible:
@@ -29,13 +29,13 @@ def _failed(*retries: Retry) -> Infeasible:
 )
 def test_news__are_what_could_make_it_feasible(retries: tuple[Retry, ...], changed: dict[str, int], want: bool) -> None:
     memory = Memory(planned_at=0.0)
-    memory.note_plan(_failed(*retries), _THEN, now=1.0)
-    assert memory.has_news(replace(_THEN, **changed)) is want
+    memory.record_plan(_failed(*retries), _THEN, now=1.0)
+    assert memory.has_input_changes(replace(_THEN, **changed)) is want
 
 
 def test_attempts__count_failed_plans_in_a_row() -> None:
     memory = Memory(planned_at=0.0)
-    assert not memory.has_news(_THEN), "never planned: that is a first placement"
+    assert not memory.has_input_changes(_THEN), "never planned: that is a first placement"
     for number in (1, 2, 3):
-        memory.note_plan(_failed("CannotEver"), _THEN, now=float(number))
+        memory.record_plan(_failed("CannotEver"), _THEN, now=float(number))
         assert (memory.attempts, memory.planned_at) == (number, float(number))

@@ -13,7 +13,7 @@ _ONE, _TWO = Dirty("mission", "a/one"), Dirty("mission", "a/two")
 async def test_take__is_cancelled_although_a_key_is_marked_at_that_moment() -> None:
     """A leader that loses its Lease just when something happens must not go on."""
     queue = DirtyQueue()
-    taking = asyncio.create_task(queue.take(most_wait_s=60.0))
+    taking = asyncio.create_task(queue.take(timeout_s=60.0))
     await asyncio.sleep(0)
     queue.mark(_ONE)
     await asyncio.sleep(0)
@@ -27,6 +27,6 @@ async def test_take__gives_each_key_once_and_what_comes_later_not_yet() -> None:
     for after_s in (0.0, 60.0):
         queue.mark(_ONE, after_s=after_s)
     queue.mark(_TWO, after_s=60.0)
-    assert await queue.take(most_wait_s=60.0) == {_ONE}
-    assert await queue.take(most_wait_s=0.0) == set()
+    assert await queue.take(timeout_s=60.0) == {_ONE}
+    assert await queue.take(timeout_s=0.0) == set()
     assert len(queue) == 1

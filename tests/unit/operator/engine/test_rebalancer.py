@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from maleo_operator.engine import rebalancer
-from maleo_operator.engine.rebalancer import Improvement, worth_taking
+from maleo_operator.engine.rebalancer import Rebalancer, select_moves
 from maleo_planner.joint.fleet import FleetPlan, plan_fleet
 from maleo_planner.types.problem import Feasible, Plan, Snapshot
 from support.planner.builders import block, link, mission, model, profile, snapshot, variant
@@ -49,15 +49,15 @@ def _held(found: Snapshot) -> dict[str, Plan]:
 
 def test_improvement__moves_nothing_where_all_is_well() -> None:
     found = _world()
-    settled = replace(found, current_plans=_held(found))
-    assert worth_taking(settled, plan_fleet(settled, explain=False)) == {}
+    settled = replace(found, held=_held(found))
+    assert select_moves(settled, plan_fleet(settled, explain=False)) == {}
 
 
 def test_improvement__names_those_who_are_served_better_elsewhere() -> None:
     found = replace(_world(), missions={"default/first": _world().missions["default/first"]})
     slow = replace(found, devices={k: d for k, d in found.devices.items() if k != "fast"})
-    before = replace(found, current_plans=_held(slow))
-    moves = worth_taking(before, plan_fleet(before, explain=False))
+    before = replace(found, held=_held(slow))
+    moves = select_moves(before, plan_fleet(before, explain=False))
     assert [p.node for p in moves["default/first"].partitions] == ["fast"]
 
 
@@ -65,26 +65,26 @@ def test_improvement__moves_nobody_to_a_worse_plan_where_one_would_not_be_served
     found = _world()
     before = replace(found, current_plans=_held(found))
     without = replace(before, devices={"spare": found.devices["spare"]})
-    assert worth_taking(without, plan_fleet(without, explain=False)) == {}
+    assert select_moves(without, plan_fleet(without, explain=False)) == {}
 
 
 def test_improvement__has_a_plan_for_those_who_are_not_served_yet() -> None:
     """One serves on the only unit that would do for the other: together both are served."""
     found = _world()
     held = {"default/first": _only_on("fast", found)}
-    wanted = worth_taking(found := replace(found, current_plans=held), plan_fleet(found, explain=False))
+    wanted = select_moves(found := replace(found, held=held), plan_fleet(found, explain=False))
     assert set(wanted) >= {"default/second"}
 
 
 def test_improvement__is_due_by_its_own_schedule_however_busy_the_cycle_is(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(rebalancer.time, "monotonic", lambda: now[0])
-    made, alone = Improvement(), replace(_world(), missions={})
+    made, alone = Rebalancer(), replace(_world(), missions={})
     assert made.is_due(idle=True), "at first as soon as there is time"
     assert not made.is_due(idle=False)
     now[0] += 60
     assert made.is_due(idle=False)
-    made.begin(alone, lambda _keys: None)
+    made.advance(alone, lambda _keys: None)
     assert not made.is_due(idle=True)
     now[0] += 300
     assert made.is_due(idle=False)
@@ -95,12 +95,12 @@ async def test_improvement__says_once_what_it_failed_by(monkeypatch: pytest.Monk
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(rebalancer, "plan_fleet", fail)
-    made, found = Improvement(), _world()
-    made.begin(found, lambda _keys: None)
+    made, found = Rebalancer(), _world()
+    made.advance(found, lambda _keys: None)
     assert made._task is not None
     assert not made.is_due(idle=True)
     await asyncio.wait([made._task])
     assert made.is_due(idle=False), "what it found waits to be collected"
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        made.begin(found, lambda _keys: None)
+        made.advance(found, lambda _keys: None)
     assert not made.is_due(idle=True)

@@ -58,9 +58,9 @@ def _operator() -> Operator:
     for name, node in (("watch", "drone"), ("evil", "evil")):
         declared = mission(name)
         identified = declared.metadata.model_copy(update={"uid": name, "resource_version": "1"})
-        made.cache.note(MISSIONS, declared.model_copy(update={"metadata": identified}).to_api())
-        made.cache.note(PODS, _pod(f"{name}-entry", name, node))
-        made.cache.note(PLACEMENTS, _placement(name, node, "edge"))
+        made.cache.record(MISSIONS, declared.model_copy(update={"metadata": identified}).to_api())
+        made.cache.record(PODS, _pod(f"{name}-entry", name, node))
+        made.cache.record(PLACEMENTS, _placement(name, node, "edge"))
     return made
 
 
@@ -129,12 +129,12 @@ class Clock:
 
 def _hear(operator: Operator, clock: Clock, absurd: Absurd | None) -> None:
     """A minute of the good node, and between its frames all those of the other one."""
-    operator.receiver.greet(Hello(role="agent", name="drone", boot="b", highest_epoch=1))
-    operator.receiver.greet(Hello(role="agent", name="evil", boot="b", highest_epoch=1))
+    operator.receiver.on_hello(Hello(role="agent", name="drone", boot="b", highest_epoch=1))
+    operator.receiver.on_hello(Hello(role="agent", name="evil", boot="b", highest_epoch=1))
     sent = 0
     for second in range(60):
         clock.now = 1000.0 + second
-        operator.receiver.receive("drone", _good(second + 1))
+        operator.receiver.on_frame("drone", _good(second + 1))
         for _ in range(_FRAMES // 60 + 1 if absurd else 0):
             sent += 1
             try:
@@ -142,12 +142,12 @@ def _hear(operator: Operator, clock: Clock, absurd: Absurd | None) -> None:
             except msgspec.DecodeError:
                 continue  # ends the connection that it came by
             if isinstance(up, Frame):
-                operator.receiver.receive("evil", up)
+                operator.receiver.on_frame("evil", up)
 
 
 def _facts(operator: Operator, now: float) -> dict[str, Any]:
     """All that is known of the good mission and its node."""
-    telemetry = operator.telemetry.summarise(
+    telemetry = operator.telemetry.summarize(
         "default/watch", revision=1, window_s=10.0, percentile=95, windows=2, now=now
     )
     seen, lines = operator.telemetry.observe(now), operator.metrics.render().decode().splitlines()
@@ -155,7 +155,7 @@ def _facts(operator: Operator, now: float) -> dict[str, Any]:
         "telemetry": telemetry,
         "bandwidth": {pair: figure for pair, figure in seen.bandwidth.items() if "evil" not in pair},
         "capacity": {unit: share for unit, share in seen.capacity.items() if unit[0] != "evil"},
-        "fresh": operator.telemetry.telemetry_is_fresh("drone", now),
+        "fresh": operator.telemetry.is_fresh("drone", now),
         "metrics": sorted(line for line in lines if 'mission="watch"' in line and "_created{" not in line),
     }
 

@@ -10,7 +10,7 @@ import pytest
 
 from maleo_kube.client import Client
 from maleo_kube.errors import Unreachable
-from maleo_operator.ingest.identity import Denied, Reviewer
+from maleo_operator.ingest.identity import Denied, TokenAuthenticator
 
 ACCOUNT = "system:serviceaccount:maleo-system:maleo-agent"
 AUDIENCE = "maleo-operator"
@@ -35,7 +35,7 @@ class ApiServer:
         self.reviews = 0
         self.user: dict[str, Any] = {"username": ACCOUNT, "extra": EXTRA}
         self.answers: Callable[[], None] = lambda: None
-        self.reviewer = Reviewer(cast("Client", self), audience=AUDIENCE, account=ACCOUNT)
+        self.reviewer = TokenAuthenticator(cast("Client", self), audience=AUDIENCE, account=ACCOUNT)
 
     async def create(self, _kind: object, body: dict[str, Any]) -> dict[str, Any]:
         self.reviews += 1
@@ -124,7 +124,7 @@ async def test_api_server_that_does_not_answer__refuses_for_now_and_ends_no_stre
 
     api.answers = fail
     assert await api.ask(_token()) == 503
-    assert await api.reviewer.is_good(_token(), "drone-1")
+    assert await api.reviewer.is_still_valid(_token(), "drone-1")
     api.answers = lambda: None
     assert await api.ask(_token()) == "drone-1"
 
@@ -133,5 +133,5 @@ async def test_open_streams_token__is_reviewed_anew() -> None:
     api = ApiServer()
     assert await api.ask(_token()) == "drone-1"
     api.user = {"username": ""}
-    assert not await api.reviewer.is_good(_token(), "drone-1")
+    assert not await api.reviewer.is_still_valid(_token(), "drone-1")
     assert await api.ask(_token()) == 401, "what was remembered of it is gone"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maleo_operator.ingest.links import Links
+from maleo_operator.ingest.links import LinkEstimator
 from maleo_wire.messages import TransferReport
 
 PAIR = ("drone-1", "edge-1")
@@ -22,7 +22,7 @@ class Wire:
     round_trip: float
     jitter: float
     chance: random.Random
-    links: Links = field(default_factory=Links)
+    links: LinkEstimator = field(default_factory=LinkEstimator)
     now: float = 1000.0
     _free_at: float = 0.0
 
@@ -39,7 +39,7 @@ class Wire:
             report = TransferReport(
                 node=PAIR[1], requests=len(times), bytes=size * len(times), seconds=sum(times), least_s=min(times)
             )
-            self.links.note(PAIR[0], report, self.now)
+            self.links.record(PAIR[0], report, self.now)
 
     def figure(self, declared: float) -> float | None:
         """`declared`: the fixed part as planning has it."""
@@ -82,9 +82,9 @@ def test_bandwidth__is_found_whatever_the_order_and_mix_of_transfers(
 
 @given(size=st.integers(1, 16_000), seconds=st.floats(1e-5, 5.0), declared=st.floats(0.0, 0.1))
 def test_small_transfers__prove_nothing_about_the_bandwidth(size: int, seconds: float, declared: float) -> None:
-    links = Links()
+    links = LinkEstimator()
     for second in range(60):
-        links.note(PAIR[0], TransferReport(node=PAIR[1], requests=20, bytes=20 * size, seconds=20 * seconds), second)
+        links.record(PAIR[0], TransferReport(node=PAIR[1], requests=20, bytes=20 * size, seconds=20 * seconds), second)
         assert links.bandwidth(second, lambda _source, _target: declared) == {}
 
 
@@ -125,7 +125,7 @@ def test_doubt__is_told() -> None:
 
 
 def test_transfer_within_a_node__crosses_no_link() -> None:
-    links = Links()
+    links = LinkEstimator()
     for second in range(5):
-        links.note("edge-1", TransferReport(node="edge-1", requests=1, bytes=LARGE, seconds=0.1), second)
+        links.record("edge-1", TransferReport(node="edge-1", requests=1, bytes=LARGE, seconds=0.1), second)
     assert links.bandwidth(5.0) == {}

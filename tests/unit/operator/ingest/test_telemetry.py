@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from maleo_operator.ingest.publisher import Hub
+from maleo_operator.ingest.publisher import DesiredStatePublisher
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_planner.types.problem import Estimate, Plan
 from maleo_wire.ddsketch import Histogram
@@ -58,11 +58,11 @@ def _frame(*, revision: int = 1, total: int = 8, over: int = 0, seconds: float =
 
 
 def _hear(store: TelemetryStore, frame: Frame, at: float) -> None:
-    store.hear("drone-1", frame, missions={SLOT: KEY}, now=at)
+    store.record_frame("drone-1", frame, missions={SLOT: KEY}, now=at)
 
 
 def _summary(store: TelemetryStore, now: float, *, revision: int = 1):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    return store.summarise(KEY, revision=revision, window_s=10.0, percentile=95, windows=2, now=now)
+    return store.summarize(KEY, revision=revision, window_s=10.0, percentile=95, windows=2, now=now)
 
 
 def test_windows__are_whole_ones_of_the_active_revision() -> None:
@@ -80,9 +80,9 @@ def test_windows__are_whole_ones_of_the_active_revision() -> None:
 def test_windows_of_minutes__are_whole_too() -> None:
     store, asked = TelemetryStore(), {"revision": 1, "window_s": 400.0, "percentile": 95, "windows": 2}
     for second in range(800, 1700):
-        store.summarise(KEY, **asked, now=float(second))
+        store.summarize(KEY, **asked, now=float(second))
         _hear(store, _frame(over=8), float(second))
-    seen = store.summarise(KEY, **asked, now=1700.0)
+    seen = store.summarize(KEY, **asked, now=1700.0)
     assert [(w.total, w.over_limit, w.rate) for w in seen.windows] == [(3200, 3200, 8.0)] * 2
     assert (seen.samples, seen.rate) == (3200, 8.0)
 
@@ -92,10 +92,10 @@ def test_window_of_another_length__begins_anew() -> None:
     for second in range(100, 125):
         _hear(store, _frame(), float(second))
     asked = {"revision": 1, "window_s": 5.0, "percentile": 95, "windows": 2}
-    assert store.summarise(KEY, **asked, now=125.0).windows == ()
+    assert store.summarize(KEY, **asked, now=125.0).windows == ()
     for second in range(125, 131):
         _hear(store, _frame(), float(second))
-    assert [w.total for w in store.summarise(KEY, **asked, now=131.0).windows] == [40]
+    assert [w.total for w in store.summarize(KEY, **asked, now=131.0).windows] == [40]
 
 
 def test_window__says_what_one_inference_took_and_how_that_is_known() -> None:
@@ -108,7 +108,7 @@ def test_window__says_what_one_inference_took_and_how_that_is_known() -> None:
 
 def test_backfilled_frames__count_but_never_judge() -> None:
     store = TelemetryStore()
-    counted = store.hear("drone-1", _frame(backfilled=True), missions={SLOT: KEY}, now=100.0)
+    counted = store.record_frame("drone-1", _frame(backfilled=True), missions={SLOT: KEY}, now=100.0)
     assert [c.answered for c in counted] == [8]
     assert _summary(store, 125.0).windows == ()
 
@@ -116,8 +116,8 @@ def test_backfilled_frames__count_but_never_judge() -> None:
 def test_frame_that_comes_twice__counts_once_on_whatever_connection() -> None:
     store, counts = TelemetryStore(), []
     for boot, frame in (("a", first := _frame()), ("a", first), ("a", _frame()), ("b", first)):
-        store.greet("drone-1", boot)  # each time on a new connection
-        counts.append(len(store.hear("drone-1", frame, missions={SLOT: KEY}, now=100.0)))
+        store.on_hello("drone-1", boot)  # each time on a new connection
+        counts.append(len(store.record_frame("drone-1", frame, missions={SLOT: KEY}, now=100.0)))
     assert counts == [1, 0, 1, 1], "a new start of the agent counts from the beginning"
 
 
@@ -125,7 +125,7 @@ def test_clock_that_steps_back__ends_freshness_and_begins_windows_anew() -> None
     store = TelemetryStore()
     for second in range(3600, 3630):
         _hear(store, _frame(), float(second))
-    assert not store.telemetry_is_fresh("drone-1", 100.0)
+    assert not store.is_fresh("drone-1", 100.0)
     for second in range(100, 125):
         _hear(store, _frame(over=8), float(second))
     assert [(w.total, w.over_limit) for w in _summary(store, 125.0).windows] == [(80, 80)] * 2
@@ -171,13 +171,13 @@ def test_small_transfers__never_prove_a_fast_link() -> None:
 def test_node_that_comes_back__has_links_that_nothing_is_known_of() -> None:
     """While its cable was cut transfers were given up; that is no speed of the link that it is back on."""
     store = TelemetryStore()
-    store.hear("edge-1", Frame(sequence=1, at=99.0), missions={}, now=99.0)
+    store.record_frame("edge-1", Frame(sequence=1, at=99.0), missions={}, now=99.0)
     for second in range(9):
         _hear(store, _frame(transfers=_transfer(200_000, 5.0)), 100.0 + second)
         if second in (0, 4, 8):
-            store.hear("edge-1", Frame(sequence=second + 2, at=100.0 + second), missions={}, now=100.0 + second)
+            store.record_frame("edge-1", Frame(sequence=second + 2, at=100.0 + second), missions={}, now=100.0 + second)
     assert _bandwidth(store, 108.0) == 40_000.0  # some frames were late, no more
-    store.hear("edge-1", Frame(sequence=11, at=120.0), missions={}, now=120.0)
+    store.record_frame("edge-1", Frame(sequence=11, at=120.0), missions={}, now=120.0)
     assert _bandwidth(store, 120.0) is None
 
 
@@ -257,14 +257,14 @@ class _Told(ControlServer):
 
 def test_hub__tells_nothing_before_it_knows_everything() -> None:
     told = _Told()
-    hub = Hub(told)
-    hub.desire("default/a", (("drone-1", _slot("default/a-1")),))
-    hub.desire("default/b", (("drone-1", _slot("default/b-1")),))
+    hub = DesiredStatePublisher(told)
+    hub.set_desired("default/a", (("drone-1", _slot("default/a-1")),))
+    hub.set_desired("default/b", (("drone-1", _slot("default/b-1")),))
     assert told.told == []
     hub.lead(7, ["drone-1", "edge-1"])
     assert told.told == [("drone-1", ("default/a-1", "default/b-1"), 7), ("edge-1", (), 7)]
-    hub.desire("default/a", ())
+    hub.set_desired("default/a", ())
     assert told.told[-1] == ("drone-1", ("default/b-1",), 7)
     hub.resign()
-    hub.desire("default/b", ())
+    hub.set_desired("default/b", ())
     assert len(told.told) == 3

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maleo_api.mission import Demand
-from maleo_operator.ingest.windows import MOST, Tally, Windows, length_for
+from maleo_operator.ingest.windows import MAX_WINDOWS, Tally, Windows, default_length
 from maleo_operator.reconcilers.drift import judge_run
 from maleo_operator.reconcilers.scope import Window
 from maleo_wire.ddsketch import Histogram
@@ -82,7 +82,7 @@ def _stories(draw: st.DrawFn) -> list[_Told]:
 
 
 @settings(max_examples=200)
-@given(told=_stories(), length=_LENGTHS, count=st.integers(1, MOST), later=st.floats(0.0, 20_000.0))
+@given(told=_stories(), length=_LENGTHS, count=st.integers(1, MAX_WINDOWS), later=st.floats(0.0, 20_000.0))
 def test_windows__are_what_counting_everything_anew_gives(
     told: list[_Told], length: float, count: int, later: float
 ) -> None:
@@ -99,7 +99,7 @@ def test_windows__are_what_counting_everything_anew_gives(
 
 
 @settings(max_examples=20)
-@given(length=st.sampled_from([1.0, 10.0, 400.0, 900.0, 3600.0]), count=st.integers(1, MOST))
+@given(length=st.sampled_from([1.0, 10.0, 400.0, 900.0, 3600.0]), count=st.integers(1, MAX_WINDOWS))
 def test_memory__is_bounded_however_long_windows_are_and_whatever_moves(length: float, count: int) -> None:
     windows = Windows(length)
     for second in range(0, 100_000, 50):
@@ -107,7 +107,7 @@ def test_memory__is_bounded_however_long_windows_are_and_whatever_moves(length: 
         for older in range(max(0, revision - 3), revision + 1):
             windows.add(_Told(float(second), older, 1, 0, 1.0).report(), float(second))
         windows.closed(revision - 2, count, float(second))
-    assert len(windows._tallies) <= 3 * (MOST + 1) + 1
+    assert len(windows._tallies) <= 3 * (MAX_WINDOWS + 1) + 1
     assert len(windows._first) <= 4
 
 
@@ -120,7 +120,7 @@ def test_memory__is_bounded_when_an_agent_makes_up_revisions() -> None:
 
 @pytest.mark.parametrize(("rate", "want"), [("15/s", 10.0), ("1/s", 10.0), ("1/m", 600.0), ("1/h", 36_000.0)])
 def test_window_without_a_latency_objective__holds_some_requests(rate: str, want: float) -> None:
-    assert length_for(Demand(rate=rate)) == pytest.approx(want)
+    assert default_length(Demand(rate=rate)) == pytest.approx(want)
 
 
 def test_sensor_that_is_late_once_a_minute__is_seen_to_be_over_its_limit() -> None:
