@@ -243,7 +243,7 @@ class Cache:
 
     def _controlled(self, kind: Kind, mission: Mission, name: str) -> Object | None:
         found = self.raw(kind, f"{mission.metadata.namespace}/{name}")
-        return found if found is not None and children.is_child_of(found, mission) else None
+        return found if found is not None and children.is_controlled_by(found, mission) else None
 
     def lease_ends_at(self, node: str, namespace: str) -> float:
         """Return the monotonic time at which the Lease of the node's agent expires; 0 without a Lease.

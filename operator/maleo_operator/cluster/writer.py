@@ -109,7 +109,9 @@ class Writer:
             return
         labels = {name: body["metadata"]["labels"][name] for name in (children.MISSION, children.MANAGED_BY)}
         if kind is PODS and not labels.items() <= found["metadata"].get("labels", {}).items():
-            await self._merge(kind, children.correct(found, {"kind": kind.kind, "metadata": {"labels": labels}}), found)
+            await self._merge(
+                kind, children.build_patch(found, {"kind": kind.kind, "metadata": {"labels": labels}}), found
+            )
         else:
             self._cache.record(kind, found)
 
@@ -119,7 +121,7 @@ class Writer:
         if found is None or not _is_same_owner(found, body):
             found = await self._create_or_find(kind, body)
         if found is not None:
-            await self._merge(kind, children.correct(found, body), found)
+            await self._merge(kind, children.build_patch(found, body), found)
 
     async def _create_or_find(self, kind: Kind, body: Object) -> Object | None:
         """Create `body` and return None, or return the existing object.

@@ -31,7 +31,7 @@ from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.ingest.windows import default_length
 from maleo_operator.metrics import Metrics
 from maleo_operator.reconcilers import device, mission
-from maleo_operator.reconcilers.condition import find
+from maleo_operator.reconcilers.condition import find_condition
 from maleo_operator.reconcilers.conditions import events
 from maleo_operator.reconcilers.conditions.readiness import CHILD_REFUSED
 from maleo_operator.reconcilers.manifests import children
@@ -299,7 +299,9 @@ class Cycle:
         verdict: Verdict | None = session.fit(key, proposal) if proposal is not None else None
         versions = self._versions(declared)
         scope = replace(
-            self._scope(declared, snapshot, memory), better=verdict is not None, news=memory.has_input_changes(versions)
+            self._scope(declared, snapshot, memory),
+            has_fleet_plan=verdict is not None,
+            inputs_changed=memory.has_input_changes(versions),
         )
         active = declared.status.active
         if memory.plan is not None and active is not None and memory.plan_revision == active.revision:
@@ -323,9 +325,9 @@ class Cycle:
             inputs_digest=digest,
             planned_at=_unix_time(memory.planned_at),
             attempts=memory.attempts,
-            news=False,
+            inputs_changed=False,
         )
-        log.info(events.tell_decision(scope))
+        log.info(events.format_decision(scope))
         return scope
 
     async def _plan(self, session: PlanningSession, key: str) -> Verdict:
@@ -362,9 +364,9 @@ class Cycle:
         """
         rejection = await self._writer.apply_children(outcome)
         if rejection is not None:
-            placed = find(scope.mission.status.conditions, "Placed")
+            placed = find_condition(scope.mission.status.conditions, "Placed")
             if repeated or (placed is not None and placed.reason == CHILD_REFUSED):
-                scope = replace(scope, refused=str(rejection))
+                scope = replace(scope, rejected_child=str(rejection))
                 if rejection.kind is PLACEMENTS:  # decide without the verdict whose Placement was refused
                     scope = replace(scope, trigger=None, verdict=None)
                 outcome = mission.decide(scope)
@@ -408,7 +410,7 @@ class Cycle:
             epoch=self._epoch,
             now=now,
             settings=self._slot_settings,
-            deleted=_remember_serving(memory, active, placements),
+            deleted_active=_remember_serving(memory, active, placements),
             planned_at=_unix_time(memory.planned_at),
             attempts=memory.attempts,
             displaced=memory.displaced,

@@ -10,57 +10,57 @@ from maleo_api.meta import Condition
 
 Status = Literal["True", "False", "Unknown"]
 
-_FIGURE: Final = re.compile(r"(?<![\w-])(?<!revision )(?<!block )[+-]?\d[\d.]*")
+_NUMBER: Final = re.compile(r"(?<![\w-])(?<!revision )(?<!block )[+-]?\d[\d.]*")
 _MAX_MESSAGE: Final = 1024
 
 
-def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
+def find_condition(conditions: Iterable[Condition], kind: str) -> Condition | None:
     return next((c for c in conditions if c.type == kind), None)
 
 
-def holds(conditions: Iterable[Condition], kind: str) -> bool:
-    found = find(conditions, kind)
+def is_true(conditions: Iterable[Condition], kind: str) -> bool:
+    found = find_condition(conditions, kind)
     return found is not None and found.status == "True"
 
 
-def condition(kind: str, status: Status, reason: str, message: str) -> Condition:
-    """Return a condition without transition time and generation, which `settle` sets."""
+def make_condition(kind: str, status: Status, reason: str, message: str) -> Condition:
+    """Return a condition without transition time and generation, which `merge_conditions` sets."""
     return Condition(type=kind, status=status, reason=reason, message=message[:_MAX_MESSAGE])
 
 
-def settle(before: Sequence[Condition], wanted: Iterable[Condition], *, generation: int, now: float) -> list[Condition]:
-    """Merge `wanted` into `before`; types that are not in `wanted` are kept.
+def merge_conditions(
+    before: Sequence[Condition], desired: Iterable[Condition], *, generation: int, now: float
+) -> list[Condition]:
+    """Merge `desired` into `before`; types that are not in `desired` are kept.
 
     The transition time changes with the status only. A condition whose message differs only in its figures is kept
     unchanged, to avoid a write.
     """
-    settled = {c.type: c for c in before}
-    for new in wanted:
-        old = settled.get(new.type)
-        if old is None or not _same(old, new, generation):
-            since = old.last_transition_time if old is not None and old.status == new.status else timestamp(now)
-            settled[new.type] = new.model_copy(
-                update={"last_transition_time": since, "observed_generation": generation}
-            )
-    return list(settled.values())
+    merged = {c.type: c for c in before}
+    for new in desired:
+        old = merged.get(new.type)
+        if old is None or not _is_unchanged(old, new, generation):
+            since = old.last_transition_time if old is not None and old.status == new.status else format_timestamp(now)
+            merged[new.type] = new.model_copy(update={"last_transition_time": since, "observed_generation": generation})
+    return list(merged.values())
 
 
-def same_but_figures(old: str, new: str) -> bool:
+def equal_except_numbers(old: str, new: str) -> bool:
     """Return True if two texts are equal up to figures; `edge-1`, `revision 2` and `block 3` are names."""
-    return _FIGURE.sub("#", old) == _FIGURE.sub("#", new)
+    return _NUMBER.sub("#", old) == _NUMBER.sub("#", new)
 
 
-def _same(old: Condition, new: Condition, generation: int) -> bool:
-    known = (old.status, old.reason, old.observed_generation) == (new.status, new.reason, generation)
-    return known and same_but_figures(old.message, new.message)
+def _is_unchanged(old: Condition, new: Condition, generation: int) -> bool:
+    same = (old.status, old.reason, old.observed_generation) == (new.status, new.reason, generation)
+    return same and equal_except_numbers(old.message, new.message)
 
 
-def timestamp(now: float) -> str:
+def format_timestamp(now: float) -> str:
     """Return a Unix time as an RFC 3339 API timestamp: `2026-11-24T01:40:00Z`."""
     return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def seconds(text: str) -> float:
+def parse_timestamp(text: str) -> float:
     """Return the Unix time of an API timestamp. Raise ValueError if it is malformed."""
     return datetime.fromisoformat(text).timestamp()
 

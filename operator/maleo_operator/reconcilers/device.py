@@ -15,11 +15,11 @@ from maleo_api.device import (
 )
 from maleo_api.labels import SITE, TIER
 from maleo_api.meta import API_VERSION, Basis, Condition, Tier
-from maleo_operator.reconcilers.condition import condition, settle
+from maleo_operator.reconcilers.condition import make_condition, merge_conditions
 from maleo_operator.reconcilers.scope import DeviceScope, Outcome, Reference
 
 _NPU: Final = "maleo.dev/npu"
-_OWNED: Final = ("Ready", "TelemetryFresh")
+_OPERATOR_CONDITIONS: Final = ("Ready", "TelemetryFresh")
 _STRENGTH: Final = {basis: rank for rank, basis in enumerate(Basis)}
 _MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")
 
@@ -33,11 +33,11 @@ def decide(scope: DeviceScope) -> Outcome:
         return _without_node(scope)
     if scope.device is None:
         return Outcome(create=(_manifest(scope),), requeue_s=1.0)
-    profiles = installed(scope.device)
+    profiles = installed_profiles(scope.device)
     status = _status(scope, scope.device, profiles)
     return Outcome(
-        status=None if status == _owned(scope.device.status) else status.to_api(),
-        node_labels=_changes(scope, _labels(scope, profiles)),
+        status=None if status == _operator_part(scope.device.status) else status.to_api(),
+        node_labels=_label_changes(scope, _labels(scope, profiles)),
     )
 
 
@@ -46,7 +46,7 @@ def _without_node(scope: DeviceScope) -> Outcome:
 
     Users may apply a Device before its node joins or is labelled. Such a Device gets Ready=False instead.
     """
-    device, labels = scope.device, _changes(scope, {}) if scope.node else {}
+    device, labels = scope.device, _label_changes(scope, {}) if scope.node else {}
     if device is None:
         return Outcome(node_labels=labels)
     if device.spec.power_cap is None and not device.spec.declared:
@@ -57,12 +57,12 @@ def _without_node(scope: DeviceScope) -> Outcome:
         if scope.node is None
         else f"set it to one of {', '.join(Tier)}"
     )
-    wanted = [condition("Ready", "False", "NoNode", f"{message}: {advice}"), _telemetry_fresh(scope)]
-    status = _settled(scope, device, DeviceStatus(), wanted)
-    return Outcome(status=None if status == _owned(device.status) else status.to_api(), node_labels=labels)
+    desired = [make_condition("Ready", "False", "NoNode", f"{message}: {advice}"), _telemetry_fresh(scope)]
+    status = _with_conditions(scope, device, DeviceStatus(), desired)
+    return Outcome(status=None if status == _operator_part(device.status) else status.to_api(), node_labels=labels)
 
 
-def installed(device: Device) -> dict[str, str]:
+def installed_profiles(device: Device) -> dict[str, str]:
     """Return name (`host`, or the accelerator's) -> profile, as found by the agent or declared in the spec."""
     inventory = device.status.inventory
     found = {"host": inventory.host.profile} if inventory else {}
@@ -80,10 +80,10 @@ def _manifest(scope: DeviceScope) -> dict[str, Any]:
     }
 
 
-def _owned(status: DeviceStatus) -> DeviceStatus:
+def _operator_part(status: DeviceStatus) -> DeviceStatus:
     """Return the operator's part of the status; the rest belongs to the agent."""
-    ours = [c for c in status.conditions if c.type in _OWNED]
-    return status.model_copy(update={"inventory": None, "conditions": ours})
+    own = [c for c in status.conditions if c.type in _OPERATOR_CONDITIONS]
+    return status.model_copy(update={"inventory": None, "conditions": own})
 
 
 def _status(scope: DeviceScope, device: Device, profiles: Mapping[str, str]) -> DeviceStatus:
@@ -93,13 +93,15 @@ def _status(scope: DeviceScope, device: Device, profiles: Mapping[str, str]) -> 
         site=scope.node.labels.get(SITE, ""),
         units=_units(scope, profiles),
     )
-    return _settled(scope, device, found, [_ready(scope, device, profiles), _telemetry_fresh(scope)])
+    return _with_conditions(scope, device, found, [_ready(scope, device, profiles), _telemetry_fresh(scope)])
 
 
-def _settled(scope: DeviceScope, device: Device, found: DeviceStatus, wanted: list[Condition]) -> DeviceStatus:
-    before, generation = _owned(device.status), device.metadata.generation
-    conditions = settle(before.conditions, wanted, generation=generation, now=scope.now)
-    return found.model_copy(update={"conditions": conditions, "observed_generation": generation})
+def _with_conditions(
+    scope: DeviceScope, device: Device, status: DeviceStatus, desired: list[Condition]
+) -> DeviceStatus:
+    before, generation = _operator_part(device.status), device.metadata.generation
+    conditions = merge_conditions(before.conditions, desired, generation=generation, now=scope.now)
+    return status.model_copy(update={"conditions": conditions, "observed_generation": generation})
 
 
 def _units(scope: DeviceScope, profiles: Mapping[str, str]) -> list[UnitStatus]:
@@ -136,28 +138,28 @@ def _ready(scope: DeviceScope, device: Device, profiles: Mapping[str, str]) -> C
     tier = scope.node.labels[TIER]
     unknown = sorted(f"{name}: {profile}" for name, profile in profiles.items() if profile not in scope.profiles)
     if tier not in set(Tier):
-        return condition("Ready", "False", "UnknownTier", f"label {TIER}={tier}: use one of {', '.join(Tier)}")
+        return make_condition("Ready", "False", "UnknownTier", f"label {TIER}={tier}: use one of {', '.join(Tier)}")
     if not scope.node.ready:
-        return condition("Ready", "False", "NodeNotReady", f"node {scope.name} is not Ready")
+        return make_condition("Ready", "False", "NodeNotReady", f"node {scope.name} is not Ready")
     if not (scope.connected or scope.lease_fresh):
         message = f"the agent on {scope.name} has no stream to the operator and its lease has expired"
-        return condition("Ready", "False", "AgentLost", message)
+        return make_condition("Ready", "False", "AgentLost", message)
     if device.status.inventory is None:
-        return condition(
+        return make_condition(
             "Ready", "False", "NoInventory", f"the agent on {scope.name} has not reported its hardware yet"
         )
     if unknown:
         message = f"no DeviceProfile for {', '.join(unknown)}: apply one, or correct spec.declared"
-        return condition("Ready", "False", "UnknownProfile", message)
-    return condition("Ready", "True", "AgentReports", "the node is Ready and its agent reports")
+        return make_condition("Ready", "False", "UnknownProfile", message)
+    return make_condition("Ready", "True", "AgentReports", "the node is Ready and its agent reports")
 
 
 def _telemetry_fresh(scope: DeviceScope) -> Condition:
     if scope.telemetry_fresh:
-        return condition("TelemetryFresh", "True", "Reporting", "telemetry is arriving")
+        return make_condition("TelemetryFresh", "True", "Reporting", "telemetry is arriving")
     if not scope.connected:
-        return condition("TelemetryFresh", "Unknown", "Disconnected", "the agent has no stream to the operator")
-    return condition("TelemetryFresh", "False", "Stale", "the agent is connected but sends no telemetry")
+        return make_condition("TelemetryFresh", "Unknown", "Disconnected", "the agent has no stream to the operator")
+    return make_condition("TelemetryFresh", "False", "Stale", "the agent is connected but sends no telemetry")
 
 
 def _labels(scope: DeviceScope, profiles: Mapping[str, str]) -> dict[str, str]:
@@ -183,9 +185,9 @@ def _label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:63].strip("-._")
 
 
-def _changes(scope: DeviceScope, wanted: Mapping[str, str]) -> dict[str, str | None]:
+def _label_changes(scope: DeviceScope, desired: Mapping[str, str]) -> dict[str, str | None]:
     """Return the labels to set, or to remove (None), on the Node; empty if they are right."""
     assert scope.node is not None
-    have = {key: value for key, value in scope.node.labels.items() if key == _NPU or key.startswith(f"{_NPU}-")}
-    removed: dict[str, str | None] = {key: None for key in have if key not in wanted}
-    return removed | {key: value for key, value in wanted.items() if have.get(key) != value}
+    current = {key: value for key, value in scope.node.labels.items() if key == _NPU or key.startswith(f"{_NPU}-")}
+    removed: dict[str, str | None] = {key: None for key in current if key not in desired}
+    return removed | {key: value for key, value in desired.items() if current.get(key) != value}

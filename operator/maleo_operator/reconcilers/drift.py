@@ -16,25 +16,25 @@ _NEGLIGIBLE: Final = 1e-17
 Judgement = Literal["Within", "Exceeded", "TooFewSamples"]
 
 
-def tail(total: int, over: int, share: float) -> float:
+def binomial_tail(total: int, over: int, p: float) -> float:
     """Return P(X >= over) for X ~ Binomial(total, share), exact up to rounding, in O(sqrt(total)) time."""
     if over <= 0:
         return 1.0
-    if over > total or share <= 0.0:
+    if over > total or p <= 0.0:
         return 0.0
-    if share >= 1.0:
+    if p >= 1.0:
         return 1.0
-    odds = share / (1 - share)
-    if over > total * share:
-        return _sum_from(_term(total, over, share), ((total - k) / (k + 1) * odds for k in range(over, total)))
+    odds = p / (1 - p)
+    if over > total * p:
+        return _sum_from(_term(total, over, p), ((total - k) / (k + 1) * odds for k in range(over, total)))
     below = ((k / (total - k + 1)) / odds for k in range(over - 1, 0, -1))
-    return 1.0 - _sum_from(_term(total, over - 1, share), below)
+    return 1.0 - _sum_from(_term(total, over - 1, p), below)
 
 
-def _term(total: int, k: int, share: float) -> float:
+def _term(total: int, k: int, p: float) -> float:
     """Return P(X = k), computed with log-gamma because the factorials of large windows overflow a float."""
     choose = math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
-    return math.exp(choose + k * math.log(share) + (total - k) * math.log1p(-share))
+    return math.exp(choose + k * math.log(p) + (total - k) * math.log1p(-p))
 
 
 def _sum_from(term: float, ratios: Iterable[float]) -> float:
@@ -56,7 +56,7 @@ def judge(window: Window, *, percentile: int, min_samples: int) -> Judgement:
     if window.total < min_samples:
         return "TooFewSamples"
     allowed = 1 - percentile / 100
-    return "Exceeded" if tail(window.total, window.over_limit, allowed) < SIGNIFICANCE else "Within"
+    return "Exceeded" if binomial_tail(window.total, window.over_limit, allowed) < SIGNIFICANCE else "Within"
 
 
 def judge_run(windows: Sequence[Window], *, percentile: int, min_samples: int, running: int) -> Judgement | None:

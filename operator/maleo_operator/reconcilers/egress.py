@@ -28,11 +28,12 @@ def withholds_input(scope: MissionScope, placement: Placement, target: Partition
     return target.node != source and not may_receive(reach, nodes.get(source), nodes.get(target.node))
 
 
-def tell_violation(scope: MissionScope, placement: Placement) -> str:
+def describe_violation(scope: MissionScope, placement: Placement) -> str:
     """Return a message for the first violation between existing nodes; empty if there is none."""
-    known = scope.snapshot.nodes.keys()
+    existing = scope.snapshot.nodes.keys()
     return next(
-        (told for node, told in _violations(scope, placement) if {node, placement.spec.entry_node} <= known), ""
+        (message for node, message in _violations(scope, placement) if {node, placement.spec.entry_node} <= existing),
+        "",
     )
 
 
@@ -43,8 +44,11 @@ def _violations(scope: MissionScope, placement: Placement) -> Iterator[tuple[str
         rule = _rule_for(scope, placement, part)
         reach = getattr(scope.mission.spec.egress, rule)
         if part.node != source and not may_receive(reach, nodes.get(source), nodes.get(part.node)):
-            here, there = _name(source, nodes.get(source)), _name(part.node, nodes.get(part.node))
-            yield part.node, f"spec.egress.{rule} is {reach}: {there} may not receive {rule} from {here}"
+            source_name, target_name = (
+                _describe_node(source, nodes.get(source)),
+                _describe_node(part.node, nodes.get(part.node)),
+            )
+            yield part.node, f"spec.egress.{rule} is {reach}: {target_name} may not receive {rule} from {source_name}"
 
 
 def _rule_for(scope: MissionScope, placement: Placement, part: Partition) -> str:
@@ -60,6 +64,6 @@ def _rule_for(scope: MissionScope, placement: Placement, part: Partition) -> str
     return "features" if first > 0 else "input"
 
 
-def _name(node: str, facts: Place | None) -> str:
+def _describe_node(node: str, facts: Place | None) -> str:
     site = facts.site if facts is not None else ""
     return f"{node} (site {site})" if site else f"{node} (no label {SITE})"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from maleo_api.placement import Partition, Placement
-from maleo_operator.reconcilers.condition import holds
+from maleo_operator.reconcilers.condition import is_true
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 
 
@@ -41,13 +41,13 @@ class Revisions:
         return self.pending or self.active
 
 
-def is_replaced(scope: MissionScope, placement: Placement) -> bool:
+def is_artifact_replaced(scope: MissionScope, placement: Placement) -> bool:
     """Return True if the Model no longer has the variant of `placement` with the same artifact."""
     variants = scope.model.spec.variants if scope.model else []
     return not any(v.name == placement.spec.variant and placement.spec.artifact in v.artifacts for v in variants)
 
 
-def observe(scope: MissionScope) -> Revisions:
+def derive_roles(scope: MissionScope) -> Revisions:
     """Return the roles of the Placements by `status.active` and their own conditions.
 
     A Placement that was deleted while it serves stays active (`scope.deleted`).
@@ -62,7 +62,7 @@ def observe(scope: MissionScope) -> Revisions:
     # Without `status.active` an older revision may be the one that serves, so none is stale.
     stale = tuple(p for p in older if active_revision is not None and p in newer)
     return Revisions(
-        active=next((p for p in live if p.spec.revision == active_revision), scope.deleted),
+        active=next((p for p in live if p.spec.revision == active_revision), scope.deleted_active),
         pending=pending,
         draining=tuple(p for p in older if p not in stale),
         stale=stale,
@@ -79,7 +79,7 @@ def serving_revision(scope: MissionScope) -> int | None:
 
 
 def is_finished(placement: Placement) -> bool:
-    return any(holds(placement.status.conditions, kind) for kind in ("Superseded", "Abandoned"))
+    return any(is_true(placement.status.conditions, kind) for kind in ("Superseded", "Abandoned"))
 
 
 def entry_of(placement: Placement) -> Slot:
@@ -105,7 +105,7 @@ def live_pods(pods: Iterable[SlotPod]) -> dict[Slot, SlotPod]:
     return {Slot(p.node, p.unit): p for p in reversed(ordered)}
 
 
-def describe(placement: Placement) -> str:
+def describe_placement(placement: Placement) -> str:
     """Return a description such as `Split drone-1>edge-1, int8, cut after block 3`."""
     cuts = " and ".join(f"block {p.span.last}" for p in placement.spec.partitions[:-1])
     where = f"{placement.spec.mode} {'>'.join(nodes_of(placement))}, {placement.spec.variant}"

@@ -79,8 +79,8 @@ class MissionScope:
     has `ready=False` for these nodes, so that no new plan uses them.
     service: spec of the mission's Service; None = the Service is missing. Only children that the mission controls are
     included, whatever names or labels other objects have.
-    refused: the child that the API server refuses repeatedly, with its message; empty = none.
-    deleted: the Placement of `status.active` as last seen; None while it is stored, or if it was never seen.
+    rejected_child: the child that the API server refuses repeatedly, with its message; empty = none.
+    deleted_active: the Placement of `status.active` as last seen; None while it is stored, or if it was never seen.
     """
 
     mission: Mission
@@ -96,16 +96,16 @@ class MissionScope:
     epoch: int
     now: float
     settings: "SlotSettings"
-    refused: str = ""
-    deleted: Placement | None = None
+    rejected_child: str = ""
+    deleted_active: Placement | None = None
     planned_at: float = 0.0
     trigger: str | None = None
     verdict: Verdict | None = None
     inputs_digest: str = ""
     displaced: bool = False  # a higher-ranked mission has reserved a unit of its plan since it was planned
-    better: bool = False  # the joint optimization found a plan for it, which fits
+    has_fleet_plan: bool = False  # the joint optimization found a plan for it, which fits
     attempts: int = 0  # consecutive plans without a feasible result
-    news: bool = False  # a change since the last plan could make the mission feasible
+    inputs_changed: bool = False  # a change since the last plan could make the mission feasible
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 from maleo_api.mission import Mission, MissionStatus
 from maleo_api.model import Model
 from maleo_api.placement import Placement, PlacementStatus
-from maleo_operator.reconcilers.condition import timestamp
+from maleo_operator.reconcilers.condition import format_timestamp
 from maleo_operator.reconcilers.manifests import children
 from maleo_operator.reconcilers.mission import decide
 from maleo_operator.reconcilers.policies import trigger
@@ -134,10 +134,10 @@ class World:
         name = manifest["metadata"]["name"]
         if manifest["kind"] == "Placement":
             assert name not in self.placements, "a revision is made once"
-            stamped = manifest | {"metadata": manifest["metadata"] | {"creationTimestamp": timestamp(self.now)}}
+            stamped = manifest | {"metadata": manifest["metadata"] | {"creationTimestamp": format_timestamp(self.now)}}
             self.placements[name] = Placement.model_validate(stamped)
         elif manifest["kind"] == "Pod" and name not in self.pods:
-            meta = manifest["metadata"] | {"creationTimestamp": timestamp(self.now)}
+            meta = manifest["metadata"] | {"creationTimestamp": format_timestamp(self.now)}
             self.pods[name] = manifest | {"metadata": meta, "status": {"phase": "Pending"}}
             self.slots[name] = Slot(room=1 if self._node(name) in self.memory else 9)
 
@@ -165,7 +165,7 @@ class World:
         if kind == "Placement":
             self.placements.pop(name, None)
         elif name in self.pods:
-            self.pods[name]["metadata"]["deletionTimestamp"] = timestamp(self.now)
+            self.pods[name]["metadata"]["deletionTimestamp"] = format_timestamp(self.now)
 
     def _deliver(self, outcome: Outcome) -> None:
         """Over the stream: the whole desired state; what is not in it is no longer told anything."""

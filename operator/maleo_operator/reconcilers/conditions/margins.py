@@ -15,8 +15,10 @@ from maleo_planner.types.requirements import Requirements
 from maleo_planner.types.variants import RunnableVariant, find_runnable_variant
 
 _BAND = 10  # width of a band in percentage points
-_STICK = 5  # hysteresis: points that a margin must leave its band by before another one is printed; never across zero
-_LEAST = 1e-6  # smallest magnitude of a margin whose condition is False
+_HYSTERESIS = (
+    5  # hysteresis: points that a margin must leave its band by before another one is printed; never across zero
+)
+_MIN_VIOLATION = 1e-6  # smallest magnitude of a margin whose condition is False
 PREDICTED = "~"
 """Prefix of a margin in the status that is predicted by the plan, because nothing has been observed yet."""
 
@@ -34,8 +36,8 @@ def declared_accuracy(scope: MissionScope, active: Placement) -> AccuracyFigure 
     loss = _lost_at_cuts(Requirements.parse_mission(scope.mission, model), edition, active)
     if math.isinf(loss):
         return None
-    left = max(0.0, quantities.parse(quantities.RATIO, row.value) - loss)
-    return row.model_copy(update={"value": quantities.show(quantities.RATIO, left, digits=6)}) if loss else row
+    remaining = max(0.0, quantities.parse(quantities.RATIO, row.value) - loss)
+    return row.model_copy(update={"value": quantities.show(quantities.RATIO, remaining, digits=6)}) if loss else row
 
 
 def _lost_at_cuts(demand: Requirements, edition: RunnableVariant, active: Placement) -> float:
@@ -100,8 +102,8 @@ def _predicted_energy_margin(scope: MissionScope, active: Placement) -> float | 
 def observed_joules(scope: MissionScope) -> float | None:
     """Return the joules per inference over all partitions, or None without a reading of known basis."""
     telemetry = scope.telemetry
-    known = telemetry.fresh and telemetry.joules_basis != Basis.UNKNOWN
-    return telemetry.joules if known else None
+    is_known = telemetry.fresh and telemetry.joules_basis != Basis.UNKNOWN
+    return telemetry.joules if is_known else None
 
 
 def observed_energy_margin(scope: MissionScope) -> float | None:
@@ -111,8 +113,8 @@ def observed_energy_margin(scope: MissionScope) -> float | None:
 
 def window_energy_margin(scope: MissionScope, window: Window) -> float | None:
     """Return the energy margin of one window, or None without a reading of known basis."""
-    known = window.joules is not None and window.joules_basis != Basis.UNKNOWN
-    return _energy(scope, window.joules, window.rate) if known and window.joules is not None else None
+    is_known = window.joules is not None and window.joules_basis != Basis.UNKNOWN
+    return _energy(scope, window.joules, window.rate) if is_known and window.joules is not None else None
 
 
 def _energy(scope: MissionScope, joules: float, rate: float | None) -> float | None:
@@ -130,24 +132,24 @@ def _energy(scope: MissionScope, joules: float, rate: float | None) -> float | N
 
 
 def find_margins(
-    scope: MissionScope, active: Placement | None, before: Margins | None, judged: Iterable[Condition]
+    scope: MissionScope, active: Placement | None, before: Margins | None, conditions: Iterable[Condition]
 ) -> Margins | None:
     """Return the printed margins of the status.
 
-    Latency and energy are bands, with a mark on predictions. Accuracy is declared, in percentage points. `judged`, the
-    conditions of the objectives, decides the sign, so that noise never makes a margin negative.
+    Latency and energy are bands, with a mark on predictions. Accuracy is declared, in percentage points. `conditions`, those
+    of the objectives, decide the sign, so that noise never makes a margin negative.
     """
     if active is None:
         return None
-    old, met = before or Margins(), {c.type: c.status for c in judged}
-    accuracy, joules = _agree(accuracy_margin(scope, active), met.get("AccuracyMet")), observed_joules(scope)
+    old, met = before or Margins(), {c.type: c.status for c in conditions}
+    accuracy, joules = _match_status(accuracy_margin(scope, active), met.get("AccuracyMet")), observed_joules(scope)
     latency, energy = _observed_latency_margin(scope), observed_energy_margin(scope)
     return Margins(
         accuracy=None if accuracy is None else quantities.show_points(accuracy),
         latency=_latency_band(scope, latency, old.latency, met.get("LatencyMet"))
         if latency is not None
         else _predicted_band(_predicted_latency_margin(scope, active), old.latency),
-        energy=band(_agree(energy, met.get("EnergyMet")), _observed(old.energy))
+        energy=band(_match_status(energy, met.get("EnergyMet")), _observed_band(old.energy))
         if joules is not None
         else _predicted_band(_predicted_energy_margin(scope, active), old.energy),
     )
@@ -158,29 +160,29 @@ def _latency_band(scope: MissionScope, margin: float, before: str | None, met: s
 
     A single outlying window therefore does not change the status.
     """
-    objective, known = scope.mission.spec.objectives.latency, _observed(before)
-    seen = [w.percentile_s for w in scope.telemetry.windows if w.percentile_s is not None]
-    if objective is not None and known is not None:
+    objective, last = scope.mission.spec.objectives.latency, _observed_band(before)
+    observed = [w.percentile_s for w in scope.telemetry.windows if w.percentile_s is not None]
+    if objective is not None and last is not None:
         limit = quantities.parse(quantities.DURATION, objective.at_most)
-        if any(band(_agree(margin_below(value, limit), met), known) == known for value in seen):
-            return known
-    return band(_agree(margin, met), known)
+        if any(band(_match_status(margin_below(value, limit), met), last) == last for value in observed):
+            return last
+    return band(_match_status(margin, met), last)
 
 
-def _agree(margin: float | None, met: str | None) -> float | None:
+def _match_status(margin: float | None, met: str | None) -> float | None:
     """Return `margin`, clamped to the sign that agrees with the status of its condition."""
     if margin is None or met not in ("True", "False"):
         return margin
-    return max(margin, 0.0) if met == "True" else min(margin, -_LEAST)
+    return max(margin, 0.0) if met == "True" else min(margin, -_MIN_VIOLATION)
 
 
-def _observed(before: str | None) -> str | None:
+def _observed_band(before: str | None) -> str | None:
     return None if before is None or before.startswith(PREDICTED) else before
 
 
 def _predicted_band(margin: float | None, before: str | None) -> str | None:
-    told = before.removeprefix(PREDICTED) if before is not None and before.startswith(PREDICTED) else None
-    found = band(margin, told)
+    last = before.removeprefix(PREDICTED) if before is not None and before.startswith(PREDICTED) else None
+    found = band(margin, last)
     return None if found is None else f"{PREDICTED}{found}"
 
 
@@ -190,6 +192,6 @@ def band(margin: float | None, before: str | None = None) -> str | None:
         return None
     points = margin * 100
     low = int(before[:-1]) if before is not None else 0
-    if before is not None and low - _STICK <= points < low + _BAND + _STICK and (points < 0) == (low < 0):
+    if before is not None and low - _HYSTERESIS <= points < low + _BAND + _HYSTERESIS and (points < 0) == (low < 0):
         return before
     return f"{math.floor(points / _BAND + 1e-9) * _BAND:+d}%"

@@ -4,7 +4,7 @@ from maleo_api import quantities
 from maleo_api.meta import Condition
 from maleo_api.mission import LatencyObjective
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.condition import condition, find
+from maleo_operator.reconcilers.condition import find_condition, make_condition
 from maleo_operator.reconcilers.conditions import margins
 from maleo_operator.reconcilers.drift import SIGNIFICANCE, judge_run
 from maleo_operator.reconcilers.scope import MissionScope
@@ -15,7 +15,7 @@ from maleo_planner.types.numeric import EPSILON
 def judge_objectives(scope: MissionScope, active: Placement | None) -> list[Condition]:
     """Return one condition per objective of the mission."""
     objectives = scope.mission.spec.objectives
-    wanted = {
+    judges = {
         "AccuracyMet": (objectives.accuracy, _accuracy),
         "LatencyMet": (objectives.latency, _latency),
         "EnergyMet": (objectives.energy, _energy),
@@ -23,8 +23,8 @@ def judge_objectives(scope: MissionScope, active: Placement | None) -> list[Cond
     return [
         judge(scope, active)
         if active is not None
-        else condition(kind, "Unknown", "NotServing", "no revision is serving yet")
-        for kind, (objective, judge) in wanted.items()
+        else make_condition(kind, "Unknown", "NotServing", "no revision is serving yet")
+        for kind, (objective, judge) in judges.items()
         if objective is not None
     ]
 
@@ -37,21 +37,21 @@ def _accuracy(scope: MissionScope, active: Placement) -> Condition:
     if figure is None or margin is None:
         variant, exit_ = active.spec.variant, active.spec.exit
         serving = f"exit {exit_} of variant {variant}" if exit_ else f"variant {variant}"
-        lacking = serving if figure is None else f"the reference {objective.relative_to}"
-        return condition("AccuracyMet", "Unknown", "NoFigure", f"{lacking} has no figure for {metric}")
+        subject = serving if figure is None else f"the reference {objective.relative_to}"
+        return make_condition("AccuracyMet", "Unknown", "NoFigure", f"{subject} has no figure for {metric}")
     reached = quantities.parse(quantities.RATIO, figure.value)
     floor = format_floor(objective, find_floor(objective, scope.model), reached)
-    told = f"{metric} is {figure.value} ({figure.basis}), the floor is {floor}"
-    if margin < -EPSILON:
-        return condition("AccuracyMet", "False", "BelowFloor", told)
-    return condition("AccuracyMet", "True", "DeclaredFigure", told)
+    message = f"{metric} is {figure.value} ({figure.basis}), the floor is {floor}"
+    if margin < -TIE:
+        return make_condition("AccuracyMet", "False", "BelowFloor", message)
+    return make_condition("AccuracyMet", "True", "DeclaredFigure", message)
 
 
 def _latency(scope: MissionScope, _: Placement) -> Condition:
     objective, telemetry = scope.mission.spec.objectives.latency, scope.telemetry
     assert objective is not None
     if not telemetry.fresh:
-        return condition("LatencyMet", "Unknown", "NoTelemetry", "no telemetry from the entry slot")
+        return make_condition("LatencyMet", "Unknown", "NoTelemetry", "no telemetry from the entry slot")
     judgement = judge_run(
         telemetry.windows,
         percentile=objective.percentile,
@@ -60,29 +60,29 @@ def _latency(scope: MissionScope, _: Placement) -> Condition:
     )
     if judgement == "TooFewSamples":
         message = f"a window requires {objective.required_samples} samples, the last one has {telemetry.samples}"
-        return condition("LatencyMet", "Unknown", "TooFewSamples", message)
-    told = _tell_share(scope, objective)
+        return make_condition("LatencyMet", "Unknown", "TooFewSamples", message)
+    text = _format_share(scope, objective)
     if judgement == "Exceeded":
-        return condition("LatencyMet", "False", "LimitExceeded", told)
+        return make_condition("LatencyMet", "False", "LimitExceeded", text)
     if judgement == "Within":
-        return condition("LatencyMet", "True", "WithinLimit", told)
+        return make_condition("LatencyMet", "True", "WithinLimit", text)
     # The windows disagree: keep the last condition until enough of them agree.
-    last = find(scope.mission.status.conditions, "LatencyMet")
+    last = find_condition(scope.mission.status.conditions, "LatencyMet")
     if last is not None and last.status != "Unknown":
         return last
-    return condition("LatencyMet", "Unknown", "Observing", "the first windows disagree")
+    return make_condition("LatencyMet", "Unknown", "Observing", "the first windows disagree")
 
 
-def _tell_share(scope: MissionScope, objective: LatencyObjective) -> str:
+def _format_share(scope: MissionScope, objective: LatencyObjective) -> str:
     """Return a message with the share of requests over the limit, which the test judges; a percentile is noisier."""
     windows = scope.telemetry.windows[-scope.mission.spec.drift.windows :]
     over, total = sum(w.over_limit for w in windows), sum(w.total for w in windows)
     share, allowed = quantities.show_apart(
         quantities.RATIO, over / total if total else 0.0, 1 - objective.percentile / 100
     )
-    seen = f"{share} of {total}" if total else "none of 0"
+    observed = f"{share} of {total}" if total else "none of 0"
     return (
-        f"{seen} requests took longer than {objective.at_most}, p{objective.percentile} allows "
+        f"{observed} requests took longer than {objective.at_most}, p{objective.percentile} allows "
         f"{allowed}: judged at {1 - SIGNIFICANCE:.0%} confidence"
     )
 
@@ -90,11 +90,11 @@ def _tell_share(scope: MissionScope, objective: LatencyObjective) -> str:
 def _energy(scope: MissionScope, _: Placement) -> Condition:
     margin, joules = margins.observed_energy_margin(scope), margins.observed_joules(scope)
     if margin is None or joules is None:
-        return condition("EnergyMet", "Unknown", "NoReading", "no energy reading with a known basis")
+        return make_condition("EnergyMet", "Unknown", "NoReading", "no energy reading with a known basis")
     limit = scope.mission.spec.objectives.energy
     limits = " and ".join(filter(None, (limit.per_inference, limit.power))) if limit else ""
     shown = quantities.show(quantities.ENERGY, joules)
-    told = f"one inference takes {shown} ({scope.telemetry.joules_basis}), the limit is {limits}"
+    message = f"one inference takes {shown} ({scope.telemetry.joules_basis}), the limit is {limits}"
     if margin < 0:
-        return condition("EnergyMet", "False", "LimitExceeded", told)
-    return condition("EnergyMet", "True", "WithinLimit", told)
+        return make_condition("EnergyMet", "False", "LimitExceeded", message)
+    return make_condition("EnergyMet", "True", "WithinLimit", message)

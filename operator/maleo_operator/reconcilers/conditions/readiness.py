@@ -5,19 +5,25 @@ from typing import Final
 
 from maleo_api.meta import Condition
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.condition import condition, find
-from maleo_operator.reconcilers.egress import FORBIDDEN, tell_violation
-from maleo_operator.reconcilers.manifests.placement import blocker_of, is_held_back
+from maleo_operator.reconcilers.condition import find_condition, make_condition
+from maleo_operator.reconcilers.egress import FORBIDDEN, describe_violation
+from maleo_operator.reconcilers.manifests.placement import blocker_of, is_move_suspended
 from maleo_operator.reconcilers.revisions import (
     Slot,
-    describe,
+    describe_placement,
     entry_of,
-    is_replaced,
+    is_artifact_replaced,
     live_pods,
     nodes_of,
     slots_of,
 )
-from maleo_operator.reconcilers.rollout.state_machine import LOAD_REASONS, Turn, load_errors, load_reason, waiting_for
+from maleo_operator.reconcilers.rollout.state_machine import (
+    LOAD_REASONS,
+    Transition,
+    load_errors,
+    load_reason,
+    waiting_for,
+)
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 from maleo_planner import Feasible, Infeasible
 from maleo_planner.types.variants import describe_unknown_variants
@@ -25,25 +31,27 @@ from maleo_planner.types.variants import describe_unknown_variants
 CHILD_REFUSED: Final = "ChildRefused"
 SUSPENDED: Final = "Suspended"
 PREEMPTED: Final = "Preempted"
-_UNDER_WAY: Final = frozenset({"Starting", "Moving"})
-_PASSING: Final = _UNDER_WAY | {CHILD_REFUSED, "NotPlanned"}
+_IN_PROGRESS: Final = frozenset({"Starting", "Moving"})
+_TRANSIENT: Final = _IN_PROGRESS | {CHILD_REFUSED, "NotPlanned"}
 """Reasons of `Placed` that hold only while their cause lasts. Any other one is kept until the next plan."""
-_MOVE_TROUBLE: Final = _PASSING | LOAD_REASONS | {"ProgressDeadlineExceeded", SUSPENDED}
+_MOVE_REASONS: Final = _TRANSIENT | LOAD_REASONS | {"ProgressDeadlineExceeded", SUSPENDED}
 """Reasons of `Placed` that concern the next revision only and do not degrade the serving one."""
 
-Trouble = tuple[str, str]
+Problem = tuple[str, str]
 """Reason and message; both empty = no trouble."""
-_NONE: Final[Trouble] = ("", "")
+_NONE: Final[Problem] = ("", "")
 
 
-def judge_standing(scope: MissionScope, turn: Turn, objectives: Sequence[Condition] = ()) -> list[Condition]:
+def judge_readiness(
+    scope: MissionScope, transition: Transition, objectives: Sequence[Condition] = ()
+) -> list[Condition]:
     """Return Ready, Placed and Degraded. `objectives`: conditions of the objectives in the same pass."""
-    placed = _placed(scope, turn)
-    ready = _ready(scope, turn, placed)
-    return [ready, placed, _degraded(scope, turn, placed, ready, objectives)]
+    placed = _placed(scope, transition)
+    ready = _ready(scope, transition, placed)
+    return [ready, placed, _degraded(scope, transition, placed, ready, objectives)]
 
 
-def input_lost(scope: MissionScope, placement: Placement) -> bool:
+def is_input_lost(scope: MissionScope, placement: Placement) -> bool:
     """Return True if the input node is lost. Nothing is moved then, because there is no input."""
     node = placement.spec.entry_node
     return node in scope.lost_nodes or node not in scope.snapshot.nodes
@@ -52,91 +60,97 @@ def input_lost(scope: MissionScope, placement: Placement) -> bool:
 # ------------------------------------------------------------------------------------------------ Placed
 
 
-def _placed(scope: MissionScope, turn: Turn) -> Condition:
+def _placed(scope: MissionScope, transition: Transition) -> Condition:
     """Return Placed: True if a plan that meets every Hard limit is in force.
 
     A blocker of the plan takes precedence over a refused child.
     """
-    told = _in_force(scope, turn)
-    if not scope.refused or (told.status == "False" and told.reason not in _UNDER_WAY):
-        return told
-    return condition("Placed", "False", CHILD_REFUSED, f"{scope.refused}: remove the cause, the operator retries")
+    placed = _judge_plan(scope, transition)
+    if not scope.rejected_child or (placed.status == "False" and placed.reason not in _IN_PROGRESS):
+        return placed
+    return make_condition(
+        "Placed", "False", CHILD_REFUSED, f"{scope.rejected_child}: remove the cause, the operator retries"
+    )
 
 
-def _in_force(scope: MissionScope, turn: Turn) -> Condition:
-    verdict, pending, active = scope.verdict, turn.revisions.pending, turn.revisions.active
+def _judge_plan(scope: MissionScope, transition: Transition) -> Condition:
+    verdict, pending, active = scope.verdict, transition.revisions.pending, transition.revisions.active
     if isinstance(verdict, Infeasible):
-        return condition("Placed", "False", verdict.blockers[0].code, _shortfall(verdict))
-    if verdict is not None and is_held_back(scope, turn.revisions):
-        return condition("Placed", "False", SUSPENDED, "planned but not applied: spec.suspend is true")
+        return make_condition("Placed", "False", verdict.blockers[0].code, _format_blocker(verdict))
+    if verdict is not None and is_move_suspended(scope, transition.revisions):
+        return make_condition("Placed", "False", SUSPENDED, "planned but not applied: spec.suspend is true")
     if pending is not None and scope.mission.spec.suspend:
-        waits = f"revision {pending.spec.revision} is on hold: spec.suspend is true"
-        return condition("Placed", "False", SUSPENDED, waits)
+        message = f"revision {pending.spec.revision} is on hold: spec.suspend is true"
+        return make_condition("Placed", "False", SUSPENDED, message)
     errors = load_errors(scope, pending) if pending else ()
     if errors:
-        return condition("Placed", "False", load_reason(errors), "; ".join(errors))
-    return _under_way(scope, pending, active) if pending is not None else _settled(scope, turn)
+        return make_condition("Placed", "False", load_reason(errors), "; ".join(errors))
+    return _judge_move(scope, pending, active) if pending is not None else _judge_settled(scope, transition)
 
 
-def _under_way(scope: MissionScope, pending: Placement, active: Placement | None) -> Condition:
+def _judge_move(scope: MissionScope, pending: Placement, active: Placement | None) -> Condition:
     blocker = blocker_of(pending)
-    last = find(scope.mission.status.conditions, "Placed")
+    last = find_condition(scope.mission.status.conditions, "Placed")
     if blocker is not None:
-        return _least_bad(scope, pending, blocker)
+        return _closest_infeasible(scope, pending, blocker)
     if active is None:
-        return condition("Placed", "False", "Starting", f"revision {pending.spec.revision}: {describe(pending)}")
-    message = f"revision {pending.spec.revision} ({pending.spec.reason}): {describe(pending)}"
+        return make_condition(
+            "Placed", "False", "Starting", f"revision {pending.spec.revision}: {describe_placement(pending)}"
+        )
+    message = f"revision {pending.spec.revision} ({pending.spec.reason}): {describe_placement(pending)}"
     was_placed = last is None or last.status == "True"
-    return condition("Placed", "True" if was_placed else "False", "Moving", message)
+    return make_condition("Placed", "True" if was_placed else "False", "Moving", message)
 
 
-def _settled(scope: MissionScope, turn: Turn) -> Condition:
+def _judge_settled(scope: MissionScope, transition: Transition) -> Condition:
     """Return Placed without a move in progress; the last condition is kept until the mission is planned again."""
-    active, last = turn.revisions.active, find(scope.mission.status.conditions, "Placed")
-    abandoned = next((mark for mark in turn.marks.values() if mark.type == "Abandoned"), None)
+    active, last = transition.revisions.active, find_condition(scope.mission.status.conditions, "Placed")
+    abandoned = next((mark for mark in transition.marks.values() if mark.type == "Abandoned"), None)
     if abandoned is not None:
-        return condition("Placed", "False", abandoned.reason, abandoned.message)
-    news = turn.committed or isinstance(scope.verdict, Feasible)
-    if last is not None and not news and _stands(scope, last, active):
+        return make_condition("Placed", "False", abandoned.reason, abandoned.message)
+    replanned = transition.committed or isinstance(scope.verdict, Feasible)
+    if last is not None and not replanned and _still_holds(scope, last, active):
         return last
     if active is None:
-        return condition("Placed", "Unknown", "NotPlanned", "not planned yet")
+        return make_condition("Placed", "Unknown", "NotPlanned", "not planned yet")
     if not isinstance(scope.verdict, Feasible):
-        given_up = None if turn.committed else _given_up(scope, active)
-        if given_up is not None:
-            return condition("Placed", "False", given_up.reason, given_up.message)
+        abandoned_move = None if transition.committed else _find_abandoned(scope, active)
+        if abandoned_move is not None:
+            return make_condition("Placed", "False", abandoned_move.reason, abandoned_move.message)
         blocker = blocker_of(active)
         if blocker is not None:
-            return _least_bad(scope, active, blocker)
-    message = f"revision {active.spec.revision} ({active.spec.reason}): {describe(active)}"
+            return _closest_infeasible(scope, active, blocker)
+    message = f"revision {active.spec.revision} ({active.spec.reason}): {describe_placement(active)}"
     unknown = describe_unknown_variants(scope.mission, scope.model) if scope.model is not None else ""
-    return condition("Placed", "True", "Placed", "; ".join(filter(None, (message, unknown))))
+    return make_condition("Placed", "True", "Placed", "; ".join(filter(None, (message, unknown))))
 
 
-def _stands(scope: MissionScope, last: Condition, active: Placement | None) -> bool:
+def _still_holds(scope: MissionScope, last: Condition, active: Placement | None) -> bool:
     """Return True if the last condition still holds, as far as can be observed."""
-    if last.reason in _PASSING or (last.reason == SUSPENDED and not scope.mission.spec.suspend):
+    if last.reason in _TRANSIENT or (last.reason == SUSPENDED and not scope.mission.spec.suspend):
         return False
     return last.status == "False" or (active is not None and last.reason == "Placed")
 
 
-def _least_bad(scope: MissionScope, placement: Placement, blocker: str) -> Condition:
+def _closest_infeasible(scope: MissionScope, placement: Placement, blocker: str) -> Condition:
     """Return Placed=False for a closest infeasible plan in force, with the message of its plan."""
-    last = find(scope.mission.status.conditions, "Placed")
-    known = last is not None and last.reason == blocker
-    told = last.message if last is not None and known else f"closest infeasible plan: {describe(placement)}"
-    return condition("Placed", "False", blocker, told)
+    last = find_condition(scope.mission.status.conditions, "Placed")
+    is_same = last is not None and last.reason == blocker
+    message = (
+        last.message if last is not None and is_same else f"closest infeasible plan: {describe_placement(placement)}"
+    )
+    return make_condition("Placed", "False", blocker, message)
 
 
-def _given_up(scope: MissionScope, active: Placement) -> Condition | None:
+def _find_abandoned(scope: MissionScope, active: Placement) -> Condition | None:
     """Return the Abandoned condition of the newest move, if nothing newer serves and its artifact is still current."""
     newest = max(scope.placements, key=lambda p: p.spec.revision, default=None)
-    if newest is None or newest.spec.revision <= active.spec.revision or is_replaced(scope, newest):
+    if newest is None or newest.spec.revision <= active.spec.revision or is_artifact_replaced(scope, newest):
         return None
-    return find(newest.status.conditions, "Abandoned")
+    return find_condition(newest.status.conditions, "Abandoned")
 
 
-def _shortfall(verdict: Infeasible) -> str:
+def _format_blocker(verdict: Infeasible) -> str:
     changes = "; ".join(f"suggested change: {r.change}" for r in verdict.relaxations[:1])
     return "; ".join(filter(None, (verdict.blockers[0].message, changes)))
 
@@ -144,39 +158,41 @@ def _shortfall(verdict: Infeasible) -> str:
 # ------------------------------------------------------------------------------------------------ Ready
 
 
-def _ready(scope: MissionScope, turn: Turn, placed: Condition) -> Condition:
+def _ready(scope: MissionScope, transition: Transition, placed: Condition) -> Condition:
     """Return Ready: True if the mission answers requests."""
-    active, pending = turn.revisions.active, turn.revisions.pending
-    current = turn.revisions.current
-    if current is not None and input_lost(scope, current):
+    active, pending = transition.revisions.active, transition.revisions.pending
+    current = transition.revisions.current
+    if current is not None and is_input_lost(scope, current):
         message = f"input node {current.spec.entry_node} is unreachable"
-        return condition("Ready", "False", "NoInput", message)
+        return make_condition("Ready", "False", "NoInput", message)
     if active is None:
         return _not_serving(scope, pending, placed)
     pod = live_pods(scope.pods).get(entry_of(active))
     if pod is None or not pod.ready:
         where = f"the entry slot on {active.spec.entry_node} is not ready"
-        trouble = pod.message if pod else scope.refused
-        return condition("Ready", "False", "EntryNotReady", ": ".join(filter(None, (where, trouble))))
-    reason, trouble = _why_unreachable(scope, active)
+        problem = pod.message if pod else scope.rejected_child
+        return make_condition("Ready", "False", "EntryNotReady", ": ".join(filter(None, (where, problem))))
+    reason, problem = _entry_problem(scope, active)
     if reason:
-        return condition("Ready", "False", reason, trouble)
-    return condition("Ready", "True", "Serving", f"revision {active.spec.revision} serves: {describe(active)}")
+        return make_condition("Ready", "False", reason, problem)
+    return make_condition(
+        "Ready", "True", "Serving", f"revision {active.spec.revision} serves: {describe_placement(active)}"
+    )
 
 
-def _why_unreachable(scope: MissionScope, active: Placement) -> Trouble:
+def _entry_problem(scope: MissionScope, active: Placement) -> Problem:
     """Return why clients get no response although the entry is ready."""
-    if scope.service is None and scope.refused:
-        return CHILD_REFUSED, f"no Service for clients: {scope.refused}"
-    reason, trouble = _known_trouble(scope, active) if active.spec.fallback is None else _NONE
-    return (reason, f"{trouble}; the plan has no fallback") if reason else _NONE
+    if scope.service is None and scope.rejected_child:
+        return CHILD_REFUSED, f"no Service for clients: {scope.rejected_child}"
+    reason, problem = _partition_problem(scope, active) if active.spec.fallback is None else _NONE
+    return (reason, f"{problem}; the plan has no fallback") if reason else _NONE
 
 
 def _not_serving(scope: MissionScope, pending: Placement | None, placed: Condition) -> Condition:
     if pending is None:
-        return condition("Ready", "False", placed.reason, "not serving: no plan is active")
+        return make_condition("Ready", "False", placed.reason, "not serving: no plan is active")
     if placed.reason in {*LOAD_REASONS, CHILD_REFUSED, SUSPENDED}:
-        return condition(
+        return make_condition(
             "Ready",
             "False",
             placed.reason,
@@ -185,85 +201,87 @@ def _not_serving(scope: MissionScope, pending: Placement | None, placed: Conditi
     waiting = waiting_for(scope, pending)
     pods = live_pods(scope.pods)
     first = waiting[0] if waiting else entry_of(pending)
-    trouble = pods[first].message if first in pods else scope.refused
-    told = f"{len(waiting)} of {len(slots_of(pending))} slots are not warm, such as {first.node} {first.unit}"
-    return condition("Ready", "False", "Starting", ": ".join(filter(None, (told, trouble))))
+    problem = pods[first].message if first in pods else scope.rejected_child
+    message = f"{len(waiting)} of {len(slots_of(pending))} slots are not warm, such as {first.node} {first.unit}"
+    return make_condition("Ready", "False", "Starting", ": ".join(filter(None, (message, problem))))
 
 
 # ------------------------------------------------------------------------------------------------ Degraded
 
 
 def _degraded(
-    scope: MissionScope, turn: Turn, placed: Condition, ready: Condition, objectives: Iterable[Condition]
+    scope: MissionScope, transition: Transition, placed: Condition, ready: Condition, objectives: Iterable[Condition]
 ) -> Condition:
     """Return Degraded: True if the mission serves without a partner, not as its spec asks, or beyond a Hard limit."""
-    active = turn.revisions.active
+    active = transition.revisions.active
     if active is None:
-        return condition("Degraded", "False", "NotServing", "no revision is serving yet")
+        return make_condition("Degraded", "False", "NotServing", "no revision is serving yet")
     if ready.status != "True":
-        return condition("Degraded", "False", "NotServing", "not serving: see condition Ready")
-    reason, trouble = _partner_trouble(scope, active)
+        return make_condition("Degraded", "False", "NotServing", "not serving: see condition Ready")
+    reason, problem = _partner_problem(scope, active)
     if not reason:
-        reason, trouble = _plan_trouble(scope, turn, active, placed)
-    missed = _missed(scope, objectives)
-    if not reason and missed:
-        reason, trouble = missed[0], f"Hard limit violated: {', '.join(missed)}"
+        reason, problem = _plan_problem(scope, transition, active, placed)
+    violated = _violated_limits(scope, objectives)
+    if not reason and violated:
+        reason, problem = violated[0], f"Hard limit violated: {', '.join(violated)}"
     if not reason:
-        return condition("Degraded", "False", "AsPlanned", "serving as planned")
-    return condition("Degraded", "True", reason, trouble)
+        return make_condition("Degraded", "False", "AsPlanned", "serving as planned")
+    return make_condition("Degraded", "True", reason, problem)
 
 
-def _partner_trouble(scope: MissionScope, active: Placement) -> Trouble:
-    reason, trouble = _known_trouble(scope, active)
+def _partner_problem(scope: MissionScope, active: Placement) -> Problem:
+    reason, problem = _partition_problem(scope, active)
     if not reason and scope.telemetry.fallback > 0:
-        reason, trouble = "FallbackServing", "a partner slot does not respond"
-    return (reason, f"{trouble}{_meanwhile(active)}") if reason else _NONE
+        reason, problem = "FallbackServing", "a partner slot does not respond"
+    return (reason, f"{problem}{_describe_fallback(active)}") if reason else _NONE
 
 
-def _plan_trouble(scope: MissionScope, turn: Turn, active: Placement, placed: Condition) -> Trouble:
+def _plan_problem(scope: MissionScope, transition: Transition, active: Placement, placed: Condition) -> Problem:
     """Return how the serving plan falls short of the spec. A move in progress is reported by `Placed` instead."""
-    serves = f"still serving with {describe(active)}"
-    if placed.status == "False" and placed.reason not in _MOVE_TROUBLE:
-        return placed.reason, f"{serves}: see condition Placed"
-    moving = turn.revisions.pending is not None and not scope.mission.spec.suspend
-    unlike = "" if moving else _unlike_spec(scope, active)
-    return ("SpecNotServed", f"{serves}: {unlike}") if unlike else _NONE
+    serving = f"still serving with {describe_placement(active)}"
+    if placed.status == "False" and placed.reason not in _MOVE_REASONS:
+        return placed.reason, f"{serving}: see condition Placed"
+    moving = transition.revisions.pending is not None and not scope.mission.spec.suspend
+    mismatch = "" if moving else _find_spec_mismatch(scope, active)
+    return ("SpecNotServed", f"{serving}: {mismatch}") if mismatch else _NONE
 
 
-def _known_trouble(scope: MissionScope, active: Placement) -> Trouble:
+def _partition_problem(scope: MissionScope, active: Placement) -> Problem:
     """Return why the partitions behind the entry cannot answer, as far as is known without a request."""
-    violation = tell_violation(scope, active)
+    violation = describe_violation(scope, active)
     if violation:
         return FORBIDDEN, f"no data is sent: {violation}"
-    gone = [n for n in nodes_of(active)[1:] if n in scope.lost_nodes or n not in scope.snapshot.nodes]
-    if gone:
-        return "PartnerLost", f"unreachable: {', '.join(gone)}"
+    lost = [n for n in nodes_of(active)[1:] if n in scope.lost_nodes or n not in scope.snapshot.nodes]
+    if lost:
+        return "PartnerLost", f"unreachable: {', '.join(lost)}"
     errors = load_errors(scope, active)
     if errors:
         return load_reason(errors), "; ".join(errors)
     pods = live_pods(scope.pods)
-    troubles = [told for slot in slots_of(active) if (told := _slot_trouble(scope, slot, pods.get(slot)))[0]]
-    return (troubles[0][0], "; ".join(text for _, text in troubles)) if troubles else _NONE
+    problems = [problem for slot in slots_of(active) if (problem := _slot_problem(scope, slot, pods.get(slot)))[0]]
+    return (problems[0][0], "; ".join(text for _, text in problems)) if problems else _NONE
 
 
-def _slot_trouble(scope: MissionScope, slot: Slot, pod: SlotPod | None) -> Trouble:
-    leaving = next((p for p in scope.pods if p.terminating and (p.node, p.unit) == slot and p.preempted), None)
-    told = pod if pod is not None and pod.failed else leaving or pod
+def _slot_problem(scope: MissionScope, slot: Slot, pod: SlotPod | None) -> Problem:
+    terminating = next((p for p in scope.pods if p.terminating and (p.node, p.unit) == slot and p.preempted), None)
+    culprit = pod if pod is not None and pod.failed else terminating or pod
     where = f"{slot.node} {slot.unit}"
-    if told is None:
-        return "SlotMissing", ": ".join(filter(None, (f"no pod for {where}", scope.refused)))
-    if told.preempted:
-        return PREEMPTED, f"{where}: {told.message or 'preempted by a pod of higher priority'}"
-    if told.failed:
-        return "SlotFailed", f"{where}: {told.message or 'its container keeps crashing'}"
-    if not told.ip:
-        stood = any(c.reason == PREEMPTED for c in scope.mission.status.conditions if c.type in ("Ready", "Degraded"))
-        reason = PREEMPTED if stood else "SlotPending"  # kept until the pod is scheduled again
-        return reason, f"{where}: {told.message or 'its pod has not started'}"
-    return _NONE if told.ready else ("SlotNotReady", f"{where}: {told.message or 'its container is not ready'}")
+    if culprit is None:
+        return "SlotMissing", ": ".join(filter(None, (f"no pod for {where}", scope.rejected_child)))
+    if culprit.preempted:
+        return PREEMPTED, f"{where}: {culprit.message or 'preempted by a pod of higher priority'}"
+    if culprit.failed:
+        return "SlotFailed", f"{where}: {culprit.message or 'its container keeps crashing'}"
+    if not culprit.ip:
+        was_preempted = any(
+            c.reason == PREEMPTED for c in scope.mission.status.conditions if c.type in ("Ready", "Degraded")
+        )
+        reason = PREEMPTED if was_preempted else "SlotPending"  # kept until the pod is scheduled again
+        return reason, f"{where}: {culprit.message or 'its pod has not started'}"
+    return _NONE if culprit.ready else ("SlotNotReady", f"{where}: {culprit.message or 'its container is not ready'}")
 
 
-def _unlike_spec(scope: MissionScope, active: Placement) -> str:
+def _find_spec_mismatch(scope: MissionScope, active: Placement) -> str:
     """Return the first field of the spec, or the Model's artifact, that `active` does not match; empty if none."""
     spec, serving = scope.mission.spec, active.spec
     if serving.model != spec.model.name:
@@ -272,12 +290,12 @@ def _unlike_spec(scope: MissionScope, active: Placement) -> str:
         return f"spec.model.variants is {', '.join(spec.model.variants)}"
     if serving.mode not in spec.modes:
         return f"spec.modes is {', '.join(spec.modes)}"
-    if scope.model is not None and is_replaced(scope, active):
+    if scope.model is not None and is_artifact_replaced(scope, active):
         return f"Model {spec.model.name} no longer has this artifact of variant {serving.variant}"
     return ""
 
 
-def _missed(scope: MissionScope, objectives: Iterable[Condition]) -> list[str]:
+def _violated_limits(scope: MissionScope, objectives: Iterable[Condition]) -> list[str]:
     """Return a reason, such as LatencyMissed, for each Hard objective whose condition is False."""
     limits = scope.mission.spec.objectives
     hard = {
@@ -288,6 +306,6 @@ def _missed(scope: MissionScope, objectives: Iterable[Condition]) -> list[str]:
     return [f"{c.type.removesuffix('Met')}Missed" for c in objectives if c.type in hard and c.status == "False"]
 
 
-def _meanwhile(active: Placement) -> str:
+def _describe_fallback(active: Placement) -> str:
     fallback = active.spec.fallback
     return f"; fallback {fallback.variant} on {active.spec.entry_node} answers meanwhile" if fallback else ""

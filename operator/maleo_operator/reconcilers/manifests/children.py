@@ -13,8 +13,8 @@ from maleo_api.labels import label_value
 from maleo_api.meta import API_VERSION
 from maleo_api.mission import CRITICALITIES, Mission
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.condition import seconds
-from maleo_operator.reconcilers.device import installed
+from maleo_operator.reconcilers.condition import parse_timestamp
+from maleo_operator.reconcilers.device import installed_profiles
 from maleo_operator.reconcilers.revisions import Slot, entry_of, partition_at
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod, SlotSettings
 from maleo_planner import Snapshot
@@ -34,8 +34,8 @@ _RUNTIME_MEMORY: Final = 128 * 1024 * 1024  # Python, ONNX Runtime and the serve
 _REQUEST_BUFFERS: Final = (
     4 * 64 * 1024 * 1024
 )  # a slot admits 64 MiB of request bodies; tensors and responses take as much again
-_COPIES: Final = 6
-_CRASHES: Final = 3  # restarts after which a waiting container counts as failed
+_MODEL_COPIES: Final = 6
+_MIN_CRASHES: Final = 3  # restarts after which a waiting container counts as failed
 _USER: Final = 65532
 _MAX_NAME: Final = 63
 _TMP: Final = "64Mi"
@@ -57,54 +57,54 @@ def controller_of(item: Mapping[str, Any]) -> Controller | None:
     return Controller(found["kind"], found["name"], found["uid"]) if found else None
 
 
-def is_child_of(item: Mapping[str, Any], mission: Mission) -> bool:
+def is_controlled_by(item: Mapping[str, Any], mission: Mission) -> bool:
     """Return True if `mission` controls `item`, by uid; labels and names are chosen by tenants and prove nothing."""
     controller = controller_of(item)
     return controller is not None and (controller.kind, controller.uid) == ("Mission", mission.metadata.uid)
 
 
-def correct(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON merge patch from `found` to `wanted`, conditional on the resourceVersion of `found`.
+def build_patch(found: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON merge patch from `found` to `desired`, conditional on the resourceVersion of `found`.
 
     The selector of a Service is replaced as a whole: with a key that somebody added it would select no pod.
     """
-    spec = {field: value for field, value in wanted.get("spec", {}).items() if field != "clusterIP"}  # immutable
-    if wanted["kind"] == "Service":
+    spec = {field: value for field, value in desired.get("spec", {}).items() if field != "clusterIP"}  # immutable
+    if desired["kind"] == "Service":
         foreign = dict.fromkeys(found["spec"].get("selector") or {})
         spec["selector"] = foreign | spec["selector"]
         if found["spec"].get("type") == "ExternalName":
             spec |= {"type": "ClusterIP", "externalName": None}
     version = found["metadata"]["resourceVersion"]
-    metadata = {"resourceVersion": version, "labels": dict(wanted["metadata"]["labels"])}
+    metadata = {"resourceVersion": version, "labels": dict(desired["metadata"]["labels"])}
     return {"metadata": metadata} | ({"spec": spec} if spec else {})
 
 
 def parse_slot(pod: Mapping[str, Any]) -> SlotPod:
     """Return the `SlotPod` of a slot's pod manifest. The pod must have the labels of a slot."""
     meta, status = pod["metadata"], pod.get("status", {})
-    labels_, whole = meta.get("labels", {}), meta.get("annotations", {})
+    labels_, annotations = meta.get("labels", {}), meta.get("annotations", {})
     states = status.get("containerStatuses", [])
     phase = status.get("phase", "Pending")
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
     return SlotPod(
         name=meta["name"],
         node=node_of(pod),
-        unit=whole.get(UNIT) or labels_.get(UNIT, "").replace("_", "/"),
+        unit=annotations.get(UNIT) or labels_.get(UNIT, "").replace("_", "/"),
         entry=labels_.get(ENTRY) == "true",
         ip=status.get("podIP", ""),
         ready=ready,
-        failed=phase == "Failed" or any(_crashing(state) for state in states),
-        message=_trouble(status, states),
+        failed=phase == "Failed" or any(_is_crashing(state) for state in states),
+        message=_find_message(status, states),
         terminating="deletionTimestamp" in meta,
-        created_at=seconds(meta["creationTimestamp"]) if "creationTimestamp" in meta else 0.0,
+        created_at=parse_timestamp(meta["creationTimestamp"]) if "creationTimestamp" in meta else 0.0,
         identity=labels_.get(IDENTITY, ""),
         labels=labels_,
-        memory=_limit_of(pod),
+        memory=_memory_limit_of(pod),
         preempted=any(_is_preemption(c) for c in status.get("conditions", [])),
     )
 
 
-def _limit_of(pod: Mapping[str, Any]) -> int:
+def _memory_limit_of(pod: Mapping[str, Any]) -> int:
     containers = pod.get("spec", {}).get("containers", [])
     limits = [container.get("resources", {}).get("limits", {}) for container in containers]
     return next((int(limit["memory"]) for limit in limits if str(limit.get("memory", "")).isdigit()), 0)
@@ -116,22 +116,22 @@ def node_of(pod: Mapping[str, Any]) -> str:
     return str(meta.get("annotations", {}).get(NODE) or meta.get("labels", {}).get(NODE, ""))
 
 
-def _crashing(state: Mapping[str, Any]) -> bool:
-    return state.get("restartCount", 0) >= _CRASHES and "waiting" in state.get("state", {})
+def _is_crashing(state: Mapping[str, Any]) -> bool:
+    return state.get("restartCount", 0) >= _MIN_CRASHES and "waiting" in state.get("state", {})
 
 
 def _is_preemption(condition: Mapping[str, Any]) -> bool:
     """Return True if this pod condition says that kube-scheduler preempts the pod."""
-    asked = condition["type"] == "DisruptionTarget" and condition["status"] == "True"
-    return asked and condition.get("reason") == "PreemptionByScheduler"
+    is_disrupted = condition["type"] == "DisruptionTarget" and condition["status"] == "True"
+    return is_disrupted and condition.get("reason") == "PreemptionByScheduler"
 
 
-def _trouble(status: Mapping[str, Any], states: Iterable[Mapping[str, Any]]) -> str:
+def _find_message(status: Mapping[str, Any], states: Iterable[Mapping[str, Any]]) -> str:
     waiting = [s["state"]["waiting"] for s in states if "waiting" in s.get("state", {})]
     unscheduled = [c for c in status.get("conditions", []) if c["type"] == "PodScheduled" and c["status"] == "False"]
     preempted = [c for c in status.get("conditions", []) if _is_preemption(c)]
-    told = [status, *waiting, *unscheduled, *preempted]
-    texts = (": ".join(filter(None, (one.get("reason"), one.get("message")))) for one in told)
+    sources = [status, *waiting, *unscheduled, *preempted]
+    texts = (": ".join(filter(None, (source.get("reason"), source.get("message")))) for source in sources)
     return next(filter(None, texts), "")
 
 
@@ -162,10 +162,10 @@ def identity_of(mission: Mission, key: bytes) -> str:
 
 def secret_name(mission: Mission, identity: str) -> str:
     """Return the Secret's name. It contains a digest of the identity, so it is unpredictable and differs by key."""
-    return f"{mission.metadata.name}-identity-{identity_mark(identity)}"
+    return f"{mission.metadata.name}-identity-{identity_digest(identity)}"
 
 
-def identity_mark(identity: str) -> str:
+def identity_digest(identity: str) -> str:
     """Return a short digest of `identity`, which shows pods of a former identity and does not reveal it."""
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
@@ -187,7 +187,7 @@ def service(mission: Mission, placement: Placement, *, slot_port: int) -> dict[s
 
     A recreated Service requests its former clusterIP.
     """
-    known = split_host_port(mission.status.address)[0]
+    former_ip = split_host_port(mission.status.address)[0]
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -196,7 +196,7 @@ def service(mission: Mission, placement: Placement, *, slot_port: int) -> dict[s
             "selector": slot_labels(mission, entry_of(placement)),
             "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": slot_port, "protocol": "TCP"}],
         }
-        | ({"clusterIP": known} if known else {}),
+        | ({"clusterIP": former_ip} if former_ip else {}),
     }
 
 
@@ -214,11 +214,11 @@ def is_too_small(pod: SlotPod, held: Sequence[Placement]) -> bool:
     return 0 < 2 * pod.memory < memory_limit(Slot(pod.node, pod.unit), held)
 
 
-def is_served_by(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return True if a Service with `spec` routes clients as one with `wanted` would; additional ports are allowed."""
+def is_served_by(spec: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
+    """Return True if a Service with `spec` routes clients as one with `desired` would; additional ports are allowed."""
     ports = spec.get("ports") or []
-    complete = all(any(port.items() <= there.items() for there in ports) for port in wanted["ports"])
-    return complete and spec.get("selector") == wanted["selector"] and spec.get("type") != "ExternalName"
+    complete = all(any(port.items() <= actual.items() for actual in ports) for port in desired["ports"])
+    return complete and spec.get("selector") == desired["selector"] and spec.get("type") != "ExternalName"
 
 
 def lacks_secret(pod: SlotPod) -> bool:
@@ -226,20 +226,20 @@ def lacks_secret(pod: SlotPod) -> bool:
     return pod.message.startswith("CreateContainerConfigError")
 
 
-def relabelled(scope: MissionScope, pod: SlotPod) -> dict[str, Any] | None:
+def restore_labels(scope: MissionScope, pod: SlotPod) -> dict[str, Any] | None:
     """Return a manifest that restores labels which the Service or the operator selects by; None if none is missing."""
-    wanted = labels(scope.mission) | slot_labels(scope.mission, Slot(pod.node, pod.unit))
-    if wanted.items() <= pod.labels.items():
+    desired = labels(scope.mission) | slot_labels(scope.mission, Slot(pod.node, pod.unit))
+    if desired.items() <= pod.labels.items():
         return None
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": _meta(scope.mission, pod.name, wanted)}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _meta(scope.mission, pod.name, desired)}
 
 
-def pod_name(mission: Mission, slot: Slot, taken: Iterable[str]) -> str:
-    """Return `<mission>-<node>-<unit>-<hash>`, shortened, with a number appended while the name is in `taken`."""
+def pod_name(mission: Mission, slot: Slot, existing: Iterable[str]) -> str:
+    """Return `<mission>-<node>-<unit>-<hash>`, shortened, with a number appended while the name is in `existing`."""
     key = "/".join((mission.metadata.name, *slot))
     digest = hashlib.sha256(key.encode()).hexdigest()[:6]
     stem = key.replace("/", "-")[: _MAX_NAME - len(digest) - 4].rstrip("-.")
-    used, name, number = set(taken), f"{stem}-{digest}", 0
+    used, name, number = set(existing), f"{stem}-{digest}", 0
     while name in used:
         number += 1
         name = f"{stem}-{digest}-{number}"
@@ -253,8 +253,8 @@ def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placemen
     """
     mission, settings = scope.mission, scope.settings
     name = pod_name(mission, slot, (p.name for p in scope.pods))
-    marks = labels(mission) | slot_labels(mission, slot) | {ENTRY: "true" if entry else "false"}
-    marks |= {IDENTITY: identity_mark(scope.identity)}
+    pod_labels = labels(mission) | slot_labels(mission, slot) | {ENTRY: "true" if entry else "false"}
+    pod_labels |= {IDENTITY: identity_digest(scope.identity)}
     spec: dict[str, Any] = {
         "affinity": _affinity(slot.node),
         "tolerations": [*_tolerations(mission), *map(dict, settings.tolerations)],
@@ -293,10 +293,10 @@ def pod(scope: MissionScope, slot: Slot, *, entry: bool, held: Iterable[Placemen
         ],
         "volumes": _volumes(settings),
     }
-    chosen = priority_class(mission, scope.snapshot.priorities, settings.priority_classes)
-    if chosen:
-        spec["priorityClassName"] = chosen
-    meta = _meta(mission, name, marks) | {"annotations": {NODE: slot.node, UNIT: slot.unit}}
+    priority_class_name = priority_class(mission, scope.snapshot.priorities, settings.priority_classes)
+    if priority_class_name:
+        spec["priorityClassName"] = priority_class_name
+    meta = _meta(mission, name, pod_labels) | {"annotations": {NODE: slot.node, UNIT: slot.unit}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
 
 
@@ -309,15 +309,15 @@ def priority_class(mission: Mission, priorities: Mapping[str, int], classes: Map
 
     priorities: PriorityClass -> value; classes: criticality -> PriorityClass.
     """
-    asked, own = mission.spec.priority_class_name, classes.get(mission.spec.criticality, "")
-    if not asked or asked.startswith(RESERVED_PREFIX):
-        return own
-    if asked not in priorities or own not in priorities:
-        return asked  # the API server rejects the pod if there is no such class, and says why
+    requested, default = mission.spec.priority_class_name, classes.get(mission.spec.criticality, "")
+    if not requested or requested.startswith(RESERVED_PREFIX):
+        return default
+    if requested not in priorities or default not in priorities:
+        return requested  # the API server rejects the pod if there is no such class, and says why
     rank = CRITICALITIES.index(mission.spec.criticality)
     above = [priorities[classes[c]] for c in CRITICALITIES[:rank] if classes.get(c) in priorities]
-    least = priorities[own] if rank < len(CRITICALITIES) - 1 else -math.inf
-    return asked if least <= priorities[asked] < min(above, default=math.inf) else own
+    minimum = priorities[default] if rank < len(CRITICALITIES) - 1 else -math.inf
+    return requested if minimum <= priorities[requested] < min(above, default=math.inf) else default
 
 
 def extended_resource(snapshot: Snapshot, slot: Slot) -> str:
@@ -331,11 +331,11 @@ def extended_resource(snapshot: Snapshot, slot: Slot) -> str:
     return next((u.access.resource for u in units if u.name == unit), "")
 
 
-def _meta(mission: Mission, name: str, marks: Mapping[str, str]) -> dict[str, Any]:
+def _meta(mission: Mission, name: str, object_labels: Mapping[str, str]) -> dict[str, Any]:
     return {
         "name": name,
         "namespace": mission.metadata.namespace,
-        "labels": dict(marks),
+        "labels": dict(object_labels),
         "ownerReferences": [owner(mission)],
     }
 
@@ -350,12 +350,12 @@ def _tolerations(mission: Mission) -> list[dict[str, Any]]:
     tolerated = int(quantities.parse(quantities.DURATION, mission.spec.offline.tolerate))
     return [
         {
-            "key": f"node.kubernetes.io/{trouble}",
+            "key": f"node.kubernetes.io/{condition}",
             "operator": "Exists",
             "effect": "NoExecute",
             "tolerationSeconds": tolerated,
         }
-        for trouble in ("not-ready", "unreachable")
+        for condition in ("not-ready", "unreachable")
     ]
 
 
@@ -402,7 +402,7 @@ def memory_limit(slot: Slot, held: Sequence[Placement]) -> int:
     to three times its bytes. Requests in flight add their bodies and tensors. At least the model's own size remains
     for a new revision loaded side by side with the old one.
     """
-    return 2 * _RUNTIME_MEMORY + _REQUEST_BUFFERS + _COPIES * _memory(slot, held)
+    return 2 * _RUNTIME_MEMORY + _REQUEST_BUFFERS + _MODEL_COPIES * _memory(slot, held)
 
 
 def _cores(scope: MissionScope, slot: Slot) -> float:
@@ -413,17 +413,17 @@ def _cores(scope: MissionScope, slot: Slot) -> float:
     plan = scope.verdict.chosen if scope.verdict is not None else scope.snapshot.current_plans.get(scope.mission.key)
     if plan is None or not _is_cpu(scope.snapshot, slot):
         return 0.0
-    spare = [plan.fallback.partition] if plan.fallback else []
+    fallbacks = [plan.fallback.partition] if plan.fallback else []
     own = [part for part in plan.partitions if (part.node, part.unit) == slot and not part.simulated]
-    beside = [part for part in spare if (part.node, part.unit) == slot and not part.simulated]
+    co_located = [part for part in fallbacks if (part.node, part.unit) == slot and not part.simulated]
     rate = quantities.parse(quantities.RATE, scope.mission.spec.demand.rate)
-    return rate * max(sum(part.compute.value for part in own), sum(part.compute.value for part in beside))
+    return rate * max(sum(part.compute.value for part in own), sum(part.compute.value for part in co_located))
 
 
 def _is_cpu(snapshot: Snapshot, slot: Slot) -> bool:
     device = snapshot.devices.get(slot.node)
     accelerator, _, unit = slot.unit.partition("/")
-    profile = snapshot.profiles.get(installed(device).get(accelerator, "")) if device else None
+    profile = snapshot.profiles.get(installed_profiles(device).get(accelerator, "")) if device else None
     return profile is not None and any(u.name == unit and u.type == "CPU" for u in profile.spec.compute_units)
 
 
@@ -431,7 +431,9 @@ def _memory(slot: Slot, held: Iterable[Placement]) -> int:
     """Return the bytes of the largest revision in this slot, including the fallback on its entry slot."""
     sizes = [0]
     for placement in held:
-        spare = placement.spec.fallback.partition if placement.spec.fallback and entry_of(placement) == slot else None
-        parts = [part for part in (partition_at(placement, slot), spare) if part is not None]
+        fallback = (
+            placement.spec.fallback.partition if placement.spec.fallback and entry_of(placement) == slot else None
+        )
+        parts = [part for part in (partition_at(placement, slot), fallback) if part is not None]
         sizes.append(int(sum(quantities.parse(quantities.BYTES, part.memory) for part in parts)))
     return max(sizes)

@@ -9,9 +9,9 @@ from maleo_api import placement as stored
 from maleo_api import quantities
 from maleo_api.meta import API_VERSION, Basis, Metadata
 from maleo_api.model import Artifact, Codec
-from maleo_operator.reconcilers.condition import timestamp
+from maleo_operator.reconcilers.condition import format_timestamp
 from maleo_operator.reconcilers.manifests.children import labels, owner
-from maleo_operator.reconcilers.revisions import Revisions, is_replaced, is_stored, serving_revision
+from maleo_operator.reconcilers.revisions import Revisions, is_artifact_replaced, is_stored, serving_revision
 from maleo_operator.reconcilers.scope import MissionScope
 from maleo_planner import Estimate, Feasible, Infeasible, Plan, PlannedPartition, RejectionSummary
 
@@ -20,7 +20,7 @@ GENERATION: Final = "maleo.dev/mission-generation"
 BLOCKER: Final = "maleo.dev/blocker"
 """Annotation of a Placement made from an infeasible plan: code of its first blocker."""
 
-_MOVES_TO_LEAST_BAD: Final = frozenset(
+_INFEASIBLE_MOVE_REASONS: Final = frozenset(
     {
         "FirstPlacement",
         "PlacementLost",
@@ -35,9 +35,9 @@ _MOVES_TO_LEAST_BAD: Final = frozenset(
         "EnergyDrift",
     }
 )
-_IMPROVEMENT: Final = 0.05
+_MIN_GAIN: Final = 0.05
 """Minimum gain of the objective (a weighted sum of margins) for a voluntary move."""
-_DWELL_S: Final = 600.0
+_PLAN_LIFETIME_S: Final = 600.0
 """Expected lifetime of a plan, within which the gain of a move must repay its switching time."""
 
 
@@ -49,38 +49,40 @@ def propose(scope: MissionScope, revisions: Revisions) -> stored.Placement | Non
     return None if scope.mission.spec.suspend else _find_next(scope, revisions)
 
 
-def is_held_back(scope: MissionScope, revisions: Revisions) -> bool:
+def is_move_suspended(scope: MissionScope, revisions: Revisions) -> bool:
     """Return True if the verdict asks for another revision but the mission is suspended."""
     return scope.mission.spec.suspend and _find_next(scope, revisions) is not None
 
 
 def _find_next(scope: MissionScope, revisions: Revisions) -> stored.Placement | None:
-    plan = _wanted(scope, revisions)
+    plan = _select_plan(scope, revisions)
     if plan is None:
         return None
     new = _build(scope, plan, revisions)
     current = revisions.current
-    kept = current is not None and is_stored(scope, current)
-    return None if kept and current and (same_plan(current, new) or _is_answered(scope, current)) else new
+    is_current = current is not None and is_stored(scope, current)
+    return (
+        None if is_current and current and (is_same_plan(current, new) or _is_already_planned(scope, current)) else new
+    )
 
 
-def _is_answered(scope: MissionScope, current: stored.Placement) -> bool:
+def _is_already_planned(scope: MissionScope, current: stored.Placement) -> bool:
     """Return True if `current` was created for this generation already, by an operator that did not record it."""
     generation = current.metadata.annotations.get(GENERATION)
-    answers = generation == str(scope.mission.metadata.generation) and not is_replaced(scope, current)
-    return scope.trigger == "SpecChanged" and answers
+    is_planned = generation == str(scope.mission.metadata.generation) and not is_artifact_replaced(scope, current)
+    return scope.trigger == "SpecChanged" and is_planned
 
 
-def _wanted(scope: MissionScope, revisions: Revisions) -> Plan | None:
+def _select_plan(scope: MissionScope, revisions: Revisions) -> Plan | None:
     verdict = scope.verdict
     if verdict is None:
         return None
     if isinstance(verdict, Infeasible):
-        return verdict.closest if scope.trigger in _MOVES_TO_LEAST_BAD or revisions.current is None else None
-    return verdict.plan if scope.trigger != "Improvement" or _is_better(scope, verdict) else None
+        return verdict.closest if scope.trigger in _INFEASIBLE_MOVE_REASONS or revisions.current is None else None
+    return verdict.plan if scope.trigger != "Improvement" or _is_worth_moving(scope, verdict) else None
 
 
-def _is_better(scope: MissionScope, verdict: Feasible) -> bool:
+def _is_worth_moving(scope: MissionScope, verdict: Feasible) -> bool:
     """Return True if a voluntary move gains enough over staying.
 
     Staying is evaluated on the current inputs if possible, else by the objective of the plan at the time it was made.
@@ -88,13 +90,13 @@ def _is_better(scope: MissionScope, verdict: Feasible) -> bool:
     held = verdict.incumbent or scope.snapshot.current_plans.get(scope.mission.key)
     staying = held.objective if held is not None else math.inf
     switching = verdict.plan.switching
-    price = switching.time.value / _DWELL_S if switching is not None else 0.0
-    return verdict.plan.objective >= staying + _IMPROVEMENT + price
+    penalty = switching.time.value / _PLAN_LIFETIME_S if switching is not None else 0.0
+    return verdict.plan.objective >= staying + _MIN_GAIN + penalty
 
 
-def same_plan(one: stored.Placement, other: stored.Placement) -> bool:
+def is_same_plan(a: stored.Placement, b: stored.Placement) -> bool:
     """Return True if both make the slots do the same; predictions, pace and memory estimates are ignored."""
-    return _essence(one.spec) == _essence(other.spec)
+    return _plan_identity(a.spec) == _plan_identity(b.spec)
 
 
 def blocker_of(placement: stored.Placement) -> str | None:
@@ -119,7 +121,7 @@ def manifest(scope: MissionScope, placement: stored.Placement) -> dict[str, Any]
     }
 
 
-def rejections(rejected: tuple[RejectionSummary, ...]) -> list[stored.Rejection]:
+def to_rejections(rejected: tuple[Rejected, ...]) -> list[stored.Rejection]:
     return [
         stored.Rejection(
             candidate=row.candidate[:128],
@@ -142,7 +144,7 @@ def _build(scope: MissionScope, plan: Plan, revisions: Revisions) -> stored.Plac
             namespace=meta.namespace,
             labels=labels(scope.mission),
             annotations={GENERATION: str(meta.generation)} | ({BLOCKER: blockers[0].code} if blockers else {}),
-            creation_timestamp=timestamp(scope.now),
+            creation_timestamp=format_timestamp(scope.now),
         ),
         spec=stored.PlacementSpec(
             mission=meta.name,
@@ -180,15 +182,15 @@ def _build(scope: MissionScope, plan: Plan, revisions: Revisions) -> stored.Plac
 
 def _next_revision(scope: MissionScope) -> int:
     """Return a revision above all known ones, reported ones included, so that slots never see a number reused."""
-    known = [p.spec.revision for p in scope.placements]
-    known += [revision for report in scope.telemetry.reports.values() for revision in report.warm]
-    known += [report.active or 0 for report in scope.telemetry.reports.values()]
-    return max([*known, serving_revision(scope) or 0, 0]) + 1
+    used = [p.spec.revision for p in scope.placements]
+    used += [revision for report in scope.telemetry.reports.values() for revision in report.warm]
+    used += [report.active or 0 for report in scope.telemetry.reports.values()]
+    return max([*used, serving_revision(scope) or 0, 0]) + 1
 
 
 def _partition(name: str, part: PlannedPartition, following: PlannedPartition | None) -> stored.Partition:
     """Return the stored form of `part`; it encodes what the `following` partition decodes."""
-    codec, onward = part.codec, following.codec if following else None
+    codec, next_codec = part.codec, following.codec if following else None
     return stored.Partition(
         name=name,
         span=stored.Span(first=part.first, last=part.last),
@@ -198,32 +200,34 @@ def _partition(name: str, part: PlannedPartition, following: PlannedPartition | 
         inputs=list(part.inputs),
         outputs=list(part.outputs),
         taken_from=list(part.taken_from),
-        decoder=_coder(codec, codec.decoder) if codec else None,
-        encoder=_coder(onward, onward.encoder) if onward else None,
+        decoder=_codec_model(codec, codec.decoder) if codec else None,
+        encoder=_codec_model(next_codec, next_codec.encoder) if next_codec else None,
         providers=list(part.providers),
         pace=_pace(part) if part.simulated else None,
     )
 
 
-def _coder(codec: Codec, artifact: Artifact) -> stored.Coder:
+def _codec_model(codec: Codec, artifact: Artifact) -> stored.Coder:
     return stored.CodecModel(codec=codec.name, artifact=artifact, tensors=codec.tensors)
 
 
 def _pace(part: PlannedPartition) -> stored.Pace:
     """Return the nominal time and energy of a simulated unit; the agent applies throttling itself."""
-    known = part.energy.basis != Basis.UNKNOWN
+    is_known = part.energy.basis != Basis.UNKNOWN
     return stored.Pace(
         time=quantities.show(quantities.DURATION, part.nominal),
-        energy=quantities.show(quantities.ENERGY, part.energy.value) if known else None,
+        energy=quantities.show(quantities.ENERGY, part.energy.value) if is_known else None,
     )
 
 
 def _fallback(plan: Plan) -> stored.Fallback | None:
-    spare = plan.fallback
-    if spare is None:
+    fallback = plan.fallback
+    if fallback is None:
         return None
-    partition = _partition("fallback", spare.partition, None)
-    return stored.Fallback(variant=spare.variant, exit=spare.exit, artifact=spare.artifact, partition=partition)
+    partition = _partition("fallback", fallback.partition, None)
+    return stored.Fallback(
+        variant=fallback.variant, exit=fallback.exit, artifact=fallback.artifact, partition=partition
+    )
 
 
 def _predicted(plan: Plan) -> api.Predicted:
@@ -247,7 +251,7 @@ def _strategy(scope: MissionScope, plan: Plan, active: stored.Placement | None) 
 
     Exclusive units do not prevent SideBySide: the unit belongs to the slot, which outlives revisions and can hold both.
     """
-    if active is None or not _crowded(scope, plan, active):
+    if active is None or not _exceeds_memory(scope, plan, active):
         return "SideBySide"
     if active.spec.fallback is not None:
         return "Bridge"
@@ -255,7 +259,7 @@ def _strategy(scope: MissionScope, plan: Plan, active: stored.Placement | None) 
     return "InPlace" if gap > 0 else "SideBySide"
 
 
-def _crowded(scope: MissionScope, plan: Plan, active: stored.Placement) -> bool:
+def _exceeds_memory(scope: MissionScope, plan: Plan, active: stored.Placement) -> bool:
     """Return True if the memory of a unit cannot hold its partitions of the old and the new revision at once."""
     return any(
         old.node == new.node
@@ -273,8 +277,8 @@ def _allocatable(scope: MissionScope, node: str, unit: str) -> float:
     return quantities.parse(quantities.BYTES, memory) if memory else float("inf")
 
 
-def _essence(spec: stored.PlacementSpec) -> tuple[object, ...]:
+def _plan_identity(spec: stored.PlacementSpec) -> tuple[object, ...]:
     chain = tuple((p.span, p.node, p.unit, tuple(p.providers), p.decoder, p.encoder) for p in spec.partitions)
-    spare = (spec.fallback.variant, spec.fallback.exit, spec.fallback.artifact.digest) if spec.fallback else None
+    fallback = (spec.fallback.variant, spec.fallback.exit, spec.fallback.artifact.digest) if spec.fallback else None
     entry = (spec.entry_node, spec.entry_unit)
-    return (spec.mode, spec.model, spec.variant, spec.artifact.digest, spec.exit, entry, chain, spare)
+    return (spec.mode, spec.model, spec.variant, spec.artifact.digest, spec.exit, entry, chain, fallback)

@@ -11,21 +11,22 @@ from maleo_api import quantities
 from maleo_api.labels import TIER
 from maleo_api.mission import Move
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.condition import age, find, seconds
+from maleo_operator.reconcilers.condition import age, find_condition, parse_timestamp
 from maleo_operator.reconcilers.conditions import margins
-from maleo_operator.reconcilers.conditions.readiness import input_lost
+from maleo_operator.reconcilers.conditions.readiness import is_input_lost
+from maleo_operator.reconcilers.conditions.status import MAX_MOVES
 from maleo_operator.reconcilers.drift import judge, judge_run
-from maleo_operator.reconcilers.egress import FORBIDDEN, tell_violation
+from maleo_operator.reconcilers.egress import FORBIDDEN, describe_violation
 from maleo_operator.reconcilers.manifests.placement import GENERATION
 from maleo_operator.reconcilers.policies import backoff
 from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
-    is_replaced,
+    derive_roles,
+    is_artifact_replaced,
     is_stored,
     live_pods,
     nodes_of,
-    observe,
     serving_revision,
     slots_of,
 )
@@ -37,14 +38,13 @@ Policy = Callable[[MissionScope, Revisions], bool]
 _PERCENTILE: Final = 95  # without a latency objective: the share of requests in percent that partners must answer
 _MIN_SAMPLES: Final = 60
 _DRIFTS: Final = frozenset({"LatencyDrift", "FallbackDrift", "EnergyDrift"})
-_KEPT_MOVES: Final = 10  # number of moves in the status; equal to `_DATA_MOVEMENT` in status.py
 
 
 def check(scope: MissionScope) -> str | None:
     """Return the reason to plan now, or None."""
     if scope.mission.metadata.deletion_timestamp is not None:
         return None
-    revisions = observe(scope)
+    revisions = derive_roles(scope)
     since = scope.now - scope.planned_at
     return next((name for name, policy in _POLICIES if since >= PERIODS[name] and policy(scope, revisions)), None)
 
@@ -53,9 +53,9 @@ def _spec_changed(scope: MissionScope, revisions: Revisions) -> bool:
     """Return True if the mission's spec changed, or the artifact of the planned variant was replaced in the Model."""
     status = scope.mission.status
     edited = status.observed_generation not in (0, scope.mission.metadata.generation)
-    failed = scope.attempts > 0 and not scope.news  # infeasible: plan again only after a relevant change
+    failed = scope.attempts > 0 and not scope.inputs_changed  # infeasible: plan again only after a relevant change
     unanswered = (revisions.pending is not None or _is_placed(scope)) and not failed
-    replaced = unanswered and revisions.current is not None and is_replaced(scope, revisions.current)
+    replaced = unanswered and revisions.current is not None and is_artifact_replaced(scope, revisions.current)
     return edited or replaced
 
 
@@ -76,16 +76,16 @@ def _egress_violated(scope: MissionScope, revisions: Revisions) -> bool:
 
     A node label or a rule of the mission has changed. Once Degraded reports the violation, the next plan is a retry.
     """
-    degraded = find(scope.mission.status.conditions, "Degraded")
-    told = degraded is not None and degraded.reason == FORBIDDEN
+    degraded = find_condition(scope.mission.status.conditions, "Degraded")
+    reported = degraded is not None and degraded.reason == FORBIDDEN
     current = [p for p in (revisions.active, revisions.pending) if p is not None]
-    return not told and any(tell_violation(scope, p) for p in current)
+    return not reported and any(describe_violation(scope, p) for p in current)
 
 
 def _input_moved(scope: MissionScope, revisions: Revisions) -> bool:
     """Return True if the entry's node exists but is no longer an input node, because node labels have changed."""
     current = revisions.current
-    if current is None or input_lost(scope, current):
+    if current is None or is_input_lost(scope, current):
         return False
     return current.spec.entry_node not in find_input_nodes(scope.snapshot, scope.mission)
 
@@ -96,33 +96,37 @@ def _preempted(scope: MissionScope, revisions: Revisions) -> bool:
 
 def _node_lost(scope: MissionScope, revisions: Revisions) -> bool:
     current = revisions.current
-    if current is None or input_lost(scope, current):
+    if current is None or is_input_lost(scope, current):
         return False
     partners = nodes_of(current)[1:]
-    gone = [node for node in partners if node not in scope.snapshot.nodes]
-    silent = [node for node in partners if node in scope.lost_nodes and _is_given_up(scope, revisions, node)]
-    return bool(gone or silent) or any(_is_out(scope, slot) for slot in slots_of(current))
+    deleted = [node for node in partners if node not in scope.snapshot.nodes]
+    unreachable = [node for node in partners if node in scope.lost_nodes and _must_replace(scope, revisions, node)]
+    return bool(deleted or unreachable) or any(_is_unavailable(scope, slot) for slot in slots_of(current))
 
 
-def _is_given_up(scope: MissionScope, revisions: Revisions, node: str) -> bool:
+def _must_replace(scope: MissionScope, revisions: Revisions, node: str) -> bool:
     """Return True if a lost partner node must be replaced.
 
     A node that is only disconnected from the operator may serve on. It is replaced when the entry uses its fallback or
     fails, or after the tolerated offline time; during a move it is replaced at once.
     """
-    missed = scope.telemetry.fresh and (scope.telemetry.fallback > 0 or scope.telemetry.failed > 0)
+    failing = scope.telemetry.fresh and (scope.telemetry.fallback > 0 or scope.telemetry.failed > 0)
     tolerated = quantities.parse(quantities.DURATION, scope.mission.spec.offline.tolerate)
-    return revisions.pending is not None or missed or scope.now - scope.lost_nodes[node] >= tolerated
+    return revisions.pending is not None or failing or scope.now - scope.lost_nodes[node] >= tolerated
 
 
-def _is_out(scope: MissionScope, slot: Slot) -> bool:
+def _is_unavailable(scope: MissionScope, slot: Slot) -> bool:
     """Return True if the unit is missing or not Available, or its node is no device any more or is drained."""
     device, facts = scope.snapshot.devices.get(slot.node), scope.snapshot.nodes.get(slot.node)
     units = device.status.units if device else []
-    closed = facts is not None and (not facts.schedulable or bool(facts.taints))
-    drained = closed and slot not in live_pods(scope.pods)
-    undone = facts is not None and TIER not in facts.labels
-    return drained or undone or (bool(units) and not any(u.name == slot.unit and u.state == "Available" for u in units))
+    unschedulable = facts is not None and (not facts.schedulable or bool(facts.taints))
+    drained = unschedulable and slot not in live_pods(scope.pods)
+    unlabelled = facts is not None and TIER not in facts.labels
+    return (
+        drained
+        or unlabelled
+        or (bool(units) and not any(u.name == slot.unit and u.state == "Available" for u in units))
+    )
 
 
 def _slot_lost(scope: MissionScope, revisions: Revisions) -> bool:
@@ -147,9 +151,9 @@ def _latency_drift(scope: MissionScope, revisions: Revisions) -> bool:
 def _fallback_drift(scope: MissionScope, revisions: Revisions) -> bool:
     """Return True if significantly more requests than the tolerated tail were answered by the fallback, late or not."""
     objective = scope.mission.spec.objectives.latency
-    left = tuple(Window(w.total, w.fallback) for w in scope.telemetry.windows)
+    windows = tuple(Window(w.total, w.fallback) for w in scope.telemetry.windows)
     judgement = judge_run(
-        left,
+        windows,
         percentile=objective.percentile if objective else _PERCENTILE,
         min_samples=objective.required_samples if objective else _MIN_SAMPLES,
         running=scope.mission.spec.drift.windows,
@@ -170,44 +174,44 @@ def retry_after(scope: MissionScope) -> float | None:
 
     A suspended mission is planned for its explanation only, so that it waits for relevant changes.
     """
-    if scope.better:
+    if scope.has_fleet_plan:
         return 0.0
-    if scope.news:
-        return backoff.news_delay(scope.attempts)
-    return None if scope.mission.spec.suspend else backoff.delay(scope.mission.key, scope.attempts)
+    if scope.inputs_changed:
+        return backoff.change_delay(scope.attempts)
+    return None if scope.mission.spec.suspend else backoff.retry_delay(scope.mission.key, scope.attempts)
 
 
 def _retry(scope: MissionScope, revisions: Revisions) -> bool:
     """Return True if a retry is due after an infeasible plan or an abandoned move."""
-    if revisions.pending is not None or _is_cut(scope, revisions) or _is_placed(scope):
+    if revisions.pending is not None or _has_lost_node(scope, revisions) or _is_placed(scope):
         return False
     wait = retry_after(scope)
     if wait is None or scope.now - scope.planned_at < wait:
         return False
     if revisions.active is not None and not _has_budget(scope):
         return False
-    given_up = [p for p in scope.placements if _is_given_up_still(scope, p)]
-    return not given_up or age(scope.now, _turned_at(given_up[-1])) >= _patience(scope, len(given_up))
+    abandoned = [p for p in scope.placements if _is_still_abandoned(scope, p)]
+    return not abandoned or age(scope.now, _abandoned_at(abandoned[-1])) >= _retry_delay(scope, len(abandoned))
 
 
-def _is_given_up_still(scope: MissionScope, placement: Placement) -> bool:
+def _is_still_abandoned(scope: MissionScope, placement: Placement) -> bool:
     """Return True if the move to `placement` was abandoned and would fail again: spec and Model are unchanged."""
     newer = placement.spec.revision > (serving_revision(scope) or 0)
-    asked = placement.metadata.annotations.get(GENERATION) == str(scope.mission.metadata.generation)
-    abandoned = find(placement.status.conditions, "Abandoned") is not None
-    return abandoned and newer and asked and not is_replaced(scope, placement)
+    same_generation = placement.metadata.annotations.get(GENERATION) == str(scope.mission.metadata.generation)
+    abandoned = find_condition(placement.status.conditions, "Abandoned") is not None
+    return abandoned and newer and same_generation and not is_artifact_replaced(scope, placement)
 
 
 def _improvement(scope: MissionScope, revisions: Revisions) -> bool:
     """Return True if a voluntary move is allowed. Apparent drift prevents it and is left to the drift policies."""
-    well = not _looks_like_drift(scope)
-    free = _is_settled(scope, revisions) and _has_budget(scope)
-    return well and free and _is_placed(scope) and not scope.mission.spec.suspend
+    stable = not _looks_like_drift(scope)
+    movable = _is_settled(scope, revisions) and _has_budget(scope)
+    return stable and movable and _is_placed(scope) and not scope.mission.spec.suspend
 
 
 def _fleet_improvement(scope: MissionScope, revisions: Revisions) -> bool:
     """Return True if a voluntary move is allowed and the joint optimization found a plan that fits."""
-    return scope.better and _improvement(scope, revisions)
+    return scope.has_fleet_plan and _improvement(scope, revisions)
 
 
 def _looks_like_drift(scope: MissionScope) -> bool:
@@ -225,10 +229,10 @@ def _may_drift(scope: MissionScope, revisions: Revisions) -> bool:
 def _is_settled(scope: MissionScope, revisions: Revisions) -> bool:
     """Return True if the mission serves with fresh telemetry, without a move in progress or a lost node."""
     settled = revisions.active is not None and revisions.pending is None and not revisions.draining
-    return settled and scope.telemetry.fresh and not _is_cut(scope, revisions)
+    return settled and scope.telemetry.fresh and not _has_lost_node(scope, revisions)
 
 
-def _is_cut(scope: MissionScope, revisions: Revisions) -> bool:
+def _has_lost_node(scope: MissionScope, revisions: Revisions) -> bool:
     """Return True if a node of the current plan is lost; no retry, drift correction or voluntary move is made then."""
     current = revisions.current
     return current is not None and any(
@@ -238,7 +242,7 @@ def _is_cut(scope: MissionScope, revisions: Revisions) -> bool:
 
 def _has_budget(scope: MissionScope) -> bool:
     """Return True if `coolDown` and `maxMovesPerHour` allow a move, counting all moves in the status."""
-    return _has_room(scope, scope.mission.status.moves)
+    return _is_within_limits(scope, scope.mission.status.moves)
 
 
 def _may_correct(scope: MissionScope) -> bool:
@@ -247,10 +251,10 @@ def _may_correct(scope: MissionScope) -> bool:
     Only earlier moves against drift count, because the limits exist to damp oscillation under drift; moves for other
     reasons do not delay the correction.
     """
-    return _has_room(scope, [move for move in scope.mission.status.moves if move.reason in _DRIFTS])
+    return _is_within_limits(scope, [move for move in scope.mission.status.moves if move.reason in _DRIFTS])
 
 
-def _has_room(scope: MissionScope, moves: Sequence[Move]) -> bool:
+def _is_within_limits(scope: MissionScope, moves: Sequence[Move]) -> bool:
     """Return True if `coolDown` has passed since the last of `moves` and their rate is within `maxMovesPerHour`.
 
     A limit above the number of moves in the status is checked as a rate over those moves.
@@ -258,24 +262,28 @@ def _has_room(scope: MissionScope, moves: Sequence[Move]) -> bool:
     drift = scope.mission.spec.drift
     if not moves:
         return drift.max_moves_per_hour > 0
-    cool = age(scope.now, seconds(moves[-1].at)) >= quantities.parse(quantities.DURATION, drift.cool_down)
-    counted = min(drift.max_moves_per_hour, _KEPT_MOVES)
+    cooled_down = age(scope.now, parse_timestamp(moves[-1].at)) >= quantities.parse(
+        quantities.DURATION, drift.cool_down
+    )
+    counted = min(drift.max_moves_per_hour, MAX_MOVES)
     if counted == 0 or len(moves) < counted:
-        return cool and counted > 0
-    return cool and age(scope.now, seconds(moves[-counted].at)) >= 3600 * counted / drift.max_moves_per_hour
+        return cooled_down and counted > 0
+    return (
+        cooled_down and age(scope.now, parse_timestamp(moves[-counted].at)) >= 3600 * counted / drift.max_moves_per_hour
+    )
 
 
 def _is_placed(scope: MissionScope) -> bool:
-    placed = find(scope.mission.status.conditions, "Placed")
+    placed = find_condition(scope.mission.status.conditions, "Placed")
     return placed is not None and placed.status == "True"
 
 
-def _turned_at(placement: Placement) -> float:
-    mark = find(placement.status.conditions, "Abandoned")
-    return seconds(mark.last_transition_time) if mark and mark.last_transition_time else 0.0
+def _abandoned_at(placement: Placement) -> float:
+    mark = find_condition(placement.status.conditions, "Abandoned")
+    return parse_timestamp(mark.last_transition_time) if mark and mark.last_transition_time else 0.0
 
 
-def _patience(scope: MissionScope, times: int) -> float:
+def _retry_delay(scope: MissionScope, times: int) -> float:
     """Return the seconds to wait after `times` abandoned moves: `coolDown`, doubled with each, at most 32 times."""
     return quantities.parse(quantities.DURATION, scope.mission.spec.drift.cool_down) * float(1 << min(times, 5))
 

@@ -17,7 +17,7 @@ from maleo_wire import messages as wire
 from maleo_wire.address import join_host_port
 
 
-def desire(scope: MissionScope, revisions: Revisions) -> tuple[tuple[str, wire.SlotDesired], ...]:
+def build_desired_slots(scope: MissionScope, revisions: Revisions) -> tuple[tuple[str, wire.SlotDesired], ...]:
     """Return (node, desired state) for every existing pod that a held revision needs."""
     pods = live_pods(scope.pods)
     needed = dict.fromkeys(slot for placement in revisions.held for slot in slots_of(placement))
@@ -29,7 +29,7 @@ def _slot(scope: MissionScope, revisions: Revisions, slot: Slot, pods: dict[Slot
     entry = any(entry_of(p) == slot for p in revisions.held)
     active = _active_at(revisions, slot)
     serving = active or revisions.active or revisions.held[-1]  # model name and tensors change with the flip
-    held = [p for p in revisions.held if slot in slots_of(p) and not _gives_way(revisions, p, slot)]
+    held = [p for p in revisions.held if slot in slots_of(p) and not _must_unload(revisions, p, slot)]
     fallback = _fallback_holder(revisions, slot)
     return wire.SlotDesired(
         slot=f"{mission.metadata.namespace}/{pods[slot].name}",
@@ -41,13 +41,13 @@ def _slot(scope: MissionScope, revisions: Revisions, slot: Slot, pods: dict[Slot
         revisions=tuple(_revision(scope, p, slot, pods) for p in sorted(held, key=lambda p: p.spec.revision)),
         active=active.spec.revision if active else None,
         fallback=_fallback(fallback) if fallback else None,
-        policy=_policy(scope),
+        policy=_request_policy(scope),
         inputs=_tensors(serving.spec.partitions[0].inputs) if entry else (),
         outputs=_tensors(serving.spec.partitions[-1].outputs) if entry else (),
     )
 
 
-def _gives_way(revisions: Revisions, placement: Placement, slot: Slot) -> bool:
+def _must_unload(revisions: Revisions, placement: Placement, slot: Slot) -> bool:
     """Return True if `placement` must be unloaded from `slot` before the pending revision fits.
 
     The fallback or a permitted gap bridges the interruption.
@@ -72,24 +72,24 @@ def _fallback_holder(revisions: Revisions, slot: Slot) -> Placement | None:
 def _revision(scope: MissionScope, placement: Placement, slot: Slot, pods: dict[Slot, SlotPod]) -> wire.Revision:
     spec = placement.spec
     partition = partition_at(placement, slot)
-    following = spec.partitions[0] if partition is None else _after(placement, partition)
+    following = spec.partitions[0] if partition is None else _following(placement, partition)
     withheld = following is not None and withholds_input(scope, placement, following)
     return wire.Revision(
         revision=spec.revision,
         epoch=spec.epoch,
         variant=_label(spec.variant, spec.exit),
-        stage=_stage(spec.artifact, partition, withholds_input=withheld) if partition else None,
-        next=_hop(scope, following, pods, allowed=not breaks_egress(scope, placement)) if following else None,
+        stage=_stage_spec(spec.artifact, partition, withholds_input=withheld) if partition else None,
+        next=_next_peer(scope, following, pods, allowed=not breaks_egress(scope, placement)) if following else None,
     )
 
 
-def _after(placement: Placement, partition: Partition) -> Partition | None:
+def _following(placement: Placement, partition: Partition) -> Partition | None:
     chain = placement.spec.partitions
     position = chain.index(partition) + 1
     return chain[position] if position < len(chain) else None
 
 
-def _hop(scope: MissionScope, partition: Partition, pods: dict[Slot, SlotPod], *, allowed: bool) -> wire.Hop:
+def _next_peer(scope: MissionScope, partition: Partition, pods: dict[Slot, SlotPod], *, allowed: bool) -> wire.Hop:
     """Return the hop to the slot of the following `partition`.
 
     The address is empty while the slot has none, and while an egress rule forbids the placement: then nothing is sent,
@@ -107,19 +107,19 @@ def _fallback(placement: Placement) -> wire.Revision:
         revision=spec.revision,
         epoch=spec.epoch,
         variant=_label(fallback.variant, fallback.exit),
-        stage=_stage(fallback.artifact, fallback.partition),
+        stage=_stage_spec(fallback.artifact, fallback.partition),
         next=None,
     )
 
 
-def _stage(artifact: Artifact, partition: Partition, *, withholds_input: bool = False) -> wire.Stage:
+def _stage_spec(artifact: Artifact, partition: Partition, *, withholds_input: bool = False) -> wire.Stage:
     return wire.StageSpec(
         artifact=_artifact(artifact),
         inputs=_tensors(partition.inputs),
         outputs=_tensors(partition.outputs),
         taken_from=tuple(partition.taken_from),
-        decoder=_coder(partition.decoder),
-        encoder=_coder(partition.encoder),
+        decoder=_codec_spec(partition.decoder),
+        encoder=_codec_spec(partition.encoder),
         providers=tuple(partition.providers),
         pace=_pace(partition),
         withholds_input=withholds_input,
@@ -131,8 +131,8 @@ def _label(variant: str, exit_: str) -> str:
     return f"{variant}:{exit_}" if exit_ else variant
 
 
-def _coder(coder: CodecModel | None) -> wire.Coder | None:
-    return wire.CodecSpec(artifact=_artifact(coder.artifact), tensors=_tensors(coder.tensors)) if coder else None
+def _codec_spec(codec: CodecModel | None) -> wire.Coder | None:
+    return wire.CodecSpec(artifact=_artifact(codec.artifact), tensors=_tensors(codec.tensors)) if codec else None
 
 
 def _artifact(artifact: Artifact) -> wire.Artifact:
@@ -154,7 +154,7 @@ def _pace(partition: Partition) -> wire.Pace | None:
     )
 
 
-def _policy(scope: MissionScope) -> wire.Policy:
+def _request_policy(scope: MissionScope) -> wire.Policy:
     latency = scope.mission.spec.objectives.latency
     return wire.RequestPolicy(
         latency_limit_s=quantities.parse(quantities.DURATION, latency.at_most) if latency else None,

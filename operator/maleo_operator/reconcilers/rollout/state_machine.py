@@ -12,14 +12,14 @@ from maleo_api import quantities
 from maleo_api.meta import Condition
 from maleo_api.mission import Active, Move
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.condition import condition, holds, seconds, timestamp
-from maleo_operator.reconcilers.egress import FORBIDDEN, breaks_egress, tell_violation
-from maleo_operator.reconcilers.manifests.placement import same_plan
+from maleo_operator.reconcilers.condition import format_timestamp, is_true, make_condition, parse_timestamp
+from maleo_operator.reconcilers.egress import FORBIDDEN, breaks_egress, describe_violation
+from maleo_operator.reconcilers.manifests.placement import is_same_plan
 from maleo_operator.reconcilers.revisions import (
     Revisions,
     Slot,
     entry_of,
-    is_replaced,
+    is_artifact_replaced,
     is_stored,
     live_pods,
     serving_revision,
@@ -28,12 +28,12 @@ from maleo_operator.reconcilers.revisions import (
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 from maleo_planner import Infeasible
 
-KEPT: Final = 3
+KEPT_REVISIONS: Final = 3
 """Number of finished revisions that are kept as history."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Transition:
     """Result of one step of the state machine.
 
     revisions: the roles after the step; marks: Placement name -> terminal condition (Superseded or Abandoned) to set.
@@ -48,30 +48,30 @@ class Turn:
     pruned: tuple[Placement, ...] = ()
 
 
-def advance(scope: MissionScope, revisions: Revisions, proposed: Placement | None) -> Turn:
+def advance(scope: MissionScope, revisions: Revisions, proposed: Placement | None) -> Transition:
     """Take the first applicable action of stop, rebuild, replace, call off, commit and abandon, then retire revisions.
 
     proposed: the next revision that the verdict asks for, if any.
     """
     if _is_forbidden(scope, revisions):
         return _stop(revisions)
-    turn = Turn(revisions=revisions, active=scope.mission.status.active)
-    lost = _unrecorded(scope, revisions)
-    if lost is not None:
-        turn = _rebuild(scope, turn, lost)
+    transition = Transition(revisions=revisions, active=scope.mission.status.active)
+    unrecorded = _find_unrecorded(scope, revisions)
+    if unrecorded is not None:
+        transition = _restore_active(scope, transition, unrecorded)
     elif proposed is not None:
-        turn = _replace(scope, turn, proposed)
-    elif revisions.pending is not None and (mark := _objection(scope, revisions.pending)) is not None:
-        turn = _call_off(turn, revisions.pending, mark)
+        transition = _replace(scope, transition, proposed)
+    elif revisions.pending is not None and (mark := _find_objection(scope, revisions.pending)) is not None:
+        transition = _cancel(transition, revisions.pending, mark)
     elif revisions.pending is not None and not scope.mission.spec.suspend:
-        turn = _push(scope, turn, revisions.pending)
-    return _finish(scope, turn)
+        transition = _progress(scope, transition, revisions.pending)
+    return _retire(scope, transition)
 
 
 def waiting_for(scope: MissionScope, placement: Placement) -> tuple[Slot, ...]:
     """Return the slots that do not report this revision as warm, or whose pod has no IP address yet."""
     pods = live_pods(scope.pods)
-    return tuple(slot for slot in slots_of(placement) if not _warm(scope, placement, pods.get(slot)))
+    return tuple(slot for slot in slots_of(placement) if not _is_warm(scope, placement, pods.get(slot)))
 
 
 def load_errors(scope: MissionScope, placement: Placement) -> tuple[str, ...]:
@@ -99,21 +99,21 @@ def load_reason(errors: Iterable[str]) -> str:
     return next(named, "LoadFailed")
 
 
-def has_flipped(scope: MissionScope, turn: Turn) -> bool:
+def has_switched(scope: MissionScope, transition: Transition) -> bool:
     """Return True if the entry reports that it serves the active revision, so that the old one gets no new requests."""
-    active = turn.revisions.active
-    pod = live_pods(scope.pods).get(entry_of(active)) if active is not None and not turn.committed else None
+    active = transition.revisions.active
+    pod = live_pods(scope.pods).get(entry_of(active)) if active is not None and not transition.committed else None
     report = scope.telemetry.reports.get(pod.name) if pod else None
     return report is not None and active is not None and report.active == active.spec.revision
 
 
 def deadline(placement: Placement) -> float:
     """Return the Unix time at which an uncommitted move is abandoned."""
-    created = seconds(placement.metadata.creation_timestamp) if placement.metadata.creation_timestamp else 0.0
+    created = parse_timestamp(placement.metadata.creation_timestamp) if placement.metadata.creation_timestamp else 0.0
     return created + quantities.parse(quantities.DURATION, placement.spec.switch.progress_deadline)
 
 
-def _warm(scope: MissionScope, placement: Placement, pod: SlotPod | None) -> bool:
+def _is_warm(scope: MissionScope, placement: Placement, pod: SlotPod | None) -> bool:
     report = scope.telemetry.reports.get(pod.name) if pod is not None and pod.ip else None
     return report is not None and placement.spec.revision in report.warm
 
@@ -129,13 +129,13 @@ def _is_forbidden(scope: MissionScope, revisions: Revisions) -> bool:
     return nothing_else and serving is not None and serving.spec.fallback is None and breaks_egress(scope, serving)
 
 
-def _stop(revisions: Revisions) -> Turn:
-    mark = condition("Superseded", "True", FORBIDDEN, "the mission's egress rules forbid this plan")
+def _stop(revisions: Revisions) -> Transition:
+    mark = make_condition("Superseded", "True", FORBIDDEN, "the mission's egress rules forbid this plan")
     marks = {p.metadata.name: mark for p in (*revisions.held, *revisions.stale)}
-    return Turn(revisions=Revisions(finished=revisions.finished), active=None, marks=marks)
+    return Transition(revisions=Revisions(finished=revisions.finished), active=None, marks=marks)
 
 
-def _unrecorded(scope: MissionScope, revisions: Revisions) -> Placement | None:
+def _find_unrecorded(scope: MissionScope, revisions: Revisions) -> Placement | None:
     """Return the Placement that serves although `status.active` is empty, as after a restore from a backup.
 
     The report of an entry takes precedence over the Serving condition of a Placement.
@@ -144,62 +144,64 @@ def _unrecorded(scope: MissionScope, revisions: Revisions) -> Placement | None:
         return None
     reported = {report.active for report in scope.telemetry.reports.values()}
     by_entry = [p for p in revisions.held if p.spec.revision in reported]
-    by_record = [p for p in revisions.held if holds(p.status.conditions, "Serving")]
+    by_record = [p for p in revisions.held if is_true(p.status.conditions, "Serving")]
     return next(iter([*reversed(by_entry), *reversed(by_record)]), None)
 
 
-def _rebuild(scope: MissionScope, turn: Turn, found: Placement) -> Turn:
-    others = [p for p in turn.revisions.held if p is not found]
+def _restore_active(scope: MissionScope, transition: Transition, found: Placement) -> Transition:
+    others = [p for p in transition.revisions.held if p is not found]
     newer = [p for p in others if p.spec.revision > found.spec.revision]
     older = tuple(p for p in others if p.spec.revision < found.spec.revision)
-    revisions = replace(turn.revisions, active=found, pending=newer[-1] if newer else None, draining=older)
-    return replace(turn, revisions=revisions, active=_active(scope, found), committed=True)
+    revisions = replace(transition.revisions, active=found, pending=newer[-1] if newer else None, draining=older)
+    return replace(transition, revisions=revisions, active=_make_active(scope, found), committed=True)
 
 
-def _replace(scope: MissionScope, turn: Turn, proposed: Placement) -> Turn:
+def _replace(scope: MissionScope, transition: Transition, proposed: Placement) -> Transition:
     """Replace the pending revision by `proposed`, or only cancel it if `proposed` equals the active plan."""
-    before = turn.revisions
+    before = transition.revisions
     marks = {}
     if before.pending is not None:
         message = f"superseded before it served ({proposed.spec.reason})"
-        marks = {before.pending.metadata.name: condition("Superseded", "True", "Overtaken", message)}
-    if before.active is not None and is_stored(scope, before.active) and same_plan(before.active, proposed):
-        return replace(turn, revisions=replace(before, pending=None), marks=marks)
-    return replace(turn, revisions=replace(before, pending=proposed), created=proposed, marks=marks)
+        marks = {before.pending.metadata.name: make_condition("Superseded", "True", "Overtaken", message)}
+    if before.active is not None and is_stored(scope, before.active) and is_same_plan(before.active, proposed):
+        return replace(transition, revisions=replace(before, pending=None), marks=marks)
+    return replace(transition, revisions=replace(before, pending=proposed), created=proposed, marks=marks)
 
 
-def _objection(scope: MissionScope, pending: Placement) -> Condition | None:
+def _find_objection(scope: MissionScope, pending: Placement) -> Condition | None:
     """Return the Superseded condition of a pending move that must not go on, or None.
 
     A move is cancelled if it breaks an egress rule or the Model no longer has its artifact. In the latter case it goes
     on if nothing serves and there is no new verdict.
     """
     if breaks_egress(scope, pending):
-        message = tell_violation(scope, pending) or "one of its nodes no longer exists"
-        return condition("Superseded", "True", FORBIDDEN, message)
+        message = describe_violation(scope, pending) or "one of its nodes no longer exists"
+        return make_condition("Superseded", "True", FORBIDDEN, message)
     planned = scope.mission.status.active is not None or scope.verdict is not None
-    if scope.model is not None and planned and is_replaced(scope, pending):
+    if scope.model is not None and planned and is_artifact_replaced(scope, pending):
         message = f"Model {pending.spec.model} no longer has this artifact of variant {pending.spec.variant}"
-        return condition("Superseded", "True", "ModelChanged", message)
+        return make_condition("Superseded", "True", "ModelChanged", message)
     return None
 
 
-def _call_off(turn: Turn, pending: Placement, mark: Condition) -> Turn:
-    return replace(turn, revisions=replace(turn.revisions, pending=None), marks={pending.metadata.name: mark})
+def _cancel(transition: Transition, pending: Placement, mark: Condition) -> Transition:
+    return replace(
+        transition, revisions=replace(transition.revisions, pending=None), marks={pending.metadata.name: mark}
+    )
 
 
-def _push(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
+def _progress(scope: MissionScope, transition: Transition, pending: Placement) -> Transition:
     if not waiting_for(scope, pending):
-        return _commit(scope, turn, pending)
-    if turn.revisions.active is not None and scope.now >= deadline(pending):
-        return _abandon(scope, turn, pending)
-    return turn
+        return _commit(scope, transition, pending)
+    if transition.revisions.active is not None and scope.now >= deadline(pending):
+        return _abandon(scope, transition, pending)
+    return transition
 
 
-def _commit(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
-    old = turn.revisions.active
-    draining = (*turn.revisions.draining, old) if old is not None else turn.revisions.draining
-    revisions = replace(turn.revisions, active=pending, pending=None, draining=draining)
+def _commit(scope: MissionScope, transition: Transition, pending: Placement) -> Transition:
+    old = transition.revisions.active
+    draining = (*transition.revisions.draining, old) if old is not None else transition.revisions.draining
+    revisions = replace(transition.revisions, active=pending, pending=None, draining=draining)
     before = serving_revision(scope)
     move = None
     if before is not None:
@@ -207,43 +209,47 @@ def _commit(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
             from_revision=before,
             to_revision=pending.spec.revision,
             reason=pending.spec.reason,
-            at=timestamp(scope.now),
+            at=format_timestamp(scope.now),
         )
-    return replace(turn, revisions=revisions, active=_active(scope, pending), committed=True, move=move)
+    return replace(transition, revisions=revisions, active=_make_active(scope, pending), committed=True, move=move)
 
 
-def _abandon(scope: MissionScope, turn: Turn, pending: Placement) -> Turn:
+def _abandon(scope: MissionScope, transition: Transition, pending: Placement) -> Transition:
     """Abandon the pending move. Callers do so only while another revision serves: otherwise nothing would be gained."""
     errors = load_errors(scope, pending)
     waiting = ", ".join(f"{slot.node} {slot.unit}" for slot in waiting_for(scope, pending))
     message = "; ".join(errors) or f"not warm within {pending.spec.switch.progress_deadline} on {waiting}"
     reason = load_reason(errors) if errors else "ProgressDeadlineExceeded"
-    marks = {pending.metadata.name: condition("Abandoned", "True", reason, message)}
-    return replace(turn, revisions=replace(turn.revisions, pending=None), marks=turn.marks | marks)
+    marks = {pending.metadata.name: make_condition("Abandoned", "True", reason, message)}
+    return replace(transition, revisions=replace(transition.revisions, pending=None), marks=transition.marks | marks)
 
 
-def _finish(scope: MissionScope, turn: Turn) -> Turn:
+def _retire(scope: MissionScope, transition: Transition) -> Transition:
     """Mark overtaken revisions as Superseded, and draining ones once the entry has flipped; prune old history.
 
     A draining revision is finished when no pod can answer for it any more.
     """
-    revisions, marks = turn.revisions, dict(turn.marks)
+    revisions, marks = transition.revisions, dict(transition.marks)
     for placement in revisions.stale:
-        marks[placement.metadata.name] = condition("Superseded", "True", "Overtaken", "superseded before it served")
-    if revisions.active is not None and has_flipped(scope, turn):
-        done = [p for p in revisions.draining if _left(scope, p, revisions)]
-        by = f"revision {revisions.active.spec.revision} serves"
-        marks |= {p.metadata.name: condition("Superseded", "True", "Replaced", by) for p in done}
+        marks[placement.metadata.name] = make_condition(
+            "Superseded", "True", "Overtaken", "superseded before it served"
+        )
+    if revisions.active is not None and has_switched(scope, transition):
+        done = [p for p in revisions.draining if _is_drained(scope, p, revisions)]
+        message = f"revision {revisions.active.spec.revision} serves"
+        marks |= {p.metadata.name: make_condition("Superseded", "True", "Replaced", message) for p in done}
         revisions = replace(revisions, draining=tuple(p for p in revisions.draining if p not in done))
-    return replace(turn, revisions=replace(revisions, stale=()), marks=marks, pruned=revisions.finished[:-KEPT])
+    return replace(
+        transition, revisions=replace(revisions, stale=()), marks=marks, pruned=revisions.finished[:-KEPT_REVISIONS]
+    )
 
 
-def _left(scope: MissionScope, placement: Placement, revisions: Revisions) -> bool:
+def _is_drained(scope: MissionScope, placement: Placement, revisions: Revisions) -> bool:
     """Return True if no pod answers for this draining revision: its entry has flipped, or its entry pod is gone."""
     entry = entry_of(placement)
     assert revisions.active is not None
     return entry == entry_of(revisions.active) or not any((p.node, p.unit) == entry for p in scope.pods)
 
 
-def _active(scope: MissionScope, placement: Placement) -> Active:
+def _make_active(scope: MissionScope, placement: Placement) -> Active:
     return Active(revision=placement.spec.revision, epoch=scope.epoch)

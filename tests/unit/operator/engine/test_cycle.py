@@ -412,7 +412,7 @@ async def test_mission_that_fits_nowhere__is_planned_again_for_its_own_news_alon
     too_tight = mission("tight", objectives={"latency": {"atMost": "1us"}})
     server, planned = _server(too_tight, mission("other", modes=["Local"])), _Planned(monkeypatch)
     replica = _Replica(server)
-    monkeypatch.setattr("maleo_operator.reconcilers.policies.backoff._NEWS_S", (0.0, 0.0))
+    monkeypatch.setattr("maleo_operator.reconcilers.policies.backoff._CHANGE_DELAY_S", (0.0, 0.0))
     async with replica.leading():
         await server.placed("default/tight", "default/other")
         assert planned.keys.count("default/tight") == 1

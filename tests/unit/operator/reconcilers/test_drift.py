@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maleo_operator.reconcilers.drift import judge, judge_run, tail
+from maleo_operator.reconcilers.drift import binomial_tail, judge, judge_run
 from maleo_operator.reconcilers.scope import Window
 
 
@@ -12,12 +12,12 @@ from maleo_operator.reconcilers.scope import Window
 def test_tail__equals_the_sum_of_exact_terms(total: int, share: float, data: st.DataObject) -> None:
     over = data.draw(st.integers(0, total))
     exact = sum(comb(total, k) * share**k * (1 - share) ** (total - k) for k in range(over, total + 1))
-    assert tail(total, over, share) == pytest.approx(exact, rel=1e-9)
+    assert binomial_tail(total, over, share) == pytest.approx(exact, rel=1e-9)
 
 
 @pytest.mark.parametrize(("total", "over", "want"), [(10, 0, 1.0), (10, 11, 0.0), (1_000_000, 50_000, 0.5)])
 def test_tail__at_its_ends_and_for_many_samples(total: int, over: int, want: float) -> None:
-    assert tail(total, over, 0.05) == pytest.approx(want, abs=0.01)
+    assert binomial_tail(total, over, 0.05) == pytest.approx(want, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from maleo_api.egress import may_receive
 from maleo_api.mission import Mission, Reach
 from maleo_api.model import Model
-from maleo_operator.reconcilers.condition import find
+from maleo_operator.reconcilers.condition import find_condition
 from maleo_operator.reconcilers.policies.trigger import check
 from maleo_operator.reconcilers.scope import Telemetry
 from maleo_planner.types.problem import NodeFacts, Verdict
@@ -90,7 +90,7 @@ def test_label_that_breaks_the_rule__stops_the_flow_in_one_turn_and_moves(spare:
     world.planner = lambda _: feasible("drone-1", spare=spare)
     world.turn()
     assert all(r.next is None or not r.next.address for d in dict(world.last.slots).values() for r in d.revisions)
-    told = find(world.mission.status.conditions, "Degraded" if spare else "Ready")
+    told = find_condition(world.mission.status.conditions, "Degraded" if spare else "Ready")
     assert told is not None
     assert told.reason == "EgressForbidden"
     where = "site elsewhere" if site else "no label maleo.dev/site"
@@ -162,7 +162,7 @@ def test_move_under_way__is_called_off_when_its_target_may_not_receive_any_more(
     world.settle()
     assert world.commits == [1]
     assert world.serves()
-    assert find(world.placements["cctv-2"].status.conditions, "Superseded") is not None
+    assert find_condition(world.placements["cctv-2"].status.conditions, "Superseded") is not None
 
 
 def test_unlabelled_nodes__share_no_site() -> None:

@@ -9,7 +9,14 @@ from maleo_api.meta import Condition
 from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.condition import condition, find, same_but_figures, seconds, settle, timestamp
+from maleo_operator.reconcilers.condition import (
+    equal_except_numbers,
+    find_condition,
+    format_timestamp,
+    make_condition,
+    merge_conditions,
+    parse_timestamp,
+)
 from maleo_operator.reconcilers.conditions.margins import band, margin_below
 from maleo_operator.reconcilers.mission import decide
 from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window
@@ -217,31 +224,33 @@ def test_refused_child__is_told_until_it_is_there_and_only_then() -> None:
     world = World(planner=lambda _: feasible("drone-1"))
     world.turn()
     world.turn()
-    waiting = replace(world.scope(), refused="Pod a was rejected: exceeded quota: pods=3", pods=())
+    waiting = replace(world.scope(), rejected_child="Pod a was rejected: exceeded quota: pods=3", pods=())
     message = "Pod a was rejected: exceeded quota: pods=3: remove the cause, the operator retries"
     told = conditions(waiting)
     assert told["Placed"] == ("False", "ChildRefused", message)
     assert told["Ready"] == ("False", "ChildRefused", "revision 1 cannot start serving: see condition Placed")
     stored = Mission.model_validate(world.mission.to_api() | {"status": decide(waiting).status})
-    repeated = replace(waiting, mission=stored, refused="Pod a was rejected: exceeded quota: pods=4")
+    repeated = replace(waiting, mission=stored, rejected_child="Pod a was rejected: exceeded quota: pods=4")
     assert decide(repeated).status is None, "it is no news"
-    assert conditions(replace(repeated, refused=""))["Placed"][:2] == ("False", "Starting")
+    assert conditions(replace(repeated, rejected_child=""))["Placed"][:2] == ("False", "Starting")
 
 
 def test_refused_child_of_what_serves__is_told_and_the_plan_is_in_force_again_afterwards() -> None:
     world = serving(OBSERVED)
     world.turn()
-    refused = replace(world.scope(), refused="Service cctv was rejected: no")
+    refused = replace(world.scope(), rejected_child="Service cctv was rejected: no")
     told = conditions(refused)
     assert told["Placed"][:2] == ("False", "ChildRefused")
     assert told["Ready"][:2] == ("True", "Serving")
     assert told["Degraded"][:2] == ("False", "AsPlanned")
     stored = Mission.model_validate(world.mission.to_api() | {"status": decide(refused).status})
-    assert conditions(replace(refused, mission=stored, refused=""))["Placed"][:2] == ("True", "Placed")
+    assert conditions(replace(refused, mission=stored, rejected_child=""))["Placed"][:2] == ("True", "Placed")
 
 
 def test_blocker__goes_before_a_refused_child() -> None:
-    told = conditions(replace(scope(mission()), verdict=infeasible(), trigger="FirstPlacement", refused="Pod a: no"))
+    told = conditions(
+        replace(scope(mission()), verdict=infeasible(), trigger="FirstPlacement", rejected_child="Pod a: no")
+    )
     assert told["Placed"][:2] == ("False", "LatencyTooTight")
 
 
@@ -315,16 +324,16 @@ OLD = Condition(
 @pytest.mark.parametrize(
     ("case", "new", "generation", "want"),
     [
-        ("figures alone", condition("Ready", "True", "Serving", "p95 37ms"), 1, ("then", "p95 34ms")),
-        ("another reason", condition("Ready", "True", "Moving", "p95 34ms"), 1, ("then", "p95 34ms")),
-        ("another generation", condition("Ready", "True", "Serving", "p95 37ms"), 2, ("then", "p95 37ms")),
-        ("another status", condition("Ready", "False", "NoInput", "no"), 1, ("1970-01-01T00:01:40Z", "no")),
+        ("figures alone", make_condition("Ready", "True", "Serving", "p95 37ms"), 1, ("then", "p95 34ms")),
+        ("another reason", make_condition("Ready", "True", "Moving", "p95 34ms"), 1, ("then", "p95 34ms")),
+        ("another generation", make_condition("Ready", "True", "Serving", "p95 37ms"), 2, ("then", "p95 37ms")),
+        ("another status", make_condition("Ready", "False", "NoInput", "no"), 1, ("1970-01-01T00:01:40Z", "no")),
     ],
 )
 def test_settle__moves_the_time_with_the_status_only(
     case: str, new: Condition, generation: int, want: tuple[str, str]
 ) -> None:
-    settled = settle([OLD], [new], generation=generation, now=100)
+    settled = merge_conditions([OLD], [new], generation=generation, now=100)
     assert [(c.last_transition_time, c.message) for c in settled] == [want], case
 
 
@@ -342,12 +351,12 @@ def test_settle__moves_the_time_with_the_status_only(
     ],
 )
 def test_messages__differ_by_names_not_by_figures(one: str, other: str, same: bool) -> None:
-    assert same_but_figures(one, other) is same
+    assert equal_except_numbers(one, other) is same
 
 
 def test_timestamp__reads_back() -> None:
-    assert timestamp(1_800_000_000.9) == "2027-01-15T08:00:00Z"
-    assert seconds("2027-01-15T08:00:00Z") == 1_800_000_000
+    assert format_timestamp(1_800_000_000.9) == "2027-01-15T08:00:00Z"
+    assert parse_timestamp("2027-01-15T08:00:00Z") == 1_800_000_000
 
 
 @pytest.mark.parametrize(
@@ -382,7 +391,7 @@ def test_model_accuracy__reaches_the_margin() -> None:
     world.turn()
     assert world.mission.status.margins is not None
     assert world.mission.status.margins.accuracy == "+13.0%", "points, not a share of what is left"
-    assert find(world.mission.status.conditions, "AccuracyMet") is not None
+    assert find_condition(world.mission.status.conditions, "AccuracyMet") is not None
 
 
 def test_accuracy_met__counts_what_the_cuts_of_the_placement_cost() -> None:

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from maleo_operator.reconcilers.conditions.events import tell_decision
+from builders import feasible, infeasible, mission, plan, scope
+from maleo_operator.reconcilers.conditions.events import format_decision
 from maleo_operator.reconcilers.scope import Event
 from support.operator.builders import feasible, infeasible, mission, plan, scope
 from support.operator.simulation import World
@@ -43,13 +44,13 @@ def test_events_of_one_turn__never_say_the_same_twice() -> None:
 
 def test_log_line__tells_what_was_decided_with_its_figures() -> None:
     found = replace(scope(mission()), trigger="NodeLost", inputs_digest=_DIGEST)
-    assert tell_decision(replace(found, verdict=feasible("drone-1", "edge-1"))) == (
+    assert format_decision(replace(found, verdict=feasible("drone-1", "edge-1"))) == (
         "planned demo/cctv, trigger NodeLost: Split drone-1>edge-1 int8, latency 40ms (Modelled), "
         f"energy 100mJ (Modelled), accuracy 75.4% (Declared); inputs {_DIGEST}"
     )
-    assert tell_decision(replace(found, verdict=infeasible(least_bad=plan("drone-1")))) == (
+    assert format_decision(replace(found, verdict=infeasible(least_bad=plan("drone-1")))) == (
         "planned demo/cctv, trigger NodeLost: infeasible: LatencyTooTight: best is 62 ms at edge-1, the limit is "
         "50 ms; closest plan Local drone-1 int8, latency 40ms (Modelled), energy 100mJ (Modelled), "
         f"accuracy 75.4% (Declared); inputs {_DIGEST}"
     )
-    assert tell_decision(replace(found, verdict=infeasible())).endswith(f"closest plan none; inputs {_DIGEST}")
+    assert format_decision(replace(found, verdict=infeasible())).endswith(f"closest plan none; inputs {_DIGEST}")

@@ -284,7 +284,7 @@ def test_service_that_somebody_edited__is_corrected_when_clients_would_not_get_t
     assert (made(first(service=edited), "Service") == []) is served
     if not served:
         found = {"metadata": {"name": "cctv", "resourceVersion": "7"}, "spec": edited}
-        patch = children.correct(found, wanted)
+        patch = children.build_patch(found, wanted)
         assert patch["metadata"]["resourceVersion"] == "7", "not over a change that was not seen"
         assert children.is_served_by(_merged(edited, patch["spec"]), wanted["spec"])
 
@@ -324,11 +324,11 @@ def test_pod_whose_labels_somebody_edited__is_labelled_again_and_serves_on() -> 
 def test_child__is_what_this_mission_controls_and_nothing_else(reference: dict[str, Any]) -> None:
     of = mission()
     child = {"metadata": {"name": "cctv", "labels": children.labels(of), "ownerReferences": [children.owner(of)]}}
-    assert children.is_child_of(child, of)
+    assert children.is_controlled_by(child, of)
     child["metadata"]["ownerReferences"] = [children.owner(of) | reference]
-    assert not children.is_child_of(child, of)
+    assert not children.is_controlled_by(child, of)
     del child["metadata"]["ownerReferences"]
-    assert not children.is_child_of(child, of)
+    assert not children.is_controlled_by(child, of)
 
 
 @pytest.mark.parametrize(

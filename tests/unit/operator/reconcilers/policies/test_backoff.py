@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maleo_operator.reconcilers.policies.backoff import delay, news_delay
+from maleo_operator.reconcilers.policies.backoff import change_delay, retry_delay
 
 _KEYS = st.text(min_size=1, max_size=40)
 _ATTEMPTS = st.integers(0, 10_000)
@@ -16,11 +16,11 @@ def test_delay__doubles_from_ten_seconds_to_five_minutes_with_at_most_a_fifth_of
     key: str, attempts: int
 ) -> None:
     base = min(10.0 * 2 ** max(0, min(attempts, 10) - 1), 300.0)
-    assert base <= delay(key, attempts) <= 1.2 * base
+    assert base <= retry_delay(key, attempts) <= 1.2 * base
 
 
 def test_delay__spreads_missions_that_failed_together() -> None:
-    waits = sorted(delay(f"tenant/m{number}", 6) for number in range(200))
+    waits = sorted(retry_delay(f"tenant/m{number}", 6) for number in range(200))
     widest = max(later - earlier for earlier, later in pairwise(waits))
     assert waits[-1] - waits[0] > 50
     assert widest < 5
@@ -28,6 +28,6 @@ def test_delay__spreads_missions_that_failed_together() -> None:
 
 @given(_ATTEMPTS)
 def test_news__are_answered_within_a_second_at_first_and_within_ten_in_the_long_run(attempts: int) -> None:
-    assert 1.0 <= news_delay(attempts) <= 10.0
-    assert news_delay(1) == 1.0
-    assert news_delay(attempts) <= delay("any/mission", attempts)
+    assert 1.0 <= change_delay(attempts) <= 10.0
+    assert change_delay(1) == 1.0
+    assert change_delay(attempts) <= retry_delay("any/mission", attempts)

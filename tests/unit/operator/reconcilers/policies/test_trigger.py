@@ -7,7 +7,7 @@ import pytest
 
 from maleo_api.device import Device
 from maleo_api.mission import Mission
-from maleo_operator.reconcilers.condition import timestamp
+from maleo_operator.reconcilers.condition import format_timestamp
 from maleo_operator.reconcilers.policies.trigger import check
 from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window
 from support.operator.builders import CPU, feasible, infeasible, mission, model, node, plan, scope, snapshot
@@ -37,7 +37,7 @@ def later(of: MissionScope, seconds: float) -> MissionScope:
 
 def with_moves(of: MissionScope, *ages: float, reason: str = "LatencyDrift") -> MissionScope:
     moves = [
-        {"fromRevision": i, "toRevision": i + 1, "reason": reason, "at": timestamp(of.now - age)}
+        {"fromRevision": i, "toRevision": i + 1, "reason": reason, "at": format_timestamp(of.now - age)}
         for i, age in enumerate(ages)
     ]
     status = of.mission.status.to_api() | {"moves": moves}
@@ -57,7 +57,7 @@ def test_new_mission__is_placed_first() -> None:
 
 def test_deleted_mission__is_left_alone() -> None:
     deleted = mission()
-    meta = deleted.metadata.model_copy(update={"deletion_timestamp": timestamp(NOW)})
+    meta = deleted.metadata.model_copy(update={"deletion_timestamp": format_timestamp(NOW)})
     assert check(scope(deleted.model_copy(update={"metadata": meta}))) is None
 
 
@@ -70,7 +70,7 @@ def test_settled_mission__is_looked_at_for_improvement_every_five_minutes() -> N
 
 
 def test_mission_that_stands_in_the_way_of_better__moves_when_it_may_move_by_choice() -> None:
-    better = replace(later(serving("drone-1", "edge-1"), 20), better=True)
+    better = replace(later(serving("drone-1", "edge-1"), 20), has_fleet_plan=True)
     assert check(better) == "FleetImprovement"
     assert check(replace(better, telemetry=replace(SERVED, windows=BAD[-1:]))) is None
     assert check(replace(better, telemetry=replace(SERVED, fresh=False))) is None
@@ -229,7 +229,7 @@ def test_move_to_a_model_that_is_gone__is_planned_once_and_again_when_there_is_n
     of = world.scope()
     assert check(of) == "SpecChanged"
     assert check(replace(of, attempts=1)) is None
-    assert check(replace(of, attempts=1, news=True)) == "SpecChanged"
+    assert check(replace(of, attempts=1, inputs_changed=True)) == "SpecChanged"
 
 
 def _served_by_least_bad(**changes: Any) -> MissionScope:
@@ -265,7 +265,7 @@ def test_suspended_mission__is_planned_again_for_news_alone() -> None:
     of = later(replace(world.scope(), planned_at=world.now), 100_000)
     assert of.mission.status.conditions
     assert check(of) is None
-    assert check(replace(of, news=True)) == "Retry"
+    assert check(replace(of, inputs_changed=True)) == "Retry"
 
 
 def test_move_under_way__is_not_overtaken_by_choice() -> None:

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maleo_api.mission import Mission
-from maleo_operator.reconcilers.condition import find
-from maleo_operator.reconcilers.manifests.children import identity_mark
+from maleo_operator.reconcilers.condition import find_condition
+from maleo_operator.reconcilers.manifests.children import identity_digest
 from maleo_operator.reconcilers.rollout.state_machine import load_reason
 from maleo_operator.reconcilers.scope import Outcome
 from maleo_planner.types.problem import Verdict
@@ -37,7 +37,7 @@ def respec(world: World, *chain: str) -> None:
 
 
 def reason(world: World, kind: str) -> tuple[str, str]:
-    found = find(world.mission.status.conditions, kind)
+    found = find_condition(world.mission.status.conditions, kind)
     assert found is not None
     return found.status, found.reason
 
@@ -86,7 +86,7 @@ def test_move__removes_slots_that_serve_no_revision() -> None:
 
 
 def reason_of(world: World, placement: str, kind: str) -> tuple[str, str]:
-    found = find(world.placements[placement].status.conditions, kind)
+    found = find_condition(world.placements[placement].status.conditions, kind)
     assert found is not None
     return found.status, found.reason
 
@@ -236,7 +236,7 @@ def test_any_order_of_steps__keeps_serving_and_converges(steps: list[tuple[str, 
 
 def _is_live(placement: object) -> bool:
     conditions = placement.status.conditions  # type: ignore[attr-defined]
-    return not any(find(conditions, kind) for kind in ("Superseded", "Abandoned"))
+    return not any(find_condition(conditions, kind) for kind in ("Superseded", "Abandoned"))
 
 
 @pytest.mark.parametrize("first", ["turn", "load"])
@@ -307,7 +307,7 @@ def test_revision_that_no_slot_can_load__is_abandoned_and_the_old_one_serves_on(
         world.turn()
         world.load()
     assert reason(world, "Placed") == ("False", "ArtifactInvalid")
-    found = find(world.mission.status.conditions, "Placed")
+    found = find_condition(world.mission.status.conditions, "Placed")
     assert found is not None
     assert found.message == "drone-1 host/cpu: ArtifactInvalid: digest mismatch"
     world.now += 121
@@ -414,7 +414,7 @@ def test_key_of_the_operator_replaced__gives_the_mission_a_new_identity_and_new_
     world.identity = "of another time"
     world.settle()
     marks = {pod["metadata"]["labels"]["maleo.dev/identity"] for pod in world.pods.values()}
-    assert marks == {identity_mark("of another time")}
+    assert marks == {identity_digest("of another time")}
     assert world.serves()
     assert world.commits == [1]
 
@@ -470,7 +470,7 @@ def test_nothing_feasible_at_first__serves_the_least_bad_and_says_so() -> None:
     assert world.serves()
     assert reason(world, "Ready") == ("True", "Serving")
     assert reason(world, "Degraded") == ("True", "LatencyTooTight")
-    placed = find(world.mission.status.conditions, "Placed")
+    placed = find_condition(world.mission.status.conditions, "Placed")
     assert placed is not None
     assert (placed.status, placed.reason) == ("False", "LatencyTooTight")
     assert placed.message == "best is 62 ms at edge-1, the limit is 50 ms; suggested change: latency.atMost: 62ms"
