@@ -15,7 +15,7 @@ import yaml
 from measure import report
 
 from maleo_api.manifests import dump
-from maleo_cli.inputs import read
+from maleo_cli.inputs import read_inputs
 from maleo_planner.planner import plan
 from support.planner.builders import block, device, mission, model, profile, variant
 
@@ -65,8 +65,8 @@ def _row(documents: list[dict[str, Any]], spans: int, form: str, folder: Path) -
     file = folder / f"{spans}.{form}"
     file.write_text(text, encoding="utf-8")
     alone = _min_time(lambda: list(yaml.load_all(as_yaml, yaml.CSafeLoader)))
-    reading = _min_time(lambda: read([file], cluster=None, profiles=[]))
-    snapshot = read([file], cluster=None, profiles=[]).snapshot
+    reading = _min_time(lambda: read_inputs([file], cluster=None, profiles=[]))
+    snapshot = read_inputs([file], cluster=None, profiles=[]).snapshot
     planning = _min_time(lambda: plan(snapshot, "default/cctv"))
     return {
         "form": form,

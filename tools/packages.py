@@ -5,7 +5,7 @@ import shutil
 import sys
 from typing import Final
 
-from maleo_cli.commands.cluster import asker, say
+from maleo_cli.commands.cluster import consent_prompt, say
 from maleo_devcluster.host import Unsuitable, install_packages
 
 # program -> package
@@ -19,7 +19,7 @@ def main() -> None:
         return
     try:
         say(f"packages required by tests: {', '.join(missing)}")
-        install_packages(missing, asker(yes=False))
+        install_packages(missing, consent_prompt(yes=False))
     except Unsuitable as error:
         say(str(error))
 

@@ -41,7 +41,7 @@ def render(profiles: Mapping[str, DeviceProfile]) -> str:
     lines = [
         _INTRO,
         *_summary(profiles),
-        *_stated_nowhere(profiles),
+        *_never_stated(profiles),
         "",
         "## Products of the survey",
         "",
@@ -77,7 +77,7 @@ def _summary(profiles: Mapping[str, DeviceProfile]) -> list[str]:
     return [f"{len(profiles)} profiles, including all {found} of the ETRI survey of 2025."]
 
 
-def _stated_nowhere(profiles: Mapping[str, DeviceProfile]) -> Iterator[str]:
+def _never_stated(profiles: Mapping[str, DeviceProfile]) -> Iterator[str]:
     """Yield a line on kinds of figures that no profile states, so that not every profile repeats them."""
     specs = [profile.spec for profile in profiles.values()]
     units = [unit for spec in specs for unit in spec.compute_units]
@@ -133,10 +133,12 @@ def _compiler(profile: DeviceProfile) -> str:
 def _detection(profile: DeviceProfile) -> str:
     detection = profile.spec.detection
     ids = {"PCI": detection.pci, "USB": detection.usb, "device tree": detection.device_tree}
-    known = [f"{bus} {_names(texts)}" for bus, texts in ids.items() if texts]
+    ids_by_bus = [f"{bus} {_names(texts)}" for bus, texts in ids.items() if texts]
     nodes = f" Device nodes: {_names(detection.device_nodes)}." if detection.device_nodes else ""
     found = (
-        f"Detected by {'; '.join(known)}." if known else "Not detectable: declare it in `spec.declared` of the Device."
+        f"Detected by {'; '.join(ids_by_bus)}."
+        if ids_by_bus
+        else "Not detectable: declare it in `spec.declared` of the Device."
     )
     return found + nodes
 

@@ -39,8 +39,8 @@ class Connection:
         try:
             return load_access_now(self.paths, self.context)
         except (OSError, ValueError) as error:
-            what = f"{self.paths}: {error.strerror}" if isinstance(error, OSError) else str(error)
-            raise Failure(what, "pass a kubeconfig with --kubeconfig or KUBECONFIG", exit_code=2) from error
+            message = f"{self.paths}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            raise Failure(message, "pass a kubeconfig with --kubeconfig or KUBECONFIG", exit_code=2) from error
         except ApiError as error:
             raise Failure(str(error), "run the plugin by hand to see what it lacks, or log in again") from error
 

@@ -21,21 +21,21 @@ _PARTS: Final = ("nodes", "profiles", "devices", "links", "models", "model_profi
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Planning input. written: keys of the missions from manifests; all others come from a cluster."""
+class PlanInputs:
+    """Planning input. manifest_missions: keys of the missions from manifests; all others come from a cluster."""
 
     snapshot: Snapshot
-    written: frozenset[str]
+    manifest_missions: frozenset[str]
 
 
-def read(
+def read_inputs(
     files: Sequence[Path],
     *,
     cluster: Manifests | None,
     profiles: Sequence[str],
     values: Path | None = None,
     namespace: str = "default",
-) -> Question:
+) -> PlanInputs:
     """Read manifests and merge them with the objects of a cluster, which they replace where names are equal.
 
     profiles: DeviceProfiles needed in addition to those that manifests name. values: chart values file as for
@@ -53,10 +53,10 @@ def read(
         raise Failure("\n".join(error.mistakes), exit_code=2) from error
     written = from_manifests(replace(manifests, tolerations=tolerations))
     if cluster is None:
-        return Question(written, frozenset(written.missions))
-    there = snapshot_of(replace(cluster, tolerations=tolerations))
-    both: dict[str, Any] = {name: {**getattr(there, name), **getattr(written, name)} for name in _PARTS}
-    return Question(replace(there, **both), frozenset(written.missions))
+        return PlanInputs(written, frozenset(written.missions))
+    base = snapshot_of(replace(cluster, tolerations=tolerations))
+    merged: dict[str, Any] = {name: {**getattr(base, name), **getattr(written, name)} for name in _PARTS}
+    return PlanInputs(replace(base, **merged), frozenset(written.missions))
 
 
 def _read_tolerations(values: Path) -> tuple[dict[str, Any], ...]:
@@ -68,16 +68,16 @@ def _read_tolerations(values: Path) -> tuple[dict[str, Any], ...]:
         raise Failure(f"{values}: slots.tolerations: not a list of tolerations", remedy, exit_code=2) from error
 
 
-def _with_catalogue(manifests: Manifests, there: Manifests, profiles: Sequence[str]) -> Manifests:
+def _with_catalogue(manifests: Manifests, cluster: Manifests, profiles: Sequence[str]) -> Manifests:
     """Return the manifests, completed by the shipped catalogue if neither they nor the cluster have a named profile.
 
     Profiles of the manifests and of the cluster take precedence.
     """
     written = manifests.of(DeviceProfile)
-    known = there.of(DeviceProfile) | written
+    available = cluster.of(DeviceProfile) | written
     declared = {a.profile for device in manifests.of(Device).values() for a in device.spec.declared}
     measured = {table.spec.profile for table in manifests.of(ModelProfile).values()}
-    if {*profiles, *declared, *measured} <= set(known) or not _CATALOGUE.is_dir():
+    if {*profiles, *declared, *measured} <= set(available) or not _CATALOGUE.is_dir():
         return manifests
-    shipped = {name: profile for name, profile in load([_CATALOGUE]).of(DeviceProfile).items() if name not in known}
+    shipped = {name: profile for name, profile in load([_CATALOGUE]).of(DeviceProfile).items() if name not in available}
     return replace(manifests, resources={**manifests.resources, "DeviceProfile": {**shipped, **written}})

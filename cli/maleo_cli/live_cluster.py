@@ -28,7 +28,7 @@ def read_cluster(access: Access, system_namespace: str) -> Manifests:
     """Return all objects that planning needs. Raise `Failure` if the cluster cannot be read."""
     try:
         with Reader(access) as reader:
-            found = {kind.__name__: _list(reader, kind) for kind in _KINDS}
+            resources = {kind.__name__: _list(reader, kind) for kind in _KINDS}
             nodes = reader.list(BY_KIND["Node"])
             classes = reader.list(BY_KIND["PriorityClass"])
             tolerations = _read_tolerations(reader, system_namespace)
@@ -37,9 +37,9 @@ def read_cluster(access: Access, system_namespace: str) -> Manifests:
             f"cannot read the cluster at {access.url}: {error}",
             "check that the cluster is reachable and that Maleo is installed",
         ) from error
-    named = {item["metadata"]["name"]: Node.model_validate(item) for item in nodes}
-    ranks = {item["metadata"]["name"]: PriorityClass.model_validate(item) for item in classes}
-    return Manifests(found, named, priority_classes=ranks, tolerations=tolerations)
+    nodes_by_name = {item["metadata"]["name"]: Node.model_validate(item) for item in nodes}
+    priority_classes = {item["metadata"]["name"]: PriorityClass.model_validate(item) for item in classes}
+    return Manifests(resources, nodes_by_name, priority_classes=priority_classes, tolerations=tolerations)
 
 
 def snapshot_of(cluster: Manifests, *, first: str = "") -> Snapshot:
@@ -54,19 +54,19 @@ def snapshot_of(cluster: Manifests, *, first: str = "") -> Snapshot:
     snapshot, held = from_manifests(cluster, observations), {}
     index = FleetIndex(snapshot)
     for key, mission in snapshot.missions.items():
-        placement = serving(cluster, mission)
+        placement = find_active(cluster, mission)
         plan = restore_plan(snapshot, key, placement, index=index) if placement is not None else None
         if plan is not None:
             held[key] = plan
     return replace(snapshot, current_plans=held)
 
 
-def serving(cluster: Manifests, mission: Mission) -> Placement | None:
+def find_active(cluster: Manifests, mission: Mission) -> Placement | None:
     """Return the Placement of the mission's active revision; None if there is none."""
     active = mission.status.active
-    mine = [p for p in cluster.of(Placement).values() if p.spec.mission == mission.metadata.name]
-    same = [p for p in mine if p.metadata.namespace == mission.metadata.namespace]
-    return next((p for p in same if active is not None and p.spec.revision == active.revision), None)
+    own = [p for p in cluster.of(Placement).values() if p.spec.mission == mission.metadata.name]
+    candidates = [p for p in own if p.metadata.namespace == mission.metadata.namespace]
+    return next((p for p in candidates if active is not None and p.spec.revision == active.revision), None)
 
 
 def _read_tolerations(reader: Reader, system_namespace: str) -> tuple[dict[str, Any], ...]:

@@ -60,9 +60,9 @@ def load_command(name: str) -> Any:
     if isinstance(found, typer.Typer):
         command = typer.main.get_command(found)
     else:
-        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        alone.command(name)(found)
-        command = typer.main.get_command(alone)
+        wrapper = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        wrapper.command(name)(found)
+        command = typer.main.get_command(wrapper)
     command.name = name
     return command
 
@@ -72,8 +72,8 @@ app: Final = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         metadata = importlib.import_module("importlib.metadata")  # importing it takes half as long as `--help`
         print(f"maleo {metadata.version('maleo-control-plane')}")
         raise typer.Exit

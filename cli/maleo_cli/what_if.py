@@ -20,7 +20,7 @@ _ROUND_TRIP: Final = "2ms"  # of a link added by --link: that of a local network
 
 
 @dataclass(frozen=True, slots=True)
-class Supposed:
+class WhatIfOptions:
     """The what-if options as written. count, site, tier: apply to `add_device`; None if not given."""
 
     without: Sequence[str] = ()
@@ -36,23 +36,23 @@ class Supposed:
         return not (self.without or self.add_device or self.link or self.set)
 
 
-def suppose(snapshot: Snapshot, asked: Supposed) -> Snapshot:
+def apply_options(snapshot: Snapshot, options: WhatIfOptions) -> Snapshot:
     """Return the snapshot changed by all options, in a fixed order, so that a link may name an added node.
 
     Raise `Failure` with exit code 2 for invalid options.
     """
-    dependent = {"--count": asked.count, "--site": asked.site, "--tier": asked.tier}
+    dependent = {"--count": options.count, "--site": options.site, "--tier": options.tier}
     option = next((option for option, value in dependent.items() if value is not None), None)
-    if option is not None and not asked.add_device:
+    if option is not None and not options.add_device:
         raise Failure(f"{option} requires --add-device", "add --add-device PROFILE", exit_code=2)
-    site = _check_site(snapshot, asked.site) if asked.site else ""
-    for node in asked.without:
+    site = _check_site(snapshot, options.site) if options.site else ""
+    for node in options.without:
         snapshot = without_node(snapshot, node)
-    for profile in asked.add_device:
-        snapshot = with_devices(snapshot, profile, count=asked.count or 1, site=site, tier=asked.tier or Tier.EDGE)
-    for text in asked.link:
+    for profile in options.add_device:
+        snapshot = with_devices(snapshot, profile, count=options.count or 1, site=site, tier=options.tier or Tier.EDGE)
+    for text in options.link:
         snapshot = with_link(snapshot, text)
-    for text in asked.set:
+    for text in options.set:
         snapshot = with_spec(snapshot, text)
     return snapshot
 
@@ -60,9 +60,9 @@ def suppose(snapshot: Snapshot, asked: Supposed) -> Snapshot:
 def _check_site(snapshot: Snapshot, site: str) -> str:
     """Return `site`. Raise `Failure` unless a node or a link names it: a device on any other site would be isolated."""
     ends = {end.site for link in snapshot.links.values() for end in link.spec.between}
-    known = sorted({node.site for node in snapshot.nodes.values()} | {end for end in ends if end})
-    if site not in known:
-        raise Failure(f"--site {site}: no node or Link has this site", suggest(site, filter(None, known)), exit_code=2)
+    sites = sorted({node.site for node in snapshot.nodes.values()} | {end for end in ends if end})
+    if site not in sites:
+        raise Failure(f"--site {site}: no node or Link has this site", suggest(site, filter(None, sites)), exit_code=2)
     return site
 
 
@@ -79,18 +79,18 @@ def with_devices(snapshot: Snapshot, profile: str, *, count: int, site: str, tie
     Links of their site or tier connect them. Raise `Failure` if the profile is unknown.
     """
     if profile not in snapshot.profiles:
-        near = suggest(profile, sorted(snapshot.profiles))
-        raise Failure(f"--add-device: unknown DeviceProfile {profile!r}", near, exit_code=2)
+        suggestion = suggest(profile, sorted(snapshot.profiles))
+        raise Failure(f"--add-device: unknown DeviceProfile {profile!r}", suggestion, exit_code=2)
     nodes, devices = dict(snapshot.nodes), dict(snapshot.devices)
-    free = (name for number in itertools.count(1) if (name := f"added-{number}") not in snapshot.nodes)
-    for name in itertools.islice(free, count):
+    names = (name for number in itertools.count(1) if (name := f"added-{number}") not in snapshot.nodes)
+    for name in itertools.islice(names, count):
         nodes[name] = NodeFacts(name=name, site=site, tier=tier, ready=True, schedulable=True)
         spec = {"nodeName": name, "declared": [{"name": "added", "profile": profile}]}
         devices[name] = Device.model_validate({"metadata": {"name": name}, "spec": spec})
     return replace(snapshot, nodes=nodes, devices=devices)
 
 
-def unjoined(before: Snapshot, after: Snapshot) -> list[str]:
+def find_unlinked(before: Snapshot, after: Snapshot) -> list[str]:
     """Return the added nodes that no Link connects to any other node: they are unreachable."""
     index = FleetIndex(after)
     return [
@@ -107,12 +107,12 @@ def with_link(snapshot: Snapshot, text: str) -> Snapshot:
     text: such as `A/B=10Mbit/s`. Raise `Failure` if a node is unknown or the bandwidth is invalid or zero.
     """
     ends, _, bandwidth = text.partition("=")
-    one, _, other = ends.partition("/")
-    unknown = [name for name in (one, other) if name not in snapshot.nodes]
-    if unknown or one == other:
-        what = f"unknown node {unknown[0]!r}" if unknown else "the two nodes must differ"
-        near = suggest(unknown[0], sorted(snapshot.nodes)) if unknown else ""
-        raise Failure(f"--link {text}: {what}", f"write NODE/NODE=10Mbit/s; {near}".rstrip("; "), exit_code=2)
+    a, _, b = ends.partition("/")
+    unknown = [name for name in (a, b) if name not in snapshot.nodes]
+    if unknown or a == b:
+        problem = f"unknown node {unknown[0]!r}" if unknown else "the two nodes must differ"
+        suggestion = suggest(unknown[0], sorted(snapshot.nodes)) if unknown else ""
+        raise Failure(f"--link {text}: {problem}", f"write NODE/NODE=10Mbit/s; {suggestion}".rstrip("; "), exit_code=2)
     try:
         value = parse(BANDWIDTH, bandwidth)
     except ValueError as error:
@@ -124,11 +124,11 @@ def with_link(snapshot: Snapshot, text: str) -> Snapshot:
             exit_code=2,
         )
     figure = Estimate(value, DEFAULT_SPREAD * value, Basis.DECLARED, "--link")
-    changed = {**snapshot.observations.bandwidth, (one, other): figure, (other, one): figure}
+    changed = {**snapshot.observations.bandwidth, (a, b): figure, (b, a): figure}
     links = dict(snapshot.links)
-    if FleetIndex(snapshot).link(snapshot.nodes[one], snapshot.nodes[other]) is None:
-        spec = {"between": [{"node": one}, {"node": other}], "bandwidth": bandwidth, "roundTrip": _ROUND_TRIP}
-        links[f"{one}-{other}"] = Link.model_validate({"metadata": {"name": f"{one}-{other}"}, "spec": spec})
+    if FleetIndex(snapshot).link(snapshot.nodes[a], snapshot.nodes[b]) is None:
+        spec = {"between": [{"node": a}, {"node": b}], "bandwidth": bandwidth, "roundTrip": _ROUND_TRIP}
+        links[f"{a}-{b}"] = Link.model_validate({"metadata": {"name": f"{a}-{b}"}, "spec": spec})
     return replace(snapshot, links=links, observations=replace(snapshot.observations, bandwidth=changed))
 
 
@@ -164,5 +164,5 @@ def _describe_ambiguity(snapshot: Snapshot, path: str, found: Sequence[str]) -> 
     if found:
         return f"several missions have this name: {', '.join(sorted(found))}; write NAMESPACE/MISSION"
     name = path.partition(".")[0]
-    known = sorted(snapshot.missions if "/" in name else map(_short, snapshot.missions))
-    return f"unknown mission {name!r}: {suggest(name, known)}".rstrip(": ")
+    candidates = sorted(snapshot.missions if "/" in name else map(_short, snapshot.missions))
+    return f"unknown mission {name!r}: {suggest(name, candidates)}".rstrip(": ")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from maleo_cli.commands.cluster import asker, reporting
+from maleo_cli.commands.cluster import consent_prompt, report_failures
 from maleo_devcluster import binaries, cluster, images, topology
 from maleo_devcluster.images import Say
 
@@ -22,8 +22,8 @@ class Devcluster:
     @classmethod
     def bring_up(cls, config: Path, say: Say, *, yes: bool) -> "Devcluster":
         """Start the devcluster. Installing packages and changing sysctls needs consent, unless `yes`."""
-        with reporting():
-            running = cluster.up(topology.load(config), ask=asker(yes=yes), say=say)
+        with report_failures():
+            running = cluster.up(topology.load(config), ask=consent_prompt(yes=yes), say=say)
         _KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(running.kubeconfig, _KUBECONFIG)
         return cls(running)
@@ -44,7 +44,7 @@ class Devcluster:
 
     @staticmethod
     def tear_down() -> None:
-        with reporting():
+        with report_failures():
             cluster.down()
         _KUBECONFIG.unlink(missing_ok=True)
 
@@ -90,7 +90,7 @@ class Devcluster:
 
     def build_images(self, source: Path, say: Say) -> dict[str, str]:
         builder = self.running.builder(source, say)
-        with reporting():
+        with report_failures():
             return {component: builder.build(component) for component in images.COMPONENTS}
 
     def what_to_try(self) -> list[str]:

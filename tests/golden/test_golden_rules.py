@@ -13,7 +13,7 @@ import yaml
 
 from maleo_api.manifests import load
 from maleo_cli.output.json_output import describe
-from maleo_cli.output.text import tell
+from maleo_cli.output.text import format_explanation
 from maleo_planner.joint.fleet import plan_fleet
 from maleo_planner.planner import explain
 from maleo_planner.types.from_manifests import from_manifests
@@ -42,7 +42,7 @@ def test_rule__holds(file: Path) -> None:
         mission = snapshot.missions[key]
         got = describe(mission, verdict)
         assert got["feasible"] is want.get("feasible", True), got
-        lines = tell(mission, verdict, explain(seen, key, verdict)) if "explains" in want else []
+        lines = format_explanation(mission, verdict, explain(seen, key, verdict)) if "explains" in want else []
         assert _facts(got, want, lines) == want | {"feasible": want.get("feasible", True)}
 
 

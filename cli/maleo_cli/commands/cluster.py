@@ -32,7 +32,7 @@ _FAILURES: Final = (
 
 
 @contextlib.contextmanager
-def reporting() -> Iterator[None]:
+def report_failures() -> Iterator[None]:
     """Convert exceptions of the devcluster into Failure, which is printed without a stack trace."""
     try:
         yield
@@ -42,15 +42,15 @@ def reporting() -> Iterator[None]:
         raise Failure(str(error)) from error
 
 
-def asker(*, yes: bool) -> host.Ask:
+def consent_prompt(*, yes: bool) -> host.Ask:
     """Return the consent function: True for `--yes` or MALEO_YES=1, else a question on the terminal, else False."""
 
-    def ask(question: str) -> bool:
+    def prompt(question: str) -> bool:
         if yes or os.environ.get("MALEO_YES") == "1":
             return True
         return sys.stdin.isatty() and typer.confirm(question)
 
-    return ask
+    return prompt
 
 
 def say(text: str) -> None:
@@ -66,8 +66,8 @@ def up(
 ) -> None:
     """Start the cluster; do nothing if it is running."""
     start = time.monotonic()
-    with reporting():
-        running = cluster.up(topology.load(config), ask=asker(yes=yes), say=say)
+    with report_failures():
+        running = cluster.up(topology.load(config), ask=consent_prompt(yes=yes), say=say)
     kubeconfig.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(running.kubeconfig, kubeconfig)
     print(f"{len(running.nodes)} nodes Ready after {time.monotonic() - start:.1f} s.")
@@ -77,14 +77,14 @@ def up(
 @app.command()
 def down() -> None:
     """Remove the cluster; binaries, images and models stay cached."""
-    with reporting():
+    with report_failures():
         cluster.down()
 
 
 @app.command()
 def status() -> None:
     """List programs and nodes. Exit code 1 if one of them is not running."""
-    with reporting():
+    with report_failures():
         running = cluster.Cluster.current().status()
     for name, runs in running.items():
         print(f"  {'✓' if runs else '✗'} {name}")
@@ -93,57 +93,55 @@ def status() -> None:
 
 
 @app.command()
-def shape(
-    one: NodeName, other: NodeName, bandwidth: Annotated[str, typer.Argument(help="For example 4Mbit/s.")]
-) -> None:
+def shape(a: NodeName, b: NodeName, bandwidth: Annotated[str, typer.Argument(help="For example 4Mbit/s.")]) -> None:
     """Limit the bandwidth between two nodes in both directions, effective immediately."""
     try:
         parse(BANDWIDTH, bandwidth)
     except ValueError as error:
         raise Failure(str(error), exit_code=2) from error
-    with reporting():
-        cluster.Cluster.current().shape(one, other, bandwidth)
+    with report_failures():
+        cluster.Cluster.current().shape(a, b, bandwidth)
 
 
 @app.command()
 def unshape() -> None:
     """Remove all bandwidth limits."""
-    with reporting():
+    with report_failures():
         cluster.Cluster.current().unshape()
 
 
 @app.command("kill-node")
 def kill_node(node: NodeName) -> None:
     """Simulate a power loss: kill all processes of the node."""
-    with reporting():
+    with report_failures():
         cluster.Cluster.current().kill_node(node)
 
 
 @app.command("start-node")
 def start_node(node: NodeName) -> None:
     """Start a killed node again."""
-    with reporting():
+    with report_failures():
         cluster.Cluster.current().start_node(node)
 
 
 @app.command("cut-node")
 def cut_node(node: NodeName) -> None:
     """Disconnect the node from the network; its processes keep running."""
-    with reporting():
+    with report_failures():
         cluster.Cluster.current().cut_node(node)
 
 
 @app.command("heal-node")
 def heal_node(node: NodeName) -> None:
     """Reconnect a disconnected node."""
-    with reporting():
+    with report_failures():
         cluster.Cluster.current().heal_node(node)
 
 
 @app.command()
 def kubeconfig() -> None:
     """Print the path of the kubeconfig."""
-    with reporting():
+    with report_failures():
         print(cluster.Cluster.current().kubeconfig)
 
 
@@ -154,7 +152,7 @@ def build(
     ] = None,
 ) -> None:
     """Build the images of operator, agent and slot from this checkout and push them to the cluster's registry."""
-    with reporting():
+    with report_failures():
         if prepare is not None:
             folders = images.Builder(source=Path.cwd(), cache=prepare, registry="", say=say)
             for component in images.COMPONENTS:
@@ -170,7 +168,7 @@ def get_binaries(
     *, control_plane: Annotated[bool, typer.Option(help="Only etcd, kube-apiserver and kubectl.")] = False
 ) -> None:
     """Find, download or build the Kubernetes binaries, and print their paths."""
-    wanted = (*binaries.CONTROL_PLANE, binaries.KUBECTL) if control_plane else binaries.ALL
-    with reporting():
-        for path in binaries.ensure(wanted, binaries.Sources.of(), say).values():
+    names = (*binaries.CONTROL_PLANE, binaries.KUBECTL) if control_plane else binaries.ALL
+    with report_failures():
+        for path in binaries.ensure(names, binaries.Sources.of(), say).values():
             print(path)

@@ -11,8 +11,8 @@ from maleo_api.model import Model
 from maleo_api.placement import Placement
 from maleo_cli.connection import NAMESPACE, Connection, Context, Kubeconfig, Namespace, SystemNamespace
 from maleo_cli.errors import Failure
-from maleo_cli.live_cluster import read_cluster, serving, snapshot_of
-from maleo_cli.output.text import align, tell
+from maleo_cli.live_cluster import find_active, read_cluster, snapshot_of
+from maleo_cli.output.text import align, format_explanation
 from maleo_planner import FleetIndex, explain, list_notices, plan
 from maleo_planner.types.accuracy_floor import find_floor, format_floor
 
@@ -43,16 +43,16 @@ def explain_command(
         print(f"note: {notice}", file=sys.stderr)
     verdict = plan(snapshot, found.key, index=index)
     reasons = explain(snapshot, found.key, verdict, index=index)
-    planned = tell(found, verdict, reasons, everything=everything)
+    planned = format_explanation(found, verdict, reasons, everything=everything)
     model = snapshot.models.get(found.model_key)
-    print("\n".join([*describe(found, serving(cluster, found), model), *by_figures(found), *planned]))
+    print("\n".join([*describe(found, find_active(cluster, found), model), *describe_measurements(found), *planned]))
     if reasons.classes and not everything:
         print(f"  list all: {connection.command('maleo', 'explain', mission, '-n', namespace, '--all')}")
-    if _status(found, "Ready") != "True":
+    if _condition_status(found, "Ready") != "True":
         raise typer.Exit(1)
 
 
-def by_figures(mission: Mission) -> list[str]:
+def describe_measurements(mission: Mission) -> list[str]:
     """Return the heading of the new plan, and the measured values that it is based on."""
     decision = mission.status.decision
     if decision is None or not (decision.links or decision.units or decision.throttled):
@@ -75,10 +75,10 @@ def describe(mission: Mission, placement: Placement | None, model: Model | None)
     """Return the operator's report on the mission, in lines. model: the mission's Model, if it exists."""
     status, decision = mission.status, mission.status.decision
     where = f"revision {status.active.revision}, {status.mode} on {status.nodes}" if status.active else "not placed"
-    ready = "Ready" if _status(mission, "Ready") == "True" else "not Ready"
+    ready = "Ready" if _condition_status(mission, "Ready") == "True" else "not Ready"
     return [
         f"{mission.metadata.name}  {ready}  {where}",
-        *_figures(mission, model),
+        *_objective_rows(mission, model),
         *([f"Why: {status.explanation}"] if status.explanation else []),
         *(f"  {c.type}={c.status}  {c.reason}: {c.message}" for c in status.conditions),
         *_parts(placement),
@@ -87,7 +87,7 @@ def describe(mission: Mission, placement: Placement | None, model: Model | None)
     ]
 
 
-def _figures(mission: Mission, model: Model | None) -> list[str]:
+def _objective_rows(mission: Mission, model: Model | None) -> list[str]:
     status, objectives = mission.status, mission.spec.objectives
     predicted, observed, margins = status.predicted, status.observed, status.margins
     rows = [("", "limit", "predicted", "observed", "margin")]
@@ -96,7 +96,7 @@ def _figures(mission: Mission, model: Model | None) -> list[str]:
             (
                 "accuracy",
                 f">= {format_floor(objectives.accuracy, find_floor(objectives.accuracy, model))}",
-                _figure(predicted.accuracy if predicted else None),
+                _format_quantity(predicted.accuracy if predicted else None),
                 "declared",
                 (margins.accuracy if margins else None) or "",
             )
@@ -106,8 +106,8 @@ def _figures(mission: Mission, model: Model | None) -> list[str]:
             (
                 f"latency p{objectives.latency.percentile}",
                 f"<= {objectives.latency.at_most}",
-                _figure(predicted.latency if predicted else None),
-                _figure(observed.latency if observed else None),
+                _format_quantity(predicted.latency if predicted else None),
+                _format_quantity(observed.latency if observed else None),
                 (margins.latency if margins else None) or "",
             )
         )
@@ -116,8 +116,8 @@ def _figures(mission: Mission, model: Model | None) -> list[str]:
             (
                 "energy",
                 f"<= {objectives.energy.per_inference or objectives.energy.power}",
-                _figure(predicted.energy if predicted else None),
-                _figure(observed.energy if observed else None),
+                _format_quantity(predicted.energy if predicted else None),
+                _format_quantity(observed.energy if observed else None),
                 (margins.energy if margins else None) or "",
             )
         )
@@ -138,9 +138,9 @@ def _history(mission: Mission) -> list[str]:
     return ["Moves:", *moves] if moves else []
 
 
-def _status(mission: Mission, kind: str) -> str:
+def _condition_status(mission: Mission, kind: str) -> str:
     return next((c.status for c in mission.status.conditions if c.type == kind), "Unknown")
 
 
-def _figure(figure: Quantity | None) -> str:
-    return f"{figure.value} {figure.basis.value}" if figure else "unknown"
+def _format_quantity(quantity: Quantity | None) -> str:
+    return f"{quantity.value} {quantity.basis.value}" if quantity else "unknown"

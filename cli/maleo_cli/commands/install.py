@@ -26,8 +26,8 @@ from maleo_kube.resources import CRDS
 _CRDS: Final = "maleo-crds"
 _RELEASES: Final = (_CRDS, "maleo")  # in order of installation: the second contains resources of the first's kinds
 _CRDS_WAIT_S: Final = 60
-_CRD_LOOK_S: Final = 10.0
-_CRD_LOOKS: Final = 12
+_CRD_POLL_S: Final = 10.0
+_CRD_POLLS: Final = 12
 
 
 class Helm(Protocol):
@@ -86,27 +86,27 @@ async def _delete_crds(access: Access) -> None:
     async with Client(access) as client:
         for name in sorted(names):
             await client.delete(CRDS, name)
-        for look in range(_CRD_LOOKS):
-            there = await client.list(CRDS)
-            left = names & {item["metadata"]["name"] for item in there.items}
-            changes = client.watch(CRDS, resource_version=there.resource_version, idle_timeout_s=_CRD_LOOK_S)
-            while left and (change := await anext(changes, None)) is not None:
-                if change.type == "DELETED":
-                    left.discard(change.object["metadata"]["name"])
-            if not left:
+        for attempt in range(_CRD_POLLS):
+            listing = await client.list(CRDS)
+            remaining = names & {item["metadata"]["name"] for item in listing.items}
+            events = client.watch(CRDS, resource_version=listing.resource_version, idle_timeout_s=_CRD_POLL_S)
+            while remaining and (event := await anext(events, None)) is not None:
+                if event.type == "DELETED":
+                    remaining.discard(event.object["metadata"]["name"])
+            if not remaining:
                 return
-            await _remind(client, left, look)
-    raise Failure(f"CRDs are still terminating: {', '.join(sorted(left))}", "wait, then run the command again")
+            await _retrigger_finalizer(client, remaining, attempt)
+    raise Failure(f"CRDs are still terminating: {', '.join(sorted(remaining))}", "wait, then run the command again")
 
 
-async def _remind(client: Client, names: Iterable[str], look: int) -> None:
+async def _retrigger_finalizer(client: Client, names: Iterable[str], attempt: int) -> None:
     """Trigger the API server's finalizer of CRDs in deletion by changing an annotation of each.
 
     With a stale cache the finalizer gives up until its next resync, up to five minutes later.
     """
     for name in names:
         with contextlib.suppress(NotFound):
-            await client.merge(CRDS, name, {"metadata": {"annotations": {f"{GROUP}/removal": f"look-{look}"}}})
+            await client.merge(CRDS, name, {"metadata": {"annotations": {f"{GROUP}/removal": f"look-{attempt}"}}})
 
 
 def find_helm(kubeconfig: Path | None, namespace: str, context: str = "") -> Helm:
@@ -173,9 +173,9 @@ class HelmProgram:
     """Helm by the program on PATH."""
 
     def __init__(self, program: str, kubeconfig: Path | None, namespace: str, context: str) -> None:
-        given = ["--kubeconfig", str(kubeconfig)] if kubeconfig is not None else []
-        chosen = ["--kube-context", context] if context else []
-        self._command = [program, *given, *chosen, "--namespace", namespace]
+        kubeconfig_options = ["--kubeconfig", str(kubeconfig)] if kubeconfig is not None else []
+        context_options = ["--kube-context", context] if context else []
+        self._command = [program, *kubeconfig_options, *context_options, "--namespace", namespace]
 
     def apply(self, release: str, chart: Path, values: Mapping[str, Any], *, wait_s: int) -> None:
         options = ["--create-namespace", "--values", "-"]

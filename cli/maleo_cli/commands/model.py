@@ -22,7 +22,7 @@ from maleo_api.quantities import BYTES, RATIO, WORK, parse, show
 from maleo_artifacts import registry
 from maleo_cli.errors import Failure
 from maleo_cli.model import zoo
-from maleo_cli.model.analysis import Analysis, Crossing, analyse
+from maleo_cli.model.analysis import Analysis, Crossing, analyze
 from maleo_cli.model.codecs import NAMES, CodecName, NoCodec, save
 from maleo_cli.model.codecs import make as make_codec
 from maleo_cli.model.compare import compare, names
@@ -138,13 +138,13 @@ async def build(
     """
     if not variants:
         raise Failure("no files to import", "write VARIANT:PRECISION=FILE.onnx", exit_code=2)
-    known = [*variants, *(f"{variant}+{codec}" for variant in variants for codec in codecs)]
-    unknown = next((name for name in accuracy if name not in known), None)
+    names = [*variants, *(f"{variant}+{codec}" for variant in variants for codec in codecs)]
+    unknown = next((name for name in accuracy if name not in names), None)
     if unknown is not None:
-        raise Failure(f"--accuracy: unknown variant {unknown!r}", f"known variants: {', '.join(known)}")
-    found = {variant: _analyse(file, through_fusions=through_fusions) for variant, (_, file) in variants.items()}
-    first = next(iter(found.values()))
-    for variant, analysis in found.items():
+        raise Failure(f"--accuracy: unknown variant {unknown!r}", f"known variants: {', '.join(names)}")
+    analyses = {variant: _analyse(file, through_fusions=through_fusions) for variant, (_, file) in variants.items()}
+    first = next(iter(analyses.values()))
+    for variant, analysis in analyses.items():
         if (analysis.inputs, analysis.outputs) != (first.inputs, first.outputs):
             file = variants[variant][1]
             raise Failure(
@@ -158,36 +158,36 @@ async def build(
             "inputs": [tensor.to_api() for tensor in first.inputs],
             "outputs": [tensor.to_api() for tensor in first.outputs],
             "variants": [
-                _describe(variant, precision, _locate(file), found[variant], accuracy.get(variant, ()))
+                _describe(variant, precision, _locate(file), analyses[variant], accuracy.get(variant, ()))
                 for variant, (precision, file) in variants.items()
             ],
         },
     }
     _check(manifest)  # before anything is written or pushed
     store = partial(_store, repository=repository, pull_from=pull_from)
-    for variant, stated in zip(variants, manifest["spec"]["variants"], strict=True):
+    for variant, manifest_variant in zip(variants, manifest["spec"]["variants"], strict=True):
         file = variants[variant][1]
-        for note in found[variant].notes:
+        for note in analyses[variant].notes:
             _print_note(f"{name} {variant}: {note}")
         rows = {codec: accuracy.get(f"{variant}+{codec}", ()) for codec in codecs}
-        stated["artifacts"] = [await store(file)]
-        for row, block in zip(stated["blocks"], found[variant].blocks, strict=True):
+        manifest_variant["artifacts"] = [await store(file)]
+        for row, block in zip(manifest_variant["blocks"], analyses[variant].blocks, strict=True):
             row.update(await _add_codecs(f"{name} {variant}", file, block, rows, store))
     _check(manifest)
     return manifest
 
 
 def _describe(
-    variant: str, precision: str, artifact: Mapping[str, str], found: Analysis, accuracy: Sequence[Mapping[str, str]]
+    variant: str, precision: str, artifact: Mapping[str, str], analysis: Analysis, accuracy: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     return {
         "name": variant,
         "precision": precision,
-        "cutting": "Graph" if any(block.cut for block in found.blocks) else "None",
+        "cutting": "Graph" if any(block.cut for block in analysis.blocks) else "None",
         "artifacts": [artifact],
         "requires": {"runtime": "onnxruntime"},
         "accuracy": list(accuracy),
-        "blocks": [_to_api(block) for block in found.blocks],
+        "blocks": [_to_api(block) for block in analysis.blocks],
     }
 
 
@@ -250,29 +250,29 @@ def _analyse(file: Path, *, through_fusions: bool) -> Analysis:
     try:
         _reject_custom_operators(model)
         fusions = None if through_fusions else find_fusions(inline(model))
-        found = analyse(model, fusions, through_fusions=through_fusions)
+        analysis = analyze(model, fusions, through_fusions=through_fusions)
     except UnsupportedGraph as error:
         raise Failure(f"{file}: {error}") from error
     try:
-        onnxruntime.InferenceSession(str(file), _quiet(), providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(str(file), _quiet_options(), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen classes, RuntimeError among them
         cause = " ".join(str(error).split())[-300:]
         newer = "opset" in cause.lower() or "ir version" in cause.lower()
         remedy = "export the model with an older opset" if newer else "check the model with onnx.checker.check_model"
         raise Failure(f"{file}: ONNX Runtime {onnxruntime.__version__} cannot load it: {cause}", remedy) from error
-    seen = compare(model, found)
-    if seen.wrong:
-        found = analyse(model, fusions, through_fusions=through_fusions, without=seen.wrong)
-    blocks = [_with_deviation(block, seen.deviations) for block in found.blocks]
-    return replace(found, blocks=blocks, notes=[*found.notes, *seen.notes])
+    comparison = compare(model, analysis)
+    if comparison.wrong:
+        analysis = analyze(model, fusions, through_fusions=through_fusions, without=comparison.wrong)
+    blocks = [_with_deviation(block, comparison.deviations) for block in analysis.blocks]
+    return replace(analysis, blocks=blocks, notes=[*analysis.notes, *comparison.notes])
 
 
 def _with_deviation(block: Block, deviations: Mapping[Crossing, float]) -> Block:
     """Return the block with the measured deviation of its cut, if there is one."""
-    share = deviations.get(names(block.cut.tensors)) if block.cut is not None else None
-    if block.cut is None or share is None:
+    ratio = deviations.get(names(block.cut.tensors)) if block.cut is not None else None
+    if block.cut is None or ratio is None:
         return block
-    deviation = show(RATIO, share, digits=2, rounding="up")
+    deviation = show(RATIO, ratio, digits=2, rounding="up")
     return block.model_copy(update={"cut": block.cut.model_copy(update={"deviation": deviation})})
 
 
@@ -290,7 +290,7 @@ def _reject_custom_operators(model: onnx.ModelProto) -> None:
             )
 
 
-def _quiet() -> onnxruntime.SessionOptions:
+def _quiet_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     return options
@@ -315,9 +315,9 @@ async def _add_codecs(
 
 
 async def _add_codec(
-    name: CodecName, cut: Cut, accuracy: Sequence[Mapping[str, str]], place: tuple[Path, Block, Store]
+    name: CodecName, cut: Cut, accuracy: Sequence[Mapping[str, str]], target: tuple[Path, Block, Store]
 ) -> dict[str, Any]:
-    file, block, store = place
+    file, block, store = target
     codec = make_codec(name, cut)
     encoder, decoder = (_codec_path(file, block, name, side) for side in ("encoder", "decoder"))
     with _writing(encoder):
@@ -345,15 +345,15 @@ def _locate(file: Path) -> dict[str, str]:
 
 
 async def _store(file: Path, *, repository: str, pull_from: str) -> dict[str, str]:
-    found = _locate(file)
+    artifact = _locate(file)
     if not repository:
-        return found
+        return artifact
     try:
         target = registry.Location.parse(pull_from or repository)
         _, digest = await registry.push(repository, file)
     except registry.TransferFailed as error:
         raise Failure(f"{file}: {error}", "check that the registry is running and reachable") from error
-    return found | {"uri": f"oci://{target.host}/{target.repository}@{digest}", "digest": digest}
+    return artifact | {"uri": f"oci://{target.host}/{target.repository}@{digest}", "digest": digest}
 
 
 def _parse_files(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
@@ -368,8 +368,8 @@ def _parse_files(texts: Sequence[str]) -> dict[str, tuple[str, Path]]:
                 exit_code=2,
             )
         if precision not in get_args(Precision):
-            known = ", ".join(get_args(Precision))
-            raise Failure(f"{text}: unknown precision {precision!r}", f"known precisions: {known}", exit_code=2)
+            names = ", ".join(get_args(Precision))
+            raise Failure(f"{text}: unknown precision {precision!r}", f"known precisions: {names}", exit_code=2)
         if variant in found:
             raise Failure(f"duplicate variant {variant!r}", "give each file its own variant name", exit_code=2)
         if not Path(path).is_file():

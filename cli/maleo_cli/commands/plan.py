@@ -11,13 +11,13 @@ import yaml
 
 from maleo_api.meta import Tier
 from maleo_cli import what_if
-from maleo_cli.commands.replay import keep
+from maleo_cli.commands.replay import store_plan
 from maleo_cli.connection import NAMESPACE, Connection, Context, Kubeconfig, Namespace, SystemNamespace
 from maleo_cli.errors import Failure
-from maleo_cli.inputs import read
+from maleo_cli.inputs import read_inputs
 from maleo_cli.live_cluster import read_cluster
 from maleo_cli.output import svg
-from maleo_cli.output.json_output import answer_all
+from maleo_cli.output.json_output import build_output
 from maleo_cli.output.plan_diff import compare
 from maleo_cli.output.table import print_plans
 from maleo_planner import Aim, Feasible, FleetIndex, Snapshot, Verdict, list_notices, plan_fleet
@@ -85,11 +85,11 @@ def plan_command(
     access = Connection(kubeconfig, context, system_namespace).open() if live else None
     cluster = read_cluster(access, system_namespace) if access is not None else None
     namespace = namespace or (access.namespace if access is not None else "default")
-    question = read(files or [], cluster=cluster, profiles=add_device or [], values=values, namespace=namespace)
-    there = question.snapshot
-    asked = what_if.Supposed(without or [], add_device or [], count, site, tier, link or [], set_ or [])
-    snapshot = what_if.suppose(there, asked)
-    if isolated := what_if.unjoined(there, snapshot):
+    inputs = read_inputs(files or [], cluster=cluster, profiles=add_device or [], values=values, namespace=namespace)
+    base = inputs.snapshot
+    options = what_if.WhatIfOptions(without or [], add_device or [], count, site, tier, link or [], set_ or [])
+    snapshot = what_if.apply_options(base, options)
+    if isolated := what_if.find_unlinked(base, snapshot):
         names = ", ".join(isolated[:3])
         print(f"note: no Link connects {names}: add --link, or a --site that has a Link", file=sys.stderr)
     for notice in list_notices(snapshot, FleetIndex(snapshot)):
@@ -98,25 +98,27 @@ def plan_command(
         raise Failure("no Mission to plan", "add the manifest of a Mission with -f", exit_code=2)
     fleet = plan_fleet(snapshot, aim=objective)
     verdicts = fleet.verdicts
-    changes = None if asked.is_empty else compare(plan_fleet(there, aim=objective).verdicts, verdicts)
+    changes = None if options.is_empty else compare(plan_fleet(base, aim=objective).verdicts, verdicts)
     fronts = {key: trade_off(fleet.snapshots[key], key) for key in verdicts if frontier}
     explanations = {
         key: explanation_of(fleet.snapshots[key], key, verdicts[key], aim=objective) for key in verdicts if explain
     }
     if store is not None:
-        keep(store, snapshot, fleet, aim=objective)
+        store_plan(store, snapshot, fleet, aim=objective)
     if draw is not None:
         _draw(draw, snapshot, verdicts)
     if output == "table":
         print_plans(snapshot, verdicts, fronts, explanations, changes, objective)
     else:
         before = None if changes is None else {key: change.before for key, change in changes.items()}
-        body = answer_all(snapshot.missions, fleet, explanations, fronts, before)
+        body = build_output(snapshot.missions, fleet, explanations, fronts, before)
         print(
             json.dumps(body, indent=2, allow_nan=False) if output == "json" else yaml.safe_dump(body, sort_keys=False),
             end="",
         )
-    own = question.written | {key for key, mission in snapshot.missions.items() if mission != there.missions[key]}
+    own = inputs.manifest_missions | {
+        key for key, mission in snapshot.missions.items() if mission != base.missions[key]
+    }
     if not all(isinstance(verdicts[key], Feasible) for key in own or verdicts):
         raise typer.Exit(1)
 

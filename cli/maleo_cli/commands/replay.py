@@ -29,7 +29,7 @@ class _Stored(msgspec.Struct):
     inputs: msgspec.Raw
 
 
-def keep(folder: Path, snapshot: Snapshot, fleet: FleetPlan, *, aim: Aim) -> None:
+def store_plan(folder: Path, snapshot: Snapshot, fleet: FleetPlan, *, aim: Aim) -> None:
     """Write the planner's inputs and the plans to a file in `folder`, named by the digest of the inputs."""
     folder.mkdir(parents=True, exist_ok=True)
     inputs = serialization.encode(snapshot)
@@ -58,7 +58,7 @@ def replay_command(
         _replay_placement(files, placement)
         return
     if mission is not None:
-        _replay_refusal(files, mission)
+        _replay_blocker(files, mission)
         return
     differs = False
     for file in files:
@@ -93,7 +93,7 @@ def _replay_placement(files: list[Path], placement: Path) -> None:
         raise typer.Exit(1)
 
 
-def _replay_refusal(files: list[Path], mission: Path) -> None:
+def _replay_blocker(files: list[Path], mission: Path) -> None:
     """Compare the blocker that the planner finds now with the reason of the mission's condition Placed.
 
     Exit with code 1 if they differ.
@@ -157,8 +157,8 @@ def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
         for name in dict.fromkeys([*before, *after]):
             yield from _differences(before.get(name), after.get(name), f"{path}.{name}".lstrip("."))
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        for index, (one, other) in enumerate(zip(before, after, strict=True)):
-            yield from _differences(one, other, f"{path}[{index}]")
+        for index, (a, b) in enumerate(zip(before, after, strict=True)):
+            yield from _differences(a, b, f"{path}[{index}]")
     elif isinstance(before, list) and isinstance(after, list):
         yield f"{path}: stored {len(before)} entries, planned now {len(after)}"
     elif before != after:

@@ -74,7 +74,7 @@ class _Chain:
         return sum(self.values[name].size for name in names)
 
 
-def analyse(
+def analyze(
     model: onnx.ModelProto,
     fusions: Fusions | None = None,
     *,
@@ -105,7 +105,7 @@ def analyse(
             f"the graph has {len(inputs)} inputs, {len(outputs)} outputs and {len(nodes)} nodes: "
             f"a Model has 1 to {_MAX_ENDS} inputs, up to as many outputs, and at least one node"
         )
-    if early := _used_early(nodes, {*inputs, *constants}):
+    if early := _find_early_use(nodes, {*inputs, *constants}):
         raise UnsupportedGraph(
             f"tensor {early!r} is used before it is computed: the graph must be acyclic and topologically sorted"
         )
@@ -118,7 +118,7 @@ def analyse(
         fusions = find_fusions(model)
     cuts, notes = _find_cuts(chain, None if through_fusions else fusions, without)
     work = [count_work(node, values) for node in nodes]
-    blocks = _blocks(chain, _merge(chain, cuts, work), work)
+    blocks = _blocks(chain, _merge_blocks(chain, cuts, work), work)
     return Analysis(inputs=ends[0], outputs=ends[1], blocks=blocks, notes=[*notes, *_describe_unknown(chain, work)])
 
 
@@ -132,29 +132,33 @@ def _find_cuts(
 
     One liveness pass, linear in the number of tensors: live tensors are listed only where they are few.
     """
-    last_use, makers, users = _trace(chain)
+    last_use, producers, consumers = _trace(chain)
     expiring: dict[int, list[str]] = {}
     for name, position in last_use.items():
         expiring.setdefault(position, []).append(name)
     quantised = any(node.op_type == "QuantizeLinear" for node in chain.nodes)
-    alive = dict.fromkeys(name for name in chain.inputs if name in last_use)
+    live = dict.fromkeys(name for name in chain.inputs if name in last_use)
     found, rejected = dict[int, list[str]](), Counter[str]()
     for position, node in enumerate(chain.nodes[:-1]):
-        alive |= dict.fromkeys(n for n in node.output if n and n not in chain.constants and n in last_use)
+        live |= dict.fromkeys(n for n in node.output if n and n not in chain.constants and n in last_use)
         for name in expiring.get(position, ()):
-            alive.pop(name, None)
-        if not alive:
+            live.pop(name, None)
+        if not live:
             continue
-        why = f"more than {_MAX_CROSSING} tensors cross" if len(alive) > _MAX_CROSSING else ""
-        for name in () if why else alive:
-            why = why or _obstacle(chain, name) or _split(name, makers, users, fusions, quantised=quantised)
-        if not why and tuple(alive) in without:
-            why = "outputs of the cut model deviate too much"
-        if why:
-            rejected[why] += 1
+        reason = f"more than {_MAX_CROSSING} tensors cross" if len(live) > _MAX_CROSSING else ""
+        for name in () if reason else live:
+            reason = (
+                reason
+                or _obstacle(chain, name)
+                or _find_split_kernel(name, producers, consumers, fusions, quantised=quantised)
+            )
+        if not reason and tuple(live) in without:
+            reason = "outputs of the cut model deviate too much"
+        if reason:
+            rejected[reason] += 1
         else:
-            found[position] = list(alive)
-    return found, [f"{count} possible cut(s) not offered: {why}" for why, count in rejected.most_common()]
+            found[position] = list(live)
+    return found, [f"{count} possible cut(s) not offered: {reason}" for reason, count in rejected.most_common()]
 
 
 def _trace(
@@ -162,14 +166,14 @@ def _trace(
 ) -> tuple[dict[str, int], dict[str, onnx.NodeProto], dict[str, list[onnx.NodeProto]]]:
     """Return by tensor: index of the last node that reads it, its producer, and its consumers."""
     last_use = dict.fromkeys(chain.outputs, len(chain.nodes))
-    makers: dict[str, onnx.NodeProto] = {}
-    users: dict[str, list[onnx.NodeProto]] = {}
+    producers: dict[str, onnx.NodeProto] = {}
+    consumers: dict[str, list[onnx.NodeProto]] = {}
     for position, node in enumerate(chain.nodes):
-        makers |= dict.fromkeys(node.output, node)
+        producers |= dict.fromkeys(node.output, node)
         for name in list_inputs(node):
             last_use[name] = max(last_use.get(name, -1), position)
-            users.setdefault(name, []).append(node)
-    return last_use, makers, users
+            consumers.setdefault(name, []).append(node)
+    return last_use, producers, consumers
 
 
 def _obstacle(chain: _Chain, name: str) -> str:
@@ -182,36 +186,36 @@ def _obstacle(chain: _Chain, name: str) -> str:
     return f"a tensor {value.obstacle} crosses" if value.obstacle else ""
 
 
-def _split(
+def _find_split_kernel(
     name: str,
-    makers: Mapping[str, onnx.NodeProto],
-    users: Mapping[str, list[onnx.NodeProto]],
+    producers: Mapping[str, onnx.NodeProto],
+    consumers: Mapping[str, list[onnx.NodeProto]],
     fusions: Fusions | None,
     *,
     quantised: bool,
 ) -> str:
     """Return why a cut at a tensor would split a fused or quantised kernel; empty if it does not."""
-    maker = makers.get(name)
-    if maker is None:
+    producer = producers.get(name)
+    if producer is None:
         return ""  # an input of the whole model
-    if quantised and maker.op_type != "QuantizeLinear":
+    if quantised and producer.op_type != "QuantizeLinear":
         return "inside a quantised layer, where more bytes would cross"
-    if fusions is not None and fusions.spans(name, maker, users.get(name, [])):
+    if fusions is not None and fusions.spans(name, producer, consumers.get(name, [])):
         return "inside a fused kernel of ONNX Runtime (offered with --through-fusions)"
     return ""
 
 
-def _used_early(nodes: Sequence[onnx.NodeProto], known: set[str]) -> str | None:
+def _find_early_use(nodes: Sequence[onnx.NodeProto], available: set[str]) -> str | None:
     """Return the first tensor that is used before an input or an earlier node provides it; None if there is none."""
     for node in nodes:
-        early = next((name for name in list_inputs(node) if name not in known), None)
+        early = next((name for name in list_inputs(node) if name not in available), None)
         if early is not None:
             return early
-        known |= set(node.output)
+        available |= set(node.output)
     return None
 
 
-def _merge(chain: _Chain, cuts: Mapping[int, list[str]], work: Sequence[float | None]) -> dict[int, list[str]]:
+def _merge_blocks(chain: _Chain, cuts: Mapping[int, list[str]], work: Sequence[float | None]) -> dict[int, list[str]]:
     """Return the cuts merged to at most 32 blocks, as {index of the last node of a block: crossing tensors}.
 
     Greedy: while there are more blocks, remove from the one with the least work that cut which more bytes cross. A
@@ -234,14 +238,14 @@ def _merge(chain: _Chain, cuts: Mapping[int, list[str]], work: Sequence[float | 
         weight, end = heapq.heappop(queue)
         if end not in before or load(end) != weight:
             continue  # stale entry of a block that was merged
-        around = [at for at in (before[end], end) if at in crossing and at in before]
-        gone = max(around, key=crossing.__getitem__)
-        behind = after[gone]
-        before[behind] = before.pop(gone)
-        if before[behind] >= 0:
-            after[before[behind]] = behind
-        heapq.heappush(queue, (load(behind), behind))
-        if end not in {behind, gone}:
+        candidates = [at for at in (before[end], end) if at in crossing and at in before]
+        removed = max(candidates, key=crossing.__getitem__)
+        successor = after[removed]
+        before[successor] = before.pop(removed)
+        if before[successor] >= 0:
+            after[before[successor]] = successor
+        heapq.heappush(queue, (load(successor), successor))
+        if end not in {successor, removed}:
             heapq.heappush(queue, (load(end), end))
     return {end: cuts.get(end, []) for end in sorted(before)}
 
@@ -252,13 +256,13 @@ def _merge(chain: _Chain, cuts: Mapping[int, list[str]], work: Sequence[float | 
 def _blocks(chain: _Chain, ends: Mapping[int, list[str]], work: Sequence[float | None]) -> list[Block]:
     blocks, start = [], 0
     for number, (end, crossing) in enumerate(sorted(ends.items())):
-        mine = chain.nodes[start : end + 1]
+        nodes = chain.nodes[start : end + 1]
         blocks.append(
             Block(
                 name=f"b{number}",
                 work=show(WORK, max(1.0, sum(count or 0.0 for count in work[start : end + 1])), digits=4),
-                parameters=show(BYTES, _weigh(chain, mine)),
-                activations=show(BYTES, max(_activation_bytes(chain, node) for node in mine)),
+                parameters=show(BYTES, _weight_bytes(chain, nodes)),
+                activations=show(BYTES, max(_activation_bytes(chain, node) for node in nodes)),
                 cut=_cut(chain, crossing) if crossing else None,
             )
         )
@@ -266,12 +270,12 @@ def _blocks(chain: _Chain, ends: Mapping[int, list[str]], work: Sequence[float |
     return blocks
 
 
-def _weigh(chain: _Chain, nodes: Iterable[onnx.NodeProto]) -> int:
+def _weight_bytes(chain: _Chain, nodes: Iterable[onnx.NodeProto]) -> int:
     """Return the bytes of all weights that nodes read, directly, through computed constants or inside their branches.
 
     A weight that several blocks use counts in each of them: on separate units, each must hold it.
     """
-    seen = set[str]()
+    visited = set[str]()
     inner = 0
     names = list[str]()
     for node in nodes:
@@ -279,12 +283,12 @@ def _weigh(chain: _Chain, nodes: Iterable[onnx.NodeProto]) -> int:
         inner += sum(value_of(tensor).size for tensor in list_inner_weights(node))
     while names:
         name = names.pop()
-        if name in seen or name not in chain.constants:
+        if name in visited or name not in chain.constants:
             continue
-        seen.add(name)
-        maker = chain.constants[name]
-        names += maker.input if maker is not None else ()
-    return inner + sum(chain.weights.get(name, 0) for name in seen)
+        visited.add(name)
+        producer = chain.constants[name]
+        names += producer.input if producer is not None else ()
+    return inner + sum(chain.weights.get(name, 0) for name in visited)
 
 
 def _cut(chain: _Chain, crossing: Sequence[str]) -> Cut:

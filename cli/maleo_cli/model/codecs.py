@@ -26,7 +26,7 @@ class NoCodec(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
+class CutCodec:
     """A codec for one cut. tensors: encoded tensors that cross. encode, decode: operations per request."""
 
     tensors: list[Tensor]
@@ -36,7 +36,7 @@ class Coded:
     decode: float
 
 
-def make(name: CodecName, cut: Cut) -> Coded:
+def make(name: CodecName, cut: Cut) -> CutCodec:
     """Return the codec of a cut. Raise `NoCodec` if a tensor is not FP32 or too many tensors would cross."""
     other = next((tensor for tensor in cut.tensors if tensor.datatype != "FP32"), None)
     if other is not None:
@@ -53,7 +53,7 @@ def make(name: CodecName, cut: Cut) -> Coded:
         )
     elements = sum(prod(max(1, length) for length in tensor.shape) for tensor in cut.tensors)
     encode, decode = (float(elements * work) for work in _WORK[name])
-    return Coded(
+    return CutCodec(
         tensors=codes,
         encoder=_model(f"{name}-encoder", encoding, cut.tensors, codes),
         decoder=_model(f"{name}-decoder", decoding, codes, cut.tensors),
@@ -73,9 +73,9 @@ _Step = tuple[list[Tensor], onnx.NodeProto, onnx.NodeProto]
 
 
 def _cast(tensor: Tensor) -> _Step:
-    half = Tensor(name=f"{tensor.name}.fp16", datatype="FP16", shape=tensor.shape)
-    there = helper.make_node("Cast", [tensor.name], [half.name], to=TensorProto.FLOAT16)
-    return [half], there, helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT)
+    encoded = Tensor(name=f"{tensor.name}.fp16", datatype="FP16", shape=tensor.shape)
+    encoder = helper.make_node("Cast", [tensor.name], [encoded.name], to=TensorProto.FLOAT16)
+    return [encoded], encoder, helper.make_node("Cast", [encoded.name], [tensor.name], to=TensorProto.FLOAT)
 
 
 def _quantise(tensor: Tensor) -> _Step:
@@ -86,8 +86,8 @@ def _quantise(tensor: Tensor) -> _Step:
         Tensor(name=f"{tensor.name}.zero", datatype="UINT8", shape=[]),
     ]
     names = [code.name for code in codes]
-    there = helper.make_node("DynamicQuantizeLinear", [tensor.name], names)
-    return codes, there, helper.make_node("DequantizeLinear", names, [tensor.name])
+    encoder = helper.make_node("DynamicQuantizeLinear", [tensor.name], names)
+    return codes, encoder, helper.make_node("DequantizeLinear", names, [tensor.name])
 
 
 def _model(name: str, nodes: list[onnx.NodeProto], inputs: list[Tensor], outputs: list[Tensor]) -> onnx.ModelProto:

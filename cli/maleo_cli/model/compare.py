@@ -21,7 +21,7 @@ from maleo_runtime.tensor import dtype_of, to_value_info
 from maleo_wire.messages import TensorSpec
 
 Arrays = Mapping[str, NDArray[Any]]
-MOST_DIFFERENT: Final = 0.05
+MAX_DEVIATION: Final = 0.05
 """Maximum deviation of a cut, relative to the largest element of an output: a value that is quantised at a cut may move
 by one step of its scale."""
 _TOLERANCE: Final = 1e-4
@@ -42,26 +42,26 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
 
-def compare(model: onnx.ModelProto, found: Analysis) -> Comparison:
+def compare(model: onnx.ModelProto, analysis: Analysis) -> Comparison:
     """Compare a model with its parts on the same random inputs."""
-    if all(block.cut is None for block in found.blocks):
+    if all(block.cut is None for block in analysis.blocks):
         return Comparison()
-    inputs = _draw(found.inputs)
+    inputs = _random_inputs(analysis.inputs)
     try:
-        whole = _Part(model, found.inputs, found.outputs)
-        answer = whole.run(inputs)
-        repeated = _distance(answer, whole.run(inputs))
+        unpartitioned = _Part(model, analysis.inputs, analysis.outputs)
+        expected = unpartitioned.run(inputs)
+        repeated = _max_deviation(expected, unpartitioned.run(inputs))
     except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen classes
         return Comparison(notes=[f"cuts not verified: the model does not run on random inputs: {_one_line(error)}"])
-    del whole
+    del unpartitioned
     if repeated > _TOLERANCE:
         return Comparison(notes=["cuts not verified: the model is not deterministic, even without a cut"])
-    boundaries = [block.cut.tensors for block in found.blocks if block.cut]
-    if _try(model, found, boundaries, inputs, answer) <= _TOLERANCE:
+    boundaries = [block.cut.tensors for block in analysis.blocks if block.cut]
+    if _deviation_at(model, analysis, boundaries, inputs, expected) <= _TOLERANCE:
         return Comparison()
-    alone = {names(b): _try(model, found, [b], inputs, answer) for b in boundaries}
-    wrong = frozenset(crossing for crossing, distance in alone.items() if distance > MOST_DIFFERENT)
-    deviations = {crossing: d for crossing, d in alone.items() if _TOLERANCE < d <= MOST_DIFFERENT}
+    deviation_of = {names(b): _deviation_at(model, analysis, [b], inputs, expected) for b in boundaries}
+    wrong = frozenset(crossing for crossing, distance in deviation_of.items() if distance > MAX_DEVIATION)
+    deviations = {crossing: d for crossing, d in deviation_of.items() if _TOLERANCE < d <= MAX_DEVIATION}
     return Comparison(wrong, deviations, _describe(max(deviations.values(), default=0.0)))
 
 
@@ -81,34 +81,34 @@ def _describe(deviation: float) -> list[str]:
     return [note]
 
 
-def _try(
-    model: onnx.ModelProto, found: Analysis, boundaries: Sequence[list[Tensor]], inputs: Arrays, answer: Arrays
+def _deviation_at(
+    model: onnx.ModelProto, analysis: Analysis, boundaries: Sequence[list[Tensor]], inputs: Arrays, expected: Arrays
 ) -> float:
     """Return the deviation of the outputs of the parts, cut at these boundaries; infinite if a part cannot run."""
-    values, before = dict(inputs), list(found.inputs)
+    values, before = dict(inputs), list(analysis.inputs)
     try:
-        for wanted in [*boundaries, found.outputs]:
-            values = _Part(model, before, wanted).run(values)
-            before = list(wanted)
+        for outputs in [*boundaries, analysis.outputs]:
+            values = _Part(model, before, outputs).run(values)
+            before = list(outputs)
     except Exception:  # noqa: BLE001 - NoSuchCut, and what onnxruntime raises: no such part can be run
         return float("inf")
-    return _distance(answer, values)
+    return _max_deviation(expected, values)
 
 
 class _Part:
     """The part of a model between two sets of tensors, as a slot loads it."""
 
-    def __init__(self, model: onnx.ModelProto, inputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
+    def __init__(self, model: onnx.ModelProto, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         passed = names(inputs)
-        self._wanted = names(wanted)
-        computed = [tensor for tensor in wanted if tensor.name not in passed]
+        self._outputs = names(outputs)
+        computed = [tensor for tensor in outputs if tensor.name not in passed]
         self._computed = names(computed)
         part = cut(model, [_info(tensor) for tensor in inputs], [_info(tensor) for tensor in computed])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 4
         session = onnxruntime.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
         self._session = session if computed else None
-        self._used = [each.name for each in session.get_inputs()]
+        self._used = [node_input.name for node_input in session.get_inputs()]
 
     def run(self, values: Arrays) -> dict[str, NDArray[Any]]:
         """Return the outputs of the part; tensors that only pass through are taken from `values`."""
@@ -116,46 +116,46 @@ class _Part:
         if self._session is not None:
             answers = self._session.run(list(self._computed), {name: values[name] for name in self._used})
             result |= dict(zip(self._computed, answers, strict=True))
-        return {name: result[name] for name in self._wanted}
+        return {name: result[name] for name in self._outputs}
 
 
 def _info(tensor: Tensor) -> onnx.ValueInfoProto:
     return to_value_info(TensorSpec(name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape)))
 
 
-def _draw(tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+def _random_inputs(tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
     """Return random inputs: standard normal floats, and integers 0 or 1, which are valid tokens of every vocabulary.
 
     Free dimensions are 1.
     """
     random = np.random.default_rng(_SEED)
-    found = {}
+    inputs = {}
     for tensor in tensors:
         shape, kind = [max(1, length) for length in tensor.shape], dtype_of(tensor.datatype)
         assert kind is not None, "the API names types that slots exchange"
-        drawn = random.standard_normal(shape) if kind.kind == "f" else random.integers(0, 2, shape)
-        found[tensor.name] = np.asarray(drawn).astype(kind)
-    return found
+        values = random.standard_normal(shape) if kind.kind == "f" else random.integers(0, 2, shape)
+        inputs[tensor.name] = np.asarray(values).astype(kind)
+    return inputs
 
 
-def _distance(one: Arrays, other: Arrays) -> float:
+def _max_deviation(expected: Arrays, actual: Arrays) -> float:
     """Return the largest difference of an element, relative to the largest element of its tensor.
 
     Infinite if shapes differ, or if an element is finite in one tensor only.
     """
-    worst = 0.0
-    for name, expected in one.items():
-        mine, yours = expected.astype(np.float64), other[name].astype(np.float64)
-        if mine.shape != yours.shape:
+    maximum = 0.0
+    for name, values in expected.items():
+        a, b = values.astype(np.float64), actual[name].astype(np.float64)
+        if a.shape != b.shape:
             return float("inf")
-        if not mine.size:
+        if not a.size:
             continue
-        finite = np.isfinite(mine)
-        if not np.array_equal(finite, np.isfinite(yours)):
+        finite = np.isfinite(a)
+        if not np.array_equal(finite, np.isfinite(b)):
             return float("inf")
-        off = np.abs(mine - yours)[finite].max(initial=0.0)
-        worst = max(worst, float(off / max(np.abs(mine[finite]).max(initial=0.0), 1e-30)))
-    return worst
+        difference = np.abs(a - b)[finite].max(initial=0.0)
+        maximum = max(maximum, float(difference / max(np.abs(a[finite]).max(initial=0.0), 1e-30)))
+    return maximum
 
 
 def _one_line(error: Exception) -> str:

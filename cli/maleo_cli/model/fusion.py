@@ -11,7 +11,7 @@ from typing import Final
 import onnx
 import onnxruntime
 
-_NOTHING: Final = {"Identity", "Dropout", "If"}
+_REMOVED: Final = {"Identity", "Dropout", "If"}
 """Operators that the optimiser removes without a kernel; an If is removed if its condition is constant."""
 _PRODUCERS: Final = {
     "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Add", "ConvInteger", "QLinearConv",
@@ -25,20 +25,20 @@ class Fusions:
     """The fusions of one model; without an optimised graph, the pairs of operators that are usually fused."""
 
     def __init__(self, optimised: onnx.GraphProto | None) -> None:
-        self._makers = _makers(optimised) if optimised is not None else None
+        self._producers = _producers(optimised) if optimised is not None else None
         self._kinds = {node.name: node.op_type for node in optimised.node} if optimised is not None else {}
 
-    def spans(self, name: str, maker: onnx.NodeProto, users: list[onnx.NodeProto]) -> bool:
-        """Return True if one kernel computes tensor `name`, the output of `maker`, and one of its consumers."""
-        if self._makers is None:
-            return maker.op_type in _PRODUCERS and any(user.op_type in _FUSED_AFTER for user in users)
-        kept = self._makers.get(name)
-        if kept is not None:
-            return kept.op_type != maker.op_type and sum(bool(output) for output in kept.output) > 1
-        if maker.op_type in _NOTHING:
+    def spans(self, name: str, producer: onnx.NodeProto, consumers: list[onnx.NodeProto]) -> bool:
+        """Return True if one kernel computes tensor `name`, the output of `producer`, and one of its consumers."""
+        if self._producers is None:
+            return producer.op_type in _PRODUCERS and any(consumer.op_type in _FUSED_AFTER for consumer in consumers)
+        optimised = self._producers.get(name)
+        if optimised is not None:
+            return optimised.op_type != producer.op_type and sum(bool(output) for output in optimised.output) > 1
+        if producer.op_type in _REMOVED:
             return False
         # The tensor was only renamed, such as by a Transpose that moved, if all of its nodes are still there, unfused.
-        return any(not node.name or self._kinds.get(node.name) != node.op_type for node in (maker, *users))
+        return any(not node.name or self._kinds.get(node.name) != node.op_type for node in (producer, *consumers))
 
 
 def find_fusions(model: onnx.ModelProto) -> Fusions:
@@ -57,6 +57,6 @@ def find_fusions(model: onnx.ModelProto) -> Fusions:
             return Fusions(None)
 
 
-def _makers(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
+def _producers(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
     """Return the producer of each tensor."""
     return {name: node for node in graph.node for name in node.output if name}

@@ -8,7 +8,7 @@ import onnx
 from maleo_api.model import Tensor
 from maleo_runtime.values import DATATYPES, MAX_DIMENSIONS, UnsupportedGraph, Value
 
-_LONGEST_NAME: Final = 256
+_MAX_NAME_LENGTH: Final = 256
 
 
 def to_tensor(name: str, values: Mapping[str, Value], nodes: Iterable[onnx.NodeProto] = ()) -> Tensor:
@@ -18,15 +18,19 @@ def to_tensor(name: str, values: Mapping[str, Value], nodes: Iterable[onnx.NodeP
     """
     value = values.get(name)
     if value is None:
-        maker = next((node for node in nodes if name in node.output), None)
-        by = f"; its producer is {maker.op_type} of domain {maker.domain or 'ai.onnx'}" if maker is not None else ""
+        producer = next((node for node in nodes if name in node.output), None)
+        by = (
+            f"; its producer is {producer.op_type} of domain {producer.domain or 'ai.onnx'}"
+            if producer is not None
+            else ""
+        )
         raise UnsupportedGraph(
             f"type and shape of tensor {name!r} are unknown: export the model with fixed shapes, or declare the type "
             f"and shape in the graph (value_info){by}"
         )
-    if len(name) > _LONGEST_NAME:
+    if len(name) > _MAX_NAME_LENGTH:
         raise UnsupportedGraph(
-            f"the name of tensor {name[:40]!r}... has {len(name)} characters: at most {_LONGEST_NAME}"
+            f"the name of tensor {name[:40]!r}... has {len(name)} characters: at most {_MAX_NAME_LENGTH}"
         )
     if len(value.shape) > MAX_DIMENSIONS:
         raise UnsupportedGraph(f"tensor {name!r} is {value.obstacle}: reshape it inside the model")

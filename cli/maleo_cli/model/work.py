@@ -32,8 +32,8 @@ def count_work(node: onnx.NodeProto, values: Values) -> float | None:
     try:
         if counter is not None:
             return counter(node, values)
-        known = node.domain in _STANDARD and onnx.defs.has(node.op_type)
-        if known or node.op_type in _PER_ELEMENT:
+        is_standard = node.domain in _STANDARD and onnx.defs.has(node.op_type)
+        if is_standard or node.op_type in _PER_ELEMENT:
             return float(_output(node, values).elements)
     except (KeyError, IndexError, ZeroDivisionError, ValueError):  # a shape or an operand is not known
         return None
@@ -121,7 +121,7 @@ def _attend_packed(node: onnx.NodeProto, values: Values) -> float:
     return batch * length * (2.0 * weights.elements + 4.0 * length * width)
 
 
-def _read(node: onnx.NodeProto, values: Values) -> float:
+def _reduce(node: onnx.NodeProto, values: Values) -> float:
     """Return one operation per input or output element, whichever are more: sums, maxima."""
     return float(max(values[node.input[0]].elements, _output(node, values).elements))
 
@@ -167,7 +167,7 @@ def _transform(node: onnx.NodeProto, values: Values) -> float:
 
 def _branch(node: onnx.NodeProto, values: Values) -> float | None:
     """Return the operations of an If: those of the branch with more work; None if a branch is unknown."""
-    return _greatest([_graph(a.g, values) for a in node.attribute if a.HasField("g")])
+    return _max_or_unknown([_graph(a.g, values) for a in node.attribute if a.HasField("g")])
 
 
 def _scan(node: onnx.NodeProto, values: Values) -> float | None:
@@ -185,7 +185,7 @@ def _graph(graph: onnx.GraphProto, values: Values) -> float | None:
     return None if None in counts else sum(count or 0.0 for count in counts)
 
 
-def _greatest(counts: list[float | None]) -> float | None:
+def _max_or_unknown(counts: list[float | None]) -> float | None:
     return None if None in counts or not counts else max(count or 0.0 for count in counts)
 
 
@@ -212,7 +212,7 @@ _COUNTERS: Final[dict[str, Callable[[onnx.NodeProto, Values], float | None]]] = 
     **dict.fromkeys(
         ("ArgMax", "ArgMin", "CumSum",
          *(f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum",
-                                        "SumSquare"))), _read
+                                        "SumSquare"))), _reduce
     ),
     **dict.fromkeys(
         ("GroupNorm", "GroupNormalization", "InstanceNormalization", "LRN", "LayerNormalization",

@@ -26,14 +26,14 @@ NETWORKS: Final = ("squeezenet", "shufflenet", "resnet50")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ZooNetwork:
     """Result of `make`. files: by variant. accuracy: by variant, measured (metric, data set, share)."""
 
     files: dict[str, Path]
     accuracy: dict[str, tuple[str, str, float]]
 
 
-def make(name: str, folder: Path) -> Made:
+def make(name: str, folder: Path) -> ZooNetwork:
     """Write the variants of a zoo network to `folder`. Raise `Failure` if the zoo has no such network."""
     folder.mkdir(parents=True, exist_ok=True)
     if name == "digits":
@@ -42,7 +42,7 @@ def make(name: str, folder: Path) -> Made:
         raise Failure(f"unknown network {name!r}", f"known networks: {', '.join([*NETWORKS, 'digits'])}", exit_code=2)
     model = _randomise(_load_light(name))
     samples = [np.random.default_rng(_SEED + i).standard_normal((1, 3, 224, 224), dtype=np.float32) for i in range(4)]
-    return Made(files=_write_variants(name, model, samples, folder), accuracy={})
+    return ZooNetwork(files=_write_variants(name, model, samples, folder), accuracy={})
 
 
 def _load_light(name: str) -> onnx.ModelProto:
@@ -59,13 +59,13 @@ def _randomise(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.node:
         if node.op_type == "ConstantOfShape" and node.input[0] in stored:
             shape = tuple(int(length) for length in numpy_helper.to_array(stored[node.input[0]]))
-            weights.append(_draw(node.output[0], shape, random))
+            weights.append(_random_weights(node.output[0], shape, random))
         else:
             nodes.append(node)
     used = {name for node in nodes for name in node.input}
     for tensor in (t for t in graph.initializer if t.name in used):
         is_weight = tensor.data_type == TensorProto.FLOAT  # integers are shapes to reshape to
-        weights.append(_draw(tensor.name, tuple(tensor.dims), random) if is_weight else tensor)
+        weights.append(_random_weights(tensor.name, tuple(tensor.dims), random) if is_weight else tensor)
     inputs = [v for v in graph.input if v.name not in stored]
     randomised = helper.make_graph(nodes, graph.name, inputs, graph.output, initializer=weights)
     result = helper.make_model(randomised, opset_imports=model.opset_import, ir_version=_IR)
@@ -73,7 +73,7 @@ def _randomise(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.version_converter.convert_version(result, 13)
 
 
-def _draw(name: str, shape: tuple[int, ...], random: np.random.Generator) -> TensorProto:
+def _random_weights(name: str, shape: tuple[int, ...], random: np.random.Generator) -> TensorProto:
     """Return random weights by name and shape.
 
     He's initialisation keeps activations in range at any depth; vectors are small, variances positive.
@@ -89,10 +89,10 @@ def _write_variants(
     name: str, model: onnx.ModelProto, samples: list[NDArray[np.float32]], folder: Path
 ) -> dict[str, Path]:
     """Write the fp32 variant, and int8 by static quantisation calibrated on `samples`; return files by variant."""
-    whole, small = folder / f"{name}-fp32.onnx", folder / f"{name}-int8.onnx"
-    onnx.save(model, str(whole))
-    _quantise(whole, small, model.graph.input[0].name, samples)
-    return {"fp32": whole, "int8": small}
+    fp32, int8 = folder / f"{name}-fp32.onnx", folder / f"{name}-int8.onnx"
+    onnx.save(model, str(fp32))
+    _quantise(fp32, int8, model.graph.input[0].name, samples)
+    return {"fp32": fp32, "int8": int8}
 
 
 def _quantise(source: Path, target: Path, input_name: str, samples: list[NDArray[np.float32]]) -> None:
@@ -130,7 +130,7 @@ def _quantise(source: Path, target: Path, input_name: str, samples: list[NDArray
 # ------------------------------------------------------------------------------------------------ digits
 
 
-def _make_digits(folder: Path) -> Made:
+def _make_digits(folder: Path) -> ZooNetwork:
     """Train a multi-layer perceptron on scikit-learn's digits; measure its accuracy on a held-out third."""
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415 - development only
@@ -151,7 +151,7 @@ def _make_digits(folder: Path) -> Made:
         variant: ("top-1", "sklearn-digits-test", _measure(path, test.astype(np.float32), test_labels))
         for variant, path in files.items()
     }
-    return Made(files=files, accuracy=accuracy)
+    return ZooNetwork(files=files, accuracy=accuracy)
 
 
 def _export_perceptron(weights: list[NDArray[Any]], biases: list[NDArray[Any]]) -> onnx.ModelProto:

@@ -31,7 +31,7 @@ from maleo_planner import (
 _P95: Final = NormalDist().inv_cdf(0.95)
 _ORDER: Final = ("latency", "energy", "accuracy")
 
-Letters = Annotated[
+MarginRatios = Annotated[
     dict[Literal["accuracy", "latency", "energy"], float],
     Meta(description="signed distance to the limit as a ratio; only for objectives of the mission"),
 ]
@@ -111,7 +111,7 @@ class Planned(Struct):
         str | None, Meta(description="variant that the entry serves if another node of the plan is lost")
     ]
     predicted: Predicted
-    margins: Letters
+    margins: MarginRatios
     terms: Annotated[dict[str, float], Meta(description="terms whose sum is the objective")]
     objective: float | None
     switching: Switched | None
@@ -191,7 +191,7 @@ class Answer(Struct, omit_defaults=True):
     transfers: list[Transfer]
     fallback: str | None
     predicted: Predicted | None
-    margins: Letters
+    margins: MarginRatios
     terms: dict[str, float]
     switching: Switched | None
     objective: float | None
@@ -245,7 +245,7 @@ def schema() -> dict[str, Any]:
     return msgspec.json.schema(Answers)
 
 
-def answer_all(
+def build_output(
     missions: Mapping[str, Mission],
     fleet: FleetPlan,
     explanations: Mapping[str, Explanation],
@@ -254,7 +254,7 @@ def answer_all(
 ) -> dict[str, Any]:
     """Return the output as plain values. changed: mission -> its verdict without the what-if options."""
     found = {
-        key: answer(missions[key], verdict, explanations.get(key), frontiers.get(key))
+        key: build_answer(missions[key], verdict, explanations.get(key), frontiers.get(key))
         for key, verdict in sorted(fleet.verdicts.items())
     }
     tiers = {
@@ -268,11 +268,11 @@ def answer_all(
 
 def describe(mission: Mission, verdict: Verdict) -> dict[str, Any]:
     """Return the result for one mission as plain values."""
-    plain: dict[str, Any] = msgspec.to_builtins(answer(mission, verdict))
+    plain: dict[str, Any] = msgspec.to_builtins(build_answer(mission, verdict))
     return plain
 
 
-def answer(
+def build_answer(
     mission: Mission,
     verdict: Verdict,
     explanation: Explanation | None = None,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from maleo_api.quantities import DURATION, show
-from maleo_cli.output.text import find_crowded, tell_parts
+from maleo_cli.output.text import find_multi_unit_nodes, format_parts
 from maleo_planner import Feasible, Plan, Verdict
 
 _TOLERANCE: Final = 1e-9  # objectives that differ by less are equal
@@ -31,12 +31,12 @@ def compare(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> dict
 
 def _differ(old: Verdict, new: Verdict) -> bool:
     """Return True if two verdicts differ in feasibility, in the form of the plan or in its objective."""
-    one, other = old.chosen, new.chosen
-    if type(old) is not type(new) or (one is None) != (other is None):
+    a, b = old.chosen, new.chosen
+    if type(old) is not type(new) or (a is None) != (b is None):
         return True
-    if one is None or other is None:
+    if a is None or b is None:
         return False
-    return _form(one) != _form(other) or abs(one.objective - other.objective) > _TOLERANCE
+    return _form(a) != _form(b) or abs(a.objective - b.objective) > _TOLERANCE
 
 
 def _form(plan: Plan) -> Any:
@@ -47,18 +47,18 @@ def _form(plan: Plan) -> Any:
 
 def _format(old: Verdict, new: Verdict) -> str:
     plans = [plan for plan in (old.chosen, new.chosen) if plan is not None]
-    crowded = find_crowded(plans)
-    one, other = _format_verdict(old, crowded), _format_verdict(new, crowded)
-    if one == other and len(plans) == 2:  # noqa: PLR2004 - both have one
-        return f"{one}, objective {plans[0].objective:.3g} -> {plans[1].objective:.3g}"
-    return f"{one} -> {other}"
+    multi_unit = find_multi_unit_nodes(plans)
+    before, after = _format_verdict(old, multi_unit), _format_verdict(new, multi_unit)
+    if before == after and len(plans) == 2:  # noqa: PLR2004 - both have one
+        return f"{before}, objective {plans[0].objective:.3g} -> {plans[1].objective:.3g}"
+    return f"{before} -> {after}"
 
 
-def _format_verdict(verdict: Verdict, crowded: Collection[str]) -> str:
+def _format_verdict(verdict: Verdict, multi_unit: Collection[str]) -> str:
     plan = verdict.chosen
     text = ""
     if plan is not None:
-        text = f"{plan.mode} {plan.label}: {tell_parts(plan, crowded)}, {show(DURATION, plan.latency.value)}"
+        text = f"{plan.mode} {plan.label}: {format_parts(plan, multi_unit)}, {show(DURATION, plan.latency.value)}"
     if isinstance(verdict, Feasible):
         return text
     code = f"infeasible ({verdict.blockers[0].code})"

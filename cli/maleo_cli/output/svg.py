@@ -12,19 +12,19 @@ from typing import Final
 from maleo_api.mission import Mission
 from maleo_api.model import Model, Variant
 from maleo_api.quantities import DURATION, ENERGY, RATE, RATIO, WORK, parse, show
-from maleo_cli.output.text import tell_bytes, tell_figure, tell_margin
+from maleo_cli.output.text import format_bytes, format_figure, format_margin
 from maleo_planner import Plan
 from maleo_planner.types.variants import find_runnable_variant
 
 _WIDTH: Final = 960
-_PAD: Final = 24
+_PADDING: Final = 24
 _LEFT: Final = 190  # start of the lanes; unit names are left of it
-_ROOM: Final = _WIDTH - _LEFT - _PAD
-_LANE: Final = 62
-_BLOCK: Final = 26
-_HOP: Final = 30  # between partitions, for the arrow
-_LINE: Final = 19
-_LETTER: Final = 6.6  # approximate width of a character
+_LANE_WIDTH: Final = _WIDTH - _LEFT - _PADDING
+_LANE_HEIGHT: Final = 62
+_BLOCK_HEIGHT: Final = 26
+_ARROW_GAP: Final = 30  # between partitions, for the arrow
+_LINE_HEIGHT: Final = 19
+_CHARACTER_WIDTH: Final = 6.6  # approximate width of a character
 _PALETTE: Final = {  # property, colour on light, on dark; safe for colour blindness (after Okabe and Ito)
     "text": ("fill", "#1f2328", "#e6edf3"),
     ".faint": ("fill", "#59636e", "#9da7b1"),
@@ -54,12 +54,12 @@ _COLOURS: Final = ("a", "b", "c", "d")
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """One mission and its plan. fits: False if the plan is the closest infeasible one."""
+    """One mission and its plan. is_feasible: False if the plan is the closest infeasible one."""
 
     mission: Mission
     model: Model
     plan: Plan
-    fits: bool
+    is_feasible: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +102,10 @@ def budget(mission: Mission, plan: Plan) -> list[_Step]:
     steps, before, crossings = [], plan.entry_node, iter(plan.transfers)
     for index, part in enumerate(plan.partitions):
         if part.node != before:
-            hop = next(crossings)
-            codec = f" as {hop.codec}" if hop.codec else ""
-            text = f"transfer {tell_bytes(hop.size)} {hop.source} > {hop.target}{codec}"
-            steps.append(_Step(hop.time.value + z * hop.time.sigma, "hop", text))
+            transfer = next(crossings)
+            codec = f" as {transfer.codec}" if transfer.codec else ""
+            text = f"transfer {format_bytes(transfer.size)} {transfer.source} > {transfer.target}{codec}"
+            steps.append(_Step(transfer.time.value + z * transfer.time.sigma, "hop", text))
         where = f"{part.node} [{part.first}..{part.last}]"
         if part.wait.value:
             steps.append(_Step(part.wait.value + z * part.wait.sigma, "wait", f"queue at {part.node} {part.unit}"))
@@ -136,11 +136,11 @@ class _Panel:
         first = (sketch.plan.entry_node, "") if sketch.plan.partitions[0].node != sketch.plan.entry_node else None
         lanes = [(p.node, p.unit) for p in sketch.plan.partitions]
         self._lanes = list(dict.fromkeys([first, *lanes] if first else lanes))
-        self._bar = _PAD + 52 + _LANE * len(self._lanes) + 30
+        self._bar = _PADDING + 52 + _LANE_HEIGHT * len(self._lanes) + 30
 
     @property
     def height(self) -> float:
-        return self._bar + 44 + _LINE * ((len(self._steps) + 2) // 2) + _PAD
+        return self._bar + 44 + _LINE_HEIGHT * ((len(self._steps) + 2) // 2) + _PADDING
 
     def draw(self) -> list[str]:
         """Return the SVG elements of the panel."""
@@ -149,23 +149,23 @@ class _Panel:
     def _title(self) -> Iterator[str]:
         plan, mission = self._plan, self._sketch.mission
         name = f"{mission.metadata.name}: {plan.mode}, {plan.variant}" + (f", exit {plan.exit}" if plan.exit else "")
-        yield _text(_PAD, _PAD + 12, name, "name")
-        if not self._sketch.fits:
-            yield _text(_WIDTH - _PAD, _PAD + 12, "infeasible: closest plan", "over", "end")
-        figures = [f"rate up to {tell_figure(RATE, plan.rate)}", f"energy {tell_figure(ENERGY, plan.energy)}"]
-        figures += [f"accuracy {tell_figure(RATIO, plan.accuracy)}"] if mission.spec.objectives.accuracy else []
+        yield _text(_PADDING, _PADDING + 12, name, "name")
+        if not self._sketch.is_feasible:
+            yield _text(_WIDTH - _PADDING, _PADDING + 12, "infeasible: closest plan", "over", "end")
+        figures = [f"rate up to {format_figure(RATE, plan.rate)}", f"energy {format_figure(ENERGY, plan.energy)}"]
+        figures += [f"accuracy {format_figure(RATIO, plan.accuracy)}"] if mission.spec.objectives.accuracy else []
         if plan.fallback is not None:
             figures.append(f"fallback {plan.fallback.variant} on {plan.entry_node}")
-        yield _text(_PAD, _PAD + 34, " · ".join(figures), "faint")
+        yield _text(_PADDING, _PADDING + 34, " · ".join(figures), "faint")
 
     # -------------------------------------------------------------------------------------------- lanes and blocks
 
     def _chain(self) -> Iterator[str]:
         for node, unit in self._lanes:
             y = self._y(node, unit)
-            yield _rect(_PAD, y - _LANE / 2 + 4, _WIDTH - 2 * _PAD, _LANE - 8, "lane")
-            yield _text(_PAD + 10, y - 3, node)
-            yield _text(_PAD + 10, y + 13, unit or "input", "faint")
+            yield _rect(_PADDING, y - _LANE_HEIGHT / 2 + 4, _WIDTH - 2 * _PADDING, _LANE_HEIGHT - 8, "lane")
+            yield _text(_PADDING + 10, y - 3, node)
+            yield _text(_PADDING + 10, y + 13, unit or "input", "faint")
         edges = self._edges()
         if self._lanes[0][1] == "":
             at = self._y(*self._lanes[0])
@@ -189,11 +189,11 @@ class _Panel:
         yield f'<g class="partition" {where} data-span="{span}">'
         for block, left, right in zip(blocks, edges, edges[1:], strict=False):
             label = f"{block.name}: {block.work}, {block.parameters} of weights"
-            yield _rect(left, y - _BLOCK / 2 - 8, right - left - 1, _BLOCK, colour, label)
+            yield _rect(left, y - _BLOCK_HEIGHT / 2 - 8, right - left - 1, _BLOCK_HEIGHT, colour, label)
         names = blocks[0].name if len(blocks) == 1 else f"{blocks[0].name} … {blocks[-1].name}"
         text = f"[{span}] {names}"
-        end = edges[0] + _LETTER * len(text) > _WIDTH - _PAD
-        yield _text(edges[-1] if end else edges[0], y + _BLOCK / 2 + 8, text, "faint", "end" if end else "start")
+        end = edges[0] + _CHARACTER_WIDTH * len(text) > _WIDTH - _PADDING
+        yield _text(edges[-1] if end else edges[0], y + _BLOCK_HEIGHT / 2 + 8, text, "faint", "end" if end else "start")
         yield "</g>"
 
     def _arrow(self, crossing: int | None, start: tuple[float, float], end: tuple[float, float]) -> Iterator[str]:
@@ -203,9 +203,9 @@ class _Panel:
         bend = f"C{middle:.1f} {y1:g} {middle:.1f} {y2:g} {x2:.1f} {y2:g}"
         yield f'<path d="M{x1:.1f} {y1:g} {bend}" class="arrow" marker-end="url(#tip)"/>'
         if crossing is not None:
-            hop = self._plan.transfers[crossing]
-            text = f"{tell_bytes(hop.size)} over {hop.link}"
-            fits = x2 + 8 + _LETTER * len(text) < _WIDTH - _PAD
+            transfer = self._plan.transfers[crossing]
+            text = f"{format_bytes(transfer.size)} over {transfer.link}"
+            fits = x2 + 8 + _CHARACTER_WIDTH * len(text) < _WIDTH - _PADDING
             yield _text(x2 + 8, y1 + 4, text, "cut") if fits else _text(x2 - 12, y2 + 4, text, "cut", "end")
 
     def _edges(self) -> list[list[float]]:
@@ -214,24 +214,24 @@ class _Panel:
         The width of a block is a visible minimum plus a share in proportion to its work.
         """
         variant, parts = self._variant, self._plan.partitions
-        hops = _HOP * (len(parts) - 1 + (self._lanes[0][1] == ""))
-        room, count = _ROOM - hops, sum(p.last - p.first + 1 for p in parts)
-        minimum = min(4.0, room / (2 * count))
+        gaps = _ARROW_GAP * (len(parts) - 1 + (self._lanes[0][1] == ""))
+        width, count = _LANE_WIDTH - gaps, sum(p.last - p.first + 1 for p in parts)
+        minimum = min(4.0, width / (2 * count))
         work = _work(variant)
         total = sum(sum(work[p.first : p.last + 1]) for p in parts)
-        x, found = _LEFT + (_HOP if self._lanes[0][1] == "" else 0.0), []
+        x, found = _LEFT + (_ARROW_GAP if self._lanes[0][1] == "" else 0.0), []
         for part in parts:
             edges = [x]
             for value in work[part.first : part.last + 1]:
-                x += minimum + (room - minimum * count) * (value / total if total else 1 / count)
+                x += minimum + (width - minimum * count) * (value / total if total else 1 / count)
                 edges.append(x)
             found.append(edges)
-            x += _HOP
+            x += _ARROW_GAP
         return found
 
     def _y(self, node: str, unit: str) -> float:
         """Return the y coordinate of the middle of a lane."""
-        return _PAD + 52 + _LANE * (self._lanes.index((node, unit)) + 0.5)
+        return _PADDING + 52 + _LANE_HEIGHT * (self._lanes.index((node, unit)) + 0.5)
 
     # -------------------------------------------------------------------------------------------- latency budget
 
@@ -239,9 +239,9 @@ class _Panel:
         latency = self._sketch.mission.spec.objectives.latency
         limit = parse(DURATION, latency.at_most) if latency else None
         tail = self._plan.latency.value
-        scale = _ROOM / max(tail, limit or 0.0)
-        yield _text(_PAD + 10, self._bar + 12, f"latency p{latency.percentile if latency else 95}")
-        yield _text(_PAD + 10, self._bar + 28, tell_figure(DURATION, self._plan.latency), "faint")
+        scale = _LANE_WIDTH / max(tail, limit or 0.0)
+        yield _text(_PADDING + 10, self._bar + 12, f"latency p{latency.percentile if latency else 95}")
+        yield _text(_PADDING + 10, self._bar + 28, format_figure(DURATION, self._plan.latency), "faint")
         x = float(_LEFT)
         for step in self._steps:
             width = step.seconds * scale
@@ -261,14 +261,14 @@ class _Panel:
         latency = self._sketch.mission.spec.objectives.latency
         rows = [(step.kind, f"{step.text}: {show(DURATION, step.seconds)}") for step in self._steps]
         if latency is not None:
-            spare = parse(DURATION, latency.at_most) - self._plan.latency.value
+            slack = parse(DURATION, latency.at_most) - self._plan.latency.value
             rows.append(
-                ("left", f"slack: {show(DURATION, spare)} ({tell_margin(spare / parse(DURATION, latency.at_most))})")
-                if spare >= 0
-                else ("", f"limit exceeded by {show(DURATION, -spare)}")
+                ("left", f"slack: {show(DURATION, slack)} ({format_margin(slack / parse(DURATION, latency.at_most))})")
+                if slack >= 0
+                else ("", f"limit exceeded by {show(DURATION, -slack)}")
             )
         for index, (kind, text) in enumerate(rows):
-            x, y = _LEFT + (index % 2) * (_ROOM / 2), self._bar + 44 + _LINE * (index // 2)
+            x, y = _LEFT + (index % 2) * (_LANE_WIDTH / 2), self._bar + 44 + _LINE_HEIGHT * (index // 2)
             if kind:
                 yield _rect(x + 0.5, y + 0.5, 11, 11, kind)
             yield _text(x + (18 if kind else 0), y + 10, text, "" if kind else "over")

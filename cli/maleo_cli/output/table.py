@@ -10,8 +10,15 @@ from rich.table import Table
 from maleo_api.meta import Basis
 from maleo_api.quantities import DURATION, ENERGY, RATIO, Unit, show
 from maleo_cli.output.plan_diff import Change
-from maleo_cli.output.text import find_crowded, tell, tell_blockers, tell_changes, tell_parts, tell_plan_margin
-from maleo_planner import Aim, Estimate, Explanation, Feasible, Infeasible, ParetoFront, Plan, Snapshot, Verdict
+from maleo_cli.output.text import (
+    find_multi_unit_nodes,
+    format_blockers,
+    format_changes,
+    format_explanation,
+    format_parts,
+    format_plan_margin,
+)
+from maleo_planner import Aim, Explanation, Feasible, Estimate, Frontier, Infeasible, Plan, Snapshot, Verdict
 from maleo_planner.types.accuracy_floor import find_floor
 
 _COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "PARTITIONS", "LATENCY", "ENERGY", "ACCURACY")
@@ -34,13 +41,13 @@ def print_plans(
     for key, verdict in sorted(verdicts.items()):
         chosen, floor = verdict.chosen, _floor(snapshot, key)
         fits = "yes" if isinstance(verdict, Feasible) else "no"
-        row = _row(chosen, find_crowded([chosen]), floor) if chosen else ("",) * 6
+        row = _row(chosen, find_multi_unit_nodes([chosen]), floor) if chosen else ("",) * 6
         table.add_row(key.removeprefix("default/"), fits, *row)
         if key in explanations:
-            notes += ["", key, *tell(snapshot.missions[key], verdict, explanations[key], aim=aim)]
+            notes += ["", key, *format_explanation(snapshot.missions[key], verdict, explanations[key], aim=aim)]
         elif isinstance(verdict, Infeasible):
-            notes += [key, *tell_blockers(verdict.blockers)]
-            changes_of = (tell_changes(snapshot.missions[key], r.changes) for r in verdict.relaxations)
+            notes += [key, *format_blockers(verdict.blockers)]
+            changes_of = (format_changes(snapshot.missions[key], r.changes) for r in verdict.relaxations)
             notes += [f"  suggested change: {text}" for text in changes_of]
     if changes is not None:
         notes += ["", "Changes caused by the what-if options" if changes else "The what-if options change nothing"]
@@ -56,9 +63,9 @@ def print_plans(
 def _front(key: str, front: ParetoFront, floor: float) -> Table:
     title = f"Pareto front of {key}" + ("" if front.is_complete else " (incomplete: the planning budget is exhausted)")
     table = Table(*_COLUMNS[2:], box=None, pad_edge=False, title=title, title_justify="left")
-    crowded = find_crowded(front.plans)
+    multi_unit = find_multi_unit_nodes(front.plans)
     for plan in front.plans:
-        table.add_row(*_row(plan, crowded, floor))
+        table.add_row(*_row(plan, multi_unit, floor))
     return table
 
 
@@ -69,14 +76,14 @@ def _floor(snapshot: Snapshot, key: str) -> float:
     return find_floor(objective, snapshot.models.get(mission.model_key)) if objective is not None else inf
 
 
-def _row(chosen: Plan, crowded: Collection[str], floor: float) -> tuple[str, ...]:
+def _row(chosen: Plan, multi_unit: Collection[str], floor: float) -> tuple[str, ...]:
     return (
         chosen.mode,
         chosen.label,
-        tell_parts(chosen, crowded),
-        _cell(DURATION, chosen.latency, tell_plan_margin("latency", chosen, floor)),
-        _cell(ENERGY, chosen.energy, tell_plan_margin("energy", chosen, floor)),
-        _cell(RATIO, chosen.accuracy, tell_plan_margin("accuracy", chosen, floor)),
+        format_parts(chosen, multi_unit),
+        _cell(DURATION, chosen.latency, format_plan_margin("latency", chosen, floor)),
+        _cell(ENERGY, chosen.energy, format_plan_margin("energy", chosen, floor)),
+        _cell(RATIO, chosen.accuracy, format_plan_margin("accuracy", chosen, floor)),
     )
 
 

@@ -45,7 +45,7 @@ _MAX_MARGIN: Final = 9.99
 _MIN_MARGIN: Final = 0.0005
 
 
-def tell(
+def format_explanation(
     mission: Mission, verdict: Verdict, explanation: Explanation, *, aim: Aim = "margins", everything: bool = True
 ) -> list[str]:
     """Return the lines of a whole explanation.
@@ -54,25 +54,25 @@ def tell(
     """
     chosen = verdict.chosen
     others = [chosen, explanation.better, *(other.plan for other in explanation.alternatives)]
-    crowded = find_crowded(plan for plan in others if plan is not None)
-    lines = [] if isinstance(verdict, Feasible) else tell_blockers(verdict.blockers)
+    multi_unit = find_multi_unit_nodes(plan for plan in others if plan is not None)
+    lines = [] if isinstance(verdict, Feasible) else format_blockers(verdict.blockers)
     if isinstance(verdict, Infeasible):
-        lines += [f"  suggested change: {tell_changes(mission, r.changes)}" for r in verdict.relaxations]
+        lines += [f"  suggested change: {format_changes(mission, r.changes)}" for r in verdict.relaxations]
     if chosen is not None:
         heading = "Plan" if isinstance(verdict, Feasible) else "Closest infeasible plan"
-        lines.append(f"{heading}: {tell_plan(chosen, crowded)}")
-        lines += tell_figures(mission, chosen, aim, explanation.floor)
+        lines.append(f"{heading}: {format_plan(chosen, multi_unit)}")
+        lines += format_figures(mission, chosen, aim, explanation.floor)
     if isinstance(verdict, Feasible):
-        lines.append(_format_objective(verdict, explanation.better, aim, crowded))
+        lines.append(_format_objective(verdict, explanation.better, aim, multi_unit))
     if isinstance(verdict, Feasible) and verdict.plan.switching is not None:
         lines.append(_format_migration(verdict.plan.switching))
     if explanation.displaced:
         lines.append(f"Displaces missions of a lower tier: {', '.join(explanation.displaced)}")
-    lines += tell_alternatives(mission, explanation.alternatives, aim, crowded)
-    return lines + tell_classes(explanation.classes, aim, floor=explanation.floor, everything=everything)
+    lines += format_alternatives(mission, explanation.alternatives, aim, multi_unit)
+    return lines + format_classes(explanation.classes, aim, floor=explanation.floor, everything=everything)
 
 
-def find_crowded(plans: Iterable[Plan]) -> frozenset[str]:
+def find_multi_unit_nodes(plans: Iterable[Plan]) -> frozenset[str]:
     """Return the nodes on which these plans use more than one unit, so that text must name the unit too."""
     units: dict[str, set[str]] = {}
     for plan in plans:
@@ -81,22 +81,22 @@ def find_crowded(plans: Iterable[Plan]) -> frozenset[str]:
     return frozenset(node for node, used in units.items() if len(used) > 1)
 
 
-def tell_parts(plan: Plan, crowded: Collection[str]) -> str:
+def format_parts(plan: Plan, multi_unit: Collection[str]) -> str:
     """Return the partitions for a table cell, such as `drone-1 [0..7] -int8-> edge-1 [8..21]`.
 
-    crowded: nodes on which units are named.
+    multi_unit: nodes on which units are named.
     """
     text = ""
     for part in plan.partitions:
         text += (f" -{part.codec.name}-> " if part.codec else " > ") if text else ""
-        text += _format_part(part, crowded)
+        text += _format_part(part, multi_unit)
     return text
 
 
-def tell_plan(plan: Plan, crowded: Collection[str]) -> str:
+def format_plan(plan: Plan, multi_unit: Collection[str]) -> str:
     """Return a plan on one line, such as `Split int8: drone-1 [0..7] -- 189 KB --> edge-1 [8..21]`.
 
-    crowded: nodes on which units are named.
+    multi_unit: nodes on which units are named.
     """
     sizes = {(t.source, t.target): f" -- {_format_transfer(t)} --> " for t in plan.transfers}
     text, before = f"{plan.mode} {plan.variant}: ", ""
@@ -105,23 +105,23 @@ def tell_plan(plan: Plan, crowded: Collection[str]) -> str:
         text += f"{plan.entry_node}{sizes[plan.entry_node, first]}"
     for part in plan.partitions:
         text += sizes.get((before, part.node), " > ") if before else ""
-        text += _format_part(part, crowded)
+        text += _format_part(part, multi_unit)
         before = part.node
     return f"{text}, exit {plan.exit}" if plan.exit else text
 
 
 def _format_transfer(transfer: PlannedTransfer) -> str:
     """Return the bytes of a transfer and its codec, such as `48.6 KB as int8`."""
-    return tell_bytes(transfer.size) + (f" as {transfer.codec}" if transfer.codec else "")
+    return format_bytes(transfer.size) + (f" as {transfer.codec}" if transfer.codec else "")
 
 
-def _format_part(part: PlannedPartition, crowded: Collection[str]) -> str:
+def _format_part(part: PlannedPartition, multi_unit: Collection[str]) -> str:
     """Return a partition as text, such as `drone-1 accel/npu [0..7]`."""
-    unit = f" {part.unit}" if part.node in crowded else ""
+    unit = f" {part.unit}" if part.node in multi_unit else ""
     return f"{part.node}{unit} [{part.first}..{part.last}]"
 
 
-def tell_figures(mission: Mission, plan: Plan, aim: Aim, floor: float) -> list[str]:
+def format_figures(mission: Mission, plan: Plan, aim: Aim, floor: float) -> list[str]:
     """Return a row for each figure: limit, prediction with basis, margin, and term of the objective.
 
     floor: absolute accuracy floor.
@@ -130,22 +130,22 @@ def tell_figures(mission: Mission, plan: Plan, aim: Aim, floor: float) -> list[s
 
     def margin_and_term(name: str) -> tuple[str, str]:
         term = plan.terms.get(name)
-        return tell_plan_margin(name, plan, floor), "" if term is None else tell_worth(term, aim)
+        return format_plan_margin(name, plan, floor), "" if term is None else format_term(term, aim)
 
     if objectives.accuracy is not None:
         limit = f">= {format_floor(objectives.accuracy, floor)} {objectives.accuracy.enforcement}"
-        rows.append(("accuracy", limit, tell_figure(RATIO, plan.accuracy), *margin_and_term("accuracy")))
+        rows.append(("accuracy", limit, format_figure(RATIO, plan.accuracy), *margin_and_term("accuracy")))
     if objectives.latency is not None:
         limit = f"<= {objectives.latency.at_most} {objectives.latency.enforcement}"
         name = f"latency p{objectives.latency.percentile}"
-        rows.append((name, limit, tell_figure(DURATION, plan.latency), *margin_and_term("latency")))
+        rows.append((name, limit, format_figure(DURATION, plan.latency), *margin_and_term("latency")))
     if objectives.energy is not None:
         stated = " and ".join(filter(None, (objectives.energy.per_inference, objectives.energy.power)))
         limit = f"<= {stated} {objectives.energy.enforcement}"
         rows.append(
             ("energy", limit, _format_energy(mission, objectives.energy, plan, aim), *margin_and_term("energy"))
         )
-    rate = f"{tell_rate(plan.rate.value)} {plan.rate.basis.value}"
+    rate = f"{format_rate(plan.rate.value)} {plan.rate.basis.value}"
     rows.append(("rate", f">= {mission.spec.demand.rate}", rate, "", margin_and_term("rate")[1]))
     return align(rows)
 
@@ -157,15 +157,15 @@ def _format_energy(mission: Mission, objective: EnergyObjective, plan: Plan, aim
         counts = objective.enforcement == "Hard" or aim in ("margins", "energy")
         return "unknown, assumed to be twice the limit" if counts else "unknown"
     watts = f", {show(POWER, plan.energy.value * parse(RATE, rate))} at {rate}" if objective.power else ""
-    return tell_figure(ENERGY, plan.energy) + watts
+    return format_figure(ENERGY, plan.energy) + watts
 
 
-def tell_blockers(blockers: Sequence[Blocker]) -> list[str]:
+def format_blockers(blockers: Sequence[Blocker]) -> list[str]:
     """Return a line for each blocker: code, whether it is permanent or temporary, message."""
     return [f"  {blocker.code} ({_RETRY[blocker.retry]}): {blocker.message}" for blocker in blockers]
 
 
-def tell_changes(mission: Mission, changes: Mapping[str, Any]) -> str:
+def format_changes(mission: Mission, changes: Mapping[str, Any]) -> str:
     """Return changes of a spec as text, such as `latency <= 62ms and mode Remote allowed`.
 
     A relative accuracy floor stays relative: `accuracy >= 97% of fp32`.
@@ -177,17 +177,19 @@ def tell_changes(mission: Mission, changes: Mapping[str, Any]) -> str:
     return " and ".join(_LIMITS[path].format(text) for path, text in texts.items())
 
 
-def tell_alternatives(mission: Mission, others: Sequence[Alternative], aim: Aim, crowded: Collection[str]) -> list[str]:
+def format_alternatives(
+    mission: Mission, others: Sequence[Alternative], aim: Aim, multi_unit: Collection[str]
+) -> list[str]:
     """Return a row for each other mode: its best plan, and how it compares with the chosen plan."""
     rows = []
     for other in others:
-        where = tell_plan(other.plan, crowded).partition(" ")[2] if other.plan else ""
+        where = format_plan(other.plan, multi_unit).partition(" ")[2] if other.plan else ""
         latency = show(DURATION, other.plan.latency.value) if other.plan else ""
         rows.append((other.mode, where, latency, _compare(mission, other, aim)))
     return ["Best plan of each other mode", *align(rows)] if rows else []
 
 
-def tell_classes(classes: Sequence[UnitClassOutcome], aim: Aim, *, floor: float, everything: bool) -> list[str]:
+def format_classes(classes: Sequence[UnitClass], aim: Aim, *, floor: float, everything: bool) -> list[str]:
     """Return lines on classes of units and variants: rejections by code, each rejected class, and the feasible ones.
 
     floor: absolute accuracy floor. everything: False for the numbers by code only.
@@ -217,24 +219,24 @@ def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
 _RETRY: Final = {"CannotEver": "permanent", "CannotNow": "temporary", "Waiting": "waiting"}
 
 
-def _format_objective(verdict: Feasible, better: Plan | None, aim: Aim, crowded: Collection[str]) -> str:
+def _format_objective(verdict: Feasible, better: Plan | None, aim: Aim, multi_unit: Collection[str]) -> str:
     """Return the objective, its terms, and whether it is proven optimal."""
     plan, gap = verdict.plan, verdict.bound - verdict.plan.objective
-    terms = ", ".join(f"{name} {tell_worth(value, aim)}" for name, value in plan.terms.items())
+    terms = ", ".join(f"{name} {format_term(value, aim)}" for name, value in plan.terms.items())
     tolerance = _MIN_DIFFERENCE if aim == "margins" else _MIN_DIFFERENCE * abs(plan.objective)
     proof = "optimal" if gap <= tolerance else f"upper bound {_format_sum(verdict.bound, aim)}"
     if not isfinite(verdict.bound):
         proof = "the best plan found, not proven optimal"
     if better is not None:
-        alone = f"{_format_sum(better.objective, aim)} with {tell_plan(better, crowded)}"
-        proof = f"planned jointly with its tier; on its own the mission would reach {alone}"
+        separate = f"{_format_sum(better.objective, aim)} with {format_plan(better, multi_unit)}"
+        proof = f"planned jointly with its tier; on its own the mission would reach {separate}"
     return f"Objective: {_format_sum(plan.objective, aim)} ({terms}), {proof}"
 
 
 def _format_migration(switching: MigrationCost) -> str:
     """Return the migration costs of a plan: bytes to pull, time until warm, and memory in addition to the old plan."""
-    memory = f", {tell_bytes(switching.memory)} of memory on top of the current plan" if switching.memory else ""
-    pull = f"pulls {tell_bytes(switching.pull)}, " if switching.pull else ""
+    memory = f", {format_bytes(switching.memory)} of memory on top of the current plan" if switching.memory else ""
+    pull = f"pulls {format_bytes(switching.pull)}, " if switching.pull else ""
     return f"Migration: {pull}warm in {show(DURATION, switching.time.value)} ({switching.time.source}){memory}"
 
 
@@ -242,13 +244,13 @@ def _compare(mission: Mission, other: Alternative, aim: Aim) -> str:
     """Return the blockers and relaxations of an alternative; if it is feasible, its terms against the chosen plan."""
     if other.blockers:
         codes = ", ".join(b.code for b in other.blockers)
-        relaxed = " or ".join(tell_changes(mission, changes) for changes in other.suggested_changes)
+        relaxed = " or ".join(format_changes(mission, changes) for changes in other.would_do)
         return f"{codes}  feasible with {relaxed}" if relaxed else codes
     threshold = _MIN_DIFFERENCE if aim == "margins" else 0.0
-    terms = sorted(other.term_differences.items(), key=lambda term: -abs(term[1]))
-    differences = ", ".join(f"{name} {tell_worth(-value, aim)}" for name, value in terms if abs(value) > threshold)
-    total = -sum(other.term_differences.values())
-    return f"objective {tell_worth(total, aim)}" + (f": {differences}" if differences else "")
+    terms = sorted(other.lacks.items(), key=lambda term: -abs(term[1]))
+    differences = ", ".join(f"{name} {format_term(-value, aim)}" for name, value in terms if abs(value) > threshold)
+    total = -sum(other.lacks.values())
+    return f"objective {format_term(total, aim)}" + (f": {differences}" if differences else "")
 
 
 def _outcome(row: UnitClassOutcome, aim: Aim, floor: float) -> str:
@@ -257,21 +259,21 @@ def _outcome(row: UnitClassOutcome, aim: Aim, floor: float) -> str:
         return f"objective {_format_sum(row.objective, aim)}"
     if row.margin is not None and row.code == BLOCKER_CODES["accuracy"] and floor < 1:
         return f"{row.code} {show_points(row.margin * (1 - floor))}"  # in points, as in the status
-    return row.code + (f" {tell_margin(row.margin)}" if row.margin is not None else "")
+    return row.code + (f" {format_margin(row.margin)}" if row.margin is not None else "")
 
 
-def tell_plan_margin(name: str, plan: Plan, floor: float) -> str:
+def format_plan_margin(name: str, plan: Plan, floor: float) -> str:
     """Return the margin of one objective as in the status: accuracy in points above the floor, others relative.
 
     The text is empty if there is no margin. floor: absolute accuracy floor; infinite if unknown.
     """
     if name == "accuracy":
-        known = plan.accuracy is not None and name in plan.margins and isfinite(floor)
-        return show_points(plan.accuracy.value - floor) if known and plan.accuracy is not None else ""
-    return tell_margin(plan.margins[name]) if name in plan.margins else ""
+        is_known = plan.accuracy is not None and name in plan.margins and isfinite(floor)
+        return show_points(plan.accuracy.value - floor) if is_known and plan.accuracy is not None else ""
+    return format_margin(plan.margins[name]) if name in plan.margins else ""
 
 
-def tell_margin(margin: float) -> str:
+def format_margin(margin: float) -> str:
     """Return a relative margin such as `+49%`.
 
     Small margins keep one significant digit; below 0.05% the text is `0%`, above 999% `>+999%`.
@@ -283,7 +285,7 @@ def tell_margin(margin: float) -> str:
     return f"{100 * margin:+.1g}%" if abs(margin) < 0.01 else f"{margin:+.0%}"  # noqa: PLR2004 - one in a hundred
 
 
-def tell_worth(value: float, aim: Aim) -> str:
+def format_term(value: float, aim: Aim) -> str:
     """Return an objective term with its sign: a number for weighted margins, else a quantity in the unit of the aim.
 
     Seconds and joules count negative.
@@ -292,15 +294,15 @@ def tell_worth(value: float, aim: Aim) -> str:
         return f"{value:+.3f}"
     if not isfinite(value):
         return "unknown"
-    size = tell_rate(abs(value)) if aim == "rate" else show(DURATION if aim == "latency" else ENERGY, abs(value))
+    size = format_rate(abs(value)) if aim == "rate" else show(DURATION if aim == "latency" else ENERGY, abs(value))
     return f"{'-' if value < 0 else '+'}{size}"
 
 
 def _format_sum(value: float, aim: Aim) -> str:
-    return tell_worth(value, aim).removeprefix("+")
+    return format_term(value, aim).removeprefix("+")
 
 
-def tell_rate(rate: float) -> str:
+def format_rate(rate: float) -> str:
     """Return a rate such as `151k/s`; from a thousand on for display only, not a quantity that manifests accept."""
     for factor, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if rate >= factor:
@@ -308,14 +310,14 @@ def tell_rate(rate: float) -> str:
     return show(RATE, rate)
 
 
-def tell_figure(unit: Unit, figure: Estimate | None) -> str:
+def format_figure(unit: Unit, figure: Estimate | None) -> str:
     """Return a figure with its basis, such as `61.3ms Declared`; `unknown` if it is."""
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"
     return f"{show(unit, figure.value)} {figure.basis.value}"
 
 
-def tell_bytes(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Return bytes with a decimal prefix, as usual for networks: `189 KB`."""
     for factor, name in ((1e6, "MB"), (1e3, "KB")):
         if size >= factor:

@@ -13,7 +13,7 @@ from maleo_api.model import Block, Model, Tensor
 from maleo_api.quantities import RATIO, parse
 from maleo_artifacts.registry import digest_of
 from maleo_cli.model import zoo
-from maleo_cli.model.analysis import analyse
+from maleo_cli.model.analysis import analyze
 from maleo_runtime.graph import cut
 from maleo_runtime.tensor import to_value_info
 from support.paths import ROOT
@@ -38,7 +38,7 @@ def test_trained_network__answers_the_same_in_parts(digits: zoo.Made) -> None:
 def _check_parts(name: str, made: zoo.Made) -> None:
     for variant, path in made.files.items():
         model = onnx.load(str(path))
-        found = analyse(model)
+        found = analyze(model)
         assert len(found.blocks) >= 6, (name, variant)
         assert _crossings(found.blocks) == _crossings(_shipped(name, variant)), (name, variant)
         inputs = {t.name: _RANDOM.random(t.shape, dtype=np.float32) for t in found.inputs}

@@ -19,7 +19,7 @@ from maleo_cli.commands import model as commands
 from maleo_cli.commands.model import app
 from maleo_cli.errors import Failure
 from maleo_cli.model import zoo
-from maleo_cli.model.analysis import Analysis, analyse
+from maleo_cli.model.analysis import Analysis, analyze
 from maleo_cli.model.compare import Comparison, compare
 from maleo_runtime.stage import CodecSession
 from maleo_runtime.tensor import datatype_of
@@ -176,7 +176,7 @@ def _halves() -> tuple[onnx.ModelProto, Analysis]:
         initializer=[numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model, analyse(model)
+    return model, analyze(model)
 
 
 def test_parts_that_answer_as_the_whole__are_offered() -> None:
@@ -201,7 +201,7 @@ def test_parts_that_answer_otherwise__are_told_or_not_offered(
     assert len(seen.wrong) == wrong
     assert [text for text in told if f"deviate by up to {text} of" in " ".join(seen.notes)] == told
     assert list(seen.deviations.values()) == pytest.approx([off] * (1 - wrong), rel=1e-3)
-    again = analyse(model, without=seen.wrong)
+    again = analyze(model, without=seen.wrong)
     assert sum(block.cut is not None for block in again.blocks) == 1 - wrong
     assert any("outputs of the cut model deviate too much" in note for note in again.notes) is bool(wrong)
 
@@ -234,7 +234,7 @@ def test_model_that_answers_at_random__says_that_its_cuts_were_not_tried() -> No
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    (note,) = compare(model, analyse(model)).notes
+    (note,) = compare(model, analyze(model)).notes
     assert "not deterministic" in note
 
 

@@ -9,7 +9,7 @@ from maleo_api.manifests import Manifests
 from maleo_cli import main as command
 from maleo_cli.connection import Connection
 from maleo_cli.errors import Failure
-from maleo_cli.inputs import read
+from maleo_cli.inputs import read_inputs
 from maleo_planner.types.problem import Snapshot
 from support.paths import MUST_FAIL
 
@@ -23,7 +23,7 @@ def _device(profile: str) -> str:
 
 def _read(folder: Path, text: str, *profiles: str) -> Snapshot:
     (folder / "m.yaml").write_text(text, encoding="utf-8")
-    return read([folder], cluster=None, profiles=profiles).snapshot
+    return read_inputs([folder], cluster=None, profiles=profiles).snapshot
 
 
 def test_read__takes_a_profile_that_is_named_from_the_catalogue(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_read__lets_slots_tolerate_what_values_of_the_chart_say_else_the_cluster
     tolerant = Manifests(tolerations=({"key": "dedicated", "operator": "Exists"},))
 
     def taints(cluster: Manifests | None, given: Path | None) -> tuple[str, ...]:
-        return read([file], cluster=cluster, profiles=(), values=given).snapshot.nodes["gate"].taints
+        return read_inputs([file], cluster=cluster, profiles=(), values=given).snapshot.nodes["gate"].taints
 
     assert taints(None, None) == taints(Manifests(), None) == ("dedicated=npu:NoSchedule",)
     assert taints(None, values) == taints(tolerant, None) == ()
@@ -84,7 +84,7 @@ def test_read__refuses_values_that_hold_no_list_of_tolerations(tmp_path: Path, s
     (tmp_path / "m.yaml").write_text(_TAINTED, encoding="utf-8")
     (tmp_path / "values.yaml").write_text(f"slots: {slots}\n", encoding="utf-8")
     with pytest.raises(Failure, match=r"slots\.tolerations: not a list of tolerations") as caught:
-        read([tmp_path / "m.yaml"], cluster=None, profiles=(), values=tmp_path / "values.yaml")
+        read_inputs([tmp_path / "m.yaml"], cluster=None, profiles=(), values=tmp_path / "values.yaml")
     assert caught.value.exit_code == 2
 
 

@@ -11,8 +11,8 @@ from maleo_api.manifests import Manifests, load
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.placement import Placement
-from maleo_cli.commands.explain import by_figures, describe
-from maleo_cli.live_cluster import serving, snapshot_of
+from maleo_cli.commands.explain import describe, describe_measurements
+from maleo_cli.live_cluster import find_active, snapshot_of
 from maleo_cli.main import app
 from maleo_kube.access import Access
 from maleo_planner.planner import plan
@@ -90,7 +90,7 @@ def test_no_active_revision__nothing_is_held() -> None:
 def test_explain__begins_with_what_the_operator_reports() -> None:
     cluster, _ = _cluster(active=1)
     mission = cluster.of(Mission)[KEY]
-    lines = describe(mission, serving(cluster, mission), None)
+    lines = describe(mission, find_active(cluster, mission), None)
     assert lines[0] == "drone-patrol  Ready  revision 1, Split on drone-a1>edge-a1"
     assert [line.split() for line in lines[1:4]] == [
         ["limit", "predicted", "observed", "margin"],
@@ -120,13 +120,13 @@ def test_figures_of_the_last_decision__are_planned_by_and_told() -> None:
     assert isinstance(by_measured, Feasible)
     assert by_declared.plan.nodes == best.nodes
     assert by_measured.plan.nodes != best.nodes
-    assert by_figures(decided) == [
+    assert describe_measurements(decided) == [
         "Planned now, with the measurements of the last decision (LatencyDrift)",
         "  link drone-a1 > edge-a1: 80kbit/s, standard deviation 8kbit/s",
         f"  drone-a1 accel/npu: 125% of the declared compute time for artifact {best.artifact.digest[7:19]}",
         "  edge-a1 gpu: throttled to 50% of its speed",
     ]
-    assert by_figures(mission) == ["Planned now, with declared figures"]
+    assert describe_measurements(mission) == ["Planned now, with declared figures"]
     assert f"Last decision: LatencyDrift, inputs {digest}" in describe(decided, None, None)
 
 

@@ -140,4 +140,4 @@ def test_consent__is_the_option_or_the_variable_and_nobody_is_asked_without_a_te
 ) -> None:
     monkeypatch.setenv("MALEO_YES", given)
     monkeypatch.setattr(command.sys.stdin, "isatty", lambda: False, raising=False)
-    assert command.asker(yes=option)("Install?") is consent
+    assert command.consent_prompt(yes=option)("Install?") is consent

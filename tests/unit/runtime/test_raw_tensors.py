@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from maleo_cli.model.analysis import analyse
+from maleo_cli.model.analysis import analyze
 from maleo_runtime.raw_tensors import find_raw
 from maleo_runtime.values import find_constants, infer_values
 
@@ -173,7 +173,7 @@ def test_cut__says_whether_raw_input_crosses() -> None:
     ]  # fmt: skip
     model = _model(nodes, k=_weights(3, 2, 3, 3), s=_SCALES["s"], z=_SCALES["z"])
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", _F, [1, 3, 2, 2]))
-    cuts = [block.cut for block in analyse(model).blocks if block.cut]
+    cuts = [block.cut for block in analyze(model).blocks if block.cut]
     assert [(cut.tensors[0].name, cut.raw) for cut in cuts] == [("q", True), ("q2", False)]
 
 

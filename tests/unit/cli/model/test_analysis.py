@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from maleo_api.quantities import BYTES, WORK, parse
 from maleo_cli.model import analysis
-from maleo_cli.model.analysis import analyse
+from maleo_cli.model.analysis import analyze
 from maleo_cli.model.fusion import Fusions
 from maleo_runtime.values import UnsupportedGraph, find_constants, list_inputs, value_of
 
@@ -101,7 +101,7 @@ def test_cuts__are_where_few_known_tensors_cross_outside_fusions(case: str) -> N
         model.graph.value_info.append(helper.make_tensor_value_info("c", _F, [1, 4, 8, 8]))
     for output in model.graph.output:
         output.type.CopyFrom(helper.make_tensor_type_proto(_F, [d.dim_param or d.dim_value for d in _dims(model)]))
-    blocks = analyse(model).blocks
+    blocks = analyze(model).blocks
     assert [[t.name for t in block.cut.tensors] for block in blocks if block.cut] == want
     assert len(blocks) == len(want) + 1
 
@@ -111,7 +111,7 @@ def _dims(model: onnx.ModelProto) -> Sequence[onnx.TensorShapeProto.Dimension]:
 
 
 def test_blocks__count_operations_weights_and_the_largest_working_set() -> None:
-    first, second = analyse(_model(_WHOLE, k=_KERNEL)).blocks
+    first, second = analyze(_model(_WHOLE, k=_KERNEL)).blocks
     convolution, relu, tensor = 2 * 256 * 4 * 9, 256, 256 * 4
     assert parse(WORK, first.work) == pytest.approx(convolution + relu, rel=1e-3)
     assert (
@@ -129,7 +129,7 @@ def test_blocks__count_weights_that_were_quantised_or_stored_in_nodes() -> None:
         helper.make_node("DequantizeLinear", ["small", "scale"], ["k"]),
         _conv("x", "y"),
     ]
-    (only,) = analyse(_model(nodes, scale=np.array(0.5, dtype=np.float32))).blocks
+    (only,) = analyze(_model(nodes, scale=np.array(0.5, dtype=np.float32))).blocks
     assert parse(BYTES, only.parameters) == 144 + 4
 
 
@@ -155,7 +155,7 @@ def test_blocks__count_weights_and_work_inside_functions_and_branches() -> None:
     model.functions.append(function)
     model.opset_import.append(helper.make_opsetid("local", 1))
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", _F, [1, 4, 8, 8]))
-    (only,) = analyse(model).blocks
+    (only,) = analyze(model).blocks
     assert parse(BYTES, only.parameters) == 256
     assert parse(WORK, only.work) == pytest.approx(2 * 256 * 8, rel=1e-3)
 
@@ -180,7 +180,7 @@ def _noisy(*, inside: bool) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_cuts__carry_what_was_drawn_at_random(inside: bool) -> None:
-    crossing = [{t.name for t in block.cut.tensors} for block in analyse(_noisy(inside=inside)).blocks if block.cut]
+    crossing = [{t.name for t in block.cut.tensors} for block in analyze(_noisy(inside=inside)).blocks if block.cut]
     assert crossing
     for names in crossing:
         assert not {"a"} & names or "r" in names  # never drawn again by the second part
@@ -217,18 +217,18 @@ def _residual_layers() -> onnx.ModelProto:
 
 
 def test_cuts__are_offered_between_layers_where_the_runtime_fuses_nothing() -> None:
-    found = {tuple(t.name for t in block.cut.tensors) for block in analyse(_residual_layers()).blocks if block.cut}
+    found = {tuple(t.name for t in block.cut.tensors) for block in analyze(_residual_layers()).blocks if block.cut}
     assert {("r1",), ("r2",)} <= found
 
 
 def test_cuts_inside_fusions__are_told_and_offered_on_request() -> None:
     model = _model(_WHOLE, k=_KERNEL)
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", _F, [1, 4, 8, 8]))
-    found = analyse(model)
+    found = analyze(model)
     assert found.notes == [
         "2 possible cut(s) not offered: inside a fused kernel of ONNX Runtime (offered with --through-fusions)"
     ]
-    every = [block.cut.tensors[0].name for block in analyse(model, through_fusions=True).blocks if block.cut]
+    every = [block.cut.tensors[0].name for block in analyze(model, through_fusions=True).blocks if block.cut]
     assert every == ["a", "b", "c"]
 
 
@@ -249,7 +249,7 @@ def test_analysis__grows_in_proportion_to_the_graph(monkeypatch: pytest.MonkeyPa
         nodes = [helper.make_node("Sqrt", [f"t{i}"], [f"t{i + 1}"]) for i in range(length)]
         nodes[0].input[0], nodes[-1].output[0] = "x", "y"
         looked[0] = 0
-        assert len(analyse(_model(nodes), Fusions(None)).blocks) == 32
+        assert len(analyze(_model(nodes), Fusions(None)).blocks) == 32
         counts.append(looked[0])
     assert counts[1] == 2 * counts[0]
     assert counts[2] == 4 * counts[0]
@@ -262,7 +262,7 @@ def test_blocks__of_a_quantised_graph_end_after_quantising() -> None:
         helper.make_node("Sqrt", ["d"], ["y"]),
     ]
     weights = {"scale": np.array(0.5, dtype=np.float32), "zero": np.array(3, dtype=np.uint8)}
-    blocks = analyse(_model(nodes, **weights)).blocks
+    blocks = analyze(_model(nodes, **weights)).blocks
     assert [[(t.name, t.datatype) for t in block.cut.tensors] for block in blocks if block.cut] == [[("q", "UINT8")]]
 
 
@@ -270,7 +270,7 @@ def test_blocks__are_at_most_32_and_keep_the_cuts_where_least_crosses() -> None:
     nodes = [helper.make_node("Sqrt", [f"t{i}"], [f"t{i + 1}"]) for i in range(33)]
     nodes[20] = helper.make_node("MaxPool", ["t20"], ["t21"], kernel_shape=[2, 2], strides=[2, 2])
     nodes[0].input[0], nodes[-1].output[0] = "x", "y"
-    blocks = analyse(_model(nodes)).blocks
+    blocks = analyze(_model(nodes)).blocks
     crossing = [parse(BYTES, block.cut.size) for block in blocks if block.cut]
     assert crossing == [1024] * 19 + [256] * 12  # of the lightest block's two cuts the one before the pooling is gone
     assert sum(parse(WORK, block.work) for block in blocks) == pytest.approx(20 * 256 + 13 * 64, rel=1e-3)
@@ -360,4 +360,4 @@ _REFUSED = {
 def test_analyse__says_why_a_graph_cannot_be_imported(case: str) -> None:
     model, want = _REFUSED[case]
     with pytest.raises(UnsupportedGraph, match=want):
-        analyse(model)
+        analyze(model)

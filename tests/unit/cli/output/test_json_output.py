@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from maleo_api.manifests import load
 from maleo_cli.main import app
-from maleo_cli.output.json_output import Answers, answer, schema
+from maleo_cli.output.json_output import Answers, build_answer, schema
 from maleo_planner.planner import plan
 from maleo_planner.types.from_manifests import from_manifests
 from support.paths import ROOT
@@ -95,6 +95,6 @@ def test_answer__without_any_way_has_null_for_the_plan() -> None:
     mission = snapshot.missions[key]
     gone = {name: node for name, node in snapshot.nodes.items() if name != "camera-b1"}
     lost = type(snapshot)(**{name: getattr(snapshot, name) for name in snapshot.__slots__} | {"nodes": gone})
-    found = answer(mission, plan(lost, key))
+    found = build_answer(mission, plan(lost, key))
     assert (found.feasible, found.mode, found.predicted, found.objective, found.gap) == (False, None, None, None, None)
     assert [blocker.code for blocker in found.blockers] == ["NoInput"]

@@ -47,7 +47,7 @@ def _sketch(**spec: Any) -> Sketch:
     )
     verdict = plan(found, "default/watch")
     assert isinstance(verdict, Feasible), verdict
-    return Sketch(found.missions["default/watch"], NET, verdict.plan, fits=True)
+    return Sketch(found.missions["default/watch"], NET, verdict.plan, is_feasible=True)
 
 
 def _parse(sketch: Sketch) -> ET.Element:
@@ -113,7 +113,7 @@ def test_bars__show_waiting_apart() -> None:
 def test_picture__of_the_least_bad_plan_says_so_and_by_how_much_it_is_over() -> None:
     sketch = _sketch()
     tight = mission(objectives={"latency": {"atMost": "10ms"}})
-    texts = _texts(_parse(replace(sketch, mission=tight, fits=False)))
+    texts = _texts(_parse(replace(sketch, mission=tight, is_feasible=False)))
     assert "infeasible: closest plan" in texts
     assert any(text.startswith("limit exceeded by ") for text in texts)
 

@@ -9,9 +9,15 @@ import pytest
 from maleo_api.meta import Basis
 from maleo_api.model import Codec
 from maleo_api.spelling import suggest
-from maleo_cli.output.text import find_crowded, tell_margin, tell_parts, tell_plan, tell_plan_margin, tell_rate
+from maleo_cli.output.text import (
+    find_multi_unit_nodes,
+    format_margin,
+    format_parts,
+    format_plan,
+    format_plan_margin,
+    format_rate,
+)
 from maleo_planner.types.problem import Estimate, Plan
-from support.planner.builders import block, by_mode, link, mission, model, profile, snapshot, variant
 
 
 @pytest.mark.parametrize(
@@ -29,23 +35,23 @@ from support.planner.builders import block, by_mode, link, mission, model, profi
     ],
 )
 def test_margin__has_a_digit_that_says_something(margin: float, told: str) -> None:
-    assert tell_margin(margin) == told
+    assert format_margin(margin) == told
 
 
 def test_margin_of_accuracy__is_told_in_points_as_the_status_tells_it() -> None:
     """In plans it is a share of what is above the floor, so that a margin of one is the best that there is."""
     plan = _split()
     found = replace(plan, accuracy=Estimate(0.76, 0.0, Basis.MEASURED), margins=plan.margins | {"accuracy": 0.04})
-    assert tell_plan_margin("accuracy", found, 0.75) == "+1.0%"
-    assert tell_plan_margin("accuracy", found, inf) == ""
-    assert tell_plan_margin("accuracy", plan, 0.75) == "", "no accuracy is asked for"
+    assert format_plan_margin("accuracy", found, 0.75) == "+1.0%"
+    assert format_plan_margin("accuracy", found, inf) == ""
+    assert format_plan_margin("accuracy", plan, 0.75) == "", "no accuracy is asked for"
 
 
 @pytest.mark.parametrize(
     ("rate", "told"), [(0.5, "30/m"), (50.62, "50.6/s"), (1000, "1k/s"), (151262.4, "151k/s"), (3.2e10, "32G/s")]
 )
 def test_rate__is_told_with_three_digits_however_large(rate: float, told: str) -> None:
-    assert tell_rate(rate) == told
+    assert format_rate(rate) == told
 
 
 @pytest.mark.parametrize(
@@ -72,7 +78,7 @@ def _split() -> Plan:
 
 def test_plan__is_told_with_units_exit_and_codec_where_they_matter() -> None:
     plain = _split()
-    assert tell_parts(plain, find_crowded([plain])) == "drone [0..0] > edge [1..1]"
+    assert format_parts(plain, find_multi_unit_nodes([plain])) == "drone [0..0] > edge [1..1]"
     first, second = plain.partitions
     codec = {"name": "fp16", "size": "200", "encode": "1MOP", "decode": "1MOP"}
     codec |= {"tensors": [{"name": "t", "datatype": "FP16", "shape": [1, 100]}]}
@@ -80,9 +86,9 @@ def test_plan__is_told_with_units_exit_and_codec_where_they_matter() -> None:
     coded = replace(
         second, codec=Codec.model_validate_json(json.dumps(codec | {"encoder": artifact, "decoder": artifact}))
     )
-    assert tell_parts(replace(plain, partitions=(first, coded)), ()) == "drone [0..0] -fp16-> edge [1..1]"
+    assert format_parts(replace(plain, partitions=(first, coded)), ()) == "drone [0..0] -fp16-> edge [1..1]"
     here = replace(plain, partitions=(first, replace(second, node="drone", unit="host/cpu")), exit="early")
-    assert tell_parts(here, find_crowded([here])) == "drone acc/npu [0..0] > drone host/cpu [1..1]"
-    assert tell_plan(here, ()) == "Split fp32: drone [0..0] > drone [1..1], exit early"
+    assert format_parts(here, find_multi_unit_nodes([here])) == "drone acc/npu [0..0] > drone host/cpu [1..1]"
+    assert format_plan(here, ()) == "Split fp32: drone [0..0] > drone [1..1], exit early"
     other = replace(plain, partitions=(first, replace(second, unit="host/cpu")))
-    assert find_crowded([plain, other]) == {"edge"}
+    assert find_multi_unit_nodes([plain, other]) == {"edge"}

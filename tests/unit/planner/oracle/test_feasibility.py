@@ -12,7 +12,7 @@ from maleo_api.device import Device, Link
 from maleo_api.meta import Tier
 from maleo_api.model import ModelProfile
 from maleo_cli.output.json_output import describe
-from maleo_cli.output.text import tell_worth
+from maleo_cli.output.text import format_term
 from maleo_planner.planner import decide, plan
 from maleo_planner.single.objective import Aim
 from maleo_planner.types.problem import Feasible, Infeasible, Plan, Snapshot
@@ -228,7 +228,7 @@ def test_least_energy__prefers_a_plan_whose_energy_is_known() -> None:
 
 @pytest.mark.parametrize("aim", AIMS)
 def test_worth__of_a_figure_that_nobody_knows_is_told_as_unknown(aim: Aim) -> None:
-    assert tell_worth(float("-inf"), aim) == ("-inf" if aim == "margins" else "unknown")
+    assert format_term(float("-inf"), aim) == ("-inf" if aim == "margins" else "unknown")
 
 
 # ------------------------------------------------------------------------------------------------ unknown peaks

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_api.quantities import RATIO, parse
-from maleo_cli.output.text import tell, tell_changes
+from maleo_cli.output.text import format_changes, format_explanation
 from maleo_cli.what_if import with_spec
 from maleo_planner.explanations.relaxation import apply_changes
 from maleo_planner.graph.partition_graph import Prices
@@ -124,14 +124,17 @@ def test_relaxation__is_a_share_of_the_reference_that_really_does(fp32: str, int
     assert relaxations["accuracy"].changes == changes
     relaxed = apply_changes(found.missions[KEY], changes)
     assert _chosen(replace(found, missions={KEY: relaxed})).variant == "int8"
-    assert tell_changes(found.missions[KEY], changes) == f"accuracy >= {would} of fp32"
+    assert format_changes(found.missions[KEY], changes) == f"accuracy >= {would} of fp32"
     assert relaxations["model"].changes == {"model.variants": ["int8", "fp32"]}
 
 
 def test_explanation__tells_the_share_and_what_it_comes_to() -> None:
     found = _one(_net(), "99%", "fp32")
     verdict = plan(found, KEY)
-    lines = [" ".join(line.split()) for line in tell(found.missions[KEY], verdict, explain(found, KEY, verdict))]
+    lines = [
+        " ".join(line.split())
+        for line in format_explanation(found.missions[KEY], verdict, explain(found, KEY, verdict))
+    ]
     assert "accuracy >= 99% of fp32 (75.24%) Hard 76% Measured +0.8% +0.000" in lines
 
 
