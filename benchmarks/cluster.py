@@ -29,12 +29,12 @@ async def _time_mission(environment: Environment, name: str) -> dict[str, float]
     """Return seconds: apply to Ready on new pods; edit to the next revision on running slots; decision to answer."""
     async with mission(environment, name, _SPEC) as observer:
         applied = time.time()
-        first = await observer.until(is_ready, what="Ready", timeout_s=120)
+        first = await observer.await_status(is_ready, what="Ready", timeout_s=120)
         async with load(environment, first, rate=20) as generator:
             await generator.until(20)
             edited = time.time()
             apply(environment, name, _SPEC | {"model": {"name": "squeezenet", "variants": ["int8"]}})
-            moved = await observer.until(
+            moved = await observer.await_status(
                 lambda s: s.revision > first.revision and is_ready(s), what="a new revision", timeout_s=60, since=edited
             )
             await generator.until(len(generator.samples) + 20)
@@ -82,7 +82,7 @@ def _resident(pid: int) -> float:
 async def _watch(environment: Environment) -> list[dict[str, Any]]:
     """Measure CPU share (of one CPU) and RSS of each program while one mission serves 8 requests/s."""
     async with mission(environment, "bench-watch", _SPEC) as observer:
-        first = await observer.until(is_ready, what="Ready", timeout_s=120)
+        first = await observer.await_status(is_ready, what="Ready", timeout_s=120)
         async with load(environment, first):
             rows = []
             programs = {m: _processes(f"maleo_{m}.main") for m in ("agent", "operator", "runtime")}

@@ -17,14 +17,14 @@ def count_writes(log: Iterable[str], *, user: str, since: float, until: float) -
     writes: Counter[str] = Counter()
     for line in log:
         event: dict[str, Any] = json.loads(line)
-        what = event.get("objectRef", {})
+        reference = event.get("objectRef", {})
         if (
             event.get("stage") == "ResponseComplete"
             and event["user"]["username"] == user
             and event["verb"] in _WRITES
-            and what.get("resource") not in {"leases", "tokenreviews"}
+            and reference.get("resource") not in {"leases", "tokenreviews"}
             and since <= datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp() < until
         ):
-            subresource = f"/{what['subresource']}" if what.get("subresource") else ""
-            writes[f"{event['verb']} {what.get('resource', '')}{subresource}"] += 1
+            subresource = f"/{reference['subresource']}" if reference.get("subresource") else ""
+            writes[f"{event['verb']} {reference.get('resource', '')}{subresource}"] += 1
     return writes

@@ -29,14 +29,14 @@ class Devcluster:
         return cls(running)
 
     @staticmethod
-    def foresee() -> str:
+    def describe_slow_steps() -> str:
         """Return the steps that take long because of missing caches, longest first; empty if everything is cached."""
         build_s = binaries.foresee(binaries.ALL, binaries.Sources.of())
         steps = {f"Kubernetes binaries ({build_s // 60 + 1} min if they must be built from source)": build_s}
         if not images.Builder.is_prepared(cluster.Folders.default().cache / "images"):
             steps["images (3 min)"] = _IMAGES_S
-        ahead = sorted((name for name, seconds in steps.items() if seconds), key=lambda name: -steps[name])
-        return f"not cached yet, slowest first: {', '.join(ahead)}" if ahead else ""
+        slowest_first = sorted((name for name, seconds in steps.items() if seconds), key=lambda name: -steps[name])
+        return f"not cached yet, slowest first: {', '.join(slowest_first)}" if slowest_first else ""
 
     @classmethod
     def current(cls) -> "Devcluster":
@@ -93,12 +93,12 @@ class Devcluster:
         with report_failures():
             return {component: builder.build(component) for component in images.COMPONENTS}
 
-    def what_to_try(self) -> list[str]:
+    def next_commands(self) -> list[str]:
         tool = ".venv/bin/maleo cluster"
         return [f"{tool} shape drone-1 edge-1 100Mbit/s", f"{tool} kill-node edge-1", "make demo-down"]
 
-    def shape(self, one: str, other: str, bandwidth: str) -> None:
-        self.running.shape(one, other, bandwidth)
+    def shape(self, a: str, b: str, bandwidth: str) -> None:
+        self.running.shape(a, b, bandwidth)
 
     def unshape(self) -> None:
         self.running.unshape()

@@ -87,14 +87,14 @@ def start_registry(say: Say) -> tuple[str, str]:
     if another container has this name.
     """
     listing = ("docker", "ps", "--all", "--filter", f"name=^{_REGISTRY}$", "--format", "{{.State}} {{.Labels}}")
-    known = run(*listing).split()
-    if known and _LABEL not in known[-1].split(","):
+    existing = run(*listing).split()
+    if existing and _LABEL not in existing[-1].split(","):
         raise Unavailable(f"container {_REGISTRY} exists but was not created by the demo: rename or remove it")
-    if not known:
+    if not existing:
         say("starting the registry")
         options = ["--detach", "--name", _REGISTRY, "--network", NETWORK, "--label", _LABEL, "--restart=always"]
         run("docker", "run", *options, "--publish", "127.0.0.1::5000", _REGISTRY_IMAGE, timeout_s=_PULL_S)
-    elif known[0] != "running":
+    elif existing[0] != "running":
         run("docker", "start", _REGISTRY)
     published = run("docker", "port", _REGISTRY, "5000/tcp").split()
     return published[0], f"{_REGISTRY}:5000"

@@ -14,7 +14,7 @@ from maleo_api.manifests import dump
 from maleo_cli.commands import model
 from maleo_cli.commands.install import install
 from maleo_cli.model import zoo
-from maleo_demo.existing_cluster import Given
+from maleo_demo.existing_cluster import ExistingCluster
 from maleo_demo.kubectl import FLEET, declare
 from maleo_demo.programs import Unavailable, run
 from maleo_demo.provider import Provider, bring_up
@@ -46,7 +46,7 @@ class Environment:
 
     @classmethod
     def bring_up(
-        cls, steps: Steps, provider: str, *, yes: bool, slow_link: bool = True, given: Given | None = None
+        cls, steps: Steps, provider: str, *, yes: bool, slow_link: bool = True, existing: ExistingCluster | None = None
     ) -> "Environment":
         """Create everything but the mission, and reuse what is up. Installing packages needs consent, unless `yes`.
 
@@ -54,17 +54,17 @@ class Environment:
         the cluster cannot limit links.
         """
         with steps.step("cluster") as line:
-            cluster = bring_up(provider, _SOURCE, steps.tell, yes=yes, given=given)
+            cluster = bring_up(provider, _SOURCE, steps.update, yes=yes, existing=existing)
             if slow_link:
                 if not cluster.can_shape:
                     raise Unavailable(_NO_SHAPING)
                 cluster.unshape()
                 cluster.shape("drone-1", "edge-1", _FIRST_SPEED)
             line.note = f"{cluster.description}; kubeconfig: {cluster.kubeconfig}"
-        if named := [f"{label} is {name}" for label, name in sorted(cluster.nodes.items()) if label != name]:
-            steps.say(f"node names: {', '.join(named)}")
+        if renamed := [f"{label} is {name}" for label, name in sorted(cluster.nodes.items()) if label != name]:
+            steps.say(f"node names: {', '.join(renamed)}")
         with steps.step("images") as line:
-            built = cluster.build_images(_SOURCE, steps.tell)
+            built = cluster.build_images(_SOURCE, steps.update)
             line.note = ", ".join(reference.rpartition("/")[2] for reference in built.values())
         self = cls(cluster, {})
         with steps.step("Maleo installed") as line:
@@ -109,11 +109,11 @@ class Environment:
         """Yield the address of the demo's mission for this machine. address: its address in the cluster."""
         return self.cluster.reach(NAMESPACE, MISSION, address)
 
-    def what_to_try(self) -> str:
+    def describe_next_commands(self) -> str:
         commands_ = [
             "kubectl get missions,placements,devices",
             f".venv/bin/maleo explain {MISSION}",
-            *self.cluster.what_to_try(),
+            *self.cluster.next_commands(),
         ]
         lines = "\n".join(f"  {command}" for command in commands_)
         program = Path(self.cluster.kubectl)

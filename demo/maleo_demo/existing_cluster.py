@@ -14,44 +14,46 @@ from maleo_demo.kubectl import FLEET, find_kubectl, find_nodes
 from maleo_demo.programs import Unavailable, run
 from maleo_devcluster.images import COMPONENTS, Say
 
-_SLOW_S: Final = 60.0
+_LINK_COMMAND_TIMEOUT_S: Final = 60.0
 
 
-class NotGiven(Exception):
+class InvalidSetting(Exception):
     """A setting that only the user of an existing cluster knows is missing or invalid; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ExistingCluster:
     """Settings of an existing cluster.
 
-    images: image reference with `{}` for operator, agent and slot. slow: command with {one} {other} {bandwidth}.
-    registry: where nodes pull models from; push_registry: its address for this machine, if different.
+    images: image reference with `{}` for operator, agent and slot. link_command: template with {one} {other}
+    {bandwidth}. registry: where nodes pull models from; push_registry: its address for this machine, if different.
     """
 
     kubeconfig: Path
     images: str
     registry: str
-    slow: str
+    link_command: str
     push_registry: str = ""
     nodes: Mapping[str, str] = field(default_factory=dict)
     can_shape: bool = True
 
-    def connect(self) -> "Given":
-        """Return a copy with the nodes labelled maleo.dev/name. Raise NotGiven if a setting or a node is missing."""
-        required = {"IMAGES": self.images, "REGISTRY": self.registry, "SLOW": self.slow}
+    def connect(self) -> "ExistingCluster":
+        """Return a copy with the nodes labelled maleo.dev/name. Raise InvalidSetting if anything is missing."""
+        required = {"IMAGES": self.images, "REGISTRY": self.registry, "SLOW": self.link_command}
         missing = [f"{name}=..." for name, value in required.items() if not value]
         if missing:
-            raise NotGiven(f"an existing cluster also requires {' '.join(missing)}: see docs/concepts/devcluster.md")
-        _format(self.slow, one="a", other="b", bandwidth="c")
+            raise InvalidSetting(
+                f"an existing cluster also requires {' '.join(missing)}: see docs/concepts/devcluster.md"
+            )
+        _format_command(self.link_command, one="a", other="b", bandwidth="c")
         nodes = find_nodes(self.kubectl, self.kubeconfig)
-        if absent := [name for name in FLEET if name not in nodes]:
-            raise NotGiven(
-                f"no node has the label maleo.dev/name={absent[0]}: label four nodes as in kind-config.yaml "
+        if missing_nodes := [name for name in FLEET if name not in nodes]:
+            raise InvalidSetting(
+                f"no node has the label maleo.dev/name={missing_nodes[0]}: label four nodes as in kind-config.yaml "
                 "(maleo.dev/name, maleo.dev/tier, maleo.dev/site)"
             )
         push = self.push_registry or self.registry
-        return Given(self.kubeconfig, self.images, self.registry, self.slow, push, nodes)
+        return ExistingCluster(self.kubeconfig, self.images, self.registry, self.link_command, push, nodes)
 
     @property
     def description(self) -> str:
@@ -76,8 +78,10 @@ class Given:
         """Uninstall Maleo with its custom resources and their dependents; the cluster stays."""
         uninstall(self.kubeconfig, crds=True)
 
-    def what_to_try(self) -> list[str]:
-        faster = _format(self.slow, one=self.nodes["drone-1"], other=self.nodes["edge-1"], bandwidth="100Mbit/s")
+    def next_commands(self) -> list[str]:
+        faster = _format_command(
+            self.link_command, one=self.nodes["drone-1"], other=self.nodes["edge-1"], bandwidth="100Mbit/s"
+        )
         down = f"make demo-down KUBECONFIG={shlex.quote(str(self.kubeconfig))}"
         return [faster, "kubectl describe mission drone-surveillance", down]
 
@@ -85,30 +89,36 @@ class Given:
         say("using existing images")
         return {component: self.images.format(component) for component in COMPONENTS}
 
-    def shape(self, one: str, other: str, bandwidth: str) -> None:
-        words = _format(self.slow, one=self.nodes[one], other=self.nodes[other], bandwidth=bandwidth)
+    def shape(self, a: str, b: str, bandwidth: str) -> None:
+        words = _format_command(self.link_command, one=self.nodes[a], other=self.nodes[b], bandwidth=bandwidth)
         try:
-            run(*shlex.split(words), timeout_s=_SLOW_S)
+            run(*shlex.split(words), timeout_s=_LINK_COMMAND_TIMEOUT_S)
         except Unavailable as error:
-            raise NotGiven(f"SLOW={self.slow!r}: {error}; correct the command and run `make demo` again") from error
+            raise InvalidSetting(
+                f"SLOW={self.link_command!r}: {error}; correct the command and run `make demo` again"
+            ) from error
 
     def unshape(self) -> None:
         """Do nothing: the full speed of the links is unknown, and the next `shape` sets the speed."""
 
     def kill_node(self, name: str) -> None:
-        raise NotGiven(f"the demo cannot power off nodes of an existing cluster: power off {self.nodes[name]} yourself")
+        raise InvalidSetting(
+            f"the demo cannot power off nodes of an existing cluster: power off {self.nodes[name]} yourself"
+        )
 
     def start_node(self, name: str) -> None:
-        raise NotGiven(f"the demo cannot power on nodes of an existing cluster: power on {self.nodes[name]} yourself")
+        raise InvalidSetting(
+            f"the demo cannot power on nodes of an existing cluster: power on {self.nodes[name]} yourself"
+        )
 
 
-def _format(slow: str, **values: str) -> str:
-    """Return the user's command with its fields filled in. Raise NotGiven for unknown fields or unbalanced quotes."""
+def _format_command(template: str, **values: str) -> str:
+    """Return the user's command with its fields filled in. Raise InvalidSetting if it is malformed."""
     try:
-        words = slow.format(**values)
+        words = template.format(**values)
         shlex.split(words)
     except (LookupError, ValueError) as error:
-        raise NotGiven(
-            f"SLOW={slow!r} is invalid ({error!r}): write a command with {{one}} {{other}} {{bandwidth}}"
+        raise InvalidSetting(
+            f"SLOW={template!r} is invalid ({error!r}): write a command with {{one}} {{other}} {{bandwidth}}"
         ) from error
     return words

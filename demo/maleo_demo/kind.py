@@ -27,7 +27,7 @@ _CONTROL_PLANE: Final = f"{_CLUSTER}-control-plane"
 _KUBECONFIG: Final = Path("build/kubeconfig")
 _CREATING: Final = "creating"
 _AUDIT_LOG: Final = "/var/log/kubernetes/audit.log"
-_OLDEST: Final = (0, 23)  # its nodes run Kubernetes 1.30, the oldest supported by Maleo's chart
+_MIN_VERSION: Final = (0, 23)  # its nodes run Kubernetes 1.30, the oldest supported by Maleo's chart
 _CREATE_S: Final = 900.0  # includes the pull of the node image
 _READY_S: Final = 180
 _LOAD_S: Final = 600.0
@@ -52,13 +52,13 @@ class Kind:
     def bring_up(cls, config: Path, say: Say) -> "Kind":
         """Create the cluster, or reuse an existing one and start its nodes. Raise Unavailable with the cause."""
         _check_programs()
-        known, record = docker.find_nodes(_CLUSTER), Record.read()
-        if known and record and record.made == _CREATING:
+        existing, record = docker.find_nodes(_CLUSTER), Record.read()
+        if existing and record and record.made == _CREATING:
             say("removing an incomplete cluster of an interrupted run")
             _delete()
-            known = {}
-        if known:
-            _start(known, say)
+            existing = {}
+        if existing:
+            _start(existing, say)
         else:
             _create(config, say)
         kubectl = find_kubectl()
@@ -81,10 +81,10 @@ class Kind:
         return cls(find_nodes(find_kubectl(), _KUBECONFIG), pull, push, can_shape=True)
 
     @staticmethod
-    def foresee() -> str:
+    def describe_slow_steps() -> str:
         """Return the longest step if there is no cluster yet, else an empty text."""
-        there = docker.find_nodes(_CLUSTER)
-        return "" if there else "not cached yet, slowest first: the node image of kind, images (3 min)"
+        existing = docker.find_nodes(_CLUSTER)
+        return "" if existing else "not cached yet, slowest first: the node image of kind, images (3 min)"
 
     @staticmethod
     def tear_down() -> str:
@@ -134,26 +134,26 @@ class Kind:
         references = docker.build_images(source, say)
         workers = sorted(name for name in docker.find_nodes(_CLUSTER) if name != _CONTROL_PLANE)
         # Agents run on every node, the operator on any worker, slots on the nodes of the fleet.
-        wanted = {"agent": [_CONTROL_PLANE, *workers], "operator": workers, "slot": sorted(self.nodes.values())}
+        targets = {"agent": [_CONTROL_PLANE, *workers], "operator": workers, "slot": sorted(self.nodes.values())}
         for component, reference in references.items():
             say(f"image {component}: kind load")
-            nodes = ("--nodes", ",".join(wanted[component]))
+            nodes = ("--nodes", ",".join(targets[component]))
             run("kind", "load", "docker-image", "--name", _CLUSTER, *nodes, reference, timeout_s=_LOAD_S)
         return references
 
-    def what_to_try(self) -> list[str]:
+    def next_commands(self) -> list[str]:
         return ["make demo-link SPEED=100Mbit/s", "make demo-kill NODE=edge-1", "make demo-down"]
 
-    def shape(self, one: str, other: str, bandwidth: str) -> None:
+    def shape(self, a: str, b: str, bandwidth: str) -> None:
         """Limit both directions of one link, by the current node addresses, which may change when a node restarts."""
-        shaping.limit(self.nodes[one], self._destinations(other), bandwidth)
-        shaping.limit(self.nodes[other], self._destinations(one), bandwidth)
-        self._remember({f"{one} {other}": bandwidth})
+        shaping.limit(self.nodes[a], self._destinations(b), bandwidth)
+        shaping.limit(self.nodes[b], self._destinations(a), bandwidth)
+        self._record_links({f"{a} {b}": bandwidth})
 
     def unshape(self) -> None:
         for node in self.nodes.values():
             shaping.reset(node)
-        self._remember({})
+        self._record_links({})
 
     def kill_node(self, name: str) -> None:
         run("docker", "kill", self.nodes[name])
@@ -165,8 +165,8 @@ class Kind:
         record = Record.read()
         for link, bandwidth in (record.links if record else {}).items():
             if name in link.split():
-                one, other = link.split()
-                self.shape(one, other, bandwidth)
+                a, b = link.split()
+                self.shape(a, b, bandwidth)
 
     def _destinations(self, name: str) -> tuple[str, str]:
         node = self.nodes[name]
@@ -175,7 +175,7 @@ class Kind:
         return f"{docker.address_of(node)}/32", pods
 
     @staticmethod
-    def _remember(links: dict[str, str]) -> None:
+    def _record_links(links: dict[str, str]) -> None:
         if record := Record.read():
             record.with_links(links).write()
 
@@ -190,8 +190,8 @@ def _check_programs() -> None:
         raise Unavailable("kind is not on PATH: install it (https://kind.sigs.k8s.io)")
     output = run("kind", "version")
     version = re.search(r"v(\d+)\.(\d+)", output)
-    if version is None or (int(version[1]), int(version[2])) < _OLDEST:
-        raise Unavailable(f"requires kind v{_OLDEST[0]}.{_OLDEST[1]} or newer, found: {output.strip()}")
+    if version is None or (int(version[1]), int(version[2])) < _MIN_VERSION:
+        raise Unavailable(f"requires kind v{_MIN_VERSION[0]}.{_MIN_VERSION[1]} or newer, found: {output.strip()}")
     find_kubectl()
 
 
@@ -210,14 +210,14 @@ def _delete() -> None:
     run("kind", "delete", "cluster", "--name", _CLUSTER, "--kubeconfig", str(_KUBECONFIG), timeout_s=_CREATE_S)
 
 
-def _start(known: Mapping[str, bool], say: Say) -> None:
+def _start(nodes: Mapping[str, bool], say: Say) -> None:
     """Start the stopped nodes of an existing cluster, the control plane first, and export its kubeconfig."""
-    if _CONTROL_PLANE not in known:
+    if _CONTROL_PLANE not in nodes:
         raise Unavailable(
             f"the kind cluster `{_CLUSTER}` has no control plane: its creation was interrupted; {_DELETE_HINT}"
         )
-    for name in sorted(known, key=lambda name: name != _CONTROL_PLANE):
-        if not known[name]:
+    for name in sorted(nodes, key=lambda name: name != _CONTROL_PLANE):
+        if not nodes[name]:
             say(f"docker start {name}")
             run("docker", "start", name)
     _KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)

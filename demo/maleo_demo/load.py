@@ -78,7 +78,7 @@ class Load:
             due = loop.time()
             number = 0
             while not self._stopping.is_set():
-                task = asyncio.create_task(self._ask(client, self.cases[number % len(self.cases)]))
+                task = asyncio.create_task(self._send(client, self.cases[number % len(self.cases)]))
                 running.add(task)
                 task.add_done_callback(running.discard)
                 number += 1
@@ -98,7 +98,7 @@ class Load:
             self._ended.clear()
             await self._ended.wait()
 
-    async def _ask(self, client: oip.InferenceServerClient, case: Case) -> None:
+    async def _send(self, client: oip.InferenceServerClient, case: Case) -> None:
         self.samples.append(await self._sample(client, case))
         self._ended.set()
 
@@ -120,13 +120,13 @@ class Load:
         return Sample(sent_at, seconds, revision, variant, str(facts.get("served_by", "")), wrong=wrong)
 
 
-def _compare(got: NDArray[np.float32] | None, want: NDArray[np.float32] | None, variant: str) -> str:
-    if want is None:
+def _compare(actual: NDArray[np.float32] | None, expected: NDArray[np.float32] | None, variant: str) -> str:
+    if expected is None:
         return f"unknown variant {variant!r} in the response"
-    if got is None or got.shape != want.shape:
-        return f"shape {None if got is None else got.shape}, expected {want.shape}"
-    error = float(np.abs(got - want).max())
-    allowed = _RELATIVE_TOLERANCE * float(np.abs(want).max())
+    if actual is None or actual.shape != expected.shape:
+        return f"shape {None if actual is None else actual.shape}, expected {expected.shape}"
+    error = float(np.abs(actual - expected).max())
+    allowed = _RELATIVE_TOLERANCE * float(np.abs(expected).max())
     return (
         "" if error <= allowed else f"differs by {error:.3g} from the unpartitioned {variant} (allowed {allowed:.3g})"
     )

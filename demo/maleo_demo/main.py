@@ -12,11 +12,11 @@ from maleo_api.quantities import RATE, parse
 from maleo_cli.errors import Failure
 from maleo_demo.audit import count_writes
 from maleo_demo.environment import MISSION, NAMESPACE, OPERATOR, Environment, NotReady
-from maleo_demo.existing_cluster import Given, NotGiven
+from maleo_demo.existing_cluster import ExistingCluster, InvalidSetting
 from maleo_demo.load import Load, prepare_cases
-from maleo_demo.observer import NotReached, Observer, Seen
+from maleo_demo.observer import NotReached, Observer, StatusSnapshot
 from maleo_demo.programs import Unavailable
-from maleo_demo.provider import NAMES, choose, current, foresee, tear_down
+from maleo_demo.provider import NAMES, choose, current, describe_slow_steps, tear_down
 from maleo_demo.report import PlacementFacts, Report
 from maleo_demo.steps import Steps
 from maleo_kube.client import Client
@@ -25,19 +25,19 @@ from maleo_kube.resources import PLACEMENTS
 _QUIET_S: Final = 60.0
 _QUIET_REPEATS: Final = 2
 _SETTLED_S: Final = 21.0  # two windows of the mission
-_SLOW: Final = "11.5Mbit/s"
+_SLOW_BANDWIDTH: Final = "11.5Mbit/s"
 _INTERRUPTED: Final = 130  # shell convention for SIGINT
 _REPORT: Final = Path("build/demo-report.json")
 
 
-def _meets(seen: Seen) -> bool:
-    return seen.condition("Ready") == "True" and seen.condition("LatencyMet") == "True"
+def _meets_objective(snapshot: StatusSnapshot) -> bool:
+    return snapshot.condition("Ready") == "True" and snapshot.condition("LatencyMet") == "True"
 
 
-async def _placement(client: Client, seen: Seen) -> dict[str, Any]:
+async def _placement(client: Client, snapshot: StatusSnapshot) -> dict[str, Any]:
     placements = await client.list(PLACEMENTS, namespace=NAMESPACE)
     return next(
-        p for p in placements.items if p["spec"]["mission"] == MISSION and p["spec"]["revision"] == seen.revision
+        p for p in placements.items if p["spec"]["mission"] == MISSION and p["spec"]["revision"] == snapshot.revision
     )
 
 
@@ -50,7 +50,9 @@ async def _run_story(environment: Environment, steps: Steps, report: Report, *, 
         with steps.step("mission placed") as line:
             environment.apply_mission()
             applied = time.time()
-            placed = await observer.until(lambda s: s.revision > 0, what="a placement", timeout_s=90, since=applied)
+            placed = await observer.await_status(
+                lambda s: s.revision > 0, what="a placement", timeout_s=90, since=applied
+            )
             line.note = f"{placed.mission.status.mode}: {placed.mission.status.nodes}"
         with environment.reach(placed.mission.status.address) as address:
             report.route = "" if address == placed.mission.status.address else "kubectl proxy and the API server"
@@ -61,7 +63,7 @@ async def _run_story(environment: Environment, steps: Steps, report: Report, *, 
                 await _watch(environment, steps, observer, report, applied)
                 shown.append((observer.history[-1].mission, await _placement(client, observer.history[-1])))
                 if slow_link:
-                    moved = await _disturb(environment, steps, observer, report)
+                    moved = await _slow_link(environment, steps, observer, report)
                     shown.append((moved.mission, await _placement(client, moved)))
             finally:
                 load.stop()
@@ -79,14 +81,14 @@ async def _watch(environment: Environment, steps: Steps, observer: Observer, rep
     applied: Unix time at which the mission was applied.
     """
     with steps.step("objectives met") as line:
-        met = await observer.until(_meets, what="LatencyMet", timeout_s=120, since=applied)
+        met = await observer.await_status(_meets_objective, what="LatencyMet", timeout_s=120, since=applied)
         line.note = f"latency margin {met.mission.status.margins.latency if met.mission.status.margins else '?'}"
     with steps.step("status settled"):
-        await observer.settle(quiet_s=_SETTLED_S, timeout_s=90)
-    await _stay_quiet(environment, steps, observer, report)
+        await observer.await_quiet(quiet_s=_SETTLED_S, timeout_s=90)
+    await _count_quiet_writes(environment, steps, observer, report)
 
 
-async def _prepare_load(environment: Environment, steps: Steps, placed: Seen, address: str) -> Load:
+async def _prepare_load(environment: Environment, steps: Steps, placed: StatusSnapshot, address: str) -> Load:
     with steps.step("reference outputs computed"):
         input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
     spec = placed.mission.spec
@@ -100,38 +102,38 @@ async def _prepare_load(environment: Environment, steps: Steps, placed: Seen, ad
     )
 
 
-async def _disturb(environment: Environment, steps: Steps, observer: Observer, report: Report) -> Seen:
+async def _slow_link(environment: Environment, steps: Steps, observer: Observer, report: Report) -> StatusSnapshot:
     """Slow the link; return the status in which another revision meets the objective."""
     before = observer.history[-1].revision
-    steps.say(f"link drone-1 > edge-1 shaped to {_SLOW}")
-    disturbed = time.time()
-    environment.cluster.shape("drone-1", "edge-1", _SLOW)
+    steps.say(f"link drone-1 > edge-1 shaped to {_SLOW_BANDWIDTH}")
+    slowed_at = time.time()
+    environment.cluster.shape("drone-1", "edge-1", _SLOW_BANDWIDTH)
     with steps.step("drift proved") as line:
-        drifted = await observer.until(
-            lambda s: s.condition("LatencyMet") == "False", what="LatencyMet=False", timeout_s=150, since=disturbed
+        drifted = await observer.await_status(
+            lambda s: s.condition("LatencyMet") == "False", what="LatencyMet=False", timeout_s=150, since=slowed_at
         )
         line.note = drifted.reason("LatencyMet")
     with steps.step("mission moved") as line:
-        moved = await observer.until(
-            lambda s: s.revision > before, what="a new placement", timeout_s=90, since=disturbed
+        moved = await observer.await_status(
+            lambda s: s.revision > before, what="a new placement", timeout_s=90, since=slowed_at
         )
         line.note = f"{moved.mission.status.mode}: {moved.mission.status.nodes}, {moved.mission.status.variant}"
     with steps.step("objective met again") as line:
-        met = await observer.until(
-            lambda s: s.revision > before and _meets(s), what="LatencyMet", timeout_s=120, since=disturbed
+        met = await observer.await_status(
+            lambda s: s.revision > before and _meets_objective(s), what="LatencyMet", timeout_s=120, since=slowed_at
         )
         line.note = met.reason("LatencyMet")
     report.drift = {
-        "what": f"link drone-1 > edge-1 slowed to {_SLOW}",
+        "what": f"link drone-1 > edge-1 slowed to {_SLOW_BANDWIDTH}",
         "condition": drifted.reason("LatencyMet"),
-        "condition_s": round(drifted.at - disturbed, 2),
-        "placement_s": round(moved.at - disturbed, 2),
-        "met_s": round(met.at - disturbed, 2),
+        "condition_s": round(drifted.at - slowed_at, 2),
+        "placement_s": round(moved.at - slowed_at, 2),
+        "met_s": round(met.at - slowed_at, 2),
     }
     return met
 
 
-async def _stay_quiet(environment: Environment, steps: Steps, observer: Observer, report: Report) -> None:
+async def _count_quiet_writes(environment: Environment, steps: Steps, observer: Observer, report: Report) -> None:
     """Count the operator's writes in a minute without news about the mission.
 
     On a busy machine latency really changes, and the operator must report that: such a minute is repeated, at most
@@ -139,9 +141,9 @@ async def _stay_quiet(environment: Environment, steps: Steps, observer: Observer
     """
     with steps.step("quiet minute under load") as line:
         while True:
-            since, before = time.time(), observer.history[-1].news
+            since, before = time.time(), observer.history[-1].reported
             await asyncio.sleep(_QUIET_S)
-            is_quiet = all(seen.news == before for seen in observer.history if seen.at >= since)
+            is_quiet = all(snapshot.reported == before for snapshot in observer.history if snapshot.at >= since)
             if is_quiet or report.minutes_with_news == _QUIET_REPEATS:
                 break
             report.minutes_with_news += 1
@@ -154,12 +156,12 @@ async def _stay_quiet(environment: Environment, steps: Steps, observer: Observer
         line.note = f"{writes.total()} writes by the operator"
 
 
-def _run_demo(provider: str, given: Given | None, *, yes: bool, slow_link: bool) -> int:
+def _run_demo(provider: str, existing: ExistingCluster | None, *, yes: bool, slow_link: bool) -> int:
     print("Maleo demo: a fleet of four nodes, one mission, one slow link")
-    steps, began = Steps(), time.monotonic()
-    if ahead := foresee(provider):
-        steps.say(ahead)
-    environment = Environment.bring_up(steps, provider, yes=yes, slow_link=slow_link, given=given)
+    steps, start = Steps(), time.monotonic()
+    if slow_steps := describe_slow_steps(provider):
+        steps.say(slow_steps)
+    environment = Environment.bring_up(steps, provider, yes=yes, slow_link=slow_link, existing=existing)
     report = Report(
         cluster=environment.cluster.description,
         simulated="NPUs are simulated (paced to declared profiles); cluster, models, requests and links are real.",
@@ -167,9 +169,9 @@ def _run_demo(provider: str, given: Given | None, *, yes: bool, slow_link: bool)
     try:
         asyncio.run(_run_story(environment, steps, report, slow_link=slow_link))
     finally:
-        report.seconds, report.total_s = steps.seconds, round(time.monotonic() - began, 2)
+        report.seconds, report.total_s = steps.seconds, round(time.monotonic() - start, 2)
         report.write(_REPORT)
-    print(f"\n{report.page()}\n\nReport: {_REPORT}\n\n{environment.what_to_try()}")
+    print(f"\n{report.page()}\n\nReport: {_REPORT}\n\n{environment.describe_next_commands()}")
     return 0 if report.passed else 1
 
 
@@ -201,16 +203,16 @@ def _parse() -> argparse.Namespace:
 
 
 def _run_or_remove(arguments: argparse.Namespace) -> int:
-    given = None
+    existing = None
     if arguments.kubeconfig:
-        given = Given(
+        existing = ExistingCluster(
             arguments.kubeconfig, arguments.images, arguments.registry, arguments.slow, arguments.push_registry
         )
     provider = choose(arguments.provider, kubeconfig=arguments.kubeconfig)
     if arguments.what == "run":
-        return _run_demo(provider, given, yes=arguments.yes, slow_link=not arguments.no_slow_link)
-    if stays := tear_down(provider, given):
-        print(stays)
+        return _run_demo(provider, existing, yes=arguments.yes, slow_link=not arguments.no_slow_link)
+    if message := tear_down(provider, existing):
+        print(message)
     return 0
 
 
@@ -221,8 +223,8 @@ def _change(arguments: argparse.Namespace) -> int:
     if unknown := [name for name in names if name not in cluster.nodes]:
         raise Unavailable(f"unknown node {unknown[0]!r}: the nodes are {', '.join(sorted(cluster.nodes))}")
     if arguments.what == "link":
-        one, other = arguments.between
-        cluster.shape(one, other, arguments.speed)
+        a, b = arguments.between
+        cluster.shape(a, b, arguments.speed)
     elif arguments.what == "kill":
         cluster.kill_node(arguments.node)
     else:
@@ -241,7 +243,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("maleo-demo: interrupted; `make demo` continues, `make demo-down` removes the cluster", file=sys.stderr)
         sys.exit(_INTERRUPTED)
-    except (NotGiven, Unavailable, NotReady, NotReached) as error:
+    except (InvalidSetting, Unavailable, NotReady, NotReached) as error:
         sys.exit(f"maleo-demo: {error}")
 
 

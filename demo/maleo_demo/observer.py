@@ -13,7 +13,7 @@ from maleo_kube.resources import MISSIONS
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class StatusSnapshot:
     at: float  # Unix time
     mission: Mission
 
@@ -26,7 +26,7 @@ class Seen:
         return f"{found.reason}: {found.message}" if found else ""
 
     @property
-    def news(self) -> tuple[object, ...]:
+    def reported(self) -> tuple[object, ...]:
         """Return what the status reports by itself: the conditions' statuses and the margins."""
         status = self.mission.status
         return status.margins, *((c.type, c.status) for c in status.conditions)
@@ -45,7 +45,7 @@ class Observer:
     """Status history of one mission: `async with Observer.of(client, key) as observer: await observer.until(...)`."""
 
     def __init__(self) -> None:
-        self.history: list[Seen] = []
+        self.history: list[StatusSnapshot] = []
         self._changed = asyncio.Condition()
 
     @classmethod
@@ -55,7 +55,7 @@ class Observer:
 
         def record(changed: str, _old: object, new: dict[str, object] | None) -> None:
             if changed == key and new is not None:
-                self.history.append(Seen(at=time.time(), mission=Mission.model_validate(new)))
+                self.history.append(StatusSnapshot(at=time.time(), mission=Mission.model_validate(new)))
                 waking.append(asyncio.create_task(self._wake()))
                 waking[:] = [task for task in waking if not task.done()]
 
@@ -73,28 +73,30 @@ class Observer:
         async with self._changed:
             self._changed.notify_all()
 
-    async def settle(self, *, quiet_s: float, timeout_s: float) -> None:
+    async def await_quiet(self, *, quiet_s: float, timeout_s: float) -> None:
         """Wait until the mission was not written to for `quiet_s` seconds. Raise NotReached after `timeout_s` seconds.
 
         In the first windows the reported figures still cross the bands within which they are not updated.
         """
         deadline = time.time() + timeout_s
-        while (left := self.history[-1].at + quiet_s - time.time()) > 0:
+        while (remaining_s := self.history[-1].at + quiet_s - time.time()) > 0:
             if time.time() > deadline:
                 raise NotReached(f"the mission's status was not stable for {quiet_s:.0f} s within {timeout_s:.0f} s")
-            await asyncio.sleep(left)
+            await asyncio.sleep(remaining_s)
 
-    async def until(self, reached: Callable[[Seen], bool], *, what: str, timeout_s: float, since: float = 0.0) -> Seen:
+    async def await_status(
+        self, reached: Callable[[StatusSnapshot], bool], *, what: str, timeout_s: float, since: float = 0.0
+    ) -> StatusSnapshot:
         """Return the first status at or after `since` (Unix time) for which `reached` is true.
 
         The latest status counts too if it is older than `since` and `reached` is true for it. Raise NotReached after
         `timeout_s` seconds.
         """
 
-        def first() -> Seen | None:
+        def first() -> StatusSnapshot | None:
             return next((s for s in self.history if s.at >= since and reached(s)), None)
 
-        async def wait() -> Seen:
+        async def wait() -> StatusSnapshot:
             async with self._changed:
                 await self._changed.wait_for(lambda: first() is not None)
             found = first()

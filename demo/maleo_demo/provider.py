@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from maleo_demo.devcluster import Devcluster
-from maleo_demo.existing_cluster import Given, NotGiven
+from maleo_demo.existing_cluster import ExistingCluster, InvalidSetting
 from maleo_demo.kind import Kind, find_kind
 from maleo_demo.programs import Unavailable
 from maleo_demo.record import Record
@@ -67,11 +67,11 @@ class Provider(Protocol):
         """Build the images; return operator, agent, slot -> image reference that nodes can use."""
         ...
 
-    def what_to_try(self) -> list[str]:
+    def next_commands(self) -> list[str]:
         """Return three commands for the user: change a link, cause a fault, and remove everything."""
         ...
 
-    def shape(self, one: str, other: str, bandwidth: str) -> None: ...
+    def shape(self, a: str, b: str, bandwidth: str) -> None: ...
 
     def unshape(self) -> None: ...
 
@@ -86,7 +86,7 @@ def choose(name: str | None, *, kubeconfig: Path | None) -> str:
     Raise Unavailable if the demo is up on another provider, because its cluster would be orphaned.
     """
     if kubeconfig is not None:
-        return "given"
+        return "existing"
     requested, record = name or os.environ.get("MALEO_PROVIDER"), Record.read()
     if requested and requested not in NAMES:
         raise Unavailable(f"unknown provider {requested!r}: use kind or devcluster")
@@ -97,11 +97,11 @@ def choose(name: str | None, *, kubeconfig: Path | None) -> str:
     return record.provider
 
 
-def bring_up(name: str, source: Path, say: Say, *, yes: bool, given: "Given | None" = None) -> Provider:
-    """Start the cluster or reuse a running one. Raise Unavailable, NotGiven, or Failure from the devcluster."""
-    if name == "given":
-        assert given is not None, "the command line requires it"
-        return given.connect()
+def bring_up(name: str, source: Path, say: Say, *, yes: bool, existing: "ExistingCluster | None" = None) -> Provider:
+    """Start the cluster or reuse a running one. Raise Unavailable, InvalidSetting, or Failure from the devcluster."""
+    if name == "existing":
+        assert existing is not None, "the command line requires it"
+        return existing.connect()
     config = source / "kind-config.yaml"
     cluster: Provider = Kind.bring_up(config, say) if name == "kind" else Devcluster.bring_up(config, say, yes=yes)
     if Record.read() is None:
@@ -110,28 +110,30 @@ def bring_up(name: str, source: Path, say: Say, *, yes: bool, given: "Given | No
 
 
 def current() -> Provider:
-    """Return the cluster left by the last demo. Raise NotGiven if there is none, or for an existing cluster."""
+    """Return the cluster left by the last demo. Raise InvalidSetting if there is none, or for an existing cluster."""
     record = Record.read()
     if record is None:
-        raise NotGiven("no demo of this folder is running: run `make demo`")
+        raise InvalidSetting("no demo of this folder is running: run `make demo`")
     return Kind.current() if record.provider == "kind" else Devcluster.current()
 
 
-def foresee(name: str) -> str:
+def describe_slow_steps(name: str) -> str:
     """Return the steps that take long the first time, longest first; empty if there are none or none is known."""
-    return "" if name == "given" else Kind.foresee() if name == "kind" else Devcluster.foresee()
+    return (
+        "" if name == "existing" else Kind.describe_slow_steps() if name == "kind" else Devcluster.describe_slow_steps()
+    )
 
 
-def tear_down(name: str, given: "Given | None" = None) -> str:
+def tear_down(name: str, existing: "ExistingCluster | None" = None) -> str:
     """Remove what `bring_up` and the demo created, except for caches; return a message if anything else stays."""
-    if name == "given":
-        assert given is not None, "the command line requires it"
-        given.tear_down()
+    if name == "existing":
+        assert existing is not None, "the command line requires it"
+        existing.tear_down()
         return ""
-    stays = ""
+    message = ""
     if name == "kind":
-        stays = Kind.tear_down()
+        message = Kind.tear_down()
     else:
         Devcluster.tear_down()
     Record.remove()
-    return stays
+    return message

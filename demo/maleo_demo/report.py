@@ -12,8 +12,8 @@ from maleo_demo.load import Sample, percentile
 _COLUMNS: Final = 100
 
 
-def _figure(figure: Quantity | None) -> dict[str, str] | None:
-    return {"value": figure.value, "basis": figure.basis} if figure else None
+def _to_dict(quantity: Quantity | None) -> dict[str, str] | None:
+    return {"value": quantity.value, "basis": quantity.basis} if quantity else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,17 @@ class PlacementFacts:
             nodes=status.nodes,
             cut=[f"{p['node']} [{p['span']['first']}..{p['span']['last']}]" for p in spec["partitions"]],
             predicted={
-                "p50": _figure(predicted.latency_mean),  # predicted times are symmetric: the median is the mean
-                "p95": _figure(predicted.latency),
-                "energy": _figure(predicted.energy),
-                "accuracy": _figure(predicted.accuracy),
+                "p50": _to_dict(predicted.latency_mean),  # predicted times are symmetric: the median is the mean
+                "p95": _to_dict(predicted.latency),
+                "energy": _to_dict(predicted.energy),
+                "accuracy": _to_dict(predicted.accuracy),
             }
             if predicted
             else {},
             observed={
-                "p50": _figure(observed.latency_p50),
-                "p95": _figure(observed.latency),
-                "energy": _figure(observed.energy),
+                "p50": _to_dict(observed.latency_p50),
+                "p95": _to_dict(observed.latency),
+                "energy": _to_dict(observed.energy),
                 "samples": observed.samples,
             }
             if observed

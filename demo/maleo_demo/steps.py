@@ -28,7 +28,7 @@ class Steps:
         self.seconds[title] = round(time.monotonic() - start, 2)
         self._end("✓", title, self.seconds[title], line.note)
 
-    def tell(self, text: str) -> None:
+    def update(self, text: str) -> None:
         """Print the current action of a long step."""
         if self._terminal:
             print(f"\r\033[K  … {text}", end="", flush=True)

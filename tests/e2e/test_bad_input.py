@@ -28,7 +28,7 @@ async def test_impossible_mission__names_its_blocker_and_what_would_do(environme
     spec = copy.deepcopy(GATE)
     spec["objectives"]["latency"]["atMost"] = "5ms"
     async with mission(environment, "impossible", spec) as observer:
-        seen = await observer.until(
+        seen = await observer.await_status(
             lambda s: "LatencyTooTight" in json.dumps([c.reason for c in s.mission.status.conditions]),
             what="the blocker",
             timeout_s=_WAIT_S,
@@ -40,7 +40,7 @@ async def test_impossible_mission__names_its_blocker_and_what_would_do(environme
 async def test_missing_model__is_named_at_once(environment: Environment) -> None:
     spec = copy.deepcopy(GATE) | {"model": {"name": "no-such-model"}}
     async with mission(environment, "modelless", spec) as observer:
-        seen = await observer.until(
+        seen = await observer.await_status(
             lambda s: s.reason("Placed").startswith("ModelMissing"), what="ModelMissing", timeout_s=_WAIT_S
         )
         assert "no-such-model" in seen.reason("Placed")
@@ -59,14 +59,14 @@ async def test_wrong_digest_and_missing_model__are_named_and_what_ran_before_ser
             artifact["digest"] = lost
     _apply(environment, wrong)
     async with mission(environment, "steady", GATE) as observer:
-        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         async with load(environment, placed) as made:
             apply(environment, "steady", copy.deepcopy(GATE) | {"model": {"name": "squeezenet-wrong"}})
-            seen = await observer.until(
+            seen = await observer.await_status(
                 lambda s: s.reason("Placed").startswith("LoadFailed"), what="LoadFailed", timeout_s=_WAIT_S
             )
             apply(environment, "steady", copy.deepcopy(GATE) | {"model": {"name": "no-such-model"}})
-            then = await observer.until(
+            then = await observer.await_status(
                 lambda s: s.reason("Placed").startswith("ModelMissing"), what="ModelMissing", timeout_s=_WAIT_S
             )
             await made.until(len(made.samples) + 20)
@@ -90,17 +90,17 @@ async def test_forged_content_and_an_impossible_limit__are_named_and_what_ran_be
             artifact |= {"uri": uri, "digest": f"sha256:{number}{'1' * 63}"}
     _apply(environment, forged)
     async with mission(environment, "wary", GATE) as observer:
-        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         async with load(environment, placed) as made:
             apply(environment, "wary", copy.deepcopy(GATE) | {"model": {"name": "squeezenet-forged"}})
-            seen = await observer.until(
+            seen = await observer.await_status(
                 lambda s: s.reason("Placed").startswith("ArtifactInvalid"),
                 what="ArtifactInvalid",
                 timeout_s=_WAIT_S,
             )
             limits = {"latency": GATE["objectives"]["latency"] | {"atMost": "1ms"}}
             apply(environment, "wary", copy.deepcopy(GATE) | {"objectives": limits})
-            then = await observer.until(
+            then = await observer.await_status(
                 lambda s: (
                     "LatencyTooTight" in [c.reason for c in s.mission.status.conditions]
                     and s.condition("Degraded") == "True"
@@ -121,10 +121,10 @@ async def test_model_without_a_legal_cut__is_never_split_and_says_so(environment
     await _import(environment, _one_layer(tmp_path / "layer.onnx"), "one-layer")
     spec = copy.deepcopy(GATE) | {"model": {"name": "one-layer"}, "egress": {"input": "Any", "features": "Any"}}
     async with mission(environment, "whole", spec) as observer:
-        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         assert placed.mission.status.mode in ("Local", "Remote")
         apply(environment, "whole", spec | {"modes": ["Split"]})
-        seen = await observer.until(
+        seen = await observer.await_status(
             lambda s: s.reason("Placed").startswith("NoLegalCut"), what="NoLegalCut", timeout_s=_WAIT_S
         )
         assert (seen.revision, seen.condition("Ready")) == (placed.revision, "True")
@@ -132,7 +132,7 @@ async def test_model_without_a_legal_cut__is_never_split_and_says_so(environment
 
 async def test_bad_requests__get_their_error_and_the_mission_serves_on(environment: Environment) -> None:
     async with mission(environment, "fuzzed", GATE) as observer:
-        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         url = f"http://{placed.mission.status.address}/v2/models/squeezenet/infer"
         bodies = {b"not json": 400, b"{}": 400, b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}]}': 400}
         async with ClientSession() as session:

@@ -27,9 +27,11 @@ async def test_dashboards__show_the_running_cluster_in_every_panel(
     environment.kubectl("annotate", "device", "gate-1", f"maleo.dev/trace={_TRACE}", "--overwrite")
     try:
         async with mission(environment, "watched", spec) as observer:
-            placed = await observer.until(is_ready, what="Ready", timeout_s=120)
+            placed = await observer.await_status(is_ready, what="Ready", timeout_s=120)
             apply(environment, "watched", spec | {"model": {"name": "squeezenet", "variants": ["int8"]}})
-            await observer.until(lambda s: s.revision > placed.revision and is_ready(s), what="a move", timeout_s=120)
+            await observer.await_status(
+                lambda s: s.revision > placed.revision and is_ready(s), what="a move", timeout_s=120
+            )
             async with load(environment, placed):
                 with prometheus.running(path, tmp_path, _jobs(environment), interval="1s") as url:
                     for file in prometheus.DASHBOARDS:

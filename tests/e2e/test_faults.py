@@ -43,7 +43,7 @@ async def test_partner_without_power_or_cable__fallback_answers_then_a_new_revis
     break_, mend = _FAULTS[lost]
     await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
     async with mission(environment, f"no-{lost}", GATE) as observer:
-        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         assert placed.mission.status.mode == "Split"
         async with load(environment, placed) as made:
             await made.until(40)
@@ -51,10 +51,10 @@ async def test_partner_without_power_or_cable__fallback_answers_then_a_new_revis
             lost_at = time.time()
             break_(Cluster.current(), "edge-1")
             try:
-                degraded = await observer.until(
+                degraded = await observer.await_status(
                     lambda s: s.condition("Degraded") == "True", what="Degraded", timeout_s=_WAIT_S, since=lost_at
                 )
-                moved = await observer.until(
+                moved = await observer.await_status(
                     lambda s: s.revision > placed.revision and is_ready(s),
                     what="a move",
                     timeout_s=_WAIT_S,
@@ -80,7 +80,7 @@ async def test_throttled_partner__is_told_and_gets_less_to_do_once_the_drift_is_
     await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
     spec = copy.deepcopy(GATE) | {"drift": {"coolDown": "5s"}}
     async with mission(environment, "hot", spec) as observer, watching(environment, DEVICES) as devices:
-        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         assert placed.mission.status.mode == "Split"
         async with load(environment, placed) as made:
             await made.until(40)
@@ -90,7 +90,7 @@ async def test_throttled_partner__is_told_and_gets_less_to_do_once_the_drift_is_
                 await devices.until(
                     lambda found: any(is_condition(d, "ThermallyStable", "False") for d in found), what="Throttled"
                 )
-                moved = await observer.until(
+                moved = await observer.await_status(
                     lambda s: s.revision > placed.revision and is_ready(s),
                     what="a move",
                     timeout_s=_WAIT_S,
@@ -128,14 +128,14 @@ async def test_link_that_carries_next_to_nothing__fallback_answers_until_the_mis
     await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
     spec = copy.deepcopy(GATE) | {"modes": ["Local", "Split"], "drift": {"coolDown": "5s"}}
     async with mission(environment, "starved", spec) as observer:
-        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         partner = placed.mission.status.nodes.split(">")[1]  # others may follow: this is the one that is called
         async with load(environment, placed) as made:
             await made.until(40)
             starved_at = time.time()
             environment.cluster.shape("gate-1", partner, "500kbit/s")
             try:
-                moved = await observer.until(
+                moved = await observer.await_status(
                     lambda s: s.revision > placed.revision and is_ready(s),
                     what="a move",
                     timeout_s=_WAIT_S,
@@ -171,14 +171,14 @@ async def test_site_label_changed_under_load__nothing_is_sent_to_what_is_another
     try:
         spec = copy.deepcopy(GATE) | {"egress": {"input": "Device", "features": "Site"}}
         async with mission(environment, "private", spec) as observer:
-            placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+            placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
             assert placed.mission.status.nodes == "gate-1>edge-1"
             async with load(environment, placed) as made:
                 await made.until(40)
                 assert (placed.revision, "chain") in served(made)
                 changed_at = time.time()
                 environment.kubectl("label", "node", "gate-1", f"{_SITE}={site}", "--overwrite")
-                moved = await observer.until(
+                moved = await observer.await_status(
                     lambda s: s.revision > placed.revision and is_ready(s),
                     what="a move",
                     timeout_s=_WAIT_S,
@@ -197,11 +197,11 @@ async def test_site_label_changed_under_load__nothing_is_sent_to_what_is_another
 
 async def test_input_node_lost__nothing_is_moved(environment: Environment) -> None:
     async with mission(environment, "blind", GATE) as observer:
-        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         lost_at = time.time()
         environment.cluster.kill_node("gate-1")
         try:
-            seen = await observer.until(
+            seen = await observer.await_status(
                 lambda s: any(c.reason == "NoInput" for c in s.mission.status.conditions),
                 what="NoInput",
                 timeout_s=_WAIT_S,
@@ -213,7 +213,7 @@ async def test_input_node_lost__nothing_is_moved(environment: Environment) -> No
             assert len(made) == 1, "nothing is planned for it elsewhere"
         finally:
             environment.cluster.start_node("gate-1")
-        await observer.until(is_ready, what="Ready again", timeout_s=_WAIT_S, since=time.time())
+        await observer.await_status(is_ready, what="Ready again", timeout_s=_WAIT_S, since=time.time())
 
 
 def _is_device_ready(environment: Environment, name: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from maleo_demo.environment import Environment
-from maleo_demo.observer import Seen
+from maleo_demo.observer import StatusSnapshot
 from maleo_kube.answers import Object
 from maleo_kube.resources import DEVICES, NODES, PLACEMENTS, PODS, SERVICES
 from support.e2e.missions import GATE, faults, is_ready, load, mission
@@ -27,7 +27,7 @@ async def test_deleted_slot_of_a_partner__comes_back_and_no_request_fails(enviro
         mission(environment, "partner-deleted", _SPLIT) as observer,
         watching(environment, PODS, labels="maleo.dev/mission=partner-deleted,maleo.dev/node=edge-1") as pods,
     ):
-        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         async with load(environment, placed) as made:
             await made.until(20)
             before = {pod["metadata"]["uid"]: pod for pod in pods.objects.values()}
@@ -41,7 +41,7 @@ async def test_deleted_slot_of_a_partner__comes_back_and_no_request_fails(enviro
                 ),
                 what="another slot on edge-1",
             )
-            await observer.until(_is_whole, what="both parts", timeout_s=_WAIT_S, since=deleted_at)
+            await observer.await_status(_is_whole, what="both parts", timeout_s=_WAIT_S, since=deleted_at)
             await made.until(len(made.samples) + 20)
         assert faults(made) == []
 
@@ -51,7 +51,7 @@ async def test_deleted_slot_of_the_entry__comes_back_and_the_mission_answers_aga
         mission(environment, "entry-deleted", _SPLIT) as observer,
         watching(environment, PODS, labels="maleo.dev/mission=entry-deleted,maleo.dev/entry=true") as pods,
     ):
-        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         (before,) = pods.objects.values()
         environment.kubectl("delete", "pod", before["metadata"]["name"], "--wait=false")
         await pods.until(
@@ -59,7 +59,7 @@ async def test_deleted_slot_of_the_entry__comes_back_and_the_mission_answers_aga
             what="another entry",
         )
         await _until_answering(placed)
-        again = await observer.until(is_ready, what="Ready again", timeout_s=_WAIT_S, since=time.time())
+        again = await observer.await_status(is_ready, what="Ready again", timeout_s=_WAIT_S, since=time.time())
         async with load(environment, again) as made:
             await made.until(20)
         assert faults(made) == []
@@ -70,14 +70,14 @@ async def test_deleted_service__comes_back_and_its_address_is_told(environment: 
         mission(environment, "service-deleted", _SPLIT) as observer,
         watching(environment, SERVICES, labels="maleo.dev/mission=service-deleted") as services,
     ):
-        await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         (before,) = services.objects.values()
         environment.kubectl("delete", "service", "service-deleted")
         (after,) = await services.until(
             lambda found: len(found) == 1 and _is_new(found[0], before), what="another Service"
         )
         address = f"{after['spec']['clusterIP']}:{after['spec']['ports'][0]['port']}"
-        told = await observer.until(
+        told = await observer.await_status(
             lambda s: s.mission.status.address == address and is_ready(s), what="its address", timeout_s=_WAIT_S
         )
         await _until_answering(told)
@@ -91,7 +91,7 @@ async def test_deleted_placement__is_written_anew_and_no_request_fails(environme
         mission(environment, "placement-deleted", _SPLIT) as observer,
         watching(environment, PLACEMENTS, labels="maleo.dev/mission=placement-deleted") as placements,
     ):
-        placed = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         async with load(environment, placed) as made:
             await made.until(20)
             (before,) = placements.objects.values()
@@ -101,7 +101,7 @@ async def test_deleted_placement__is_written_anew_and_no_request_fails(environme
                 lambda found: any(_is_new(p, before) and is_condition(p, "Serving", "True") for p in found),
                 what="a Placement that serves",
             )
-            await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S, since=deleted_at)
+            await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S, since=deleted_at)
             await made.until(len(made.samples) + 20)
         assert faults(made) == []
 
@@ -144,7 +144,7 @@ async def test_deleted_device__comes_back_with_its_inventory(environment: Enviro
         )
 
 
-async def _until_answering(seen: Seen) -> None:
+async def _until_answering(seen: StatusSnapshot) -> None:
     """Poll the model's readiness at the mission's address until it has been ready for `_STABLE_S` without a break.
 
     The mission's own condition lags behind a lost entry, and kube-proxy, which tells nobody when it is done, behind a
@@ -167,7 +167,7 @@ def _is_new(item: Object, before: Object) -> bool:
     return item["metadata"]["uid"] != before["metadata"]["uid"] and not is_leaving(item)
 
 
-def _is_whole(seen: Seen) -> bool:
+def _is_whole(seen: StatusSnapshot) -> bool:
     """Both parts answer."""
     return is_ready(seen) and seen.reason("Degraded").split(":")[0] not in (
         "PartnerLost",

@@ -50,8 +50,8 @@ async def test_small_tensors_beside_large_ones__leave_the_link_its_bandwidth_and
 ) -> None:
     remote = GATE | {"modes": ["Remote"], "egress": {"input": "Any", "features": "Any"}, "objectives": _IN_TIME}
     async with mission(environment, "large", remote) as large, mission(environment, "small", DIGITS) as small:
-        placed = await large.until(is_ready, what="Ready", timeout_s=_WAIT_S)
-        beside = await small.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        placed = await large.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
+        beside = await small.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         partner = placed.mission.status.nodes.split(">")[1]
         assert partner in beside.mission.status.nodes.split(">"), "both cross the same link"
         environment.cluster.shape("gate-1", partner, "100Mbit/s")

@@ -59,7 +59,7 @@ async def test_operator_killed_in_the_middle_of_a_move__old_or_new_serves_and_no
     name = f"killed-when-{moment}"
     killer = Killer(name, moment)
     async with mission(environment, name, _spec("Local", "fp32")) as observer:
-        first = await observer.until(is_ready, what="Ready", timeout_s=_WAIT_S)
+        first = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         assert first.revision == 1
         async with load(environment, first) as made, watching(environment, killer.kind, on_change=killer.note) as seen:
             await made.until(20)
@@ -69,7 +69,7 @@ async def test_operator_killed_in_the_middle_of_a_move__old_or_new_serves_and_no
             assert len(killer.killed) == 2
             if moment == "decided":  # its slots are not even made: the new revision cannot be serving yet
                 assert observer.history[-1].revision == 1
-            second = await observer.until(
+            second = await observer.await_status(
                 lambda s: s.revision == 2 and is_ready(s), what="revision 2", timeout_s=_WAIT_S, since=killed_at
             )
             await _await_end_of_the_move(environment, name)

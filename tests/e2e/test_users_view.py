@@ -19,7 +19,7 @@ _COMMANDS = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 async def test_kubectl_get__fits_a_terminal_of_100_columns(environment: Environment) -> None:
     async with mission(environment, "gate-inspection", GATE) as observer:
-        await observer.until(is_ready, what="Ready", timeout_s=120)
+        await observer.await_status(is_ready, what="Ready", timeout_s=120)
         printed = [environment.kubectl("get", kind) for kind in ("missions", "placements", "devices")]
     lines = "".join(printed).splitlines()
     assert [line for line in lines if len(line.rstrip()) > _WIDTH] == []

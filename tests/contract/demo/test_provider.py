@@ -11,11 +11,11 @@ import pytest
 
 from maleo_demo import docker, existing_cluster, kind, record
 from maleo_demo.environment import Environment
-from maleo_demo.existing_cluster import Given, NotGiven
+from maleo_demo.existing_cluster import ExistingCluster, InvalidSetting
 from maleo_demo.kind import Kind
 from maleo_demo.kubectl import FLEET, declare
 from maleo_demo.programs import Unavailable, run
-from maleo_demo.provider import bring_up, choose, current, foresee, tear_down
+from maleo_demo.provider import bring_up, choose, current, describe_slow_steps, tear_down
 from maleo_demo.record import Record
 from maleo_demo.steps import Steps
 from maleo_devcluster.binaries import ALL, Sources
@@ -93,7 +93,7 @@ def _bring_up() -> Kind:
 def test_choice__own_cluster_then_kind_when_a_daemon_answers_then_devcluster(programs: Path) -> None:
     assert choose(None, kubeconfig=None) == "kind"
     assert choose("devcluster", kubeconfig=None) == "devcluster"
-    assert choose(None, kubeconfig=Path("mine")) == "given"
+    assert choose(None, kubeconfig=Path("mine")) == "existing"
     _stand_in(programs, "docker", "exit 1")
     assert choose(None, kubeconfig=None) == "devcluster"  # a client alone proves nothing
     (programs / "kind").unlink()
@@ -116,7 +116,7 @@ def test_record_that_cannot_be_read__is_none(programs: Path, text: str) -> None:
     record.PATH.write_text(text, encoding="utf-8")
     assert Record.read() is None
     assert choose(None, kubeconfig=None) == "kind"
-    with pytest.raises(NotGiven, match="no demo of this folder is running"):
+    with pytest.raises(InvalidSetting, match="no demo of this folder is running"):
         current()
 
 
@@ -424,12 +424,12 @@ def test_kernel_without_traffic_control__is_found_before_the_demo_begins(
 
 
 def test_kind__names_the_longest_step_until_it_is_there_and_leaves_nothing(programs: Path) -> None:
-    assert "the node image of kind" in Kind.foresee()
+    assert "the node image of kind" in Kind.describe_slow_steps()
     found = _bring_up()
     assert found.description == "a kind cluster of 4 nodes (kindest/node:v1.37.0)"
     found.kubeconfig.touch()
-    assert found.what_to_try() == ["make demo-link SPEED=100Mbit/s", "make demo-kill NODE=edge-1", "make demo-down"]
-    assert Kind.foresee() == ""
+    assert found.next_commands() == ["make demo-link SPEED=100Mbit/s", "make demo-kill NODE=edge-1", "make demo-down"]
+    assert Kind.describe_slow_steps() == ""
     (programs / "mine").write_text("c1\n")
     (programs / "images").write_text("i1\ni1\ni2\n")
     (programs / "calls").unlink()
@@ -468,22 +468,22 @@ def test_mission__is_reached_through_the_api_server_alone(programs: Path) -> Non
 # A cluster of the user's own
 
 
-def _given(slow: str, push: str = "") -> Given:
-    return Given(Path("mine"), "r.example/maleo/{}:1", "10.0.0.1:5000", slow, push)
+def _given(slow: str, push: str = "") -> ExistingCluster:
+    return ExistingCluster(Path("mine"), "r.example/maleo/{}:1", "10.0.0.1:5000", slow, push)
 
 
 def test_own_cluster__says_what_it_must_be_told(programs: Path) -> None:
-    with pytest.raises(NotGiven, match=r"requires IMAGES=\.\.\. SLOW=\.\.\.: see docs"):
-        Given(Path("mine"), images="", registry="10.0.0.1:5000", slow="").connect()
+    with pytest.raises(InvalidSetting, match=r"requires IMAGES=\.\.\. SLOW=\.\.\.: see docs"):
+        ExistingCluster(Path("mine"), images="", registry="10.0.0.1:5000", link_command="").connect()
     found = _given(f"{programs}/kind slow {{one}} {{bandwidth}}").connect()
     assert found.build_images(Path(), lambda _text: None)["agent"] == "r.example/maleo/agent:1"
     found.shape("drone-1", "edge-1", "8Mbit/s")
     assert _calls(programs)[-1] == "kind slow maleo-worker 8Mbit/s"
-    assert found.what_to_try()[-1] == "make demo-down KUBECONFIG=mine"
+    assert found.next_commands()[-1] == "make demo-down KUBECONFIG=mine"
     assert (found.registry, found.push_registry) == ("10.0.0.1:5000", "10.0.0.1:5000")
     assert _given("true", "localhost:5000").connect().push_registry == "localhost:5000"
     _label(programs, {k: v for k, v in _WORKERS.items() if k != "gate-1"})
-    with pytest.raises(NotGiven, match=r"no node has the label maleo\.dev/name=gate-1: label four nodes"):
+    with pytest.raises(InvalidSetting, match=r"no node has the label maleo\.dev/name=gate-1: label four nodes"):
         found.connect()
 
 
@@ -496,13 +496,13 @@ _BAD_COMMANDS = [
 @pytest.mark.parametrize(("slow", "why"), _BAD_COMMANDS)
 def test_own_cluster__a_command_that_fails_is_named(programs: Path, slow: str, why: str) -> None:
     found = _given(slow).connect()
-    with pytest.raises(NotGiven, match=why):
+    with pytest.raises(InvalidSetting, match=why):
         found.shape("drone-1", "edge-1", "8Mbit/s")
 
 
 @pytest.mark.parametrize("slow", ["ssh {two}", "ssh {", "ssh '{one}", "ssh {0}"])
 def test_own_cluster__a_command_that_cannot_be_read_is_refused_at_once(programs: Path, slow: str) -> None:
-    with pytest.raises(NotGiven, match=r"is invalid .* write a command with \{one\} \{other\} \{bandwidth\}"):
+    with pytest.raises(InvalidSetting, match=r"is invalid .* write a command with \{one\} \{other\} \{bandwidth\}"):
         _given(slow).connect()
 
 
@@ -510,7 +510,7 @@ def test_own_cluster__only_loses_what_the_demo_put_there(programs: Path, monkeyp
     removed: list[tuple[Path, bool]] = []
     monkeypatch.setattr(existing_cluster, "uninstall", lambda kubeconfig, *, crds: removed.append((kubeconfig, crds)))
     Record("kind").write()
-    assert tear_down("given", Given(Path("mine"), images="", registry="", slow="")) == ""
+    assert tear_down("existing", ExistingCluster(Path("mine"), images="", registry="", link_command="")) == ""
     assert removed == [(Path("mine"), True)]
     assert Record.read() == Record("kind"), "another demo may be up"
 
@@ -533,14 +533,14 @@ def test_devcluster__names_what_is_not_cached_longest_first(programs: Path, monk
     monkeypatch.setenv("MALEO_CACHE", str(programs / "cache"))
     monkeypatch.delenv("MALEO_BINARIES", raising=False)
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
-    told = foresee("devcluster")
+    told = describe_slow_steps("devcluster")
     assert told.startswith("not cached yet, slowest first: Kubernetes binaries (7 min")
     assert told.endswith("images (3 min)")
     sources = Sources.of()
     sources.cache.mkdir(parents=True)
     for name in ALL:
         _stand_in(sources.cache, name)
-    assert foresee("devcluster") == "not cached yet, slowest first: images (3 min)"
+    assert describe_slow_steps("devcluster") == "not cached yet, slowest first: images (3 min)"
     for folder in ("buildah", "packages"):
         (programs / "cache/images" / folder).mkdir(parents=True)
-    assert foresee("devcluster") == ""
+    assert describe_slow_steps("devcluster") == ""

@@ -9,7 +9,7 @@ from typing import Any
 from maleo_api.manifests import dump
 from maleo_demo.environment import Environment
 from maleo_demo.load import Load, prepare_cases
-from maleo_demo.observer import Observer, Seen
+from maleo_demo.observer import Observer, StatusSnapshot
 from maleo_kube.client import Client
 
 GATE: dict[str, Any] = {
@@ -49,7 +49,7 @@ async def mission(environment: Environment, name: str, spec: dict[str, Any]) -> 
 
 
 @contextlib.asynccontextmanager
-async def load(environment: Environment, seen: Seen, *, rate: float = 8.0) -> AsyncIterator[Load]:
+async def load(environment: Environment, seen: StatusSnapshot, *, rate: float = 8.0) -> AsyncIterator[Load]:
     """Continuous load on the mission's address, every answer compared."""
     input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
     made = Load(
@@ -68,7 +68,7 @@ async def load(environment: Environment, seen: Seen, *, rate: float = 8.0) -> As
         await running
 
 
-def is_ready(seen: Seen) -> bool:
+def is_ready(seen: StatusSnapshot) -> bool:
     return seen.revision > 0 and seen.condition("Ready") == "True"
 
 
