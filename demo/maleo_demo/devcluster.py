@@ -31,7 +31,7 @@ class Devcluster:
     @staticmethod
     def describe_slow_steps() -> str:
         """Return the steps that take long because of missing caches, longest first; empty if everything is cached."""
-        build_s = binaries.foresee(binaries.ALL, binaries.Sources.of())
+        build_s = binaries.estimate_build_seconds(binaries.ALL, binaries.Sources.of())
         steps = {f"Kubernetes binaries ({build_s // 60 + 1} min if they must be built from source)": build_s}
         if not images.Builder.is_prepared(cluster.Folders.default().cache / "images"):
             steps["images (3 min)"] = _IMAGES_S

@@ -98,7 +98,7 @@ def ensure(names: tuple[str, ...], sources: Sources, say: Say) -> dict[str, Path
     return found
 
 
-def foresee(names: tuple[str, ...], sources: Sources) -> int:
+def estimate_build_seconds(names: tuple[str, ...], sources: Sources) -> int:
     """Return an estimate in seconds of `ensure` in the worst case, when every missing binary is built from source."""
     missing = [name for name in names if find(name, sources) is None]
     return sum(_BUILD_SECONDS.get(name, 10) for name in missing)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from maleo_devcluster import binaries, host, network
 from maleo_devcluster.control_plane import start_control_plane
 from maleo_devcluster.images import Builder
-from maleo_devcluster.node import NodeFiles, end_all, remove_cgroups, start_node, write_node_files
+from maleo_devcluster.node import NodeFiles, kill_all, remove_cgroups, start_node, write_node_files
 from maleo_devcluster.process import Process
 from maleo_devcluster.registry import start_registry
 from maleo_devcluster.topology import BRIDGE_ADDRESS, REGISTRY, Node
@@ -73,8 +73,8 @@ class Cluster:
     def builder(self, source: Path, say: Say) -> Builder:
         return Builder(source=source, cache=self.folders.cache / "images", registry=self.registry, say=say)
 
-    def shape(self, one: str, other: str, bandwidth: str) -> None:
-        network.shape(self.node(one), self.node(other), bandwidth)
+    def shape(self, a: str, b: str, bandwidth: str) -> None:
+        network.shape(self.node(a), self.node(b), bandwidth)
 
     def unshape(self) -> None:
         network.unshape(self.nodes)
@@ -99,7 +99,7 @@ class Cluster:
             record = _read(self.folders)
             process = start_node(node, _files(self.folders, node, Path(record["programs"])))
             record["processes"] = [p for p in record["processes"] if p["name"] != process.name]
-            _remember(self.folders, record, process)
+            _record_processes(self.folders, record, process)
 
     def status(self) -> dict[str, bool]:
         """Return name of program or node -> True if it runs."""
@@ -132,7 +132,7 @@ def up(nodes: tuple[Node, ...], *, ask: host.Ask, say: Say, folders: Folders | N
         try:
             _start_all(folders, record, programs, say)
         except BaseException:
-            _keep_logs(folders)
+            _save_logs(folders)
             _clean(folders)
             raise
         return Cluster(folders, record)
@@ -154,20 +154,20 @@ def _start_all(folders: Folders, record: dict[str, Any], programs: dict[str, Pat
         network.make_node_network(node, [other for other in nodes if other != node])
     network.route_services(nodes[0])
     registry = start_registry(REGISTRY, folders.cache / "registry", folders.state / "registry")
-    _remember(folders, record, registry)
+    _record_processes(folders, record, registry)
     Builder(source=Path(), cache=folders.cache / "images", registry=REGISTRY, say=say).build_pause()
     say("starting control plane")
     record["programs"] = str(_programs_folder(folders, programs))
     plane = start_control_plane(
         programs, folders.state / "control-plane", address=BRIDGE_ADDRESS, port=_PORT, controllers=True
     )
-    _remember(folders, record, *plane.processes, data=str(plane.data))
+    _record_processes(folders, record, *plane.processes, data=str(plane.data))
     say("starting nodes")
-    host.keep_in_memory(folders.state / "nodes")
+    host.mount_tmpfs(folders.state / "nodes")
     for node in nodes:
         files = _files(folders, node, Path(record["programs"]))
         write_node_files(node, files, plane.authority, plane.url)
-        _remember(folders, record, start_node(node, files))
+        _record_processes(folders, record, start_node(node, files))
     tls = ssl.create_default_context(cafile=str(plane.ca_file))
     tls.load_cert_chain(plane.cert_file, plane.key_file)
     _await_ready_nodes(plane.url, tls, len(nodes), folders)
@@ -205,7 +205,7 @@ def _clean(folders: Folders) -> None:
     for process in reversed(_processes(record)):
         process.stop(kill=process.name.startswith("node-"))
     for node in nodes:
-        end_all(node)
+        kill_all(node)
     network.remove(nodes)
     for node in nodes:
         remove_cgroups(node)
@@ -221,12 +221,12 @@ def _clean(folders: Folders) -> None:
         folders.state.rmdir()
 
 
-def _keep_logs(folders: Folders) -> None:
+def _save_logs(folders: Folders) -> None:
     """Copy the logs of a failed start to `failed/`, which the clean-up keeps."""
-    kept = folders.state / "failed"
-    shutil.rmtree(kept, ignore_errors=True)
+    folder = folders.state / "failed"
+    shutil.rmtree(folder, ignore_errors=True)
     for log in folders.state.glob("**/log/*.log"):
-        target = kept / log.relative_to(folders.state)
+        target = folder / log.relative_to(folders.state)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(log, target)
 
@@ -250,7 +250,7 @@ def _processes(record: dict[str, Any]) -> list[Process]:
     return [Process(**{**process, "log": Path(process["log"])}) for process in record["processes"]]
 
 
-def _remember(folders: Folders, record: dict[str, Any], *processes: Process, **facts: str) -> None:
+def _record_processes(folders: Folders, record: dict[str, Any], *processes: Process, **facts: str) -> None:
     """Record processes in the state file immediately: after a crash `_clean` must know all of them."""
     record["processes"] += [{**asdict(process), "log": str(process.log)} for process in processes]
     record |= facts

@@ -91,7 +91,7 @@ def start_control_plane(
     audit_log = folder / "audit.log"
     audit_log.unlink(missing_ok=True)
     api = _start_api_server(programs["kube-apiserver"], folder, authority, service_accounts, etcd_url, address, port)
-    await_ready(api, lambda: _answers(f"{url}/readyz", _tls(authority, admin)), timeout_s=_READY_S)
+    await_ready(api, lambda: _is_healthy(f"{url}/readyz", _tls(authority, admin)), timeout_s=_READY_S)
     processes = [etcd, api]
     if controllers:
         processes += _start_controllers(programs, folder, authority, service_accounts, url, node_grace_s)
@@ -121,7 +121,7 @@ def _start_etcd(program: Path, folder: Path) -> tuple[Process, str, Path]:
         "initial-cluster": f"default={peer}",
     }
     process = start("etcd", [str(program), *_flags(flags), *_ETCD_FLAGS], folder=folder / "log")
-    await_ready(process, lambda: _answers(f"{client}/health", None), timeout_s=_READY_S)
+    await_ready(process, lambda: _is_healthy(f"{client}/health", None), timeout_s=_READY_S)
     return process, client, data
 
 
@@ -183,7 +183,7 @@ def _start_controllers(
 
     manager, scheduler = config("kube-controller-manager"), config("kube-scheduler")
     common = {"leader-elect": "false", "bind-address": "127.0.0.1"}
-    manager_flags = _three_configs(manager) | {
+    manager_flags = _kubeconfig_flags(manager) | {
         "service-account-private-key-file": keys.key,
         "root-ca-file": authority.certificate,
         "cluster-signing-cert-file": authority.certificate,
@@ -195,12 +195,12 @@ def _start_controllers(
     }
     commands = {
         "kube-controller-manager": manager_flags | common | {"secure-port": _free_port()},
-        "kube-scheduler": _three_configs(scheduler) | common | {"secure-port": _free_port()},
+        "kube-scheduler": _kubeconfig_flags(scheduler) | common | {"secure-port": _free_port()},
     }
     return [start(n, [str(programs[n]), *_flags(f)], folder=folder / "log") for n, f in commands.items()]
 
 
-def _three_configs(path: str) -> dict[str, object]:
+def _kubeconfig_flags(path: str) -> dict[str, object]:
     return dict.fromkeys(["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"], path)
 
 
@@ -214,10 +214,10 @@ def _tls(authority: Authority, user: KeyPair) -> ssl.SSLContext:
     return context
 
 
-def _answers(url: str, tls: ssl.SSLContext | None) -> bool:
+def _is_healthy(url: str, tls: ssl.SSLContext | None) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2, context=tls) as answer:  # noqa: S310 - addresses of this cluster
-            return bool(answer.status == 200)  # noqa: PLR2004 - OK
+        with urllib.request.urlopen(url, timeout=2, context=tls) as response:  # noqa: S310 - addresses of this cluster
+            return bool(response.status == 200)  # noqa: PLR2004 - OK
     except (urllib.error.URLError, OSError):
         return False
 

@@ -23,9 +23,9 @@ PROGRAMS: Final = {
     "docker-registry": "docker-registry",
 }
 _PLUGINS: Final = (Path("/usr/lib/cni/ptp"), Path("/opt/cni/bin/ptp"))
-_AT_LEAST: Final = {"net.ipv4.ip_forward": "1", "fs.inotify.max_user_instances": "1024"}
+_MIN_SETTINGS: Final = {"net.ipv4.ip_forward": "1", "fs.inotify.max_user_instances": "1024"}
 # The kubelet sets these sysctls of the host when it starts, and never restores them.
-_OF_KUBELET: Final = {
+_KUBELET_SETTINGS: Final = {
     "vm.overcommit_memory": "1",
     "vm.panic_on_oom": "0",
     "kernel.panic": "10",
@@ -44,7 +44,7 @@ MOUNT_POINTS: Final = (
     "/var/lib/maleo",
 )
 
-_MEMORY_FOR_FILES: Final = 12 * 1024**3  # four nodes with Maleo use 1.5 GiB of files and 1.5 GiB of processes
+_MIN_TMPFS_MEMORY: Final = 12 * 1024**3  # four nodes with Maleo use 1.5 GiB of files and 1.5 GiB of processes
 
 Ask = Callable[[str], bool]
 
@@ -88,15 +88,17 @@ def change_settings(ask: Ask) -> dict[str, str]:
 
     Raise Unsuitable without consent.
     """
-    names = [name for name in (*_AT_LEAST, *_OF_KUBELET) if _setting(name).exists()]
+    names = [name for name in (*_MIN_SETTINGS, *_KUBELET_SETTINGS) if _setting(name).exists()]
     former = {name: _setting(name).read_text(encoding="ascii").strip() for name in names}
-    wanted = {name: value for name, value in _AT_LEAST.items() if name in former and int(former[name]) < int(value)}
-    wanted |= {name: value for name, value in _OF_KUBELET.items() if name in former and former[name] != value}
-    settings = ", ".join(f"{name}={value}" for name, value in wanted.items())
-    if wanted and not ask(f"Set {settings} until `maleo cluster down`?"):
+    changes = {
+        name: value for name, value in _MIN_SETTINGS.items() if name in former and int(former[name]) < int(value)
+    }
+    changes |= {name: value for name, value in _KUBELET_SETTINGS.items() if name in former and former[name] != value}
+    settings = ", ".join(f"{name}={value}" for name, value in changes.items())
+    if changes and not ask(f"Set {settings} until `maleo cluster down`?"):
         raise Unsuitable(f"nodes require {settings}: allow it with --yes or MALEO_YES=1; nothing was changed")
-    _write(wanted)
-    return {name: former[name] for name in wanted}
+    _write(changes)
+    return {name: former[name] for name in changes}
 
 
 def restore_settings(former: Mapping[str, str]) -> None:
@@ -120,15 +122,15 @@ def remove_mount_points(created: Sequence[str]) -> None:
             Path(folder).rmdir()
 
 
-def keep_in_memory(folder: Path) -> None:
+def mount_tmpfs(folder: Path) -> None:
     """Create `folder`, on a tmpfs if there is enough memory.
 
     Nodes unpack many small files, which are removed with the cluster and need not be written to disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    free = _free_memory()
-    if free >= _MEMORY_FOR_FILES:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={free // 2},mode=0700", "tmpfs", folder], check=True)
+    available = _available_memory()
+    if available >= _MIN_TMPFS_MEMORY:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={available // 2},mode=0700", "tmpfs", folder], check=True)
 
 
 def unmount(folder: Path) -> None:
@@ -136,7 +138,7 @@ def unmount(folder: Path) -> None:
     subprocess.run(["umount", "--lazy", folder], capture_output=True, check=False)
 
 
-def _free_memory() -> int:
+def _available_memory() -> int:
     """Return MemAvailable in bytes."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

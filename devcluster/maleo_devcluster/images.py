@@ -134,7 +134,7 @@ class Builder:
         requirements = target.with_suffix(".txt")
         requirements.write_text(self._pinned(component), encoding="utf-8")
         installer = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(partial)]
-        installer += [*self._for(), "--no-deps", "--only-binary", ":all:", "--require-hashes"]
+        installer += [*self._target_options(), "--no-deps", "--only-binary", ":all:", "--require-hashes"]
         _run([*installer, "--requirement", str(requirements)])
         for folder in [*partial.rglob("__pycache__"), *partial.rglob("tests")]:
             shutil.rmtree(folder, ignore_errors=True)
@@ -145,14 +145,14 @@ class Builder:
         """Return the requirements of the component from the lock file, with versions, markers and hashes."""
         lock = self.source / "requirements.lock"
         resolver = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
-        resolver += [*self._for(), "--extra", _EXTRAS[component], "--constraint", str(lock)]
+        resolver += [*self._target_options(), "--extra", _EXTRAS[component], "--constraint", str(lock)]
         pins = _run([*resolver, str(self.source / "pyproject.toml")]).splitlines()
         try:
             return select(lock.read_text(encoding="utf-8"), [pin for pin in pins if pin])
         except NotLocked as error:
             raise BuildFailed(str(error)) from error
 
-    def _for(self) -> list[str]:
+    def _target_options(self) -> list[str]:
         """Return the target Python version and platform as options of uv."""
         return ["--python-version", _PYTHON, *(["--python-platform", self.platform] if self.platform else [])]
 
@@ -186,8 +186,8 @@ class Builder:
         Layers shared with `reference` stay, and the registry keeps the images that were pushed.
         """
         listed = _run(self._command("images", "--noheading", "--format", "{{.Name}}:{{.Tag}}")).split()
-        mine = f"{self.registry}/maleo/{component}:"
-        older = [name for name in listed if name.startswith(mine) and name != reference]
+        prefix = f"{self.registry}/maleo/{component}:"
+        older = [name for name in listed if name.startswith(prefix) and name != reference]
         if older:  # not checked: an image in use cannot be removed
             subprocess.run(self._command("rmi", *older), capture_output=True, check=False)
 

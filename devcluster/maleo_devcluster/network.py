@@ -72,7 +72,7 @@ def route_services(via: Node) -> None:
     run("ip", "route", "replace", SERVICES, "via", via.address)
 
 
-def list_inside(node: Node) -> list[int]:
+def list_processes(node: Node) -> list[int]:
     """Return the ids of all processes in the node's network namespace, recorded or not."""
     done = subprocess.run(["ip", "netns", "pids", node.name], capture_output=True, text=True, check=False)
     return [int(pid) for pid in done.stdout.split()]
@@ -87,21 +87,21 @@ def remove(nodes: Iterable[Node]) -> None:
     _attempt("ip", "link", "del", BRIDGE)
 
 
-def shape(one: Node, other: Node, bandwidth: str) -> None:
+def shape(a: Node, b: Node, bandwidth: str) -> None:
     """Limit both directions between two running nodes to `bandwidth` (such as 4Mbit/s); other links stay fast."""
     bits = round(parse(BANDWIDTH, bandwidth) * 8)
-    for source, target in ((one, other), (other, one)):
+    for source, target in ((a, b), (b, a)):
         if "htb 1:" not in run("tc", "-n", source.name, "qdisc", "show", "dev", "eth0"):
-            for command in first_shaping(source):
+            for command in install_shaping(source):
                 run(*command)
         # u32 filters cannot be replaced: delete those of this peer first, if there are any.
-        for command in forget_peer(source, target):
+        for command in remove_limit(source, target):
             _attempt(*command)
-        for command in slow_peer(source, target, bits):
+        for command in add_limit(source, target, bits):
             run(*command)
 
 
-def first_shaping(source: Node) -> list[list[str]]:
+def install_shaping(source: Node) -> list[list[str]]:
     """Return the tc commands that install HTB on the sender, with a fast default class."""
     tc = ["tc", "-n", source.name]
     return [
@@ -110,7 +110,7 @@ def first_shaping(source: Node) -> list[list[str]]:
     ]
 
 
-def slow_peer(source: Node, target: Node, bits: int) -> list[list[str]]:
+def add_limit(source: Node, target: Node, bits: int) -> list[list[str]]:
     """Return the tc commands that add the HTB class of a peer, matched by its address and its pod range."""
     tc, leaf = ["tc", "-n", source.name], f"1:{10 + target.number:x}"
     return [
@@ -122,7 +122,7 @@ def slow_peer(source: Node, target: Node, bits: int) -> list[list[str]]:
     ]
 
 
-def forget_peer(source: Node, target: Node) -> list[list[str]]:
+def remove_limit(source: Node, target: Node) -> list[list[str]]:
     return [["tc", "-n", source.name, *f"filter del {_rule(p)}".split()] for p, _ in _rules(target)]
 
 

@@ -17,7 +17,7 @@ from maleo_devcluster.topology import BRIDGE_ADDRESS, PODS, REGISTRY, Node
 
 _INIT: Final = Path(__file__).with_name("node-init.sh")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
-_END_S: Final = 10.0
+_KILL_TIMEOUT_S: Final = 10.0
 _CONTAINERD: Final = """version = 2
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{registry}/maleo/pause:1"
@@ -93,13 +93,13 @@ def start_node(node: Node, files: NodeFiles) -> Process:
     return start(f"node-{node.name}", command, folder=files.folder / "log", environment=environment)
 
 
-def end_all(node: Node) -> None:
+def kill_all(node: Node) -> None:
     """Kill all processes in the node's network namespace, for at most 10 s.
 
     A killed command may have started processes without recording them.
     """
-    deadline = time.monotonic() + _END_S
-    while (inside := network.list_inside(node)) and time.monotonic() < deadline:
+    deadline = time.monotonic() + _KILL_TIMEOUT_S
+    while (inside := network.list_processes(node)) and time.monotonic() < deadline:
         for pid in inside:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -110,10 +110,10 @@ def make_cgroups(node: Node) -> None:
     """Create the kubelet's `cgroupRoot`: one cgroup per hierarchy (v1), or one with controllers enabled (v2)."""
     if (_CGROUPS / "cgroup.controllers").exists():
         controllers = (_CGROUPS / "cgroup.controllers").read_text(encoding="ascii").split()
-        wanted = " ".join(f"+{c}" for c in ("cpu", "cpuset", "memory", "pids", "io") if c in controllers)
-        (_CGROUPS / "cgroup.subtree_control").write_text(wanted, encoding="ascii")
+        controllers_enabled = " ".join(f"+{c}" for c in ("cpu", "cpuset", "memory", "pids", "io") if c in controllers)
+        (_CGROUPS / "cgroup.subtree_control").write_text(controllers_enabled, encoding="ascii")
         (_CGROUPS / node.name).mkdir(exist_ok=True)
-        (_CGROUPS / node.name / "cgroup.subtree_control").write_text(wanted, encoding="ascii")
+        (_CGROUPS / node.name / "cgroup.subtree_control").write_text(controllers_enabled, encoding="ascii")
         return
     for hierarchy in _hierarchies():
         (hierarchy / node.name).mkdir(exist_ok=True)

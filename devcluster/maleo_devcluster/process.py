@@ -51,7 +51,7 @@ def start(name: str, command: Sequence[str], *, folder: Path, environment: Mappi
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{name}.log"
     with log.open("wb") as output:
-        child = subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -59,8 +59,8 @@ def start(name: str, command: Sequence[str], *, folder: Path, environment: Mappi
             start_new_session=True,
             env={**os.environ, **(environment or {})},
         )
-    child.returncode = 0  # it outlives this command: suppress Popen's warning that it still runs
-    return Process(name=name, pid=child.pid, started=_started(child.pid), log=log)
+    process.returncode = 0  # it outlives this command: suppress Popen's warning that it still runs
+    return Process(name=name, pid=process.pid, started=_started(process.pid), log=log)
 
 
 def await_ready(process: Process, is_ready: Callable[[], bool], *, timeout_s: float) -> None:

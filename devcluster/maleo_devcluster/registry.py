@@ -25,13 +25,13 @@ def start_registry(address: str, storage: Path, folder: Path) -> Process:
     }
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     process = start("registry", ["docker-registry", "serve", str(config)], folder=folder / "log")
-    await_ready(process, lambda: _answers(f"http://{address}/v2/"), timeout_s=_READY_S)
+    await_ready(process, lambda: _is_healthy(f"http://{address}/v2/"), timeout_s=_READY_S)
     return process
 
 
-def _answers(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - address of this registry
-            return bool(answer.status == 200)  # noqa: PLR2004 - OK
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - address of this registry
+            return bool(response.status == 200)  # noqa: PLR2004 - OK
     except (urllib.error.URLError, OSError):
         return False

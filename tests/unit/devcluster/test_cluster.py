@@ -136,7 +136,7 @@ def test_kind_configuration__that_is_none_says_what_it_needs(text: str, words: s
 
 def test_slow_link__has_a_class_and_rules_of_its_own_on_each_sender() -> None:
     drone, edge = load(ROOT / "kind-config.yaml")[0], load(ROOT / "kind-config.yaml")[2]
-    commands = [" ".join(c) for c in network.slow_peer(drone, edge, 4_000_000)]
+    commands = [" ".join(c) for c in network.add_limit(drone, edge, 4_000_000)]
     assert commands == [
         "tc -n drone-1 class replace dev eth0 parent 1: classid 1:d htb rate 4000000bit burst 16k",
         "tc -n drone-1 filter add dev eth0 parent 1: protocol ip prio 103 u32 match ip dst 172.30.99.13/32 flowid 1:d",
