@@ -307,7 +307,7 @@ def _from_bytes(data: memoryview, dtype: np.dtype[Any], shape: list[int], path: 
 
 
 def _is_number(text: str) -> bool:
-    """Return True for up to _MAX_LENGTH_DIGITS ASCII digits; `str.isdigit` alone accepts digits of other scripts."""
+    """Return True for up to _MAX_DIGITS ASCII digits; `str.isdigit` alone accepts digits of other scripts."""
     return text.isascii() and text.isdigit() and len(text) <= _MAX_LENGTH_DIGITS
 
 

@@ -150,9 +150,8 @@ class _Propagation:
             spread = np.broadcast_to(marks.reshape(len(marks), *(1,) * (len(shape) + 1 - marks.ndim), *marks.shape[1:]),
                                      (len(marks), *shape))  # fmt: skip
             found = spread if found is None else np.where(found[0] > 0, found, spread)
-        mixes_all = (
-            node.op_type == "DynamicQuantizeLinear" and prod(shape) > 1
-        )  # scale and zero point combine all elements
+        # scale and zero point combine all elements
+        mixes_all = node.op_type == "DynamicQuantizeLinear" and prod(shape) > 1
         return [found, *(None for _ in node.output[1:])] if mixes_all else [found]
 
     # ------------------------------------------------------------------------------------------------ by place

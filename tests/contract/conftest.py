@@ -8,7 +8,7 @@ from maleo_cli.model import zoo
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> zoo.Made:
+def digits(tmp_path_factory: pytest.TempPathFactory) -> zoo.ZooNetwork:
     """The trained network of the zoo, made once: its training takes most of a minute on a busy machine."""
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - takes a second, and few tests need it
 

@@ -18,7 +18,7 @@ from maleo_cli.output.text import (
     format_parts,
     format_plan_margin,
 )
-from maleo_planner import Aim, Explanation, Feasible, Estimate, Frontier, Infeasible, Plan, Snapshot, Verdict
+from maleo_planner import Aim, Estimate, Explanation, Feasible, Infeasible, ParetoFront, Plan, Snapshot, Verdict
 from maleo_planner.types.accuracy_floor import find_floor
 
 _COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "PARTITIONS", "LATENCY", "ENERGY", "ACCURACY")

@@ -189,7 +189,7 @@ def format_alternatives(
     return ["Best plan of each other mode", *align(rows)] if rows else []
 
 
-def format_classes(classes: Sequence[UnitClass], aim: Aim, *, floor: float, everything: bool) -> list[str]:
+def format_classes(classes: Sequence[UnitClassOutcome], aim: Aim, *, floor: float, everything: bool) -> list[str]:
     """Return lines on classes of units and variants: rejections by code, each rejected class, and the feasible ones.
 
     floor: absolute accuracy floor. everything: False for the numbers by code only.
@@ -244,12 +244,12 @@ def _compare(mission: Mission, other: Alternative, aim: Aim) -> str:
     """Return the blockers and relaxations of an alternative; if it is feasible, its terms against the chosen plan."""
     if other.blockers:
         codes = ", ".join(b.code for b in other.blockers)
-        relaxed = " or ".join(format_changes(mission, changes) for changes in other.would_do)
+        relaxed = " or ".join(format_changes(mission, changes) for changes in other.suggested_changes)
         return f"{codes}  feasible with {relaxed}" if relaxed else codes
     threshold = _MIN_DIFFERENCE if aim == "margins" else 0.0
-    terms = sorted(other.lacks.items(), key=lambda term: -abs(term[1]))
+    terms = sorted(other.term_differences.items(), key=lambda term: -abs(term[1]))
     differences = ", ".join(f"{name} {format_term(-value, aim)}" for name, value in terms if abs(value) > threshold)
-    total = -sum(other.lacks.values())
+    total = -sum(other.term_differences.values())
     return f"objective {format_term(total, aim)}" + (f": {differences}" if differences else "")
 
 

@@ -126,8 +126,8 @@ class Writer:
     async def _create_or_find(self, kind: Kind, body: Object) -> Object | None:
         """Create `body` and return None, or return the existing object.
 
-        Raise NotControlled if the existing object has another controller or none. A forced server-side apply is not used:
-        it would take over a tenant's object of the same name.
+        Raise NotControlled if the existing object has another controller or none. A forced server-side apply is not
+        used: it would take over a tenant's object of the same name.
         """
         try:
             self._cache.record(kind, await self._create_with_any_ip(kind, body))

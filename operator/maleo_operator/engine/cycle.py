@@ -332,7 +332,9 @@ class Cycle:
 
     async def _plan(self, session: PlanningSession, key: str) -> Verdict:
         """Plan in a worker thread, and update `last_progress` meanwhile so that `/healthz` outlives a long plan."""
-        planning = asyncio.create_task(asyncio.to_thread(session.plan if self._is_burst else session.plan_with_diagnosis, key))
+        planning = asyncio.create_task(
+            asyncio.to_thread(session.plan if self._is_burst else session.plan_with_diagnosis, key)
+        )
         while not planning.done():
             self.last_progress = time.monotonic()
             await asyncio.wait({planning}, timeout=_HEARTBEAT_S)

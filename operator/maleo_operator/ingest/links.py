@@ -21,9 +21,8 @@ _MIN_SAMPLES: Final = 3
 _RECENT: Final = 8
 _EXPIRY_S: Final = 600.0  # measurements expire after this, so that planning tries the link again
 _LATER_S: Final = 5.0
-_MIN_BYTES: Final = (
-    16 * 1024
-)  # more than the initial window of ten segments, which are sent before the first acknowledgement (RFC 6928)
+# more than the initial window of ten segments, which are sent before the first acknowledgement (RFC 6928)
+_MIN_BYTES: Final = 16 * 1024
 _MIN_TRANSFER_SHARE: Final = 0.5  # of a transfer's time that its bytes take; below it the estimate is mostly error
 _MAX_RELATIVE_SIGMA: Final = 0.5
 _BAND: Final = 0.1  # estimates change in relative steps of this size, so that steady conditions give equal snapshots

@@ -22,10 +22,8 @@ _FRESH_S: Final = 5.0
 _REPORT_EXPIRY_S: Final = 300.0  # age at which the last report of a removed slot is dropped
 _MIN_COMPUTE_SAMPLES: Final = 30
 _BAND: Final = 0.1  # corrections change in relative steps of this size, so that steady conditions give equal snapshots
-_CORRECTION_BOUNDS: Final = (
-    0.01,
-    100.0,
-)  # bounds; the catalogue's figures for a generic CPU were seen to be off twelve-fold
+# bounds; the catalogue's figures for a generic CPU were seen to be off twelve-fold
+_CORRECTION_BOUNDS: Final = (0.01, 100.0)
 _GAIN: Final = 0.3  # smoothing factor, because mean and p95 of few requests are noisy
 _JUMP: Final = 1.5  # a factor that changes by more is a new computation and restarts the smoothing
 

@@ -39,7 +39,7 @@ def decide(scope: MissionScope) -> Outcome:
     )
 
 
-def _list_creations(scope: MissionScope, transition: state_machine.Turn) -> tuple[dict[str, Any], ...]:
+def _list_creations(scope: MissionScope, transition: state_machine.Transition) -> tuple[dict[str, Any], ...]:
     """Return the new Placement, the Secret if needed, and a pod for each slot without one whose node is reachable."""
     held, pods = transition.revisions.held, revisions.live_pods(scope.pods)
     entries = {revisions.entry_of(p) for p in held}
@@ -68,7 +68,7 @@ def _needed_slots(roles: Revisions) -> tuple[Slot, ...]:
     return tuple(dict.fromkeys(slot for p in placements for slot in revisions.slots_of(p)))
 
 
-def _list_patches(scope: MissionScope, transition: state_machine.Turn) -> tuple[dict[str, Any], ...]:
+def _list_patches(scope: MissionScope, transition: state_machine.Transition) -> tuple[dict[str, Any], ...]:
     entry = _service_target(scope, transition)
     patches = []
     if entry is not None:
@@ -79,7 +79,7 @@ def _list_patches(scope: MissionScope, transition: state_machine.Turn) -> tuple[
     return (*patches, *filter(None, (children.restore_labels(scope, pod) for pod in live)))
 
 
-def _service_target(scope: MissionScope, transition: state_machine.Turn) -> Placement | None:
+def _service_target(scope: MissionScope, transition: state_machine.Transition) -> Placement | None:
     """Return the Placement whose entry the Service selects: the active one once its entry reports that it serves.
 
     Until then it is the newest draining Placement that still has an entry pod.
@@ -91,13 +91,13 @@ def _service_target(scope: MissionScope, transition: state_machine.Turn) -> Plac
     return roles.active or roles.pending
 
 
-def _list_deletions(scope: MissionScope, transition: state_machine.Turn) -> tuple[Reference, ...]:
+def _list_deletions(scope: MissionScope, transition: state_machine.Transition) -> tuple[Reference, ...]:
     namespace = scope.mission.metadata.namespace
     pods = [Reference("Pod", namespace, p.name) for p in scope.pods if _is_obsolete(scope, transition, p)]
     return (*pods, *(Reference("Placement", namespace, p.metadata.name) for p in transition.pruned))
 
 
-def _is_obsolete(scope: MissionScope, transition: state_machine.Turn, pod: SlotPod) -> bool:
+def _is_obsolete(scope: MissionScope, transition: state_machine.Transition, pod: SlotPod) -> bool:
     active_deleted = (
         transition.active is not None and transition.revisions.active is None
     )  # Placement deleted while it serves
@@ -122,7 +122,7 @@ def _has_former_identity(scope: MissionScope, pod: SlotPod) -> bool:
     return pod.identity != children.identity_digest(scope.identity)
 
 
-def _is_drained(scope: MissionScope, transition: state_machine.Turn, draining: Placement, slot: Slot) -> bool:
+def _is_drained(scope: MissionScope, transition: state_machine.Transition, draining: Placement, slot: Slot) -> bool:
     """Return True if `slot` is the draining entry and the new entry serves.
 
     The old entry answers the requests that it has begun, and its clients reconnect to the new one.
@@ -130,7 +130,7 @@ def _is_drained(scope: MissionScope, transition: state_machine.Turn, draining: P
     return revisions.entry_of(draining) == slot and state_machine.has_switched(scope, transition)
 
 
-def _requeue(scope: MissionScope, transition: state_machine.Turn) -> float:
+def _requeue(scope: MissionScope, transition: state_machine.Transition) -> float:
     """Return the seconds until the next pass for changes caused by time alone; reports and watches wake it earlier."""
     failed = any(p.failed and not p.terminating for p in scope.pods)
     if transition.revisions.pending is not None or transition.revisions.draining or transition.committed or failed:

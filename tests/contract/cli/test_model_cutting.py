@@ -31,11 +31,11 @@ def test_network__answers_the_same_in_parts(name: str, folder: Path) -> None:
     _check_parts(name, zoo.make(name, folder))
 
 
-def test_trained_network__answers_the_same_in_parts(digits: zoo.Made) -> None:
+def test_trained_network__answers_the_same_in_parts(digits: zoo.ZooNetwork) -> None:
     _check_parts("digits", digits)
 
 
-def _check_parts(name: str, made: zoo.Made) -> None:
+def _check_parts(name: str, made: zoo.ZooNetwork) -> None:
     for variant, path in made.files.items():
         model = onnx.load(str(path))
         found = analyze(model)
@@ -100,7 +100,7 @@ def test_zoo__makes_the_same_network_again_and_examples_name_it(folder: Path, tm
     assert (said.key, "random" in said.value) == ("weights", True)
 
 
-def test_digits__were_really_learned(digits: zoo.Made) -> None:
+def test_digits__were_really_learned(digits: zoo.ZooNetwork) -> None:
     accuracy = digits.accuracy
     assert {variant: row[:2] for variant, row in accuracy.items()} == dict.fromkeys(
         ("fp32", "int8"), ("top-1", "sklearn-digits-test")

@@ -238,7 +238,7 @@ def test_model_that_answers_at_random__says_that_its_cuts_were_not_tried() -> No
     assert "not deterministic" in note
 
 
-def test_import_with_codecs__writes_models_that_cross_and_come_back(tmp_path: Path, digits: zoo.Made) -> None:
+def test_import_with_codecs__writes_models_that_cross_and_come_back(tmp_path: Path, digits: zoo.ZooNetwork) -> None:
     """Every cut of a real network through both codecs: what comes back is what went in, within the grain."""
     file = shutil.copy(digits.files["fp32"], tmp_path)  # codecs are written beside it
     out = tmp_path / "model.yaml"

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from maleo_artifacts.registry import digest_of
 from maleo_runtime.artifact import ArtifactStore
 from maleo_runtime.stage import LoadFailed
-from support.slot_harness import LOOKUP, World, X, Y, running
 from maleo_runtime.trial_load import available_memory, run_trial_load
 from maleo_wire.messages import Artifact, CodecSpec, Revision, StageSpec, TensorSpec
+from support.slot_harness import LOOKUP, World, X, Y, running
 
 _WAIT_S = 60
 _INFO = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in ("x", "y")]

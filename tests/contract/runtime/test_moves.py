@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from maleo_runtime.stage import Stage
-from support.slot_harness import Caller, World, running
 from maleo_wire.messages import Artifact, Peer
+from support.slot_harness import Caller, World, running
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from maleo_api.meta import Basis, Tier
 from maleo_api.mission import Mission
 from maleo_api.model import Artifact, Model, Tensor
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.manifests.children import identity_mark
+from maleo_operator.reconcilers.manifests.children import identity_digest
 from maleo_operator.reconcilers.manifests.placement import propose
 from maleo_operator.reconcilers.revisions import Revisions
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod, SlotSettings, Telemetry
@@ -204,7 +204,7 @@ def pod(where: str, **changes: Any) -> SlotPod:
         "failed": False,
         "message": "",
         "terminating": False,
-        "identity": identity_mark("secret"),
+        "identity": identity_digest("secret"),
     }
     return SlotPod(**(facts | changes))
 

@@ -136,8 +136,8 @@ def find_margins(
 ) -> Margins | None:
     """Return the printed margins of the status.
 
-    Latency and energy are bands, with a mark on predictions. Accuracy is declared, in percentage points. `conditions`, those
-    of the objectives, decide the sign, so that noise never makes a margin negative.
+    Latency and energy are bands, with a mark on predictions. Accuracy is declared, in percentage points.
+    `conditions`, those of the objectives, decide the sign, so that noise never makes a margin negative.
     """
     if active is None:
         return None

@@ -42,7 +42,7 @@ def _accuracy(scope: MissionScope, active: Placement) -> Condition:
     reached = quantities.parse(quantities.RATIO, figure.value)
     floor = format_floor(objective, find_floor(objective, scope.model), reached)
     message = f"{metric} is {figure.value} ({figure.basis}), the floor is {floor}"
-    if margin < -TIE:
+    if margin < -EPSILON:
         return make_condition("AccuracyMet", "False", "BelowFloor", message)
     return make_condition("AccuracyMet", "True", "DeclaredFigure", message)
 

@@ -121,7 +121,7 @@ def manifest(scope: MissionScope, placement: stored.Placement) -> dict[str, Any]
     }
 
 
-def to_rejections(rejected: tuple[Rejected, ...]) -> list[stored.Rejection]:
+def to_rejections(rejected: tuple[RejectionSummary, ...]) -> list[stored.Rejection]:
     return [
         stored.Rejection(
             candidate=row.candidate[:128],
@@ -207,7 +207,7 @@ def _partition(name: str, part: PlannedPartition, following: PlannedPartition | 
     )
 
 
-def _codec_model(codec: Codec, artifact: Artifact) -> stored.Coder:
+def _codec_model(codec: Codec, artifact: Artifact) -> stored.CodecModel:
     return stored.CodecModel(codec=codec.name, artifact=artifact, tensors=codec.tensors)
 
 
@@ -240,7 +240,7 @@ def _predicted(plan: Plan) -> api.Predicted:
     )
 
 
-def _figure(unit: quantities.Unit, figure: Estimate | None) -> api.Figure | None:
+def _figure(unit: quantities.Unit, figure: Estimate | None) -> api.Quantity | None:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return None
     return api.Quantity(value=quantities.show(unit, figure.value), basis=figure.basis)

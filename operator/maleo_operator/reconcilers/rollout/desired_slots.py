@@ -89,7 +89,7 @@ def _following(placement: Placement, partition: Partition) -> Partition | None:
     return chain[position] if position < len(chain) else None
 
 
-def _next_peer(scope: MissionScope, partition: Partition, pods: dict[Slot, SlotPod], *, allowed: bool) -> wire.Hop:
+def _next_peer(scope: MissionScope, partition: Partition, pods: dict[Slot, SlotPod], *, allowed: bool) -> wire.Peer:
     """Return the hop to the slot of the following `partition`.
 
     The address is empty while the slot has none, and while an egress rule forbids the placement: then nothing is sent,
@@ -112,7 +112,7 @@ def _fallback(placement: Placement) -> wire.Revision:
     )
 
 
-def _stage_spec(artifact: Artifact, partition: Partition, *, withholds_input: bool = False) -> wire.Stage:
+def _stage_spec(artifact: Artifact, partition: Partition, *, withholds_input: bool = False) -> wire.StageSpec:
     return wire.StageSpec(
         artifact=_artifact(artifact),
         inputs=_tensors(partition.inputs),
@@ -131,7 +131,7 @@ def _label(variant: str, exit_: str) -> str:
     return f"{variant}:{exit_}" if exit_ else variant
 
 
-def _codec_spec(codec: CodecModel | None) -> wire.Coder | None:
+def _codec_spec(codec: CodecModel | None) -> wire.CodecSpec | None:
     return wire.CodecSpec(artifact=_artifact(codec.artifact), tensors=_tensors(codec.tensors)) if codec else None
 
 
@@ -154,7 +154,7 @@ def _pace(partition: Partition) -> wire.Pace | None:
     )
 
 
-def _request_policy(scope: MissionScope) -> wire.Policy:
+def _request_policy(scope: MissionScope) -> wire.RequestPolicy:
     latency = scope.mission.spec.objectives.latency
     return wire.RequestPolicy(
         latency_limit_s=quantities.parse(quantities.DURATION, latency.at_most) if latency else None,

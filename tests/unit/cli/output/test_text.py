@@ -18,6 +18,7 @@ from maleo_cli.output.text import (
     format_rate,
 )
 from maleo_planner.types.problem import Estimate, Plan
+from support.planner.builders import block, by_mode, link, mission, model, profile, snapshot, variant
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from maleo_wire.messages import (
     TransferReport,
     UnitReading,
 )
-from support.operator.builders import artifact, plan
 from maleo_wire.server_session import ControlServer
+from support.operator.builders import artifact, plan
 
 _SEQUENCE = itertools.count(1)
 KEY, SLOT, POD = "default/watch", "default/watch-entry", "watch-entry"

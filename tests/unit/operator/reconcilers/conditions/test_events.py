@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from builders import feasible, infeasible, mission, plan, scope
 from maleo_operator.reconcilers.conditions.events import format_decision
 from maleo_operator.reconcilers.scope import Event
 from support.operator.builders import feasible, infeasible, mission, plan, scope
