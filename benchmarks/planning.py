@@ -74,7 +74,7 @@ def _time_size(blocks: int, devices: int, partitions: int, scarcity: Scarcity, c
     chance, seconds, gaps, max_used = Random(blocks * 1000 + devices), list[float](), list[float](), 0
     for _ in range(count):
         found = one(chance, blocks=blocks, nodes=devices, scarcity=scarcity)
-        with patch.object(planner, "SearchScope", partial(SearchScope, most_partitions=partitions)):
+        with patch.object(planner, "SearchScope", partial(SearchScope, max_partitions=partitions)):
             took, verdict = _timed(plan, found, KEY)
         seconds.append(took)
         gaps.append(_gap(verdict))

@@ -94,7 +94,7 @@ class World:
             lost_nodes=self.lost,
             epoch=self.epoch,
             now=self.now,
-            deleted=self._known(),
+            deleted_active=self._known(),
             planned_at=self.planned_at,
             displaced=self.displaced,
         )

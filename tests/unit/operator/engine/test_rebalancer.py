@@ -49,14 +49,14 @@ def _held(found: Snapshot) -> dict[str, Plan]:
 
 def test_improvement__moves_nothing_where_all_is_well() -> None:
     found = _world()
-    settled = replace(found, held=_held(found))
+    settled = replace(found, current_plans=_held(found))
     assert select_moves(settled, plan_fleet(settled, explain=False)) == {}
 
 
 def test_improvement__names_those_who_are_served_better_elsewhere() -> None:
     found = replace(_world(), missions={"default/first": _world().missions["default/first"]})
     slow = replace(found, devices={k: d for k, d in found.devices.items() if k != "fast"})
-    before = replace(found, held=_held(slow))
+    before = replace(found, current_plans=_held(slow))
     moves = select_moves(before, plan_fleet(before, explain=False))
     assert [p.node for p in moves["default/first"].partitions] == ["fast"]
 
@@ -72,7 +72,7 @@ def test_improvement__has_a_plan_for_those_who_are_not_served_yet() -> None:
     """One serves on the only unit that would do for the other: together both are served."""
     found = _world()
     held = {"default/first": _only_on("fast", found)}
-    wanted = select_moves(found := replace(found, held=held), plan_fleet(found, explain=False))
+    wanted = select_moves(found := replace(found, current_plans=held), plan_fleet(found, explain=False))
     assert set(wanted) >= {"default/second"}
 
 

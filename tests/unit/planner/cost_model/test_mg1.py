@@ -18,7 +18,7 @@ shares = st.floats(0.001, 0.3)
 seconds = st.floats(0.001, 2.0)
 queues = st.lists(st.tuples(shares, seconds), max_size=3).map(Queue.from_parts)
 leeways = st.builds(
-    WaitBudget, bearable=st.just(0.0) | st.floats(1e-4, 3.0), z=st.sampled_from([0.0, 1.28, 1.645, 2.33]), queue=queues
+    WaitBudget, seconds=st.just(0.0) | st.floats(1e-4, 3.0), z=st.sampled_from([0.0, 1.28, 1.645, 2.33]), queue=queues
 )
 
 

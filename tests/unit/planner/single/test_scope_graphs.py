@@ -35,14 +35,14 @@ def _merge(results: tuple[SearchResult, ...]) -> SearchResult:
 @given(world=constrained_worlds, data=st.data())
 def test_rejections_and_explanations__are_those_of_all_scopes_in_any_order(world: World, data: st.DataObject) -> None:
     keys = st.sets(st.sampled_from(sorted(unit.key for unit in _problem(world).units)))
-    scopes = [SearchScope(frozenset(data.draw(keys))), SearchScope(frozenset(data.draw(keys)), farther=True)]
+    scopes = [SearchScope(frozenset(data.draw(keys))), SearchScope(frozenset(data.draw(keys)), beyond_one_hop=True)]
     scopes.append(SearchScope())
 
     def explain(order: tuple[SearchScope, ...]) -> object:
         problem = _problem(world)  # a new one: what an earlier search left in caches must not matter either
         merged = _merge(tuple(search(problem, scope, Budget()) for scope in order))
         rejected = summarise_rejections(merged.candidates, merged.rejections)
-        best = [(c.objective, c.variant.label, [p.unit.key for p in c.pieces]) for c in merged.candidates]
+        best = [(c.objective, c.variant.label, [p.unit.key for p in c.partitions]) for c in merged.candidates]
         return (
             rejected,
             blocker_of_rejections(problem, merged),
@@ -68,5 +68,5 @@ def test_search__changes_neither_its_problem_nor_what_the_next_one_finds(world: 
         first.upper_bound,
         first.is_complete,
     )
-    assert [c.order for c in again.candidates] == [c.order for c in first.candidates]
+    assert [c.sort_key for c in again.candidates] == [c.sort_key for c in first.candidates]
     assert set(narrower.rejections) <= set(first.rejections)
