@@ -352,9 +352,9 @@ _ESCAPES: dict[str, tuple[dict[str, Any], str]] = {
     "without labels": ({"metadata": {"labels": {"maleo.dev/mission": "cctv", "app.kubernetes.io/managed-by": "x"}}},
                        "have the labels"),
     "on the host's network": ({"spec": {"hostNetwork": True}}, "must not use host namespaces"),
-    "with the host's files": ({"spec": {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, "no volume but"),
-    "with a Secret's files": ({"spec": {"volumes": [{"name": "x", "secret": {"secretName": "s"}}]}}, "no volume but"),
-    "with a token": ({"spec": {"automountServiceAccountToken": True}}, "no ServiceAccount token"),
+    "with the host's files": ({"spec": {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, "than emptyDir"),
+    "with a Secret's files": ({"spec": {"volumes": [{"name": "x", "secret": {"secretName": "s"}}]}}, "than emptyDir"),
+    "with a token": ({"spec": {"automountServiceAccountToken": True}}, "a ServiceAccount token"),
     "with another's Secret": (
         {"spec": {"containers": [{"name": "slot", "image": "slot:1",
             "securityContext": {"allowPrivilegeEscalation": False},
@@ -363,7 +363,7 @@ _ESCAPES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "privileged": (
         {"spec": {"containers": [{"name": "slot", "image": "slot:1", "securityContext": {"privileged": True}}]}},
-        "a slot is unprivileged",
+        "must be unprivileged",
     ),
 }  # fmt: skip
 
