@@ -41,7 +41,7 @@ _WAIT_S = 10
 class Anywhere(AddressPolicy):
     """Lists every server: those of this test are on this machine, each at a port of its own."""
 
-    def lists(self, url: URL) -> bool:
+    def is_listed(self, url: URL) -> bool:
         return bool(url.host)
 
 
