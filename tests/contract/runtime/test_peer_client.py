@@ -90,7 +90,7 @@ class _Halfway(RevisionStore):
     """Holds one revision whose second part is somewhere else."""
 
     @asynccontextmanager
-    async def holding(self, number: int) -> AsyncIterator[HeldRevision | None]:
+    async def hold(self, number: int) -> AsyncIterator[HeldRevision | None]:
         hop = Peer(address="far:1", node="edge-1")
         yield HeldRevision(
             Revision(revision=number, epoch=1, variant="fp32", stage=None, next=hop), cast("Stage", object())
