@@ -59,7 +59,7 @@ def without_codecs(variant: RunnableVariant) -> RunnableVariant:
     if not any(block.cut and block.cut.codecs for block in variant.blocks):
         return variant
     plain = [b.model_copy(update={"cut": b.cut and b.cut.model_copy(update={"codecs": []})}) for b in variant.blocks]
-    return _make_runnable(variant, blocks=plain, exit=variant.exit, taken_from=variant.exit_outputs)
+    return _make_runnable(variant, blocks=plain, exit=variant.exit, exit_outputs=variant.exit_outputs)
 
 
 def _make_runnable(variant: Variant, **changes: object) -> RunnableVariant:
@@ -83,5 +83,5 @@ def _end_at_exit(variant: Variant, exit_: Exit) -> RunnableVariant:
         accuracy=exit_.accuracy,
         exits=[],
         exit=exit_.name,
-        taken_from=tuple(exit_.outputs),
+        exit_outputs=tuple(exit_.outputs),
     )
