@@ -1,7 +1,9 @@
 """Runnable variants: each variant of a Model as a whole, and ending at each of its early exits."""
 
+from typing import Any, TypedDict, Unpack
+
 from maleo_api.mission import Mission
-from maleo_api.model import Block, Exit, Model, Variant
+from maleo_api.model import AccuracyFigure, Block, Exit, Model, Variant
 from maleo_api.spelling import find_close, suggest
 
 
@@ -16,6 +18,19 @@ class RunnableVariant(Variant):
     def label(self) -> str:
         """Return variant and exit: `fp32`, or `fp32:exit-1`."""
         return f"{self.name}:{self.exit}" if self.exit else self.name
+
+
+class _Changes(TypedDict, total=False):
+    """Fields in which a runnable variant may differ from its variant.
+
+    `model_construct` accepts every keyword, and drops one that is no field: with these types mypy rejects it.
+    """
+
+    blocks: list[Block]
+    accuracy: list[AccuracyFigure]
+    exits: list[Exit]
+    exit: str
+    exit_outputs: tuple[str, ...]
 
 
 def list_runnable_variants(model: Model) -> list[RunnableVariant]:
@@ -59,13 +74,14 @@ def without_codecs(variant: RunnableVariant) -> RunnableVariant:
     if not any(block.cut and block.cut.codecs for block in variant.blocks):
         return variant
     plain = [b.model_copy(update={"cut": b.cut and b.cut.model_copy(update={"codecs": []})}) for b in variant.blocks]
-    return _make_runnable(variant, blocks=plain, exit=variant.exit, exit_outputs=variant.exit_outputs)
+    return _make_runnable(variant, blocks=plain)
 
 
-def _make_runnable(variant: Variant, **changes: object) -> RunnableVariant:
-    """Return the variant as a runnable variant with these fields changed."""
-    fields = {name: getattr(variant, name) for name in Variant.model_fields}
-    return RunnableVariant.model_construct(**fields | changes)
+def _make_runnable(variant: Variant, **changes: Unpack[_Changes]) -> RunnableVariant:
+    """Return the variant, runnable already or not, as a runnable variant with these fields changed."""
+    fields: dict[str, Any] = {name: getattr(variant, name) for name in type(variant).model_fields}
+    fields.update(changes)
+    return RunnableVariant.model_construct(**fields)
 
 
 def _end_at_exit(variant: Variant, exit_: Exit) -> RunnableVariant:
