@@ -191,7 +191,7 @@ def decide(
     An infeasible verdict has no relaxations, and the `retry` of its blockers is an estimate.
 
     Args:
-        reservations: Reservations that count in place of `snapshot.held`.
+        reservations: Reservations that count in place of `snapshot.current_plans`.
         budget: None for the standard budget.
     """
     mission, index = snapshot.missions[key], index or FleetIndex(snapshot)
@@ -205,10 +205,8 @@ def decide(
     if tables and problem.reach.entry is not None and result.feasible is None:
         scope = far_scope(problem, scope)
         result = result.merge(search(problem, scope, budget))
-    is_proven = True
     if result.feasible is None:
         result = result.merge(search_any(problem, scope, budget))
-        is_proven = result.is_proven and result.is_complete
     accuracy = problem.requirements.accuracy
     floor = accuracy.value if accuracy is not None else 0.0
     rejected = summarise_rejections(result.candidates, result.rejections, floor=floor)
@@ -220,7 +218,7 @@ def decide(
             if best and built
             else (blocker_of_rejections(problem, result),)
         )
-        blockers = tuple(blocked)
+        blockers, is_proven = tuple(blocked), result.is_proven and result.is_complete
         if not is_proven:
             blockers = (blocker_of_work_limit(problem, built), *(replace(b, retry="CannotNow") for b in blockers))
         return Infeasible(blockers, (), rejected, built, is_proven)

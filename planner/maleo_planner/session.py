@@ -50,7 +50,7 @@ class PlanningSession:
                 self.reservations.reserve(mission, held)
 
     def reserve(self, key: str, plan: Plan | None) -> None:
-        """Set the plan that the mission holds, None for no plan; `snapshot.held` stays as it is."""
+        """Set the plan that the mission holds, None for no plan; `snapshot.current_plans` stays as it is."""
         if plan is None:
             self.reservations.release(key)
         else:
@@ -100,7 +100,7 @@ class PlanningSession:
         return any(unit == tuple(names) for unit, _, _ in list_unit_usage(plan))
 
     def assume(self, key: str, plan: Plan | None) -> None:
-        """Set the plan that the mission holds, as `reserve` does, in `snapshot.held` too."""
+        """Set the plan that the mission holds, as `reserve` does, in `snapshot.current_plans` too."""
         self.reserve(key, plan)
         rest = {k: plan for k, plan in self.snapshot.current_plans.items() if k != key}
         self.snapshot = replace(self.snapshot, current_plans=rest if plan is None else {**rest, key: plan})

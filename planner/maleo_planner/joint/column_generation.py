@@ -10,9 +10,9 @@ chooses whole and solves the rest as a small integer program.
 
 Bound: Lagrangian relaxation of the resource rows. At any prices p >= 0 no choice exceeds
 sum of p[row] * free[row] + sum over missions of max(0, best priced value of a plan).
-Plans that are not on a table are bounded at these prices (`horizon.bound_beyond`), or searched where they might pay, so
-the bound holds for all plans. Queueing behind other missions of the tier is left out of the columns: it only makes
-plans worse, so the bound stays valid, and callers evaluate it when they reserve a plan.
+Plans that are not on a table are bounded at these prices (`shortlist_bound.bound_outside`), or searched where they
+might pay, so the bound holds for all plans. Queueing behind other missions of the tier is left out of the columns: it
+only makes plans worse, so the bound stays valid, and callers evaluate it when they reserve a plan.
 
 Complexity: one linear program and one pass over all tables per round; the integer program is limited by a number of
 branch-and-bound nodes.

@@ -23,6 +23,7 @@ from maleo_planner.inventory.fleet_index import FleetIndex, IndexCache
 from maleo_planner.inventory.reservations import ReservationView
 from maleo_planner.single.objective import MOVE_COST, Aim, Objective
 from maleo_planner.single.rejections import MODES
+from maleo_planner.types.numeric import EPSILON
 from maleo_planner.types.problem import NodeFacts, Plan
 from maleo_planner.types.requirements import Requirements
 from maleo_planner.types.variants import RunnableVariant
@@ -67,7 +68,7 @@ class MissionProblem:
         """Return the units of the input's node."""
         return self.index.units_on(self.source.name)
 
-    @property
+    @cached_property
     def modes(self) -> list[Mode]:
         """Return the modes that the mission allows."""
         return [mode for mode in MODES if mode in self.requirements.mission.spec.modes]
@@ -106,6 +107,10 @@ class MissionProblem:
     def find_variant(self, variant: str, exit_: str) -> RunnableVariant | None:
         """Return the variant with this exit; None if it does not exist or the mission does not allow it."""
         return next((v for v in self.runnable_variants() if (v.name, v.exit) == (variant, exit_)), None)
+
+    def keeps_accuracy_floor(self, variant: RunnableVariant) -> bool:
+        """Return True if the variant by itself keeps the Hard accuracy floor."""
+        return self.objective.accuracy_shortfall(self.requirements.accuracy_of(variant)) <= EPSILON
 
     # ------------------------------------------------------------------------------------------------ units
 

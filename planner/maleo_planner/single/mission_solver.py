@@ -21,7 +21,7 @@ value where units, codecs or variants were left out without a bound. Classes out
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -105,10 +105,12 @@ def search_any(problem: MissionProblem, scope: SearchScope, budget: Budget) -> S
     The same plans are feasible for every aim, so codecs are searched for `rate` too. That there is none is proven only
     if no search was interrupted and every unit, or an equally good one, was searched.
     """
-    scope = SearchScope(scope.units, scope.beyond_one_hop, MOST_STAGES, _FEW_EXPANSIONS)
+    scope = replace(scope, max_partitions=MOST_STAGES, max_expansions=_FEW_EXPANSIONS)
     graphs = ScopeGraphs(problem, scope, budget)
     variant_graphs = [
-        variant_graph.within_rate() for variant_graph in graphs.list_graphs() if variant_graph.keeps_accuracy_floor()
+        variant_graph.within_rate()
+        for variant_graph in graphs.list_graphs()
+        if problem.keeps_accuracy_floor(variant_graph.variant)
     ]
     objective = Objective(problem.requirements, "margins" if problem.aim == "margins" else "latency")
     found, undecided = list[Candidate](), list[VariantGraph]()
@@ -123,10 +125,8 @@ def search_any(problem: MissionProblem, scope: SearchScope, budget: Budget) -> S
     for variant_graph in undecided if not found else ():
         if budget.is_exhausted:
             break
-        limits, is_allowed = (
-            tuple(problem.objective.path_limits(variant_graph.variant, variant_graph.graph)),
-            variant_graph.path_filter(strict=True),
-        )
+        limits = tuple(problem.objective.path_limits(variant_graph.variant, variant_graph.graph))
+        is_allowed = variant_graph.path_filter(strict=True)
         result = find_feasible_path(variant_graph.graph, problem.modes, limits, is_allowed, MOST_STAGES, budget)
         if result.path is not None:
             found.append(variant_graph.evaluate(result.path))
@@ -225,7 +225,7 @@ def _solve(
     problem, budget = graphs.problem, graphs.budget
     move_cost = problem.move_cost if problem.incumbent is not None else 0.0
     for full in variant_graphs:
-        if strict and not full.keeps_accuracy_floor():
+        if strict and not problem.keeps_accuracy_floor(full.variant):
             continue
         if budget.is_exhausted:
             graphs.skip_unbounded()

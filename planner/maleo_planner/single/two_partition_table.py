@@ -61,7 +61,7 @@ def build_tables(problem: MissionProblem, budget: Budget, *, all_members: bool =
     """
     found = []
     for variant in problem.runnable_variants():
-        if problem.objective.accuracy_shortfall(problem.requirements.accuracy_of(variant)) <= EPSILON:
+        if problem.keeps_accuracy_floor(variant):
             rows = _list_rows(problem, variant, all_members=all_members)
             rows = rows[: max_rows(variant)]
             if rows and budget.spend(40 * CALL_WORK + 30.0 * len(rows) * len(find_last_blocks(variant)) ** 2):

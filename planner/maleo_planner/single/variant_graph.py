@@ -50,11 +50,6 @@ class VariantGraph:
         rate = self.problem.requirements.rate
         return replace(self, graph=self.graph.limit_step_time(1 / rate)) if rate > 0 else self
 
-    def keeps_accuracy_floor(self) -> bool:
-        """Return True if the variant by itself keeps the Hard accuracy floor."""
-        problem = self.problem
-        return problem.objective.accuracy_shortfall(problem.requirements.accuracy_of(self.variant)) <= EPSILON
-
     def is_possible(self, path: GraphPath) -> bool:
         """Return True if every step of the path can be done."""
         return bool(np.isfinite(path_cost(self.graph.tail, self.graph, path)))
