@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,17 +31,12 @@ from maleo_wire.messages import (
     TensorSpec,
 )
 from maleo_wire.server_session import ControlServer
+from support.ports import free_port
 
 WAIT_S = 60
 TOKEN = "token"
 X, H, Y = (TensorSpec(name=n, datatype="FP32", shape=(1, 8)) for n in ("x", "h1", "y"))
 HALF = TensorSpec(name="h1-half", datatype="FP16", shape=(1, 8))
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _write_model(path: Path) -> None:
@@ -152,7 +146,7 @@ class World:
         self.frames: dict[str, list[Frame]] = {}
         self.heard = asyncio.Condition()
         self.ports: dict[str, int] = {}
-        self._port = _free_port()
+        self._port = free_port()
         self.slots: dict[str, Slot] = {}
         self._processes: list[asyncio.subprocess.Process] = []
         self._stops: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
@@ -175,7 +169,7 @@ class World:
         await self._runner.cleanup()
 
     def start_slot(self, name: str) -> None:
-        self.ports[name] = _free_port()
+        self.ports[name] = free_port()
         agent = f"http://127.0.0.1:{self._port}"
         settings = Settings(agent, f"default/{name}", TOKEN, "127.0.0.1", self.ports[name], self.folder / name)
         stopping = asyncio.Event()
@@ -184,7 +178,7 @@ class World:
 
     async def start_process(self, name: str) -> asyncio.subprocess.Process:
         """A slot as a process of its own, ended by `stop`."""
-        self.ports[name] = _free_port()
+        self.ports[name] = free_port()
         told = {
             "MALEO_AGENT": f"http://127.0.0.1:{self._port}",
             "MALEO_SLOT": f"default/{name}",

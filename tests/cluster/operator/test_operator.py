@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import re
-import socket as sockets
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
@@ -38,10 +37,8 @@ from maleo_kube.resources import (
 )
 from maleo_operator.cluster.cache import ALL_MISSIONS
 from maleo_operator.main import Operator
-from maleo_operator.metrics import Metrics
-from maleo_operator.reconcilers.scope import SlotSettings
-from maleo_operator.settings import Settings
 from maleo_wire.messages import Hello, encode
+from support.operator.replica import running_operator
 from support.paths import ROOT
 from support.planner.builders import block, mission, model, profile, variant
 
@@ -67,25 +64,10 @@ async def operator(
 ) -> AsyncIterator[Operator]:
     """One replica, leading; ends when the test does."""
     monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
-    ingest, health, metrics = (_free_port() for _ in range(3))
-    settings = Settings(
-        namespace="default", identity="here", address=f"127.0.0.1:{ingest}", lease="operator-test",
-        ingest_port=ingest, health_port=health, metrics_port=metrics, kubeconfig=api_server.kubeconfig,
-        audience="maleo-operator", agent_account="agent-test",
-        slots=SlotSettings(image="slot:1", image_pull_policy="Never", agent_port=9808),
-    )  # fmt: skip
-    made, stopping = Operator(settings, client, Metrics()), asyncio.Event()
-    running = asyncio.create_task(made.run(stopping))
-    await _until(lambda: made.elector.epoch is not None and made.cache.synced)
-    yield made
-    stopping.set()
-    await running
-
-
-def _free_port() -> int:
-    with sockets.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    namespace = {"namespace": "default", "lease": "operator-test", "agent_account": "agent-test"}
+    async with running_operator(api_server.kubeconfig, **namespace) as made:
+        await _until(lambda: made.elector.epoch is not None and made.cache.synced)
+        yield made
 
 
 async def _until(reached: Callable[[], bool]) -> None:

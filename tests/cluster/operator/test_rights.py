@@ -26,9 +26,9 @@ from support.operator.account import (
     device,
     ensure_account,
     requests_of,
-    running_operator,
     write_kubeconfig,
 )
+from support.operator.replica import running_operator
 from support.planner.builders import mission
 
 pytestmark = pytest.mark.cluster

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import socket as sockets
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +16,6 @@ from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.errors import Conflict, NotFound
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES, LEASES, MODELS, NAMESPACES, NODES, Kind
-from maleo_operator.main import Operator
-from maleo_operator.metrics import Metrics
-from maleo_operator.reconcilers.scope import SlotSettings
-from maleo_operator.settings import Settings
 from support.planner.builders import block, model, profile, variant
 
 WAIT_S = 60
@@ -42,30 +37,6 @@ async def write_kubeconfig(plane: ControlPlane, admin: Client, folder: Path) -> 
         authority["certificate-authority"] = str(plane.ca_file)
     (folder / "kubeconfig").write_text(yaml.safe_dump(config), encoding="utf-8")
     return folder / "kubeconfig"
-
-
-@contextlib.asynccontextmanager
-async def running_operator(kubeconfig: Path, *, watch_namespaces: tuple[str, ...] = ()) -> AsyncIterator[Operator]:
-    """One replica in this process; KUBECONFIG names `kubeconfig`, for kopf."""
-    ports = []
-    for _ in range(3):
-        with sockets.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            ports.append(int(listener.getsockname()[1]))
-    settings = Settings(
-        namespace=NAMESPACE, identity="here", address=f"127.0.0.1:{ports[0]}", lease="maleo-operator",
-        ingest_port=ports[0], health_port=ports[1], metrics_port=ports[2], kubeconfig=kubeconfig,
-        audience="maleo-operator", watch_namespaces=watch_namespaces,
-        slots=SlotSettings(image="slot:1", image_pull_policy="Never", agent_port=9808),
-    )  # fmt: skip
-    async with Client.from_kubeconfig(kubeconfig) as client:
-        made, stopping = Operator(settings, client, Metrics()), asyncio.Event()
-        running = asyncio.create_task(made.run(stopping))
-        try:
-            yield made
-        finally:
-            stopping.set()
-            await running
 
 
 async def ensure_namespace(client: Client, name: str) -> None:

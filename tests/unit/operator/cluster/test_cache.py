@@ -1,7 +1,6 @@
 """What the operator makes of what it hears: agents' Leases by its own clock, slots' reports by their nodes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,12 +10,10 @@ from maleo_kube.client import Client
 from maleo_kube.errors import Forbidden, NotFound, Unreachable
 from maleo_kube.resources import LEASES, MISSIONS, MODEL_PROFILES, MODELS, NODES, PODS, Kind
 from maleo_operator.cluster.cache import Cache, Dirty
-from maleo_operator.main import Operator
-from maleo_operator.metrics import Metrics
-from maleo_operator.reconcilers.scope import SlotSettings
 from maleo_operator.settings import Settings
 from maleo_planner.types.taints import Toleration
 from maleo_wire.messages import Frame, SlotReport
+from support.operator.replica import offline_operator
 
 _DURATION_S = 30
 
@@ -93,12 +90,7 @@ def _report(slot: str) -> SlotReport:
 
 def test_node__is_believed_about_its_own_slots_alone() -> None:
     """An agent's token proves its node: with it nobody can call slots of other nodes warm, or active."""
-    slots = SlotSettings(image="slot:1", image_pull_policy="Never", agent_port=9808)
-    settings = Settings(
-        namespace="system", identity="here", address="127.0.0.1:1", lease="operator", ingest_port=1, health_port=2,
-        metrics_port=3, kubeconfig=Path("none"), audience="maleo-operator", slots=slots,
-    )  # fmt: skip
-    operator = Operator(settings, cast("Client", None), Metrics())
+    operator = offline_operator()
     operator.cache.record(MISSIONS, _mission("default", "watch", "m"))
     operator.cache.record(PODS, _pod("entry", "drone-1"))
     operator.cache.record(PODS, _pod("partner", "edge-1"))

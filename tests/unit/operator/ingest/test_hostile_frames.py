@@ -3,7 +3,7 @@
 import math
 import random
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,12 +15,8 @@ from maleo_agent.relay import Relay
 from maleo_agent.simulation_trace import Step
 from maleo_artifacts.address_policy import AddressPolicy
 from maleo_kube.answers import Object
-from maleo_kube.client import Client
 from maleo_kube.resources import MISSIONS, PLACEMENTS, PODS
 from maleo_operator.main import Operator
-from maleo_operator.metrics import Metrics
-from maleo_operator.reconcilers.scope import SlotSettings
-from maleo_operator.settings import Settings
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Observations
 from maleo_wire.ddsketch import Histogram
@@ -41,6 +37,7 @@ from maleo_wire.messages import (
 )
 from support.hostile_frames import Absurd
 from support.operator.builders import artifact
+from support.operator.replica import offline_operator
 from support.planner.builders import block, device, link, meta, mission, model, profile, snapshot, variant
 
 _FRAMES = 10_000
@@ -49,12 +46,7 @@ _NAMES = ("evil", "drone", "edge", "default/evil-entry", "default/watch-entry", 
 
 def _operator() -> Operator:
     """It knows mission `watch` from drone to edge, and mission `evil`, from evil to edge."""
-    slots = SlotSettings(image="slot:1", image_pull_policy="Never", agent_port=9808)
-    settings = Settings(
-        namespace="system", identity="here", address="127.0.0.1:1", lease="operator", ingest_port=1, health_port=2,
-        metrics_port=3, kubeconfig=Path("none"), audience="maleo-operator", slots=slots,
-    )  # fmt: skip
-    made = Operator(settings, cast("Client", None), Metrics())
+    made = offline_operator()
     for name, node in (("watch", "drone"), ("evil", "evil")):
         declared = mission(name)
         identified = declared.metadata.model_copy(update={"uid": name, "resource_version": "1"})
