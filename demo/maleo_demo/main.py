@@ -54,6 +54,10 @@ async def _run_story(environment: Environment, steps: Steps, report: Report, *, 
                 lambda s: s.revision > 0, what="a placement", timeout_s=90, since=applied
             )
             line.note = f"{placed.mission.status.mode}: {placed.mission.status.nodes}"
+        with steps.step("mission ready"):
+            placed = await observer.await_status(
+                lambda s: s.condition("Ready") == "True", what="Ready", timeout_s=90, since=applied
+            )
         with environment.reach(placed.mission.status.address) as address:
             report.route = "" if address == placed.mission.status.address else "kubectl proxy and the API server"
             load = await _prepare_load(environment, steps, placed, address)

@@ -69,7 +69,7 @@ def _needed_slots(roles: Revisions) -> tuple[Slot, ...]:
 
 
 def _list_patches(scope: MissionScope, transition: state_machine.Transition) -> tuple[dict[str, Any], ...]:
-    entry = _service_target(scope, transition)
+    entry = state_machine.service_target(scope, transition)
     patches = []
     if entry is not None:
         service = children.service(scope.mission, entry, slot_port=scope.settings.slot_port)
@@ -77,18 +77,6 @@ def _list_patches(scope: MissionScope, transition: state_machine.Transition) -> 
             patches.append(service)
     live = (pod for pod in scope.pods if not pod.terminating)
     return (*patches, *filter(None, (children.restore_labels(scope, pod) for pod in live)))
-
-
-def _service_target(scope: MissionScope, transition: state_machine.Transition) -> Placement | None:
-    """Return the Placement whose entry the Service selects: the active one once its entry reports that it serves.
-
-    Until then it is the newest draining Placement that still has an entry pod.
-    """
-    roles, pods = transition.revisions, revisions.live_pods(scope.pods)
-    draining = [p for p in roles.draining if revisions.entry_of(p) in pods]
-    if roles.active is not None and draining and not state_machine.has_switched(scope, transition):
-        return draining[-1]
-    return roles.active or roles.pending
 
 
 def _list_deletions(scope: MissionScope, transition: state_machine.Transition) -> tuple[Reference, ...]:

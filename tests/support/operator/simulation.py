@@ -11,7 +11,7 @@ from typing import Any
 from maleo_api.mission import Mission, MissionStatus
 from maleo_api.model import Model
 from maleo_api.placement import Placement, PlacementStatus
-from maleo_operator.reconcilers.condition import format_timestamp
+from maleo_operator.reconcilers.condition import format_timestamp, is_true
 from maleo_operator.reconcilers.manifests import children
 from maleo_operator.reconcilers.mission import decide
 from maleo_operator.reconcilers.policies import trigger
@@ -159,6 +159,8 @@ class World:
             assert before is None or status.active.revision > before.revision, "after a commit only forward"
             self._assert_warm(status.active.revision)
             self.commits.append(status.active.revision)
+        if is_true(status.conditions, "Ready") and not is_true(self.mission.status.conditions, "Ready"):
+            assert self._can_answer(), "a mission is called ready only when a request would be answered"
         self.mission = self.mission.model_copy(update={"status": status})
 
     def _delete(self, kind: str, name: str) -> None:
@@ -210,6 +212,12 @@ class World:
         entry = self._entry()
         return entry is not None and self.slots[entry].active is not None and self._answers(entry)
 
+    def _can_answer(self) -> bool:
+        """Whether a request would be answered by the whole chain, or by the entry's fallback."""
+        entry = self._entry()
+        held = self.slots[entry].desired if entry is not None and self.slots[entry].active is not None else None
+        return self.serves() or (held is not None and held.fallback is not None)
+
     def lose_memory_of_active(self) -> None:
         status = self.mission.status.model_copy(update={"active": None})
         self.mission = self.mission.model_copy(update={"status": status})
@@ -252,7 +260,7 @@ class World:
             warm=tuple(sorted(slot.loaded)),
             active=slot.active,
             highest_epoch=self.epoch,
-            fallback_warm=False,
+            fallback_warm=slot.desired is not None and slot.desired.fallback is not None,
             address="",
             revisions=(),
             errors=slot.errors,

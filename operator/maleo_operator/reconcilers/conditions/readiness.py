@@ -1,11 +1,11 @@
 """Readiness conditions of a mission: Placed, Ready and Degraded. Each is the first applicable rule of a chain."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from maleo_api.meta import Condition
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.condition import find_condition, make_condition
+from maleo_operator.reconcilers.condition import find_condition, is_true, make_condition
 from maleo_operator.reconcilers.egress import FORBIDDEN, describe_violation
 from maleo_operator.reconcilers.manifests.placement import blocker_of, is_move_suspended
 from maleo_operator.reconcilers.revisions import (
@@ -22,15 +22,18 @@ from maleo_operator.reconcilers.rollout.state_machine import (
     Transition,
     load_errors,
     load_reason,
+    service_target,
     waiting_for,
 )
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
 from maleo_planner import Feasible, Infeasible
 from maleo_planner.types.variants import describe_unknown_variants
+from maleo_wire.messages import SlotReport
 
 CHILD_REFUSED: Final = "ChildRefused"
 SUSPENDED: Final = "Suspended"
 PREEMPTED: Final = "Preempted"
+SLOT_NOT_READY: Final = "SlotNotReady"
 _IN_PROGRESS: Final = frozenset({"Starting", "Moving"})
 _TRANSIENT: Final = _IN_PROGRESS | {CHILD_REFUSED, "NotPlanned"}
 """Reasons of `Placed` that hold only while their cause lasts. Any other one is kept until the next plan."""
@@ -167,25 +170,45 @@ def _ready(scope: MissionScope, transition: Transition, placed: Condition) -> Co
         return make_condition("Ready", "False", "NoInput", message)
     if active is None:
         return _not_serving(scope, pending, placed)
-    pod = live_pods(scope.pods).get(entry_of(active))
+    entry = entry_of(service_target(scope, transition) or active)
+    pod = live_pods(scope.pods).get(entry)
     if pod is None or not pod.ready:
-        where = f"the entry slot on {active.spec.entry_node} is not ready"
+        where = f"the entry slot on {entry.node} is not ready"
         problem = pod.message if pod else scope.rejected_child
         return make_condition("Ready", "False", "EntryNotReady", ": ".join(filter(None, (where, problem))))
-    reason, problem = _entry_problem(scope, active)
+    report = scope.telemetry.reports.get(pod.name)
+    serving = _find_serving(scope, transition, report)
+    if serving is None:
+        message = f"revision {active.spec.revision} starts: the entry slot on {entry.node} does not serve it yet"
+        return make_condition("Ready", "False", "Starting", message)
+    reason, problem = _entry_problem(scope, serving, report)
     if reason:
         return make_condition("Ready", "False", reason, problem)
     return make_condition(
-        "Ready", "True", "Serving", f"revision {active.spec.revision} serves: {describe_placement(active)}"
+        "Ready", "True", "Serving", f"revision {serving.spec.revision} serves: {describe_placement(serving)}"
     )
 
 
-def _entry_problem(scope: MissionScope, active: Placement) -> Problem:
+def _find_serving(scope: MissionScope, transition: Transition, entry: SlotReport | None) -> Placement | None:
+    """Return the Placement that the entry reports as active: a slot that was only told to serve it answers 503.
+
+    Without a report, as while the agent reconnects, the mission stays as ready as it was.
+    """
+    if entry is None:
+        return transition.revisions.active if is_true(scope.mission.status.conditions, "Ready") else None
+    return next((p for p in transition.revisions.held if p.spec.revision == entry.active), None)
+
+
+def _entry_problem(scope: MissionScope, serving: Placement, entry: SlotReport | None) -> Problem:
     """Return why clients get no response although the entry is ready."""
     if scope.service is None and scope.rejected_child:
         return CHILD_REFUSED, f"no Service for clients: {scope.rejected_child}"
-    reason, problem = _partition_problem(scope, active) if active.spec.fallback is None else _NONE
-    return (reason, f"{problem}; the plan has no fallback") if reason else _NONE
+    reason, problem = _partition_problem(scope, serving)
+    if not reason:
+        return _NONE
+    if serving.spec.fallback is None:
+        return reason, f"{problem}; the plan has no fallback"
+    return _NONE if entry is None or entry.fallback_warm else (reason, f"{problem}; the fallback is not loaded yet")
 
 
 def _not_serving(scope: MissionScope, pending: Placement | None, placed: Condition) -> Condition:
@@ -259,7 +282,21 @@ def _partition_problem(scope: MissionScope, active: Placement) -> Problem:
         return load_reason(errors), "; ".join(errors)
     pods = live_pods(scope.pods)
     problems = [problem for slot in slots_of(active) if (problem := _slot_problem(scope, slot, pods.get(slot)))[0]]
+    problems = problems or [(SLOT_NOT_READY, text) for text in _missing_loads(scope, active, pods)]
     return (problems[0][0], "; ".join(text for _, text in problems)) if problems else _NONE
+
+
+def _missing_loads(scope: MissionScope, active: Placement, pods: Mapping[Slot, SlotPod]) -> list[str]:
+    """Return a text for each slot that reports, but without the active revision among the warm ones.
+
+    Such a slot has restarted and loads again; it answers the entry with 409 until then.
+    """
+    number, reports = active.spec.revision, scope.telemetry.reports
+    return [
+        f"{slot.node} {slot.unit}: revision {number} is not loaded yet"
+        for slot in slots_of(active)
+        if (pod := pods.get(slot)) and pod.name in reports and number not in reports[pod.name].warm
+    ]
 
 
 def _slot_problem(scope: MissionScope, slot: Slot, pod: SlotPod | None) -> Problem:
@@ -278,7 +315,7 @@ def _slot_problem(scope: MissionScope, slot: Slot, pod: SlotPod | None) -> Probl
         )
         reason = PREEMPTED if was_preempted else "SlotPending"  # kept until the pod is scheduled again
         return reason, f"{where}: {culprit.message or 'its pod has not started'}"
-    return _NONE if culprit.ready else ("SlotNotReady", f"{where}: {culprit.message or 'its container is not ready'}")
+    return _NONE if culprit.ready else (SLOT_NOT_READY, f"{where}: {culprit.message or 'its container is not ready'}")
 
 
 def _find_spec_mismatch(scope: MissionScope, active: Placement) -> str:

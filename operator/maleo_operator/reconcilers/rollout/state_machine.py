@@ -107,6 +107,18 @@ def has_switched(scope: MissionScope, transition: Transition) -> bool:
     return report is not None and active is not None and report.active == active.spec.revision
 
 
+def service_target(scope: MissionScope, transition: Transition) -> Placement | None:
+    """Return the Placement whose entry the Service selects: the active one once its entry reports that it serves.
+
+    Until then it is the newest draining Placement that still has an entry pod.
+    """
+    roles, pods = transition.revisions, live_pods(scope.pods)
+    draining = [p for p in roles.draining if entry_of(p) in pods]
+    if roles.active is not None and draining and not has_switched(scope, transition):
+        return draining[-1]
+    return roles.active or roles.pending
+
+
 def deadline(placement: Placement) -> float:
     """Return the Unix time at which an uncommitted move is abandoned."""
     created = parse_timestamp(placement.metadata.creation_timestamp) if placement.metadata.creation_timestamp else 0.0

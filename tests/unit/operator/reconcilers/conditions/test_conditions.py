@@ -1,5 +1,6 @@
 """Every condition's status, reason and message, and what is not worth a write."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -177,6 +178,35 @@ def test_objectives__before_anything_serves_are_unknown() -> None:
     assert told["LatencyMet"] == ("Unknown", "NotServing", "no revision is serving yet")
     assert told["Placed"][:2] == ("False", "LatencyTooTight")
     assert told["Ready"] == ("False", "LatencyTooTight", _NOTHING)
+
+
+def test_ready__only_once_the_entry_reports_that_it_serves() -> None:
+    world = World(planner=lambda _: feasible("drone-1"))
+    for step in itertools.cycle((world.start, world.load, world.turn)):
+        step()
+        if world.mission.status.active is not None:
+            break
+    starting = "revision 1 starts: the entry slot on drone-1 does not serve it yet"
+    assert conditions(world)["Ready"] == ("False", "Starting", starting)
+    assert conditions(world)["Degraded"][:2] == ("False", "NotServing")
+    world.load()
+    assert conditions(world)["Ready"][:2] == ("True", "Serving")
+
+
+def test_ready__is_kept_while_the_entry_reports_nothing() -> None:
+    world = serving(OBSERVED)
+    silent = replace(world.scope(), telemetry=replace(OBSERVED, reports={}))
+    assert conditions(silent)["Ready"][:2] == ("True", "Serving")
+
+
+def test_ready__ends_when_the_entry_has_restarted() -> None:
+    world = serving(OBSERVED)
+    for slot in world.slots.values():
+        slot.loaded.clear()
+        slot.active = None
+    assert conditions(world)["Ready"][:2] == ("False", "Starting")
+    world.settle()
+    assert conditions(world)["Ready"][:2] == ("True", "Serving")
 
 
 @pytest.mark.parametrize("code", ["ModelMissing", "NoInput", "AmbiguousInput"])

@@ -18,12 +18,12 @@ def _told_by(world: World) -> list[Event]:
 def test_placement_and_move__are_told_once_each() -> None:
     world = World(planner=lambda _: feasible("drone-1"))
     world.settle()
-    assert world.events == ["Planned", "Committed"]
+    assert world.events == ["Planned", "Committed", "Serving"]
     world.planner = lambda _: feasible("drone-1", "edge-1", spare=True)
     meta = world.mission.metadata.model_copy(update={"generation": 2})
     world.mission = world.mission.model_copy(update={"metadata": meta})
     world.settle()
-    assert world.events[2:] == ["Planned", "Committed"]
+    assert world.events[3:] == ["Planned", "Committed"]
 
 
 def test_mission_that_fits_nowhere__is_told_by_one_event() -> None:
