@@ -7,6 +7,7 @@ from typing import Any, Final
 from maleo_api.device import Device, Inventory
 from maleo_api.labels import label_value
 from maleo_api.meta import Condition
+from maleo_api.reasons import ConditionReason
 from maleo_kube.client import Client
 from maleo_kube.errors import NotFound
 from maleo_kube.resources import DEVICES, LEASES
@@ -23,12 +24,20 @@ def evaluate_conditions(reading: NodeReading, before: dict[str, str]) -> list[tu
     """Return (type, status, reason, message) of the sensor conditions; `before` gives hysteresis. Pure."""
     throttled = [u for u in reading.units if u.capacity is not None and u.capacity < _THROTTLED_BELOW]
     names = ", ".join(sorted(unit.unit for unit in throttled))
-    thermal = ("False", "Throttled", f"throttled: {names}") if throttled else ("True", "NotThrottled", "")
-    conditions = [("ThermallyStable", *thermal)]
+    thermal = (
+        ("False", ConditionReason.THROTTLED, f"throttled: {names}")
+        if throttled
+        else ("True", ConditionReason.NOT_THROTTLED, "")
+    )
+    conditions: list[tuple[str, str, str, str]] = [("ThermallyStable", *thermal)]
     if reading.battery is not None:
         limit = _BATTERY_RECOVERED if before.get("BatterySufficient") == "False" else _BATTERY_LOW
         low = reading.battery < limit
-        state = ("False", "BatteryLow", f"below {limit:.0%}") if low else ("True", "BatteryFine", "")
+        state = (
+            ("False", ConditionReason.BATTERY_LOW, f"below {limit:.0%}")
+            if low
+            else ("True", ConditionReason.BATTERY_FINE, "")
+        )
         conditions.append(("BatterySufficient", *state))
     return conditions
 

@@ -15,6 +15,7 @@ from maleo_api.labels import TIER
 from maleo_api.mission import Active, Mission
 from maleo_api.placement import Placement
 from maleo_api.quantities import DURATION, parse
+from maleo_api.reasons import ConditionReason
 from maleo_kube.answers import Object
 from maleo_kube.errors import ApiError, Forbidden, Invalid
 from maleo_kube.resources import MISSIONS, PLACEMENTS
@@ -33,7 +34,6 @@ from maleo_operator.metrics import Metrics
 from maleo_operator.reconcilers import device, mission
 from maleo_operator.reconcilers.condition import find_condition
 from maleo_operator.reconcilers.conditions import events
-from maleo_operator.reconcilers.conditions.readiness import CHILD_REFUSED
 from maleo_operator.reconcilers.manifests import children
 from maleo_operator.reconcilers.policies import trigger
 from maleo_operator.reconcilers.revisions import is_finished
@@ -367,7 +367,7 @@ class Cycle:
         rejection = await self._writer.apply_children(outcome)
         if rejection is not None:
             placed = find_condition(scope.mission.status.conditions, "Placed")
-            if repeated or (placed is not None and placed.reason == CHILD_REFUSED):
+            if repeated or (placed is not None and placed.reason == ConditionReason.CHILD_REFUSED):
                 scope = replace(scope, rejected_child=str(rejection))
                 if rejection.kind is PLACEMENTS:  # decide without the verdict whose Placement was refused
                     scope = replace(scope, trigger=None, verdict=None)

@@ -15,6 +15,7 @@ from maleo_api.device import (
 )
 from maleo_api.labels import SITE, TIER
 from maleo_api.meta import API_VERSION, Basis, Condition, Tier
+from maleo_api.reasons import ConditionReason
 from maleo_operator.reconcilers.condition import make_condition, merge_conditions
 from maleo_operator.reconcilers.scope import DeviceScope, Outcome, Reference
 
@@ -57,7 +58,10 @@ def _without_node(scope: DeviceScope) -> Outcome:
         if scope.node is None
         else f"set it to one of {', '.join(Tier)}"
     )
-    desired = [make_condition("Ready", "False", "NoNode", f"{message}: {advice}"), _telemetry_fresh(scope)]
+    desired = [
+        make_condition("Ready", "False", ConditionReason.NO_NODE, f"{message}: {advice}"),
+        _telemetry_fresh(scope),
+    ]
     status = _with_conditions(scope, device, DeviceStatus(), desired)
     return Outcome(status=None if status == _operator_part(device.status) else status.to_api(), node_labels=labels)
 
@@ -138,28 +142,37 @@ def _ready(scope: DeviceScope, device: Device, profiles: Mapping[str, str]) -> C
     tier = scope.node.labels[TIER]
     unknown = sorted(f"{name}: {profile}" for name, profile in profiles.items() if profile not in scope.profiles)
     if tier not in set(Tier):
-        return make_condition("Ready", "False", "UnknownTier", f"label {TIER}={tier}: use one of {', '.join(Tier)}")
+        return make_condition(
+            "Ready", "False", ConditionReason.UNKNOWN_TIER, f"label {TIER}={tier}: use one of {', '.join(Tier)}"
+        )
     if not scope.node.ready:
-        return make_condition("Ready", "False", "NodeNotReady", f"node {scope.name} is not Ready")
+        return make_condition("Ready", "False", ConditionReason.NODE_NOT_READY, f"node {scope.name} is not Ready")
     if not (scope.connected or scope.lease_fresh):
         message = f"the agent on {scope.name} has no stream to the operator and its lease has expired"
-        return make_condition("Ready", "False", "AgentLost", message)
+        return make_condition("Ready", "False", ConditionReason.AGENT_LOST, message)
     if device.status.inventory is None:
         return make_condition(
-            "Ready", "False", "NoInventory", f"the agent on {scope.name} has not reported its hardware yet"
+            "Ready",
+            "False",
+            ConditionReason.NO_INVENTORY,
+            f"the agent on {scope.name} has not reported its hardware yet",
         )
     if unknown:
         message = f"no DeviceProfile for {', '.join(unknown)}: apply one, or correct spec.declared"
-        return make_condition("Ready", "False", "UnknownProfile", message)
-    return make_condition("Ready", "True", "AgentReports", "the node is Ready and its agent reports")
+        return make_condition("Ready", "False", ConditionReason.UNKNOWN_PROFILE, message)
+    return make_condition("Ready", "True", ConditionReason.AGENT_REPORTS, "the node is Ready and its agent reports")
 
 
 def _telemetry_fresh(scope: DeviceScope) -> Condition:
     if scope.telemetry_fresh:
-        return make_condition("TelemetryFresh", "True", "Reporting", "telemetry is arriving")
+        return make_condition("TelemetryFresh", "True", ConditionReason.REPORTING, "telemetry is arriving")
     if not scope.connected:
-        return make_condition("TelemetryFresh", "Unknown", "Disconnected", "the agent has no stream to the operator")
-    return make_condition("TelemetryFresh", "False", "Stale", "the agent is connected but sends no telemetry")
+        return make_condition(
+            "TelemetryFresh", "Unknown", ConditionReason.DISCONNECTED, "the agent has no stream to the operator"
+        )
+    return make_condition(
+        "TelemetryFresh", "False", ConditionReason.STALE, "the agent is connected but sends no telemetry"
+    )
 
 
 def _labels(scope: DeviceScope, profiles: Mapping[str, str]) -> dict[str, str]:

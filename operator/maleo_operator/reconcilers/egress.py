@@ -1,16 +1,12 @@
 """Checks of a Placement against the mission's egress rules and the current labels of nodes."""
 
 from collections.abc import Iterator
-from typing import Final
 
 from maleo_api.egress import Place, may_receive
 from maleo_api.labels import SITE
 from maleo_api.model import is_raw
 from maleo_api.placement import Partition, Placement
 from maleo_operator.reconcilers.scope import MissionScope
-
-FORBIDDEN: Final = "EgressForbidden"
-"""Reason of conditions caused by an egress rule, and of Placements that it ended."""
 
 
 def breaks_egress(scope: MissionScope, placement: Placement) -> bool:

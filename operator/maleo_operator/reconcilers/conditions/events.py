@@ -6,6 +6,7 @@ from typing import Final, Literal
 from maleo_api import quantities
 from maleo_api.meta import Basis, Condition
 from maleo_api.placement import Placement
+from maleo_api.reasons import ConditionReason
 from maleo_operator.reconcilers.condition import find_condition
 from maleo_operator.reconcilers.revisions import describe_placement
 from maleo_operator.reconcilers.rollout.state_machine import Transition
@@ -14,9 +15,12 @@ from maleo_planner import Estimate, Infeasible, Plan
 
 _MAX_MESSAGE: Final = 1000
 _HEALTHY: Final = {"Ready": "True", "Placed": "True", "Degraded": "False"}
-_TRANSIENT: Final = frozenset({"Starting", "Moving", "Suspended"})
+_TRANSIENT: Final = frozenset({ConditionReason.STARTING, ConditionReason.MOVING, ConditionReason.SUSPENDED})
 _ORDER: Final = ("Placed", "Ready")
-_IMPLIED: Final = {"commit": ("Placed", "Serving"), "plan": ("Starting", "Moving")}
+_IMPLIED: Final = {
+    "commit": (ConditionReason.PLACED, ConditionReason.SERVING),
+    "plan": (ConditionReason.STARTING, ConditionReason.MOVING),
+}
 """Event kind -> condition reasons that the event already implies."""
 
 
@@ -78,9 +82,9 @@ def _is_implied(new: Condition, after: Sequence[Condition], events: Iterable[Eve
     implied = any(new.reason in _IMPLIED.get(kind, ()) for kind in kinds)
     same = any(c.type in kinds and c.type != new.type and c.reason == new.reason for c in after)
     follows = new.type == "Degraded" and (
-        new.reason.removesuffix("Missed") + "Met" in kinds or (new.reason == "AsPlanned" and bool(kinds))
+        new.reason.removesuffix("Missed") + "Met" in kinds or (new.reason == ConditionReason.AS_PLANNED and bool(kinds))
     )
-    not_serving = new.reason == "NotServing"
+    not_serving = new.reason == ConditionReason.NOT_SERVING
     return (
         implied
         or same

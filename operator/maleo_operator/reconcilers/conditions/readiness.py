@@ -5,8 +5,10 @@ from typing import Final
 
 from maleo_api.meta import Condition
 from maleo_api.placement import Placement
+from maleo_api.reasons import ConditionReason
 from maleo_operator.reconcilers.condition import find_condition, is_true, make_condition
-from maleo_operator.reconcilers.egress import FORBIDDEN, describe_violation
+from maleo_operator.reconcilers.conditions.objectives import MISSED
+from maleo_operator.reconcilers.egress import describe_violation
 from maleo_operator.reconcilers.manifests.placement import blocker_of, is_move_suspended
 from maleo_operator.reconcilers.revisions import (
     Slot,
@@ -30,14 +32,12 @@ from maleo_planner import Feasible, Infeasible
 from maleo_planner.types.variants import describe_unknown_variants
 from maleo_wire.messages import SlotReport
 
-CHILD_REFUSED: Final = "ChildRefused"
-SUSPENDED: Final = "Suspended"
-PREEMPTED: Final = "Preempted"
-SLOT_NOT_READY: Final = "SlotNotReady"
-_IN_PROGRESS: Final = frozenset({"Starting", "Moving"})
-_TRANSIENT: Final = _IN_PROGRESS | {CHILD_REFUSED, "NotPlanned"}
+_IN_PROGRESS: Final = frozenset({ConditionReason.STARTING, ConditionReason.MOVING})
+_TRANSIENT: Final = _IN_PROGRESS | {ConditionReason.CHILD_REFUSED, ConditionReason.NOT_PLANNED}
 """Reasons of `Placed` that hold only while their cause lasts. Any other one is kept until the next plan."""
-_MOVE_REASONS: Final = _TRANSIENT | LOAD_REASONS | {"ProgressDeadlineExceeded", SUSPENDED}
+_MOVE_REASONS: Final = (
+    _TRANSIENT | LOAD_REASONS | {ConditionReason.PROGRESS_DEADLINE_EXCEEDED, ConditionReason.SUSPENDED}
+)
 """Reasons of `Placed` that concern the next revision only and do not degrade the serving one."""
 
 Problem = tuple[str, str]
@@ -72,7 +72,10 @@ def _placed(scope: MissionScope, transition: Transition) -> Condition:
     if not scope.rejected_child or (placed.status == "False" and placed.reason not in _IN_PROGRESS):
         return placed
     return make_condition(
-        "Placed", "False", CHILD_REFUSED, f"{scope.rejected_child}: remove the cause, the operator retries"
+        "Placed",
+        "False",
+        ConditionReason.CHILD_REFUSED,
+        f"{scope.rejected_child}: remove the cause, the operator retries",
     )
 
 
@@ -81,10 +84,12 @@ def _judge_plan(scope: MissionScope, transition: Transition) -> Condition:
     if isinstance(verdict, Infeasible):
         return make_condition("Placed", "False", verdict.blockers[0].code, _format_blocker(verdict))
     if verdict is not None and is_move_suspended(scope, transition.revisions):
-        return make_condition("Placed", "False", SUSPENDED, "planned but not applied: spec.suspend is true")
+        return make_condition(
+            "Placed", "False", ConditionReason.SUSPENDED, "planned but not applied: spec.suspend is true"
+        )
     if pending is not None and scope.mission.spec.suspend:
         message = f"revision {pending.spec.revision} is on hold: spec.suspend is true"
-        return make_condition("Placed", "False", SUSPENDED, message)
+        return make_condition("Placed", "False", ConditionReason.SUSPENDED, message)
     errors = load_errors(scope, pending) if pending else ()
     if errors:
         return make_condition("Placed", "False", load_reason(errors), "; ".join(errors))
@@ -98,11 +103,14 @@ def _judge_move(scope: MissionScope, pending: Placement, active: Placement | Non
         return _closest_infeasible(scope, pending, blocker)
     if active is None:
         return make_condition(
-            "Placed", "False", "Starting", f"revision {pending.spec.revision}: {describe_placement(pending)}"
+            "Placed",
+            "False",
+            ConditionReason.STARTING,
+            f"revision {pending.spec.revision}: {describe_placement(pending)}",
         )
     message = f"revision {pending.spec.revision} ({pending.spec.reason}): {describe_placement(pending)}"
     was_placed = last is None or last.status == "True"
-    return make_condition("Placed", "True" if was_placed else "False", "Moving", message)
+    return make_condition("Placed", "True" if was_placed else "False", ConditionReason.MOVING, message)
 
 
 def _judge_settled(scope: MissionScope, transition: Transition) -> Condition:
@@ -115,7 +123,7 @@ def _judge_settled(scope: MissionScope, transition: Transition) -> Condition:
     if last is not None and not replanned and _still_holds(scope, last, active):
         return last
     if active is None:
-        return make_condition("Placed", "Unknown", "NotPlanned", "not planned yet")
+        return make_condition("Placed", "Unknown", ConditionReason.NOT_PLANNED, "not planned yet")
     if not isinstance(scope.verdict, Feasible):
         abandoned_move = None if transition.committed else _find_abandoned(scope, active)
         if abandoned_move is not None:
@@ -125,14 +133,14 @@ def _judge_settled(scope: MissionScope, transition: Transition) -> Condition:
             return _closest_infeasible(scope, active, blocker)
     message = f"revision {active.spec.revision} ({active.spec.reason}): {describe_placement(active)}"
     unknown = describe_unknown_variants(scope.mission, scope.model) if scope.model is not None else ""
-    return make_condition("Placed", "True", "Placed", "; ".join(filter(None, (message, unknown))))
+    return make_condition("Placed", "True", ConditionReason.PLACED, "; ".join(filter(None, (message, unknown))))
 
 
 def _still_holds(scope: MissionScope, last: Condition, active: Placement | None) -> bool:
     """Return True if the last condition still holds, as far as can be observed."""
-    if last.reason in _TRANSIENT or (last.reason == SUSPENDED and not scope.mission.spec.suspend):
+    if last.reason in _TRANSIENT or (last.reason == ConditionReason.SUSPENDED and not scope.mission.spec.suspend):
         return False
-    return last.status == "False" or (active is not None and last.reason == "Placed")
+    return last.status == "False" or (active is not None and last.reason == ConditionReason.PLACED)
 
 
 def _closest_infeasible(scope: MissionScope, placement: Placement, blocker: str) -> Condition:
@@ -167,7 +175,7 @@ def _ready(scope: MissionScope, transition: Transition, placed: Condition) -> Co
     current = transition.revisions.current
     if current is not None and is_input_lost(scope, current):
         message = f"input node {current.spec.entry_node} is unreachable"
-        return make_condition("Ready", "False", "NoInput", message)
+        return make_condition("Ready", "False", ConditionReason.NO_INPUT, message)
     if active is None:
         return _not_serving(scope, pending, placed)
     entry = entry_of(service_target(scope, transition) or active)
@@ -175,17 +183,22 @@ def _ready(scope: MissionScope, transition: Transition, placed: Condition) -> Co
     if pod is None or not pod.ready:
         where = f"the entry slot on {entry.node} is not ready"
         problem = pod.message if pod else scope.rejected_child
-        return make_condition("Ready", "False", "EntryNotReady", ": ".join(filter(None, (where, problem))))
+        return make_condition(
+            "Ready", "False", ConditionReason.ENTRY_NOT_READY, ": ".join(filter(None, (where, problem)))
+        )
     report = scope.telemetry.reports.get(pod.name)
     serving = _find_serving(scope, transition, report)
     if serving is None:
         message = f"revision {active.spec.revision} starts: the entry slot on {entry.node} does not serve it yet"
-        return make_condition("Ready", "False", "Starting", message)
+        return make_condition("Ready", "False", ConditionReason.STARTING, message)
     reason, problem = _entry_problem(scope, serving, report)
     if reason:
         return make_condition("Ready", "False", reason, problem)
     return make_condition(
-        "Ready", "True", "Serving", f"revision {serving.spec.revision} serves: {describe_placement(serving)}"
+        "Ready",
+        "True",
+        ConditionReason.SERVING,
+        f"revision {serving.spec.revision} serves: {describe_placement(serving)}",
     )
 
 
@@ -202,7 +215,7 @@ def _find_serving(scope: MissionScope, transition: Transition, entry: SlotReport
 def _entry_problem(scope: MissionScope, serving: Placement, entry: SlotReport | None) -> Problem:
     """Return why clients get no response although the entry is ready."""
     if scope.service is None and scope.rejected_child:
-        return CHILD_REFUSED, f"no Service for clients: {scope.rejected_child}"
+        return ConditionReason.CHILD_REFUSED, f"no Service for clients: {scope.rejected_child}"
     reason, problem = _partition_problem(scope, serving)
     if not reason:
         return _NONE
@@ -214,7 +227,7 @@ def _entry_problem(scope: MissionScope, serving: Placement, entry: SlotReport | 
 def _not_serving(scope: MissionScope, pending: Placement | None, placed: Condition) -> Condition:
     if pending is None:
         return make_condition("Ready", "False", placed.reason, "not serving: no plan is active")
-    if placed.reason in {*LOAD_REASONS, CHILD_REFUSED, SUSPENDED}:
+    if placed.reason in {*LOAD_REASONS, ConditionReason.CHILD_REFUSED, ConditionReason.SUSPENDED}:
         return make_condition(
             "Ready",
             "False",
@@ -226,7 +239,7 @@ def _not_serving(scope: MissionScope, pending: Placement | None, placed: Conditi
     first = waiting[0] if waiting else entry_of(pending)
     problem = pods[first].message if first in pods else scope.rejected_child
     message = f"{len(waiting)} of {len(slots_of(pending))} slots are not warm, such as {first.node} {first.unit}"
-    return make_condition("Ready", "False", "Starting", ": ".join(filter(None, (message, problem))))
+    return make_condition("Ready", "False", ConditionReason.STARTING, ": ".join(filter(None, (message, problem))))
 
 
 # ------------------------------------------------------------------------------------------------ Degraded
@@ -238,9 +251,9 @@ def _degraded(
     """Return Degraded: True if the mission serves without a partner, not as its spec asks, or beyond a Hard limit."""
     active = transition.revisions.active
     if active is None:
-        return make_condition("Degraded", "False", "NotServing", "no revision is serving yet")
+        return make_condition("Degraded", "False", ConditionReason.NOT_SERVING, "no revision is serving yet")
     if ready.status != "True":
-        return make_condition("Degraded", "False", "NotServing", "not serving: see condition Ready")
+        return make_condition("Degraded", "False", ConditionReason.NOT_SERVING, "not serving: see condition Ready")
     reason, problem = _partner_problem(scope, active)
     if not reason:
         reason, problem = _plan_problem(scope, transition, active, placed)
@@ -248,14 +261,14 @@ def _degraded(
     if not reason and violated:
         reason, problem = violated[0], f"Hard limit violated: {', '.join(violated)}"
     if not reason:
-        return make_condition("Degraded", "False", "AsPlanned", "serving as planned")
+        return make_condition("Degraded", "False", ConditionReason.AS_PLANNED, "serving as planned")
     return make_condition("Degraded", "True", reason, problem)
 
 
 def _partner_problem(scope: MissionScope, active: Placement) -> Problem:
     reason, problem = _partition_problem(scope, active)
     if not reason and scope.telemetry.fallback > 0:
-        reason, problem = "FallbackServing", "a partner slot does not respond"
+        reason, problem = ConditionReason.FALLBACK_SERVING, "a partner slot does not respond"
     return (reason, f"{problem}{_describe_fallback(active)}") if reason else _NONE
 
 
@@ -266,23 +279,23 @@ def _plan_problem(scope: MissionScope, transition: Transition, active: Placement
         return placed.reason, f"{serving}: see condition Placed"
     moving = transition.revisions.pending is not None and not scope.mission.spec.suspend
     mismatch = "" if moving else _find_spec_mismatch(scope, active)
-    return ("SpecNotServed", f"{serving}: {mismatch}") if mismatch else _NONE
+    return (ConditionReason.SPEC_NOT_SERVED, f"{serving}: {mismatch}") if mismatch else _NONE
 
 
 def _partition_problem(scope: MissionScope, active: Placement) -> Problem:
     """Return why the partitions behind the entry cannot answer, as far as is known without a request."""
     violation = describe_violation(scope, active)
     if violation:
-        return FORBIDDEN, f"no data is sent: {violation}"
+        return ConditionReason.EGRESS_FORBIDDEN, f"no data is sent: {violation}"
     lost = [n for n in nodes_of(active)[1:] if n in scope.lost_nodes or n not in scope.snapshot.nodes]
     if lost:
-        return "PartnerLost", f"unreachable: {', '.join(lost)}"
+        return ConditionReason.PARTNER_LOST, f"unreachable: {', '.join(lost)}"
     errors = load_errors(scope, active)
     if errors:
         return load_reason(errors), "; ".join(errors)
     pods = live_pods(scope.pods)
     problems = [problem for slot in slots_of(active) if (problem := _slot_problem(scope, slot, pods.get(slot)))[0]]
-    problems = problems or [(SLOT_NOT_READY, text) for text in _missing_loads(scope, active, pods)]
+    problems = problems or [(ConditionReason.SLOT_NOT_READY, text) for text in _missing_loads(scope, active, pods)]
     return (problems[0][0], "; ".join(text for _, text in problems)) if problems else _NONE
 
 
@@ -304,18 +317,23 @@ def _slot_problem(scope: MissionScope, slot: Slot, pod: SlotPod | None) -> Probl
     culprit = pod if pod is not None and pod.failed else terminating or pod
     where = f"{slot.node} {slot.unit}"
     if culprit is None:
-        return "SlotMissing", ": ".join(filter(None, (f"no pod for {where}", scope.rejected_child)))
+        return ConditionReason.SLOT_MISSING, ": ".join(filter(None, (f"no pod for {where}", scope.rejected_child)))
     if culprit.preempted:
-        return PREEMPTED, f"{where}: {culprit.message or 'preempted by a pod of higher priority'}"
+        return ConditionReason.PREEMPTED, f"{where}: {culprit.message or 'preempted by a pod of higher priority'}"
     if culprit.failed:
-        return "SlotFailed", f"{where}: {culprit.message or 'its container keeps crashing'}"
+        return ConditionReason.SLOT_FAILED, f"{where}: {culprit.message or 'its container keeps crashing'}"
     if not culprit.ip:
         was_preempted = any(
-            c.reason == PREEMPTED for c in scope.mission.status.conditions if c.type in ("Ready", "Degraded")
+            c.reason == ConditionReason.PREEMPTED
+            for c in scope.mission.status.conditions
+            if c.type in ("Ready", "Degraded")
         )
-        reason = PREEMPTED if was_preempted else "SlotPending"  # kept until the pod is scheduled again
+        # Preempted is kept until the pod is scheduled again.
+        reason = ConditionReason.PREEMPTED if was_preempted else ConditionReason.SLOT_PENDING
         return reason, f"{where}: {culprit.message or 'its pod has not started'}"
-    return _NONE if culprit.ready else (SLOT_NOT_READY, f"{where}: {culprit.message or 'its container is not ready'}")
+    if culprit.ready:
+        return _NONE
+    return ConditionReason.SLOT_NOT_READY, f"{where}: {culprit.message or 'its container is not ready'}"
 
 
 def _find_spec_mismatch(scope: MissionScope, active: Placement) -> str:
@@ -340,7 +358,7 @@ def _violated_limits(scope: MissionScope, objectives: Iterable[Condition]) -> li
         for name, limit in (("Accuracy", limits.accuracy), ("Latency", limits.latency), ("Energy", limits.energy))
         if limit is not None and limit.enforcement == "Hard"
     }
-    return [f"{c.type.removesuffix('Met')}Missed" for c in objectives if c.type in hard and c.status == "False"]
+    return [MISSED[c.type] for c in objectives if c.type in hard and c.status == "False"]
 
 
 def _describe_fallback(active: Placement) -> str:

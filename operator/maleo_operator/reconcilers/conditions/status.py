@@ -6,9 +6,10 @@ from maleo_api import quantities
 from maleo_api.meta import Basis, Condition
 from maleo_api.mission import Decision, MissionStatus, Observed, Quantity
 from maleo_api.placement import Placement, PlacementStatus, SlotState
+from maleo_api.reasons import ConditionReason
 from maleo_operator.reconcilers.condition import equal_except_numbers, is_true, make_condition, merge_conditions
 from maleo_operator.reconcilers.conditions import margins
-from maleo_operator.reconcilers.conditions.objectives import judge_objectives
+from maleo_operator.reconcilers.conditions.objectives import MISSED, judge_objectives
 from maleo_operator.reconcilers.conditions.readiness import judge_readiness
 from maleo_operator.reconcilers.manifests.placement import to_rejections
 from maleo_operator.reconcilers.revisions import Slot, live_pods, nodes_of, serving_revision, slots_of
@@ -75,9 +76,17 @@ def _placement(scope: MissionScope, transition: Transition, placement: Placement
     warm = all(s.warm for s in slots)
     desired = [
         make_condition(
-            "Warm", "True" if warm else "False", "Loaded" if warm else "Loading", "warm on every slot" if warm else ""
+            "Warm",
+            "True" if warm else "False",
+            ConditionReason.LOADED if warm else ConditionReason.LOADING,
+            "warm on every slot" if warm else "",
         ),
-        make_condition("Serving", "True" if serving else "False", "Active" if serving else "NotActive", ""),
+        make_condition(
+            "Serving",
+            "True" if serving else "False",
+            ConditionReason.ACTIVE if serving else ConditionReason.NOT_ACTIVE,
+            "",
+        ),
         *([mark] if mark else []),
     ]
     is_new = transition.created is placement and scope.verdict is not None
@@ -128,15 +137,15 @@ def _phase(conditions: list[Condition], transition: Transition, *, suspended: bo
 def _reason(conditions: list[Condition], transition: Transition, *, suspended: bool) -> str:
     """Return the reason of the most severe condition, for the printed column."""
     found = {c.type: c for c in conditions}
-    violated = [c.type for c in conditions if c.type.endswith("Met") and c.status == "False"]
+    violated = [c.type for c in conditions if c.type in MISSED and c.status == "False"]
     if found["Ready"].status != "True":
         return found["Ready"].reason
     if found["Degraded"].status == "True":
         return found["Degraded"].reason
     if violated:
-        return f"{violated[0].removesuffix('Met')}Missed"
+        return MISSED[violated[0]]
     if suspended:
-        return "Suspended"
+        return ConditionReason.SUSPENDED
     moving = transition.revisions.pending
     if moving is not None and found["Placed"].status == "True":
         return moving.spec.reason

@@ -11,12 +11,13 @@ from maleo_api import quantities
 from maleo_api.labels import TIER
 from maleo_api.mission import Move
 from maleo_api.placement import Placement
+from maleo_api.reasons import ConditionReason
 from maleo_operator.reconcilers.condition import age, find_condition, parse_timestamp
 from maleo_operator.reconcilers.conditions import margins
 from maleo_operator.reconcilers.conditions.readiness import is_input_lost
 from maleo_operator.reconcilers.conditions.status import MAX_MOVES
 from maleo_operator.reconcilers.drift import judge, judge_run
-from maleo_operator.reconcilers.egress import FORBIDDEN, describe_violation
+from maleo_operator.reconcilers.egress import describe_violation
 from maleo_operator.reconcilers.manifests.placement import GENERATION
 from maleo_operator.reconcilers.policies import backoff
 from maleo_operator.reconcilers.revisions import (
@@ -77,7 +78,7 @@ def _egress_violated(scope: MissionScope, revisions: Revisions) -> bool:
     A node label or a rule of the mission has changed. Once Degraded reports the violation, the next plan is a retry.
     """
     degraded = find_condition(scope.mission.status.conditions, "Degraded")
-    reported = degraded is not None and degraded.reason == FORBIDDEN
+    reported = degraded is not None and degraded.reason == ConditionReason.EGRESS_FORBIDDEN
     current = [p for p in (revisions.active, revisions.pending) if p is not None]
     return not reported and any(describe_violation(scope, p) for p in current)
 

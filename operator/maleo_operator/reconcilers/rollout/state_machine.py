@@ -12,8 +12,9 @@ from maleo_api import quantities
 from maleo_api.meta import Condition
 from maleo_api.mission import Active, Move
 from maleo_api.placement import Placement
+from maleo_api.reasons import ConditionReason
 from maleo_operator.reconcilers.condition import format_timestamp, is_true, make_condition, parse_timestamp
-from maleo_operator.reconcilers.egress import FORBIDDEN, breaks_egress, describe_violation
+from maleo_operator.reconcilers.egress import breaks_egress, describe_violation
 from maleo_operator.reconcilers.manifests.placement import is_same_plan
 from maleo_operator.reconcilers.revisions import (
     Revisions,
@@ -86,17 +87,21 @@ def load_errors(scope: MissionScope, placement: Placement) -> tuple[str, ...]:
     )
 
 
-LOAD_REASONS: Final = frozenset({"CacheFull", "ArtifactInvalid", "LoadFailed"})
+LOAD_REASONS: Final = frozenset(
+    {ConditionReason.CACHE_FULL, ConditionReason.ARTIFACT_INVALID, ConditionReason.LOAD_FAILED}
+)
 
 
-def load_reason(errors: Iterable[str]) -> str:
+def load_reason(errors: Iterable[str]) -> ConditionReason:
     """Return the reason in LOAD_REASONS that classifies these load errors.
 
     Agents and slots write it into the error, as in `oci://r/m: CacheFull: ...`; a URI holds no blanks and so no reason.
     """
     text = "\n".join(errors)
-    named = (reason for reason in ("CacheFull", "ArtifactInvalid") if f": {reason}: " in text)
-    return next(named, "LoadFailed")
+    named = (
+        reason for reason in (ConditionReason.CACHE_FULL, ConditionReason.ARTIFACT_INVALID) if f": {reason}: " in text
+    )
+    return next(named, ConditionReason.LOAD_FAILED)
 
 
 def has_switched(scope: MissionScope, transition: Transition) -> bool:
@@ -142,7 +147,9 @@ def _is_forbidden(scope: MissionScope, revisions: Revisions) -> bool:
 
 
 def _stop(revisions: Revisions) -> Transition:
-    mark = make_condition("Superseded", "True", FORBIDDEN, "the mission's egress rules forbid this plan")
+    mark = make_condition(
+        "Superseded", "True", ConditionReason.EGRESS_FORBIDDEN, "the mission's egress rules forbid this plan"
+    )
     marks = {p.metadata.name: mark for p in (*revisions.held, *revisions.stale)}
     return Transition(revisions=Revisions(finished=revisions.finished), active=None, marks=marks)
 
@@ -174,7 +181,7 @@ def _replace(scope: MissionScope, transition: Transition, proposed: Placement) -
     marks = {}
     if before.pending is not None:
         message = f"superseded before it served ({proposed.spec.reason})"
-        marks = {before.pending.metadata.name: make_condition("Superseded", "True", "Overtaken", message)}
+        marks = {before.pending.metadata.name: make_condition("Superseded", "True", ConditionReason.OVERTAKEN, message)}
     if before.active is not None and is_stored(scope, before.active) and is_same_plan(before.active, proposed):
         return replace(transition, revisions=replace(before, pending=None), marks=marks)
     return replace(transition, revisions=replace(before, pending=proposed), created=proposed, marks=marks)
@@ -188,11 +195,11 @@ def _find_objection(scope: MissionScope, pending: Placement) -> Condition | None
     """
     if breaks_egress(scope, pending):
         message = describe_violation(scope, pending) or "one of its nodes no longer exists"
-        return make_condition("Superseded", "True", FORBIDDEN, message)
+        return make_condition("Superseded", "True", ConditionReason.EGRESS_FORBIDDEN, message)
     planned = scope.mission.status.active is not None or scope.verdict is not None
     if scope.model is not None and planned and is_artifact_replaced(scope, pending):
         message = f"Model {pending.spec.model} no longer has this artifact of variant {pending.spec.variant}"
-        return make_condition("Superseded", "True", "ModelChanged", message)
+        return make_condition("Superseded", "True", ConditionReason.MODEL_CHANGED, message)
     return None
 
 
@@ -231,7 +238,7 @@ def _abandon(scope: MissionScope, transition: Transition, pending: Placement) ->
     errors = load_errors(scope, pending)
     waiting = ", ".join(f"{slot.node} {slot.unit}" for slot in waiting_for(scope, pending))
     message = "; ".join(errors) or f"not warm within {pending.spec.switch.progress_deadline} on {waiting}"
-    reason = load_reason(errors) if errors else "ProgressDeadlineExceeded"
+    reason = load_reason(errors) if errors else ConditionReason.PROGRESS_DEADLINE_EXCEEDED
     marks = {pending.metadata.name: make_condition("Abandoned", "True", reason, message)}
     return replace(transition, revisions=replace(transition.revisions, pending=None), marks=transition.marks | marks)
 
@@ -244,12 +251,14 @@ def _retire(scope: MissionScope, transition: Transition) -> Transition:
     revisions, marks = transition.revisions, dict(transition.marks)
     for placement in revisions.stale:
         marks[placement.metadata.name] = make_condition(
-            "Superseded", "True", "Overtaken", "superseded before it served"
+            "Superseded", "True", ConditionReason.OVERTAKEN, "superseded before it served"
         )
     if revisions.active is not None and has_switched(scope, transition):
         done = [p for p in revisions.draining if _is_drained(scope, p, revisions)]
         message = f"revision {revisions.active.spec.revision} serves"
-        marks |= {p.metadata.name: make_condition("Superseded", "True", "Replaced", message) for p in done}
+        marks |= {
+            p.metadata.name: make_condition("Superseded", "True", ConditionReason.REPLACED, message) for p in done
+        }
         revisions = replace(revisions, draining=tuple(p for p in revisions.draining if p not in done))
     return replace(
         transition, revisions=replace(revisions, stale=()), marks=marks, pruned=revisions.finished[:-KEPT_REVISIONS]
