@@ -37,9 +37,9 @@ class ControlClient:
     The back-off between connections doubles, and resets when a desired state arrives. A Redirect to the leader is
     followed at once, up to a limit. A desired state with an older epoch than the highest seen is rejected.
 
-    hello: builds the Hello of each connection. on_desired: applies a desired state, or raises Refused. token: returns
-    the bearer token, called for each connection because tokens are renewed. max_bytes: bytes of a frame that the parent
-    accepts.
+    hello: builds the Hello of each connection. on_desired: applies a desired state, or raises StateRejected. token:
+    returns the bearer token, called for each connection because tokens are renewed. max_bytes: bytes of a frame that
+    the server accepts.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class ControlClient:
         self._last_status = ""
 
     async def run(self) -> None:
+        """Connect and reconnect until cancelled."""
         url, redirects = self._url, 0
         async with aiohttp.ClientSession() as session:
             while True:
@@ -72,7 +73,7 @@ class ControlClient:
                     cause = f"redirected to the leader at {leader}" if leader else "the server closed the connection"
                     self._log_status(f"disconnected: {cause}")
                 except aiohttp.WSServerHandshakeError as error:
-                    # The parent may not expect this child yet.
+                    # The server may not expect this client yet.
                     self._log_status(f"connection rejected: HTTP status {error.status}")
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     self._log_status(f"disconnected: {type(error).__name__}: {error}")
@@ -90,7 +91,7 @@ class ControlClient:
     async def send(self, frame: Frame) -> bool:
         """Send a frame. Return False if there is no connection or it broke while sending; the caller may retry.
 
-        A frame that exceeds the parent's limit is dropped with a warning, and counts as sent.
+        A frame that exceeds the server's limit is dropped with a warning, and counts as sent.
         """
         if self._socket is None:
             return False
@@ -107,7 +108,7 @@ class ControlClient:
         return True
 
     async def _serve_connection(self, session: aiohttp.ClientSession, url: str) -> str:
-        """Serve one connection from its Hello to its end. Return the leader's address if the parent redirects."""
+        """Serve one connection from its Hello to its end. Return the leader's address if the server redirects."""
         connecting = session.ws_connect(
             url,
             heartbeat=HEARTBEAT_S,
@@ -152,7 +153,7 @@ class ControlClient:
 
 
 def _decode(data: bytes) -> Desired | Redirect | None:
-    """Return the message, None if it cannot be decoded: it may be of a newer protocol; the next state replaces it."""
+    """Return the message, or None if it cannot be decoded, as of a newer protocol: the next state replaces it."""
     try:
         return decode_server_message(data)
     except msgspec.DecodeError:

@@ -138,7 +138,7 @@ class _TrackedSite(web.BaseSite):
 
 
 class _TrackedProtocol(asyncio.Protocol):
-    """HTTP protocol of one connection that reports its start and end to the door."""
+    """HTTP protocol of one connection that reports its start and end to the tracker."""
 
     def __init__(self, inner: asyncio.Protocol, tracker: ConnectionTracker) -> None:
         self._inner = inner

@@ -37,12 +37,14 @@ class Histogram:
         self.total = sketch.total if sketch else 0.0
 
     def add(self, seconds: float) -> None:
+        """Count one duration in seconds."""
         index = math.ceil(math.log(max(seconds, _MIN_S)) / _LOG_GAMMA)
         self.buckets[index] = self.buckets.get(index, 0) + 1
         self.count += 1
         self.total += seconds
 
     def merge(self, other: Sketch) -> None:
+        """Add the counts of another histogram."""
         for index, count in other.buckets.items():
             self.buckets[index] = self.buckets.get(index, 0) + count
         self.count += other.count
@@ -61,7 +63,9 @@ class Histogram:
 
     @property
     def mean(self) -> float | None:
+        """Return the mean duration in seconds, None if the histogram is empty."""
         return self.total / self.count if self.count else None
 
     def to_wire(self) -> Sketch:
+        """Return a copy as a message."""
         return Sketch(buckets=dict(self.buckets), count=self.count, total=self.total)

@@ -1,4 +1,4 @@
-"""Deduplication of the frames of one child: sequence numbers start at 1 with each process start."""
+"""Deduplication of the frames of one client: sequence numbers start at 1 with each process start."""
 
 
 class SequenceFilter:

@@ -16,9 +16,11 @@ class OneLine(logging.Formatter):
     """Formatter that escapes control characters in messages and indents tracebacks: no text can forge a record."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return the message with its control characters escaped."""
         return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), super().formatMessage(record))
 
     def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802 - logging's name
+        """Return the traceback with every line indented."""
         return "\n".join(f"    {line}" for line in super().formatException(ei).splitlines())
 
 

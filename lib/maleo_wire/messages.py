@@ -1,7 +1,7 @@
 """Messages of the control path operator <- agent <- slot, the same on both hops, modelled on Envoy's xDS protocol.
 
-The child opens a WebSocket to its parent and sends Hello. The parent sends the whole desired state of that child with
-every change (state of the world, so that the next message repairs a lost one). The child answers each version with Ack
+The client opens a WebSocket to its server and sends Hello. The server sends the whole desired state of that client with
+every change (state of the world, so that the next message repairs a lost one). The client answers each version with Ack
 or Nack, and reports counters once a second. An agent keeps the last desired state on disk. Frames are binary
 MessagePack.
 """
@@ -12,12 +12,16 @@ import msgspec
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """Model file, identified by its digest."""
+
     uri: str
     digest: str  # sha256:<hex>
     size: int  # bytes
 
 
 class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Name, datatype and shape of a tensor."""
+
     name: str
     datatype: str  # Open Inference Protocol: FP32, INT64, ...
     shape: tuple[int, ...]  # -1 is a free dimension
@@ -78,6 +82,8 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits for the requests of a mission."""
+
     latency_limit_s: float | None  # slower requests are counted as over limit
     hop_timeout_s: float  # the next slot is lost if it does not answer by then: the fallback answers
     max_body_bytes: int
@@ -153,6 +159,8 @@ class RevisionReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
+    """State of one slot, and its counters since the last report."""
+
     slot: str
     warm: tuple[int, ...]  # revisions that are loaded and warm
     active: int | None  # entry: the revision that it actually serves
@@ -176,6 +184,8 @@ class UnitReading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeReading(msgspec.Struct, frozen=True, kw_only=True):
+    """Sensor values of the units of a node, and of its battery."""
+
     units: tuple[UnitReading, ...]
     battery: float | None = None  # 0..1
 
@@ -184,7 +194,7 @@ class NodeReading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
-    """First message of a child. `boot` changes with every process start; frame sequences start at 1 within it."""
+    """First message of a client. `boot` changes with every process start; frame sequences start at 1 within it."""
 
     role: Literal["agent", "slot"]
     name: str  # node name, or namespace/pod-name
@@ -202,23 +212,27 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):
+    """Acceptance of a desired state."""
+
     version: int
 
 
 class Nack(msgspec.Struct, frozen=True, kw_only=True, tag="nack"):
+    """Rejection of a desired state; the previous one stays in effect."""
+
     version: int
     reason: str  # StaleEpoch, Malformed, UnknownSlot
     message: str
 
 
 class Redirect(msgspec.Struct, frozen=True, kw_only=True, tag="redirect"):
-    """Reply of a follower that names the leader (`ip:port`, empty if there is none); the child reconnects there."""
+    """Reply of a follower that names the leader (`ip:port`, empty if there is none); the client reconnects there."""
 
     leader: str
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True, tag="frame"):
-    """One report. `at` is the child's Unix time; `backfilled` frames count as history only and never trigger drift."""
+    """One report. `at` is the client's Unix time; `backfilled` frames count as history only and never trigger drift."""
 
     sequence: int
     at: float
@@ -238,6 +252,7 @@ _client_decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decode
 
 
 def encode(message: ServerMessage | ClientMessage) -> bytes:
+    """Return the message as MessagePack."""
     return _encoder.encode(message)
 
 

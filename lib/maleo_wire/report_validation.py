@@ -1,6 +1,6 @@
 """Validation of reports from slots and agents: implausible values are removed and counted, the rest is kept.
 
-Both parents validate: an agent does not forward invalid data of its slots, and the operator does not rely on that.
+Both servers validate: an agent does not forward invalid data of its slots, and the operator does not rely on that.
 """
 
 import logging
@@ -60,6 +60,7 @@ class RejectionLog:
         ] = {}  # source -> time of its last log line (monotonic), skipped since
 
     def record(self, source: str, reason: Reason, detail: str) -> None:
+        """Count a rejection, and log it unless the source was logged within the last minute."""
         self._count(reason)
         at, suppressed = self._logged.get(source, (-_LOG_INTERVAL_S, 0))
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Server side of control connections: tracks children, sends each its newest desired state, receives frames."""
+"""Server side of control connections: tracks clients, sends each its newest desired state, receives frames."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ class _Connection:
     sent_version: int = 0
 
     def abort(self) -> None:
-        """End the connection now: a polite close would wait for a peer that does not read, as behind a dead link."""
+        """End the connection now: a close handshake would wait for a peer that does not read, as behind a dead link."""
         if self.transport is not None:
             self.transport.abort()
 
@@ -52,10 +52,10 @@ class _DesiredState:
 
 
 class ControlServer:
-    """Session manager for all children of one server.
+    """Session manager for all clients of one server.
 
-    Callbacks are synchronous and must return quickly; `on_disconnect` is called when a child's last connection ends.
-    max_bytes: maximum bytes of a child's message; a larger one ends its connection.
+    Callbacks are synchronous and must return quickly; `on_disconnect` is called when a client's last connection ends.
+    max_bytes: maximum bytes of a client's message; a larger one ends its connection.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class ControlServer:
 
     @property
     def connected(self) -> frozenset[str]:
+        """Return the names of the connected clients."""
         return frozenset(self._connections)
 
     def push(self, name: str, body: AgentDesired | SlotDesired, *, epoch: int) -> bool:
@@ -91,10 +92,11 @@ class ControlServer:
         return True
 
     def forget(self, name: str) -> None:
+        """Drop the desired state of a client that is no longer expected."""
         self._desired.pop(name, None)
 
     async def redirect(self, leader: str) -> None:
-        """Redirect every child to the leader (`ip:port`), and drop all desired states of this replica."""
+        """Redirect every client to the leader (`ip:port`), and drop all desired states of this replica."""
         self._desired.clear()
         await asyncio.gather(*(_redirect(connection, leader) for connection in self._connections.values()))
 
@@ -110,7 +112,7 @@ class ControlServer:
         """Serve one WebSocket connection until it ends.
 
         caller: authenticated identity of the request; authenticate before calling. is_allowed: returns True if the
-        caller may use the name in the Hello. leader: set if this replica does not lead: the child is redirected there
+        caller may use the name in the Hello. leader: set if this replica does not lead: the client is redirected there
         (empty if there is no leader). until_revoked: returns when the caller's identity is no longer valid, and the
         connection is then closed. Raises HTTPTooManyRequests while the caller has too many connections without Hello.
         """
@@ -221,4 +223,4 @@ async def _send(socket: web.WebSocketResponse, message: Desired | Redirect) -> N
     try:
         await socket.send_bytes(encode(message))
     except (ConnectionError, RuntimeError):
-        return  # the connection has ended: the receive loop ends too, and the child reconnects
+        return  # the connection has ended: the receive loop ends too, and the client reconnects
