@@ -1,7 +1,7 @@
 """Address policy for artifact downloads: public internet addresses, and the registries configured at installation.
 
 An agent uses the network of its node and reaches what the author of a Model does not: the node itself, pods, Services,
-other nodes, the cloud's metadata service. So every address is refused that is not globally reachable by IANA's
+other nodes, the cloud's metadata service. So every address is denied that is not globally reachable by IANA's
 registries of special-purpose addresses (RFC 6890), unless its server is listed.
 """
 
@@ -97,7 +97,7 @@ class AddressPolicy:
         return join_host_port(url.host or "", port).lower() in self.registries
 
     def find_denial(self, address: str) -> str:
-        """Return the kind of a refused address, such as `a private`; empty if the address is allowed."""
+        """Return the kind of a denied address, such as `a private`; empty if the address is allowed."""
         host = _unwrap(ip_address(address.partition("%")[0]))
         if any(host in network for network in self.denied_networks):
             return "a refused"

@@ -1,7 +1,7 @@
 """HTTP download from untrusted addresses, protected against server-side request forgery (SSRF).
 
 A node reaches more than the author of a Model does. So the size is bounded, error bodies of servers are never
-forwarded, every address is checked when a socket is opened to it, and plain HTTP stays with the server that was named:
+forwarded, every address is checked when a socket is opened to it, and plain HTTP stays with the server in the URL:
 no Model can probe the network of a node.
 """
 

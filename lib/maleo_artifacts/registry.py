@@ -55,6 +55,7 @@ class Location:
 
     @classmethod
     def parse(cls, uri: str) -> "Location":
+        """Parse an address with or without a digest. Raise TransferFailed if it is malformed."""
         match = _OCI.match(uri)
         if match is None:
             raise TransferFailed(
@@ -84,7 +85,7 @@ async def pull(uri: str, digest: str, destination: Path, *, max_bytes: int, poli
                     actual.update(chunk)
                     output.write(chunk)
         if f"sha256:{actual.hexdigest()}" != digest:
-            # The actual digest is withheld: whoever named the address could use it to have the content delivered.
+            # The actual digest is withheld: the author of the address could use it to have the content delivered.
             raise DigestMismatch(f"{redacted}: ArtifactInvalid: the content does not match the digest {digest}")
         partial.rename(destination)
     except DownloadFailed as error:
@@ -127,6 +128,7 @@ async def push(repository: str, path: Path) -> tuple[str, str]:
 
 
 def digest_of(path: Path) -> str:
+    """Return the SHA-256 digest of a file, as `sha256:<hex>`."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 

@@ -21,7 +21,7 @@ class Access:
     url: without a trailing slash. tls: None for plain HTTP. authorize: returns the Authorization header, empty for
     none; called for every request, because token files are renewed. renew: awaited before every request, renews
     credentials that are about to expire. proxy: URL of an HTTP proxy, empty for none. server_name: name expected in the
-    server's certificate, empty for the host of the URL. namespace: used where a command names none.
+    server's certificate, empty for the host of the URL. namespace: used where a command does not name one.
     """
 
     url: str

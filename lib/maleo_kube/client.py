@@ -66,6 +66,7 @@ class Client:
     # ------------------------------------------------------------------------------------------------ reading
 
     async def get(self, kind: Kind, name: str, *, namespace: str = "") -> Object:
+        """Return an object. Raise NotFound if it does not exist."""
         return await self._call("get", kind, "GET", kind.path(namespace=namespace, name=name))
 
     async def list(
@@ -225,7 +226,7 @@ class Client:
 
 
 def _abort(response: aiohttp.ClientResponse) -> None:
-    """Abort the connection of a watch that is left early: a TLS shutdown would wait for a reply that nobody reads."""
+    """Abort the connection of a watch that is left early: a TLS shutdown would wait for a reply that is never read."""
     connection = response.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()

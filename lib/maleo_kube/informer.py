@@ -174,10 +174,12 @@ class Informer:
         self._on_change(key, old, new)
 
     def items(self) -> Iterator[tuple[str, Object]]:
+        """Return an iterator over the keys and objects of the cache."""
         return iter(self.store.items())
 
 
 def key_of(item: Object) -> str:
+    """Return `namespace/name` of an object, or `name` if it is cluster-scoped."""
     metadata = item["metadata"]
     namespace = metadata.get("namespace", "")
     return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])

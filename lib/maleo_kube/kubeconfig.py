@@ -31,6 +31,7 @@ class Context:
 
     @property
     def needs_library(self) -> bool:
+        """Return True if the credentials require the Kubernetes client library."""
         return any(name in self.user.fields for name in _LIBRARY_FIELDS)
 
 
@@ -43,7 +44,7 @@ class _Section:
         return str(self.fields.get(name) or "")
 
     def content(self, name: str) -> bytes:
-        """Return the bytes of `NAME-data`, else of the file that `NAME` gives, else nothing."""
+        """Return the bytes of `NAME-data`, else of the file at path `NAME`, else no bytes."""
         if data := self.fields.get(f"{name}-data"):
             return b64decode(data)
         return self.path(name).read_bytes() if self.fields.get(name) else b""
@@ -55,7 +56,7 @@ class _Section:
 def read_access(paths: str | Path, context: str = "") -> Access:
     """Return the access of a context, of the current one if `context` is empty. Raise ValueError, OSError.
 
-    paths: one file, or several as in KUBECONFIG: for each name the first file that defines it counts.
+    paths: one file, or several as in KUBECONFIG: the first file that defines a name takes precedence.
     """
     selected = read_context(paths, context)
     if selected.needs_library:

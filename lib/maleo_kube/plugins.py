@@ -1,6 +1,6 @@
-"""Kubeconfig with any credentials: what `maleo_kube.kubeconfig` cannot read, the Kubernetes client library does.
+"""Kubeconfig with any credentials, read by the Kubernetes client library where `maleo_kube.kubeconfig` cannot.
 
-It knows credential plugins (`exec`, as of EKS, GKE and AKS), OpenID Connect, and user names with passwords.
+The library supports credential plugins (`exec`, as of EKS, GKE and AKS), OpenID Connect and passwords.
 """
 
 import asyncio
@@ -85,7 +85,7 @@ def _denied(context: Context, cause: str) -> Forbidden:
 
 
 class _LastError(logging.Handler):
-    """Last error that the library logged: of a plugin that fails it raises none."""
+    """Last error that the library logged: it does not raise the error of a plugin that fails."""
 
     _LOGGER: Final = logging.getLogger("kubernetes.aio.config.kube_config")
 

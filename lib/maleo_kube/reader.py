@@ -1,4 +1,4 @@
-"""Blocking reader of the API server over one connection, for commands: it imports in a tenth of aiohttp's time."""
+"""Blocking reader of the API server over one connection, for commands: importing it takes a tenth of aiohttp's time."""
 
 import http.client
 import ssl

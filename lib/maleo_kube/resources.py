@@ -18,6 +18,7 @@ class Kind:
 
     @property
     def api_version(self) -> str:
+        """Return `group/version`, or `version` for the core group."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, *, namespace: str = "", name: str = "", subresource: str = "") -> str:
