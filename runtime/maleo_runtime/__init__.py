@@ -2,5 +2,5 @@
 
 import os
 
-# Read once, when onnxruntime is imported: slots send no telemetry to its vendor, and log no failed attempts to do so.
+# Read once, when onnxruntime is imported: slots send no telemetry to its vendor, nor log failed attempts.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -21,8 +21,9 @@ class Reservation:
         self._limit = limit
 
     def resize(self, size: int) -> None:
+        """Change the reserved size to `size` bytes."""
         admission = self._admission
-        # A request of the maximum size is always accepted if nothing else is held.
+        # A request of the maximum size is always accepted if no other request holds memory.
         if admission.bytes - self.bytes + size > max(MAX_BYTES, self._limit):
             raise Busy("pending requests exceed the limit on their total size: retry later")
         admission.bytes += size - self.bytes

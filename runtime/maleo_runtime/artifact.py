@@ -25,7 +25,7 @@ class ArtifactStore:
     def __init__(self, folder: Path, *, agent: str, identity: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for partial in folder.rglob("*.partial"):
-            partial.unlink()  # of a process that ended while writing
+            partial.unlink()  # left by a process that ended while writing
         self.folder = folder
         self._agent = agent
         self._headers = {"Authorization": f"Bearer {identity}"}
@@ -40,7 +40,7 @@ class ArtifactStore:
         return path
 
     def retain(self, digests: Collection[str]) -> None:
-        """Remove the artifacts of all other digests, and the parts that were cut from them."""
+        """Remove the artifacts of all other digests, and the parts cut from them."""
         retained = {digest.removeprefix("sha256:") for digest in digests}
         for folder in self.folder.iterdir():
             if folder.name not in retained:

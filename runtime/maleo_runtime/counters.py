@@ -37,6 +37,7 @@ class Counters:
     def record_compute(
         self, revision: int, variant: str, *, seconds: float, joules: float | None, simulated: bool
     ) -> None:
+        """Record one computation of a stage. joules: None if unknown; simulated: by a paced unit."""
         counters = self._counters_of(revision, variant)
         counters.compute.add(seconds)
         counters.simulated = simulated
@@ -44,6 +45,10 @@ class Counters:
             counters.joules = (counters.joules or 0.0) + joules
 
     def record_transfer(self, revision: int, variant: str, *, node: str, size: int, seconds: float) -> None:
+        """Record one transfer to and from `node`.
+
+        size: bytes in both directions; seconds: without the time inside `node`.
+        """
         transfer = self._counters_of(revision, variant).transfers.setdefault(node, _TransferCounters())
         transfer.requests += 1
         transfer.bytes += size
@@ -74,6 +79,7 @@ class Counters:
         counters.failed += 1
 
     def drain(self, *, entry: bool) -> tuple[RevisionReport, ...]:
+        """Return the report rows since the last call, and reset the counters. entry: include the end-to-end latency."""
         reports = tuple(_report(r, v, counters, entry=entry) for (r, v), counters in self._by_revision.items())
         self._by_revision.clear()
         return reports

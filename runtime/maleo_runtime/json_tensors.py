@@ -28,7 +28,7 @@ class DataMismatch(Exception):
 
 
 def decode(text: bytes, dtype: np.dtype[Any], shape: list[int]) -> Array:
-    """Return the array of a JSON list, either flat or nested as `shape`. Raise Misfit."""
+    """Return the array of a JSON list, either flat or nested as `shape`. Raise DataMismatch."""
     if not text.startswith(b"["):
         raise DataMismatch(": must be a list of numbers")
     count = math.prod(shape)
@@ -48,7 +48,7 @@ def decode(text: bytes, dtype: np.dtype[Any], shape: list[int]) -> Array:
 
 
 def _check_nesting(brackets: bytes, count: int, shape: list[int]) -> None:
-    """Raise Misfit unless brackets and commas are exactly those of a flat list, or of one nested as `shape`."""
+    """Raise DataMismatch unless brackets and commas are those of a flat list, or of one nested as `shape`."""
     if len(brackets) == 2 + max(count - 1, 0) and brackets == b"[%b]" % (b"," * (count - 1)):
         return
     length, expected = 0, b""

@@ -24,6 +24,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        """Return a JSON error response that closes the connection."""
         del request, exc
         response = web.json_response({"error": message or f"HTTP {status}"}, status=status)
         response.force_close()

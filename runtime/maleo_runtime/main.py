@@ -43,6 +43,7 @@ class Settings:
 
     @classmethod
     def read(cls) -> "Settings":
+        """Read the settings. Raise KeyError if a required variable is missing."""
         return cls(
             agent=bracket_host(os.environ["MALEO_AGENT"]),
             slot=os.environ["MALEO_SLOT"],
@@ -75,7 +76,7 @@ class Slot:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, then fail readiness, drain requests, and return."""
-        # Handler cancellation stops a request whose client has disconnected, wherever it waits.
+        # Handler cancellation stops a request whose client has disconnected, at any point where it waits.
         runner = web.AppRunner(self.server.make_app(), shutdown_timeout=1.0, handler_cancellation=True)
         await runner.setup()
         assert runner.server is not None
@@ -86,12 +87,12 @@ class Slot:
         await self._drain()
         for task in (*tasks, stopped):
             task.cancel()
-        await asyncio.gather(*tasks, stopped, return_exceptions=True)  # lets a rehearsal kill its child process
+        await asyncio.gather(*tasks, stopped, return_exceptions=True)  # a cancelled trial load kills its child process
         listener.close()
         await runner.cleanup()
         await self.peers.close()
         for task in done & set(tasks):
-            task.result()  # a task that was not cancelled ended with an error
+            task.result()  # a task that ended without being cancelled failed
 
     async def _drain(self) -> None:
         self.server.draining = True
@@ -147,6 +148,7 @@ async def _run() -> None:
 
 
 def main() -> None:
+    """Run the slot until SIGTERM or SIGINT."""
     asyncio.run(_run())
 
 

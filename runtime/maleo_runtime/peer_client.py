@@ -65,6 +65,7 @@ class CircuitBreaker:
         return True
 
     def record(self, *, success: bool, now: float) -> None:
+        """Record the outcome of a request. now: monotonic seconds."""
         if success:
             self._failures, self._backoff_s = 0, _OPEN_S[0]
             return
@@ -104,6 +105,7 @@ class PeerClient:
         self._circuits: dict[str, CircuitBreaker] = {}
 
     async def close(self) -> None:
+        """Close all connections."""
         for session in self._sessions.values():
             await session.close()
 
@@ -138,7 +140,7 @@ class PeerClient:
         return outputs, parameters, len(body.data) + received
 
     async def _send(self, url: str, body: Body, timeout_s: float) -> tuple[dict[str, Array], dict[str, Any], int]:
-        """Post; retry once on a new connection if a persistent one was closed meanwhile (inference is idempotent)."""
+        """Send a POST; retry once on a new connection if a persistent one was closed (inference is idempotent)."""
         deadline = time.monotonic() + timeout_s
         try:
             return await self._post(url, body, timeout_s, persistent=True)

@@ -107,6 +107,7 @@ class Body:
 
     @property
     def headers(self) -> dict[str, str]:
+        """Return the HTTP headers that describe the body."""
         if self.header_length is None:
             return {"Content-Type": "application/json"}
         return {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(self.header_length)}
@@ -307,7 +308,7 @@ def _from_bytes(data: memoryview, dtype: np.dtype[Any], shape: list[int], path: 
 
 
 def _is_number(text: str) -> bool:
-    """Return True for up to _MAX_DIGITS ASCII digits; `str.isdigit` alone accepts digits of other scripts."""
+    """Return True for up to _MAX_LENGTH_DIGITS ASCII digits; `str.isdigit` alone accepts digits of other scripts."""
     return text.isascii() and text.isdigit() and len(text) <= _MAX_LENGTH_DIGITS
 
 

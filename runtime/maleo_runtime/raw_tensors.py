@@ -35,7 +35,7 @@ _SEED: Final = 7
 _SINGLE_INPUT_VARIANCE: Final = 1e-4
 """Variance below which a single input element contributes: the others weigh less than about 1/6000 of it."""
 _FREE_LENGTH: Final = 2
-"""Length assumed for a free dimension; free dimensions other than the batch never cross a cut."""
+"""Length assumed for a free dimension; no tensor with a free dimension other than the batch crosses a cut."""
 
 _SHAPE_ONLY: Final = {"Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike"}
 _DATA_MOVEMENT: Final = {
@@ -110,7 +110,7 @@ class _Propagation:
         try:
             results = self._apply(node)
         except MemoryError:
-            raise  # a lack of memory says nothing about the operator
+            raise  # a lack of memory is no property of the operator
         except Exception:  # noqa: BLE001 - an operator that cannot be analysed counts as raw, never as safe
             results = [self._fully_raw(name) for name in outputs]
         self.marks |= {

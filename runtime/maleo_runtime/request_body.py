@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from maleo_runtime.admission import Reservation
 from maleo_runtime.protocol import BadRequest
 
-# A single thread: however many bodies arrive, one is processed at a time, and the event loop and the unit keep running.
+# A single thread processes one body at a time, so that the event loop and the unit keep running.
 WORKER: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bodies")
 BASE_S: Final = 10.0
 _BYTES_PER_S: Final = 256 * 1024  # slower clients time out
@@ -37,7 +37,7 @@ def transfer_timeout(size: int) -> float:
 
 
 async def receive(request: web.Request, limit: int, reservation: Reservation) -> bytearray:
-    """Return the decompressed body. Raise TooLarge, TooSlow, Encoded, BadRequest or Busy."""
+    """Return the decompressed body. Raise TooLarge, BodyTimeout, UnsupportedEncoding, BadRequest or Busy."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"identity", *_WINDOW_BITS}:
         raise UnsupportedEncoding(f"unsupported Content-Encoding {encoding[:40]!r}: use gzip, deflate, or no encoding")

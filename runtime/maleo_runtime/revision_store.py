@@ -31,13 +31,14 @@ class HeldRevision:
 
     @property
     def pace(self) -> Pace | None:
+        """Return the timing of a simulated unit, None for a real one or without a stage."""
         return self.revision.stage.pace if self.revision.stage else None
 
 
 class RevisionStore:
     """Store of the revisions of one slot.
 
-    A stage is identified by its desired state without the pace, so that a new pace reloads nothing.
+    A stage is identified by its desired state without the pace, so that a change of the pace does not reload it.
     """
 
     def __init__(self, artifacts: ArtifactStore) -> None:
@@ -51,7 +52,7 @@ class RevisionStore:
 
     @property
     def active(self) -> int | None:
-        """The revision that serves. It stays active until the desired one is warm."""
+        """Revision that serves. It stays active until the desired one is warm."""
         return self._active.revision if self._active is not None else None
 
     def request_tensors(self, revision: int) -> tuple[TensorSpec, ...] | None:
@@ -62,6 +63,7 @@ class RevisionStore:
         return self._stages[_key(found.stage)].request_tensors if found.stage is not None else ()
 
     def set_desired(self, desired: SlotDesired) -> None:
+        """Store the desired state, and activate its revision at once if that is warm."""
         self.desired = desired
         self._activate()
         self._changed.set()
@@ -86,12 +88,13 @@ class RevisionStore:
 
     @property
     def warm(self) -> tuple[int, ...]:
-        """The desired revisions that can serve now."""
+        """Desired revisions that can serve now."""
         desired = self.desired
         return tuple(r.revision for r in desired.revisions if self._is_warm(r)) if desired else ()
 
     @property
     def fallback_is_warm(self) -> bool:
+        """Return True if there is a fallback and it is warm."""
         fallback = self.desired.fallback if self.desired else None
         return fallback is not None and self._is_warm(fallback)
 
@@ -109,6 +112,7 @@ class RevisionStore:
 
     @contextlib.asynccontextmanager
     async def hold_fallback(self) -> AsyncIterator[HeldRevision | None]:
+        """Yield the fallback for one request and keep it loaded meanwhile; yield None if it is not warm."""
         async with self._hold(self.desired.fallback if self.desired else None) as held:
             yield held
 
@@ -148,7 +152,7 @@ class RevisionStore:
         self._withhold_input()
 
     def _withhold_input(self) -> None:
-        """Clear the next hop of an active stage that must now withhold the input, until `rehearse` has verified it."""
+        """Clear the peer of an active stage that must now withhold the input, until a trial load has verified it."""
         active = self._active
         if active is None or active.stage is None or active.next is None or active.stage.withholds_input:
             return

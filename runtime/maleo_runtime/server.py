@@ -65,6 +65,7 @@ class Server:
         self._authorization = f"Bearer {identity}".encode()
 
     def make_app(self) -> web.Application:
+        """Return the application with all routes of the protocol."""
         app = web.Application(middlewares=[self._answer_errors])
         app.router.add_get("/v2", self._describe_server)
         app.router.add_get("/v2/health/live", self._live)
@@ -174,7 +175,7 @@ class Server:
     def _find_model(self, request: web.Request) -> SlotDesired:
         """Return the desired state that serves the path's model and version.
 
-        Raise Unknown, or NotServing before the slot has a desired state.
+        Raise NotFound, or NotServing before the slot has a desired state.
         """
         desired, version, model = self._store.desired, _version(request), request.match_info["model"]
         if desired is None:

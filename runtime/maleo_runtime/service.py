@@ -15,7 +15,7 @@ from maleo_runtime.tensor import Array
 _PEER_RETRY_S: Final = 5.0  # wait for a lost next slot if there is no fallback
 _RETRY_INTERVAL_S: Final = 0.05
 _MIN_TIMEOUT_S: Final = 0.001
-_TIMEOUT_SHARE: Final = 0.95  # a slot in the middle times out before its caller, and can tell which link was slow
+_TIMEOUT_SHARE: Final = 0.95  # a slot in the middle times out before its caller, and so identifies the slow link
 
 
 class NotWarm(Exception):
@@ -50,7 +50,7 @@ class Service:
         self._name = name
 
     async def serve_entry(self, tensors: Mapping[str, Array]) -> InferenceResult:
-        """Answer a client's request and count it. Raise NotServing, Unfit or StageFailed."""
+        """Answer a client's request and count it. Raise NotServing, InputMismatch or StageFailed."""
         arrival = time.perf_counter()
         desired, active = self._store.desired, self._store.active
         if desired is None or active is None:
@@ -64,9 +64,9 @@ class Service:
             self._counters.record_rejection(active, "")
             raise
         except InputMismatch:
-            raise  # the request fits no input of the model: it does not count as the mission's
+            raise  # the request does not match the model's inputs: it does not count as a failure of the mission
         except asyncio.CancelledError:
-            # A client that disconnects within the latency limit says nothing about the mission; a later one does.
+            # A client that disconnects within the latency limit is no evidence of a slow mission; a later one is.
             if limit is not None and time.perf_counter() - arrival > limit:
                 self._counters.record_failure(active, "")
             raise
@@ -81,7 +81,7 @@ class Service:
     async def serve_part(
         self, revision: int, tensors: Mapping[str, Array], *, allowed_s: float | None = None
     ) -> InferenceResult:
-        """Answer the call of a slot that waits `allowed_s`. Raise NotWarm, Unfit, StageFailed or PeerLost."""
+        """Answer the call of a slot that waits `allowed_s`. Raise NotWarm, InputMismatch, StageFailed or PeerLost."""
         arrival = time.perf_counter()
         async with self._store.hold(revision) as held:
             if held is None:

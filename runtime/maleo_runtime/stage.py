@@ -86,7 +86,7 @@ class CodecSession:
 
 
 class Stage:
-    """Loaded partition, made by `load`. `compute` blocks: call it through a Unit."""
+    """Loaded partition, made by `load`. `compute` blocks: call it through a UnitExecutor."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Stage:
         return self.decoder.tensors if self.decoder else self.spec.inputs
 
     def check(self, inputs: Mapping[str, Array]) -> None:
-        """Raise Unfit unless `inputs` are exactly the tensors that this stage receives."""
+        """Raise InputMismatch unless `inputs` are exactly the tensors that this stage receives."""
         check_inputs(self.request_tensors, inputs)
 
     def compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -127,7 +127,7 @@ class Stage:
 
 
 def check_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> None:
-    """Raise Unfit unless `inputs` match `specs` exactly."""
+    """Raise InputMismatch unless `inputs` match `specs` exactly."""
     by_name = {spec.name: spec for spec in specs}
     wrong = sorted(set(inputs) ^ set(by_name))
     if wrong:
@@ -163,7 +163,7 @@ def _describe(error: Exception) -> str:
 
 
 def load(spec: StageSpec, files: Mapping[str, Path]) -> Stage:
-    """Cut, load and warm a stage. Blocks for 0.1 to some seconds. `files`: digest -> file. Raise LoadFailed."""
+    """Cut, load and warm a stage. Blocks for 0.1 s to some seconds. `files`: digest -> file. Raise LoadFailed."""
     try:
         input_names = {tensor.name for tensor in spec.inputs}
         passes_through = all(name in input_names for name in _sources(spec))
@@ -209,7 +209,7 @@ def _sources(spec: StageSpec) -> dict[str, TensorSpec]:
 
 
 def _cut_file(spec: StageSpec, file: Path) -> Path:
-    """Return the file of the part, cut once and kept next to the whole; the whole itself if all of it is used."""
+    """Return the file of the part, cut once and kept next to the whole model, or `file` if all of it is used."""
     model = _parse(file)
     whole_inputs = {v.name for v in model.graph.input} - {t.name for t in model.graph.initializer}
     whole_outputs = {v.name for v in model.graph.output}
@@ -228,7 +228,7 @@ def _cut_file(spec: StageSpec, file: Path) -> Path:
 
 
 def _parse(file: Path) -> onnx.ModelProto:
-    """Parse a model and raise LoadFailed if it has external weights: an artifact is one file, no other may be read."""
+    """Parse a model. Raise LoadFailed if it has external weights: only the artifact, which is one file, may be read."""
     model = onnx.load(str(file), load_external_data=False)
     external = sorted(file for _, file in external_weights(model))
     if external:

@@ -39,6 +39,7 @@ def name_of(dtype: np.dtype[Any]) -> str:
 
 
 def datatype_of(array: Array) -> str:
+    """Return the protocol's datatype of an array."""
     return _NAMES[array.dtype]
 
 

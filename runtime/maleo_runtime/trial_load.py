@@ -1,7 +1,7 @@
 """Trial load of a stage in a child process, so that a hostile or broken model cannot end the slot.
 
-A graph may require more memory than available, never end, or crash ONNX Runtime by a model-local function that calls
-itself. None of it can be detected from the file in advance, and none can be caught within the process.
+A graph may require more memory than is available, never end, or crash ONNX Runtime by a model-local function that calls
+itself. This cannot be detected from the file in advance, nor handled within the process.
 """
 
 import asyncio

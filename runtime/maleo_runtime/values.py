@@ -56,7 +56,7 @@ class Value:
 
     @property
     def obstacle(self) -> str:
-        """Why the tensor cannot be sent between slots; empty if it can. Only the batch dimension may be free."""
+        """Reason why the tensor cannot be sent between slots; empty if it can. Only the batch dimension may be free."""
         if self.element not in DATATYPES:
             return f"of type {_T.DataType.Name(self.element)}, which slots cannot transfer"
         if len(self.shape) > MAX_DIMENSIONS:
@@ -112,10 +112,10 @@ def is_random(node: onnx.NodeProto) -> bool:
 
 
 def infer_values(model: onnx.ModelProto) -> dict[str, Value]:
-    """Return every tensor of known type and rank, weights included. Raise Unsuitable if the graph is inconsistent."""
+    """Return every tensor of known type and rank, weights included. Raise UnsupportedGraph if it is inconsistent."""
     try:
         inferred = shape_inference.infer_shapes(_strip(model), strict_mode=True, data_prop=True).graph
-    except Exception as error:  # onnx raises several classes of its own
+    except Exception as error:  # onnx raises several exception classes
         raise UnsupportedGraph(f"shapes cannot be inferred: {' '.join(str(error).split())[:300]}") from error
     return add_values(inferred, {name: value_of(tensor) for name, tensor in find_weights(model.graph).items()})
 
@@ -132,6 +132,7 @@ def add_values(graph: onnx.GraphProto, outer: Mapping[str, Value]) -> dict[str, 
 
 
 def value_of(tensor: onnx.TensorProto) -> Value:
+    """Return type and shape of a stored tensor."""
     return Value(int(tensor.data_type), tuple(int(length) for length in tensor.dims))
 
 
