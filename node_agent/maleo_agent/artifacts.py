@@ -18,7 +18,7 @@ _SLACK: Final = (1.1, 1 << 20)  # factor and bytes by which an artifact may exce
 
 
 class CacheFull(TransferFailed):
-    """The artifacts that the node must keep leave no room for this one; the message has the sizes and the remedy."""
+    """The artifacts that the node must keep leave no space for this one; the message has the sizes and the remedy."""
 
 
 class ArtifactCache:
@@ -41,8 +41,8 @@ class ArtifactCache:
     async def get(self, artifact: Artifact, *, retained: Collection[str]) -> Path:
         """Return the verified file, pulling it if it is not cached.
 
-        Artifacts with a `retained` digest are not evicted. Raise TransferFailed, or CacheFull if those leave too little
-        room.
+        Artifacts with a `retained` digest are not evicted. Raise TransferFailed, or CacheFull if they leave too little
+        space.
         """
         digest = artifact.digest
         path = self._path(digest)

@@ -1,4 +1,4 @@
-"""Hardware discovery from /sys and /proc: matches bus ids against the catalogue, and adds declared hardware."""
+"""Hardware discovery from /sys and /proc: matches bus ids with the catalogue, and adds declared hardware."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ class Buses:
 
     @classmethod
     def read(cls, root: Path = Path("/")) -> "Buses":
+        """Read the addresses below `root`, the root of the host's file system."""
         tree = root / "proc/device-tree/compatible"
         strings = tree.read_bytes().split(b"\0") if tree.exists() else []
         return cls(

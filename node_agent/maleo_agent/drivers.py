@@ -35,6 +35,7 @@ class HostCpu:
     _before: tuple[float, float] | None = field(default=None)  # busy and total jiffies
 
     def read(self, *, busy_s: float) -> UnitReading:  # noqa: ARG002 - the kernel's figures are more accurate
+        """Return the current values; sensors that the board lacks are None."""
         joules = self._read_joules()
         return UnitReading(
             unit=self.unit,
@@ -78,6 +79,7 @@ class SimulatedUnit:
     step: Callable[[], Step]
 
     def read(self, *, busy_s: float) -> UnitReading:
+        """Return the values of the trace, and the power at the utilization that slots reported."""
         step, busy = self.step(), min(1.0, busy_s)
         power = None
         if self.busy_w is not None:
@@ -94,7 +96,7 @@ class SimulatedUnit:
 
 @dataclass
 class EnergyCounter:
-    """Energy counter since the agent's start, in joules: from the unit's counter if it has one, else power integrated.
+    """Energy counter since the agent's start, in joules: of the unit if it has one, else integrated from its power.
 
     Power is integrated by the trapezoidal rule.
     """

@@ -71,6 +71,7 @@ class Agent:
         self._status_writer = StatusWriter(client, settings.node)
 
     async def run(self, stopping: asyncio.Event) -> None:
+        """Run until `stopping` is set. Raise the error of a task that failed."""
         runner = await connection_limits.serve(self._make_app(), self.settings.port, self.relay.tracker)
         fields = f"metadata.name={self.settings.node}"
         informers = [
@@ -93,7 +94,7 @@ class Agent:
         await asyncio.gather(*tasks, return_exceptions=True)
         await runner.cleanup()
         for task in done & set(tasks):
-            task.result()  # a task that was not cancelled ended with an error
+            task.result()  # a task that ended without being cancelled failed
 
     # ------------------------------------------------------------------------------------------------ the API's side
 
@@ -173,7 +174,7 @@ class Agent:
         self._sensor_states[reading.unit] = state
 
     async def _write_status(self) -> None:
-        """Write the Device's status in a task of its own: no frame waits for an API server that does not answer."""
+        """Write the Device's status in a separate task, so that a hanging API server does not delay frames."""
         while True:
             if self._device is not None and self._inventory is not None:
                 try:
@@ -209,7 +210,7 @@ class Agent:
         return app
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        """Fail when the sampling loop hangs, which a restart repairs."""
+        """Answer 200, or 503 while the sampling loop hangs, which a restart repairs."""
         age = time.monotonic() - self._sampled_at
         return web.Response(status=503 if age > _STALLED_S else 200, text=f"the last sample was {age:.0f} s ago")
 
@@ -251,6 +252,7 @@ async def _run() -> None:
 
 
 def main() -> None:
+    """Run the agent until SIGTERM or SIGINT."""
     asyncio.run(_run())
 
 

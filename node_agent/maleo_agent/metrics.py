@@ -36,11 +36,13 @@ class NodeMetrics(Collector):
             self._requests.update(answered=answered, fallback=revision.fallback, failed=revision.failed)
 
     def render(self) -> bytes:
+        """Return the metrics in the Prometheus text format."""
         registry = CollectorRegistry()
         registry.register(self)
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the metric families; a family without a value has no samples."""
         labels = ["unit", "type", "basis"]
         gauges = {
             "maleo_unit_temperature_celsius": ("Temperature of the unit.", "temperature_c"),

@@ -71,7 +71,7 @@ class _AssignedLabels:
         return self
 
     def contain(self, report: RevisionReport) -> bool:
-        """Return True if the report's revision and variant are among them; unanswered requests have no variant."""
+        """Return True if they contain the report's revision and variant; unanswered requests have no variant."""
         return report.revision in self._revisions and report.variant in {"", *self._variants}
 
 
@@ -116,10 +116,10 @@ class Relay:
     # ------------------------------------------------------------------------------------------------ downwards
 
     async def apply(self, desired: Desired) -> None:
-        """Apply a desired state to the slots, then store it. Raise Refused if it is not for this node.
+        """Apply a desired state to the slots, then store it. Raise StateRejected if it is not for this node.
 
-        A state that cannot be stored is in effect nevertheless, so that a full disk stops no move: the disk serves only
-        a restart without the operator.
+        A state that cannot be stored takes effect nevertheless, so that a full disk does not block a move: the stored
+        copy is needed only for a restart without the operator.
         """
         if desired.agent is None or desired.agent.node != self._node:
             raise StateRejected("Malformed", f"this is the agent of node {self._node}")
@@ -200,7 +200,7 @@ class Relay:
                 self._store_report(name, self._drop_unassigned(name, valid))
 
     def _drop_unassigned(self, name: str, report: SlotReport) -> SlotReport:
-        """Drop revisions and variants that this slot was never assigned, because they become labels of metrics."""
+        """Drop revisions and variants that were never assigned to this slot, because they become labels of metrics."""
         labels = self._labels.get(name, _AssignedLabels())
         assigned = tuple(r for r in report.revisions if labels.contain(r))
         for row in report.revisions:
@@ -220,11 +220,12 @@ class Relay:
     # ------------------------------------------------------------------------------------------------ serving slots
 
     def add_routes(self, app: web.Application) -> None:
+        """Add the routes that slots use: the control stream and the artifacts."""
         app.router.add_get("/v1/control", self._serve_slot)
         app.router.add_get("/artifacts/{digest}", self._serve_artifact)
 
     async def _serve_slot(self, request: web.Request) -> web.WebSocketResponse:
-        """Upgrade for an identity that has a slot here; other slots retry until the operator has assigned them."""
+        """Upgrade a connection of an identity that has a slot here; other slots retry until they are assigned."""
         return await self.control.serve(
             request,
             caller=self._authorize(request),
@@ -272,7 +273,7 @@ class Relay:
 
 
 def _store(data: bytes, file: Path) -> None:
-    """Replace the file: after a power failure it has the old content or the new. Raise OSError."""
+    """Replace the file atomically: after a power failure it has the old or the new content. Raise OSError."""
     partial = file.with_suffix(".partial")
     partial.touch()
     partial.chmod(0o600)  # the file holds the missions' bearer tokens

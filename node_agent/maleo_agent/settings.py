@@ -23,6 +23,7 @@ class Settings:
 
     @classmethod
     def read(cls) -> "Settings":
+        """Read the settings. Raise KeyError or ValueError for a missing or malformed variable."""
         host = os.environ.get("MALEO_OPERATOR_SERVICE_HOST", "")
         port = os.environ.get("MALEO_OPERATOR_SERVICE_PORT", "9807")
         return cls(

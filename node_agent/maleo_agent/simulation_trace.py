@@ -26,6 +26,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
+    """Steps in ascending order of their time; without steps nothing is simulated."""
+
     steps: tuple[Step, ...] = ()
 
     def at(self, seconds: float) -> Step:
@@ -35,7 +37,7 @@ class Trace:
 
 
 def parse(text: str) -> Trace:
-    """Parse a JSON list of {at, capacity, temperature, battery} in ascending order of `at`. Raise Invalid."""
+    """Parse a JSON list of {at, capacity, temperature, battery} in ascending order of `at`. Raise InvalidTrace."""
     if not text:
         return Trace()
     try:
@@ -63,7 +65,7 @@ def _parse_step(entry: Any, number: int) -> Step:
 
 
 def _parse_number(value: Any, where: str) -> float:
-    """Return the number. Raise Invalid if it is none, not finite, or an integer beyond the range of a float."""
+    """Return the number as a float. Raise InvalidTrace if it is not a finite number in the range of a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidTrace(f"{where}: must be a number, not {reprlib.repr(value)}")
     try:

@@ -17,7 +17,7 @@ from maleo_wire.messages import Frame, Hello, NodeReading, SlotReport, encode
 log: Final = logging.getLogger("maleo.agent")
 _MAX_QUEUED: Final = 600
 _MAX_QUEUED_BYTES: Final = 32 << 20  # of all queued frames
-_MAX_FRAME_BYTES: Final = 1 << 20  # far below the message limit, whatever slots report
+_MAX_FRAME_BYTES: Final = 1 << 20  # far below the message limit, whatever the size of the slots' reports
 _MAX_ATTEMPTS: Final = 3
 _LIVE_S: Final = 2.0
 
