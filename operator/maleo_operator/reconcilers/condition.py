@@ -15,10 +15,12 @@ _MAX_MESSAGE: Final = 1024
 
 
 def find_condition(conditions: Iterable[Condition], kind: str) -> Condition | None:
+    """Return the condition of a type, None if there is none."""
     return next((c for c in conditions if c.type == kind), None)
 
 
 def is_true(conditions: Iterable[Condition], kind: str) -> bool:
+    """Return True if the condition of a type exists and its status is True."""
     found = find_condition(conditions, kind)
     return found is not None and found.status == "True"
 

@@ -121,7 +121,7 @@ def _units(scope: DeviceScope, profiles: Mapping[str, str]) -> list[UnitStatus]:
 def _allocatable(unit: ComputeUnit) -> Allocatable | None:
     """Return the allocatable memory of a unit, or None if unknown.
 
-    It is never an empty object: server-side apply turns an object whose last field is given up into null.
+    It is never an empty object: server-side apply turns an object whose last owned field is removed into null.
     """
     memory = _memory(unit)
     return Allocatable(memory=memory) if memory else None

@@ -50,7 +50,7 @@ def _violations(scope: MissionScope, placement: Placement) -> Iterator[tuple[str
 def _rule_for(scope: MissionScope, placement: Placement, part: Partition) -> str:
     """Return the field of `spec.egress` that governs the data received by `part`: `input` or `features`.
 
-    The Model says which cuts carry the raw input, as long as it still describes the artifact of the Placement.
+    The Model declares which cuts carry the raw input, as long as it still describes the artifact of the Placement.
     """
     first, spec = part.span.first, placement.spec
     for variant in scope.model.spec.variants if scope.model is not None else ():

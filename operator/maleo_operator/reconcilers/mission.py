@@ -119,7 +119,7 @@ def _is_drained(scope: MissionScope, transition: state_machine.Transition, drain
 
 
 def _requeue(scope: MissionScope, transition: state_machine.Transition) -> float:
-    """Return the seconds until the next pass for changes caused by time alone; reports and watches wake it earlier."""
+    """Return the seconds to the next pass for changes caused by time alone; reports and watches trigger it earlier."""
     failed = any(p.failed and not p.terminating for p in scope.pods)
     if transition.revisions.pending is not None or transition.revisions.draining or transition.committed or failed:
         return _IN_PROGRESS_S

@@ -71,18 +71,22 @@ def derive_roles(scope: MissionScope) -> Revisions:
 
 
 def is_stored(scope: MissionScope, placement: Placement) -> bool:
+    """Return True if the Placement exists in the API server."""
     return any(p.spec.revision == placement.spec.revision for p in scope.placements)
 
 
 def serving_revision(scope: MissionScope) -> int | None:
+    """Return the revision in `status.active`, None if there is none."""
     return scope.mission.status.active.revision if scope.mission.status.active else None
 
 
 def is_finished(placement: Placement) -> bool:
+    """Return True if the Placement is Superseded or Abandoned."""
     return any(is_true(placement.status.conditions, kind) for kind in ("Superseded", "Abandoned"))
 
 
 def entry_of(placement: Placement) -> Slot:
+    """Return the slot that receives the requests of clients."""
     return Slot(placement.spec.entry_node, placement.spec.entry_unit)
 
 
@@ -92,10 +96,12 @@ def slots_of(placement: Placement) -> tuple[Slot, ...]:
 
 
 def nodes_of(placement: Placement) -> tuple[str, ...]:
+    """Return the distinct nodes in the order of `slots_of`."""
     return tuple(dict.fromkeys(slot.node for slot in slots_of(placement)))
 
 
 def partition_at(placement: Placement, slot: Slot) -> Partition | None:
+    """Return the partition that runs in a slot, None if the slot only forwards."""
     return next((p for p in placement.spec.partitions if (p.node, p.unit) == slot), None)
 
 

@@ -78,8 +78,8 @@ class MissionScope:
     lost_nodes: node -> Unix time since when it is not Ready, or has neither a stream nor a valid Lease. The snapshot
     has `ready=False` for these nodes, so that no new plan uses them.
     service: spec of the mission's Service; None = the Service is missing. Only children that the mission controls are
-    included, whatever names or labels other objects have.
-    rejected_child: the child that the API server refuses repeatedly, with its message; empty = none.
+    included, regardless of the names and labels of other objects.
+    rejected_child: the child that the API server rejects repeatedly, with its message; empty = none.
     deleted_active: the Placement of `status.active` as last seen; None while it is stored, or if it was never seen.
     """
 
@@ -149,6 +149,8 @@ class SlotSettings:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
+    """Kind, namespace and name of an object to delete."""
+
     kind: str
     namespace: str
     name: str
@@ -170,7 +172,7 @@ class Outcome:
 
     create: objects that must not exist yet (Placements, Secrets, Pods, Devices).
     apply: children that are created, or patched if they exist (Service; labels of Pods). An existing object that the
-    mission does not control is left unchanged, and the write is refused.
+    mission does not control is left unchanged, and the write fails.
     delete: objects to remove.
     status: the whole status of the Mission, or the operator's part of the status of the Device (server-side apply with
     its own field manager); None = unchanged.
@@ -181,7 +183,7 @@ class Outcome:
     requeue_s: seconds after which to decide again.
 
     Order of application: create, apply, placement_status, status, delete, slots; a failure stops the rest. A child that
-    is refused for good (by a quota or a policy) does not: the decision is repeated with `MissionScope.refused`.
+    a quota or a policy rejects does not: the decision is repeated with `MissionScope.rejected_child`.
     """
 
     create: tuple[dict[str, Any], ...] = ()

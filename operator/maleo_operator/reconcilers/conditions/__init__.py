@@ -1,1 +1,1 @@
-"""What is written to a mission's status: conditions, margins, events."""
+"""Builders of a mission's status: conditions, margins and events."""

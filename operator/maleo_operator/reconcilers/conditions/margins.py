@@ -107,6 +107,7 @@ def observed_joules(scope: MissionScope) -> float | None:
 
 
 def observed_energy_margin(scope: MissionScope) -> float | None:
+    """Return the energy margin of the newest window, or None without a reading or a limit."""
     joules = observed_joules(scope)
     return _energy(scope, joules, scope.telemetry.rate) if joules is not None else None
 

@@ -41,7 +41,7 @@ _MOVE_REASONS: Final = (
 """Reasons of `Placed` that concern the next revision only and do not degrade the serving one."""
 
 Problem = tuple[str, str]
-"""Reason and message; both empty = no trouble."""
+"""Reason and message; both empty = no problem."""
 _NONE: Final[Problem] = ("", "")
 
 
@@ -66,7 +66,7 @@ def is_input_lost(scope: MissionScope, placement: Placement) -> bool:
 def _placed(scope: MissionScope, transition: Transition) -> Condition:
     """Return Placed: True if a plan that meets every Hard limit is in force.
 
-    A blocker of the plan takes precedence over a refused child.
+    A blocker of the plan takes precedence over a rejected child.
     """
     placed = _judge_plan(scope, transition)
     if not scope.rejected_child or (placed.status == "False" and placed.reason not in _IN_PROGRESS):

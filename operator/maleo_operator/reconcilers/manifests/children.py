@@ -51,14 +51,14 @@ class Controller:
 
 
 def controller_of(item: Mapping[str, Any]) -> Controller | None:
-    """Return the controlling owner of `item`, or None when it has none."""
+    """Return the controlling owner of `item`, or None if it has none."""
     references = item["metadata"].get("ownerReferences") or []
     found = next((r for r in references if r.get("controller")), None)
     return Controller(found["kind"], found["name"], found["uid"]) if found else None
 
 
 def is_controlled_by(item: Mapping[str, Any], mission: Mission) -> bool:
-    """Return True if `mission` controls `item`, by uid; labels and names are chosen by tenants and prove nothing."""
+    """Return True if `mission` controls `item`, by uid: tenants choose labels and names, so these prove nothing."""
     controller = controller_of(item)
     return controller is not None and (controller.kind, controller.uid) == ("Mission", mission.metadata.uid)
 
@@ -66,7 +66,7 @@ def is_controlled_by(item: Mapping[str, Any], mission: Mission) -> bool:
 def build_patch(found: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON merge patch from `found` to `desired`, conditional on the resourceVersion of `found`.
 
-    The selector of a Service is replaced as a whole: with a key that somebody added it would select no pod.
+    The selector of a Service is replaced as a whole: with an additional key it would select no pod.
     """
     spec = {field: value for field, value in desired.get("spec", {}).items() if field != "clusterIP"}  # immutable
     if desired["kind"] == "Service":
@@ -136,6 +136,7 @@ def _find_message(status: Mapping[str, Any], states: Iterable[Mapping[str, Any]]
 
 
 def labels(mission: Mission) -> dict[str, str]:
+    """Return the labels of every object that belongs to a mission."""
     return {MISSION: mission.metadata.name, MANAGED_BY: "maleo"}
 
 
@@ -146,6 +147,7 @@ def slot_labels(mission: Mission, slot: Slot) -> dict[str, str]:
 
 
 def owner(mission: Mission) -> dict[str, Any]:
+    """Return the ownerReference that makes a mission the controller of an object."""
     meta = mission.metadata
     return {"apiVersion": API_VERSION, "kind": "Mission", "name": meta.name, "uid": meta.uid, "controller": True}
 
@@ -313,7 +315,7 @@ def priority_class(mission: Mission, priorities: Mapping[str, int], classes: Map
     if not requested or requested.startswith(RESERVED_PREFIX):
         return default
     if requested not in priorities or default not in priorities:
-        return requested  # the API server rejects the pod if there is no such class, and says why
+        return requested  # the API server rejects the pod with a message if there is no such class
     rank = CRITICALITIES.index(mission.spec.criticality)
     above = [priorities[classes[c]] for c in CRITICALITIES[:rank] if classes.get(c) in priorities]
     minimum = priorities[default] if rank < len(CRITICALITIES) - 1 else -math.inf
@@ -398,7 +400,7 @@ def _resources(scope: MissionScope, slot: Slot, held: Sequence[Placement]) -> di
 def memory_limit(slot: Slot, held: Sequence[Placement]) -> int:
     """Return the memory limit of a slot, in bytes.
 
-    The slot and the process that rehearses a load each need the runtime and, while a model is parsed and optimized, up
+    The slot and the process of a trial load each need the runtime and, while a model is parsed and optimized, up
     to three times its bytes. Requests in flight add their bodies and tensors. At least the model's own size remains
     for a new revision loaded side by side with the old one.
     """

@@ -95,7 +95,7 @@ def _is_worth_moving(scope: MissionScope, verdict: Feasible) -> bool:
 
 
 def is_same_plan(a: stored.Placement, b: stored.Placement) -> bool:
-    """Return True if both make the slots do the same; predictions, pace and memory estimates are ignored."""
+    """Return True if both assign the same work to the slots; predictions, pace and memory estimates are ignored."""
     return _plan_identity(a.spec) == _plan_identity(b.spec)
 
 
@@ -122,6 +122,7 @@ def manifest(scope: MissionScope, placement: stored.Placement) -> dict[str, Any]
 
 
 def to_rejections(rejected: tuple[RejectionSummary, ...]) -> list[stored.Rejection]:
+    """Return the first 16 rejected candidates in the form of the API, with texts cut to its limits."""
     return [
         stored.Rejection(
             candidate=row.candidate[:128],
@@ -181,7 +182,7 @@ def _build(scope: MissionScope, plan: Plan, revisions: Revisions) -> stored.Plac
 
 
 def _next_revision(scope: MissionScope) -> int:
-    """Return a revision above all known ones, reported ones included, so that slots never see a number reused."""
+    """Return a revision above all known ones, reported ones included, so that a number is never reused."""
     used = [p.spec.revision for p in scope.placements]
     used += [revision for report in scope.telemetry.reports.values() for revision in report.warm]
     used += [report.active or 0 for report in scope.telemetry.reports.values()]

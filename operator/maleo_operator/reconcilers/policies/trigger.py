@@ -1,4 +1,4 @@
-"""Trigger policies that decide whether a mission must be planned now; the first that applies names the reason.
+"""Trigger policies that decide whether a mission must be planned now; the first that applies gives the reason.
 
 The reason is recorded in the Placement and in the move. A policy is a pure function of the scope and the roles of its
 Placements. It may apply only when its period has passed since the last plan of the mission.

@@ -28,7 +28,7 @@ def _slot(scope: MissionScope, revisions: Revisions, slot: Slot, pods: dict[Slot
     mission = scope.mission
     entry = any(entry_of(p) == slot for p in revisions.held)
     active = _active_at(revisions, slot)
-    serving = active or revisions.active or revisions.held[-1]  # model name and tensors change with the flip
+    serving = active or revisions.active or revisions.held[-1]  # model name and tensors change when the entry flips
     held = [p for p in revisions.held if slot in slots_of(p) and not _must_unload(revisions, p, slot)]
     fallback = _fallback_holder(revisions, slot)
     return wire.SlotDesired(
@@ -90,7 +90,7 @@ def _following(placement: Placement, partition: Partition) -> Partition | None:
 
 
 def _next_peer(scope: MissionScope, partition: Partition, pods: dict[Slot, SlotPod], *, allowed: bool) -> wire.Peer:
-    """Return the hop to the slot of the following `partition`.
+    """Return the peer: the slot of the following `partition`.
 
     The address is empty while the slot has none, and while an egress rule forbids the placement: then nothing is sent,
     and the entry answers by its fallback until the mission has moved.

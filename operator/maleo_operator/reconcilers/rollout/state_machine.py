@@ -50,7 +50,7 @@ class Transition:
 
 
 def advance(scope: MissionScope, revisions: Revisions, proposed: Placement | None) -> Transition:
-    """Take the first applicable action of stop, rebuild, replace, call off, commit and abandon, then retire revisions.
+    """Take the first applicable action of stop, restore, replace, cancel, commit and abandon, then retire revisions.
 
     proposed: the next revision that the verdict asks for, if any.
     """
@@ -95,7 +95,7 @@ LOAD_REASONS: Final = frozenset(
 def load_reason(errors: Iterable[str]) -> ConditionReason:
     """Return the reason in LOAD_REASONS that classifies these load errors.
 
-    Agents and slots write it into the error, as in `oci://r/m: CacheFull: ...`; a URI holds no blanks and so no reason.
+    Agents and slots write it into the error, as in `oci://r/m: CacheFull: ...`; a URI has no blanks, so no reason.
     """
     text = "\n".join(errors)
     named = (
@@ -188,7 +188,7 @@ def _replace(scope: MissionScope, transition: Transition, proposed: Placement) -
 
 
 def _find_objection(scope: MissionScope, pending: Placement) -> Condition | None:
-    """Return the Superseded condition of a pending move that must not go on, or None.
+    """Return the Superseded condition of a pending move that must be cancelled, or None.
 
     A move is cancelled if it breaks an egress rule or the Model no longer has its artifact. In the latter case it goes
     on if nothing serves and there is no new verdict.
@@ -234,7 +234,7 @@ def _commit(scope: MissionScope, transition: Transition, pending: Placement) -> 
 
 
 def _abandon(scope: MissionScope, transition: Transition, pending: Placement) -> Transition:
-    """Abandon the pending move. Callers do so only while another revision serves: otherwise nothing would be gained."""
+    """Abandon the pending move. Callers do so only while another revision serves: otherwise it would not help."""
     errors = load_errors(scope, pending)
     waiting = ", ".join(f"{slot.node} {slot.unit}" for slot in waiting_for(scope, pending))
     message = "; ".join(errors) or f"not warm within {pending.spec.switch.progress_deadline} on {waiting}"
@@ -246,7 +246,7 @@ def _abandon(scope: MissionScope, transition: Transition, pending: Placement) ->
 def _retire(scope: MissionScope, transition: Transition) -> Transition:
     """Mark overtaken revisions as Superseded, and draining ones once the entry has flipped; prune old history.
 
-    A draining revision is finished when no pod can answer for it any more.
+    A draining revision is finished when no pod can answer requests with it any more.
     """
     revisions, marks = transition.revisions, dict(transition.marks)
     for placement in revisions.stale:
@@ -266,7 +266,7 @@ def _retire(scope: MissionScope, transition: Transition) -> Transition:
 
 
 def _is_drained(scope: MissionScope, placement: Placement, revisions: Revisions) -> bool:
-    """Return True if no pod answers for this draining revision: its entry has flipped, or its entry pod is gone."""
+    """Return True if no pod answers with this draining revision: its entry has flipped, or its entry pod is gone."""
     entry = entry_of(placement)
     assert revisions.active is not None
     return entry == entry_of(revisions.active) or not any((p.node, p.unit) == entry for p in scope.pods)
