@@ -1,4 +1,4 @@
-"""The operator as a kopf application: kopf owns the process, its signals, and the watches of what users write.
+"""The operator as a kopf application: kopf owns the process, its signals, and the watches of the users' kinds.
 
 kopf's own persistence is off: `on.event` handlers need no progress, so nothing is written to the objects. A watch
 reports no deletion that happened while it was disconnected; the cache therefore lists these kinds again periodically.
@@ -24,10 +24,9 @@ HANDLERS: Final = (
     device_profile.observe_device_profile,
     link.observe_link,
 )
-"""What kopf calls for each watch event."""
-_EXIT_TIMEOUT_S: Final = (
-    20.0  # below the grace period of a pod: the Lease must be released before the process is killed
-)
+"""Watch handlers that kopf calls, one per kind."""
+_EXIT_TIMEOUT_S: Final = 20.0
+"""Below the grace period of a pod: the Lease must be released before the process is killed."""
 
 
 class _NoProgress(kopf.StatusProgressStorage):
@@ -50,9 +49,9 @@ class _NoDiffBase(kopf.AnnotationsDiffBaseStorage):
 
 
 class _AllTasks(frozenset[asyncio.Task[Any]]):
-    """Tasks that kopf leaves alone when it ends: all but its own. `stop` ends those of the operator.
+    """Tasks that kopf must not cancel when it ends: all but its own. `stop` ends those of the operator.
 
-    By default kopf cancels every task of the event loop that is younger than itself, whoever made it.
+    By default kopf cancels every task of the event loop that is younger than itself, also those of other components.
     """
 
     def __contains__(self, task: object) -> bool:
@@ -62,7 +61,7 @@ class _AllTasks(frozenset[asyncio.Task[Any]]):
 @kopf.on.startup(registry=ALL_KINDS)
 @kopf.on.startup(registry=CLUSTER_SCOPED)
 async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-    """Turn off what kopf would write, and bound its waiting."""
+    """Disable kopf's writes to objects, and bound its waiting times."""
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.diffbase_storage = _NoDiffBase()
     settings.posting.enabled = False
@@ -73,14 +72,14 @@ async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
 @kopf.on.startup(registry=ALL_KINDS, errors=kopf.ErrorsMode.PERMANENT)
 @kopf.on.startup(registry=CLUSTER_SCOPED, errors=kopf.ErrorsMode.PERMANENT)
 async def start(memo: kopf.Memo, **_: Any) -> None:
-    """Start cache, leader election, cycle and servers as tasks of kopf's event loop."""
+    """Start the cache, leader election, the cycle and the servers as tasks of kopf's event loop."""
     await memo.start()
 
 
 @kopf.on.cleanup(registry=ALL_KINDS)
 @kopf.on.cleanup(registry=CLUSTER_SCOPED)
 async def stop(memo: kopf.Memo, **_: Any) -> None:
-    """Stop them, and release the Lease so that the next leader need not wait for its expiry."""
+    """Stop the operator's tasks, and release the Lease so that the next leader need not wait for its expiry."""
     await memo.stop()
 
 
@@ -109,7 +108,7 @@ async def run(
 ) -> None:
     """Run kopf in this event loop until `stopping` is set or the process gets SIGTERM or SIGINT.
 
-    is_namespaced: whether only the cluster-scoped kinds are watched here.
+    is_namespaced: True if kopf watches only the cluster-scoped kinds, because informers watch single namespaces.
     """
     tasks = await kopf.spawn_tasks(
         registry=CLUSTER_SCOPED if is_namespaced else ALL_KINDS,

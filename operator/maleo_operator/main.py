@@ -92,7 +92,7 @@ class Operator:
         self._stopping = asyncio.Event()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Run until `stopping` is set or the process is told to end. Raise what ended a task of this replica."""
+        """Run until `stopping` is set or a signal arrives. Raise the error that ended a task of this replica."""
         self._stopping = stopping
         await kopf_app.run(
             start=self.start,
@@ -103,7 +103,7 @@ class Operator:
         )
         for task in self._tasks:
             if not task.cancelled():
-                task.result()  # re-raises: these tasks end by themselves only on an error
+                task.result()  # re-raises: without cancellation these tasks end only on an error
 
     async def start(self) -> None:
         """Start the servers, the cache and leader election."""
@@ -164,7 +164,7 @@ class Operator:
         return app
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        """Liveness check: fail if the leader's cycle has stalled, which only a restart repairs."""
+        """Answer the liveness probe: 503 if the leader's cycle has stalled, which only a restart repairs."""
         age = time.monotonic() - self.cycle.last_progress
         if self.elector.epoch is not None and age > _STALLED_S:
             return web.Response(status=503, text=f"the cycle has not made progress for {age:.0f} s")
@@ -208,6 +208,7 @@ async def _run() -> None:
 
 
 def main() -> None:
+    """Run the operator until it is stopped."""
     asyncio.run(_run())
 
 

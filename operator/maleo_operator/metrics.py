@@ -97,6 +97,7 @@ class Metrics:
         gc.callbacks.append(self._on_gc)
 
     def render(self) -> bytes:
+        """Return the metrics in the Prometheus text format."""
         return generate_latest(self.registry)
 
     def set_mission(self, namespace: str, name: str, values: Mapping[Series, float]) -> None:

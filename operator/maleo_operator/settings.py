@@ -29,10 +29,11 @@ class Settings:
     slots: SlotSettings
     agent_account: str = "maleo-agent"  # the agents' ServiceAccount, in `namespace`
     watch_namespaces: tuple[str, ...] = ()  # namespaces to serve; empty = all
-    decision_log: Path | None = None  # folder for the inputs of recent decisions; None = not kept
+    decision_log: Path | None = None  # folder for the inputs of recent decisions; None = they are not stored
 
     @classmethod
     def read(cls) -> "Settings":
+        """Read the settings. Raise KeyError or ValueError for a missing or malformed variable."""
         kubeconfig = os.environ.get("KUBECONFIG", "")
         port = int(os.environ.get("MALEO_INGEST_PORT", "9807"))
         return cls(

@@ -47,7 +47,7 @@ log: Final = logging.getLogger("maleo.cache")
 
 # Kinds that users write change rarely and are watched by kopf, the others by our own informers. A periodic relist with
 # a diff covers both. If single namespaces are watched, our informers watch their objects too, because kopf ends when
-# RBAC refuses one of them.
+# RBAC denies one of them.
 _USER_KINDS: Final = (MISSIONS, MODELS, MODEL_PROFILES, DEVICE_PROFILES, LINKS)
 _INFORMER_KINDS: Final = (NODES, DEVICES, PLACEMENTS, PODS, SERVICES, LEASES, PRIORITY_CLASSES)
 _SELECTORS: Final = {
@@ -153,16 +153,17 @@ class Cache:
 
     @property
     def synced(self) -> bool:
+        """Return True once every accessible informer has listed its kind."""
         return all(informer.synced.is_set() or _is_inaccessible(informer) for informer in self._informers.values())
 
     def observe(self, kind: Kind, item: Object, *, deleted: bool) -> None:
-        """Take a watch event from kopf."""
+        """Process a watch event of kopf."""
         informer = self._informer(kind, item["metadata"].get("namespace", ""))
         if informer is not None:
             informer.observe(item, deleted=deleted)
 
     def record(self, kind: Kind, written: Object) -> None:
-        """Take the object that a write returned, for read-your-writes until the watch delivers it."""
+        """Record the object that a write returned, for read-your-writes until the watch delivers it."""
         metadata = written.get("metadata", {})
         informer = self._informer(kind, metadata.get("namespace", ""))
         if informer is not None and "resourceVersion" in metadata:
@@ -172,31 +173,37 @@ class Cache:
 
     @property
     def nodes(self) -> Mapping[str, NodeFacts]:
+        """Return the planning facts of all nodes by name."""
         return self._nodes
 
     @property
     def missions(self) -> dict[str, Mission]:
+        """Return the missions by `namespace/name`."""
         return self._all(MISSIONS, Mission)
 
     @property
     def devices(self) -> dict[str, Device]:
+        """Return the Devices by node name."""
         return self._all(DEVICES, Device)
 
     @property
     def profiles(self) -> dict[str, DeviceProfile]:
+        """Return the DeviceProfiles by name."""
         return self._all(DEVICE_PROFILES, DeviceProfile)
 
     @property
     def priorities(self) -> dict[str, int]:
+        """Return PriorityClass name -> value; the empty name has the cluster's default."""
         items = (item for _, item in self._informers[PRIORITY_CLASSES, ""].items())
         return list_priorities((c["metadata"]["name"], c["value"], c.get("globalDefault", False)) for c in items)
 
     def raw(self, kind: Kind, key: str) -> Object | None:
+        """Return an object as the API server sent it, None if it is not cached."""
         informer = self._informer(kind, _namespace_of(key))
         return informer.store.get(key) if informer is not None else None
 
     def snapshot(self, observations: Observations, held: Mapping[str, Plan], lost: Mapping[str, float]) -> Snapshot:
-        """Return the planning snapshot. Nodes in `lost` are not ready, whatever their conditions still say."""
+        """Return the planning snapshot. Nodes in `lost` are not ready, even if their conditions say so."""
         facts = {n: _unready(f) if n in lost else f for n, f in self._nodes.items()}
         return Snapshot(
             nodes=facts,
@@ -355,7 +362,7 @@ class Cache:
 def _is_inaccessible(informer: Informer) -> bool:
     """Return True if RBAC does not let the operator read the namespace of the informer, or it does not exist.
 
-    Agent Leases, in the operator's own namespace, are never left out: the operator cannot work without them.
+    Agent Leases, in the operator's own namespace, are never skipped: the operator cannot work without them.
     """
     return informer.denied and informer.kind != LEASES
 

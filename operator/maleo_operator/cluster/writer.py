@@ -28,7 +28,7 @@ _MAX_REMEMBERED_EVENTS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Rejection of a child by its schema, a quota or a policy; retries fail until somebody removes the cause."""
+    """Rejection of a child by its schema, a quota or a policy; retries fail until a user removes the cause."""
 
     kind: Kind
     name: str
@@ -53,6 +53,8 @@ class NotControlled(ApiError):
 
 
 class Writer:
+    """Writer of outcomes, which records what it wrote in the cache."""
+
     def __init__(self, client: Client, cache: Cache) -> None:
         self._client = client
         self._cache = cache
@@ -82,9 +84,9 @@ class Writer:
         return key
 
     async def apply_children(self, outcome: Outcome) -> Rejection | None:
-        """Create and correct the children of `outcome`. Return the first one that is refused for good, or None.
+        """Create and correct the children of `outcome`. Return the first permanent rejection, or None.
 
-        A refused Placement stops the remaining writes, because its pods depend on it. Raise ApiError on other failures.
+        A rejected Placement stops the remaining writes: its pods depend on it. Raise ApiError for other failures.
         """
         rejection = None
         writes = [(self._create, body) for body in outcome.create]
@@ -99,7 +101,7 @@ class Writer:
         return rejection
 
     async def _create(self, kind: Kind, body: Object) -> None:
-        """Create `body`, or take the existing object into the cache.
+        """Create `body`, or record the existing object in the cache.
 
         It exists if the watch has not delivered it yet, or if it is a pod that lost the labels that the watch selects
         by, which are restored.
@@ -172,6 +174,7 @@ class Writer:
             await self._record(mission, event)
 
     async def apply_device(self, name: str, outcome: Outcome) -> None:
+        """Apply the outcome for one Device. Raise the error of the first child that is rejected."""
         rejection = await self.apply_children(outcome)
         if rejection is not None:
             raise rejection.error

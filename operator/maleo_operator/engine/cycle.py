@@ -61,7 +61,7 @@ _SLICE_S: Final = 0.5
 """Time slice of a pass: missions not decided within it are requeued and ordered together with newer ones."""
 _HEARTBEAT_S: Final = 1.0
 _BUDGETS: Final = Budgets(advice=5e7)
-"""Work budgets per mission. `advice` is far below the budget of `maleo explain`, because other missions wait here."""
+"""Work budgets per mission. `advice` is far below the budget of `maleo explain`, because other missions are waiting."""
 _FLEET_REASONS: Final = frozenset({"FleetImprovement", "Retry"})
 """Trigger reasons for which the plan from the joint optimization is taken if there is one."""
 
@@ -139,7 +139,7 @@ class Cycle:
             self._metrics.forget_missions()
 
     async def _run_first_pass(self) -> None:
-        """Decide every device and every running mission before the hub publishes anything to agents.
+        """Decide every device and every running mission before any desired state is published to agents.
 
         A partial desired state would stop running slots. Missions without Placements and pods run nothing yet and are
         skipped.
@@ -188,7 +188,7 @@ class Cycle:
         At least one mission is decided in every pass.
         """
         missions, priorities = self._cache.missions, self._cache.priorities
-        self._session_inputs = (-1, frozenset())  # take new measurements into the snapshot once per pass
+        self._session_inputs = (-1, frozenset())  # add new measurements to the snapshot once per pass
         self._is_burst = len(due) > _BURST
         deadline, decided = time.monotonic() + slice_s, set[str]()
         for key in self._fair_share.order({key: rank_of(missions[key], priorities) for key in due}):
@@ -331,7 +331,7 @@ class Cycle:
         return scope
 
     async def _plan(self, session: PlanningSession, key: str) -> Verdict:
-        """Plan in a worker thread, and update `last_progress` meanwhile so that `/healthz` outlives a long plan."""
+        """Plan in a worker thread; update `last_progress` meanwhile so that `/healthz` succeeds during a long plan."""
         planning = asyncio.create_task(
             asyncio.to_thread(session.plan if self._is_burst else session.plan_with_diagnosis, key)
         )
@@ -359,17 +359,17 @@ class Cycle:
     async def _apply(
         self, scope: MissionScope, outcome: Outcome, raw: Object, *, repeated: bool
     ) -> tuple[Outcome, Rejection | None]:
-        """Apply the children, then the mission's own writes. Return the outcome applied and a refused child, if any.
+        """Apply the children, then the mission's own writes. Return the outcome applied and a rejected child, if any.
 
-        A refusal goes into the status only if it is repeated (`repeated`, or reported already): at first, a quota or an
-        admission policy may not have caught up. A Placement refused for the first time raises its error.
+        A rejection goes into the status only if it is repeated (`repeated`, or reported already): at first, a quota or
+        an admission policy may not have caught up. A Placement rejected for the first time raises its error.
         """
         rejection = await self._writer.apply_children(outcome)
         if rejection is not None:
             placed = find_condition(scope.mission.status.conditions, "Placed")
             if repeated or (placed is not None and placed.reason == ConditionReason.CHILD_REFUSED):
                 scope = replace(scope, rejected_child=str(rejection))
-                if rejection.kind is PLACEMENTS:  # decide without the verdict whose Placement was refused
+                if rejection.kind is PLACEMENTS:  # decide without the verdict whose Placement was rejected
                     scope = replace(scope, trigger=None, verdict=None)
                 outcome = mission.decide(scope)
             elif rejection.kind is PLACEMENTS:
@@ -471,7 +471,7 @@ class Cycle:
         return link.fixed_seconds if link is not None else 0.0
 
     def _restore(self, declared: Mission, session: PlanningSession) -> None:
-        """Restore the reservations of a mission from its newest live Placement, after a restart or a refused write."""
+        """Restore the reservations of a mission from its newest live Placement, after a restart or a rejected write."""
         active = declared.status.active
         live = [p for p in self._cache.placements(declared) if not is_finished(p) or _is_active(p, active)]
         if live:
@@ -547,5 +547,5 @@ def _is_active(placement: Placement, active: Active | None) -> bool:
 
 
 def _has_reported(scope: DeviceScope) -> bool:
-    """Return True if the agent has ever reported: a node without an agent is not lost because none is heard."""
+    """Return True if the agent has ever reported: missing reports mean a loss only on a node that has an agent."""
     return scope.device is not None and scope.device.status.inventory is not None

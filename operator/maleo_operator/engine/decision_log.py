@@ -1,4 +1,4 @@
-"""Archive of recent decision inputs, addressed by digest, so that a Placement can be replanned offline."""
+"""Log of the inputs of recent decisions, addressed by digest, so that a Placement can be replanned offline."""
 
 import logging
 import re

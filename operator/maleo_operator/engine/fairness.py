@@ -1,4 +1,4 @@
-"""Order in which missions get planner time: fair between namespaces, by rank within a namespace."""
+"""Order in which missions are planned: fair between namespaces, by rank within a namespace."""
 
 from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush

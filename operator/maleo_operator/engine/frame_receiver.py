@@ -1,4 +1,4 @@
-"""Receiver of agents' frames: checks them, stores telemetry, counts requests, and marks what must be decided again."""
+"""Receiver of agents' frames: validates them, stores telemetry, counts requests, marks missions dirty."""
 
 import logging
 import time
@@ -32,18 +32,18 @@ class FrameReceiver:
         self._rejections = RejectionLog(lambda reason: metrics.rejected.labels(reason).inc())
 
     def on_hello(self, hello: Hello) -> None:
-        """Take note of an agent's new connection."""
+        """Register a new connection of an agent."""
         self._telemetry.on_hello(hello.name, hello.boot)
         self._metrics.connections.set(self._connected())
         self._queue.mark(Dirty("device", hello.name))
 
     def on_disconnect(self, name: str) -> None:
-        """Take note that an agent's connection ended."""
+        """Register the end of an agent's connection."""
         self._metrics.connections.set(self._connected())
         self._queue.mark(Dirty("device", name))
 
     def on_frame(self, node: str, frame: Frame) -> None:
-        """Ingest a telemetry frame. A slot report that fails is logged and counted, and the others are still taken."""
+        """Ingest a telemetry frame. A slot report that fails is logged and counted; the others are still processed."""
         if frame.reading is not None:
             frame = msgspec.structs.replace(
                 frame, reading=validate_reading(frame.reading, self._rejections.for_source(node))

@@ -42,6 +42,7 @@ class LeaderElector:
         self.epoch: int | None = None  # epoch of this replica while it leads
 
     async def run(self, lead: Lead) -> None:
+        """Compete for the Lease until cancelled. Raise the error of `lead` if it fails."""
         while True:
             lease = await self._acquire()
             self.epoch = int(lease["spec"]["leaseTransitions"])
@@ -80,7 +81,7 @@ class LeaderElector:
             await asyncio.sleep(_RETRY_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
 
     async def _try_acquire(self) -> Object | None:
-        """Return the Lease if this replica has acquired it, else None. Raise Conflict if another one was quicker."""
+        """Return the Lease if this replica has acquired it, else None. Raise Conflict if another one was faster."""
         try:
             lease = await self._client.get(LEASES, self._name, namespace=self._namespace)
         except NotFound:
@@ -132,7 +133,7 @@ class LeaderElector:
     def _body(self, *, after: int) -> Object:
         """Return a Lease held by this replica, with an epoch greater than `after`.
 
-        The epoch is the Unix time, or `after + 1` if that is higher. Incrementing alone would not do: after the Lease
+        The epoch is the Unix time, or `after + 1` if that is higher. Incrementing alone is not enough: after the Lease
         was deleted or restored from a backup, agents know higher epochs. Leaders change less often than once a second.
         """
         metadata = {"name": self._name, "namespace": self._namespace, "annotations": {ADDRESS: self._address}}

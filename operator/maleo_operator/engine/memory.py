@@ -37,6 +37,7 @@ class Memory:
     _planned_on: Versions | None = None
 
     def record_plan(self, verdict: Verdict, versions: Versions, *, now: float) -> None:
+        """Record the result of planning at `now` (monotonic seconds), and the inputs that it was based on."""
         failed, self.displaced = isinstance(verdict, Infeasible), False
         self.planned_at, self._planned_on = now, versions
         self.attempts = self.attempts + 1 if failed else 0

@@ -16,6 +16,7 @@ _MARGINS: Final = {
 
 
 def report_mission(metrics: Metrics, scope: MissionScope, outcome: Outcome) -> None:
+    """Set the gauges of a mission, and count a move that this outcome commits."""
     names = (scope.mission.metadata.namespace, scope.mission.metadata.name)
     status = outcome.status or scope.mission.status.to_api()
     values = {

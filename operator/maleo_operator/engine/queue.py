@@ -9,6 +9,8 @@ _BATCH_DELAY_S = 0.01
 
 
 class DirtyQueue:
+    """Deduplicating queue of keys, each with the time at which it is due."""
+
     def __init__(self) -> None:
         self._due: dict[Dirty, float] = {}  # monotonic
         self._changed = asyncio.Event()
@@ -24,6 +26,7 @@ class DirtyQueue:
             self._changed.set()
 
     def clear(self) -> None:
+        """Drop all keys."""
         self._due.clear()
 
     async def take(self, *, timeout_s: float) -> set[Dirty]:

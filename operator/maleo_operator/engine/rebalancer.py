@@ -50,6 +50,7 @@ class Rebalancer:
             self._task = asyncio.create_task(self._plan_jointly(snapshot))
 
     def cancel(self) -> None:
+        """Drop all proposals, and cancel a run in progress."""
         self.proposals.clear()
         if self._task is not None:
             self._task.cancel()

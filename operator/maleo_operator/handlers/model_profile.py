@@ -10,5 +10,5 @@ from maleo_operator.handlers.registries import ALL_KINDS, observe
 
 @kopf.on.event(MODEL_PROFILES.group, MODEL_PROFILES.version, MODEL_PROFILES.plural, registry=ALL_KINDS)
 async def observe_model_profile(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> None:
-    """Plan again with the measurements of a variant."""
+    """Plan again with the changed measurements of a variant."""
     observe(memo, MODEL_PROFILES, event)

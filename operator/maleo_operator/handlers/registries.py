@@ -1,4 +1,4 @@
-"""Registries of the watch handlers, and what every handler does."""
+"""Registries of the watch handlers, and their common implementation."""
 
 from collections.abc import Callable
 from typing import Final
@@ -16,7 +16,7 @@ ALL_KINDS: Final = kopf.OperatorRegistry()
 CLUSTER_SCOPED: Final = kopf.OperatorRegistry()
 """Handlers of the cluster-scoped kinds alone, for an operator that watches single namespaces.
 
-kopf ends when RBAC refuses it one namespace, so informers of the cache watch the namespaced kinds there.
+kopf ends when RBAC denies it one namespace, so informers of the cache watch the namespaced kinds there.
 """
 
 

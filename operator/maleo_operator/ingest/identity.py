@@ -27,7 +27,7 @@ _MAX_WAITING: Final = 256
 
 
 class Denied(Exception):
-    """The peer is rejected; `status` is the HTTP status of the reason."""
+    """The peer is rejected; `status` is the HTTP status of the response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

@@ -1,8 +1,8 @@
 """Bandwidth estimation of links from the slots' transfers. Time is an argument; nothing here does I/O.
 
 Model: a transfer takes a fixed part (round trip, protocol, both ends) plus its bytes divided by the bandwidth. The
-fixed part is subtracted before the division, because planning adds it again. Small transfers measure the fixed part and
-say nothing about the bandwidth. Of each report the quickest transfer counts, which did not queue behind another one.
+fixed part is subtracted before the division, because planning adds it again. Small transfers measure the fixed part
+only, not the bandwidth. Of each report the fastest transfer is used, which did not queue behind another one.
 """
 
 from collections import deque
@@ -32,7 +32,7 @@ FixedDelay = Callable[[str, str], float]
 
 
 class _Sample(NamedTuple):
-    """One report: mean bytes per transfer, both directions; mean seconds, and seconds of the quickest transfer."""
+    """One report: mean bytes per transfer, both directions; mean seconds, and seconds of the fastest transfer."""
 
     size: float
     mean_s: float
@@ -71,7 +71,7 @@ class LinkEstimator:
         size_class.at = now
 
     def forget(self, node: str) -> None:
-        """Drop the links of a node that was silent: transfers that timed out say nothing about its current link."""
+        """Drop the links of a node that sent no reports: transfers that timed out do not measure its current link."""
         for pair in [pair for pair in self._classes if node in pair]:
             del self._classes[pair]
             self._bandwidth.pop(pair, None)
@@ -112,7 +112,7 @@ def _fit(classes: Mapping[int, _SizeClass], fixed: float) -> _Fit | None:
 
 
 def _estimate_fixed_part(samples: Iterable[_Sample]) -> _Sample | None:
-    """Return the quickest small transfer as an estimate of the fixed part, None if there are too few."""
+    """Return the fastest small transfer as an estimate of the fixed part, None if there are too few."""
     small = [sample for sample in samples if sample.size < _MIN_BYTES]
     return min(small, key=lambda sample: sample.min_s) if len(small) >= _MIN_SAMPLES else None
 
@@ -122,7 +122,7 @@ def _fit_class(size_class: _SizeClass, base: _Sample) -> _Fit | None:
 
     The value is (size - base.size) / (seconds - base.seconds), with medians of the last _RECENT samples. The relative
     sigma is the root of the sum of squares of three errors in seconds, divided by (seconds - base.seconds): a quarter
-    of the range of the means, the excess of the median mean over the quickest transfers, and a quarter of the base.
+    of the range of the means, the excess of the median mean over the fastest transfers, and a quarter of the base.
     """
     recent = list(size_class.samples)[-_RECENT:]
     size, min_s = median(s.size for s in recent), median(s.min_s for s in recent)

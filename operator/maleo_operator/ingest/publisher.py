@@ -24,6 +24,7 @@ class DesiredStatePublisher:
             self._publish(node)
 
     def resign(self) -> None:
+        """Stop publishing and drop all desired states, after leadership was lost."""
         self._epoch = None
         self._by_mission.clear()
 

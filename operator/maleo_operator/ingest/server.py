@@ -36,6 +36,7 @@ class IngestServer:
         self._recheck_s = recheck_s
 
     def make_app(self) -> web.Application:
+        """Return the application with the control endpoint."""
         app = web.Application()
         app.router.add_get("/v1/control", self._serve)
         return app

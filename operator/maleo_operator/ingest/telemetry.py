@@ -22,7 +22,7 @@ _FRESH_S: Final = 5.0
 _REPORT_EXPIRY_S: Final = 300.0  # age at which the last report of a removed slot is dropped
 _MIN_COMPUTE_SAMPLES: Final = 30
 _BAND: Final = 0.1  # corrections change in relative steps of this size, so that steady conditions give equal snapshots
-# bounds; the catalogue's figures for a generic CPU were seen to be off twelve-fold
+# bounds; the catalogue's figures for a generic CPU have been observed to be off twelve-fold
 _CORRECTION_BOUNDS: Final = (0.01, 100.0)
 _GAIN: Final = 0.3  # smoothing factor, because mean and p95 of few requests are noisy
 _JUMP: Final = 1.5  # a factor that changes by more is a new computation and restarts the smoothing
@@ -54,7 +54,7 @@ class RequestCounts:
 
 
 class TelemetryStore:
-    """Store that takes frames and returns `Telemetry` and `Observations`."""
+    """Store that aggregates frames to `Telemetry` and `Observations`."""
 
     def __init__(self) -> None:
         self._missions: dict[str, _Mission] = {}
@@ -79,7 +79,7 @@ class TelemetryStore:
         ]
 
     def begin_frame(self, node: str, frame: Frame, *, now: float) -> bool:
-        """Process the node-level part of a frame. Return False for a duplicate, whose reports must not be taken."""
+        """Process the node-level part of a frame. Return False for a duplicate, whose reports must be ignored."""
         state = self._nodes.setdefault(node, _Node())
         if not state.sequence.accept(frame.sequence):
             return False
@@ -100,9 +100,11 @@ class TelemetryStore:
         return counted
 
     def forget(self, mission: str) -> None:
+        """Drop the telemetry of a deleted mission."""
         self._missions.pop(mission, None)
 
     def is_fresh(self, node: str, now: float) -> bool:
+        """Return True if a frame of the node arrived within the last few seconds."""
         state = self._nodes.get(node)
         return state is not None and _is_fresh(state.at, now)
 

@@ -13,14 +13,14 @@ from maleo_wire.ddsketch import Histogram
 from maleo_wire.messages import RevisionReport
 
 MAX_WINDOWS: Final = 10  # closed windows that can be requested; the maximum of `drift.windows`
-_MAX_TALLIES: Final = 64  # only reached if an agent invents revisions
+_MAX_TALLIES: Final = 64  # only reached if an agent reports revisions that do not exist
 _DEFAULT_S: Final = 10.0
 
 
 def default_length(demand: Demand) -> float:
     """Return the window length in seconds for a mission without a latency objective.
 
-    It covers at least ten requests at the demanded rate, for the sake of sensors, which send rarely.
+    It covers at least ten requests at the demanded rate, because sensors send rarely.
     """
     return max(_DEFAULT_S, 10 / parse(RATE, demand.rate))
 
@@ -37,6 +37,7 @@ class Tally:
     joules_by_basis: dict[str, float] = field(default_factory=dict)
 
     def add(self, report: RevisionReport) -> None:
+        """Add the counters of one report row."""
         if report.end_to_end is not None:
             self.latency.merge(report.end_to_end)
             self.total += report.total
@@ -68,6 +69,7 @@ class Windows:
         self._newest = 0
 
     def add(self, report: RevisionReport, now: float) -> None:
+        """Add the counters of one report row to the current window."""
         current = (self._advance_to(now), report.revision)
         if report.end_to_end is not None:
             self._first.setdefault(report.revision, current[0])
@@ -78,7 +80,7 @@ class Windows:
         self._tallies[current].add(report)
 
     def closed(self, revision: int, count: int, now: float) -> list[Tally]:
-        """Return the last `count` (at most MOST) closed windows, newest last, from the revision's first report on.
+        """Return the last `count` (at most MAX_WINDOWS) closed windows, newest last, since the revision's first report.
 
         Revisions only grow, so those older than `revision` will not be requested again and are dropped.
         """
