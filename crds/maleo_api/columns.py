@@ -6,6 +6,8 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """Printer column; `path` is its JSONPath."""
+
     name: str
     path: str
     type: str = "string"

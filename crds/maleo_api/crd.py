@@ -1,7 +1,7 @@
 """CustomResourceDefinitions from the pydantic models: `python -m maleo_api.crd (--write | --check) DIR ...`.
 
 pydantic's JSON Schema is not structural: references are resolved here, nullable unions become optional fields,
-titles go, and rules, list keys and descriptions of fields (the texts below them in the source) are added.
+titles are removed, and rules, list keys and descriptions of fields (the texts below them in the source) are added.
 """
 
 import argparse

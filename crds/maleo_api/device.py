@@ -214,8 +214,10 @@ class ComputeUnit(Schema):
 
 
 class Detection(Schema):
-    """IDs by which node agents detect the hardware. Without them the spec of a Device must declare it; only `host-cpu`,
-    the default profile of hosts, needs neither."""
+    """IDs by which node agents detect the hardware.
+
+    Without them the spec of a Device must declare it; only `host-cpu`, the default profile of hosts, needs neither.
+    """
 
     pci: Annotated[list[ShortText], Field(max_length=16)] = []
     """PCI IDs as hexadecimal `vendor:device`, such as `1e60:2864`, or `vendor:*` for every device of the vendor. Each
@@ -349,8 +351,10 @@ class UnitStatus(Schema):
 
 
 class DeviceStatus(Schema):
-    """Observed hardware and state of the node. The agent writes the inventory and the conditions of its sensors, the
-    operator everything else."""
+    """Observed hardware and state of the node.
+
+    The agent writes the inventory and the conditions of its sensors, the operator everything else.
+    """
 
     tier: Tier | None = None
     """Value of the node label `maleo.dev/tier`, shown by `kubectl get`. Absent if the node is gone or the value is not
@@ -414,8 +418,10 @@ class LinkSpec(Schema):
 
 
 class MeasuredLink(Schema):
-    """Measured figures of the link. Nothing writes them yet: the operator plans with what slots measure without
-    publishing it here."""
+    """Measured figures of the link.
+
+    Nothing writes them yet: the operator plans with what slots measure without publishing it here.
+    """
 
     bandwidth: Bandwidth | None = None
     """Measured bandwidth, such as `85Mbit/s`."""

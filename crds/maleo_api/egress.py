@@ -9,10 +9,14 @@ class Place(Protocol):
     """Name and site of a node; the site is empty if the node has no site label."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Return the name of the node."""
+        ...
 
     @property
-    def site(self) -> str: ...
+    def site(self) -> str:
+        """Return the site of the node, empty without a site label."""
+        ...
 
 
 def may_leave(reach: Reach, source_site: str, target_site: str) -> bool:

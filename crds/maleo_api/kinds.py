@@ -21,6 +21,7 @@ class KindInfo:
 
     @property
     def kind(self) -> str:
+        """Return the name of the kind."""
         return self.model.__name__
 
 

@@ -30,22 +30,30 @@ AnyResource = TypeVar("AnyResource", bound=Resource)
 
 
 class Taint(Schema):
+    """Taint of a Node."""
+
     key: str
     value: str = ""
     effect: str
 
 
 class NodeSpec(Schema):
+    """Fields of a Node's spec that decide whether it is schedulable."""
+
     unschedulable: bool = False
     taints: list[Taint] = []
 
 
 class NodeCondition(Schema):
+    """Type and status of a condition of a Node."""
+
     type: str
     status: str
 
 
 class NodeStatus(Schema):
+    """Conditions of a Node."""
+
     conditions: list[NodeCondition] = []
 
 

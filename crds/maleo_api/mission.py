@@ -65,7 +65,7 @@ class LatencyObjective(Schema):
 
     @property
     def required_samples(self) -> int:
-        """Return `min_samples`, or the least number by which the percentile can be judged, at least 60."""
+        """Return `min_samples`, or by default the smallest number that can judge the percentile, at least 60."""
         return self.min_samples or max(60, -(-MIN_TAIL_REQUESTS // (100 - self.percentile)))
 
 
@@ -138,8 +138,11 @@ class InputSource(Schema):
 
 
 class Egress(Schema):
-    """How far each kind of data may travel from the input node. Device: it stays on that node. Site: nodes with the
-    same label maleo.dev/site; nodes without the label share no site. Any: every node."""
+    """How far each kind of data may travel from the input node.
+
+    Device: it stays on that node. Site: nodes with the same label maleo.dev/site; nodes without the label share no
+    site. Any: every node.
+    """
 
     input: Reach = "Site"
     """For the input itself and every tensor from which it can be restored element by element. Default: Site."""
@@ -252,8 +255,11 @@ class Predicted(Schema):
 
 
 class Observed(Schema):
-    """What the entry measured in the last window. It is written when a condition or a margin changes, not with every
-    window; live figures are on the metrics endpoint of the operator."""
+    """What the entry measured in the last window.
+
+    It is written when a condition or a margin changes, not with every window; live figures are on the metrics endpoint
+    of the operator.
+    """
 
     latency_p50: Quantity | None = None
     """Median latency of a request."""
@@ -266,8 +272,10 @@ class Observed(Schema):
 
 
 class Margins(Schema):
-    """Signed distance to each limit, such as `+30%`; negative where the limit is violated. Latency and energy are
-    given in bands of 10 points, with `~` in front while they are predicted and not yet measured."""
+    """Signed distance to each limit, such as `+30%`; negative where the limit is violated.
+
+    Latency and energy are given in bands of 10 points, with `~` in front while they are predicted and not yet measured.
+    """
 
     accuracy: ShortText | None = None
     """Percentage points above the minimum accuracy. Absent without an objective or a figure."""
@@ -330,8 +338,10 @@ class ThrottledUnit(Schema):
 
 
 class Decision(Schema):
-    """The last planning decision that changed something, with the measured figures that it used. `maleo explain` and
-    `maleo replay` plan with the same figures."""
+    """The last planning decision that changed something, with the measured figures that it used.
+
+    `maleo explain` and `maleo replay` plan with the same figures.
+    """
 
     reason: ShortText
     """Why the mission was planned, such as FirstPlacement, LatencyDrift or Retry."""
@@ -382,8 +392,11 @@ class MissionStatus(Schema):
 
 
 class Mission(Resource):
-    """An inference job with objectives for accuracy, latency and energy. Users write it; the operator places the
-    model on devices so that the objectives are met, and places it again when they no longer are."""
+    """An inference job with objectives for accuracy, latency and energy.
+
+    Users write it; the operator places the model on devices so that the objectives are met, and places it again when
+    they no longer are.
+    """
 
     kind: Literal["Mission"] = "Mission"
     spec: MissionSpec

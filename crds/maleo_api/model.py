@@ -89,10 +89,11 @@ class Artifact(Schema):
 
 
 class Codec(Schema):
-    """An encoding for the tensors at a cut, which sends fewer bytes at the price of work on both nodes and perhaps some
-    accuracy. It consists of two small models: the encoder computes the transferred tensors from those of the cut, the
-    decoder restores them.
-    """
+    """An encoding for the tensors at a cut, which sends fewer bytes at the price of work on both nodes and perhaps some accuracy.
+
+    It consists of two small models: the encoder computes the transferred tensors from those of the cut, the decoder
+    restores them.
+    """  # noqa: E501 - this is the description in the CRD
 
     name: Name
     """Name of the codec, such as `int8`, unique within the cut. Plans and Placements refer to it."""
@@ -164,7 +165,7 @@ class Block(Schema):
 
 
 def is_raw(blocks: Sequence[Block], at: int) -> bool:
-    """Return True if the raw input, in whatever form, crosses the cut after block `at`."""
+    """Return True if the raw input, in any form, crosses the cut after block `at`."""
     cut = blocks[at].cut
     if cut is None:
         return False
@@ -173,14 +174,16 @@ def is_raw(blocks: Sequence[Block], at: int) -> bool:
     parameter_bytes = 0.0
     for block in blocks[: at + 1]:
         parameter_bytes += parse(BYTES, block.parameters)
-        if parameter_bytes > _MAX_SCALE_BYTES:  # most models say so in their first blocks
+        if parameter_bytes > _MAX_SCALE_BYTES:  # in most models this is known after their first blocks
             return False
     return True
 
 
 class Exit(Schema):
-    """An early exit: an additional head of the network after some block. A plan that uses it ends there for every
-    request, with less work and another accuracy. The head counts as one more block; later blocks do not run.
+    """An early exit: an additional head of the network after some block.
+
+    A plan that uses it ends there for every request, with less work and another accuracy. The head counts as one more
+    block; later blocks do not run.
     """
 
     name: Name
@@ -203,8 +206,10 @@ class Exit(Schema):
 
 
 class Requirement(Schema):
-    """What a compute unit must offer to run a variant. Units that do not are excluded before anything else is planned;
-    what a DeviceProfile does not state satisfies no requirement.
+    """What a compute unit must offer to run a variant.
+
+    Units that do not are excluded before anything else is planned; what a DeviceProfile does not state satisfies no
+    requirement.
     """
 
     runtime: ShortText
@@ -222,8 +227,9 @@ class Requirement(Schema):
 
 
 class Variant(Schema):
-    """One trained or converted version of the model, such as fp32 or int8, as a chain of blocks. Planning chooses among
-    the variants that the mission allows.
+    """One trained or converted version of the model, such as fp32 or int8, as a chain of blocks.
+
+    Planning chooses among the variants that the mission allows.
     """
 
     name: Name
@@ -267,18 +273,20 @@ class ModelSpec(Schema):
 
 
 class Model(Resource):
-    """A neural network that Missions of the same namespace can run: its variants, where each may be split, and what its
-    blocks cost. Users write it, usually with `maleo model import`. The operator and `maleo plan` read it to decide
-    which variant runs where.
-    """
+    """A neural network that Missions of the same namespace can run: its variants, where each may be split, and what its blocks cost.
+
+    Users write it, usually with `maleo model import`. The operator and `maleo plan` read it to decide which variant
+    runs where.
+    """  # noqa: E501 - this is the description in the CRD
 
     kind: Literal["Model"] = "Model"
     spec: ModelSpec
 
 
 class MeasuredLatency(Schema):
-    """Percentiles of a measured compute time. Planning derives the mean and the standard deviation from them, assuming
-    a log-normal distribution.
+    """Percentiles of a measured compute time.
+
+    Planning derives the mean and the standard deviation from them, assuming a log-normal distribution.
     """
 
     p50: Duration
@@ -322,9 +330,10 @@ class ModelProfileSpec(Schema):
 
 
 class ModelProfile(Resource):
-    """Measured compute time and energy of a variant of a Model on one kind of compute unit. Users write it after they
-    have benchmarked the model. The operator and `maleo plan` read it and prefer its figures to predictions from the
-    DeviceProfile.
+    """Measured compute time and energy of a variant of a Model on one kind of compute unit.
+
+    Users write it after they have benchmarked the model. The operator and `maleo plan` read it and prefer its figures
+    to predictions from the DeviceProfile.
     """
 
     kind: Literal["ModelProfile"] = "ModelProfile"

@@ -25,9 +25,7 @@ class Span(Schema):
 
 
 class Pace(Schema):
-    """Simulated timing of a partition on a unit that does not exist: the slot computes on the CPU, takes at least this
-    time, and reports its figures with basis Simulated.
-    """
+    """Simulated timing of a partition on a unit that does not exist: the slot computes on the CPU, takes at least this time, and reports its figures with basis Simulated."""  # noqa: E501 - this is the description in the CRD
 
     time: Duration
     """Compute time of one request at the normal speed of the unit, such as `12ms`. The node agent lengthens it while
@@ -48,8 +46,9 @@ class CodecModel(Schema):
 
 
 class Partition(Schema):
-    """Consecutive blocks of the variant on one compute unit of one node. A slot, which is a pod on that node, cuts this
-    part out of the model file, loads it and runs it.
+    """Consecutive blocks of the variant on one compute unit of one node.
+
+    A slot, which is a pod on that node, cuts this part out of the model file, loads it and runs it.
     """
 
     name: Name
@@ -99,8 +98,9 @@ class Transfer(Schema):
 
 
 class Fallback(Schema):
-    """A variant that runs as a whole on the entry's compute unit. The entry keeps it loaded and answers with it while
-    another node of the plan does not respond.
+    """A variant that runs as a whole on the entry's compute unit.
+
+    The entry keeps it loaded and answers with it while another node of the plan does not respond.
     """
 
     variant: Name
@@ -222,9 +222,10 @@ class PlacementStatus(Schema):
 
 
 class Placement(Resource):
-    """One plan for a Mission: which variant of the Model runs, split into which partitions, on which compute units. The
-    operator alone writes it: each plan is a new, immutable revision, from which the operator derives the slot pods and
-    what they load. Users and `maleo replay` read it to examine a decision.
+    """One plan for a Mission: which variant of the Model runs, split into which partitions, on which compute units.
+
+    The operator alone writes it: each plan is a new, immutable revision, from which the operator derives the slot pods
+    and what they load. Users and `maleo replay` read it to examine a decision.
     """
 
     kind: Literal["Placement"] = "Placement"

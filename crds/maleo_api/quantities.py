@@ -44,6 +44,7 @@ class Unit:
 
     @property
     def pattern(self) -> str:
+        """Return the regular expression that all valid texts of this unit match."""
         spellings: dict[int, list[str]] = {}
         for spelling in sorted(self.factors, key=len, reverse=True):
             spellings.setdefault(self.max_digits(spelling), []).append(re.escape(spelling))
