@@ -33,6 +33,7 @@ class WhatIfOptions:
 
     @property
     def is_empty(self) -> bool:
+        """Return True if no option changes the snapshot."""
         return not (self.without or self.add_device or self.link or self.set)
 
 

@@ -54,6 +54,7 @@ def consent_prompt(*, yes: bool) -> host.Ask:
 
 
 def say(text: str) -> None:
+    """Print one line of progress."""
     print(f"    {text}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""`maleo explain`: why a mission is placed where it is, its alternatives, and what it lacks."""
+"""`maleo explain`: why a mission is placed where it is, its alternatives, and what blocks it."""
 
 import sys
 from dataclasses import replace

@@ -41,7 +41,7 @@ class Helm(Protocol):
 
 
 class HelmFailed(Exception):
-    pass
+    """Helm failed; the message is Helm's own error."""
 
 
 def install(
@@ -128,6 +128,7 @@ class HelmLibrary:
         self._context = context
 
     def apply(self, release: str, chart: Path, values: Mapping[str, Any], *, wait_s: int) -> None:
+        """Install or upgrade a release, as `Helm.apply` does."""
         import helm_python  # noqa: PLC0415 - an optional dependency
 
         options: dict[str, Any] = {"namespace": self._namespace}
@@ -143,6 +144,7 @@ class HelmLibrary:
             raise HelmFailed(str(error)) from error
 
     def remove(self, release: str) -> None:
+        """Remove a release, as `Helm.remove` does."""
         import helm_python  # noqa: PLC0415 - as above
 
         try:
@@ -178,12 +180,14 @@ class HelmProgram:
         self._command = [program, *kubeconfig_options, *context_options, "--namespace", namespace]
 
     def apply(self, release: str, chart: Path, values: Mapping[str, Any], *, wait_s: int) -> None:
+        """Install or upgrade a release, as `Helm.apply` does."""
         options = ["--create-namespace", "--values", "-"]
         if wait_s:
             options += ["--wait", "--timeout", f"{wait_s}s"]
         self._call(["upgrade", "--install", release, str(chart), *options], json.dumps(values))
 
     def remove(self, release: str) -> None:
+        """Remove a release, as `Helm.remove` does."""
         self._call(["uninstall", release, "--ignore-not-found"])
 
     def _call(self, arguments: list[str], stdin: str = "") -> None:

@@ -277,7 +277,7 @@ def _with_deviation(block: Block, deviations: Mapping[Crossing, float]) -> Block
 
 
 def _reject_custom_operators(model: onnx.ModelProto) -> None:
-    """Raise `Unsuitable` for custom operators: slots load no custom operator libraries."""
+    """Raise `UnsupportedGraph` for custom operators: slots load no custom operator libraries."""
     own = {(function.domain, function.name) for function in model.functions}
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     while nodes:

@@ -115,14 +115,14 @@ def _replay_blocker(files: list[Path], mission: Path) -> None:
 
 
 def _describe_inputs(digest: str) -> str:
-    """Return the remedy for wrong inputs. digest: digest of the right ones."""
+    """Return the remedy for wrong inputs. digest: digest of the expected ones."""
     return f"pass {digest.removeprefix('sha256:')}.json of the operator's stored inputs"
 
 
 def _read_decision(
     kind: type[AnyResource], file: Path, files: list[Path]
 ) -> tuple[AnyResource, bytes, serialization.StoredProblem]:
-    """Return the object in `file`, and the bytes and content of the inputs that the operator kept of its decision."""
+    """Return the object in `file`, and the bytes and content of the inputs that the operator stored with it."""
     try:
         stored = kind.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
         inputs = b"".join(part.read_bytes() for part in files)

@@ -81,7 +81,7 @@ def analyze(
     through_fusions: bool = False,
     without: Collection[Crossing] = (),
 ) -> Analysis:
-    """Return the blocks of a model. Raise `Unsuitable` if the graph cannot be described as a Model.
+    """Return the blocks of a model. Raise `UnsupportedGraph` if it cannot be described as a Model.
 
     fusions: fusions of this model if known already, else they are determined. through_fusions: also offer cuts that
     split a kernel. without: crossings not to offer.

@@ -12,7 +12,7 @@ _MAX_NAME_LENGTH: Final = 256
 
 
 def to_tensor(name: str, values: Mapping[str, Value], nodes: Iterable[onnx.NodeProto] = ()) -> Tensor:
-    """Return an input, an output or a crossing tensor as a tensor of the API. Raise `Unsuitable` if it has none.
+    """Return an input, an output or a crossing tensor as a tensor of the API. Raise `UnsupportedGraph` if it has none.
 
     nodes: nodes among which the error message names the producer of a tensor of unknown type or shape.
     """

@@ -278,6 +278,7 @@ def build_answer(
     explanation: Explanation | None = None,
     frontier: ParetoFront | None = None,
 ) -> Answer:
+    """Return the result for one mission, with explanation and Pareto front if they were requested."""
     chosen = verdict.chosen
     planned = _planned(mission, chosen) if chosen else None
     bound = _finite(verdict.bound) if isinstance(verdict, Feasible) else None

@@ -40,7 +40,7 @@ def _differ(old: Verdict, new: Verdict) -> bool:
 
 
 def _form(plan: Plan) -> Any:
-    """Return what identifies a plan, without its figures."""
+    """Return the identifying fields of a plan, without its figures."""
     parts = [(p.node, p.unit, p.first, p.last, p.codec and p.codec.name) for p in plan.partitions]
     return plan.mode, plan.label, plan.entry_node, parts
 
