@@ -41,6 +41,8 @@ class NotReady(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Environment:
+    """Cluster with Maleo, and the files of the demo's model by variant."""
+
     cluster: Provider
     models: dict[str, Path]
 
@@ -81,6 +83,7 @@ class Environment:
 
     @property
     def kubeconfig(self) -> Path:
+        """Return the path of the cluster's kubeconfig."""
         return self.cluster.kubeconfig
 
     def apply_mission(self) -> None:
@@ -110,6 +113,7 @@ class Environment:
         return self.cluster.reach(NAMESPACE, MISSION, address)
 
     def describe_next_commands(self) -> str:
+        """Return a text with environment variables and commands to try after the demo."""
         commands_ = [
             "kubectl get missions,placements,devices",
             f".venv/bin/maleo explain {MISSION}",

@@ -57,14 +57,17 @@ class ExistingCluster:
 
     @property
     def description(self) -> str:
+        """Return a description for the report."""
         return f"an existing cluster of {len(self.nodes)} devices"
 
     @property
     def kubectl(self) -> str:
+        """Return the path of the user's kubectl."""
         return find_kubectl()
 
     @property
     def listed_registry(self) -> str:
+        """Return the registry as an entry of `agent.registries`."""
         return policy_entry(self.registry)
 
     def audit_lines(self) -> list[str]:
@@ -72,6 +75,7 @@ class ExistingCluster:
         return []
 
     def reach(self, namespace: str, service: str, _address: str) -> AbstractContextManager[str]:
+        """Yield an address of the Service through the API server."""
         return through_api_server(self.kubectl, self.kubeconfig, namespace=namespace, service=service)
 
     def tear_down(self) -> None:
@@ -79,6 +83,7 @@ class ExistingCluster:
         uninstall(self.kubeconfig, crds=True)
 
     def next_commands(self) -> list[str]:
+        """Return commands that change a link, show the mission, and uninstall Maleo."""
         faster = _format_command(
             self.link_command, one=self.nodes["drone-1"], other=self.nodes["edge-1"], bandwidth="100Mbit/s"
         )
@@ -86,10 +91,12 @@ class ExistingCluster:
         return [faster, "kubectl describe mission drone-surveillance", down]
 
     def build_images(self, _source: Path, say: Say) -> dict[str, str]:
+        """Return the user's image references; nothing is built."""
         say("using existing images")
         return {component: self.images.format(component) for component in COMPONENTS}
 
     def shape(self, a: str, b: str, bandwidth: str) -> None:
+        """Limit a link by the user's command. Raise InvalidSetting if it fails."""
         words = _format_command(self.link_command, one=self.nodes[a], other=self.nodes[b], bandwidth=bandwidth)
         try:
             run(*shlex.split(words), timeout_s=_LINK_COMMAND_TIMEOUT_S)
@@ -102,11 +109,13 @@ class ExistingCluster:
         """Do nothing: the full speed of the links is unknown, and the next `shape` sets the speed."""
 
     def kill_node(self, name: str) -> None:
+        """Raise InvalidSetting: the demo cannot power off nodes of an existing cluster."""
         raise InvalidSetting(
             f"the demo cannot power off nodes of an existing cluster: power off {self.nodes[name]} yourself"
         )
 
     def start_node(self, name: str) -> None:
+        """Raise InvalidSetting: the demo cannot power on nodes of an existing cluster."""
         raise InvalidSetting(
             f"the demo cannot power on nodes of an existing cluster: power on {self.nodes[name]} yourself"
         )

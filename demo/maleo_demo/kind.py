@@ -43,6 +43,8 @@ def find_kind() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
+    """Provider of the demo on a kind cluster."""
+
     nodes: Mapping[str, str]
     registry: str
     push_registry: str
@@ -103,11 +105,13 @@ class Kind:
 
     @property
     def description(self) -> str:
+        """Return a description for the report, with the node image."""
         image = docker.image_of(_CONTROL_PLANE).partition("@")[0]
         return f"a kind cluster of {len(self.nodes)} nodes ({image})"
 
     @property
     def kubeconfig(self) -> Path:
+        """Return the path of the cluster's kubeconfig."""
         return _KUBECONFIG
 
     @property
@@ -117,6 +121,7 @@ class Kind:
 
     @property
     def kubectl(self) -> str:
+        """Return the path of the user's kubectl."""
         return find_kubectl()
 
     def audit_lines(self) -> list[str]:
@@ -126,7 +131,7 @@ class Kind:
         return []
 
     def reach(self, namespace: str, service: str, _address: str) -> AbstractContextManager[str]:
-        """Go through the API server: on macOS containers are unreachable, and nowhere is there a route to Services."""
+        """Yield an address through the API server: containers are unreachable on macOS, and Services on every host."""
         return through_api_server(self.kubectl, self.kubeconfig, namespace=namespace, service=service)
 
     def build_images(self, source: Path, say: Say) -> dict[str, str]:
@@ -142,6 +147,7 @@ class Kind:
         return references
 
     def next_commands(self) -> list[str]:
+        """Return commands that change a link, kill a node, and remove the cluster."""
         return ["make demo-link SPEED=100Mbit/s", "make demo-kill NODE=edge-1", "make demo-down"]
 
     def shape(self, a: str, b: str, bandwidth: str) -> None:
@@ -151,11 +157,13 @@ class Kind:
         self._record_links({f"{a} {b}": bandwidth})
 
     def unshape(self) -> None:
+        """Remove all bandwidth limits."""
         for node in self.nodes.values():
             shaping.reset(node)
         self._record_links({})
 
     def kill_node(self, name: str) -> None:
+        """Simulate a power loss of a node by killing its container."""
         run("docker", "kill", self.nodes[name])
 
     def start_node(self, name: str) -> None:

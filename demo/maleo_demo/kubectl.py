@@ -15,7 +15,7 @@ _LABEL: Final = "maleo.dev/name"
 
 
 class NoKubectl(Unavailable):
-    pass
+    """kubectl is not installed."""
 
 
 def find_kubectl() -> str:

@@ -90,6 +90,7 @@ class Load:
             await asyncio.gather(*running)
 
     def stop(self) -> None:
+        """Stop sending new requests."""
         self._stopping.set()
 
     async def until(self, count: int) -> None:

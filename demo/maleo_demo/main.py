@@ -140,7 +140,7 @@ async def _slow_link(environment: Environment, steps: Steps, observer: Observer,
 async def _count_quiet_writes(environment: Environment, steps: Steps, observer: Observer, report: Report) -> None:
     """Count the operator's writes in a minute without news about the mission.
 
-    On a busy machine latency really changes, and the operator must report that: such a minute is repeated, at most
+    On a busy machine latency does change, and the operator must report that: such a minute is repeated, at most
     `_QUIET_REPEATS` times.
     """
     with steps.step("quiet minute under load") as line:
@@ -237,7 +237,7 @@ def _change(arguments: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    """Run the command line. Exit code 0: every check of the report passed; 1: not so, or an error; 130: interrupted."""
+    """Run the command line. Exit code 0: every check passed; 1: a check failed, or an error; 130: interrupted."""
     arguments = _parse()
     try:
         sys.exit(_run_or_remove(arguments) if arguments.what in {"run", "down"} else _change(arguments))

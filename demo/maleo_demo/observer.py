@@ -14,6 +14,8 @@ from maleo_kube.resources import MISSIONS
 
 @dataclass(frozen=True, slots=True)
 class StatusSnapshot:
+    """Mission as an event of the watch delivered it."""
+
     at: float  # Unix time
     mission: Mission
 
@@ -22,17 +24,19 @@ class StatusSnapshot:
         return next((c.status for c in self.mission.status.conditions if c.type == kind), "")
 
     def reason(self, kind: str) -> str:
+        """Return `reason: message` of a condition, empty if the condition is absent."""
         found = next((c for c in self.mission.status.conditions if c.type == kind), None)
         return f"{found.reason}: {found.message}" if found else ""
 
     @property
     def reported(self) -> tuple[object, ...]:
-        """Return what the status reports by itself: the conditions' statuses and the margins."""
+        """Return the reported state: the statuses of the conditions, and the margins."""
         status = self.mission.status
         return status.margins, *((c.type, c.status) for c in status.conditions)
 
     @property
     def revision(self) -> int:
+        """Return the active revision, 0 if there is none."""
         active = self.mission.status.active
         return active.revision if active else 0
 
@@ -51,6 +55,7 @@ class Observer:
     @classmethod
     @contextlib.asynccontextmanager
     async def of(cls, client: Client, key: str) -> AsyncIterator["Observer"]:
+        """Watch the mission `key` (namespace/name) until the block ends."""
         self = cls()
 
         def record(changed: str, _old: object, new: dict[str, object] | None) -> None:

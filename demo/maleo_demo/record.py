@@ -25,12 +25,15 @@ class Record:
             return None
 
     def write(self) -> None:
+        """Write the record, replacing an earlier one."""
         PATH.parent.mkdir(parents=True, exist_ok=True)
         PATH.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     def with_links(self, links: dict[str, str]) -> "Record":
+        """Return a copy with other limited links."""
         return replace(self, links=links)
 
     @staticmethod
     def remove() -> None:
+        """Delete the record if there is one."""
         PATH.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ class PlacementFacts:
 
     @classmethod
     def of(cls, mission: Mission, placement: dict[str, Any], samples: list[Sample]) -> "PlacementFacts":
+        """Collect the facts of a Placement from the mission's status and the samples of its revision."""
         status, spec = mission.status, placement["spec"]
         predicted, observed = status.predicted, status.observed
         revision = int(spec["revision"])
@@ -79,17 +80,20 @@ class Report:
     minutes_with_news: int = 0  # minutes repeated because margins or conditions changed
 
     def count(self, samples: list[Sample]) -> None:
+        """Count the samples, and keep the first failures as examples."""
         failed = [s for s in samples if s.error]
         wrong = [s for s in samples if s.wrong]
         self.requests = {"sent": len(samples), "failed": len(failed), "wrong": len(wrong)}
         self.failures = [s.error or s.wrong for s in [*failed, *wrong]][:10]
 
     def write(self, path: Path) -> None:
+        """Write the report as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @property
     def passed(self) -> bool:
+        """Return True if every request was answered correctly and the quiet minute had no writes."""
         return (
             self.requests.get("sent", 0) > 0
             and self.requests["failed"] == 0

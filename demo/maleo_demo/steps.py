@@ -36,6 +36,7 @@ class Steps:
             print(f"    {text}", flush=True)
 
     def say(self, text: str) -> None:
+        """Print a line of information between two steps."""
         print(f"  · {text}", flush=True)
 
     def _end(self, mark: str, title: str, seconds: float, note: str) -> None:
