@@ -43,6 +43,7 @@ class Sources:
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> "Sources":
+        """Return the sources that the environment variables select, else the defaults."""
         machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
         home = Path(environment.get("MALEO_CACHE", Path.home() / ".cache" / "maleo"))
         return cls(

@@ -19,6 +19,8 @@ _LIFETIME: Final = dt.timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
+    """Paths of a certificate, or a public key, and of its private key."""
+
     certificate: Path
     key: Path
 

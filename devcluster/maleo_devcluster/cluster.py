@@ -42,6 +42,7 @@ class Folders:
 
     @classmethod
     def default(cls) -> "Folders":
+        """Return the folders of this machine's devcluster; MALEO_CACHE moves the cache."""
         cache = Path(os.environ.get("MALEO_CACHE", Path.home() / ".cache" / "maleo"))
         return cls(state=Path("/var/lib/maleo-devcluster"), cache=cache, lock=Path("/run/maleo-devcluster.lock"))
 
@@ -58,6 +59,7 @@ class Cluster:
 
     @classmethod
     def current(cls, folders: Folders | None = None) -> "Cluster":
+        """Return the cluster of the state file. Raise NoCluster if there is none or its start was interrupted."""
         folders = folders or Folders.default()
         record = _read(folders)
         if "kubeconfig" not in record:
@@ -65,24 +67,30 @@ class Cluster:
         return cls(folders, record)
 
     def node(self, name: str) -> Node:
+        """Return a node by name. Raise NoCluster if it does not exist."""
         found = next((node for node in self.nodes if node.name == name), None)
         if found is None:
             raise NoCluster(f"unknown node {name!r}: the nodes are {', '.join(n.name for n in self.nodes)}")
         return found
 
     def builder(self, source: Path, say: Say) -> Builder:
+        """Return a builder of images from the checkout `source` for this cluster's registry."""
         return Builder(source=source, cache=self.folders.cache / "images", registry=self.registry, say=say)
 
     def shape(self, a: str, b: str, bandwidth: str) -> None:
+        """Limit the bandwidth between two nodes in both directions."""
         network.shape(self.node(a), self.node(b), bandwidth)
 
     def unshape(self) -> None:
+        """Remove all bandwidth limits."""
         network.unshape(self.nodes)
 
     def cut_node(self, name: str) -> None:
+        """Disconnect a node from the network."""
         network.cut(self.node(name))
 
     def heal_node(self, name: str) -> None:
+        """Reconnect a disconnected node."""
         network.heal(self.node(name))
 
     def kill_node(self, name: str) -> None:

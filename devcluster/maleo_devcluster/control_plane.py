@@ -27,7 +27,7 @@ _DNS_NAMES: Final = (
     "localhost",
 )
 
-# Log writes with their outcome but no reads: the log shows who wrote what, and stays small. The operator's reads are
+# Log writes with their outcome but no reads: the log attributes each write, and stays small. The operator's reads are
 # logged too, to show which rights it uses.
 _AUDIT_POLICY: Final = {
     "apiVersion": "audit.k8s.io/v1",
@@ -58,6 +58,7 @@ class ControlPlane:
 
     @property
     def ca_file(self) -> Path:
+        """Return the path of the certificate authority."""
         return self.authority.certificate
 
     def stop(self) -> None:

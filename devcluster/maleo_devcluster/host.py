@@ -54,6 +54,7 @@ class Unsuitable(Exception):
 
 
 def check_machine() -> None:
+    """Raise Unsuitable unless this is Linux and the user is root."""
     if sys.platform != "linux":
         raise Unsuitable("a devcluster requires Linux; on other systems start Docker, and Maleo uses kind")
     if os.geteuid() != 0:
@@ -61,6 +62,7 @@ def check_machine() -> None:
 
 
 def missing_packages() -> list[str]:
+    """Return the Debian packages of the required programs that are not installed."""
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
     if not any(path.exists() for path in _PLUGINS):
         missing.append("containernetworking-plugins")
@@ -102,6 +104,7 @@ def change_settings(ask: Ask) -> dict[str, str]:
 
 
 def restore_settings(former: Mapping[str, str]) -> None:
+    """Set sysctls back to the values that `change_settings` returned."""
     _write(former)
 
 

@@ -47,6 +47,7 @@ def check_free(nodes: Iterable[Node]) -> None:
 
 
 def make_bridge() -> None:
+    """Create the bridge that joins the nodes and the host."""
     _attempt("ip", "link", "add", BRIDGE, "type", "bridge")
     run("ip", "addr", "replace", f"{BRIDGE_ADDRESS}/24", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
@@ -79,6 +80,7 @@ def list_processes(node: Node) -> list[int]:
 
 
 def remove(nodes: Iterable[Node]) -> None:
+    """Remove the bridge, the namespaces of the nodes, and the routes to them."""
     _attempt("ip", "route", "del", SERVICES)
     for node in nodes:
         _attempt("ip", "route", "del", node.pods)
@@ -123,6 +125,7 @@ def add_limit(source: Node, target: Node, bits: int) -> list[list[str]]:
 
 
 def remove_limit(source: Node, target: Node) -> list[list[str]]:
+    """Return the tc commands that remove the limit of a peer."""
     return [["tc", "-n", source.name, *f"filter del {_rule(p)}".split()] for p, _ in _rules(target)]
 
 
@@ -146,4 +149,5 @@ def cut(node: Node) -> None:
 
 
 def heal(node: Node) -> None:
+    """Reconnect a node that `cut` disconnected."""
     run("ip", "link", "set", node.veth, "up")

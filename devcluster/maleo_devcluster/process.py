@@ -27,6 +27,7 @@ class Process:
 
     @property
     def running(self) -> bool:
+        """Return True if the process exists and is the recorded one."""
         return _started(self.pid) == self.started
 
     def stop(self, *, kill: bool = False) -> None:

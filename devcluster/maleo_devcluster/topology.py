@@ -29,10 +29,12 @@ class Node:
 
     @property
     def address(self) -> str:
+        """Return the node's address on the bridge."""
         return f"172.30.99.{10 + self.number}"
 
     @property
     def pods(self) -> str:
+        """Return the node's pod range in CIDR notation."""
         return f"10.244.{self.number}.0/24"
 
     @property
@@ -64,6 +66,7 @@ def parse(text: str, *, source: str) -> tuple[Node, ...]:
 
 
 def load(path: Path) -> tuple[Node, ...]:
+    """Read a kind configuration. Raise Invalid if it cannot be read or is not valid."""
     try:
         return parse(path.read_text(encoding="utf-8"), source=str(path))
     except (OSError, yaml.YAMLError) as error:
