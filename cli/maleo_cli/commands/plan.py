@@ -124,23 +124,23 @@ def plan_command(
 
 
 def _draw(file: Path, snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> None:
-    sketches = list(_sketch(snapshot, verdicts))
-    if not sketches:
+    drawings = list(_drawing(snapshot, verdicts))
+    if not drawings:
         print(f"note: {file} was not written: no mission has a plan to draw", file=sys.stderr)
         return
     try:
-        file.write_text(svg.draw(sketches), encoding="utf-8")
+        file.write_text(svg.draw(drawings), encoding="utf-8")
     except OSError as error:
         raise Failure(
             f"--draw {file}: {error.strerror}", "choose a writable file in an existing folder", exit_code=2
         ) from error
 
 
-def _sketch(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Iterator[svg.Sketch]:
-    """Yield a sketch of every mission with a plan, including the closest infeasible one."""
+def _drawing(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Iterator[svg.PlanDrawing]:
+    """Yield the drawing of every mission with a plan, including the closest infeasible one."""
     for key, verdict in sorted(verdicts.items()):
         mission, fits = snapshot.missions[key], isinstance(verdict, Feasible)
         plan = verdict.chosen
         if plan is not None:
             model = snapshot.models[f"{mission.metadata.namespace}/{plan.model}"]
-            yield svg.Sketch(mission, model, plan, fits)
+            yield svg.PlanDrawing(mission, model, plan, fits)

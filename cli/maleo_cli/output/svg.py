@@ -53,7 +53,7 @@ _COLOURS: Final = ("a", "b", "c", "d")
 
 
 @dataclass(frozen=True, slots=True)
-class Sketch:
+class PlanDrawing:
     """One mission and its plan. is_feasible: False if the plan is the closest infeasible one."""
 
     mission: Mission
@@ -71,15 +71,15 @@ class _Step:
     text: str
 
 
-def draw(sketches: Sequence[Sketch]) -> str:
-    """Return one SVG document with a panel for each sketch, one below the other."""
+def draw(drawings: Sequence[PlanDrawing]) -> str:
+    """Return one SVG document with a panel for each drawing, one below the other."""
     panels, height = [], 0.0
-    for sketch in sketches:
-        panel = _Panel(sketch)
+    for drawing in drawings:
+        panel = _Panel(drawing)
         panels += [f'<g transform="translate(0 {height:g})">', *panel.draw(), "</g>"]
         height += panel.height
-    names = ", ".join(sketch.mission.metadata.name for sketch in sketches)
-    description = " ".join(_describe(sketch) for sketch in sketches)
+    names = ", ".join(drawing.mission.metadata.name for drawing in drawings)
+    description = " ".join(_describe(drawing) for drawing in drawings)
     size = f'viewBox="0 0 {_WIDTH} {height:g}" width="{_WIDTH}" height="{height:g}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="title desc">',
@@ -115,26 +115,26 @@ def budget(mission: Mission, plan: Plan) -> list[_Step]:
     return steps
 
 
-def _describe(sketch: Sketch) -> str:
+def _describe(drawing: PlanDrawing) -> str:
     """Return the plan as a sentence, for screen readers."""
-    plan = sketch.plan
+    plan = drawing.plan
     parts = ", then ".join(f"blocks {p.first} to {p.last} on {p.node} {p.unit}" for p in plan.partitions)
-    steps = ", ".join(f"{step.text} {show(DURATION, step.seconds)}" for step in budget(sketch.mission, plan))
-    return f"{sketch.mission.metadata.name}: {plan.mode} {plan.label}, {parts}. Latency: {steps}."
+    steps = ", ".join(f"{step.text} {show(DURATION, step.seconds)}" for step in budget(drawing.mission, plan))
+    return f"{drawing.mission.metadata.name}: {plan.mode} {plan.label}, {parts}. Latency: {steps}."
 
 
 class _Panel:
     """Panel of one mission: title, lanes, latency budget and legend, from top to bottom."""
 
-    def __init__(self, sketch: Sketch) -> None:
-        self._sketch = sketch
-        self._plan = sketch.plan
-        variant = find_runnable_variant(sketch.model, sketch.plan.variant, sketch.plan.exit)
+    def __init__(self, drawing: PlanDrawing) -> None:
+        self._drawing = drawing
+        self._plan = drawing.plan
+        variant = find_runnable_variant(drawing.model, drawing.plan.variant, drawing.plan.exit)
         assert variant is not None, "the plan was made of this model"
         self._variant = variant
-        self._steps = budget(sketch.mission, sketch.plan)
-        first = (sketch.plan.entry_node, "") if sketch.plan.partitions[0].node != sketch.plan.entry_node else None
-        lanes = [(p.node, p.unit) for p in sketch.plan.partitions]
+        self._steps = budget(drawing.mission, drawing.plan)
+        first = (drawing.plan.entry_node, "") if drawing.plan.partitions[0].node != drawing.plan.entry_node else None
+        lanes = [(p.node, p.unit) for p in drawing.plan.partitions]
         self._lanes = list(dict.fromkeys([first, *lanes] if first else lanes))
         self._bar = _PADDING + 52 + _LANE_HEIGHT * len(self._lanes) + 30
 
@@ -147,10 +147,10 @@ class _Panel:
         return [*self._title(), *self._chain(), *self._budget(), *self._legend()]
 
     def _title(self) -> Iterator[str]:
-        plan, mission = self._plan, self._sketch.mission
+        plan, mission = self._plan, self._drawing.mission
         name = f"{mission.metadata.name}: {plan.mode}, {plan.variant}" + (f", exit {plan.exit}" if plan.exit else "")
         yield _text(_PADDING, _PADDING + 12, name, "name")
-        if not self._sketch.is_feasible:
+        if not self._drawing.is_feasible:
             yield _text(_WIDTH - _PADDING, _PADDING + 12, "infeasible: closest plan", "over", "end")
         figures = [f"rate up to {format_figure(RATE, plan.rate)}", f"energy {format_figure(ENERGY, plan.energy)}"]
         figures += [f"accuracy {format_figure(RATIO, plan.accuracy)}"] if mission.spec.objectives.accuracy else []
@@ -236,7 +236,7 @@ class _Panel:
     # -------------------------------------------------------------------------------------------- latency budget
 
     def _budget(self) -> Iterator[str]:
-        latency = self._sketch.mission.spec.objectives.latency
+        latency = self._drawing.mission.spec.objectives.latency
         limit = parse(DURATION, latency.at_most) if latency else None
         tail = self._plan.latency.value
         scale = _LANE_WIDTH / max(tail, limit or 0.0)
@@ -258,7 +258,7 @@ class _Panel:
         yield _text(edge, self._bar - 8, text, "", "end" if end else "start")
 
     def _legend(self) -> Iterator[str]:
-        latency = self._sketch.mission.spec.objectives.latency
+        latency = self._drawing.mission.spec.objectives.latency
         rows = [(step.kind, f"{step.text}: {show(DURATION, step.seconds)}") for step in self._steps]
         if latency is not None:
             slack = parse(DURATION, latency.at_most) - self._plan.latency.value

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from maleo_cli.errors import Failure
 from maleo_cli.main import app
-from maleo_cli.output.svg import Sketch, draw
+from maleo_cli.output.svg import PlanDrawing, draw
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Estimate, Feasible, Plan
 from support.paths import ROOT
@@ -32,7 +32,7 @@ BLOCKS = [
 NET = model(variant("fp32", BLOCKS), inputs=100_000)
 
 
-def _sketch(**spec: Any) -> Sketch:
+def _drawing(**spec: Any) -> PlanDrawing:
     """A drone that keeps its input, an edge with room for the middle, a cloud behind it."""
     egress = {"input": "Device", "features": "Any"}
     found = snapshot(
@@ -47,11 +47,11 @@ def _sketch(**spec: Any) -> Sketch:
     )
     verdict = plan(found, "default/watch")
     assert isinstance(verdict, Feasible), verdict
-    return Sketch(found.missions["default/watch"], NET, verdict.plan, is_feasible=True)
+    return PlanDrawing(found.missions["default/watch"], NET, verdict.plan, is_feasible=True)
 
 
-def _parse(sketch: Sketch) -> ET.Element:
-    return ET.fromstring(draw([sketch]))
+def _parse(drawing: PlanDrawing) -> ET.Element:
+    return ET.fromstring(draw([drawing]))
 
 
 def _texts(tree: ET.Element) -> list[str]:
@@ -63,22 +63,22 @@ def _seconds(tree: ET.Element) -> list[float]:
 
 
 def test_picture__shows_every_partition_with_its_blocks_and_every_cut_with_its_bytes() -> None:
-    sketch = _sketch()
-    assert len(sketch.plan.partitions) == 3
-    tree = _parse(sketch)
+    drawing = _drawing()
+    assert len(drawing.plan.partitions) == 3
+    tree = _parse(drawing)
     groups = [group for group in tree.iter(f"{SVG}g") if group.attrib.get("class") == "partition"]
     drawn = [(*(g.attrib[f"data-{n}"] for n in ("node", "unit", "span")), len(g.findall(f"{SVG}rect"))) for g in groups]
-    want = [(p.node, p.unit, f"{p.first}..{p.last}", p.last - p.first + 1) for p in sketch.plan.partitions]
+    want = [(p.node, p.unit, f"{p.first}..{p.last}", p.last - p.first + 1) for p in drawing.plan.partitions]
     assert drawn == want
     assert {"80 KB over drone-edge", "32 KB over edge-cloud"} <= set(_texts(tree))
     assert {"drone", "edge", "cloud"} <= set(_texts(tree))
 
 
 def test_picture__of_a_remote_plan_begins_with_the_input() -> None:
-    sketch = _sketch()
-    there = replace(sketch.plan.transfers[0], source="gate", target="drone")
-    alone = replace(sketch.plan, entry_node="gate", transfers=(there, *sketch.plan.transfers))
-    texts = _texts(_parse(replace(sketch, plan=alone)))
+    drawing = _drawing()
+    there = replace(drawing.plan.transfers[0], source="gate", target="drone")
+    alone = replace(drawing.plan, entry_node="gate", transfers=(there, *drawing.plan.transfers))
+    texts = _texts(_parse(replace(drawing, plan=alone)))
     assert {"gate", "input", "80 KB over drone-edge"} <= set(texts)
 
 
@@ -93,41 +93,41 @@ def _waiting(plan_: Plan) -> Plan:
 @pytest.mark.parametrize("percentile", [95, 99])
 def test_bars__sum_to_the_predicted_tail(percentile: int) -> None:
     latency = {"latency": {"atMost": "100ms", "percentile": percentile, "minSamples": 300}}
-    sketch = _sketch(objectives=latency)
-    tree = _parse(sketch)
-    assert sum(_seconds(tree)) == pytest.approx(sketch.plan.latency.value, abs=1e-8)
+    drawing = _drawing(objectives=latency)
+    tree = _parse(drawing)
+    assert sum(_seconds(tree)) == pytest.approx(drawing.plan.latency.value, abs=1e-8)
     assert len(_seconds(tree)) == 5  # three of computing, two of crossing
     widths = [float(rect.attrib["width"]) for rect in tree.iter(f"{SVG}rect") if "data-seconds" in rect.attrib]
     left = [float(r.attrib["width"]) for r in tree.iter(f"{SVG}rect") if r.attrib["class"] == "left"]
-    assert sum(widths) / (sum(widths) + left[0]) == pytest.approx(sketch.plan.latency.value / 0.1, rel=1e-3)
+    assert sum(widths) / (sum(widths) + left[0]) == pytest.approx(drawing.plan.latency.value / 0.1, rel=1e-3)
 
 
 def test_bars__show_waiting_apart() -> None:
-    sketch = _sketch()
-    waiting = _waiting(sketch.plan)
-    tree = _parse(replace(sketch, plan=waiting))
+    drawing = _drawing()
+    waiting = _waiting(drawing.plan)
+    tree = _parse(replace(drawing, plan=waiting))
     assert sum(_seconds(tree)) == pytest.approx(waiting.latency.value, abs=1e-8)
     assert any(text.startswith("queue at drone acc/npu: 10.6ms") for text in _texts(tree))
 
 
 def test_picture__of_the_least_bad_plan_says_so_and_by_how_much_it_is_over() -> None:
-    sketch = _sketch()
+    drawing = _drawing()
     tight = mission(objectives={"latency": {"atMost": "10ms"}})
-    texts = _texts(_parse(replace(sketch, mission=tight, is_feasible=False)))
+    texts = _texts(_parse(replace(drawing, mission=tight, is_feasible=False)))
     assert "infeasible: closest plan" in texts
     assert any(text.startswith("limit exceeded by ") for text in texts)
 
 
 def test_names__are_escaped() -> None:
-    sketch = _sketch()
-    first = sketch.plan.partitions[0]
-    odd = replace(sketch.plan, partitions=(replace(first, unit='a<b&"c"'), *sketch.plan.partitions[1:]))
-    tree = _parse(replace(sketch, plan=odd))
+    drawing = _drawing()
+    first = drawing.plan.partitions[0]
+    odd = replace(drawing.plan, partitions=(replace(first, unit='a<b&"c"'), *drawing.plan.partitions[1:]))
+    tree = _parse(replace(drawing, plan=odd))
     assert 'a<b&"c"' in _texts(tree)
 
 
 def test_picture__is_described_for_those_who_cannot_see_it() -> None:
-    tree = _parse(_sketch())
+    tree = _parse(_drawing())
     assert tree.attrib["role"] == "img"
     assert tree.findtext(f"{SVG}title") == "Plans of watch"
     told = tree.findtext(f"{SVG}desc") or ""
