@@ -23,7 +23,7 @@ from maleo_operator.cluster.cache import ALL_MISSIONS, Cache, Dirty
 from maleo_operator.cluster.writer import Rejection, Writer
 from maleo_operator.engine.decision_log import DecisionLog
 from maleo_operator.engine.fairness import FairShare
-from maleo_operator.engine.memory import Memory, Versions
+from maleo_operator.engine.memory import KeyMemory, Versions
 from maleo_operator.engine.mission_metrics import report_mission
 from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.engine.rebalancer import Rebalancer
@@ -99,7 +99,7 @@ class Cycle:
         self._decision_log = decision_log
         self._epoch = 0
         self._key = b""  # HMAC key that mission identities are derived from
-        self._memory: dict[str, Memory] = {}
+        self._memory: dict[str, KeyMemory] = {}
         self._lost: dict[str, float] = {}
         self._leading_since = 0.0
         self._session: PlanningSession | None = None
@@ -221,8 +221,8 @@ class Cycle:
         memory.failures += 1
         self._queue.mark(key, after_s=min(_RETRY_S[0] * 2**memory.failures, _RETRY_S[1]))
 
-    def _memory_of(self, key: Dirty) -> Memory:
-        return self._memory.setdefault(f"{key.kind} {key.key}", Memory(planned_at=self._leading_since))
+    def _memory_of(self, key: Dirty) -> KeyMemory:
+        return self._memory.setdefault(f"{key.kind} {key.key}", KeyMemory(planned_at=self._leading_since))
 
     # ------------------------------------------------------------------------------------------------ devices
 
@@ -290,7 +290,7 @@ class Cycle:
         if key in self._rebalancer.proposals:  # retry until the plan fits and the mission may move
             self._queue.mark(Dirty("mission", key), after_s=_IDLE_S)
 
-    async def _plan_if_triggered(self, declared: Mission, memory: Memory) -> MissionScope:
+    async def _plan_if_triggered(self, declared: Mission, memory: KeyMemory) -> MissionScope:
         """Return the scope of a mission, with a verdict if a trigger policy asks for planning."""
         key, session = declared.key, self._refresh_session()
         if session.snapshot.missions.get(key) is not declared:
@@ -377,7 +377,7 @@ class Cycle:
         await self._writer.apply_mission(raw, outcome)
         return outcome, rejection
 
-    def _release_assumption(self, key: str, memory: Memory) -> None:
+    def _release_assumption(self, key: str, memory: KeyMemory) -> None:
         """Release the assumed reservations of a plan whose Placement was not written."""
         declared = self._cache.missions.get(key)
         stored = self._cache.placements(declared) if declared is not None else ()
@@ -386,7 +386,7 @@ class Cycle:
             self._session_inputs = (-1, frozenset())
             self._on_capacity_released()
 
-    def _scope(self, declared: Mission, snapshot: Snapshot, memory: Memory) -> MissionScope:
+    def _scope(self, declared: Mission, snapshot: Snapshot, memory: KeyMemory) -> MissionScope:
         key, now, latency = declared.key, time.time(), declared.spec.objectives.latency
         service, address = self._cache.service(declared)
         active, placements = declared.status.active, self._cache.placements(declared)
@@ -480,7 +480,7 @@ class Cycle:
             memory.plan_revision = live[-1].spec.revision
             session.assume(declared.key, memory.plan)
 
-    def _assume(self, scope: MissionScope, outcome: Outcome, memory: Memory) -> None:
+    def _assume(self, scope: MissionScope, outcome: Outcome, memory: KeyMemory) -> None:
         """Reserve the units of a plan that becomes a Placement before the write, as kube-scheduler assumes pods."""
         placements = [body for body in outcome.create if body["kind"] == "Placement"]
         if not placements or self._session is None:
@@ -528,7 +528,7 @@ def _unix_time(monotonic: float) -> float:
     return time.time() - (time.monotonic() - monotonic)
 
 
-def _remember_serving(memory: Memory, active: Active | None, placements: tuple[Placement, ...]) -> Placement | None:
+def _remember_serving(memory: KeyMemory, active: Active | None, placements: tuple[Placement, ...]) -> Placement | None:
     """Remember the stored active Placement, or return the remembered one if it was deleted while it serves."""
     stored = next((p for p in placements if _is_active(p, active)), None)
     if stored is not None:

@@ -20,7 +20,7 @@ class Versions:
 
 
 @dataclass
-class Memory:
+class KeyMemory:
     """Per-key memory of the cycle.
 
     planned_at: monotonic time of the last plan; attempts: consecutive plans without a feasible result.
