@@ -56,7 +56,7 @@ def prepare_cases(models: dict[str, Path], *, seed: int = 7) -> tuple[str, str, 
 
 
 @dataclass
-class Load:
+class LoadGenerator:
     """Open-loop load generator: starts a request every 1/rate seconds, independent of earlier requests."""
 
     address: str  # host:port

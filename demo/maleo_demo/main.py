@@ -13,7 +13,7 @@ from maleo_cli.errors import Failure
 from maleo_demo.audit import count_writes
 from maleo_demo.environment import MISSION, NAMESPACE, OPERATOR, Environment, NotReady
 from maleo_demo.existing_cluster import ExistingCluster, InvalidSetting
-from maleo_demo.load import Load, prepare_cases
+from maleo_demo.load import LoadGenerator, prepare_cases
 from maleo_demo.observer import NotReached, Observer, StatusSnapshot
 from maleo_demo.programs import Unavailable
 from maleo_demo.provider import NAMES, choose, current, describe_slow_steps, tear_down
@@ -92,11 +92,11 @@ async def _watch(environment: Environment, steps: Steps, observer: Observer, rep
     await _count_quiet_writes(environment, steps, observer, report)
 
 
-async def _prepare_load(environment: Environment, steps: Steps, placed: StatusSnapshot, address: str) -> Load:
+async def _prepare_load(environment: Environment, steps: Steps, placed: StatusSnapshot, address: str) -> LoadGenerator:
     with steps.step("reference outputs computed"):
         input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
     spec = placed.mission.spec
-    return Load(
+    return LoadGenerator(
         address=address,
         model=spec.model.name,
         rate=parse(RATE, spec.demand.rate),

@@ -12,7 +12,7 @@ from maleo_api.manifests import dump
 from maleo_cli.commands import model
 from maleo_cli.model import zoo
 from maleo_demo.environment import Environment
-from maleo_demo.load import Load, prepare_cases
+from maleo_demo.load import LoadGenerator, prepare_cases
 from support.e2e.missions import GATE, faults, is_ready, load, mission
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -56,7 +56,7 @@ async def test_small_tensors_beside_large_ones__leave_the_link_its_bandwidth_and
         assert partner in beside.mission.status.nodes.split(">"), "both cross the same link"
         environment.cluster.shape("gate-1", partner, "100Mbit/s")
         name, output, cases = await asyncio.to_thread(prepare_cases, {"fp32": digits})
-        quick = Load(
+        quick = LoadGenerator(
             address=beside.mission.status.address,
             model="digits",
             rate=20.0,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from maleo_demo.load import Case, Load
+from maleo_demo.load import Case, LoadGenerator
 
 _RIGHT = [1.0, 2.0]
 
@@ -48,7 +48,7 @@ async def test_load__keeps_who_answered_and_tells_what_failed_from_what_was_wron
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     want = np.array([_RIGHT], dtype=np.float32)
-    load = Load(
+    load = LoadGenerator(
         address=site.name.removeprefix("http://"),
         model="net",
         rate=50,

@@ -8,7 +8,7 @@ from typing import Any
 
 from maleo_api.manifests import dump
 from maleo_demo.environment import Environment
-from maleo_demo.load import Load, prepare_cases
+from maleo_demo.load import LoadGenerator, prepare_cases
 from maleo_demo.observer import Observer, StatusSnapshot
 from maleo_kube.client import Client
 
@@ -49,10 +49,10 @@ async def mission(environment: Environment, name: str, spec: dict[str, Any]) -> 
 
 
 @contextlib.asynccontextmanager
-async def load(environment: Environment, seen: StatusSnapshot, *, rate: float = 8.0) -> AsyncIterator[Load]:
+async def load(environment: Environment, seen: StatusSnapshot, *, rate: float = 8.0) -> AsyncIterator[LoadGenerator]:
     """Continuous load on the mission's address, every answer compared."""
     input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
-    made = Load(
+    made = LoadGenerator(
         address=seen.mission.status.address,
         model=seen.mission.spec.model.name,
         rate=rate,
@@ -72,7 +72,7 @@ def is_ready(seen: StatusSnapshot) -> bool:
     return seen.revision > 0 and seen.condition("Ready") == "True"
 
 
-def served(made: Load) -> set[tuple[int, str]]:
+def served(made: LoadGenerator) -> set[tuple[int, str]]:
     """Revisions and who answered on them: a `chain` of slots, the `fallback`, or one `slot` alone."""
     return {
         (s.revision, "chain" if ">" in s.served_by else "fallback" if s.served_by == "fallback" else "slot")
@@ -80,5 +80,5 @@ def served(made: Load) -> set[tuple[int, str]]:
     }
 
 
-def faults(made: Load) -> list[str]:
+def faults(made: LoadGenerator) -> list[str]:
     return [f"{s.error or s.wrong} after {s.seconds:.1f} s" for s in made.samples if s.error or s.wrong]
