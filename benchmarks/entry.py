@@ -15,7 +15,7 @@ from measure import percentiles, report
 
 from maleo_artifacts.registry import digest_of
 from maleo_cli.model import zoo
-from maleo_runtime.main import Settings, Slot
+from maleo_runtime.main import Settings, SlotProcess
 from maleo_wire.messages import Artifact, Frame, RequestPolicy, Revision, SlotDesired, StageSpec, TensorSpec
 from maleo_wire.server_session import ControlServer
 
@@ -87,7 +87,7 @@ async def _time_entry(path: Path, data: np.ndarray, folder: Path) -> list[float]
     parent.push("default/entry", _desire(path), epoch=1)
     stopping = asyncio.Event()
     settings = Settings(f"http://127.0.0.1:{agent_port}", "default/entry", "token", "127.0.0.1", port, folder)
-    slot = asyncio.create_task(Slot(settings).run(stopping))
+    slot = asyncio.create_task(SlotProcess(settings).run(stopping))
     await asyncio.wait_for(warm.wait(), 30)
     name, seconds = _desire(path).revisions[0].stage.inputs[0].name, []
     async with oip.InferenceServerClient(f"127.0.0.1:{port}") as client:

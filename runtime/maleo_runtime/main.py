@@ -54,7 +54,7 @@ class Settings:
         )
 
 
-class Slot:
+class SlotProcess:
     """Composition root of one slot process."""
 
     def __init__(self, settings: Settings) -> None:
@@ -144,7 +144,7 @@ async def _run() -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    await Slot(Settings.read()).run(stopping)
+    await SlotProcess(Settings.read()).run(stopping)
 
 
 def main() -> None:

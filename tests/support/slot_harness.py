@@ -18,7 +18,7 @@ from aiohttp import web
 from onnx import TensorProto, helper, numpy_helper
 
 from maleo_artifacts.registry import digest_of
-from maleo_runtime.main import Settings, Slot
+from maleo_runtime.main import Settings, SlotProcess
 from maleo_wire.messages import (
     Artifact,
     CodecSpec,
@@ -147,7 +147,7 @@ class World:
         self.heard = asyncio.Condition()
         self.ports: dict[str, int] = {}
         self._port = free_port()
-        self.slots: dict[str, Slot] = {}
+        self.slots: dict[str, SlotProcess] = {}
         self._processes: list[asyncio.subprocess.Process] = []
         self._stops: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = {}
 
@@ -173,7 +173,7 @@ class World:
         agent = f"http://127.0.0.1:{self._port}"
         settings = Settings(agent, f"default/{name}", TOKEN, "127.0.0.1", self.ports[name], self.folder / name)
         stopping = asyncio.Event()
-        self.slots[name] = Slot(settings)
+        self.slots[name] = SlotProcess(settings)
         self._stops[name] = (stopping, asyncio.create_task(self.slots[name].run(stopping)))
 
     async def start_process(self, name: str) -> asyncio.subprocess.Process:

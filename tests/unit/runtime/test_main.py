@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from maleo_runtime.main import Settings, Slot
+from maleo_runtime.main import Settings, SlotProcess
 from maleo_wire.messages import Frame, RequestPolicy, SlotDesired
 
 
 async def test_counters__survive_a_send_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same frame comes again, with its number: the agent may have had it, and takes it once."""
-    slot = Slot(Settings("http://127.0.0.1:1", "default/a", "secret", "10.0.0.1", 8080, tmp_path))
+    slot = SlotProcess(Settings("http://127.0.0.1:1", "default/a", "secret", "10.0.0.1", 8080, tmp_path))
     policy = RequestPolicy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1)
     slot.store.desired = SlotDesired(
         slot="default/a", mission="default/m", model="net", unit="host/cpu", entry=True, identity="secret",
