@@ -15,7 +15,7 @@ _NAME_LABEL: Final = "maleo.dev/name"
 _MAX_NODES: Final = 50
 
 
-class Invalid(Exception):
+class InvalidTopology(Exception):
     """The file does not describe a valid cluster; the message names the field and the remedy."""
 
 
@@ -46,14 +46,14 @@ class Node:
 def parse(text: str, *, source: str) -> tuple[Node, ...]:
     """Return the workers of a kind configuration; the control plane runs on the host and is not a node.
 
-    source: file name for messages. Raise Invalid if the text does not describe 1 to 50 workers with distinct names.
+    source: file name for messages. Raise InvalidTopology unless there are 1 to 50 workers with distinct names.
     """
     config: Any = yaml.safe_load(text)
     if not isinstance(config, dict) or config.get("kind") != "Cluster" or not isinstance(config.get("nodes"), list):
-        raise Invalid(f"{source}: not a kind configuration: requires `kind: Cluster` and a list `nodes`")
+        raise InvalidTopology(f"{source}: not a kind configuration: requires `kind: Cluster` and a list `nodes`")
     workers = [entry for entry in config["nodes"] if entry.get("role", "control-plane") == "worker"]
     if not 0 < len(workers) <= _MAX_NODES:
-        raise Invalid(f"{source}: nodes: requires 1 to {_MAX_NODES} workers, not {len(workers)}")
+        raise InvalidTopology(f"{source}: nodes: requires 1 to {_MAX_NODES} workers, not {len(workers)}")
     nodes = []
     for number, entry in enumerate(workers, start=1):
         labels = {str(k): str(v) for k, v in (entry.get("labels") or {}).items()}
@@ -61,13 +61,13 @@ def parse(text: str, *, source: str) -> tuple[Node, ...]:
     names = [node.name for node in nodes]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise Invalid(f"{source}: nodes: duplicate label {_NAME_LABEL}: {', '.join(twice)}")
+        raise InvalidTopology(f"{source}: nodes: duplicate label {_NAME_LABEL}: {', '.join(twice)}")
     return tuple(nodes)
 
 
 def load(path: Path) -> tuple[Node, ...]:
-    """Read a kind configuration. Raise Invalid if it cannot be read or is not valid."""
+    """Read a kind configuration. Raise InvalidTopology if it cannot be read or is not valid."""
     try:
         return parse(path.read_text(encoding="utf-8"), source=str(path))
     except (OSError, yaml.YAMLError) as error:
-        raise Invalid(f"{path}: {error}") from error
+        raise InvalidTopology(f"{path}: {error}") from error

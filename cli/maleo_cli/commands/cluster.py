@@ -27,7 +27,7 @@ _FAILURES: Final = (
     images.BuildFailed,
     network.CommandFailed,
     process.NotStarted,
-    topology.Invalid,
+    topology.InvalidTopology,
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from maleo_devcluster import cluster, host, network
 from maleo_devcluster.cluster import Cluster, Folders, NoCluster
 from maleo_devcluster.process import Process, start
-from maleo_devcluster.topology import Invalid, Node, load, parse
+from maleo_devcluster.topology import InvalidTopology, Node, load, parse
 from support.paths import ROOT
 
 _WORKER = "{role: worker, labels: {maleo.dev/name: a}}"
@@ -130,7 +130,7 @@ def test_kind_configuration__gives_a_node_for_each_worker() -> None:
     ],
 )
 def test_kind_configuration__that_is_none_says_what_it_needs(text: str, words: str) -> None:
-    with pytest.raises(Invalid, match=rf"^mine\.yaml: .*{words}"):
+    with pytest.raises(InvalidTopology, match=rf"^mine\.yaml: .*{words}"):
         parse(text, source="mine.yaml")
 
 
