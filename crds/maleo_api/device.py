@@ -40,7 +40,8 @@ class Peak(Schema):
     of its own."""
     basis: Basis
     source: Text = ""
-    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision."""
+    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision. Empty,
+    the default: not stated."""
 
 
 class Efficiency(Schema):
@@ -54,7 +55,8 @@ class Efficiency(Schema):
     """Share of the peak rate, such as `60%`; above zero and at most `100%`."""
     basis: Basis
     source: Text = ""
-    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision."""
+    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision. Empty,
+    the default: not stated."""
 
 
 class Memory(Schema):
@@ -74,7 +76,8 @@ class Memory(Schema):
     row of its own."""
     basis: Basis
     source: Text = ""
-    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision."""
+    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision. Empty,
+    the default: not stated."""
 
 
 class PowerFigure(Schema):
@@ -90,7 +93,8 @@ class PowerFigure(Schema):
     row of its own."""
     basis: Basis
     source: Text = ""
-    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision."""
+    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision. Empty,
+    the default: not stated."""
 
 
 class Reconfiguration(Schema):
@@ -101,7 +105,8 @@ class Reconfiguration(Schema):
     time of every request."""
     basis: Basis
     source: Text = ""
-    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision."""
+    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision. Empty,
+    the default: not stated."""
 
 
 class AccuracyTolerance(Schema):
@@ -112,7 +117,8 @@ class AccuracyTolerance(Schema):
     of a plan; of several units in one plan the largest value counts."""
     basis: Basis
     source: Text = ""
-    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision."""
+    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision. Empty,
+    the default: not stated."""
 
 
 class WeightWriting(Schema):
@@ -126,7 +132,8 @@ class WeightWriting(Schema):
     model (`updatedEvery` of the mission). If no row states it, it is unknown on a unit with the feature `Analog`."""
     basis: Basis
     source: Text = ""
-    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision."""
+    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision. Empty,
+    the default: not stated."""
 
 
 class PriceFigure(Schema):
@@ -136,7 +143,8 @@ class PriceFigure(Schema):
     """Price in US dollars, such as `69USD`."""
     basis: Basis
     source: Text = ""
-    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision."""
+    """Document or method that the figure comes from. It is shown in the catalogue and influences no decision. Empty,
+    the default: not stated."""
 
 
 class Runtime(Schema):
@@ -160,7 +168,8 @@ class Runtime(Schema):
 
 
 class Access(Schema):
-    """How the pods of missions get access to a compute unit."""
+    """How the pods of missions get access to a compute unit. Left out: missions share it, and pods request no
+    resource."""
 
     resource: ShortText = ""
     """Extended resource of a device plugin, such as `npu.intel.com/npu`: every pod that uses the unit requests one.
@@ -221,15 +230,16 @@ class Detection(Schema):
 
     pci: Annotated[list[ShortText], Field(max_length=16)] = []
     """PCI IDs as hexadecimal `vendor:device`, such as `1e60:2864`, or `vendor:*` for every device of the vendor. Each
-    matching function becomes an accelerator of the node."""
+    matching function becomes an accelerator of the node. Empty, the default: not detected on the PCI bus."""
     usb: Annotated[list[ShortText], Field(max_length=16)] = []
     """USB IDs as hexadecimal `vendor:product`, such as `18d1:9302`, or `vendor:*`. Each matching device becomes an
-    accelerator of the node."""
+    accelerator of the node. Empty, the default: not detected on the USB bus."""
     device_tree: Annotated[list[ShortText], Field(max_length=16)] = []
     """`compatible` strings of boards, such as `nvidia,p3701-0005`. A node whose board has one of them gets this profile
-    as the profile of its host."""
+    as the profile of its host. Empty, the default: the profile is not chosen by the board."""
     device_nodes: Annotated[list[ShortText], Field(max_length=16)] = []
-    """Device files of the driver, such as `/dev/hailo*`. For information in the catalogue; detection ignores them."""
+    """Device files of the driver, such as `/dev/hailo*`. For information in the catalogue; detection ignores them.
+    Empty, the default: unknown."""
 
 
 class DeviceProfileSpec(Schema):
@@ -387,11 +397,12 @@ class Place(Schema):
     """One end of a Link: exactly one of node, site and tier."""
 
     node: Name | None = None
-    """Name of one Node."""
+    """Name of one Node. Left out: site or tier is required."""
     site: ShortText | None = None
-    """All nodes with this value of the label `maleo.dev/site`."""
+    """All nodes with this value of the label `maleo.dev/site`. Left out: node or tier is required."""
     tier: Tier | None = None
-    """All nodes with this value of the label `maleo.dev/tier`: `Device`, `Edge` or `Cloud`."""
+    """All nodes with this value of the label `maleo.dev/tier`: `Device`, `Edge` or `Cloud`. Left out: node or site is
+    required."""
 
 
 class LinkSpec(Schema):

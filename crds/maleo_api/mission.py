@@ -73,9 +73,10 @@ class EnergyObjective(Schema):
     """Upper limits on the marginal energy of the mission: idle power and other missions do not count."""
 
     per_inference: Energy | None = None
-    """Maximum energy of one inference on all devices together, such as `900mJ`."""
+    """Maximum energy of one inference on all devices together, such as `900mJ`. Left out: power is required."""
     power: Power | None = None
-    """Maximum power at the rate in demand.rate, such as `5W`: energy per inference times rate."""
+    """Maximum power at the rate in demand.rate, such as `5W`: energy per inference times rate. Left out: perInference
+    is required."""
     enforcement: Enforcement = "Soft"
     """Soft, the default: a plan above a limit is only worse. Hard: it is infeasible."""
 
@@ -84,11 +85,11 @@ class Objectives(Schema):
     """Limits on accuracy, latency and energy. An objective that is left out neither limits nor ranks plans."""
 
     accuracy: AccuracyObjective | None = None
-    """Minimum accuracy."""
+    """Minimum accuracy. Left out: accuracy is not limited. At least one of the three objectives is required."""
     latency: LatencyObjective | None = None
-    """Maximum latency at a percentile."""
+    """Maximum latency at a percentile. Left out: latency is not limited."""
     energy: EnergyObjective | None = None
-    """Maximum energy per inference, maximum power, or both."""
+    """Maximum energy per inference, maximum power, or both. Left out: energy is not limited."""
 
 
 class Weights(Schema):
@@ -109,7 +110,7 @@ class Preference(Schema):
     """Weights of the accuracy, latency and energy margins: balanced (equal, the default), accuracy-first (60, 30, 10),
     latency-first (10, 70, 20) or energy-first (20, 10, 70)."""
     weights: Weights | None = None
-    """Explicit weights, which replace the preset."""
+    """Explicit weights, which replace the preset. Left out: those of the preset."""
     targets: Annotated[list[ShortText], Field(max_length=8)] = []
     """Target applications of hardware, such as `robotics`: among otherwise equal plans, devices whose DeviceProfile
     lists them are preferred. Empty, the default: no preference."""
@@ -132,9 +133,10 @@ class InputSource(Schema):
     """The node where the input data is produced, which serves the mission's requests: set exactly one of the fields."""
 
     node: Name | None = None
-    """Name of the node."""
+    """Name of the node. Left out: selector is required."""
     selector: Annotated[dict[str, ShortText], Field(max_length=8)] | None = None
-    """Labels of the node, such as `maleo.dev/name: drone-1`. They must match exactly one node."""
+    """Labels of the node, such as `maleo.dev/name: drone-1`. They must match exactly one node. Left out: node is
+    required."""
 
 
 class Egress(Schema):
@@ -243,15 +245,15 @@ class Predicted(Schema):
     """What planning expects of the plan, end to end."""
 
     accuracy: Quantity | None = None
-    """Accuracy of the variant, less what cuts and codecs lose."""
+    """Accuracy of the variant, less what cuts and codecs lose. Left out: unknown."""
     latency_mean: Quantity | None = None
-    """Mean latency of a request."""
+    """Mean latency of a request. Left out: unknown."""
     latency: Quantity | None = None
     """Latency at the percentile of the objective; at 95 without a latency objective."""
     energy: Quantity | None = None
-    """Marginal energy of one inference on all devices together."""
+    """Marginal energy of one inference on all devices together. Left out: unknown."""
     rate: Quantity | None = None
-    """Largest rate of requests that the plan sustains."""
+    """Largest rate of requests that the plan sustains. Left out: unknown."""
 
 
 class Observed(Schema):
@@ -306,9 +308,9 @@ class MeasuredLink(Schema):
     target: Name
     """Node that receives."""
     bandwidth: Bandwidth
-    """Mean bandwidth."""
+    """Mean bandwidth, such as `85Mbit/s`."""
     spread: Bandwidth
-    """One standard deviation of the bandwidth."""
+    """One standard deviation of the bandwidth, such as `5Mbit/s`."""
 
 
 class MeasuredUnit(Schema):
@@ -323,7 +325,7 @@ class MeasuredUnit(Schema):
     time: Ratio
     """Measured compute time relative to the declared one: `110%` is slower than declared."""
     spread: Ratio
-    """One standard deviation of time."""
+    """One standard deviation of time, such as `8%` of the declared one."""
 
 
 class ThrottledUnit(Schema):
@@ -334,7 +336,7 @@ class ThrottledUnit(Schema):
     unit: ShortText
     """The compute unit, `accelerator/unit`."""
     capacity: Ratio
-    """Share of the normal speed."""
+    """Share of the normal speed, such as `60%`."""
 
 
 class Decision(Schema):

@@ -115,7 +115,8 @@ class Codec(Schema):
     the receiving node."""
     accuracy: Annotated[list[AccuracyFigure], Field(max_length=8)] = []
     """Accuracy of the whole variant if it is cut here and uses this codec. A mission with an accuracy objective uses
-    the codec only if there is a figure for its metric and dataset, both here and for the variant."""
+    the codec only if there is a figure for its metric and dataset, both here and for the variant. Empty, the default:
+    such a mission does not use the codec."""
 
 
 class Cut(Schema):

@@ -92,7 +92,8 @@ class Transfer(Schema):
     size: Bytes
     """Bytes of one request, such as `196Ki`, without the response."""
     link: ShortText = ""
-    """Name of the Link whose bandwidth and round-trip time the prediction used."""
+    """Name of the Link whose bandwidth and round-trip time the prediction used. Empty, the default: none is
+    recorded."""
     codec: ShortText = ""
     """Name of the codec that encodes the tensors. Empty, the default: they are sent as they are."""
 

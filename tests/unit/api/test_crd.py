@@ -1,16 +1,19 @@
 """The generated files are those of the models, and structural."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
+from maleo_api import quantities
 from maleo_api.columns import COLUMNS
 from maleo_api.crd import definition, files
 from maleo_api.kinds import KINDS
 from support.paths import ROOT
 
+_QUANTITIES = {unit.pattern for unit in vars(quantities).values() if isinstance(unit, quantities.Unit)}
 _NOT_STRUCTURAL = {"$ref", "anyOf", "const", "title", "prefixItems", "exclusiveMinimum", "exclusiveMaximum", "$defs"}
 
 
@@ -59,16 +62,36 @@ def test_descriptions__come_from_the_text_below_a_field() -> None:
     assert "default" not in status
 
 
-def _undescribed(schema: dict[str, Any], path: str) -> Iterator[str]:
-    """Yield the path of each kind and field that `kubectl explain` would show without a description."""
-    if "description" not in schema:
-        yield path
-    below = schema.get("items") or schema
+def _fields(schema: dict[str, Any], path: str, *, required: bool = True) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Yield (path, schema, whether it is required) of a kind and of its fields at any depth."""
+    yield path, schema, required
+    below = schema
+    while "items" in below or "additionalProperties" in below:
+        below = below["items"] if "items" in below else below["additionalProperties"]
     for name, field in below.get("properties", {}).items():
         if name != "metadata":  # the API server describes it
-            yield from _undescribed(field, f"{path}.{name}")
+            yield from _fields(field, f"{path}.{name}", required=name in below.get("required", ()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_descriptions__are_there_for_every_field(kind: str) -> None:
-    assert list(_undescribed(_schema(f"{KINDS[kind].plural}.yaml"), kind)) == []
+    fields = _fields(_schema(f"{KINDS[kind].plural}.yaml"), kind)
+    assert [path for path, schema, _ in fields if not schema.get("description")] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_descriptions__say_what_it_means_to_leave_a_field_out(kind: str) -> None:
+    spec = _schema(f"{KINDS[kind].plural}.yaml")["properties"]["spec"]
+    told = re.compile(r"left out|empty|absent|without|default|states? none|no row|none is stated", re.IGNORECASE)
+    optional = ((path, schema["description"]) for path, schema, required in _fields(spec, kind) if not required)
+    assert [path for path, description in optional if not told.search(description)] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_descriptions__show_a_quantity_with_its_unit(kind: str) -> None:
+    def shows_one(schema: dict[str, Any]) -> bool:
+        return any(re.search(schema["pattern"], text) for text in re.findall(r"`([^`]+)`", schema["description"]))
+
+    fields = _fields(_schema(f"{KINDS[kind].plural}.yaml"), kind)
+    rows = [(path, schema) for path, schema, _ in fields if schema.get("pattern") in _QUANTITIES]
+    assert [path for path, schema in rows if not shows_one(schema)] == []
