@@ -17,7 +17,7 @@ DEMO = PYTHONPATH=demo $(BIN)/python -m maleo_demo.main
 # Tests start hundreds of Python processes: cached bytecode halves the start-up time of each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster wheel e2e kind crds clean
+.PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster wheel e2e kind crds references clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -98,8 +98,12 @@ demo-kill: $(STAMP)  ## NODE=edge-1: simulate a power loss of the node
 demo-start: $(STAMP)  ## NODE=edge-1: start the node again
 	@$(DEMO) start "$(NODE)"
 
-crds: $(STAMP)  ## generate the CRDs from the models
+crds: $(STAMP)  ## generate the CRDs and the reference pages from the models
 	@$(BIN)/python -m maleo_api.crd --write crds charts/maleo-crds/templates
+	@$(BIN)/python tools/reference.py --write
+
+references: $(STAMP)  ## generate the reference pages of kinds, metrics, conditions and commands
+	@$(BIN)/python tools/reference.py --write
 
 clean:  ## remove build outputs (caches of binaries and images are kept)
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,7 @@
 """Prometheus metrics of one node in base units, energy as counters; unknown readings are absent.
 
 Agents use the host network, so anybody who reaches a node can read this page: no label has a name chosen by a tenant.
-Metrics by mission and slot are on the operator's page.
+Metrics by mission and slot are on the operator's page. docs/reference/metrics.md is generated from these families.
 """
 
 from collections import Counter
@@ -73,7 +73,9 @@ class NodeMetrics(Collector):
 
     def _collect_slots(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
-            "maleo_device_requests", "Requests at all entries of this node, by outcome.", labels=["outcome"]
+            "maleo_device_requests",
+            "Requests at all entries of this node, by outcome: answered, fallback or failed.",
+            labels=["outcome"],
         )
         for outcome, count in self._requests.items():
             requests.add_metric([outcome], count)
@@ -82,13 +84,17 @@ class NodeMetrics(Collector):
         warm.add_metric([], self.warm)
         yield warm
         rejected = CounterMetricFamily(
-            "maleo_agent_refused_readings", "Rejected implausible readings of slots, by reason.", labels=["reason"]
+            "maleo_agent_refused_readings",
+            "Implausible readings of slots of this node, not forwarded, by reason.",
+            labels=["reason"],
         )
         for reason, count in self.rejected.items():
             rejected.add_metric([reason], count)
         yield rejected
         denied = CounterMetricFamily(
-            "maleo_agent_denied_requests", "Rejected requests to this agent, by reason.", labels=["reason"]
+            "maleo_agent_denied_requests",
+            "Rejected requests, by reason: Unauthorized, TooManyConnections, or the error of an artifact.",
+            labels=["reason"],
         )
         for reason, count in self.denied.items():
             denied.add_metric([reason], count)

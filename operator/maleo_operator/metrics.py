@@ -16,7 +16,7 @@ Series = tuple[Gauge, tuple[str, ...]]
 
 
 class Metrics:
-    """Metric families of the operator; their names are documented in docs/concepts/telemetry.md."""
+    """Metric families of the operator; docs/reference/metrics.md is generated from them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -33,7 +33,9 @@ class Metrics:
             [*_MISSION, "quantile"],
             registry=r,
         )
-        self.limit = Gauge("maleo_mission_latency_limit_seconds", "Latency objective.", _MISSION, registry=r)
+        self.limit = Gauge(
+            "maleo_mission_latency_limit_seconds", "Limit of the latency objective.", _MISSION, registry=r
+        )
         self.energy = Gauge(
             "maleo_mission_energy_joules_per_inference",
             "Marginal energy per inference in the last window.",
@@ -42,13 +44,16 @@ class Metrics:
         )
         self.rate = Gauge("maleo_mission_request_rate_hertz", "Request rate in the last window.", _MISSION, registry=r)
         self.requests = Counter(
-            "maleo_mission_requests", "Requests at the entry, by outcome.", [*_MISSION, "outcome"], registry=r
+            "maleo_mission_requests",
+            "Requests at the entry, by outcome: answered, fallback or failed.",
+            [*_MISSION, "outcome"],
+            registry=r,
         )
         self.over_limit = Counter(
             "maleo_mission_requests_over_limit", "Requests above the latency limit.", _MISSION, registry=r
         )
         self.moves = Counter(
-            "maleo_mission_moves", "Changes of the active revision.", [*_MISSION, "reason"], registry=r
+            "maleo_mission_moves", "Changes of the active revision, by reason.", [*_MISSION, "reason"], registry=r
         )
         self.condition = Gauge(
             "maleo_mission_condition",
@@ -56,7 +61,12 @@ class Metrics:
             [*_MISSION, "type"],
             registry=r,
         )
-        self.warm = Gauge("maleo_mission_warm_revisions", "Warm revisions of a slot.", [*_MISSION, "slot"], registry=r)
+        self.warm = Gauge(
+            "maleo_mission_warm_revisions",
+            "Warm revisions of a slot (its pod); absent while the slot does not report.",
+            [*_MISSION, "slot"],
+            registry=r,
+        )
         self.cycle = Histogram(
             "maleo_cycle_seconds", "Duration of one pass of the reconciliation cycle.", buckets=_SECONDS, registry=r
         )
@@ -69,17 +79,19 @@ class Metrics:
         self.restarts = Counter("maleo_watch_restarts", "Restarted watches.", ["kind", "reason"], registry=r)
         self.unreadable = Counter(
             "maleo_unreadable_objects",
-            "Object versions that cannot be parsed; the log has the reason.",
+            "Object versions that this version of Maleo cannot parse; the log states which and why.",
             ["kind"],
             registry=r,
         )
         self.frames = Counter("maleo_ingest_frames", "Telemetry frames from agents.", ["outcome"], registry=r)
         self.foreign = Counter(
-            "maleo_ingest_foreign_reports", "Ignored reports about slots of other nodes.", registry=r
+            "maleo_ingest_foreign_reports",
+            "Ignored reports about slots of other nodes; 0 in normal operation.",
+            registry=r,
         )
         self.rejected = Counter(
             "maleo_ingest_refused_readings",
-            "Rejected implausible readings of agents and slots, by reason; at most one a minute is logged.",
+            "Readings that are implausible or belong to no Placement, by reason; the log has one per minute and node.",
             ["reason"],
             registry=r,
         )
@@ -90,7 +102,12 @@ class Metrics:
             registry=r,
         )
         self.connections = Gauge("maleo_ingest_connections", "Connected agents.", registry=r)
-        self.errors = Counter("maleo_decision_errors", "Decisions that failed because of a bug.", ["kind"], registry=r)
+        self.errors = Counter(
+            "maleo_decision_errors",
+            "Decisions that failed because of a defect in Maleo; 0 in normal operation.",
+            ["kind"],
+            registry=r,
+        )
         self.pauses = Counter("maleo_gc_pause_seconds", "Time spent in garbage collection.", registry=r)
         self._exported: dict[tuple[str, str], frozenset[Series]] = {}
         self._gc_start = 0.0

@@ -1,6 +1,7 @@
 """What the documentation says of the project, held against the project."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from maleo_cli.main import app as maleo
 from maleo_devcluster import host
 from support.paths import ROOT
 
+REFERENCE = runpy.run_path(str(ROOT / "tools/reference.py"))
 _MAP = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Module map")[2]
 _SECTION = re.compile(r"^### [^`\n]+: `(?P<folder>[^`]+)/`\n(?P<text>.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
 _NAMED = {match["folder"]: match["text"] for match in _SECTION.finditer(_MAP)}
@@ -37,10 +39,15 @@ def test_map__has_every_package_of_the_programs() -> None:
     assert packages <= set(_NAMED)
 
 
+def test_reference_pages__are_those_of_the_code() -> None:
+    for name, text in REFERENCE["pages"]().items():
+        assert (ROOT / "docs/reference" / name).read_text(encoding="utf-8") == text, "run `make references`"
+
+
 @pytest.mark.parametrize("program", ["operator/maleo_operator", "node_agent/maleo_agent"])
 def test_metrics__are_all_documented(program: str) -> None:
     made = set(re.findall(r'"(maleo_[a-z_]+)"', (ROOT / program / "metrics.py").read_text(encoding="utf-8")))
-    text = (ROOT / "docs/concepts/telemetry.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
     documented = {name.removesuffix("_total") for name in re.findall(r"maleo_[a-z_]+", text)}
     assert made
     assert made <= documented
