@@ -1,13 +1,16 @@
 """Generate or check the reference pages in docs/reference: `python tools/reference.py (--write | --check)`.
 
-Kinds and fields come from the API models, metrics from the registries of operator and agent, commands from the command
-line.
+Kinds, fields and conditions come from the API models, metrics from the registries of operator and agent, commands from
+the command line.
 """
 
 import argparse
+import inspect
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -20,9 +23,10 @@ from maleo_agent.metrics import NodeMetrics
 from maleo_api import quantities
 from maleo_api.columns import COLUMNS, Column
 from maleo_api.crd import definition
-from maleo_api.fields import fields_of, annotation_at
+from maleo_api.fields import annotation_at, fields_of
 from maleo_api.kinds import KINDS, KindInfo
-from maleo_api.meta import API_VERSION, Basis, TextFormat, Schema
+from maleo_api.meta import API_VERSION, Basis, Schema, TextFormat
+from maleo_api.reasons import ConditionReason
 from maleo_api.rules import RULES
 from maleo_cli.errors import EXIT_CODES
 from maleo_cli.main import COMMANDS, load_command
@@ -37,7 +41,7 @@ Note = TypeVar("Note")
 
 def pages() -> dict[str, str]:
     """Return file name in docs/reference -> text of every generated page."""
-    return {"crds.md": _kinds(), "metrics.md": _metrics(), "cli.md": _commands()}
+    return {"crds.md": _kinds(), "conditions.md": _conditions(), "metrics.md": _metrics(), "cli.md": _commands()}
 
 
 def _page(title: str, source: str, *parts: str) -> str:
@@ -283,6 +287,54 @@ def _or_none(unit: quantities.Unit) -> str:
 
 def _text(docstring: str | None) -> str:
     return " ".join((docstring or "").split())
+
+
+# Conditions
+
+
+def _conditions() -> str:
+    parts: list[str] = []
+    for kind, groups in groupby(_reason_groups(), key=lambda group: group.kind):
+        status = _schema(KINDS[kind])["properties"]["status"]
+        parts += [f"## Conditions of {kind}", status["properties"]["conditions"]["description"]]
+        for group in groups:
+            rows = ([f"`{reason.value}`", reason.description] for reason in group.reasons)
+            parts += [*([f"### {group.title}"] if group.title else []), _table(["reason", "meaning"], rows)]
+    return _page(
+        "Conditions",
+        "`crds/maleo_api/reasons.py`",
+        "The conditions in the status of a Mission, a Placement or a Device, and the reasons of their status. "
+        "`kubectl get` and `kubectl wait --for=condition=Ready` read them; `message` explains the reason with names "
+        "and figures. A reason is listed once: Ready and Degraded of a Mission repeat the reason of the condition that "
+        "causes them.",
+        *parts,
+        "## Infeasible missions",
+        "If no plan is feasible, condition Placed of a Mission has the code of the first blocker, such as "
+        "`LatencyTooTight` or `NoDevice`; see [Planning](../concepts/planning.md#infeasible-missions).",
+    )
+
+
+class _ReasonGroup(NamedTuple):
+    """Reasons below one comment of the enum, which names the kind and, unless it means all of them, the conditions."""
+
+    kind: str
+    title: str
+    reasons: list[ConditionReason]
+
+
+_GROUP: Final = re.compile(r" +# conditions? (?P<title>.*?) ?of a (?P<kind>\w+)\n")
+_MEMBER: Final = re.compile(r" +(?P<name>[A-Z][A-Z_]+) = ")
+
+
+def _reason_groups() -> list[_ReasonGroup]:
+    """Return the groups of the enum in the order of its source."""
+    groups: list[_ReasonGroup] = []
+    for line in inspect.getsource(ConditionReason).splitlines(keepends=True):
+        if (heading := _GROUP.fullmatch(line)) is not None:
+            groups.append(_ReasonGroup(heading["kind"], heading["title"], []))
+        elif (member := _MEMBER.match(line)) is not None:
+            groups[-1].reasons.append(ConditionReason[member["name"]])
+    return groups
 
 
 # Metrics

@@ -390,7 +390,9 @@ class MissionStatus(Schema):
     moves: Annotated[list[Move], Field(max_length=10)] = []
     """The last 10 changes of the active revision, oldest first."""
     conditions: Annotated[list[Condition], Field(max_length=16)] = []
-    """Ready, Placed, Degraded, and AccuracyMet, LatencyMet and EnergyMet for the objectives that are set."""
+    """`Ready`: a revision answers requests. `Placed`: the plan in force meets every Hard limit. `Degraded`: the mission
+    serves otherwise than planned, or violates a Hard limit. `AccuracyMet`, `LatencyMet` and `EnergyMet`: the objective
+    is met; only for objectives that are set."""
 
 
 class Mission(Resource):
