@@ -17,7 +17,7 @@ DEMO = PYTHONPATH=demo $(BIN)/python -m maleo_demo.main
 # Tests start hundreds of Python processes: cached bytecode halves the start-up time of each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster wheel e2e kind crds references clean
+.PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster wheel e2e kind crds references docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -104,6 +104,9 @@ crds: $(STAMP)  ## generate the CRDs and the reference pages from the models
 
 references: $(STAMP)  ## generate the reference pages of kinds, metrics, conditions and commands
 	@$(BIN)/python tools/reference.py --write
+
+docs: $(STAMP)  ## build the documentation as a site in build/site, and check its links
+	@$(BIN)/python tools/website.py
 
 clean:  ## remove build outputs (caches of binaries and images are kept)
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
