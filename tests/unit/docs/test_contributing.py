@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import subprocess
 import sys
 import tomllib
 from importlib.util import find_spec
@@ -250,6 +251,14 @@ def test_news__have_a_valid_name_and_a_text() -> None:
         if fragment.name != "README.md":
             assert re.fullmatch(rf"(\+[a-z0-9-]+|[0-9]+)\.({'|'.join(_TYPES)})\.md", fragment.name), fragment.name
             assert fragment.read_text(encoding="utf-8").strip(), fragment.name
+
+
+def test_news__are_rendered_by_towncrier() -> None:
+    command = [_BIN / "towncrier", "build", "--draft", "--version", "9.9.9", "--dir", ROOT]
+    draft = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    texts = [path.read_text(encoding="utf-8").strip() for path in (ROOT / "changes.d").glob("*.*.md")]
+    assert "## 9.9.9 (" in draft
+    assert all(text in draft for text in texts)
 
 
 def test_changelog__has_the_place_where_releases_are_inserted() -> None:
