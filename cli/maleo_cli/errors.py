@@ -10,6 +10,11 @@ EXIT_CODES: Final = {
 }
 """Exit code -> meaning, as in docs/reference/cli.md. The help of a command says what a negative result is."""
 
+import sys
+from typing import Final
+
+_DISTRIBUTION: Final = "maleo-control-plane"
+
 
 class Failure(Exception):
     """Failure of a command.
@@ -21,3 +26,21 @@ class Failure(Exception):
     def __init__(self, message: str, remedy: str = "", *, exit_code: int = 1) -> None:
         super().__init__(f"{message}\n  {remedy}" if remedy else message)
         self.exit_code = exit_code
+
+
+def lacks_packages(command: str, error: ModuleNotFoundError, *, extra: str) -> Failure:
+    """Return the Failure of a command whose packages are not installed; re-raise `error` if it names a module of Maleo.
+
+    extra: extra of the distribution that contains the packages.
+    """
+    if error.name is None or error.name.startswith("maleo_"):
+        raise error
+    remedy = f"install the extra `{extra}`: pip install '{_DISTRIBUTION}[{extra}]'"
+    return Failure(f"{command} requires the Python package {error.name}, which is not installed", remedy, exit_code=3)
+
+
+def report(failure: Failure) -> int:
+    """Print a failure to standard error; return its exit code."""
+    for line in str(failure).splitlines():  # lines with remedies are indented
+        print(line if line.startswith(" ") else f"maleo: {line}", file=sys.stderr)
+    return failure.exit_code

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from maleo_cli.errors import Failure
+from maleo_cli.errors import Failure, lacks_packages, report
 
 COMMANDS: Final = {
     "plan": (
@@ -35,6 +35,8 @@ COMMANDS: Final = {
     ),
 }
 """Command name -> (`module:attribute` of its function or application, its line in `maleo --help`)."""
+_EXTRAS: Final = {"model": "model", "cluster": "devcluster"}
+"""Command name -> extra of the distribution that contains its packages, if that is not `cli`."""
 _GC_THRESHOLD: Final = 100_000
 """GC threshold in objects, instead of 700: a command runs for a second, a tenth of it spent on GC during imports."""
 
@@ -54,9 +56,12 @@ class _LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """Import and return the command `name`, a key of COMMANDS."""
+    """Import and return the command `name`, a key of COMMANDS. Raise Failure if its packages are not installed."""
     module, _, attribute = COMMANDS[name][0].partition(":")
-    found = getattr(importlib.import_module(module), attribute)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise lacks_packages(f"command {name}", error, extra=_EXTRAS.get(name, "cli")) from error
     if isinstance(found, typer.Typer):
         command = typer.main.get_command(found)
     else:
@@ -90,14 +95,12 @@ def _maleo(
 
 
 def main() -> None:
-    """Run the command line. Exit code 0: success; 1: failure; 2: wrong usage."""
+    """Run the command line. Exit code 0: success; 1: failure; 2: wrong usage; 3: a prerequisite is missing."""
     gc.set_threshold(_GC_THRESHOLD)
     try:
         app(standalone_mode=True)
     except Failure as failure:
-        for line in str(failure).splitlines():  # lines with remedies are indented
-            print(line if line.startswith(" ") else f"maleo: {line}", file=sys.stderr)
-        sys.exit(failure.exit_code)
+        sys.exit(report(failure))
     finally:
         gc.freeze()  # skip the garbage collection at exit, which takes 0.3 s
 

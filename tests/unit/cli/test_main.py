@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from typer.testing import CliRunner
 
 from maleo_cli.main import COMMANDS, app, load_command
+from support.paths import ROOT
 
 _HEAVY = {"numpy", "scipy", "onnx", "onnxruntime", "aiohttp", "yaml", "pydantic", "cryptography", "rich"}
 
@@ -36,6 +38,55 @@ def test_command__is_found_and_told_in_the_words_of_its_own_help(name: str) -> N
     if not hasattr(command, "commands"):
         assert " ".join(command.help.split()).startswith(said)
     assert f"  {name} " in CliRunner().invoke(app, ["--help"]).stdout
+
+
+_WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class _Missing(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {missing}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, _Missing())
+sys.argv = ["maleo", *{words}]
+from maleo_cli.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "extra"),
+    [
+        ("onnx", "model import a:fp32=a.onnx --name a", "model"),
+        ("onnxruntime", "model import a:fp32=a.onnx --name a", "model"),
+        ("cryptography", "cluster status", "devcluster"),
+        ("numpy", "plan -f .", "cli"),
+        ("typer", "--help", "cli"),
+    ],
+)
+def test_command_without_its_packages__names_the_extra_to_install(missing: str, words: str, extra: str) -> None:
+    code = _WITHOUT.format(missing={missing}, words=words.split())
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 3
+    assert f" requires the Python package {missing}, which is not installed\n" in run.stderr
+    assert f"\n  install the extra `{extra}`: pip install 'maleo-control-plane[{extra}]'\n" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+
+
+def test_missing_module_of_maleo__is_a_fault_and_no_missing_extra() -> None:
+    code = _WITHOUT.format(missing={"maleo_planner"}, words=["plan"])
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "No module named 'maleo_planner'" in run.stderr
+    assert "install the extra" not in run.stderr
+
+
+def test_planning_and_explaining__need_nothing_beyond_the_extra_of_the_command_line() -> None:
+    unneeded = {"onnx", "onnxruntime", "kopf", "cryptography", "prometheus_client", "uv", "helm_python"}
+    modules = (f"maleo_cli.commands.{name}" for name in ("explain", "install", "plan", "replay"))
+    assert _imported(f"import {', '.join(modules)}") & unneeded == set()
 
 
 def test_version__is_that_of_the_package() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,25 @@ def test_system_packages__are_all_documented() -> None:
     text = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
     told = set(re.findall(r"[a-z][a-z0-9-]+", text.partition("System packages")[2].partition("\n\n")[0]))
     assert {*host.PROGRAMS.values(), "containernetworking-plugins", "prometheus"} <= told
+
+
+def test_python_packages__have_a_row_and_a_pin_each() -> None:
+    text = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    groups = [project["project"]["dependencies"], *extras.values(), *project["dependency-groups"].values()]
+    packages = {re.split(r"[\[>=]", package)[0] for group in groups for package in group} - {project["project"]["name"]}
+    assert sorted(packages) == sorted(", ".join(_first_cells(text, "| package |")).split(", "))
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert {package.lower() for package in packages} <= set(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE))
+    listed = ", ".join(_first_cells(text, "| extra of")).replace("`", "").split(", ")
+    assert listed == ["none", *extras]
+
+
+def _first_cells(text: str, header: str) -> list[str]:
+    """Return the first cell of each row of the table whose header begins with `header`."""
+    _, _, *rows = (header + text.partition(header)[2].partition("\n\n")[0]).splitlines()
+    return [row.split(" | ")[0].removeprefix("| ") for row in rows]
 
 
 def test_commands_of_the_devcluster__are_all_documented() -> None:
