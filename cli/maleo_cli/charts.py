@@ -1,5 +1,6 @@
-"""The two charts of Maleo and values files for them."""
+"""The two charts of Maleo, with the hardware catalogue, and values files for them."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -7,7 +8,18 @@ import yaml
 
 from maleo_cli.errors import Failure
 
-CHARTS: Final = Path(__file__).resolve().parents[2] / "charts"
+
+def locate() -> Path:
+    """Return the folder of the charts: package data of the wheel, else the folder of the checkout.
+
+    Helm reads charts from a folder on disk, so a package in a ZIP file is not supported.
+    """
+    package = Path(str(files("maleo_cli")))
+    packaged = package / "data" / "charts"
+    return packaged if packaged.is_dir() else package.resolve().parents[1] / "charts"
+
+
+CHARTS: Final = locate()
 
 
 def find_chart(charts: Path, name: str) -> Path:
