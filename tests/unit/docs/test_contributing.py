@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -232,10 +233,24 @@ def test_terms__are_defined_once_and_used() -> None:
 
 
 def test_former_names__are_listed_once_with_a_new_one() -> None:
-    rows = _tables((ROOT / "docs/glossary.md").read_text(encoding="utf-8").partition("## Former names")[2])[1:]
+    rows = _former_names()
     former = [row[0] for row in rows]
     assert len(former) == len(set(former)) > 50
     assert all(len(row) == 2 and row[1] and row[1] != row[0] for row in rows)
+
+
+def test_current_names__exist() -> None:
+    names = [row[1].strip("`") for row in _former_names() if row[1].startswith("`")]
+    assert len(names) > 50
+    for name in names:
+        module, _, symbol = name.rpartition(".")
+        assert hasattr(import_module(module), symbol) if symbol[0].isupper() else find_spec(name), name
+
+
+def _former_names() -> list[list[str]]:
+    """Return the rows (former name, name now) of all tables."""
+    section = (ROOT / "docs/glossary.md").read_text(encoding="utf-8").partition("## Former names")[2]
+    return [row for row in _tables(section) if not row[0].startswith("former ")]
 
 
 # ------------------------------------------------------------------------------------------------ news
