@@ -1,17 +1,15 @@
 """Exit codes, and the error that ends a command with a message, a remedy and an exit code."""
 
+import sys
 from typing import Final
 
 EXIT_CODES: Final = {
     0: "Success.",
     1: "A negative result, such as an infeasible mission, or a failure of the command.",
     2: "Wrong usage: an unknown option, or a file, option or manifest that is not valid.",
-    3: "This machine lacks a prerequisite of `maleo cluster`.",
+    3: "A prerequisite is missing: a Python package of an extra, or what `maleo cluster` requires of this machine.",
 }
 """Exit code -> meaning, as in docs/reference/cli.md. The help of a command says what a negative result is."""
-
-import sys
-from typing import Final
 
 _DISTRIBUTION: Final = "maleo-control-plane"
 
