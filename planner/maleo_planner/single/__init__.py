@@ -1,1 +1,1 @@
-"""Planning of one mission: candidates, objective, rejections, and the plan with all its figures."""
+"""Planning of one mission: candidates, objective, rejections, and the construction of plans."""

@@ -14,7 +14,7 @@ from maleo_planner.types.variants import RunnableVariant
 
 @dataclass(frozen=True, slots=True)
 class CandidatePartition:
-    """Blocks `first` to `last` on a unit. `codec`: name of the codec in which the input arrives; empty for none."""
+    """Blocks `first` to `last` on a unit; `codec` names the codec in which the input arrives, empty for none."""
 
     unit: UnitFacts
     first: int
@@ -24,12 +24,16 @@ class CandidatePartition:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An evaluated path.
+    """Evaluated path.
 
     Attributes:
-        shortfalls: Name of each violated Hard limit -> relative violation, empty if feasible.
-        latency: Seconds at the objective's percentile.
-        energy: Joules a request.
+        variant: Variant and exit.
+        mode: Placement mode.
+        partitions: Partitions in data order.
+        objective: Objective value, higher is better.
+        shortfalls: Name of each violated Hard limit -> relative violation; empty if feasible.
+        latency: Seconds at the percentile of the objective.
+        energy: Joules per request.
         is_move: 1 if the plan differs from the incumbent, else 0.
     """
 
@@ -42,22 +46,22 @@ class Candidate:
     energy: float
     is_move: int
     preference_penalties: tuple[float, ...] = ()
-    """Penalties of the mission's hardware preferences, compared in order, smaller is better; see `preferences`."""
+    """Penalties of hardware preferences, compared in order, smaller is better; see `preferences`."""
     terms: Mapping[str, float] = field(default_factory=dict)
     """Terms that sum to the objective, by name."""
 
     @property
     def sort_key(self) -> tuple[object, ...]:
-        """Return the sort key, smallest first: shortfall, objective, moves, preferences, energy, latency, names."""
+        """Return the ascending sort key: shortfall, objective, move, preferences, energy, latency, names."""
         names = tuple((p.unit.node.name, p.unit.name, p.first, p.codec) for p in self.partitions)
         shortfall = round(sum(self.shortfalls.values()), 9)
         objective = -self.objective
-        if np.isfinite(objective):  # infinite if the aim is energy and energy is unknown: sorted last
+        if np.isfinite(objective):  # infinite if the aim is energy and the energy is unknown: sorted last
             objective = round(objective / EPSILON) * EPSILON
         tie_breakers = (self.is_move, *self.preference_penalties, round(self.energy, 9), round(self.latency, 9))
         return shortfall, objective, *tie_breakers, self.variant.label, names
 
 
 def partition_keys(plan: Plan) -> list[tuple[str, str, int, str]]:
-    """Return (node, unit, last block, codec) of each partition, the form that `PartitionGraph.find_path` expects."""
+    """Return (node, unit, last block, codec name) of each partition, as for `PartitionGraph.find_path`."""
     return [(p.node, p.unit, p.last, p.codec.name if p.codec else "") for p in plan.partitions]

@@ -1,16 +1,16 @@
-"""Feasibility of a mission with up to a given number of partitions: any path that keeps all limits, or a proof of none.
+"""Feasibility of a mission: any path with up to a given number of partitions that keeps all limits, or a proof of none.
 
-Method: the dynamic programs over multisets of units that find pipelines (`multiset_dp`, `constrained_dp`), asked
-whether a path exists instead of how fast it can be. Interchangeable units form a type, so that eight equal devices give
-eight states and not 8! orders. First any path at all is looked for, with the fewest partitions; then, for each limit,
-the path that takes least of it. Each path found is checked against all limits.
+Method: the dynamic programs over multisets of units (`multiset_dp`, `constrained_dp`) decide whether a path exists.
+Interchangeable units form a type, so that eight equal devices give eight states and not 8! orders. The first search is
+for any path with the fewest partitions; further searches, one per limit, are for the path that minimises its value.
+Each path found is checked against all limits.
 
 Complexity: bounded by `_MAX_CELLS`, `_MAX_STATES` and the budget. Beyond `_MAX_STATES` only the `_BEAM_WIDTH` best
-states of each number of stages are kept, guided by the duals of a linear cover (`lp_bound`).
+states of each number of stages are kept, guided by the duals of a covering linear program (`lp_bound`).
 
-Validity: a path that is returned keeps all limits. That none is found is proven exactly if the structure alone or one
-limit alone excludes all paths, while all states are kept; with several limits, or with limits shared by several steps
-(`allows`), it may remain open. Codecs are left to the best-first search, so nothing is proven where there are any.
+Validity: a returned path keeps all limits. That there is none is proven if the structure alone or one limit alone
+excludes all paths while all states are kept. With several limits, or limits shared by several steps (`is_allowed`), it
+may remain open. Codecs are left to the best-first search, so nothing is proven for graphs with codecs.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -30,25 +30,25 @@ from maleo_planner.types.numeric import EPSILON
 from maleo_planner.types.work_budget import CALL_WORK, Budget
 
 _MAX_CELLS: Final = 8_000_000
-"""Maximum number of spans of all units, and of pairs of units by boundary; nothing is tried beyond."""
+"""Maximum number of spans of all units, and of pairs of units by boundary; larger graphs are not searched."""
 _MAX_STATES: Final = 1_000_000
 _BEAM_WIDTH: Final = 2_000
-"""States kept for each number of stages where there are more than `_MAX_STATES`."""
+"""Number of states kept for each number of stages if there are more than `_MAX_STATES`."""
 _MAX_PROBE_WORK: Final = 2_000_000
-"""Maximum number of sums of one stage in a probe of the least cost."""
+"""Maximum number of sums per layer of a constrained probe."""
 
 
 _ANY_TIME: Final = float(np.finfo(float).max)
-"""Seconds that every possible step takes at most: no limit on the time of a stage."""
+"""Step time in seconds that every feasible step keeps."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeasibilityResult:
-    """Result of the search.
+    """Result of a feasibility search.
 
     Attributes:
-        path: None if none was found.
-        is_proven: With `path` None, that none exists.
+        path: Feasible path; None if none was found.
+        is_proven: Whether no feasible path exists, if `path` is None.
     """
 
     path: GraphPath | None
@@ -63,10 +63,15 @@ def find_feasible_path(
     max_partitions: int,
     budget: Budget,
 ) -> FeasibilityResult:
-    """Return a path of an allowed mode with at most `max_partitions` partitions; if none was found, whether that is
-    proven.
+    """Find any feasible path, or prove that there is none.
 
-    The path keeps every limit, and each of its beginnings keeps `is_allowed`.
+    Args:
+        graph: Partition graph.
+        modes: Allowed modes.
+        limits: Limits to keep.
+        is_allowed: Predicate that every prefix of the path must satisfy.
+        max_partitions: Maximum number of partitions.
+        budget: Work budget.
     """
     coded = np.array(graph.codec_ranks, dtype=bool)
     plain, boundaries, places = graph.drop_places(coded), graph.last + 1, int((~coded).sum())
@@ -91,7 +96,7 @@ def _find_in_mode(
     max_partitions: int,
     budget: Budget,
 ) -> FeasibilityResult:
-    """Return the answer for one mode, without codecs."""
+    """Return the result for one mode, without codecs."""
     steps = PipelineSteps.from_graph(graph, mode, max_partitions)
     if not steps.units:
         return FeasibilityResult(None, is_proven=True)
@@ -121,7 +126,7 @@ def _find_in_mode(
 
 
 def _find_shortest(types: UnitTypes, budget: Budget) -> tuple[GraphPath | None, bool]:
-    """Return a path of the fewest partitions regardless of cost; if None, whether that is proven."""
+    """Return a path with the fewest partitions, regardless of cost, and whether None is proven."""
     states = types.count_states() * len(types.members) ** 2
     if states <= _MAX_STATES:
         budget.spend(_probe_work(types, states))
@@ -135,14 +140,14 @@ def _find_shortest(types: UnitTypes, budget: Budget) -> tuple[GraphPath | None, 
 
 
 def _probe_work(types: UnitTypes, states: int) -> float:
-    """Return the estimated work of a program with this many states, in units of the budget."""
+    """Return the estimated work of a dynamic program with this many states."""
     return float(CALL_WORK * types.max_stages * len(types.members) + 4 * states * (1 + types.last // 64))
 
 
 def _keeps_limits(
     graph: PartitionGraph, limits: Sequence[PathLimit], is_allowed: Callable[[GraphPath], bool], path: GraphPath
 ) -> bool:
-    """Return True if the path keeps all limits, and each of its beginnings keeps `is_allowed`."""
+    """Return True if the path keeps all limits and every prefix satisfies `is_allowed`."""
     keeps_all = all(
         path_cost(limit.costs, graph, path, peak=limit.peak) <= limit.maximum * (1 + EPSILON) for limit in limits
     )

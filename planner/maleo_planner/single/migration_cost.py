@@ -1,4 +1,4 @@
-"""Cost of switching to a plan: bytes to pull, seconds until all is warm, memory held in addition. SI units."""
+"""Migration cost of a plan: bytes to pull, seconds until all slots are warm, additional memory; in SI units."""
 
 from math import fsum
 from typing import Final
@@ -9,17 +9,17 @@ from maleo_api.quantities import BYTES, parse
 from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.types.problem import Estimate, MigrationCost, Plan, PlannedPartition
 
-_PULL_BYTES_PER_S: Final = 100e6 / 8  # bytes/s: the bandwidth to the registry is declared nowhere
-_LOAD_BYTES_PER_S: Final = 150e6  # bytes/s: 97 MB took 0.6 s from a file in the page cache to a session
+_PULL_BYTES_PER_S: Final = 100e6 / 8  # the bandwidth to the registry is not declared anywhere
+_LOAD_BYTES_PER_S: Final = 150e6  # 97 MB took 0.6 s from a file in the page cache to a session
 _WARM_RUNS: Final = 2
 _ASSUMED: Final = "assumed: 100Mbit/s from the registry, 150MB/s to load"
 
 
 def compute_migration_cost(problem: MissionProblem, plan: Plan) -> MigrationCost:
-    """Return the cost of switching from the incumbent to the plan.
+    """Return the cost of replacing the incumbent by the plan.
 
-    Slots are prepared in parallel, so the time is that of the slowest. Memory counts where the unit already runs a
-    part.
+    Slots are prepared in parallel, so the time is that of the slowest. Memory counts on units that run a partition of
+    the incumbent.
     """
     present = _list_loaded(problem.incumbent) if problem.incumbent is not None else []
     loaded = {_identity(*each) for each in present}
@@ -50,18 +50,18 @@ def _list_loaded(plan: Plan) -> list[tuple[Artifact, PlannedPartition]]:
 
 
 def _load_speed(problem: MissionProblem, part: PlannedPartition) -> float:
-    """Return the load speed in bytes/s; writing the weights of an Analog unit is slower."""
+    """Return the load speed in bytes/s; writing weights of an Analog unit may be slower."""
     unit = problem.index.unit((part.node, part.unit))
     return min(_LOAD_BYTES_PER_S, (unit.write_speed if unit is not None else None) or _LOAD_BYTES_PER_S)
 
 
 def _identity(artifact: Artifact, part: PlannedPartition) -> tuple[object, ...]:
-    """Return what makes a loaded part reusable: artifact, unit, blocks and codec."""
+    """Return the properties that make a loaded partition reusable: artifact, unit, blocks and codec."""
     return artifact.digest, part.node, part.unit, part.first, part.last, part.codec.name if part.codec else ""
 
 
 def _cached_artifacts(problem: MissionProblem, node: str) -> frozenset[str]:
-    """Return the digests of the artifacts that missions run on the node, whose files its agent has."""
+    """Return the digests of artifacts that missions run on the node, and that its agent has therefore cached."""
     own = (
         [artifact.digest for artifact, part in _list_loaded(problem.incumbent) if part.node == node]
         if problem.incumbent

@@ -1,4 +1,4 @@
-"""Planning problem of one mission as a value: what is asked for, the fleet, what others hold, and the incumbent."""
+"""Planning problem of one mission: requirements, model, fleet, load by other missions, and the incumbent."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,20 +29,25 @@ from maleo_planner.types.requirements import Requirements
 from maleo_planner.types.variants import RunnableVariant
 
 MAX_PARTITIONS: Final = 4
-"""Maximum number of partitions of a plan, as far as one within all limits exists."""
+"""Maximum number of partitions of a plan, if a feasible one exists within it."""
 _MAX_UNITS: Final = 64
+"""Number of units up to which all unit classes are searched."""
 _INCOMPATIBILITIES: Final = IndexCache[tuple[str, str, str, str, str], Incompatibility | None]("incompatibilities")
 """(model, variant, profile, power mode, unit) -> `MissionProblem.find_incompatibility`."""
 
 
 @dataclass(frozen=True, eq=False)
 class MissionProblem:
-    """Planning problem of one mission. It never changes: what a search finds is in its `SearchResult`.
+    """Planning problem of one mission. It is immutable: a search returns a `SearchResult`.
 
     Attributes:
-        source: Node of the input.
-        loads: What other missions hold.
-        incumbent: The incumbent, which is the plan that the mission holds; None without one.
+        requirements: Requirements of the mission.
+        model: Model of the mission.
+        source: Input node.
+        aim: What to optimise.
+        index: Fleet index.
+        loads: Reservations of other missions.
+        incumbent: Current plan of the mission; None without one.
     """
 
     requirements: Requirements
@@ -65,7 +70,7 @@ class MissionProblem:
 
     @property
     def input_units(self) -> list[UnitFacts]:
-        """Return the units of the input's node."""
+        """Return the units of the input node."""
         return self.index.units_on(self.source.name)
 
     @cached_property
@@ -75,37 +80,37 @@ class MissionProblem:
 
     @property
     def move_cost(self) -> float:
-        """Return the cost of a move in units of the objective; zero where these are seconds, joules or requests/s."""
+        """Return the cost of a move in units of the objective; zero for aims in seconds, joules or requests/s."""
         return MOVE_COST if self.aim == "margins" else 0.0
 
     @property
     def incumbent_units(self) -> list[tuple[str, str]]:
-        """Return the (node, unit) of each partition of the incumbent."""
+        """Return (node, unit) of each partition of the incumbent."""
         return [(p.node, p.unit) for p in self.incumbent.partitions] if self.incumbent is not None else []
 
     @property
     def searches_all_classes(self) -> bool:
-        """Return True if the classes are few enough to search them all.
+        """Return True if there are few enough unit classes to search all of them.
 
-        Otherwise only classes one hop from the input are searched, and `shortlist_bound` bounds the rest.
+        Otherwise only classes one hop from the input are searched, and `shortlist_bound` bounds the others.
         """
         return sum(min(len(each.members), MAX_PARTITIONS) for each in self.index.classes) <= _MAX_UNITS
 
     @property
     def reach(self) -> Reach:
-        """Return the classes one hop from the input, what egress lets each receive, and the best hops beyond."""
+        """Return the classes one hop from the input, with egress permissions, and bounds on further hops."""
         egress = self.requirements.mission.spec.egress
         return find_reach(self.index, self.source, egress.input, egress.features)
 
     # ------------------------------------------------------------------------------------------------ variants
 
     def runnable_variants(self) -> list[RunnableVariant]:
-        """Return the runnable variants of the model, each with each exit, that the mission allows."""
+        """Return the runnable variants of the model that the mission allows."""
         wanted = self.requirements.mission.spec.model.variants
         return [v for v in self.index.runnable_variants(self.model) if not wanted or v.name in wanted]
 
     def find_variant(self, variant: str, exit_: str) -> RunnableVariant | None:
-        """Return the variant with this exit; None if it does not exist or the mission does not allow it."""
+        """Return the variant with this exit; None if it does not exist or is not allowed by the mission."""
         return next((v for v in self.runnable_variants() if (v.name, v.exit) == (variant, exit_)), None)
 
     def keeps_accuracy_floor(self, variant: RunnableVariant) -> bool:
@@ -115,7 +120,7 @@ class MissionProblem:
     # ------------------------------------------------------------------------------------------------ units
 
     def find_obstacle(self, variant: RunnableVariant, unit: UnitFacts) -> Incompatibility | None:
-        """Return why the unit cannot run this variant next to the reservations of others; None if it can."""
+        """Return why the unit cannot run this variant, given the reservations of other missions; None if it can."""
         return (
             self.find_incompatibility(variant, unit)
             or find_tolerance_violation(self.requirements, variant, unit)
@@ -123,7 +128,7 @@ class MissionProblem:
         )
 
     def find_incompatibility(self, variant: RunnableVariant, unit: UnitFacts) -> Incompatibility | None:
-        """Return why the unit cannot run this variant, regardless of reservations; equal for a whole class."""
+        """Return why the unit cannot run this variant, regardless of reservations; equal for all members of a class."""
         known = self.index.cache(_INCOMPATIBILITIES)
         key = (self.model.key, variant.label, unit.profile, unit.power_mode, unit.unit.name)
         if key not in known:
@@ -138,39 +143,39 @@ class MissionProblem:
         return known[key]
 
     def costs(self, variant: RunnableVariant, unit: UnitFacts) -> SpanCosts | None:
-        """Return the span costs of the variant on the unit, with writing and reconfiguration; None if unknown."""
+        """Return the span costs of the variant, with weight writing and reconfiguration; None if unknown."""
         costs = self.index.costs(self.model, variant, unit)
         return costs and add_reconfiguration(
             add_weight_writing(costs, self.requirements, unit), variant, unit, self.loads[unit.key]
         )
 
     def load(self, variant: RunnableVariant, unit: UnitFacts) -> Load:
-        """Return the reservations of others on the unit, with the reconfiguration that this variant causes them."""
+        """Return the load of the unit by other missions, with the reconfigurations that this variant causes."""
         return shared_load(variant, unit, self.loads[unit.key])
 
     def power_cap_of(self, unit: tuple[str, str]) -> float | None:
-        """Return the power cap of the unit's node in watts; None if there is no cap."""
+        """Return the power cap of the node of a unit in watts; None if there is none."""
         found = self.index.unit(unit)
         return found.power_cap if found is not None else None
 
     def memory_of(self, unit: tuple[str, str]) -> float:
-        """Return the memory of the unit in bytes; infinite if unlimited or unknown."""
+        """Return the memory of a unit in bytes; infinite if unlimited or unknown."""
         found = self.index.unit(unit)
         return np.inf if found is None or found.memory is None else found.memory
 
     def processor(self, node: NodeFacts) -> UnitFacts | None:
-        """Return the node's own processor, which runs codecs; None where no profile states it."""
+        """Return the CPU unit of the node, which runs codecs; None if no profile declares one."""
         return self.index.processor(node)
 
     def mode_of(self, units: Sequence[UnitFacts]) -> Mode:
-        """Return the mode of a plan over these units: `Local` if all are on the input's node, `Remote` if none is."""
+        """Return the mode of a plan over these units: `Local` if all are on the input node, `Remote` if none is."""
         is_local = [unit.node.name == self.source.name for unit in units]
         return "Local" if all(is_local) else "Split" if any(is_local) else "Remote"
 
     def group_equivalent(self, units: Iterable[UnitFacts]) -> list[list[UnitFacts]]:
-        """Return the equivalence classes of the units, members sorted by key.
+        """Group units into equivalence classes, members sorted by key.
 
-        Units of the input's node and of the incumbent's nodes are equivalent only to units of the same node.
+        Units on the nodes of the input and of the incumbent are equivalent only to units of the same node.
         """
         distinct_nodes = {self.source.name, *(node for node, _ in self.incumbent_units)}
         classes: dict[tuple[object, ...], list[UnitFacts]] = {}
@@ -183,21 +188,21 @@ class MissionProblem:
     # ------------------------------------------------------------------------------------------------ links
 
     def link(self, source: NodeFacts, target: NodeFacts) -> LinkFacts | None:
-        """Return the link between two nodes; None where none joins them."""
+        """Return the Link between two nodes; None if none joins them."""
         return self.index.link(source, target)
 
     def reserved_share(self, origin: NodeFacts, target: NodeFacts) -> float:
-        """Return the share of the link's time between two nodes that others have reserved."""
+        """Return the share of link time between two nodes that other missions reserve."""
         segment = self.index.segment(origin, target) if self.loads.reservations.uses_links else None
         return self.loads.reserved_share(segment) if segment is not None else 0.0
 
     def may_receive(self, node: NodeFacts, raw: bool) -> bool:
-        """Return True if the mission's egress rule lets the node receive raw input or, if not `raw`, features."""
+        """Return True if egress permits the node to receive raw input or, if not `raw`, features."""
         egress = self.requirements.mission.spec.egress
         return may_receive(egress.input if raw else egress.features, self.source, node)
 
     def transfer_rules(self, variant: RunnableVariant) -> TransferRules:
-        """Return what the crossings of this variant's cuts cost and who may receive them."""
+        """Return the rules and costs of transfers at the cuts of this variant."""
         return TransferRules(
             link=self.index.link,
             input_bytes=size_of(self.model.spec.inputs),

@@ -1,23 +1,22 @@
-"""Exact planning of one mission: the best feasible plan over all variants and modes, and every rejection.
+"""Exact planning of one mission: the best feasible plan over all variants and modes, and all rejections.
 
-Problem: choose a variant, an exit, legal cuts, a unit for each partition and a codec for each crossing, so that the
-objective is largest within all Hard limits. On the partition graph of one variant (`partition_graph`) a plan is a path
-that serves no unit twice: an elementary shortest path problem with resource constraints. The incumbent is the plan that
-the mission holds.
+Problem: choose a variant, an exit, legal cuts, a unit for each partition and a codec for each crossing such that the
+objective is maximal within all Hard limits. On the partition graph of a variant (`partition_graph`) a plan is a path
+that uses no unit twice: an elementary shortest-path problem with resource constraints. The incumbent is the current
+plan of the mission.
 
 Method: each combination of clipped and unclipped Soft limits makes the objective linear in the edge costs of a path and
-gives one query (`objective`). Each query is answered by best-first search with Lagrangian bounds (`best_first`,
-`lagrangian`). The incumbent and the best plan over each single unit are evaluated first and prune all queries. The
-aim `rate` is answered by the pipeline programs (`pipeline`). Where no plan of up to `MAX_PARTITIONS` partitions is
-feasible, `search_any` looks for any plan of up to `MOST_STAGES` partitions (`feasibility`).
+gives one query (`objective`). Queries are solved by best-first search with Lagrangian bounds (`best_first`,
+`lagrangian`). The incumbent and the best plan over each single unit are evaluated first and prune all queries. The aim
+`rate` is solved by the pipeline programs (`pipeline`). If no plan of up to `MAX_PARTITIONS` partitions is feasible,
+`search_any` searches for any plan of up to `MOST_STAGES` partitions (`feasibility`).
 
-Complexity: exponential in the worst case. A deterministic work budget, the scope's patience and the size of its graphs
-(`scope_graphs`) bound the work.
+Complexity: exponential in the worst case; bounded by a deterministic work budget, by `max_expansions` of the scope and
+by the size of its graphs (`scope_graphs`).
 
-Validity: no plan of the scope that an interrupted search left out has a higher objective than
-`SearchResult.upper_bound`, which is minus infinity where every query is answered completely, and the largest possible
-value where units, codecs or variants were left out without a bound. Classes outside the scope are bounded by
-`shortlist_bound`.
+Validity: no plan of the scope that an interrupted search skipped has a higher objective than
+`SearchResult.upper_bound`. It is minus infinity if every query was completed, and the maximum of the objective if
+units, codecs or variants were skipped without a bound. Classes outside the scope are bounded by `shortlist_bound`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,13 +51,14 @@ _EVALUATION_WORK: Final = 40 * CALL_WORK
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search found in its scope.
+    """Result of a search over a scope.
 
     Attributes:
-        candidates: Best first; where none is feasible, the closest infeasible ones.
-        upper_bound: Of the objective of the scope's plans that were left out.
-        is_complete: Whether none was.
-        is_proven: Whether no plan is feasible, in the scope or outside it, if no candidate is.
+        candidates: Candidates, best first; if none is feasible, the closest infeasible ones.
+        rejections: Rejections met, sorted.
+        upper_bound: Upper bound on the objective of the plans of the scope that were skipped.
+        is_complete: Whether no plan of the scope was skipped.
+        is_proven: If no candidate is feasible: whether no plan is, in the scope or outside it.
     """
 
     candidates: tuple[Candidate, ...]
@@ -69,7 +69,7 @@ class SearchResult:
 
     @property
     def feasible(self) -> Candidate | None:
-        """Return the best feasible candidate."""
+        """Return the best feasible candidate; None if there is none."""
         return next((candidate for candidate in self.candidates if not candidate.shortfalls), None)
 
     def merge(self, other: "SearchResult") -> "SearchResult":
@@ -84,9 +84,10 @@ class SearchResult:
 
 
 def search(problem: MissionProblem, scope: SearchScope, budget: Budget) -> SearchResult:
-    """Return the best plans of all variants and modes, the incumbent and the best plan over each unit, best first.
+    """Search for the best plans of all variants and modes.
 
-    Where nothing is feasible the closest infeasible plans are returned.
+    The result includes the incumbent and the best plan over each unit. If no plan is feasible, it holds the closest
+    infeasible plans.
     """
     graphs = ScopeGraphs(problem, scope, budget, codecs=problem.aim != "rate")
     variant_graphs = list(graphs.list_graphs())
@@ -100,10 +101,10 @@ def search(problem: MissionProblem, scope: SearchScope, budget: Budget) -> Searc
 
 
 def search_any(problem: MissionProblem, scope: SearchScope, budget: Budget) -> SearchResult:
-    """Return feasible plans of up to `MOST_STAGES` partitions, best first.
+    """Search for any feasible plans of up to `MOST_STAGES` partitions.
 
-    The same plans are feasible for every aim, so codecs are searched for `rate` too. That there is none is proven only
-    if no search was interrupted and every unit, or an equally good one, was searched.
+    Feasibility does not depend on the aim, so codecs are searched for `rate` too. That there is no feasible plan is
+    proven only if no search was interrupted and every unit, or an equivalent one, was searched.
     """
     scope = replace(scope, max_partitions=MOST_STAGES, max_expansions=_FEW_EXPANSIONS)
     graphs = ScopeGraphs(problem, scope, budget)
@@ -139,7 +140,7 @@ def search_any(problem: MissionProblem, scope: SearchScope, budget: Budget) -> S
 
 
 def evaluate_plan(problem: MissionProblem, plan: Plan) -> Candidate | None:
-    """Return the plan as evaluated in this problem; None if it is no longer possible or its mode not allowed."""
+    """Evaluate a plan in this problem; None if it is no longer possible or its mode is not allowed."""
     variant = problem.find_variant(plan.variant, plan.exit)
     units = [problem.index.unit(key) for key in dict.fromkeys((p.node, p.unit) for p in plan.partitions)]
     variant_graph = (
@@ -153,13 +154,14 @@ def evaluate_plan(problem: MissionProblem, plan: Plan) -> Candidate | None:
 
 
 class PricedSearch:
-    """Pricing problem of column generation: the exact search with prices on what a plan uses."""
+    """Pricing problem of column generation: exact search with prices on the resources that a plan uses."""
 
     def __init__(self, problem: MissionProblem, budget: Budget) -> None:
-        """Build the graphs at the first call of `best`.
+        """Create the search; its graphs are built at the first call of `best`.
 
         Args:
-            budget: Of all calls together.
+            problem: Planning problem of the mission.
+            budget: Work budget of all calls together.
         """
         self._graphs = ScopeGraphs(problem, SearchScope(), budget, codecs=problem.aim != "rate")
 
@@ -168,10 +170,10 @@ class PricedSearch:
         return list(self._graphs.list_graphs())
 
     def best(self, prices: Prices) -> tuple[float, Candidate | None, float]:
-        """Return the maximum of objective less price over feasible plans, its candidate, and an upper bound of it.
+        """Return the maximum of objective less price over feasible plans, its candidate, and an upper bound on it.
 
-        The candidate is None if none is feasible. A fallback is not a step of a plan, so its reservations have no
-        price here.
+        The candidate is None if none is feasible. A fallback is not a step of a plan, so its reservations are not
+        priced here.
         """
         found = [
             *_solve(self._graphs, self._variant_graphs, strict=True, prices=prices),
@@ -187,9 +189,9 @@ class PricedSearch:
 def _find_feasible(
     variant_graph: VariantGraph, objective: Objective, max_expansions: int, budget: Budget
 ) -> tuple[list[Candidate], bool]:
-    """Return feasible candidates of one graph, and whether the answer is certain.
+    """Return feasible candidates of one graph, and whether the result is certain.
 
-    It is certain if each query has a path or provably none.
+    It is certain if each query found a path or proved that there is none.
     """
     problem, found, is_certain = variant_graph.problem, list[Candidate](), True
     max_partitions = min(MOST_STAGES, len({unit.key for unit in variant_graph.graph.units}))
@@ -214,13 +216,17 @@ def _solve(
     prices: Prices | None = None,
     objective: Objective | None = None,
 ) -> Iterator[tuple[float, Candidate]]:
-    """Yield (objective less price, candidate) of the best path of each query and of its equals.
+    """Yield (objective less price, candidate) of the best path of each query and of its ties.
+
+    The incumbent is evaluated elsewhere, so every path here is charged the cost of a move.
 
     Args:
-        strict: Only paths that keep all limits and reach the `floor`, which rises with each find; else the closest
-            infeasible paths.
-        objective: What the search minimises, if not the mission's own. The incumbent is evaluated elsewhere, so every
-            path here bears the cost of a move.
+        graphs: Scope, with budget and bounds.
+        variant_graphs: Graphs to search.
+        strict: Search only for paths that keep all limits and reach the `floor`; else for the closest infeasible paths.
+        floor: Objective to reach; it rises with each path found.
+        prices: Prices of resources; None for none.
+        objective: Objective of the search; None for that of the mission.
     """
     problem, budget = graphs.problem, graphs.budget
     move_cost = problem.move_cost if problem.incumbent is not None else 0.0
@@ -257,9 +263,9 @@ def _solve(
 
 
 def _solve_rate(graphs: ScopeGraphs, variant_graph: VariantGraph, *, strict: bool) -> Iterator[Candidate]:
-    """Yield the pipeline of the highest rate in each mode, and equally fast ones of the least energy and latency.
+    """Yield the pipeline of maximum rate in each mode, and equally fast ones of minimum energy and latency.
 
-    If not `strict`: the pipeline of the highest rate, and the closest infeasible paths.
+    If not `strict`: the pipeline of maximum rate, and the closest infeasible paths.
     """
     problem, graph, budget = variant_graph.problem, variant_graph.graph, graphs.budget
     limits = tuple(problem.objective.path_limits(variant_graph.variant, graph)) if strict else ()
@@ -286,7 +292,7 @@ def _solve_rate(graphs: ScopeGraphs, variant_graph: VariantGraph, *, strict: boo
 
 
 def _price_incumbent(variant_graphs: Iterable[VariantGraph], prices: Prices) -> Iterator[tuple[float, Candidate]]:
-    """Yield the incumbent, if feasible, at its objective without a move cost, less its price."""
+    """Yield the incumbent, if feasible, with its objective (without a move cost) less its price."""
     for variant_graph in variant_graphs:
         path = variant_graph.find_incumbent()
         candidate = variant_graph.evaluate(path) if path else None
@@ -298,9 +304,9 @@ def _price_incumbent(variant_graphs: Iterable[VariantGraph], prices: Prices) -> 
 
 
 def _survey_units(graphs: ScopeGraphs, variant_graph: VariantGraph) -> Iterable[Candidate]:
-    """Yield the incumbent and, for each unit, its best plans alone and after a first partition on the input's node.
+    """Yield the incumbent and, for each unit, the best plans on it alone and after a partition on the input node.
 
-    The explanation names the best plan over each unit; the best of them is the first lower bound of the search.
+    Explanations name the best plan over each unit; the best of all is the first lower bound of the search.
     """
     problem, graph = variant_graph.problem, variant_graph.graph
     incumbent = variant_graph.find_incumbent()
@@ -323,7 +329,7 @@ def _survey_units(graphs: ScopeGraphs, variant_graph: VariantGraph) -> Iterable[
 
 
 def _best_splits(graph: PartitionGraph, cost: EdgeCosts, unit: int) -> list[GraphPath]:
-    """Return, for each unit of the input's node, the path with the cheapest cut between that unit and `unit`."""
+    """Return, for each unit of the input node, the path with the cheapest cut between it and `unit`."""
     found: list[GraphPath] = []
     for first_unit in np.flatnonzero(graph.is_local):
         start = cost.crossings[graph.source, first_unit, 0] + cost.spans_from(0)[first_unit]
@@ -337,7 +343,7 @@ def _best_splits(graph: PartitionGraph, cost: EdgeCosts, unit: int) -> list[Grap
 
 
 def _sort_candidates(found: Iterable[Candidate]) -> list[Candidate]:
-    """Return the candidates without duplicates, best first."""
+    """Sort candidates, best first, and drop duplicates."""
     return sorted({_identity(c): c for c in reversed(list(found))}.values(), key=lambda candidate: candidate.sort_key)
 
 
@@ -346,5 +352,5 @@ def _make_result(graphs: ScopeGraphs, found: Sequence[Candidate], *, is_proven: 
 
 
 def _identity(candidate: Candidate) -> tuple[object, ...]:
-    """Return what makes two candidates the same plan: variant, units, cuts and codecs."""
+    """Return the properties that identify a plan: variant, units, cuts and codecs."""
     return candidate.variant.label, tuple((p.unit.key, p.last, p.codec) for p in candidate.partitions)

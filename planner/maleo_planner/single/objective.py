@@ -1,12 +1,12 @@
 """Objective and limits of a mission as linear functions of the steps of a path.
 
-Problem: maximise the weighted sum of margins, each the distance to a limit relative to the limit and clipped to [-1,
-1], less a share of the uncertainty. Latency, energy and accuracy loss are sums over the steps of a path, but clipping
-is not linear.
+Problem: maximise the weighted sum of margins, less a share of the uncertainty. A margin is the distance to a limit,
+relative to the limit and clipped to [-1, 1]. Latency, energy and accuracy loss are sums over the steps of a path, but
+clipping is not linear.
 
 Method: no margin exceeds 1, so only the lower clip matters, and a Hard limit keeps it inactive. For each Soft limit
-`max(-1, margin)` is the larger of two linear functions, so the objective is the largest of at most 2³ functions
-`ceiling - cost(path)`. Each is optimised by itself (`questions`), and the best of the results is optimal.
+`max(-1, margin)` is the maximum of two linear functions, so the objective is the maximum of at most 2³ functions
+`ceiling - cost(path)`. Each is optimised by itself (`queries`), and the best of the results is optimal.
 """
 
 from collections.abc import Iterator
@@ -27,30 +27,33 @@ from maleo_planner.types.requirements import Requirements, accuracy_margin
 from maleo_planner.types.variants import RunnableVariant
 
 Aim = Literal["margins", "latency", "energy", "rate"]
-"""What is optimised: weighted margins, tail latency of a request, energy of a request, or sustained rate."""
+"""What to optimise: weighted margins, tail latency of a request, energy of a request, or sustained rate."""
 
 MOVE_COST: Final = 0.05
+"""Objective that a plan must gain over the incumbent to replace it."""
 UNCERTAINTY_WEIGHT: Final = 0.1
+"""Weight of tail minus mean latency, relative to the latency limit."""
 MIN_STEP_SECONDS: Final = 1e-9
-"""Lower bound in seconds of a pipeline stage, so that rates are finite."""
+"""Minimum time of a pipeline stage in seconds, so that rates are finite."""
 UNKNOWN_ACCURACY: Final = "accuracy unknown"
-"""Shortfall name where the plan's or the reference's accuracy is unknown: a lower share would be missed too."""
+"""Shortfall name if the accuracy of the plan or the reference is unknown: no floor would be kept."""
 MAX_MARGINS: Final = 1.0
-"""Upper bound of the weighted sum of margins: weights sum to one, and margins are at most one."""
+"""Maximum of the weighted sum of margins: weights sum to one, and margins are at most one."""
 
 _Value = TypeVar("_Value", float, Array)
-"""Figure of one path, or of all paths of a table."""
+"""Value of one path, or of all paths of a table."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinearPiece:
-    """Linear piece of the weighted margins: ceiling less the weighted figures of a path.
+    """Linear piece of the weighted margins: ceiling less the weighted costs of a path.
 
     Attributes:
-        seconds: Weight of a second of the tail latency.
-        tail_excess: Of a second between mean and tail.
-        joules: Of a joule.
-        loss: Of lost accuracy.
+        ceiling: Value of a path of zero cost.
+        seconds: Weight of a second of tail latency.
+        tail_excess: Weight of a second of tail minus mean latency.
+        joules: Weight of a joule.
+        loss: Weight of lost accuracy.
     """
 
     ceiling: float
@@ -62,7 +65,7 @@ class LinearPiece:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """Objective and limits of a mission under one aim."""
+    """Objective and limits of a mission for one aim."""
 
     requirements: Requirements
     aim: Aim
@@ -79,9 +82,11 @@ class Objective:
         """Yield (ceiling, query) of each linear piece of the objective, which is the maximum of ceiling less cost.
 
         Args:
+            variant: Variant of the graph.
+            graph: Partition graph.
             max_partitions: Maximum number of partitions.
-            strict: Whether all limits must be kept, else the rate becomes a limit, too, which may be violated.
-            price: Added to the cost.
+            strict: Whether all limits must be kept. If not, the rate is a further limit, and limits may be violated.
+            price: Prices to add to the cost; None for none.
         """
         limits = tuple(self.path_limits(variant, graph))
         if not strict and self.requirements.rate > 0:
@@ -91,7 +96,7 @@ class Objective:
             yield ceiling, PathQuery(priced, limits, max_partitions, strict=strict)
 
     def path_limits(self, variant: RunnableVariant, graph: PartitionGraph) -> Iterator[PathLimit]:
-        """Yield the Hard limits on accuracy loss, latency and energy; the graph itself keeps the rate."""
+        """Yield the Hard limits on accuracy loss, latency and energy; the rate is ensured by the graph itself."""
         requirements = self.requirements
         accuracy = requirements.accuracy_of(variant)
         if graph.is_lossy and requirements.accuracy is not None and requirements.accuracy.hard and accuracy is not None:
@@ -102,14 +107,14 @@ class Objective:
             yield PathLimit(self.energy_costs(graph), requirements.energy.value)
 
     def linear_pieces(self, accuracy: Estimate | None, *, lossy: bool) -> Iterator[LinearPiece]:
-        """Yield the linear pieces of the weighted margins, whose maximum they are.
+        """Yield the linear pieces whose maximum is the weighted sum of margins.
 
-        There is one for each combination of clipped and unclipped Soft limits: a Soft limit is clipped where its value
-        is more than twice the limit.
+        There is one for each combination of clipped and unclipped Soft limits: a margin is clipped if the value is more
+        than twice the limit.
 
         Args:
-            accuracy: Of the variant.
-            lossy: Whether paths may lose some of it.
+            accuracy: Accuracy of the variant; None if unknown.
+            lossy: Whether paths may lose accuracy.
         """
         requirements, (by_accuracy, by_latency, by_energy) = self.requirements, self.requirements.weights
         latency, energy, floor = requirements.latency, requirements.energy, requirements.accuracy
@@ -129,7 +134,7 @@ class Objective:
             yield LinearPiece(ceiling, seconds, tail_excess, joules, loss)
 
     def _costs(self, variant: RunnableVariant, graph: PartitionGraph) -> Iterator[tuple[float, EdgeCosts]]:
-        """Yield (ceiling, cost) of each linear piece; the ceiling is the objective of a path of zero cost."""
+        """Yield (ceiling, costs) of each linear piece; the ceiling is the objective of a path of zero cost."""
         if self.aim != "margins":
             yield 0.0, graph.tail if self.aim == "latency" else self.energy_costs(graph)
             return
@@ -144,9 +149,9 @@ class Objective:
             yield piece.ceiling, weighted_sum(parts or [(0.0, graph.mean)])
 
     def energy_costs(self, graph: PartitionGraph) -> EdgeCosts:
-        """Return the energy costs with unknown energy counted as twice the limit.
+        """Return the energy costs, with unknown energy counted as twice the limit.
 
-        So unknown energy keeps no Hard limit, and its margin is never better than a known one.
+        Unknown energy then violates a Hard limit, and its margin is never better than a known one.
         """
         limit = self.requirements.energy
         if limit is None:
@@ -164,7 +169,7 @@ class Objective:
         )
 
     def shortfalls(self, *, latency: float, energy: float, accuracy: Estimate | None, loss: float) -> dict[str, float]:
-        """Return the relative violations of Hard limits by name; negative where a limit is kept."""
+        """Return the relative violation of each Hard limit by name; negative if the limit is kept."""
         requirements, found = self.requirements, dict[str, float]()
         for name, limit, value in (("latency", requirements.latency, latency), ("energy", requirements.energy, energy)):
             if limit is not None:
@@ -180,10 +185,12 @@ class Objective:
         """Return the terms that sum to the objective: weighted margins, minus seconds, minus joules, or requests/s.
 
         Args:
-            mean, tail: Seconds of a request.
-            energy: Its joules.
-            busy: Seconds of the slowest step; of one path or of many.
-            accuracy: Of all these paths, less the `loss` of their cuts and codecs.
+            mean: Mean latency in seconds, of one path or of many.
+            tail: Tail latency in seconds.
+            energy: Joules per request.
+            busy: Seconds of the slowest step.
+            accuracy: Accuracy of all these paths without cuts and codecs; None if unknown.
+            loss: Accuracy lost at cuts and codecs.
         """
         requirements = self.requirements
         if self.aim == "latency":
@@ -204,12 +211,12 @@ class Objective:
         if requirements.energy is not None:
             found["energy"] = by_energy * _clip((requirements.energy.value - energy) / requirements.energy.value)
         if requirements.latency is not None:
-            # Relative to the limit and not to the tail: a constant delay must not make a path look less uncertain.
+            # Relative to the limit, not to the tail: a constant delay must not reduce the uncertainty.
             found["uncertainty"] = -UNCERTAINTY_WEIGHT * (tail - mean) / requirements.latency.value
         return found
 
     def accuracy_shortfall(self, accuracy: Estimate | None, loss: float = 0.0) -> float:
-        """Return how far an accuracy misses a Hard floor, relative; 1 if it is unknown, 0 without a Hard floor."""
+        """Return the relative shortfall from a Hard accuracy floor: 1 if unknown, 0 without a Hard floor."""
         limit = self.requirements.accuracy
         if limit is None or not limit.hard:
             return 0.0
@@ -217,12 +224,12 @@ class Objective:
 
 
 def _clipped_accuracy_margin(accuracy: Estimate | None, floor: float, loss: float = 0.0) -> float:
-    """Return the margin of an accuracy to its floor, at least -1; -1 where it is unknown."""
+    """Return the margin of an accuracy above its floor, at least -1; -1 if it is unknown."""
     return max(-1.0, accuracy_margin(accuracy.value - loss, floor)) if accuracy is not None else -1.0
 
 
 def _clip(margin: _Value) -> _Value:
-    """Return the margin clipped to [-1, 1]; a nan, which an infinite limit gives, becomes 1."""
+    """Clip a margin to [-1, 1]; nan, from an infinite limit, becomes 1."""
     if isinstance(margin, float):
         return max(-1.0, min(1.0, margin))
     return np.fmax(-1.0, np.fmin(1.0, margin))

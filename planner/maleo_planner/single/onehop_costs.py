@@ -1,4 +1,4 @@
-"""Costs of a variant on units one hop away, as arrays that are shared by missions with equal costs and links."""
+"""Costs of a variant on units one hop from the input, as arrays shared by missions with equal costs and links."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,18 @@ from maleo_planner.inventory.fleet_index import FleetIndex, IndexCache
 from maleo_planner.types.numeric import Array, Mask
 from maleo_planner.types.variants import RunnableVariant
 
-_MAX_CACHED_ROWS: Final = 4096  # cached rows over all stages of a variant
+_MAX_CACHED_ROWS: Final = 4096  # of all cached costs of a variant
 
 
 @dataclass(frozen=True, slots=True)
 class OneHopUnit:
-    """A unit and the link to it, None on the input's own node.
+    """Unit with the Link from the input node.
 
     Attributes:
-        raw, features: Whether egress lets it receive each.
+        unit: The unit.
+        link: The Link; None on the input node itself.
+        raw: Whether egress permits the unit to receive raw input.
+        features: Whether egress permits it to receive features.
     """
 
     unit: UnitFacts
@@ -34,30 +37,39 @@ class OneHopUnit:
 
 @dataclass(frozen=True, slots=True)
 class OneHopCosts:
-    """Costs over R rows and B boundaries in SI units.
+    """Costs of R units one hop from the input at B boundaries, in SI units.
 
     Attributes:
-        is_span: (B, B) whether a span computes something.
-        compute, sigma, joules, memory: (R, B, B) of spans, joules nan where unknown.
+        last_blocks: Last finished block at each boundary.
+        sizes: (B,) bytes that cross, including the answer.
+        is_span: (B, B) mask of non-empty spans.
+        compute: (R, B, B) mean seconds of spans.
+        sigma: (R, B, B) standard deviations in seconds.
+        joules: (R, B, B) joules of spans; nan if unknown.
+        memory: (R, B, B) bytes of spans.
+        link_seconds: (R, B) seconds on the link.
+        fixed_seconds: (R,) seconds of a hop that do not depend on its size.
+        bandwidth_spread: (R,) relative standard deviation of the bandwidth.
+        link_joules: (R, B) joules of a hop.
     """
 
     last_blocks: tuple[int, ...]
-    sizes: Array  # (B,) bytes that cross, with the answer
+    sizes: Array
     is_span: Mask
     compute: Array
     sigma: Array
     joules: Array
     memory: Array
-    link_seconds: Array  # (R, B) seconds on the link
-    fixed_seconds: Array  # (R,) seconds of a hop that do not depend on its bytes
-    bandwidth_spread: Array  # (R,) relative deviation of the link's bandwidth
-    link_joules: Array  # (R, B) joules of a hop
+    link_seconds: Array
+    fixed_seconds: Array
+    bandwidth_spread: Array
+    link_joules: Array
 
 
 _ONE_HOP_COSTS: Final = IndexCache[tuple[str, str], dict[tuple[int, ...], OneHopCosts]]("one-hop costs")
-"""(model, variant) -> identities of costs and links -> their stage. The index keeps these objects as long as caches."""
+"""(model, variant) -> identities of costs and links -> one-hop costs; the index keeps the objects as long as caches."""
 _SPAN_TABLES: Final = IndexCache[tuple[str, str], tuple[dict[int, int], Array]]("span tables")
-"""(model, variant) -> (identity of costs -> row, (4, rows, B, B) figures of `_gather_spans`)."""
+"""(model, variant) -> (identity of costs -> row, (4, rows, B, B) values of `_gather_spans`)."""
 _MINIMUM_SPANS: Final = IndexCache[tuple[str, str], Array]("minimum spans", depends_on_classes=True)
 """(model, variant) -> `find_minimum_spans`."""
 
@@ -65,7 +77,7 @@ _MINIMUM_SPANS: Final = IndexCache[tuple[str, str], Array]("minimum spans", depe
 def find_onehop_costs(
     index: FleetIndex, model: Model, variant: RunnableVariant, rows: Sequence[OneHopUnit]
 ) -> OneHopCosts:
-    """Return the stage of these rows; the same cached object for rows with the same costs and links."""
+    """Return the costs of these rows; the same cached object for rows with the same costs and links."""
     costs = [cost for row in rows if (cost := index.costs(model, variant, row.unit)) is not None]
     assert len(costs) == len(rows), "all rows can run the variant"
     known = index.cache(_ONE_HOP_COSTS).setdefault((model.key, variant.label), {})
@@ -84,7 +96,7 @@ def _compute_onehop_costs(
     costs: Sequence[SpanCosts],
     links: Sequence[LinkFacts | None],
 ) -> OneHopCosts:
-    """Compute the stage of rows with these costs and links."""
+    """Compute the costs of rows with these span costs and links."""
     last_blocks = find_last_blocks(variant)
     is_span = np.triu(np.ones((len(last_blocks), len(last_blocks)), dtype=bool), 1)
     compute, sigma, joules, memory = _gather_spans(index, model, variant, costs)
@@ -109,9 +121,9 @@ def _compute_onehop_costs(
 
 
 def _gather_spans(index: FleetIndex, model: Model, variant: RunnableVariant, costs: Sequence[SpanCosts]) -> Array:
-    """Return (4, R, B, B): own seconds, sigma, joules and memory, zero for empty spans.
+    """Return (4, R, B, B) seconds, sigma, joules and memory; zero for empty spans.
 
-    The rows are gathered from a table that is cached for all costs of the variant.
+    Rows are gathered from a table that is cached for all span costs of the variant.
     """
     tables, key, last_blocks = index.cache(_SPAN_TABLES), (model.key, variant.label), find_last_blocks(variant)
     positions, table = tables.get(key, (dict[int, int](), np.empty((4, 0, len(last_blocks), len(last_blocks)))))
@@ -126,7 +138,7 @@ def _gather_spans(index: FleetIndex, model: Model, variant: RunnableVariant, cos
 
 
 def find_minimum_spans(index: FleetIndex, model: Model, variant: RunnableVariant) -> Array:
-    """Return (3, B, B): the least seconds, sigma and joules of each span over all classes, each separately."""
+    """Return (3, B, B) minimum seconds, sigma and joules of each span, each separately over all classes."""
     known, key = index.cache(_MINIMUM_SPANS), (model.key, variant.label)
     if key not in known:
         costs = {id(c): c for each in index.classes if (c := index.costs(model, variant, each.members[0])) is not None}

@@ -1,1 +1,1 @@
-"""Highest rate of a pipeline over any number of units."""
+"""Maximum rate of a pipeline over any number of units."""

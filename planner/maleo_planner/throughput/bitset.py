@@ -1,4 +1,4 @@
-"""Bitsets of boundaries, 64 per word, so that a step is applied to all boundaries of a set at once."""
+"""Bitsets of boundaries, 64 per word: a step is applied to all boundaries of a set at once."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ _BYTE: Final = 8
 
 
 def pack(table: Mask) -> Bitsets:
-    """Return the (..., B) boolean table as (..., W) bitsets."""
+    """Pack a (..., B) boolean table into (..., W) bitsets."""
     bits = np.packbits(table, axis=-1, bitorder="little")
     wide = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // _BYTE) * _BYTE), dtype=np.uint8)
     wide[..., : bits.shape[-1]] = bits
@@ -21,19 +21,19 @@ def pack(table: Mask) -> Bitsets:
 
 
 def unpack(bits: Bitsets, boundaries: int) -> Mask:
-    """Return the (..., W) bitsets as a (..., B) boolean table of `boundaries` columns."""
+    """Unpack (..., W) bitsets into a (..., B) boolean table of `boundaries` columns."""
     bytes_ = np.ascontiguousarray(bits).view(np.uint8)
     return np.unpackbits(bytes_, axis=-1, count=boundaries, bitorder="little").astype(bool)
 
 
 def contains(bits: Bitsets, boundary: int) -> Mask:
-    """Return (...) booleans: whether each bitset holds the boundary."""
+    """Return (...) mask of the bitsets that contain the boundary."""
     bytes_ = np.ascontiguousarray(bits).view(np.uint8)
     return np.array(bytes_[..., boundary // _BYTE] >> (boundary % _BYTE) & 1, dtype=bool)
 
 
 def make_step_table(steps: Mask) -> Bitsets:
-    """Return the look-up table of a (B, B) step relation: (B/8, 256, W) the ends of each subset of eight boundaries."""
+    """Return the look-up table of a (B, B) step relation: (B/8, 256, W) ends of each subset of eight boundaries."""
     chunks = -(-steps.shape[0] // _BYTE)
     ends = np.zeros((chunks * _BYTE, steps.shape[1]), dtype=bool)
     ends[: steps.shape[0]] = steps
@@ -45,9 +45,7 @@ def make_step_table(steps: Mask) -> Bitsets:
 
 
 def apply_step(starts: Bitsets, table: Bitsets) -> Bitsets:
-    """Return the (rows, W) bitsets of boundaries that one step leads to, by B/8 look-ups in the table of
-    `make_step_table`.
-    """
+    """Return the (rows, W) bitsets of boundaries that one step reaches, by B/8 look-ups in a `make_step_table`."""
     bytes_, ends = np.ascontiguousarray(starts).view(np.uint8), np.zeros_like(starts)
     for chunk in range(table.shape[0]):
         ends |= table[chunk, bytes_[:, chunk]]

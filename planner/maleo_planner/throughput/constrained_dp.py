@@ -1,19 +1,21 @@
-"""Constrained dynamic program: a pipeline within a cost limit, none of whose steps is slower than a given time.
+"""Constrained dynamic program: a pipeline within a cost limit and a maximum step time.
 
 Problem: over all orders and subsets of units, find a pipeline that keeps a limit on an additive cost (latency, energy)
 and whose steps all take at most `seconds`.
 
-Method: the states are those of `multiset_dp`; the value of a state (c, k) is the least cost of reaching each boundary:
-C(c + 1_k, k)[e] = min over j, b of C(c, j)[b] + hop(j, k, b) + span(k, b, e).
-States that cannot be completed within the limit are pruned by a Lagrangian bound: the cost to go if units may serve
-again at a price per use, less the prices of the units that are left. Prices follow from subgradient steps of Polyak's
+Method: the states are those of `multiset_dp`; the value of a state (c, k) is the minimum cost to reach each boundary:
+
+    C(c + 1_k, k)[e] = min over j, b of C(c, j)[b] + crossing(j, k, b) + span(k, b, e)
+
+States that cannot be completed within the limit are pruned by a Lagrangian bound: the cost to go if units may be used
+repeatedly at a price per use, less the prices of the unused units. Prices follow from subgradient steps of Polyak's
 length towards 1.05 of the limit.
 
-Validity: a completion uses each unit that is left at most once, so its priced cost less the prices of the units left is
-at most its real cost, at any non-negative prices.
+Validity: a completion uses each unused unit at most once, so its priced cost less the prices of the unused units is at
+most its real cost, at any non-negative prices.
 
 Complexity: O(N T (T + L) B) per layer for N count vectors, T types, B boundaries and spans of at most L blocks; O(T B
-(T + B)) per price iteration. The answer is exact unless states were dropped; see `ConstrainedProbe.is_complete`.
+(T + B)) per price iteration. The result is exact unless states were dropped; see `ConstrainedProbe.is_complete`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,20 +30,20 @@ from maleo_planner.throughput.pipeline_steps import UnitTypes
 from maleo_planner.types.numeric import Array
 
 MAX_PRICE_STEPS: Final = 30
-"""Maximum number of subgradient steps of a probe; estimates of its work count them, too."""
+"""Maximum number of subgradient steps of a probe; part of the estimate of its work."""
 _TARGET: Final = 1.05
-"""Target of the bound when prices are raised, as a multiple of the limit."""
+"""Target of the bound in subgradient steps, as a multiple of the limit."""
 _MAX_WORK: Final = 10_000_000
 """Maximum number of sums per layer."""
 _USUAL_LENGTH: Final = 30
-"""Minimum span length assumed for the beam width, in boundaries: with shorter spans memory bounds the states."""
+"""Minimum span length assumed for the beam width, in boundaries; with shorter spans, memory limits the states."""
 
 
 class ConstrainedProbe:
     """Feasibility probe for one step time and one cost limit.
 
     Attributes:
-        is_complete: True if no state was dropped, so that a result of None proves that no such pipeline exists.
+        is_complete: True if no state was dropped. A result of None then proves that no such pipeline exists.
     """
 
     def __init__(self, types: UnitTypes, costs: UnitTypes, *, seconds: float, limit: float) -> None:
@@ -67,7 +69,7 @@ class ConstrainedProbe:
         """Return a path with the fewest stages within the limit; None if none was found.
 
         Args:
-            work: Sums per layer; states beyond it are dropped, those with the highest lower bound first.
+            work: Maximum number of sums per layer. States beyond it are dropped, by descending lower bound.
         """
         kinds = len(self._types.members)
         if self._priced_to_go[kinds, 0] - self._prices @ self._types.sizes > self._limit:
@@ -112,14 +114,14 @@ class ConstrainedProbe:
                 yield kind, rows[alive], ends[alive]
 
     def _unused_price(self, counts: NDArray[np.uint8]) -> Array:
-        """Return (N,) the sum of the prices of the units that do not serve yet."""
+        """Return (N,) sums of the prices of the unused units."""
         unused: Array = (np.array(self._types.sizes) - counts) @ self._prices
         return unused
 
     def _find_prices(self) -> tuple[Array, Array]:
-        """Return (T,) the prices with the highest Lagrangian bound found, and (T+1, B) the priced cost to go.
+        """Return (T,) prices with the highest Lagrangian bound found, and (T+1, B) the priced cost to go.
 
-        Stop early once the bound exceeds the limit, is infinite, or the subgradient is zero.
+        The ascent stops early if the bound exceeds the limit or is infinite, or if the subgradient is zero.
         """
         sizes, prices = np.array(self._types.sizes, dtype=float), np.zeros(len(self._types.sizes))
         found, highest = (prices, self._cost_to_go(prices)[0]), -np.inf
@@ -135,9 +137,9 @@ class ConstrainedProbe:
         return found
 
     def _cost_to_go(self, prices: Array) -> tuple[Array, Array]:
-        """Return (T+1, B) the least priced cost to the end if units may serve again, and (T,) uses of each type.
+        """Return (T+1, B) the priced cost to go if units may be used repeatedly, and (T,) uses of each type.
 
-        The uses are those of the cheapest walk from the source.
+        The uses are those of the cheapest path from the source.
         """
         last, kinds = self._types.last, len(prices)
         to_go, ends = np.full((kinds + 1, last + 1), np.inf), np.zeros((kinds, last + 1), dtype=int)
@@ -156,7 +158,7 @@ class ConstrainedProbe:
         return to_go, uses
 
     def _trace(self, layers: Sequence[StateLayer[np.float64]], row: int, kind: int) -> list[tuple[int, int]]:
-        """Trace back from a complete state; return (type, end boundary) of each stage."""
+        """Trace back from a complete state and return (type, end boundary) of each stage."""
         boundary, found = self._types.last, list[tuple[int, int]]()
         for before, layer in zip(layers[-2::-1], layers[:0:-1], strict=True):
             found.append((kind, boundary))

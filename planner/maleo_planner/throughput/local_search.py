@@ -1,12 +1,15 @@
-"""Local search over orders of units for the pipeline with the shortest bottleneck step.
+"""Local search over orders of units for the pipeline with the shortest bottleneck.
 
-Problem: with the units in a fixed order, each of which may be left out, find the pipeline whose slowest step is the
-quickest; then improve the order.
+Problem: for a fixed order of units, each of which may be skipped, find the pipeline with the shortest bottleneck; then
+improve the order.
 
 Method: for a fixed order, bisection over step times with a dynamic program as probe. The state is (last unit, whether a
-unit that the mode needs has served, boundary), its value the fewest stages:
-fewest[u, e] = min over s, b of fewest[s, b] + 1, where hop (s, u, b) and span (u, b, e) are within the time and s is
-before u in the order. Over orders: first-improvement local search with insertion and exchange moves.
+unit that the mode requires was used, boundary), its value the minimum number of stages:
+
+    fewest[u, e] = min over s, b of fewest[s, b] + 1
+
+where crossing (s, u, b) and span (u, b, e) are within the time and s precedes u in the order. Over orders:
+first-improvement local search with insertion and exchange moves.
 
 Complexity: O(D (D B + B^2)) per probe with D units and B boundaries. The result is an incumbent; it proves no bound.
 """
@@ -23,11 +26,11 @@ from maleo_planner.types.numeric import Array
 from maleo_planner.types.work_budget import CALL_WORK, Budget
 
 Order = tuple[int, ...]
-_UNREACHABLE: Final = 10_000  # stages, for "unreachable"; the sum of two still fits into 16 bits
+_UNREACHABLE: Final = 10_000  # number of stages; the sum of two still fits into 16 bits
 
 
 class OrderProbe:
-    """Feasibility probe for fixed orders: pipelines with no step slower than `seconds`."""
+    """Feasibility probe for fixed orders of units: pipelines with no step slower than `seconds`."""
 
     def __init__(self, steps: PipelineSteps, seconds: float) -> None:
         self._steps = steps
@@ -35,9 +38,9 @@ class OrderProbe:
         self._crossings = np.where(steps.crossings <= seconds, 0, _UNREACHABLE).astype(np.int16)
 
     def run(self, order: Sequence[int]) -> GraphPath | None:
-        """Return a path with the fewest stages whose units keep the order; None if there is none."""
+        """Return a path with the fewest stages that uses units in this order; None if there is none."""
         steps = self._steps
-        # [place, whether a unit that the mode needs has served, boundary]; _NEVER for places not yet passed
+        # [place, whether a required unit was used, boundary]; _UNREACHABLE for places that are not passed yet
         has_required = int(steps.required.any())
         fewest = np.full((steps.source + 1, has_required + 1, steps.last + 1), _UNREACHABLE, dtype=np.int16)
         fewest[steps.source, 0, 0] = 0
@@ -64,7 +67,7 @@ class OrderProbe:
             found.append((unit, boundary))
             steps = fewest + self._crossings[:, unit, None] + self._spans[unit, None, None, :, boundary]
             if not self._steps.required[unit]:
-                steps[:, 1 - served_required :: 2] = _UNREACHABLE  # only a needed unit changes this flag
+                steps[:, 1 - served_required :: 2] = _UNREACHABLE  # only a required unit changes this flag
             place, before, start = np.argwhere(steps == count)[0]
             unit, served_required, boundary = int(place), int(before), int(start)
         return tuple(found[::-1])
@@ -76,8 +79,14 @@ def find_first_time(
     """Return the index of the first candidate time that the order can keep, and the path.
 
     Args:
-        below: Index to improve on. Return (`below`, None) if the order keeps no earlier candidate, or if the budget
-            ends before one is found.
+        steps: Pipeline steps.
+        candidates: Ascending step times.
+        order: Order of units.
+        below: Index to improve on.
+        budget: Work budget; None for a default one.
+
+    Returns:
+        (`below`, None) if the order keeps no earlier candidate, or if the budget ends before one is found.
     """
     low, best, budget = 0, None, budget or Budget()
     while low < below and budget.spend(_probe_work(steps)):
@@ -95,10 +104,13 @@ def improve_orders(
 ) -> tuple[int, GraphPath | None]:
     """Return the index of the best candidate time found over several orders, and the path.
 
-    Start from a few orders, then exchange or move units by first improvement.
+    The search starts from a few orders and then moves or exchanges units by first improvement.
 
     Args:
+        steps: Pipeline steps.
+        candidates: Ascending step times.
         max_probes: Maximum number of neighbouring orders to probe.
+        budget: Work budget.
     """
     best, path = len(candidates), None
     order = tuple(range(steps.source))
@@ -125,12 +137,12 @@ def improve_orders(
 
 
 def _probe_work(steps: PipelineSteps) -> float:
-    """Return the work of one probe of an order."""
+    """Return the work of probing one order."""
     return CALL_WORK * steps.source + 4.0 * steps.spans.size
 
 
 def _initial_orders(steps: PipelineSteps) -> Iterator[Order]:
-    """Yield the initial orders: as given, quickest unit first, and quickest unit last."""
+    """Yield the initial orders: as given, by descending and by ascending speed of the units."""
     finite = np.isfinite(steps.spans)
     mean = np.where(finite, steps.spans, 0.0).sum(axis=(1, 2)) / np.maximum(1, finite.sum(axis=(1, 2)))
     by_speed = tuple(int(unit) for unit in np.argsort(mean, kind="stable"))

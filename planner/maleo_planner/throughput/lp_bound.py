@@ -1,15 +1,15 @@
-"""Lower bound on the time of a pipeline's slowest step: the linear relaxation of a covering problem.
+"""Lower bound on the bottleneck time of a pipeline: the linear relaxation of a covering problem.
 
-Problem: cover all blocks by spans, none of whose steps takes longer than a given time, with at most one span per unit
-and as few spans as possible. Unlike the spans of a pipeline, they may overlap, be fractional and follow any other unit.
+Problem: cover all blocks by as few spans as possible, none slower than a given time, with at most one span per unit.
+Unlike the spans of a pipeline, they may overlap, be fractional and follow any other unit.
 
 Method: linear program (HiGHS) with a variable x[k, b] per type k and start boundary b, which stands for the longest
-span that type k can run from b: minimise the sum of x, such that each block is covered at least once and each type is
+span that type k can run from b: minimise the sum of x such that each block is covered at least once and each type is
 used at most as often as it has units. Shorter spans from the same start are dominated.
 
-Validity: the spans of a pipeline do not overlap, each unit serves with one, and every crossing is quick enough, so a
-pipeline is a feasible point. An infeasible program, or an optimum above the maximum number of stages, proves that no
-pipeline keeps the time.
+Validity: the spans of a pipeline do not overlap, each unit runs one, and every crossing is fast enough, so a pipeline
+is a feasible point. An infeasible program, or an optimum above the maximum number of stages, proves that no pipeline
+keeps the time.
 
 Complexity: one linear program of O(T B) variables and B + T rows, for T types and B boundaries.
 """
@@ -30,11 +30,11 @@ _TOLERANCE: Final = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class CoveringDuals:
-    """Duals of the covering program, in stages.
+    """Duals of the covering program, in numbers of stages.
 
     Attributes:
-        block_values: (B,) of having covered all blocks up to a boundary.
-        unit_prices: (T,) of using one unit of a type.
+        block_values: (B,) value of covering all blocks before a boundary.
+        unit_prices: (T,) price of using a unit of a type.
     """
 
     block_values: Array
@@ -42,9 +42,11 @@ class CoveringDuals:
 
 
 def solve_covering_lp(types: UnitTypes, seconds: float) -> CoveringDuals | None:
-    """Return the duals of the covering program; None if it proves that no pipeline has all steps within `seconds`.
+    """Solve the covering program for a step time.
 
-    If HiGHS fails for another reason, return duals that count blocks and give units no price.
+    Returns:
+        The duals; None if the program proves that no pipeline has all steps within `seconds`. If HiGHS fails for
+        another reason, duals that count blocks and give units no price.
     """
     ends = _furthest_ends(types, seconds)
     kind, start = np.nonzero(ends)
@@ -66,7 +68,7 @@ def solve_covering_lp(types: UnitTypes, seconds: float) -> CoveringDuals | None:
 
 
 def _furthest_ends(types: UnitTypes, seconds: float) -> NDArray[np.intp]:
-    """Return (T, B) the furthest end boundary of a span from each start boundary, 0 for none.
+    """Return (T, B) the last end boundary of spans from each start boundary; 0 for none.
 
     The span, some crossing into it and some crossing out of it take at most `seconds`.
     """

@@ -1,16 +1,19 @@
-"""Multiset dynamic program: whether a pipeline over any order of units has no step slower than a given time.
+"""Multiset dynamic program: decide whether a pipeline over any order of units keeps a maximum step time.
 
 Problem: decide feasibility at a time t over all orders and subsets of units, with interchangeable units merged into
 types.
 
-Method: forward dynamic program by number of stages. A state is (c, k): how many units of each type serve so far, and
-the type of the last one, because crossings depend on it. Its value is the set of reachable boundaries as a bitset:
-R(c + 1_k, k) = {e : b in R(c, j), hop(j, k, b) <= t, span(k, b, e) <= t for some b and j}.
-The whole set is kept, not only the furthest boundary: cost tables are not smooth and cuts differ in size, so a further
-boundary may be a dead end. With every unit a type of its own this is the dynamic program over subsets of Held and Karp.
+Method: forward dynamic program over the number of stages. A state is (c, k): the number of units of each type used so
+far, and the type of the last one, because crossings depend on it. Its value is the set of reachable boundaries, as a
+bitset:
+
+    R(c + 1_k, k) = {e : b in R(c, j), crossing(j, k, b) <= t, span(k, b, e) <= t for some b and j}
+
+The whole set is kept, not only the furthest boundary: costs are not monotone and cuts differ in size, so a further
+boundary may be a dead end. With every unit a type of its own, this is the Held-Karp dynamic program over subsets.
 
 Complexity: O(N T (T + B/8) B/64) word operations for N count vectors, T types and B boundaries. Without a guide the
-answer is exact; with one, only a beam of states is kept, and None proves nothing.
+result is exact; with one, only a beam of states is kept, and None proves nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,14 +38,14 @@ class StateLayer(Generic[ValueT]):
     """All states with the same number of stages, one row per count vector.
 
     Attributes:
-        counts: Units of each type.
-        values: By last type, or the source for the last index.
-        parents: By last type, the row in the previous layer.
+        counts: (N, T) number of units of each type.
+        values: (T+1, N, ...) values by type of the last unit; the last index is the source.
+        parents: (N, T) row in the previous layer, by type of the last unit.
     """
 
-    counts: NDArray[np.uint8]  # (N, T)
-    values: NDArray[ValueT]  # (T+1, N, ...) by last type, or the source
-    parents: NDArray[np.intp]  # (N, T)
+    counts: NDArray[np.uint8]
+    values: NDArray[ValueT]
+    parents: NDArray[np.intp]
 
     @classmethod
     def initial(cls, kinds: int, values: NDArray[ValueT]) -> "StateLayer[ValueT]":
@@ -53,7 +56,8 @@ class StateLayer(Generic[ValueT]):
         """Return the layer with one more stage.
 
         Args:
-            unreached: Value of states that no move leads to.
+            transitions: Transitions from this layer, at least one.
+            unreached: Value of states that no transition reaches.
         """
         kinds = np.concatenate([np.full(len(rows), kind) for kind, rows, _ in transitions])
         parents = np.concatenate([rows for _, rows, _ in transitions])
@@ -72,7 +76,7 @@ class StateLayer(Generic[ValueT]):
 
 
 Transition = tuple[int, NDArray[np.intp], NDArray[ValueT]]
-"""Transition that adds one unit of a type: the type, the rows it starts from, and the values it reaches."""
+"""Transition that adds a unit of a type: the type, the rows from which it starts, and the values that it reaches."""
 
 
 class MultisetProbe:
@@ -88,8 +92,9 @@ class MultisetProbe:
         """Return a path with the fewest stages; None if there is none.
 
         Args:
-            guide: Duals by which only the `width` best count vectors are kept for each number of stages; None then
-                proves nothing.
+            guide: Duals by which only the `width` best count vectors are kept for each number of stages. A result of
+                None then proves nothing.
+            width: Number of count vectors to keep.
         """
         layers = [self._initial_layer()]
         for _ in range(self._types.max_stages):
@@ -124,14 +129,14 @@ class MultisetProbe:
                 yield kind, rows[alive], ends[alive]
 
     def _select_beam(self, layer: StateLayer[np.uint64], width: int, guide: CoveringDuals) -> StateLayer[np.uint64]:
-        """Return the `width` states with the highest reduced value: worth of the furthest boundary less unit prices."""
+        """Return the `width` count vectors with the highest value of their furthest boundary less unit prices."""
         reached = unpack(np.bitwise_or.reduce(layer.values, axis=0), self._types.last + 1)
         furthest = self._types.last - np.argmax(reached[:, ::-1], axis=1)
         reduced_value: Array = guide.block_values[furthest] - layer.counts @ guide.unit_prices
         return layer.select(np.sort(np.argsort(-reduced_value, kind="stable")[:width]))
 
     def _trace(self, layers: Sequence[StateLayer[np.uint64]], row: int, kind: int) -> list[tuple[int, int]]:
-        """Trace back from a complete state; return (type, end boundary) of each stage."""
+        """Trace back from a complete state and return (type, end boundary) of each stage."""
         boundary, found = self._types.last, list[tuple[int, int]]()
         for before, layer in zip(layers[-2::-1], layers[:0:-1], strict=True):
             found.append((kind, boundary))
@@ -143,9 +148,9 @@ class MultisetProbe:
 
 
 def _distinct(rows: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the index of the first occurrence of each distinct row, and for each row the index of its distinct row.
+    """Return the index of the first occurrence of each distinct row, and the distinct row of each row.
 
-    Rows are compared as 64-bit words, sorted in O(N log N).
+    Rows are compared as 64-bit words and sorted in O(N log N).
     """
     wide = np.zeros((len(rows), -(-rows.shape[1] // _WORD) * _WORD), dtype=np.uint8)
     wide[:, : rows.shape[1]] = rows

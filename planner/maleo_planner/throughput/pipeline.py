@@ -1,20 +1,20 @@
-"""Maximum sustainable rate: the pipeline with the shortest bottleneck step, over any number of units.
+"""Maximum sustainable rate: the pipeline with the shortest bottleneck, over any number of units.
 
 Problem: cut a chain of blocks into consecutive spans, run each span (stage) on a unit of its own in any order of units,
-and minimise the time of the slowest step, a step being the computation of a span or the crossing of a cut. The rate is
-the reciprocal of that time. A model is a chain of blocks; branches are not spread over units.
+and minimise the time of the slowest step (the bottleneck). A step is the computation of a span or the crossing of a
+cut. The rate is the reciprocal of the bottleneck time. A model is a chain of blocks; branches are not distributed.
 
 Method: bisection over the sorted, distinct step times. The optimum is the time of one of the steps, so no numeric
-tolerance is needed. Each probe decides whether a pipeline exists none of whose steps exceeds a given time. Up to 16
-units, or 4 types of interchangeable units, a multiset dynamic program (`multiset_dp`) decides it exactly over all
-orders. For more, a beam search over the same states is guided by the duals of a linear relaxation (`lp_bound`). A local
-search over orders (`local_search`) yields the first incumbent. Hard limits are added by a constrained dynamic program
-(`constrained_dp`) and, for several limits at once or shared resources, by the best-first search (`best_first`).
+tolerance is needed. Each probe decides whether a pipeline exists whose steps all keep a given time. Up to 16 units, or
+4 types of interchangeable units, a multiset dynamic program (`multiset_dp`) decides this exactly over all orders. For
+more, a beam search over the same states is guided by the duals of a linear relaxation (`lp_bound`). A local search over
+orders (`local_search`) yields the first incumbent. Hard limits are handled by a constrained dynamic program
+(`constrained_dp`) and, for several limits at once or shared resources, by best-first search (`best_first`).
 
 Complexity: O(log C) probes for C distinct step times, C <= D B^2 + (D+1) D B with D units and B boundaries. All work is
 charged to a `Budget`.
 
-Bound: every pipeline is a feasible point of the linear program, so no pipeline is quicker than the first step time at
+Bound: every pipeline is a feasible point of the linear program, so no pipeline is faster than the first step time at
 which the linear program is feasible. With exact probes that end within the budget, the bound equals the optimum.
 """
 
@@ -38,34 +38,36 @@ from maleo_planner.types.numeric import EPSILON, Array
 from maleo_planner.types.work_budget import CALL_WORK, Budget
 
 _MAX_STATES: Final = 17_000_000
-"""Limit of exact probes, in count vectors times pairs of types: 77,520 for four types of 16 units, 16.8 million for 16
-units of 16 types."""
+"""Maximum size of exact probes, in count vectors times pairs of types.
+
+Four types of 16 units have 77,520, 16 units of 16 types have 16.8 million.
+"""
 _FEW_STATES: Final = 500_000
-"""Number of states up to which an exact probe is quicker than solving the linear program of `lp_bound`."""
+"""Number of states up to which an exact probe is faster than the linear program of `lp_bound`."""
 _WIDTH: Final = 6000
 """Beam width: count vectors kept for each number of stages, times the number of types."""
 _MAX_ORDER_PROBES: Final = 60
-"""Neighbouring orders that the local search evaluates."""
+"""Maximum number of neighbouring orders that the local search probes."""
 _MAX_EXPANSIONS: Final = 2000
-"""Patience of the best-first search; see `BestFirstSearch.run`."""
+"""Maximum number of expansions of the best-first search."""
 _SORT_WORK: Final = 100.0
-"""Units of work to sort one number among millions."""
+"""Work of sorting one number among millions."""
 _MAX_PROBE_WORK: Final = 3e8
-"""Maximum work of a least-cost probe, which drops states beyond it."""
+"""Maximum work of a constrained probe, which drops further states."""
 _MAX_DESCENTS: Final = 64
-"""Improvements tried below the incumbent once the bisection has ended."""
+"""Maximum number of improvements of the incumbent after the bisection."""
 _DESCENT_STEP: Final = 1e-7
-"""Relative amount by which the next pipeline must be quicker than the incumbent."""
+"""Relative amount by which an improvement must be faster than the incumbent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Result of the search: the pipeline, its bottleneck time and a lower bound.
+    """Pipeline found by a search, with a lower bound.
 
     Attributes:
-        path: None if no pipeline was found.
-        seconds: Time of its slowest step.
-        bound: Lower bound on the time of the slowest step of every pipeline, in seconds.
+        path: Stages; None if no pipeline was found.
+        seconds: Bottleneck time.
+        bound: Lower bound in seconds on the bottleneck time of every pipeline.
     """
 
     path: GraphPath | None
@@ -74,7 +76,7 @@ class Pipeline:
 
 
 SharedTime = Callable[[GraphPath], float]
-"""Seconds that steps of a path together occupy a shared resource per request; infinite if the path is not allowed."""
+"""Function of a path: seconds that its steps together occupy a shared resource per request; infinite if forbidden."""
 
 
 def _no_shared_time(_: GraphPath) -> float:
@@ -89,11 +91,15 @@ def find_pipeline(
     shared_time: SharedTime = _no_shared_time,
     budget: Budget | None = None,
 ) -> Pipeline:
-    """Return the quickest pipeline of `mode` with at most `max_stages` stages that keeps all limits.
+    """Return the fastest pipeline within all limits.
 
     Args:
-        shared_time: Seconds on shared resources; they count as one more step of the path.
-        budget: Work of all searches together; None for the standard budget.
+        graph: Partition graph.
+        mode: Placement mode.
+        limits: Limits to keep.
+        max_stages: Maximum number of stages.
+        shared_time: Seconds on shared resources; they count as a further step of the path.
+        budget: Work budget of all searches together; None for a default one.
     """
     budget = budget or Budget()
     steps = PipelineSteps.from_graph(graph, mode, max_stages)
@@ -113,12 +119,14 @@ def find_pipeline(
 def solve_unconstrained(
     steps: PipelineSteps, *, max_exact_states: int = _MAX_STATES, width: int = _WIDTH, budget: Budget | None = None
 ) -> Pipeline:
-    """Return the quickest pipeline without limits.
+    """Return the fastest pipeline without limits.
 
     Args:
-        max_exact_states: Number of states up to which probes are exact; beyond it, or where the budget does not allow
-            exact probes, probes follow a beam of `width` states.
-        budget: None for the standard budget.
+        steps: Pipeline steps.
+        max_exact_states: Number of states up to which probes are exact, if the budget allows it. Other probes follow a
+            beam of `width` states.
+        width: Beam width, times the number of types.
+        budget: Work budget; None for a default one.
     """
     budget = budget or Budget()
     budget.spend(_SORT_WORK * (steps.spans.size + steps.crossings.size))
@@ -151,15 +159,13 @@ def solve_unconstrained(
 
 
 def _multiset_work(types: UnitTypes, states: int) -> float:
-    """Return the work of one `MultisetProbe`: a few calls per state and a look-up per byte of its set of boundaries."""
+    """Return the work of a `MultisetProbe`: a few calls per layer, and a look-up per byte of each set of boundaries."""
     words = 1 + types.last // 64
     return CALL_WORK * types.max_stages * len(types.members) + states * words * (1 + types.last // 8)
 
 
 def _constrained_work(types: UnitTypes) -> float:
-    """Return the work of one `ConstrainedProbe`: the sums of all states and the calls of every layer and price
-    iteration.
-    """
+    """Return the work of a `ConstrainedProbe`: the sums of all states, and the calls per layer and price iteration."""
     kinds, last = len(types.members), types.last
     sums = types.count_states() * kinds * last * (kinds + last)
     calls = MAX_PRICE_STEPS * last + types.max_stages * kinds * (1 + last)
@@ -167,14 +173,14 @@ def _constrained_work(types: UnitTypes) -> float:
 
 
 def _lp_work(types: UnitTypes) -> float:
-    """Return the work of one linear program of `lp_bound`, as observed with HiGHS."""
+    """Return the work of a linear program of `lp_bound`, as observed with HiGHS."""
     return 100 * CALL_WORK + 30.0 * types.last * types.last * len(types.members)
 
 
 def _first_coverable(types: UnitTypes, candidates: Array, budget: Budget) -> int:
     """Return the index of the first candidate time at which `lp_bound` is feasible; no pipeline keeps an earlier one.
 
-    If the budget ends first, return the lower end of the bisection, for which this holds too.
+    If the budget ends first, return the lower end of the bisection, below which no pipeline exists either.
     """
     low, high = 0, len(candidates)
     while low < high and budget.spend(_lp_work(types)):
@@ -203,11 +209,10 @@ def _solve_limited(
     unconstrained: Pipeline,
     budget: Budget,
 ) -> Pipeline:
-    """Return the quickest pipeline that keeps the limits, by bisection over step times not below `unconstrained.bound`.
+    """Return the fastest pipeline within the limits, by bisection over step times not below `unconstrained.bound`.
 
-    Args:
-        limits: The first one, which the unconstrained optimum breaks, is part of the probe (`ConstrainedProbe`); where
-            a probe's pipeline breaks another limit, the best-first search with all limits decides.
+    The first limit, which the unconstrained optimum violates, is part of the probe (`ConstrainedProbe`). If the
+    pipeline of a probe violates another limit, a best-first search with all limits decides.
     """
     candidates = steps.step_times()
     candidates = candidates[candidates >= unconstrained.bound]
@@ -237,7 +242,7 @@ def _solve_limited(
 
 @dataclass(frozen=True, slots=True)
 class _SharedProblem:
-    """Search problem in which the steps of a path share resources."""
+    """Pipeline problem in which the steps of a path share resources."""
 
     graph: PartitionGraph
     mode: Mode
@@ -247,9 +252,9 @@ class _SharedProblem:
     budget: Budget
 
     def find(self, seconds: float) -> tuple[GraphPath | None, bool]:
-        """Return a path with no step and no shared resource slower than `seconds`, and whether the answer is proven.
+        """Return a path with no step and no shared resource slower than `seconds`, and whether the result is proven.
 
-        The path is None if none was found; the answer is then proven only if the search was complete.
+        The path is None if none was found, which is proven only if the search was complete.
         """
         cost = self.graph.tail
         args = self.graph, self.mode, cost, self.limits, seconds, self.max_stages, self.shared_time, self.budget
@@ -257,15 +262,15 @@ class _SharedProblem:
         return (found.paths[0][1], True) if found.paths else (None, bool(np.isinf(found.bound)))
 
     def measure(self, path: GraphPath) -> float:
-        """Return the seconds of the slowest step of a path, its shared resources included."""
+        """Return the bottleneck time of a path in seconds, including shared resources."""
         return max(path_cost(self.graph.busy, self.graph, path, peak=True), self.shared_time(path))
 
 
 def _solve_shared(problem: _SharedProblem, steps: PipelineSteps, unconstrained: Pipeline) -> Pipeline:
-    """Return the quickest pipeline of a problem with shared resources.
+    """Return the fastest pipeline of a problem with shared resources.
 
     Bisect over the times of single steps, then descend from the incumbent: the optimum may be a sum of steps on a
-    shared resource, which lies between two candidate times.
+    shared resource, which lies between two step times.
     """
     candidates = steps.step_times()
     candidates = candidates[candidates >= unconstrained.bound]

@@ -1,4 +1,4 @@
-"""Pipeline steps available in one placement mode, in seconds that one request keeps each step busy.
+"""Pipeline steps of one placement mode, in seconds that a request occupies each step.
 
 Notation: D units, T types of interchangeable units, B boundaries of the chain of blocks. Index D (or T) stands for the
 input node as the origin of a crossing.
@@ -18,19 +18,19 @@ from maleo_planner.types.numeric import Array, Mask
 
 @dataclass(frozen=True, slots=True)
 class PipelineSteps:
-    """The `busy` times of a graph, restricted to the units of one mode.
+    """Costs of all steps, by default their `busy` times, restricted to the units of one mode.
 
     Attributes:
-        units: Unit numbers in the graph; arrays are indexed by position in this tuple.
-        spans: (D, B, B) seconds by unit, start and end boundary.
-        crossings: (D+1, D, B) seconds by origin, target and boundary.
-        required: (D,) units of which at least one must serve, if any is set.
+        units: Places in the graph; arrays are indexed by position in this tuple.
+        spans: (D, B, B) costs by unit, start and end boundary.
+        crossings: (D+1, D, B) costs by origin, target and boundary.
+        required: (D,) mask of units of which at least one must be used, if any is set.
         max_stages: Maximum number of stages of a pipeline.
     """
 
     units: tuple[int, ...]
-    spans: Array  # (D, B, B)
-    crossings: Array  # (D+1, D, B)
+    spans: Array
+    crossings: Array
     required: Mask
     max_stages: int
 
@@ -38,10 +38,13 @@ class PipelineSteps:
     def from_graph(
         cls, graph: PartitionGraph, mode: Mode, max_stages: int, *, costs: EdgeCosts | None = None
     ) -> "PipelineSteps":
-        """Return the stages without units that `mode` rules out or that can run no span.
+        """Return the steps of a graph without units that `mode` excludes or that can run no span.
 
         Args:
-            costs: Edge costs to use in place of `graph.busy`; which units stay is decided by `busy`.
+            graph: Partition graph.
+            mode: Placement mode.
+            max_stages: Maximum number of stages.
+            costs: Edge costs in place of `graph.busy`; `busy` still decides which units remain.
         """
         costs = costs or graph.busy
         usable = np.isfinite(graph.busy.spans).any(axis=(1, 2))
@@ -58,14 +61,16 @@ class PipelineSteps:
 
     @property
     def source(self) -> int:
+        """Return the index of the input node as an origin."""
         return len(self.units)
 
     @property
     def last(self) -> int:
+        """Return the last boundary."""
         return int(self.spans.shape[1]) - 1
 
     def bottleneck(self, path: GraphPath) -> float:
-        """Return the seconds of the slowest step of a path over unit positions of this object."""
+        """Return the cost of the most expensive step of a path over positions in `units`."""
         place, boundary, seconds = self.source, 0, 0.0
         for unit, end in path:
             steps = self.crossings[place, unit, boundary], self.spans[unit, boundary, end]
@@ -73,19 +78,19 @@ class PipelineSteps:
         return seconds
 
     def to_graph_path(self, path: GraphPath) -> GraphPath:
-        """Return the path with the unit numbers of the graph."""
+        """Translate a path over positions in `units` to a path over places of the graph."""
         return tuple((self.units[unit], end) for unit, end in path)
 
     def step_times(self) -> Array:
-        """Return all possible times of the slowest step, distinct and ascending: those of the single steps."""
+        """Return all possible bottleneck times, distinct and ascending: the times of the single steps."""
         every = np.concatenate([self.spans.ravel(), self.crossings.ravel()])
         found: Array = np.unique(every[np.isfinite(every)])
         return found
 
     def lower_bound(self) -> float:
-        """Return a lower bound on the time of the slowest step: the optimum if a unit may serve more than one stage.
+        """Return a lower bound on the bottleneck time: the optimum if units may run several stages.
 
-        Dynamic program over the stages that are left, O(most (D B^2 + D^2 B)).
+        Dynamic program over the number of further stages, O(max_stages (D B^2 + D^2 B)).
         """
         to_go = np.full((self.source + 1, self.last + 1), np.inf)
         to_go[:, -1] = 0.0
@@ -98,9 +103,10 @@ class PipelineSteps:
         return float(to_go[self.source, 0])
 
     def group_interchangeable(self, *others: "PipelineSteps") -> list[list[int]]:
-        """Return the units in groups of interchangeable ones: exchanging two of a group changes no step.
+        """Return groups of interchangeable units: exchanging two units of a group changes no step.
 
-        others: further stages over the same units, in which the exchange must change no step either.
+        Args:
+            *others: Further costs of the same steps, which the exchange must not change either.
         """
         found: list[list[int]] = []
         for unit in range(self.source):
@@ -125,23 +131,25 @@ class PipelineSteps:
 
 @dataclass(frozen=True, slots=True)
 class UnitTypes:
-    """Stages by type of interchangeable units; arrays are indexed by type, not by unit.
+    """Pipeline steps by type of interchangeable units; arrays are indexed by type, not by unit.
 
     Attributes:
         members: Unit positions of each type.
-        spans: (T, B, B).
-        crossings: (T+1, T, B).
-        required: (T,).
+        spans: (T, B, B) costs by type, start and end boundary.
+        crossings: (T+1, T, B) costs; the diagonal holds crossings between two units of a type.
+        required: (T,) mask of types of which at least one unit must be used, if any is set.
+        max_stages: Maximum number of stages of a pipeline.
     """
 
     members: tuple[tuple[int, ...], ...]
-    spans: Array  # (T, B, B)
-    crossings: Array  # (T+1, T, B); the diagonal is a crossing between two units of one type
-    required: Mask  # (T,)
+    spans: Array
+    crossings: Array
+    required: Mask
     max_stages: int
 
     @classmethod
     def from_steps(cls, steps: PipelineSteps, groups: Sequence[Sequence[int]]) -> "UnitTypes":
+        """Return the steps of the first unit of each group."""
         first = np.array([units[0] for units in groups], dtype=int)
         crossings = steps.crossings[np.ix_(np.append(first, steps.source), first)].copy()
         for kind, units in enumerate(groups):
@@ -151,20 +159,22 @@ class UnitTypes:
 
     @property
     def last(self) -> int:
+        """Return the last boundary."""
         return int(self.spans.shape[1]) - 1
 
     @property
     def sizes(self) -> tuple[int, ...]:
+        """Return the number of units of each type."""
         return tuple(len(units) for units in self.members)
 
     def count_states(self) -> int:
-        """Return the number of count vectors: units taken of each type, at most `max_stages` in total."""
+        """Return the number of count vectors: numbers of units of each type, at most `max_stages` in total."""
         by_total = [1] + [0] * self.max_stages
         for size in self.sizes:
             by_total = [sum(by_total[max(0, total - size) : total + 1]) for total in range(self.max_stages + 1)]
         return sum(by_total)
 
     def to_unit_path(self, path: Sequence[tuple[int, int]]) -> GraphPath:
-        """Return a path over types as a path over units, taking the members of each type in order."""
+        """Translate a path over types to a path over units, which takes the members of each type in order."""
         members = [iter(units) for units in self.members]
         return tuple((next(members[kind]), boundary) for kind, boundary in path)
