@@ -1,7 +1,7 @@
-"""Planner of AI missions: from a frozen snapshot of a fleet to plans, or to the reasons why none exists. Pure.
+"""Planner of AI missions: turns a frozen snapshot of a fleet into plans, or into reasons why none exists.
 
-The names of this module are the public face; `maleo_planner.types` is public as well. See README.md for the model, the
-notation and the algorithms.
+It is pure: no clock, no I/O, no randomness. The names of this module and of `maleo_planner.types` are public. README.md
+describes the model, the notation and the algorithms.
 """
 
 from maleo_planner.cost_model.codec_cost import find_codec

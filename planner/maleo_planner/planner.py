@@ -1,4 +1,4 @@
-"""Entry points for planning one mission: the best plan, or the blockers and the relaxations that would make it fit."""
+"""Entry points for planning one mission: its best plan, or the blockers and relaxations of an infeasible mission."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -47,10 +47,14 @@ def plan(
     index: FleetIndex | None = None,
     budgets: Budgets = Budgets(),  # noqa: B008 - immutable
 ) -> Verdict:
-    """Return the verdict for mission `key` (namespace/name) of the snapshot. Deterministic.
+    """Plan one mission. Equal inputs give equal verdicts.
 
     Args:
-        index: Index of this snapshot, or of one that differs only in `held`; built if None.
+        snapshot: Snapshot of the fleet.
+        key: Mission, as namespace/name.
+        aim: What to optimise.
+        index: Index of this snapshot, or of one that differs only in `current_plans`; built if None.
+        budgets: Work budgets of plan and explanation.
     """
     index = index or FleetIndex(snapshot)
     verdict = decide(snapshot, key, aim=aim, index=index, budget=Budget(budgets.plan))
@@ -66,7 +70,7 @@ def add_advice(
     index: FleetIndex | None = None,
     budget: Budget | None = None,
 ) -> Verdict:
-    """Return the verdict of `decide`; add blockers and relaxations if infeasible, at the cost of some twenty plans."""
+    """Add blockers and relaxations to an infeasible verdict of `decide`, at the cost of some twenty plans."""
     if isinstance(verdict, Feasible):
         return verdict
     index = index or FleetIndex(snapshot)
@@ -86,7 +90,7 @@ def add_advice(
 def explain(
     snapshot: Snapshot, key: str, verdict: Verdict, *, aim: Aim = "margins", index: FleetIndex | None = None
 ) -> Explanation:
-    """Return the alternatives to a verdict that `plan` gave for the same mission, snapshot and aim."""
+    """Explain a verdict of `plan` for the same mission, snapshot and aim."""
     index, budget = index or FleetIndex(snapshot), Budget(DEFAULT_PLAN_WORK + DEFAULT_ADVICE_WORK)
     problem = prepare(snapshot, snapshot.missions[key], index, aim)
     if isinstance(problem, Infeasible):
@@ -102,17 +106,19 @@ def explain(
 
 
 def _better_plan(problem: MissionProblem, best: Candidate, verdict: Verdict) -> Plan | None:
-    """Return the best plan found if the verdict's plan has a lower objective, else None."""
+    """Return the best plan found if the plan of the verdict has a lower objective, else None."""
     is_beaten = isinstance(verdict, Feasible) and best.objective > verdict.plan.objective + EPSILON
     return build_plan(problem, best) if is_beaten and not best.shortfalls else None
 
 
 def _trial_planner(snapshot: Snapshot, index: FleetIndex, aim: Aim, budget: Budget) -> TrialPlanner:
-    """Return a function that plans variants of one snapshot.
+    """Return a function that plans changed forms of one snapshot.
 
     Args:
-        index: Reused for variants that have the same nodes, devices and observations.
-        budget: Work of all calls together.
+        snapshot: Original snapshot.
+        index: Its index, which is reused if nodes, devices and observations are unchanged.
+        aim: Default aim.
+        budget: Work budget of all calls together.
     """
 
     def plan_trial(changed: Snapshot, key: str, /, *, aim: Aim = aim) -> Verdict:
@@ -123,7 +129,7 @@ def _trial_planner(snapshot: Snapshot, index: FleetIndex, aim: Aim, budget: Budg
 
 
 def _list_displaced(snapshot: Snapshot, chosen: Plan, index: FleetIndex) -> Iterator[str]:
-    """Yield the missions whose held plan is feasible without the chosen plan and infeasible with it."""
+    """Yield the missions whose current plan is feasible without the chosen plan and infeasible with it."""
     others = {key: plan for key, plan in snapshot.current_plans.items() if key != chosen.mission}
 
     def is_feasible(key: str, plan: Plan, current_plans: Mapping[str, Plan]) -> bool:
@@ -138,7 +144,7 @@ def _list_displaced(snapshot: Snapshot, chosen: Plan, index: FleetIndex) -> Iter
 
 
 def pareto_front(snapshot: Snapshot, key: str) -> ParetoFront:
-    """Return the Pareto front of the mission, given what others hold; empty if it has no plan at all."""
+    """Return the Pareto front of a mission, given the current plans of others; empty if it has no plan at all."""
     problem = prepare(snapshot, snapshot.missions[key], FleetIndex(snapshot), "margins")
     if isinstance(problem, Infeasible):
         return ParetoFront((), is_complete=True)
@@ -147,9 +153,9 @@ def pareto_front(snapshot: Snapshot, key: str) -> ParetoFront:
 
 
 def restore_plan(snapshot: Snapshot, key: str, placement: Placement, *, index: FleetIndex | None = None) -> Plan | None:
-    """Return the plan that a stored Placement records, with current figures and as if no other mission held anything.
+    """Return the plan that a stored Placement records, with present estimates and without other missions.
 
-    Return None if a part of it no longer exists: variant, unit, block, link or codec.
+    None if a part of it no longer exists: variant, unit, block, link or codec.
     """
     index = index or FleetIndex(snapshot)
     problem = prepare(snapshot, snapshot.missions[key], index, "margins", Reservations(index))
@@ -186,13 +192,17 @@ def decide(
     reservations: Reservations | None = None,
     budget: Budget | None = None,
 ) -> Verdict:
-    """Return the verdict of `plan` without diagnosis, for trial decisions.
+    """Plan one mission without diagnosis.
 
     An infeasible verdict has no relaxations, and the `retry` of its blockers is an estimate.
 
     Args:
-        reservations: Reservations that count in place of `snapshot.current_plans`.
-        budget: None for the standard budget.
+        snapshot: Snapshot of the fleet.
+        key: Mission, as namespace/name.
+        aim: What to optimise.
+        index: Index of the snapshot; built if None.
+        reservations: Reservations in place of those of `snapshot.current_plans`.
+        budget: Work budget; None for a default one.
     """
     mission, index = snapshot.missions[key], index or FleetIndex(snapshot)
     budget = budget or Budget()
@@ -237,7 +247,7 @@ def prepare(
     aim: Aim,
     reservations: Reservations | None = None,
 ) -> MissionProblem | Infeasible:
-    """Return the planning problem of a mission, or an infeasible verdict that says why it cannot be planned."""
+    """Return the planning problem of a mission, or an infeasible verdict that says why there is none."""
     model = snapshot.models.get(mission.model_key)
     sources = find_input_nodes(snapshot, mission)
     blocker = None
@@ -303,13 +313,13 @@ def prepare(
 def _lacks_reference(objective: AccuracyObjective, model: Model) -> bool:
     """Return True if a Hard accuracy floor is relative to a variant that the model does not have.
 
-    A Soft floor without a reference blocks nothing: no plan is known to keep it.
+    A Soft floor without a reference does not prevent a plan; no plan is then known to keep it.
     """
     hard = objective.enforcement == "Hard" and objective.relative_to is not None
     return hard and find_reference_variant(objective, model) is None
 
 
 def _is_connected(problem: MissionProblem, partitions: Sequence[CandidatePartition]) -> bool:
-    """Return True if links join the input node and the nodes of all pieces in order."""
+    """Return True if Links join the input node and the nodes of all partitions in order."""
     nodes = [problem.source, *(partition.unit.node for partition in partitions)]
     return all(a.name == b.name or problem.link(a, b) is not None for a, b in pairwise(nodes))

@@ -1,4 +1,4 @@
-"""Planning session: a snapshot with its derived index and reservations, updated incrementally between decisions."""
+"""Planning session: a snapshot with its index and reservations, updated incrementally between decisions."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -18,9 +18,10 @@ from maleo_planner.types.work_budget import Budget, Budgets
 
 
 class PlanningSession:
-    """Incrementally updated planning state; after `update` it equals `PlanningSession(snapshot)`, whatever came before.
+    """Incrementally updated planning state; after any `update` it equals `PlanningSession(snapshot)`.
 
     Args:
+        snapshot: Initial snapshot.
         budgets: Work budgets of each mission.
     """
 
@@ -33,11 +34,12 @@ class PlanningSession:
     def update(
         self, snapshot: Snapshot, nodes: Collection[str] | None = None, missions: Collection[str] | None = None
     ) -> None:
-        """Replace the snapshot and renew what is derived from it.
+        """Replace the snapshot and update the derived state.
 
         Args:
-            nodes: Nodes whose Node, Device or capacity changed.
-            missions: Missions that changed or hold other plans. None: not known, compare all.
+            snapshot: New snapshot.
+            nodes: Nodes whose Node, Device or capacity changed; None: find them by comparison.
+            missions: Missions that changed or have another current plan; None: compare all.
         """
         before, self.snapshot = self.snapshot, snapshot
         renewed = self.index.update(snapshot, nodes)
@@ -50,7 +52,7 @@ class PlanningSession:
                 self.reservations.reserve(mission, held)
 
     def reserve(self, key: str, plan: Plan | None) -> None:
-        """Set the plan that the mission holds, None for no plan; `snapshot.current_plans` stays as it is."""
+        """Set the reservations of a mission to a plan, None for none; `snapshot.current_plans` is not changed."""
         if plan is None:
             self.reservations.release(key)
         else:
@@ -59,12 +61,12 @@ class PlanningSession:
     def plan(self, key: str) -> Verdict:
         """Return the verdict of `planner.plan`.
 
-        If the best plan of the tables is proven optimal, it is returned without rejections and without further search.
+        If the best plan of the tables is proven optimal, it is returned without rejections or further search.
         """
         return self.plan_from_tables(key) or self.plan_with_diagnosis(key)
 
     def plan_with_diagnosis(self, key: str, *, aim: Aim = "margins") -> Verdict:
-        """Return the verdict of `planner.plan`, with rejections and, where nothing fits, blockers and relaxations."""
+        """Return the verdict of `planner.plan`, with rejections and, if infeasible, blockers and relaxations."""
         found = self.decide(key, aim=aim)
         if isinstance(found, Feasible):
             return found
@@ -73,13 +75,13 @@ class PlanningSession:
         )
 
     def decide(self, key: str, *, aim: Aim = "margins") -> Verdict:
-        """Return the verdict of `planner.decide`, without blockers diagnosed or relaxations."""
+        """Return the verdict of `planner.decide`: without diagnosis and relaxations."""
         return decide(
             self.snapshot, key, aim=aim, index=self.index, reservations=self.reservations, budget=self.new_budget()
         )
 
     def snapshot_for(self, key: str) -> Snapshot:
-        """Return the snapshot with the plans that other missions hold now; the mission's own one as in the snapshot."""
+        """Return the snapshot with the plans that other missions reserve now; the mission keeps its current plan."""
         own = {key: held} if (held := self.snapshot.current_plans.get(key)) is not None else {}
         return replace(
             self.snapshot, current_plans={k: p for k, p in self.reservations.plans.items() if k != key} | own
@@ -89,7 +91,8 @@ class PlanningSession:
         """Return True if a plan uses a resource.
 
         Args:
-            resource: As in `column_generation`: ("time" | "memory" | "use", node, unit), ("link", *segment) or
+            plan: The plan.
+            resource: Resource of `column_generation`: ("time" | "memory" | "use", node, unit), ("link", *segment) or
                 ("power", node).
         """
         kind, *names = resource
@@ -100,15 +103,17 @@ class PlanningSession:
         return any(unit == tuple(names) for unit, _, _ in list_unit_usage(plan))
 
     def assume(self, key: str, plan: Plan | None) -> None:
-        """Set the plan that the mission holds, as `reserve` does, in `snapshot.current_plans` too."""
+        """Set the reservations of a mission like `reserve`, and its plan in `snapshot.current_plans`."""
         self.reserve(key, plan)
         rest = {k: plan for k, plan in self.snapshot.current_plans.items() if k != key}
         self.snapshot = replace(self.snapshot, current_plans=rest if plan is None else {**rest, key: plan})
 
     def fit(self, key: str, wanted: Plan, *, with_fallback: bool = True) -> Feasible | None:
-        """Return the wanted plan, evaluated with the plans held now; None if it does not fit.
+        """Evaluate a plan with the present reservations; None if it does not fit.
 
         Args:
+            key: Mission.
+            wanted: Plan to evaluate.
             with_fallback: Whether to plan a fallback.
         """
         problem = self.problem(key)
@@ -119,17 +124,15 @@ class PlanningSession:
         return Feasible(built, (), None, candidate.objective)
 
     def problem(self, key: str, *, aim: Aim = "margins") -> MissionProblem | Infeasible:
-        """Return the planning problem of the mission, or why there is none."""
+        """Return the planning problem of a mission, or an infeasible verdict that says why there is none."""
         return prepare(self.snapshot, self.snapshot.missions[key], self.index, aim, self.reservations)
 
     def new_budget(self) -> Budget:
-        """Return a new budget for one plan."""
+        """Return a new work budget for one plan."""
         return Budget(self._budgets.plan)
 
     def plan_from_tables(self, key: str, *, proven_only: bool = True) -> Verdict | None:
-        """Return the best plan of the tables; None if there is none or, with `proven_only`, if it is not proven
-        optimal.
-        """
+        """Return the best plan of the tables of a mission; see `choose_from_tables`."""
         problem = self.problem(key)
         if isinstance(problem, Infeasible):
             return problem
@@ -143,10 +146,13 @@ def choose_from_tables(
     proven_only: bool = True,
     with_fallback: bool = True,
 ) -> Feasible | None:
-    """Return the best plan of the tables; None if there is none or, with `proven_only`, if it is not proven optimal.
+    """Return the best plan of the tables, or the incumbent if that is better; None if there is none.
 
     Args:
-        with_fallback: Plan a fallback and compute the bound.
+        problem: Planning problem.
+        tables: Tables of the mission.
+        proven_only: Whether to return None unless the plan is proven optimal.
+        with_fallback: Whether to plan a fallback and to compute the bound.
     """
     found = [candidate for table in tables for _, candidate in table.best()]
     if not found:

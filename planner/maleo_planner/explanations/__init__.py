@@ -1,1 +1,1 @@
-"""Explanations: why a mission has no plan or this one, and what would change that."""
+"""Explanations: why a mission has no plan or this plan, and which changes would help."""

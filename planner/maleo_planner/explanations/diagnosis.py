@@ -1,7 +1,7 @@
-"""Diagnosis of a mission without a feasible plan: blockers, the nearest first, and whether each of them can pass.
+"""Diagnosis of a mission without a feasible plan: blockers by relevance, and whether each of them is temporary.
 
-Method: plan again on snapshots from which one temporary cause is removed (what others hold, throttling, absent or
-unhealthy nodes, taints), each cause alone, then all together. "CannotEver" is reported only where no plan exists even
+Method: plan on snapshots from which one temporary cause is removed (reservations of other missions, throttling, absent
+or unhealthy nodes, taints), each cause alone, then all together. "CannotEver" is reported only if no plan exists even
 then and the search was complete.
 """
 
@@ -34,9 +34,9 @@ BLOCKER_CODES: Final = {
     "rate": "RateTooHigh",
     "power": "PowerCapExceeded",
 }
-"""Name of a shortfall -> blocker code of the broken Hard limit."""
+"""Name of a shortfall -> blocker code of the violated Hard limit."""
 _RECONFIGURATION_CODES: Final = {"ReconfigurationTooSlow", "ReconfigurationUnknown"}
-"""Codes for a unit that others hold and that cannot be shared; more specific than `UnitOccupied`, so reported first."""
+"""Codes of reserved units that cannot be shared; more specific than `UnitOccupied`, so reported first."""
 _TEMPORARY_CODES: Final = {"NotAvailable", "NodeTainted", "UnitOccupied", *_RECONFIGURATION_CODES}
 
 
@@ -45,12 +45,16 @@ def diagnose(
 ) -> tuple[Blocker, ...]:
     """Return the blockers of an infeasible verdict, temporary causes first.
 
-    A temporary cause is one without which there is a plan: each such cause alone, else all of them together. Blockers
-    are "CannotEver" if the mission would not fit an empty, unthrottled and complete fleet either, and that is proven;
-    else "CannotNow".
+    A temporary cause is one without which there is a plan: each cause alone, else all of them together. Blockers are
+    "CannotEver" if it is proven that the mission does not fit an idle, unthrottled and complete fleet either, else
+    "CannotNow".
 
     Args:
+        snapshot: Snapshot that was planned.
+        key: Mission.
+        verdict: Its verdict.
         plan_trial: Plans a changed snapshot.
+        index: Index of the snapshot.
     """
     mission, present = snapshot.missions[key], verdict.blockers
     if present[0].retry == "Waiting":
@@ -68,7 +72,7 @@ def diagnose(
         last = plan_trial(without_causes, key)
         remedies = dict.fromkeys(without_cause, plan) if (plan := feasible_plan(last)) is not None else {}
     if not remedies and isinstance(last, Infeasible) and last is not verdict and present[0].code in _TEMPORARY_CODES:
-        # Not feasible on an empty fleet either: its blockers come first, then those of the present fleet.
+        # Not feasible on an idle fleet either: its blockers come first, then those of the present fleet.
         retry_without: Retry = "CannotEver" if last.is_proven else "CannotNow"
         codes = {blocker.code for blocker in last.blockers}
         rest = tuple(replace(blocker, retry="CannotNow") for blocker in present if blocker.code not in codes)
@@ -95,7 +99,7 @@ def diagnose(
 
 
 def _without_competitors(snapshot: Snapshot, mission: Mission) -> Snapshot:
-    """Return the snapshot without the plans that the mission must leave room for; the same object if there are none."""
+    """Return the snapshot without the plans that the mission cannot preempt; the same object if there are none."""
     others = competing_plans(snapshot, mission)
     remaining = {key: plan for key, plan in snapshot.current_plans.items() if key not in others}
     return replace(snapshot, current_plans=remaining) if others else snapshot
@@ -109,7 +113,7 @@ def _without_throttling(snapshot: Snapshot, _: Mission) -> Snapshot:
 
 
 def _with_healthy_nodes(snapshot: Snapshot, _: Mission) -> Snapshot:
-    """Return the snapshot with all nodes ready and all devices healthy; the same object if they are already."""
+    """Return the snapshot with all nodes and devices Ready; the same object if they are already."""
     absent = {name: node for name, node in snapshot.nodes.items() if not (node.ready and node.schedulable)}
     unhealthy = {name: device for name, device in snapshot.devices.items() if not _is_healthy(device)}
     if not absent and not unhealthy:
@@ -146,11 +150,13 @@ _CAUSE_REMOVALS: Final = {
 
 
 def _temporary_blocker(snapshot: Snapshot, code: str, plan: Plan, remedy: str) -> Blocker:
-    """Return the blocker for a temporary cause.
+    """Return the blocker of a temporary cause.
 
     Args:
-        plan: What would be feasible without the cause.
-        remedy: Result of `describe_remedy` for it.
+        snapshot: Snapshot that was planned.
+        code: Cause.
+        plan: Plan that would be feasible without the cause.
+        remedy: Text of `describe_remedy` for this plan.
     """
     parts = {(part.node, part.unit) for part in plan.partitions}
     if code == "Throttled":
@@ -198,16 +204,16 @@ def _describe_taints(snapshot: Snapshot, parts: set[tuple[str, str]]) -> Iterato
 
 
 def blocker_of_rejections(problem: MissionProblem, result: SearchResult) -> Blocker:
-    """Return the blocker of a mission all of whose candidates break a structural rule.
+    """Return the blocker of a mission whose candidates all violate a structural rule.
 
-    It names a temporary rule if there is one, else the rule that rejects most candidates; rules that usually reject
-    some candidates come last.
+    It names a temporary rule if there is one, else the rule that rejects most candidates. Rules that reject some
+    candidates of most missions come last.
     """
     refused = _relevant_rejections(problem, result.rejections)
     counts = Counter(r.code for r in refused)
     common = {"ModeNotAllowed", "FormatUnsupported", "RuntimeUnsupported"}
     split_only = problem.requirements.mission.spec.modes == ["Split"]
-    decisive = {"NoLegalCut"} if split_only else set()  # rules out the model on every fleet
+    decisive = {"NoLegalCut"} if split_only else set()  # excludes the model on every fleet
     order = sorted(
         counts,
         key=lambda code: (code in common, code not in decisive, code not in _TEMPORARY_CODES, -counts[code], code),
@@ -222,10 +228,11 @@ def blocker_of_rejections(problem: MissionProblem, result: SearchResult) -> Bloc
 
 
 def blocker_of_work_limit(problem: MissionProblem, closest: Plan | None) -> Blocker:
-    """Return the blocker of a search that ended before it found a plan or excluded all: what was large, and the remedy.
+    """Return the blocker of a search that reached its work limit: the size of the problem, and how to reduce it.
 
     Args:
-        closest: Closest infeasible plan so far.
+        problem: Planning problem.
+        closest: Closest infeasible plan so far; None without one.
     """
     variants = problem.runnable_variants()
     blocks = max(len(variant.blocks) for variant in variants)
@@ -243,9 +250,10 @@ def blocker_of_work_limit(problem: MissionProblem, closest: Plan | None) -> Bloc
 
 
 def _relevant_rejections(problem: MissionProblem, rejections: Sequence[Rejection]) -> Sequence[Rejection]:
-    """Return the rejections that concern the mission's modes.
+    """Return the rejections that concern the modes of the mission.
 
-    If only Local (Remote) is allowed: those of units on the input node (on other nodes), where there are any.
+    If only Local is allowed, these are the rejections of units on the input node; if only Remote, those of units on
+    other nodes; all rejections if there are none of these.
     """
     modes, source = problem.requirements.mission.spec.modes, problem.source.name
     if modes == ["Local"] and (on_input := [r for r in rejections if r.unit is not None and r.unit[0] == source]):
@@ -258,7 +266,7 @@ def _relevant_rejections(problem: MissionProblem, rejections: Sequence[Rejection
 def blockers_of_shortfalls(
     problem: MissionProblem, result: SearchResult, best: Candidate, built: Plan
 ) -> Iterable[Blocker]:
-    """Yield a blocker for each Hard limit that the closest infeasible plan breaks, the largest shortfall first."""
+    """Yield a blocker for each Hard limit that the closest infeasible plan violates, by descending shortfall."""
     temporary = any(r.code in _TEMPORARY_CODES for r in result.rejections) or any(u.capacity < 1 for u in problem.units)
     where = ">".join(built.nodes)
     for name in sorted(best.shortfalls, key=lambda n: (-best.shortfalls[n], n)):
@@ -268,7 +276,7 @@ def blockers_of_shortfalls(
 
 
 def _describe_shortfall(problem: MissionProblem, name: str, built: Plan) -> str:  # noqa: PLR0911 - one for each kind
-    """Return the text for a broken limit: the value reached, the limit, and the difference."""
+    """Describe the violation of a limit: the value, the limit and the difference."""
     requirements, objective = problem.requirements, problem.requirements.mission.spec.objectives.accuracy
     if name == "latency" and requirements.latency:
         excess = built.latency.value - requirements.latency.value
@@ -293,9 +301,9 @@ def _describe_shortfall(problem: MissionProblem, name: str, built: Plan) -> str:
 
 
 def _describe_missing_accuracy(problem: MissionProblem, objective: AccuracyObjective, built: Plan) -> str:
-    """Return the text that names the missing accuracy figure and where to state it.
+    """Describe which accuracy is not declared, and where to declare it.
 
-    The reference variant comes first: without its figure there is no floor.
+    The reference variant comes first: without its accuracy there is no floor.
     """
     missing = f"no accuracy figure for {objective.metric} on {objective.dataset}"
     field = f"Model {problem.model.metadata.name} spec.variants[]"

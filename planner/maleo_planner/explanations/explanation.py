@@ -1,4 +1,4 @@
-"""Explanation of a plan: rejected candidates, alternatives, and how they compare with the chosen plan."""
+"""Explanation of a plan: rejected candidates, alternatives, and their comparison with the chosen plan."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,45 +18,51 @@ from maleo_planner.single.rejections import MODES, Rejection
 from maleo_planner.types.problem import Blocker, Feasible, Plan, RejectionSummary, Snapshot, Verdict
 
 _MIN_WHOLE_PERCENT: Final = 0.005
-"""Smallest share that is not rounded to zero in whole percent."""
+"""Minimum share that does not round to zero in whole percent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """The best plan of another mode: the closest infeasible plan if none is feasible, None if there is no path."""
+    """Best plan of another mode.
+
+    Attributes:
+        mode: The mode.
+        plan: Its best plan; the closest infeasible one if none is feasible, None if there is no path.
+        term_differences: Objective term -> value of the chosen plan less value of this plan.
+        blockers: Why the mode is not possible; empty if it is.
+        suggested_changes: Smallest changes (field path -> value), each of which makes the mode feasible.
+    """
 
     mode: Mode
     plan: Plan | None
-    term_differences: Mapping[str, float]  # objective term -> value of the chosen plan minus value of this plan
-    blockers: tuple[Blocker, ...]  # empty: feasible
-    suggested_changes: tuple[
-        Mapping[str, Any], ...
-    ]  # smallest changes (field path -> value), each making it feasible alone
+    term_differences: Mapping[str, float]
+    blockers: tuple[Blocker, ...]
+    suggested_changes: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class UnitClassOutcome:
-    """All units of one profile with the same outcome for one variant: an objective or a rejection code."""
+    """Units of a profile with the same outcome for a variant: an objective or a rejection code."""
 
     unit: str  # `hailo-8 npu`
     variant: str
     count: int
-    code: str  # "" = feasible: `objective` is that of the best plan with such a unit
-    margin: float | None  # relative, negative; None unless a quantity is missing
+    code: str  # empty if feasible; `objective` is then that of the best plan with such a unit
+    margin: float | None  # minus the relative shortfall; None if no quantity is missing
     objective: float | None
     example: str
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Alternatives to the plan of one mission.
+    """Explanation of the plan of one mission.
 
     Attributes:
-        alternatives: One for each other mode.
+        alternatives: Best plan of each other mode.
         classes: Outcome of each unit class with each variant.
-        displaced: Missions whose plan the chosen one makes infeasible.
+        displaced: Missions whose current plan becomes infeasible by the chosen plan.
         floor: Absolute accuracy floor; infinite if unknown.
-        better: Best plan of the mission alone, if joint planning of its tier chose one with a lower objective.
+        better: Best plan of the mission by itself, if joint planning of its tier chose one of lower objective.
     """
 
     alternatives: tuple[Alternative, ...]
@@ -69,12 +75,15 @@ class Explanation:
 def summarise_rejections(
     found: Sequence[Candidate], rejections: Sequence[Rejection], *, floor: float = 0.0
 ) -> tuple[RejectionSummary, ...]:
-    """Return classes of rejected candidates, the largest first, at most 16. The example is the one that lacks least.
+    """Return the classes of rejected candidates by descending size, at most 16.
+
+    The example of a class is the one with the smallest shortfall.
 
     Args:
-        found: Candidates that break Hard limits are listed with their shortfalls.
-        floor: Absolute accuracy floor; accuracy margins are given in points, while the objective weighs them relative
-            to the range above the floor.
+        found: Candidates; those that violate Hard limits are listed with their shortfalls.
+        rejections: Rejections of the search.
+        floor: Absolute accuracy floor. Accuracy margins are given in points, although the objective weighs them
+            relative to the range above the floor.
     """
     classes: dict[tuple[str, str], list[Rejection]] = {}
     for each in rejections:
@@ -94,12 +103,12 @@ def summarise_rejections(
 
 
 def _format_shortfall(name: str, shortfall: float, floor: float) -> str:
-    """Return the text for a shortfall: percent of the Hard limit; for accuracy, points below the floor."""
+    """Format a shortfall: percent of the Hard limit; for accuracy, points below the floor."""
     return show_points(-shortfall * (1 - floor)) if name == "accuracy" and floor < 1 else _format_share(shortfall)
 
 
 def _format_share(shortfall: float) -> str:
-    """Return text such as `-49%`, with more digits where whole percent would read as zero."""
+    """Format a shortfall as `-49%`, with more digits if whole percent would read as zero."""
     return f"-{shortfall:.0%}" if shortfall >= _MIN_WHOLE_PERCENT else show_points(-shortfall)
 
 
@@ -109,6 +118,7 @@ def classify_units(
     """Return the outcome of each unit class with each variant: the best objective, or the rejection code.
 
     Args:
+        problem: Planning problem.
         units: All units, available or not.
         result: Result of the search.
     """
@@ -152,7 +162,7 @@ def _outcome(
 
 
 def _unused_code(problem: MissionProblem, rejections: Sequence[Rejection], unit: UnitFacts, variant: str) -> str:
-    """Return the code for a unit that breaks no rule by itself and yet is part of no candidate."""
+    """Return the code of a unit that violates no rule by itself, but is in no candidate."""
     modes = problem.requirements.mission.spec.modes
     if problem.loads[unit.key].utilisation >= 1:
         return "UnitOccupied"

@@ -1,4 +1,4 @@
-"""Warnings about input that is valid but probably not intended; a warning never prevents a plan."""
+"""Warnings about input that is valid but probably not intended. They never prevent a plan."""
 
 from collections.abc import Iterator
 from itertools import combinations, islice
@@ -9,14 +9,15 @@ from maleo_planner.types.problem import NodeFacts, Snapshot
 from maleo_planner.types.variants import describe_unknown_variants
 
 _MAX_PAIRS: Final = 20_000
-"""Limit on the pairs of nodes that `list_equal_links` compares."""
+"""Maximum number of pairs of nodes that `list_equal_links` compares."""
 
 
 def list_notices(snapshot: Snapshot, index: FleetIndex) -> Iterator[str]:
-    """Yield `Kind/name: what is wrong and what to do` for all objects of the snapshot.
+    """Yield warnings about all objects of the snapshot, as `Kind/name: problem and remedy`.
 
     Args:
-        index: Of the same nodes.
+        snapshot: Snapshot to check.
+        index: Index of the same nodes and links.
     """
     for key, mission in sorted(snapshot.missions.items()):
         model = snapshot.models.get(mission.model_key)
@@ -26,10 +27,13 @@ def list_notices(snapshot: Snapshot, index: FleetIndex) -> Iterator[str]:
 
 
 def list_equal_links(snapshot: Snapshot, index: FleetIndex) -> Iterator[str]:
-    """Yield a notice for each Link that loses to an equally specific Link only by name, with the first such two nodes.
+    """Yield a warning for each Link that is not used only because of its name, with the first pair of nodes concerned.
+
+    An equally specific Link with a smaller name is used. Only the first `_MAX_PAIRS` pairs of nodes are compared.
 
     Args:
-        index: Of the snapshot. Only the first `_MAX_PAIRS` pairs of nodes that links distinguish are compared.
+        snapshot: Snapshot to check.
+        index: Index of the snapshot.
     """
     nodes_at = dict[Location, list[NodeFacts]]()
     for _, node in sorted(snapshot.nodes.items()):

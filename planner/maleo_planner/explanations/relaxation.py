@@ -1,8 +1,8 @@
-"""Relaxations of an infeasible mission: per objective the smallest change that makes it feasible.
+"""Relaxations of an infeasible mission: for each objective the smallest change that makes it feasible.
 
-Each change is verified by planning again with it. The smallest change of a limit is the best value that can be reached
-when that limit alone is dropped, rounded to three digits; of `egress`, the fewest steps from Device over Site to Any;
-of modes and variants, one more.
+Each change is verified by planning the changed mission. The smallest change of a limit is the best value that can be
+reached if only that limit is dropped, rounded to three digits; of `egress`, the fewest steps from Device over Site to
+Any; of modes and variants, one more.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,26 +23,31 @@ Changes = Mapping[str, Any]
 """Field path below `spec` -> new value; None removes the field."""
 
 _EGRESS_REACHES: Final = ("Device", "Site", "Any")
-_TOLERANCE: Final = 1e-10  # relative; smaller than the tolerance with which limits are compared
+_TOLERANCE: Final = 1e-10  # relative; smaller than the tolerance of limits
 _MAX_BISECTIONS: Final = 12
 _SOFT: Final = {name: {f"objectives.{name}.enforcement": "Soft"} for name in ("accuracy", "energy")}
-"""Changes for unknown figures: an unknown figure satisfies no Hard limit, however wide."""
+"""Changes for unknown values, which satisfy no Hard limit, however wide."""
 
 
 class TrialPlanner(Protocol):
     """Function that plans one mission of a snapshot, without diagnosis or relaxations."""
 
-    def __call__(self, snapshot: Snapshot, key: str, /, *, aim: Aim = ...) -> Verdict: ...
+    def __call__(self, snapshot: Snapshot, key: str, /, *, aim: Aim = ...) -> Verdict:
+        """Return the verdict of mission `key`."""
 
 
 def relax(
     snapshot: Snapshot, key: str, verdict: Infeasible, plan_trial: TrialPlanner, *, modes: bool = True
 ) -> tuple[Relaxation, ...]:
-    """Return the relaxations of an infeasible verdict, those of limits that the closest infeasible plan breaks first.
+    """Return the relaxations of an infeasible verdict, first those of limits that the closest infeasible plan violates.
 
-    If no single change makes the mission feasible: all limits that this plan breaks, changed together.
+    If no single change makes the mission feasible, all limits that this plan violates are changed together.
 
     Args:
+        snapshot: Snapshot that was planned.
+        key: Mission.
+        verdict: Its verdict.
+        plan_trial: Plans a changed snapshot.
         modes: Whether an additional mode may be proposed.
     """
     trials = _Trials(snapshot, key, plan_trial)
@@ -62,7 +67,7 @@ def relax(
 
 
 def _changes_to_match(trials: "_Trials", plan: Plan) -> dict[str, Any]:
-    """Return the changes that move each Hard limit which the plan breaks to the value that the plan reaches."""
+    """Return the changes that move each Hard limit which the plan violates to the value of the plan."""
     mission, objectives, found = trials.mission, trials.objectives, dict[str, Any]()
     if objectives.accuracy is not None and objectives.accuracy.enforcement == "Hard":
         found |= (
@@ -81,7 +86,7 @@ def _changes_to_match(trials: "_Trials", plan: Plan) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Trials:
-    """The infeasible mission, with the means to plan changed forms of it."""
+    """Trial planning of changed forms of an infeasible mission."""
 
     snapshot: Snapshot
     key: str
@@ -101,7 +106,7 @@ class _Trials:
 
     @property
     def reference_accuracy(self) -> float | None:
-        """Return the accuracy that the floor is relative to, 1 if the mission has no floor; None if it is unknown."""
+        """Return the accuracy that the floor is relative to: 1 without a floor, None if unknown."""
         return (
             find_reference_accuracy(self.objectives.accuracy, self.model)
             if self.objectives.accuracy is not None
@@ -109,7 +114,7 @@ class _Trials:
         )
 
     def sustains(self, rate: float) -> bool:
-        """Return True if there is a plan at this rate in requests per second, rounded down to three digits."""
+        """Return True if there is a plan at this rate (requests/s), rounded down to three digits."""
         return self.plan({"demand.rate": show(RATE, rate, rounding="down")}) is not None
 
     def plan(self, changes: Changes, **options: Aim) -> Plan | None:
@@ -121,7 +126,11 @@ class _Trials:
 
 
 def apply_changes(mission: Mission, changes: Changes) -> Mission:
-    """Return the mission with a changed spec. Raise `pydantic.ValidationError` if a value is invalid for its field."""
+    """Return the mission with a changed spec.
+
+    Raises:
+        pydantic.ValidationError: A value is invalid for its field.
+    """
     body = mission.to_api()
     for path, value in changes.items():
         *parents, last = path.split(".")
@@ -141,7 +150,7 @@ def apply_changes(mission: Mission, changes: Changes) -> Mission:
 def _relax_accuracy(trials: _Trials) -> Iterator[Changes]:
     """Yield the highest feasible accuracy floor.
 
-    Start from a floor of 0% and raise it above what was reached, until no better plan is found.
+    Start from a floor of 0% and raise it above the accuracy reached, until no better plan is found.
     """
     objective, path = trials.objectives.accuracy, "objectives.accuracy.atLeast"
     if objective is None or objective.enforcement == "Soft":
@@ -157,7 +166,7 @@ def _relax_accuracy(trials: _Trials) -> Iterator[Changes]:
 
 
 def _relax_latency(trials: _Trials) -> Iterator[Changes]:
-    """Yield the lowest feasible latency limits."""
+    """Yield the lowest feasible latency limit."""
     objective = trials.objectives.latency
     if objective is not None and objective.enforcement == "Hard":
         best = trials.plan({"objectives.latency.enforcement": "Soft"}, aim="latency")
@@ -165,7 +174,7 @@ def _relax_latency(trials: _Trials) -> Iterator[Changes]:
 
 
 def _relax_energy(trials: _Trials) -> Iterator[Changes]:
-    """Yield the lowest feasible energy limits; enforcement Soft if the best energy is unknown."""
+    """Yield the lowest feasible energy limits, or enforcement Soft if the minimum energy is unknown."""
     objective = trials.objectives.energy
     if objective is not None and objective.enforcement == "Hard":
         best = trials.plan({"objectives.energy": None}, aim="energy")
@@ -176,9 +185,8 @@ def _relax_energy(trials: _Trials) -> Iterator[Changes]:
 def _relax_rate(trials: _Trials) -> Iterator[Changes]:
     """Yield the highest feasible rate, if it is below the demanded one.
 
-    Bisect below the highest rate that any plan sustains: the joules that a power limit leaves per request depend on the
-    rate, so the highest rate itself may break limits. With codecs a higher rate may be sustained; it is looked for by
-    doubling.
+    Bisect below the maximum rate that any plan sustains: the joules per request that a power limit allows depend on the
+    rate, so the maximum itself may violate limits. Codecs may sustain a higher rate, which is searched by doubling.
     """
     path, demanded = "demand.rate", parse(RATE, trials.mission.spec.demand.rate)
     fastest = trials.plan({path: "0/s"}, aim="rate")
@@ -205,7 +213,7 @@ def _has_codecs(model: Model | None) -> bool:
 def _relax_egress(trials: _Trials) -> Iterator[Changes]:
     """Yield the smallest feasible widening of `egress`.
 
-    Try the fewest steps first, features before the raw input, and stop at the first that is feasible.
+    The fewest steps are tried first, features before the raw input, up to the first that is feasible.
     """
     egress = trials.mission.spec.egress
     current = tuple(_EGRESS_REACHES.index(reach) for reach in (egress.features, egress.input))
@@ -226,7 +234,7 @@ def _relax_egress(trials: _Trials) -> Iterator[Changes]:
 
 
 def _egress_changes(trials: _Trials, features: int, raw: int, *, widest: bool = False) -> Changes:
-    """Return the changes that set `egress` to these indices of `_EGRESS_REACHES`; with `widest`, both to Any."""
+    """Return the changes that set `egress` to these indices of `_EGRESS_REACHES`, or both to Any if `widest`."""
     wanted = {
         "egress.features": _EGRESS_REACHES[-1 if widest else features],
         "egress.input": _EGRESS_REACHES[-1 if widest else raw],
@@ -265,7 +273,7 @@ _PROPOSALS: Final = {
 
 
 def _limit_changes(trials: _Trials, name: str, estimate: Estimate) -> dict[str, Any]:
-    """Return the changes that move the limits of one objective which `estimate` breaks to that figure."""
+    """Return the changes that move the limits of one objective which `estimate` violates to its value."""
     mission, objectives = trials.mission, trials.objectives
     if name == "accuracy" and objectives.accuracy is not None and trials.reference_accuracy:
         share = estimate.value / trials.reference_accuracy
@@ -288,7 +296,7 @@ def _limit_changes(trials: _Trials, name: str, estimate: Estimate) -> dict[str, 
 
 
 def _raise_limits(unit: Unit, value: float, limits: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the changes that raise the limits below `value` to it, rounded up; None is no limit."""
+    """Return the changes that raise the limits below `value` to it, rounded up; a limit of None is absent."""
     return {
         path: show(unit, value * (1 - _TOLERANCE), rounding="up")
         for path, limit in limits.items()

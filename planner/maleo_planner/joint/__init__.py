@@ -1,1 +1,1 @@
-"""Planning of many missions together."""
+"""Joint planning of many missions."""

@@ -1,17 +1,19 @@
 """Column generation for the missions of one tier, with whole plans as columns and a certified upper bound.
 
-Problem: choose at most one plan per mission so that the shared resources suffice, and maximise the sum of SERVED +
-objective. A set packing problem; the rows are each unit's time, memory and exclusive use, each link's time and each
-node's power, all as shares of the capacity that is free.
+Problem: choose at most one plan per mission within the capacity of shared resources, and maximise the sum of
+`SERVED_VALUE` + objective. This is a set packing problem; the resource rows are time, memory and exclusive use of each
+unit, time of each link and power of each node, all as shares of the free capacity.
 
-Method: the restricted master is a linear program (HiGHS). Its duals price all plans of every mission's table at once,
-as arrays; plans that pay become columns (Dantzig-Wolfe). The integer solution keeps the plans that the linear program
-chooses whole and solves the rest as a small integer program.
+Method: the restricted master problem is a linear program (HiGHS). Its duals price all plans of all tables at once, as
+arrays; plans of positive reduced value become columns (Dantzig-Wolfe). The integer solution keeps the plans that the
+linear program chooses entirely and solves the rest as a small integer program.
 
 Bound: Lagrangian relaxation of the resource rows. At any prices p >= 0 no choice exceeds
-sum of p[row] * free[row] + sum over missions of max(0, best priced value of a plan).
-Plans that are not on a table are bounded at these prices (`shortlist_bound.bound_outside`), or searched where they
-might pay, so the bound holds for all plans. Queueing behind other missions of the tier is left out of the columns: it
+
+    sum of p[row] * free[row] + sum over missions of max(0, maximum priced value of a plan)
+
+Plans outside the tables are bounded at these prices (`shortlist_bound.bound_outside`), or searched if they might have
+positive reduced value, so the bound holds for all plans. Columns ignore queueing behind other missions of the tier: it
 only makes plans worse, so the bound stays valid, and callers evaluate it when they reserve a plan.
 
 Complexity: one linear program and one pass over all tables per round; the integer program is limited by a number of
@@ -36,7 +38,7 @@ from maleo_planner.types.optimizers import solve_binary_program, solve_lp, spars
 from maleo_planner.types.problem import Plan
 
 SERVED_VALUE: Final = 10.0
-"""Value of serving a mission at all: more than any sum of margins that its neighbours could lose by it."""
+"""Value of serving a mission at all: more than the margins that other missions can lose by it."""
 _TOLERANCE: Final = 1e-7
 _MAX_NODES: Final = 50  # branch-and-bound nodes of HiGHS: a count, not a time, so that results are reproducible
 _FEW_COLUMNS: Final = 500
@@ -46,11 +48,12 @@ Resource = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One feasible plan of one mission.
+    """Feasible plan of a mission.
 
     Attributes:
-        value: SERVED + objective.
-        usage: Share of each row's capacity.
+        plan: The plan.
+        value: `SERVED_VALUE` + objective.
+        usage: Share of the full capacity of each resource.
     """
 
     plan: Plan
@@ -63,9 +66,9 @@ class Selection:
     """Result of column generation.
 
     Attributes:
-        columns: By mission, for missions that are served.
+        columns: Chosen column of each mission that is served.
         bound: Upper bound on the total value of any choice.
-        prices: Dual price of the full capacity of each row.
+        prices: Dual price of the full capacity of each resource.
     """
 
     columns: Mapping[str, Column]
@@ -75,11 +78,11 @@ class Selection:
 
 @dataclass
 class ColumnGeneration:
-    """Master problem of one tier.
+    """Column generation for one tier.
 
     Attributes:
-        tables: By mission, one table per variant, computed with the load that is held outside this tier.
-        searches: By mission, the search of plans beyond the tables.
+        tables: Tables of each mission, one per variant, computed with the load by missions outside this tier.
+        searches: Search for plans outside the tables, by mission.
         build: Builds the plan of a candidate.
     """
 
@@ -103,11 +106,11 @@ class ColumnGeneration:
 
         Args:
             rounds: Maximum number of pricing rounds.
-            seeds: Initial columns by mission.
-            may_continue: Called between steps; stop if False.
-            with_bound: Compute a bound; without it the bound is infinite.
-            gap: Relative gap allowed to the integer solution; plans beyond the tables are searched only if the bound
-                without that search exceeds the value of the linear master by more than this gap.
+            seeds: Initial columns of each mission.
+            may_continue: Called between steps; False stops the search.
+            with_bound: Whether to compute a bound; infinite otherwise.
+            gap: Relative gap at which to stop. Plans outside the tables are searched only if the bound without that
+                search exceeds the value of the linear master problem by more than this gap.
         """
         self._columns = {key: [] for key in self.tables}
         for key, candidates in seeds.items():
@@ -136,7 +139,7 @@ class ColumnGeneration:
         return Selection(self._solve_integer(gap), bound, prices)
 
     def _solve_master(self) -> tuple[dict[Resource, float], dict[str, float]]:
-        """Return the duals of the linear master: by row, for its full capacity, and by mission, for its one plan."""
+        """Return the duals of the linear master problem: per resource, for its full capacity, and per mission."""
         resources, keys = self._list_resources(), list(self._columns)
         flat = [(key, column) for key in keys for column in self._columns[key]]
         if not flat:
@@ -150,7 +153,7 @@ class ColumnGeneration:
         )
 
     def _add_columns(self, prices: Mapping[Resource, float], mission_duals: Mapping[str, float]) -> bool:
-        """Add the tables' plans with positive reduced value as columns; return True if any was added."""
+        """Add plans of the tables with positive reduced value as columns; return True if any was added."""
         improved, unit_prices = False, self._unit_prices(prices)
         for key, tables in self.tables.items():
             mission_prices = _scale_prices(unit_prices, tables[0].problem.requirements.rate)
@@ -163,10 +166,13 @@ class ColumnGeneration:
     def _compute_bound(
         self, prices: Mapping[Resource, float], mission_duals: Mapping[str, float], *, may_search: Callable[[], bool]
     ) -> tuple[float, bool]:
-        """Return the Lagrangian bound at these prices, and whether a plan beyond the tables was added as a column.
+        """Return the Lagrangian bound at these prices, and whether a plan outside the tables was added as a column.
 
         Args:
-            may_search: Called where such a plan might pay; the exact search runs only if it returns True.
+            prices: Dual price of each resource.
+            mission_duals: Dual of each mission.
+            may_search: Called if a plan outside the tables might have positive reduced value; the exact search runs
+                only if it returns True.
         """
         bound, improved = sum(price * self._capacity(resource) for resource, price in prices.items()), False
         unit_prices = self._unit_prices(prices)
@@ -185,14 +191,15 @@ class ColumnGeneration:
         return bound, improved
 
     def _unit_prices(self, prices: Mapping[Resource, float]) -> Prices:
-        """Return the row prices as unit prices at one request per second."""
+        """Return the prices of resources as prices per unit of use, at one request per second."""
         return _to_unit_prices(prices, next(iter(self.tables.values()))[0].problem)
 
     def _solve_integer(self, gap: float) -> dict[str, Column]:
-        """Return an integer solution: by mission, the column chosen.
+        """Return an integer solution: the chosen column of each mission.
 
-        Missions that the linear master gives one plan keep it, and an integer program shares what is left among the
-        others. If the result is farther than `gap` from the linear optimum and columns are few, solve for all of them.
+        Missions for which the linear master problem chooses one plan keep it, and an integer program distributes the
+        remaining capacity among the others. If the result is farther than `gap` from the linear optimum and there are
+        few columns, an integer program over all columns is solved.
         """
         resources, keys = self._list_resources(), list(self._columns)
         flat = [(key, column) for key in keys for column in self._columns[key]]
@@ -212,10 +219,10 @@ class ColumnGeneration:
             )
         return {key: column for (key, column), is_taken in zip(flat, taken, strict=True) if is_taken}
 
-    # ------------------------------------------------------------------------------------------------ rows
+    # ------------------------------------------------------------------------------------------------ columns
 
     def _make_column(self, problem: MissionProblem, candidate: Candidate) -> Column:
-        """Return the column of a candidate, and record the free capacity of its rows."""
+        """Return the column of a candidate, and record the free capacity of its resources."""
         plan, usage, rate = self.build(problem, candidate), dict[Resource, float](), problem.requirements.rate
         for (node, name), memory, service in list_unit_usage(plan):
             unit = problem.index.unit((node, name))
@@ -238,7 +245,7 @@ class ColumnGeneration:
         return Column(plan, SERVED_VALUE + candidate.objective, usage)
 
     def _add_column(self, key: str, candidate: Candidate) -> bool:
-        """Add a candidate as a column of a mission; return False if it exists already."""
+        """Add a candidate as a column of a mission; return False if the column exists already."""
         parts = tuple((partition.unit.key, partition.last, partition.codec) for partition in candidate.partitions)
         identity = (key, candidate.variant.label, parts)
         if identity in self._identities:
@@ -272,7 +279,7 @@ class ColumnGeneration:
 
 
 def _solve_packing(values: Array, matrix: Any, capacities: Array, gap: float) -> Mask:
-    """Return the mask of columns to take, by integer programming (HiGHS)."""
+    """Return a mask of the columns to choose, by integer programming (HiGHS)."""
     if not values.size:
         return np.zeros(0, dtype=bool)
     # With presolve, HiGHS prints to standard output when it maps a solution back.
@@ -281,7 +288,7 @@ def _solve_packing(values: Array, matrix: Any, capacities: Array, gap: float) ->
 
 
 def _free_share(problem: MissionProblem, resource: Resource) -> float:
-    """Return the free share of a row's capacity, 0 to 1, given what is held outside this tier."""
+    """Return the share of a resource that missions outside this tier leave, 0 to 1."""
     kind, *names = resource
     if kind == "link":
         return max(0.0, 1.0 - problem.loads.reserved_share((names[0], names[1], names[2])))
@@ -297,7 +304,7 @@ def _free_share(problem: MissionProblem, resource: Resource) -> float:
 
 
 def _scale_prices(prices: Prices, rate: float) -> Prices:
-    """Return the prices of a mission's requests: time, power and link prices times `rate` requests per second."""
+    """Return the prices of a mission: prices of time, power and links times its rate in requests/s."""
     return replace(
         prices,
         time={unit: price * rate for unit, price in prices.time.items()},
@@ -307,9 +314,9 @@ def _scale_prices(prices: Prices, rate: float) -> Prices:
 
 
 def _to_unit_prices(prices: Mapping[Resource, float], problem: MissionProblem) -> Prices:
-    """Return row prices as prices of a second on a unit, a byte, exclusive use, a joule and a second on a segment.
+    """Convert prices of resources to prices of a second on a unit, a byte, a use, a joule and a second on a link.
 
-    Prices hold at one request per second; rows without a positive price are left out.
+    They hold at one request per second. Resources without a positive price are left out.
     """
     found = Prices(time={}, memory={}, use={}, power={}, link={})
     for (kind, *names), price in prices.items():

@@ -1,24 +1,25 @@
 """Joint planning of all missions: strictly by rank, and within a tier by insertion and column generation.
 
 Problem: choose at most one plan per mission. Tiers (criticality, then priority) are lexicographic: a lower tier is
-planned on what the higher ones leave. Within a tier maximise the sum over served missions of SERVED + objective.
+planned on the resources that higher tiers leave. Within a tier, maximise the sum over served missions of `SERVED_VALUE`
++ objective.
 
 Method, per tier:
-1. Regret insertion: plan missions one by one, first the one that loses most if it does not get its best units.
+1. Regret insertion: plan missions one by one, first the one that loses most without its best units.
 2. Column generation over whole plans (`column_generation`), whose duals also certify an upper bound.
-3. Large neighbourhood search: free the missions that meet on the resource with the highest price and some that are not
-   served, and plan these together; then search beyond the tables for missions that are still not served.
-Fallbacks are planned last, so that none of them keeps another mission from being served.
+3. Large neighbourhood search: release the missions on the resource with the highest price and some unserved missions,
+   and plan these together; then search outside the tables for missions that are still unserved.
+Fallbacks are planned last, so that none of them prevents another mission from being served.
 
-An anytime method: a complete plan exists after step 1. Later steps are kept only where they improve the value, and stop
-at the certified gap `gap` or when `go_on` returns False.
+This is an anytime method: a complete plan exists after step 1. Later steps are kept only if they increase the value,
+and end at the certified gap `gap` or when `may_continue` returns False.
 
 Complexity: step 1 computes the tables of each mission at most `_MAX_REQUEUES` + 2 times; step 2 takes at most `rounds`
 pricing rounds; step 3 solves at most `_MAX_NEIGHBOURHOODS` subproblems of at most `_MAX_RELEASED` + `_MAX_RELEASED` //
 3 missions.
 
-Bound: that of `column_generation`, plus the highest possible value of each mission that has no table and whose other
-plans are not bounded.
+Bound: that of `column_generation`, plus the maximum value of each mission that has no table and whose other plans are
+not bounded.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,9 +45,9 @@ from maleo_planner.types.work_budget import Budgets
 
 TIERS: Final = ("Safety", "Mission", "BestEffort")
 _ROUNDS: Final = 30
-_REGRET_UNITS: Final = 3  # best units of a mission whose values enter its regret
-_MAX_REQUEUES: Final = 2  # maximum number of times that a mission is requeued with a new urgency
-_MAX_RELEASED: Final = 12  # maximum number of served missions that are planned again together
+_REGRET_UNITS: Final = 3  # number of best units of a mission that enter its regret
+_MAX_REQUEUES: Final = 2  # of a mission, with an updated urgency
+_MAX_RELEASED: Final = 12  # number of served missions that are replanned together
 _MAX_NEIGHBOURHOODS: Final = 40
 _TARGET_GAP: Final = 1e-4
 _MIN_GAIN: Final = 1e-9
@@ -65,7 +66,7 @@ _NO_ROOM: Final = Infeasible(
 )
 
 MayContinue = Callable[[], bool]
-"""Return True while time is left; called between steps, because the planner itself reads no clock."""
+"""Function that returns True while time is left; called between steps, because the planner reads no clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class TierResult:
     """Result of one tier.
 
     Attributes:
-        served: Missions that fit.
-        value: SERVED per mission that fits plus its objective.
+        served: Number of missions with a feasible plan.
+        value: Sum over these missions of `SERVED_VALUE` + objective.
         bound: Upper bound on the value of any plans of this tier.
     """
 
@@ -92,12 +93,12 @@ class TierResult:
 
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
-    """Verdicts of all missions.
+    """Result of planning all missions.
 
     Attributes:
-        verdicts: By mission, in the order of planning.
+        verdicts: Verdict of each mission, in the order of planning.
         snapshots: Snapshot on which each mission was planned.
-        tiers: By name.
+        tiers: Result of each tier, by name.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -115,13 +116,16 @@ def plan_fleet(
     gap: float = _TARGET_GAP,
     budgets: Budgets = Budgets(),  # noqa: B008 - immutable
 ) -> FleetPlan:
-    """Plan all missions tier by tier; what a tier holds is not available to the next.
+    """Plan all missions tier by tier; resources of a tier are not available to lower tiers.
 
     Args:
-        rounds: Maximum rounds of column generation; 0: insertion only.
+        snapshot: Snapshot to plan.
+        aim: What to optimise.
+        rounds: Maximum number of rounds of column generation; 0 for insertion only.
+        may_continue: Called between steps; False stops the improvement.
+        explain: Whether verdicts include rejections, and `snapshots` are recorded. Otherwise a plan in two partitions
+            may be chosen while other plans are only bounded.
         gap: Certified relative gap at which improvement stops.
-        explain: Include rejections in the verdicts and record `snapshots`; without it, a plan in two parts may be
-            chosen where other plans were only bounded.
         budgets: Work budgets of each mission.
     """
     session, verdicts, tiers = PlanningSession(snapshot, budgets=budgets), dict[str, Verdict](), dict[str, TierResult]()
@@ -150,12 +154,12 @@ def plan_fleet(
 
 
 def plan_all(snapshot: Snapshot, *, aim: Aim = "margins") -> dict[str, Verdict]:
-    """Return mission key -> verdict. A lower tier never costs a higher one anything: it is planned on what is left."""
+    """Return mission key -> verdict. Missions of lower tiers never affect those of higher tiers."""
     return dict(plan_fleet(snapshot, aim=aim).verdicts)
 
 
 def _list_tiers(snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
-    """Yield (name, mission keys) of each tier, the highest criticality and priority first."""
+    """Yield (name, mission keys) of each tier, by descending criticality and priority."""
 
     def rank(key: str) -> Rank:
         return rank_of(snapshot.missions[key], snapshot.priorities)
@@ -165,7 +169,7 @@ def _list_tiers(snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
 
 
 class _TierPlanner:
-    """Planning of one tier. Invariant: the state holds the plans of `verdicts` for the missions of the tier."""
+    """Planning of one tier. Invariant: the session reserves the plans of `verdicts` for the missions of the tier."""
 
     def __init__(
         self, session: PlanningSession, keys: Sequence[str], aim: Aim, *, explain: bool, may_continue: MayContinue
@@ -180,11 +184,11 @@ class _TierPlanner:
 
     @property
     def value(self) -> float:
-        """Return the value of the tier: SERVED plus the objective of each mission that fits."""
+        """Return the value of the tier: the sum over served missions of `SERVED_VALUE` + objective."""
         return sum(SERVED_VALUE + v.plan.objective for v in self.verdicts.values() if isinstance(v, Feasible))
 
     def bound_independently(self) -> float:
-        """Return an upper bound: the sum of what each mission could reach if the others of the tier held nothing."""
+        """Return an upper bound: the sum of the values of each mission if the others of the tier reserved nothing."""
         before = {key: self._session.reservations.plans.get(key) for key in self._keys}
         for key in self._keys:
             self._session.reserve(key, None)
@@ -193,10 +197,10 @@ class _TierPlanner:
             self._session.reserve(key, plan)
         return sum(max(0.0, SERVED_VALUE + v.bound) for v in found if isinstance(v, Feasible))
 
-    # ------------------------------------------------------------------------------------------------ by urgency
+    # ------------------------------------------------------------------------------------------------ insertion
 
     def insert_by_regret(self, keys: Sequence[str]) -> None:
-        """Plan the missions one by one, the most urgent first (regret insertion), given what others hold by then."""
+        """Plan the missions one by one by descending regret, each given the reservations of those before."""
         queue, taken = list[tuple[tuple[float, float], str, int, int]](), list[frozenset[object]]()
         evaluated: dict[str, tuple[MissionProblem | None, list[TwoPartitionTable]]] = {}
 
@@ -223,12 +227,14 @@ class _TierPlanner:
             taken.append(released | self._resources(self._session.reservations.plans.get(key)))
 
     def _is_stale(self, tables: Sequence[TwoPartitionTable], taken: Sequence[frozenset[object]]) -> bool:
-        """Return True if the tables' best plan may have changed since they were computed.
+        """Return True if the best plan of the tables may have changed since they were computed.
+
+        Resources that the best plan does not need only make other plans worse. If no plan was feasible, none has become
+        feasible unless a mission released resources.
 
         Args:
-            taken: Resources taken, or released, by missions planned since. Resources that the best plan does not need
-                only make other plans worse. If no plan was feasible, none has become so unless a mission released
-                something.
+            tables: Tables of a mission.
+            taken: Resources taken or released by missions planned since.
         """
         best = max(tables, key=lambda table: float(table.objective.max()), default=None)
         if best is None:
@@ -237,7 +243,7 @@ class _TierPlanner:
         return any(_RELEASED in resources or required & resources for resources in taken)
 
     def _resources(self, plan: Plan | None) -> frozenset[object]:
-        """Return the units, nodes and segments that a plan uses."""
+        """Return the units, nodes and link segments that a plan uses."""
         if plan is None:
             return frozenset()
         segments = (self._session.index.segment_between(t.source, t.target) for t in plan.transfers)
@@ -246,7 +252,7 @@ class _TierPlanner:
         )
 
     def _decide(self, key: str, problem: MissionProblem | None, tables: Sequence[TwoPartitionTable]) -> Verdict:
-        """Return the verdict of the exact search; that of the tables if all is bounded and no rejections are wanted."""
+        """Return the verdict of the exact search, or of the tables if all plans are bounded and not explained."""
         if problem is None or self._explain or self._aim != "margins" or not bounds_all_plans(problem):
             return self._session.plan_with_diagnosis(key, aim=self._aim)
         return choose_from_tables(problem, tables, proven_only=False, with_fallback=len(self._keys) == 1) or _NO_ROOM
@@ -260,16 +266,16 @@ class _TierPlanner:
     def _reserve(self, key: str, verdict: Verdict) -> None:
         """Reserve the plan of the verdict, without its fallback.
 
-        If nothing is feasible, reserve the closest infeasible plan, or for `_NO_ROOM` the plan of the snapshot: it goes
-        on serving.
+        If no plan is feasible, reserve the closest infeasible plan or, for `_NO_ROOM`, the current plan, which
+        continues to serve.
         """
         chosen = self._session.snapshot.current_plans.get(key) if verdict is _NO_ROOM else verdict.chosen
         self._session.reserve(key, replace(chosen, fallback=None) if chosen is not None else None)
 
     def finalise(self) -> None:
-        """Update the figures of all plans to the load of the whole tier, and add fallbacks where there is room.
+        """Update the estimates of all plans to the load of the whole tier, and add fallbacks if they fit.
 
-        Fallbacks come last, so that none of them keeps another mission from being served.
+        Fallbacks come last, so that none of them prevents another mission from being served.
         """
         for key, verdict in self.verdicts.items():
             problem, chosen = self._session.problem(key, aim=self._aim), self._session.reservations.plans.get(key)
@@ -282,12 +288,12 @@ class _TierPlanner:
             elif verdict.closest is not None:
                 self.verdicts[key] = replace(verdict, closest=chosen)
 
-    # ------------------------------------------------------------------------------------------------ together
+    # ------------------------------------------------------------------------------------------------ improvement
 
     def improve(self, rounds: int, gap: float) -> float:
-        """Improve the plans of the tier by column generation and large neighbourhood search; return the upper bound.
+        """Improve the plans of the tier by column generation and large neighbourhood search; return an upper bound.
 
-        The plans found before are restored unless the new ones have a higher value.
+        The previous plans are restored unless the new ones have a higher value.
         """
         before, (tables, searches) = self._save(self._keys), self._release(self._keys)
         unbounded = sum(self._has_unbounded_plans(key) for key in self._keys if key not in tables) * (
@@ -311,15 +317,15 @@ class _TierPlanner:
         return bound
 
     def _has_unbounded_plans(self, key: str) -> bool:
-        """Return True if plans that are on no table of the mission are not bounded."""
+        """Return True if plans of the mission outside its tables are not bounded."""
         problem = self._session.problem(key)
         return isinstance(problem, MissionProblem) and not bounds_all_plans(problem)
 
     def _improve_neighbourhoods(self, prices: Mapping[Resource, float], bound: float, gap: float) -> None:
         """Improve the plans by large neighbourhood search over the resources with the highest dual prices.
 
-        For each, free the missions that use it and some that are not served, plan these together by column generation,
-        and keep the result if the value of the tier grows.
+        For each, release the missions that use it and some unserved missions, plan these together by column generation,
+        and keep the result if the value of the tier increases.
         """
         priciest = sorted(
             (resource for resource, price in prices.items() if price > 0),
@@ -330,7 +336,7 @@ class _TierPlanner:
             if not self._may_continue() or bound - self.value <= gap * bound:
                 return
             released = self._find_neighbourhood(resource)
-            if len(released) < 2 or released in tried:  # noqa: PLR2004 - one alone has been planned already
+            if len(released) < 2 or released in tried:  # noqa: PLR2004 - a single mission is planned already
                 continue
             tried.add(released)
             before, value = self._save(released), self.value
@@ -344,7 +350,7 @@ class _TierPlanner:
                 self._restore(before)
 
     def _search_unserved(self) -> None:
-        """Search beyond the table for missions that are not served: more partitions, and nodes farther away."""
+        """Search outside the tables for unserved missions: more partitions, and nodes farther away."""
         for key in [key for key, verdict in self.verdicts.items() if verdict is _NO_ROOM]:
             if not self._may_continue():
                 return
@@ -353,7 +359,7 @@ class _TierPlanner:
                 self._accept(key, replace(verdict, plan=replace(verdict.plan, fallback=None)))
 
     def _find_neighbourhood(self, resource: Resource) -> tuple[str, ...]:
-        """Return the missions to free for a resource: those that use it and some that are not served."""
+        """Return the missions to release for a resource: those that use it and some unserved missions."""
         unserved = [key for key in self._keys if not isinstance(self.verdicts[key], Feasible)]
         users = [
             k
@@ -363,9 +369,9 @@ class _TierPlanner:
         return tuple(sorted([*sorted(users)[:_MAX_RELEASED], *unserved[: _MAX_RELEASED // 3]]))
 
     def _release(self, keys: Sequence[str]) -> tuple[dict[str, list[TwoPartitionTable]], dict[str, PricedSearch]]:
-        """Release what these missions hold; return their non-empty tables over all members of each class, and searches.
+        """Release the reservations of these missions; return their tables over all members of each class, and searches.
 
-        A mission's tables and its exact search share one budget.
+        Missions without a table are left out. The tables and the exact search of a mission share one budget.
         """
         for key in keys:
             self._session.reserve(key, None)
@@ -377,7 +383,7 @@ class _TierPlanner:
         return tables, searches
 
     def _apply(self, keys: Sequence[str], selection: Selection) -> None:
-        """Reserve the chosen plans as far as they fit together; insert the other missions by urgency."""
+        """Reserve the chosen plans as far as they fit together; insert the other missions by regret."""
         rest = []
         for key in keys:
             verdict = (
@@ -407,9 +413,9 @@ def _build_without_fallback(problem: MissionProblem, candidate: Candidate) -> Pl
 
 
 def _urgency(tables: Sequence[TwoPartitionTable]) -> tuple[float, float]:
-    """Return the sort key of a mission, the smallest first: minus its regret, then the slack of its deadline.
+    """Return the ascending sort key of a mission: minus its regret, then its latency slack.
 
-    The regret is what it loses on the next best units; a unit that is missing counts as not being served.
+    The regret is the loss of objective on the next best units; a missing unit counts as not being served.
     """
     best: dict[tuple[str, str], float] = {}
     for table in tables:
@@ -424,7 +430,7 @@ def _urgency(tables: Sequence[TwoPartitionTable]) -> tuple[float, float]:
 
 
 def _list_seeds(tables: Sequence[TwoPartitionTable], verdict: Verdict) -> list[Candidate]:
-    """Return the candidates of the tables that equal the verdict's plan."""
+    """Return the candidates of the tables that equal the plan of the verdict."""
     if not isinstance(verdict, Feasible):
         return []
     paths = [(table, path) for table in tables if (path := table.find_path(verdict.plan)) >= 0]

@@ -1,15 +1,15 @@
-"""Pareto front of one mission: the plans that no other plan beats in latency, energy and accuracy at once.
+"""Pareto front of one mission: the plans that no other plan dominates in latency, energy and accuracy.
 
-Method: the epsilon-constraint method. Minimise energy with latency below the last point's, then latency with at most
-that energy, and repeat; variants and the accuracy that cuts and codecs lose are the outer loop, with the loss limited
-below the largest one found. Each step is an exact constrained search (`best_first`), and dominated points are removed
-at the end.
+Method: the epsilon-constraint method. Minimise energy with latency below that of the last point, then latency with at
+most that energy, and repeat. The outer loops are over variants and over the accuracy lost at cuts and codecs, which is
+limited below the largest loss found. Each step is an exact constrained search (`best_first`); dominated points are
+removed at the end.
 
-Complexity: two searches a point and up to `_MAX_POINTS` points for each variant and limit of the loss; O(P²)
-comparisons of P points.
+Complexity: two searches per point and up to `_MAX_POINTS` points per variant and limit of the loss; O(P²) comparisons
+of P points.
 
 Validity: exact up to the relative step `1 - _STEP`, between points of one variant. `CandidateFront.is_complete` is
-false if a search was interrupted.
+False if a search was interrupted.
 """
 
 from dataclasses import dataclass
@@ -33,10 +33,11 @@ _MAX_POINTS = 200
 
 @dataclass(frozen=True, slots=True)
 class CandidateFront:
-    """Pareto front by ascending latency.
+    """Pareto front of candidates.
 
     Attributes:
-        is_complete: False if an interrupted search may have missed points.
+        points: Candidates, by ascending latency.
+        is_complete: False if a search was interrupted, so that points may be missing.
     """
 
     points: tuple[Candidate, ...]
@@ -44,7 +45,7 @@ class CandidateFront:
 
 
 def trace_front(problem: MissionProblem, budget: Budget) -> CandidateFront:
-    """Return the front within structural rules and rate; limits of latency, energy and accuracy do not apply."""
+    """Return the front within structural rules and rate; limits on latency, energy and accuracy do not apply."""
     points, is_complete = list[_FrontPoint](), True
     graphs = ScopeGraphs(problem, SearchScope(), budget)
     for variant_graph in graphs.list_graphs():
@@ -61,7 +62,7 @@ def trace_front(problem: MissionProblem, budget: Budget) -> CandidateFront:
 
 @dataclass(frozen=True, slots=True)
 class _FrontPoint:
-    """A candidate with its energy in joules, infinite if unknown, and its accuracy, 0 if unknown."""
+    """Candidate with its energy in joules, infinite if unknown, and its accuracy, 0 if unknown."""
 
     candidate: Candidate
     energy: float
@@ -69,12 +70,12 @@ class _FrontPoint:
 
     @property
     def criteria(self) -> tuple[float, float, float]:
-        """Return (latency, energy, minus accuracy): less is better in each."""
+        """Return (latency, energy, minus accuracy); smaller is better in each."""
         return self.candidate.latency, self.energy, -self.accuracy
 
 
 def _make_point(variant_graph: VariantGraph, path: GraphPath) -> _FrontPoint:
-    """Return the path's figures, with unknown energy as infinity and not as a multiple of the limit."""
+    """Return the point of a path; unknown energy is infinite here, not a multiple of the limit."""
     graph = variant_graph.graph
     estimate = guaranteed_accuracy(
         variant_graph.problem.requirements.accuracy_of(variant_graph.variant), [graph.units[place] for place, _ in path]
@@ -84,9 +85,9 @@ def _make_point(variant_graph: VariantGraph, path: GraphPath) -> _FrontPoint:
 
 
 def _trace_losses(full: VariantGraph, budget: Budget) -> tuple[list[GraphPath], bool]:
-    """Return paths for every useful level of accuracy loss, and whether they are complete.
+    """Return paths for every useful limit on the accuracy loss, and whether they are complete.
 
-    The loss is first unlimited, then limited below the largest one found, until no path loses accuracy.
+    The loss is first unlimited, then limited below the largest loss found, until no path loses accuracy.
     """
     variant_graph = full.within_rate()
     graph = variant_graph.graph
@@ -101,9 +102,9 @@ def _trace_losses(full: VariantGraph, budget: Budget) -> tuple[list[GraphPath], 
 def _trace_paths(
     variant_graph: VariantGraph, limits: tuple[PathLimit, ...], budget: Budget
 ) -> tuple[list[GraphPath], bool]:
-    """Return paths from the least energy to the least latency, and whether they are complete.
+    """Return paths from minimum energy to minimum latency, and whether they are complete.
 
-    Each has the least energy of the paths that are faster than the one before.
+    Each has the minimum energy of all paths that are faster than its predecessor.
     """
     graph, modes, is_allowed = variant_graph.graph, variant_graph.problem.modes, variant_graph.path_filter(strict=True)
 
@@ -138,7 +139,7 @@ def _trace_paths(
 
 
 def _dominates(point: _FrontPoint, other: _FrontPoint) -> bool:
-    """Return True if `point` is at least as good in all three figures and better in at least one, within `EPSILON`."""
+    """Return True if `point` is at least as good in all criteria and better in one, within `EPSILON` (relative)."""
     pairs = list(zip(point.criteria, other.criteria, strict=True))
     return all(a <= b or abs(a - b) <= EPSILON * abs(b) for a, b in pairs) and any(
         a < b - EPSILON * abs(b) for a, b in pairs

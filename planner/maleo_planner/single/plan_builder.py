@@ -1,4 +1,4 @@
-"""Plan builder: turns a candidate into a plan with the figures of each partition, each transfer and the whole."""
+"""Plan builder: turns a candidate into a plan, with estimates for each partition, each transfer and the whole."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ from maleo_planner.types.variants import RunnableVariant
 
 
 def build_plan(problem: MissionProblem, candidate: Candidate, *, with_fallback: bool = True) -> Plan:
-    """Return the plan of a candidate and, if `with_fallback`, its fallback and the cost of switching to it."""
+    """Build the plan of a candidate; with `with_fallback` including its fallback and migration cost."""
     requirements, variant, source = problem.requirements, candidate.variant, problem.source
     partitions = tuple(_partition(problem, variant, partition) for partition in candidate.partitions)
     transfers = _transfers(problem, variant, candidate.partitions)
@@ -73,7 +73,7 @@ def build_plan(problem: MissionProblem, candidate: Candidate, *, with_fallback: 
 def _accuracy(
     requirements: Requirements, variant: RunnableVariant, partitions: Sequence[CandidatePartition]
 ) -> Estimate | None:
-    """Return the variant's accuracy less analogue tolerance and the loss of cuts and codecs; None if it is unknown."""
+    """Return the accuracy of the plan: of the variant, less tolerances and losses at cuts; None if unknown."""
     accuracy = guaranteed_accuracy(requirements.accuracy_of(variant), [partition.unit for partition in partitions])
     loss = sum(
         requirements.accuracy_loss(variant, partition.first - 1, _codec(variant, partition))
@@ -83,7 +83,7 @@ def _accuracy(
 
 
 def _partition(problem: MissionProblem, variant: RunnableVariant, partition: CandidatePartition) -> PlannedPartition:
-    """Return the planned partition of a piece with its figures."""
+    """Return the planned partition, with its estimates."""
     costs, load = problem.costs(variant, partition.unit), problem.load(variant, partition.unit)
     assert costs is not None
     estimate, queue = costs.estimate(partition.first, partition.last), load.queue
@@ -112,12 +112,12 @@ def _partition(problem: MissionProblem, variant: RunnableVariant, partition: Can
 
 
 def _codec(variant: RunnableVariant, partition: CandidatePartition) -> Codec | None:
-    """Return the codec in which the piece receives its input; None for none."""
+    """Return the codec in which the partition receives its input; None if it is not encoded."""
     return find_codec(variant, partition.first - 1, partition.codec) if partition.codec else None
 
 
 def _boundary(model: Model, variant: RunnableVariant, after: int) -> tuple[Tensor, ...]:
-    """Return the tensors that cross after block `after`: the model's inputs for -1, its outputs for the last block."""
+    """Return the tensors after block `after`: the inputs of the model for -1, its outputs for the last block."""
     if after < 0:
         return tuple(model.spec.inputs)
     if after == len(variant.blocks) - 1:
@@ -149,7 +149,7 @@ def _transfer(
     sender: UnitFacts,
     partition: CandidatePartition,
 ) -> PlannedTransfer:
-    """Return the transfer of the input and of the answer; with a codec, including the work on both sides."""
+    """Return the transfer of the tensors and of the answer, including encoding and decoding."""
     node, link, codec = partition.unit.node, problem.link(before, partition.unit.node), _codec(variant, partition)
     assert link is not None
     form = codec or (variant.blocks[partition.first - 1].cut if partition.first else None)
@@ -177,7 +177,7 @@ def _transfer(
 def _link_times(
     problem: MissionProblem, partitions: Sequence[CandidatePartition], transfers: Sequence[PlannedTransfer]
 ) -> Iterable[float]:
-    """Return the seconds that a request takes of each link over all crossings, divided by the share others leave."""
+    """Return the seconds per request on each link segment over all crossings, divided by its free share."""
     nodes, found = (
         [problem.source, *(partition.unit.node for partition in partitions)],
         dict[LinkSegment | None, float](),
@@ -192,7 +192,7 @@ def _link_times(
 def _coding_times(
     problem: MissionProblem, variant: RunnableVariant, partitions: Sequence[CandidatePartition]
 ) -> Iterable[float]:
-    """Yield the seconds of each side of each codec; each side is a pipeline stage of its own."""
+    """Yield the seconds of encoding and of decoding at each codec; each is a pipeline stage of its own."""
     for before, partition in pairwise(partitions):
         if (codec := _codec(variant, partition)) is not None:
             yield from (
@@ -201,9 +201,9 @@ def _coding_times(
 
 
 def reevaluate_plan(problem: MissionProblem, plan: Plan) -> Plan:
-    """Return the plan with figures and fallback for the present reservations of others.
+    """Return the plan with estimates and fallback for the present reservations of other missions.
 
-    The figures are computed again only if a queueing delay changed and the plan is still possible.
+    Estimates are recomputed only if a queueing delay changed and the plan is still possible.
     """
     candidate = evaluate_plan(problem, plan) if _has_changed_waits(problem, plan) else None
     if candidate is not None:
@@ -214,7 +214,7 @@ def reevaluate_plan(problem: MissionProblem, plan: Plan) -> Plan:
 
 
 def _has_changed_waits(problem: MissionProblem, plan: Plan) -> bool:
-    """Return True if the queueing delay of a partition differs from the one in the plan."""
+    """Return True if the queueing delay of a partition differs from that in the plan."""
     variant = problem.find_variant(plan.variant, plan.exit)
     units = [problem.index.unit((part.node, part.unit)) for part in plan.partitions]
     queues = [problem.load(variant, unit).queue for unit in units if unit is not None and variant is not None]
@@ -224,9 +224,9 @@ def _has_changed_waits(problem: MissionProblem, plan: Plan) -> bool:
 def _choose_entry(
     problem: MissionProblem, mode: Mode, partitions: Sequence[PlannedPartition], *, with_fallback: bool = True
 ) -> tuple[str, Fallback | None]:
-    """Return the unit of the entry slot and its fallback.
+    """Return the unit of the entry slot, and its fallback.
 
-    The fallback is kept loaded in case a remote partition is lost; a local plan needs none.
+    The fallback stays loaded in case another node of the plan is lost; a Local plan needs none.
     """
     entry_units = sorted(problem.input_units, key=lambda u: u.name)
     first = partitions[0]
@@ -247,14 +247,14 @@ def _choose_entry(
 
 
 def _best_fallback(problem: MissionProblem, unit: UnitFacts, partitions: Sequence[PlannedPartition]) -> Fallback | None:
-    """Return the fastest variant that runs as a whole on the unit beside its own partition; None if none does.
+    """Return the fastest variant that fits on the unit as a whole, next to partitions of the plan; None if none does.
 
-    Variants that keep the accuracy floor come before those that do not.
+    Variants that keep the accuracy floor are preferred.
     """
     own_memory = sum(p.memory for p in partitions if (p.node, p.unit) == unit.key)
     floor, load = problem.requirements.accuracy, problem.loads[unit.key]
     if is_occupied(unit, load):
-        return None  # an exclusive unit that another mission has reserved
+        return None  # an exclusive unit that another mission reserves
     options = []
     for variant in problem.runnable_variants():
         if problem.find_incompatibility(variant, unit) is not None:
@@ -272,7 +272,7 @@ def _best_fallback(problem: MissionProblem, unit: UnitFacts, partitions: Sequenc
 
 
 def _sum_estimates(estimates: Iterable[Estimate]) -> Estimate:
-    """Return the sum of the figures with the weakest of their bases; Unknown for no figures."""
+    """Return the sum of the estimates, with the weakest of their bases; basis Unknown if there are none."""
     parts = list(estimates)
     weakest = max((f.basis for f in parts), key=BASIS_RANK.__getitem__, default=Basis.UNKNOWN)
     sources = ", ".join(dict.fromkeys(f.source for f in parts if f.source))
@@ -280,7 +280,7 @@ def _sum_estimates(estimates: Iterable[Estimate]) -> Estimate:
 
 
 def _margins(requirements: Requirements, built: Plan) -> dict[str, float]:
-    """Return the relative margins of the plan by name, not clipped; without those of unknown energy or accuracy."""
+    """Return the relative margins of the plan by name, not clipped; unknown energy and accuracy have none."""
     margins = {}
     if requirements.latency is not None:
         margins["latency"] = (requirements.latency.value - built.latency.value) / requirements.latency.value

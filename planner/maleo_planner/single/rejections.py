@@ -1,4 +1,4 @@
-"""Rejections: structural rules that a unit or a mode breaks, with code, example and missing share."""
+"""Rejections: structural rules that a unit or a mode violates, with code, example and shortfall."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,12 +21,15 @@ MODES: Final[tuple[Mode, ...]] = ("Local", "Split", "Remote")
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A class of candidates that breaks a structural rule.
+    """Class of candidates that violates a structural rule.
 
     Attributes:
-        unit: (node, unit) if the rejection is about one unit.
-        variant: Empty for any.
-        shortfall: Missing share of the required quantity, None if the rule is not about a quantity.
+        candidate: The class, as text.
+        code: Rule that is violated.
+        example: A candidate of the class, as text.
+        variant: Variant concerned; empty for any.
+        unit: (node, unit) if the rejection concerns one unit.
+        shortfall: Missing share of the required quantity; None if the rule is not about a quantity.
     """
 
     candidate: str
@@ -38,9 +41,9 @@ class Rejection:
 
 
 def sort_rejections(found: Iterable[Rejection]) -> tuple[Rejection, ...]:
-    """Return the rejections without duplicates, in an order that does not depend on when each was met.
+    """Sort rejections and drop duplicates; the result does not depend on the order of `found`.
 
-    Of the rejections of one unit, those of its connection come first.
+    Among the rejections of a unit, those of its connection come first.
     """
     first = {"EgressForbidden": 0, "NoLink": 1}
 
@@ -66,7 +69,7 @@ def reject_unit(variant: RunnableVariant, unit: UnitFacts, obstacle: Incompatibi
 
 
 def reject_modes(variant: RunnableVariant, graph: PartitionGraph, allowed: Collection[Mode]) -> Iterator[Rejection]:
-    """Yield the rejections of modes that the mission does not allow, and of `Split` where no cut is legal."""
+    """Yield the rejections of modes that the mission does not allow, and of `Split` if there is no legal cut."""
     if graph.last == 1 and "Split" in allowed:
         yield Rejection("Split", "NoLegalCut", f"{variant.label} has no legal cut", variant=variant.label)
     yield from (Rejection(mode, "ModeNotAllowed", variant.label) for mode in MODES if mode not in allowed)
@@ -75,11 +78,14 @@ def reject_modes(variant: RunnableVariant, graph: PartitionGraph, allowed: Colle
 def reject_connection(
     variant: RunnableVariant, unit: UnitFacts, source: str, *, forbidden: Collection[str], linked: bool
 ) -> Iterator[Rejection]:
-    """Yield rejections of the connection from the input node `source` to the unit.
+    """Yield the rejections of the connection from the input node to a unit.
 
     Args:
-        forbidden: Kinds of data that egress keeps from the unit's node.
-        linked: Whether a link joins the nodes.
+        variant: Variant to run.
+        unit: Unit to run it on.
+        source: Name of the input node.
+        forbidden: Kinds of data that egress forbids on the node of the unit.
+        linked: Whether a Link joins the nodes.
     """
     name, concerned = unit.node.name, (variant.label, unit.key)
     if forbidden:
@@ -91,7 +97,7 @@ def reject_connection(
 def reject_whole_model(
     variant: RunnableVariant, graph: PartitionGraph, place: int, load: Load, rate: float
 ) -> Iterator[Rejection]:
-    """Yield the rejection of the whole variant on a unit whose free memory, time or power does not suffice."""
+    """Yield the rejection of the whole variant on a unit without enough free memory, time or power."""
     unit, whole_model = graph.units[place], f"{variant.label} [0..{len(variant.blocks) - 1}]"
     label, concerned = f"whole model on {unit.node.name} {unit.name}", (variant.label, unit.key)
     required, free = float(graph.memory[0, graph.last]), free_memory(unit, load)

@@ -1,7 +1,7 @@
-"""Partition graphs of one search scope, built on demand, with the rejections met on the way.
+"""Partition graphs of a search scope, built on demand, and the rejections found while building them.
 
-Only the least loaded members of each equivalence class of units are in a graph, as many as a plan can use. Units and
-codecs are left out where a graph would have more than `_MAX_CELLS` cells.
+A graph holds only the least loaded members of each equivalence class of units, as many as a plan can use. Units and
+codecs are left out if a graph would have more than `_MAX_CELLS` cells.
 """
 
 from collections import Counter
@@ -32,24 +32,24 @@ from maleo_planner.types.variants import RunnableVariant, without_codecs
 from maleo_planner.types.work_budget import CALL_WORK, Budget
 
 MAX_EXPANSIONS: Final = 20_000
-"""Maximum number of partial paths expanded for each query."""
+"""Default maximum number of partial paths expanded per query."""
 _MAX_CELLS: Final = 3_000_000
-"""Maximum number of place pairs times boundaries of one graph: some hundred megabytes in all."""
+"""Maximum number of pairs of places times boundaries of a graph: some hundred megabytes in all."""
 _MIN_UNITS: Final = 8
-"""Codecs are dropped before the number of units falls below this."""
+"""Number of units below which codecs are dropped before units."""
 _DATA_KINDS: Final = (("input", True), ("features", False))
 
 
 @dataclass(frozen=True, slots=True)
 class SearchScope:
-    """Part of the plans that a search looks at, and its effort.
+    """Plans that a search considers, and its effort.
 
     Attributes:
-        units: (node, unit) keys besides the units of the input's node and of the incumbent; None for all.
-        beyond_one_hop: Whether classes more than one hop from the input count, too, where there are too many classes to
-            search all.
-        max_partitions: Of a plan.
-        max_expansions: Maximum number of partial paths expanded for each query.
+        units: (node, unit) in addition to the units of the input node and of the incumbent; None for all.
+        beyond_one_hop: Whether classes more than one hop from the input are included if there are too many classes to
+            search all of them.
+        max_partitions: Maximum number of partitions of a plan.
+        max_expansions: Maximum number of partial paths expanded per query.
     """
 
     units: frozenset[tuple[str, str]] | None = None
@@ -58,23 +58,29 @@ class SearchScope:
     max_expansions: int = MAX_EXPANSIONS
 
     def is_whole(self, problem: MissionProblem) -> bool:
-        """Return True if every unit, or an equally good one, is in the scope."""
+        """Return True if every unit, or an equivalent one, is in the scope."""
         return self.units is None and (problem.searches_all_classes or self.beyond_one_hop)
 
 
 class ScopeGraphs:
-    """Graphs of the variants in one scope, and what a search over them met and left out.
+    """Graphs of all variants in a scope, and the state of a search over them.
 
     Attributes:
-        is_complete: Whether no plan was left out.
-        upper_bound: Of the objective of the plans that were left out, minus infinity for none.
+        problem: Planning problem.
+        scope: Scope of the search.
+        budget: Work budget.
+        is_complete: Whether no plan was skipped without a bound.
+        upper_bound: Upper bound on the objective of skipped plans; minus infinity for none.
     """
 
     def __init__(self, problem: MissionProblem, scope: SearchScope, budget: Budget, *, codecs: bool = True) -> None:
-        """Build no graph yet.
+        """Create the state of a search; graphs are built by `list_graphs`.
 
         Args:
-            codecs: Whether codecs may be used at cuts.
+            problem: Planning problem.
+            scope: Scope of the search.
+            budget: Work budget.
+            codecs: Whether cuts may use codecs.
         """
         self.problem = problem
         self.scope = scope
@@ -86,11 +92,11 @@ class ScopeGraphs:
 
     @property
     def rejections(self) -> tuple[Rejection, ...]:
-        """Return the rejections met so far, sorted."""
+        """Return the rejections found so far, sorted."""
         return sort_rejections(self._rejections)
 
     def skip_unbounded(self) -> None:
-        """Record that plans are left out of the search without a bound on their objective."""
+        """Record that plans are skipped without a bound on their objective."""
         self.is_complete = False
         self.upper_bound = MAX_MARGINS if self.problem.aim == "margins" else np.inf
 
@@ -101,8 +107,8 @@ class ScopeGraphs:
     def list_graphs(self) -> Iterator[VariantGraph]:
         """Yield the graph of each variant that some unit can run, and record rejections.
 
-        Where an accuracy is asked for, narrower copies follow, each without the analogue units of the next widest
-        tolerance.
+        If the mission has an accuracy objective, reduced copies follow, each without the analogue units of the next
+        widest tolerance.
         """
         members = self._select_units()
         for variant in self.problem.runnable_variants():
@@ -123,7 +129,7 @@ class ScopeGraphs:
     def _select_units(self) -> list[UnitFacts]:
         """Return the units to search: the least loaded members of each class, as many as a plan can use.
 
-        All units of the input's node and of the incumbent are included.
+        All units of the input node and of the incumbent are included.
         """
         problem, scope, incumbent_units = self.problem, self.scope, self.problem.incumbent_units
         index, source = problem.index, problem.source.name
@@ -133,7 +139,7 @@ class ScopeGraphs:
         already_chosen = Counter(id(index.classes.class_of(unit)) for unit in chosen.values())
         all_classes = problem.searches_all_classes or scope.beyond_one_hop
         for unit_class in index.classes if all_classes else (target.unit_class for target in problem.reach.targets):
-            # Members that are included anyway must not use up the places of the least loaded ones.
+            # Members that are included already must not take the places of the least loaded ones.
             chosen |= {
                 unit.key: unit
                 for unit in problem.loads.least_loaded(unit_class, max_partitions + already_chosen[id(unit_class)])
@@ -146,7 +152,13 @@ class ScopeGraphs:
 
 
 class BuiltGraph(NamedTuple):
-    """Graph of a variant, None if no unit can run it, with rejections and whether all units and codecs are in it."""
+    """Graph of a variant, with the rejections found.
+
+    Attributes:
+        graph: The graph; None if no unit can run the variant.
+        rejections: Rejections of units, modes and connections.
+        is_complete: Whether all units and codecs are in the graph.
+    """
 
     graph: VariantGraph | None
     rejections: Sequence[Rejection]
@@ -161,10 +173,14 @@ def build_graph(
     codecs: bool = True,
     budget: Budget | None = None,
 ) -> BuiltGraph:
-    """Return the graph of the variant over the members that can run it.
+    """Build the graph of a variant over the members that can run it.
 
     Args:
-        budget: Spend the work of building from it.
+        problem: Planning problem.
+        variant: Variant to run.
+        members: Units to consider.
+        codecs: Whether cuts may use codecs.
+        budget: Work budget to charge; None for none.
     """
     usable, rejections = list[UnitFacts](), list[Rejection]()
     for unit in members:
@@ -193,9 +209,9 @@ def build_graph(
 def _limit_size(
     problem: MissionProblem, variant: RunnableVariant, units: list[UnitFacts], *, codecs: bool, budget: Budget
 ) -> tuple[list[UnitFacts], bool, bool]:
-    """Return the units to search, whether codecs are searched, and whether that is all of both.
+    """Return the units to search, whether codecs are searched, and whether nothing was left out.
 
-    Codecs are dropped before units. Units of the input's node and of the incumbent are kept first, then the fastest.
+    Codecs are dropped before units. Units of the input node and of the incumbent are kept first, then the fastest.
     """
     boundaries, is_complete = len(partition_graph.find_last_blocks(variant)), True
     places = int(np.sqrt(_MAX_CELLS / boundaries))
@@ -223,7 +239,7 @@ def _list_rejections(variant_graph: VariantGraph) -> Iterator[Rejection]:
     yield from reject_modes(variant, graph, problem.requirements.mission.spec.modes)
     for place, unit in enumerate(graph.units):
         if graph.codec_ranks[place]:
-            continue  # another place of a unit that was checked already
+            continue  # another place of the same unit
         if not graph.is_local[place]:
             forbidden = [kind for kind, raw in _DATA_KINDS if not problem.may_receive(unit.node, raw)]
             linked = problem.link(problem.source, unit.node) is not None

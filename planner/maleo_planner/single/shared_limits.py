@@ -1,7 +1,7 @@
-"""Limits on sums over several steps of a path: the time of a link crossed repeatedly, and the power cap of a node.
+"""Limits on sums over several steps of a path: time of a link that is crossed repeatedly, power cap of a node.
 
-The graph ensures that each single step keeps these limits. The bounds of the search do not cover their sums, so the
-search checks partial and complete paths.
+The partition graph ensures that each single step keeps these limits. The lower bounds of the search do not cover their
+sums, so the search checks partial and complete paths.
 """
 
 from collections.abc import Iterator
@@ -30,9 +30,8 @@ class SharedUse:
     """Use of shared limits by a path.
 
     Attributes:
-        link_seconds: Seconds that a request takes of the busiest link that it crosses more than once, divided by the
-            share that others leave.
-        power_excess: Relative amount by which the tightest power cap is exceeded, negative if it is kept.
+        link_seconds: Seconds per request on the busiest link that is crossed more than once, divided by its free share.
+        power_excess: Relative excess over the tightest power cap; negative if it is kept.
     """
 
     link_seconds: float = 0.0
@@ -41,11 +40,7 @@ class SharedUse:
 
 @dataclass(frozen=True, slots=True)
 class SharedLimits:
-    """Shared limits over the paths of one graph.
-
-    Attributes:
-        rate: requests/s.
-    """
+    """Shared limits of the paths of a partition graph; `rate` is in requests/s."""
 
     index: FleetIndex
     loads: ReservationView
@@ -87,7 +82,7 @@ class SharedLimits:
         return SharedUse(busiest, power_excess)
 
     def _list_energy(self, sender: int, receiver: int, boundary: int, end: int) -> Iterator[tuple[UnitFacts, float]]:
-        """Yield (unit, joules) of a step: of computing, and of both sides of a codec; infinite where unknown."""
+        """Yield (unit, joules) of a step: of the computation, and of encoding and decoding; infinite if unknown."""
         graph = self.graph
         yield graph.units[receiver], graph.energy.span(receiver, boundary, end)
         if graph.codec_ranks[receiver]:
@@ -98,7 +93,7 @@ class SharedLimits:
                 yield unit, side.joules
 
     def _crossing_seconds(self, segment: LinkSegment, origin: NodeFacts, place: int, boundary: int) -> float:
-        """Return the seconds a crossing takes of the link, divided by the share that others leave, without coding."""
+        """Return the link seconds of a crossing divided by the free share of the link, without codec work."""
         target, name = self.graph.units[place].node, self.graph.codec_name(place, boundary)
         link = self.index.link(origin, target)
         codec = find_codec(self.variant, self.graph.last_blocks[boundary], name) if name else None

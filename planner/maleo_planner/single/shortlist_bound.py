@@ -1,21 +1,21 @@
-"""Upper bound on the objective of all plans outside a two-partition table: with more parts or farther nodes.
+"""Upper bound on the objective of all plans outside a two-partition table: with more partitions or farther nodes.
 
-Problem: of all paths that start on the input's node with at least three partitions, or elsewhere with at least two,
-bound the least cost from below (`two_partition_table` holds the others).
+Problem: find a lower bound on the cost of all paths that start on the input node with at least three partitions, or
+elsewhere with at least two (`two_partition_table` holds all others).
 
-Method: backward recurrence over boundaries, with up to `_MAX_LATER_PARTITIONS` more parts after those:
+Method: backward recurrence over boundaries, with up to `_MAX_LATER_PARTITIONS` further partitions:
 
-    rest[a] = min over rows d and ends b of inbound[d, a] + span[d, a, b] + rest[b],  rest[last] = 0
+    to_go[a] = min over rows d and ends b of inbound[d, a] + span[d, a, b] + to_go[b],  to_go[last] = 0
 
-`inbound` is the best hop into the row's location from anywhere (`egress_reach`). Nodes more than one hop away are one
-pseudo-row, which is entered by the best hop from a near node and costs the cheapest chain of the best figures of any
-class (`_cheapest_chain`). The Soft limits are enumerated as in `objective`.
+`inbound` is the best hop into the location of the row from anywhere (`egress_reach`). Nodes more than one hop away are
+one pseudo-row, which is entered by the best hop from a near node and costs the cheapest chain of the minimum costs over
+all classes (`_cheapest_chain`). The Soft limits are enumerated as in `objective`.
 
 Complexity: O(R B²) for each combination of clipped Soft limits with R rows and B boundaries, O(B³) for the pseudo-row.
 
-Validity: a relaxation, so that no such path costs less. Hops and far units have the best of each figure separately,
-units may serve again, and of the Hard limits only that of latency is checked. The bound holds only where `_is_bounded`
-does: all units plain, no codec, no lossy cut.
+Validity: the recurrence is a relaxation, so no such path costs less: hops and far units have the minimum of each
+quantity separately, units may be used repeatedly, and of the Hard limits only the latency limit is checked. The bound
+holds only for variants for which `_is_bounded` is True: all units plain, no codec, no lossy cut.
 """
 
 from typing import Final
@@ -34,14 +34,14 @@ from maleo_planner.types.numeric import EPSILON, Array
 from maleo_planner.types.variants import RunnableVariant
 
 _MAX_LATER_PARTITIONS: Final = 3  # partitions after the first
-_BOUNDED: Final = IndexCache[tuple[str, str, bool], bool]("covers", depends_on_classes=True)
-"""(model, variant, whether no accuracy is asked for) -> `_is_bounded`."""
+_BOUNDED: Final = IndexCache[tuple[str, str, bool], bool]("bounded", depends_on_classes=True)
+"""(model, variant, whether the mission has no accuracy objective) -> `_is_bounded`."""
 
 
 def bounds_all_plans(problem: MissionProblem) -> bool:
     """Return True if tables and bound together cover every plan of the mission.
 
-    They do where each table has room for all units, and no variant has a codec, a cut that loses accuracy or a usable
+    They do if each table has room for all units, and no variant has a codec, a cut that loses accuracy, or a usable
     unit that is not plain.
     """
     return all(_is_bounded(problem, variant) for variant in problem.runnable_variants())
@@ -66,8 +66,8 @@ def _is_bounded(problem: MissionProblem, variant: RunnableVariant) -> bool:
 def bound_outside(table: TwoPartitionTable, prices: Prices | None = None) -> float:
     """Return an upper bound on objective less price of every path outside the table.
 
-    Aims `energy` and `rate` and variants that are not covered are not bounded: the result is the largest possible
-    value. Minus infinity proves that no feasible path exists outside the table.
+    Minus infinity proves that no feasible path exists outside the table. Aims `energy` and `rate`, and variants that
+    are not covered, are not bounded: the result is then the maximum of the objective.
     """
     aim = table.problem.aim
     if not _is_bounded(table.problem, table.variant) or aim in {"energy", "rate"}:
@@ -90,7 +90,7 @@ def bound_outside(table: TwoPartitionTable, prices: Prices | None = None) -> flo
 
 
 def _minimum_cost_outside(table: TwoPartitionTable, piece: LinearPiece, prices: Prices | None) -> float:
-    """Return a lower bound on the cost of a path outside the table, by the weights of one piece of the objective."""
+    """Return a lower bound on the cost of paths outside the table, for one linear piece of the objective."""
     problem, costs, input_rows, last = table.problem, table.costs, table.input_rows, len(table.costs.last_blocks) - 1
     seconds, joules = piece.seconds, piece.joules
     sigma_weight, energy = (seconds + piece.tail_excess) * problem.requirements.z, problem.requirements.energy
@@ -142,7 +142,7 @@ def _minimum_cost_outside(table: TwoPartitionTable, piece: LinearPiece, prices: 
 
 
 def _minimum_hop_cost(table: TwoPartitionTable, hop: HopBound | None, seconds: float, joules: float) -> Array:
-    """Return (B,) the least cost of a hop with these figures at each boundary; infinite without a hop."""
+    """Return (B,) minimum costs of a hop within this bound at each boundary; infinite without a hop."""
     sizes = table.costs.sizes
     if hop is None or not hop.bandwidth:
         return np.full_like(sizes, np.inf)
@@ -150,7 +150,7 @@ def _minimum_hop_cost(table: TwoPartitionTable, hop: HopBound | None, seconds: f
 
 
 def _cheapest_chain(span: Array) -> Array:
-    """Return (B, B) the cheapest chain of at most `_MAX_LATER_PARTITIONS` spans between two boundaries."""
+    """Return (B, B) costs of the cheapest chain of at most `_MAX_LATER_PARTITIONS` spans between two boundaries."""
     found = span
     for _ in range(_MAX_LATER_PARTITIONS - 1):
         found = np.minimum(found, (found[:, :, None] + span[None, :, :]).min(axis=1))

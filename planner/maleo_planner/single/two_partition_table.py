@@ -1,18 +1,18 @@
-"""Two-partition table: every plan of one variant in at most two partitions, evaluated at once as arrays.
+"""Two-partition table: all plans of a variant with at most two partitions, evaluated at once as arrays.
 
-Problem: evaluate each unit one hop from the input alone, and each pair of a unit of the input's node and a second unit
-with each cut between. Most optimal plans have this form.
+Problem: evaluate each unit one hop from the input alone, and each pair of a unit of the input node and a second unit
+with each cut between them. Most optimal plans have this form.
 
-Method: a row is a unit with the link from the input's node. The figures of a path are sums (or, for the time of the
-slowest stage, maxima) of a first and a second part, which are broadcast against each other; the feasible path of the
-highest objective, or of objective less prices, is an argmax.
+Method: a row is a unit with the Link from the input node. The costs of a path are sums (or, for the bottleneck time,
+maxima) over a first and a second partition, which are broadcast against each other. The feasible path of maximum
+objective, or of maximum objective less prices, is an argmax.
 
-Complexity: O(R B²) for the feasible spans and O(H R B) for all paths, with R rows of which H are of the input's node,
-and B boundaries. `_MAX_CELLS` bounds the tables.
+Complexity: O(R B²) for the feasible spans and O(H R B) for all paths, with R rows, H of them on the input node, and B
+boundaries. `_MAX_CELLS` limits the size of tables.
 
-Validity: the table is exact for the paths it holds. It leaves out codecs, cuts that lose accuracy, units that are not
-plain (`is_plain`) and farther or longer paths: `shortlist_bound` bounds those, so that the best of the table is often
-proven optimal.
+Validity: the table is exact for the paths that it holds. It leaves out codecs, cuts that lose accuracy, units that are
+not plain (`is_plain`), and farther or longer paths. `shortlist_bound` bounds those, so the best path of the table is
+often proven optimal.
 """
 
 from collections.abc import Sequence
@@ -46,18 +46,21 @@ from maleo_planner.types.work_budget import CALL_WORK, Budget
 
 _MAX_TIES: Final = 64
 _MAX_SHORTLISTED: Final = 24
+"""Maximum number of units that a table, or the far scope, contributes to the exact search."""
 _MAX_CELLS: Final = 6_000_000
 _COMPATIBLE_CLASSES: Final = IndexCache[
     tuple[str, str, Location, tuple[Egress, Egress, bool, bool]], list[ReachableClass]
 ]("compatible classes", depends_on_classes=True)
-"""(model, variant, location of the source, what the mission asks for) -> `_list_compatible_classes`."""
+"""(model, variant, location of the source, properties of the mission) -> `_list_compatible_classes`."""
 
 
 def build_tables(problem: MissionProblem, budget: Budget, *, all_members: bool = False) -> list["TwoPartitionTable"]:
-    """Return the table of each variant that keeps the accuracy floor and has rows, while the budget lasts.
+    """Build the table of each variant that keeps the accuracy floor and has rows, while the budget lasts.
 
     Args:
-        all_members: All members of a class instead of the least loaded one.
+        problem: Planning problem.
+        budget: Work budget.
+        all_members: Whether rows are all members of a class, instead of the least loaded one.
     """
     found = []
     for variant in problem.runnable_variants():
@@ -77,7 +80,7 @@ def max_rows(variant: RunnableVariant) -> int:
 def near_scope(problem: MissionProblem, tables: Sequence["TwoPartitionTable"]) -> SearchScope:
     """Return the scope of the best units of the tables and of units that are not plain.
 
-    All pairs of all units would be too many.
+    Searching all pairs of units would take too long.
     """
     ranks: dict[tuple[str, str], tuple[float, float, float]] = {}
     for table in tables:
@@ -96,7 +99,7 @@ def near_scope(problem: MissionProblem, tables: Sequence["TwoPartitionTable"]) -
 
 
 def _path_merits(table: "TwoPartitionTable") -> Array:
-    """Return what the search maximises for each path; minus infinity where the path is infeasible."""
+    """Return the value that the search maximises for each path; minus infinity if the path is infeasible."""
     if table.problem.aim == "margins":
         return table.objective
     found = {"latency": table.tail, "energy": table.energy, "rate": table.busy}[table.problem.aim]
@@ -106,7 +109,7 @@ def _path_merits(table: "TwoPartitionTable") -> Array:
 def far_scope(problem: MissionProblem, near: SearchScope) -> SearchScope:
     """Return the scope extended beyond one hop to the fastest other units.
 
-    Used where no near unit gives a feasible plan.
+    Used if no near unit gives a feasible plan.
     """
     near_classes, times = {id(target.unit_class) for target in problem.reach.targets}, dict[tuple[str, str], float]()
     for unit_class in problem.index.classes:
@@ -123,7 +126,7 @@ def far_scope(problem: MissionProblem, near: SearchScope) -> SearchScope:
 def _list_rows(
     problem: MissionProblem, variant: RunnableVariant, *, all_members: bool
 ) -> list[tuple[OneHopUnit, Load]]:
-    """Return the rows with the reservations on each: units of the input's node first, then those one hop away."""
+    """Return the rows with their loads: units of the input node first, then those one hop away."""
     source, spec = problem.source, problem.requirements.mission.spec
     input_units = [
         unit
@@ -144,14 +147,14 @@ def _list_rows(
         rows += [
             (OneHopUnit(unit, target.link, target.raw, target.features), load)
             for unit in chosen
-            # Of all obstacles only an exclusive reservation is not covered by `_list_compatible_classes`.
+            # `_list_compatible_classes` covers all obstacles except exclusive reservations.
             if unit.node.name != source.name and not is_occupied(unit, load := problem.loads[unit.key])
         ]
     return rows
 
 
 def _list_compatible_classes(problem: MissionProblem, variant: RunnableVariant) -> list[ReachableClass]:
-    """Return the plain classes one hop away that can run the variant, regardless of reservations; cached."""
+    """Return the plain classes one hop away that can run the variant, regardless of reservations (cached)."""
     egress, index, requirements = problem.requirements.mission.spec.egress, problem.index, problem.requirements
     asked_for = egress.input, egress.features, requirements.accuracy is not None, requirements.updates_per_request > 0
     known, key = (
@@ -167,10 +170,10 @@ def _list_compatible_classes(problem: MissionProblem, variant: RunnableVariant) 
 
 
 def is_plain(problem: MissionProblem, unit: UnitFacts, variant: RunnableVariant | None = None) -> bool:
-    """Return True if the table's cost model holds for the unit, for `variant` or for all variants if None.
+    """Return True if the cost model of the table holds for the unit, for one variant or, if None, for all.
 
-    Costs on a plain unit depend neither on the other models there nor on model updates, the unit does not lower a
-    required accuracy, and each span of the variant has a figure.
+    Costs on a plain unit depend neither on other models there nor on model updates, the unit does not lower an accuracy
+    that the mission requires, and the cost of each span is known.
     """
     for each in (variant,) if variant is not None else problem.runnable_variants():
         costs = problem.index.costs(problem.model, each, unit)
@@ -182,9 +185,9 @@ def is_plain(problem: MissionProblem, unit: UnitFacts, variant: RunnableVariant 
 
 
 class TwoPartitionTable:
-    """Two-partition table of one variant.
+    """Two-partition table of a variant.
 
-    Paths have a flat index: the R single-partition paths by row, then the pairs (first row, second row, cut) in C
+    Paths have a flat index: first the R single-partition paths by row, then the pairs (first row, second row, cut) in C
     order.
     """
 
@@ -194,7 +197,9 @@ class TwoPartitionTable:
         """Evaluate all paths.
 
         Args:
-            loaded_rows: Rows with the reservations of others, rows of the input's node first.
+            problem: Planning problem.
+            variant: Variant to run.
+            loaded_rows: Rows with their loads by other missions; rows of the input node first.
         """
         rows, loads = [row for row, _ in loaded_rows], [load for _, load in loaded_rows]
         self.problem = problem
@@ -219,7 +224,7 @@ class TwoPartitionTable:
         )
         costs = self.costs
         fits = costs.is_span & (costs.memory <= free_bytes[:, None, None]) & np.isfinite(self.wait_mean)[:, None, None]
-        # Every stage must sustain the rate by itself.
+        # Each stage must sustain the rate by itself.
         fits &= requirements.rate * costs.compute <= (1 + EPSILON) * self._free_shares[:, None, None]
         if any(load.wait_budgets for load in loads):
             slowest = np.where(fits, costs.compute, 0.0).max(axis=(1, 2)).tolist()
@@ -241,12 +246,15 @@ class TwoPartitionTable:
         self.crossable &= requirements.rate * costs.link_seconds <= (1 + EPSILON) * self._free_link_shares[:, None]
         self._evaluate_paths()
 
-    # ------------------------------------------------------------------------------------------------ the table
+    # ------------------------------------------------------------------------------------------------ paths
 
     def best(self, prices: Array | None = None) -> list[tuple[float, Candidate]]:
-        """Return (value, candidate) of the path of the highest objective, less its `prices`; empty if none is feasible.
+        """Return (value, candidate) of the path of maximum objective less price; empty if none is feasible.
 
         Ties are broken by `Candidate.sort_key`.
+
+        Args:
+            prices: Price of each path; None for no prices.
         """
         net = self.objective if prices is None else self.objective - prices
         top = float(net.max())
@@ -274,25 +282,25 @@ class TwoPartitionTable:
         )
 
     def _terms(self, path: int) -> dict[str, float]:
-        """Return the terms that sum to the path's objective, by name."""
+        """Return the terms that sum to the objective of a path, by name."""
         mean, tail, energy, busy = (float(each[path]) for each in (self.mean, self.tail, self.energy, self.busy))
         terms = self._objective.terms(mean=mean, tail=tail, energy=energy, busy=busy, accuracy=self._accuracy)
         moved = self.problem.incumbent is not None and path != self.incumbent_index
         return terms | ({"move": -MOVE_COST} if moved else {})
 
     def required_resources(self, path: int) -> frozenset[object]:
-        """Return the units, the nodes with a power cap and the segment whose reservations affect the path."""
+        """Return the units, nodes with a power cap, and the link segment whose reservations affect a path."""
         units = [partition.unit for partition in self._partitions(path)]
         segment = self.problem.index.segment(self.problem.source, units[-1].node)
         return frozenset({*(u.key for u in units), *(u.node.name for u in units if u.power_cap is not None), segment})
 
     @cached_property
     def best_objectives(self) -> Array:
-        """Return (R,) the best objective over the paths that end on each row."""
+        """Return (R,) maximum objectives of the paths that end on each row."""
         return self.best_by_row(self.objective)
 
     def best_by_row(self, values: Array) -> Array:
-        """Return (R,) the maximum of `values` over the paths that end on each row."""
+        """Return (R,) maxima of `values` over the paths that end on each row."""
         found = values[: len(self.rows)].copy()
         pairs = values[len(self.rows) :]
         if not pairs.size:
@@ -302,12 +310,12 @@ class TwoPartitionTable:
 
     @cached_property
     def latency_slack(self) -> float:
-        """Return the latency slack of the best path relative to its limit; 1 without a limit."""
+        """Return the latency slack of the best path, relative to the limit; 1 without a limit."""
         latency = self.problem.requirements.latency
         return 1.0 if latency is None else float(1 - self.tail[int(self.objective.argmax())] / latency.value)
 
     def best_candidates(self) -> list[Candidate]:
-        """Return the best feasible path that ends on each row, where there is one."""
+        """Return the best feasible path that ends on each row, if there is one."""
         count, paths = len(self.rows), np.arange(self.objective.size)
         ends = np.where(paths < count, paths, (paths - count) // max(len(self.costs.last_blocks) - 2, 1) % count)
         order = np.lexsort((paths, -self.objective, ends))
@@ -316,11 +324,11 @@ class TwoPartitionTable:
 
     @cached_property
     def incumbent_index(self) -> int:
-        """Return the index of the incumbent's path; -1 without an incumbent or where the table does not hold it."""
+        """Return the index of the incumbent; -1 if there is none or the table does not hold it."""
         return self.find_path(self.problem.incumbent) if self.problem.incumbent is not None else -1
 
     def find_path(self, plan: Plan) -> int:
-        """Return the index of the plan's path; -1 where the table does not hold it."""
+        """Return the index of the path of a plan; -1 if the table does not hold it."""
         if (plan.variant, plan.exit) != (self.variant.name, self.variant.exit) or len(plan.partitions) > 2:  # noqa: PLR2004 - two parts
             return -1
         row_of = {row.unit.key: i for i, row in enumerate(self.rows)}
@@ -347,14 +355,14 @@ class TwoPartitionTable:
         )
 
     def price_paths(self, prices: Prices) -> Array:
-        """Return the price of each path, in units of the objective."""
+        """Return the prices of all paths, in units of the objective."""
         crossing, inner = self.price_crossings(prices), slice(1, -1)
         suffix = self.price_spans(prices, (slice(None), slice(None), -1))
         prefix = self.price_spans(prices, (slice(0, self.input_rows), 0, inner))
         return self._combine(suffix[:, 0] + crossing[:, 0], prefix, suffix[:, inner] + crossing[:, inner])
 
     def price_spans(self, prices: Prices, selection: tuple[slice | int, ...]) -> Array:
-        """Return the prices of the spans that the index `selection` selects from (R, B, B)."""
+        """Return the prices of the spans that `selection` picks from (R, B, B)."""
         costs, compute = self.costs, self.costs.compute[selection]
         shape = (-1, *(1 for _ in compute.shape[1:]))
         keys = self._keys[selection[0]] if isinstance(selection[0], slice) else self._keys
@@ -370,13 +378,13 @@ class TwoPartitionTable:
         return [row.unit.key for row in self.rows]
 
     def price_crossings(self, prices: Prices) -> Array:
-        """Return (R, B) the prices of the crossings from the input's node."""
+        """Return (R, B) prices of the crossings from the input node."""
         by_link = np.array([prices.link.get(segment, 0.0) if segment else 0.0 for segment in self._segments])
         found: Array = by_link[:, None] * self.costs.link_seconds
         return found
 
     def _combine(self, single: Array, first: Array, second: Array, *, peak: bool = False) -> Array:
-        """Return values of all paths from those of single partitions, first parts (H, C) and second parts (R, C)."""
+        """Combine single partitions (R,), first partitions (H, C) and second partitions (R, C) to all paths."""
         pairs = (np.maximum if peak else np.add)(first[:, None, :], second[None, :, :])
         return np.concatenate([single, pairs.ravel()])
 
@@ -411,13 +419,13 @@ class TwoPartitionTable:
         self.objective = np.where(self._are_feasible(joules), self._compute_objectives(), -np.inf)
 
     def _are_feasible(self, joules: Array) -> Mask:
-        """Return whether a path fits, keeps egress, modes, rate and power cap, and keeps every Hard limit."""
+        """Return a mask of the paths that fit and keep egress, modes, rate, power caps and every Hard limit."""
         requirements, input_rows = self.problem.requirements, self.input_rows
         last_partition = self.fits[:, :, -1] & self.crossable
         single = last_partition[:, 0].copy()
         pairs = self.fits[:input_rows, 0, 1:-1][:, None, :] & last_partition[:, 1:-1][None, :, :]
         at = np.arange(input_rows)
-        pairs[at, at] = False  # a unit serves at most once
+        pairs[at, at] = False  # a path uses a unit at most once
         if np.isfinite(self._energy_allowances[:input_rows]).any():
             both = joules[:input_rows, 0, 1:-1][:, None, :] + joules[:input_rows, 1:-1, -1][None, :, :]
             pairs[:, :input_rows] &= both <= self._energy_allowances[:input_rows, None, None]
@@ -452,9 +460,9 @@ class TwoPartitionTable:
         return found
 
     def span_joules(self) -> Array:
-        """Return (R, B, B) the joules of each span.
+        """Return (R, B, B) joules of spans.
 
-        Unknown energy counts as twice the limit, and as infinity where the mission has no energy limit.
+        Unknown energy counts as twice the limit, and as infinity if the mission has no energy limit.
         """
         limit = self.problem.requirements.energy
         return np.where(np.isnan(self.costs.joules), 2 * limit.value if limit else np.inf, self.costs.joules)

@@ -1,4 +1,4 @@
-"""Partition graph of one variant in a mission's problem, with what evaluates its paths."""
+"""Partition graph of a variant in the planning problem of a mission, and the evaluation of its paths."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from maleo_planner.types.variants import RunnableVariant
 
 @dataclass(frozen=True, eq=False)
 class VariantGraph:
-    """Partition graph of one variant; its paths are plans of the problem."""
+    """Partition graph of a variant; its paths are plans of the problem."""
 
     problem: MissionProblem
     variant: RunnableVariant
@@ -28,12 +28,12 @@ class VariantGraph:
 
     @cached_property
     def energy_costs(self) -> EdgeCosts:
-        """Return the energy costs as the objective counts them."""
+        """Return the energy costs, with unknown energy as the objective counts it."""
         return self.problem.objective.energy_costs(self.graph)
 
     @cached_property
     def shared_limits(self) -> SharedLimits:
-        """Return the limits that steps of the graph's paths share."""
+        """Return the limits that several steps of a path share."""
         problem = self.problem
         return SharedLimits(
             problem.index,
@@ -46,16 +46,16 @@ class VariantGraph:
         )
 
     def within_rate(self) -> "VariantGraph":
-        """Return the graph without the steps that by themselves do not sustain the mission's rate."""
+        """Return the graph without steps that cannot sustain the rate of the mission by themselves."""
         rate = self.problem.requirements.rate
         return replace(self, graph=self.graph.limit_step_time(1 / rate)) if rate > 0 else self
 
     def is_possible(self, path: GraphPath) -> bool:
-        """Return True if every step of the path can be done."""
+        """Return True if every step of the path is feasible."""
         return bool(np.isfinite(path_cost(self.graph.tail, self.graph, path)))
 
     def find_incumbent(self) -> GraphPath | None:
-        """Return the path of the incumbent; None if it is no longer possible or its mode not allowed."""
+        """Return the path of the incumbent; None if it is no longer possible or its mode is not allowed."""
         incumbent = self.problem.incumbent
         if incumbent is None or (incumbent.variant, incumbent.exit) != (self.variant.name, self.variant.exit):
             return None
@@ -63,7 +63,7 @@ class VariantGraph:
         return path if path is not None and self.is_possible(path) else None
 
     def evaluate(self, path: GraphPath) -> Candidate:
-        """Return the candidate of a path with exact figures: clipped margins, violations of Hard limits, and moves."""
+        """Evaluate a path exactly: clipped margins, violations of Hard limits, and whether it is a move."""
         problem, graph = self.problem, self.graph
         requirements, objective = problem.requirements, problem.objective
         mean, tail = path_cost(graph.mean, graph, path), path_cost(graph.tail, graph, path)
@@ -93,9 +93,9 @@ class VariantGraph:
         )
 
     def path_filter(self, *, strict: bool) -> Callable[[GraphPath], bool]:
-        """Return a predicate for complete and partial paths: whether limits shared by several steps are kept.
+        """Return a predicate on complete and partial paths: whether they keep the limits that several steps share.
 
-        If not `strict` only the power cap is checked, which even the closest infeasible plan keeps.
+        If not `strict`, only power caps are checked, which even the closest infeasible plan keeps.
         """
         shared_limits, rate = self.shared_limits, self.problem.requirements.rate
 
@@ -108,7 +108,7 @@ class VariantGraph:
         return keeps_shared_limits
 
     def shared_time(self) -> Callable[[GraphPath], float]:
-        """Return a function of a path: seconds on a link that it crosses repeatedly; infinite over a power cap."""
+        """Return a function of a path: seconds on links that it crosses repeatedly; infinite above a power cap."""
         shared_limits = self.shared_limits
 
         def measure(path: GraphPath) -> float:
@@ -118,7 +118,7 @@ class VariantGraph:
         return measure
 
     def _is_move(self, partitions: Sequence[CandidatePartition]) -> int:
-        """Return 1 if the plan differs from the incumbent, else 0; 0 without an incumbent."""
+        """Return 1 if there is an incumbent and the plan differs from it, else 0."""
         incumbent = self.problem.incumbent
         if incumbent is None:
             return 0
