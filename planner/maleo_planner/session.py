@@ -45,11 +45,11 @@ class PlanningSession:
         renewed = self.index.update(snapshot, nodes)
         self.reservations.recompute(renewed if before.priorities == snapshot.priorities else None, snapshot.missions)
         for key in missions if missions is not None else [*self.reservations.plans, *snapshot.current_plans]:
-            mission, held = snapshot.missions.get(key), snapshot.current_plans.get(key)
-            if mission is None or held is None:
+            mission, current = snapshot.missions.get(key), snapshot.current_plans.get(key)
+            if mission is None or current is None:
                 self.reservations.release(key)
-            elif self.reservations.plans.get(key) is not held or before.missions.get(key) is not mission:
-                self.reservations.reserve(mission, held)
+            elif self.reservations.plans.get(key) is not current or before.missions.get(key) is not mission:
+                self.reservations.reserve(mission, current)
 
     def reserve(self, key: str, plan: Plan | None) -> None:
         """Set the reservations of a mission to a plan, None for none; `snapshot.current_plans` is not changed."""
@@ -82,7 +82,7 @@ class PlanningSession:
 
     def snapshot_for(self, key: str) -> Snapshot:
         """Return the snapshot with the plans that other missions reserve now; the mission keeps its current plan."""
-        own = {key: held} if (held := self.snapshot.current_plans.get(key)) is not None else {}
+        own = {key: current} if (current := self.snapshot.current_plans.get(key)) is not None else {}
         return replace(
             self.snapshot, current_plans={k: p for k, p in self.reservations.plans.items() if k != key} | own
         )

@@ -183,11 +183,9 @@ def cost_spans(
         per_block = blocks.work / speed.value
         if unit.bandwidth:
             per_block = np.maximum(per_block, (blocks.weights + blocks.activations) / unit.bandwidth)
-        prefix_seconds, launch_seconds, spread = (
-            np.concatenate([[0.0], np.cumsum(per_block)]),
-            unit.overhead,
-            speed.sigma / speed.value,
-        )
+        prefix_seconds = np.concatenate([[0.0], np.cumsum(per_block)])
+        launch_seconds = unit.overhead
+        spread = speed.sigma / speed.value
         basis, source = Basis.MODELLED, speed.source
     if whole_model is not None and speed is not None:
         # Times of blocks are not additive, but the measured whole model gives the error of the roofline.

@@ -160,8 +160,8 @@ def _temporary_blocker(snapshot: Snapshot, code: str, plan: Plan, remedy: str) -
     """
     parts = {(part.node, part.unit) for part in plan.partitions}
     if code == "Throttled":
-        slow = {unit: share for unit, share in snapshot.observations.capacity.items() if share < 1}
-        relevant = {unit: share for unit, share in slow.items() if unit in parts} or slow
+        throttled = {unit: share for unit, share in snapshot.observations.capacity.items() if share < 1}
+        relevant = {unit: share for unit, share in throttled.items() if unit in parts} or throttled
         texts = [
             f"{node} {unit} is throttled to {show_apart(RATIO, share, 1.0)[0]} of its speed"
             for (node, unit), share in sorted(relevant.items())

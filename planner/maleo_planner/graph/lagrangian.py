@@ -79,26 +79,26 @@ def backward_pass_work(graph: PartitionGraph) -> float:
 
 def compute_cost_to_go(graph: PartitionGraph, costs: EdgeCosts, max_steps: int) -> list[Array]:
     """Return [k][place, boundary] the minimum cost of at most k further steps, if units may be used repeatedly."""
-    least = np.full((graph.source + 1, graph.last + 1), np.inf)
-    least[:, -1] = 0.0
-    found = [least]
+    to_go = np.full((graph.source + 1, graph.last + 1), np.inf)
+    to_go[:, -1] = 0.0
+    found = [to_go]
     for _ in range(max_steps - 1):
-        least = (costs.crossings + costs.minimum_over_ends(found[-1][:-1])[None]).min(axis=1)
-        least[:, -1] = 0.0
-        found.append(np.minimum(found[-1], least))
+        to_go = (costs.crossings + costs.minimum_over_ends(found[-1][:-1])[None]).min(axis=1)
+        to_go[:, -1] = 0.0
+        found.append(np.minimum(found[-1], to_go))
     return found
 
 
 def compute_peak_to_go(graph: PartitionGraph, costs: EdgeCosts, max_steps: int) -> list[Array]:
     """Compute the same as `compute_cost_to_go` for the largest step instead of the sum; O(K (D² B + D B²))."""
-    least = np.full((graph.source + 1, graph.last + 1), np.inf)
-    least[:, -1] = 0.0
-    found = [least]
+    to_go = np.full((graph.source + 1, graph.last + 1), np.inf)
+    to_go[:, -1] = 0.0
+    found = [to_go]
     for _ in range(max_steps - 1):
-        from_span = [np.maximum(costs.spans_of(place), least[place]).min(axis=1) for place in range(graph.source)]
-        least = np.maximum(costs.crossings, np.stack(from_span)).min(axis=1)
-        least[:, -1] = 0.0
-        found.append(np.minimum(found[-1], least))
+        from_span = [np.maximum(costs.spans_of(place), to_go[place]).min(axis=1) for place in range(graph.source)]
+        to_go = np.maximum(costs.crossings, np.stack(from_span)).min(axis=1)
+        to_go[:, -1] = 0.0
+        found.append(np.minimum(found[-1], to_go))
     return found
 
 

@@ -331,10 +331,8 @@ class _UnitSpanCosts:
 
 def _unit_span_costs(costs: SpanCosts, last_blocks: Sequence[int]) -> _UnitSpanCosts:
     """Return the span costs of one unit: prefix sums over blocks, and a table if spans were measured."""
-    prefix, fixed = (
-        costs.prefix_seconds[np.array(last_blocks) + 1] * costs.time_factor,
-        costs.launch_seconds * costs.time_factor,
-    )
+    prefix = costs.prefix_seconds[np.array(last_blocks) + 1] * costs.time_factor
+    fixed = costs.launch_seconds * costs.time_factor
     if costs.watts is None or np.isnan(costs.write_energy_per_byte):
         joules = _AdditiveCosts(np.zeros_like(prefix), _IMPOSSIBLE, None)
     else:
@@ -373,10 +371,8 @@ def span_matrices(costs: SpanCosts, last_blocks: Sequence[int]) -> tuple[Array, 
 
     Joules are nan if unknown; empty spans are infinite.
     """
-    sums, empty = (
-        _unit_span_costs(costs, last_blocks),
-        np.tril(np.ones((len(last_blocks), len(last_blocks)), dtype=bool)),
-    )
+    sums = _unit_span_costs(costs, last_blocks)
+    empty = np.tril(np.ones((len(last_blocks), len(last_blocks)), dtype=bool))
     seconds, sigma, joules = (
         each.table if each.table is not None else each.prefix[None, :] - each.prefix[:, None] + each.fixed
         for each in (sums.seconds, sums.sigma, sums.joules)

@@ -137,22 +137,17 @@ def compute_transfer_costs(
                 crossable[i, j] = True
                 key = units[i].key, unit.key, codec_ranks[j]
                 if key not in computed:
-                    sides, free_share_ = (
-                        (processors[key[0]], processors[key[1]]),
-                        free_share(rules.reserved_share(origin, unit.node)),
-                    )
+                    sides = (processors[key[0]], processors[key[1]])
+                    free_link_share = free_share(rules.reserved_share(origin, unit.node))
                     computed[key] = _coded_crossing_costs(
-                        codecs_by_rank[codec_ranks[j]], rules.output_bytes, link, free_share_, sides, z
+                        codecs_by_rank[codec_ranks[j]], rules.output_bytes, link, free_link_share, sides, z
                     )
                 pairs[i, j] = len(coded_costs)
                 coded_costs.append(computed[key])
     sizes = transfer_sizes(variant, last_blocks, rules.input_bytes) + rules.output_bytes
     stacked = np.stack(coded_costs, axis=1) if coded_costs else np.zeros((_CODED_FIELDS, 0, len(last_blocks)))
     forbidden = _forbidden_crossings(raw, inputs, features)
-    wire, taken, doubt, overhead, joules, detour, held = pair_costs
-    return TransferCosts(
-        sizes, wire, taken, doubt, overhead, joules, detour, held, crossable, pairs, stacked, forbidden
-    )
+    return TransferCosts(sizes, *pair_costs, crossable, pairs, stacked, forbidden)
 
 
 def raw_cuts(variant: Variant, last_blocks: Sequence[int]) -> Mask:

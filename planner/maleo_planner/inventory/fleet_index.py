@@ -244,10 +244,8 @@ class FleetIndex:
         link = self.link(source, target) if source.name != target.name else None
         if link is None:
             return None
-        one, other = (
-            self._site_at_end(link.name, source) or source.name,
-            self._site_at_end(link.name, target) or target.name,
-        )
+        one = self._site_at_end(link.name, source) or source.name
+        other = self._site_at_end(link.name, target) or target.name
         if one == other:
             one, other = source.name, target.name
         return link.name, min(one, other), max(one, other)
@@ -319,10 +317,8 @@ class FleetIndex:
         key = self._find_most_specific(source, target)
         if key is None:
             return None
-        link, measured = (
-            self._snapshot.links[key],
-            (self._measured_bandwidth(key, source, target), self._measured_bandwidth(key, target, source)),
-        )
+        link = self._snapshot.links[key]
+        measured = (self._measured_bandwidth(key, source, target), self._measured_bandwidth(key, target, source))
         return make_link_facts(key, link, *measured, forward=_is_forward(link, source, target))
 
     def _measured_bandwidth(self, key: str, source: NodeFacts, target: NodeFacts) -> Estimate | None:

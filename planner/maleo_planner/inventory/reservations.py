@@ -210,11 +210,9 @@ class Reservations:
         reserved = [
             s for k, rows in self._units.get(unit, _EMPTY).items() if k != exclude for s in rows if s.rank <= rank
         ]
-        queue, facts, watts = (
-            Queue.from_parts(reservation.with_reconfiguration(reconfiguration) for reservation in reserved),
-            self._index.unit(unit),
-            0.0,
-        )
+        queue = Queue.from_parts(reservation.with_reconfiguration(reconfiguration) for reservation in reserved)
+        facts = self._index.unit(unit)
+        watts = 0.0
         if facts is not None and facts.power_cap is not None:
             watts = _total(self._watts.get(unit[0], {}), rank, exclude)
         found = Load(
@@ -254,10 +252,8 @@ class Reservations:
             if key == exclude or limited is None or limited.wait_budget == inf:
                 continue
             own = [reservation for reservation in reserved if reservation.rank <= rank]
-            others, budget = (
-                present.without([(reservation.utilisation, reservation.service_time) for reservation in own]),
-                limited.wait_budget,
-            )
+            others = present.without([(reservation.utilisation, reservation.service_time) for reservation in own])
+            budget = limited.wait_budget
             elsewhere = {(p.node, p.unit) for p in self.plans[key].partitions} - {unit}
             wait = others.tail(limited.z)
             total_wait = wait + fsum(self._queue(other, rank, {key, exclude}).tail(limited.z) for other in elsewhere)

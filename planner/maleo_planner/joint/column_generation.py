@@ -116,10 +116,8 @@ class ColumnGeneration:
         for key, candidates in seeds.items():
             for candidate in candidates:
                 self._add_column(key, candidate)
-        bound, prices = (
-            self._compute_bound({}, {}, may_search=lambda: False)[0] if with_bound else np.inf,
-            dict[Resource, float](),
-        )
+        bound = self._compute_bound({}, {}, may_search=lambda: False)[0] if with_bound else np.inf
+        prices = dict[Resource, float]()
         for rounds_left in range(rounds, 0, -1):
             prices, mission_duals = self._solve_master()
             improved = self._add_columns(prices, mission_duals)

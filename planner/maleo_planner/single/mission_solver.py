@@ -333,11 +333,11 @@ def _best_splits(graph: PartitionGraph, cost: EdgeCosts, unit: int) -> list[Grap
     found: list[GraphPath] = []
     for first_unit in np.flatnonzero(graph.is_local):
         start = cost.crossings[graph.source, first_unit, 0] + cost.spans_from(0)[first_unit]
-        whole = start + cost.crossings[first_unit, unit, :] + cost.spans_to(unit, graph.last)
+        cost_by_cut = start + cost.crossings[first_unit, unit, :] + cost.spans_to(unit, graph.last)
         possible = graph.feasible.ends_from(0)[first_unit] & graph.feasible.possible_spans(unit)[:, graph.last]
-        whole = np.where(possible, whole, np.inf)
-        cut = int(np.argmin(whole))
-        if np.isfinite(whole[cut]):
+        cost_by_cut = np.where(possible, cost_by_cut, np.inf)
+        cut = int(np.argmin(cost_by_cut))
+        if np.isfinite(cost_by_cut[cut]):
             found.append(((int(first_unit), cut), (unit, graph.last)))
     return found
 

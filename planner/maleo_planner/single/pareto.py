@@ -111,10 +111,8 @@ def _trace_paths(
     def make_search(cost: EdgeCosts, *first: PathLimit) -> BestFirstSearch:
         return BestFirstSearch(graph, PathQuery(cost, (*first, *limits), MAX_PARTITIONS), modes, is_allowed, budget)
 
-    by_energy, by_latency = (
-        make_search(graph.energy, PathLimit(graph.tail, np.inf)),
-        make_search(graph.tail, PathLimit(graph.energy, np.inf)),
-    )
+    by_energy = make_search(graph.energy, PathLimit(graph.tail, np.inf))
+    by_latency = make_search(graph.tail, PathLimit(graph.energy, np.inf))
     by_latency_alone = make_search(graph.tail)  # a path over units of unknown power may be faster still
     paths, max_latency, is_certain = list[GraphPath](), np.inf, True
 

@@ -39,10 +39,8 @@ def build_plan(problem: MissionProblem, candidate: Candidate, *, with_fallback: 
     accuracy = _accuracy(requirements, variant, candidate.partitions)
     loads = [problem.load(variant, partition.unit) for partition in candidate.partitions]
     computing = [p.compute.value / free_share(load.utilisation) for p, load in zip(partitions, loads, strict=True)]
-    links, coding = (
-        _link_times(problem, candidate.partitions, transfers),
-        _coding_times(problem, variant, candidate.partitions),
-    )
+    links = _link_times(problem, candidate.partitions, transfers)
+    coding = _coding_times(problem, variant, candidate.partitions)
     bottleneck = max([*computing, *links, *coding, MIN_STEP_SECONDS])
     built = Plan(
         mission=requirements.mission.key,
@@ -178,10 +176,8 @@ def _link_times(
     problem: MissionProblem, partitions: Sequence[CandidatePartition], transfers: Sequence[PlannedTransfer]
 ) -> Iterable[float]:
     """Return the seconds per request on each link segment over all crossings, divided by its free share."""
-    nodes, found = (
-        [problem.source, *(partition.unit.node for partition in partitions)],
-        dict[LinkSegment | None, float](),
-    )
+    nodes = [problem.source, *(partition.unit.node for partition in partitions)]
+    found = dict[LinkSegment | None, float]()
     hops = [(a, b) for a, b in pairwise(nodes) if a.name != b.name]
     for transfer, hop in zip(transfers, hops, strict=True):
         segment = problem.index.segment(*hop)

@@ -52,12 +52,10 @@ class SharedLimits:
 
     def measure(self, path: GraphPath) -> SharedUse:
         """Return the use of shared limits by a complete or partial path."""
-        place, boundary, crossed, joules = (
-            self.graph.source,
-            0,
-            dict[LinkSegment, list[_LinkCrossing]](),
-            dict[str, float](),
-        )
+        place = self.graph.source
+        boundary = 0
+        crossed = dict[LinkSegment, list[_LinkCrossing]]()
+        joules = dict[str, float]()
         power_excess = -1.0
         for unit, end in path:
             facts = self.graph.units[unit]

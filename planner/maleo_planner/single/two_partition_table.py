@@ -157,10 +157,8 @@ def _list_compatible_classes(problem: MissionProblem, variant: RunnableVariant) 
     """Return the plain classes one hop away that can run the variant, regardless of reservations (cached)."""
     egress, index, requirements = problem.requirements.mission.spec.egress, problem.index, problem.requirements
     asked_for = egress.input, egress.features, requirements.accuracy is not None, requirements.updates_per_request > 0
-    known, key = (
-        index.cache(_COMPATIBLE_CLASSES),
-        (problem.model.key, variant.label, index.location(problem.source), asked_for),
-    )
+    known = index.cache(_COMPATIBLE_CLASSES)
+    key = (problem.model.key, variant.label, index.location(problem.source), asked_for)
     if key not in known:
         examples = [(target, target.unit_class.members[0]) for target in problem.reach.targets]
         known[key] = [
@@ -394,12 +392,10 @@ class TwoPartitionTable:
         The objective of an infeasible path is minus infinity.
         """
         costs, requirements, input_rows = self.costs, self.problem.requirements, self.input_rows
-        inner, z, wait_mean, wait_sigma = (
-            slice(1, -1),
-            requirements.z,
-            self.wait_mean[:, None],
-            self.wait_sigma[:, None],
-        )
+        inner = slice(1, -1)
+        z = requirements.z
+        wait_mean = self.wait_mean[:, None]
+        wait_sigma = self.wait_sigma[:, None]
         joules = self.span_joules()
         crossing = costs.link_seconds + costs.fixed_seconds[:, None]
         crossing_tail = crossing + z * costs.bandwidth_spread[:, None] * costs.link_seconds
