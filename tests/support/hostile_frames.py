@@ -1,4 +1,4 @@
-"""Frames as a hostile or broken peer sends them: of the right types and absurd, or not even well-formed."""
+"""Telemetry frames of a hostile or broken peer: well-formed with implausible values, or malformed."""
 
 import random
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ _NUMBERS = (0.0, -0.0, 1.0, 0.5, -5.0, 1e-320, 1e308, -1e308, 2e300, float("nan"
 
 
 class Absurd:
-    """names: what a peer would use to pass for another: slots, nodes and units."""
+    """Generator of hostile frames. names: slots, nodes and units of others that the peer claims to be."""
 
     def __init__(self, seed: int, names: Sequence[str]) -> None:
         self._chance = random.Random(seed)
         self._names = names
 
     def frame(self, sequence: int) -> Frame:
-        """A frame that is well-formed. Its number is right, as others are not even read."""
+        """Return a well-formed frame. Its sequence number is correct, because others are ignored."""
         pick = self._chance.random()
         return Frame(
             sequence=sequence,
@@ -39,7 +39,7 @@ class Absurd:
         )
 
     def data(self, sequence: int) -> bytes:
-        """A frame as bytes, one in five damaged."""
+        """Return an encoded frame; one in five is corrupted."""
         data = bytearray(encode(self.frame(sequence)))
         if self._chance.random() < 0.2:
             for _ in range(self._chance.randint(1, 8)):
@@ -48,7 +48,7 @@ class Absurd:
         return bytes(data)
 
     def _count(self, most: int) -> int:
-        """How many of something: seldom too many."""
+        """Return a count, which is rarely too large."""
         return self._chance.choices((0, 1, 2, most), (30, 50, 18, 2))[0]
 
     def _integer(self) -> int:

@@ -1,4 +1,4 @@
-"""Requests that a hostile or broken client sends to an entry: from a seed, with what may be answered."""
+"""Requests of a hostile or broken client to an entry, generated from a seed."""
 
 import asyncio
 import gzip
@@ -37,21 +37,21 @@ _SMALL = gzip.compress(b"{}")
 
 @dataclass(frozen=True)
 class Attack:
-    """Bytes for one connection. `stays_s`: how long the client waits for an answer before it leaves."""
+    """Bytes for one connection. stays_s: seconds that the client waits for a response before it disconnects."""
 
     data: bytes
     stays_s: float = 30.0
 
 
 def attacks(count: int, seed: int) -> Iterator[Attack]:
-    """All kinds in turn."""
+    """Yield `count` attacks, each kind in turn."""
     random = np.random.default_rng(seed)
     for number in range(count):
         yield _KINDS[number % len(_KINDS)](random)
 
 
 async def send(port: int, attack: Attack) -> bytes:
-    """Return the answer, as far as there is one."""
+    """Send the attack; return the response, empty if there is none."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(attack.data)
@@ -65,7 +65,7 @@ async def send(port: int, attack: Attack) -> bytes:
 
 
 def post(body: bytes, *headers: str, path: str = "/v2/models/net/infer", length: int | None = None) -> bytes:
-    """One request whose connection closes after it."""
+    """Return one POST request with `Connection: close`."""
     size = len(body) if length is None else length
     lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {size}", "Connection: close", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -143,7 +143,7 @@ def _compressed(random: np.random.Generator) -> Attack:
 
 
 def _large(random: np.random.Generator) -> Attack:
-    """As large as is taken, of the elements that cost most."""
+    """Return a body of the maximum size, of the elements that are most expensive to parse."""
     if random.random() < 0.95:
         return Attack(post(b"", length=int(random.choice([1 << 40, 5_000_000, 4_000_000]))), stays_s=0)
     element = random.choice(["0,", '"a",', "[],", "{},", '"' + "é" * 20 + '",', "1e5,"])
@@ -153,7 +153,7 @@ def _large(random: np.random.Generator) -> Attack:
 
 
 def _leaves(random: np.random.Generator) -> Attack:
-    """A right request, of which the client does not wait for the answer, or that it does not finish."""
+    """Return a valid request whose client does not wait for the response, or does not finish sending."""
     data = struct.pack("<f", float(random.random())) * _ELEMENTS
     header = json.dumps({"inputs": [_tensor(data=None, parameters={"binary_data_size": len(data)})]}).encode()
     request = post(header + data, f"Inference-Header-Content-Length: {len(header)}")

@@ -1,4 +1,4 @@
-"""The lab (`tools/kindlab/kindlab up`): commands there, as an ordinary user who may use Docker."""
+"""Commands in the lab (`tools/kindlab/kindlab up`), run as an ordinary user in the group `docker`."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ _COMMAND_S: Final = 900.0
 
 
 def run(script: str, *, folder: str = _FOLDER, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-    """Run a shell script in the copy, or in another folder of the user's home."""
+    """Run a shell script in the copy of the repository, or in another folder of the user's home."""
     command = [str(_KINDLAB), "run", "bash", "-euo", "pipefail", "-c"]
     exported = f"export KUBECONFIG=$HOME/mine; cd {folder}; {script}"
     environment = {**os.environ, "PYTHON": sys.executable}
@@ -43,9 +43,9 @@ def ask(script: str, *, folder: str = _FOLDER, stdin: bytes = b"") -> str:
 
 
 def prepare() -> None:
-    """Make a clean copy of this folder in the user's home, and remove what a former run left.
+    """Make a clean copy of this repository in the user's home, and remove remains of earlier runs.
 
-    Copied is what Git knows or would take, and nothing else. The copy's fleet has one node more, without a label.
+    Files that Git ignores are not copied. The fleet of the copy has one more node, without a label.
     """
     listed = _read("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     files = b"\0".join(name for name in listed.split(b"\0") if name and (ROOT / os.fsdecode(name)).exists())

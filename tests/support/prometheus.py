@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes what a test says, asked for the queries that people's dashboards hold."""
+"""A real Prometheus server that scrapes given targets, and the queries of the dashboards."""
 
 import contextlib
 import http
@@ -25,7 +25,7 @@ _WAIT_S = 60
 
 @contextlib.contextmanager
 def running(program: str, folder: Path, jobs: list[dict[str, Any]], *, interval: str) -> Iterator[str]:
-    """Its URL, for as long as the block. `jobs` are scrape configurations."""
+    """Yield the URL of a Prometheus server that runs during the block. jobs: scrape configurations."""
     config = {"global": {"scrape_interval": interval, "scrape_timeout": interval}, "scrape_configs": jobs}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     with socket.socket() as probe:
@@ -42,7 +42,7 @@ def running(program: str, folder: Path, jobs: list[dict[str, Any]], *, interval:
 
 
 def queries(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Title of the panel and its query, with every variable set to all."""
+    """Yield (title, query) of each panel, with every variable set to all values."""
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
             expression = target["expr"]
@@ -52,7 +52,7 @@ def queries(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def await_series(url: str, expression: str, *, mission: str = "") -> None:
-    """Until the query gives something, of this mission where series are told apart by missions."""
+    """Wait until the query returns a series, of this mission if the series have a mission label."""
     deadline, waiting = time.monotonic() + _WAIT_S, threading.Event()
     while time.monotonic() < deadline:
         try:

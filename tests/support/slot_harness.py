@@ -1,4 +1,4 @@
-"""Real slots and a stand-in for their agent, over real sockets."""
+"""Real slot processes and a fake agent, connected by real sockets."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ HALF = TensorSpec(name="h1-half", datatype="FP16", shape=(1, 8))
 
 
 def _write_model(path: Path) -> None:
-    """Four layers; `h1` is what crosses between the second and the third, and `early` an exit's answer after it."""
+    """Write a model of four layers; `h1` crosses the cut after the second one, where an exit returns `early`."""
     random, nodes, weights, before = np.random.default_rng(1), [], [], "x"
     for layer, made in enumerate(["h0", "h1", "h2", "y"]):
         weights.append(numpy_helper.from_array(random.standard_normal((8, 8)).astype(np.float32), f"w{layer}"))
@@ -54,7 +54,7 @@ def _write_model(path: Path) -> None:
 
 
 def _write_cast(path: Path, source: TensorSpec, target: TensorSpec) -> None:
-    """One side of a codec that ships half precision."""
+    """Write one side of a half-precision codec."""
     types = {"FP32": TensorProto.FLOAT, "FP16": TensorProto.FLOAT16}
     one, other = (helper.make_tensor_value_info(t.name, types[t.datatype], list(t.shape)) for t in (source, target))
     node = helper.make_node("Cast", [source.name], [target.name], to=types[target.datatype])
@@ -63,7 +63,7 @@ def _write_cast(path: Path, source: TensorSpec, target: TensorSpec) -> None:
 
 
 def _write_lookup(path: Path) -> None:
-    """Ids that the first half passes on and the second looks up in a table of 100 rows."""
+    """Write a model whose second half looks up ids, which the first half passes on, in a table of 100 rows."""
     random = np.random.default_rng(1)
     weights = [
         numpy_helper.from_array(np.array(0, np.int64), "zero"),
@@ -77,21 +77,21 @@ def _write_lookup(path: Path) -> None:
 
 
 def _write_sum(path: Path) -> None:
-    """`y = x + x2`, each with a batch of its own: those that differ fail when it is computed."""
+    """Write `y = x + x2` with separate batch dimensions: unequal batches fail at run time."""
     free = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 8]) for n in ("x", "x2", "y")]
     graph = helper.make_graph([helper.make_node("Add", ["x", "x2"], ["y"])], "sum", free[:2], free[2:])
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
 
 
 def _write_logarithm(path: Path) -> None:
-    """NaN for negative values, and minus infinity for 0."""
+    """Write a logarithm: NaN for negative values, and minus infinity for 0."""
     info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Log", ["x"], ["y"])], "log", info[:1], info[1:])
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), str(path))
 
 
 def _write_mean(path: Path) -> None:
-    """The mean of each channel of an image."""
+    """Write the mean of each channel of an image."""
     source = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 224, 224])
     target = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 1, 1])
     graph = helper.make_graph([helper.make_node("GlobalAveragePool", ["x"], ["y"])], "mean", [source], [target])
@@ -100,7 +100,7 @@ def _write_mean(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Net:
-    """A model; `middle`: what crosses where it is cut."""
+    """A model. middle: tensors that cross its cut."""
 
     write: Callable[[Path], None]
     inputs: tuple[TensorSpec, ...] = (X,)
@@ -129,7 +129,7 @@ IMAGE = Net(
 
 
 class World:
-    """An agent that serves a model and both sides of a codec for its middle, and slots."""
+    """Fake agent that serves a model and a codec for its cut, and starts slots."""
 
     def __init__(self, folder: Path, net: Net = LAYERS) -> None:
         self.folder = folder
@@ -177,7 +177,7 @@ class World:
         self._stops[name] = (stopping, asyncio.create_task(self.slots[name].run(stopping)))
 
     async def start_process(self, name: str) -> asyncio.subprocess.Process:
-        """A slot as a process of its own, ended by `stop`."""
+        """Start a slot process, which `stop` ends."""
         self.ports[name] = free_port()
         told = {
             "MALEO_AGENT": f"http://127.0.0.1:{self._port}",
@@ -201,7 +201,7 @@ class World:
         return CodecSpec(artifact=self._describe(self.folder / f"{side}.onnx"), tensors=(HALF,))
 
     def add(self, file: Path) -> Artifact:
-        """Have the agent serve one more file."""
+        """Let the agent serve one more file; return its artifact."""
         artifact = self._describe(file)
         self._files[artifact.digest] = file
         return artifact
@@ -266,7 +266,7 @@ class World:
         )
 
     async def serve_halves(self, *, fallback: bool = False) -> Revision:
-        """Let slots `entry` and `partner`, which are started, serve revision 1 in two parts; return the entry's."""
+        """Let the running slots `entry` and `partner` serve revision 1 in two parts; return that of the entry."""
         first, second = self.halves(1)
         self.tell("partner", second)
         self.tell("entry", first, active=1, fallback=fallback)
@@ -292,7 +292,7 @@ class World:
 
 @asynccontextmanager
 async def running(folder: Path, net: Net = LAYERS) -> AsyncIterator[World]:
-    """A world whose slots leave soon after they are told to."""
+    """Yield a world whose slots drain quickly when they are stopped."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("maleo_runtime.main._ENDPOINT_REMOVAL_S", 0.2)
         world = World(folder, net)
@@ -302,7 +302,7 @@ async def running(folder: Path, net: Net = LAYERS) -> AsyncIterator[World]:
 
 
 class Caller:
-    """Asks without pause, and keeps what was wrong."""
+    """Closed-loop client that records errors and wrong responses."""
 
     def __init__(self, world: World) -> None:
         self.served: list[tuple[int, str]] = []
@@ -323,7 +323,7 @@ class Caller:
         await self._task
 
     async def until(self, revision: int, by: str = "", *, after: int = 0) -> None:
-        """Wait for an answer of this revision; `after`: that many answers."""
+        """Wait for a response of this revision. after: number of responses to skip."""
 
         def reached() -> bool:
             return any(r == revision and by in s for r, s in self.served[after:][-5:])

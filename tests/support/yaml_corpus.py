@@ -1,4 +1,4 @@
-"""Texts and what kubectl makes of them, for the tests of our reader and for the test that asks kubectl itself."""
+"""YAML texts and how kubectl reads them, for tests of our reader and for the test that compares it with kubectl."""
 
 from typing import Any, Final
 
@@ -63,7 +63,7 @@ SCALARS: Final[dict[str, Any]] = {
     "[&a {k: 1}, *a]": [{"k": 1}, {"k": 1}],
     "{2001-01-01: a}": {"2001-01-01": "a"},
 }
-"""Value of a mapping in YAML -> what it is in JSON."""
+"""Scalar in YAML -> its value in JSON."""
 
 _A: Final = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 _WANT: Final = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
@@ -108,7 +108,7 @@ REFUSED: Final = {
         "line 4, column 7: found invalid Unicode character escape code (while parsing a quoted scalar)",
     ),
 }  # fmt: skip
-"""Refused by kubectl, too."""
+"""Texts that kubectl rejects as well."""
 
 _LAST_WINS: Final = "kubectl would silently use the last one; remove one"
 STRICTER: Final = {
@@ -120,4 +120,4 @@ STRICTER: Final = {
         f"{_A}...\n{_A}", "line 5, column 1: did not find expected <document start>",
     ),
 }  # fmt: skip
-"""Not refused by kubectl, which loses a part of them."""
+"""Texts that we reject; kubectl accepts them and silently drops a part."""

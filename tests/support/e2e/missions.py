@@ -1,4 +1,4 @@
-"""Missions for the tests on real nodes: made, loaded, watched, removed."""
+"""Missions for the tests on real nodes: create, load, observe and remove them."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ async def observing(environment: Environment, name: str) -> AsyncIterator[Observ
 
 @contextlib.asynccontextmanager
 async def mission(environment: Environment, name: str, spec: dict[str, Any]) -> AsyncIterator[Observer]:
-    """A mission for as long as the block; with all that it owns it is gone afterwards."""
+    """Create a mission for the duration of the block; it is deleted afterwards, with all objects that it owns."""
     apply(environment, name, spec)
     try:
         async with observing(environment, name) as observer:
@@ -50,7 +50,7 @@ async def mission(environment: Environment, name: str, spec: dict[str, Any]) -> 
 
 @contextlib.asynccontextmanager
 async def load(environment: Environment, seen: StatusSnapshot, *, rate: float = 8.0) -> AsyncIterator[LoadGenerator]:
-    """Continuous load on the mission's address, every answer compared."""
+    """Send continuous load to the mission's address during the block, and compare every response."""
     input_name, output_name, cases = await asyncio.to_thread(prepare_cases, environment.models)
     made = LoadGenerator(
         address=seen.mission.status.address,
@@ -73,7 +73,7 @@ def is_ready(seen: StatusSnapshot) -> bool:
 
 
 def served(made: LoadGenerator) -> set[tuple[int, str]]:
-    """Revisions and who answered on them: a `chain` of slots, the `fallback`, or one `slot` alone."""
+    """Return (revision, kind) of all responses; kind is a `chain` of slots, the `fallback`, or one `slot`."""
     return {
         (s.revision, "chain" if ">" in s.served_by else "fallback" if s.served_by == "fallback" else "slot")
         for s in made.samples

@@ -1,4 +1,4 @@
-"""Maleo's programs as processes of this machine: the nodes of the devcluster share its kernel."""
+"""Processes of Maleo's programs: the nodes of the devcluster share the kernel of this machine."""
 
 import os
 import signal
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def find(module: str) -> list[int]:
-    """Ids of the processes that run `python3 -m module`, in whatever pod."""
+    """Return the ids of the processes that run `python3 -m module`, in any pod."""
     return [int(f.name) for f in Path("/proc").glob("[0-9]*") if _arguments(f)[1:3] == [b"-m", module.encode()]]
 
 
 def kill(module: str) -> list[int]:
-    """SIGKILL to each: it ends without a word, in the middle of whatever it did. Their ids."""
+    """Send SIGKILL to all processes of the module; return their ids."""
     found = find(module)
     for pid in found:
         os.kill(pid, signal.SIGKILL)

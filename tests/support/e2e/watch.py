@@ -1,4 +1,4 @@
-"""What the API server holds of one kind, followed as it changes: tests await events, they do not poll."""
+"""Watch of the objects of one kind, so that tests wait for events instead of polling."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ _WAIT_S = 120
 
 
 class Watch:
-    """`objects`: key -> object, as last heard. `on_change(object)` is called at once for what is new or changed."""
+    """Current objects by key. on_change: called at once for each new or changed object."""
 
     def __init__(self, on_change: Callable[[Object], None] | None = None) -> None:
         self.objects: dict[str, Object] = {}
@@ -31,7 +31,7 @@ class Watch:
         self._heard.set()
 
     async def until(self, reached: Callable[[list[Object]], bool], *, what: str) -> list[Object]:
-        """The objects for which `reached` holds; the test fails when it never does."""
+        """Return the objects once `reached` holds for them; fail after a timeout. what: description for the message."""
         try:
             async with asyncio.timeout(_WAIT_S):
                 while not reached(list(self.objects.values())):

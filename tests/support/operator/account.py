@@ -1,4 +1,4 @@
-"""The operator as its pod runs: by a token of its ServiceAccount, on a real API server where the chart is installed."""
+"""The operator with the token of its ServiceAccount, on a real API server with the chart installed."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ async def ensure_namespace(client: Client, name: str) -> None:
 
 
 async def ensure_account(client: Client, namespace: str) -> None:
-    """Make the account of the namespace's pods, as the controller-manager would."""
+    """Create the namespace's default ServiceAccount, as kube-controller-manager would."""
     meta = {"name": "default", "namespace": namespace}
     with contextlib.suppress(Conflict):
         await client.create(_ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
@@ -54,7 +54,10 @@ async def ensure_account(client: Client, namespace: str) -> None:
 
 @contextlib.asynccontextmanager
 async def device(client: Client, *namespaces: str) -> AsyncIterator[None]:
-    """Node `drone` with all that a plan needs there, and its model in `namespaces`; kubelet and agent are played."""
+    """Create node `drone` with everything that a plan needs, and its model in `namespaces`.
+
+    There is no kubelet and no agent: their objects are written here.
+    """
     labels = {"maleo.dev/tier": "Device", "maleo.dev/site": "a"}
     await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "drone", "labels": labels}})
     ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": _now(), "lastTransitionTime": _now()}

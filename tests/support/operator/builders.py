@@ -59,7 +59,7 @@ def model(letter: str = "a", accuracy: str = "75.4%") -> Model:
 
 
 def mission(status: Mapping[str, Any] | None = None, generation: int = 1, **spec: Any) -> Mission:
-    """A mission on drone-1; keywords are fields of its spec in their API form."""
+    """Return a mission with its input on drone-1. spec: fields of its spec in their API form."""
     objectives = {
         "accuracy": {"metric": "top-1", "dataset": "imagenet-1k", "atLeast": "74%"},
         "latency": {"atMost": "50ms"},
@@ -76,7 +76,7 @@ def node(name: str, *, ready: bool = True, schedulable: bool = True, site: str =
 
 
 def device(name: str, memory: str) -> Device:
-    """A device whose CPU can hold `memory`."""
+    """Return a device whose CPU has this much allocatable memory."""
     units = [{"name": CPU, "allocatable": {"memory": memory}}]
     body = {"metadata": {"name": name}, "spec": {"nodeName": name}, "status": {"units": units}}
     return Device.model_validate(body)
@@ -116,7 +116,10 @@ def part(where: str, first: int, last: int, *, simulated: bool = False, memory: 
 
 
 def plan(*chain: str, objective: float = 0.5, spare: bool = False, simulated: bool = False, unit: str = CPU) -> Plan:
-    """A plan over `node[:unit]` in the order of the data; the entry is drone-1's `unit` or the first part's there."""
+    """Return a plan over `node[:unit]` in data order.
+
+    The entry is on drone-1: on the unit of the first partition if it runs there, else on `unit`.
+    """
     parts = tuple(part(where, i, i, simulated=simulated) for i, where in enumerate(chain))
     local = parts[0].node == "drone-1"
     mode = "Remote" if not local else "Local" if len(parts) == 1 else "Split"

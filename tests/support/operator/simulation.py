@@ -1,7 +1,7 @@
-"""A world that plays API server, kubelets, agents and slots for one mission, one small step at a time.
+"""Simulation of the API server, kubelets, agents and slots of one mission, in small steps.
 
-The operator in it remembers nothing between turns: every turn starts from what is stored, as after a SIGKILL. A turn
-can be killed after any number of its writes.
+The operator keeps no state between passes: each starts from the stored objects, as after a SIGKILL. A pass can be
+killed after any number of its writes.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from support.operator.builders import device, mission, model, scope, snapshot
 
 @dataclass
 class Slot:
-    """What runs in a pod: it does what it is told one step at a time, and refuses an epoch older than it has seen."""
+    """Slot process of a pod, which approaches its desired state step by step."""
 
     desired: SlotDesired | None = None
     loaded: dict[int, Revision] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Slot:
     errors: tuple[str, ...] = ()
 
     def step(self, broken: set[int]) -> bool:
-        """One step towards what is desired; whether there was one."""
+        """Take one step towards the desired state; return False if it is reached."""
         if self.desired is None:
             return False
         wanted = {r.revision: r for r in self.desired.revisions}
@@ -105,7 +105,7 @@ class World:
         return self.deleted if wanted else None
 
     def turn(self, writes: int | None = None) -> int:
-        """One turn of an operator that knows nothing but the world; killed after `writes`. How many it had."""
+        """Run one pass of the operator, killed after `writes` writes; return the number of writes that it had."""
         seen = self.scope()
         why = trigger.check(seen)
         if why is not None:
@@ -170,7 +170,7 @@ class World:
             self.pods[name]["metadata"]["deletionTimestamp"] = format_timestamp(self.now)
 
     def _deliver(self, outcome: Outcome) -> None:
-        """Over the stream: the whole desired state; what is not in it is no longer told anything."""
+        """Send the whole desired state to the agents; slots that it does not contain are sent nothing any more."""
         for on, desired in outcome.slots:
             if on not in self.lost:
                 self.slots[desired.slot.partition("/")[2]].desired = desired
@@ -178,7 +178,7 @@ class World:
     # ------------------------------------------------------------------------------------------------ nodes
 
     def start(self) -> bool:
-        """A kubelet starts one pod, or ends one that is terminating."""
+        """Let a kubelet start one pod, or end one that is terminating; return False if there is none."""
         for name, pod in list(self.pods.items()):
             if self._node(name) in self.lost:
                 continue
@@ -193,13 +193,13 @@ class World:
         return False
 
     def load(self, position: int = 0) -> bool:
-        """One slot takes one step."""
+        """Let one slot take one step; return False if there is none to take. position: of the slot to try first."""
         names = [n for n in self.slots if "podIP" in self.pods[n]["status"] and self._node(n) not in self.lost]
         turned = names[position % len(names) :] + names[: position % len(names)] if names else []
         return any(self.slots[name].step(self.broken) for name in turned)
 
     def settle(self, turns: int = 60) -> None:
-        """Until nothing happens any more: nobody writes and nobody loads. Fails when it does not settle."""
+        """Run until nothing is written and nothing is loaded any more; fail after `turns` rounds."""
         for _ in range(turns):
             busy = [self.turn() > 0, self.start(), self.load()]
             self.now += 1
@@ -208,7 +208,7 @@ class World:
         raise AssertionError(f"does not settle: {self.last}")
 
     def serves(self) -> bool:
-        """Whether a request that arrives at the Service now would be answered, through the whole chain."""
+        """Return True if a request to the Service would be answered now, through the whole chain."""
         entry = self._entry()
         return entry is not None and self.slots[entry].active is not None and self._answers(entry)
 

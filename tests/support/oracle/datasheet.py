@@ -1,4 +1,4 @@
-"""What a profile states about a unit, and whether a variant can run there: no code of the planner in it. SI units."""
+"""Figures that a profile states about a unit, in SI units, and whether a variant can run there."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
@@ -11,19 +11,19 @@ from maleo_api.model import Variant
 from maleo_api.quantities import BYTES, COMPUTE, DURATION, ENERGY_PER_BYTE, POWER, RATIO, THROUGHPUT, parse
 
 SPREAD, PRIOR_SPREAD = 0.05, 0.15
-"""Relative deviation of what was measured, of what was not."""
+"""Relative standard deviation of measured and of other figures."""
 _GUESS: Final = 0.3
-"""Share of the peak that is reached where no efficiency is known, and its relative deviation."""
+"""Assumed efficiency where none is stated, and its relative standard deviation."""
 _MEASURED: Final = (Basis.MEASURED, Basis.CALIBRATED)
 
 
 def firmest(rows: Sequence[Any]) -> Any | None:
-    """Of rows that conflict the first of the strongest basis."""
+    """Return the first row of the strongest basis."""
     return next((row for basis in Basis for row in rows if row.basis is basis), None)
 
 
 def in_mode(unit: ComputeUnit, mode: str) -> ComputeUnit:
-    """A figure that is stated for the mode hides those for any; what is stated for another mode does not hold."""
+    """Return the unit in this power mode: figures for it replace those for any mode; those for others are dropped."""
 
     def hold(rows: Sequence[Any], figure: Callable[[Any], Hashable]) -> list[Any]:
         own = {figure(row) for row in rows if row.power_mode == mode}
@@ -38,7 +38,7 @@ def in_mode(unit: ComputeUnit, mode: str) -> ComputeUnit:
 
 
 def runs(variant: Variant, unit: ComputeUnit, device: DeviceProfileSpec, *, measured: bool = False) -> bool:
-    """Versions are compared as they are drawn: one that is required at least, and one that is installed or unknown.
+    """Return True if the variant can run on the unit. The generators draw lower bounds of versions only.
 
     measured: whether something was measured there, so that no peak needs to be stated.
     """
@@ -60,7 +60,7 @@ def _version(text: str) -> list[int]:
 
 
 def speed(variant: Variant, unit: ComputeUnit) -> tuple[float, float] | None:
-    """Operations a second and their relative deviation; None where no peak counts for the variant."""
+    """Return operations/s and their relative standard deviation; None if no peak applies to the variant."""
     peaks = [p for p in unit.peak if p.precision == variant.precision]
     peak = firmest([p for p in peaks if p.sparsity == variant.sparsity])
     peak = peak or firmest([p for p in peaks if p.sparsity == "Dense"])
@@ -74,13 +74,13 @@ def speed(variant: Variant, unit: ComputeUnit) -> tuple[float, float] | None:
 
 
 def size(unit: ComputeUnit) -> float:
-    """Bytes where models live: of its own memory, else of the shared, else on the chip; infinite where unknown."""
+    """Return the bytes of the memory that holds models: dedicated, else shared, else on-chip; infinite if unknown."""
     row = firmest([m for m in unit.memory if m.kind == _lives_in(unit) and m.size])
     return parse(BYTES, row.size) if row else np.inf
 
 
 def bandwidth(unit: ComputeUnit) -> float:
-    """Bytes a second of the memory that models live in; infinite where unknown."""
+    """Return the bytes/s of the memory that holds models; infinite if unknown."""
     kind = _lives_in(unit)
     row = firmest([m for m in unit.memory if kind in (m.kind, None) and m.bandwidth])
     return parse(THROUGHPUT, row.bandwidth) if row else np.inf
@@ -96,18 +96,18 @@ def watts(unit: ComputeUnit) -> float | None:
 
 
 def write_energy(unit: ComputeUnit) -> float | None:
-    """Joules for a byte of weights; None where nobody states them."""
+    """Return the joules of writing a byte of weights; None if unknown."""
     row = firmest([row for row in unit.weight_writing if row.energy_per_byte])
     return parse(ENERGY_PER_BYTE, row.energy_per_byte) if row else None if "Analog" in unit.features else 0.0
 
 
 def reconfiguration(unit: ComputeUnit) -> float | None:
-    """Seconds from one model to another; None where nobody states them."""
+    """Return the seconds of a reconfiguration; None if unknown."""
     row = firmest(unit.reconfiguration)
     return parse(DURATION, row.time) if row else None if "Reconfigurable" in unit.features else 0.0
 
 
 def tolerance(unit: ComputeUnit) -> float | None:
-    """By how much an accuracy may be missed; None where nobody states it."""
+    """Return the accuracy tolerance; None if unknown."""
     row = firmest(unit.accuracy_tolerance)
     return parse(RATIO, row.value) if row else None if "Analog" in unit.features else 0.0

@@ -1,4 +1,4 @@
-"""Every way of one mission, followed step by step in plain Python: no rows, no solver, and no code of the planner."""
+"""Enumeration of all paths of one mission in plain Python: no solver, and no code of the planner."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,11 +13,14 @@ _MOST_PARTITIONS = 4
 _TIE = 1e-9
 
 Way = tuple[tuple[Spot, ...], tuple[str, ...]]
-"""The unit of every block, and the codec in which the input of each arrives."""
+"""Unit of every block, and the codec in which the input of each arrives."""
 
 
 def list_ways(of: Meaning) -> Iterator[Way]:
-    """That the modes allow. A unit serves once, and what begins elsewhere never comes to the node of the input."""
+    """Yield the paths that the modes allow.
+
+    Each unit occurs at most once, and a path that starts elsewhere never returns to the input node.
+    """
     for places in product([unit.spot for unit in of.units], repeat=len(of.variant.blocks)):
         order = [spot for spot, _ in groupby(places)]
         here = [spot[0] == of.source.name for spot in order]
@@ -33,7 +36,7 @@ def list_ways(of: Meaning) -> Iterator[Way]:
 
 @dataclass(slots=True)
 class Figures:
-    """Of a way. seconds: mean, deviation; joules: None = unknown; accuracy: None = unknown."""
+    """Figures of a path. mean, sigma: seconds; joules, accuracy: None if unknown."""
 
     mean: float = 0.0
     sigma: float = 0.0
@@ -48,7 +51,7 @@ class Figures:
 
 
 def follow(of: Meaning, way: Way) -> Figures | None:
-    """None where it breaks a rule of structure, or takes what others were promised."""
+    """Return the figures of a path; None if it breaks a structural rule or a reservation of others."""
     (places, forms), units = way, {unit.spot: (u, unit) for u, unit in enumerate(of.units)}
     found, begin, before = Figures(accuracy=of.accuracy), 0, None
     widest: float | None = 0.0
@@ -84,7 +87,7 @@ def _cross(of: Meaning, sender: Unit | None, receiver: Unit, begin: int, form: s
 
 
 def _compute(of: Meaning, found: Figures, u: int, unit: Unit, first: int, last: int) -> bool:
-    """Adds a span; False where the unit has no room or no time for it, or another would be late."""
+    """Add a span; return False if the unit lacks memory or time for it, or another mission would be late."""
     (blocks, launch, spread), own = of.costs[u], of.variant.blocks[first : last + 1]
     seconds, watts = sum(blocks[first : last + 1]) + launch, datasheet.watts(unit.facts)
     sigma, joules = seconds * spread, None if watts is None else seconds * watts
@@ -108,7 +111,7 @@ def _compute(of: Meaning, found: Figures, u: int, unit: Unit, first: int, last: 
 
 
 def _is_within(of: Meaning, found: Figures) -> bool:
-    """What several steps share: wires, and the power of nodes."""
+    """Return True if limits that several steps share are kept: link capacity, and power caps of nodes."""
     if any(taken > 1 + _TIE for taken in found.by_wire.values()):
         return False
     for node, joules in found.by_node.items():
@@ -119,7 +122,7 @@ def _is_within(of: Meaning, found: Figures) -> bool:
 
 
 def judge(of: Meaning, way: Way, found: Figures) -> float | None:
-    """The objective; None where a Hard limit is broken."""
+    """Return the objective of a path; None if it violates a Hard limit."""
     (latency, latency_hard), (energy, energy_hard), (floor, floor_hard) = of.latency, of.energy, of.floor
     by_accuracy, by_latency, by_energy = of.weights
     tail, objective, broken = found.mean + of.z * found.sigma, 0.0, False

@@ -1,4 +1,4 @@
-"""What a way amounts to, as sums over the variables of its program: seconds, joules, accuracy, shares."""
+"""Figures of a path as linear expressions over the variables of its program: seconds, joules, accuracy, shares."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ class Sums:
 
     @cached_property
     def entries(self) -> list[Vector]:
-        """How often a way comes to each unit."""
+        """Number of times that a path enters each unit."""
         found = []
         for unit in self.at.units:
             made = self.at.zeros()
@@ -26,7 +26,7 @@ class Sums:
 
     @cached_property
     def own(self) -> list[Vector]:
-        """Seconds of computing on each unit, reconfiguration included."""
+        """Seconds of computation on each unit, including reconfiguration."""
         turns = [unit.turn * entries for unit, entries in zip(self.at.of.units, self.entries, strict=True)]
         return [turn + self._compute(u, deviation=False) for u, turn in enumerate(turns)]
 
@@ -46,7 +46,7 @@ class Sums:
 
     @cached_property
     def spent(self) -> list[Vector]:
-        """Joules of computing on each unit. What is unknown counts nothing here: where energy counts it is not used."""
+        """Joules of computation on each unit; unknown energy counts as zero, and is excluded where energy matters."""
         found = []
         for u, (own, unit) in enumerate(zip(self.own, self.at.of.units, strict=True)):
             watts = datasheet.watts(unit.facts) or 0.0
@@ -65,14 +65,14 @@ class Sums:
 
     @cached_property
     def lost(self) -> Vector:
-        """Share of accuracy that codecs cost, and the widest tolerance of an analogue unit."""
+        """Share of accuracy lost to codecs and to the widest tolerance of an analogue unit."""
         made = self._crossings(3)
         made[self.at.widest] = 1
         return made
 
     @cached_property
     def wires(self) -> list[Vector]:
-        """Of each wire the share of its time that is taken, in what others leave."""
+        """Used share of what others leave of each shared link capacity."""
         found: dict[frozenset[str], Vector] = {}
         for index, crossing in self.crossings.items():
             if crossing.wire is not None:
@@ -81,7 +81,7 @@ class Sums:
         return list(found.values())
 
     def _compute(self, u: int, *, deviation: bool) -> Vector:
-        """Seconds of all that runs on a unit but for reconfiguration, or their standard deviation."""
+        """Return the seconds on a unit without reconfiguration, or their standard deviation."""
         blocks, entry, spread = self.at.of.costs[u]
         scale = spread if deviation else 1.0
         made = entry * scale * self.entries[u]
@@ -94,7 +94,7 @@ class Sums:
 
     @cached_property
     def crossings(self) -> dict[int, Crossing]:
-        """By the variable that says whether it is made."""
+        """Return the crossings by the variable that selects each."""
         at, of, found = self.at, self.at.of, dict[int, Crossing]()
         for v, target in enumerate(of.units):
             found |= {at.on(0, v): hop} if (hop := of.hop(of.source, target.node, -1)) else {}
@@ -104,7 +104,7 @@ class Sums:
         return found | {at.code(i): each.crossing for i, each in enumerate(at.coded)}
 
     def _crossings(self, which: int) -> Vector:
-        """0: mean seconds, 1: their deviation, 2: joules as far as they are known, 3: loss."""
+        """Return a sum over all crossings. which: 0 mean seconds, 1 their deviation, 2 known joules, 3 loss."""
         made = self.at.zeros()
         for index, each in self.crossings.items():
             made[index] = (each.mean, each.sigma, each.joules or 0.0, each.loss)[which]

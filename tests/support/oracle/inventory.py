@@ -1,4 +1,4 @@
-"""What there is: units that are up, the node where data is born, the forms of a model. No code of the planner."""
+"""Available units, input nodes, and editions of a model."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from support.oracle import datasheet
 
 
 def list_units(snapshot: Snapshot) -> Iterator[tuple[NodeFacts, str, str, ComputeUnit, DeviceProfileSpec]]:
-    """Node, name, profile, unit as it is in the present power mode, and what it is part of; what is ready only."""
+    """Yield (node, name, profile, unit in the present power mode, device) of each available unit."""
     for _, device in sorted(snapshot.devices.items()):
         node, inventory = snapshot.nodes[device.spec.node_name], device.status.inventory
         down = {row.name for row in device.status.units if row.state == "Unavailable"}
@@ -33,7 +33,7 @@ def list_units(snapshot: Snapshot) -> Iterator[tuple[NodeFacts, str, str, Comput
 
 
 def memory(snapshot: Snapshot, spot: tuple[str, str], unit: ComputeUnit) -> float:
-    """Bytes: what the node says is there, else what the profile states."""
+    """Return the bytes of a unit's memory: as its node reports, else as its profile states."""
     for device in snapshot.devices.values():
         for row in device.status.units if device.spec.node_name == spot[0] else ():
             if row.name == spot[1] and row.allocatable and row.allocatable.memory:
@@ -42,7 +42,7 @@ def memory(snapshot: Snapshot, spot: tuple[str, str], unit: ComputeUnit) -> floa
 
 
 def find_sources(snapshot: Snapshot, mission: Mission) -> list[NodeFacts]:
-    """Where the data may be born: there is an input where it is one node, and that is ready."""
+    """Return the nodes that match the mission's input; only a single, ready one is valid."""
     named, selector = mission.spec.input.node, mission.spec.input.selector or {}
     found = [
         node
@@ -53,7 +53,7 @@ def find_sources(snapshot: Snapshot, mission: Mission) -> list[NodeFacts]:
 
 
 def editions(model: Model) -> Iterator[tuple[Variant, str]]:
-    """Each variant whole, and as far as each exit: its head is the last block, and its accuracy what it reaches."""
+    """Yield each variant as a whole, and cut at each exit, whose head is then the last block."""
     for variant in model.spec.variants:
         yield variant, ""
         names = [block.name for block in variant.blocks]

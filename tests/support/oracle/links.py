@@ -1,4 +1,4 @@
-"""What joins two nodes: the Link, what was measured on it, and what others take of its time. No code of the planner."""
+"""Links between nodes: declared and measured figures, and which pairs share a capacity."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,8 +15,10 @@ _FEW: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """rate: bytes/s there, back: of the answer; spread: relative deviation of rate; delay: seconds besides; joules: a
-    byte; shared: by whom.
+    """Figures of a link in one direction.
+
+    rate: bytes/s; back: bytes/s of the answer; spread: relative standard deviation of the rate; delay: seconds
+    regardless of size; joules: per byte; shared: key of the shared capacity.
     """
 
     rate: float
@@ -46,7 +48,7 @@ def find(snapshot: Snapshot, source: NodeFacts, target: NodeFacts) -> Wire | Non
 
 
 def _declared(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts) -> float:
-    """Bytes/s in this direction."""
+    """Return the declared bytes/s in this direction."""
     spec = snapshot.links[key].spec
     text = spec.bandwidth or (spec.up if _is_up(snapshot, key, source, target) else spec.down)
     assert text is not None
@@ -54,14 +56,14 @@ def _declared(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts
 
 
 def _is_up(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts) -> bool:
-    """Up is from the first end to the second, where both directions can be meant, and where both are alike."""
+    """Return True in the direction from the first end to the second, and if both directions match or are equal."""
     spec = snapshot.links[key].spec
     first, second = spec.between
     return spec.up is None or bool(_matches(first, source) and _matches(second, target))
 
 
 def _choose(snapshot: Snapshot, source: NodeFacts, target: NodeFacts) -> str | None:
-    """The most specific Link between two nodes, the first by name."""
+    """Return the most specific Link between two nodes, the first by name."""
     found = []
     for key, link in snapshot.links.items():
         one, other = link.spec.between
@@ -73,21 +75,21 @@ def _choose(snapshot: Snapshot, source: NodeFacts, target: NodeFacts) -> str | N
 
 
 def _matches(place: Place, node: NodeFacts) -> int:
-    """3: names the node, 2: its site, 1: its tier, 0: another place."""
+    """Return the specificity of a match: 3 by node, 2 by site, 1 by tier, 0 for none."""
     if place.node is not None:
         return 3 * (place.node == node.name)
     return 2 * (place.site == node.site) if place.site is not None else int(place.tier == node.tier)
 
 
 def _sides(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts) -> tuple[str, str]:
-    """What the Link takes both by: nodes that it names, else their sites."""
+    """Return by what the Link matches both ends: nodes that it names, else their sites."""
     named = {place.node for place in snapshot.links[key].spec.between}
     one, other = (f"node {n.name}" if n.name in named or not n.site else f"site {n.site}" for n in (source, target))
     return one, other
 
 
 def _shared(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts) -> frozenset[str]:
-    """The wire that all share who cross there; within one site each pair of nodes has its own."""
+    """Return the key of the shared capacity; within one site each pair of nodes has its own."""
     one, other = _sides(snapshot, key, source, target)
     return frozenset({key, one, other} if one != other else {key, f"node {source.name}", f"node {target.name}"})
 

@@ -30,7 +30,7 @@ _FINE: Final = 1e4  # HiGHS stops at an absolute gap of 1e-6: of the scaled obje
 
 @dataclass(frozen=True, slots=True)
 class Optimum:
-    """places: the unit of every block; forms: the codec in which its input arrives."""
+    """An optimal plan. places: unit of every block; forms: codec in which the input of each arrives."""
 
     objective: float
     variant: str
@@ -41,7 +41,7 @@ class Optimum:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Which margins count; the others are -1."""
+    """Soft margins that are counted; the others are taken as -1."""
 
     accuracy: bool
     latency: bool
@@ -49,7 +49,7 @@ class Case:
 
 
 def best(snapshot: Snapshot, key: str, *, most: int = MOST_PARTITIONS) -> Optimum | None:
-    """The best plan of the mission in at most so many parts; None when nothing keeps every Hard limit."""
+    """Return the best plan with at most `most` partitions; None if no plan keeps all Hard limits."""
     found: Optimum | None = None
     for meaning in read(snapshot, key):
         done = Program(meaning, most).solve(above=found.objective if found else -np.inf)
@@ -73,7 +73,7 @@ class Program:
     # ------------------------------------------------------------------------------------------------ solving
 
     def solve(self, above: float = -np.inf) -> Optimum | None:
-        """The best; None when nothing is better than `above`."""
+        """Return the best plan of this variant; None if none is better than `above`."""
         found: Optimum | None = None
         for case in self._cases:
             # No way costs less than nothing, so none is better than what costs nothing.
@@ -92,7 +92,7 @@ class Program:
 
     @property
     def _is_lossy(self) -> bool:
-        """Whether a Soft accuracy depends on the way."""
+        """Whether a Soft accuracy depends on the path."""
         floor, hard = self.of.floor
         missed = any(datasheet.tolerance(unit.facts) != 0 for unit in self.of.units)
         if floor is None or hard:
@@ -122,7 +122,7 @@ class Program:
         return Optimum(objective, self.of.variant.name, places, self.of.exit, tuple(forms))
 
     def judge(self, places: tuple[Spot, ...], forms: tuple[str, ...] = ()) -> tuple[bool, float]:
-        """Whether a way keeps every rule, and its objective."""
+        """Return whether a path keeps all constraints, and its objective."""
         values, judged = self._values(places, forms), []
         for case in self._cases:
             goal, constant = self._goal(case)
@@ -132,13 +132,13 @@ class Program:
         return max(judged)
 
     def seconds(self, places: tuple[Spot, ...]) -> dict[Spot, float]:
-        """Of computing one request, on each unit of a way."""
+        """Return the seconds of one request on each unit of a path."""
         values = self._values(places, ())
         rows = zip(self.of.units, self.sums.own, strict=True)
         return {unit.spot: float(own @ values) for unit, own in rows if unit.spot in places}
 
     def figures(self, places: tuple[Spot, ...], forms: tuple[str, ...] = ()) -> tuple[float, float]:
-        """Seconds at the objective's percentile and joules of one request."""
+        """Return seconds at the objective's percentile, and joules, of one request."""
         values = self._values(places, forms)
         return float(self.sums.tail @ values), float(self.sums.joules @ values)
 
@@ -168,7 +168,7 @@ class Program:
     # ------------------------------------------------------------------------------------------------ rows
 
     def _rows(self, case: Case) -> tuple[list[Vector], list[float]]:
-        """Sum of row x variables <= most, each row in units of its own limit."""
+        """Yield (row, most) of the constraints row x variables <= most, each scaled by its own limit."""
         rows, most = [], []
         for row, limit in [*self._structure, *self._capacities, *self._limits(case)]:
             rows.append(row)
@@ -212,7 +212,7 @@ class Program:
                 yield at_most, max(0.0, sign)
 
     def _stays(self) -> Iterator[tuple[Vector, float]]:
-        """Held: every block where it is, what crosses in the form in which it does."""
+        """Yield the constraints of the variable that is 1 if the plan equals the incumbent."""
         at = self.at
         if self.of.held is None:
             return
@@ -281,7 +281,7 @@ class Program:
                 yield own * 1e3, unit.patience * 1e3
 
     def _only_measured(self, u: int) -> Iterator[tuple[Vector, float]]:
-        """Every block that runs there is part of a span that was measured."""
+        """Yield constraints: on a unit without a peak, each block is part of a measured span."""
         spans = [(self.at.span(k), *span[1:3]) for k, span in enumerate(self.of.spans) if span[0] == u]
         for b in range(self.at.blocks):
             row = self.at.zeros()
@@ -290,7 +290,7 @@ class Program:
             yield row, 0.0
 
     def _per_node(self) -> Iterator[tuple[Vector, float]]:
-        """Power caps: where one holds, only what is known may run."""
+        """Yield constraints of power caps; a unit of unknown power may not run under one."""
         for node in dict.fromkeys(unit.node.name for unit in self.of.units):
             allowed = self.of.joules(node)
             if np.isfinite(allowed):
@@ -307,8 +307,10 @@ class Program:
                     yield from self._known(u)
 
     def _known(self, u: int) -> Iterator[tuple[Vector, float]]:
-        """Where the power of a unit is unknown only spans run there whose energy was measured; where that of writing
-        weights is, none."""
+        """Yield constraints of a unit of unknown power: only spans of measured energy may run there.
+
+        If the energy of writing weights is unknown, no span may run there.
+        """
         at, unit = self.at, self.of.units[u]
         written = self.of.writing(unit)
         if datasheet.watts(unit.facts) is not None and written is not None:
@@ -346,7 +348,7 @@ class Program:
     # ------------------------------------------------------------------------------------------------ the goal
 
     def _goal(self, case: Case) -> tuple[Vector, float]:
-        """Weighted margins, less uncertainty, less a move: what is made as large as possible, and its constant."""
+        """Return the objective to maximise as (row, constant): weighted margins minus uncertainty and move cost."""
         (latency, _), (energy, _), (floor, _) = self.of.latency, self.of.energy, self.of.floor
         by_accuracy, by_latency, by_energy = self.of.weights
         goal, constant = self.at.zeros(), 0.0

@@ -1,4 +1,4 @@
-"""What a mission's manifests mean for one variant of its model, in numbers: no code of the planner in it."""
+"""A mission and one variant of its model as numbers, read from manifests without code of the planner."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _RANK: Final = {"Safety": 0, "Mission": 1, "BestEffort": 2}
 
 
 def read(snapshot: Snapshot, key: str) -> Iterator["Meaning"]:
-    """One for each variant that the mission allows, and each of its exits, that keeps a Hard floor of accuracy."""
+    """Yield a reading for each allowed variant and exit that keeps a Hard accuracy floor."""
     mission = snapshot.missions[key]
     model = snapshot.models[f"{mission.metadata.namespace}/{mission.spec.model.name}"]
     for variant, exit_ in inventory.editions(model) if inventory.find_sources(snapshot, mission) else ():
@@ -81,7 +81,7 @@ class Meaning:
 
     @cached_property
     def units(self) -> list[Unit]:
-        """Those that can run the variant at all."""
+        """Units that can run the variant."""
         found = []
         for node, name, profile, facts, device in inventory.list_units(self.snapshot):
             digest = self.variant.artifacts[0].digest
@@ -98,7 +98,7 @@ class Meaning:
 
     @cached_property
     def costs(self) -> list[tuple[list[float], float, float]]:
-        """Per unit: seconds of each block, of a launch, and the relative deviation."""
+        """Per unit: seconds of each block, seconds of a launch, and the relative standard deviation."""
         found = []
         for unit in self.units:
             facts, measured = unit.facts, self._measured(unit.profile, unit.facts.name)
@@ -123,7 +123,7 @@ class Meaning:
     def _shared_out(
         self, unit: Unit, measured: Mapping[tuple[int, int], tuple[float, float, float | None]]
     ) -> tuple[list[float], float, float]:
-        """Without a peak: a measured whole by operations, after one launch; without a whole nothing, see `bare`."""
+        """Return times without a stated peak: a measured whole, distributed by operations; see `bare` without one."""
         whole = measured.get((0, len(self.variant.blocks) - 1))
         work = [parse(WORK, block.work) for block in self.variant.blocks]
         work = work if sum(work) else [1.0] * len(work)
@@ -136,7 +136,7 @@ class Meaning:
 
     @cached_property
     def bare(self) -> frozenset[int]:
-        """Units on which only what was measured can run: no peak is stated, and the whole was not measured."""
+        """Units that run measured spans only: no peak is stated, and the whole model was not measured."""
         whole = (0, len(self.variant.blocks) - 1)
         return frozenset(
             u
@@ -147,7 +147,7 @@ class Meaning:
 
     @cached_property
     def spans(self) -> list[tuple[int, int, int, float, float, float | None]]:
-        """(unit, first, last, seconds, deviation, joules) of each span that was measured."""
+        """(unit, first, last, seconds, standard deviation, joules) of each measured span."""
         return [
             (u, first, last, mean * slow, (spread * mean if spread else sigma) * slow, joules)
             for u, unit in enumerate(self.units)
@@ -173,19 +173,19 @@ class Meaning:
         return found
 
     def _slowness(self, unit: Unit) -> float:
-        """What was learned online, and throttling."""
+        """Return the factor on times: online correction and throttling."""
         seen = self.snapshot.observations
         correction = seen.correction.get((self.variant.artifacts[0].digest, *unit.spot))
         return (correction.value if correction else 1.0) / seen.capacity.get(unit.spot, 1.0)
 
     def _seen_spread(self, unit: Unit) -> float:
-        """Relative deviation of single requests, as slots have told it; 0 where they have not."""
+        """Return the relative standard deviation of single requests as slots measured it; 0 if unknown."""
         correction = self.snapshot.observations.correction.get((self.variant.artifacts[0].digest, *unit.spot))
         return correction.sigma / correction.value if correction else 0.0
 
     @cached_property
     def source(self) -> NodeFacts:
-        """Where the data is born: the one node that is named or selected, and is ready."""
+        """The input node."""
         (found,) = inventory.find_sources(self.snapshot, self.mission)
         return found
 
@@ -195,19 +195,19 @@ class Meaning:
         return target.node.name == self.source.name or reach == "Any" or (reach == "Site" and same_site)
 
     def data(self, after: int) -> str:
-        """Which rule of egress holds for what crosses after a block, -1: the input."""
+        """Return the egress rule for the cut after a block; -1 is the input."""
         cut = self.variant.blocks[after].cut if after >= 0 else None
         return "input" if after < 0 or (cut is not None and cut.raw) else "features"
 
     def hop(self, source: NodeFacts, target: NodeFacts, after: int) -> Crossing | None:
-        """As it is after a block, -1: the input; None: no link, or what others leave of it is too slow for the rate."""
+        """Return the uncoded crossing after a block (-1: of the input); None without a link or enough free capacity."""
         cut = self.variant.blocks[after].cut if after >= 0 else None
         if after >= 0 and cut is None:
             return None
         return self._cross(source, target, cut.tensors if cut else self.model.spec.inputs)
 
     def _cross(self, source: NodeFacts, target: NodeFacts, tensors: Sequence[Tensor]) -> Crossing | None:
-        """Of these there, and the answer back."""
+        """Return the crossing of `size` bytes and of the answer."""
         if source.name == target.name:
             return Crossing(0.0, 0.0, 0.0)
         wire = links.find(self.snapshot, source, target)
@@ -223,12 +223,12 @@ class Meaning:
         return Crossing(seconds + wire.delay, seconds * wire.spread, carried * wire.joules, wire=took)
 
     def codecs(self, after: int) -> list[Codec]:
-        """Other forms in which the cut after a block may be crossed."""
+        """Return the codecs of the cut after a block."""
         cut = self.variant.blocks[after].cut
         return cut.codecs if cut is not None else []
 
     def coded(self, sender: Unit, receiver: Unit, codec: Codec) -> Crossing | None:
-        """By a codec; None as for what crosses as it is, where a side is too slow, or nobody knows what it costs."""
+        """Return the crossing by a codec; None as for an uncoded one, or if a side is too slow or its cost unknown."""
         loss, plain = self._loss(codec), self._cross(sender.node, receiver.node, codec.tensors)
         if plain is None or loss is None or sender.node.name == receiver.node.name:
             return None
@@ -262,20 +262,20 @@ class Meaning:
         return reached, 1 / self.snapshot.observations.capacity.get(spot, 1.0), datasheet.watts(unit)
 
     def joules(self, node: str) -> float:
-        """Of one request, that the power cap of a node still allows; infinite without a cap."""
+        """Return the joules of one request that the power cap of a node still allows; infinite without a cap."""
         caps = [d.spec.power_cap for d in self.snapshot.devices.values() if d.spec.node_name == node]
         left = [parse(POWER, cap) - reservations.watts(self.snapshot, self.mission, node) for cap in caps if cap]
         return max(0.0, *left) / self.rate if left else np.inf
 
     def writing(self, unit: Unit) -> float | None:
-        """Joules of one request for a byte of weights that are updated now and then; None = unknown."""
+        """Return the joules per request and byte of weights for updates of the model; None if unknown."""
         every = self.mission.spec.model.updated_every
         each = datasheet.write_energy(unit.facts)
         return 0.0 if every is None else None if each is None else each / (self.rate * parse(DURATION, every))
 
     @cached_property
     def held(self) -> tuple[tuple[Spot, ...], tuple[str, ...]] | None:
-        """Where each block is held and in which form its input comes, if it could stay there."""
+        """Units and codecs of the incumbent plan; None if it cannot stay."""
         held = self.snapshot.current_plans.get(self.mission.key)
         if held is None or (held.variant, held.exit) != (self.variant.name, self.exit):
             return None
@@ -289,7 +289,7 @@ class Meaning:
 
     @property
     def energy(self) -> tuple[float | None, bool]:
-        """Joules of one request: what is stated, and what the stated power leaves at the rate."""
+        """Energy limit of one request in joules: as stated, or by the power limit at the demanded rate."""
         stated, most = self.mission.spec.objectives.energy, []
         if stated is not None and stated.per_inference is not None:
             most.append(parse(ENERGY, stated.per_inference))
@@ -299,7 +299,7 @@ class Meaning:
 
     @property
     def floor(self) -> tuple[float | None, bool]:
-        """Of the accuracy; infinite where what it is relative to is not known."""
+        """Accuracy floor; infinite if the accuracy of its reference is unknown."""
         stated = self.mission.spec.objectives.accuracy
         if stated is None:
             return None, False
@@ -309,12 +309,12 @@ class Meaning:
 
     @cached_property
     def accuracy(self) -> float | None:
-        """Of the variant as it was measured; None where nobody knows, or nobody asks."""
+        """Accuracy of the variant; None if it is unknown or not an objective."""
         return self._figure(self.variant.accuracy)
 
     @property
     def is_accurate(self) -> bool:
-        """Whether a Hard floor is kept, where nothing on the way costs any."""
+        """Whether the variant keeps a Hard floor without losses on its path."""
         floor, hard = self.floor
         return floor is None or not hard or (self.accuracy is not None and self.accuracy >= floor - 1e-9)
 
@@ -327,14 +327,14 @@ class Meaning:
         return parse(RATIO, row.value) if row else None
 
     def _loss(self, codec: Codec) -> float | None:
-        """Share of accuracy that a crossing by it costs; None where it is asked for and nobody knows."""
+        """Return the accuracy lost by a codec; None if it is an objective and the loss is unknown."""
         if self.floor[0] is None:
             return 0.0
         coded = self._figure(codec.accuracy)
         return max(0.0, self.accuracy - coded) if self.accuracy is not None and coded is not None else None
 
     def _is_exact(self, facts: ComputeUnit) -> bool:
-        """Whether a Hard floor can be kept on the unit at all."""
+        """Return True if a Hard accuracy floor can be kept on the unit."""
         floor, hard = self.floor
         missed = datasheet.tolerance(facts)
         if floor is None or not hard or self.accuracy is None:
@@ -361,7 +361,7 @@ class Meaning:
 
 
 def places_of(plan: Plan, blocks: int) -> tuple[Spot, ...]:
-    """The unit of every block of a plan."""
+    """Return the unit of every block of a plan."""
     places = [("", "")] * blocks
     for part in plan.partitions:
         places[part.first : part.last + 1] = [(part.node, part.unit)] * (part.last + 1 - part.first)
@@ -369,7 +369,7 @@ def places_of(plan: Plan, blocks: int) -> tuple[Spot, ...]:
 
 
 def forms_of(plan: Plan, blocks: int) -> tuple[str, ...]:
-    """The codec in which the input of every block arrives; empty: as it is."""
+    """Return the codec in which the input of every block arrives; empty for none."""
     forms = [""] * blocks
     for part in plan.partitions:
         forms[part.first] = part.codec.name if part.codec else ""
@@ -377,7 +377,9 @@ def forms_of(plan: Plan, blocks: int) -> tuple[str, ...]:
 
 
 def _load(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> tuple[float, float, float, float]:
-    """Of what missions of no lower criticality hold of a unit: share of time, mean and deviation of waiting, bytes.
+    """Return reservations on a unit by missions of the same or higher criticality.
+
+    These are the share of its time, mean and standard deviation of the waiting time, and bytes.
 
     turn: seconds of reconfiguration that they pay from now on.
     """
@@ -398,7 +400,7 @@ def _load(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> tupl
 
 
 def _queue(rows: list[tuple[float, float]]) -> tuple[float, float]:
-    """Mean and deviation of waiting, from each one's share of time and seconds: M/G/1 in moments of the service."""
+    """Return mean and standard deviation of the waiting time (M/G/1) from (share of time, seconds) of each mission."""
     share = sum(row[0] for row in rows)
     if not share or share >= 1:
         return (np.inf, np.inf) if share else (0.0, 0.0)
@@ -409,7 +411,7 @@ def _queue(rows: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _patience(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> float:
-    """By trying how long a request may take before another's tail is over its Hard limit; one mission holds a unit."""
+    """Return the longest request, by trial, that keeps the tails of others within their Hard limits."""
     least, rate = np.inf, parse(RATE, mission.spec.demand.rate)
     for key, plan in snapshot.current_plans.items():
         other = snapshot.missions[key]

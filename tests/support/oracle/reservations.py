@@ -22,7 +22,7 @@ def others(snapshot: Snapshot, mission: Mission) -> Iterator[tuple[Mission, Plan
 
 
 def turn(snapshot: Snapshot, mission: Mission, spot: tuple[str, str], unit: ComputeUnit, digest: str) -> float | None:
-    """Seconds that each request of an artefact pays for reconfiguring the unit; None: it may not run there at all."""
+    """Return the seconds of reconfiguration per request of an artifact; None if it may not share the unit."""
     seconds = datasheet.reconfiguration(unit)
     there = [
         (other, plan, part)
@@ -46,7 +46,7 @@ def turn(snapshot: Snapshot, mission: Mission, spot: tuple[str, str], unit: Comp
 
 
 def watts(snapshot: Snapshot, mission: Mission, node: str) -> float:
-    """That others add to a node, by computing and by coding what they send or receive."""
+    """Return the watts that others draw on a node, by computation and by codecs."""
     found = 0.0
     for other, plan in others(snapshot, mission):
         joules = sum(part.energy.value for part in plan.partitions if part.node == node)
@@ -57,7 +57,7 @@ def watts(snapshot: Snapshot, mission: Mission, node: str) -> float:
 
 
 def taken(snapshot: Snapshot, mission: Mission, wire: links.Wire) -> float:
-    """Share of the time of a wire."""
+    """Return the share of a link capacity that others use."""
     found = 0.0
     for other, plan in others(snapshot, mission):
         for each in plan.transfers:

@@ -1,4 +1,4 @@
-"""The variables of one mission's mixed-integer program, and the values that they have for one way."""
+"""Variables of one mission's mixed-integer program, and their values for a given path."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """A crossing by a codec after a block, from unit to unit."""
+    """A possible crossing by a codec after a block, from unit to unit."""
 
     block: int
     source: int
@@ -28,8 +28,10 @@ class Coded:
 
 @dataclass(frozen=True)
 class Variables:
-    """In this order: block on unit, flow after a block as it is, flow by codec, largest activation of each unit,
-    measured span, widest tolerance, held.
+    """Indices of the variables.
+
+    Their order: block on unit, uncoded flow after a block, flow by codec, largest activation of each unit, measured
+    span, widest tolerance, incumbent.
     """
 
     of: Meaning
@@ -50,7 +52,7 @@ class Variables:
         return block * len(self.units) + unit
 
     def flow(self, block: int, source: int, target: int) -> int:
-        """From unit to unit after a block; from a unit to itself: it goes on there."""
+        """Return the flow from unit to unit after a block; from a unit to itself if it continues there."""
         count = len(self.units)
         return self.blocks * count + (block * count + source) * count + target
 
@@ -73,7 +75,7 @@ class Variables:
 
     @cached_property
     def coded(self) -> list[Coded]:
-        """Every way to cross by a codec that there is."""
+        """All possible crossings by codecs."""
         found, of = [], self.of
         for b, u, v in product(range(self.blocks - 1), self.units, self.units):
             for codec in of.codecs(b) if of.variant.cutting == "Graph" else ():
@@ -83,7 +85,7 @@ class Variables:
         return found
 
     def into(self, unit: int) -> Iterator[int]:
-        """All by which a way comes to a unit from elsewhere."""
+        """Yield the variables of all flows that enter a unit from elsewhere."""
         yield self.on(0, unit)
         for b, u in product(range(self.blocks - 1), self.units):
             if u != unit:
@@ -103,7 +105,7 @@ class Variables:
         return whole
 
     def values(self, places: tuple[Spot, ...], forms: tuple[str, ...]) -> Vector:
-        """All variables of a way; forms: the codec in which the input of each block arrives."""
+        """Return the values of all variables for a path. forms: codec in which the input of each block arrives."""
         at = {unit.spot: u for u, unit in enumerate(self.of.units)}
         way, made = [at[spot] for spot in places], self.zeros()
         for b, u in enumerate(way):

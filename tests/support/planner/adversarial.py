@@ -1,4 +1,4 @@
-"""Models that are as large as the API allows in one way or several, with limits out of reach."""
+"""Models of the maximum size that the API accepts in one or several dimensions, with limits out of reach."""
 
 from itertools import combinations
 from typing import Any
@@ -18,7 +18,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def make(*, variants: int = 1, blocks: int, exits: int = 0, codecs: int = 0, nodes: int = 6, limit: str = "20ms") -> Snapshot:  # fmt: skip  # noqa: E501
-    """All units differ, so that none stands for another."""
+    """Return a problem of this size. All units differ, so that no two form a class."""
     made = []
     for v in range(variants):
         chain = [

@@ -1,4 +1,4 @@
-"""Builders: snapshots of a few nodes, written in the units that people use."""
+"""Builders of API objects and of snapshots with a few nodes, with arguments in human-readable units."""
 
 from dataclasses import replace
 from typing import Any
@@ -30,7 +30,7 @@ def profile(
     reads: str | None = None,
     overhead: str | None = None,
 ) -> DeviceProfile:
-    """`reads`: bandwidth of its memory."""
+    """Return a profile with one unit. reads: bandwidth of its memory."""
     power = [{"state": "Typical", "value": watts, "basis": "Measured"}] if watts else []
     unit = {
         "name": "npu",
@@ -66,7 +66,7 @@ def link(one: str, other: str, bandwidth: str, round_trip: str = "1ms", **more: 
 
 
 def block(name: str, *, mop: int, cut: int | None, parameters: str = "1Mi") -> dict[str, Any]:
-    """`cut`: FP32 elements that cross after it; None: no cut."""
+    """Return a block. mop: operations in millions; cut: FP32 elements that cross after it, None for no cut."""
     made = {"name": name, "work": f"{mop}MOP", "parameters": parameters, "activations": "1Mi"}
     if cut is None:
         return made
@@ -91,7 +91,7 @@ def variant(
 
 
 def codec(name: str, *, elements: int, mop: int, accuracy: float | None) -> dict[str, Any]:
-    """`mop`: of encoding and of decoding; accuracy: percent of the whole variant, None = nobody has measured it."""
+    """Return a codec. mop: operations of each side in millions; accuracy: of the variant in percent."""
     side = {"uri": f"oci://r/{name}@{DIGEST}", "digest": DIGEST, "format": "onnx", "size": "1Ki"}
     return {
         "name": name,
@@ -106,7 +106,7 @@ def codec(name: str, *, elements: int, mop: int, accuracy: float | None) -> dict
 
 
 def exit_head(name: str, *, after: str, mop: int, accuracy: float | None) -> dict[str, Any]:
-    """accuracy: percent; None = nobody has measured it."""
+    """Return an exit. accuracy: in percent, None if unknown."""
     head = {"name": name, "after": after, "work": f"{mop}MOP", "parameters": "1Mi", "activations": "1Mi"}
     return head | {"outputs": ["e"], "accuracy": _accuracy(accuracy)}
 
@@ -145,7 +145,7 @@ def snapshot(
     observations: Observations | None = None,
     held: dict[str, Plan] | None = None,
 ) -> Snapshot:
-    """profiles: node -> what is in it. Every node is a site of its own."""
+    """Return a snapshot. profiles: node -> profile of its accelerator; every node is a site of its own."""
     return Snapshot(
         nodes={n: NodeFacts(n, f"site-{n}", Tier.DEVICE, ready=True, schedulable=True, labels={}) for n in profiles},
         profiles={p.metadata.name: p for p in profiles.values()},
@@ -160,7 +160,7 @@ def snapshot(
 
 
 def by_mode(found: Snapshot, key: str) -> dict[str, Plan]:
-    """The best plan of each mode that is allowed, where there is one."""
+    """Return the best plan of each allowed mode that has one."""
     best: dict[str, Plan] = {}
     for mode in found.missions[key].spec.modes:
         alone = apply_changes(found.missions[key], {"modes": [mode]})

@@ -1,4 +1,4 @@
-"""Every kind of constraint that worlds are drawn with, and what the world is without it."""
+"""Every kind of constraint in generated problems, with a function that removes it from a problem."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +13,7 @@ Lift = Callable[[Snapshot], Snapshot]
 
 
 def _units(change: Callable[[Body], object]) -> Lift:
-    """Of every profile."""
+    """Return a function that changes the units of all profiles."""
 
     def change_all(body: Body) -> None:
         for unit in body["spec"]["computeUnits"]:
@@ -39,7 +39,7 @@ def _links(change: Callable[[Body], object]) -> Lift:
 
 
 def _wanted(change: Callable[[Body], object]) -> Lift:
-    """Of the mission that is planned."""
+    """Return a function that changes the spec of the planned mission."""
 
     def change_spec(body: Body) -> None:
         change(body["spec"])
@@ -56,7 +56,7 @@ def _seen(**none: Any) -> Lift:
 
 
 def _others(**parts: Any) -> Lift:
-    """Their plans without something; theirs alone."""
+    """Return a function that replaces these fields in the held plans of other missions."""
 
     def lift(found: Snapshot) -> Snapshot:
         return replace(
@@ -272,4 +272,4 @@ KINDS: Mapping[str, Lift] = {
     "whole models": _variants(lambda variant: variant.update(cutting="Graph")),
 }
 IDLE: Mapping[str, Lift] = {"metered links": _links(lambda body: body["spec"].update(metered=False))}
-"""What is told to people alone."""
+"""Fields for people, which do not influence planning."""

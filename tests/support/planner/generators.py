@@ -1,4 +1,4 @@
-"""Random planning problems with every kind of constraint, each drawn from one source of chance."""
+"""Random planning problems with every kind of constraint; each is a function of one random generator."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -22,7 +22,10 @@ _REACH = ("Device", "Site", "Any", "Any")
 
 
 def one_mission(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
-    """One mission, default/watch, born on the drone; loads of others, what is held and what was measured included."""
+    """Return a problem of one mission, default/watch, with its input on the drone.
+
+    It may have load of other missions, an incumbent plan and measurements.
+    """
     found = _plain(chance, list(NAMES[:nodes]), blocks)
     for name in NAMES[:nodes]:
         if chance.random() < 0.4:
@@ -31,7 +34,7 @@ def one_mission(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
 
 
 def every_kind(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
-    """The same with all that there is besides: exits, codecs, odd hardware, links by site and tier, others on them."""
+    """Return a problem as `one_mission`, with exits, codecs, unusual hardware, and links by site and tier."""
     found = _with_directions(chance, mix(chance, _plain(chance, list(NAMES[:nodes]), blocks)))
     found = replace(found, models={**found.models, "default/film": _FILM})
     for name in NAMES[:nodes]:
@@ -60,7 +63,7 @@ def _plain(chance: Random, names: list[str], blocks: int) -> Snapshot:
 
 
 def fleet(chance: Random, *, missions: int, nodes: int, blocks: int = 2, tight: float = 0.5) -> Snapshot:
-    """Many missions on few units; `tight` 0..1: how much of memory, time and exclusive use there is too little."""
+    """Return a problem of many missions on few units. tight: 0..1, scarcity of memory, time and exclusive units."""
     names = list(NAMES[:nodes])
     chain = [
         block(
@@ -117,7 +120,7 @@ def _profile(chance: Random, name: str, *, largest: int) -> DeviceProfile:
 
 
 def _model(chance: Random, blocks: int) -> Model:
-    """Two variants, each with a chain of its own."""
+    """Return a model of two variants with different chains."""
     chains = [
         [
             block(
@@ -151,7 +154,7 @@ _OTHER = f"sha256:{'b' * 64}"
 
 
 def _film() -> Model:
-    """Of one small block and a large input, in an artefact of its own."""
+    """Return a model of one small block and a large input, with an artifact of its own."""
     only = variant("fp32", [block("all", mop=1, cut=None)])
     only["artifacts"] = [only["artifacts"][0] | {"uri": f"oci://r/m@{_THIRD}", "digest": _THIRD}]
     made = model(only, inputs=60_000)
@@ -202,7 +205,7 @@ def _links(chance: Random, names: list[str]) -> list[Any]:
 
 
 def _observations(chance: Random, names: list[str]) -> Observations:
-    """Links as slots have measured them, one way only; throttled units; models that run slower than was thought."""
+    """Return measured bandwidths in one direction, throttled units, and corrections of compute times."""
     pairs = [pair for pair in combinations(names, 2) if chance.random() < 0.15]
     rates = [chance.uniform(2e5, 5e7) for _ in pairs]
     slow = [name for name in names if chance.random() < 0.15]
@@ -217,12 +220,12 @@ def _observations(chance: Random, names: list[str]) -> Observations:
 
 
 def _corrected(factor: float) -> Estimate:
-    """Where it is slow, slots have told how its requests spread, too."""
+    """Return a correction by this factor; of a slow unit also with the spread of its requests."""
     return Estimate(factor, 0.2 * factor if factor > 1.2 else 0.0, Basis.CALIBRATED)
 
 
 def _measured(chance: Random, net: Model, profiles: dict[str, DeviceProfile]) -> dict[str, ModelProfile]:
-    """Spans that were measured: no sums of their blocks."""
+    """Return measured spans whose times are not the sums of their blocks."""
     blocks, found = net.spec.variants[0].blocks, {}
     for name in profiles:
         spans = []
@@ -241,14 +244,14 @@ def _measured(chance: Random, net: Model, profiles: dict[str, DeviceProfile]) ->
 
 
 def _two_units(drone: Device, chance: Random) -> Device:
-    """A second accelerator of the same or another kind in the node where the data is born."""
+    """Return the input node's device with a second accelerator of the same or another kind."""
     kind = chance.choice(("p-drone", "p-cam"))
     second = device("drone", kind).spec.declared[0].model_copy(update={"name": "spare"})
     return drone.model_copy(update={"spec": drone.spec.model_copy(update={"declared": [*drone.spec.declared, second]})})
 
 
 def _with_directions(chance: Random, found: Snapshot) -> Snapshot:
-    """Links that are slower one way than the other, and a model whose answer is large enough to notice."""
+    """Return the problem with asymmetric links, and with outputs large enough to matter."""
     apart = Random()
     apart.setstate(chance.getstate())  # what is drawn afterwards stays as it was
 
@@ -268,7 +271,7 @@ def _with_directions(chance: Random, found: Snapshot) -> Snapshot:
 
 
 def _with_load(chance: Random, found: Snapshot, node: str, **spec: Any) -> Snapshot:
-    """Another mission that runs on one node, more or less critical than the one that is planned."""
+    """Return the problem with another mission on one node, of random criticality."""
     other = mission(
         f"other-{node}",
         input={"node": node},
@@ -293,8 +296,9 @@ def _with_load(chance: Random, found: Snapshot, node: str, **spec: Any) -> Snaps
 
 
 def _with_traffic(chance: Random, found: Snapshot, node: str) -> Snapshot:
-    """Another mission that sends much and computes little, to units that no other uses; it can wait. It takes some part
-    of what its plan sustains.
+    """Return the problem with another mission that sends much and computes little on units that no other mission uses.
+
+    Its latency limit is loose, and its rate is a random share of the maximum.
     """
     other = mission(
         f"traffic-{node}",
@@ -319,7 +323,7 @@ def _with_traffic(chance: Random, found: Snapshot, node: str) -> Snapshot:
 
 
 def _with_held(chance: Random, found: Snapshot) -> Snapshot:
-    """The mission itself is held where it was best when the links were ten times as quick."""
+    """Return the problem with an incumbent plan: the best one for links without round-trip time."""
     quick = {
         key: each.model_copy(update={"spec": each.spec.model_copy(update={"round_trip": "0ms"})})
         for key, each in found.links.items()
@@ -331,7 +335,7 @@ def _with_held(chance: Random, found: Snapshot) -> Snapshot:
 
 
 def _with_held_elsewhere(chance: Random, found: Snapshot) -> Snapshot:
-    """The mission itself is held where it was best in one mode when it was alone and could go anywhere."""
+    """Return the problem with an incumbent plan: the best one of a random mode, without other missions."""
     watch = found.missions["default/watch"]
     spec = {"modes": [chance.choice(_MODES)], "egress": watch.spec.egress.model_copy(update={"input": "Any"})}
     then = watch.model_copy(update={"spec": watch.spec.model_copy(update=spec)})

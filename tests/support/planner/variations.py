@@ -1,4 +1,4 @@
-"""What a world may be besides plain: odd hardware, exits and codecs, links by site and tier, caps, nodes that are down.
+"""Variations of plain problems: unusual hardware, exits, codecs, links by site and tier, caps, unavailable nodes.
 
 Each part is drawn from one source of chance and added to a plain world, often enough to matter.
 """
@@ -18,7 +18,7 @@ Body = dict[str, Any]
 
 
 def mix(chance: Random, found: Snapshot) -> Snapshot:
-    """Parts of every kind, each with its own chance."""
+    """Return the problem with random variations of every kind."""
     found = replace(
         found,
         profiles={name: changed(each, _Hardware(chance)) for name, each in found.profiles.items()},
@@ -39,7 +39,7 @@ def mix(chance: Random, found: Snapshot) -> Snapshot:
 
 
 def _down(what: str, found: Snapshot, name: str) -> Snapshot:
-    """A node that is not ready or takes nothing new, a device whose agent is silent, a unit that is out of order."""
+    """Return the problem with an unavailable node, device or unit. what: node, cordon, device or unit."""
     if what in ("node", "cordon"):
         node = found.nodes[name]
         down = replace(node, ready=False) if what == "node" else replace(node, schedulable=False)
@@ -55,7 +55,7 @@ def _down(what: str, found: Snapshot, name: str) -> Snapshot:
 
 
 def changed(made: Made, change: Callable[[Body], object]) -> Made:
-    """By its plain form, and read again."""
+    """Return the object after a change of its API form."""
     body = made.to_api()
     change(body)
     return type(made).model_validate(body)
@@ -108,7 +108,7 @@ class _Hardware(_Part):
             unit["weightWriting"] = [{"energyPerByte": joules, "basis": "Claimed"}] if joules else []
 
     def _peaks(self, unit: Body) -> None:
-        """Rows that conflict, that are of sparse weights, that are missing."""
+        """Change peaks: conflicting rows, rows of sparse weights, missing rows."""
         for row in list(unit["peak"]):
             gops = int(row["rate"].removesuffix("GOPS"))
             if self.often(0.2):
@@ -132,7 +132,7 @@ class _Hardware(_Part):
             ]
 
     def _memories(self, unit: Body) -> None:
-        """Beside its own, which counts first, or in place of it."""
+        """Add on-chip memory beside the unit's own, which takes precedence, or in place of it."""
         if self.often(0.4):
             row = {"kind": "OnChip", "size": f"{self.chance.randint(2, 9)}Mi", "basis": "Measured"}
             fast = {"bandwidth": f"{self.chance.randint(50, 900)}MB/s"} if self.often(0.5) else {}
@@ -192,7 +192,7 @@ class _Measured(_Part):
 
 
 class _Wanted(_Part):
-    """Some must be split, for some anything goes, some are as they were drawn."""
+    """Change what the mission asks for: some must be split, some allow everything, some stay."""
 
     def __call__(self, body: Body) -> None:
         spec = body["spec"]
@@ -246,7 +246,7 @@ def _node(chance: Random, node: NodeFacts) -> NodeFacts:
 
 
 def _with_host(chance: Random, found: Snapshot, name: str) -> Snapshot:
-    """The node's own processor: where it has no runtime for the model it can code all the same."""
+    """Return the problem with a CPU on a node; without a runtime for the model it can still run codecs."""
     gops, watts = chance.randint(1, 8), chance.randint(1, 9)
     unit = {
         "name": "cpu",
@@ -268,7 +268,7 @@ def _with_host(chance: Random, found: Snapshot, name: str) -> Snapshot:
 
 
 def _links(chance: Random, found: Snapshot) -> dict[str, Link]:
-    """Some by node, half of them slow, and beside them some by site and tier."""
+    """Return links by node, half of them slow, and additional ones by site and tier."""
 
     def slow_down(body: Body) -> None:
         body["spec"]["bandwidth"] = f"{chance.randint(4, 30)}Mbit/s"
