@@ -5,7 +5,12 @@ import pytest
 from maleo_api.model import Model
 from maleo_planner.planner import plan
 from maleo_planner.types.problem import Feasible
-from maleo_planner.types.variants import find_runnable_variant, list_runnable_variants, without_codecs
+from maleo_planner.types.variants import (
+    describe_unknown_variants,
+    find_runnable_variant,
+    list_runnable_variants,
+    without_codecs,
+)
 from support.planner.builders import block, codec, exit_head, link, mission, model, profile, snapshot, variant
 
 
@@ -46,3 +51,32 @@ def test_plan_that_ends_at_an_exit__names_the_tensors_that_it_returns(net: Model
     assert isinstance(verdict, Feasible)
     assert verdict.plan.exit == "early"
     assert verdict.plan.partitions[-1].taken_from == tuple(net.spec.variants[0].exits[0].outputs)
+
+
+def test_runnable_variants__are_each_variant_whole_and_then_at_its_exits(net: Model) -> None:
+    assert [variant.label for variant in list_runnable_variants(net)] == ["fp32", "fp32:early"]
+
+
+@pytest.mark.parametrize(("name", "exit_"), [("fp64", ""), ("fp32", "late")])
+def test_variant_that_the_model_lacks__is_none(net: Model, name: str, exit_: str) -> None:
+    assert find_runnable_variant(net, name, exit_) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ([], []),
+        (["fp32"], []),
+        (["fp23"], ["model net has no variant fp23", "available: fp32", "correct spec.model.variants"]),
+        (["fp32", "tiny"], ["model net has no variant tiny", "correct spec.model.variants"]),
+    ],
+)
+def test_unknown_variants__are_named_with_those_that_exist(net: Model, wanted: list[str], words: list[str]) -> None:
+    message = describe_unknown_variants(mission(model={"name": "net", "variants": wanted}), net)
+    assert bool(message) is bool(words)
+    assert all(word in message for word in words), message
+
+
+def test_variant_without_codecs__is_returned_as_it_is(net: Model) -> None:
+    plain = without_codecs(list_runnable_variants(net)[0])
+    assert without_codecs(plain) is plain
