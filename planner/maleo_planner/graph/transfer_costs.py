@@ -147,7 +147,10 @@ def compute_transfer_costs(
     sizes = transfer_sizes(variant, last_blocks, rules.input_bytes) + rules.output_bytes
     stacked = np.stack(coded_costs, axis=1) if coded_costs else np.zeros((_CODED_FIELDS, 0, len(last_blocks)))
     forbidden = _forbidden_crossings(raw, inputs, features)
-    return TransferCosts(sizes, *pair_costs, crossable, pairs, stacked, forbidden)
+    wire, taken, doubt, overhead, joules, detour, held = pair_costs
+    return TransferCosts(
+        sizes, wire, taken, doubt, overhead, joules, detour, held, crossable, pairs, stacked, forbidden
+    )
 
 
 def raw_cuts(variant: Variant, last_blocks: Sequence[int]) -> Mask:

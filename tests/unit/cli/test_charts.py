@@ -28,7 +28,14 @@ def test_folder_without_the_chart__is_wrong_use(tmp_path: Path) -> None:
     assert raised.value.exit_code == 2
 
 
-@pytest.mark.parametrize("text", ["[1]", "a: b: c", None])
+@pytest.mark.parametrize(("text", "want"), [("a: {b: 1}\n", {"a": {"b": 1}}), ("", {}), ("# nothing\n", {})])
+def test_values__are_a_mapping(tmp_path: Path, text: str, want: dict[str, object]) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert read_values(file) == want
+
+
+@pytest.mark.parametrize("text", ["[1]", "a: b: c", "a: [\n", "text\n", None])
 def test_values_file_that_is_no_mapping__is_wrong_use(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "values.yaml"
     if text is not None:
