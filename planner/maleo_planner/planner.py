@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
+from maleo_api.accuracy_floor import find_reference_variant
 from maleo_api.mission import AccuracyObjective, Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
@@ -28,7 +29,6 @@ from maleo_planner.single.plan_builder import build_plan
 from maleo_planner.single.scope_graphs import SearchScope
 from maleo_planner.single.shortlist_bound import bound_outside
 from maleo_planner.single.two_partition_table import build_tables, far_scope, near_scope
-from maleo_planner.types.accuracy_floor import find_reference_variant
 from maleo_planner.types.from_manifests import RESERVED_PREFIX
 from maleo_planner.types.numeric import EPSILON
 from maleo_planner.types.problem import Blocker, Feasible, Infeasible, ParetoFront, Plan, Snapshot, Verdict

@@ -7,6 +7,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from maleo_api.accuracy_floor import find_floor
 from maleo_api.meta import Basis
 from maleo_api.quantities import DURATION, ENERGY, RATIO, Unit, show
 from maleo_cli.output.plan_diff import Change
@@ -19,7 +20,6 @@ from maleo_cli.output.text import (
     format_plan_margin,
 )
 from maleo_planner import Aim, Estimate, Explanation, Feasible, Infeasible, ParetoFront, Plan, Snapshot, Verdict
-from maleo_planner.types.accuracy_floor import find_floor
 
 _COLUMNS: Final = ("MISSION", "FITS", "MODE", "VARIANT", "PARTITIONS", "LATENCY", "ENERGY", "ACCURACY")
 

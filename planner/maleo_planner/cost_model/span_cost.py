@@ -13,13 +13,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from maleo_api.basis import strongest
 from maleo_api.device import Link
 from maleo_api.meta import Basis
 from maleo_api.model import MeasuredSpan as StatedSpan
 from maleo_api.model import Variant
 from maleo_api.quantities import BANDWIDTH, BYTES, DURATION, ENERGY, ENERGY_PER_BYTE, WORK, parse
 from maleo_planner.cost_model.units import DEFAULT_SPREAD, SPREAD_BY_BASIS, UnitFacts
-from maleo_planner.types.basis import strongest
 from maleo_planner.types.problem import Z_P95, Estimate, Snapshot
 
 Matrix = NDArray[np.float64]

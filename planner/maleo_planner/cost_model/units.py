@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
+from maleo_api.basis import BASIS_RANK, strongest
 from maleo_api.device import ComputeUnit, Device, DeviceProfileSpec, Memory, Runtime
 from maleo_api.meta import Basis
 from maleo_api.model import Variant
 from maleo_api.quantities import BYTES, COMPUTE, DURATION, ENERGY_PER_BYTE, POWER, PRICE, RATIO, THROUGHPUT, Unit, parse
-from maleo_planner.types.basis import BASIS_RANK, strongest
 from maleo_planner.types.problem import Estimate, NodeFacts, Snapshot
 
 _MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")

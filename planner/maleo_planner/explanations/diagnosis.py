@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from maleo_api.accuracy_floor import find_reference_accuracy, format_floor
 from maleo_api.device import Device
 from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective, Mission
@@ -23,7 +24,6 @@ from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.single.mission_solver import SearchResult
 from maleo_planner.single.objective import UNKNOWN_ACCURACY
 from maleo_planner.single.rejections import Rejection
-from maleo_planner.types.accuracy_floor import find_reference_accuracy, format_floor
 from maleo_planner.types.problem import Blocker, Infeasible, Plan, Retry, Snapshot
 
 BLOCKER_CODES: Final = {

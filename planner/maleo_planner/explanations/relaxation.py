@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Final, Protocol
 
+from maleo_api.accuracy_floor import find_reference_accuracy
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission, Objectives
 from maleo_api.model import Model
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show
 from maleo_planner.single.objective import Aim
 from maleo_planner.single.rejections import MODES
-from maleo_planner.types.accuracy_floor import find_reference_accuracy
 from maleo_planner.types.problem import Estimate, Feasible, Infeasible, Plan, Relaxation, Snapshot, Verdict
 
 Changes = Mapping[str, Any]

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 from math import isfinite
 
+from maleo_api.basis import BASIS_RANK
 from maleo_api.meta import Basis
 from maleo_api.mission import Mode
 from maleo_api.model import Codec, Model, Tensor, bytes_across, size_of
@@ -19,7 +20,6 @@ from maleo_planner.single.migration_cost import compute_migration_cost
 from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.single.mission_solver import evaluate_plan
 from maleo_planner.single.objective import MIN_STEP_SECONDS
-from maleo_planner.types.basis import BASIS_RANK
 from maleo_planner.types.problem import Estimate, Fallback, NodeFacts, Plan, PlannedPartition, PlannedTransfer
 from maleo_planner.types.requirements import Requirements, accuracy_margin
 from maleo_planner.types.variants import RunnableVariant

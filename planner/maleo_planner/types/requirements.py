@@ -6,10 +6,10 @@ from math import inf
 from statistics import NormalDist
 from typing import Final
 
+from maleo_api.accuracy_floor import find_accuracy, find_floor
 from maleo_api.mission import Mission
 from maleo_api.model import AccuracyFigure, Codec, Model, Variant
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, parse
-from maleo_planner.types.accuracy_floor import find_accuracy, find_floor
 from maleo_planner.types.problem import Estimate, Snapshot
 
 WEIGHT_PRESETS: Final = {  # accuracy, latency, energy

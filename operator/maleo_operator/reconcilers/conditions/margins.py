@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterable
 
 from maleo_api import quantities
+from maleo_api.accuracy_floor import find_accuracy, find_floor
 from maleo_api.meta import Basis, Condition
 from maleo_api.mission import Margins
 from maleo_api.model import AccuracyFigure
 from maleo_api.placement import Placement
 from maleo_operator.reconcilers.scope import MissionScope, Window
 from maleo_planner import find_codec
-from maleo_planner.types.accuracy_floor import find_accuracy, find_floor
 from maleo_planner.types.requirements import Requirements
 from maleo_planner.types.variants import RunnableVariant, find_runnable_variant
 

@@ -3,6 +3,7 @@
 from typing import Final
 
 from maleo_api import quantities
+from maleo_api.accuracy_floor import find_floor, format_floor
 from maleo_api.meta import Condition
 from maleo_api.mission import LatencyObjective
 from maleo_api.placement import Placement
@@ -11,7 +12,6 @@ from maleo_operator.reconcilers.condition import find_condition, make_condition
 from maleo_operator.reconcilers.conditions import margins
 from maleo_operator.reconcilers.drift import SIGNIFICANCE, judge_run
 from maleo_operator.reconcilers.scope import MissionScope
-from maleo_planner.types.accuracy_floor import find_floor, format_floor
 from maleo_planner.types.numeric import EPSILON
 
 MISSED: Final = {

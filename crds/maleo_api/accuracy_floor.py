@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from math import inf, isfinite
 
+from maleo_api.basis import strongest
 from maleo_api.meta import Basis
 from maleo_api.mission import AccuracyObjective
 from maleo_api.model import AccuracyFigure, Model, Variant
 from maleo_api.quantities import RATIO, parse, show, show_apart
-from maleo_planner.types.basis import strongest
 
 
 def find_accuracy(figures: Iterable[AccuracyFigure], objective: AccuracyObjective) -> AccuracyFigure | None:
