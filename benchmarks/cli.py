@@ -1,4 +1,4 @@
-"""Wall time of `maleo --help` and of `maleo explain` without server time, relative to a bare interpreter start.
+"""Wall time of `maleo --help`, and of `maleo explain` without server time, relative to a bare interpreter start.
 
 Bytecode is cached, as in any installation after its first run.
 """
@@ -12,7 +12,6 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import yaml
 from measure import percentiles, report
@@ -27,7 +26,7 @@ _MISSION = "drone-patrol"
 
 
 class _Server(ThreadingHTTPServer):
-    """HTTP server of Kubernetes lists with the example fleet. busy_s: seconds spent on requests."""
+    """HTTP server of Kubernetes objects and lists with the example fleet. busy_s: seconds spent on requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -36,22 +35,19 @@ class _Server(ThreadingHTTPServer):
             **{kind: list(items.values()) for kind, items in read.resources.items()},
             "Node": list(read.nodes.values()),
         }
-        self.answers = {
-            kind.path(): json.dumps(
-                {"metadata": {"resourceVersion": "1"}, "items": [_body(i) for i in found.get(name, [])]}
-            )
-            for name, kind in BY_KIND.items()
-        }
+        self.answers: dict[str, str] = {}
+        for name, kind in BY_KIND.items():
+            bodies = [item.to_api() for item in found.get(name, [])]
+            self.answers[kind.path()] = json.dumps({"metadata": {"resourceVersion": "1"}, "items": bodies})
+            for body in bodies:
+                meta = body["metadata"]
+                path = kind.path(namespace=meta.get("namespace", ""), name=meta["name"])
+                self.answers[path] = json.dumps(body)
         self.busy_s = 0.0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-def _body(item: Any) -> dict[str, Any]:
-    body: dict[str, Any] = item.to_api()
-    return body
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -95,13 +91,15 @@ def main() -> None:
         yaml.safe_dump({"current-context": "c", "contexts": [context], **entries}, kubeconfig)
         kubeconfig.flush()
         explain = (maleo, "explain", _MISSION, "--kubeconfig", kubeconfig.name)
-        _time(*explain)  # warm-up: writes the bytecode
-        seconds: dict[str, list[float]] = {"python": [], "--help": [], "explain": []}
+        commands = {"explain": explain, "explain --plan": (*explain, "--plan")}
+        _time(*commands["explain --plan"])  # warm-up: writes the bytecode
+        seconds: dict[str, list[float]] = {"python": [], "--help": [], **{name: [] for name in commands}}
         for _ in range(_ROUNDS):
             seconds["python"].append(_time(sys.executable, "-c", "pass"))
             seconds["--help"].append(_time(maleo, "--help"))
-            server.busy_s = 0.0
-            seconds["explain"].append(_time(*explain) - server.busy_s)
+            for name, command in commands.items():
+                server.busy_s = 0.0
+                seconds[name].append(_time(*command) - server.busy_s)
     base = percentiles(seconds["python"])["p50_ms"]
     rows = [
         {"command": name, **percentiles(values), "ratio": round(percentiles(values)["p50_ms"] / base, 1)}

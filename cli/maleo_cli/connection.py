@@ -51,3 +51,10 @@ class Connection:
         differs = words[0] == "maleo" and self.system_namespace != NAMESPACE
         system = ["--system-namespace", self.system_namespace] if differs else []
         return shlex.join([*words, *kubeconfig, *context, *system])
+
+
+def unreadable(access: Access, error: ApiError) -> Failure:
+    return Failure(
+        f"cannot read the cluster at {access.url}: {error}",
+        "check that the cluster is reachable and that Maleo is installed",
+    )

@@ -12,7 +12,7 @@ from maleo_api.meta import Resource
 from maleo_api.mission import Mission
 from maleo_api.model import Model, ModelProfile
 from maleo_api.placement import Placement
-from maleo_cli.errors import Failure
+from maleo_cli.connection import unreadable
 from maleo_kube.access import Access
 from maleo_kube.errors import ApiError, Forbidden, NotFound
 from maleo_kube.reader import Reader
@@ -33,10 +33,7 @@ def read_cluster(access: Access, system_namespace: str) -> Manifests:
             classes = reader.list(BY_KIND["PriorityClass"])
             tolerations = _read_tolerations(reader, system_namespace)
     except ApiError as error:
-        raise Failure(
-            f"cannot read the cluster at {access.url}: {error}",
-            "check that the cluster is reachable and that Maleo is installed",
-        ) from error
+        raise unreadable(access, error) from error
     nodes_by_name = {item["metadata"]["name"]: Node.model_validate(item) for item in nodes}
     priority_classes = {item["metadata"]["name"]: PriorityClass.model_validate(item) for item in classes}
     return Manifests(resources, nodes_by_name, priority_classes=priority_classes, tolerations=tolerations)

@@ -342,7 +342,7 @@ class ThrottledUnit(Schema):
 class Decision(Schema):
     """The last planning decision that changed something, with the measured figures that it used.
 
-    `maleo explain` and `maleo replay` plan with the same figures.
+    `maleo explain --plan` and `maleo replay` plan with the same figures.
     """
 
     reason: ShortText

@@ -232,3 +232,8 @@ class Placement(Resource):
     kind: Literal["Placement"] = "Placement"
     spec: PlacementSpec
     status: PlacementStatus = PlacementStatus()
+
+
+def placement_name(mission: str, revision: int) -> str:
+    """Return the name of the Placement that is this revision of a mission, in the mission's namespace."""
+    return f"{mission}-{revision}"

@@ -5,9 +5,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
 
+from maleo_api.accuracy_floor import format_floor
 from maleo_api.meta import Basis
 from maleo_api.mission import EnergyObjective, Mission
 from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show, show_points
+from maleo_cli.output.mission_report import align
 from maleo_planner import (
     BLOCKER_CODES,
     Aim,
@@ -24,7 +26,6 @@ from maleo_planner import (
     UnitClassOutcome,
     Verdict,
 )
-from maleo_planner.types.accuracy_floor import format_floor
 
 _LIMITS: Final = {
     "objectives.accuracy.atLeast": "accuracy >= {}",
@@ -208,12 +209,6 @@ def format_classes(classes: Sequence[UnitClassOutcome], aim: Aim, *, floor: floa
     )
     feasible = ["Feasible, with the best objective of each", *rows[rejected:]] if rejected < len(rows) else []
     return lines + rows[:rejected] + feasible
-
-
-def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return the rows as indented lines, with columns as wide as their widest cell."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 _RETRY: Final = {"CannotEver": "permanent", "CannotNow": "temporary", "Waiting": "waiting"}

@@ -61,7 +61,7 @@ _SLICE_S: Final = 0.5
 """Time slice of a pass: missions not decided within it are requeued and ordered together with newer ones."""
 _HEARTBEAT_S: Final = 1.0
 _BUDGETS: Final = Budgets(advice=5e7)
-"""Work budgets per mission. `advice` is far below the budget of `maleo explain`, because other missions are waiting."""
+"""Work budgets per mission. `advice` is far below that of `maleo explain --plan`: other missions are waiting."""
 _FLEET_REASONS: Final = frozenset({"FleetImprovement", "Retry"})
 """Trigger reasons for which the plan from the joint optimization is taken if there is one."""
 

@@ -2,7 +2,7 @@
 
 import shlex
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from typer.testing import CliRunner
@@ -11,10 +11,14 @@ from maleo_api.manifests import Manifests, load
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission
 from maleo_api.placement import Placement
-from maleo_cli.commands.explain import describe, describe_measurements
+from maleo_cli.commands import explain
 from maleo_cli.live_cluster import find_active, snapshot_of
 from maleo_cli.main import app
+from maleo_cli.output.mission_report import describe
+from maleo_cli.replanning import describe_measurements
 from maleo_kube.access import Access
+from maleo_kube.errors import NotFound
+from maleo_kube.resources import BY_KIND, Kind
 from maleo_planner.planner import plan
 from maleo_planner.types import measured
 from maleo_planner.types.from_manifests import from_manifests
@@ -45,7 +49,8 @@ def _placement(of: Plan, *, revision: int) -> Placement:
         "predicted": {}, "reason": "FirstPlacement", "inputsDigest": digest,
     }  # fmt: skip
     metadata = {"name": f"drone-patrol-{revision}", "namespace": "default"}
-    return Placement.model_validate({"metadata": metadata, "spec": spec})
+    rejected = {"candidate": "hailo-8 npu", "count": 1, "code": "RuntimeUnsupported", "example": "camera-b1 accel/npu"}
+    return Placement.model_validate({"metadata": metadata, "spec": spec, "status": {"rejected": [rejected]}})
 
 
 def _cluster(*, active: int) -> tuple[Manifests, Plan]:
@@ -178,19 +183,63 @@ def test_plan_of_a_cluster__ends_by_what_was_asked_about_alone(monkeypatch: pyte
     assert ends("-f", str(ROOT / "examples/models")) == 1, "no mission among the manifests"
 
 
+class _ReaderOfManifests:
+    """Reader of the objects that `_read` returns."""
+
+    def __init__(self, access: Access) -> None:
+        self._cluster = _read(access, "")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def get(self, kind: Kind, name: str, *, namespace: str) -> dict[str, Any]:
+        found = next((k for k, known in BY_KIND.items() if known is kind), "")
+        item = self._cluster.resources.get(found, {}).get(f"{namespace}/{name}")
+        if item is None:
+            raise NotFound("not found", status=404)
+        return item.to_api()
+
+
+def _connect_explain(monkeypatch: pytest.MonkeyPatch) -> None:
+    _connect(monkeypatch, "maleo_cli.replanning.read_cluster")
+    monkeypatch.setattr(explain, "Reader", _ReaderOfManifests)
+
+
+def test_explain__reports_what_the_operator_decided_without_planning(monkeypatch: pytest.MonkeyPatch) -> None:
+    _connect_explain(monkeypatch)
+    result = CliRunner().invoke(app, ["explain", "drone-patrol", "-n", "default"])
+    assert result.exit_code == 0, result.stdout
+    assert "revision 1, Split on drone-a1>edge-a1" in result.stdout
+    assert "Rejected when revision 1 was planned, the largest classes first" in result.stdout
+    assert "  hailo-8 npu  1      RuntimeUnsupported          camera-b1 accel/npu" in result.stdout
+    assert "Planned now" not in result.stdout
+    assert result.stdout.endswith("Alternatives: maleo explain drone-patrol -n default --plan\n")
+
+
+def test_explain__ends_with_code_1_if_the_mission_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    _connect_explain(monkeypatch)
+    monkeypatch.setattr("maleo_cli.commands.explain.is_ready", lambda _: False)
+    assert CliRunner().invoke(app, ["explain", "drone-patrol", "-n", "default"]).exit_code == 1
+
+
 def test_commands_that_are_hinted_at__can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
-    _connect(monkeypatch, "maleo_cli.commands.explain.read_cluster")
+    _connect_explain(monkeypatch)
     where = ["--kubeconfig", "/my clusters/field", "--context", "lab"]
     given = ["drone-patrol", "-n", "default", *where, "--system-namespace", "maleo-2"]
     first = CliRunner().invoke(app, ["explain", *given])
     assert first.exit_code == 0, first.stdout
-    hint = next(line for line in first.stdout.splitlines() if "list all: " in line).partition(": ")[2]
-    program, *arguments = shlex.split(hint)
-    assert program == "maleo"
-    assert arguments == ["explain", "drone-patrol", "-n", "default", "--all", *given[3:]]
-    again = CliRunner().invoke(app, arguments)
-    assert again.exit_code == 0
-    assert len(again.stdout) > len(first.stdout), "each unit and variant that was not taken"
-    assert "list all: " not in again.stdout
+    outputs = [first.stdout]
+    for hint, option in (("Alternatives: ", "--plan"), ("list all: ", "--all")):
+        line = next(line for line in outputs[-1].splitlines() if hint in line).partition(": ")[2]
+        program, *arguments = shlex.split(line)
+        assert program == "maleo"
+        assert arguments == ["explain", "drone-patrol", "-n", "default", option, *given[3:]]
+        again = CliRunner().invoke(app, arguments)
+        assert again.exit_code == 0
+        assert len(again.stdout) > len(outputs[-1])
+        outputs.append(again.stdout)
+    assert "list all: " not in outputs[-1]
     missing = CliRunner().invoke(app, ["explain", "cctv", *given[1:]]).exception
     assert "list the missions: kubectl get missions -A --kubeconfig '/my clusters/field' --context lab" in str(missing)

@@ -25,11 +25,14 @@ def test_help__imports_none_of_the_libraries_of_its_commands() -> None:
     assert _imported(code) & _HEAVY == set()
 
 
-def test_explain__imports_no_optimizer_and_no_model_runtime() -> None:
-    assert (
-        _imported("import maleo_cli.commands.explain") & {"scipy", "onnx", "onnxruntime", "cryptography", "rich"}
-        == set()
-    )
+def test_explain__imports_no_planner_unless_it_plans() -> None:
+    libraries = {"maleo_planner", "numpy", "scipy", "onnx", "onnxruntime", "cryptography", "rich"}
+    assert _imported("import maleo_cli.commands.explain") & libraries == set()
+
+
+def test_replanning__imports_no_optimizer_and_no_model_runtime() -> None:
+    libraries = {"scipy", "onnx", "onnxruntime", "cryptography", "rich"}
+    assert _imported("import maleo_cli.replanning") & libraries == set()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

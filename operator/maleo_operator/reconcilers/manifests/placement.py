@@ -141,7 +141,7 @@ def _build(scope: MissionScope, plan: Plan, revisions: Revisions) -> stored.Plac
     blockers = scope.verdict.blockers if isinstance(scope.verdict, Infeasible) else ()
     return stored.Placement(
         metadata=Metadata(
-            name=f"{meta.name}-{revision}",
+            name=stored.placement_name(meta.name, revision),
             namespace=meta.namespace,
             labels=labels(scope.mission),
             annotations={GENERATION: str(meta.generation)} | ({BLOCKER: blockers[0].code} if blockers else {}),
