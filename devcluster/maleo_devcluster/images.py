@@ -21,7 +21,7 @@ from maleo_devcluster.lockfile import NotLocked, select
 PAUSE: Final = "pause"
 COMPONENTS: Final = {"operator": "operator", "agent": "node_agent", "slot": "runtime"}  # image -> folder
 _EXTRAS: Final = {"operator": "operator", "agent": "agent", "slot": "runtime"}
-_SOURCES: Final = ("crds/maleo_api", "lib/maleo_wire")
+_SOURCES: Final = ("crds/maleo_api", "lib/maleo_service", "lib/maleo_wire")
 _PACKAGES: Final = {
     "operator": ("operator/maleo_operator", "planner/maleo_planner", "lib/maleo_kube"),
     "agent": ("node_agent/maleo_agent", "lib/maleo_kube", "lib/maleo_artifacts"),

@@ -1,10 +1,8 @@
 """Node agent process (`maleo-agent`), one per node: inventory, sensors and control of the node's slots."""
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Final, TypeVar
@@ -31,12 +29,14 @@ from maleo_kube.client import Client
 from maleo_kube.errors import ApiError
 from maleo_kube.informer import Informer
 from maleo_kube.resources import DEVICE_PROFILES, DEVICES
-from maleo_wire import connection_limits, logs
+from maleo_service import process
+from maleo_service.http import answer_liveness, answer_metrics
+from maleo_service.process import BackgroundTasks, stop_on_signals
+from maleo_wire import connection_limits
 from maleo_wire.messages import NodeReading, UnitReading
 
 log: Final = logging.getLogger("maleo.agent")
 _SAMPLE_S: Final = 1.0
-_STALLED_S: Final = 30.0
 _SENSORS: Final = {
     "temperature": "temperature_c",
     "power": "power_w",
@@ -86,15 +86,12 @@ class Agent:
         ]
         if self.settings.operator:
             coroutines.append(self.upstream.control.run())
-        tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-        stopped = asyncio.create_task(stopping.wait())
-        done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
-        for task in (*tasks, stopped):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = BackgroundTasks(stopping)
+        tasks.start(*coroutines)
+        await stopping.wait()
+        await tasks.cancel()
         await runner.cleanup()
-        for task in done & set(tasks):
-            task.result()  # a task that ended without being cancelled failed
+        tasks.raise_failure()
 
     # ------------------------------------------------------------------------------------------------ the API's side
 
@@ -210,13 +207,10 @@ class Agent:
         return app
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        """Answer 200, or 503 while the sampling loop hangs, which a restart repairs."""
-        age = time.monotonic() - self._sampled_at
-        return web.Response(status=503 if age > _STALLED_S else 200, text=f"the last sample was {age:.0f} s ago")
+        return answer_liveness("sample", time.monotonic() - self._sampled_at)
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=self.metrics.render(), headers=headers)
+        return answer_metrics(self.metrics.render())
 
 
 def _parse(model: type[AnyResource], item: Object) -> AnyResource | None:
@@ -240,20 +234,16 @@ def _watts(unit: ComputeUnit, state: str) -> float | None:
 
 
 async def _run() -> None:
-    logs.configure()
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    stopping = stop_on_signals()
     kubeconfig = os.environ.get("KUBECONFIG", "")
     client = Client.from_kubeconfig(Path(kubeconfig)) if kubeconfig else Client(in_cluster())
     async with client:
-        with contextlib.suppress(asyncio.CancelledError):
-            await Agent(Settings.read(), client).run(stopping)
+        await Agent(Settings.read(), client).run(stopping)
 
 
 def main() -> None:
     """Run the agent until SIGTERM or SIGINT."""
-    asyncio.run(_run())
+    process.run(_run)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,15 @@ from maleo_operator.ingest.server import IngestServer
 from maleo_operator.ingest.telemetry import TelemetryStore
 from maleo_operator.metrics import Metrics
 from maleo_operator.settings import Settings
-from maleo_wire import connection_limits, logs
+from maleo_service import process
+from maleo_service.http import answer_liveness, answer_metrics, serve
+from maleo_service.process import BackgroundTasks
+from maleo_wire import connection_limits
 from maleo_wire.connection_limits import ConnectionLimits, ConnectionTracker
 from maleo_wire.messages import Nack
 from maleo_wire.server_session import ControlServer
 
 log: Final = logging.getLogger("maleo.operator")
-_STALLED_S: Final = 30.0
 # all agents may connect at once
 _INGEST_LIMITS: Final = ConnectionLimits(unauthenticated=1024, per_peer=8, per_identity=8)
 _MAX_LOGGED_LENGTH: Final = 500
@@ -88,12 +90,11 @@ class Operator:
             decision_log=DecisionLog(settings.decision_log),
         )
         self._runners: list[web.AppRunner] = []
-        self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = asyncio.Event()
+        self._tasks = BackgroundTasks(asyncio.Event())
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run until `stopping` is set or a signal arrives. Raise the error that ended a task of this replica."""
-        self._stopping = stopping
+        self._tasks = BackgroundTasks(stopping)
         await kopf_app.run(
             start=self.start,
             stop=self.stop,
@@ -101,26 +102,20 @@ class Operator:
             stopping=stopping,
             is_namespaced=bool(self.settings.watch_namespaces),
         )
-        for task in self._tasks:
-            if not task.cancelled():
-                task.result()  # re-raises: without cancellation these tasks end only on an error
+        self._tasks.raise_failure()
 
     async def start(self) -> None:
         """Start the servers, the cache and leader election."""
         self._runners = [
-            await _serve(self._make_health(), self.settings.health_port),
-            await _serve(self._make_metrics(), self.settings.metrics_port),
+            await serve(self._make_health(), self.settings.health_port),
+            await serve(self._make_metrics(), self.settings.metrics_port),
             await connection_limits.serve(self._make_ingest(), self.settings.ingest_port, self._tracker),
         ]
-        self._tasks = [asyncio.create_task(self.cache.run()), asyncio.create_task(self.elector.run(self._lead))]
-        for task in self._tasks:
-            task.add_done_callback(lambda _: self._stopping.set())
+        self._tasks.start(self.cache.run(), self.elector.run(self._lead))
 
     async def stop(self) -> None:
         """Stop everything, and release the Lease so that the next leader need not wait for its expiry."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
         await self.elector.release()
         for runner in self._runners:
             await runner.cleanup()
@@ -156,29 +151,19 @@ class Operator:
 
     def _make_metrics(self) -> web.Application:
         async def render(_request: web.Request) -> web.Response:
-            headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-            return web.Response(body=self.metrics.render(), headers=headers)
+            return answer_metrics(self.metrics.render())
 
         app = web.Application()
         app.router.add_get("/metrics", render)
         return app
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        """Answer the liveness probe: 503 if the leader's cycle has stalled, which only a restart repairs."""
-        age = time.monotonic() - self.cycle.last_progress
-        if self.elector.epoch is not None and age > _STALLED_S:
-            return web.Response(status=503, text=f"the cycle has not made progress for {age:.0f} s")
-        return web.Response(text="ok")
+        """Answer the liveness probe: 503 if the leader's cycle has stalled. Other replicas have no cycle."""
+        is_leading = self.elector.epoch is not None
+        return answer_liveness("step of the cycle", time.monotonic() - self.cycle.last_progress if is_leading else 0.0)
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok") if self.cache.synced else web.Response(status=503, text="caches are not synced")
-
-
-async def _serve(app: web.Application, port: int) -> web.AppRunner:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, port=port).start()
-    return runner
 
 
 def _log_nack(name: str, nack: Nack) -> None:
@@ -193,7 +178,6 @@ def _log_nack(name: str, nack: Nack) -> None:
 
 
 async def _run() -> None:
-    logs.configure()
     logging.getLogger("kopf").setLevel(logging.WARNING)  # at INFO it logs every event
     gc.set_threshold(*_GC_THRESHOLDS)
     settings, metrics = Settings.read(), Metrics()
@@ -209,7 +193,7 @@ async def _run() -> None:
 
 def main() -> None:
     """Run the operator until it is stopped."""
-    asyncio.run(_run())
+    process.run(_run)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Operator settings, read from environment variables that the chart sets."""
 
 import json
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from maleo_operator.reconcilers.scope import SlotSettings
+from maleo_service.environment import read_variable, split_names
 from maleo_wire.address import join_host_port
 
 
@@ -33,32 +33,31 @@ class Settings:
 
     @classmethod
     def read(cls) -> "Settings":
-        """Read the settings. Raise KeyError or ValueError for a missing or malformed variable."""
-        kubeconfig = os.environ.get("KUBECONFIG", "")
-        port = int(os.environ.get("MALEO_INGEST_PORT", "9807"))
+        """Read the settings. Raise InvalidVariable for a missing or malformed variable."""
+        port = read_variable("MALEO_INGEST_PORT", int, "9807")
         return cls(
-            namespace=os.environ.get("MALEO_NAMESPACE", "maleo-system"),
-            identity=os.environ.get("MALEO_POD_NAME", socket.gethostname()),
-            address=join_host_port(os.environ.get("MALEO_POD_IP", "127.0.0.1"), port),
-            lease=os.environ.get("MALEO_LEASE", "maleo-operator"),
+            namespace=read_variable("MALEO_NAMESPACE", str, "maleo-system"),
+            identity=read_variable("MALEO_POD_NAME", str, socket.gethostname()),
+            address=join_host_port(read_variable("MALEO_POD_IP", str, "127.0.0.1"), port),
+            lease=read_variable("MALEO_LEASE", str, "maleo-operator"),
             ingest_port=port,
-            health_port=int(os.environ.get("MALEO_HEALTH_PORT", "8081")),
-            metrics_port=int(os.environ.get("MALEO_METRICS_PORT", "8082")),
-            kubeconfig=Path(kubeconfig) if kubeconfig else None,
+            health_port=read_variable("MALEO_HEALTH_PORT", int, "8081"),
+            metrics_port=read_variable("MALEO_METRICS_PORT", int, "8082"),
+            kubeconfig=read_variable("KUBECONFIG", _path, ""),
             audience="maleo-operator",
-            agent_account=os.environ.get("MALEO_AGENT_ACCOUNT", "maleo-agent"),
-            watch_namespaces=tuple(filter(None, os.environ.get("MALEO_WATCH_NAMESPACES", "").split(","))),
-            decision_log=Path(folder) if (folder := os.environ.get("MALEO_ARCHIVE", "")) else None,
+            agent_account=read_variable("MALEO_AGENT_ACCOUNT", str, "maleo-agent"),
+            watch_namespaces=read_variable("MALEO_WATCH_NAMESPACES", split_names, ""),
+            decision_log=read_variable("MALEO_ARCHIVE", _path, ""),
             slots=SlotSettings(
-                image=os.environ["MALEO_SLOT_IMAGE"],
-                image_pull_policy=os.environ.get("MALEO_SLOT_PULL_POLICY", "IfNotPresent"),
-                agent_port=int(os.environ.get("MALEO_AGENT_PORT", "9808")),
-                cpu_request=_cores(os.environ.get("MALEO_SLOT_CPU_REQUEST", "50m")),
-                cpu_limit=_cores(os.environ.get("MALEO_SLOT_CPU_LIMIT", "0")),
-                tolerations=tuple(json.loads(os.environ.get("MALEO_SLOT_TOLERATIONS", "[]"))),
-                priority_classes=json.loads(os.environ.get("MALEO_SLOT_PRIORITY_CLASSES", "{}")),
-                cache_bytes=int(os.environ.get("MALEO_CACHE_BYTES", str(8 * 1024**3))),
-                hop_timeout_s=float(os.environ.get("MALEO_HOP_TIMEOUT_SECONDS", "1.0")),
+                image=read_variable("MALEO_SLOT_IMAGE", str),
+                image_pull_policy=read_variable("MALEO_SLOT_PULL_POLICY", str, "IfNotPresent"),
+                agent_port=read_variable("MALEO_AGENT_PORT", int, "9808"),
+                cpu_request=read_variable("MALEO_SLOT_CPU_REQUEST", _cores, "50m"),
+                cpu_limit=read_variable("MALEO_SLOT_CPU_LIMIT", _cores, "0"),
+                tolerations=tuple(read_variable("MALEO_SLOT_TOLERATIONS", json.loads, "[]")),
+                priority_classes=read_variable("MALEO_SLOT_PRIORITY_CLASSES", json.loads, "{}"),
+                cache_bytes=read_variable("MALEO_CACHE_BYTES", int, str(8 * 1024**3)),
+                hop_timeout_s=read_variable("MALEO_HOP_TIMEOUT_SECONDS", float, "1.0"),
             ),
         )
 
@@ -66,3 +65,7 @@ class Settings:
 def _cores(text: str) -> float:
     """Return the cores of a Kubernetes CPU quantity such as `50m`, `0.5` or `2`."""
     return float(text.removesuffix("m")) / 1000 if text.endswith("m") else float(text)
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None

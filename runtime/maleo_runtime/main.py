@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import signal
 import time
 import uuid
 from dataclasses import dataclass
@@ -20,7 +18,9 @@ from maleo_runtime.revision_store import RevisionStore
 from maleo_runtime.server import Server
 from maleo_runtime.service import Service
 from maleo_runtime.stage import UnitExecutor
-from maleo_wire import logs
+from maleo_service import process
+from maleo_service.environment import read_variable
+from maleo_service.process import BackgroundTasks, stop_on_signals
 from maleo_wire.address import bracket_host, join_host_port
 from maleo_wire.client_session import MAX_SLOT_MESSAGE_BYTES, ControlClient, StateRejected
 from maleo_wire.messages import Desired, Frame, Hello, SlotReport
@@ -43,14 +43,14 @@ class Settings:
 
     @classmethod
     def read(cls) -> "Settings":
-        """Read the settings. Raise KeyError if a required variable is missing."""
+        """Read the settings. Raise InvalidVariable for a missing or malformed variable."""
         return cls(
-            agent=bracket_host(os.environ["MALEO_AGENT"]),
-            slot=os.environ["MALEO_SLOT"],
-            identity=os.environ["MALEO_IDENTITY"],
-            address=os.environ["POD_IP"],
-            port=int(os.environ.get("MALEO_PORT", "8080")),
-            artifacts=Path(os.environ.get("MALEO_ARTIFACTS", "/artifacts")),
+            agent=read_variable("MALEO_AGENT", bracket_host),
+            slot=read_variable("MALEO_SLOT", str),
+            identity=read_variable("MALEO_IDENTITY", str),
+            address=read_variable("POD_IP", str),
+            port=read_variable("MALEO_PORT", int, "8080"),
+            artifacts=read_variable("MALEO_ARTIFACTS", Path, "/artifacts"),
         )
 
 
@@ -81,18 +81,15 @@ class SlotProcess:
         await runner.setup()
         assert runner.server is not None
         listener = await listen(runner.server, self.settings.port)
-        tasks = [asyncio.create_task(coroutine) for coroutine in (self.store.run(), self.control.run(), self._report())]
-        stopped = asyncio.create_task(stopping.wait())
-        done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+        tasks = BackgroundTasks(stopping)
+        tasks.start(self.store.run(), self.control.run(), self._report())
+        await stopping.wait()
         await self._drain()
-        for task in (*tasks, stopped):
-            task.cancel()
-        await asyncio.gather(*tasks, stopped, return_exceptions=True)  # a cancelled trial load kills its child process
+        await tasks.cancel()  # a cancelled trial load kills its child process
         listener.close()
         await runner.cleanup()
         await self.peers.close()
-        for task in done & set(tasks):
-            task.result()  # a task that ended without being cancelled failed
+        tasks.raise_failure()
 
     async def _drain(self) -> None:
         self.server.draining = True
@@ -140,16 +137,12 @@ class SlotProcess:
 
 
 async def _run() -> None:
-    logs.configure()
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    await SlotProcess(Settings.read()).run(stopping)
+    await SlotProcess(Settings.read()).run(stop_on_signals())
 
 
 def main() -> None:
     """Run the slot until SIGTERM or SIGINT."""
-    asyncio.run(_run())
+    process.run(_run)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import pytest
 
 from maleo_agent.settings import Settings
-from maleo_artifacts.address_policy import InvalidEntry
+from maleo_service.environment import InvalidVariable
 
 
 def test_settings__without_lists_fetch_from_the_internet_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,5 +25,5 @@ def test_settings__hold_the_registries_and_networks_of_the_chart(monkeypatch: py
 def test_settings__with_a_wrong_entry_say_which(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_NAME", "drone-1")
     monkeypatch.setenv("MALEO_REGISTRIES", "registry.internal")
-    with pytest.raises(InvalidEntry, match=r"invalid registry 'registry\.internal'"):
+    with pytest.raises(InvalidVariable, match=r"MALEO_REGISTRIES.*invalid registry 'registry\.internal'"):
         Settings.read()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maleo_wire.logs import OneLine
+from maleo_service.logs import OneLine
 
 FORGED = "x\n2026-01-01 00:00:00,000 INFO maleo.operator started leading, epoch 9"
 

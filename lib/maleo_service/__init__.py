@@ -1,0 +1,1 @@
+"""What operator, agent and slot share as processes: life cycle, settings, logs and health server."""
