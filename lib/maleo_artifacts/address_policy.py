@@ -100,7 +100,7 @@ class AddressPolicy:
         """Return the kind of a denied address, such as `a private`; empty if the address is allowed."""
         host = _unwrap(ip_address(address.partition("%")[0]))
         if any(host in network for network in self.denied_networks):
-            return "a refused"
+            return "a denied"
         table = _IPV4 if isinstance(host, IPv4Address) else _IPV6
         kind = next((kind for network, kind in table.items() if host in network), "")
         if not kind and isinstance(host, IPv6Address) and host not in _GLOBAL_UNICAST:

@@ -19,7 +19,7 @@ def test_settings__hold_the_registries_and_networks_of_the_chart(monkeypatch: py
     sources = Settings.read().address_policy
     assert sources.registries == {"10.0.0.5:5000", "registry.internal:5000"}
     assert sources.plain_http == {"registry.internal:5000"}
-    assert sources.find_denial("2001:db8::1") == "a refused"
+    assert sources.find_denial("2001:db8::1") == "a denied"
 
 
 def test_settings__with_a_wrong_entry_say_which(monkeypatch: pytest.MonkeyPatch) -> None:

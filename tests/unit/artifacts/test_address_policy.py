@@ -111,7 +111,7 @@ def test_own_address_of_the_node__is_refused_even_if_it_is_public(monkeypatch: p
 
 def test_networks_of_pods_and_services__can_be_refused_although_they_are_public() -> None:
     sources = AddressPolicy.parse([], denied_networks=["2606:4700::/32", " 1.1.1.0/24", ""])
-    assert [sources.find_denial(a) for a in ("2606:4700::1", "1.1.1.1", "::ffff:1.1.1.1")] == ["a refused"] * 3
+    assert [sources.find_denial(a) for a in ("2606:4700::1", "1.1.1.1", "::ffff:1.1.1.1")] == ["a denied"] * 3
     assert not sources.find_denial("1.1.2.1")
 
 
