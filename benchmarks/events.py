@@ -28,7 +28,13 @@ _BUSY_S, _IDLE_S = 0.005, 0.020  # a decision, and the pause until the next
 
 def _resource(kind: Kind) -> dict[str, Any]:
     verbs = ["get", "list", "watch", "patch"]
-    return {"name": kind.plural, "kind": kind.kind, "namespaced": kind.namespaced, "verbs": verbs}
+    return {
+        "name": kind.plural,
+        "singularName": kind.kind.lower(),
+        "kind": kind.kind,
+        "namespaced": kind.namespaced,
+        "verbs": verbs,
+    }
 
 
 def _event(number: int) -> bytes:
@@ -52,18 +58,29 @@ async def _stream(request: web.Request, rate: int) -> web.StreamResponse:
     return response
 
 
+def _discovery() -> dict[str, dict[str, Any]]:
+    """Return path -> answer: Maleo's kinds, and those that kopf itself looks for."""
+    groups = {"maleo.dev": "v1alpha1", "apiextensions.k8s.io": "v1"}
+    versions = {name: {"groupVersion": f"{name}/{version}", "version": version} for name, version in groups.items()}
+    definitions = Kind(
+        "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+    )
+    return {
+        "/api": {"versions": ["v1"]},
+        "/api/v1": {"resources": [_resource(Kind("", "v1", "namespaces", "Namespace", namespaced=False))]},
+        "/apis": {"groups": [{"name": n, "versions": [v], "preferredVersion": v} for n, v in versions.items()]},
+        "/apis/maleo.dev/v1alpha1": {"resources": [_resource(kind) for kind in MALEO_KINDS]},
+        "/apis/apiextensions.k8s.io/v1": {"resources": [_resource(definitions)]},
+    }
+
+
 def _serve(rate: int, port: "multiprocessing.Queue[int]") -> None:
+    discovery = _discovery()
+
     async def answer(request: web.Request) -> web.StreamResponse:
         path = request.path
-        if path == "/apis":
-            version = {"groupVersion": "maleo.dev/v1alpha1", "version": "v1alpha1"}
-            return web.json_response(
-                {"groups": [{"name": "maleo.dev", "versions": [version], "preferredVersion": version}]}
-            )
-        if path == "/api":
-            return web.json_response({"versions": []})
-        if path == "/apis/maleo.dev/v1alpha1":
-            return web.json_response({"resources": [_resource(kind) for kind in MALEO_KINDS]})
+        if path in discovery:
+            return web.json_response(discovery[path])
         if request.query.get("watch"):
             return await _stream(request, rate)
         return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
