@@ -25,6 +25,7 @@ PACKAGES: Final = {
     "operator": "operator/maleo_operator",
     "planner": "planner/maleo_planner",
     "runtime": "runtime/maleo_runtime",
+    "service": "lib/maleo_service",
     "wire": "lib/maleo_wire",
 }
 """Folder of tests -> package that it mirrors."""

@@ -164,6 +164,41 @@ ROWS: dict[str, tuple[MissionScope, str, str, str]] = {
         "True Placed",
         "False NotServing",
     ),
+    "the entry's slot has not started to serve": (
+        seen(SPLIT, active=1, telemetry=Telemetry(reports=reports(report(HERE, 1)))),
+        "False Starting",
+        "True Placed",
+        "False NotServing",
+    ),
+    "the entry serves a revision that no other slot holds any more": (
+        seen(SPLIT, active=1, telemetry=Telemetry(reports=reports(report(HERE, 1, active=7)))),
+        "False Starting",
+        "True Placed",
+        "False NotServing",
+    ),
+    "a partner loads its partition again, and there is no fallback": (
+        seen(SPLIT, active=1, telemetry=Telemetry(reports=reports(report(THERE)))),
+        "False SlotNotReady",
+        "True Placed",
+        "False NotServing",
+    ),
+    "a partner loads its partition again, and the fallback answers": (
+        seen(placement(*LOST, spare=True), active=1, telemetry=Telemetry(reports=reports(report(THERE)))),
+        "True Serving",
+        "True Placed",
+        "True SlotNotReady",
+    ),
+    "a partner is lost before the fallback is loaded": (
+        seen(
+            placement(*LOST, spare=True),
+            active=1,
+            lost_nodes={"edge-1": 0.0},
+            telemetry=Telemetry(reports=reports(report(HERE, 1, active=1))),
+        ),
+        "False PartnerLost",
+        "True Placed",
+        "False NotServing",
+    ),
     "a partner is lost, and there is no fallback": (
         seen(SPLIT, active=1, lost_nodes={"edge-1": 0.0}),
         "False PartnerLost",

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
+from maleo_api.basis import BASIS_RANK, strongest
 from maleo_api.meta import Basis
-from maleo_planner.types.basis import BASIS_RANK, strongest
 
 
 class Row(NamedTuple):
