@@ -128,7 +128,7 @@ class Block(Struct):
 class Relaxed(Struct):
     """Smallest change of one objective that makes the mission feasible, verified. changes: path below spec -> value."""
 
-    letter: str
+    objective: str
     change: str
     changes: dict[str, str | list[str]]
 
