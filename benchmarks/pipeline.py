@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from measure import report
 
-from maleo_api.placement import MOST_STAGES
+from maleo_api.placement import MAX_PARTITIONS
 from maleo_planner.graph.partition_graph import PartitionGraph
 from maleo_planner.graph.query import GraphPath, path_cost
 from maleo_planner.inventory.fleet_index import FleetIndex
@@ -45,7 +45,7 @@ def _world(blocks: int, nodes: int, types: int, chance: random.Random) -> Snapsh
     )
 
 
-def _lattice(world: Snapshot) -> PartitionGraph:
+def _graph(world: Snapshot) -> PartitionGraph:
     problem = prepare(world, world.missions["default/m0"], FleetIndex(world), "rate")
     assert isinstance(problem, MissionProblem)
     return next(made.graph for made in ScopeGraphs(problem, SearchScope(), Budget(), codecs=False).list_graphs())
@@ -55,13 +55,13 @@ def _measure(blocks: int, nodes: int, types: int) -> dict[str, Any]:
     """Measure problems of one size; return means over the instances."""
     chance, spent, reached = random.Random(blocks * 1000 + nodes * 10 + types), 0.0, [0.0, 0.0, 0.0]
     for _ in range(_INSTANCES):
-        lattice = _lattice(_world(blocks, nodes, types, chance))
+        graph = _graph(_world(blocks, nodes, types, chance))
         start = time.perf_counter()
-        found = [find_pipeline(lattice, mode, (), MOST_STAGES) for mode in MODES]
+        found = [find_pipeline(graph, mode, (), MAX_PARTITIONS) for mode in MODES]
         spent += time.perf_counter() - start
         reached[0] += max(1 / each.seconds for each in found)
         reached[1] += max(1 / each.bound for each in found)
-        reached[2] += _by_speed(lattice)
+        reached[2] += _by_speed(graph)
     return {
         "blocks": blocks,
         "units": nodes,
@@ -74,17 +74,17 @@ def _measure(blocks: int, nodes: int, types: int) -> dict[str, Any]:
     }
 
 
-def _by_speed(lattice: PartitionGraph) -> float:
+def _by_speed(graph: PartitionGraph) -> float:
     """Return the rate (requests/s) of the baseline: work proportional to speed on the best number of fastest units."""
-    alone = [lattice.busy.span(unit, 0, lattice.last) for unit in range(lattice.source)]
-    order, best = sorted(range(lattice.source), key=lambda unit: alone[unit]), 0.0
-    for count in range(1, min(MOST_STAGES, lattice.source) + 1):
+    alone = [graph.busy.span(unit, 0, graph.last) for unit in range(graph.source)]
+    order, best = sorted(range(graph.source), key=lambda unit: alone[unit]), 0.0
+    for count in range(1, min(MAX_PARTITIONS, graph.source) + 1):
         speeds = np.array([1 / alone[unit] for unit in order[:count]])
-        done = lattice.busy.prefix[order[0]] / lattice.busy.prefix[order[0], -1]
+        done = graph.busy.prefix[order[0]] / graph.busy.prefix[order[0], -1]
         ends = np.searchsorted(done, np.cumsum(speeds / speeds.sum()) - 1e-9).tolist()
-        way: GraphPath = tuple(zip(order[:count], [*ends[:-1], lattice.last], strict=True))
-        if all(a < b for a, b in pairwise([0, *(end for _, end in way)])):
-            best = max(best, 1 / path_cost(lattice.busy, lattice, way, peak=True))
+        path: GraphPath = tuple(zip(order[:count], [*ends[:-1], graph.last], strict=True))
+        if all(a < b for a, b in pairwise([0, *(end for _, end in path)])):
+            best = max(best, 1 / path_cost(graph.busy, graph, path, peak=True))
     return best
 
 

@@ -76,7 +76,7 @@ class Condition(Schema):
     reason: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)]
     """Cause of the status as one CamelCase word, for programs."""
     message: Annotated[str, StringConstraints(max_length=1024)] = ""
-    """Details of the status, for people."""
+    """Details of the status, for display."""
     observed_generation: int = 0
     """Generation of the object that the condition was set for. A lower one than metadata.generation: the condition may
     be out of date."""

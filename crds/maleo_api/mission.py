@@ -44,7 +44,7 @@ class AccuracyObjective(Schema):
     """Hard, the default: a plan below the minimum is infeasible. Soft: it is only worse."""
 
 
-MOST_MEASURED: Final = 32
+MAX_MEASURED: Final = 32
 MIN_TAIL_REQUESTS: Final = 300
 """minSamples x (100 - percentile): three requests are expected beyond the percentile."""
 
@@ -174,7 +174,7 @@ class Continuity(Schema):
     max_gap: Duration = "0s"
     """Above `0s`: where a device cannot hold the old and the new revision at the same time and no fallback can serve
     meanwhile, the old one is unloaded first. The length of the gap is not enforced. Default: `0s`, the new revision is
-    always loaded beside the old one."""
+    always loaded in addition to the old one."""
 
 
 class Offline(Schema):
@@ -349,11 +349,11 @@ class Decision(Schema):
     """Why the mission was planned, such as FirstPlacement, LatencyDrift or Retry."""
     inputs_digest: Digest
     """Digest of all inputs of the decision. The operator keeps the inputs of its last decisions for `maleo replay`."""
-    links: Annotated[list[MeasuredLink], Field(max_length=MOST_MEASURED)] = []
+    links: Annotated[list[MeasuredLink], Field(max_length=MAX_MEASURED)] = []
     """Measured bandwidths that replaced declared ones; at most 32."""
-    units: Annotated[list[MeasuredUnit], Field(max_length=MOST_MEASURED)] = []
+    units: Annotated[list[MeasuredUnit], Field(max_length=MAX_MEASURED)] = []
     """Measured compute times that corrected declared ones; at most 32."""
-    throttled: Annotated[list[ThrottledUnit], Field(max_length=MOST_MEASURED)] = []
+    throttled: Annotated[list[ThrottledUnit], Field(max_length=MAX_MEASURED)] = []
     """Compute units that ran below their normal speed; at most 32."""
 
 
@@ -363,7 +363,7 @@ class MissionStatus(Schema):
     observed_generation: int = 0
     """Generation of the spec that was last planned."""
     phase: ShortText = ""
-    """Summary for people: Starting, Unplaced, Moving, Serving, Degraded, NotServing or Suspended. Programs should read
+    """Summary for display: Starting, Unplaced, Moving, Serving, Degraded, NotServing or Suspended. Programs should read
     the conditions."""
     reason: ShortText = ""
     """Reason of the most important condition, for the printed column."""

@@ -11,7 +11,7 @@ from maleo_api.model import Artifact, Tensor, TensorName
 from maleo_api.quantities import Bytes, Duration, Energy
 
 Strategy = Literal["SideBySide", "InPlace", "Bridge", "Restart"]
-MOST_STAGES: Final = 16
+MAX_PARTITIONS: Final = 16
 """Maximum number of partitions of one placement."""
 
 
@@ -40,7 +40,7 @@ class CodecModel(Schema):
     codec: Name
     """Name of the codec, as in the cut of the Model, where the operator finds what it costs."""
     artifact: Artifact
-    """Model of the encoder or decoder. The slot loads it beside its partition and runs it on the CPU."""
+    """Model of the encoder or decoder. The slot loads it together with its partition and runs it on the CPU."""
     tensors: Annotated[list[Tensor], Field(min_length=1, max_length=8)]
     """Tensors that are transferred in place of those of the cut."""
 
@@ -83,7 +83,7 @@ class Partition(Schema):
 
 
 class Transfer(Schema):
-    """What one request sends from one node to the next. It is recorded for people: slots do not read it."""
+    """What one request sends from one node to the next. It is recorded for display: slots do not read it."""
 
     source: Name
     """Name of the sending node."""
@@ -155,9 +155,9 @@ class PlacementSpec(Schema):
     entry_unit: ShortText = "host/cpu"
     """Compute unit of the entry, as `accelerator/unit`: that of the first partition if it runs on the entry's node,
     otherwise that of the fallback, if there is one. Default: `host/cpu`."""
-    partitions: Annotated[list[Partition], Field(min_length=1, max_length=MOST_STAGES)]
+    partitions: Annotated[list[Partition], Field(min_length=1, max_length=MAX_PARTITIONS)]
     """Parts of the variant in the order of execution; together they cover it, or all of it up to the exit."""
-    transfers: Annotated[list[Transfer], Field(max_length=MOST_STAGES)] = []
+    transfers: Annotated[list[Transfer], Field(max_length=MAX_PARTITIONS)] = []
     """Transfers between nodes for one request, in the order of execution. Empty, the default: everything runs on one
     node."""
     fallback: Fallback | None = None
@@ -210,12 +210,12 @@ class Rejection(Schema):
 class PlacementStatus(Schema):
     """How far the plan has been carried out. The operator writes it."""
 
-    slots: Annotated[list[SlotState], Field(max_length=MOST_STAGES + 1)] = []
+    slots: Annotated[list[SlotState], Field(max_length=MAX_PARTITIONS + 1)] = []
     """Slots of the plan: the entry first, then in the order of execution. The operator falls back on this record while
     a slot does not report."""
     rejected: Annotated[list[Rejection], Field(max_length=16)] = []
     """Alternatives that were excluded when the plan was made, the largest classes first, at most 16. It is written once
-    and is for people only."""
+    and is for display only."""
     conditions: Annotated[list[Condition], Field(max_length=8)] = []
     """Warm: every slot has loaded and warmed up its partition. Serving: `status.active` of the Mission names this
     revision. Superseded: it was replaced by another revision or called off. Abandoned: it was not warm within the

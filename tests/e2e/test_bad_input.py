@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 _WAIT_S = 120
 
 
-async def test_impossible_mission__names_its_blocker_and_what_would_do(environment: Environment) -> None:
+async def test_impossible_mission__names_its_blocker_and_what_relaxations(environment: Environment) -> None:
     spec = copy.deepcopy(GATE)
     spec["objectives"]["latency"]["atMost"] = "5ms"
     async with mission(environment, "impossible", spec) as observer:

@@ -91,7 +91,9 @@ class ContentionDiagnosis:
         plan = self._plan_without(conflict)
         if plan is None:  # the work budget was exhausted before the set was found
             remedy = describe_remedy(unopposed, suffices=suffices)
-            message = f"no plan fits beside the reservations of {len(candidates)} other missions; without them{remedy}"
+            message = (
+                f"no plan is feasible with the reservations of {len(candidates)} other missions; without them{remedy}"
+            )
             return Blocker("UnitOccupied", "CannotNow", message)
         is_preempted = any(key in preemptors for key in conflict)
         texts = [

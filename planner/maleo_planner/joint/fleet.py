@@ -57,7 +57,7 @@ _NO_ROOM: Final = Infeasible(
         Blocker(
             "NoRoom",
             "CannotNow",
-            "no plan fits beside the reservations of other missions: plan this mission alone for details",
+            "no plan is feasible with the reservations of other missions: plan this mission alone for details",
         ),
     ),
     (),

@@ -28,7 +28,7 @@ from maleo_planner.types.problem import NodeFacts, Plan
 from maleo_planner.types.requirements import Requirements
 from maleo_planner.types.variants import RunnableVariant
 
-MAX_PARTITIONS: Final = 4
+PREFERRED_PARTITIONS: Final = 4
 """Maximum number of partitions of a plan, if a feasible one exists within it."""
 _MAX_UNITS: Final = 64
 """Number of units up to which all unit classes are searched."""
@@ -94,7 +94,7 @@ class MissionProblem:
 
         Otherwise only classes one hop from the input are searched, and `shortlist_bound` bounds the others.
         """
-        return sum(min(len(each.members), MAX_PARTITIONS) for each in self.index.classes) <= _MAX_UNITS
+        return sum(min(len(each.members), PREFERRED_PARTITIONS) for each in self.index.classes) <= _MAX_UNITS
 
     @property
     def reach(self) -> Reach:

@@ -8,8 +8,8 @@ plan of the mission.
 Method: each combination of clipped and unclipped Soft limits makes the objective linear in the edge costs of a path and
 gives one query (`objective`). Queries are solved by best-first search with Lagrangian bounds (`best_first`,
 `lagrangian`). The incumbent and the best plan over each single unit are evaluated first and prune all queries. The aim
-`rate` is solved by the pipeline programs (`pipeline`). If no plan of up to `MAX_PARTITIONS` partitions is feasible,
-`search_any` searches for any plan of up to `MOST_STAGES` partitions (`feasibility`).
+`rate` is solved by the pipeline programs (`pipeline`). If no plan of up to `PREFERRED_PARTITIONS` partitions is
+feasible, `search_any` searches for any plan of up to `MAX_PARTITIONS` partitions (`feasibility`).
 
 Complexity: exponential in the worst case; bounded by a deterministic work budget, by `max_expansions` of the scope and
 by the size of its graphs (`scope_graphs`).
@@ -27,14 +27,14 @@ from typing import Final
 import numpy as np
 
 from maleo_api.mission import Mode
-from maleo_api.placement import MOST_STAGES
+from maleo_api.placement import MAX_PARTITIONS
 from maleo_planner.graph.best_first import BestFirstSearch
 from maleo_planner.graph.edge_costs import EdgeCosts
 from maleo_planner.graph.partition_graph import PartitionGraph, Prices
 from maleo_planner.graph.query import GraphPath, path_cost
 from maleo_planner.single.candidate import Candidate, partition_keys
 from maleo_planner.single.feasibility import find_feasible_path
-from maleo_planner.single.mission_problem import MAX_PARTITIONS, MissionProblem
+from maleo_planner.single.mission_problem import PREFERRED_PARTITIONS, MissionProblem
 from maleo_planner.single.objective import MIN_STEP_SECONDS, Objective
 from maleo_planner.single.rejections import Rejection, sort_rejections
 from maleo_planner.single.scope_graphs import ScopeGraphs, SearchScope, build_graph
@@ -101,12 +101,12 @@ def search(problem: MissionProblem, scope: SearchScope, budget: Budget) -> Searc
 
 
 def search_any(problem: MissionProblem, scope: SearchScope, budget: Budget) -> SearchResult:
-    """Search for any feasible plans of up to `MOST_STAGES` partitions.
+    """Search for any feasible plans of up to `MAX_PARTITIONS` partitions.
 
     Feasibility does not depend on the aim, so codecs are searched for `rate` too. That there is no feasible plan is
     proven only if no search was interrupted and every unit, or an equivalent one, was searched.
     """
-    scope = replace(scope, max_partitions=MOST_STAGES, max_expansions=_FEW_EXPANSIONS)
+    scope = replace(scope, max_partitions=MAX_PARTITIONS, max_expansions=_FEW_EXPANSIONS)
     graphs = ScopeGraphs(problem, scope, budget)
     variant_graphs = [
         variant_graph.within_rate()
@@ -128,7 +128,7 @@ def search_any(problem: MissionProblem, scope: SearchScope, budget: Budget) -> S
             break
         limits = tuple(problem.objective.path_limits(variant_graph.variant, variant_graph.graph))
         is_allowed = variant_graph.path_filter(strict=True)
-        result = find_feasible_path(variant_graph.graph, problem.modes, limits, is_allowed, MOST_STAGES, budget)
+        result = find_feasible_path(variant_graph.graph, problem.modes, limits, is_allowed, MAX_PARTITIONS, budget)
         if result.path is not None:
             found.append(variant_graph.evaluate(result.path))
         elif not result.is_proven:
@@ -194,7 +194,7 @@ def _find_feasible(
     It is certain if each query found a path or proved that there is none.
     """
     problem, found, is_certain = variant_graph.problem, list[Candidate](), True
-    max_partitions = min(MOST_STAGES, len({unit.key for unit in variant_graph.graph.units}))
+    max_partitions = min(MAX_PARTITIONS, len({unit.key for unit in variant_graph.graph.units}))
     for _, query in objective.queries(
         variant_graph.variant, variant_graph.graph, max_partitions=max_partitions, strict=True
     ):
@@ -274,18 +274,18 @@ def _solve_rate(graphs: ScopeGraphs, variant_graph: VariantGraph, *, strict: boo
         if budget.is_exhausted:
             graphs.skip_unbounded()
             return
-        best = find_pipeline(graph, mode, limits, MOST_STAGES, shared_time, budget)
+        best = find_pipeline(graph, mode, limits, MAX_PARTITIONS, shared_time, budget)
         graphs.raise_upper_bound(1 / max(best.bound, MIN_STEP_SECONDS))
         if best.path is None:
             continue
         costs = (variant_graph.energy_costs, graph.tail) if strict else ()
         equals = [
-            find_cheapest(graph, mode, cost, limits, best.seconds, MOST_STAGES, shared_time, budget).paths
+            find_cheapest(graph, mode, cost, limits, best.seconds, MAX_PARTITIONS, shared_time, budget).paths
             for cost in costs
         ]
         for path in [best.path, *(path for paths in equals for _, path in paths)]:
             yield variant_graph.evaluate(path)
-    closest = problem.objective.queries(variant_graph.variant, graph, max_partitions=MAX_PARTITIONS, strict=False)
+    closest = problem.objective.queries(variant_graph.variant, graph, max_partitions=PREFERRED_PARTITIONS, strict=False)
     for _, query in () if strict else closest:
         found = BestFirstSearch(graph, query, problem.modes, variant_graph.path_filter(strict=False), budget).run()
         yield from (variant_graph.evaluate(path) for _, path in found.paths)
@@ -312,7 +312,7 @@ def _survey_units(graphs: ScopeGraphs, variant_graph: VariantGraph) -> Iterable[
     incumbent = variant_graph.find_incumbent()
     paths = [incumbent] if incumbent is not None else []
     _, query = next(
-        iter(problem.objective.queries(variant_graph.variant, graph, max_partitions=MAX_PARTITIONS, strict=False))
+        iter(problem.objective.queries(variant_graph.variant, graph, max_partitions=PREFERRED_PARTITIONS, strict=False))
     )
     for unit in range(len(graph.units)):
         mode: Mode = "Local" if graph.is_local[unit] else "Remote"

@@ -21,7 +21,7 @@ from maleo_planner.graph.best_first import BestFirstSearch
 from maleo_planner.graph.edge_costs import EdgeCosts
 from maleo_planner.graph.query import GraphPath, PathLimit, PathQuery, path_cost
 from maleo_planner.single.candidate import Candidate
-from maleo_planner.single.mission_problem import MAX_PARTITIONS, MissionProblem
+from maleo_planner.single.mission_problem import PREFERRED_PARTITIONS, MissionProblem
 from maleo_planner.single.scope_graphs import ScopeGraphs, SearchScope
 from maleo_planner.single.variant_graph import VariantGraph
 from maleo_planner.types.numeric import EPSILON
@@ -109,7 +109,9 @@ def _trace_paths(
     graph, modes, is_allowed = variant_graph.graph, variant_graph.problem.modes, variant_graph.path_filter(strict=True)
 
     def make_search(cost: EdgeCosts, *first: PathLimit) -> BestFirstSearch:
-        return BestFirstSearch(graph, PathQuery(cost, (*first, *limits), MAX_PARTITIONS), modes, is_allowed, budget)
+        return BestFirstSearch(
+            graph, PathQuery(cost, (*first, *limits), PREFERRED_PARTITIONS), modes, is_allowed, budget
+        )
 
     by_energy = make_search(graph.energy, PathLimit(graph.tail, np.inf))
     by_latency = make_search(graph.tail, PathLimit(graph.energy, np.inf))

@@ -40,8 +40,8 @@ def build_plan(problem: MissionProblem, candidate: Candidate, *, with_fallback: 
     loads = [problem.load(variant, partition.unit) for partition in candidate.partitions]
     computing = [p.compute.value / free_share(load.utilisation) for p, load in zip(partitions, loads, strict=True)]
     links = _link_times(problem, candidate.partitions, transfers)
-    coding = _coding_times(problem, variant, candidate.partitions)
-    bottleneck = max([*computing, *links, *coding, MIN_STEP_SECONDS])
+    codec_seconds = _codec_times(problem, variant, candidate.partitions)
+    bottleneck = max([*computing, *links, *codec_seconds, MIN_STEP_SECONDS])
     built = Plan(
         mission=requirements.mission.key,
         model=problem.model.metadata.name,
@@ -185,7 +185,7 @@ def _link_times(
     return found.values()
 
 
-def _coding_times(
+def _codec_times(
     problem: MissionProblem, variant: RunnableVariant, partitions: Sequence[CandidatePartition]
 ) -> Iterable[float]:
     """Yield the seconds of encoding and of decoding at each codec; each is a pipeline stage of its own."""

@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from maleo_api.placement import MOST_STAGES
+from maleo_api.placement import MAX_PARTITIONS
 from maleo_planner.cost_model.codec_cost import max_codecs
 from maleo_planner.cost_model.units import UnitFacts
 from maleo_planner.graph import partition_graph
 from maleo_planner.graph.tolerances import drop_widest_tolerances
-from maleo_planner.single.mission_problem import MAX_PARTITIONS, MissionProblem
+from maleo_planner.single.mission_problem import PREFERRED_PARTITIONS, MissionProblem
 from maleo_planner.single.objective import MAX_MARGINS
 from maleo_planner.single.rejections import (
     Rejection,
@@ -54,7 +54,7 @@ class SearchScope:
 
     units: frozenset[tuple[str, str]] | None = None
     beyond_one_hop: bool = False
-    max_partitions: int = MAX_PARTITIONS
+    max_partitions: int = PREFERRED_PARTITIONS
     max_expansions: int = MAX_EXPANSIONS
 
     def is_whole(self, problem: MissionProblem) -> bool:
@@ -133,7 +133,7 @@ class ScopeGraphs:
         """
         problem, scope, incumbent_units = self.problem, self.scope, self.problem.incumbent_units
         index, source = problem.index, problem.source.name
-        max_partitions = MOST_STAGES if problem.aim == "rate" else scope.max_partitions
+        max_partitions = MAX_PARTITIONS if problem.aim == "rate" else scope.max_partitions
         chosen = {unit.key: unit for unit in problem.input_units}
         chosen |= {key: unit for key in incumbent_units if (unit := index.unit(key)) is not None}
         already_chosen = Counter(id(index.classes.class_of(unit)) for unit in chosen.values())

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from maleo_api.meta import Basis
-from maleo_api.mission import MOST_MEASURED, Decision, MeasuredLink, MeasuredUnit, ThrottledUnit
+from maleo_api.mission import MAX_MEASURED, Decision, MeasuredLink, MeasuredUnit, ThrottledUnit
 from maleo_api.quantities import BANDWIDTH, RATIO, parse, show
 from maleo_planner.types.problem import Estimate, Observations
 
@@ -46,7 +46,7 @@ def record_observations(
                 bandwidth=show(BANDWIDTH, estimate.value, digits=_DIGITS),
                 spread=show(BANDWIDTH, estimate.sigma, digits=_DIGITS),
             )
-            for (source, target), estimate in links[:MOST_MEASURED]
+            for (source, target), estimate in links[:MAX_MEASURED]
         ],
         units=[
             MeasuredUnit(
@@ -56,11 +56,11 @@ def record_observations(
                 time=show(RATIO, estimate.value, digits=_DIGITS),
                 spread=show(RATIO, estimate.sigma, digits=_DIGITS),
             )
-            for (digest, node, unit), estimate in units[:MOST_MEASURED]
+            for (digest, node, unit), estimate in units[:MAX_MEASURED]
         ],
         throttled=[
             ThrottledUnit(node=node, unit=unit, capacity=show(RATIO, share, digits=_DIGITS))
-            for (node, unit), share in throttled[:MOST_MEASURED]
+            for (node, unit), share in throttled[:MAX_MEASURED]
         ],
     )
 

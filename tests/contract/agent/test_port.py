@@ -19,7 +19,7 @@ from maleo_wire.messages import AgentDesired, Desired, Hello, RequestPolicy, Slo
 
 _WAIT_S = 30
 _ATTACKERS = 300
-_MOST_GROWTH = 16 << 20  # bytes of the agent's resident memory, of which it may have 256 MiB
+_MAX_GROWTH = 16 << 20  # bytes of the agent's resident memory, of which it may have 256 MiB
 _SLOT = SlotDesired(
     slot="default/a", mission="default/watch", model="net", unit="host/cpu", entry=True, identity="secret",
     revisions=(), active=None, fallback=None,
@@ -149,7 +149,7 @@ async def test_anonymous_connections__take_no_memory_and_keep_no_slot_out(agent:
         task.cancel()
     await asyncio.gather(*attack, return_exceptions=True)
     assert (await _slot(agent)).slot == _SLOT
-    assert agent.memory("VmHWM") - before < _MOST_GROWTH
+    assert agent.memory("VmHWM") - before < _MAX_GROWTH
 
 
 async def test_identity_of_a_tenant__takes_no_memory_either(agent: Process) -> None:
@@ -159,4 +159,4 @@ async def test_identity_of_a_tenant__takes_no_memory_either(agent: Process) -> N
     frame = b"\x82\xff" + len(hello).to_bytes(8, "big") + bytes(4)
     await asyncio.gather(*(_push(agent, _upgrade("secret") + frame, hello) for _ in range(40)))
     assert (await _slot(agent)).slot == _SLOT
-    assert agent.memory("VmHWM") - before < _MOST_GROWTH
+    assert agent.memory("VmHWM") - before < _MAX_GROWTH

@@ -262,8 +262,8 @@ async def test_artefact_that_is_nowhere__is_told_to_the_slot(tmp_path: Path, reg
     assert (status, b"not found" in text) == (404, True)
 
 
-def _cache(folder: Path, most_bytes: int) -> ArtifactCache:
-    return ArtifactCache(folder, max_bytes=most_bytes, policy=_SOURCES)
+def _cache(folder: Path, max_bytes: int) -> ArtifactCache:
+    return ArtifactCache(folder, max_bytes=max_bytes, policy=_SOURCES)
 
 
 async def test_full_cache__lets_go_of_the_longest_unused_that_nobody_wants(tmp_path: Path, registry: Registry) -> None:

@@ -22,11 +22,11 @@ _DIGEST = f"sha256:{hashlib.sha256(_MODEL).hexdigest()}"
 
 
 async def pull(
-    uri: str, digest: str, destination: Path, *, most_bytes: int = _MOST, listed: Sequence[str] | None = None
+    uri: str, digest: str, destination: Path, *, max_bytes: int = _MOST, listed: Sequence[str] | None = None
 ) -> None:
     """With the server of `uri` listed, as all of them are on this machine; `listed`: these instead."""
     names = [uri.split("/")[2]] if listed is None and not uri.startswith("file:") else listed or []
-    await transfers.pull(uri, digest, destination, max_bytes=most_bytes, policy=AddressPolicy.parse(names))
+    await transfers.pull(uri, digest, destination, max_bytes=max_bytes, policy=AddressPolicy.parse(names))
 
 
 @pytest.fixture(scope="module")
@@ -307,5 +307,5 @@ async def test_pull__sends_no_credentials_and_repeats_none(tmp_path: Path) -> No
 async def test_pull__stops_at_the_most_that_is_allowed(tmp_path: Path) -> None:
     async with _server({"/model": lambda: web.Response(body=bytes(5000))}) as server:
         with pytest.raises(TransferFailed, match="the content exceeds the limit of 4999 bytes"):
-            await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", most_bytes=4999)
+            await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", max_bytes=4999)
     assert list(tmp_path.iterdir()) == []

@@ -156,11 +156,11 @@ def feasible(*chain: str, **options: Any) -> Feasible:
     return Feasible(plan=plan(*chain, **options), rejected=(), incumbent=None, bound=0.5)
 
 
-def infeasible(code: str = "LatencyTooTight", message: str = "", *, least_bad: Plan | None = None) -> Infeasible:
+def infeasible(code: str = "LatencyTooTight", message: str = "", *, closest: Plan | None = None) -> Infeasible:
     message = message or "best is 62 ms at edge-1, the limit is 50 ms"
-    would_do = (Relaxation("latency", {"latency.atMost": "62ms"}, least_bad),) if least_bad else ()
+    relaxations = (Relaxation("latency", {"latency.atMost": "62ms"}, closest),) if closest else ()
     return Infeasible(
-        blockers=(Blocker(code, "CannotNow", message),), relaxations=would_do, rejected=(), closest=least_bad
+        blockers=(Blocker(code, "CannotNow", message),), relaxations=relaxations, rejected=(), closest=closest
     )
 
 

@@ -9,7 +9,7 @@ from maleo_api.quantities import BYTES, parse
 from support.oracle import datasheet
 from support.oracle.model import Crossing, Meaning, Spot, Unit
 
-_MOST_PARTITIONS = 4
+_MAX_PARTITIONS = 4
 _TIE = 1e-9
 
 Way = tuple[tuple[Spot, ...], tuple[str, ...]]
@@ -26,7 +26,7 @@ def list_ways(of: Meaning) -> Iterator[Way]:
         here = [spot[0] == of.source.name for spot in order]
         mode = "Local" if all(here) else "Split" if any(here) else "Remote"
         returns = mode == "Split" and not here[0]
-        if len(set(order)) == len(order) <= _MOST_PARTITIONS and mode in of.mission.spec.modes and not returns:
+        if len(set(order)) == len(order) <= _MAX_PARTITIONS and mode in of.mission.spec.modes and not returns:
             offered = [
                 ["", *(codec.name for codec in of.codecs(b - 1))] if b and places[b] != places[b - 1] else [""]
                 for b in range(len(places))

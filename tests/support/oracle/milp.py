@@ -23,7 +23,7 @@ from support.oracle.expressions import Sums
 from support.oracle.model import Meaning, Spot, read
 from support.oracle.variables import Variables, Vector
 
-MOST_PARTITIONS: Final = 4
+MAX_PARTITIONS: Final = 4
 _MOVE, _UNCERTAINTY = 0.05, 0.1
 _FINE: Final = 1e4  # HiGHS stops at an absolute gap of 1e-6: of the scaled objective it is one of 1e-10
 
@@ -48,7 +48,7 @@ class Case:
     energy: bool
 
 
-def best(snapshot: Snapshot, key: str, *, most: int = MOST_PARTITIONS) -> Optimum | None:
+def best(snapshot: Snapshot, key: str, *, most: int = MAX_PARTITIONS) -> Optimum | None:
     """Return the best plan with at most `most` partitions; None if no plan keeps all Hard limits."""
     found: Optimum | None = None
     for meaning in read(snapshot, key):
@@ -60,7 +60,7 @@ def best(snapshot: Snapshot, key: str, *, most: int = MOST_PARTITIONS) -> Optimu
 @dataclass(frozen=True)
 class Program:
     of: Meaning
-    most: int = MOST_PARTITIONS
+    most: int = MAX_PARTITIONS
 
     @cached_property
     def at(self) -> Variables:

@@ -107,7 +107,7 @@ def test_split_plan__keeps_a_fallback_on_the_entrys_own_unit() -> None:
     assert (spare.node, spare.unit, spare.first, spare.last) == ("drone", "acc/npu", 0, 2)
 
 
-def test_nothing_may_leave__local_is_least_bad_and_the_relaxation_is_named() -> None:
+def test_nothing_may_leave__local_is_closest_and_the_relaxation_is_named() -> None:
     verdict = _infeasible(_plan(_two({"egress": {"input": "Device", "features": "Device"}})))
     assert [b.code for b in verdict.blockers] == ["LatencyTooTight"]
     assert verdict.blockers[0].message == (
@@ -302,7 +302,7 @@ def test_safety_comes_first__best_effort_takes_what_is_left() -> None:
     assert _infeasible(verdicts["default/a-best-effort"]).blockers[0].code == "UnitOccupied"
 
 
-def test_least_bad_way__takes_no_time_that_others_were_promised() -> None:
+def test_closest_plan__takes_no_time_that_others_were_promised() -> None:
     """Each needs 0.8 of the only unit: who comes second gets nothing, where alone it would get the least bad."""
     alone = {"drone": profile("slow", gops=5)}
     spec = {"demand": {"rate": "4/s"}, "objectives": {"latency": {"atMost": "1s"}}}
@@ -336,9 +336,9 @@ def test_held_plan__goes_when_its_mode_is_not_allowed_any_more() -> None:
     held = _feasible(_plan(_two({"egress": {"input": "Device", "features": "Any"}}))).plan
     assert held.mode == "Split"
     local = replace(_two({"modes": ["Local"]}), current_plans={"default/watch": held})
-    least_bad = _infeasible(_plan(local)).closest
-    assert least_bad is not None
-    assert least_bad.mode == "Local"
+    closest = _infeasible(_plan(local)).closest
+    assert closest is not None
+    assert closest.mode == "Local"
 
 
 def test_held_plan__stays_when_nothing_is_gained() -> None:

@@ -29,23 +29,23 @@ def declared_accuracy(scope: MissionScope, active: Placement) -> AccuracyFigure 
     The figure is that of the objective's metric and data set. None if any part of it is unknown.
     """
     objective, model = scope.mission.spec.objectives.accuracy, scope.model
-    edition = find_runnable_variant(model, active.spec.variant, active.spec.exit) if model is not None else None
-    row = find_accuracy(edition.accuracy, objective) if edition is not None and objective is not None else None
-    if row is None or edition is None:
+    variant = find_runnable_variant(model, active.spec.variant, active.spec.exit) if model is not None else None
+    row = find_accuracy(variant.accuracy, objective) if variant is not None and objective is not None else None
+    if row is None or variant is None:
         return None
-    loss = _lost_at_cuts(Requirements.parse_mission(scope.mission, model), edition, active)
+    loss = _lost_at_cuts(Requirements.parse_mission(scope.mission, model), variant, active)
     if math.isinf(loss):
         return None
     remaining = max(0.0, quantities.parse(quantities.RATIO, row.value) - loss)
     return row.model_copy(update={"value": quantities.show(quantities.RATIO, remaining, digits=6)}) if loss else row
 
 
-def _lost_at_cuts(demand: Requirements, edition: RunnableVariant, active: Placement) -> float:
+def _lost_at_cuts(demand: Requirements, variant: RunnableVariant, active: Placement) -> float:
     """Return the accuracy lost at cuts, as a ratio. Spans that the Model no longer has count as no loss."""
     starts = ((part.span.first, part.decoder) for part in active.spec.partitions)
-    cuts = [(first - 1, decoder) for first, decoder in starts if 0 < first < len(edition.blocks)]
+    cuts = [(first - 1, decoder) for first, decoder in starts if 0 < first < len(variant.blocks)]
     return math.fsum(
-        demand.accuracy_loss(edition, at, find_codec(edition, at, decoder.codec) if decoder is not None else None)
+        demand.accuracy_loss(variant, at, find_codec(variant, at, decoder.codec) if decoder is not None else None)
         for at, decoder in cuts
     )
 

@@ -203,7 +203,7 @@ def _ready(scope: MissionScope, transition: Transition, placed: Condition) -> Co
 
 
 def _find_serving(scope: MissionScope, transition: Transition, entry: SlotReport | None) -> Placement | None:
-    """Return the Placement that the entry reports as active: a slot that was only told to serve it answers 503.
+    """Return the Placement that the entry reports as active: a slot that was only assigned it answers 503.
 
     Without a report, as while the agent reconnects, the mission stays as ready as it was.
     """

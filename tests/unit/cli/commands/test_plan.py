@@ -333,7 +333,7 @@ def test_explain__tells_why_what_else_and_every_class() -> None:
     assert "1 x sim-server npu      fp32  objective 0.457" in feasible
 
 
-def test_what_does_not_fit__tells_the_blocker_and_what_would_do() -> None:
+def test_what_does_not_fit__tells_the_blocker_and_what_relaxations() -> None:
     result = _run(missions=("uam-detect-avoid",))
     assert result.exit_code == 1
     lines = result.stdout.splitlines()

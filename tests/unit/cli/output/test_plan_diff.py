@@ -38,14 +38,14 @@ ROWS: list[tuple[str, Verdict, Verdict, str | None]] = [
     ("no plan any more", HERE, infeasible(), "Local int8: drone-1 [0..0], 40ms -> infeasible (LatencyTooTight)"),
     (
         "a plan at last",
-        infeasible(least_bad=plan("edge-1")),
+        infeasible(closest=plan("edge-1")),
         HERE,
         f"{CLOSEST} -> Local int8: drone-1 [0..0], 40ms",
     ),
     ("no plan in either case", infeasible(), infeasible("EnergyTooTight"), None),
     (
         "another closest plan",
-        infeasible(least_bad=plan("edge-1")),
+        infeasible(closest=plan("edge-1")),
         infeasible(),
         f"{CLOSEST} -> infeasible (LatencyTooTight)",
     ),

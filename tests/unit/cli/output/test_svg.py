@@ -110,7 +110,7 @@ def test_bars__show_waiting_apart() -> None:
     assert any(text.startswith("queue at drone acc/npu: 10.6ms") for text in _texts(tree))
 
 
-def test_picture__of_the_least_bad_plan_says_so_and_by_how_much_it_is_over() -> None:
+def test_picture__of_the_closest_plan_plan_says_so_and_by_how_much_it_is_over() -> None:
     drawing = _drawing()
     tight = mission(objectives={"latency": {"atMost": "10ms"}})
     texts = _texts(_parse(replace(drawing, mission=tight, is_feasible=False)))

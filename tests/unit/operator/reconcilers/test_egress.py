@@ -141,10 +141,10 @@ def test_violation_without_another_plan_or_fallback__stops_the_mission() -> None
     assert world.mission.status.active is None
 
 
-def test_violation__moves_to_the_least_bad_that_keeps_the_rule() -> None:
+def test_violation__moves_to_the_closest_plan_that_keeps_the_rule() -> None:
     world = _split(spare=False)
     _relabel(world, "edge-1", "elsewhere")
-    world.planner = lambda _: infeasible(least_bad=plan("drone-1"))
+    world.planner = lambda _: infeasible(closest=plan("drone-1"))
     world.settle()
     assert world.mission.status.nodes == "drone-1"
 

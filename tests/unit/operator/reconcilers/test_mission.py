@@ -64,7 +64,7 @@ def _planner(world: World) -> Verdict:
     best = _served(world, found[0]) if found else None
     assert spec.objectives.latency is not None
     if best is None or spec.objectives.latency.at_most == "1ms":
-        return infeasible(least_bad=best) if best else infeasible("EgressForbidden", "no way is allowed")
+        return infeasible(closest=best) if best else infeasible("EgressForbidden", "no way is allowed")
     return Feasible(plan=best, rejected=(), incumbent=None, bound=0.5)
 
 

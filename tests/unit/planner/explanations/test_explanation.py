@@ -92,7 +92,7 @@ def test_classes__hold_every_unit_with_every_variant_by_score_or_code(world: dic
 
 @settings(max_examples=60, deadline=None)
 @given(world=random_worlds)
-def test_relaxations_and_alternatives__would_do_when_tried(world: dict[str, Any]) -> None:
+def test_relaxations_and_alternatives__relaxations_when_tried(world: dict[str, Any]) -> None:
     found = _held(random_world(world))
     verdict = plan(found, KEY)
     for other in explain(found, KEY, verdict).alternatives:
@@ -167,7 +167,7 @@ def test_relaxed_modes_and_variants__are_one_more_and_the_better_of_those_that_d
     assert _relaxed(_two(named, net=NET))["model"] == {"model.variants": ["fp32", "int8"]}
 
 
-def test_no_single_change_does__all_that_the_least_bad_breaks_is_told_together() -> None:
+def test_no_single_change_does__all_that_the_closest_plan_breaks_is_told_together() -> None:
     objectives = {
         "latency": {"atMost": "100ms"},
         "energy": {"perInference": "10mJ", "enforcement": "Hard"},
@@ -189,7 +189,7 @@ def test_relaxed_latency__beyond_the_window_raises_the_window_too() -> None:
 # ------------------------------------------------------------------------------------------------ what blocks
 
 
-def test_held_unit__names_its_holder_and_what_would_do_without_it() -> None:
+def test_held_unit__names_its_holder_and_what_relaxations_without_it() -> None:
     one = {"drone": profile("quick", gops=50, sharing="Exclusive")}
     missions = [mission("a-safety", criticality="Safety"), mission(criticality="BestEffort")]
     blockers = _infeasible_of(plan_all(_two(profiles=one, missions=missions, links=[]))).blockers
@@ -257,7 +257,7 @@ def test_throttled_unit__is_told_before_the_limit_that_it_breaks() -> None:
     )
 
 
-def test_node_that_is_not_ready__is_told_when_it_would_do() -> None:
+def test_node_that_is_not_ready__is_told_when_it_relaxations() -> None:
     whole = _two({"modes": ["Remote"], "objectives": {"latency": {"atMost": "100ms"}}})
     found = replace(whole, nodes={**whole.nodes, "edge": replace(whole.nodes["edge"], ready=False)})
     blockers = _infeasible(found).blockers

@@ -24,7 +24,7 @@ from support.planner.generators import every_kind, one_mission
 from support.planner.variations import changed
 
 AIMS: tuple[Aim, ...] = get_args(Aim)
-_MOST_PARTS = 16
+_MAX_PARTITIONS = 16
 
 
 # ------------------------------------------------------------------------------------------------ random worlds
@@ -45,7 +45,7 @@ def _long(seed: int) -> Snapshot:
 @pytest.mark.parametrize("seed", range(16))
 def test_feasibility__is_that_of_highs_for_every_aim(world: Any, seed: int) -> None:
     found = world(seed)
-    is_possible = best(found, KEY, most=_MOST_PARTS) is not None
+    is_possible = best(found, KEY, most=_MAX_PARTITIONS) is not None
     for aim in AIMS:
         verdict = decide(found, KEY, aim=aim)
         assert isinstance(verdict, Feasible) is is_possible, aim
@@ -58,7 +58,7 @@ def _keeps_every_rule(found: Snapshot, own: Plan) -> bool:
     """By the independent program."""
     meaning = next(m for m in read(found, KEY) if (m.variant.name, m.exit) == (own.variant, own.exit))
     blocks = len(meaning.variant.blocks)
-    return Program(meaning, _MOST_PARTS).judge(places_of(own, blocks), forms_of(own, blocks))[0]
+    return Program(meaning, _MAX_PARTITIONS).judge(places_of(own, blocks), forms_of(own, blocks))[0]
 
 
 def _check_json(found: Snapshot, verdict: Feasible | Infeasible) -> None:
@@ -76,8 +76,8 @@ def test_highest_rate__is_the_most_that_highs_sustains(seed: int) -> None:
     verdict = decide(found, KEY, aim="rate")
     if isinstance(verdict, Feasible):
         rate = verdict.plan.rate.value
-        assert best(_asking(found, demand={"rate": f"{rate * 0.999:.6f}/s"}), KEY, most=_MOST_PARTS) is not None
-        assert best(_asking(found, demand={"rate": f"{rate * 1.001:.6f}/s"}), KEY, most=_MOST_PARTS) is None
+        assert best(_asking(found, demand={"rate": f"{rate * 0.999:.6f}/s"}), KEY, most=_MAX_PARTITIONS) is not None
+        assert best(_asking(found, demand={"rate": f"{rate * 1.001:.6f}/s"}), KEY, most=_MAX_PARTITIONS) is None
 
 
 def _asking(found: Snapshot, **spec: Any) -> Snapshot:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from maleo_api.placement import MOST_STAGES
+from maleo_api.placement import MAX_PARTITIONS
 from maleo_cli.output.json_output import describe
 from maleo_planner.graph.partition_graph import Array
 from maleo_planner.graph.query import GraphPath
@@ -186,7 +186,7 @@ def test_limit_beside_the_rate__is_kept_wherever_it_can_be(
         assert way is None or (sum(_steps(costs, way)) <= limit and _seconds(stages, way) <= seconds)
 
 
-def _chain(*speeds: float, blocks: int, most: int = MOST_STAGES) -> PipelineSteps:
+def _chain(*speeds: float, blocks: int, most: int = MAX_PARTITIONS) -> PipelineSteps:
     """Units of so many blocks a second, all joined at no cost."""
     count, ends = len(speeds), np.arange(blocks + 1)
     length = np.where(ends[None, :] > ends[:, None], ends[None, :] - ends[:, None], np.inf)
@@ -218,7 +218,7 @@ def test_stages__sixteen_equal_units_share_a_long_chain() -> None:
     found = solve_unconstrained(_chain(*[1.0] * 40, blocks=256))
     assert (found.seconds, found.bound) == (16.0, 16.0)
     assert found.path is not None
-    assert len(found.path) == MOST_STAGES
+    assert len(found.path) == MAX_PARTITIONS
 
 
 def test_four_types__of_sixteen_units_each_are_answered_exactly() -> None:
@@ -287,7 +287,7 @@ def test_plan_for_rate__of_equally_quick_pipelines_takes_the_one_of_least_energy
 def test_plan_for_rate__has_no_more_partitions_than_a_placement_holds() -> None:
     """Thirty-two equal blocks, forty equal nodes: sixteen of them take two each."""
     nodes = {"drone": 10, **{f"n{i:02}": 10 for i in range(39)}}
-    assert _rate(_world(nodes, [100] * 32)) == (pytest.approx(50.0), MOST_STAGES)
+    assert _rate(_world(nodes, [100] * 32)) == (pytest.approx(50.0), MAX_PARTITIONS)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_log_line__tells_what_was_decided_with_its_figures() -> None:
         "planned demo/cctv, trigger NodeLost: Split drone-1>edge-1 int8, latency 40ms (Modelled), "
         f"energy 100mJ (Modelled), accuracy 75.4% (Declared); inputs {_DIGEST}"
     )
-    assert format_decision(replace(found, verdict=infeasible(least_bad=plan("drone-1")))) == (
+    assert format_decision(replace(found, verdict=infeasible(closest=plan("drone-1")))) == (
         "planned demo/cctv, trigger NodeLost: infeasible: LatencyTooTight: best is 62 ms at edge-1, the limit is "
         "50 ms; closest plan Local drone-1 int8, latency 40ms (Modelled), energy 100mJ (Modelled), "
         f"accuracy 75.4% (Declared); inputs {_DIGEST}"

@@ -323,7 +323,7 @@ def test_violated_objective__degrades_if_it_is_hard(enforcement: str, status: St
     ("of", "kind", "want"),
     [
         (
-            seen(verdict=infeasible(least_bad=plan("edge-1")), trigger="FirstPlacement", spec={"suspend": True}),
+            seen(verdict=infeasible(closest=plan("edge-1")), trigger="FirstPlacement", spec={"suspend": True}),
             "Placed",
             "best is 62 ms at edge-1, the limit is 50 ms; suggested change: latency.atMost: 62ms",
         ),

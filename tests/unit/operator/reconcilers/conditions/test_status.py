@@ -150,7 +150,7 @@ def test_explanation__of_a_plan_names_figures_and_what_was_rejected() -> None:
 
 def test_explanation__of_a_failure_names_all_blockers_and_changes() -> None:
     closest = feasible("edge-1").plan
-    found = judge(seen(verdict=infeasible(least_bad=closest), trigger="FirstPlacement", spec={"suspend": True}))
+    found = judge(seen(verdict=infeasible(closest=closest), trigger="FirstPlacement", spec={"suspend": True}))
     message = "LatencyTooTight: best is 62 ms at edge-1, the limit is 50 ms; suggested change: latency.atMost: 62ms"
     assert found.explanation == message
 

@@ -34,7 +34,7 @@ from support.operator.builders import (
 )
 
 SPLIT = placement("drone-1", "edge-1")
-CLOSEST = infeasible(least_bad=plan("edge-1"))
+CLOSEST = infeasible(closest=plan("edge-1"))
 
 
 def seen(*placements: Placement, active: int | None = None, **more: Any) -> MissionScope:

@@ -232,14 +232,14 @@ def test_move_to_a_model_that_is_gone__is_planned_once_and_again_when_there_is_n
     assert check(replace(of, attempts=1, inputs_changed=True)) == "SpecChanged"
 
 
-def _served_by_least_bad(**changes: Any) -> MissionScope:
-    world = World(planner=lambda _: infeasible(least_bad=plan("drone-1")))
+def _served_by_closest(**changes: Any) -> MissionScope:
+    world = World(planner=lambda _: infeasible(closest=plan("drone-1")))
     world.settle()
     return replace(world.scope(), planned_at=world.now, attempts=1, **changes)
 
 
 def test_nothing_feasible__is_tried_again_after_ten_seconds_and_then_ever_more_rarely() -> None:
-    of = _served_by_least_bad()
+    of = _served_by_closest()
     assert check(later(of, 9)) is None
     assert check(later(of, 12)) == "Retry"
     assert check(later(replace(of, attempts=4), 79)) is None
@@ -248,7 +248,7 @@ def test_nothing_feasible__is_tried_again_after_ten_seconds_and_then_ever_more_r
 
 
 def test_nothing_feasible__is_tried_again_at_once_when_something_changed_that_could_matter() -> None:
-    of = _served_by_least_bad(inputs_changed=True)
+    of = _served_by_closest(inputs_changed=True)
     assert check(later(of, 0.9)) is None
     assert check(later(of, 1)) == "Retry"
     assert check(later(replace(of, attempts=9), 9)) is None, "news that never end are bounded, too"
@@ -256,7 +256,7 @@ def test_nothing_feasible__is_tried_again_at_once_when_something_changed_that_co
 
 
 def test_nothing_feasible__takes_the_plan_that_was_found_for_all_missions_together() -> None:
-    assert check(replace(_served_by_least_bad(has_fleet_plan=True), attempts=9)) == "Retry"
+    assert check(replace(_served_by_closest(has_fleet_plan=True), attempts=9)) == "Retry"
 
 
 def test_suspended_mission__is_planned_again_for_news_alone() -> None:

@@ -464,8 +464,8 @@ def test_suspended_while_serving__serves_on_and_does_not_move() -> None:
     assert list(world.placements) == ["cctv-1"]
 
 
-def test_nothing_feasible_at_first__serves_the_least_bad_and_says_so() -> None:
-    world = World(planner=lambda _: infeasible(least_bad=plan(*SPLIT)))
+def test_nothing_feasible_at_first__serves_the_closest_plan_and_says_so() -> None:
+    world = World(planner=lambda _: infeasible(closest=plan(*SPLIT)))
     world.settle()
     assert world.serves()
     assert reason(world, "Ready") == ("True", "Serving")
@@ -479,7 +479,7 @@ def test_nothing_feasible_at_first__serves_the_least_bad_and_says_so() -> None:
 def test_nothing_feasible_any_more__serves_on_by_what_served_before() -> None:
     world = settled(*SPLIT)
     respec(world)
-    world.planner = lambda _: infeasible(least_bad=plan(*SPLIT))
+    world.planner = lambda _: infeasible(closest=plan(*SPLIT))
     world.settle()
     assert list(world.placements) == ["cctv-1"]
     assert reason(world, "Degraded") == ("True", "LatencyTooTight")
