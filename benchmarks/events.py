@@ -144,7 +144,7 @@ def main() -> None:
             delays = asyncio.run(_measure())
         server.terminate()
         server.join()
-        rows.append({"events_per_s": rate, "heard": len(delays), **percentiles(delays)})
+        rows.append({"events_per_s": rate, "received": len(delays), **percentiles(delays)})
     base = rows[0]["p99_ms"]
     report("events", [{**row, "ratio": round(row["p99_ms"] / base, 2)} for row in rows], baseline="100 events/s")
 

@@ -150,7 +150,7 @@ class Other(Struct):
     plan: Planned | None
     lacks: dict[str, float]
     blockers: list[Block]
-    would_do: Annotated[
+    suggested_changes: Annotated[
         list[dict[str, str | list[str]]],
         Meta(description="smallest changes of one objective that make the mode feasible"),
     ]
@@ -383,7 +383,7 @@ def _explained(mission: Mission, explanation: Explanation) -> Explained:
                 plan=_planned(mission, other.plan) if other.plan else None,
                 lacks={name: value for name, value in other.term_differences.items() if isfinite(value)},
                 blockers=[_block(blocker) for blocker in other.blockers],
-                would_do=[dict(changes) for changes in other.suggested_changes],
+                suggested_changes=[dict(changes) for changes in other.suggested_changes],
             )
             for other in explanation.alternatives
         ],
