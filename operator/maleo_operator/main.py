@@ -16,6 +16,7 @@ from maleo_kube.resources import Kind
 from maleo_operator import app as kopf_app
 from maleo_operator.cluster.cache import Cache
 from maleo_operator.cluster.writer import Writer
+from maleo_operator.engine.components import Components
 from maleo_operator.engine.cycle import Cycle
 from maleo_operator.engine.decision_log import DecisionLog
 from maleo_operator.engine.frame_receiver import FrameReceiver
@@ -77,7 +78,7 @@ class Operator:
             identity=settings.identity,
             address=settings.address,
         )
-        self.cycle = Cycle(
+        components = Components(
             cache=self.cache,
             writer=Writer(client, self.cache),
             publisher=DesiredStatePublisher(self.control),
@@ -89,6 +90,7 @@ class Operator:
             connected=lambda: self.control.connected,
             decision_log=DecisionLog(settings.decision_log),
         )
+        self.cycle = Cycle(components)
         self._runners: list[web.AppRunner] = []
         self._tasks = BackgroundTasks(asyncio.Event())
 

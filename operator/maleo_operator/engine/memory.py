@@ -1,4 +1,4 @@
-"""State that the cycle keeps per mission or device between passes. It is a cache: losing it is safe."""
+"""What a term remembers of each mission between passes. It is a cache: losing it is safe."""
 
 from dataclasses import dataclass, replace
 
@@ -20,14 +20,13 @@ class Versions:
 
 
 @dataclass
-class KeyMemory:
-    """Per-key memory of the cycle.
+class MissionMemory:
+    """Memory of one mission.
 
     planned_at: monotonic time of the last plan; attempts: consecutive plans without a feasible result.
     """
 
     planned_at: float
-    failures: int = 0
     plan: Plan | None = None
     plan_revision: int = 0  # revision of the Placement of `plan`; 0 without a plan
     serving: Placement | None = None  # active Placement as last seen, in case it is deleted

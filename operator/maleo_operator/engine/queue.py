@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 
 from maleo_operator.cluster.cache import Dirty
 
@@ -24,6 +25,11 @@ class DirtyQueue:
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
             self._changed.set()
+
+    def mark_missions(self, keys: Iterable[str]) -> None:
+        """Enqueue missions, each as `namespace/name`."""
+        for key in keys:
+            self.mark(Dirty("mission", key))
 
     def clear(self) -> None:
         """Drop all keys."""

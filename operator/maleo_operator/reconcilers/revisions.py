@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from maleo_api.mission import Active
 from maleo_api.placement import Partition, Placement
 from maleo_operator.reconcilers.condition import is_true
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod
@@ -78,6 +79,11 @@ def is_stored(scope: MissionScope, placement: Placement) -> bool:
 def serving_revision(scope: MissionScope) -> int | None:
     """Return the revision in `status.active`, None if there is none."""
     return scope.mission.status.active.revision if scope.mission.status.active else None
+
+
+def is_active(placement: Placement, active: Active | None) -> bool:
+    """Return True if `status.active` of the mission names this Placement's revision."""
+    return active is not None and placement.spec.revision == active.revision
 
 
 def is_finished(placement: Placement) -> bool:

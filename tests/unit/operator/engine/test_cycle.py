@@ -35,11 +35,15 @@ from maleo_kube.resources import (
     SERVICES,
     Kind,
 )
-from maleo_operator.cluster.cache import Cache, Dirty
+from maleo_operator.cluster.cache import Cache
 from maleo_operator.cluster.writer import Writer
-from maleo_operator.engine import cycle
+from maleo_operator.engine import cycle, mission_reconciler
+from maleo_operator.engine.components import Components
 from maleo_operator.engine.cycle import Cycle
 from maleo_operator.engine.decision_log import DecisionLog
+from maleo_operator.engine.device_reconciler import DeviceReconciler
+from maleo_operator.engine.mission_reconciler import MissionReconciler
+from maleo_operator.engine.planning_state import PlanningState
 from maleo_operator.engine.queue import DirtyQueue
 from maleo_operator.engine.rebalancer import Rebalancer
 from maleo_operator.ingest.publisher import DesiredStatePublisher
@@ -169,11 +173,12 @@ class _Replica:
         client, self.queue, self.metrics, self.parent = cast("Client", server), DirtyQueue(), Metrics(), _Parent()
         self.server, self.others = server, 0
         self.cache = Cache(client, mark=self.queue.mark, on_restart=lambda _kind, _reason: None)
-        self.cycle = Cycle(
+        self.telemetry = TelemetryStore()
+        self.components = Components(
             cache=self.cache,
             writer=Writer(client, self.cache),
             publisher=DesiredStatePublisher(cast("Any", self.parent)),
-            telemetry=TelemetryStore(),
+            telemetry=self.telemetry,
             queue=self.queue,
             metrics=self.metrics,
             slot_settings=SlotSettings(image="maleo/slot:1", image_pull_policy="Never", agent_port=9808),
@@ -181,6 +186,7 @@ class _Replica:
             connected=lambda: frozenset({"drone"}),
             decision_log=DecisionLog(archive),
         )
+        self.cycle = Cycle(self.components)
 
     def hear(self, kind: Kind, item: Object, *, deleted: bool = False) -> None:
         self.cache.observe(kind, item, deleted=deleted)
@@ -292,19 +298,19 @@ async def test_last_turn__is_fresh_from_the_first_list_on(monkeypatch: pytest.Mo
     server, seen = _server(mission("cctv", modes=["Local"])), []
     replica = _Replica(server)
     replica.cycle.last_progress = began = time.monotonic() - 100
-    listed, decide = server.list, replica.cycle._decide_device
+    listed, decide = server.list, DeviceReconciler.reconcile
 
     async def listing(kind: Kind, **options: Any) -> Listing:
         seen.append(replica.cycle.last_progress)
         return await listed(kind, **options)
 
-    async def decided(name: str) -> None:
+    async def decided(self: DeviceReconciler, name: str) -> None:
         seen.append(replica.cycle.last_progress)
         replica.cycle.last_progress = began
-        await decide(name)
+        await decide(self, name)
 
     monkeypatch.setattr(server, "list", listing)
-    monkeypatch.setattr(replica.cycle, "_decide_device", decided)
+    monkeypatch.setattr(DeviceReconciler, "reconcile", decided)
     server.put(NODES, server.objects[NODES]["drone"] | {"metadata": {"name": "edge", "labels": {TIER: "Edge"}}})
     async with replica.leading():
         await server.placed("default/cctv")
@@ -334,15 +340,15 @@ async def test_cycle__turns_while_one_plan_takes_long(monkeypatch: pytest.Monkey
     """Liveness is that of the loop: a restart would only hand the same mission to the next leader."""
     server, release = _server(mission("cctv", modes=["Local"])), threading.Event()
     replica = _Replica(server)
-    monkeypatch.setattr(cycle, "_HEARTBEAT_S", 0.001)
+    monkeypatch.setattr(mission_reconciler, "_HEARTBEAT_S", 0.001)
     _once(monkeypatch, while_planned=lambda: release.wait(_DEADLINE_S) or pytest.fail("nobody released the plan"))
-    planning, plan = asyncio.Event(), replica.cycle._plan
+    planning, plan = asyncio.Event(), MissionReconciler._plan
 
     async def planned(*of: Any) -> Verdict:
         planning.set()
         return await plan(*of)
 
-    monkeypatch.setattr(replica.cycle, "_plan", planned)
+    monkeypatch.setattr(MissionReconciler, "_plan", planned)
     async with replica.leading():
         await asyncio.wait_for(planning.wait(), _DEADLINE_S)
         beats = [replica.cycle.last_progress]
@@ -598,11 +604,14 @@ async def test_cycle__measures_what_went_by_whatever_the_clock_is_set_to(monkeyp
             slot="default/p", warm=(1,), active=1, highest_epoch=1, fallback_warm=False, address="", revisions=()
         )
         frame, key = Frame(sequence=1, at=0.0, slots=(report,)), "default/one"
-        engine, memory = replica.cycle, replica.cycle._memory_of(Dirty("mission", key))
-        engine._telemetry.record_frame("drone", frame, missions={"default/p": key}, now=time.monotonic())
-        engine._lost["edge"] = time.monotonic()
-        monkeypatch.setattr("maleo_operator.engine.cycle.time.time", lambda: set_back)
-        scope = engine._scope(replica.cache.missions[key], engine._refresh_session().snapshot, memory)
+        replica.telemetry.record_frame("drone", frame, missions={"default/p": key}, now=time.monotonic())
+        lost = {"edge": time.monotonic()}
+        state = PlanningState(replica.components, lost, since=time.monotonic())
+        missions = MissionReconciler(
+            replica.components, state, Rebalancer(), lost, epoch=1, identity_key=b"", report_progress=lambda: None
+        )
+        monkeypatch.setattr("maleo_operator.engine.mission_reconciler.time.time", lambda: set_back)
+        scope = missions._scope(replica.cache.missions[key], state.refresh().snapshot, state.memory_of(key))
     assert scope.telemetry.fresh
     assert 0 <= scope.now - scope.planned_at < 60
     assert 0 <= scope.now - scope.lost_nodes["edge"] < 60
@@ -628,7 +637,7 @@ async def test_cycle__shows_what_is_measured_of_links() -> None:
     replica = _Replica(server)
     transfer = TransferReport(node="edge", requests=1, bytes=200_000, seconds=0.1)
     for second in range(3):
-        replica.cycle._telemetry._links.record("drone", transfer, time.monotonic() + second / 10)
+        replica.telemetry._links.record("drone", transfer, time.monotonic() + second / 10)
     async with replica.leading():
         await server.placed("default/one")
         shown = replica.metrics.render().decode()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from maleo_operator.engine.memory import KeyMemory, Versions
+from maleo_operator.engine.memory import MissionMemory, Versions
 from maleo_planner.types.problem import Blocker, Infeasible, Retry
 
 _THEN = Versions(cluster=1, namespace=1, measurements=1, capacity=1)
@@ -28,13 +28,13 @@ def _failed(*retries: Retry) -> Infeasible:
     ],
 )
 def test_news__are_what_could_make_it_feasible(retries: tuple[Retry, ...], changed: dict[str, int], want: bool) -> None:
-    memory = KeyMemory(planned_at=0.0)
+    memory = MissionMemory(planned_at=0.0)
     memory.record_plan(_failed(*retries), _THEN, now=1.0)
     assert memory.has_input_changes(replace(_THEN, **changed)) is want
 
 
 def test_attempts__count_failed_plans_in_a_row() -> None:
-    memory = KeyMemory(planned_at=0.0)
+    memory = MissionMemory(planned_at=0.0)
     assert not memory.has_input_changes(_THEN), "never planned: that is a first placement"
     for number in (1, 2, 3):
         memory.record_plan(_failed("CannotEver"), _THEN, now=float(number))
