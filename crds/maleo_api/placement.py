@@ -10,7 +10,7 @@ from maleo_api.mission import Mode, Predicted
 from maleo_api.model import Artifact, Tensor, TensorName
 from maleo_api.quantities import Bytes, Duration, Energy
 
-Strategy = Literal["SideBySide", "InPlace", "Bridge", "Restart"]
+Strategy = Literal["SideBySide", "InPlace", "Bridge"]
 MAX_PARTITIONS: Final = 16
 """Maximum number of partitions of one placement."""
 
@@ -120,8 +120,7 @@ class Switch(Schema):
     strategy: Strategy = "SideBySide"
     """What happens to the old revision while slots load this one. SideBySide, the default: they hold both. Bridge and
     InPlace: slots with a partition of both hold only the new one, because the unit lacks the memory; meanwhile the
-    fallback answers (Bridge), or there is a gap that the mission's `continuity.maxGap` allows (InPlace). The operator
-    does not choose Restart."""
+    fallback answers (Bridge), or there is a gap that the mission's `continuity.maxGap` allows (InPlace)."""
     progress_deadline: Duration = "120s"
     """Time after creation within which every slot must be ready to serve the revision. Otherwise the operator abandons
     the move and the old revision serves on; the first revision of a mission has no deadline. Default: `120s`."""
@@ -183,9 +182,6 @@ class SlotState(Schema):
     """Node and compute unit of the slot, as `node/accelerator/unit`, such as `edge-1/npu0/npu`."""
     pod: ShortText
     """Name of the pod. Empty while there is none."""
-    loaded: bool
-    """True if the slot holds its partition of this revision in memory. Slots report loading and warm-up as one step, so
-    that it equals `warm`."""
     warm: bool
     """True if the slot has loaded its partition and run it on sample data, and can serve it."""
 

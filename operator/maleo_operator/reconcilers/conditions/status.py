@@ -109,7 +109,7 @@ def _slot(scope: MissionScope, placement: Placement, slot: Slot) -> SlotState:
         warm = placement.spec.revision in found.warm
     else:
         warm = any(s.pod == name and s.warm for s in placement.status.slots if name)
-    return SlotState(unit=f"{slot.node}/{slot.unit}", pod=name, loaded=warm, warm=warm)
+    return SlotState(unit=f"{slot.node}/{slot.unit}", pod=name, warm=warm)
 
 
 def _same_active(old: MissionStatus, transition: Transition) -> bool:
