@@ -15,7 +15,9 @@ from maleo_api.quantities import BANDWIDTH, parse
 from maleo_cli.errors import Failure
 from maleo_devcluster import binaries, cluster, host, images, network, process, topology
 
-app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
+app: Final = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
 
 Yes = Annotated[bool, typer.Option("--yes", help="Install packages and change sysctls without asking.")]
 NodeName = Annotated[str, typer.Argument(help="Name of a node, for example drone-1.")]

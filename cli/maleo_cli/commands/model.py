@@ -42,7 +42,9 @@ _DOMAINS: Final = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.
 PullFrom = Annotated[str, typer.Option("--as", help="Address of the same repository for nodes, if it differs.")]
 Store = Callable[[Path], Awaitable[dict[str, str]]]
 
-app: Final = typer.Typer(no_args_is_help=True, help=__doc__)
+app: Final = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
 
 
 @app.command("zoo")

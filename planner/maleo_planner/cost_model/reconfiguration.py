@@ -24,7 +24,7 @@ def find_sharing_conflict(variant: Variant, unit: UnitFacts, load: Load) -> Inco
     if seconds is None:
         return Incompatibility("ReconfigurationUnknown", "runs another model, and its reconfiguration time is unknown")
     if seconds > load.latency_slack:
-        spare = show(DURATION, max(0.0, load.latency_slack))
+        spare = show(DURATION, load.latency_slack) if load.latency_slack > 0 else "no time"
         return Incompatibility(
             "ReconfigurationTooSlow",
             f"reconfiguration takes {show(DURATION, seconds)}, the mission on the unit has {spare} to spare",

@@ -67,7 +67,7 @@ def test_sharing_conflict__has_code(case: str, on: UnitFacts, load: Load, want: 
         (
             reconfigurable("60ms"),
             replace(BUSY, latency_slack=-1.0),
-            "reconfiguration takes 60ms, the mission on the unit has 0ns to spare",
+            "reconfiguration takes 60ms, the mission on the unit has no time to spare",
         ),
         (
             reconfigurable("50ms"),
