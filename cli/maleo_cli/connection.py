@@ -54,6 +54,7 @@ class Connection:
 
 
 def unreadable(access: Access, error: ApiError) -> Failure:
+    """Return the Failure of a command that cannot read the cluster."""
     return Failure(
         f"cannot read the cluster at {access.url}: {error}",
         "check that the cluster is reachable and that Maleo is installed",

@@ -168,8 +168,10 @@ class Runtime(Schema):
 
 
 class Access(Schema):
-    """How the pods of missions get access to a compute unit. Left out: missions share it, and pods request no
-    resource."""
+    """How the pods of missions get access to a compute unit.
+
+    Left out: missions share it, and pods request no resource.
+    """
 
     resource: ShortText = ""
     """Extended resource of a device plugin, such as `npu.intel.com/npu`: every pod that uses the unit requests one.

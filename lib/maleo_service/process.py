@@ -45,6 +45,7 @@ class BackgroundTasks:
         self.failure: BaseException | None = None
 
     def start(self, *coroutines: Coroutine[Any, Any, None]) -> None:
+        """Start a task for each coroutine."""
         for coroutine in coroutines:
             task = asyncio.create_task(coroutine)
             task.add_done_callback(self._end)

@@ -88,6 +88,7 @@ def _history(mission: Mission) -> list[str]:
 
 
 def is_ready(mission: Mission) -> bool:
+    """Return True if condition Ready of the mission is True."""
     return any(c.type == "Ready" and c.status == "True" for c in mission.status.conditions)
 
 
