@@ -44,4 +44,4 @@ def test_folders__hold_all_that_any_builder_of_images_needs(tmp_path: Path, monk
             "agent": {"maleo_agent", "maleo_kube", "maleo_artifacts"},
             "slot": {"maleo_runtime"},
         }
-        assert own == {"maleo_api", "maleo_wire", *programs[component]}
+        assert own == {"maleo_api", "maleo_service", "maleo_wire", *programs[component]}

@@ -36,7 +36,7 @@ def graph_of(found: Snapshot) -> VariantGraph:
 
 def path_of(graph: VariantGraph, *steps: tuple[str, int]) -> GraphPath:
     """Return the path that computes up to each given block on the accelerator of each given node."""
-    path = graph.graph.find_path([(node, "accel/npu", last, "") for node, last in steps])
+    path = graph.graph.find_path([(node, "acc/npu", last, "") for node, last in steps])
     assert path is not None
     return path
 
@@ -70,7 +70,7 @@ def test_violated_limits__are_shortfalls_relative_to_them() -> None:
 
 
 def test_rate__removes_steps_that_cannot_sustain_it() -> None:
-    graph = graph_of(fleet(demand={"rate": "50/s"}))  # 1000 Mop take 100 ms on the drone, 10 ms at the edge
+    graph = graph_of(fleet(demand={"rate": "20/s"}))  # the drone computes for 100 ms, the edge for 10 ms
     sustained = graph.within_rate()
     assert graph.is_possible(path_of(graph, ("drone", 1)))
     assert not sustained.is_possible(path_of(graph, ("drone", 1)))
