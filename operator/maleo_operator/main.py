@@ -161,8 +161,9 @@ class Operator:
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         """Answer the liveness probe: 503 if the leader's cycle has stalled. Other replicas have no cycle."""
-        is_leading = self.elector.epoch is not None
-        return answer_liveness("step of the cycle", time.monotonic() - self.cycle.last_progress if is_leading else 0.0)
+        if self.elector.epoch is None:
+            return web.Response(text="ok")
+        return answer_liveness("step of the cycle", time.monotonic() - self.cycle.last_progress)
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok") if self.cache.synced else web.Response(status=503, text="caches are not synced")

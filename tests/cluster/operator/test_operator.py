@@ -36,6 +36,7 @@ from maleo_kube.resources import (
     Kind,
 )
 from maleo_operator.cluster.cache import ALL_MISSIONS
+from maleo_operator.engine.cycle import Term
 from maleo_operator.main import Operator
 from maleo_wire.messages import Hello, encode
 from support.operator.replica import running_operator
@@ -84,14 +85,14 @@ async def _get(port: int, path: str) -> tuple[int, str]:
 async def test_healthz__fails_when_the_cycle_stalls(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     health, metrics, hangs = operator.settings.health_port, operator.settings.metrics_port, asyncio.Event()
     assert await _get(health, "/readyz") == (200, "ok")
-    assert await _get(health, "/healthz") == (200, "ok")
+    assert await _get(health, "/healthz") == (200, "the last step of the cycle was 0 s ago")
     assert "maleo_leader 1.0" in (await _get(metrics, "/metrics"))[1]
 
-    async def hang(_keys: object) -> None:
+    async def hang(_term: Term, _keys: object) -> None:
         hangs.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(operator.cycle, "_run_pass", hang)
+    monkeypatch.setattr(Term, "run_pass", hang)
     operator._queue.mark(ALL_MISSIONS)
     await asyncio.wait_for(hangs.wait(), _WAIT_S)
     operator.cycle.last_progress = time.monotonic() - 31.0  # as if that long had gone by since
