@@ -194,7 +194,7 @@ def _type(field: _Field, shared: dict[type[Schema], _Field]) -> str:
 
 
 def _scalar(field: _Field, schema: dict[str, Any]) -> str:
-    if (unit := annotation_at(field.root, field.path, quantities.Unit)) is not None:
+    if (unit := annotation_at(field.root, field.path, quantities.UnitOfMeasure)) is not None:
         return f"[{unit.name}](#quantities)"
     if (form := annotation_at(field.root, field.path, TextFormat)) is not None:
         return f"[{form.name}](#formats)"
@@ -252,7 +252,7 @@ def _formats() -> str:
 
 
 def _quantities() -> str:
-    units = {unit.name: unit for unit in _notes(quantities.Unit)}
+    units = {unit.name: unit for unit in _notes(quantities.UnitOfMeasure)}
     rows = (
         [
             name,
@@ -281,7 +281,7 @@ def _notes(kind: type[Note]) -> Iterator[Note]:
         yield from visit(_Field((), _schema(info), required=True, root=info.model))
 
 
-def _or_none(unit: quantities.Unit) -> str:
+def _or_none(unit: quantities.UnitOfMeasure) -> str:
     return f", or none ({unit.si})" if "" in unit.factors else ""
 
 

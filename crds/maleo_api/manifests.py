@@ -19,7 +19,7 @@ from maleo_api.documents import DocumentError, parse_documents
 from maleo_api.fields import annotation_at, fields_of
 from maleo_api.kinds import KINDS, KindInfo
 from maleo_api.meta import API_VERSION, GROUP, Resource, Schema, TextFormat
-from maleo_api.quantities import Unit
+from maleo_api.quantities import UnitOfMeasure
 from maleo_api.spelling import suggest
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
@@ -313,7 +313,7 @@ def _describe(detail: ErrorDetails, model: type[Schema]) -> str:
     shown = show_value(detail["input"])
     if detail["type"] == "string_type" and isinstance(detail["input"], bool):
         return f"{path}: {shown}: must be a string: quote it, because YAML reads y, yes, on, n, no and off as booleans"
-    if (unit := annotation_at(model, detail["loc"], Unit)) is not None:
+    if (unit := annotation_at(model, detail["loc"], UnitOfMeasure)) is not None:
         text = detail["input"] if isinstance(detail["input"], str) else ""
         return f"{path}: {shown}: invalid {unit.name}: {unit.remedy(text)}"
     form = annotation_at(model, detail["loc"], TextFormat)

@@ -25,7 +25,7 @@ _DECIMALS: Final = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unit:
+class UnitOfMeasure:
     """One kind of quantity: its spellings, each with the factor to the SI unit named in `si`.
 
     max_digits_by_spelling: spelling -> maximum digits before the decimal point, where nine would overflow in consumers.
@@ -70,29 +70,33 @@ def _scaled(prefixes: str, *stems: str) -> dict[str, float]:
     return {f"{p}{stem}": _SI[p] for p in [*prefixes, ""] for stem in stems}
 
 
-DURATION: Final = Unit(
+DURATION: Final = UnitOfMeasure(
     "duration",
     "s",
     {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0},
     "50ms",
     max_digits_by_spelling={"m": 6, "h": 6},  # CEL and Go count nanoseconds in 64 bits: at most 2,562,047 hours
 )
-ENERGY: Final = Unit("energy", "J", _scaled("num", "J") | {"kJ": 1e3, "Wh": 3600.0}, "350mJ")
-POWER: Final = Unit("power", "W", _scaled("um", "W") | {"kW": 1e3}, "10W")
-RATIO: Final = Unit("ratio", "1", {"%": 0.01}, "95%")
-RATE: Final = Unit("rate", "1/s", {"/s": 1.0, "/min": 1 / 60, "/m": 1 / 60, "/h": 1 / 3600}, "15/s")
-BANDWIDTH: Final = Unit("bandwidth", "B/s", {f"{p}bit/s": _SI[p] / 8 for p in ["", "k", "M", "G"]}, "100Mbit/s")
-THROUGHPUT: Final = Unit("throughput", "B/s", {f"{p}B/s": _SI[p] for p in ["M", "G", "T"]}, "100GB/s")
-COMPUTE: Final = Unit("compute rate", "op/s", {f"{p}{s}": _SI[p] for p in "GTP" for s in ["OPS", "FLOPS"]}, "26TOPS")
-WORK: Final = Unit("work", "op", {f"{p}{s}": _SI[p] for p in "kMGT" for s in ["FLOP", "OP"]}, "0.24GFLOP")
-BYTES: Final = Unit("size", "B", _BINARY, "512Mi")
-TEMPERATURE: Final = Unit("temperature", "C", {"C": 1.0}, "70C")
-ENERGY_PER_BYTE: Final = Unit("energy per byte", "J/B", _scaled("num", "J"), "80nJ")
+ENERGY: Final = UnitOfMeasure("energy", "J", _scaled("num", "J") | {"kJ": 1e3, "Wh": 3600.0}, "350mJ")
+POWER: Final = UnitOfMeasure("power", "W", _scaled("um", "W") | {"kW": 1e3}, "10W")
+RATIO: Final = UnitOfMeasure("ratio", "1", {"%": 0.01}, "95%")
+RATE: Final = UnitOfMeasure("rate", "1/s", {"/s": 1.0, "/min": 1 / 60, "/m": 1 / 60, "/h": 1 / 3600}, "15/s")
+BANDWIDTH: Final = UnitOfMeasure(
+    "bandwidth", "B/s", {f"{p}bit/s": _SI[p] / 8 for p in ["", "k", "M", "G"]}, "100Mbit/s"
+)
+THROUGHPUT: Final = UnitOfMeasure("throughput", "B/s", {f"{p}B/s": _SI[p] for p in ["M", "G", "T"]}, "100GB/s")
+COMPUTE: Final = UnitOfMeasure(
+    "compute rate", "op/s", {f"{p}{s}": _SI[p] for p in "GTP" for s in ["OPS", "FLOPS"]}, "26TOPS"
+)
+WORK: Final = UnitOfMeasure("work", "op", {f"{p}{s}": _SI[p] for p in "kMGT" for s in ["FLOP", "OP"]}, "0.24GFLOP")
+BYTES: Final = UnitOfMeasure("size", "B", _BINARY, "512Mi")
+TEMPERATURE: Final = UnitOfMeasure("temperature", "C", {"C": 1.0}, "70C")
+ENERGY_PER_BYTE: Final = UnitOfMeasure("energy per byte", "J/B", _scaled("num", "J"), "80nJ")
 
-PRICE: Final = Unit("price", "USD", {"USD": 1.0}, "69USD")
+PRICE: Final = UnitOfMeasure("price", "USD", {"USD": 1.0}, "69USD")
 
 
-def _quantity(unit: Unit) -> tuple[StringConstraints, Unit]:
+def _quantity(unit: UnitOfMeasure) -> tuple[StringConstraints, UnitOfMeasure]:
     return StringConstraints(pattern=unit.pattern, max_length=_MAX_LENGTH), unit
 
 
@@ -111,13 +115,13 @@ EnergyPerByte = Annotated[str, *_quantity(ENERGY_PER_BYTE)]
 Price = Annotated[str, *_quantity(PRICE)]
 
 
-def unit_of(quantity: object) -> Unit:
-    """Return the Unit of a quantity type of this module: `unit_of(Duration) is DURATION`."""
-    return next(arg for arg in get_args(quantity) if isinstance(arg, Unit))
+def unit_of(quantity: object) -> UnitOfMeasure:
+    """Return the unit of measure of a quantity type of this module: `unit_of(Duration) is DURATION`."""
+    return next(arg for arg in get_args(quantity) if isinstance(arg, UnitOfMeasure))
 
 
 @lru_cache(maxsize=8192)  # a fleet has few distinct quantities, and planning parses them often
-def parse(unit: Unit, text: str) -> float:
+def parse(unit: UnitOfMeasure, text: str) -> float:
     """Return the value of `text` in `unit.si`. Raise ValueError with the unit and a remedy if it does not match."""
     if re.fullmatch(unit.pattern[1:-1], text) is None:  # `$` would accept a trailing newline
         raise ValueError(f"{text!r}: invalid {unit.name}: {unit.remedy(text)}")
@@ -126,7 +130,7 @@ def parse(unit: Unit, text: str) -> float:
 
 
 def show(
-    unit: Unit, value: float, *, digits: int = 3, rounding: Rounding = "near", max_factor: float = math.inf
+    unit: UnitOfMeasure, value: float, *, digits: int = 3, rounding: Rounding = "near", max_factor: float = math.inf
 ) -> str:
     """Format `value` (SI) in the largest spelling whose number is at least one: `show(DURATION, 0.05) == "50ms"`.
 
@@ -150,7 +154,7 @@ def show(
     return f"{text}{by_size[index][1]}"
 
 
-def show_apart(unit: Unit, a: float, b: float) -> tuple[str, str]:
+def show_apart(unit: UnitOfMeasure, a: float, b: float) -> tuple[str, str]:
     """Return two values as texts with enough digits to differ if the values differ.
 
     If the digits of the usual spelling do not suffice, a smaller spelling is used: 262144.0001Mi instead of 256Gi.

@@ -49,7 +49,7 @@ from maleo_api.model import (
     size_of,
 )
 from maleo_api.placement import Placement, PlacementSpec, PlacementStatus, Span
-from maleo_api.quantities import BYTES, DURATION, RATIO, Unit, parse, show
+from maleo_api.quantities import BYTES, DURATION, RATIO, UnitOfMeasure, parse, show
 
 _SIZE_TOLERANCE: Final = 0.05
 """Relative tolerance of a stated size, so that a size with two digits does not contradict its tensors."""
@@ -74,7 +74,7 @@ class Rule:
     detail: Callable[[Any], str] | None = None
 
 
-def _if_well_formed(cel: str, unit: Unit, *fields: str) -> str:
+def _if_well_formed(cel: str, unit: UnitOfMeasure, *fields: str) -> str:
     """Return the CEL rule restricted to fields that match the pattern of `unit`: the schema rejects the others."""
     pattern = unit.pattern.replace("\\", "\\\\")
     return " || ".join([*(f"!self.{field}.matches('{pattern}')" for field in fields), cel])

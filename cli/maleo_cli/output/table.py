@@ -9,7 +9,7 @@ from rich.table import Table
 
 from maleo_api.accuracy_floor import find_floor
 from maleo_api.meta import Basis
-from maleo_api.quantities import DURATION, ENERGY, RATIO, Unit, show
+from maleo_api.quantities import DURATION, ENERGY, RATIO, UnitOfMeasure, show
 from maleo_cli.output.plan_diff import Change
 from maleo_cli.output.text import (
     find_multi_unit_nodes,
@@ -87,7 +87,7 @@ def _row(chosen: Plan, multi_unit: Collection[str], floor: float) -> tuple[str, 
     )
 
 
-def _cell(unit: Unit, figure: Estimate | None, margin: str) -> str:
+def _cell(unit: UnitOfMeasure, figure: Estimate | None, margin: str) -> str:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"
     return show(unit, figure.value) + (f" ({margin})" if margin else "")

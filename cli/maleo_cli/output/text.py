@@ -8,7 +8,7 @@ from typing import Any, Final
 from maleo_api.accuracy_floor import format_floor
 from maleo_api.meta import Basis
 from maleo_api.mission import EnergyObjective, Mission
-from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show, show_points
+from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, UnitOfMeasure, parse, show, show_points
 from maleo_cli.output.mission_report import align
 from maleo_planner import (
     BLOCKER_CODES,
@@ -305,7 +305,7 @@ def format_rate(rate: float) -> str:
     return show(RATE, rate)
 
 
-def format_figure(unit: Unit, figure: Estimate | None) -> str:
+def format_figure(unit: UnitOfMeasure, figure: Estimate | None) -> str:
     """Return a figure with its basis, such as `61.3ms Declared`; `unknown` if it is."""
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"

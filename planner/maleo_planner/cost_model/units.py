@@ -8,7 +8,18 @@ from maleo_api.basis import BASIS_RANK, strongest
 from maleo_api.device import ComputeUnit, Device, DeviceProfileSpec, Memory, Runtime
 from maleo_api.meta import Basis
 from maleo_api.model import Variant
-from maleo_api.quantities import BYTES, COMPUTE, DURATION, ENERGY_PER_BYTE, POWER, PRICE, RATIO, THROUGHPUT, Unit, parse
+from maleo_api.quantities import (
+    BYTES,
+    COMPUTE,
+    DURATION,
+    ENERGY_PER_BYTE,
+    POWER,
+    PRICE,
+    RATIO,
+    THROUGHPUT,
+    UnitOfMeasure,
+    parse,
+)
 from maleo_planner.types.problem import Estimate, NodeFacts, Snapshot
 
 _MEMORY_KINDS: Final = ("Dedicated", "Shared", "OnChip")
@@ -243,6 +254,6 @@ def _is_ready(device: Device) -> bool:
     return ready is None or ready.status == "True"
 
 
-def _parse(unit: Unit, text: Any) -> float | None:
+def _parse(unit: UnitOfMeasure, text: Any) -> float | None:
     """Parse a quantity to SI units; None if there is no text."""
     return parse(unit, text) if text else None

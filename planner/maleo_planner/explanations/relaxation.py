@@ -14,7 +14,7 @@ from maleo_api.accuracy_floor import find_reference_accuracy
 from maleo_api.meta import Basis
 from maleo_api.mission import Mission, Objectives
 from maleo_api.model import Model
-from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, Unit, parse, show
+from maleo_api.quantities import DURATION, ENERGY, POWER, RATE, RATIO, UnitOfMeasure, parse, show
 from maleo_planner.single.objective import Aim
 from maleo_planner.single.rejections import MODES
 from maleo_planner.types.problem import Estimate, Feasible, Infeasible, Plan, Relaxation, Snapshot, Verdict
@@ -295,7 +295,7 @@ def _limit_changes(trials: _Trials, name: str, estimate: Estimate) -> dict[str, 
     )
 
 
-def _raise_limits(unit: Unit, value: float, limits: Mapping[str, str | None]) -> dict[str, Any]:
+def _raise_limits(unit: UnitOfMeasure, value: float, limits: Mapping[str, str | None]) -> dict[str, Any]:
     """Return the changes that raise the limits below `value` to it, rounded up; a limit of None is absent."""
     return {
         path: show(unit, value * (1 - _TOLERANCE), rounding="up")

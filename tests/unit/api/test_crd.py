@@ -13,7 +13,7 @@ from maleo_api.crd import definition, files
 from maleo_api.kinds import KINDS
 from support.paths import ROOT
 
-_QUANTITIES = {unit.pattern for unit in vars(quantities).values() if isinstance(unit, quantities.Unit)}
+_QUANTITIES = {unit.pattern for unit in vars(quantities).values() if isinstance(unit, quantities.UnitOfMeasure)}
 _NOT_STRUCTURAL = {"$ref", "anyOf", "const", "title", "prefixItems", "exclusiveMinimum", "exclusiveMaximum", "$defs"}
 
 

@@ -70,7 +70,7 @@ def _format_plan(plan: Plan) -> str:
     return f"{plan.mode} {'>'.join(plan.nodes)} {plan.label}, {', '.join(texts)};"
 
 
-def _format_figure(unit: quantities.Unit, figure: Estimate | None) -> str:
+def _format_figure(unit: quantities.UnitOfMeasure, figure: Estimate | None) -> str:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return "unknown"
     return f"{quantities.show(unit, figure.value)} ({figure.basis})"

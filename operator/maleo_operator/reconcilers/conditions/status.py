@@ -167,7 +167,7 @@ def _observed(scope: MissionScope, active: Placement | None) -> Observed | None:
     )
 
 
-def _figure(unit: quantities.Unit, value: float | None, basis: Basis) -> Quantity | None:
+def _figure(unit: quantities.UnitOfMeasure, value: float | None, basis: Basis) -> Quantity | None:
     return None if value is None else Quantity(value=quantities.show(unit, value), basis=basis)
 
 

@@ -241,7 +241,7 @@ def _predicted(plan: Plan) -> api.Predicted:
     )
 
 
-def _figure(unit: quantities.Unit, figure: Estimate | None) -> api.Quantity | None:
+def _figure(unit: quantities.UnitOfMeasure, figure: Estimate | None) -> api.Quantity | None:
     if figure is None or figure.basis is Basis.UNKNOWN:
         return None
     return api.Quantity(value=quantities.show(unit, figure.value), basis=figure.basis)
